@@ -1,0 +1,73 @@
+"""Rows of a benchmark: printed as they come, recorded in RESULTS.md on request."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import re
+import sys
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
+
+def arguments(description: str, data: bool = True) -> argparse.Namespace:
+    "The flags that every benchmark has: --quick, --record and, where it reads data, --data."
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="at most a minute: fewer sizes and seeds")
+    parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
+    if data: parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the development data")
+    return parser.parse_args()
+
+
+def skip_without(folder: Path) -> None:
+    "Leave with a clear line and status 0 where the data is missing."
+    if not folder.is_dir():
+        print(f"skipped: {folder} is not here; give the folder of the development data with --data")
+        raise SystemExit(0)
+
+
+class Table:
+    "The rows of one script's run."
+
+    def __init__(self, title: str, packages: tuple[str, ...] = ()) -> None:
+        self.title, self.packages, self.rows, self.notes = title, packages, [], []
+        self.script = Path(sys.argv[0]).name
+        print(f"# {title}")
+
+    def row(self, name: str, measured: str, aim: str = "", ok: bool | None = None) -> None:
+        "Print and keep one row; `ok` is None where there is no aim."
+        verdict = "" if ok is None else "yes" if ok else "no"
+        self.rows.append((name, measured, aim, verdict))
+        print(" | ".join((name, measured, aim or "-", verdict or "-")), flush=True)
+
+    def note(self, text: str) -> None:
+        "Keep a sentence that belongs under the table."
+        self.notes.append(text)
+        print(f"  {text}", flush=True)
+
+    def finish(self, record: bool) -> int:
+        "Record the rows if asked; the exit status: 1 if an aim is missed."
+        if record: self._record()
+        return int(any(verdict == "no" for *_, verdict in self.rows))
+
+    def _record(self) -> None:
+        cells = [("what", "measured", "aim", "met"), ("---", "---", "---", "---"), *self.rows]
+        lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
+        versions = ", ".join(f"{name} {_version(name)}" for name in ("torch", "numpy", *self.packages))
+        command = " ".join(["python", "benchmarks/" + self.script, *sys.argv[1:]])
+        body = [f"## {self.title}", "", f"`{command}`, {date.today()}, Python {platform.python_version()}, {versions}, "
+                f"{platform.machine()} with 2 shared cores.", "", *lines, *("\n" + note for note in self.notes), ""]
+        text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Results\n\nEvery row was printed by the command above its table.\n"
+        block = f"<!-- {self.script}: {self.title} -->\n" + "\n".join(body) + f"<!-- end {self.script}: {self.title} -->\n"
+        name = re.escape(f"{self.script}: {self.title}")
+        pattern = re.compile(rf"<!-- {name} -->\n.*?<!-- end {name} -->\n", re.DOTALL)
+        text = pattern.sub(lambda _: block, text) if pattern.search(text) else text.rstrip("\n") + "\n\n" + block
+        RESULTS.write_text(text, encoding="utf-8")
+
+
+def _version(name: str) -> str:
+    try: return version(name)
+    except PackageNotFoundError: return "absent"

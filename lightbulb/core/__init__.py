@@ -1,0 +1,1 @@
+"Errors, runtime, reports, records, checkpoints and caches: what every other room stands on."
