@@ -1,0 +1,1 @@
+"The web: a reactor of its own, polite fetching, extraction, a demonstration site, search."
