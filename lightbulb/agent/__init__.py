@@ -1,0 +1,1 @@
+"The agent: takes questions apart, gathers evidence it can cite, and answers."
