@@ -139,9 +139,9 @@ def kind_of(
 ) -> Kind:
     "The kind of a span of text, judged by its form."
     stripped = answer.strip(" \"“”'’.,;:()[]")
-    whole = {kind for kind in ("date", "number", "nationality") if _PATTERNS[kind].fullmatch(stripped)}
-    for kind in ("date", "nationality", "number"):
-        if kind in whole and not (kind == "date" and expected == "number"): return kind
+    if expected != "number" and _PATTERNS["date"].fullmatch(stripped): return "date"
+    if _PATTERNS["nationality"].fullmatch(stripped): return "nationality"
+    if _PATTERNS["number"].fullmatch(stripped): return "number"
     if re.search(DATE, stripped) and expected == "date": return "date"
     if re.search(NUMBER, stripped) and expected == "number": return "number"
     if expected in ("person", "place") and re.search(r"[A-ZÀ-ÖØ-ÞĀ-Ž]", stripped): return "person" if expected == "person" else "place"
