@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 QUERY ?= What are the impacts of renewable energy on global sustainability?
-CHECKS := lint export-check layers types readme-check notebooks pytest docs wheel
+CHECKS := lint export-check layers types readme-check docs notebooks pytest wheel
 
 .PHONY: help setup setup-demo demo test readme clean $(CHECKS)
 

@@ -1,0 +1,46 @@
+"""What every test stands on: one thread, no hub, no network but the loopback, a cache of the repository's own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+os.environ.setdefault("LIGHTBULB_CACHE", str(ROOT / ".cache" / "lightbulb"))  # the converted language model is worth keeping
+sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from offline import refuse_network  # noqa: E402 (the environment comes first)
+
+refuse_network()  # before any other import, so that no library keeps an unguarded function
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM_FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    "The top of the checkout."
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def browser():
+    "A real Chromium; missing, it is an error where it can be installed, and a skip elsewhere."
+    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if not found and shutil.which("apt-get"): pytest.fail("chromium is not installed: run make setup")
+    if not found: pytest.skip("chromium is not installed, and there is no apt to install it with")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=found, args=CHROMIUM_FLAGS)
+        yield running
+        running.close()

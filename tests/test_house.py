@@ -1,0 +1,303 @@
+"""The walls of the house: floors, owners, the public list, what is tracked, what an import touches."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+from offline import NetworkRefused
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+MODULES = sorted(path for path in (ROOT / "lightbulb").rglob("*.py") if path.name != "_modidx.py")
+NOTEBOOKS = sorted(path for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+PUBLIC = {  # DESIGN's contract: more may be added, these stay
+    "core.errors": "LightbulbError UnavailableError ReactorError SearchError LanguageModelError StoreError CheckpointError",
+    "core.runtime": "choose_device choose_dtype seed_everything limit_threads cache_folder package_folder",
+    "core.report": "StepReport MetricsFile",
+    "core.records": "Document Span Passage Link Heading",
+    "core.checkpoint": "save_checkpoint load_checkpoint",
+    "core.cache": "LRUCache PersistentCache content_key",
+    "lm.tokens": "load_tokenizer",
+    "lm.language_model": "LanguageModel load_language_model",
+    "planning.tree_of_thought": "ToTNode ToTSearch ToTConfig",
+    "web.reactor": "run arun gather serve",
+    "web.fetch": "Fetcher FetchConfig Page FetchFailure",
+    "web.extract": "extract",
+    "web.demo_site": "serve_demo_site demo_questions",
+    "web.search": "SearchBackend SearchResult load_search",
+    "knowledge.chunks": "chunk_text split_sentences",
+    "knowledge.embedding": "load_embedder",
+    "knowledge.knowledge_base": "KnowledgeBase",
+    "knowledge.ranking": "load_cross_encoder",
+    "knowledge.reader": "SpanReader train_reader",
+    "knowledge.summarizer": "RAGSummarizer",
+    "agent.answering": "TestAgent answer",
+    "apps.main_menu": "main",
+}
+PLANTED = {  # module → an import that it must not have
+    "core.errors": "lightbulb.planning.tree_drawing",  # a higher floor
+    "web.extract": "lightbulb.knowledge.chunks",  # a room of the same floor
+    "planning.tree_drawing": "lightbulb.planning.tree_of_thought",  # a higher number
+    "knowledge.chunks": "twisted",
+    "web.reactor": "transformers",
+    "core.records": "sqlite3",
+    "core.runtime": "bs4",
+    "core.report": "matplotlib",
+    "lm.tokens": "tqdm",
+    "knowledge.ranking": "requests",
+    "knowledge.knowledge_base": "sentence_transformers",
+    "planning.tree_of_thought": "fastcore",
+}
+
+
+def run(*command: object, folder: Path = ROOT, timeout: int = 300) -> subprocess.CompletedProcess[str]:
+    "A command with its two streams apart."
+    return subprocess.run([str(part) for part in command], cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=timeout)
+
+
+def tracked_files() -> list[Path]:
+    "What git would give to another person; without git, what is not ignored by name."
+    listed = run("git", "ls-files", "-z")
+    if listed.returncode == 0: return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+    skipped = {".git", ".venv", ".cache", "scratch", "_docs", "_proc", "build", "dist", "__pycache__", "models"}
+    return [path for path in ROOT.rglob("*") if path.is_file() and not skipped & set(path.relative_to(ROOT).parts)]
+
+
+# ------------------------------------------------------------------ floors and owners
+
+def test_planted_imports_turn_the_linter_red(tmp_path):
+    shutil.copytree(ROOT / "lightbulb", tmp_path / "lightbulb", ignore=shutil.ignore_patterns("__pycache__", "demo_data", "weights"))
+    shutil.copy(ROOT / ".importlinter", tmp_path / ".importlinter")
+    lint = [sys.executable, "-c", "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports_command as c; c(['--no-cache'])"]
+    clean = run(*lint, folder=tmp_path)
+    assert clean.returncode == 0, clean.stdout[-2000:]
+    for module, target in PLANTED.items():
+        with (tmp_path / "lightbulb" / f"{module.replace('.', '/')}.py").open("a") as file: file.write(f"\nimport {target}\n")
+    red = run(*lint, folder=tmp_path)
+    assert red.returncode == 1
+    unseen = [f"{module} -> {target}" for module, target in PLANTED.items() if f"lightbulb.{module} -> {target}" not in red.stdout]
+    assert not unseen, f"{unseen}\n{red.stdout[-3000:]}"
+
+
+@pytest.mark.parametrize("stray", ["web/stray.py", "attic/__init__.py"])
+def test_an_unlisted_module_or_room_turns_the_linter_red(tmp_path, stray):
+    shutil.copytree(ROOT / "lightbulb", tmp_path / "lightbulb", ignore=shutil.ignore_patterns("__pycache__", "demo_data", "weights"))
+    shutil.copy(ROOT / ".importlinter", tmp_path / ".importlinter")
+    (tmp_path / "lightbulb" / stray).parent.mkdir(exist_ok=True)
+    (tmp_path / "lightbulb" / stray).write_text('"Nobody listed me."\n')
+    lint = "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports_command as c; c(['--no-cache'])"
+    red = run(sys.executable, "-c", lint, folder=tmp_path)
+    assert red.returncode == 1 and stray.split("/")[0 if "attic" in stray else 1].removesuffix(".py") in red.stdout
+
+
+def test_a_room_says_what_it_is_and_nothing_else():
+    "A re-export would make `--help` import torch, and no linter sees the package's own `__init__`."
+    for path in MODULES:
+        if path.name != "__init__.py": continue
+        body = ast.parse(path.read_text("utf-8")).body
+        allowed = [node for node in body[1:] if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__version__"]
+        assert ast.get_docstring(ast.parse(path.read_text("utf-8"))), f"{path} has no docstring"
+        assert len(body) == 1 + len(allowed), f"{path} holds more than a docstring"
+
+
+def test_nobody_imports_a_module_by_its_name_as_text():
+    "The linter cannot see `importlib.import_module('twisted')`."
+    found = []
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if name in ("__import__", "import_module", "importlib.import_module") and not path.match("*/apps/main_menu.py"):
+                found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not found, found
+
+
+def test_requests_never_fetch_a_page():
+    "`requests` bypasses the address guard, so only API clients may use it, and the fetcher must not."
+    for name in ("web/fetch.py", "web/extract.py", "web/reactor.py"):
+        assert not re.search(r"^\s*(import|from) requests", (ROOT / "lightbulb" / name).read_text("utf-8"), re.MULTILINE)
+
+
+# ------------------------------------------------------------------ the public list
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_the_public_names_are_there(module):
+    path = ROOT / "lightbulb" / f"{module.replace('.', '/')}.py"
+    assert path.exists(), f"{module} is missing"
+    tree = ast.parse(path.read_text("utf-8"))
+    exported = next((ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"), [])
+    missing = sorted(set(PUBLIC[module].split()) - set(exported))
+    assert not missing, f"{module} no longer exports {missing}"
+
+
+def test_every_module_says_what_it_is_for():
+    for path in MODULES: assert ast.get_docstring(ast.parse(path.read_text("utf-8"))), f"{path.relative_to(ROOT)} has no docstring"
+
+
+# ------------------------------------------------------------------ imports touch nothing
+
+IMPORT_ALL = """
+import sys
+sys.path.insert(0, "tests")
+from offline import refuse_network
+refuse_network()
+import importlib, pathlib, threading
+for path in sorted(pathlib.Path("lightbulb").rglob("*.py")):
+    if path.stem not in ("__init__", "__main__"): importlib.import_module(".".join(path.with_suffix("").parts))
+import torch
+assert not torch.cuda.is_initialized(), "CUDA was touched"
+tools = {"nbdev", "execnb", "fastcore", "jupytext", "pytest", "hypothesis", "playwright", "nbclient"} & set(sys.modules)
+assert not tools, f"development tools were imported: {tools}"
+reactors = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread() and "lightbulb" in thread.name.lower()]
+assert not reactors, f"threads were started: {reactors}"
+print("imported")
+"""
+
+
+def test_importing_everything_touches_no_network_no_cuda_and_no_development_tool():
+    result = run(sys.executable, "-c", IMPORT_ALL)
+    assert result.returncode == 0 and "imported" in result.stdout, result.stderr[-3000:]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--task", "test_agent", "--help"]], ids=" ".join)
+def test_help_is_quick_and_imports_no_model_library(arguments):
+    start = time.monotonic()
+    result = run(sys.executable, "-X", "importtime", "-m", "lightbulb", *arguments)
+    seconds = time.monotonic() - start
+    assert result.returncode == 0, result.stderr[-2000:]
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in result.stderr.splitlines() if line.startswith("import time:")}
+    heavy = imported & {"torch", "transformers", "sentence_transformers", "onnxruntime", "twisted", "trafilatura", "matplotlib"}
+    assert not heavy, f"--help imports {heavy}"
+    assert seconds < 10, f"--help took {seconds:.1f} s"  # a tenth of it on an idle machine
+
+
+def test_the_network_is_refused_here():
+    import socket
+
+    with pytest.raises(NetworkRefused), socket.socket() as door: door.connect(("192.0.2.1", 80))
+    with pytest.raises(socket.gaierror): socket.getaddrinfo("example.org", 80)
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()): pass
+
+
+# ------------------------------------------------------------------ what is tracked
+
+def test_no_machine_path_and_no_registry_host_is_tracked():
+    words = ["/wo" "rk/", "/ro" "ot/", "/ho" "me/", "/opt/" "wheels", "py" "pi.org", "python" "hosted.org", ".lib" "rary/", "/Us" "ers/"]
+    found = []
+    for path in tracked_files():
+        try: text = path.read_text("utf-8")
+        except UnicodeDecodeError: continue
+        found += [f"{path.relative_to(ROOT)}: {word}" for word in words if word in text]
+    assert not found, found
+
+
+def test_notebooks_hold_no_widget_views_and_no_errors():
+    for path in NOTEBOOKS:
+        notebook = json.loads(path.read_text("utf-8"))
+        assert "widgets" not in notebook["metadata"], f"{path.name} holds widget state"
+        for cell in notebook["cells"]:
+            for output in cell.get("outputs", []):
+                assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {}), f"{path.name} holds a widget view"
+                assert output["output_type"] != "error", f"{path.name} was saved with an error: {output.get('evalue')}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.relative_to(ROOT / "nbs").as_posix())
+def test_a_notebook_keeps_its_budgets(path):
+    "STYLE's budgets warn; only a page that is far out fails."
+    if path.name == "index.ipynb" or not re.match(r"\d\d_", path.name): pytest.skip("exports nothing")
+    cells = [(cell["cell_type"], "".join(cell["source"]), cell.get("outputs", [])) for cell in json.loads(path.read_text("utf-8"))["cells"]]
+    code = [source for kind, source, _ in cells if kind == "code"]
+    exported = [source for source in code if re.search(r"^#\|\s*export\b", source, re.MULTILINE)]
+    title = next(source for kind, source, _ in cells if kind == "markdown")
+    longest = max((len(source.splitlines()) for source in exported), default=0)
+    wordiest = max(len(re.sub(r"\$\$?[^$]+\$\$?|^\|.*$", "", source, flags=re.MULTILINE).split()) for kind, source, _ in cells if kind == "markdown")
+    assert code[0].startswith("#| default_exp"), "the first code cell names the module"
+    assert re.match(r"# .+\n+> .+", title), "a title and one sentence after >"
+    assert any("##" in source and "refuse" in source.lower() for kind, source, _ in cells if kind == "markdown"), "a section on refusals"
+    assert any(outputs for _, _, outputs in cells), "saved outputs"
+    assert longest <= 100, f"an exported cell of {longest} lines"
+    soft = {
+        f"{len(cells)} cells (30 to 80)": not 20 <= len(cells) <= 90, f"an exported cell of {longest} lines (60)": longest > 60,
+        f"{wordiest} words of prose at once (120)": wordiest > 130,
+    }
+    for problem in (text for text, is_over in soft.items() if is_over): warnings.warn(f"{path.name}: {problem}", stacklevel=1)
+
+
+# ------------------------------------------------------------------ the tools themselves
+
+def test_a_changed_module_and_a_dirty_notebook_are_drift(tmp_path):
+    for name in ("nbs", "lightbulb", "tools"):
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "demo_data", "weights"))
+    for name in ("settings.ini", "_quarto.yml", "README.md"): shutil.copy(ROOT / name, tmp_path / name)
+    with (tmp_path / "lightbulb/core/errors.py").open("a") as file: file.write("\n# edited by hand\n")
+    dirty = tmp_path / "nbs/core/01_errors.ipynb"
+    notebook = json.loads(dirty.read_text("utf-8"))
+    notebook["cells"][0]["metadata"]["noise"] = 1
+    dirty.write_text(json.dumps(notebook), "utf-8")
+    result = run(sys.executable, "tools/check_export.py", folder=tmp_path)
+    assert result.returncode == 1 and "edited by hand" in result.stdout and "noise" in result.stdout
+
+
+def test_a_python_that_is_too_old_is_one_clear_line(tmp_path):
+    old = tmp_path / "python3"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    result = subprocess.run(["/bin/sh", ROOT / "tools/find_python.sh"], env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert (result.returncode, result.stdout, len(result.stderr.splitlines())) == (1, "", 1)
+    assert "3.11" in result.stderr
+
+
+def test_setting_up_again_changes_nothing():
+    if not list((ROOT / ".venv").glob(".ready-*")): pytest.skip("this environment was not made by make setup")
+    start = time.monotonic()
+    result = run(sys.executable, "tools/setup_env.py", "all" if (ROOT / ".venv/.ready-all").exists() else "demo")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert time.monotonic() - start < 10
+
+
+# ------------------------------------------------------------------ the site, in a real browser
+
+@pytest.fixture(scope="session")
+def site() -> Path:
+    "The built pages; built again if a notebook is newer."
+    pages = list((ROOT / "_docs").rglob("*.html"))
+    if len(pages) != len(NOTEBOOKS) or min(page.stat().st_mtime for page in pages) < max(path.stat().st_mtime for path in NOTEBOOKS):
+        built = run(sys.executable, "tools/build_docs.py", timeout=600)
+        assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]
+    return ROOT / "_docs"
+
+
+@pytest.mark.parametrize("name", ["index.html", "planning/tree_of_thought.html", "web/fetch.html"])
+def test_a_page_of_the_site_renders(site, browser, name):
+    page = browser.new_page(viewport={"width": 1300, "height": 900})
+    said, asked = [], []
+    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((site / name).as_uri())
+    assert page.locator("main h1").inner_text()
+    assert page.locator("#sidebar a").count() == len(NOTEBOOKS) + 1  # every page, and the name of the house
+    assert page.locator("#sidebar a[aria-current]").count() == 1
+    assert page.locator("main img").evaluate_all("images => images.every(image => image.naturalWidth > 0)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1300, "the page is wider than the window"
+    assert not said and not [url for url in asked if not url.startswith(("file:", "data:"))]
+    page.close()
+
+
+def test_links_lead_from_page_to_page(site, browser):
+    page = browser.new_page()
+    page.goto((site / "index.html").as_uri())
+    page.locator("#sidebar a", has_text="Tree of Thought").click()
+    assert page.locator("main h1").inner_text() == "Tree of Thought"
+    assert page.locator("main math").count() > 0 and page.locator("main code .kw, main code .im").count() > 0
+    page.locator("main a.name", has_text="ToTNode.to_svg").or_(page.locator("main a.name")).first.click()
+    assert page.locator("main h1").count() == 1
+    page.close()
