@@ -25,7 +25,7 @@ from urllib.parse import parse_qsl, unquote
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredicate, STDLibLogObserver, globalLogBeginner
-from twisted.python.failure import Failure
+from twisted.protocols.policies import WrappingFactory
 from twisted.web.http import Request as TwistedRequest
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
@@ -239,33 +239,11 @@ class _HandlerResource(Resource):
         return NOT_DONE_YET
 
 # %% ../../nbs/web/01_reactor.ipynb #734d57bb
-class _CountedSite(Site):
-    noisy = False
-    displayTracebacks = False
-
-    def __init__(self, resource: Resource) -> None:
-        super().__init__(resource)
-        self.connections: set[Any] = set()
-
-    def buildProtocol(self, addr: Any) -> Any:
-        "Remember the connection until it ends."
-        channel: Any = super().buildProtocol(addr)
-        self.connections.add(channel)
-        ended = channel.connectionLost
-
-        def forget(reason: Failure) -> None:
-            self.connections.discard(channel)
-            ended(reason)
-
-        channel.connectionLost = forget
-        return channel
-
-# %% ../../nbs/web/01_reactor.ipynb #f0872fcf
 class Server:
     "A running web server on the loopback; `close()` it, or use it in a `with` statement."
 
-    def __init__(self, listening: Any, site: _CountedSite) -> None:
-        self._listening, self._site = listening, site
+    def __init__(self, listening: Any, connections: WrappingFactory) -> None:
+        self._listening, self._connections = listening, connections
         self.host: str = "127.0.0.1"
         self.port: int = listening.getHost().port
         self.url: str = f"http://{self.host}:{self.port}"  # without a slash at the end
@@ -276,8 +254,7 @@ class Server:
 
     async def _close(self) -> None:
         stopped = self._listening.stopListening()
-        for channel in list(self._site.connections):
-            if channel.transport is not None: channel.transport.abortConnection()
+        for connection in list(self._connections.protocols): connection.abortConnection()
         if stopped is not None: await stopped.asFuture(asyncio.get_running_loop())
 
     def __enter__(self) -> Server: return self
@@ -295,8 +272,10 @@ def serve(handler: Handler, port: int = 0) -> Server:
     `ReactorError` if the port is taken.
     """
     def listen() -> Server:
-        site = _CountedSite(_HandlerResource(handler))
-        return Server(get_reactor().listenTCP(port, site, interface="127.0.0.1"), site)
+        site = Site(_HandlerResource(handler))
+        site.displayTracebacks = False
+        connections = WrappingFactory(site)
+        return Server(get_reactor().listenTCP(port, connections, interface="127.0.0.1"), connections)
 
     try: return run(listen)
     except CannotListenError as error: raise ReactorError(f"cannot listen on port {port}: {error.socketError}") from None

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['Reason', 'Refusal', 'canonical_host', 'Target', 'parse_url', 'canonical_url', 'is_public', 'media_type', 'charset_of',
-           'decode_body', 'parse_http_date', 'freshness', 'parse_retry_after']
+           'decode_body', 'Inflater', 'inflate', 'inflaters_for', 'parse_http_date', 'freshness', 'parse_retry_after']
 
 # %% ../../nbs/web/00_rules.ipynb #6c557004
 import codecs
 import ipaddress
 import re
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -173,6 +174,52 @@ def charset_of(body: bytes, content_type: str = "") -> str:
 def decode_body(body: bytes, content_type: str = "") -> str:
     "The text of a body; what its charset cannot read becomes U+FFFD."
     return body.decode(charset_of(body, content_type), "replace").removeprefix("\ufeff")
+
+# %% ../../nbs/web/00_rules.ipynb #eda22de3
+_PIECE = 65_536
+
+
+class Inflater:
+    "One layer of gzip or deflate, decompressed piece by piece up to `limit` bytes."
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.size = limit, 0
+        self.decompressor = zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib, found by its header
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        "The decompressed pieces of `data`; raises `Refusal` for a bomb and for damaged data."
+        piece = b""
+        while data or len(piece) == _PIECE:
+            try: piece = self.decompressor.decompress(data, _PIECE)
+            except zlib.error as error: raise Refusal(Reason.CONTENT_ENCODING, str(error)) from None
+            self.size += len(piece)
+            if self.size > self.limit: raise Refusal(Reason.TOO_LARGE, f"over {self.limit} bytes after decompression")
+            if piece: yield piece
+            data = self.decompressor.unconsumed_tail
+            if self.decompressor.eof:
+                data = self.decompressor.unused_data
+                if not data.startswith(b"\x1f\x8b"): return  # the end, or garbage behind it, which browsers ignore too
+                self.decompressor = zlib.decompressobj(zlib.MAX_WBITS | 32)  # the next member of a gzip file
+
+    @property
+    def complete(self) -> bool:
+        "Whether the stream has come to its own end."
+        return self.decompressor.eof
+
+
+def inflate(inflaters: Sequence[Inflater], data: bytes) -> Iterator[bytes]:
+    "Send `data` through all layers, the outermost first."
+    if not inflaters: yield data
+    else:
+        for piece in inflaters[0].feed(data): yield from inflate(inflaters[1:], piece)
+
+
+def inflaters_for(encoding: str, limit: int) -> list[Inflater]:
+    "One layer for each coding that a Content-Encoding header names (each finds its own kind); raises `Refusal` for an unknown one."
+    codings = [coding.strip() for coding in encoding.lower().split(",") if coding.strip() not in ("", "identity")]
+    unknown = set(codings) - {"gzip", "x-gzip", "deflate"}
+    if unknown or len(codings) > 2: raise Refusal(Reason.CONTENT_ENCODING, f"not understood: {encoding[:80]!r}")
+    return [Inflater(limit) for _ in codings]
 
 # %% ../../nbs/web/00_rules.ipynb #9860e038
 def parse_http_date(value: str) -> float | None:
