@@ -23,6 +23,7 @@ from functools import cache
 from html import escape
 from importlib.resources import files
 from itertools import groupby
+from string import Template
 from typing import Literal
 
 from .reactor import Request, Response, Server, serve
@@ -134,13 +135,6 @@ def article_titles() -> tuple[str, ...]:
 
 # %% ../../nbs/web/04_demo_site.ipynb #5c626df5
 SITE_NAME = "The Lamplight Encyclopedia"
-_MENU = '<a href="/">Home</a> <a href="/index/a-z">A–Z</a> <a href="/topics">Topics</a> <a href="/community/letters">Letters</a> <a href="/about">About</a>'
-_COOKIES = "We use cookies to remember your reading position. By continuing to browse you accept our cookie policy."
-_FOOTER = f"""<footer><p>© {SITE_NAME}. All rights reserved. Subscribe to our newsletter!</p>
-<p><a href="/about">About us</a> · <a href="/about#contact">Contact</a> · <a href="/private/editors">Editors only</a> · <a href="#top">Back to top</a></p></footer>"""
-_STYLE = "body{font-family:serif;max-width:50em;margin:auto}nav a{margin-right:1em}.visually-hidden{display:none}table{border-collapse:collapse}td,th{border:1px solid;padding:.3em}"
-
-
 @dataclass(frozen=True)
 class Frame:
     "What a page says about itself."
@@ -151,6 +145,11 @@ class Frame:
     charset: str = "utf-8"  # what the <meta> declares; empty: nothing
 
 # %% ../../nbs/web/04_demo_site.ipynb #1308edf4
+@cache
+def _template() -> Template:
+    return Template((DEMO_DATA / "pages" / "template.html").read_text(encoding="utf-8"))
+
+
 def render_page(
     frame: Frame,
     body: str,  # HTML of the main part
@@ -159,30 +158,10 @@ def render_page(
     aside: str = "",  # HTML after the main part
 ) -> str:
     "A whole HTML page: head, menu, breadcrumb, main part, footer."
-    trail = " › ".join(f'<a href="{path}">{escape(text)}</a>' for path, text in (("/", "Home"), *frame.trail))
-    meta = f'<meta charset="{frame.charset}">\n' if frame.charset else ""
-    site = "" if frame.title == SITE_NAME else f" – {SITE_NAME}"
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-{meta}<title>{escape(frame.title)}{site}</title>
-<meta property="og:title" content="{escape(frame.title)}">
-<meta name="description" content="{escape(frame.description)}">
-<link rel="canonical" href="{base_url}{frame.path}">
-<style>{_STYLE}</style>
-</head>
-<body id="top">
-<div class="cookie-banner" role="dialog"><p>{_COOKIES}</p><button>Accept all</button></div>
-<header><p>{SITE_NAME}</p><nav>{_MENU}</nav></header>
-<p class="breadcrumb">{trail} › {escape(frame.title)}</p>
-<main>
-{body}
-</main>
-{aside}
-{_FOOTER}
-</body>
-</html>
-"""
+    links = (f'<a href="{path}">{escape(text)}</a>' for path, text in (("/", "Home"), *frame.trail))
+    return _template().substitute(
+        title=escape(frame.title), site="" if frame.title == SITE_NAME else f" – {SITE_NAME}", description=escape(frame.description),
+        meta=f'<meta charset="{frame.charset}">\n' if frame.charset else "", address=base_url + frame.path, trail=" › ".join(links), body=body, aside=aside)
 
 # %% ../../nbs/web/04_demo_site.ipynb #c9664e1a
 def render_block(block: Block) -> str:
