@@ -18,8 +18,8 @@ from .tree_drawing import Box, Status, draw_tree
 # %% auto #0
 __all__ = ['logger', 'Step', 'Propose', 'Retrieve', 'Evaluate', 'Thought', 'ToTNode', 'by_interest', 'describe', 'ToTConfig',
            'Proposed', 'Retrieved', 'Evaluated', 'Pruned', 'Failed', 'Solved', 'ToTResult', 'Finished', 'rank',
-           'best_node', 'ask_each', 'normalize', 'Meter', 'Growth', 'expand', 'settle', 'as_value', 'sort_out',
-           'next_frontier', 'ToTSearch']
+           'best_node', 'ask_each', 'normalize', 'Meter', 'Growth', 'is_known', 'attach', 'expand', 'settle',
+           'as_value', 'sort_out', 'next_frontier', 'result_of', 'ToTSearch']
 
 # %% ../../nbs/planning/03_tree_of_thought.ipynb #ea64b786
 logger = logging.getLogger(__name__)
@@ -286,35 +286,37 @@ class Growth:
         node.status, node.reason = "failed", f"{stage}: {type(error).__name__}: {error}"
         return Failed(node, stage, error)
 
-    def is_known(self, node: ToTNode, siblings: set[str]) -> bool:
-        "Was this thought met among its siblings, or its state in the tree no deeper than here? Remember it, if not."
-        name = normalize(node.text)
-        known = name in siblings
-        siblings.add(name)
-        if known or not self.search.key: return known
-        state = self.search.key(node)
-        known = self.seen.get(state, math.inf) <= node.depth
-        if not known: self.seen[state] = node.depth
-        return known
+# %% ../../nbs/planning/03_tree_of_thought.ipynb #1c60ffec
+def is_known(growth: Growth, node: ToTNode, siblings: set[str]) -> bool:
+    "Was this thought met among its siblings, or its state in the tree no deeper than here? Remember it, if not."
+    name, key = normalize(node.text), growth.search.key
+    known = name in siblings
+    siblings.add(name)
+    if known or not key: return known
+    state = key(node)
+    known = growth.seen.get(state, math.inf) <= node.depth
+    if not known: growth.seen[state] = node.depth
+    return known
 
-    def attach(self, parent: ToTNode, thoughts: Sequence[str | Thought]) -> Proposed:
-        "Add the new thoughts below their parent, as many as the budget allows."
-        siblings: set[str] = set()
-        kept, merged = [], 0
-        for thought in list(thoughts)[: self.config.branching]:
-            if self.config.max_nodes is not None and self.meter.num_nodes >= self.config.max_nodes:
-                self.meter.cut = "max_nodes"
-                break
-            node = parent.add(thought, self.meter.num_nodes + 1)
-            if self.is_known(node, siblings):
-                parent.children.pop()
-                merged += 1
-                continue
-            self.meter.num_nodes += 1
-            kept.append(node)
-        self.meter.num_merged += merged
-        parent.status = "expanded"
-        return Proposed(parent, tuple(kept), merged)
+
+def attach(growth: Growth, parent: ToTNode, thoughts: Sequence[str | Thought]) -> Proposed:
+    "Add the new thoughts below their parent, as many as the budget allows."
+    siblings: set[str] = set()
+    kept, merged, limit = [], 0, growth.config.max_nodes
+    for thought in list(thoughts)[: growth.config.branching]:
+        if limit is not None and growth.meter.num_nodes >= limit:
+            growth.meter.cut = "max_nodes"
+            break
+        node = parent.add(thought, growth.meter.num_nodes + 1)
+        if is_known(growth, node, siblings):
+            parent.children.pop()
+            merged += 1
+            continue
+        growth.meter.num_nodes += 1
+        kept.append(node)
+    growth.meter.num_merged += merged
+    parent.status = "expanded"
+    return Proposed(parent, tuple(kept), merged)
 
 # %% ../../nbs/planning/03_tree_of_thought.ipynb #ac625413
 def expand(growth: Growth, parents: Sequence[ToTNode]) -> Generator[Step, None, list[ToTNode]]:
@@ -324,7 +326,7 @@ def expand(growth: Growth, parents: Sequence[ToTNode]) -> Generator[Step, None, 
         if isinstance(thoughts, Exception):
             yield growth.fail(parent, "propose", thoughts)
             continue
-        proposed = growth.attach(parent, thoughts)
+        proposed = attach(growth, parent, thoughts)
         children += proposed.children
         yield proposed
     if growth.search.retrieve and children:
@@ -388,6 +390,15 @@ def next_frontier(growth: Growth, waiting: list[ToTNode], new: list[ToTNode]) ->
     if dropped: yield Pruned(tuple(dropped))
     return new[:width]
 
+# %% ../../nbs/planning/03_tree_of_thought.ipynb #1c80b8e8
+def result_of(growth: Growth) -> ToTResult:
+    "What a search has so far."
+    meter, solutions = growth.meter, sorted((node for node in growth.root.walk() if node.status == "solved"), key=rank)
+    return ToTResult(
+        growth.root, best_node(growth.root), growth.reason, tuple(solutions), meter.num_nodes, meter.num_evaluations,
+        meter.num_merged, meter.num_failed, meter.seconds,
+    )
+
 # %% ../../nbs/planning/03_tree_of_thought.ipynb #bc117b6f
 class ToTSearch:
     """Tree search over thoughts (Yao et al. 2023, algorithms 1 and 2, and best-first).
@@ -429,22 +440,19 @@ class ToTSearch:
             waiting = yield from next_frontier(growth, waiting, new)
         enough = num_solved >= (self.config.num_solutions or math.inf)
         growth.reason = "solved" if enough else growth.meter.cut or "exhausted"
-        result = self.result
+        result = result_of(growth)
         yield Finished(result)
         return result
 
     def run(self, root: str | ToTNode) -> ToTResult:
         "Search to the end."
-        for _ in self.search(root): pass
-        return self.result
+        steps = self.search(root)
+        while True:
+            try: next(steps)
+            except StopIteration as end: return end.value
 
     @property
     def result(self) -> ToTResult:
         "What the latest search has so far, also after an interruption. `ValueError` before the first."
         if self.growth is None: raise ValueError("there is no result before a search has begun")
-        growth, meter = self.growth, self.growth.meter
-        solutions = sorted((node for node in growth.root.walk() if node.status == "solved"), key=rank)
-        return ToTResult(
-            growth.root, best_node(growth.root), growth.reason, tuple(solutions), meter.num_nodes, meter.num_evaluations,
-            meter.num_merged, meter.num_failed, meter.seconds,
-        )
+        return result_of(self.growth)
