@@ -70,7 +70,7 @@ _OPENERS = frozenset(
 )
 
 # %% ../../nbs/knowledge/01_chunks.ipynb #b4ca0964
-_STOP = re.compile(r"[.!?…]+(?:[)\]\"'”’»]|\[\d+\])*(?=\s)|[。！？]+[」』”’）]*")
+_STOP = re.compile(r"(?<![.!?…])[.!?…]++(?:[)\]\"'”’»]|\[\d+\])*+(?=\s)|[。！？]+[」』”’）]*")
 _NEXT = re.compile(r"[\s(\[{\"'“‘«„¿¡]*([^\W_][\w'’.-]*)?")
 
 

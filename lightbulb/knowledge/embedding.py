@@ -240,7 +240,8 @@ class Embedder:
     def __call__(self, texts: Sequence[str], *, query: bool = False) -> np.ndarray:
         "Unit vectors, float32 (len(texts), width); `query` says that the texts are questions, not passages."
         if isinstance(texts, str): raise ValueError("texts must be a sequence of strings, got one string; put it into a list")
-        prompts = [self.query_prefix + text for text in texts] if query else list(texts)
+        prefix = self.query_prefix if query else ""
+        prompts = [prefix + text.encode("utf-8", "replace").decode("utf-8") for text in texts]  # tokenizers refuse lone surrogates
         vectors = np.zeros((len(prompts), self.width), np.float32)
         for first in range(0, len(prompts), 1024):  # what is done is kept even if the rest is interrupted
             self._fill(prompts[first : first + 1024], vectors[first : first + 1024])
