@@ -10,7 +10,7 @@ import math
 import time
 import unicodedata
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from .tree_drawing import Box, Status, draw_tree
@@ -40,6 +40,7 @@ class ToTNode:
 
     text: str
     kind: str = "thought"
+    _: KW_ONLY
     parent: ToTNode | None = field(default=None, repr=False)
     value: float | None = None  # higher is better; None: not evaluated
     evidence: Any = field(default=None, repr=False)  # what `retrieve` found
@@ -57,7 +58,7 @@ class ToTNode:
     def add(self, thought: str | Thought, order: int = 0) -> ToTNode:
         "Append a child and return it."
         thought = Thought(thought) if isinstance(thought, str) else thought
-        child = ToTNode(thought.text, thought.kind, self, payload=thought.payload, order=order)
+        child = ToTNode(thought.text, thought.kind, parent=self, payload=thought.payload, order=order)
         self.children.append(child)
         return child
 
