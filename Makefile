@@ -5,7 +5,7 @@ BIN := .venv/bin
 QUERY ?= What are the impacts of renewable energy on global sustainability?
 CHECKS := lint export-check layers types readme-check docs notebooks pytest wheel
 
-.PHONY: help setup setup-demo demo test readme clean $(CHECKS)
+.PHONY: help setup setup-demo demo test update readme clean $(CHECKS)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ test: setup ## every check below, then one line with the counts
 
 $(CHECKS): setup
 	@$(BIN)/python tools/check.py $@
+
+update: setup ## write modules, index, sidebar and README from the notebooks, and clean the notebooks
+	@$(BIN)/nbdev_export && $(BIN)/nbdev_clean && $(BIN)/python tools/build_docs.py --sidebar && $(BIN)/python tools/readme.py
 
 readme: setup ## write README.md from nbs/index.ipynb
 	@$(BIN)/python tools/readme.py
