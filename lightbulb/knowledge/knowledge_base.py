@@ -6,30 +6,25 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Rerank', 'Mode', 'Embed', 'KnowledgeBaseConfig', 'StoreFile', 'title_key', 'DocumentFile', 'VectorTable',
-           'top_indices', 'match_expression', 'z_scores', 'mix_rankings', 'KnowledgeWriter', 'KnowledgeBase']
+__all__ = ['Rerank', 'Mode', 'Embed', 'KnowledgeBaseConfig', 'VectorTable', 'top_indices', 'match_expression', 'z_scores',
+           'mix_rankings', 'KnowledgeWriter', 'KnowledgeBase']
 
 # %% ../../nbs/knowledge/03_knowledge_base.ipynb #17d9426a
-import contextlib
 import dataclasses
-import difflib
-import json
+import hashlib
 import re
-import sqlite3
-import threading
-import time
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from ..core.errors import StoreError
-from ..core.records import Document, Heading, Link, Passage
-from .chunks import Chunk, chunk_text
+from ..core.records import Document, Passage
+from .chunks import chunk_text
 from .embedding import DEFAULT_EMBEDDER, load_embedder
+from .store import DocumentFile, PreparedDocument, StoreFile, page_details, storable
 
 # %% ../../nbs/knowledge/03_knowledge_base.ipynb #037b78e4
 class Embed(Protocol):
@@ -66,197 +61,6 @@ class KnowledgeBaseConfig:
             if not 0 <= getattr(self, name) <= 1: raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         for name in ("overlap", "title_weight", "busy_timeout"):
             if not 0 <= getattr(self, name) < float("inf"): raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-
-# %% ../../nbs/knowledge/03_knowledge_base.ipynb #f7cb96b0
-_APPLICATION_ID, _SCHEMA_VERSION = 0x4C42_4B42, 1  # "LBKB"
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS documents (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, url TEXT NOT NULL UNIQUE, title TEXT NOT NULL, title_key TEXT NOT NULL, bare_key TEXT NOT NULL,
-    hash TEXT NOT NULL, fetched_at REAL NOT NULL, source TEXT NOT NULL, details TEXT NOT NULL, body BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS documents_by_title ON documents (title_key);
-CREATE INDEX IF NOT EXISTS documents_by_bare_title ON documents (bare_key);
-CREATE TABLE IF NOT EXISTS chunks (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, document INTEGER NOT NULL REFERENCES documents (id),
-    start INTEGER NOT NULL, end INTEGER NOT NULL, hash BLOB NOT NULL, vector BLOB NOT NULL);
-CREATE INDEX IF NOT EXISTS chunks_by_document ON chunks (document);
-CREATE INDEX IF NOT EXISTS chunks_by_hash ON chunks (hash);
-CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (title, body, tokenize = 'porter unicode61 remove_diacritics 2');
-"""
-
-# %% ../../nbs/knowledge/03_knowledge_base.ipynb #daf4b33d
-class StoreFile:
-    "A SQLite file with transactions, shared by threads and processes; every failure is a `StoreError` with its path."
-
-    def __init__(self, path: str | Path, *, busy_timeout: float = 30.0) -> None:
-        self.path, self._timeout = str(path), busy_timeout
-        self._lock = threading.RLock()
-        self._num_writes = 0
-        with self._explained(): self._db = self._open()
-
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        "Turn SQLite's errors into one line about this file."
-        try: yield
-        except sqlite3.Error as error:
-            reason = str(error)
-            if "locked" in reason or "busy" in reason: reason = f"another process holds it for more than {self._timeout:g} s ({reason})"
-            elif "malformed" in reason or "not a database" in reason: reason = f"damaged, or not a knowledge base ({reason})"
-            raise StoreError(f"{self.path}: {reason}") from None
-
-    def _open(self) -> sqlite3.Connection:
-        if self.path != ":memory:": Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False)
-        try:
-            self._refuse_foreign(db)
-            self._patiently(lambda: db.execute("PRAGMA journal_mode = WAL").fetchone())
-            db.execute("PRAGMA synchronous = FULL")
-            self._patiently(lambda: db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; "
-                                                     f"PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"))
-        except BaseException:
-            db.close()
-            raise
-        return db
-
-    def _refuse_foreign(self, db: sqlite3.Connection) -> None:
-        owner, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-        has_tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if has_tables and owner != _APPLICATION_ID: raise StoreError(f"{self.path}: a SQLite file of another program, not a knowledge base")
-        if version > _SCHEMA_VERSION: raise StoreError(f"{self.path}: written by a newer lightbulb (format {version}, known {_SCHEMA_VERSION})")
-
-    def _patiently(self, action: Callable[[], Any]) -> Any:
-        "Do it again while the file is locked, for SQLite does not wait everywhere by itself."
-        deadline = time.monotonic() + self._timeout
-        while True:
-            try: return action()
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > deadline: raise
-                time.sleep(0.02)
-
-    @contextlib.contextmanager
-    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
-        with self._explained(), self._lock:
-            self._patiently(lambda: self._db.execute(begin))
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction: self._db.execute("ROLLBACK")
-                raise
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        "A write transaction: committed to disk when the block ends, undone if it fails."
-        with self._transaction("BEGIN IMMEDIATE") as db:
-            yield db
-            self._num_writes += 1
-
-    def _reading(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
-        "One consistent view of the file for several questions."
-        return self._transaction("BEGIN")
-
-    def close(self) -> None:
-        "Close the file; what was added stays."
-        with self._lock: self._db.close()
-
-# %% ../../nbs/knowledge/03_knowledge_base.ipynb #f3f3a25b
-def title_key(title: str, *, bare: bool = False) -> str:
-    "The title without case, accents and punctuation; `bare` also drops a bracket at its end and a leading article."
-    if bare: title = re.sub(r"\s*\([^()]*\)\s*$", "", title) or title
-    plain = unicodedata.normalize("NFKD", title.replace("&", " and ").casefold())
-    words = re.findall(r"\w+", "".join(c for c in plain if not unicodedata.combining(c)))
-    if bare and len(words) > 1 and words[0] in ("the", "a", "an"): words = words[1:]
-    return " ".join(words)
-
-
-def _same_numbers(one: str, other: str) -> bool:
-    "Whether two keys hold the same numbers and numerals: Henry II is no misspelling of Henry III."
-    numbers = lambda key: [word for word in key.split() if re.search(r"\d", word) or re.fullmatch(r"[ivxlc]+", word)]
-    return numbers(one) == numbers(other)
-
-# %% ../../nbs/knowledge/03_knowledge_base.ipynb #0f34e52f
-_Prepared = tuple[Document, list[Chunk], list[bytes], np.ndarray]  # page, chunks, their hashes, vectors (float16)
-
-
-def _clean(text: str) -> str:
-    "The text as SQLite can hold it: lone surrogates replaced, no NUL."
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", " ")
-
-
-def _restored(url: str, fetched_at: float, source: str, details: str, body: bytes) -> Document:
-    "The document of a row."
-    fields = json.loads(details)
-    fields["headings"] = tuple(Heading(**item) for item in fields["headings"])
-    fields["links"] = tuple(Link(**item) for item in fields["links"])
-    return Document(url=url, text=body.decode("utf-8", "surrogatepass"), fetched_at=fetched_at, source=source, **fields)
-
-
-def _details(document: Document) -> str:
-    "What has no column of its own, as JSON in ASCII."
-    names = ("title", "description", "num_images")
-    lists = {name: [dataclasses.asdict(item) for item in getattr(document, name)] for name in ("headings", "links")}
-    return json.dumps({name: getattr(document, name) for name in names} | lists)
-
-# %% ../../nbs/knowledge/03_knowledge_base.ipynb #df78e537
-class DocumentFile(StoreFile):
-    "Pages and their chunks in a file: put, get, list, look up by title."
-
-    def _put(self, db: sqlite3.Connection, prepared: _Prepared) -> None:
-        "Write one page with its chunks in the current transaction, in place of what stood under its URL."
-        document, chunks, hashes, vectors = prepared
-        title = _clean(document.title)
-        row = (_clean(document.url), title, title_key(title), title_key(title, bare=True), document.content_hash,
-               document.fetched_at, _clean(document.source), _details(document), document.text.encode("utf-8", "surrogatepass"))
-        number = db.execute(
-            "INSERT INTO documents (url, title, title_key, bare_key, hash, fetched_at, source, details, body) VALUES (?,?,?,?,?,?,?,?,?) "
-            "ON CONFLICT (url) DO UPDATE SET title = excluded.title, title_key = excluded.title_key, bare_key = excluded.bare_key, "
-            "hash = excluded.hash, fetched_at = excluded.fetched_at, source = excluded.source, details = excluded.details, "
-            "body = excluded.body RETURNING id", row).fetchall()[0][0]
-        db.execute("DELETE FROM words WHERE rowid IN (SELECT id FROM chunks WHERE document = ?)", (number,))
-        db.execute("DELETE FROM chunks WHERE document = ?", (number,))
-        for chunk, digest, vector in zip(chunks, hashes, vectors, strict=True):
-            place = (number, chunk.start, chunk.end, digest, vector.tobytes())
-            chunk_id = db.execute("INSERT INTO chunks (document, start, end, hash, vector) VALUES (?,?,?,?,?)", place).lastrowid
-            db.execute("INSERT INTO words (rowid, title, body) VALUES (?,?,?)", (chunk_id, title, _clean(chunk.text)))
-
-    def _documents_where(self, condition: str, *values: Any, limit: int = -1) -> list[Document]:
-        with self._reading() as db:
-            rows = db.execute(f"SELECT url, fetched_at, source, details, body FROM documents WHERE {condition} ORDER BY id LIMIT ?", (*values, limit)).fetchall()
-        return [_restored(*row) for row in rows]
-
-    def document(self, url: str) -> Document | None:
-        "The page that was read from the URL, equal to the one that was added; None if there is none."
-        return next(iter(self._documents_where("url = ?", _clean(url))), None)
-
-    def documents(self) -> Iterator[Document]:
-        "All pages in the order of their first arrival; pages added meanwhile may or may not be among them."
-        with self._reading() as db: numbers = [row[0] for row in db.execute("SELECT id FROM documents ORDER BY id")]
-        for number in numbers: yield from self._documents_where("id = ?", number)
-
-    def titles(self) -> list[str]:
-        "The titles of all pages, in the order of their first arrival."
-        with self._reading() as db: return [row[0] for row in db.execute("SELECT title FROM documents ORDER BY id")]
-
-    def lookup_all(self, title: str, *, limit: int = 5, cutoff: float = 0.85) -> list[Document]:
-        "Pages of that name, best first: as written, by key, without bracket, else the closest spellings (similarity ≥ `cutoff`)."
-        key, bare = title_key(title), title_key(title, bare=True)
-        if not key: return self._documents_where("title = ?", _clean(title), limit=limit)
-        for condition, value in (("title = ?", _clean(title)), ("title_key = ?", key), ("bare_key = ?", bare)):
-            if found := self._documents_where(condition, value, limit=limit): return found
-        with self._reading() as db:
-            near = db.execute("SELECT DISTINCT bare_key FROM documents WHERE abs(length(bare_key) - ?) <= 3", (len(bare),)).fetchall()
-        keys = [row[0] for row in near if _same_numbers(row[0], bare)]
-        best = difflib.get_close_matches(bare, keys, n=limit, cutoff=cutoff)
-        return [document for match in best for document in self._documents_where("bare_key = ?", match, limit=limit)][:limit]
-
-    def lookup(self, title: str, *, cutoff: float = 0.85) -> Document | None:
-        "The page of that name, spelling forgiven; None if no title is close enough."
-        return next(iter(self.lookup_all(title, limit=1, cutoff=cutoff)), None)
-
-    def __len__(self) -> int:
-        with self._reading() as db: return db.execute("SELECT count(*) FROM documents").fetchone()[0]
-
-    def __bool__(self) -> bool: return True  # an empty knowledge base is still one
 
 # %% ../../nbs/knowledge/03_knowledge_base.ipynb #8f81e623
 class VectorTable:
@@ -307,7 +111,7 @@ _COMMON = frozenset(
 
 def match_expression(query: str) -> str:
     "An FTS5 expression that finds any of the query's words; empty if it has none."
-    words = list(dict.fromkeys(re.findall(r"\w+", _clean(query).lower())))
+    words = list(dict.fromkeys(re.findall(r"\w+", storable(query).lower())))
     telling = [word for word in words if word not in _COMMON] or words
     return " OR ".join(f'"{word}"' for word in telling[:64])
 
@@ -359,20 +163,20 @@ class KnowledgeWriter(DocumentFile):
         if batch: self._add_batch(batch)
 
     def _add_batch(self, batch: list[Document]) -> None:
-        newest = {_clean(document.url): document for document in batch}
+        newest = {storable(document.url): document for document in batch}
         with self._reading() as db:
             marks = ",".join("?" * len(newest))
             known = {url: state for url, *state in db.execute(f"SELECT url, title, hash FROM documents WHERE url IN ({marks})", list(newest))}
-        is_new = lambda url, document: known.get(url) != [_clean(document.title), document.content_hash]
+        is_new = lambda url, document: known.get(url) != [storable(document.title), document.content_hash]
         prepared = self._prepare([document for url, document in newest.items() if is_new(url, document)])
         with self._writing() as db:
             for item in prepared: self._put(db, item)
             for url, document in newest.items():  # unchanged: only what surrounds the text is brought up to date
                 if not is_new(url, document):
-                    about = (document.fetched_at, _clean(document.source), _details(document), url)
+                    about = (document.fetched_at, storable(document.source), page_details(document), url)
                     db.execute("UPDATE documents SET fetched_at = ?, source = ?, details = ? WHERE url = ?", about)
 
-    def _prepare(self, documents: list[Document]) -> list[_Prepared]:
+    def _prepare(self, documents: list[Document]) -> list[PreparedDocument]:
         "Cut and embed pages; what the file holds already is not computed again."
         config = self.config
         cut = [chunk_text(document.text, max_words=config.max_words, overlap=config.overlap) for document in documents]
@@ -390,8 +194,6 @@ class KnowledgeWriter(DocumentFile):
 # %% ../../nbs/knowledge/03_knowledge_base.ipynb #858abebd
 def _digest(text: str) -> bytes:
     "16 bytes that stand for a text."
-    import hashlib
-
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 # %% ../../nbs/knowledge/03_knowledge_base.ipynb #55a6c976
@@ -451,7 +253,7 @@ class KnowledgeBase(KnowledgeWriter):
         if mode == "keyword": return self._passages(self._by_words(query, k))
         ids, rows = self._fresh_vectors()
         if not len(ids): return []
-        cosines = rows @ self.embed([_clean(query)], query=True)[0]
+        cosines = rows @ self.embed([storable(query)], query=True)[0]
         if mode == "dense":
             best = top_indices(cosines, k)
             return self._passages(dict(zip(ids[best].tolist(), cosines[best].tolist(), strict=True)))
@@ -494,19 +296,6 @@ class KnowledgeBase(KnowledgeWriter):
             bodies = {number: db.execute("SELECT body FROM documents WHERE id = ?", (number,)).fetchone()[0] for number in {row[1] for row in rows}}
         texts = {number: body.decode("utf-8", "surrogatepass") for number, body in bodies.items()}
         return [Passage(url, title, start, end, texts[number][start:end], scored[chunk]) for chunk, number, start, end, url, title in rows]
-
-    def check(self) -> list[str]:
-        "What is wrong with the file, one line each; nothing if it is sound."
-        with self._reading() as db:
-            problems = [row[0] for row in db.execute("PRAGMA integrity_check") if row[0] != "ok"]
-            questions = {
-                "chunks without a page": "SELECT count(*) FROM chunks WHERE document NOT IN (SELECT id FROM documents)",
-                "chunks without words": "SELECT count(*) FROM chunks WHERE id NOT IN (SELECT rowid FROM words)",
-                "words without a chunk": "SELECT count(*) FROM words WHERE rowid NOT IN (SELECT id FROM chunks)",
-                "vectors of another width": f"SELECT count(*) FROM chunks WHERE length(vector) != {2 * self.embed.width}",
-            }
-            counts = {what: db.execute(sql).fetchone()[0] for what, sql in questions.items()}
-        return problems + [f"{count} {what}" for what, count in counts.items() if count]
 
     def __enter__(self) -> KnowledgeBase: return self
 
