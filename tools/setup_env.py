@@ -85,6 +85,7 @@ def apt_install(*packages: str) -> bool:
 
 def make_environment() -> None:
     "A fresh virtual environment; Debian keeps `venv` in a package of its own."
+    for level in EXTRAS: stamp(level).unlink(missing_ok=True)
     shutil.rmtree(VENV, ignore_errors=True)
     if run(sys.executable, "-m", "venv", VENV, quiet=True) and python_works(): return
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
