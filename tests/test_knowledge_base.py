@@ -1,0 +1,359 @@
+"""The knowledge base: exact ranges for any text, exact search, shared by threads and processes, and nothing lost to `kill -9`."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import random
+import re
+import sqlite3
+import threading
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightbulb.core.errors import StoreError
+from lightbulb.core.records import Document, Heading, Link
+from lightbulb.knowledge.knowledge_base import KnowledgeBase, KnowledgeBaseConfig, mix_rankings, top_indices
+
+
+class HashedWords:
+    "A deterministic embedder without a model: each word adds to one of 32 numbers. It counts what it reads."
+
+    name, width = "hashed-words", 32
+
+    def __init__(self) -> None: self.read: list[str] = []
+
+    def __call__(self, texts: Sequence[str], *, query: bool = False) -> np.ndarray:
+        self.read += texts
+        rows = np.zeros((len(texts), self.width), np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            for word in re.findall(r"\w+", text.lower()): row[zlib.crc32(word.encode("utf-8", "replace")) % self.width] += 1
+        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+
+
+def page(number: int, text: str | None = None, **fields: object) -> Document:
+    text = text or f"Page {number} tells of lamp{number} and of light. It has a second sentence about item {number % 7}."
+    return Document(f"https://lamps.example/{number}", f"Lamp {number}", text, **fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def base() -> Iterator[KnowledgeBase]:
+    with KnowledgeBase(":memory:", embed=HashedWords()) as base:
+        base.add(page(i) for i in range(30))
+        yield base
+
+
+# ---- what goes in comes out ----
+
+TEXTS = st.one_of(st.text(max_size=400), st.lists(st.sampled_from(["lamp", "Dr.", "\n", "\n\n", "3.5", "\0", "\ud800", "日本", "It.", "a | b", '"x"']), max_size=150).map(" ".join))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(TEXTS, min_size=1, max_size=4), st.text(max_size=40))
+def test_any_page_comes_back_equal_and_every_passage_is_verbatim(texts: list[str], query: str) -> None:
+    documents = [page(i, text, description=text[:20], headings=(Heading(1, text[:5], 0),), links=(Link("https://a.example/", text[:9]),)) for i, text in enumerate(texts)]
+    with KnowledgeBase(":memory:", embed=HashedWords(), config=KnowledgeBaseConfig(max_words=20)) as base:
+        base.add(documents)
+        kept = {document.url: document for document in base.documents()}
+        assert list(kept.values()) == documents
+        for mode in ("hybrid", "dense", "keyword"):
+            for passage in base.search(query + " lamp", 5, mode=mode):
+                assert passage.text == kept[passage.url].text[passage.start : passage.end] != ""
+        assert base.check() == []
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.one_of(st.text(max_size=60), st.lists(st.sampled_from(['"', "*", "AND", "OR", "NOT", "NEAR(", ")", "-", ":", "^", "title:", "lamp", "'", ";", "\0", "_", "\ud800"]), max_size=12).map(" ".join)))
+def test_no_query_breaks_the_search(query: str) -> None:
+    for mode in ("hybrid", "dense", "keyword"): assert isinstance(SHARED.search(query, 3, mode=mode), list)
+
+
+SHARED = KnowledgeBase(":memory:", embed=HashedWords())
+SHARED.add(page(i) for i in range(5))
+
+
+def test_adding_again_computes_nothing_and_a_changed_page_replaces_its_chunks(base: KnowledgeBase) -> None:
+    embed = base.embed
+    assert isinstance(embed, HashedWords)
+    read = len(embed.read)
+    base.add([page(3, fetched_at=5.0)])
+    assert len(embed.read) == read and base.document(page(3).url) == page(3, fetched_at=5.0)
+    base.add([page(3, "Page 3 now tells of nothing but zirconium.")])
+    assert len(embed.read) == read + 1 and len(base) == 30
+    assert [p.url for p in base.search("zirconium", 3, mode="keyword")] == [page(3).url]
+    assert base.search("lamp3", 3, mode="keyword") == [] and base.check() == []
+    base.add([page(3)])
+    assert base.search("zirconium", 3, mode="keyword") == [] and base.search("zirconium", 40, mode="dense")[0].url != "" and len(base) == 30
+
+
+def test_a_chunk_that_is_known_is_not_embedded_again(base: KnowledgeBase) -> None:
+    embed = base.embed
+    assert isinstance(embed, HashedWords)
+    long = " ".join(f"Sentence {i} of the long page is about thing {i}." for i in range(60))
+    base.add([page(40, long)])
+    read = len(embed.read)
+    base.add([page(40, long + " One sentence more.")])
+    assert len(embed.read) - read <= 2
+
+
+def test_of_two_versions_in_one_call_the_last_counts_and_duplicates_are_one_page() -> None:
+    with KnowledgeBase(":memory:", embed=HashedWords()) as base:
+        base.add([page(1, "Old text."), page(1, "New text.")])
+        found = base.document(page(1).url)
+        assert found is not None and (len(base), found.text) == (1, "New text.")
+
+
+def test_a_failing_embedder_leaves_the_base_as_it_was(base: KnowledgeBase) -> None:
+    class Broken(HashedWords):
+        def __call__(self, texts: Sequence[str], *, query: bool = False) -> np.ndarray: raise RuntimeError("no model")
+
+    base.embed = Broken()
+    with pytest.raises(RuntimeError, match="no model"): base.add([page(50)])
+    assert len(base) == 30 and base.document(page(50).url) is None and base.check() == []
+
+
+# ---- searching ----
+
+def test_dense_search_is_exact(tmp_path: Path) -> None:
+    with KnowledgeBase(tmp_path / "b.sqlite", embed=HashedWords()) as base:
+        base.add(page(i) for i in range(200))
+        for query in ("lamp17 light", "item 3 second", "Page 150"):
+            texts = [f"{document.title}\n{document.text}" for document in base.documents()]
+            exact = base.embed(texts).astype(np.float16).astype(np.float32) @ base.embed([query], query=True)[0]
+            found = base.search(query, 10, mode="dense")
+            assert [p.url for p in found] == [page(int(i)).url for i in top_indices(exact, 10)]
+            assert np.allclose([p.score for p in found], np.sort(exact)[::-1][:10], atol=1e-6)
+
+
+def test_keyword_search_is_sqlites_bm25_and_weighs_the_title() -> None:
+    with KnowledgeBase(":memory:", embed=HashedWords()) as base:
+        base.add([page(1, "A tungsten wire is mentioned here once among many words."), Document("https://t.example/", "Tungsten", "A metal."), page(2), page(3), page(4), page(5)])
+        found = base.search("what is tungsten?", 5, mode="keyword")
+        assert [p.title for p in found] == ["Tungsten", "Lamp 1"] and found[0].score > found[1].score > 0
+        assert [p.title for p in base.search("wires", 5, mode="keyword")] == ["Lamp 1"]  # stemmed
+
+
+def test_hybrid_is_the_mix_of_both(base: KnowledgeBase) -> None:
+    query = "lamp7 second item"
+    dense = {p.url: p.score for p in base.search(query, 30, mode="dense")}
+    keyword = {p.url: p.score for p in base.search(query, 30, mode="keyword")}
+    urls = [page(i).url for i in range(30)]
+    mixed = mix_rankings(np.array([dense[u] for u in urls]), np.array([keyword.get(u, 0.0) for u in urls]), dense_weight=base.config.dense_weight)
+    expected = [urls[i] for i in top_indices(mixed, 10)]
+    assert [p.url for p in base.search(query, 10)] == expected and expected[0] == page(7).url
+
+
+def test_the_reranker_reads_the_best_and_decides(base: KnowledgeBase) -> None:
+    asked: list[int] = []
+
+    def rerank(query: str, texts: list[str]) -> list[float]:
+        asked.append(len(texts))
+        return [float("lamp22 " in text) for text in texts]
+
+    base.rerank, base.config = rerank, KnowledgeBaseConfig(rerank_depth=30, rerank_weight=1.0)
+    assert base.search("light", 3)[0].url == page(22).url and asked == [30]
+    assert len(base.search("light", 3)) == 3
+
+
+def test_wrong_questions_are_refused(base: KnowledgeBase) -> None:
+    with pytest.raises(ValueError, match="k must be at least 1, got 0"): base.search("lamp", 0)
+    with pytest.raises(ValueError, match="mode must be"): base.search("lamp", mode="magic")  # type: ignore[arg-type]
+    assert base.search("  ") == [] and KnowledgeBase(embed=HashedWords()).search("lamp") == []
+    for wrong in ({"max_words": 0}, {"dense_weight": 1.5}, {"overlap": -1}, {"rerank_weight": float("nan")}):
+        with pytest.raises(ValueError, match=next(iter(wrong))): KnowledgeBaseConfig(**wrong)
+
+
+def test_titles_are_found_as_people_write_them() -> None:
+    names = ["Thomas Edison", "Henry II", "Henry III", "The Lamp (film)", "The Lamp (novel)", "Café Lumière", "Theodred II (Bishop of Elmham)", "GE"]
+    with KnowledgeBase(embed=HashedWords()) as base:
+        base.add(Document(f"https://n.example/{i}", name, "Text.") for i, name in enumerate(names))
+        assert base.titles() == names
+        for asked, expected in {
+            "Thomas Edison": "Thomas Edison", "thomas  EDISON.": "Thomas Edison", "Thomas Edisson": "Thomas Edison", "Henry III": "Henry III", "Henry IV": None,
+            "Lamp": "The Lamp (film)", "The Lamp (novel)": "The Lamp (novel)", "cafe lumiere": "Café Lumière", "Theodred II": "Theodred II (Bishop of Elmham)",
+            "Nikola Tesla": None, "": None, "?!": None, "GM": None,
+        }.items():
+            found = base.lookup(asked)
+            assert (found.title if found else None) == expected, asked
+        assert [document.title for document in base.lookup_all("the lamp")] == ["The Lamp (film)", "The Lamp (novel)"]
+
+
+# ---- files ----
+
+def test_reloading_computes_nothing(tmp_path: Path, base: KnowledgeBase) -> None:
+    expected = base.search("lamp7 light", 5)
+    base.save(tmp_path / "copy.sqlite")
+    embed = HashedWords()
+    with KnowledgeBase.load(tmp_path / "copy.sqlite", embed=embed) as copy:
+        copy.add(page(i) for i in range(30))
+        assert embed.read == [] and len(copy) == 30 and copy.check() == []
+        assert copy.search("lamp7 light", 5) == expected and embed.read == ["lamp7 light"]
+        copy.save()
+        assert not (tmp_path / "copy.sqlite-wal").exists() or (tmp_path / "copy.sqlite-wal").stat().st_size == 0
+
+
+def test_saving_over_a_base_replaces_it_for_whoever_has_it_open(tmp_path: Path, base: KnowledgeBase) -> None:
+    with KnowledgeBase(tmp_path / "b.sqlite", embed=HashedWords()) as reader:
+        reader.add([page(99, "Old and gone.")])
+        assert reader.search("old gone", 1, mode="dense")
+        base.save(tmp_path / "b.sqlite")
+        assert len(reader) == 30 and reader.search("lamp4", 1, mode="keyword")[0].url == page(4).url
+        assert {p.url for p in reader.search("light lamp4", 40, mode="dense")} == {page(i).url for i in range(30)}
+    sqlite3.connect(tmp_path / "foreign.sqlite").executescript("CREATE TABLE mine (x);")
+    with pytest.raises(StoreError, match=r"foreign\.sqlite: a SQLite file of another program"): base.save(tmp_path / "foreign.sqlite")
+
+
+@pytest.mark.parametrize("damage", ["text", "foreign", "folder", "half", "noise", "missing"])
+def test_a_foreign_or_damaged_file_is_refused_with_its_path(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "base.sqlite"
+    with KnowledgeBase(path, embed=HashedWords()) as base: base.add(page(i) for i in range(200))
+    content = path.read_bytes()
+    for name in tmp_path.iterdir(): name.unlink()
+    match damage:
+        case "text": path.write_text("These are my notes, and they are longer than a header. " * 40)
+        case "foreign": sqlite3.connect(path).executescript("CREATE TABLE mine (x); INSERT INTO mine VALUES (1);")
+        case "folder": path.mkdir()
+        case "half": path.write_bytes(content[: len(content) // 2])
+        case "noise": path.write_bytes(content[:4096] + os.urandom(len(content) - 4096))
+    before = path.read_bytes() if path.is_file() else b""
+    with pytest.raises(StoreError, match=r"base\.sqlite: ") as caught:
+        with KnowledgeBase.load(path, embed=HashedWords()) as base:
+            base.search("lamp7 light")
+            raise AssertionError(f"no refusal; problems: {base.check()}")
+    assert "\n" not in str(caught.value)
+    if damage in ("text", "foreign"): assert path.read_bytes() == before
+
+
+def test_vectors_of_another_model_are_refused_by_name_and_width(tmp_path: Path) -> None:
+    KnowledgeBase(tmp_path / "b.sqlite", embed=HashedWords()).close()
+    other, wider = HashedWords(), HashedWords()
+    other.name, wider.width = "other-model", 64
+    for embed in (other, wider):
+        with pytest.raises(StoreError, match="its vectors are hashed-words's"): KnowledgeBase(tmp_path / "b.sqlite", embed=embed)
+
+
+def test_a_lock_that_is_never_released_is_reported(tmp_path: Path) -> None:
+    with KnowledgeBase(tmp_path / "b.sqlite", embed=HashedWords(), config=KnowledgeBaseConfig(busy_timeout=0.2)) as base:
+        holder = sqlite3.connect(tmp_path / "b.sqlite", isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        started = time.monotonic()
+        with pytest.raises(StoreError, match="another process holds it"): base.add([page(1)])
+        assert time.monotonic() - started < 3 and base.search("lamp") == []
+        holder.execute("ROLLBACK")
+        base.add([page(1)])
+        assert len(base) == 1
+
+
+# ---- many at once ----
+
+def test_threads_add_and_search_one_base(tmp_path: Path) -> None:
+    failures: list[BaseException] = []
+    with KnowledgeBase(tmp_path / "b.sqlite", embed=HashedWords()) as base:
+        def work(first: int) -> None:
+            try:
+                for i in range(first, first + 40, 4):
+                    base.add(page(j) for j in range(i, i + 4))
+                    for mode in ("hybrid", "dense"): assert page(i).url in {p.url for p in base.search(f"lamp{i} page {i}", 500, mode=mode)}
+            except BaseException as error: failures.append(error)  # noqa: BLE001 (reported below)
+
+        threads = [threading.Thread(target=work, args=(100 * n,)) for n in range(4)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        assert failures == [] and len(base) == 160 and base.check() == []
+
+
+def test_one_connection_sees_what_another_writes_replaces_and_keeps(tmp_path: Path) -> None:
+    one, two = (KnowledgeBase(tmp_path / "b.sqlite", embed=HashedWords()) for _ in range(2))
+    one.add(page(i) for i in range(10))
+    assert len(two.search("lamp light", 50, mode="dense")) == 10
+    one.add([page(3, "Only zirconium now.")])
+    assert {p.text for p in two.search("zirconium", 50, mode="dense") if p.url == page(3).url} == {"Only zirconium now."}
+    two.add([page(11)])
+    assert len(one.search("lamp light", 50, mode="dense")) == 11 == len(two.search("lamp light", 50, mode="dense"))
+    one.close(), two.close()
+    with pytest.raises(StoreError, match="closed"): one.search("lamp")
+
+
+def _create(path: str, number: int) -> None:
+    with KnowledgeBase(path, embed=HashedWords()) as base: base.add([page(number)])
+
+
+def _write_for_ever(path: str, writer: int, acknowledgements: str) -> None:
+    "Add pages, some of them new versions, and note each after `add` has returned."
+    notes = os.open(acknowledgements, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    number = os.fstat(notes).st_size  # grows with every note: no number is used twice
+    chance = random.Random(number)
+    with KnowledgeBase(path, embed=HashedWords()) as base:
+        while True:
+            number += 1
+            slots = chance.sample(range(12), chance.randint(1, 3))
+            versions = {slot: f"Version {number} of writer {writer}. " + "It has a sentence. " * chance.randint(1, 150) for slot in slots}
+            base.add(page(1000 * writer + slot, text) for slot, text in versions.items())
+            os.write(notes, "".join(f"{1000 * writer + slot} {number} {zlib.crc32(text.encode())}\n" for slot, text in versions.items()).encode())
+
+
+def _search_for_ever(path: str, failed: str) -> None:
+    try:
+        with KnowledgeBase(path, embed=HashedWords()) as base:
+            while True:
+                for passage in base.search("version of a writer sentence", 5):
+                    document = base.document(passage.url)  # it may be newer than the passage, never broken
+                    assert document is not None and document.text.startswith("Version ") and passage.text
+                time.sleep(0.01)
+    except BaseException as error:  # noqa: BLE001 (reported by the parent)
+        Path(failed).write_text(repr(error))
+
+
+def _processes() -> multiprocessing.context.ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lightbulb.knowledge.knowledge_base"])
+    return context
+
+
+def test_eight_processes_create_the_same_file_at_once(tmp_path: Path) -> None:
+    started = [_processes().Process(target=_create, args=(str(tmp_path / "b.sqlite"), i)) for i in range(8)]
+    for process in started: process.start()
+    for process in started: process.join(60)
+    assert [process.exitcode for process in started] == [0] * 8
+    with KnowledgeBase(tmp_path / "b.sqlite", embed=HashedWords()) as base: assert len(base) == 8 and base.check() == []
+
+
+def test_three_writers_killed_a_hundred_times_lose_no_acknowledged_page(tmp_path: Path) -> None:
+    path, failed, chance = str(tmp_path / "b.sqlite"), tmp_path / "failed", random.Random(7)
+    notes = [tmp_path / f"notes{writer}" for writer in range(3)]
+    start = lambda writer: _processes().Process(target=_write_for_ever, args=(path, writer, str(notes[writer])), daemon=True)
+    reader = _processes().Process(target=_search_for_ever, args=(path, str(failed)), daemon=True)
+    writers = [start(writer) for writer in range(3)]
+    for process in (*writers, reader): process.start()
+    for _ in range(100):
+        time.sleep(chance.uniform(0.01, 0.25))
+        victim = chance.randrange(3)
+        assert writers[victim].is_alive(), "a writer ended by itself"
+        writers[victim].kill(); writers[victim].join()
+        writers[victim] = start(victim)
+        writers[victim].start()
+    time.sleep(0.5)
+    assert reader.is_alive(), failed.read_text()
+    for process in (*writers, reader): process.kill(); process.join()
+
+    lines = [line.split() for note in notes for line in note.read_text().splitlines()]
+    newest = {int(slot): (int(number), int(digest)) for slot, number, digest in lines}  # a writer's notes are in order
+    print(f"{len(lines)} acknowledged writes")
+    assert len(lines) > 100
+    with KnowledgeBase(path, embed=HashedWords()) as base:
+        assert base.check() == []
+        for slot, (number, digest) in newest.items():
+            document = base.document(page(slot).url)
+            assert document is not None
+            found = int(document.text.split()[1])
+            assert found > number or zlib.crc32(document.text.encode()) == digest  # later ones were committed, not yet noted
+            passages = [p for p in base.search(f"Version {found}", 10_000, mode="dense") if p.url == document.url]
+            assert passages and all(p.text == document.text[p.start : p.end] for p in passages)
