@@ -30,7 +30,7 @@ _RULES: tuple[tuple[str, Kind], ...] = (
     (r"^(?:where|from where|to where)\b|\b(?:what|which) (?:\w+ )?(?:country|city|town|village|place|state|region|county|continent|location|university|school|college|cemetery|church|river|island)\b|\b(?:place|location|country|city|town) of\b|\b(?:birthplace|alma mater|residence|capital|headquarters|hometown)\b", "place"),
     (r"^(?:by |to |for |after |from |with |of )?(?:who|whom|whose)\b|\b(?:what|which) (?:\w+ )?(?:person|scientist|engineer|inventor|actor|actress|director|author|writer|king|queen|president|man|woman|physicist|chemist|composer|singer|artist)\b|\b(?:name (?:of|the) .*)?\b(?:father|mother|spouse|wife|husband|son|daughter|founder|inventor|director|author|composer|sibling|brother|sister|child|predecessor|successor|producer|performer)\b(?! born| die| of birth)", "person"),
 )
-_RULES_COMPILED = tuple((re.compile(pattern), kind) for pattern, kind in _RULES)
+_RULES_COMPILED: tuple[tuple[re.Pattern[str], Kind], ...] = tuple((re.compile(pattern), kind) for pattern, kind in _RULES)
 
 
 def expected_kind(
@@ -38,7 +38,9 @@ def expected_kind(
 ) -> Kind:  # what kind of answer it asks for; "other" if no rule knows
     "The kind of answer that a question asks for, judged by its wording alone."
     text = " ".join(question.lower().split()).rstrip("?!. ")
-    return next((kind for pattern, kind in _RULES_COMPILED if pattern.search(text)), "other")
+    for pattern, kind in _RULES_COMPILED:
+        if pattern.search(text): return kind
+    return "other"
 
 # %% ../../nbs/knowledge/00_answer_kinds.ipynb #5f68818f
 _COUNTRIES = """Afghan=Afghanistan Albanian=Albania Algerian=Algeria American=United_States Angolan=Angola Argentine=Argentina
