@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from .ledger import Ledger, Meter
 from ..core.errors import LightbulbError
 from ..core.records import Document, Passage
-from ..knowledge.knowledge_base import title_key
+from ..knowledge.store import title_key
 
 # %% ../../nbs/agent/03_evidence.ipynb #2f4c9141
 class Search(Protocol):

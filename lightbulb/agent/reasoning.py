@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['PROMPT', 'Plan', 'make_plans', 'Candidate', 'Span', 'Reader', 'read_passages', 'normalized', 'second_opinion',
-           'quantity', 'State', 'ReasoningConfig', 'Reasoning']
+__all__ = ['PROMPT', 'Plan', 'make_plans', 'Candidate', 'Span', 'Reader', 'read_passages', 'shared_out', 'normalized',
+           'second_opinion', 'quantity', 'State', 'ReasoningConfig', 'Reasoning']
 
 # %% ../../nbs/agent/04_reasoning.ipynb #65f91883
 import math
@@ -75,7 +75,7 @@ class Reader(Protocol):
 
 # %% ../../nbs/agent/04_reasoning.ipynb #0116a960
 def read_passages(reader: Reader, question: str, passages: Sequence[Passage], *, top_k: int = 6) -> list[Candidate]:
-    "Candidates for the question, best first, each a verbatim range of its page; equal texts are merged into the likeliest place."
+    "Candidates for the question, best first, each a verbatim range of its page; of equal texts the likeliest place is kept."
     if not passages: return []
     heads = [f"{passage.title}. " for passage in passages]
     spans = reader.read(question, [head + passage.text for head, passage in zip(heads, passages, strict=True)], top_k=2 * top_k)
@@ -87,14 +87,26 @@ def read_passages(reader: Reader, question: str, passages: Sequence[Passage], *,
             start = passage.text.find(span.text)
             end = start + len(span.text)
             if start < 0: continue
-        log_probability = math.log(min(max(float(span.score), 1e-6), 1.0))
-        new = Candidate(passage.text[start:end], passage.url, passage.title, passage.start + start, passage.start + end, span.kind, log_probability, passage)
+        score = min(max(float(span.score), 1e-6), 1 - 1e-6)
+        odds = math.log(score / (1 - score))
+        new = Candidate(passage.text[start:end], passage.url, passage.title, passage.start + start, passage.start + end, span.kind, odds, passage)
         known = found.get(normalized(new.text))
-        if known is None: found[normalized(new.text)] = new
-        elif (new.url, new.start) != (known.url, known.start):
-            both = math.log(min(math.exp(known.log_probability) + 0.5 * math.exp(log_probability), 1.0))
-            found[normalized(new.text)] = replace(known, log_probability=both)
-    return sorted(found.values(), key=lambda candidate: -candidate.log_probability)[:top_k]
+        if known is None or known.log_probability < odds: found[normalized(new.text)] = new
+    best = sorted(found.values(), key=lambda candidate: -candidate.log_probability)[:top_k]
+    return shared_out(best)
+
+
+def shared_out(candidates: list[Candidate]) -> list[Candidate]:
+    "Candidates with log-odds as candidates with log-probabilities: rivals share what the best alone could claim."
+    if not candidates: return []
+    total = _log_sum([candidate.log_probability for candidate in candidates])
+    claim = -math.log1p(math.exp(-max(candidate.log_probability for candidate in candidates)))
+    return [replace(candidate, log_probability=claim + candidate.log_probability - total) for candidate in candidates]
+
+
+def _log_sum(values: Sequence[float]) -> float:
+    top = max(values)
+    return top + math.log(sum(math.exp(value - top) for value in values))
 
 
 def normalized(text: str) -> str:
@@ -127,11 +139,6 @@ def second_opinion(
     shift = _log_sum([candidate.log_probability for candidate in candidates]) - _log_sum(mixed)
     judged = [replace(candidate, log_probability=min(value + shift, 0.0)) for candidate, value in zip(candidates, mixed, strict=True)]
     return sorted(judged, key=lambda candidate: -candidate.log_probability)
-
-
-def _log_sum(values: Sequence[float]) -> float:
-    top = max(values)
-    return top + math.log(sum(math.exp(value - top) for value in values))
 
 # %% ../../nbs/agent/04_reasoning.ipynb #12b27149
 _MONTHS = "january february march april may june july august september october november december".split()
