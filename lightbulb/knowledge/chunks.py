@@ -176,6 +176,7 @@ def _pack(text: str, pieces: list[tuple[int, int]], *, max_words: int, max_chars
         ranges.append((first, last))
         done = last
         first = max(last - overlap, first + 1)
+        while first < last and 3 * sum(words[first:last]) > max_words: first += 1  # repeat little, or the index doubles
     return ranges
 
 # %% ../../nbs/knowledge/01_chunks.ipynb #7d042bec
@@ -184,7 +185,7 @@ def chunk_text(
     *,
     max_words: int = 120,  # words in a chunk, at most
     max_chars: int | None = None,  # characters in a chunk, at most; 10 × max_words if not given
-    overlap: int = 1,  # sentences that a chunk repeats from the one before
+    overlap: int = 1,  # sentences that a chunk repeats from the one before, if they take at most a third of it
 ) -> list[Chunk]:
     "Chunks of whole sentences with exact offsets; `ValueError` if a budget is not positive or the overlap is negative."
     if max_words < 1: raise ValueError(f"max_words must be positive, got {max_words}")

@@ -271,13 +271,14 @@ class KnowledgeBase(KnowledgeWriter):
         config = self.config
         size = max(config.num_candidates, k)
         keyword = self._by_words(query, size)
-        pool = np.union1d(ids[top_indices(cosines, size)], np.intersect1d(np.fromiter(keyword, np.int64, len(keyword)), ids))
-        scores = mix_rankings(
-            cosines[np.searchsorted(ids, pool)], np.array([keyword.get(number, 0.0) for number in pool.tolist()]), dense_weight=config.dense_weight
-        )
+        places = np.searchsorted(ids, list(keyword))  # a chunk newer than the vectors in memory waits for the next search
+        known = places[ids[np.minimum(places, len(ids) - 1)] == list(keyword)] if keyword else places[:0]
+        pool = np.unique(np.concatenate([top_indices(cosines, size), known])).astype(np.int64)
+        words = np.array([keyword.get(number, 0.0) for number in ids[pool].tolist()])
+        scores = mix_rankings(cosines[pool], words, dense_weight=config.dense_weight)
         depth = max(config.rerank_depth, k) if self.rerank else k
         best = top_indices(scores, depth)
-        passages = self._passages(dict(zip(pool[best].tolist(), scores[best].tolist(), strict=True)))
+        passages = self._passages(dict(zip(ids[pool[best]].tolist(), scores[best].tolist(), strict=True)))
         return self._reranked(query, passages)[:k] if self.rerank else passages
 
     def _reranked(self, query: str, passages: list[Passage]) -> list[Passage]:
