@@ -436,13 +436,13 @@ def fuzzing():
 
 # robots.txt ----------------------------------------------------------------------------------------------------------
 
-def robots_site(robots, page=Response(body="a page")):
+def robots_site(robots):
     "A site whose robots.txt is a Response, or a text; and what was asked of it."
     hits: list[str] = []
 
     def handle(request: Request) -> Response:
         hits.append(request.path)
-        if request.path != "/robots.txt": return page
+        if request.path != "/robots.txt": return Response(body="a page")
         return robots if isinstance(robots, Response) else Response(body=robots, content_type="text/plain")
 
     return handle, hits
