@@ -26,6 +26,7 @@ from .page_tree import MAX_CHARACTERS, MAX_ELEMENTS, join_blocks, normalize, par
 
 # %% ../../nbs/web/03_extract.ipynb #628a26c9
 _logger = logging.getLogger(__name__)
+logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it would warn of every page that it leaves to the fallback
 _AROUND = frozenset("nav footer aside".split())
 _AROUND_ROLES = frozenset("navigation banner contentinfo search complementary menu menubar".split())
 _AROUND_CLASS = re.compile(r"(?:^|[\s_-])(?:nav|navbar|navbox|navigation|menu|breadcrumbs?|footer|sidebar|toc|share|social|pagination|cookies?|consent|gdpr)(?:$|[\s_-])", re.IGNORECASE)
@@ -68,7 +69,10 @@ def _links(tree: Any, url: str, outside: set[Any]) -> tuple[Link, ...]:
         text = normalize("".join(anchor.itertext())) or normalize(anchor.get("title") or anchor.get("alt") or (image.get("alt") or "" if image is not None else ""))
         entry, known = (anchor in outside, text), found.get(target)
         if known is None: found[target] = entry
-        elif not known[1] or (known[0] and not entry[0]): found[target] = (known[0] and entry[0], text or known[1])
+        elif known[0] and not entry[0]:  # it moves to its place in the content
+            del found[target]
+            found[target] = (False, text or known[1])
+        elif not known[1]: found[target] = (known[0], text)
     ordered = sorted(found.items(), key=lambda item: item[1][0])
     return tuple(Link(target, text) for target, (_, text) in ordered)
 

@@ -21,7 +21,7 @@ from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 _SHAPELESS = (0xAD, 0x180E, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF)
 _INVISIBLE = dict.fromkeys(
     (*range(0x09), 0x0E, 0x0F, *range(0x10, 0x1C), 0x7F, *_SHAPELESS, *range(0x202A, 0x202F), *range(0x2066, 0x206A),
-     *range(0xD800, 0xE000), *range(0xE0000, 0xE0080))
+     *range(0xD800, 0xE000), 0xFFFE, 0xFFFF, *range(0xE0000, 0xE0080))
 )
 
 
@@ -38,6 +38,7 @@ def join_blocks(blocks: Iterable[str]) -> str:
 MAX_CHARACTERS = 4_000_000  # of html; the rest of a longer page is not read
 MAX_ELEMENTS = 40_000  # a tree with more goes straight to the fallback, which takes linear time
 _MAX_DEPTH = 250
+_NO_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]|&#(?:0*(?:[0-8]|1[124-9]|2\d|3[01])|x0*(?:[0-8bcef]|1[0-9a-f]))(?![0-9a-f]);?", re.IGNORECASE)
 _WRAPPERS = "div|span|b|i|u|em|strong|font|center|section|article|small|big|blockquote|ul|ol|li|table|tbody|tr|td|dl|dd"
 _WRAPPER = re.compile(rf"</?(?:{_WRAPPERS})(?=[\s>/])[^<>]*>", re.IGNORECASE)
 
@@ -58,7 +59,7 @@ def _depth(tree: Any) -> int:
 
 def parse(html: str) -> Any:
     "The tree of a page, or None if there is nothing to parse."
-    html = html[:MAX_CHARACTERS].replace("\0", "")
+    html = _NO_XML.sub(" ", html[:MAX_CHARACTERS])  # control characters, which lxml would not write back
     tree = _parse_once(html)
     if tree is not None and _depth(tree) >= _MAX_DEPTH: tree = _parse_once(_WRAPPER.sub(" ", html))
     return tree
@@ -191,6 +192,11 @@ def _span_of(cell: Any, name: str) -> int:
     return min(max(int(value), 1), 30) if value.isdecimal() and len(value) < 5 else 1
 
 
+def _is_banner(row: list[_Cell]) -> bool:
+    "Whether one cell spans the whole row."
+    return all(cell is row[0] for cell in row)
+
+
 def _fill_spans(cells: list[_Cell], waiting: dict[int, tuple[int, _Cell]]) -> None:
     "Append the cells that reach down from rows above, as long as the next column has one."
     while len(cells) in waiting:
@@ -218,6 +224,7 @@ def _grid(table: Any) -> list[list[_Cell]]:
 # %% ../../nbs/web/02_page_tree.ipynb #2ece21ab
 def _read_row(cells: list[_Cell], headings: list[str]) -> str:
     "One row of a table as a line of text."
+    if _is_banner(cells): return cells[0].text
     texts: list[str] = []
     for i, (text, _) in enumerate(cells):
         if not text or (i and cells[i - 1] is cells[i]): continue  # the same cell, spanning columns
@@ -237,10 +244,13 @@ def read_table(table: Any) -> list[str]:
     linked = sum(_num_words(link) for link in table.iter("a"))
     cells = sum(len(row) for row in rows)
     has_headings = next(table.iter("th"), None) is not None
-    if max(map(len, rows), default=0) < 2 or words > 40 * cells or (linked > 0.8 * words and not has_headings): return []
+    longest = max((len(text.split()) for row in rows for text, _ in row), default=0)
+    if max(map(len, rows), default=0) < 2 or all(map(_is_banner, rows)) or longest > (150 if has_headings else 60): return []
+    if words > 40 * cells or (linked > 0.8 * words and not has_headings): return []
     if re.search(r"\b(?:navbox|sidebar|metadata|ambox|toc)\b", table.get("class", "")): return []
     captions = [normalize(" ".join(caption.itertext())) for caption in table.iterchildren("caption")]
-    top = next((i for i, row in enumerate(rows) if not (len(row) > 1 and all(head for text, head in row if text))), len(rows))
+    while rows and _is_banner(rows[0]): captions.append(rows.pop(0)[0].text)
+    top = next((i for i, row in enumerate(rows) if _is_banner(row) or not all(head for text, head in row if text)), len(rows))
     if not top or top == len(rows): return captions + [_read_row(row, []) for row in rows]
     columns = [[row[i][0] for row in rows[:top] if i < len(row) and row[i][0]] for i in range(max(map(len, rows)))]
     headings = [" ".join(dict.fromkeys(column)).rstrip(":") for column in columns]
@@ -268,13 +278,22 @@ def _definitions(element: Any) -> list[str]:
     return lines
 
 
+def _is_layout(table: Any) -> bool:
+    "Whether a table only arranges a page: it holds other tables, or whole paragraphs."
+    if next(table.iterdescendants("table"), None) is not None: return True
+    return any(_num_words(cell) > 60 for cell in table.iter("td"))
+
+
 def simplify(tree: Any) -> None:
     "Replace tables and definition lists by lines of text, take out reference marks."
     for mark in list(tree.iter("sup")):
         if re.fullmatch(r"\s*\[[^\[\]]{1,24}\]\s*(?:\[[^\[\]]{1,24}\]\s*)*", "".join(mark.itertext())[:80]): _drop(mark)
     for edit in tree.xpath("//*[contains(@class, 'mw-editsection')]"): _drop(edit)
     for table in list(tree.iter("table")):
-        if table.getparent() is not None and (lines := read_table(table)): _paragraphs_instead(table, lines)
+        if table.getparent() is None: continue
+        if lines := read_table(table): _paragraphs_instead(table, lines)
+        elif _is_layout(table):
+            for part in (table, *table.iterchildren("tbody"), *table.xpath("tr | tbody/tr | tr/td | tbody/tr/td")): part.tag = "div"
     for element in list(tree.iter("dl")):
         if element.getparent() is None or element.find("dt") is None or element.find(".//dl") is not None: continue
         if lines := _definitions(element): _paragraphs_instead(element, lines)
