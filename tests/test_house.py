@@ -68,7 +68,7 @@ def tracked_files() -> list[Path]:
     "What git would give to another person; without git, what is not ignored by name."
     listed = run("git", "ls-files", "-z")
     if listed.returncode == 0: return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
-    skipped = {".git", ".venv", ".cache", "scratch", "_docs", "_proc", "build", "dist", "__pycache__", "models"}
+    skipped = {".git", ".venv", ".cache", ".hypothesis", ".pytest_cache", ".ruff_cache", "scratch", "_docs", "_proc", "build", "dist", "__pycache__", "models"}
     return [path for path in ROOT.rglob("*") if path.is_file() and not skipped & set(path.relative_to(ROOT).parts)]
 
 

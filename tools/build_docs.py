@@ -123,10 +123,11 @@ def stage(work: Path) -> Path:
             source = re.sub(r"^#\|\s*export\s*$", "#| exports", joined(cell["source"]), flags=re.MULTILINE)
             is_example = cell["cell_type"] == "code" and not re.search(r"^#\|\s*(export|default_exp)", source, re.MULTILINE)
             cell["source"] = f"#| eval: false\n{source}" if is_example else source
-        path.write_text(json.dumps(notebook), "utf-8")
+        last = {"cell_type": "markdown", "id": "the-end", "metadata": {}, "source": "<!-- end -->"}  # nbdev looks at what follows an exported cell
+        path.write_text(json.dumps(notebook | {"cells": [*notebook["cells"], last]}), "utf-8")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(work)}
     result = subprocess.run([sys.executable, "-c", STAGE], cwd=work, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    if result.returncode: sys.exit(f"docs: nbdev could not stage the notebooks:\n{result.stdout[-1500:]}{result.stderr[-3000:]}")
+    if result.returncode: sys.exit(f"docs: nbdev could not stage the notebooks:\n{result.stderr[-1500:]}")
     return work / "_proc"
 
 
