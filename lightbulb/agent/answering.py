@@ -248,7 +248,10 @@ class Writer:
         quotes = [self._quote(candidate) for candidate in state.chosen]
         last = quotes if state.plan.comparison else quotes[-1:]
         first = state.answer
-        if state.plan.comparison: first += f" ({state.chosen[0].text} for {state.plan.comparison.items[0]}, {state.chosen[1].text} for {state.plan.comparison.items[1]})"
+        if compared := state.plan.comparison:
+            half = len(state.chosen) // 2
+            values = [" to ".join(candidate.text for candidate in part) for part in (state.chosen[:half], state.chosen[half:])]
+            first += f" ({compared.items[0]}: {values[0]}; {compared.items[1]}: {values[1]})"
         sentences = [Sentence(_closed(first[:1].upper() + first[1:]), tuple(last))]
         for quote in dict.fromkeys(quotes):
             if normalized(quote.quote) != normalized(state.answer): sentences.append(Sentence(_closed(" ".join(quote.quote.split())), (quote,)))

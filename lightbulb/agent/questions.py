@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['KIN', 'ROLES', 'PLACES', 'ATTRIBUTES', 'SLOT', 'is_person', 'is_relation', 'innermost', 'expand_relatives',
-           'split_verb', 'decompose', 'subject_of', 'Comparison', 'compare', 'wants_explanation']
+           'split_verb', 'decompose', 'subject_of', 'Comparison', 'compare', 'reworded', 'wants_explanation']
 
 # %% ../../nbs/agent/01_questions.ipynb #6513f581
 import re
@@ -181,57 +181,95 @@ def subject_of(question: str) -> str:
 # %% ../../nbs/agent/01_questions.ipynb #839748c1
 @dataclass(frozen=True)
 class Comparison:
-    "Two things, the question whose answers are compared, and which answer wins."
+    "Two things, the questions whose answers are compared, and which answer wins."
 
     items: tuple[str, str]
-    question: str  # with {} where the item goes
+    questions: tuple[str, ...]  # each with {} where the item goes; of two answers the difference counts
     kind: str  # date or number
     smaller_wins: bool
 
 
-_EARLY, _LATE = "first|earlier|earliest|older|oldest|before|sooner", "later|latest|last|younger|youngest|newer|newest|after|more recently|second"
-_MORE = "more|most|greater|greatest|larger|largest|higher|highest|longer|longest|taller|tallest|bigger|biggest|heavier|heaviest|faster|fastest|hotter|hottest|deeper|deepest|wider"
+_EARLY, _LATE = "first|earlier|earliest|older|oldest|elder|eldest|before|sooner", "later|latest|last|younger|youngest|newer|newest|after|more recently"
+_MORE = "more|most|greater|greatest|larger|largest|higher|highest|longer|longest|taller|tallest|bigger|biggest|heavier|heaviest|faster|fastest|hotter|hottest|deeper|deepest|wider|widest|stronger|brighter"
 _LESS = "less|least|fewer|fewest|smaller|smallest|lower|lowest|shorter|shortest|lighter|lightest|slower|slowest|cooler|coolest|cheaper|cheapest|nearer"
 _ADJECTIVES = {"tall": "tall", "high": "high", "low": "high", "long": "long", "short": "long", "large": "large", "big": "large", "small": "large", "heav": "heavy",
-               "light": "heavy", "fast": "fast", "slow": "fast", "deep": "deep", "wide": "wide", "hot": "hot", "cool": "hot"}
+               "light": "heavy", "fast": "fast", "slow": "fast", "deep": "deep", "wid": "wide", "hot": "hot", "cool": "hot", "bright": "bright", "strong": "strong"}
+_EITHER = re.compile(r"(?:.*[,:;] |.*\b(?:of|between|than|is|was|did|does|do|has|had|are|were) )?(?:the )?(?P<a>[^,:;]+?),? or (?:the )?(?P<b>[^,:;]+)", re.I)
+_TAIL = re.compile(rf" (?P<tail>(?:(?:the|an?) )?(?:was |were |be |is )?(?:{_EARLY}|{_LATE}|{_MORE}|{_LESS}|born|die|died|built|opened|[a-z]+ed|supply|produce|use|make|have|build|come|get|receive|win)(?![\w-]).*)")
 
 
 def compare(question: str) -> Comparison | None:
     "The comparison that a question makes between two named things, or None."
     text = " ".join(question.split()).rstrip("?.! ")
-    either = re.search(r"(?:^|[,:;] |\b(?:of|between|than|is|was|did|does|has|had|are|were|came|come) )(?:the )?(?P<a>[^,:;]+?)(?:,)? or (?:the )?(?P<b>[^,:;]+)$", text)
+    either = _EITHER.fullmatch(text)
     if either is None: return None
     a, b, stem = either["a"], either["b"], text[: either.start("a")]
-    tail = re.search(r" (?P<verb>(?:was |were )?(?:born|die|died|invented|founded|built|opened|completed|discovered|patented|launched|introduced|signed|made|established)\b.*|first|earlier|later)$", b)
-    if tail: b, stem = b[: tail.start()], f"{stem} {tail['verb']}"
-    early, late = re.search(rf"\b(?:{_EARLY})\b", stem), re.search(rf"\b(?:{_LATE})\b", stem)
-    more, less = re.search(rf"\b({_MORE})\b", stem), re.search(rf"\b({_LESS})\b", stem)
-    if early or late:
-        return Comparison((a, b), _when(stem), "date", bool(early))
-    if more or less:
-        return Comparison((a, b), _how_much(stem, (more or less)[1]), "number", less is not None and more is None)  # type: ignore[index]
+    if tail := _TAIL.search(b): b, stem = b[: tail.start()], f"{stem.strip()} {tail['tail']}"
+    stem = re.sub(r"[,:; ]*(?:the)?$", "", stem.strip(), flags=re.I)
+    found = lambda words: re.search(rf"\b({words})\b", stem, re.I)
+    early, late, more, less = found(_EARLY), found(_LATE), found(_MORE), found(_LESS)
+    if re.search(r"\blived? (?:the )?(?:longer|longest|shorter)|\b(?:younger|older|youngest|oldest) age\b", stem):
+        return Comparison((a, b), ("When was {} born?", "When did {} die?"), "date", bool(re.search("younger|youngest|shorter", stem)))
+    if early or late: return Comparison((a, b), (_when(stem),), "date", bool(early))
+    if more or less: return Comparison((a, b), (_how_much(stem, (more or less)[1]),), "number", less is not None and more is None)  # type: ignore[index]
     return None
 
 # %% ../../nbs/agent/01_questions.ipynb #81a658b0
+def _said(stem: str) -> str:
+    "The verb phrase of a comparison without its question word, comparative and leftovers."
+    stem = re.sub(rf"^(?:which|who|what|whose)(?: of (?:the|these) (?:two|them))?\b", "", stem.strip(), flags=re.I)
+    stem = re.sub(rf"\b(?:{_EARLY}|{_LATE})\b", "", stem)
+    return " ".join(re.sub(r"^\s*(?:did|does|do)\b", "", stem, flags=re.I).split())
+
+
+_IRREGULAR = dict(pair.split("=") for pair in "got=get held=hold won=win built=build came=come made=make had=have took=take gave=give found=find wrote=write sold=sell began=begin became=become left=leave".split())
+
+
+def _base_form(said: str) -> str:
+    "The verb phrase with its first verb as it stands after *did*."
+    verb, _, rest = said.partition(" ")
+    if verb in _IRREGULAR: verb = _IRREGULAR[verb]
+    elif verb.endswith("ied"): verb = verb[:-3] + "y"
+    elif verb.endswith("ed"): verb = verb[:-1] if re.search(r"(?:[vczu]|[^s]s|[^n]g|at|ir)ed$", verb) else verb[:-2]
+    return f"{verb} {rest}".strip()
+
+
 def _when(stem: str) -> str:
-    if re.search(r"\bdie[ds]?\b", stem): return f"When did {SLOT} die?"
-    verb = re.search(r"\b(born|[a-z]+ed|built|begun|founded|made|known)\b", re.sub(r"\bneed(?:ed)?\b", "", stem))
-    if verb: return f"When was {SLOT} {verb[1]}?"
-    return f"When was {SLOT} born?" if re.search(r"\b(?:older|younger|oldest|youngest)\b", stem) and re.match(r"\W*who", stem, re.I) else f"When was {SLOT} first made?"
+    said = _said(stem)
+    if re.search(r"\bdie[ds]?\b", said): return f"When did {SLOT} die?"
+    if re.search(r"\b(?:older|younger|oldest|youngest|elder|eldest)\b", stem) and not re.match(r"\W*(?:which|what)", stem, re.I): return f"When was {SLOT} born?"
+    if match := re.fullmatch(r"(?:was|were|is) (?P<verb>[a-z]+(?:ed|n|t|lt)\b.*)", said): return f"When was {SLOT} {match['verb']}?"
+    if re.fullmatch(r"(?:[a-z]+ed|born|built|begun|founded)\b.*", said) and len(said.split()) == 1: return f"When was {SLOT} {said}?"
+    if re.fullmatch(r"(?:came|come|is|was|were|are)?(?: the| a)?(?: man| woman| one)?", said): return f"When was {SLOT} invented or opened?"
+    return f"When did {SLOT} {_base_form(said)}?" if not re.match(r"[a-z]+ (?:came|come)\b", said) else f"When was {SLOT} made?"
 
 
 def _how_much(stem: str, comparative: str) -> str:
-    noun = re.search(rf"\b{comparative} ([a-z][a-z -]*?)(?=,|:|$| of | in | for | per )", stem.strip(" ,:"))
-    if noun and noun[1].split()[0] not in ("is", "was", "of", "the"): return f"What is the {noun[1].strip()} of {SLOT}?"
-    for beginning, adjective in _ADJECTIVES.items():
-        if comparative.startswith(beginning): return f"How {adjective} is {SLOT}?"
-    return f"How much is {SLOT}?"
+    said, (before, _, noun) = _said(stem), _said(stem).partition(f"{comparative} ") if f"{comparative} " in _said(stem) else (_said(stem), "", "")
+    verb = re.sub(r"\b(?:the|an?)$", "", before.strip()).strip()
+    noun = noun.strip(" ,:")
+    if noun.startswith("of "): return f"How much {noun} did {SLOT} {_base_form(verb)}?"
+    if noun and comparative in ("more", "most", "fewer", "fewest", "less", "least") and verb not in ("has", "have", "had", "is", "was", ""):
+        return f"How {'many' if noun.split()[0].endswith('s') else 'much'} {noun} did {SLOT} {_base_form(verb)}?"
+    if noun and verb: return f"What is the {noun} of {SLOT}?"
+    adjective = next((word for beginning, word in _ADJECTIVES.items() if comparative.startswith(beginning)), "")
+    return f"How {adjective} is {SLOT}?" if adjective else f"How much {noun or said} is {SLOT}?"
 
 # %% ../../nbs/agent/01_questions.ipynb #2494803c
 _OPEN = re.compile(r"(?:why\b|how (?:do|does|did|can|could|is|are|was|were|has|have|should)\b|explain|describe|discuss|summari[sz]e|outline|tell me|give an overview"
                    r"|(?:what|which) (?:are|were) (?:the )?(?:[\w-]+ )*?(?:[a-z]+s|criteria|phenomena)\b(?! of (?:[\w]+ )?(?:and )?(?:born|founded))"
                    r"|what (?:is|was) the (?:[\w-]+ )?(?:impact|effect|influence|importance|significance|role|difference|relationship|purpose|reason|history)\b"
                    r"|what (?:is|are) (?!the\b)(?!.* (?:of|for|in|at|from)\b)(?:an? )?[a-z][a-z -]*$|what (?:do|does) .* (?:do|mean)$)", re.I)
+
+
+def reworded(question: str) -> str:
+    "Key words such as *birthplace of Georg Ohm* as a question; anything else as it is."
+    text = " ".join(question.split()).rstrip("?.! ")
+    match = re.fullmatch(r"(?:the )?(?P<noun>[a-z][a-z -]*?) of (?P<owner>.+)", text)
+    if match is None or re.search(_QUESTION, text, re.I): return question
+    noun = match["noun"]
+    if noun in _PLAIN: return _PLAIN[noun].replace(SLOT, match["owner"])
+    return _about(noun, match["owner"]) if is_relation(noun) or _head(noun) in ATTRIBUTES else question
 
 
 def wants_explanation(question: str) -> bool:

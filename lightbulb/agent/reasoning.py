@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from .evidence import Evidence, Researcher
-from .questions import SLOT, Comparison, compare, decompose, subject_of, wants_explanation
+from .questions import SLOT, Comparison, compare, decompose, reworded, subject_of, wants_explanation
 from ..core.records import Passage
 from ..planning.tree_of_thought import Thought, ToTNode
 
@@ -34,8 +34,9 @@ class Plan:
 
 def make_plans(question: str) -> list[Plan]:
     "The plans for a question, the likeliest first."
+    question = reworded(question)
     if (compared := compare(question)) is not None:
-        steps = tuple(compared.question.replace(SLOT, item) for item in compared.items)
+        steps = tuple(asked.replace(SLOT, item) for item in compared.items for asked in compared.questions)
         return [Plan("comparison", steps, comparison=compared), Plan("direct", (question,), math.log(0.1))]
     if wants_explanation(question): return [Plan("explanation", (question,))]
     steps = decompose(question)
@@ -182,7 +183,7 @@ class State:
         "The name to look up for the present step."
         step = self.plan.steps[len(self.chosen)]
         if SLOT in step and self.chosen: return self.chosen[-1].text
-        if self.plan.comparison: return self.plan.comparison.items[len(self.chosen)]
+        if self.plan.comparison: return self.plan.comparison.items[len(self.chosen) // len(self.plan.comparison.questions)]
         return subject_of(self.question)
 
     @property
@@ -198,8 +199,11 @@ class State:
     def _winner(self, chosen: Sequence[Candidate]) -> str:
         comparison = self.plan.comparison
         assert comparison is not None
-        first, second = (quantity(candidate.text, comparison.kind) for candidate in chosen)
-        if first is None or second is None or first == second: return ""
+        values = [quantity(candidate.text, comparison.kind) for candidate in chosen]
+        if None in values: return ""
+        half = len(values) // 2  # of each side one value, or two whose difference counts
+        first, second = (part[-1] - part[0] if len(part) > 1 else part[0] for part in (values[:half], values[half:]))  # type: ignore[operator]
+        if first == second: return ""
         return comparison.items[0 if (first < second) == comparison.smaller_wins else 1]
 
 # %% ../../nbs/agent/04_reasoning.ipynb #11552b0d
@@ -210,7 +214,7 @@ class ReasoningConfig:
     branching: int = 4  # candidates followed at each step
     num_passages: int = 6  # read at each step
     model_weight: float = 0.3  # of the language model's log-probability
-    stray_penalty: float = 1.5  # nats, for a candidate from a page that does not bear the subject's name when some page does
+    stray_penalty: float = 3.0  # nats, for a candidate from a page that does not bear the subject's name when some page does
     missing_page_penalty: float = 1.0  # nats, for a bridge without a page of its own
     min_log_probability: float = -12.0  # thoughts below it are not followed
 
@@ -244,6 +248,7 @@ class Reasoning:
         config, question = self.config, state.question
         found = read_passages(self.reader, question, evidence.passages, top_k=2 * config.branching)
         asked = set(normalized(question).split())
+        if kind := state.plan.comparison and state.plan.comparison.kind: found = [candidate for candidate in found if quantity(candidate.text, kind) is not None]
         found = [self._placed(candidate, evidence) for candidate in found if not set(normalized(candidate.text).split()) <= asked]
         found = sorted(found, key=lambda candidate: -candidate.log_probability)[: config.branching]
         meter = self.researcher.meter
