@@ -114,7 +114,8 @@ def stage(work: Path) -> Path:
     saved outputs are what the page shows.
     """
     shutil.copytree(NBS, work / "nbs", symlinks=True, ignore=shutil.ignore_patterns(".*", "_proc"))
-    shutil.copy(ROOT / "settings.ini", work / "settings.ini")
+    settings = re.sub(r"^skip_procs *=.*$\n?", "", (ROOT / "settings.ini").read_text("utf-8"), flags=re.MULTILINE)
+    (work / "settings.ini").write_text(settings.rstrip() + "\nskip_procs = mv_exports\n", "utf-8")  # it mixes neighbouring cells up
     shutil.copy(ROOT / "_quarto.yml", work / "_quarto.yml")
     os.symlink(ROOT / "lightbulb", work / "lightbulb")
     for path in (work / "nbs").rglob("*.ipynb"):
@@ -123,12 +124,21 @@ def stage(work: Path) -> Path:
             source = re.sub(r"^#\|\s*export\s*$", "#| exports", joined(cell["source"]), flags=re.MULTILINE)
             is_example = cell["cell_type"] == "code" and not re.search(r"^#\|\s*(export|default_exp)", source, re.MULTILINE)
             cell["source"] = f"#| eval: false\n{source}" if is_example else source
-        last = {"cell_type": "markdown", "id": "the-end", "metadata": {}, "source": "<!-- end -->"}  # nbdev looks at what follows an exported cell
-        path.write_text(json.dumps(notebook | {"cells": [*notebook["cells"], last]}), "utf-8")
+        path.write_text(json.dumps(notebook | {"cells": apart(notebook["cells"])}), "utf-8")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(work)}
     result = subprocess.run([sys.executable, "-c", STAGE], cwd=work, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if result.returncode: sys.exit(f"docs: nbdev could not stage the notebooks:\n{result.stderr[-1500:]}")
     return work / "_proc"
+
+
+def apart(cells: list[dict]) -> list[dict]:
+    "The title and its sentence in a cell of their own: nbdev drops whatever else stands in the first one."
+    for place, cell in enumerate(cells):
+        title = re.match(r"#\s.*\n*(?:>.*\n?)*", joined(cell["source"]))
+        if cell["cell_type"] != "markdown" or not title: continue
+        rest = cell | {"id": "rest-of-first", "source": joined(cell["source"])[title.end() :]}
+        return [*cells[:place], cell | {"source": title[0]}, *([rest] if rest["source"].strip() else []), *cells[place + 1 :]]
+    return cells
 
 
 # ---------------------------------------------------------------- a staged notebook as markdown
@@ -185,11 +195,22 @@ def cell_markdown(cell: dict) -> Iterator[str]:
         yield from (output_markdown(output) for output in cell.get("outputs", []))
 
 
+def signatures_first(cells: list[dict]) -> list[dict]:
+    "Exported code after what nbdev says about it."
+    ordered: list[dict] = []
+    for cell in cells:
+        is_signature = cell["cell_type"] == "code" and re.search(r"^show_doc\(", joined(cell.get("source", "")), re.MULTILINE)
+        place = len(ordered)
+        if is_signature and ordered and "code-fold" in joined(ordered[-1].get("source", "")): place -= 1
+        ordered.insert(place, cell)
+    return ordered
+
+
 def read_page(path: Path, staged: Path) -> tuple[Page, str]:
     "The page's facts and its markdown."
     cells = json.loads(staged.read_text("utf-8"))["cells"]
     page, blocks = Page(path), []
-    for cell in cells:
+    for cell in signatures_first(cells):
         if cell["cell_type"] == "raw" and joined(cell["source"]).startswith("---"):
             front = yaml.safe_load(joined(cell["source"]).strip().strip("-")) or {}
             page.title, page.description = str(front.get("title", "")), str(front.get("description", ""))
@@ -239,6 +260,12 @@ def resolve_links(page: Page, html: str, names: dict[str, str], anchors: dict[st
         if anchor not in anchors[place]: target = place
         return f'<a class="name" href="{escape(relative(page, target))}">{match[0]}</a>'
 
+    def to_text(match: re.Match) -> str:
+        target = unescape(match[1])
+        places = (ROOT / target, NBS / page.notebook.parent / target)
+        return match[2] if any(place.exists() and place.suffix != ".ipynb" for place in places) else match[0]
+
+    html = re.sub(r'<a href="(?!\w+:|#|/)([^"#]+)"[^>]*>(.*?)</a>', to_text, html, flags=re.DOTALL)  # files that the site does not hold
     html = re.sub(r'href="(?!\w+:|#|/)([^"]+\.ipynb(?:#[^"]*)?)"', to_page, html)
     html = re.sub(r'<a\s[^>]*href="https://lightbulb\.invalid[^"]*"[^>]*>(.*?)</a>', r"\1", html, flags=re.DOTALL)
     parts = re.split(r"(<a\s.*?</a>|<pre.*?</pre>|<h\d.*?</h\d>)", html, flags=re.DOTALL)
@@ -253,7 +280,7 @@ def headings(html: str) -> list[tuple[int, str, str]]:
 def sidebar(page: Page, pages: list[Page]) -> str:
     "All pages, room by room."
     lines, room = [], ""
-    for other in pages:
+    for other in pages[1:] if pages[0].notebook.name == "index.ipynb" else pages:  # the index is the name of the house
         here = other.notebook.parts[0] if len(other.notebook.parts) > 1 else ""
         if here != room: lines.append(f"<h2>{escape(ROOM_TITLES.get(here, here))}</h2>")
         room = here
@@ -271,7 +298,7 @@ def page_html(page: Page, pages: list[Page]) -> str:
     summary = f'<p class="summary">{escape(page.description)}</p>' if page.description else ""
     return TEMPLATE.format(
         title=escape(page.title), description=escape(page.description, quote=True), styles=escape(relative(page, "styles.css")),
-        home=escape(relative(page, "index.html")), sidebar=sidebar(page, pages), contents=contents, summary=summary, body=page.body, steps=links,
+        home=escape(relative(page, "index.html")) + ('" aria-current="page' if page.notebook.name == "index.ipynb" else ""), sidebar=sidebar(page, pages), contents=contents, summary=summary, body=page.body, steps=links,
     )
 
 
