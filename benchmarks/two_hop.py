@@ -18,7 +18,6 @@ from _scoring import exact_match, hit, interval, mean, normalize, token_f1
 from _table import Table, arguments, skip_without
 
 from lightbulb.agent.answering import Answer, TestAgent, Tools, answer
-from lightbulb.core.cache import PersistentCache
 from lightbulb.core.runtime import cache_folder
 from lightbulb.knowledge.embedding import load_embedder
 from lightbulb.knowledge.knowledge_base import KnowledgeBase

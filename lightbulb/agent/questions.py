@@ -217,12 +217,12 @@ def compare(question: str) -> Comparison | None:
 # %% ../../nbs/agent/01_questions.ipynb #81a658b0
 def _said(stem: str) -> str:
     "The verb phrase of a comparison without its question word, comparative and leftovers."
-    stem = re.sub(rf"^(?:which|who|what|whose)(?: of (?:the|these) (?:two|them))?\b", "", stem.strip(), flags=re.I)
+    stem = re.sub(r"^(?:which|who|what|whose)(?: of (?:the|these) (?:two|them))?\b", "", stem.strip(), flags=re.I)
     stem = re.sub(rf"\b(?:{_EARLY}|{_LATE})\b", "", stem)
     return " ".join(re.sub(r"^\s*(?:did|does|do)\b", "", stem, flags=re.I).split())
 
 
-_IRREGULAR = dict(pair.split("=") for pair in "got=get held=hold won=win built=build came=come made=make had=have took=take gave=give found=find wrote=write sold=sell began=begin became=become left=leave".split())
+_IRREGULAR = {past: base for past, _, base in (pair.partition("=") for pair in "got=get held=hold won=win built=build came=come made=make had=have took=take gave=give found=find wrote=write sold=sell began=begin became=become left=leave".split())}
 
 
 def _base_form(said: str) -> str:

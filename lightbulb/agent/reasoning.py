@@ -199,10 +199,10 @@ class State:
     def _winner(self, chosen: Sequence[Candidate]) -> str:
         comparison = self.plan.comparison
         assert comparison is not None
-        values = [quantity(candidate.text, comparison.kind) for candidate in chosen]
-        if None in values: return ""
+        values = [value for candidate in chosen if (value := quantity(candidate.text, comparison.kind)) is not None]
+        if len(values) < len(chosen): return ""
         half = len(values) // 2  # of each side one value, or two whose difference counts
-        first, second = (part[-1] - part[0] if len(part) > 1 else part[0] for part in (values[:half], values[half:]))  # type: ignore[operator]
+        first, second = (part[-1] - part[0] if len(part) > 1 else part[0] for part in (values[:half], values[half:]))
         if first == second: return ""
         return comparison.items[0 if (first < second) == comparison.smaller_wins else 1]
 

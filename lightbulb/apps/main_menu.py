@@ -132,11 +132,11 @@ class OpenQuestions:
         self._write([other for other in self.read() if other != question])
 
 # %% ../../nbs/apps/01_main_menu.ipynb #b7d192e8
-def run_test_agent(config: TestAgent, *, out: TextIO | None = None, log: TextIO | None = None) -> int:
+def run_test_agent(config: TestAgent) -> int:
     "Answer the query, or talk until `quit`; the exit status (130 after an interrupt)."
     from lightbulb.agent.answering import load_tools
 
-    out, log = out or sys.stdout, log or sys.stderr
+    out, log = sys.stdout, sys.stderr
     waiting = OpenQuestions(config.save_dir / "agent" / "open_questions.json")
     begin = time.monotonic()
     tools = load_tools(config, tell=lambda line: print(f"  {line}", file=log, flush=True))
