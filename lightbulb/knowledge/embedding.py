@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['OFFLINE_CHOICE', 'RECIPES', 'DEFAULT_EMBEDDER', 'hub_folder', 'model_folder', 'default_threads', 'OnnxModel',
-           'EmbeddingRecipe', 'Encoder', 'Embedder', 'load_embedder']
+           'EmbeddingRecipe', 'Encoder', 'VectorCache', 'Embedder', 'load_embedder']
 
 # %% ../../nbs/knowledge/02_embedding.ipynb #ce9d2ce2
 import hashlib
@@ -67,6 +67,31 @@ def default_threads() -> int:
     return min(4, count)
 
 
+def _open_model(folder: Path, file: Path, *, num_threads: int, max_tokens: int) -> tuple[tokenizers.Tokenizer, onnxruntime.InferenceSession]:
+    "The tokenizer and the network of a folder, ready to run on the CPU."
+    import onnxruntime
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(max_tokens)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return tokenizer, onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+
+
+def _padded(batch: Sequence[Any]) -> dict[str, np.ndarray]:
+    "Token ids, mask and segment ids of a batch, each int64 (batch, longest)."
+    longest = max(len(item.ids) for item in batch)
+    feed = {name: np.zeros((len(batch), longest), np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
+    for row, item in enumerate(batch):
+        length = len(item.ids)
+        feed["input_ids"][row, :length], feed["token_type_ids"][row, :length] = item.ids, item.type_ids
+        feed["attention_mask"][row, :length] = 1
+    return feed
+
+# %% ../../nbs/knowledge/02_embedding.ipynb #47f5ca66
 class OnnxModel:
     "A tokenizer and a network, loaded at the first call: texts (or pairs of texts) in, one output row each."
 
@@ -80,7 +105,7 @@ class OnnxModel:
     ) -> None:
         if num_threads is not None and num_threads < 1: raise ValueError(f"num_threads must be at least 1, got {num_threads}")
         if batch_size < 1: raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        self.folder, self.num_threads, self.batch_size, self.max_tokens = folder, num_threads, batch_size, max_tokens
+        self.folder, self.num_threads, self.batch_size, self.max_tokens = folder, num_threads or default_threads(), batch_size, max_tokens
         self._lock = threading.Lock()
         self._loaded: tuple[tokenizers.Tokenizer, onnxruntime.InferenceSession] | None = None
 
@@ -91,25 +116,11 @@ class OnnxModel:
             if candidate.is_file(): return candidate
         raise UnavailableError(f"{self.folder} holds no model.onnx; {OFFLINE_CHOICE}")
 
-    def _load(self) -> tuple[tokenizers.Tokenizer, onnxruntime.InferenceSession]:
-        with self._lock:
-            if self._loaded is None:
-                import onnxruntime
-                from tokenizers import Tokenizer
-
-                tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
-                tokenizer.no_padding()
-                tokenizer.enable_truncation(self.max_tokens)
-                options = onnxruntime.SessionOptions()
-                options.intra_op_num_threads = self.num_threads or default_threads()
-                options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-                session = onnxruntime.InferenceSession(str(self.file), options, providers=["CPUExecutionProvider"])
-                self._loaded = tokenizer, session
-            return self._loaded
-
     def __call__(self, inputs: Sequence[str] | Sequence[tuple[str, str]]) -> np.ndarray:
         "The first position of the network's first output for each input, float32 (n, width), in the order of the inputs."
-        tokenizer, session = self._load()
+        with self._lock:
+            if self._loaded is None: self._loaded = _open_model(self.folder, self.file, num_threads=self.num_threads, max_tokens=self.max_tokens)
+            tokenizer, session = self._loaded
         encoded = tokenizer.encode_batch(list(inputs))
         order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
         names = {item.name for item in session.get_inputs()}
@@ -121,17 +132,6 @@ class OnnxModel:
             if output.ndim == 3: output = output[:, 0]  # (batch, sequence, width): the vector of [CLS] stands for the text
             for i, row in zip(batch, output, strict=True): rows[i] = row.astype(np.float32)
         return np.stack(rows) if rows else np.zeros((0, 0), np.float32)
-
-
-def _padded(batch: Sequence[Any]) -> dict[str, np.ndarray]:
-    "Token ids, mask and segment ids of a batch, each int64 (batch, longest)."
-    longest = max(len(item.ids) for item in batch)
-    feed = {name: np.zeros((len(batch), longest), np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
-    for row, item in enumerate(batch):
-        length = len(item.ids)
-        feed["input_ids"][row, :length], feed["token_type_ids"][row, :length] = item.ids, item.type_ids
-        feed["attention_mask"][row, :length] = 1
-    return feed
 
 # %% ../../nbs/knowledge/02_embedding.ipynb #64514984
 @dataclass(frozen=True)
@@ -203,6 +203,30 @@ class _SentenceTransformerEncoder:
             return self._model.encode(list(texts), batch_size=self.batch_size, show_progress_bar=False, convert_to_numpy=True)
 
 # %% ../../nbs/knowledge/02_embedding.ipynb #8b88006a
+class VectorCache:
+    "Vectors by key: the recent ones in memory, all of them in a file if a path is given."
+
+    def __init__(self, path: str | Path | None, *, memory: int) -> None:
+        self._memory: LRUCache[str, np.ndarray] = LRUCache(memory)
+        self._file = PersistentCache(path) if path is not None else None
+
+    def get(self, keys: list[str], *, version: Callable[[], str], width: int) -> dict[str, np.ndarray]:
+        "The vectors that are known; `version` is asked for only if there is a file to look into."
+        found = {key: vector for key in keys if (vector := self._memory.get(key)) is not None}
+        missing = [key for key in keys if key not in found]
+        if missing and self._file is not None:
+            stored = self._file.get_many([content_key(key, version()) for key in missing])
+            for key, value in zip(missing, stored, strict=True):
+                if value is not None and len(value) == 4 * width: found[key] = np.frombuffer(value, np.float32)
+                if key in found: self._memory.put(key, found[key])
+        return found
+
+    def put(self, vectors: dict[str, np.ndarray], *, version: Callable[[], str]) -> None:
+        "Keep the vectors."
+        for key, vector in vectors.items(): self._memory.put(key, vector)
+        if self._file is not None: self._file.put_many([(content_key(key, version()), vector.tobytes()) for key, vector in vectors.items()])
+
+# %% ../../nbs/knowledge/02_embedding.ipynb #d3db6263
 class Embedder:
     "Texts to unit vectors, each text computed once; safe from several threads."
 
@@ -221,8 +245,7 @@ class Embedder:
         self._make_encoder, self._width = make_encoder, width
         self._lock = threading.Lock()
         self._encoder: Encoder | None = None
-        self._memory: LRUCache[str, np.ndarray] = LRUCache(memory)
-        self._file = PersistentCache(cache_path) if cache_path is not None else None
+        self._cache = VectorCache(cache_path, memory=memory)
 
     @property
     def encoder(self) -> Encoder:
@@ -242,39 +265,20 @@ class Embedder:
         if isinstance(texts, str): raise ValueError("texts must be a sequence of strings, got one string; put it into a list")
         prefix = self.query_prefix if query else ""
         prompts = [prefix + text.encode("utf-8", "replace").decode("utf-8") for text in texts]  # tokenizers refuse lone surrogates
-        vectors = np.zeros((len(prompts), self.width), np.float32)
-        for first in range(0, len(prompts), 1024):  # what is done is kept even if the rest is interrupted
-            self._fill(prompts[first : first + 1024], vectors[first : first + 1024])
-        return vectors
+        parts = [self._vectors(prompts[first : first + 1024]) for first in range(0, len(prompts), 1024)]  # each part is kept when done
+        return np.concatenate(parts) if parts else np.zeros((0, self.width), np.float32)
 
-    def _fill(self, prompts: list[str], rows: np.ndarray) -> None:
-        "Write the vectors of `prompts` into `rows`, from the caches where possible."
+    def _vectors(self, prompts: list[str]) -> np.ndarray:
+        "The vectors of some prompts, computed only where no cache has them."
         keys = [content_key(self.name, prompt) for prompt in prompts]
-        missing: dict[str, list[int]] = {}
-        for i, key in enumerate(keys):
-            known = self._memory.get(key)
-            if known is None: missing.setdefault(key, []).append(i)
-            else: rows[i] = known
-        if missing and self._file is not None: self._recall(missing, rows)
-        if not missing: return
-        computed = self._compute([prompts[places[0]] for places in missing.values()])
-        for (key, places), vector in zip(missing.items(), computed, strict=True):
-            rows[places] = vector
-            self._memory.put(key, vector)
-        if self._file is not None:
-            self._file.put_many([(self._file_key(key), vector.tobytes()) for key, vector in zip(missing, computed, strict=True)])
-
-    def _recall(self, missing: dict[str, list[int]], rows: np.ndarray) -> None:
-        "Take what the file knows out of `missing`."
-        assert self._file is not None
-        stored = self._file.get_many([self._file_key(key) for key in missing])
-        for key, value in zip(list(missing), stored, strict=True):
-            if value is None or len(value) != 4 * self.width: continue
-            vector = np.frombuffer(value, np.float32)
-            rows[missing.pop(key)] = vector
-            self._memory.put(key, vector)
-
-    def _file_key(self, key: str) -> str: return content_key(key, self.encoder.version)
+        version = lambda: self.encoder.version
+        known = self._cache.get(keys, version=version, width=self.width)
+        missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
+        if missing:
+            computed = dict(zip(missing, self._compute(list(missing.values())), strict=True))
+            self._cache.put(computed, version=version)
+            known |= computed
+        return np.stack([known[key] for key in keys])
 
     def _compute(self, prompts: list[str]) -> np.ndarray:
         rows = np.asarray(self.encoder.encode(prompts), np.float32)

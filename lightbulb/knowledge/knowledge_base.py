@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['Rerank', 'Mode', 'Embed', 'KnowledgeBaseConfig', 'VectorTable', 'top_indices', 'match_expression', 'z_scores',
-           'mix_rankings', 'KnowledgeWriter', 'KnowledgeBase']
+           'mix_rankings', 'EmbeddedFile', 'KnowledgeWriter', 'KnowledgeIndex', 'KnowledgeBase']
 
 # %% ../../nbs/knowledge/03_knowledge_base.ipynb #17d9426a
 import dataclasses
@@ -127,19 +127,19 @@ def mix_rankings(dense: np.ndarray, keyword: np.ndarray, *, dense_weight: float)
     return dense_weight * z_scores(dense) + (1 - dense_weight) * z_scores(keyword)
 
 # %% ../../nbs/knowledge/03_knowledge_base.ipynb #9df90ff9
-class KnowledgeWriter(DocumentFile):
-    "The writing half of a knowledge base."
+class EmbeddedFile(DocumentFile):
+    "A file of documents that agrees with its embedder."
 
     def __init__(self, path: str | Path, *, embed: Embed | None, config: KnowledgeBaseConfig) -> None:
         super().__init__(path, busy_timeout=config.busy_timeout)
         self.config = config
-        try: self.embed = self._agree_on_embedder(embed)
+        try: self.embed = self._agree_on(embed)
         except BaseException:
             self.close()
             raise
 
-    def _agree_on_embedder(self, embed: Embed | None) -> Embed:
-        "The embedder of this file: the given one, which must match, else the one that the file names, else the default."
+    def _agree_on(self, embed: Embed | None) -> Embed:
+        "The given embedder, which must match, else the one that the file names, else the default."
         with self._reading() as db: known = dict(db.execute("SELECT key, value FROM meta"))
         if embed is None: embed = load_embedder(known.get("embedder", DEFAULT_EMBEDDER))
         if not known:
@@ -151,6 +151,15 @@ class KnowledgeWriter(DocumentFile):
             raise StoreError(f"{self.path}: its vectors are {known['embedder']}'s (width {known['width']}), not those of {embed.name} "
                              f"(width {embed.width}); open it with that embedder or start a new file")
         return embed
+
+# %% ../../nbs/knowledge/03_knowledge_base.ipynb #55a6c976
+def _digest(text: str) -> bytes:
+    "16 bytes that stand for a text."
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+class KnowledgeWriter(EmbeddedFile):
+    "The writing half of a knowledge base."
 
     def add(self, documents: Iterable[Document]) -> None:
         "Keep the pages; when this returns they are on disk. A page whose URL is known replaces what was there."
@@ -191,13 +200,48 @@ class KnowledgeWriter(DocumentFile):
         stacked = [np.array([vectors[digest] for digest in part], np.float16) for part in hashes]
         return list(zip(documents, cut, hashes, stacked, strict=True))
 
-# %% ../../nbs/knowledge/03_knowledge_base.ipynb #858abebd
-def _digest(text: str) -> bytes:
-    "16 bytes that stand for a text."
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+# %% ../../nbs/knowledge/03_knowledge_base.ipynb #377279b8
+class KnowledgeIndex(KnowledgeWriter):
+    "The reading half of a knowledge base."
 
-# %% ../../nbs/knowledge/03_knowledge_base.ipynb #55a6c976
-class KnowledgeBase(KnowledgeWriter):
+    def __init__(self, path: str | Path, *, embed: Embed | None, config: KnowledgeBaseConfig) -> None:
+        super().__init__(path, embed=embed, config=config)
+        self._vectors = VectorTable(self.embed.width)
+        self._seen: tuple[int, int] | None = None
+
+    def _fresh_vectors(self) -> tuple[np.ndarray, np.ndarray]:
+        "Ids and vectors of all chunks, brought up to date with what this and other processes wrote."
+        with self._reading() as db:
+            now = (db.execute("PRAGMA data_version").fetchone()[0], self._num_writes)
+            if now != self._seen:
+                newest = int(self._vectors.ids[-1]) if len(self._vectors.ids) else 0
+                cursor = db.execute("SELECT id, vector FROM chunks WHERE id > ? ORDER BY id", (newest,))
+                while rows := cursor.fetchmany(20_000):
+                    blob = b"".join(row[1] for row in rows)
+                    self._vectors.append([row[0] for row in rows], np.frombuffer(blob, np.float16).reshape(len(rows), -1))
+                if db.execute("SELECT count(*) FROM chunks").fetchone()[0] != len(self._vectors.ids):
+                    self._vectors.keep(np.fromiter((row[0] for row in db.execute("SELECT id FROM chunks")), np.int64))
+                self._seen = now
+            return self._vectors.snapshot()
+
+    def _by_words(self, query: str, k: int) -> dict[int, float]:
+        "Chunk id → BM25 score of the k best, best first."
+        expression = match_expression(query)
+        if not expression: return {}
+        sql = f"SELECT rowid, -rank FROM words WHERE words MATCH ? AND rank MATCH 'bm25({self.config.title_weight}, 1.0)' ORDER BY rank LIMIT ?"
+        with self._reading() as db: return dict(db.execute(sql, (expression, k)).fetchall())
+
+    def _passages(self, scored: Mapping[int, float]) -> list[Passage]:
+        "The chunks of those ids as passages, in that order; a chunk that another process has just replaced is left out."
+        sql = "SELECT chunks.id, document, start, end, url, title FROM chunks JOIN documents ON documents.id = document WHERE chunks.id = ?"
+        with self._reading() as db:
+            rows = [row for number in scored if (row := db.execute(sql, (number,)).fetchone())]
+            bodies = {number: db.execute("SELECT body FROM documents WHERE id = ?", (number,)).fetchone()[0] for number in {row[1] for row in rows}}
+        texts = {number: body.decode("utf-8", "surrogatepass") for number, body in bodies.items()}
+        return [Passage(url, title, start, end, texts[number][start:end], scored[chunk]) for chunk, number, start, end, url, title in rows]
+
+# %% ../../nbs/knowledge/03_knowledge_base.ipynb #a7e8a63c
+class KnowledgeBase(KnowledgeIndex):
     "Pages, found again by words and by meaning; safe from several threads and processes."
 
     def __init__(
@@ -210,8 +254,6 @@ class KnowledgeBase(KnowledgeWriter):
     ) -> None:
         super().__init__(path, embed=embed, config=config or KnowledgeBaseConfig())
         self.rerank = rerank
-        self._vectors = VectorTable(self.embed.width)
-        self._seen: tuple[int, int] | None = None
 
     @classmethod
     def load(cls, path: str | Path, *, embed: Embed | None = None, rerank: Rerank | None = None, config: KnowledgeBaseConfig | None = None) -> KnowledgeBase:
@@ -230,21 +272,6 @@ class KnowledgeBase(KnowledgeWriter):
             with self._explained(), self._lock: self._db.backup(target._db)
         finally: target.close()
 
-    def _fresh_vectors(self) -> tuple[np.ndarray, np.ndarray]:
-        "Ids and vectors of all chunks, brought up to date with what this and other processes wrote."
-        with self._reading() as db:
-            now = (db.execute("PRAGMA data_version").fetchone()[0], self._num_writes)
-            if now != self._seen:
-                newest = int(self._vectors.ids[-1]) if len(self._vectors.ids) else 0
-                cursor = db.execute("SELECT id, vector FROM chunks WHERE id > ? ORDER BY id", (newest,))
-                while rows := cursor.fetchmany(20_000):
-                    blob = b"".join(row[1] for row in rows)
-                    self._vectors.append([row[0] for row in rows], np.frombuffer(blob, np.float16).reshape(len(rows), -1))
-                if db.execute("SELECT count(*) FROM chunks").fetchone()[0] != len(self._vectors.ids):
-                    self._vectors.keep(np.fromiter((row[0] for row in db.execute("SELECT id FROM chunks")), np.int64))
-                self._seen = now
-            return self._vectors.snapshot()
-
     def search(self, query: str, k: int = 10, *, mode: Mode = "hybrid") -> list[Passage]:
         "The k best passages, best first; scores compare within one search (cosines if `mode` is dense, BM25 if it is keyword)."
         if k < 1: raise ValueError(f"k must be at least 1, got {k}")
@@ -258,13 +285,6 @@ class KnowledgeBase(KnowledgeWriter):
             best = top_indices(cosines, k)
             return self._passages(dict(zip(ids[best].tolist(), cosines[best].tolist(), strict=True)))
         return self._mixed(query, k, ids, cosines)
-
-    def _by_words(self, query: str, k: int) -> dict[int, float]:
-        "Chunk id → BM25 score of the k best, best first."
-        expression = match_expression(query)
-        if not expression: return {}
-        sql = f"SELECT rowid, -rank FROM words WHERE words MATCH ? AND rank MATCH 'bm25({self.config.title_weight}, 1.0)' ORDER BY rank LIMIT ?"
-        with self._reading() as db: return dict(db.execute(sql, (expression, k)).fetchall())
 
     def _mixed(self, query: str, k: int, ids: np.ndarray, cosines: np.ndarray) -> list[Passage]:
         "The k best of both rankings together, read once more by the reranker if there is one."
@@ -288,15 +308,6 @@ class KnowledgeBase(KnowledgeWriter):
         weight = self.config.rerank_weight
         scores = weight * z_scores(judged) + (1 - weight) * z_scores(np.array([passage.score for passage in passages]))
         return [dataclasses.replace(passages[i], score=float(scores[i])) for i in top_indices(scores, len(scores))]
-
-    def _passages(self, scored: Mapping[int, float]) -> list[Passage]:
-        "The chunks of those ids as passages, in that order; a chunk that another process has just replaced is left out."
-        sql = "SELECT chunks.id, document, start, end, url, title FROM chunks JOIN documents ON documents.id = document WHERE chunks.id = ?"
-        with self._reading() as db:
-            rows = [row for number in scored if (row := db.execute(sql, (number,)).fetchone())]
-            bodies = {number: db.execute("SELECT body FROM documents WHERE id = ?", (number,)).fetchone()[0] for number in {row[1] for row in rows}}
-        texts = {number: body.decode("utf-8", "surrogatepass") for number, body in bodies.items()}
-        return [Passage(url, title, start, end, texts[number][start:end], scored[chunk]) for chunk, number, start, end, url, title in rows]
 
     def __enter__(self) -> KnowledgeBase: return self
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['PreparedDocument', 'StoreFile', 'title_key', 'storable', 'page_details', 'DocumentFile']
+__all__ = ['PreparedDocument', 'StoreFile', 'title_key', 'storable', 'page_details', 'PageFile', 'DocumentFile']
 
 # %% ../../nbs/knowledge/02_store.ipynb #6672dec1
 import contextlib
@@ -45,6 +45,40 @@ CREATE INDEX IF NOT EXISTS chunks_by_hash ON chunks (hash);
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (title, body, tokenize = 'porter unicode61 remove_diacritics 2');
 """
 
+# %% ../../nbs/knowledge/02_store.ipynb #41f85690
+def _refuse_foreign(db: sqlite3.Connection, path: str) -> None:
+    "`StoreError` if the file belongs to another program or to a newer lightbulb."
+    owner, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+    has_tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if has_tables and owner != _APPLICATION_ID: raise StoreError(f"{path}: a SQLite file of another program, not a knowledge base")
+    if version > _SCHEMA_VERSION: raise StoreError(f"{path}: written by a newer lightbulb (format {version}, known {_SCHEMA_VERSION})")
+
+
+def _patiently(action: Callable[[], Any], timeout: float) -> Any:
+    "Do it, and again while the file is locked, for at most `timeout` seconds."
+    deadline = time.monotonic() + timeout
+    while True:
+        try: return action()
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline: raise
+            time.sleep(0.02)
+
+
+def _open_file(path: str, timeout: float) -> sqlite3.Connection:
+    "A connection to the file, created if needed, with a log that is synced at each commit."
+    if path != ":memory:": Path(path).parent.mkdir(parents=True, exist_ok=True)
+    db = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
+    marks = f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {_SCHEMA_VERSION};"
+    try:
+        _refuse_foreign(db, path)
+        _patiently(lambda: db.execute("PRAGMA journal_mode = WAL").fetchone(), timeout)
+        db.execute("PRAGMA synchronous = FULL")
+        _patiently(lambda: db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {marks} COMMIT;"), timeout)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
 # %% ../../nbs/knowledge/02_store.ipynb #61289c40
 class StoreFile:
     "A SQLite file with transactions, shared by threads and processes; every failure is a `StoreError` with its path."
@@ -53,51 +87,22 @@ class StoreFile:
         self.path, self._timeout = str(path), busy_timeout
         self._lock = threading.RLock()
         self._num_writes = 0
-        with self._explained(): self._db = self._open()
+        with self._explained(): self._db = _open_file(self.path, busy_timeout)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
         "Turn SQLite's errors into one line about this file."
         try: yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             reason = str(error)
             if "locked" in reason or "busy" in reason: reason = f"another process holds it for more than {self._timeout:g} s ({reason})"
             elif "malformed" in reason or "not a database" in reason: reason = f"damaged, or not a knowledge base ({reason})"
             raise StoreError(f"{self.path}: {reason}") from None
 
-    def _open(self) -> sqlite3.Connection:
-        if self.path != ":memory:": Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False)
-        try:
-            self._refuse_foreign(db)
-            self._patiently(lambda: db.execute("PRAGMA journal_mode = WAL").fetchone())
-            db.execute("PRAGMA synchronous = FULL")
-            self._patiently(lambda: db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id = {_APPLICATION_ID}; "
-                                                     f"PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;"))
-        except BaseException:
-            db.close()
-            raise
-        return db
-
-    def _refuse_foreign(self, db: sqlite3.Connection) -> None:
-        owner, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-        has_tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if has_tables and owner != _APPLICATION_ID: raise StoreError(f"{self.path}: a SQLite file of another program, not a knowledge base")
-        if version > _SCHEMA_VERSION: raise StoreError(f"{self.path}: written by a newer lightbulb (format {version}, known {_SCHEMA_VERSION})")
-
-    def _patiently(self, action: Callable[[], Any]) -> Any:
-        "Do it again while the file is locked, for SQLite does not wait everywhere by itself."
-        deadline = time.monotonic() + self._timeout
-        while True:
-            try: return action()
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > deadline: raise
-                time.sleep(0.02)
-
     @contextlib.contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
-        with self._explained(), self._lock:
-            self._patiently(lambda: self._db.execute(begin))
+        with self._lock, self._explained():
+            _patiently(lambda: self._db.execute(begin), self._timeout)
             try:
                 yield self._db
                 self._db.execute("COMMIT")
@@ -159,8 +164,8 @@ def page_details(document: Document) -> str:
     return json.dumps({name: getattr(document, name) for name in names} | lists)
 
 # %% ../../nbs/knowledge/02_store.ipynb #40137ee9
-class DocumentFile(StoreFile):
-    "Pages and their chunks in a file: put, get, list, look up by title."
+class PageFile(StoreFile):
+    "Pages and their chunks in a file: put, get, list."
 
     def _put(self, db: sqlite3.Connection, prepared: PreparedDocument) -> None:
         "Write one page with its chunks in the current transaction, in place of what stood under its URL."
@@ -198,6 +203,15 @@ class DocumentFile(StoreFile):
         "The titles of all pages, in the order of their first arrival."
         with self._reading() as db: return [row[0] for row in db.execute("SELECT title FROM documents ORDER BY id")]
 
+    def __len__(self) -> int:
+        with self._reading() as db: return db.execute("SELECT count(*) FROM documents").fetchone()[0]
+
+    def __bool__(self) -> bool: return True  # an empty knowledge base is still one
+
+# %% ../../nbs/knowledge/02_store.ipynb #c970b4ae
+class DocumentFile(PageFile):
+    "Pages that are also found by name, in a file that can be checked."
+
     def lookup_all(self, title: str, *, limit: int = 5, cutoff: float = 0.85) -> list[Document]:
         "Pages of that name, best first: as written, by key, without bracket, else the closest spellings (similarity ≥ `cutoff`)."
         key, bare = title_key(title), title_key(title, bare=True)
@@ -226,8 +240,3 @@ class DocumentFile(StoreFile):
             }
             counts = {what: (db.execute(sql).fetchone() or (0,))[0] for what, sql in questions.items()}
         return problems + [f"{count} {what}" for what, count in counts.items() if count]
-
-    def __len__(self) -> int:
-        with self._reading() as db: return db.execute("SELECT count(*) FROM documents").fetchone()[0]
-
-    def __bool__(self) -> bool: return True  # an empty knowledge base is still one
