@@ -155,6 +155,33 @@ def test_a_name_without_addresses_is_a_dns_failure(make_fetcher):
     assert reason_of(make_fetcher().run("http://nowhere.invalid/")) == Reason.DNS
 
 
+class BrokenResolver:
+    "A resolver with a bug, and one that never answers."
+
+    def __init__(self, silent: bool) -> None: self.silent = silent
+
+    def resolveHostName(self, receiver, hostName, portNumber=0, addressTypes=None, transportSemantics="TCP"):
+        if self.silent: receiver.resolutionBegan(self)
+        else: raise RuntimeError("planted")
+
+
+def test_a_look_up_that_never_ends_is_left(make_fetcher):
+    began = time.perf_counter()
+    assert reason_of(make_fetcher(resolver=BrokenResolver(True), connect_timeout=0.3).run("http://silent.example/")) == Reason.CONNECT_TIMEOUT
+    assert time.perf_counter() - began < 2
+
+
+def test_a_bug_below_becomes_a_result_and_a_line_in_the_log(make_fetcher, monkeypatch, caplog):
+    records: list[logging.LogRecord] = []
+    monkeypatch.setattr("lightbulb.web.wire._logger", logging.Logger("apart"))
+    handler = logging.Handler()
+    handler.emit = records.append
+    sys.modules["lightbulb.web.wire"]._logger.addHandler(handler)
+    failure = make_fetcher(resolver=BrokenResolver(False)).run("http://broken.example/")
+    assert reason_of(failure) == Reason.ROBOTS_UNREACHABLE and "planted" in failure.detail
+    assert [record.exc_info is not None for record in records] == [True]
+
+
 @pytest.mark.parametrize("entry", ["{host}:{port}", "{host}"])
 def test_the_allow_list_opens_one_host_only(entry, make_fetcher, serving):
     server = serving(lambda request: Response(body="hi"))
@@ -385,6 +412,20 @@ def test_redirects_share_one_total_timeout(make_fetcher, serving):
     began = time.perf_counter()
     assert reason_of(make_fetcher(total_timeout=0.8, max_redirects=50).run(serving(hop).url)) == Reason.TOTAL_TIMEOUT
     assert time.perf_counter() - began < 2
+
+
+@pytest.mark.parametrize(("status", "location"), [(302, "/there"), (404, "")])
+def test_a_body_that_nobody_wants_is_not_waited_for(status, location, make_fetcher):
+    def talk(connection, path):
+        if path == "/there": connection.sendall(OK + b"Content-Length: 5\r\n\r\nthere")
+        else:
+            connection.sendall(b"HTTP/1.1 %d X\r\nLocation: %s\r\nContent-Length: 99\r\n\r\nhalf" % (status, location.encode()))
+            wait_for_end(connection)
+
+    with RawServer(talk) as server:
+        result = make_fetcher(read_timeout=5, total_timeout=10).run(server.url)
+        assert server.hung_up.wait(3)
+    assert result.html == "there" if location else (reason_of(result), result.status) == (Reason.HTTP_STATUS, 404)
 
 
 # Servers that lie or leave -------------------------------------------------------------------------------------------
@@ -841,9 +882,9 @@ def test_a_certificate_for_another_host_is_refused(make_fetcher, tmp_path):
         assert server.paths == []
 
 
-def test_a_server_without_tls_is_no_https_server(make_fetcher, serving):
-    server = serving(lambda request: Response(body="hi"))
-    assert reason_of(make_fetcher().run(server.url.replace("http:", "https:"))) == Reason.TLS
+def test_a_server_without_tls_is_no_https_server(make_fetcher):
+    with RawServer(send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", then="wait")) as server:
+        assert reason_of(make_fetcher().run(server.url.replace("http:", "https:"))) == Reason.TLS
 
 
 def test_a_silent_tls_server_is_left(make_fetcher, tmp_path):
