@@ -86,7 +86,7 @@ UNIT = (
 )
 _WORDS = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|sixty|hundred|thousand"
 NUMBER = rf"(?:[$€£]\s?)?(?:\b\d[\d,]*(?:\.\d+)?(?:\s(?:million|billion|trillion|thousand))?|\b(?:{_WORDS})\b)(?:[ -]?{UNIT})?(?: per \w+)?"
-_CAPITAL = r"(?:[A-ZÀ-ÖØ-ÞĀ-Ž][\w’'&-]*|(?:[A-Z]\.[ ]?)+|(?:St|Dr|Mt|Jr|Sr)\.)"
+_CAPITAL = r"(?:(?:[A-Z]\.(?: (?=[A-Z]\.))?)+(?= ?[A-Z])|(?:St|Dr|Mt)\.(?= [A-Z])|(?:Jr|Sr)\.|[A-ZÀ-ÖØ-ÞĀ-Ž][\w’'&-]*)"
 _INSIDE = r"(?:of|the|de|du|des|la|le|von|van|der|den|da|dos|di|del|della|al|el|ibn|bin|zu|upon|sur|y|and the)"
 NAME = rf"(?<![\w’']){_CAPITAL}(?:[ -](?:{_INSIDE} ){{0,2}}{_CAPITAL})*"
 _PLACE = rf"{NAME}(?:, {_CAPITAL}(?: {_CAPITAL})*){{0,2}}"
@@ -111,7 +111,7 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
         if not first or first.group().strip().lower() not in _SENTENCE_STARTERS: break
         start += first.end()
     while end > start and text[end - 1] in " ,;:'-": end -= 1
-    return start, end
+    return start, end - 2 if text[start:end].endswith(("'s", "’s")) else end
 
 
 def candidates(

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['WEIGHTS', 'Window', 'windows', 'AnswerSpan', 'SpanReader', 'TrainReader', 'encode_example', 'reader_loss',
-           'train_reader', 'fit_confidence']
+__all__ = ['WEIGHTS', 'Window', 'windows', 'AnswerSpan', 'whole_name', 'SpanReader', 'TrainReader', 'encode_example',
+           'reader_loss', 'train_reader', 'fit_confidence']
 
 # %% ../../nbs/knowledge/05_reader.ipynb #bc6bf10e
 import json
 import math
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from ..core.checkpoint import load_checkpoint, save_checkpoint
 from ..core.errors import CheckpointError
 from ..core.report import StepReport
 from ..core.runtime import choose_device, seed_everything
-from .answer_kinds import expected_kind, fits, kind_of
+from .answer_kinds import COUNTRY_OF, NATIONALITY, candidates, expected_kind, fits, kind_of
 from .reader_network import Confidence, ReaderNetwork, load_encoder, native_dtype, padded, save_reader
 
 # %% ../../nbs/knowledge/05_reader.ipynb #73e5e38f
@@ -79,6 +80,25 @@ class AnswerSpan:
 
 
 def _sigmoid(x: float) -> float: return 1 / (1 + math.exp(-max(-60.0, min(60.0, x))))
+
+# %% ../../nbs/knowledge/05_reader.ipynb #747b333e
+_ORIGIN = re.compile(rf"{NATIONALITY} ")
+
+
+def whole_name(text: str, start: int, end: int, expected: str) -> tuple[int, int]:
+    "The span grown to the capitalised name that it cuts, and for a person shrunk to its only name; other kinds stay as they are."
+    if expected in ("date", "number", "nationality"): return start, end
+    begin = max(0, start - 60)
+    names = [(begin + left, begin + right) for left, right in candidates(text[begin : end + 60], "person") if left or not begin]
+    names = [name for name in names if text[slice(*name)] not in COUNTRY_OF]
+    if text[start : start + 1].isupper() or expected == "person":
+        start = next((left for left, right in names if left < start < right and end >= right), start)
+        if text[start : start + 1].isupper(): end = next((right for left, right in names if left < end < right and left <= start), end)
+    inside = [(left, right) for left, right in names if left < end and start < right]
+    if expected == "person" and len(inside) == 1 and start <= inside[0][0] and inside[0][1] <= end and not text[start:end].startswith(text[slice(*inside[0])]):
+        start, end = inside[0]
+    origin = _ORIGIN.match(text[start:end]) if expected == "person" else None
+    return (start + origin.end() if origin and text[start + origin.end()].isupper() else start), end
 
 # %% ../../nbs/knowledge/05_reader.ipynb #5de4f0e9
 WEIGHTS = Path(__file__).parent / "weights" / "span_reader.safetensors" if "__file__" in globals() else Path("../../lightbulb/knowledge/weights/span_reader.safetensors")
@@ -133,6 +153,7 @@ class SpanReader:
         expected = expected_kind(question)
         found = []
         for index, start, end, margin, answerable in self.spans(question, texts, top_k=3 * top_k):
+            start, end = whole_name(texts[index], start, end, expected)
             text = texts[index][start:end]
             found.append((self.confidence.logit(margin, answerable, fits(text, expected)), index, start, end))
         found.sort(key=lambda row: (-row[0], row[1:]))
