@@ -11,6 +11,7 @@ __all__ = ['FILE_KINDS', 'to_document', 'read_pages', 'extract_markdown', 'read_
 
 # %% ../../nbs/web/05_corpus.ipynb #0fcbdeeb
 import io
+import logging
 import os
 import re
 from collections import Counter, deque
@@ -82,6 +83,7 @@ def extract_markdown(text: str, url: str) -> Document:
     return replace(document, headings=located, links=tuple(Link(target, words) for target, words in reversed(links.items())))
 
 # %% ../../nbs/web/05_corpus.ipynb #3c06e9b6
+logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what it would warn of comes back as a failure
 _MAX_PDF_PAGES = 500
 
 
