@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
-import multiprocessing
 import os
 import random
-import re
 import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from knowledge_writers import HashedWords, Nursery, is_alive, page
 
 from lightbulb.core.errors import StoreError
 from lightbulb.core.records import Document, Heading, Link
 from lightbulb.knowledge.knowledge_base import KnowledgeBase, KnowledgeBaseConfig, mix_rankings, top_indices
-
-
-class HashedWords:
-    "A deterministic embedder without a model: each word adds to one of 32 numbers. It counts what it reads."
-
-    name, width = "hashed-words", 32
-
-    def __init__(self) -> None: self.read: list[str] = []
-
-    def __call__(self, texts: Sequence[str], *, query: bool = False) -> np.ndarray:
-        self.read += texts
-        rows = np.zeros((len(texts), self.width), np.float32)
-        for row, text in zip(rows, texts, strict=True):
-            for word in re.findall(r"\w+", text.lower()): row[zlib.crc32(word.encode("utf-8", "replace")) % self.width] += 1
-        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
-
-
-def page(number: int, text: str | None = None, **fields: object) -> Document:
-    text = text or f"Page {number} tells of lamp{number} and of light. It has a second sentence about item {number % 7}."
-    return Document(f"https://lamps.example/{number}", f"Lamp {number}", text, **fields)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -282,67 +260,42 @@ def test_one_connection_sees_what_another_writes_replaces_and_keeps(tmp_path: Pa
     with pytest.raises(StoreError, match="closed"): one.search("lamp")
 
 
-def _create(path: str, number: int) -> None:
-    with KnowledgeBase(path, embed=HashedWords()) as base: base.add([page(number)])
+@pytest.fixture
+def nursery() -> Iterator[Nursery]:
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
 
 
-def _write_for_ever(path: str, writer: int, acknowledgements: str) -> None:
-    "Add pages, some of them new versions, and note each after `add` has returned."
-    notes = os.open(acknowledgements, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    number = os.fstat(notes).st_size  # grows with every note: no number is used twice
-    chance = random.Random(number)
-    with KnowledgeBase(path, embed=HashedWords()) as base:
-        while True:
-            number += 1
-            slots = chance.sample(range(12), chance.randint(1, 3))
-            versions = {slot: f"Version {number} of writer {writer}. " + "It has a sentence. " * chance.randint(1, 150) for slot in slots}
-            base.add(page(1000 * writer + slot, text) for slot, text in versions.items())
-            os.write(notes, "".join(f"{1000 * writer + slot} {number} {zlib.crc32(text.encode())}\n" for slot, text in versions.items()).encode())
+def _wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline: time.sleep(0.002)
+    assert condition()
 
 
-def _search_for_ever(path: str, failed: str) -> None:
-    try:
-        with KnowledgeBase(path, embed=HashedWords()) as base:
-            while True:
-                for passage in base.search("version of a writer sentence", 5):
-                    document = base.document(passage.url)  # it may be newer than the passage, never broken
-                    assert document is not None and document.text.startswith("Version ") and passage.text
-                time.sleep(0.01)
-    except BaseException as error:  # noqa: BLE001 (reported by the parent)
-        Path(failed).write_text(repr(error))
-
-
-def _processes() -> multiprocessing.context.ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lightbulb.knowledge.knowledge_base"])
-    return context
-
-
-def test_eight_processes_create_the_same_file_at_once(tmp_path: Path) -> None:
-    started = [_processes().Process(target=_create, args=(str(tmp_path / "b.sqlite"), i)) for i in range(8)]
-    for process in started: process.start()
-    for process in started: process.join(60)
-    assert [process.exitcode for process in started] == [0] * 8
+def test_eight_processes_create_the_same_file_at_once(tmp_path: Path, nursery: Nursery) -> None:
+    started = [nursery.start("create", str(tmp_path / "b.sqlite"), i) for i in range(8)]
+    _wait_until(lambda: not any(is_alive(number) for number in started))
     with KnowledgeBase(tmp_path / "b.sqlite", embed=HashedWords()) as base: assert len(base) == 8 and base.check() == []
 
 
-def test_three_writers_killed_a_hundred_times_lose_no_acknowledged_page(tmp_path: Path) -> None:
+def test_three_writers_killed_a_hundred_times_lose_no_acknowledged_page(tmp_path: Path, nursery: Nursery) -> None:
     path, failed, chance = str(tmp_path / "b.sqlite"), tmp_path / "failed", random.Random(7)
     notes = [tmp_path / f"notes{writer}" for writer in range(3)]
-    start = lambda writer: _processes().Process(target=_write_for_ever, args=(path, writer, str(notes[writer])), daemon=True)
-    reader = _processes().Process(target=_search_for_ever, args=(path, str(failed)), daemon=True)
+    size = lambda victim: notes[victim].stat().st_size if notes[victim].exists() else 0
+    start = lambda writer: nursery.start("write", path, writer, str(notes[writer]))
     writers = [start(writer) for writer in range(3)]
-    for process in (*writers, reader): process.start()
+    reader = nursery.start("search", path, str(failed))
     for _ in range(100):
-        time.sleep(chance.uniform(0.01, 0.25))
         victim = chance.randrange(3)
-        assert writers[victim].is_alive(), "a writer ended by itself"
-        writers[victim].kill(); writers[victim].join()
+        before = size(victim)
+        if chance.random() < 0.5: _wait_until(lambda victim=victim, before=before: size(victim) > before)  # others die while opening
+        time.sleep(chance.uniform(0.0, 0.08))
+        assert is_alive(writers[victim]), "a writer ended by itself"
+        nursery.kill(writers[victim])
         writers[victim] = start(victim)
-        writers[victim].start()
-    time.sleep(0.5)
-    assert reader.is_alive(), failed.read_text()
-    for process in (*writers, reader): process.kill(); process.join()
+    assert is_alive(reader), failed.read_text()
+    for number in (*writers, reader): nursery.kill(number)
 
     lines = [line.split() for note in notes for line in note.read_text().splitlines()]
     newest = {int(slot): (int(number), int(digest)) for slot, number, digest in lines}  # a writer's notes are in order
