@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import warnings
+from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,18 @@ def test_an_unlisted_module_or_room_turns_the_linter_red(tmp_path, stray):
     lint = "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports_command as c; c(['--no-cache'])"
     red = run(sys.executable, "-c", lint, folder=tmp_path)
     assert red.returncode == 1 and stray.split("/")[0 if "attic" in stray else 1].removesuffix(".py") in red.stdout
+
+
+def test_the_contracts_list_every_room_in_the_order_of_its_numbers():
+    "Otherwise 'only lower numbers' would be held for another order than the one that a reader sees."
+    contracts = ConfigParser()
+    contracts.read(ROOT / ".importlinter")
+    for room in sorted({path.parent.name for path in NOTEBOOKS} - {"nbs"}):
+        layers = [name.strip(" ()") for name in contracts[f"importlinter:contract:{room}"]["layers"].split()]
+        numbers = {re.sub(r"^\d+_", "", path.stem): int(path.stem[:2]) for path in NOTEBOOKS if path.parent.name == room and path.stem[:2].isdigit()}
+        listed = [numbers[name] for name in layers if name in numbers]
+        assert set(numbers) <= set(layers), f"{room}: {sorted(set(numbers) - set(layers))} not listed"
+        assert listed == sorted(listed, reverse=True), f"{room}: {list(zip(layers, listed, strict=False))}"
 
 
 def test_a_room_says_what_it_is_and_nothing_else():
