@@ -217,8 +217,10 @@ def load_tools(config: TestAgent, *, tell: Callable[[str], None] = lambda line: 
 # %% ../../nbs/agent/05_answering.ipynb #6b702eb3
 def best_answers(leaves: Sequence[ToTNode]) -> list[tuple[float, ToTNode]]:
     "Answers, best first: the log of the summed probability of all leaves that say the same, and the likeliest such leaf."
+    bridges = {normalized(candidate.text) for leaf in leaves if leaf.payload.plan.kind == "chain" for candidate in leaf.payload.chosen[:-1]}
     groups: dict[str, list[ToTNode]] = {}
     for leaf in leaves:
+        if leaf.payload.plan.kind == "direct" and normalized(leaf.payload.answer) in bridges: continue  # it only names the bridge
         if leaf.payload.answer and leaf.value is not None: groups.setdefault(normalized(leaf.payload.answer), []).append(leaf)
     scored = []
     for group in groups.values():

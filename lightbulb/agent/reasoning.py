@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['PROMPT', 'Plan', 'make_plans', 'Candidate', 'Span', 'Reader', 'read_passages', 'shared_out', 'normalized',
-           'second_opinion', 'quantity', 'State', 'ReasoningConfig', 'Reasoning']
+__all__ = ['PROMPT', 'Plan', 'make_plans', 'Candidate', 'Span', 'Reader', 'read_passages', 'shared_out', 'is_possible',
+           'normalized', 'second_opinion', 'quantity', 'State', 'ReasoningConfig', 'Reasoning']
 
 # %% ../../nbs/agent/04_reasoning.ipynb #65f91883
 import math
@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from .evidence import Evidence, Researcher
 from .questions import SLOT, Comparison, compare, decompose, reworded, subject_of, wants_explanation
 from ..core.records import Passage
+from ..knowledge.answer_kinds import country_of, expected_kind, kind_of
 from ..planning.tree_of_thought import Thought, ToTNode
 
 # %% ../../nbs/agent/04_reasoning.ipynb #8af1b480
@@ -41,7 +42,7 @@ def make_plans(question: str) -> list[Plan]:
     if wants_explanation(question): return [Plan("explanation", (question,))]
     steps = decompose(question)
     if len(steps) == 1: return [Plan("direct", steps)]
-    return [Plan("chain", steps), Plan("direct", (question,), math.log(0.1))]
+    return [Plan("chain", steps), Plan("direct", (question,), math.log(0.03))]
 
 # %% ../../nbs/agent/04_reasoning.ipynb #4bc08e2a
 @dataclass(frozen=True)
@@ -108,6 +109,13 @@ def shared_out(candidates: list[Candidate]) -> list[Candidate]:
 def _log_sum(values: Sequence[float]) -> float:
     top = max(values)
     return top + math.log(sum(math.exp(value - top) for value in values))
+
+
+def is_possible(text: str, kind: str) -> bool:
+    "Whether the form of a text allows it to be an answer of that kind: no date is a place, no bare name a number."
+    form = kind_of(text)
+    if kind in ("person", "place", "nationality"): return form not in ("date", "number") and text[:1].isalnum() and text.count("(") == text.count(")")
+    return any(character.isdigit() for character in text) if kind == "date" else True
 
 
 def normalized(text: str) -> str:
@@ -193,8 +201,12 @@ class State:
         "The state after this candidate was chosen for the present step."
         chosen = (*self.chosen, candidate)
         done = len(chosen) == len(self.plan.steps)
-        answer = (self._winner(chosen) if self.plan.comparison else candidate.text) if done else ""
+        answer = (self._winner(chosen) if self.plan.comparison else self._worded(candidate.text)) if done else ""
         return replace(self, chosen=chosen, log_probability=self.log_probability + candidate.log_probability, answer=answer)
+
+    def _worded(self, text: str) -> str:
+        "A demonym as its country where a country was asked for; anything else as the page has it."
+        return (country_of(text) or text) if re.search(r"\bcountry\b", self.plan.steps[-1]) else text
 
     def _winner(self, chosen: Sequence[Candidate]) -> str:
         comparison = self.plan.comparison
@@ -250,6 +262,8 @@ class Reasoning:
         asked = set(normalized(question).split())
         if kind := state.plan.comparison and state.plan.comparison.kind: found = [candidate for candidate in found if quantity(candidate.text, kind) is not None]
         found = [self._placed(candidate, evidence) for candidate in found if not set(normalized(candidate.text).split()) <= asked]
+        kind = expected_kind(question)
+        found = [candidate for candidate in found if is_possible(candidate.text, kind)]
         found = sorted(found, key=lambda candidate: -candidate.log_probability)[: config.branching]
         meter = self.researcher.meter
         if self.model is None or not meter.may("tokens", 300 * len({candidate.passage for candidate in found})): return found
