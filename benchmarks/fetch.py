@@ -109,7 +109,7 @@ def compare(quick: bool, record: bool) -> int:
     "All clients in turns, medians of the rounds; the exit status."
     from _table import Table
 
-    num_pages, rounds = (400, 3) if quick else (1500, 7)
+    num_pages, rounds = (250, 3) if quick else (1500, 7)
     table = Table("Fetching on the loopback, every check on", packages=("twisted", "scrapy"))
     server = subprocess.Popen([sys.executable, __file__, "--serve", "--pages", str(num_pages)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
