@@ -151,7 +151,7 @@ class Corpus:
             try: index.add(waiting)
             except StoreError as error: raise SearchError(f"{self.name}: the index took no documents: {error}") from error
             self.documents, self._index = documents, index
-            for document in documents.values(): self._titles.setdefault(title_key(document.title), document.url)
+            for document in (*waiting, *documents.values()): self._titles.setdefault(title_key(document.title), document.url)  # articles before listings
 
     def _ready(self) -> SearchIndex:
         def gather() -> None:

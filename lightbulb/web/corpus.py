@@ -50,7 +50,7 @@ def read_pages(
 # %% ../../nbs/web/05_corpus.ipynb #54f9bb2f
 _MARKDOWN = (
     (re.compile(r"\A---\n.*?\n---\n", re.DOTALL), ""),  # front matter
-    (re.compile(r"<!--.{0,20000}?-->", re.DOTALL), " "),
+    (re.compile(r"<!--.{0,4000}?-->", re.DOTALL), " "),
     (re.compile(r"^ {0,3}(?:```|~~~).*$", re.MULTILINE), ""),
     (re.compile(r"!\[([^\[\]]{0,500})\]\([^()\s]{0,2000}(?: \"[^\"\n]{0,500}\")?\)"), r"\1"),  # images
     (re.compile(r"(?<!\w)(\*\*|__)(?=\S)([^*_\n]{1,500}?)(?<=\S)\1(?!\w)"), r"\2"),
