@@ -63,6 +63,8 @@ def test_chunks_are_slices_within_the_budget_and_lose_nothing(text: str, max_wor
         ("It melts at 3422 °C.[4] It is grey.[5][6]", 2),
         ("The years 1879–1880 were cold (see below). It rained.", 2),
         ("Is it on? Yes! Good.", 3),
+        ("It drew 12 V. Edison measured it. Lamps lit Pearl St. The station of St. Paul closed.", 4),
+        ("As Swan et al. showed in 1880 (see Swan et al. The lamp burned). He stood in. Edison sat.", 4),
         ("Visit www.example.org/a.b for more. e.g. this one.", 1),
         ("最初の電球。次の文。", 2),
         ("", 0),

@@ -51,16 +51,16 @@ def _paragraphs(text: str) -> list[tuple[int, int]]:
 
 # %% ../../nbs/knowledge/01_chunks.ipynb #8f03f3f3
 _TITLES = frozenset(
-    "mr mrs ms mx dr prof st ste mt ft gen col lt sgt capt cmdr adm maj rev hon sen rep gov pres messrs mme mlle "
-    "vs viz cf e.g i.e eg ie ca c approx resp incl esp al a.k.a née b d r fl".split()
+    "mr mrs ms mx dr prof gen col lt sgt capt cmdr adm maj rev hon sen rep gov pres messrs mme mlle vs viz cf e.g i.e eg ie ca c née "
+    "b d r fl".split()
 )
 _NUMBERING = frozenset(
     "no nos nr vol vols fig figs eq eqs ch chap sec art p pp pt par ed eds op ser tab ref refs "
     "jan feb mar apr jun jul aug sep sept oct nov dec".split()
 )
 _MAY_END = frozenset(
-    "inc ltd co corp llc plc bros jr sr esq etc dept univ assn est u.s u.k u.n e.u d.c b.c a.d b.c.e c.e a.m p.m am pm "
-    "ph.d m.d b.a m.a b.sc m.sc m.p hrs min max avg temp in ft lb oz".split()
+    "inc ltd co corp llc plc bros jr sr esq etc al st ste mt ft approx resp incl esp a.k.a dept univ assn est u.s u.k u.n e.u d.c b.c a.d "
+    "b.c.e c.e a.m p.m ph.d m.d b.a m.a b.sc m.sc m.p hrs avg temp lb oz".split()
 )
 _OPENERS = frozenset(
     "the a an this that these those he she it they we you i his her its their our there here in on at by for from "
@@ -86,6 +86,7 @@ def _ends_sentence(text: str, start: int, stop: re.Match[str], end: int) -> bool
     if not follower: return True
     if follower[0].islower(): return False
     if mark[0] != "." or mark.startswith(".."): return True
+    if follower[0].isupper() and re.search(r"\d\s[A-Z]$", carrier): return True  # a unit: "at 12 V. Edison"
     word = carrier.split()[-1].lstrip("([{\"'“‘«„")
     if stop.start() - start == len(word) and re.fullmatch(r"\d{1,3}|[A-Za-z]|[ivxIVX]{1,4}", word): return False  # "1. Introduction"
     return _stop_after_word_ends(word, follower)

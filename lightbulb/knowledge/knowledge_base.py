@@ -263,7 +263,7 @@ class KnowledgeBase(KnowledgeIndex):
 
     def save(self, path: str | Path | None = None) -> None:
         "Fold the log into the file, or copy everything into the knowledge base at `path` (what it held is replaced)."
-        if path is None or str(path) == self.path:
+        if path is None or Path(path).resolve() == Path(self.path).resolve():
             if self.path == ":memory:": raise ValueError("a knowledge base in memory needs a path to be saved to")
             with self._explained(), self._lock: self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             return
