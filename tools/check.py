@@ -26,7 +26,7 @@ ENVIRONMENT = {
     "LIGHTBULB_CACHE": os.environ.get("LIGHTBULB_CACHE", str(ROOT / ".cache" / "lightbulb")),  # kept between runs
 }
 COMMANDS = {
-    "lint": ["ruff", "check", "--quiet", "."],
+    "lint": ["ruff", "check", "--output-format", "concise", "."],
     "export-check": [PYTHON, "tools/check_export.py"],
     "layers": ["lint-imports"],
     "types": ["basedpyright"],
