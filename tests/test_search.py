@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from lightbulb.core.errors import SearchError
 from lightbulb.core.records import Document, Passage
-from lightbulb.web.backend import Corpus, SearchResult, group_passages, is_listing, open_demo, open_folder, open_site, title_key
+from lightbulb.web.backend import Corpus, SearchResult, group_passages, is_listing, open_demo, open_site, title_key
 from lightbulb.web.breaker import CircuitBreaker, Transient, retry
 from lightbulb.web.corpus import CrawlConfig, CrawlStep, crawl, extract_markdown, list_files, read_file
 from lightbulb.web.demo_site import demo_questions
