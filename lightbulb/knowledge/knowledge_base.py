@@ -51,7 +51,7 @@ class KnowledgeBaseConfig:
     dense_weight: float = 0.5  # of the vectors; the rest is BM25's
     num_candidates: int = 100  # taken from each ranking
     rerank_depth: int = 20  # how many of the best are read by the reranker, if there is one
-    rerank_weight: float = 0.6  # of the reranker beside the mix: it helps with questions, little with topics
+    rerank_weight: float = 0.7  # of the reranker beside the mix: it helps with questions, little with topics
     busy_timeout: float = 30.0  # seconds to wait for another writer
 
     def __post_init__(self) -> None:
