@@ -189,6 +189,10 @@ class Corpus:
         document = self.documents[url]
         return SearchResult(url, document.title, document.text[:300], 1.0)
 
+    def close(self) -> None:
+        "Close the fetcher; what was gathered can still be searched and read."
+        if self._fetcher is not None: self._fetcher.close()
+
     def titles(self) -> dict[str, str]:
         "The titles of all pages with their addresses."
         self._ready()

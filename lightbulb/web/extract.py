@@ -205,8 +205,10 @@ def _content(tree: Any, outside: set[Any]) -> list[str]:
     count = lambda blocks: sum(len(block.split()) for block in blocks)
     best: list[str] = []
     if sum(1 for _ in tree.iter()) <= MAX_ELEMENTS:
-        best, balanced = _trafilatura(tree, favor_precision=True), _trafilatura(tree, favor_precision=False)
-        if count(best) < 0.6 * count(balanced): best = balanced
+        best = _trafilatura(tree, favor_precision=True)
+        if count(best) < 0.6 * len("".join(tree.itertext()).split()):  # else the balanced mode cannot find so much more
+            balanced = _trafilatura(tree, favor_precision=False)
+            if count(best) < 0.6 * count(balanced): best = balanced
     if (found := count(best)) < 40:
         rest = _everything(tree, outside)
         if outside and not count(rest): rest = _everything(tree, set())

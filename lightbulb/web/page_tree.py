@@ -187,6 +187,19 @@ class _Cell(NamedTuple):
     is_heading: bool
 
 
+_BREAKS = frozenset("br p div li ul ol dl dd dt h1 h2 h3 h4 h5 h6 hr tr td th".split())
+
+
+def _cell_text(cell: Any) -> str:
+    "The text of a cell on one line; words part at line breaks and blocks, not inside `cm<sup>3</sup>`."
+    parts: list[str] = []
+    for event, element in etree.iterwalk(cell, events=("start", "end")):
+        if element.tag in _BREAKS: parts.append(" ")
+        if event == "start": parts.append(element.text or "")
+        elif element is not cell: parts.append(element.tail or "")
+    return normalize("".join(parts))
+
+
 def _span_of(cell: Any, name: str) -> int:
     value = cell.get(name, "1").strip()
     return min(max(int(value), 1), 30) if value.isdecimal() and len(value) < 5 else 1
@@ -213,7 +226,7 @@ def _grid(table: Any) -> list[list[_Cell]]:
         cells: list[_Cell] = []
         for element in row.iterchildren("th", "td"):
             _fill_spans(cells, waiting)
-            cell = _Cell(normalize(" ".join(element.itertext())), element.tag == "th")
+            cell = _Cell(_cell_text(element), element.tag == "th")
             for _ in range(_span_of(element, "colspan")):
                 if (height := _span_of(element, "rowspan")) > 1: waiting[len(cells)] = (height - 1, cell)
                 cells.append(cell)
@@ -248,7 +261,7 @@ def read_table(table: Any) -> list[str]:
     if max(map(len, rows), default=0) < 2 or all(map(_is_banner, rows)) or longest > (150 if has_headings else 60): return []
     if words > 40 * cells or (linked > 0.8 * words and not has_headings): return []
     if re.search(r"\b(?:navbox|sidebar|metadata|ambox|toc)\b", table.get("class", "")): return []
-    captions = [normalize(" ".join(caption.itertext())) for caption in table.iterchildren("caption")]
+    captions = [_cell_text(caption) for caption in table.iterchildren("caption")]
     while rows and _is_banner(rows[0]): captions.append(rows.pop(0)[0].text)
     top = next((i for i, row in enumerate(rows) if _is_banner(row) or not all(head for text, head in row if text)), len(rows))
     if not top or top == len(rows): return captions + [_read_row(row, []) for row in rows]
@@ -272,7 +285,7 @@ def _definitions(element: Any) -> list[str]:
     lines: list[str] = []
     term = ""
     for child in element.iterchildren("dt", "dd"):
-        text = normalize(" ".join(child.itertext()))
+        text = _cell_text(child)
         if child.tag == "dt": term = text.rstrip(":")
         elif text: lines.append(f"{term}: {text}" if term else text)
     return lines

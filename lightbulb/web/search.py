@@ -153,6 +153,10 @@ class Wikipedia:
         "The articles, fetched."
         return read_pages(self._fetcher, urls, source=self.name)
 
+    def close(self) -> None:
+        "Close the fetcher."
+        self._fetcher.close()
+
     def lookup(self, title: str) -> SearchResult | None:
         "The article of this title, redirects followed, or None."
         pages = self._query({"titles": check_query(title, 1)[:250].replace("|", " "), "redirects": 1}).get("pages")
@@ -191,6 +195,10 @@ class SearXNG:
     def read(self, urls: Sequence[str]) -> list[Document | FetchFailure]:
         "The pages, fetched."
         return read_pages(self._fetcher, urls, source=self.name)
+
+    def close(self) -> None:
+        "Close the fetcher."
+        self._fetcher.close()
 
     def lookup(self, title: str) -> SearchResult | None:
         "The first result that bears exactly this title, or None."
@@ -240,6 +248,11 @@ class Combined:
             for url, outcome in zip(wanted, found, strict=True):
                 if isinstance(outcome, Document) or url not in outcomes: outcomes[url] = outcome
         return [outcomes[url] for url in urls]
+
+    def close(self) -> None:
+        "Close the members that can be closed."
+        for member in self.members:
+            if callable(close := getattr(member, "close", None)): close()
 
     def lookup(self, title: str) -> SearchResult | None:
         "The first member's page of exactly this title, or None."
