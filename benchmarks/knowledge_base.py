@@ -44,13 +44,13 @@ def make_pages(num_chunks: int) -> list[Document]:
     ]
 
 
-def percentiles(action: Callable[[int], object], repeats: int) -> tuple[float, float]:
+def percentiles(action: Callable[[int], object], repeats: int, clock: Callable[[], float] = time.perf_counter) -> tuple[float, float]:
     "Milliseconds, 50th and 95th percentile."
     times = []
     for i in range(repeats):
-        started = time.perf_counter()
+        started = clock()
         action(i)
-        times.append(1000 * (time.perf_counter() - started))
+        times.append(1000 * (clock() - started))
     return float(np.percentile(times, 50)), float(np.percentile(times, 95))
 
 
@@ -81,6 +81,8 @@ def main() -> int:
             table.row("numpy: product alone", f"p50 {product[0]:.1f} ms, p95 {product[1]:.1f} ms")
             dense = percentiles(lambda i: base.search(queries[i % len(queries)], 10, mode="dense"), repeats)
             table.row("knowledge base, dense, ten passages", f"p50 {dense[0]:.1f} ms, p95 {dense[1]:.1f} ms", "p95 ≤ 20 ms", dense[1] <= 20)
+            work = percentiles(lambda i: base.search(queries[i % len(queries)], 10, mode="dense"), repeats, time.process_time)
+            table.row("the same in CPU time of all threads", f"p50 {work[0]:.1f} ms, p95 {work[1]:.1f} ms")
             for mode in ("keyword", "hybrid"):
                 times = percentiles(lambda i, mode=mode: base.search(queries[i % len(queries)], 10, mode=mode), repeats)
                 table.row(f"knowledge base, {mode}, ten passages, six words", f"p50 {times[0]:.1f} ms, p95 {times[1]:.1f} ms")
