@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['HUB_NAME', 'read_onnx_weights', 'load_encoder', 'LowRankLinear', 'ReaderNetwork', 'padded', 'native_dtype',
-           'Confidence', 'save_reader']
+           'Confidence', 'save_reader', 'change_confidence']
 
 # %% ../../nbs/knowledge/04_reader_network.ipynb #83bfc815
 import json
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -209,3 +210,11 @@ def save_reader(network: ReaderNetwork, path: str | Path, *, num_layers: int, ra
     state = {name: weight.to(torch.float16).contiguous().cpu() for name, weight in network.trained_state().items()}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     save_file(state, str(path), metadata={"reader": json.dumps(settings)})
+
+# %% ../../nbs/knowledge/04_reader_network.ipynb #f752cfa8
+def change_confidence(path: str | Path, confidence: Confidence) -> None:
+    "Put other confidence numbers into a file of weights."
+    with safe_open(str(path), framework="pt") as file:
+        settings = json.loads(file.metadata()["reader"])
+        state = {name: file.get_tensor(name) for name in file.keys()}
+    save_file(state, str(path), metadata={"reader": json.dumps({**settings, "confidence": asdict(confidence)})})
