@@ -242,7 +242,8 @@ def open_site(
     progress: Callable[[CrawlStep], None] | None = None,
 ) -> Corpus:
     "One site as a back end, crawled when it is first asked; its start page must be readable then, else `SearchError`."
-    try: start = canonical_url(start_url if "://" in start_url else "https://" + start_url)
+    scheme = "" if "://" in start_url else "http://" if _is_loopback(start_url.partition("/")[0].partition(":")[0]) else "https://"
+    try: start = canonical_url(scheme + start_url)
     except Refusal as refusal: raise SearchError(f"site:{start_url} cannot be fetched: {refusal.detail}") from None
     config, parts = fetcher.config, urlsplit(start)
     opened = {entry.casefold() for entry in config.allow_hosts}

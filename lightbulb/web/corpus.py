@@ -170,7 +170,7 @@ class CrawlConfig:
             if getattr(self, name) < 1: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
 
-_NO_PAGE = re.compile(r"\.(?:png|jpe?g|gif|svg|webp|ico|css|js|json|pdf|zip|gz|tar|mp[34]|avi|mov|webm|woff2?|ttf|exe|dmg|docx?|xlsx?|pptx?|rss|atom)$", re.IGNORECASE)
+_NO_PAGE = re.compile(r"\.(?:png|jpe?g|gif|svg|webp|ico|css|js|json|pdf|zip|gz|tar|mp[34]|avi|mov|webm|woff2?|ttf|exe|dmg|docx?|xlsx?|pptx?|rss|atom|xml)$", re.IGNORECASE)
 
 
 class _Queue:
