@@ -58,7 +58,7 @@ def wikitext(path: Path) -> list[Page]:
         text = re.sub(r"([(]) ", r"\1", text)
         text = re.sub(r' " (.*?) " ?', r' "\1" ', text)
         text = re.sub(r" 's\b", "'s", text)
-        text = re.sub(r" ' ", "' ", text).replace(" n't", "n't")
+        text = re.sub(r" ' ", "' ", text).replace(" n't", "n't").replace(" – ", "–")
         text = " ".join(text[begin:end].strip() for begin, end in sentence_ranges(text) if "<unk>" not in text[begin:end])
         if len(text.split()) > 25 and "<unk>" not in title: pages.append((title, text))
     return pages

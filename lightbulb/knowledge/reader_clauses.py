@@ -12,7 +12,6 @@ __all__ = ['ReadingExample', 'sentence_ranges', 'short_title', 'tidy_range', 'ba
 # %% ../../nbs/knowledge/08_reader_clauses.ipynb #859784dd
 import random
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from .reader_relations import DATE, NAME, NAMES, NATION, NO_NAMES, NUMBER, PLACE, UNIT, YEAR
