@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from .evidence import Evidence, Researcher
+from .evidence import Evidence, Researcher, name_match
 from .questions import SLOT, Comparison, compare, decompose, reworded, subject_of, wants_explanation
 from ..core.records import Passage
 from ..knowledge.answer_kinds import country_of, expected_kind, kind_of
@@ -189,13 +189,14 @@ class State:
     @property
     def subject(self) -> str:
         "The name to look up for the present step."
-        step = self.plan.steps[len(self.chosen)]
-        if SLOT in step and self.chosen: return self.chosen[-1].text
+        if self.follows_bridge: return self.chosen[-1].text
         if self.plan.comparison: return self.plan.comparison.items[len(self.chosen) // len(self.plan.comparison.questions)]
         return subject_of(self.question)
 
     @property
-    def is_last(self) -> bool: return len(self.chosen) + 1 == len(self.plan.steps)
+    def follows_bridge(self) -> bool:
+        "Whether the present step asks about the answer of the one before."
+        return bool(self.chosen) and SLOT in self.plan.steps[len(self.chosen)]
 
     def choose(self, candidate: Candidate) -> State:
         "The state after this candidate was chosen for the present step."
@@ -261,7 +262,7 @@ class Reasoning:
         found = read_passages(self.reader, question, evidence.passages, top_k=2 * config.branching)
         asked = set(normalized(question).split())
         if kind := state.plan.comparison and state.plan.comparison.kind: found = [candidate for candidate in found if quantity(candidate.text, kind) is not None]
-        found = [self._placed(candidate, evidence) for candidate in found if not set(normalized(candidate.text).split()) <= asked]
+        found = [self._placed(candidate, evidence, state) for candidate in found if not set(normalized(candidate.text).split()) <= asked]
         kind = expected_kind(question)
         found = [candidate for candidate in found if is_possible(candidate.text, kind)]
         found = sorted(found, key=lambda candidate: -candidate.log_probability)[: config.branching]
@@ -269,8 +270,12 @@ class Reasoning:
         if self.model is None or not meter.may("tokens", 300 * len({candidate.passage for candidate in found})): return found
         return second_opinion(self.model, question, found, weight=config.model_weight, spend=lambda tokens: meter.spend("tokens", tokens))
 
-    def _placed(self, candidate: Candidate, evidence: Evidence) -> Candidate:
-        stray = evidence.match >= 0.9 and candidate.title != evidence.page
+    def _placed(self, candidate: Candidate, evidence: Evidence, state: State) -> Candidate:
+        "The candidate, less likely if it stands on a page about something else."
+        stray = float(evidence.match >= 0.9 and candidate.title != evidence.page)
+        if state.follows_bridge:  # the bridge's own page, or at least a passage that names it
+            named = candidate.passage is not None and normalized(state.subject) in normalized(candidate.passage.text)
+            stray = min(1 - name_match(state.subject, candidate.title), 0.4 if named else 1.0)
         return replace(candidate, log_probability=candidate.log_probability - self.config.stray_penalty * stray)
 
     def retrieve(self, nodes: Sequence[ToTNode]) -> list[Evidence]:
@@ -281,7 +286,7 @@ class Reasoning:
         if node.kind == "answer": return Evidence()
         state: State = node.payload
         question, number = state.question, self.config.num_passages
-        if SLOT in state.plan.steps[len(state.chosen)] and state.chosen:
+        if state.follows_bridge:
             return self.researcher.gather(question, state.subject, queries=[question], num_passages=number)
         evidence = self.researcher.gather(question, state.subject if state.plan.kind != "explanation" else "", num_passages=number)
         return self.researcher.widen(question, evidence, num_passages=number) if state.subject and state.plan.kind != "comparison" else evidence
