@@ -289,16 +289,17 @@ class RAGSummarizer:
             if backing.support < self.config.min_support: continue
             near = pool.scores[shown[backing.indices[0]]] >= pool.scores[0] - self.config.max_gap
             if near: kept.append(_standing_on(sentence, [sources[i] for i in backing.indices], backing.support))
-        return _distinct(kept)[: self.config.num_sentences], len(sentences) - len(kept)
+        return _distinct(kept)[: self.config.num_sentences - 1 or 1], len(sentences) - len(kept)
 
     def _quoted(self, pool: _Pool, written: list[SummarySentence]) -> list[SummarySentence]:
-        "The best sentences of the pages beside what is written already."
+        "The best sentences of the pages beside what is written already; the very best one always, unless it backs a written one."
         used = {(passage.url, passage.start) for sentence in written for passage in sentence.passages}
-        free = [i for i, sentence in enumerate(pool.sentences) if (sentence.url, sentence.start) not in used]
+        free: list[int] = [i for i, sentence in enumerate(pool.sentences) if (sentence.url, sentence.start) not in used]
         if not free: return []
         taken = np.array([pool.vectors[i] for i in range(len(pool.sentences)) if i not in free]) if used else None
         gap = max(0.0, self.config.max_gap - float(pool.scores[0] - pool.scores[free[0]]))
-        picked = marginal_relevance(pool.scores[free], pool.vectors[free], self.config.num_sentences - len(written),
+        room = max(self.config.num_sentences - len(written), int(free[0] == 0))  # the best sentence is said in any case
+        picked = marginal_relevance(pool.scores[free], pool.vectors[free], room,
                                     weight=self.config.relevance_weight, max_gap=gap, taken=taken)
         return [SummarySentence(" ".join(pool.sentences[free[i]].text.split()), (pool.sentences[free[i]],), 1.0, "quoted") for i in picked]
 

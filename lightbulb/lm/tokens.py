@@ -131,7 +131,7 @@ def byte_level_bpe(
     *,
     split_digits: bool = False,  # every digit is a token of its own
 ) -> tokenizers.Tokenizer:
-    "A byte-level BPE tokenizer, GPT-2's kind: every text can be encoded and comes back unchanged."
+    "A byte-level BPE tokenizer, GPT-2's kind: a text comes back unchanged if the vocabulary has all its bytes."
     pairs = [(left, right) for left, right in (merge.split(" ") for merge in merges)]
     made = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=pairs))
     bytes_of_words = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -251,11 +251,12 @@ def from_hub(
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
     if looks_like_path and not path.exists(): raise UnavailableError(f"there is no folder {name!r}; {instead}")
     try: return load(True)
-    except (OSError, ValueError, ImportError, KeyError) as error: reason = first_line(error)
-    if path.exists(): raise UnavailableError(f"the folder {name!r} cannot be loaded: {reason}")
+    except Exception as error:  # noqa: BLE001  loaders raise types of four libraries, none of them ours
+        reason = first_line(error)
+    if path.exists(): raise UnavailableError(f"the folder {name!r} cannot be loaded: {reason}; {instead}")
     if not hub_answers(): raise UnavailableError(f"{name!r} is not on this machine and the model hub does not answer; {instead}")
     try: return load(False)
-    except Exception as error:  # noqa: BLE001  the hub's client raises types of three libraries, none of them ours
+    except Exception as error:  # noqa: BLE001  as above
         raise UnavailableError(f"the model hub has no usable {name!r}: {first_line(error)}; {instead}") from None
 
 # %% ../../nbs/lm/01_tokens.ipynb #8773b68c
