@@ -161,8 +161,8 @@ def load_calibrations() -> dict[str, Calibration]:
 
 
 def coverage(question: str, passage: str) -> float:
-    "The share of the question's telling words that a passage contains, by their first five letters."
-    stems = lambda text: {word[:5] for word in re.findall(r"\w+", text.casefold()) if len(word) > 3 and word not in _COMMON}
+    "The share of the question's telling words that a passage contains, by their first four letters."
+    stems = lambda text: {word[:4] for word in re.findall(r"\w+", text.casefold()) if len(word) > 3 and word not in _COMMON}
     asked = stems(question)
     return len(asked & stems(passage)) / len(asked) if asked else 1.0
 
