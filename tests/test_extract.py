@@ -104,6 +104,16 @@ def test_reference_marks_do_not_stand_in_quotations() -> None:
     assert "Newcastle. It glowed at 103 K" in extract(body, URL).text
 
 
+def test_accordions_formulas_and_heading_marks() -> None:
+    body = (f'<h1>Ohm<a class="headerlink" href="#ohm">¶</a></h1>{PARAGRAPH}<details><summary>Who was Ohm?</summary><p>A teacher of mathematics in Cologne.</p></details>'
+            '<p>The law is <math><mi>V</mi><mo>=</mo><mi>I</mi><mi>R</mi><annotation>tex</annotation></math> at every moment.</p>')
+    document = extract(page(body, "<title>Ohm — Handbook</title>"), URL)
+    assert document.title == "Ohm" and "¶" not in document.text
+    assert "Who was Ohm?\n\nA teacher" in document.text and "The law is V=IR at every moment." in document.text
+    lent = extract(f"<h2>Volta</h2>{PARAGRAPH}<h2>Galvani</h2>{PARAGRAPH}", URL)
+    assert lent.title == "Volta" and lent.text.startswith("Volta\n\n")
+
+
 @pytest.mark.parametrize("html", ["", " ", "<", "<>", "<!doctype html>", "<html></html>", "\0", "<p>", "<table>", "&#xffffff;", "\ud800<p>x</p>", "<a href='http://[::1'>x", "<p></p>" * 10])
 def test_nothing_much_gives_a_document(html: str) -> None:
     document = extract(html, URL)

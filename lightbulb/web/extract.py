@@ -90,19 +90,21 @@ def title_from_url(url: str) -> str:
     return normalize(re.sub(r"[_+-]+", " ", re.sub(r"\.\w{2,5}$", "", last))) or parts.netloc or normalize(url)
 
 
+def _heading_text(element: Any) -> str: return normalize("".join(element.itertext())).rstrip(" ¶#§🔗")
+
+
 def _title(tree: Any, url: str, outside: set[Any]) -> str:
-    element = next(tree.iter("title"), None)
-    whole = normalize("".join(element.itertext())) if element is not None else ""
-    candidates = [heading for heading in tree.iter("h1") if normalize("".join(heading.itertext()))]
+    whole = next(map(_heading_text, tree.iter("title")), "")
+    candidates = [heading for heading in tree.iter("h1") if _heading_text(heading)]
     main = next((heading for heading in candidates if heading not in outside), candidates[0] if candidates else None)
-    heading = normalize("".join(main.itertext())) if main is not None else ""
+    heading = _heading_text(main) if main is not None else ""
     short = _meta(tree, "og:title", "twitter:title")
     if heading and (not whole or heading.casefold() in whole.casefold() or heading.casefold() in short.casefold()): return heading
     site = _meta(tree, "og:site_name")
     if short: whole = short
     found = re.fullmatch(r"(.+?)\s+[-–—|·:]\s+([^-–—|·:]+)", whole)
     if found and (found[2].casefold() == site.casefold() or (not site and found[1].casefold() in heading.casefold() != "")): return found[1]
-    return whole or heading or title_from_url(url)
+    return whole or heading or next((text for text in map(_heading_text, tree.iter("h2", "h3")) if text), "") or title_from_url(url)
 
 # %% ../../nbs/web/03_extract.ipynb #53226f7d
 def _headings(found: list[tuple[int, str]], text: str) -> tuple[Heading, ...]:
@@ -218,7 +220,7 @@ def _content(tree: Any, outside: set[Any]) -> list[str]:
 # %% ../../nbs/web/03_extract.ipynb #f60198eb
 _HTML = re.compile(
     r"<(?:!--|!doctype|\?xml|/?(?:html|head|body|title|meta|link|div|p|a|span|h[1-6]|table|t[rdh]|[uod]l|li|br|hr|b|i|em|strong|img|article|section|"
-    r"main|nav|header|footer|script|style|pre|form|font|center|blockquote|noscript|template|code|sup|sub|small|u|d[dt]|select|button|input|label|figure|svg|video)(?=[\s/>]))", re.IGNORECASE)
+    r"main|nav|header|footer|script|style|pre|form|font|center|blockquote|noscript|template|code|sup|sub|small|u|d[dt]|select|button|input|label|figure|svg|video|frameset|frame|math|details)(?=[\s/>]))", re.IGNORECASE)
 
 
 def extract(
@@ -237,9 +239,10 @@ def extract(
     outside = _outside_content(tree)
     title, links = _title(tree, url, outside), _links(tree, url, outside)
     simplify(tree)
-    found = [(int(heading.tag[1]), normalize("".join(heading.itertext())))
+    found = [(int(heading.tag[1]), _heading_text(heading))
              for heading in tree.iter("h1", "h2", "h3", "h4", "h5", "h6") if heading not in outside]
     blocks = _content(tree, outside)
-    if len(blocks) > 1 and blocks[0].casefold() == title.casefold(): del blocks[0]
+    is_section = any(level > 1 and name == title for level, name in found[:1])  # a section lent the page its title
+    if len(blocks) > 1 and blocks[0].casefold() == title.casefold() and not is_section: del blocks[0]
     text = "\n\n".join(blocks)
     return Document(url, title, text, description, _headings([one for one in found if one[1]], text), links, num_images)

@@ -298,10 +298,13 @@ def _is_layout(table: Any) -> bool:
 
 
 def simplify(tree: Any) -> None:
-    "Replace tables and definition lists by lines of text, take out reference marks."
+    "Replace tables and definition lists by lines of text, accordions and formulas by plain elements; take out reference marks."
     for mark in list(tree.iter("sup")):
         if re.fullmatch(r"\s*\[[^\[\]]{1,24}\]\s*(?:\[[^\[\]]{1,24}\]\s*)*", "".join(mark.itertext())[:80]): _drop(mark)
-    for edit in tree.xpath("//*[contains(@class, 'mw-editsection')]"): _drop(edit)
+    for edit in tree.xpath("//*[contains(@class, 'mw-editsection')] | //annotation | //annotation-xml"): _drop(edit)
+    for anchor in tree.xpath("//a[starts-with(@href, '#')]"):
+        if "".join(anchor.itertext()).strip() in ("¶", "#", "§", "🔗", "^"): _drop(anchor)
+    for part in tree.xpath("//details | //summary | //math | //math//*"): part.tag = {"details": "div", "summary": "p"}.get(part.tag, "span")
     for table in list(tree.iter("table")):
         if table.getparent() is None: continue
         if lines := read_table(table): _paragraphs_instead(table, lines)
