@@ -68,6 +68,8 @@ def contradicts(
     spelled = {word.lower().removesuffix("'s").removesuffix("’s") for word in _WORD.findall(quotation)}
     stems = {stem(word) for word in spelled}
     if any(name not in spelled and stem(name) not in stems for name in names(sentence)): return True
+    first = (_WORD.findall(sentence) or [""])[0].lower()
+    if first and first not in FUNCTION_WORDS and not any(word[:5] == first[:5] or word == stem(first) for word in spelled | stems): return True
     if _NEGATION.search(sentence): return not _ANY_NEGATION.search(quotation)
     return bool(_NEGATION.search(quotation)) and not _ANY_NEGATION.search(sentence)
 
