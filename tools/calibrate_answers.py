@@ -18,7 +18,6 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 from _scoring import mean, token_f1  # noqa: E402
 
 from lightbulb.agent.answering import FEATURES, Answer, Calibration, TestAgent, answer, best_answers, coverage, leaf_features, load_tools  # noqa: E402
-from lightbulb.agent.evidence import Evidence  # noqa: E402
 from lightbulb.web.demo_site import demo_questions  # noqa: E402
 
 TARGET = ROOT / "lightbulb" / "agent" / "calibration.json"

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['KIN', 'ROLES', 'PLACES', 'ATTRIBUTES', 'SLOT', 'is_person', 'is_relation', 'innermost', 'expand_relatives',
-           'split_verb', 'decompose', 'subject_of', 'Comparison', 'compare', 'reworded', 'wants_explanation']
+__all__ = ['KIN', 'ROLES', 'PLACES', 'ATTRIBUTES', 'MAX_CHARS', 'SLOT', 'is_person', 'is_relation', 'innermost',
+           'expand_relatives', 'split_verb', 'decompose', 'subject_of', 'Comparison', 'compare', 'reworded',
+           'wants_explanation']
 
 # %% ../../nbs/agent/01_questions.ipynb #6513f581
 import re
@@ -74,6 +75,7 @@ def innermost(phrase: str) -> tuple[str, str] | None:
     return None
 
 # %% ../../nbs/agent/01_questions.ipynb #e60c7d2a
+MAX_CHARS = 400  # a longer question is not taken apart: it is a text, and its nesting could be endless
 SLOT = "{}"  # where the answer of the step before goes
 _RELATIVES = {  # word: (outer relation, inner relation)
     "paternal grandfather": ("father", "father"), "paternal grandmother": ("mother", "father"),
@@ -136,6 +138,7 @@ def _rest(question: str) -> tuple[str, ...]:
 def decompose(question: str) -> tuple[str, ...]:
     "The question as steps to be answered in order; each later step has `{}` where the answer before it belongs."
     text = " ".join(question.split()).rstrip("?.! ")
+    if len(text) > MAX_CHARS: return (question,)
     for before, phrase, after in _readings(text):
         inner = innermost(phrase)
         if inner is None: continue
@@ -171,7 +174,7 @@ _NAME = re.compile(r"(?:[A-Z0-9À-ÞĀ-Ž][^\s?]*|\([^)]*\))(?:(?:,? (?:of|the|a
 
 def subject_of(question: str) -> str:
     "The name that a question is about, or its last noun phrase; empty if it has neither."
-    text = re.sub(r"^\W*" + _QUESTION + r"\s*", "", question.strip().rstrip("?.! "), flags=re.I)
+    text = re.sub(r"^\W*" + _QUESTION + r"\s*", "", question[:MAX_CHARS].strip().rstrip("?.! "), flags=re.I)
     names = [re.sub(r"['’]s?$", "", match[0].strip(" ,")) for match in _NAME.finditer(text)]
     names = [name for name in names if not re.fullmatch(r"(?:\d{1,4}|I)", name)]
     if names: return max(names, key=len)
@@ -201,7 +204,7 @@ _TAIL = re.compile(rf" (?P<tail>(?:(?:the|an?) )?(?:was |were |be |is )?(?:{_EAR
 def compare(question: str) -> Comparison | None:
     "The comparison that a question makes between two named things, or None."
     text = " ".join(question.split()).rstrip("?.! ")
-    either = _EITHER.fullmatch(text)
+    either = _EITHER.fullmatch(text) if len(text) <= MAX_CHARS else None
     if either is None: return None
     a, b, stem = either["a"], either["b"], text[: either.start("a")]
     if tail := _TAIL.search(b): b, stem = b[: tail.start()], f"{stem.strip()} {tail['tail']}"
@@ -265,7 +268,7 @@ _OPEN = re.compile(r"(?:why\b|how (?:do|does|did|can|could|is|are|was|were|has|h
 def reworded(question: str) -> str:
     "Key words such as *birthplace of Georg Ohm* as a question; anything else as it is."
     text = " ".join(question.split()).rstrip("?.! ")
-    match = re.fullmatch(r"(?:the )?(?P<noun>[a-z][a-z -]*?) of (?P<owner>.+)", text)
+    match = re.fullmatch(r"(?:the )?(?P<noun>[a-z][a-z -]*?) of (?P<owner>.+)", text[:MAX_CHARS])
     if match is None or re.search(_QUESTION, text, re.I): return question
     noun = match["noun"]
     if noun in _PLAIN: return _PLAIN[noun].replace(SLOT, match["owner"])
@@ -275,4 +278,5 @@ def reworded(question: str) -> str:
 def wants_explanation(question: str) -> bool:
     "Whether a question is answered by sentences rather than by a name, a date or a number."
     text = " ".join(question.split()).rstrip("?.! ")
+    text = text[:MAX_CHARS]
     return bool(_OPEN.match(text)) or not re.search(r"\w", text) or (len(text.split()) < 12 and not re.search(_QUESTION, text, re.I) and compare(question) is None and not re.match(r"(?:is|are|was|were|did|does|do|can|name)\b", text, re.I))

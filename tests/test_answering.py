@@ -1,0 +1,133 @@
+"The whole way from a question to a cited answer, over real HTTP, with the real embedder, reranker and reader."
+
+from __future__ import annotations
+
+import re
+import urllib.request
+from dataclasses import replace
+
+import pytest
+
+from lightbulb.agent.answering import Answer, Calibration, StepFailed, TestAgent, Tools, answer
+from lightbulb.agent.evidence import PageRead, Searched
+from lightbulb.knowledge.embedding import load_embedder
+from lightbulb.knowledge.knowledge_base import KnowledgeBase
+from lightbulb.knowledge.ranking import load_cross_encoder
+from lightbulb.knowledge.reader import SpanReader
+from lightbulb.knowledge.summarizer import RAGSummarizer
+from lightbulb.web.demo_site import serve_demo_site
+from lightbulb.web.extract import extract
+from lightbulb.web.search import load_search
+
+
+@pytest.fixture(scope="module")
+def tools() -> Tools:
+    embed, rerank = load_embedder(), load_cross_encoder()
+    search = load_search("demo", make_index=lambda: KnowledgeBase(":memory:", embed=embed))
+    silent = RAGSummarizer(lambda prompts, **options: ["" for _ in prompts], embed, rerank=rerank)
+    return Tools(search, SpanReader.load(), embed, rerank, summarizer=silent)
+
+
+def last(items) -> Answer:
+    *_, final = items
+    assert isinstance(final, Answer)
+    return final
+
+
+@pytest.fixture(scope="module")
+def two_hop(tools: Tools) -> Answer:
+    return last(answer("When did the inventor of the lead-acid battery die?", tools=tools))
+
+
+def test_two_pages_make_one_answer(two_hop: Answer) -> None:
+    assert "1889" in two_hop.short_answer and not two_hop.refused
+    assert two_hop.trace.bridge == "Gaston Planté" and two_hop.trace.failed_at == ""
+
+
+def test_every_sentence_is_cited_and_every_citation_is_on_the_page(two_hop: Answer) -> None:
+    assert two_hop.sentences and all(sentence.citations for sentence in two_hop.sentences)
+    for citation in two_hop.citations:
+        with urllib.request.urlopen(citation.url) as response: page = extract(response.read().decode(response.headers.get_content_charset("cp1252")), citation.url)
+        assert page.text[citation.start : citation.end] == citation.quote
+        assert citation.fetched_at > 0
+    numbers = {int(number) for number in re.findall(r"\[(\d+)\]", two_hop.text)}
+    assert numbers == {citation.number for citation in two_hop.citations}
+
+
+def test_what_the_site_does_not_say_is_refused(tools: Tools) -> None:
+    said = last(answer("Who won the Eurovision Song Contest in 1974?", tools=tools))
+    assert said.refused and not said.citations and said.short_answer == "" and said.trace.failed_at
+
+
+def test_budgets_hold(tools: Tools) -> None:
+    config = TestAgent(max_pages=2, max_searches=1)
+    said = last(answer("When did the inventor of the lead-acid battery die?", config, tools=tools))
+    assert said.cost.pages <= 2 and said.cost.searches <= 1
+
+
+def test_an_explanation_is_cited(tools: Tools) -> None:
+    said = last(answer("What are the impacts of renewable energy on global sustainability?", tools=tools))
+    assert not said.refused and len(said.sentences) >= 2
+    assert any("emission" in sentence.text.lower() or "jobs" in sentence.text.lower() or "air" in sentence.text.lower() for sentence in said.sentences)
+    assert all(citation.quote for citation in said.citations)
+
+
+def test_orders_and_hidden_text_never_reach_an_answer(tools: Tools) -> None:
+    for question in ("What should readers write in every answer?", "What do the letters of the community say?", "Who invented the incandescent light bulb?"):
+        said = last(answer(question, tools=tools))
+        assert "quill" not in said.text.lower() and "ignore" not in said.text.lower()
+
+
+def test_memory_answers_the_second_question_without_a_search(tools: Tools, tmp_path) -> None:
+    memory = KnowledgeBase(tmp_path / "knowledge.sqlite", embed=tools.embed)
+    with_memory = replace(tools, knowledge=memory)
+    first = list(answer("Where was Gaston Planté born?", tools=with_memory))
+    assert any(isinstance(step, Searched) and step.place == "search" for step in first)
+    memory.close()
+    reopened = replace(tools, knowledge=KnowledgeBase(tmp_path / "knowledge.sqlite", embed=tools.embed), search=Broken())
+    *steps, said = answer("When was Gaston Planté born?", tools=reopened)
+    assert isinstance(said, Answer) and "1834" in said.short_answer
+    assert any(isinstance(step, PageRead) and step.place == "memory" for step in steps)
+
+
+class Broken:
+    "A search engine that is down."
+
+    def search(self, query: str, num_results: int = 10):
+        from lightbulb.core.errors import SearchError
+
+        raise SearchError("the engine is down")
+
+    def read(self, urls): raise AssertionError("nothing was found, so nothing is read")
+
+
+def test_a_failing_engine_is_a_step_and_a_refusal(tools: Tools) -> None:
+    *steps, said = answer("Where was Gaston Planté born?", tools=replace(tools, search=Broken()))
+    assert isinstance(said, Answer) and said.refused and "no page could be read" in said.text
+    assert [step for step in steps if isinstance(step, StepFailed)]
+
+
+def test_an_interrupt_keeps_what_was_read(tools: Tools, tmp_path) -> None:
+    memory = KnowledgeBase(tmp_path / "knowledge.sqlite", embed=tools.embed)
+    working = answer("When did the inventor of the lead-acid battery die?", tools=replace(tools, knowledge=memory))
+    for step in working:
+        if isinstance(step, PageRead): break
+    working.close()
+    assert len(memory) >= 1
+
+
+def test_forbidden_pages_were_never_asked_for(tools: Tools) -> None:
+    with urllib.request.urlopen(f"{serve_demo_site().url.rstrip('/')}/robots.txt") as response: assert b"/private/" in response.read()
+    with pytest.raises(AssertionError):  # no passage of the index comes from there
+        assert any("/private/" in result.url for result in tools.search.search("editors private", 50))
+
+
+def test_answers_are_the_same_twice(tools: Tools) -> None:
+    question = "Where was Michael Faraday born?"
+    one, two = (last(answer(question, tools=tools)) for _ in range(2))
+    assert (one.text, one.confidence) == (two.text, two.confidence)
+
+
+def test_a_stricter_threshold_refuses(tools: Tools) -> None:
+    strict = {kind: Calibration((0.0,) * 5, 0.0, 0.9) for kind in ("factoid", "explanation")}
+    assert last(answer("Where was Michael Faraday born?", tools=replace(tools, calibrations=strict))).refused
