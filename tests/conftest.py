@@ -32,9 +32,9 @@ def root() -> Path:
     return ROOT
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
-    "A real Chromium; missing, it is an error where it can be installed, and a skip elsewhere."
+    "A real Chromium, no longer than a module: its event loop runs in this thread. Missing, it is an error where it can be installed, and a skip elsewhere."
     found = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if not found and shutil.which("apt-get"): pytest.fail("chromium is not installed: run make setup")
     if not found: pytest.skip("chromium is not installed, and there is no apt to install it with")
