@@ -114,7 +114,7 @@ def test_accordions_formulas_and_heading_marks() -> None:
     assert lent.title == "Volta" and lent.text.startswith("Volta\n\n")
 
 
-@pytest.mark.parametrize("html", ["", " ", "<", "<>", "<!doctype html>", "<html></html>", "\0", "<p>", "<table>", "&#xffffff;", "\ud800<p>x</p>", "<a href='http://[::1'>x", "<p></p>" * 10])
+@pytest.mark.parametrize("html", ["", " ", "<", "<>", "<!doctype html>", "<html></html>", "\0", "<p>", "<table>", "&#xffffff;", "\ud800<p>x</p>", "<a href='http://[::1'>x", "<p></p>" * 10, "<sup>[1]</sup>&#xfffe;x", "a&#1;<p hidden>b</p>&#31;", "&#xffff;<table><tr><td>1<td>&#2;</table>&#3;"])
 def test_nothing_much_gives_a_document(html: str) -> None:
     document = extract(html, URL)
     assert isinstance(document, Document) and document.title

@@ -38,7 +38,7 @@ def join_blocks(blocks: Iterable[str]) -> str:
 MAX_CHARACTERS = 4_000_000  # of html; the rest of a longer page is not read
 MAX_ELEMENTS = 40_000  # a tree with more goes straight to the fallback, which takes linear time
 _MAX_DEPTH = 250
-_NO_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]|&#(?:0*(?:[0-8]|1[124-9]|2\d|3[01])|x0*(?:[0-8bcef]|1[0-9a-f]))(?![0-9a-f]);?", re.IGNORECASE)
+_NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # what lxml would not write back
 _WRAPPERS = "div|span|b|i|u|em|strong|font|center|section|article|small|big|blockquote|ul|ol|li|table|tbody|tr|td|dl|dd"
 _WRAPPER = re.compile(rf"</?(?:{_WRAPPERS})(?=[\s>/])[^<>]*>", re.IGNORECASE)
 
@@ -59,10 +59,19 @@ def _depth(tree: Any) -> int:
 
 def parse(html: str) -> Any:
     "The tree of a page, or None if there is nothing to parse."
-    html = _NO_XML.sub(" ", html[:MAX_CHARACTERS])  # control characters, which lxml would not write back
+    html = _NO_XML.sub(" ", html[:MAX_CHARACTERS])
     tree = _parse_once(html)
     if tree is not None and _depth(tree) >= _MAX_DEPTH: tree = _parse_once(_WRAPPER.sub(" ", html))
+    if tree is not None and "&#" in html: _clean_references(tree)
     return tree
+
+
+def _clean_references(tree: Any) -> None:
+    "Replace the characters that a page wrote as `&#1;` and the like."
+    for element in tree.iter():
+        for name in ("text", "tail"):
+            value = getattr(element, name)
+            if value and _NO_XML.search(value): setattr(element, name, _NO_XML.sub(" ", value))
 
 # %% ../../nbs/web/02_page_tree.ipynb #3d8b539d
 _LENGTH = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))\s*(px|r?em|ex|pt|%|vw|vh|cm|mm|in)?")
