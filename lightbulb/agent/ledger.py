@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.records import Document, Passage, Span
-from ..knowledge.chunks import chunk_text
+from ..knowledge.chunks import chunk_text, split_sentences
+from ..knowledge.support import gives_orders
 
 # %% ../../nbs/agent/02_ledger.ipynb #cdb8b5ee
 @dataclass(frozen=True)
@@ -162,7 +163,9 @@ class Ledger:
     def _chunked(self, key: str) -> tuple[list[Passage], np.ndarray]:
         if key not in self._chunks:
             document = self._documents[key]
-            chunks = [Passage(document.url, document.title, c.start, c.end, c.text, 0.0) for c in chunk_text(document.text)]
+            commanding = any(gives_orders(document.text[start:end]) for start, end in split_sentences(document.text))
+            cut = [] if commanding else chunk_text(document.text)
+            chunks = [Passage(document.url, document.title, c.start, c.end, c.text, 0.0) for c in cut]
             self._chunks[key] = chunks, self._embed([f"{c.title}\n{c.text}" for c in chunks]) if chunks else np.zeros((0, 1), np.float32)
         return self._chunks[key]
 
