@@ -63,7 +63,9 @@ def innermost(phrase: str) -> tuple[str, str] | None:
     if (match := _RELATIVE.fullmatch(phrase)) and not match["verb"].endswith(","):
         noun = match["noun"]
         return phrase, f"{'Who' if is_person(noun) else f'Which {noun}'} {match['verb']}?"
-    if (match := _POSSESSIVE.fullmatch(phrase)) and is_relation(match["noun"]):
+    possessive = _POSSESSIVE.fullmatch(phrase)
+    of_kin = possessive is not None and _head(possessive["noun"]) in KIN  # "the director of Titanic's father" is the father of the director
+    if (match := possessive) and is_relation(match["noun"]) and (of_kin or not _OF.fullmatch(match["owner"])) and re.search("[A-Z]", match["owner"]):
         before, owner = match["before"], match["owner"]
         if before and not owner[0].isupper(): before, owner = "", before + owner
         return innermost(owner) or (phrase[len(before):], _about(match["noun"], owner))
