@@ -21,8 +21,8 @@ from pathlib import Path
 import torch
 
 from lightbulb.core.report import MetricsFile
-from lightbulb.knowledge.answer_kinds import expected_kind, fits
-from lightbulb.knowledge.reader import SpanReader, TrainReader, fit_confidence, train_reader, whole_name
+from lightbulb.knowledge.answer_kinds import expected_kind
+from lightbulb.knowledge.reader import SpanReader, TrainReader, could_answer, fit_confidence, train_reader, typed_span
 from lightbulb.knowledge.reader_clauses import sentence_ranges, short_title
 from lightbulb.knowledge.reader_examples import write_examples
 from lightbulb.knowledge.reader_network import Confidence, change_confidence
@@ -96,8 +96,9 @@ def calibrate(path: Path, data: Path) -> Confidence:
     for question, texts, answers in asked:
         kind, found = expected_kind(question), []
         for index, start, end, margin, answerable in reader.spans(question, texts):
-            answer = texts[index][slice(*whole_name(texts[index], start, end, kind))]
-            found.append((reader.confidence.logit(margin, answerable, fits(answer, kind)), margin, answerable, fits(answer, kind), answer))
+            span = typed_span(texts[index], start, end, kind)
+            fit = could_answer(texts[index], *span, kind)
+            found.append((margin - 3.0 * (not fit), margin, answerable, fit, texts[index][slice(*span)]))
         if found: rows.append((*max(found)[1:4], agree(max(found)[4], answers)))
     print(f"confidence fitted on {len(rows)} questions, {sum(row[3] for row in rows)} of them answered rightly")
     return fit_confidence(rows, ridge=0.001)

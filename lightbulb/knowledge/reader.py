@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['WEIGHTS', 'Window', 'windows', 'AnswerSpan', 'whole_name', 'SpanReader', 'TrainReader', 'encode_example',
-           'reader_loss', 'train_reader', 'fit_confidence']
+__all__ = ['WEIGHTS', 'Window', 'windows', 'AnswerSpan', 'whole_name', 'typed_span', 'could_answer', 'SpanReader', 'TrainReader',
+           'encode_example', 'reader_loss', 'train_reader', 'fit_confidence']
 
 # %% ../../nbs/knowledge/05_reader.ipynb #bc6bf10e
 import json
@@ -100,6 +100,32 @@ def whole_name(text: str, start: int, end: int, expected: str) -> tuple[int, int
     origin = _ORIGIN.match(text[start:end]) if expected == "person" else None
     return (start + origin.end() if origin and text[start + origin.end()].isupper() else start), end
 
+# %% ../../nbs/knowledge/05_reader.ipynb #06e8b165
+_AFTER_NAME = re.compile(r"['’]s\b| (?!(?:and|of|de|du|von|van|der|the|la|le|al|bin|ibn|da|di|del)\b)[a-z]")
+_AFTER_PLACE = re.compile(r" (?:to|from|that|which|where|when|by|until)\b|;")
+_PREPOSITION = re.compile(r"\b(?:in|at|near) (?:the )?$", re.I)
+
+
+def typed_span(text: str, start: int, end: int, expected: str) -> tuple[int, int]:
+    "The span in the shape of its kind: the first date or number alone, a whole name and nothing behind it."
+    start, end = whole_name(text, start, end, expected)
+    inside = text[start:end]
+    if expected in ("date", "number"):
+        spans = candidates(inside, expected)
+        about = re.match(r"(?:about|over|nearly|almost|around|approximately|up to|at least|(?:more|less) than)? *$", inside[: spans[0][0]], re.I) if spans else None
+        return (start if about else start + spans[0][0], start + spans[0][1]) if spans else (start, end)
+    stop = {"person": _AFTER_NAME, "place": _AFTER_PLACE}.get(expected)
+    match = stop.search(inside) if stop and inside[:1].isupper() else None
+    if match: end = start + match.start()
+    while end > start + 1 and text[end - 1] in " ,;:": end -= 1
+    return start, end
+
+
+def could_answer(text: str, start: int, end: int, expected: str) -> bool:
+    "Whether form and surroundings of a span allow it to answer a question of that kind."
+    if not fits(text[start:end], expected): return False
+    return expected != "person" or not (_PREPOSITION.search(text[max(0, start - 14) : start]) or re.search(r"\d{2}", text[start:end]))
+
 # %% ../../nbs/knowledge/05_reader.ipynb #5de4f0e9
 WEIGHTS = Path(__file__).parent / "weights" / "span_reader.safetensors" if "__file__" in globals() else Path("../../lightbulb/knowledge/weights/span_reader.safetensors")
 _MAX_ANSWER_TOKENS = 16
@@ -153,9 +179,9 @@ class SpanReader:
         expected = expected_kind(question)
         found = []
         for index, start, end, margin, answerable in self.spans(question, texts, top_k=3 * top_k):
-            start, end = whole_name(texts[index], start, end, expected)
-            text = texts[index][start:end]
-            found.append((self.confidence.logit(margin, answerable, fits(text, expected)), index, start, end))
+            start, end = typed_span(texts[index], start, end, expected)
+            fit = could_answer(texts[index], start, end, expected)
+            found.append((self.confidence.logit(margin, answerable, fit), index, start, end))
         found.sort(key=lambda row: (-row[0], row[1:]))
         kept: list[tuple[float, int, int, int]] = []
         for row in found:
