@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['PROMPT', 'Plan', 'make_plans', 'Candidate', 'Span', 'Reader', 'read_passages', 'shared_out', 'is_possible',
+__all__ = ['PROMPT', 'Plan', 'make_plans', 'Candidate', 'Span', 'Reader', 'read_passages', 'shared_out', 'is_possible', 'tidied',
            'normalized', 'second_opinion', 'quantity', 'State', 'ReasoningConfig', 'Reasoning']
 
 # %% ../../nbs/agent/04_reasoning.ipynb #65f91883
@@ -80,15 +80,15 @@ def read_passages(reader: Reader, question: str, passages: Sequence[Passage], *,
     "Candidates for the question, best first, each a verbatim range of its page; of equal texts the likeliest place is kept."
     if not passages: return []
     heads = [f"{passage.title}. " for passage in passages]
+    kind = expected_kind(question)
     spans = reader.read(question, [head + passage.text for head, passage in zip(heads, passages, strict=True)], top_k=2 * top_k)
     found: dict[str, Candidate] = {}
     for span in spans:
         head, passage = heads[span.text_index], passages[span.text_index]
-        start, end = span.start - len(head), span.end - len(head)
-        if start < 0:
-            start = passage.text.find(span.text)
-            end = start + len(span.text)
-            if start < 0: continue
+        text = tidied(span.text, kind)
+        start = span.start - len(head) if span.start >= len(head) else passage.text.find(text)
+        end = start + len(text)
+        if start < 0 or not is_possible(text, kind): continue
         score = min(max(float(span.score), 1e-6), 1 - 1e-6)
         odds = math.log(score / (1 - score))
         new = Candidate(passage.text[start:end], passage.url, passage.title, passage.start + start, passage.start + end, span.kind, odds, passage)
@@ -114,8 +114,16 @@ def _log_sum(values: Sequence[float]) -> float:
 def is_possible(text: str, kind: str) -> bool:
     "Whether the form of a text allows it to be an answer of that kind: no date is a place, no bare name a number."
     form = kind_of(text)
-    if kind in ("person", "place", "nationality"): return form not in ("date", "number") and text[:1].isalnum() and text.count("(") == text.count(")")
+    if kind in ("person", "place", "nationality"):
+        name = re.sub(r"^(?:the|he|she|it|they|his|her|its|their|this|a|an)\b ?", "", text, flags=re.I)
+        return form not in ("date", "number") and name[:1].isalnum() and any(map(str.isupper, name)) and text.count("(") == text.count(")")
     return any(character.isdigit() for character in text) if kind == "date" else True
+
+
+def tidied(text: str, kind: str) -> str:
+    "The name at the beginning of a text, where a name was asked for: what follows it in the sentence is cut off."
+    if kind not in ("person", "place"): return text
+    return re.split(r",? (?:in|at|near|who|which|where|when|while|whose|during|from|and (?:was|is|his|her|by)) |, (?=[a-z])", text)[0].rstrip(" ,;")
 
 
 def normalized(text: str) -> str:
@@ -226,7 +234,7 @@ class ReasoningConfig:
 
     branching: int = 4  # candidates followed at each step
     num_passages: int = 6  # read at each step
-    model_weight: float = 0.3  # of the language model's log-probability
+    model_weight: float = 0.15  # of the language model's log-probability
     stray_penalty: float = 3.0  # nats, for a candidate from a page that does not bear the subject's name when some page does
     missing_page_penalty: float = 1.0  # nats, for a bridge without a page of its own
     min_log_probability: float = -12.0  # thoughts below it are not followed
@@ -263,8 +271,6 @@ class Reasoning:
         asked = set(normalized(question).split())
         if kind := state.plan.comparison and state.plan.comparison.kind: found = [candidate for candidate in found if quantity(candidate.text, kind) is not None]
         found = [self._placed(candidate, evidence, state) for candidate in found if not set(normalized(candidate.text).split()) <= asked]
-        kind = expected_kind(question)
-        found = [candidate for candidate in found if is_possible(candidate.text, kind)]
         found = sorted(found, key=lambda candidate: -candidate.log_probability)[: config.branching]
         meter = self.researcher.meter
         if self.model is None or not meter.may("tokens", 300 * len({candidate.passage for candidate in found})): return found
