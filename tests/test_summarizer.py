@@ -56,7 +56,7 @@ def test_ranges_are_exact_and_everything_is_supported(embed, pages):
     summary = RAGSummarizer(model.generate, embed).summarize(QUESTION, pages)
     assert_exact(summary, pages)
     assert summary.sentences and summary.num_rejected >= 1 and "2091" not in summary.text
-    assert all(sentence.support >= 0.75 for sentence in summary.sentences)
+    assert all(sentence.support >= 0.8 for sentence in summary.sentences)
     assert any("emissions" in sentence.text for sentence in summary.sentences)
 
 
@@ -197,7 +197,7 @@ def test_a_sentence_supports_itself(text, cosine):
 ])
 def test_one_wrong_fact_is_enough(sentence):
     source = "In Newcastle the lamp that Swan had patented burned for 40 hours."
-    assert best_backing("The lamp burned for 40 hours in Newcastle.", [source], [0.95]).support > 0.9
+    assert best_backing("The lamp that Swan had patented burned for 40 hours.", [source], [0.95]).support > 0.9
     assert best_backing(sentence, [source], [0.99]).support == 0
 
 

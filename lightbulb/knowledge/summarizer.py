@@ -29,7 +29,7 @@ from .support import best_backing, leans_back, quotable
 # %% ../../nbs/knowledge/06_summarizer.ipynb #f9f2e5d5
 @dataclass(frozen=True)
 class SummarySentence:
-    "A sentence and the exact ranges that support it, best first."
+    "A sentence and the exact ranges that support it."
 
     text: str
     passages: tuple[Passage, ...]  # at least one; passage.text is verbatim from its page
@@ -64,8 +64,8 @@ class SummarizerConfig:
     chunk_words: int = 120
     relevance_weight: float = 0.8  # λ of maximal marginal relevance; the rest is for diversity
     max_gap: float = 0.25  # in relevance below the best sentence; what is further away is left out
-    min_support: float = 0.75  # of a written sentence
-    max_new_tokens: int = 96
+    min_support: float = 0.8  # of a written sentence
+    max_new_tokens: int = 80
     context_length: int = 2048  # tokens of prompt and answer together
 
     def __post_init__(self) -> None:
@@ -169,11 +169,16 @@ def fitting_prompt(
     raise ValueError(f"the question and one quote need more than the {room} tokens that the model's window leaves for them")
 
 # %% ../../nbs/knowledge/06_summarizer.ipynb #f484c7af
-def draft_sentences(text: str) -> list[str]:
-    "The whole sentences of a draft, without list marks and citation marks."
+def draft_sentences(
+    text: str,
+    *,
+    titles: Iterable[str] = (),  # of the pages, which a draft may copy from the prompt
+) -> list[str]:
+    "The whole sentences of a draft, without list marks, citation marks and copied titles."
     lines = [re.sub(r"^\s*(?:[-*•]|\d+[.)]|quote \d+:)\s*", "", line, flags=re.IGNORECASE) for line in text.splitlines()]
     plain = re.sub(r"\s*\[\d+\]", "", "\n\n".join(lines))
     found = [" ".join(plain[start:end].split()) for start, end in split_sentences(plain)]
+    for title in titles: found = [sentence.removeprefix(f"{title}: ") for sentence in found]
     return [sentence for sentence in dict.fromkeys(found) if quotable(sentence, min_words=4)]
 
 # %% ../../nbs/knowledge/06_summarizer.ipynb #5abfa9f6
@@ -280,15 +285,15 @@ class RAGSummarizer:
         prompt, fitted = fitting_prompt(question, [_with_title(pool.sentences[i]) for i in shown], self.config, self.count_tokens)
         sources = [pool.sentences[i] for i in shown[:fitted]]
         (draft,) = self.generate([prompt], max_new_tokens=self.config.max_new_tokens, temperature=0.0, stop=["\n\n\n", "Question:", "<quotes>"], chat=True)
-        sentences = draft_sentences(draft)
+        sentences = draft_sentences(draft, titles={source.title for source in sources})
         if not sentences: return [], 0
         cosines = self.embed(sentences) @ self.embed([" ".join(source.text.split()) for source in sources]).T
         kept = []
         for sentence, row in zip(sentences, cosines, strict=True):
             backing = best_backing(sentence, [source.text for source in sources], row.tolist(), titles=[source.title for source in sources])
-            if backing.support < self.config.min_support: continue
-            near = pool.scores[shown[backing.indices[0]]] >= pool.scores[0] - self.config.max_gap
-            if near: kept.append(_standing_on(sentence, [sources[i] for i in backing.indices], backing.support))
+            if backing.index is None or backing.support < self.config.min_support: continue
+            near = pool.scores[shown[backing.index]] >= pool.scores[0] - self.config.max_gap
+            if near: kept.append(_standing_on(sentence, sources[backing.index], backing.support))
         return _distinct(kept)[: self.config.num_sentences - 1 or 1], len(sentences) - len(kept)
 
     def _quoted(self, pool: _Pool, written: list[SummarySentence]) -> list[SummarySentence]:
@@ -304,14 +309,13 @@ class RAGSummarizer:
         return [SummarySentence(" ".join(pool.sentences[free[i]].text.split()), (pool.sentences[free[i]],), 1.0, "quoted") for i in picked]
 
 # %% ../../nbs/knowledge/06_summarizer.ipynb #4d888378
-def _standing_on(sentence: str, sources: list[Passage], support: float) -> SummarySentence:
-    for source in sources:
-        if " ".join(source.text.split()).rstrip(".") == sentence.rstrip("."): return SummarySentence(sentence, (source,), 1.0, "quoted")
-    return SummarySentence(sentence, tuple(sources), support, "written")
+def _standing_on(sentence: str, source: Passage, support: float) -> SummarySentence:
+    if " ".join(source.text.split()).rstrip(".") == sentence.rstrip("."): return SummarySentence(sentence, (source,), 1.0, "quoted")
+    return SummarySentence(sentence, (source,), support, "written")
 
 
 def _distinct(sentences: list[SummarySentence]) -> list[SummarySentence]:
-    "The sentences, those on the same ranges once."
+    "The sentences, those on the same range once."
     found: dict[frozenset[tuple[str, int]], SummarySentence] = {}
     for sentence in sentences: found.setdefault(frozenset((passage.url, passage.start) for passage in sentence.passages), sentence)
     return list(found.values())

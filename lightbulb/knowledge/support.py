@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['FUNCTION_WORDS', 'stem', 'content_words', 'numbers', 'names', 'contradicts', 'coverage', 'support', 'gives_orders',
-           'quotable', 'leans_back', 'Backing', 'best_backing']
+__all__ = ['FUNCTION_WORDS', 'stem', 'content_words', 'numbers', 'names', 'contradicts', 'coverage', 'ordered_coverage',
+           'support', 'gives_orders', 'quotable', 'leans_back', 'Backing', 'best_backing']
 
 # %% ../../nbs/knowledge/06_support.ipynb #5e0c5ca3
 import math
@@ -75,19 +75,29 @@ def contradicts(
 
 # %% ../../nbs/knowledge/06_support.ipynb #1692d99b
 def coverage(sentence: str, quotation: str) -> float:
-    "The share of the sentence's content words that stand in the quotation; 0 for a sentence without any."
+    "The share of the sentence's content words that stand in the quotation, in any order; 0 for a sentence without any."
     wanted, there = content_words(sentence), set(content_words(quotation))
     return sum(word in there for word in wanted) / len(wanted) if wanted else 0.0
 
 
+def ordered_coverage(sentence: str, quotation: str) -> float:
+    "The share of the sentence's content words that stand in the quotation in the same order."
+    wanted, there = content_words(sentence), content_words(quotation)
+    lengths = [0] * (len(there) + 1)  # of common subsequences with the beginnings of `there`
+    for word in wanted:
+        before = lengths[:]
+        for j, other in enumerate(there): lengths[j + 1] = before[j] + 1 if word == other else max(lengths[j], before[j + 1])
+    return lengths[-1] / len(wanted) if wanted else 0.0
+
+
 def support(
     sentence: str,
-    quotation: str,  # the quoted ranges and the title of their page
-    cosine: float,  # of the sentence's and the best quoted sentence's embeddings
+    quotation: str,  # the quoted range and the title of its page
+    cosine: float,  # of the embeddings of sentence and range
 ) -> float:
     "How well the quotation supports the sentence, from 0 (not, or contradicted) to 1 (verbatim)."
     if contradicts(sentence, quotation): return 0.0
-    return math.sqrt(coverage(sentence, quotation) * min(max(cosine, 0.0), 1.0))
+    return math.sqrt(ordered_coverage(sentence, quotation) * min(max(cosine, 0.0), 1.0))
 
 # %% ../../nbs/knowledge/06_support.ipynb #153771eb
 _ASSISTANT = r"(?:\bA\.?I\.?\b|artificial intelligence|assistants?|(?:language|AI) models?|LLMs?|chat-?bots?|agents?|bots?|automated (?:readers?|systems?))"
@@ -136,9 +146,9 @@ def leans_back(sentence: str) -> bool:
 # %% ../../nbs/knowledge/06_support.ipynb #ac33f8ac
 @dataclass(frozen=True)
 class Backing:
-    "The source sentences that support a sentence, best first."
+    "The source sentence that supports a sentence best; index None and support 0 if none does."
 
-    indices: tuple[int, ...]
+    index: int | None
     support: float
 
 
@@ -148,19 +158,11 @@ def best_backing(
     cosines: Sequence[float],  # of the sentence with each source
     *,
     titles: Sequence[str] | None = None,  # of the sources' pages, which may supply a name
-    min_gain: float = 0.15,  # content words that a second quotation has to add
 ) -> Backing:
-    "The one or two sources that support a sentence best; no indices and 0 if none does at all."
-    if not len(sources) == len(cosines) == len(titles or sources): raise ValueError("sources, cosines and titles must have one length")
-    said = [f"{titles[i]}. {source}" if titles else source for i, source in enumerate(sources)]
-    near = sorted(range(len(sources)), key=lambda i: -cosines[i])[:6]
-    best = Backing((), 0.0)
-    for i in near:
-        grade = support(sentence, said[i], cosines[i])
-        if grade > best.support: best = Backing((i,), grade)
-    for i in near:
-        for j in near:
-            if i == j or coverage(sentence, f"{said[i]} {said[j]}") < coverage(sentence, said[i]) + min_gain: continue
-            grade = support(sentence, f"{said[i]} {said[j]}", cosines[i])
-            if grade > best.support + min_gain / 2: best = Backing((i, j), grade)
+    "The source sentence that supports a sentence best."
+    if not len(sources) == len(cosines) == len(sources if titles is None else titles): raise ValueError("sources, cosines and titles must have one length")
+    best = Backing(None, 0.0)
+    for i in sorted(range(len(sources)), key=lambda i: -cosines[i])[:6]:
+        grade = support(sentence, f"{titles[i]}. {sources[i]}" if titles is not None else sources[i], cosines[i])
+        if grade > best.support: best = Backing(i, grade)
     return best
