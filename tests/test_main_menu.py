@@ -18,7 +18,7 @@ from lightbulb.apps.main_menu import main, parse_config
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULTS = {
     "query": "", "search": "demo", "max_pages": 20, "max_searches": 8, "max_tokens": 4000, "max_seconds": 60.0, "model_name": "smollm2",
-    "save_dir": Path("./models"), "device": "auto", "precision": "auto", "seed": 0, "resume": False, "allow_hosts": (),
+    "save_dir": Path("./models"), "device": "auto", "precision": "auto", "seed": 0, "resume": False, "allow_hosts": (), "max_crawl_pages": 200,
 }
 
 

@@ -27,8 +27,8 @@ def export(notebook: Path) -> None:
     nb_export(str(notebook))
 
 
-def execute(notebook: Path) -> None:
-    "Run every cell in order, as `nbdev_test` would, and save the outputs into the notebook."
+def execute(notebook: Path, slow: bool = False) -> None:
+    "Run every cell in order, as `nbdev_test` would (and the slow ones if asked), and save the outputs into the notebook."
     from execnb.nbio import read_nb, write_nb
     from execnb.shell import CaptureShell
 
@@ -39,7 +39,7 @@ def execute(notebook: Path) -> None:
     shell = CaptureShell(mpl_format="png")
     os.chdir(notebook.parent)
     sys.path.insert(0, str(ROOT))
-    skipped = lambda cell: any(f"#| {flag}" in cell.source or f"#|{flag}" in cell.source for flag in (*SKIPPED, "eval: false"))
+    skipped = lambda cell: any(f"#| {flag}" in cell.source or f"#|{flag}" in cell.source for flag in (*(SKIPPED[1:] if slow else SKIPPED), "eval: false"))
     for cell in nb.cells:
         if cell.cell_type != "code" or skipped(cell): continue
         shell.cell(cell)
@@ -73,8 +73,8 @@ if __name__ == "__main__":
     one = commands.add_parser("to-py"); one.add_argument("notebook", type=Path)
     two = commands.add_parser("build"); two.add_argument("script", type=Path); two.add_argument("notebook", type=Path)
     two.add_argument("--no-run", action="store_true")
-    three = commands.add_parser("execute"); three.add_argument("notebook", type=Path)
+    three = commands.add_parser("execute"); three.add_argument("notebook", type=Path); three.add_argument("--slow", action="store_true")
     args = parser.parse_args()
     if args.command == "to-py": print(to_py(args.notebook.resolve()))
     elif args.command == "build": build(args.script.resolve(), args.notebook.resolve(), not args.no_run)
-    else: execute(args.notebook.resolve()); clean(args.notebook.resolve())
+    else: execute(args.notebook.resolve(), args.slow); clean(args.notebook.resolve())

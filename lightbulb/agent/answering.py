@@ -7,7 +7,8 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['Step', 'FEATURES', 'TestAgent', 'Sentence', 'Trace', 'Answer', 'Thinking', 'Calibration', 'load_calibrations',
-           'coverage', 'Tools', 'load_tools', 'best_answers', 'sentence_around', 'Writer', 'answer', 'leaf_features']
+           'coverage', 'Tools', 'load_tools', 'prepare_search', 'best_answers', 'sentence_around', 'Writer', 'answer',
+           'leaf_features']
 
 # %% ../../nbs/agent/05_answering.ipynb #804cfe72
 import json
@@ -51,6 +52,8 @@ class TestAgent:
     "tokens of the language model for one question"
     max_seconds: float = 60.0
     "seconds for one question"
+    max_crawl_pages: int = 200
+    "pages that opening a site: back end may fetch"
     save_dir: Path = Path("./models")
     "holds agent/, where what was read is kept"
     device: str = "auto"
@@ -64,6 +67,7 @@ class TestAgent:
 
     def __post_init__(self) -> None:
         _ = self.budget
+        if self.max_crawl_pages < 1: raise ValueError(f"max_crawl_pages must be positive, got {self.max_crawl_pages}")
         if not self.search.strip(): raise ValueError("search must name a back end, such as demo or folder:<path>")
         if not 0 <= self.seed < 2**32: raise ValueError(f"seed must be between 0 and {2**32 - 1}, got {self.seed}")
         if self.precision not in ("auto", "float32", "bfloat16", "float16"):
@@ -192,9 +196,8 @@ class Tools:
 
 
 def load_tools(config: TestAgent, *, tell: Callable[[str], None] = lambda line: None) -> Tools:
-    "Everything that the configuration names; `UnavailableError` or `SearchError` says in one line what is not there."
-    from lightbulb.core.cache import PersistentCache  # noqa: F401 - imported late: --help must stay quick
-    from lightbulb.core.runtime import cache_folder, seed_everything
+    "Everything that the configuration names; `ValueError`, `UnavailableError` or `SearchError` says in one line what is wrong or not there."
+    from lightbulb.core.runtime import cache_folder, seed_everything  # imported late: --help must stay quick
     from lightbulb.knowledge.embedding import load_embedder
     from lightbulb.knowledge.knowledge_base import KnowledgeBase
     from lightbulb.knowledge.ranking import load_cross_encoder
@@ -204,15 +207,28 @@ def load_tools(config: TestAgent, *, tell: Callable[[str], None] = lambda line: 
     from lightbulb.web.search import load_search
 
     seed_everything(config.seed)
-    tell(f"opening the search back end {config.search}")
     embed = load_embedder(cache_path=cache_folder("embeddings") / "vectors.sqlite")
-    search = load_search(config.search, make_index=lambda: KnowledgeBase(":memory:", embed=embed), allow_hosts=config.allow_hosts)
+    search = load_search(config.search, make_index=lambda: KnowledgeBase(":memory:", embed=embed), allow_hosts=config.allow_hosts, max_crawl_pages=config.max_crawl_pages)
     tell(f"loading the language model {config.model_name}")
-    model = load_language_model(config.model_name)
-    rerank, reader = load_cross_encoder(), SpanReader.load()
+    model = load_language_model(config.model_name, device=config.device, precision=config.precision)
+    rerank, reader = load_cross_encoder(), SpanReader.load(device=config.device)
     summarizer = RAGSummarizer(model.generate, embed, rerank=rerank, count_tokens=model.count_tokens, cache_path=cache_folder("summaries") / "summaries.sqlite")
-    knowledge = KnowledgeBase(config.knowledge_path, embed=embed)
-    return Tools(search, reader, embed, rerank, model, summarizer, knowledge)
+    prepare_search(search, tell)
+    return Tools(search, reader, embed, rerank, model, summarizer, KnowledgeBase(config.knowledge_path, embed=embed))
+
+
+def prepare_search(search: Any, tell: Callable[[str], None]) -> None:
+    "Crawl or read what must be indexed before the first question; of several back ends one may fail, a single one raises `SearchError`."
+    members = getattr(search, "members", [search])
+    for member in members:
+        if not hasattr(member, "prepare"): continue
+        tell(f"opening the search back end {member.name}")
+        try:
+            for number, step in enumerate(member.prepare(), 1):
+                if number % 25 == 0: tell(f"{step.num_pages} pages read, {step.num_waiting} waiting")
+        except LightbulbError as error:
+            if len(members) == 1: raise
+            tell(f"going on without {member.name}: {error}")
 
 # %% ../../nbs/agent/05_answering.ipynb #6b702eb3
 def best_answers(leaves: Sequence[ToTNode]) -> list[tuple[float, ToTNode]]:

@@ -155,6 +155,8 @@ class Researcher:
                 self.tell(StepFailed("search", query, str(error)))
                 results = []
             else: self.tell(Searched(query, len(results), "search"))
+            for name, reason in getattr(self.search, "failures", {}).items():  # of several back ends, those that failed
+                if isinstance(reason, str): self.tell(StepFailed("search", f"{query} ({name})", reason))
             self._found[query] = [(result.url, result.title) for result in results]
         ordered = sorted(self._found[query], key=lambda found: -(name_match(query, found[1]) >= 0.9))  # stable: the engine's order otherwise
         return self._read([found for found in ordered if found[0] not in self._unreadable][: self.pages_per_search])

@@ -139,7 +139,8 @@ def run_test_agent(config: TestAgent) -> int:
     out, log = sys.stdout, sys.stderr
     waiting = OpenQuestions(config.save_dir / "agent" / "open_questions.json")
     begin = time.monotonic()
-    tools = load_tools(config, tell=lambda line: print(f"  {line}", file=log, flush=True))
+    try: tools = load_tools(config, tell=lambda line: print(f"  {line}", file=log, flush=True))
+    except ValueError as error: raise UsageError(str(error)) from None  # a value that only loading could judge
     print(f"  ready after {time.monotonic() - begin:.1f} s", file=log, flush=True)
     try:
         for question in waiting.read() if config.resume else []: _answered(question, config, tools, waiting, out, log)
