@@ -19,7 +19,7 @@ KIN = frozenset("""father mother parent parents son daughter child children brot
     fiancé fiancée widow widower grandfather grandmother grandparent grandson granddaughter grandchild uncle aunt nephew niece cousin
     stepfather stepmother stepson stepdaughter half-brother half-sister""".split())
 ROLES = frozenset("""king queen president chairman chairwoman chair head chief minister mayor leader boss author star lead architect
-    champion heir monarch patron host guest pupil student apprentice teacher mentor rival friend colleague man woman person people
+    champion heir monarch patron host guest pupil student apprentice opponent ally teacher mentor rival friend colleague man woman person people
     engineer entrepreneur businessman businesswoman politician nurse poet""".split())
 PLACES = frozenset("""capital birthplace country city town village state province county region continent company university college
     school institution hometown employer headquarters publisher sea river island party band group label team club predecessor
@@ -49,9 +49,12 @@ def is_relation(noun: str) -> bool:
     return is_person(noun) or _head(noun) in PLACES
 
 # %% ../../nbs/agent/01_questions.ipynb #9d794d74
-_RELATIVE = re.compile(r"(?:the |an? )?(?P<noun>(?:[\w-]+ ){0,3}?[a-z][\w-]*) (?:who|that|which) (?P<verb>.+)")
+_RELATIVE = re.compile(r"(?:the |an? )?(?P<noun>(?:[\w-]+ ){0,3}?[a-z][\w-]*),? (?P<pronoun>who|that|which|(?:(?:after|by|for|of|to|with|in|from) )?(?:whose|whom)) (?P<verb>.+)")
 _POSSESSIVE = re.compile(r"(?P<before>(?:(?:the |an? )?[a-z][a-z -]* of (?=[A-Z]))?)(?P<owner>.+?)['’]s? (?P<noun>(?:[a-z][\w-]* ){0,2}[a-z][\w-]*)")
-_OF = re.compile(r"(?:the |an? )?(?P<noun>(?:[a-z][\w-]* ){0,3}?[a-z][\w-]*) (?:of|for|to|behind) (?P<owner>.+)")
+_OF = re.compile(r"(?:the |an? )(?P<noun>(?:[a-z][\w-]* ){0,3}?[a-z][\w-]*) (?:of|for|to|behind) (?P<owner>.+)")
+
+
+_NO_NOUN = re.compile(r"\b(?:the|an?|called|named|considered|known|was|is|were|are|who|that|of|in)\b")
 
 
 def _about(noun: str, owner: str) -> str:
@@ -60,16 +63,17 @@ def _about(noun: str, owner: str) -> str:
 
 def innermost(phrase: str) -> tuple[str, str] | None:
     "The innermost phrase that must be resolved first and the question that resolves it; None for a plain name."
-    if (match := _RELATIVE.fullmatch(phrase)) and not match["verb"].endswith(","):
-        noun = match["noun"]
-        return phrase, f"{'Who' if is_person(noun) else f'Which {noun}'} {match['verb']}?"
+    if (match := _RELATIVE.fullmatch(phrase)) and not _NO_NOUN.search(match["noun"]):
+        noun, pronoun = match["noun"], match["pronoun"]
+        asked = pronoun.capitalize() if "who" in pronoun and pronoun != "who" else "Who" if is_person(noun) else f"Which {noun}"
+        return phrase, f"{asked} {match['verb']}?"
     possessive = _POSSESSIVE.fullmatch(phrase)
     of_kin = possessive is not None and _head(possessive["noun"]) in KIN  # "the director of Titanic's father" is the father of the director
     if (match := possessive) and is_relation(match["noun"]) and (of_kin or not _OF.fullmatch(match["owner"])) and re.search("[A-Z]", match["owner"]):
         before, owner = match["before"], match["owner"]
         if before and not owner[0].isupper(): before, owner = "", before + owner
         return innermost(owner) or (phrase[len(before):], _about(match["noun"], owner))
-    if (match := _OF.fullmatch(phrase)) and (is_relation(match["noun"]) or _head(match["noun"]) in ATTRIBUTES):
+    if (match := _OF.fullmatch(phrase)) and not _NO_NOUN.search(match["noun"]) and (is_relation(match["noun"]) or _head(match["noun"]) in ATTRIBUTES):
         inner = innermost(match["owner"])
         if inner or not is_relation(match["noun"]): return inner
         return phrase, _about(match["noun"], match["owner"])
@@ -105,17 +109,21 @@ _PARTICIPLES = frozenset("""born built made known written sold held found given 
     brought taught seen shown drawn grown spoken chosen driven""".split())
 _VERBS = frozenset("""die live study graduate work attend grow marry win receive come spend move invent discover found start begin
     end open close write teach serve reign retire train stand lie flow belong originate use make produce emigrate settle reside earn
-    get obtain build design develop play sign join lead name call""".split())
+    get obtain build design develop play sign join lead name call share melt boil isolate become agree pay enter lose give hold
+    supervise stay sail fall rise cost weigh consist""".split())
 
 
 def split_verb(clause: str, auxiliary: str) -> tuple[str, str]:
     "The noun phrase and the verb phrase of what follows an auxiliary; the second is empty if there is none."
     words = clause.split()
     bare = auxiliary in ("did", "does", "do")
+    relative = re.search(r"\b(?:who|that|which|whose|whom)\b", clause) is not None  # its verb comes before the clause's own, which is last
+    longest = 6 if bare else 1 if relative else 4
     for i in range(len(words) - 1, 0, -1):
         word, before = words[i], words[i - 1].lower()
         participle = word in _PARTICIPLES or (word.endswith("ed") and len(word) > 4)
-        if word[0].islower() and before not in ("the", "a", "an") and (word in _VERBS if bare else participle) and len(words) - i <= 4:
+        free = before not in ("the", "a", "an", "who", "that", "which", "had", "has", "have", "to")
+        if word[0].islower() and free and (word in _VERBS if bare else participle) and len(words) - i <= longest:
             return " ".join(words[:i]), " ".join(words[i:])
     if not bare: return clause, ""
     last = max((i for i, word in enumerate(words) if not word[0].islower()), default=len(words) - 2)
@@ -146,17 +154,30 @@ def decompose(question: str) -> tuple[str, ...]:
         if inner is None: continue
         whole, first = inner
         if whole == phrase and not after and re.fullmatch(rf"(?:who|what) {_AUXILIARY}", before, re.I): return expand_relatives(first)
+        if re.fullmatch(rf"what (?:is|was) the (?:full |real )?name of {re.escape(SLOT)}", f"{before} {phrase.replace(whole, SLOT, 1)} {after}".strip(), re.I): return expand_relatives(first)
         remainder = " ".join(f"{before} {phrase.replace(whole, SLOT, 1)} {after}".split()) + "?"
         return (*expand_relatives(first), *_rest(remainder)) if remainder != question else (question,)
     return (question,)
 
 # %% ../../nbs/agent/01_questions.ipynb #97954352
+_EXTRAPOSED = re.compile(
+    rf"(?P<asked>.*?\b{_AUXILIARY}) (?P<phrase>(?:the|an?) (?:[\w-]+ ){{0,3}}?[a-z][\w-]*) (?P<verb>(?:{'|'.join(sorted(_PARTICIPLES | _VERBS))}|[a-z]+ed)) "
+    r"(?P<clause>(?:(?:after|by|for|of|to|with|in|from) )?(?:who|whose|whom|that|which) .+)", re.I)
+_AS_OBJECT = re.compile(r"(?P<before>\S+ (?!(?:is|was|are|were) (?:the|an?)\b)\S+ .*?)\b(?P<phrase>(?:the|an?) (?:[\w-]+ ){0,3}?[a-z][\w-]* (?:of|who|whose|that|behind) .+)")
+
+
 def _readings(text: str) -> list[tuple[str, str, str]]:
     "Ways to see a question as (what is asked, noun phrase, verb phrase), the likeliest first."
     if not re.match(_QUESTION, text, re.I): return []
     found = []
+    if match := re.fullmatch(rf"(?P<asked>(?:which|what) (?!{_AUXILIARY}\b)[a-z][\w -]*? of) (?P<phrase>(?:the|an?) .+?) (?P<verb>{_AUXILIARY} .+)", text, re.I):
+        found.append((match["asked"], match["phrase"], match["verb"]))
+    if match := _EXTRAPOSED.fullmatch(text): found.append((match["asked"], f"{match['phrase']} {match['clause']}", match["verb"]))
     if match := re.fullmatch(rf"(?P<asked>.*?\b{_AUXILIARY})\b (?P<clause>.+)", text, re.I):
-        phrase, verb = split_verb(match["clause"], match["asked"].split()[-1].lower())
+        clause, later = match["clause"], ""
+        if part := re.fullmatch(r"(?P<clause>.+?) (?P<later>(?:when|while|before) .+)", clause): clause, later = part["clause"], part["later"]
+        phrase, verb = split_verb(clause, match["asked"].split()[-1].lower())
+        verb = f"{verb} {later}".strip()
         found.append((match["asked"], phrase, verb))
         if part := re.fullmatch(r"(?P<head>(?:the )?[a-z][\w -]*? (?:of|for|in|from|by)) (?P<phrase>(?:the|an?) .+|[A-Z].+)", phrase):
             found.append((f"{match['asked']} {part['head']}", part["phrase"], verb))
@@ -168,6 +189,7 @@ def _readings(text: str) -> list[tuple[str, str, str]]:
         found += [(match["asked"], " ".join(words[:cut]), " ".join(words[cut:])) for cut in range(last + 1, min(last + 4, len(words) + 1)) if cut]
     if match := re.fullmatch(r"(?P<asked>(?:who|what|which [\w -]+?|in which [\w -]+?) [a-z]+) (?P<clause>the .+)", text, re.I):
         found.append((match["asked"], match["clause"], ""))
+    if match := _AS_OBJECT.fullmatch(text): found.append((match["before"], match["phrase"], ""))
     return found
 
 # %% ../../nbs/agent/01_questions.ipynb #2feb0245
@@ -267,18 +289,26 @@ _OPEN = re.compile(r"(?:why\b|how (?:do|does|did|can|could|is|are|was|were|has|h
                    r"|what (?:is|are) (?!the\b)(?!.* (?:of|for|in|at|from)\b)(?:an? )?[a-z][a-z -]*$|what (?:do|does) .* (?:do|mean)$)", re.I)
 
 
+_POLITE = re.compile(r"(?:please,? |(?:can|could|would) you (?:please )?)*(?:tell me|say|find out|explain to me|do you know|i(?:'d| would) like to know|i want to know)[,:]? (?=(?:in |at |on )?(?:who|what|when|where|which|how|why)\b)", re.I)
+
+
 def reworded(question: str) -> str:
-    "Key words such as *birthplace of Georg Ohm* as a question; anything else as it is."
+    "Key words such as *birthplace of Georg Ohm* as a question, and a question without its polite frame; anything else as it is."
     text = " ".join(question.split()).rstrip("?.! ")
-    match = re.fullmatch(r"(?:the )?(?P<noun>[a-z][a-z -]*?) of (?P<owner>.+)", text[:MAX_CHARS])
+    if polite := _POLITE.match(text): return f"{text[polite.end():][:1].upper()}{text[polite.end() + 1:]}?"
+    match = re.fullmatch(r"(?:[Nn]ame |the )*(?P<noun>[a-z][a-z -]*?) of (?P<owner>.+)", text[:MAX_CHARS])
     if match is None or re.search(_QUESTION, text, re.I): return question
     noun = match["noun"]
     if noun in _PLAIN: return _PLAIN[noun].replace(SLOT, match["owner"])
     return _about(noun, match["owner"]) if is_relation(noun) or _head(noun) in ATTRIBUTES else question
 
 
+_YES_NO = re.compile(r"(?:is|are|was|were|did|does|do|can|could|has|have|had|will|would|should)\b", re.I)
+
+
 def wants_explanation(question: str) -> bool:
-    "Whether a question is answered by sentences rather than by a name, a date or a number."
-    text = " ".join(question.split()).rstrip("?.! ")
-    text = text[:MAX_CHARS]
-    return bool(_OPEN.match(text)) or not re.search(r"\w", text) or (len(text.split()) < 12 and not re.search(_QUESTION, text, re.I) and compare(question) is None and not re.match(r"(?:is|are|was|were|did|does|do|can|name)\b", text, re.I))
+    "Whether a question is answered by sentences rather than by a name, a date or a number; *yes* and *no* need sentences too."
+    text = " ".join(question.split()).rstrip("?.! ")[:MAX_CHARS]
+    if _OPEN.match(text) or not re.search(r"\w", text): return True
+    if compare(question) is not None: return False
+    return bool(_YES_NO.match(text)) or (len(text.split()) < 12 and not re.search(_QUESTION, text, re.I))
