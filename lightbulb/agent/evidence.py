@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Search', 'Searched', 'PageRead', 'StepFailed', 'name_match', 'Evidence', 'Researcher']
+__all__ = ['Search', 'Searched', 'PageRead', 'StepFailed', 'name_match', 'Evidence', 'PageFinder', 'Researcher']
 
 # %% ../../nbs/agent/03_evidence.ipynb #393a9310
 from collections.abc import Callable, Sequence
@@ -80,8 +80,8 @@ class Evidence:
     match: float = 0.0  # how well it does
 
 # %% ../../nbs/agent/03_evidence.ipynb #663f1b29
-class Researcher:
-    "Finds, reads and ranks pages for the thoughts of one question, within a budget."
+class PageFinder:
+    "Searches and reads within a budget; what fails is told as a step."
 
     def __init__(
         self,
@@ -97,37 +97,6 @@ class Researcher:
         self.pages_per_search = pages_per_search
         self._found: dict[str, list[tuple[str, str]]] = {}  # query → (url, title), best first
         self._unreadable: set[str] = set()
-
-    def gather(
-        self,
-        question: str,
-        subject: str = "",  # the name to look up; the question itself is searched if it is empty
-        *,
-        queries: Sequence[str] = (),  # further searches if the subject has no page of its own
-        num_passages: int = 6,
-    ) -> Evidence:
-        "Evidence for the question: memory, then the subject, then the further queries until a page bears the subject's name."
-        candidates = self._recall(subject or question)
-        wanted = [subject or question, *queries]
-        for query in dict.fromkeys(wanted):
-            best = max((name_match(subject, title) for _, title in candidates), default=0.0) if subject else 0.0
-            if best >= 0.9: break
-            candidates += self._search(query)
-        return self._evidence(question, subject, candidates, num_passages)
-
-    def widen(self, question: str, evidence: Evidence, *, num_passages: int = 6) -> Evidence:
-        "The evidence with what one more search, for the whole question, finds."
-        more = self._search(question)
-        titles = {url: self.ledger[url].title for url in evidence.urls if url in self.ledger}
-        return self._evidence(question, evidence.page, [*titles.items(), *more], num_passages)
-
-    def _evidence(self, question: str, subject: str, candidates: list[tuple[str, str]], num_passages: int) -> Evidence:
-        ranked = list(dict.fromkeys(candidates))
-        if subject: ranked.sort(key=lambda found: -(name_match(subject, found[1]) >= 0.5) * name_match(subject, found[1]))
-        urls = tuple(url for url, _ in ranked if url in self.ledger)
-        passages = self.ledger.passages(question, num_passages=num_passages, urls=urls)
-        page, match = max(((self.ledger[url].title, name_match(subject, self.ledger[url].title)) for url in urls), key=lambda p: p[1], default=("", 0.0))
-        return Evidence(tuple(passages), urls, page if subject and match >= 0.5 else "", match if subject else 0.0)
 
     def _recall(self, query: str) -> list[tuple[str, str]]:
         "Pages of the knowledge base that bear the name or fit the question."
@@ -179,3 +148,38 @@ class Researcher:
 
     def _enter(self, document: Document, place: str) -> None:
         if self.ledger.add(document): self.tell(PageRead(document.url, document.title, document.num_words, place))
+
+# %% ../../nbs/agent/03_evidence.ipynb #b53664b6
+class Researcher(PageFinder):
+    "Gathers the evidence for the thoughts of one question."
+
+    def gather(
+        self,
+        question: str,
+        subject: str = "",  # the name to look up; the question itself is searched if it is empty
+        *,
+        queries: Sequence[str] = (),  # further searches if the subject has no page of its own
+        num_passages: int = 6,
+    ) -> Evidence:
+        "Evidence for the question: memory, then the subject, then the further queries until a page bears the subject's name."
+        candidates = self._recall(subject or question)
+        wanted = [subject or question, *queries]
+        for query in dict.fromkeys(wanted):
+            best = max((name_match(subject, title) for _, title in candidates), default=0.0) if subject else 0.0
+            if best >= 0.9: break
+            candidates += self._search(query)
+        return self._evidence(question, subject, candidates, num_passages)
+
+    def widen(self, question: str, evidence: Evidence, *, num_passages: int = 6) -> Evidence:
+        "The evidence with what one more search, for the whole question, finds."
+        more = self._search(question)
+        titles = {url: self.ledger[url].title for url in evidence.urls if url in self.ledger}
+        return self._evidence(question, evidence.page, [*titles.items(), *more], num_passages)
+
+    def _evidence(self, question: str, subject: str, candidates: list[tuple[str, str]], num_passages: int) -> Evidence:
+        ranked = list(dict.fromkeys(candidates))
+        if subject: ranked.sort(key=lambda found: -(name_match(subject, found[1]) >= 0.5) * name_match(subject, found[1]))
+        urls = tuple(url for url, _ in ranked if url in self.ledger)
+        passages = self.ledger.passages(question, num_passages=num_passages, urls=urls)
+        page, match = max(((self.ledger[url].title, name_match(subject, self.ledger[url].title)) for url in urls), key=lambda p: p[1], default=("", 0.0))
+        return Evidence(tuple(passages), urls, page if subject and match >= 0.5 else "", match if subject else 0.0)

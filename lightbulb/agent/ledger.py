@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Budget', 'Cost', 'Meter', 'Citation', 'Ledger']
+__all__ = ['Budget', 'Cost', 'Meter', 'Citation', 'PagesRead', 'Ledger']
 
 # %% ../../nbs/agent/02_ledger.ipynb #35aa8f40
 import time
@@ -93,19 +93,13 @@ class Citation:
         return Span(self.url, self.start, self.end, self.quote)
 
 # %% ../../nbs/agent/02_ledger.ipynb #ac45808d
-class Ledger:
+class PagesRead:
     "The pages that were really read, the only place where a citation can come from."
 
-    def __init__(
-        self,
-        embed: Callable[..., np.ndarray],  # texts → unit vectors (n, width); called with query=True for questions
-        rerank: Callable[[str, Sequence[str]], Sequence[float]] | None = None,  # (question, texts) → scores
-    ) -> None:
-        self._embed, self._rerank = embed, rerank
+    def __init__(self) -> None:
         self._documents: dict[str, Document] = {}  # by content hash and URL
         self._latest: dict[str, str] = {}  # URL → key of its newest version
         self._numbers: dict[str, int] = {}  # URL → source number
-        self._chunks: dict[str, tuple[list[Passage], np.ndarray]] = {}
 
     def add(self, document: Document) -> bool:
         "Enter a page; whether it is new (another URL, or another text under the same URL)."
@@ -138,6 +132,19 @@ class Ledger:
         "Whether the quotation stands, character by character, in the version of the page that was cited."
         document = self._documents.get(f"{citation.content_hash} {citation.url}")
         return document is not None and document.content_hash == citation.content_hash and document.holds(citation.span)
+
+# %% ../../nbs/agent/02_ledger.ipynb #4161d100
+class Ledger(PagesRead):
+    "Pages that were read, and the passages of them that fit a question."
+
+    def __init__(
+        self,
+        embed: Callable[..., np.ndarray],  # texts → unit vectors (n, width); called with query=True for questions
+        rerank: Callable[[str, Sequence[str]], Sequence[float]] | None = None,  # (question, texts) → scores
+    ) -> None:
+        super().__init__()
+        self._embed, self._rerank = embed, rerank
+        self._chunks: dict[str, tuple[list[Passage], np.ndarray]] = {}
 
     def passages(
         self,

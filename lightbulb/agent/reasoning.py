@@ -243,7 +243,7 @@ class ReasoningConfig:
     def __post_init__(self) -> None:
         if self.branching < 1 or self.num_passages < 1: raise ValueError(f"branching and num_passages must be at least 1, got {self.branching} and {self.num_passages}")
 
-
+# %% ../../nbs/agent/04_reasoning.ipynb #808a1795
 class Reasoning:
     "Proposes, retrieves and evaluates the thoughts of one question."
 
