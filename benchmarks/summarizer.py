@@ -4,7 +4,8 @@ Questions of the demo site's `report` split; the pages that a hybrid search find
 A sentence counts as *supported* if it is (a) entailed by the ranges cited for it, and (b) about the question.
 
 (a) is checked by rules that know nothing of embeddings: every number and name, and 70% of the content words, stand in
-    the cited ranges or their page's title, and the ranges are verbatim. The first sentences of a page cite themselves.
+    the cited ranges or their page's title, and the ranges are verbatim. The summarizer holds its drafts to stricter rules
+    of the same kind, so for its own rows this is a check that nothing slipped past; the first sentences cite themselves.
 (b) is judged by all-MiniLM, which takes no part in choosing (bge-small and a cross-encoder do): the sentence, with its
     page's title, is among the nearest tenth of all sentences of the pages at hand.
 
