@@ -173,7 +173,7 @@ def test_sentences_of_any_text_are_exact(text):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 8), st.integers(1, 6), st.floats(0, 1), st.integers(0, 2**31))
+@given(st.integers(0, 8), st.integers(1, 6), st.floats(0.01, 1), st.integers(0, 2**31))
 def test_marginal_relevance_invariants(n, k, weight, seed):
     generator = np.random.default_rng(seed)
     vectors = generator.normal(size=(n, 4)) if n else np.zeros((0, 4))
@@ -181,7 +181,7 @@ def test_marginal_relevance_invariants(n, k, weight, seed):
     scores = generator.uniform(size=n)
     chosen = marginal_relevance(scores, vectors, k, weight=weight)
     assert len(chosen) == len(set(chosen)) <= min(n, k)
-    if n: assert chosen[0] == int(np.argmax(weight * scores - 0.0)) or weight == 0
+    if n: assert chosen[0] == int(np.argmax(weight * scores))
     assert all(scores[i] >= scores.max() - 0.25 for i in chosen)
 
 
