@@ -19,6 +19,7 @@ from _table import Table, arguments, skip_without
 
 from lightbulb.agent.answering import Answer, TestAgent, Tools, answer
 from lightbulb.core.runtime import cache_folder
+from lightbulb.knowledge.answer_kinds import COUNTRY_OF
 from lightbulb.knowledge.embedding import load_embedder
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.knowledge.ranking import load_cross_encoder
@@ -117,11 +118,20 @@ def report(table: Table, questions: list[dict], results: list[Answer]) -> None:
     low, high = interval(f1)
     table.row(f"the tree, best candidate: answer F1 ({len(f1)} questions)", f"{mean(f1):.3f} ({low:.3f} to {high:.3f})", "0.40", mean(f1) >= 0.4)
     table.row("the tree, best candidate: exact match", f"{mean(em):.3f}")
+    table.row("the same with demonyms and countries as one answer: F1, exact match", f"{mean([token_f1(s, accepted(q)) for s, q in zip(said, questions, strict=True)]):.3f}, "
+              f"{mean([exact_match(s, accepted(q)) for s, q in zip(said, questions, strict=True)]):.3f}")
     given = [(s, q) for r, s, q in zip(results, said, questions, strict=True) if not r.refused]
     table.row(f"the tree, where it did not refuse ({len(given)}): F1, exact match", f"{mean([token_f1(s, [q['answer']]) for s, q in given]):.3f}, {mean([exact_match(s, [q['answer']]) for s, q in given]):.3f}")
     failures = Counter(_station(result, question, t) for result, question, t in zip(results, questions, titles, strict=True))
     table.row("where it ended (gold page read? right page used? right span?)", ", ".join(f"{name} {count}" for name, count in failures.most_common()))
     table.row("cost of a question, medians", f"{statistics.median(r.cost.pages for r in results):.0f} pages, {statistics.median(r.cost.tokens for r in results):.0f} tokens, {statistics.median(r.cost.seconds for r in results):.1f} s")
+
+
+def accepted(question: dict) -> list[str]:
+    "The gold answer, and its demonym or country where a nationality or country is asked for."
+    gold, asks = question["answer"], normalize(question["question"])
+    if "nationality" not in asks and "country" not in asks: return [gold]
+    return [gold, *(other for pair in COUNTRY_OF.items() if gold in pair for other in pair)]
 
 
 def _station(result: Answer, question: dict, titles: list[str]) -> str:
