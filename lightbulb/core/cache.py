@@ -69,8 +69,8 @@ class LRUCache(Generic[Key, Value]):
 _SCHEMA = "CREATE TABLE IF NOT EXISTS cache (key TEXT PRIMARY KEY, value BLOB NOT NULL, used REAL NOT NULL) WITHOUT ROWID"
 
 
-class PersistentCache:
-    "Bytes by key in one SQLite file, shared by threads and processes, bounded by bytes of values."
+class _CacheFile:
+    "The file of a cache: opened, kept within its bound, counted and closed."
 
     def __init__(
         self,
@@ -97,6 +97,27 @@ class PersistentCache:
         db.execute(_SCHEMA)
         db.execute("PRAGMA user_version=1")
         return db
+
+    def _trim(self) -> None:
+        "Let the least recently used values go until the rest fits."
+        self._unchecked = 0
+        total = self._db.execute("SELECT coalesce(sum(length(value)), 0) FROM cache").fetchone()[0]
+        if total <= self.max_bytes: return
+        for key, size in self._db.execute("SELECT key, length(value) FROM cache ORDER BY used, key").fetchall():
+            self._db.execute("DELETE FROM cache WHERE key = ?", (key,))
+            total -= size
+            if total <= self.max_bytes: return
+
+    def __len__(self) -> int:
+        with self._lock: return self._db.execute("SELECT count(*) FROM cache").fetchone()[0]
+
+    def close(self) -> None:
+        "Close the file; the values stay."
+        with self._lock: self._db.close()
+
+# %% ../../nbs/core/06_cache.ipynb #fd01abf0
+class PersistentCache(_CacheFile):
+    "Bytes by key in one SQLite file, shared by threads and processes, bounded by bytes of values."
 
     def get(self, key: str) -> bytes | None:
         "The value, or None if it is not there."
@@ -136,20 +157,3 @@ class PersistentCache:
                     self._db.execute("ROLLBACK")
                     raise
         except sqlite3.Error as error: raise StoreError(f"{self.path}: cannot be written ({error})") from None
-
-    def _trim(self) -> None:
-        "Let the least recently used values go until the rest fits."
-        self._unchecked = 0
-        total = self._db.execute("SELECT coalesce(sum(length(value)), 0) FROM cache").fetchone()[0]
-        if total <= self.max_bytes: return
-        for key, size in self._db.execute("SELECT key, length(value) FROM cache ORDER BY used, key").fetchall():
-            self._db.execute("DELETE FROM cache WHERE key = ?", (key,))
-            total -= size
-            if total <= self.max_bytes: return
-
-    def __len__(self) -> int:
-        with self._lock: return self._db.execute("SELECT count(*) FROM cache").fetchone()[0]
-
-    def close(self) -> None:
-        "Close the file; the values stay."
-        with self._lock: self._db.close()
