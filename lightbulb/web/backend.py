@@ -109,13 +109,12 @@ def _first_stops(block: str) -> list[int]:
     "Where a name at the beginning of a block may end."
     return [found.start() for found in re.finditer(r"\s*[:(–—|,-]|\s|$", block[:100])]
 
-
-
+# %% ../../nbs/web/06_backend.ipynb #77fdc60b
 Gather = Callable[[], Iterator[CrawlStep]]
 
 
-class Corpus:
-    "Documents gathered once and ranked by an index; the back end of `folder:`, `site:` and `demo`."
+class _Gathered:
+    "Documents that are gathered and indexed once, when they are first needed."
 
     def __init__(
         self,
@@ -163,6 +162,18 @@ class Corpus:
         assert self._index is not None
         return self._index
 
+
+def _why_nothing(failures: Mapping[str, FetchFailure]) -> str:
+    if not failures: return "it holds nothing to read"
+    url, failure = next(iter(failures.items()))
+    hint = f"; open it with --allow_hosts {urlsplit(url).netloc}" if failure.reason == Reason.PRIVATE_ADDRESS else ""
+    more = f" (and {len(failures) - 1} more failures)" if len(failures) > 1 else ""
+    return f"nothing could be read: {url}: {failure.reason}, {failure.detail}{more}{hint}"
+
+# %% ../../nbs/web/06_backend.ipynb #18651b29
+class Corpus(_Gathered):
+    "Documents gathered once and ranked by an index; the back end of `folder:`, `site:` and `demo`."
+
     def search(self, query: str, num_results: int = 10) -> list[SearchResult]:
         "Pages for the query, best first, with the passages that matched."
         query = check_query(query, num_results)
@@ -203,14 +214,6 @@ def canonical_or_same(url: str) -> str:
     "The canonical spelling of a web address; any other address as it is."
     try: return canonical_url(url)
     except Refusal: return url
-
-
-def _why_nothing(failures: Mapping[str, FetchFailure]) -> str:
-    if not failures: return "it holds nothing to read"
-    url, failure = next(iter(failures.items()))
-    hint = f"; open it with --allow_hosts {urlsplit(url).netloc}" if failure.reason == Reason.PRIVATE_ADDRESS else ""
-    more = f" (and {len(failures) - 1} more failures)" if len(failures) > 1 else ""
-    return f"nothing could be read: {url}: {failure.reason}, {failure.detail}{more}{hint}"
 
 # %% ../../nbs/web/06_backend.ipynb #0f9605cd
 def open_folder(path: str, make_index: Callable[[], SearchIndex], *, progress: Callable[[CrawlStep], None] | None = None) -> Corpus:
