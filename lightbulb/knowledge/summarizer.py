@@ -181,7 +181,7 @@ def draft_sentences(
     for title in titles: found = [sentence.removeprefix(f"{title}: ") for sentence in found]
     return [sentence for sentence in dict.fromkeys(found) if quotable(sentence, min_words=4)]
 
-# %% ../../nbs/knowledge/06_summarizer.ipynb #5abfa9f6
+# %% ../../nbs/knowledge/06_summarizer.ipynb #8388e9f7
 Generate = Callable[..., list[str]]  # LanguageModel.generate: (prompts, *, max_new_tokens, …) → texts
 Embed = Callable[..., np.ndarray]  # (texts, *, query=False) → (n, width), normalised
 Rerank = Callable[[str, Sequence[str]], Sequence[float]]
@@ -202,7 +202,72 @@ class _Pool:
     scores: np.ndarray
 
 
-class RAGSummarizer:
+class _Reading:
+    "From passages to ranked sentences."
+
+    embed: Embed
+    rerank: Rerank | None
+    config: SummarizerConfig
+
+    def _nearest(self, question: str, passages: list[Passage]) -> list[Passage]:
+        "The chunks nearest to the question, best first."
+        if not passages: return []
+        (asked,) = self.embed([question], query=True)
+        scores = self.embed([_with_title(passage) for passage in passages]) @ asked
+        order = np.argsort(-scores, kind="stable")[: self.config.num_chunks]
+        return [replace(passages[i], score=float(scores[i])) for i in order]
+
+    def _pool(self, question: str, chunks: list[Passage]) -> _Pool:
+        sentences = sentences_of(chunks)
+        if not sentences: return _Pool([], np.zeros((0, 1)), np.zeros(0))
+        (asked,) = self.embed([question], query=True)
+        vectors = self.embed([_with_title(sentence) for sentence in sentences])
+        cosines = vectors @ asked
+        order = np.argsort(-cosines, kind="stable")[:24]  # the cross-encoder is dear, and the rest is far away
+        kept, cosines, vectors = [sentences[i] for i in order], cosines[order], vectors[order]
+        logits = self.rerank(question, [_with_title(sentence) for sentence in kept]) if self.rerank else None
+        scores = relevance(cosines, logits) - 0.03 * np.array([leans_back(sentence.text) for sentence in kept])
+        order = np.argsort(-scores, kind="stable")
+        return _Pool([replace(kept[i], score=float(scores[i])) for i in order], vectors[order], scores[order])
+
+# %% ../../nbs/knowledge/06_summarizer.ipynb #60ce4192
+class _Saying(_Reading):
+    "From ranked sentences to those of the summary."
+
+    generate: Generate
+    count_tokens: Callable[[str], int]
+
+    def _written(self, question: str, pool: _Pool) -> tuple[list[SummarySentence], int]:
+        "The sentences of the model's draft that are supported, and how many are not."
+        shown = marginal_relevance(pool.scores, pool.vectors, self.config.num_sources, weight=0.9, max_gap=1.0)
+        prompt, fitted = fitting_prompt(question, [_with_title(pool.sentences[i]) for i in shown], self.config, self.count_tokens)
+        sources = [pool.sentences[i] for i in shown[:fitted]]
+        (draft,) = self.generate([prompt], max_new_tokens=self.config.max_new_tokens, temperature=0.0, stop=["\n\n\n", "Question:", "<quotes>"], chat=True)
+        sentences = draft_sentences(draft, titles={source.title for source in sources})
+        if not sentences: return [], 0
+        cosines = self.embed(sentences) @ self.embed([" ".join(source.text.split()) for source in sources]).T
+        kept = []
+        for sentence, row in zip(sentences, cosines, strict=True):
+            backing = best_backing(sentence, [source.text for source in sources], row.tolist(), titles=[source.title for source in sources])
+            if backing.index is None or backing.support < self.config.min_support: continue
+            near = pool.scores[shown[backing.index]] >= pool.scores[0] - self.config.max_gap
+            if near: kept.append(_standing_on(sentence, sources[backing.index], backing.support))
+        return _distinct(kept)[: self.config.num_sentences - 1 or 1], len(sentences) - len(kept)
+
+    def _quoted(self, pool: _Pool, written: list[SummarySentence]) -> list[SummarySentence]:
+        "The best sentences of the pages beside what is written already; the very best one always, unless it backs a written one."
+        used = {(passage.url, passage.start) for sentence in written for passage in sentence.passages}
+        free: list[int] = [i for i, sentence in enumerate(pool.sentences) if (sentence.url, sentence.start) not in used]
+        if not free: return []
+        taken = np.array([pool.vectors[i] for i in range(len(pool.sentences)) if i not in free]) if used else None
+        gap = max(0.0, self.config.max_gap - float(pool.scores[0] - pool.scores[free[0]]))
+        room = max(self.config.num_sentences - len(written), int(free[0] == 0))  # the best sentence is said in any case
+        picked = marginal_relevance(pool.scores[free], pool.vectors[free], room,
+                                    weight=self.config.relevance_weight, max_gap=gap, taken=taken)
+        return [SummarySentence(" ".join(pool.sentences[free[i]].text.split()), (pool.sentences[free[i]],), 1.0, "quoted") for i in picked]
+
+# %% ../../nbs/knowledge/06_summarizer.ipynb #5abfa9f6
+class RAGSummarizer(_Saying):
     "Chunk, retrieve, draft, check, and remember. Safe from several threads."
 
     def __init__(
@@ -257,56 +322,6 @@ class RAGSummarizer:
         written, num_rejected = self._written(question, pool) if self.config.mode == "checked" else ([], 0)
         quoted = self._quoted(pool, written)
         return Summary(question, tuple(_in_order([*written, *quoted])), tuple(chunks), num_rejected)
-
-    def _nearest(self, question: str, passages: list[Passage]) -> list[Passage]:
-        "The chunks nearest to the question, best first."
-        if not passages: return []
-        (asked,) = self.embed([question], query=True)
-        scores = self.embed([_with_title(passage) for passage in passages]) @ asked
-        order = np.argsort(-scores, kind="stable")[: self.config.num_chunks]
-        return [replace(passages[i], score=float(scores[i])) for i in order]
-
-    def _pool(self, question: str, chunks: list[Passage]) -> _Pool:
-        sentences = sentences_of(chunks)
-        if not sentences: return _Pool([], np.zeros((0, 1)), np.zeros(0))
-        (asked,) = self.embed([question], query=True)
-        vectors = self.embed([_with_title(sentence) for sentence in sentences])
-        cosines = vectors @ asked
-        order = np.argsort(-cosines, kind="stable")[:24]  # the cross-encoder is dear, and the rest is far away
-        kept, cosines, vectors = [sentences[i] for i in order], cosines[order], vectors[order]
-        logits = self.rerank(question, [_with_title(sentence) for sentence in kept]) if self.rerank else None
-        scores = relevance(cosines, logits) - 0.03 * np.array([leans_back(sentence.text) for sentence in kept])
-        order = np.argsort(-scores, kind="stable")
-        return _Pool([replace(kept[i], score=float(scores[i])) for i in order], vectors[order], scores[order])
-
-    def _written(self, question: str, pool: _Pool) -> tuple[list[SummarySentence], int]:
-        "The sentences of the model's draft that are supported, and how many are not."
-        shown = marginal_relevance(pool.scores, pool.vectors, self.config.num_sources, weight=0.9, max_gap=1.0)
-        prompt, fitted = fitting_prompt(question, [_with_title(pool.sentences[i]) for i in shown], self.config, self.count_tokens)
-        sources = [pool.sentences[i] for i in shown[:fitted]]
-        (draft,) = self.generate([prompt], max_new_tokens=self.config.max_new_tokens, temperature=0.0, stop=["\n\n\n", "Question:", "<quotes>"], chat=True)
-        sentences = draft_sentences(draft, titles={source.title for source in sources})
-        if not sentences: return [], 0
-        cosines = self.embed(sentences) @ self.embed([" ".join(source.text.split()) for source in sources]).T
-        kept = []
-        for sentence, row in zip(sentences, cosines, strict=True):
-            backing = best_backing(sentence, [source.text for source in sources], row.tolist(), titles=[source.title for source in sources])
-            if backing.index is None or backing.support < self.config.min_support: continue
-            near = pool.scores[shown[backing.index]] >= pool.scores[0] - self.config.max_gap
-            if near: kept.append(_standing_on(sentence, sources[backing.index], backing.support))
-        return _distinct(kept)[: self.config.num_sentences - 1 or 1], len(sentences) - len(kept)
-
-    def _quoted(self, pool: _Pool, written: list[SummarySentence]) -> list[SummarySentence]:
-        "The best sentences of the pages beside what is written already; the very best one always, unless it backs a written one."
-        used = {(passage.url, passage.start) for sentence in written for passage in sentence.passages}
-        free: list[int] = [i for i, sentence in enumerate(pool.sentences) if (sentence.url, sentence.start) not in used]
-        if not free: return []
-        taken = np.array([pool.vectors[i] for i in range(len(pool.sentences)) if i not in free]) if used else None
-        gap = max(0.0, self.config.max_gap - float(pool.scores[0] - pool.scores[free[0]]))
-        room = max(self.config.num_sentences - len(written), int(free[0] == 0))  # the best sentence is said in any case
-        picked = marginal_relevance(pool.scores[free], pool.vectors[free], room,
-                                    weight=self.config.relevance_weight, max_gap=gap, taken=taken)
-        return [SummarySentence(" ".join(pool.sentences[free[i]].text.split()), (pool.sentences[free[i]],), 1.0, "quoted") for i in picked]
 
 # %% ../../nbs/knowledge/06_summarizer.ipynb #4d888378
 def _standing_on(sentence: str, source: Passage, support: float) -> SummarySentence:
