@@ -120,8 +120,6 @@ def report(table: Table, questions: list[dict], results: list[Answer]) -> None:
     table.row("the tree, best candidate: exact match", f"{mean(em):.3f}")
     table.row("the same with demonyms and countries as one answer: F1, exact match", f"{mean([token_f1(s, accepted(q)) for s, q in zip(said, questions, strict=True)]):.3f}, "
               f"{mean([exact_match(s, accepted(q)) for s, q in zip(said, questions, strict=True)]):.3f}")
-    given = [(s, q) for r, s, q in zip(results, said, questions, strict=True) if not r.refused]
-    table.row(f"the tree, where it did not refuse ({len(given)}): F1, exact match", f"{mean([token_f1(s, [q['answer']]) for s, q in given]):.3f}, {mean([exact_match(s, [q['answer']]) for s, q in given]):.3f}")
     failures = Counter(_station(result, question, t) for result, question, t in zip(results, questions, titles, strict=True))
     table.row("where it ended (gold page read? right page used? right span?)", ", ".join(f"{name} {count}" for name, count in failures.most_common()))
     table.row("cost of a question, medians", f"{statistics.median(r.cost.pages for r in results):.0f} pages, {statistics.median(r.cost.tokens for r in results):.0f} tokens, {statistics.median(r.cost.seconds for r in results):.1f} s")

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['Step', 'FEATURES', 'TestAgent', 'Sentence', 'Trace', 'Answer', 'Thinking', 'Calibration', 'load_calibrations',
-           'coverage', 'Tools', 'load_tools', 'prepare_search', 'best_answers', 'sentence_around', 'Writer', 'answer',
-           'leaf_features']
+           'coverage', 'Tools', 'load_tools', 'prepare_search', 'best_answers', 'Writer', 'answer', 'leaf_features']
 
 # %% ../../nbs/agent/05_answering.ipynb #804cfe72
 import json
@@ -23,10 +22,9 @@ from typing import Any
 
 from .evidence import Evidence, PageRead, Researcher, Search, Searched, StepFailed
 from .ledger import Budget, Citation, Cost, Ledger, Meter
-from .reasoning import Candidate, Reader, Reasoning, ReasoningConfig, State, normalized
+from .reasoning import Candidate, Reader, Reasoning, ReasoningConfig, State, normalized, sentence_around
 from ..core.errors import LightbulbError
 from ..core.records import Passage
-from ..knowledge.chunks import split_sentences
 from ..planning.tree_of_thought import Evaluated, Failed, ToTConfig, ToTNode, ToTSearch
 
 # %% ../../nbs/agent/05_answering.ipynb #25b6b0b3
@@ -244,15 +242,6 @@ def best_answers(leaves: Sequence[ToTNode]) -> list[tuple[float, ToTNode]]:
         total = math.log(sum(math.exp((leaf.value or 0.0) - (top.value or 0.0)) for leaf in group)) + (top.value or 0.0)
         scored.append((total, top))
     return sorted(scored, key=lambda item: (-item[0], item[1].order))
-
-
-def sentence_around(text: str, start: int, end: int, *, max_chars: int = 400) -> tuple[int, int]:
-    "The range of the sentence that holds the characters, cut at words if it is long."
-    holding = [(s, e) for s, e in split_sentences(text) if s < end and e > start] or [(start, end)]
-    first, last = holding[0][0], holding[-1][1]
-    while last - first > max_chars and last > end + 1 and (cut := text.rfind(" ", end, last)) > 0: last = cut
-    while last - first > max_chars and first < start and (cut := text.find(" ", first + 1, start)) > 0: first = cut + 1
-    return min(first, start), max(last, end)
 
 # %% ../../nbs/agent/05_answering.ipynb #97bd84fd
 class Writer:

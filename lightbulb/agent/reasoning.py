@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['PROMPT', 'Plan', 'make_plans', 'Candidate', 'Span', 'Reader', 'read_passages', 'shared_out', 'is_possible', 'tidied',
-           'normalized', 'second_opinion', 'quantity', 'State', 'ReasoningConfig', 'Reasoning']
+           'normalized', 'sentence_around', 'second_opinion', 'quantity', 'State', 'ReasoningConfig', 'Reasoning']
 
 # %% ../../nbs/agent/04_reasoning.ipynb #65f91883
 import math
@@ -20,6 +20,7 @@ from .evidence import Evidence, Researcher, name_match
 from .questions import SLOT, Comparison, compare, decompose, reworded, subject_of, wants_explanation
 from ..core.records import Passage
 from ..knowledge.answer_kinds import country_of, expected_kind, kind_of
+from ..knowledge.chunks import split_sentences
 from ..planning.tree_of_thought import Thought, ToTNode
 
 # %% ../../nbs/agent/04_reasoning.ipynb #8af1b480
@@ -133,6 +134,15 @@ def normalized(text: str) -> str:
     return " ".join(word for word in words if word not in ("a", "an", "the")) or text.casefold()
 
 # %% ../../nbs/agent/04_reasoning.ipynb #f917f273
+def sentence_around(text: str, start: int, end: int, *, max_chars: int = 400) -> tuple[int, int]:
+    "The range of the sentence that holds the characters, cut at words if it is long."
+    holding = [(s, e) for s, e in split_sentences(text) if s < end and e > start] or [(start, end)]
+    first, last = holding[0][0], holding[-1][1]
+    while last - first > max_chars and last > end + 1 and (cut := text.rfind(" ", end, last)) > 0: last = cut
+    while last - first > max_chars and first < start and (cut := text.find(" ", first + 1, start)) > 0: first = cut + 1
+    return min(first, start), max(last, end)
+
+# %% ../../nbs/agent/04_reasoning.ipynb #e0798072
 PROMPT = "{passage}\n\nQuestion: {question}\nAnswer:"
 
 
@@ -147,9 +157,10 @@ def second_opinion(
     "The candidates, reordered by the language model's log-probability of each after its passage."
     if len(candidates) < 2 or weight == 0: return candidates
     scores: dict[int, float] = {}
-    for passage in dict.fromkeys(candidate.passage for candidate in candidates if candidate.passage):
-        prompt = PROMPT.format(passage=f"{passage.title}: {passage.text}", question=question)
-        members = [i for i, candidate in enumerate(candidates) if candidate.passage == passage]
+    contexts = [_context(candidate) for candidate in candidates]
+    for context in dict.fromkeys(filter(None, contexts)):
+        prompt = PROMPT.format(passage=context, question=question)
+        members = [i for i, other in enumerate(contexts) if other == context]
         texts = [f" {candidates[i].text}" for i in members]
         spend(model.count_tokens(prompt) + sum(model.count_tokens(text) for text in texts))
         for i, score in zip(members, model.score(prompt, texts, chat=False), strict=True): scores[i] = score
@@ -157,6 +168,14 @@ def second_opinion(
     shift = _log_sum([candidate.log_probability for candidate in candidates]) - _log_sum(mixed)
     judged = [replace(candidate, log_probability=min(value + shift, 0.0)) for candidate, value in zip(candidates, mixed, strict=True)]
     return sorted(judged, key=lambda candidate: -candidate.log_probability)
+
+
+def _context(candidate: Candidate) -> str:
+    "The title and the sentence that the candidate stands in."
+    passage = candidate.passage
+    if passage is None: return ""
+    start, end = sentence_around(passage.text, candidate.start - passage.start, candidate.end - passage.start)
+    return f"{passage.title}: {passage.text[start:end]}"
 
 # %% ../../nbs/agent/04_reasoning.ipynb #12b27149
 _MONTHS = "january february march april may june july august september october november december".split()
@@ -274,7 +293,7 @@ class Reasoning:
         found = [self._placed(candidate, evidence, state) for candidate in found if not set(normalized(candidate.text).split()) <= asked]
         found = sorted(found, key=lambda candidate: -candidate.log_probability)[: config.branching]
         meter = self.researcher.meter
-        if self.model is None or not meter.may("tokens", 300 * len({candidate.passage for candidate in found})): return found
+        if self.model is None or not meter.may("tokens", 100 * len(found)): return found
         return second_opinion(self.model, question, found, weight=config.model_weight, spend=lambda tokens: meter.spend("tokens", tokens))
 
     def _placed(self, candidate: Candidate, evidence: Evidence, state: State) -> Candidate:
