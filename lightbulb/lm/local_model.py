@@ -196,17 +196,8 @@ MAX_CACHED_TOKENS = 16_384  # in the key-value caches of one batch
 PIECE = 512  # tokens of a prompt read at once
 
 
-@dataclass
-class _Row:
-    index: int
-    generator: torch.Generator
-    ids: list[int]
-    text: str = ""
-    done: bool = False
-
-
-class LocalLanguageModel:
-    "A causal model of the hub's kind on this machine. Safe from several threads, which take turns."
+class _Reading:
+    "A network and its tokenizer: prompts are framed, read in pieces, counted."
 
     def __init__(
         self,
@@ -254,6 +245,19 @@ class LocalLanguageModel:
         from transformers import DynamicCache
 
         return DynamicCache(config=self.network.config)
+
+# %% ../../nbs/lm/07_local_model.ipynb #638ea7e7
+@dataclass
+class _Row:
+    index: int
+    generator: torch.Generator
+    ids: list[int]
+    text: str = ""
+    done: bool = False
+
+# %% ../../nbs/lm/07_local_model.ipynb #9b59a029
+class _Writing(_Reading):
+    "Prompts gone on with, many at a time."
 
     def generate(
         self,
@@ -304,6 +308,10 @@ class LocalLanguageModel:
         self.num_tokens_used += 1
         if token in self._endings: row.done = True
         else: row.text, row.done = sampling.cut(self.tokenizer.decode(row.ids))
+
+# %% ../../nbs/lm/07_local_model.ipynb #7de0f6a0
+class LocalLanguageModel(_Writing):
+    "A causal model of the hub's kind on this machine. Safe from several threads, which take turns."
 
     def score(
         self,
