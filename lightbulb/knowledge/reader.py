@@ -127,17 +127,43 @@ def could_answer(text: str, start: int, end: int, expected: str) -> bool:
     return expected != "person" or not (_PREPOSITION.search(text[max(0, start - 14) : start]) or re.search(r"\d{2}", text[start:end]))
 
 # %% ../../nbs/knowledge/05_reader.ipynb #5de4f0e9
-WEIGHTS = Path(__file__).parent / "weights" / "span_reader.safetensors" if "__file__" in globals() else Path("../../lightbulb/knowledge/weights/span_reader.safetensors")
 _MAX_ANSWER_TOKENS = 16
 
 
-
-
-class SpanReader:
-    "Points at the spans of texts that answer a question."
+class _Pointing:
+    "The spans that a network finds, before anything is known of their kind."
 
     def __init__(self, network: ReaderNetwork, tokenizer: Tokenizer, confidence: Confidence | None = None, *, batch_size: int = 8) -> None:
         self.network, self.tokenizer, self.confidence, self.batch_size = network.eval(), tokenizer, confidence or Confidence(), batch_size
+
+    def spans(self, question: str, texts: Sequence[str], *, top_k: int = 12) -> list[tuple[int, int, int, float, float]]:
+        "The best (text index, start, end, margin, answerable score) of every window, in no order."
+        result = []
+        for window, span_scores, answerable in self.scores(question, texts):
+            start, end = span_scores[window.passage : -1].T  # without the last separator
+            table = start[:, None] + end[None] - span_scores[0].sum()
+            table = table.masked_fill(~torch.ones_like(table).triu().tril(_MAX_ANSWER_TOKENS - 1).bool(), -torch.inf)
+            best = table.flatten().topk(min(top_k, len(start)))
+            for margin, place in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+                first, last = divmod(place, len(start))
+                if margin > -math.inf: result.append((window.text_index, window.offsets[first][0], window.offsets[last][1], margin, answerable))
+        return result
+
+    @torch.inference_mode()
+    def scores(self, question: str, texts: Sequence[str]) -> Iterator[tuple[Window, Tensor, float]]:
+        "Each window with its start and end scores (T, 2) and its answerable score."
+        parts = sorted(windows(self.tokenizer, question, texts), key=lambda part: len(part.ids))
+        for i in range(0, len(parts), self.batch_size):
+            batch = parts[i : i + self.batch_size]
+            span_scores, answerable = self.network(*padded([(part.ids, part.passage) for part in batch], next(self.network.parameters()).device))
+            for part, row, verdict in zip(batch, span_scores.cpu(), answerable.tolist(), strict=True): yield part, row[: len(part.ids)], verdict
+
+# %% ../../nbs/knowledge/05_reader.ipynb #151afdad
+WEIGHTS = Path(__file__).parent / "weights" / "span_reader.safetensors" if "__file__" in globals() else Path("../../lightbulb/knowledge/weights/span_reader.safetensors")
+
+
+class SpanReader(_Pointing):
+    "Points at the spans of texts that answer a question."
 
     @classmethod
     def load(
@@ -190,28 +216,6 @@ class SpanReader:
             AnswerSpan(index, start, end, texts[index][start:end], kind_of(texts[index][start:end], expected), _sigmoid(logit))
             for logit, index, start, end in kept
         ]
-
-    def spans(self, question: str, texts: Sequence[str], *, top_k: int = 12) -> list[tuple[int, int, int, float, float]]:
-        "The best (text index, start, end, margin, answerable score) of every window, in no order."
-        result = []
-        for window, span_scores, answerable in self.scores(question, texts):
-            start, end = span_scores[window.passage : -1].T  # without the last separator
-            table = start[:, None] + end[None] - span_scores[0].sum()
-            table = table.masked_fill(~torch.ones_like(table).triu().tril(_MAX_ANSWER_TOKENS - 1).bool(), -torch.inf)
-            best = table.flatten().topk(min(top_k, len(start)))
-            for margin, place in zip(best.values.tolist(), best.indices.tolist(), strict=True):
-                first, last = divmod(place, len(start))
-                if margin > -math.inf: result.append((window.text_index, window.offsets[first][0], window.offsets[last][1], margin, answerable))
-        return result
-
-    @torch.inference_mode()
-    def scores(self, question: str, texts: Sequence[str]) -> Iterator[tuple[Window, Tensor, float]]:
-        "Each window with its start and end scores (T, 2) and its answerable score."
-        parts = sorted(windows(self.tokenizer, question, texts), key=lambda part: len(part.ids))
-        for i in range(0, len(parts), self.batch_size):
-            batch = parts[i : i + self.batch_size]
-            span_scores, answerable = self.network(*padded([(part.ids, part.passage) for part in batch], next(self.network.parameters()).device))
-            for part, row, verdict in zip(batch, span_scores.cpu(), answerable.tolist(), strict=True): yield part, row[: len(part.ids)], verdict
 
 # %% ../../nbs/knowledge/05_reader.ipynb #4e42112a
 @dataclass(frozen=True)
