@@ -114,8 +114,8 @@ class _TryAgain(Exception):
         self.wait = wait
 
 
-class ModelServer:
-    "POSTs JSON to a server and gets JSON back, with limits, retries and errors of one line."
+class _Exchange:
+    "One question to a server, within its limits."
 
     def __init__(
         self,
@@ -129,21 +129,6 @@ class ModelServer:
         if parts.scheme not in ("http", "https") or not parts.hostname: raise ValueError("a model server's url begins with http:// or https:// and names a host")
         if parts.username or parts.password: raise ValueError("a model server's url must hold no password; set OPENAI_API_KEY instead")
         self.url, self.config, self._sleep, self._auth = url.rstrip("/"), config or ServerConfig(), sleep, _Bearer(api_key)
-
-    def post(self, path: str, content: dict[str, Any]) -> dict[str, Any]:
-        "The answer; `LanguageModelError` if there is none worth having."
-        deadline = time.monotonic() + self.config.total_timeout
-        for attempt in range(self.config.max_tries):
-            try: return self._post_once(f"{self.url}/{path}", content, deadline)
-            except _TryAgain as error:
-                wait = self.config.backoff * 2**attempt * random.uniform(0.8, 1.2) if error.wait is None else error.wait
-                late = time.monotonic() + wait > deadline or wait > self.config.max_wait
-                if late or attempt + 1 == self.config.max_tries:
-                    tries = f" after {attempt + 1} tries" if attempt else ""
-                    raise LanguageModelError(f"the model server {self.url} failed{tries}: {error}") from None
-                log.info("the model server %s failed (%s); trying again in %.1f s", self.url, error, wait)
-            self._sleep(wait)
-        raise AssertionError("the last try returns or raises")
 
     def _post_once(self, url: str, content: dict[str, Any], deadline: float) -> dict[str, Any]:
         left = deadline - time.monotonic()
@@ -179,6 +164,25 @@ class ModelServer:
         raise LanguageModelError(f"the model server {self.url} refused: {reason}")
 
     def _short(self, text: str) -> str: return self._auth.blank(" ".join(text.split()))[:200]
+
+# %% ../../nbs/lm/08_language_model.ipynb #c6c484e2
+class ModelServer(_Exchange):
+    "POSTs JSON to a server and gets JSON back, with limits, retries and errors of one line."
+
+    def post(self, path: str, content: dict[str, Any]) -> dict[str, Any]:
+        "The answer; `LanguageModelError` if there is none worth having."
+        deadline = time.monotonic() + self.config.total_timeout
+        for attempt in range(self.config.max_tries):
+            try: return self._post_once(f"{self.url}/{path}", content, deadline)
+            except _TryAgain as error:
+                wait = self.config.backoff * 2**attempt * random.uniform(0.8, 1.2) if error.wait is None else error.wait
+                late = time.monotonic() + wait > deadline or wait > self.config.max_wait
+                if late or attempt + 1 == self.config.max_tries:
+                    tries = f" after {attempt + 1} tries" if attempt else ""
+                    raise LanguageModelError(f"the model server {self.url} failed{tries}: {error}") from None
+                log.info("the model server %s failed (%s); trying again in %.1f s", self.url, error, wait)
+            self._sleep(wait)
+        raise AssertionError("the last try returns or raises")
 
 # %% ../../nbs/lm/08_language_model.ipynb #755986ff
 class ServedLanguageModel:
