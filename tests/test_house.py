@@ -235,7 +235,7 @@ def test_a_notebook_keeps_its_budgets(path):
     assert code[0].startswith("#| default_exp"), "the first code cell names the module"
     assert re.match(r"# .+\n+> .+", title), "a title and one sentence after >"
     assert any(outputs for _, _, outputs in cells), "saved outputs"
-    assert longest <= 160, f"an exported cell of {longest} lines"
+    assert longest <= 72, f"an exported cell of {longest} lines"
     soft = {
         f"{len(cells)} cells (30 to 80)": not 20 <= len(cells) <= 90, f"an exported cell of {longest} lines (60)": longest > 60,
         f"{wordiest} words of prose at once (120)": wordiest > 130,
