@@ -170,8 +170,8 @@ class Ledger(PagesRead):
     def _chunked(self, key: str) -> tuple[list[Passage], np.ndarray]:
         if key not in self._chunks:
             document = self._documents[key]
-            commanding = any(gives_orders(document.text[start:end]) for start, end in split_sentences(document.text))
-            cut = [] if commanding else chunk_text(document.text)
+            orders = [start for start, end in split_sentences(document.text) if gives_orders(document.text[start:end])]
+            cut = [c for c in chunk_text(document.text) if not any(c.start <= start < c.end for start in orders)]
             chunks = [Passage(document.url, document.title, c.start, c.end, c.text, 0.0) for c in cut]
             self._chunks[key] = chunks, self._embed([f"{c.title}\n{c.text}" for c in chunks]) if chunks else np.zeros((0, 1), np.float32)
         return self._chunks[key]
