@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import statistics
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 from _scoring import exact_match, interval, mean, normalize, recall, token_f1
 from _table import Table, arguments
@@ -46,7 +48,8 @@ def citation_scores(result: Answer, question: DemoQuestion, ledger_texts: dict[s
 def main() -> int:
     args = arguments(__doc__ or "", data=False)
     table = Table("Answers on the demo site", packages=("transformers", "onnxruntime", "trafilatura"))
-    config = TestAgent(save_dir="unused")  # type: ignore[arg-type] - nothing is saved: the knowledge base is taken away
+    folder = tempfile.TemporaryDirectory()
+    config = TestAgent(save_dir=Path(folder.name))
     tools = load_tools(config, tell=lambda line: print(f"  {line}", flush=True))
     if tools.knowledge is not None: tools.knowledge.close()
     tools.knowledge = None  # every question starts from nothing
@@ -57,6 +60,7 @@ def main() -> int:
         begin = time.monotonic()
         result = the_tree(question.question, tools, config)
         seconds.append(time.monotonic() - begin)
+        print(f"  {question.kind}: {question.question} -> {result.short_answer or '(refused)'} | {question.answers} | {result.confidence:.2f} {result.cost}", flush=True)
         texts = {url: document.text for url in {c.url for c in result.citations} for document in tools.search.read([url])}
         said, pages = one_prompt(question.question, tools)
         tree.append((question, result, citation_scores(result, question, texts)))

@@ -928,7 +928,7 @@ def test_many_pages_come_in_order_with_their_failures(make_fetcher, serving):
 
     server = serving(handle)
     urls = [f"{server.url}/{i}" for i in range(100)]
-    results = make_fetcher(max_per_host=8).run_many(iter(urls))
+    results = make_fetcher(max_per_host=8, connect_timeout=10.0, read_timeout=10.0, total_timeout=30.0).run_many(iter(urls))
     assert [result.url for result in results] == urls
     assert [result.html if isinstance(result, Page) else result.status for result in results] == [404 if i % 3 == 0 else str(i) for i in range(100)]
     assert make_fetcher().run_many([]) == []
