@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Step', 'FEATURES', 'TestAgent', 'Sentence', 'Trace', 'Answer', 'Thinking', 'Calibration', 'load_calibrations',
-           'coverage', 'Tools', 'load_tools', 'prepare_search', 'best_answers', 'Writer', 'answer', 'leaf_features']
+__all__ = ['Step', 'FEATURES', 'TOKENS_OF_A_SUMMARY', 'SECONDS_OF_A_SUMMARY', 'TestAgent', 'Sentence', 'Trace', 'Answer',
+           'Thinking', 'Calibration', 'load_calibrations', 'coverage', 'Tools', 'load_tools', 'prepare_search',
+           'best_answers', 'Writer', 'answer', 'leaf_features']
 
 # %% ../../nbs/agent/05_answering.ipynb #804cfe72
 import json
@@ -182,6 +183,7 @@ class Tools:
     rerank: Callable[[str, Sequence[str]], Sequence[float]] | None = None
     model: Any = None  # a LanguageModel
     summarizer: Any = None  # a RAGSummarizer
+    extractor: Any = None  # a RAGSummarizer that only quotes, for when the budget is nearly spent
     knowledge: Any = None  # a KnowledgeBase
     reasoning: ReasoningConfig = field(default_factory=ReasoningConfig)
     calibrations: dict[str, Calibration] | None = None  # the shipped ones if not given
@@ -200,7 +202,7 @@ def load_tools(config: TestAgent, *, tell: Callable[[str], None] = lambda line: 
     from lightbulb.knowledge.knowledge_base import KnowledgeBase
     from lightbulb.knowledge.ranking import load_cross_encoder
     from lightbulb.knowledge.reader import SpanReader
-    from lightbulb.knowledge.summarizer import RAGSummarizer
+    from lightbulb.knowledge.summarizer import RAGSummarizer, SummarizerConfig
     from lightbulb.lm.language_model import load_language_model
     from lightbulb.web.search import load_search
 
@@ -211,8 +213,9 @@ def load_tools(config: TestAgent, *, tell: Callable[[str], None] = lambda line: 
     model = load_language_model(config.model_name, device=config.device, precision=config.precision)
     rerank, reader = load_cross_encoder(), SpanReader.load(device=config.device)
     summarizer = RAGSummarizer(model.generate, embed, rerank=rerank, count_tokens=model.count_tokens, cache_path=cache_folder("summaries") / "summaries.sqlite")
+    extractor = RAGSummarizer(model.generate, embed, rerank=rerank, config=SummarizerConfig(mode="extractive"))
     prepare_search(search, tell)
-    return Tools(search, reader, embed, rerank, model, summarizer, KnowledgeBase(config.knowledge_path, embed=embed))
+    return Tools(search, reader, embed, rerank, model, summarizer, extractor, KnowledgeBase(config.knowledge_path, embed=embed))
 
 
 def prepare_search(search: Any, tell: Callable[[str], None]) -> None:
@@ -294,6 +297,7 @@ def answer(
     own = tools is None
     tools = tools or load_tools(config)
     steps: list[Step] = []
+    tokens_before = getattr(tools.model, "num_tokens_used", 0)
     meter, ledger = Meter(config.budget), Ledger(tools.embed, tools.rerank)
     researcher = Researcher(tools.search, ledger, meter, knowledge=tools.knowledge, tell=steps.append)
     reasoning = Reasoning(researcher, tools.reader, tools.model, config=tools.reasoning)
@@ -308,6 +312,7 @@ def answer(
             elif isinstance(event, Failed): steps.append(StepFailed(event.stage, event.node.text, str(event.error)))
             yield from _drained(steps)
         final = _conclude(question, tree.result.root, tools, ledger, meter)
+        if tokens := getattr(tools.model, "num_tokens_used", 0) - tokens_before: final = replace(final, cost=replace(final.cost, tokens=tokens))
     finally:
         _remember(tools, ledger, steps)
         if own: tools.close()
@@ -339,9 +344,13 @@ def leaf_features(question: str, value: float, leaf: ToTNode, rivals: Sequence[f
     return max(value, -12.0), relevance, covered, evidence.match, lead
 
 
+TOKENS_OF_A_SUMMARY, SECONDS_OF_A_SUMMARY = 1500, 20  # left in the budget, or the summary only quotes
+
+
 def _conclude(question: str, root: ToTNode, tools: Tools, ledger: Ledger, meter: Meter) -> Answer:
     calibrations = tools.calibrations or load_calibrations()
-    writer = Writer(ledger, tools.summarizer)
+    short_of_budget = tools.extractor is not None and not (meter.may("tokens", TOKENS_OF_A_SUMMARY) and meter.left("seconds") > SECONDS_OF_A_SUMMARY)
+    writer = Writer(ledger, tools.extractor if short_of_budget else tools.summarizer)
     ranked = best_answers([node for node in root.walk() if node.kind == "answer" and node.status != "failed"])
     explained = next((node for node in root.walk() if node.payload is not None and node.payload.plan.kind == "explanation"), None)
     sentences: list[Sentence] = []
