@@ -1,0 +1,1 @@
+"Learning to act: prioritized replay, advantages, PPO and the hierarchy of manager and worker."
