@@ -58,24 +58,41 @@ def _loss_and_gradient(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:  # losses, entropy, variance, each (m,), and the gradient (m, V)
     "The terms of some tokens, and how their weighted sum changes with the logits."
     alpha, beta, temperature = regularisers.alpha, regularisers.beta, regularisers.temperature
-    normaliser = logits.logsumexp(-1)
-    losses = normaliser - logits.gather(-1, targets[:, None])[:, 0]
-    entropy = variance = torch.zeros_like(losses)
-    extra = None
-    if alpha or beta:
+    normaliser = logits.logsumexp(-1, keepdim=True)
+    losses = (normaliser - logits.gather(-1, targets[:, None]))[:, 0]
+    if not (alpha or beta):
+        entropy = variance = torch.zeros_like(losses)
+        gradient = logits.sub_(normaliser).exp_().mul_(weights[:, None]) if wanted else None
+    else:
         cooled = logits if temperature == 1 else logits / temperature
-        logs = cooled - (normaliser if temperature == 1 else cooled.logsumexp(-1))[:, None]
-        chances = logs.exp()
-        entropy = -torch.linalg.vecdot(chances, logs)
-        centred = cooled - cooled.mean(-1, keepdim=True)
-        variance = torch.linalg.vecdot(centred, centred) / centred.shape[-1]
-        share = (regularised / temperature)[:, None]
-        extra = centred.mul_(share * (2 * beta / centred.shape[-1])).addcmul_(chances.mul_(share * alpha), logs.add_(entropy[:, None]))
-    if not wanted: return losses, entropy, variance, None
-    gradient = logits.sub_(normaliser[:, None]).exp_()
-    gradient.scatter_add_(-1, targets[:, None], gradient.new_full((len(targets), 1), -1.0))
-    gradient.mul_(weights[:, None])
-    return losses, entropy, variance, gradient if extra is None else gradient.add_(extra)
+        mean = cooled.mean(-1, keepdim=True)
+        variance = torch.linalg.vecdot(cooled, cooled) / cooled.shape[-1] - mean[:, 0].square()
+        chances = logits.sub_(normaliser).exp().mul_(weights[:, None]) if temperature != 1 and wanted else None
+        shift = normaliser if temperature == 1 else cooled.logsumexp(-1, keepdim=True)
+        logs = cooled.sub_(shift)
+        cool_chances = logs.exp()
+        entropy = -torch.linalg.vecdot(cool_chances, logs)
+        gradient = _regularised(logs, cool_chances, chances, weights, regularised, entropy, mean - shift, regularisers) if wanted else None
+    if gradient is not None: gradient.scatter_add_(-1, targets[:, None], -weights[:, None])
+    return losses, entropy, variance, gradient
+
+# %% ../../nbs/lm/06_losses.ipynb #4da5967c
+def _regularised(
+    logs: Tensor,  # (m, V) log q
+    cool_chances: Tensor,  # (m, V) q; becomes the gradient
+    chances: Tensor | None,  # (m, V) p times the weights; None: p is q
+    weights: Tensor,  # (m,)
+    regularised: Tensor,  # (m,)
+    entropy: Tensor,  # (m,)
+    mean: Tensor,  # (m, 1) of log q over the vocabulary
+    regularisers: Regularisers,
+) -> Tensor:
+    "p w + r α q (log q + H) / τ + r 2 β (log q − mean) / V τ, in as few passes over the vocabulary as it takes."
+    share = (regularised / regularisers.temperature)[:, None]
+    entropic, spread = share * regularisers.alpha, share * (2 * regularisers.beta / logs.shape[-1])
+    constant = entropic * entropy[:, None] + (weights[:, None] if chances is None else 0.0)
+    gradient = cool_chances.mul_(torch.addcmul(constant, logs, entropic)).addcmul_(logs, spread).sub_(spread * mean)
+    return gradient if chances is None else gradient.add_(chances)
 
 # %% ../../nbs/lm/06_losses.ipynb #a57a849e
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -125,7 +142,7 @@ def chunked_cross_entropy(
 ) -> tuple[Tensor, Tensor]:  # the weighted sum, with a gradient; and (3, M): cross-entropy, entropy, variance of each token
     "The weighted sum of all tokens' losses; no more than `chunk` rows of logits exist at any time."
     weights = hidden.new_ones(len(hidden), dtype=torch.float32) if weights is None else weights
-    chunk = chunk or max(64, CHUNK_ELEMENTS // len(unembedding))
+    chunk = chunk or max(128, CHUNK_ELEMENTS // len(unembedding))
     return _ChunkedCrossEntropy.apply(hidden, unembedding, targets, weights, weights if regularised is None else regularised, regularisers, chunk)  # pyright: ignore
 
 # %% ../../nbs/lm/06_losses.ipynb #0b3d7d55
