@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['RMSNorm', 'rotary_tables', 'rotate', 'attend', 'length_mask', 'KeyValueCache', 'CrossEntries', 'DecoderCache',
-           'SelfAttention', 'memory_positions', 'CrossAttention']
+__all__ = ['RMSNorm', 'rotary_tables', 'RotaryPositions', 'rotate', 'attend', 'length_mask', 'KeyValueCache', 'CrossEntries',
+           'DecoderCache', 'SelfAttention', 'CrossAttention']
 
 # %% ../../nbs/lm/02_attention.ipynb #12e10634
 from collections.abc import Sequence
@@ -39,6 +39,33 @@ def rotary_tables(
     angles = (positions[..., None].float() * frequencies).unsqueeze(-2)
     return angles.cos(), angles.sin()
 
+# %% ../../nbs/lm/02_attention.ipynb #8100e1a2
+class RotaryPositions:
+    "Rotary tables for runs of positions; the kept table doubles when a position lies outside."
+
+    def __init__(self, head_width: int, base: float = 10_000.0) -> None:
+        self.head_width, self.base, self._reach = head_width, base, 0
+        self._kept: tuple[Tensor, Tensor] = (torch.empty(0), torch.empty(0))
+
+    def __call__(
+        self,
+        starts: int | Tensor,  # the first position, or one of each row (B,)
+        length: int,
+        device: torch.device,
+        *,
+        reach: int,  # the positions lie between -reach and reach
+    ) -> tuple[Tensor, Tensor]:
+        "Tables of positions start … start + length − 1: (length, 1, d / 2) or (B, length, 1, d / 2)."
+        if reach > self._reach or self._kept[0].device != device:
+            self._reach = max(64, 1 << (reach - 1).bit_length())
+            with torch.inference_mode(False):
+                self._kept = rotary_tables(torch.arange(-self._reach, self._reach, device=device), self.head_width, self.base)
+        if isinstance(starts, int):
+            first = starts + self._reach
+            return self._kept[0][first : first + length], self._kept[1][first : first + length]
+        places = starts[:, None] + torch.arange(length, device=device) + self._reach
+        return self._kept[0][places], self._kept[1][places]
+
 # %% ../../nbs/lm/02_attention.ipynb #e24bef72
 class _Rotate(torch.autograd.Function):
     @staticmethod
@@ -66,8 +93,8 @@ def rotate(
     tables: tuple[Tensor, Tensor],  # of `rotary_tables`, for (T,) or (B, T) positions
 ) -> Tensor:
     "Turn each pair of channels by its token's angle."
-    cosines, sines = (table.to(x.dtype) for table in tables)
-    return _Rotate.apply(x, cosines, sines)
+    cosines, sines = tables[0].to(x.dtype), tables[1].to(x.dtype)
+    return _Rotate.apply(x, cosines, sines) if torch.is_grad_enabled() else _turned(x, cosines, sines, 1.0)
 
 # %% ../../nbs/lm/02_attention.ipynb #cd5c58c9
 def attend(
@@ -102,6 +129,7 @@ class KeyValueCache:
     def __init__(self, num_layers: int, *, capacity: int = 64) -> None:
         self.num_layers, self.length, self._capacity = num_layers, 0, capacity
         self._store: Tensor | None = None  # (layers, 2, B, G, capacity, d); made by the first token
+        self._ids: Tensor | None = None  # (B, capacity), only if `remember` is used
 
     def extend(
         self,
@@ -124,6 +152,21 @@ class KeyValueCache:
         if self._store is not None: grown[..., : self.length, :] = self._store[..., : self.length, :]
         self._store = grown
 
+    def remember(
+        self,
+        tokens: Tensor,  # (B, T), the new ones
+        num_before: int,  # how many ids before them are asked for
+        missing: int,  # stands where there are fewer
+    ) -> Tensor:
+        "Keep the new ids too, and give them with the last `num_before` ids before them: (B, num_before + T)."
+        end = self.length + tokens.shape[1]
+        if self._ids is None or num_before + end > self._ids.shape[1]:
+            grown = tokens.new_full((tokens.shape[0], max(self._capacity, 1 << (num_before + end - 1).bit_length())), missing)
+            if self._ids is not None: grown[:, : num_before + self.length] = self._ids[:, : num_before + self.length]
+            self._ids = grown
+        self._ids[:, num_before + self.length : num_before + end] = tokens
+        return self._ids[:, self.length : num_before + end]
+
     def advance(self, num_tokens: int) -> None:
         "Count the tokens that every layer has written."
         self.length += num_tokens
@@ -139,6 +182,7 @@ class KeyValueCache:
         unchanged: int = 0,  # the first tokens that are equal in each row and its source; they are not copied
     ) -> None:
         "Reorder, repeat or drop rows."
+        if self._ids is not None: self._ids = self._ids[indices]
         if self._store is None: return
         if len(indices) == self._store.shape[2]:
             moved = self._store[..., unchanged : self.length, :]
@@ -149,6 +193,18 @@ class KeyValueCache:
         chosen = self._store.new_empty(shape)
         chosen[..., : self.length, :] = self._store[..., : self.length, :].index_select(2, indices)
         self._store = chosen
+
+    def copy(
+        self,
+        sources: Tensor,  # (n,) rows
+        targets: Tensor,  # (n,) rows that become the same, none of them a source
+        unchanged: int = 0,  # as in `select`
+    ) -> None:
+        "Overwrite some rows by others."
+        if self._store is None: return
+        if self._ids is not None: self._ids[targets] = self._ids[sources]
+        kept = slice(unchanged, self.length)
+        self._store[:, :, targets, :, kept] = self._store[:, :, sources, :, kept]
 
 # %% ../../nbs/lm/02_attention.ipynb #bb3c54fc
 class CrossEntries:
@@ -204,6 +260,10 @@ class DecoderCache:
         "Reorder, repeat or drop rows; see `KeyValueCache.select`."
         self.own.select(indices, unchanged)
         if self.cross is not None: self.cross.select(indices)
+
+    def copy(self, sources: Tensor, targets: Tensor, unchanged: int = 0) -> None:
+        "Overwrite some rows by others of the same source; see `KeyValueCache.copy`."
+        self.own.copy(sources, targets, unchanged)
 
     def truncate(self, length: int) -> None:
         "Forget all tokens after the first `length`."
@@ -272,16 +332,6 @@ class SelfAttention(_Heads):
         return self.output(self._joined(attend(queries, keys, values, mask=mask, causal=causal and length > 1, dropout=dropout)))
 
 # %% ../../nbs/lm/02_attention.ipynb #06590b97
-def memory_positions(
-    size: int,  # S, padding included
-    lengths: Tensor | None,  # (B,); None: no padding
-    device: torch.device | None = None,
-) -> Tensor:
-    "Positions of an encoder's tokens, the last at −1: (S,) or, with lengths, (B, S)."
-    places = torch.arange(size, device=device if lengths is None else lengths.device)
-    return places - size if lengths is None else places - lengths[:, None]
-
-
 class CrossAttention(_Heads):
     "Tokens look at an encoder's: (B, T, D) and (B, S, D) to (B, T, D)."
 

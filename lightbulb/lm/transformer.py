@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Preset', 'PRESETS', 'TransformerConfig', 'Memory', 'TransformerOutput', 'Encoder', 'Decoder', 'TokenHead',
-           'Transformer']
+__all__ = ['Preset', 'PRESETS', 'TransformerConfig', 'ngram_hashes', 'TokenEmbedding', 'Memory', 'TransformerOutput', 'Encoder',
+           'Decoder', 'TokenHead', 'Transformer']
 
 # %% ../../nbs/lm/04_transformer.ipynb #fafd946a
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightbulb.lm.attention import (
-    CrossAttention, CrossEntries, DecoderCache, KeyValueCache, RMSNorm, SelfAttention, length_mask, memory_positions, rotary_tables,
+    CrossAttention, CrossEntries, DecoderCache, KeyValueCache, RMSNorm, RotaryPositions, SelfAttention, length_mask,
 )
 from .experts import FeedForward, MixtureOfExperts, RouterReport
 
@@ -53,6 +53,10 @@ class TransformerConfig:
     rope_base: float = 10_000.0
     norm_epsilon: float = 1e-6
     tie_embeddings: bool = True
+    input_norm: bool = True  # tokens enter with a root mean square of one
+    ngram_orders: tuple[int, ...] = ()  # n-grams that end at a token are looked up too, by hash
+    ngram_rows: int = 16_384  # of the table of each order
+    ngram_dropout: float = 0.0  # share of the lookups that are left out in training
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "width", "num_heads", "num_decoder_layers", "hidden", "num_experts", "top_k", "num_token_heads", "max_length"):
@@ -66,6 +70,9 @@ class TransformerConfig:
         if self.num_experts > 1 and self.top_k > self.num_experts:
             raise ValueError(f"top_k must be at most num_experts {self.num_experts}, got {self.top_k}")
         if not 0 <= self.dropout < 1: raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout}")
+        if any(order < 2 for order in self.ngram_orders): raise ValueError(f"ngram_orders must be 2 or more, got {self.ngram_orders}")
+        if self.ngram_rows < 1: raise ValueError(f"ngram_rows must be positive, got {self.ngram_rows}")
+        if not 0 <= self.ngram_dropout < 1: raise ValueError(f"ngram_dropout must be at least 0 and below 1, got {self.ngram_dropout}")
         if not self.rope_base > 1: raise ValueError(f"rope_base must be above 1, got {self.rope_base}")
         if not self.norm_epsilon > 0: raise ValueError(f"norm_epsilon must be positive, got {self.norm_epsilon}")
 
@@ -80,7 +87,7 @@ class TransformerConfig:
         "The configuration that `as_dict` gave; `ValueError` on a name that it does not know."
         unknown = sorted(set(settings) - {field.name for field in dataclasses.fields(cls)})
         if unknown: raise ValueError(f"a Transformer has no setting {', '.join(unknown)}")
-        return cls(**settings)
+        return cls(**{**settings, "ngram_orders": tuple(settings.get("ngram_orders", ()))})
 
     def as_dict(self) -> dict[str, Any]:
         "Plain types, for a checkpoint."
@@ -95,6 +102,53 @@ class TransformerConfig:
     def active_experts(self) -> int:
         "Experts that one token passes through in a layer."
         return min(self.top_k, self.num_experts)
+
+# %% ../../nbs/lm/04_transformer.ipynb #808ad1c7
+def ngram_hashes(
+    tokens: Tensor,  # (B, before + T) ids, the first `before` only looked back at
+    orders: Sequence[int],
+    before: int,  # at least max(orders) - 1
+) -> list[Tensor]:
+    "A hash of the n ids that end at each token, (B, T) for each order; the same on every machine (64-bit arithmetic that wraps)."
+    length = tokens.shape[1] - before
+    hashes, wanted = torch.zeros_like(tokens[:, before:]), {}
+    for back in range(max(orders)):
+        hashes = (hashes ^ (tokens[:, before - back : before - back + length] + 1)) * 0x9E3779B97F4A7C1 + 0x632BE5AB
+        if back + 1 in orders: wanted[back + 1] = hashes ^ (hashes >> 29)
+    return [wanted[order] for order in orders]
+
+
+class TokenEmbedding(nn.Module):
+    "A vector for each token and, if wanted, for the n-grams that end at it (Huang et al. 2025), normalised."
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tokens = nn.Embedding(config.vocab_size, config.width)
+        self.ngrams: Any = nn.ModuleList(nn.Embedding(config.ngram_rows, config.width) for _ in config.ngram_orders)
+
+    @property
+    def num_before(self) -> int:
+        "Ids before the first token that are looked at."
+        return max(self.config.ngram_orders, default=1) - 1
+
+    def forward(
+        self,
+        tokens: Tensor,  # (B, T)
+        cache: KeyValueCache | None = None,  # remembers what came before
+    ) -> Tensor:
+        "(B, T, D); where nothing came before, an n-gram sees the id `vocab_size`."
+        x, before = self.tokens(tokens), self.num_before
+        if before:
+            if cache is not None: seen = cache.remember(tokens, before, self.config.vocab_size)
+            else: seen = F.pad(tokens, (before, 0), value=self.config.vocab_size)
+            for table, hashes in zip(self.ngrams, ngram_hashes(seen, self.config.ngram_orders, before), strict=True):
+                x = x + self._thinned(table(hashes % self.config.ngram_rows))
+        return F.rms_norm(x, x.shape[-1:], eps=self.config.norm_epsilon) if self.config.input_norm else x
+
+    def _thinned(self, found: Tensor) -> Tensor:
+        if not self.training or not self.config.ngram_dropout: return found
+        return found * F.dropout(found.new_ones(*found.shape[:2], 1), self.config.ngram_dropout)
 
 # %% ../../nbs/lm/04_transformer.ipynb #f42281a5
 @dataclass(frozen=True)
@@ -146,13 +200,14 @@ class Encoder(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
+        self.positions = RotaryPositions(config.head_width, config.rope_base)
         self.layers: Any = nn.ModuleList(_Layer(config, causal=False) for _ in range(config.num_encoder_layers))
         self.norm = RMSNorm(config.width, config.norm_epsilon)
 
     def forward(self, x: Tensor, lengths: Tensor | None, reports: list[RouterReport] | None = None) -> Tensor:
         "(B, S, D) to (B, S, D)."
         size = x.shape[1]
-        tables = rotary_tables(torch.arange(size, device=x.device), self.config.head_width, self.config.rope_base)
+        tables = self.positions(0, size, x.device, reach=size)
         mask = None if lengths is None else length_mask(lengths, size)
         counted = None if mask is None else mask[:, 0, 0]
         for layer in self.layers:
@@ -167,14 +222,14 @@ class Decoder(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
+        self.positions = RotaryPositions(config.head_width, config.rope_base)
         self.layers: Any = nn.ModuleList(_Layer(config, causal=True) for _ in range(config.num_decoder_layers))
         self.norm = RMSNorm(config.width, config.norm_epsilon)
 
     def entries(self, memory: Memory) -> CrossEntries:
         "Keys and values of a memory in every layer."
         size = memory.hidden.shape[1]
-        positions = memory_positions(size, memory.lengths, memory.hidden.device)
-        tables = rotary_tables(positions, self.config.head_width, self.config.rope_base)
+        tables = self.positions(-size if memory.lengths is None else -memory.lengths, size, memory.hidden.device, reach=size)
         mask = None if memory.lengths is None else length_mask(memory.lengths, size)
         return CrossEntries([layer.cross.keys_and_values(memory.hidden, tables) for layer in self.layers], mask)
 
@@ -189,7 +244,7 @@ class Decoder(nn.Module):
     ) -> Tensor:
         "(B, T, D) to (B, T, D); with a cache, x is what comes after the tokens in it."
         start, length = cache.length if cache else 0, x.shape[1]
-        tables = rotary_tables(torch.arange(start, start + length, device=x.device), self.config.head_width, self.config.rope_base)
+        tables = self.positions(start, length, x.device, reach=start + length)
         for number, layer in enumerate(self.layers):
             own = None if cache is None else cache.own
             x = x + layer.dropout(layer.attention(layer.attention_norm(x), tables, cache=own, layer=number))
@@ -216,7 +271,7 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocab_size, config.width)
+        self.embedding = TokenEmbedding(config)
         self.encoder = Encoder(config) if config.num_encoder_layers else None
         self.decoder = Decoder(config)
         self.heads = nn.ModuleList(TokenHead(config.width) for _ in range(config.num_token_heads - 1))
@@ -226,7 +281,9 @@ class Transformer(nn.Module):
     def _initialise(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Linear): nn.init.normal_(module.weight, std=0.5 * module.in_features**-0.5)
-        nn.init.normal_(self.embedding.weight, std=0.02)
+        if self.output is not None: nn.init.normal_(self.output.weight, std=0.02)
+        nn.init.normal_(self.embedding.tokens.weight, std=0.02 if self.output is None else 1.0)
+        for table in self.embedding.ngrams: nn.init.zeros_(table.weight)
         for stack in (self.encoder, self.decoder):
             for layer in stack.layers if stack else ():
                 for name, parameter in layer.named_parameters():
@@ -236,7 +293,7 @@ class Transformer(nn.Module):
     @property
     def unembedding(self) -> Tensor:
         "(V, D), shared by all heads."
-        return self.embedding.weight if self.output is None else self.output.weight
+        return self.embedding.tokens.weight if self.output is None else self.output.weight
 
     def encode(self, tokens: Tensor, lengths: Tensor | None = None, *, reports: list[RouterReport] | None = None) -> Memory:
         "Read (B, S) tokens, padded at the right, into a memory. `ValueError` if the model has no encoder."
@@ -250,7 +307,7 @@ class Transformer(nn.Module):
         cache: DecoderCache | None = None,  # of `new_cache`, which has taken the memory already; extended
     ) -> Tensor:
         "Hidden states of the tokens after the last norm, (B, T, D)."
-        if cache is not None: return self.decoder(self.embedding(tokens), cache.cross, cache=cache)
+        if cache is not None: return self.decoder(self.embedding(tokens, cache.own), cache.cross, cache=cache)
         return self.decoder(self.embedding(tokens), None if memory is None else self.decoder.entries(memory))
 
     def forward(
