@@ -1,0 +1,321 @@
+"""PPO against its formula, its memory against a step-by-step one, and small tasks that it must learn."""
+
+from __future__ import annotations
+
+import math
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from lightbulb.core.checkpoint import load_checkpoint
+from lightbulb.core.errors import CheckpointError
+from lightbulb.rl.ppo import Collector, PPOAgent, PPOConfig, Rollout, evaluate, train_ppo
+from lightbulb.rl.vector_environments import EnvironmentFailure, EpisodeStream, PassiveTMaze, make_vector_environment
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def finish(reports):
+    "Run a training to its end; its reports and the agent."
+    seen = []
+    while True:
+        try: seen.append(next(reports))
+        except StopIteration as stop: return seen, stop.value
+
+
+class Clock(gymnasium.Env):
+    "Shows the hour and is cut at hour 5."
+    observation_space, action_space = spaces.Box(0, 9, (1,)), spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.hour = 0
+        return np.array([0.0], np.float32), {}
+
+    def step(self, action):
+        self.hour += 1
+        return np.array([self.hour], np.float32), float(action), False, self.hour == 5, {}
+
+
+class Match(gymnasium.Env):
+    "One step: the action must answer the observation."
+
+    def __init__(self, action_space):
+        self.observation_space, self.action_space = spaces.Box(-1, 1, (2,)), action_space
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.shown = self.np_random.choice([-1.0, 1.0], 2).astype(np.float32)
+        return self.shown, {}
+
+    def step(self, action):
+        wanted = self.shown > 0
+        if isinstance(self.action_space, spaces.Box): reward = -float(np.square(action - 0.5 * self.shown).sum())
+        else: reward = float(np.mean((np.asarray(action) - self.action_space.start) == wanted * (self.action_space.nvec - 1)))
+        return self.shown, reward, True, False, {}
+
+
+# ------------------------------------------------------------------ one update equals the formula
+
+def reference_update(weights, batch, config, num_steps):
+    "Numpy alone: forward, gradients derived by hand (eqs. 7 and 9), global clipping, Adam. Two networks of one hidden layer."
+    moments = [(np.zeros_like(weight), np.zeros_like(weight)) for weight in weights]
+    x, actions, old, advantages, old_values, returns = batch
+    n = len(x)
+    standard = (advantages - advantages.mean()) / (advantages.std(ddof=1) + 1e-8)
+    for step in range(1, num_steps + 1):
+        w1, b1, w2, b2, v1, c1, v2, c2 = weights
+        h, g = np.tanh(x @ w1.T + b1), np.tanh(x @ v1.T + c1)
+        logits, values = h @ w2.T + b2, (g @ v2.T + c2)[:, 0]
+        log_p = logits - np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1, keepdims=True)) - logits.max(1, keepdims=True)
+        p, one_hot = np.exp(log_p), np.eye(logits.shape[1])[actions]
+        log_ratio = (log_p * one_hot).sum(1) - old
+        ratio = np.exp(log_ratio)
+        is_active = np.where(standard > 0, ratio < 1 + config.clip_range, ratio > 1 - config.clip_range)
+        d_log_prob = -standard * ratio * is_active / n + config.kl_coefficient * (ratio - 1) / n
+        entropy = -(p * log_p).sum(1, keepdims=True)
+        d_logits = d_log_prob[:, None] * (one_hot - p) + config.entropy_coefficient / n * p * (log_p + entropy)
+        near = old_values + np.clip(values - old_values, -config.value_clip_range, config.value_clip_range)
+        takes_near = np.square(near - returns) > np.square(values - returns)
+        moves = np.abs(values - old_values) < config.value_clip_range
+        d_values = config.value_coefficient * 2 / n * np.where(takes_near, (near - returns) * moves, values - returns)
+        d_h, d_g = (d_logits @ w2) * (1 - h**2), (d_values[:, None] @ v2) * (1 - g**2)
+        gradients = [d_h.T @ x, d_h.sum(0), d_logits.T @ h, d_logits.sum(0), d_g.T @ x, d_g.sum(0), d_values[None] @ g, d_values.sum(keepdims=True)]
+        norm = math.sqrt(sum(float(np.square(gradient).sum()) for gradient in gradients))
+        scale = min(config.max_grad_norm / (norm + 1e-6), 1.0)
+        for index, gradient in enumerate(gradients):
+            m, v = moments[index]
+            m, v = 0.9 * m + 0.1 * scale * gradient, 0.999 * v + 0.001 * np.square(scale * gradient)
+            moments[index] = m, v
+            weights[index] = weights[index] - config.learning_rate * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-5)
+    return weights
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_update_is_the_formula(seed):
+    "Four steps on one batch in float64, rows that are no steps among it; every term of the loss is on."
+    config = PPOConfig(num_envs=5, rollout_length=12, num_epochs=4, num_minibatches=1, hidden=(6,), learning_rate=0.02, anneal=False, clip_range=0.1,
+                       value_clip_range=0.15, entropy_coefficient=0.03, kl_coefficient=0.2, target_kl=1e9, max_grad_norm=0.3, seed=seed)
+    agent = PPOAgent(spaces.Box(-1, 1, (3,)), spaces.Discrete(4), config)
+    agent.network.double()
+    random = np.random.default_rng(seed)
+    draw = lambda *shape: torch.from_numpy(random.normal(size=(12, 5, *shape)))
+    valid = random.random((12, 5)) < 0.8
+    rollout = Rollout(draw(3), torch.from_numpy(random.integers(4, size=(12, 5, 1))), draw() * 0.2 - 1.4, draw(), draw(), draw(), valid, np.zeros((12, 5), bool))
+    weights = [parameter.detach().numpy().copy() for parameter in agent.network.parameters()]
+    rows = [part.numpy()[valid] for part in (rollout.features, rollout.actions[..., 0], rollout.log_probs, rollout.advantages, rollout.values, rollout.returns)]
+    metrics = agent.learn(rollout)
+    expected = reference_update(list(weights), rows, config, num_steps=4)
+    assert 0 < metrics["clip_fraction"] < 1
+    for parameter, before, after in zip(agent.network.parameters(), weights, expected, strict=True):
+        assert np.abs(parameter.detach().numpy() - after).max() < 1e-6
+        assert np.abs(before - after).max() > 1e-3  # it did move
+
+
+def test_rows_that_are_no_steps_teach_nothing():
+    "The row that Gymnasium's NEXT_STEP spends on a reset may hold anything."
+    config = PPOConfig(num_envs=3, rollout_length=20, num_minibatches=2, hidden=(8,))
+    learned = []
+    for spoil in (False, True):
+        agent = PPOAgent.for_environment(Clock, config)
+        stream = EpisodeStream(SyncVectorEnv([Clock] * 3, autoreset_mode=AutoresetMode.NEXT_STEP))
+        stream.reset(seed=0)
+        rollout = Collector(agent, stream).collect()
+        assert (~rollout.valid).sum() == 3 * 3
+        if spoil:
+            for part in (rollout.features, rollout.advantages, rollout.returns, rollout.log_probs): part[torch.from_numpy(~rollout.valid)] = 1e6
+        agent.learn(rollout)
+        learned.append(torch.cat([parameter.detach().flatten() for parameter in agent.parameters]))
+    assert torch.equal(*learned)
+
+
+def test_every_autoreset_mode_gives_the_same_advantages():
+    "The same episodes, 5 steps and a time limit: δ at the limit holds V of the final observation, in all three modes."
+    found = {}
+    for mode in AutoresetMode:
+        agent = PPOAgent.for_environment(Clock, PPOConfig(num_envs=2, rollout_length=24, num_minibatches=1))
+        agent.head.to_environment = lambda actions: np.ones(len(actions), np.int64)  # the same acts everywhere
+        stream = EpisodeStream(SyncVectorEnv([Clock] * 2, autoreset_mode=mode))
+        stream.reset(seed=0)
+        rollout = Collector(agent, stream).collect()
+        found[mode] = rollout.advantages[:, 0].numpy()[rollout.valid[:, 0]][:20]
+        with torch.no_grad(): values = agent.network.step(torch.arange(6.0)[:, None])[1].numpy()
+        assert found[mode][4] == pytest.approx(1 + 0.99 * values[5] - values[4], abs=1e-6)
+        assert found[mode][3] == pytest.approx(1 + 0.99 * values[4] - values[3] + 0.99 * 0.95 * found[mode][4], abs=1e-6)
+    for mode in AutoresetMode: assert np.allclose(found[mode], found[AutoresetMode.NEXT_STEP], atol=1e-6)
+
+
+# ------------------------------------------------------------------ memory
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_a_memory_recomputes_the_log_probabilities_of_its_rollout(mode):
+    "Over several rollouts: episodes that cross them start from the stored state, resets in the middle from an empty one."
+    config = PPOConfig(num_envs=4, rollout_length=13, num_minibatches=2, lstm_width=8, memory_length=10)
+    agent = PPOAgent.for_environment(Clock, config)
+    with torch.no_grad():
+        for parameter in agent.network.actor.parameters(): parameter.mul_(20.0)  # so that the policy depends on what it remembers
+    stream = EpisodeStream(SyncVectorEnv([Clock] * 4, autoreset_mode=mode))
+    stream.reset(seed=0)
+    collector = Collector(agent, stream)
+    for _ in range(3):
+        rollout = collector.collect()
+        assert rollout.state is not None
+        with torch.no_grad(): distribution, values = agent.network.unroll(rollout.features, rollout.state, rollout.starts)
+        again = distribution.log_prob(rollout.actions.flatten(0, 1)).reshape(13, 4)
+        assert (again - rollout.log_probs).abs().max() < 1e-5
+        assert (values.reshape(13, 4) - rollout.values).abs().max() < 1e-5
+        forgotten, _ = agent.network.unroll(rollout.features, rollout.state * 0 + 1, rollout.starts | True)
+        assert (forgotten.log_prob(rollout.actions.flatten(0, 1)).reshape(13, 4) - rollout.log_probs).abs().max() > 1e-3  # memory matters
+
+
+@pytest.mark.parametrize("lstm_width", [16, 0])
+def test_only_memory_solves_the_passive_t_maze(lstm_width):
+    make = lambda num_envs: PassiveTMaze(num_envs, length=8)
+    config = PPOConfig(total_steps=40_000 if lstm_width else 12_000, num_envs=32, rollout_length=9, learning_rate=3e-3, gae_lambda=0.99, entropy_coefficient=0.02, hidden=(32,),
+                       lstm_width=lstm_width, memory_length=8, evaluation_interval=4_000, evaluation_episodes=100, target_return=1.0)
+    reports, agent = finish(train_ppo(make, config))
+    mean = evaluate(agent, make, num_episodes=400, seed=99).mean()
+    assert mean == 1.0 if lstm_width else mean < 0.62
+
+
+# ------------------------------------------------------------------ small tasks
+
+def test_cartpole_is_solved():
+    config = PPOConfig(total_steps=100_000, num_envs=32, rollout_length=32, num_epochs=10, learning_rate=2e-3, anneal_clip_range=True, discount=0.98,
+                       gae_lambda=0.9, evaluation_interval=5_000, evaluation_episodes=100, target_return=500.0)
+    reports, agent = finish(train_ppo("CartPole-v1", config))
+    assert evaluate(agent, "CartPole-v1", num_episodes=100, seed=7).mean() >= 490
+    assert {report.split for report in reports} == {"train", "validation"}
+
+
+@pytest.mark.parametrize("space", [spaces.MultiDiscrete([3, 2], start=[5, 1]), spaces.Box(-1, 1, (2,))], ids=["multi-discrete", "continuous"])
+def test_other_actions_are_learned(space):
+    config = PPOConfig(total_steps=10_000, num_envs=16, rollout_length=32, learning_rate=5e-3, hidden=(32,), num_epochs=8)
+    _, agent = finish(train_ppo(lambda: Match(space), config))
+    mean = evaluate(agent, lambda: Match(space), num_episodes=200).mean()
+    assert mean > (-0.02 if isinstance(space, spaces.Box) else 0.99)
+
+
+# ------------------------------------------------------------------ KL
+
+def test_kl_stops_an_update_and_adapts_the_penalty():
+    base = {"num_envs": 8, "rollout_length": 32, "num_epochs": 20, "num_minibatches": 1, "learning_rate": 0.03, "total_steps": 1024, "anneal": False, "clip_range": 1e3}
+    free, _ = finish(train_ppo("CartPole-v1", PPOConfig(**base)))
+    held, _ = finish(train_ppo("CartPole-v1", PPOConfig(**base, target_kl=0.02)))
+    assert max(report.metrics["kl"] for report in free) > 0.1
+    assert all(report.metrics["num_epochs"] < 20 for report in held)
+    for target, grows in ((1e-6, True), (1e6, False)):
+        _, agent = finish(train_ppo("CartPole-v1", PPOConfig(**base | {"num_epochs": 1, "num_minibatches": 4}, target_kl=target, kl_coefficient=1.0)))
+        assert (agent.kl_coefficient > 1) if grows else (agent.kl_coefficient < 1)
+
+
+# ------------------------------------------------------------------ nothing is lost
+
+def same(one: dict, other: dict) -> bool:
+    "Are two states equal to the last bit?"
+    if isinstance(one, dict): return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
+    if isinstance(one, list | tuple): return len(one) == len(other) and all(map(same, one, other))
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+@pytest.mark.parametrize("lstm_width", [0, 8])
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path, lstm_width):
+    config = PPOConfig(total_steps=6 * 128, num_envs=4, rollout_length=32, num_minibatches=2, lstm_width=lstm_width, checkpoint_interval=2)
+    make = lambda: gymnasium.make("CartPole-v1")
+    _, whole = finish(train_ppo(make, config, save_dir=tmp_path / "whole"))
+    run = train_ppo(make, config, save_dir=tmp_path / "killed")
+    for _ in range(4): next(run)
+    run.close()  # what Ctrl-C does
+    assert load_checkpoint(tmp_path / "killed" / "ppo.ckpt")["num_updates"] == 4
+    reports, resumed = finish(train_ppo(make, config, save_dir=tmp_path / "killed", resume=True))
+    assert len(reports) == 2 and same(whole.state_dict(), resumed.state_dict())
+    other = PPOAgent.for_environment(make, PPOConfig(hidden=(7,), lstm_width=lstm_width))
+    with pytest.raises(CheckpointError, match="not a PPO agent of this shape"): other.load_state_dict(whole.state_dict())
+
+
+def test_evaluation_does_not_touch_training():
+    base = {"total_steps": 1024, "num_envs": 4, "rollout_length": 32}
+    _, silent = finish(train_ppo("CartPole-v1", PPOConfig(**base)))
+    reports, watched = finish(train_ppo("CartPole-v1", PPOConfig(**base, evaluation_interval=256, evaluation_episodes=3)))
+    assert same(silent.state_dict(), watched.state_dict())
+    assert sum(report.split == "validation" for report in reports) == 4
+
+
+class Fragile(Clock):
+    "Breaks at its hundredth step, by an exception or by a number that is none."
+    num_steps, kind = 0, "raise"
+
+    def step(self, action):
+        Fragile.num_steps += 1
+        shown, *rest = super().step(action)
+        if Fragile.num_steps < 100: return shown, *rest
+        if Fragile.kind == "raise": raise RuntimeError("the wire is cut")
+        return shown * np.nan, *rest
+
+
+@pytest.mark.parametrize(("kind", "words"), [("raise", "failed at step .*: RuntimeError: the wire is cut"), ("nan", "observation that is not finite")])
+def test_an_environment_that_fails_loses_nothing(tmp_path, kind, words):
+    Fragile.num_steps, Fragile.kind = 0, kind
+    config = PPOConfig(total_steps=4096, num_envs=2, rollout_length=16, num_minibatches=1, learning_rate=0.01)
+    agent, reports = PPOAgent.for_environment(Clock, config), []
+    first = agent.parameters[0].detach().clone()
+    with pytest.raises(EnvironmentFailure, match=words) as failure:
+        for report in train_ppo(Fragile, config, agent=agent, save_dir=tmp_path): reports.append(report)
+    assert len(str(failure.value).splitlines()) == 1
+    assert agent.num_updates == len(reports) == 3 and not torch.equal(first, agent.parameters[0])
+    assert all(bool(torch.isfinite(parameter).all()) for parameter in agent.parameters)
+    saved = load_checkpoint(tmp_path / "ppo.ckpt")
+    assert same(saved["network"], dict(agent.network.state_dict()))
+    go_on = train_ppo(Clock, config, save_dir=tmp_path, resume=True)
+    assert next(go_on).step > agent.num_steps
+
+
+# ------------------------------------------------------------------ evaluation
+
+class Lengths(gymnasium.Env):
+    "Episodes that last 1 or 50 steps, by chance."
+    observation_space, action_space = spaces.Box(0, 1, (1,)), spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = int(self.np_random.choice([1, 50]))
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.left -= 1
+        return np.zeros(1, np.float32), 1.0, self.left == 0, False, {}
+
+
+def test_evaluation_does_not_prefer_short_episodes():
+    agent = PPOAgent.for_environment(Lengths, PPOConfig())
+    for max_parallel in (10, 128):
+        returns = evaluate(agent, Lengths, num_episodes=1000, seed=3, max_parallel=max_parallel)
+        assert len(returns) == 1000 and abs(returns.mean() - 25.5) < 3
+
+
+def test_gymnasium_makes_the_same_cartpole_in_both_forms():
+    "Its own vector version, stepped by the stream, against single environments started in the same states."
+    many = EpisodeStream(make_vector_environment("CartPole-v1", 3))
+    many.reset(seed=0)
+    alone = [gymnasium.make("CartPole-v1").unwrapped for _ in range(3)]
+    for env, state in zip(alone, many.observations, strict=True):
+        env.reset()
+        env.state = tuple(np.float64(number) for number in state)
+    random, running = np.random.default_rng(0), np.ones(3, bool)
+    for _ in range(60):
+        actions = random.integers(2, size=3)
+        step = many.step(actions)
+        for row in np.flatnonzero(running):
+            observation, _, terminated, _, _ = alone[row].step(int(actions[row]))
+            assert np.allclose(observation, step.final_observations[row], atol=1e-4) and terminated == step.terminated[row]
+            running[row] = not terminated
