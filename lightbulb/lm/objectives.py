@@ -43,6 +43,12 @@ class Batch:
         "Tokens that are scored."
         return int(self.lengths.sum())
 
+    def to(self, device: torch.device) -> Batch:
+        "The same batch with its ids on a device; lengths stay where they are, since the host needs them."
+        encoder = None if self.encoder_tokens is None else self.encoder_tokens.to(device, non_blocking=True)
+        tokens, targets = self.tokens.to(device, non_blocking=True), self.targets.to(device, non_blocking=True)
+        return Batch(self.objective, tokens, targets, self.lengths, encoder, self.encoder_lengths)
+
     def rows(self, head: int = 0) -> Tensor:
         "Positions of the flattened (B·T,) batch whose target for head `head` lies in the row; the target is `head` positions further."
         return (torch.arange(self.tokens.shape[1]) < self.lengths[:, None] - head).flatten().nonzero()[:, 0]
