@@ -1,0 +1,202 @@
+"""Rows of language_model.py that measure time: training beside peers, long texts, recall over a distance, one GPU."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import _nanogpt
+import numpy as np
+import torch
+import torch.nn.functional as F
+from _language_model_runs import ATTENTION, Run, Text, Trainee, lightbulb, nanogpt, window
+from _table import Table
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from lightbulb.lm.losses import LanguageModelLoss
+from lightbulb.lm.objectives import Batch
+from lightbulb.lm.transformer import Transformer, TransformerConfig
+
+SIX = {"width": 384, "num_heads": 3, "num_encoder_layers": 0, "num_decoder_layers": 6, "hidden": 1536, "num_experts": 1, "num_token_heads": 1}
+LENGTH, ROWS = 256, 8
+
+
+def hugging_face_gpt2(run: Run, text: Text) -> Trainee:
+    "Hugging Face's GPT-2 of the same shape, with nanoGPT's optimizer."
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    shape = {"n_embd": 384, "n_layer": 6, "n_head": 6, "n_positions": LENGTH}
+    quiet = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "use_cache": False}
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=text.tokenizer.vocab_size, **shape, **quiet))
+
+    def loss(batch: Batch, progress: float) -> Tensor: return F.cross_entropy(model(batch.tokens).logits.flatten(0, 1).float(), batch.targets.flatten())
+
+    return Trainee(model, loss, lambda tokens: model(tokens).logits, [_nanogpt.optimizer(model)], _nanogpt.factor)
+
+
+def contestants(text: Text) -> dict[str, tuple[Trainee, str]]:
+    "What is timed: a trainee and its precision."
+    peer, ours = {"num_layers": 6, "num_heads": 6, "width": 384}, Run("lightbulb", SIX, learning_rate=1e-3, length=LENGTH)
+    found = {
+        "nanoGPT, float32": (nanogpt(Run("nanogpt", peer, length=LENGTH), text), "float32"),
+        "nanoGPT, bfloat16": (nanogpt(Run("nanogpt", peer, length=LENGTH), text), "bfloat16"),
+        "Hugging Face GPT-2, bfloat16": (hugging_face_gpt2(ours, text), "bfloat16"),
+        "lightbulb, bfloat16": (lightbulb(ours, text), "bfloat16"),
+        "lightbulb, 8 experts top-2 of half the size, bfloat16": (lightbulb(Run("lightbulb", SIX | {"num_experts": 8, "hidden": 768}, learning_rate=1e-3), text), "bfloat16"),
+    }
+    return found
+
+
+def training_speed(table: Table, text: Text, rounds: int) -> None:
+    "Models take turns, step by step, on the same batches; CPU-seconds of a step and the loss at the end."
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    ids = torch.from_numpy(np.asarray(text.train.tokens, np.int64))
+    models = contestants(text)
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    losses: dict[str, list[float]] = {name: [] for name in models}
+    for number in range(rounds):
+        starts = np.random.default_rng(number).integers(len(ids) - LENGTH, size=ROWS)
+        batch = window(ids, torch.from_numpy(starts), LENGTH)
+        for name, (trainee, precision) in models.items():
+            started = time.process_time()
+            losses[name].append(_step(trainee, batch, precision, warm=min(1.0, (number + 1) / 10)))
+            seconds[name].append(time.process_time() - started)
+    speeds = {name: ROWS * LENGTH / median(took) for name, took in seconds.items()}
+    ends = {name: sum(found[-5:]) / len(found[-5:]) for name, found in losses.items()}
+    peers = [name for name in models if not name.startswith("lightbulb")]
+    best = max(peers, key=lambda name: speeds[name])
+    for name in models:
+        said = f"{speeds[name]:.0f} tokens a CPU-second, {speeds[name] / speeds[peers[0]]:.2f} × nanoGPT float32; loss {ends[name]:.3f} after {rounds} steps"
+        asked = name == "lightbulb, bfloat16"
+        fulfilled = speeds[name] > speeds[best] and ends[name] <= ends[best]
+        table.row(f"training, {name}", said, f"ahead of {best} ({speeds[best]:.0f}), loss ≤ {ends[best]:.3f}" if asked else "", fulfilled if asked else None)
+    table.note(f"Training speed: 6 layers, width 384, length {LENGTH}, {ROWS} rows, one thread, no encoder; lightbulb's dense layers are SwiGLU of the same size, its heads 128 wide.")
+
+
+def _step(trainee: Trainee, batch: Batch, precision: str, warm: float) -> float:
+    for optimizer in trainee.optimizers:
+        for group in optimizer.param_groups: group["lr"] = group.setdefault("first", group["lr"]) * warm
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"): loss = trainee.loss(batch, 1.0)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(trainee.model.parameters(), 1.0)
+    for optimizer in trainee.optimizers: optimizer.step()
+    trainee.model.zero_grad(set_to_none=True)
+    return loss.item()
+
+
+# Length
+
+
+def peak_megabytes(work: Callable[[], Any]) -> float:
+    "How much the process's resident memory rises above its level before `work`; nan where the system cannot say."
+    try: Path("/proc/self/clear_refs").write_text("5")
+    except OSError: return float("nan")
+    def status(name: str) -> float: return int(re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text()).group(1)) / 1024  # pyright: ignore
+    before = status("VmRSS")
+    work()
+    return status("VmHWM") - before
+
+
+def long_texts(table: Table, trainee: Trainee, text: Text, length: int) -> None:
+    "Loss, memory and time of a trained model at 1, 4 and 16 times its training length."
+    torch.set_num_threads(1)
+    ids = torch.from_numpy(np.asarray(text.held_out.tokens, np.int64))
+    trainee.model.eval()
+    for times in (1, 4, 16):
+        size = times * length
+        starts = torch.arange(0, min(len(ids) - size - 1, 16 * 16 * length), size)
+        batch = window(ids, starts, size)
+        with torch.inference_mode():
+            began = time.process_time()
+            losses = torch.cat([F.cross_entropy(trainee.logits(row[None]).flatten(0, 1).float(), wanted, reduction="none") for row, wanted in zip(batch.tokens, batch.targets, strict=True)])
+            took = (time.process_time() - began) / losses.numel()
+        one = window(ids, starts[:1], size)
+        memory = peak_megabytes(lambda one=one: trainee.loss(one, 1.0).backward())
+        trainee.model.zero_grad(set_to_none=True)
+        ends = losses.view(len(starts), size)[:, -length:].mean().item()
+        table.row(f"length {size}, {times} × the training's", f"loss {losses.mean().item():.3f}, of the last {length} {ends:.3f}; {1e6 * took:.0f} µs a token read; {memory:.0f} MB for a training step of one row")
+
+
+def recall(table: Table, steps: int) -> None:
+    "A random text that repeats after a distance: how much of the second copy is recalled, trained on distances up to 64."
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    symbols, longest = 32, 64
+    model = Transformer(TransformerConfig(symbols, width=64, num_heads=2, num_encoder_layers=0, num_decoder_layers=2, hidden=256, num_experts=1, num_token_heads=1))
+    scored, optimizer = LanguageModelLoss(model), torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0)
+    random = np.random.default_rng(0)
+
+    def repeated(distance: int, rows: int) -> Batch:
+        first = torch.from_numpy(random.integers(symbols, size=(rows, distance)))
+        whole = first.repeat(1, 3)[:, : 2 * distance + 1]
+        return Batch("causal", whole[:, :-1], whole[:, 1:], torch.full((rows,), 2 * distance))
+
+    for step in range(steps):
+        for group in optimizer.param_groups: group["lr"] = 3e-3 * min(1.0, (step + 1) / 50, (steps - step) / (0.3 * steps))
+        batch = repeated(int(random.integers(4, longest + 1)), 32)
+        (scored(batch)["objective"] / batch.num_tokens).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    found = {}
+    model.eval()
+    with torch.inference_mode():
+        for distance in (8, 16, 32, 64, 128, 256):
+            batch = repeated(distance, 32)
+            guessed = model.logits(model.decode(batch.tokens)).argmax(-1)
+            found[distance] = (guessed == batch.targets)[:, distance:].float().mean().item()
+    near = min(share for distance, share in found.items() if distance <= longest)
+    table.row("recall of a random text that repeats", ", ".join(f"{distance} tokens back {share:.0%}" for distance, share in found.items()), f"≥ 99% up to the trained {longest}", near >= 0.99)
+    table.note(f"Recall: 2 layers, width 64, {symbols} symbols, {steps} steps on distances 4 to {longest}; 128 and 256 were never seen. Chance is {1 / symbols:.0%}.")
+
+
+# One GPU
+
+
+PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bfloat16 operations a second
+
+
+def gpu(table: Table, steps: int = 30) -> None:
+    "Training of the `base` preset on one CUDA device: tokens a second and model FLOPs utilisation, torch.compile off and on."
+    name = torch.cuda.get_device_name()
+    peak = next((speed for key, speed in PEAK.items() if key in name), None)
+    for kind, overrides in (("dense", {"num_experts": 1, "hidden": 3072}), ("8 experts top-2", {})):
+        for compiled in (False, True):
+            tokens, operations, loss = _gpu_speed(overrides, compiled, steps)
+            share = "" if peak is None else f", {operations / peak:.1%} of {peak / 1e12:.0f} TFLOP/s"
+            table.row(f"base preset, {kind}, torch.compile {'on' if compiled else 'off'}, {name}", f"{tokens:.0f} tokens a second{share}, loss {loss:.2f}")
+
+
+def _gpu_speed(overrides: dict[str, Any], compiled: bool, steps: int) -> tuple[float, float, float]:
+    "Scored tokens a second, floating-point operations a second, last loss."
+    torch.manual_seed(0)
+    config = TransformerConfig.preset("base", 50_304, **{"num_encoder_layers": 0, "num_token_heads": 1, "max_length": 1024, **overrides})
+    model = Transformer(config).cuda()
+    scored: Any = LanguageModelLoss(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, fused=True)
+    rows = torch.randint(1000, (16, 1025), device="cuda")
+    batch = Batch("causal", rows[:, :-1].contiguous(), rows[:, 1:].contiguous(), torch.full((16,), 1024))
+
+    def step(model_loss: Any) -> Tensor:
+        with torch.autocast("cuda", torch.bfloat16): loss = model_loss(batch)["objective"] / batch.num_tokens
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    counter = FlopCounterMode(display=False, custom_mapping=ATTENTION)
+    with counter: step(scored)
+    if compiled: model.decoder.compile()
+    for _ in range(5): loss = step(scored)
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    for _ in range(steps): loss = step(scored)
+    torch.cuda.synchronize()
+    took = (time.perf_counter() - began) / steps
+    return batch.num_tokens / took, counter.get_total_flops() / took, loss.item()

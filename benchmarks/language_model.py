@@ -1,0 +1,173 @@
+"""What lightbulb's Transformer learns, and how fast, beside nanoGPT's recipe and Hugging Face models in the same run.
+
+Finished trainings stay in the folder given by --cache, by their description and the state of the code, and an unfinished
+one goes on where it stopped; so `--minutes 9` runs the whole in pieces. Generation has a script of its own (generation.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+
+from _language_model_runs import Run, Text, Trainer, Unfinished, contexts, flops_of_step, pairs, shakespeare, wikitext
+from _language_model_speed import gpu, long_texts, recall, training_speed
+from _table import Table, skip_without
+
+NANO = Run("nanogpt", {"num_layers": 4, "num_heads": 4, "width": 128}, batch=12, steps=2000)
+TABLES = {"ngram_orders": [2, 3, 4, 5, 6], "ngram_rows": 32_768, "ngram_dropout": 0.1}
+PLAIN = {"width": 96, "num_heads": 3, "num_encoder_layers": 0, "num_decoder_layers": 4, "hidden": 384, "num_experts": 1,
+         "num_token_heads": 1, "tie_embeddings": False}  # fmt: skip
+RECIPE = Run("lightbulb", PLAIN | TABLES, length=128, batch=24)
+BOTH = contexts(64, 128)
+
+
+def shakespeare_rows(table: Table, trainer: Trainer, quick: bool) -> None:
+    "Tiny-Shakespeare with no more arithmetic than nanoGPT's CPU recipe needs."
+    text = trainer.texts["Tiny-Shakespeare"]
+    share = 0.04 if quick else 1.0
+    nano = replace(NANO, steps=int(NANO.steps * share))
+    budget = nano.steps * flops_of_step(nano, text)[0]
+    peer = trainer.result(nano, contexts(64), "64")
+    table.row("nanoGPT's decoder, 0.8M parameters", f"{peer['side_by_side_64']:.3f} (64), {peer['overlapping_64']:.3f} (32 to 64 of context); {budget / 1e12:.2f} TFLOP, {peer['cpu']:.0f} CPU-s")
+    seeds = range(1 if quick else 3)
+    for name, run, aim in (("AdamW", RECIPE, 1.64), ("Muon", replace(RECIPE, optimizer="muon"), 1.55)):
+        runs = [replace(run, flops=budget, seed=seed) for seed in seeds]
+        operations, moving = flops_of_step(runs[0], text)
+        found = [trainer.result(one, BOTH, "64-128") for one in runs]
+        score = {key: mean(one[key] for one in found) for key in found[0] if key.endswith(("_64", "_128"))}
+        each = ", ".join(f"{one['side_by_side_64']:.3f}" for one in found)
+        spent = f"{found[0]['steps'] * operations / 1e12:.2f} TFLOP ({moving:.0%} of it the optimizer's), {found[0]['epochs']:.1f} epochs, {mean(one['cpu'] for one in found):.0f} CPU-s"
+        met = None if quick else score["side_by_side_64"] <= aim
+        table.row(f"lightbulb, {name}, at most 64 characters of context", f"{score['side_by_side_64']:.3f} ({each}), {score['overlapping_64']:.3f} (32 to 64 of context); {spent}", f"≤ {aim}", met)
+        table.row(f"lightbulb, {name}, at most 128 characters of context", f"{score['side_by_side_128']:.3f}, {score['overlapping_128']:.3f} (64 to 128 of context)", f"≤ {aim}", None if quick else score["side_by_side_128"] <= aim)
+    table.note(
+        "Tiny-Shakespeare: nats a character over the whole validation part, windows side by side (so 1 to 64 characters of context) unless a row says otherwise. The same windows for both."
+        f" lightbulb: decoder of 4 layers of width 96 and {found[0]['parameters'] / 1e6:.1f}M parameters, nearly all in tables of hashed n-grams (orders 2 to 6) that are looked up, not multiplied;"
+        " one lookup in ten is left out in training, weight decay 0.1, no other dropout. Operations are counted in a real step, attention without its mask, optimizers included."
+    )
+
+
+def ten_minutes_rows(table: Table, trainer: Trainer, quick: bool) -> None:
+    "Tiny-Shakespeare with 20 CPU-minutes: ten minutes of two cores."
+    shape = PLAIN | TABLES | {"width": 192, "num_heads": 3, "hidden": 768, "dropout": 0.1, "ngram_dropout": 0.4}
+    run = Run("lightbulb", shape, optimizer="muon", length=128, batch=32, threads=2, cpu_seconds=10 if quick else 1200)
+    found = trainer.result(run, contexts(128, 256), "128-256")
+    table.row("Tiny-Shakespeare, ten minutes of two cores", f"{found['overlapping_128']:.3f} (64 to 128 characters of context), {found['side_by_side_128']:.3f} (1 to 128); {found['epochs']:.1f} epochs,"
+              f" {found['cpu']:.0f} CPU-s in {found['wall']:.0f} s", "≤ 1.50", None if quick else found["side_by_side_128"] <= 1.50)  # fmt: skip
+    table.note("Ten minutes: 1200 seconds of CPU time of a process with two threads, since others used the machine. Dropout 0.1, n-gram dropout 0.4, weight decay 0.1.")
+
+
+def wikitext_rows(table: Table, trainer: Trainer, quick: bool) -> None:
+    "WikiText-2 mini by bytes, at equal tokens."
+    text, tokens = trainer.texts["WikiText-2 mini"], 60_000.0 if quick else 2.2e6
+    words = text.held_out.num_words
+    rows = {
+        "nanoGPT's recipe": replace(NANO, text=text.name, length=128, batch=12, steps=0, tokens=tokens),
+        "Hugging Face Llama": Run("llama", {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 344}, text=text.name, length=128, batch=12, tokens=tokens),
+        "lightbulb, no tables, AdamW": replace(RECIPE, text=text.name, shape=PLAIN | {"width": 128, "num_heads": 4, "hidden": 512}, batch=12, tokens=tokens),
+        "lightbulb, n-gram tables, Muon": replace(RECIPE, text=text.name, shape=PLAIN | TABLES | {"width": 128, "num_heads": 4, "hidden": 512}, optimizer="muon", batch=12, tokens=tokens),
+    }
+    peers = []
+    for name, run in rows.items():
+        found = trainer.result(run, contexts(128), "128")
+        nats = found["side_by_side_128"] * (len(text.held_out) - 1)
+        bits, perplexity = nats / math.log(2) / text.held_out.num_bytes, math.exp(min(700, nats / words))
+        ours = name.startswith("lightbulb")
+        if not ours: peers.append(bits)
+        table.row(f"WikiText-2 mini, {name}", f"{bits:.3f} bits a byte, word perplexity {perplexity:.0f}; {found['parameters'] / 1e6:.1f}M parameters, {found['tokens'] / 1e6:.2f}M bytes read, {found['cpu']:.0f} CPU-s",
+                  f"< {min(peers):.3f} bits a byte" if ours else "", (None if quick else bits < min(peers)) if ours else None)  # fmt: skip
+    table.note("WikiText-2 mini: learned from the validation part, scored on the whole test part, by UTF-8 bytes, windows of 128 side by side; words are what white space divides. 0.8M parameters multiply a byte in each model.")
+
+
+def ablation_rows(table: Table, trainer: Trainer, quick: bool) -> None:
+    "One change at a time at equal CPU time."
+    seconds = 3.0 if quick else 60.0
+    base = replace(RECIPE, shape=PLAIN | {"width": 128, "num_heads": 4, "hidden": 512}, cpu_seconds=seconds, length=128, batch=24)
+    reads = base.shape | {"num_encoder_layers": 2, "num_decoder_layers": 3}
+    piece = replace(base, length=64, batch=48, shape=reads)
+    runs = {
+        "dense decoder, one head, AdamW": base,
+        "8 experts top-2, as large for a token": replace(base, shape=base.shape | {"num_experts": 8, "hidden": 256}),
+        "4 token heads": replace(base, shape=base.shape | {"num_token_heads": 4}, loss={"heads": 4}),
+        "Muon": replace(base, optimizer="muon"),
+        "alpha 0.1 and beta 0.1 (the defaults)": replace(base, loss={"alpha": 0.1, "beta": 0.1}),
+        "alpha 0.1": replace(base, loss={"alpha": 0.1}),
+        "beta 0.1": replace(base, loss={"beta": 0.1}),
+        "n-gram tables": replace(base, shape=base.shape | TABLES),
+        "encoder and decoder, previous piece to next": replace(piece, objective={"next": 1.0}),
+        "encoder and decoder, a fifth span corruption": replace(piece, objective={"next": 0.8, "span": 0.2}),
+        "encoder and decoder, a fifth empty encoder": replace(piece, objective={"next": 0.8, "causal": 0.2}),
+    }
+    first = math.nan
+    for name, run in runs.items():
+        found = trainer.result(run, pairs(64) if run.objective else contexts(128), "pairs-64" if run.objective else "128")
+        loss = found["pairs" if run.objective else "overlapping_128"]
+        if run is base: first = loss
+        table.row(f"{seconds:.0f} CPU-s: {name}", f"{loss:.3f} ({loss - first:+.3f}); {found['tokens'] / 1e6:.2f}M characters scored, {found['parameters'] / 1e6:.1f}M parameters")
+    table.note("Ablations: Tiny-Shakespeare, each scored with 64 to 128 characters of context (decoders: windows that overlap by half; encoder and decoder: pieces of 64 and the piece before), one seed; 0.01 is within the noise.")
+
+
+def length_rows(table: Table, trainer: Trainer, quick: bool) -> None:
+    "Longer texts than trained on, and recall."
+    text = trainer.texts["Tiny-Shakespeare"]
+    run = replace(RECIPE, shape=RECIPE.shape, cpu_seconds=3.0 if quick else 60.0)
+    trainer.result(run, contexts(128), "128")
+    long_texts(table, trainer.trained(run), text, run.length)
+    recall(table, 20 if quick else 600)
+
+
+def speed_rows(table: Table, trainer: Trainer, quick: bool) -> None:
+    "Training beside peers."
+    training_speed(table, trainer.texts["Tiny-Shakespeare"], 2 if quick else 40)
+
+
+def gpu_rows(table: Table, trainer: Trainer, quick: bool) -> None:
+    "On one CUDA device."
+    gpu(table, 5 if quick else 30)
+
+
+ROWS: dict[str, Callable[[Table, Trainer, bool], None]] = {
+    "shakespeare": shakespeare_rows, "speed": speed_rows, "ablations": ablation_rows, "ten_minutes": ten_minutes_rows,
+    "wikitext": wikitext_rows, "length": length_rows,
+}  # fmt: skip
+TITLES = {
+    "shakespeare": "Tiny-Shakespeare at nanoGPT's budget", "speed": "Training speed of the Transformer", "ablations": "The language model's parts at equal time",
+    "ten_minutes": "Tiny-Shakespeare in ten minutes", "wikitext": "WikiText-2 mini", "length": "Long texts and recall", "gpu": "Training on one GPU",
+}  # fmt: skip
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="at most a minute: shorter trainings, one seed")
+    parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the development data")
+    parser.add_argument("--only", nargs="+", choices=list(ROWS), default=list(ROWS), help="tables to make")
+    parser.add_argument("--cache", type=Path, default=Path("scratch/language_model_runs"), help="folder of finished and unfinished trainings")
+    parser.add_argument("--minutes", type=float, default=0.0, help="stop after this time; the same command goes on")
+    parser.add_argument("--keep", action="store_true", help="take finished trainings of an earlier state of the code too, and say how many")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: only the GPU's table")
+    return parser.parse_args()
+
+
+def main() -> int:
+    asked = options()
+    skip_without(asked.data)
+    texts: dict[str, Text] = {text.name: text for text in (shakespeare(asked.data), wikitext(asked.data))}
+    trainer = Trainer(asked.cache / "quick" if asked.quick else asked.cache, texts, minutes=asked.minutes, keep=asked.keep)
+    status = 0
+    for name, rows in ({"gpu": gpu_rows} if asked.device == "cuda" else {name: ROWS[name] for name in asked.only}).items():
+        table, trainer.older = Table(TITLES[name], ("transformers",)), 0
+        try: rows(table, trainer, asked.quick)
+        except Unfinished:
+            print("not finished; the same command goes on")
+            return 3
+        if trainer.older: table.note(f"{trainer.older} of these trainings were made by an earlier state of the code.")
+        status |= table.finish(asked.record)
+    return status
+
+
+if __name__ == "__main__": raise SystemExit(main())
