@@ -17,21 +17,24 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ..core.runtime import choose_device
-from .storage import NEEDED, NStepReturns, RingStorage, Rows, to_array
+from .storage import NEEDED, OWN, NStepReturns, RingStorage, Rows, to_array
 from .sum_tree import FloatArray, IntArray, MaxTree, SumTree, as_indices, as_numbers, find_leaves, prefetch, write_leaves, write_maxima
 
 # %% auto #0
-__all__ = ['SERIAL', 'SAMPLED', 'Tensors', 'draw', 'apply_priorities', 'enter', 'PrioritizedSlots', 'ReplaySample',
-           'PrioritizedReplayMemory', 'tensors', 'join_rows']
+__all__ = ['UNKNOWN', 'EMPTY', 'SERIAL', 'SAMPLED', 'Tensors', 'draw', 'apply_priorities', 'enter', 'PrioritizedSlots',
+           'ReplaySample', 'PrioritizedReplayMemory', 'view_fields', 'tensors', 'join_rows']
 
 # %% ../../nbs/rl/02_replay.ipynb #846cf7ce
-SERIAL, SAMPLED = 0, 1  # columns of `ages`: the number of the item in a slot, and the number it had when it was last sampled
+UNKNOWN = np.empty(0, np.int64)  # in place of serial numbers
+EMPTY = "the memory is empty: add transitions before sampling"
+SERIAL, SAMPLED = 0, 1  # the first words of a record: the number of its item, and the number it had when it was last sampled
 
 
 @numba.njit(cache=True, nogil=True)
-def draw(cells, starts, bits, ages, random, beta, lowest, indices, serials, weights):
-    "One leaf from each of `indices.size` equal parts of the total, its serial number, and its normalised weight."
+def draw(cells, starts, bits, words, random, beta, lowest, indices, serials, weights, copies):
+    "One leaf from each of `indices.size` equal parts of the total, its serial number, its normalised weight, and its record; False if all are zero."
     size = indices.size
+    if not cells[cells.size - 1] > 0.0: return False
     points = np.empty(size)
     width = cells[-1] / size
     for i in range(size):
@@ -41,44 +44,48 @@ def draw(cells, starts, bits, ages, random, beta, lowest, indices, serials, weig
         points[i] = (i + ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53) * width
     random[0] += np.uint64(size) * np.uint64(0x9E3779B97F4A7C15)
     find_leaves(cells, starts, bits, points, indices)
-    for i in range(size): prefetch(ages, np.uint64(indices[i]) << np.uint64(1))
+    flat, copied, length = words.reshape(words.size), copies.reshape(copies.size), np.uint64(words.shape[1])
+    for i in range(size): prefetch(flat, np.uint64(indices[i]) * length)
     for i in range(size):
         points[i] = cells[np.uint64(indices[i])]
         if lowest < 0.0 or points[i] < lowest: lowest = points[i]
+    for i in range(size): weights[i] = np.float32(points[i] / lowest) ** np.float32(-beta)
     for i in range(size):
-        serial = ages[indices[i], SERIAL]
-        serials[i] = ages[indices[i], SAMPLED] = serial
-        weights[i] = (points[i] / lowest) ** -beta
+        record, copy = np.uint64(indices[i]) * length, np.uint64(i) * length
+        serials[i] = flat[record + np.uint64(SAMPLED)] = flat[record + np.uint64(SERIAL)]
+        for k in range(length): copied[copy + k] = flat[record + k]
+    return True
 
 # %% ../../nbs/rl/02_replay.ipynb #85071fef
 @numba.njit(cache=True, nogil=True)
-def apply_priorities(cells, starts, bits, largest, ages, indices, serials, priorities, epsilon, alpha, limit):
-    "Write (priority + epsilon)^alpha where the item is still there; how many were, or -1 - position of a wrong number."
+def apply_priorities(cells, starts, bits, largest, words, indices, serials, number, priorities, epsilon, alpha, limit):
+    "Write (priority + epsilon)^alpha where the item is still there; how many were, or -1 - position of a wrong number or index."
     kept, values = np.empty_like(indices), np.empty(indices.size)
-    for i in range(indices.size): prefetch(ages, np.uint64(indices[i]) << np.uint64(1))
+    for i in range(indices.size):
+        if not 0 <= indices[i] < number: return -1 - i
+    for i in range(indices.size): prefetch(words, np.uint64(indices[i]) * np.uint64(words.shape[1]))
     for i in range(indices.size):
         value = (priorities[i] + epsilon) ** alpha
         if not ((priorities[i] >= 0.0) & (value <= limit)): return -1 - i
         values[i] = value
     count = 0
     for i in range(indices.size):
-        serial, sampled = ages[indices[i], SERIAL], ages[indices[i], SAMPLED]
+        serial, sampled = words[np.uint64(indices[i]), SERIAL], words[np.uint64(indices[i]), SAMPLED]
         present = serials[i] == serial if serials.size else (sampled == 0) | (sampled == serial)
         if (serial > 0) & present:
             kept[count], values[count] = indices[i], values[i]
             count += 1
-    for i in range(indices.size): ages[indices[i], SAMPLED] = 0
+    for i in range(indices.size): words[np.uint64(indices[i]), SAMPLED] = 0
     write_leaves(cells, starts, bits, kept[:count], values[:count])
     write_maxima(largest, starts, kept[:count], values[:count])
     return count
 
 
 @numba.njit(cache=True, nogil=True)
-def enter(cells, starts, bits, largest, ages, indices, serial, values, measured):
+def enter(cells, starts, bits, largest, words, indices, serial, values, measured):
     "New items in these slots: serial numbers from `serial` on, leaves, and no part in the maximum unless measured."
     for i in range(indices.size):
-        ages[indices[i], SERIAL] = serial + i
-        ages[indices[i], SAMPLED] = 0
+        words[indices[i], SERIAL], words[indices[i], SAMPLED] = serial + i, 0
     write_leaves(cells, starts, bits, indices, values)
     write_maxima(largest, starts, indices, values if measured else np.zeros_like(values))
 
@@ -94,7 +101,7 @@ class PrioritizedSlots:
         self.largest = MaxTree(capacity)  # of measured leaves
         self.inverse = MaxTree(capacity) if normalize == "memory" else None  # of 1 / leaf: its maximum is 1 / minimum
         self.capacity, self.alpha, self.epsilon = self.tree.capacity, float(alpha), float(epsilon)
-        self.ages = np.zeros((self.capacity, 2), np.int64)
+        self.words = np.zeros((self.capacity, OWN), np.int64)  # the records, if there are any
         self.random = np.array([seed], np.uint64)
         self.num_added = 0
 
@@ -110,7 +117,7 @@ class PrioritizedSlots:
         if priorities is None: leaves = np.full(slots.size, self.largest.maximum or 1.0)
         else: leaves = self.to_leaves(priorities)
         tree = self.tree
-        enter(tree.cells, tree.starts, tree.bits, self.largest.cells, self.ages, slots, self.num_added + 1, leaves, priorities is not None)
+        enter(tree.cells, tree.starts, tree.bits, self.largest.cells, self.words, slots, self.num_added + 1, leaves, priorities is not None)
         self.num_added += slots.size
         self._note_inverse(slots)
 
@@ -121,40 +128,49 @@ class PrioritizedSlots:
         if wrong.any(): self._refuse(priorities[wrong][0])
         return leaves
 
-    def sample(self, batch_size: int, beta: float) -> tuple[IntArray, IntArray, NDArray[np.float32]]:
-        "Slots in proportion to their priorities, serial numbers of their items, and weights."
+    def sample(self, batch_size: int, beta: float) -> tuple[IntArray, IntArray, NDArray[np.float32], IntArray]:
+        "Slots in proportion to their priorities, serial numbers of their items, weights, and copies of their records."
         tree = self.tree
         indices, serials, weights = np.empty(batch_size, np.int64), np.empty(batch_size, np.int64), np.empty(batch_size, np.float32)
-        lowest = -1.0 if self.inverse is None else 1 / self.inverse.maximum
-        draw(tree.cells, tree.starts, tree.bits, self.ages, self.random, beta, lowest, indices, serials, weights)
-        return indices, serials, weights
+        copies = np.empty((batch_size, self.words.shape[1]), np.int64)
+        lowest = 1 / self.inverse.maximum if self.inverse and self.inverse.maximum else -1.0
+        if not draw(tree.cells, tree.starts, tree.bits, self.words, self.random, beta, lowest, indices, serials, weights, copies):
+            raise ValueError("all priorities are zero, so nothing can be sampled; use an epsilon above 0" if self.num_added else EMPTY)
+        return indices, serials, weights, copies
 
     def update(self, indices: IntArray, priorities: FloatArray, serials: IntArray | None) -> int:
         "New priorities for the items that are still there; how many were."
         tree, number = self.tree, len(self)
-        if indices.size and (indices.min() < 0 or indices.max() >= number):
-            raise ValueError(f"indices must be from 0 to {number - 1}, got {indices.min() if indices.min() < 0 else indices.max()}")
-        known = np.empty(0, np.int64) if serials is None else serials
-        done = apply_priorities(tree.cells, tree.starts, tree.bits, self.largest.cells, self.ages, indices, known, priorities, self.epsilon, self.alpha, tree.limit)
-        if done < 0: self._refuse(priorities[-1 - done])
+        known = UNKNOWN if serials is None else serials
+        done = apply_priorities(
+            tree.cells, tree.starts, tree.bits, self.largest.cells, self.words, indices, known, number, priorities, self.epsilon, self.alpha, tree.limit
+        )
+        if done < 0:
+            wrong = indices[-1 - done]
+            if not 0 <= wrong < number: raise ValueError(f"indices must be from 0 to {number - 1}, got {wrong}")
+            self._refuse(priorities[-1 - done])
         self._note_inverse(indices)
         return done
 
     def state_dict(self) -> dict[str, Any]:
         "Leaves, measured leaves, serial numbers and the random state."
-        arrays = {"leaves": self.tree.cells, "measured": self.largest.cells, "serials": self.ages[:, SERIAL]}
+        arrays = {"leaves": self.tree.cells, "measured": self.largest.cells, "serials": self.words[:, SERIAL]}
         saved = {name: torch.from_numpy(array[: len(self)].copy()) for name, array in arrays.items()}
         return {"capacity": self.capacity, "alpha": self.alpha, "epsilon": self.epsilon, "num_added": self.num_added, "random": int(self.random[0]), **saved}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        "Take over saved priorities; the sums above them are made again, equal in every bit."
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        "`ValueError` if saved priorities belong to a memory of another kind."
         for name in ("capacity", "alpha", "epsilon"):
             if state[name] != getattr(self, name): raise ValueError(f"the saved memory has {name} {state[name]}, this one {getattr(self, name)}")
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        "Take over saved priorities; the sums above them are made again, equal in every bit."
+        self.check_state(state)
         filled, everything = min(state["num_added"], self.capacity), np.arange(self.capacity)
         padded = lambda name: np.concatenate([state[name].numpy(), np.zeros(self.capacity - filled, state[name].numpy().dtype)])
         self.tree.update(everything, padded("leaves"))
         self.largest.update(everything, padded("measured"))
-        self.ages[:, SERIAL], self.ages[:, SAMPLED] = padded("serials"), 0
+        self.words[:, SERIAL], self.words[:, SAMPLED] = padded("serials"), 0
         self.num_added, self.random[0] = state["num_added"], state["random"]
         self._note_inverse(everything)
 
@@ -170,7 +186,7 @@ class PrioritizedSlots:
 Tensors: TypeAlias = dict[str, torch.Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class ReplaySample:
     "What was drawn. `batch, indices, weights = sample` works too."
 
@@ -255,12 +271,9 @@ class PrioritizedReplayMemory:
         if batch_size < 1: raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if beta is not None and not 0 <= beta <= 1: raise ValueError(f"beta must be between 0 and 1, got {beta}")
         with self.lock:
-            if not len(self): raise ValueError("the memory is empty: add transitions before sampling")
-            if not self.slots.tree.total: raise ValueError("all priorities are zero, so nothing can be sampled; use an epsilon above 0")
-            indices, serials, weights = self.slots.sample(batch_size, self.beta if beta is None else beta)
-            rows = self.storage.read(indices)
+            indices, serials, weights, copies = self.slots.sample(batch_size, self.beta if beta is None else beta)
             self.num_samples += 1
-        return ReplaySample({name: self._deliver(rows[name]) for name in rows}, indices, self._deliver(weights), serials)
+        return ReplaySample(self._deliver(copies), indices, self._move(torch.from_numpy(weights)), serials)
 
     def update_priorities(self, sampled: ReplaySample | ArrayLike, priorities: Any) -> int:
         "Set |TD error| as priority of a sample (or of indices); how many were written, since overwritten items are left alone."
@@ -281,10 +294,12 @@ class PrioritizedReplayMemory:
         for name in ("num_steps", "discount"):
             if state[name] != getattr(self, name): raise ValueError(f"the saved memory has {name} {state[name]}, this one {getattr(self, name)}")
         with self.lock:
-            self.slots.load_state_dict(state["slots"])
-            self.storage.fields = {}
+            self.slots.check_state(state["slots"])
+            self.storage.clear()
             rows = {name: tensor.numpy() for name, tensor in state["rows"].items()}
-            if rows: self.storage.write(slice(0, len(self)), rows)
+            if rows: self.storage.write(slice(0, len(next(iter(rows.values())))), rows)
+            self.slots.words = self.storage.words
+            self.slots.load_state_dict(state["slots"])
             self.num_samples, self.windows = state["num_samples"], {}
             for number, pending in state["windows"].items():
                 self.windows[number] = window = NStepReturns(self.num_steps, 1.0 if self.discount is None else self.discount)
@@ -313,13 +328,29 @@ class PrioritizedReplayMemory:
         values = None if priorities is None else as_numbers(to_array(priorities), slots.size)
         if values is not None: self.slots.to_leaves(values)  # refuses before anything is written
         self.storage.write(slots, rows)
+        self.slots.words = self.storage.words
         self.slots.enter(slots, values)
         return slots
 
-    def _deliver(self, array: NDArray[Any]) -> torch.Tensor:
-        tensor = torch.from_numpy(array)
+    def _deliver(self, copies: IntArray) -> Tensors:
+        "Copied records as tensors: one block of memory, moved as one, of which each field is a view."
+        if self.device.type == "cpu" and not self.pin_memory:
+            return {name: torch.from_numpy(field) for name, field in self.storage.split(copies).items()}
+        block = self._move(torch.from_numpy(copies))
+        return view_fields(block, self.storage.dtype)
+
+    def _move(self, tensor: torch.Tensor) -> torch.Tensor:
         if self.pin_memory: tensor = tensor.pin_memory()
         return tensor if self.device.type == "cpu" else tensor.to(self.device, non_blocking=self.pin_memory)
+
+
+def view_fields(block: torch.Tensor, record: np.dtype) -> Tensors:
+    "Records, (rows, words) int64 on any device, as named tensors that share their memory."
+    octets, views = block.view(torch.uint8), {}
+    for name, (form, place, *_) in (record.fields or {}).items():
+        base, shape = form.subdtype or (form, ())
+        views[name] = octets[:, place : place + form.itemsize].view(torch.from_numpy(np.empty(0, base)).dtype).view(len(block), *shape)
+    return views
 
 
 def tensors(rows: Rows) -> Tensors:

@@ -113,7 +113,7 @@ class EpisodeWindows:
         return row
 
 # %% ../../nbs/rl/02_sequences.ipynb #55fd1cdd
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class SequenceSample(ReplaySample):
     "Windows that were drawn: `batch` has each step field as (batch, burn_in + unroll, …), observations with one more."
 

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 # %% auto #0
-__all__ = ['Rows', 'MISSING', 'NEEDED', 'to_array', 'stored_dtype', 'new_array', 'RingStorage', 'join_steps', 'NStepReturns']
+__all__ = ['Rows', 'MISSING', 'OWN', 'NEEDED', 'to_array', 'stored_dtype', 'record_type', 'new_records', 'RingStorage',
+           'join_steps', 'NStepReturns']
 
 # %% ../../nbs/rl/02_storage.ipynb #c369829b
 Rows: TypeAlias = dict[str, NDArray[Any]]  # named arrays with equal first dimensions
@@ -34,30 +35,53 @@ def stored_dtype(dtype: np.dtype, float_dtype: np.dtype) -> np.dtype:
     return float_dtype if dtype.kind == "f" else dtype
 
 # %% ../../nbs/rl/02_storage.ipynb #c21533e0
-def new_array(shape: tuple[int, ...], dtype: np.dtype, folder: Path | None) -> NDArray[Any]:
+OWN = 2  # whole numbers at the start of each record
+
+
+def record_type(fields: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> np.dtype:
+    "A structured type that holds all fields (each a type and a shape) behind the memory's own numbers."
+    offsets, place = {}, OWN * 8
+    for name in sorted(fields, key=lambda name: -fields[name][0].itemsize):
+        dtype, shape = fields[name]
+        offsets[name], place = place, place + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    size = 1 << (place - 1).bit_length() if place <= 64 else -(-place // 8) * 8
+    formats = [(dtype, shape) for dtype, shape in fields.values()]
+    return np.dtype({"names": list(fields), "formats": formats, "offsets": [offsets[name] for name in fields], "itemsize": size})
+
+# %% ../../nbs/rl/02_storage.ipynb #ae127834
+def new_records(capacity: int, dtype: np.dtype, folder: Path | None) -> NDArray[Any]:
     "Zeros in memory, or mapped from a nameless file in `folder`; `OSError` if the disk is full."
-    if folder is None: return np.zeros(shape, dtype)
-    size = max(int(np.prod(shape)) * dtype.itemsize, 1)
+    size = capacity * dtype.itemsize
+    if folder is None:
+        octets = np.zeros(size + 64, np.uint8)
+        first = -octets.ctypes.data % 64
+        return octets[first : first + size].view(dtype)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
         if hasattr(os, "posix_fallocate"): os.posix_fallocate(file.fileno(), 0, size)
-        return np.memmap(file, dtype, "r+" if hasattr(os, "posix_fallocate") else "w+", shape=shape)
+        else: file.truncate(size)
+        return np.memmap(file, dtype, "r+", shape=(capacity,))
 
 # %% ../../nbs/rl/02_storage.ipynb #fa7e789e
 class RingStorage:
-    "Named arrays of `capacity` rows; the first rows decide their shapes and types."
+    "Named values in `capacity` records; the first rows decide their shapes and types."
 
     def __init__(
         self,
-        capacity: int,  # rows
+        capacity: int,  # records
         *,
-        folder: str | Path | None = None,  # keep the arrays in files here, not in memory
+        folder: str | Path | None = None,  # keep the records in a file here, not in memory
         float_dtype: Any = np.float32,  # what every floating-point field is stored as
     ) -> None:
         if capacity < 1: raise ValueError(f"capacity must be at least 1, got {capacity}")
         self.capacity, self.folder = capacity, None if folder is None else Path(folder)
         self.float_dtype = np.dtype(float_dtype)
+        self.clear()
+
+    def clear(self) -> None:
+        "Forget everything, also the fields."
         self.fields: Rows = {}
+        self.words = np.zeros((self.capacity, OWN), np.int64)  # the records as whole numbers
 
     def check(self, rows: Mapping[str, Any]) -> Rows:
         "The rows as arrays of the stored types (perhaps views); `ValueError` names the field that does not fit."
@@ -78,13 +102,23 @@ class RingStorage:
 
     def write(self, slots: Any, rows: Rows) -> None:
         "Write rows that `check` returned."
-        if not self.fields:
-            self.fields = {name: new_array((self.capacity, *array.shape[1:]), array.dtype, self.folder) for name, array in rows.items()}
+        if not self.fields: self._make({name: (array.dtype, array.shape[1:]) for name, array in rows.items()})
         for name, array in rows.items(): self.fields[name][slots] = array
+
+    def _make(self, fields: dict[str, tuple[np.dtype, tuple[int, ...]]]) -> None:
+        self.dtype = record_type(fields)
+        records = new_records(self.capacity, self.dtype, self.folder)
+        self.words = records.view(np.int64).reshape(self.capacity, -1)
+        self.fields = {name: records[name] for name in fields}
 
     def read(self, slots: NDArray[np.int64]) -> Rows:
         "Copies of these rows."
-        return {name: field.take(slots, axis=0, mode="clip") for name, field in self.fields.items()}
+        return self.split(self.words[slots])
+
+    def split(self, words: NDArray[np.int64]) -> Rows:
+        "Copied records as named fields: views that share the copy's memory."
+        records = words.view(self.dtype)[:, 0]
+        return {name: records[name] for name in self.fields}
 
     def filled(self, count: int) -> Rows:
         "The first `count` rows, as views."
@@ -92,8 +126,8 @@ class RingStorage:
 
     @property
     def num_bytes(self) -> int:
-        "Bytes of all arrays."
-        return sum(field.nbytes for field in self.fields.values())
+        "Bytes of all records."
+        return self.words.nbytes
 
 # %% ../../nbs/rl/02_storage.ipynb #580943bf
 NEEDED = ("observation", "reward", "next_observation", "terminated", "truncated")

@@ -16,9 +16,10 @@ from numba.extending import intrinsic
 from numpy.typing import ArrayLike, NDArray
 
 # %% auto #0
-__all__ = ['FloatArray', 'IntArray', 'machine', 'SWAP_1', 'SWAP_2', 'SWAP_4', 'ODD', 'MIDDLE', 'tree_levels', 'empty_tree',
-           'line_sum', 'descend', 'prefetch', 'find_leaves', 'add_row', 'write_leaves', 'first_refused', 'as_indices',
-           'as_numbers', 'SumTree', 'write_maxima', 'MaxTree']
+__all__ = ['FloatArray', 'IntArray', 'machine', 'SWAP_1', 'SWAP_2', 'SWAP_4', 'ODD', 'MIDDLE', 'RIGHT_OF', 'CHILD', 'TURNS',
+           'tree_levels', 'empty_tree', 'line_sum', 'follow', 'byte_table', 'descend', 'prefetch', 'find_leaves',
+           'find_points', 'add_row', 'write_leaves', 'read_leaves', 'first_refused', 'write_checked', 'as_indices',
+           'as_numbers', 'SumTree', 'line_max', 'write_maxima', 'MaxTree']
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #7480a14a
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -77,12 +78,30 @@ def line_sum(typing: Any, array: Any, cell: Any) -> Any:
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #9f7fa600
 ODD, MIDDLE = [0, 9, 2, 3, 4, 13, 6, 7], [0, 1, 2, 11, 4, 5, 6, 7]  # inner nodes between pairs, and between halves
+RIGHT_OF = [0b10, 0b1100, 0b1000, 0b11110000, 0b100000, 0b11000000, 0b10000000]  # children right of each inner node, as a mask
+
+
+def follow(answers: int) -> int:
+    "The child that seven answers lead to; bit k says whether the point is beyond the inner node between children k and k + 1."
+    half = 4 * (answers >> 3 & 1)
+    pair = half + 2 * (answers >> (half + 1) & 1)
+    return pair + (answers >> pair & 1)
+
+
+def byte_table(entry: Any) -> Any:
+    "A constant of 256 bytes."
+    return ir.Constant(ir.ArrayType(_BYTE, 256), [entry(mask) for mask in range(256)])
+
+
+CHILD = byte_table(follow)
+TURNS = byte_table(lambda present: sum(1 << node for node, right in enumerate(RIGHT_OF) if present & right))
 
 
 @machine
 def descend(typing: Any, array: Any, cell: Any, point: Any) -> Any:
     "Which of the eight children from `cell` on holds the point, and the point measured from that child's start."
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        look_up = lambda name, table, mask: builder.load(builder.gep(cgutils.global_constant(builder, name, table), [_LONG(0), builder.zext(mask, _LONG)]))
         line = _load(context, builder, signature.args[0], *arguments[:2])
         whole = _pick(builder, builder.insert_element(_NOTHING, arguments[2], _SHORT(0)), [0] * 8)
         pairs, halves = _sums(builder, line)
@@ -90,14 +109,11 @@ def descend(typing: Any, array: Any, cell: Any, point: Any) -> Any:
         in_pair = builder.fsub(in_half, _pick(builder, pairs, [8, 8, 0, 0, 8, 8, 4, 4], _ZEROS))
         in_cell = builder.fsub(in_pair, _pick(builder, line, [8, 0, 8, 2, 8, 4, 8, 6], _ZEROS))
         inner = lambda cells, quarters, middle: _pick(builder, _pick(builder, cells, ODD, quarters), MIDDLE, middle)
-        beyond = builder.fcmp_ordered(">=", inner(in_pair, in_half, whole), inner(line, pairs, halves))
-        swapped = [_pick(builder, sums, swap) for sums, swap in ((line, SWAP_1), (pairs, SWAP_2), (halves, SWAP_4))]
-        mask = builder.zext(builder.bitcast(builder.and_(beyond, builder.fcmp_ordered(">", inner(*swapped), _ZEROS)), _BYTE), _LONG)
-        bit = lambda place: builder.and_(builder.lshr(mask, place), _LONG(1))
-        child = builder.shl(bit(_LONG(3)), _LONG(2))
-        child = builder.add(child, builder.shl(bit(builder.add(child, _LONG(1))), _LONG(1)))
-        child = builder.add(child, bit(child))
-        return context.make_tuple(builder, signature.return_type, [child, builder.extract_element(in_cell, builder.trunc(child, _SHORT))])
+        beyond = builder.bitcast(builder.fcmp_ordered(">=", inner(in_pair, in_half, whole), inner(line, pairs, halves)), _BYTE)
+        present = builder.bitcast(builder.fcmp_ordered(">", line, _ZEROS), _BYTE)
+        child = look_up("child", CHILD, builder.and_(beyond, look_up("turns", TURNS, present)))
+        parts = [builder.zext(child, _LONG), builder.extract_element(in_cell, builder.zext(child, _SHORT))]
+        return context.make_tuple(builder, signature.return_type, parts)
     return types.Tuple((types.uint64, types.float64))(array, types.uint64, types.float64), generate
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #0035336b
@@ -119,17 +135,28 @@ def find_leaves(tree, starts, bits, points, found):
     "Write the leaf of each point into `found`; `points` is consumed. bits: 3 for eight children, 1 for two."
     for i in range(points.size): found[i] = 0
     for level in range(starts.size - 2, -1, -1):
-        start = starts[level]
-        below = starts[max(level - 1, 0)]
+        start, below = starts[level], starts[max(level - 1, 0)]
         for i in range(points.size):
-            cell = start + (np.uint64(found[i]) << bits)
-            if bits == 3: child, rest = descend(tree, cell, points[i])
+            leaf = np.uint64(found[i]) << bits
+            if bits == 3: child, rest = descend(tree, start + leaf, points[i])
             else:
-                right = (points[i] >= tree[cell]) & (tree[cell + np.uint64(1)] > 0.0)
-                child, rest = np.uint64(right), points[i] - (tree[cell] if right else 0.0)
-            leaf = (np.uint64(found[i]) << bits) + child
+                left, right = tree[start + leaf], tree[start + leaf + np.uint64(1)]
+                turn = (points[i] >= left) & (right > 0.0)
+                child, rest = np.uint64(turn), points[i] - (left if turn else 0.0)
+            leaf += child
             found[i], points[i] = leaf, rest
             if level > 0: prefetch(tree, below + (leaf << bits))
+
+
+@numba.njit(cache=True, nogil=True)
+def find_points(tree, starts, bits, points, found):
+    "Leaves of all points, which stay as they are; True, and no leaf, if a point is negative or no number, or all leaves are zero."
+    fine, rest = tree[tree.size - 1] > 0.0, np.empty(points.size)
+    for i in range(points.size):
+        fine &= points[i] >= 0.0
+        rest[i] = points[i]
+    if fine: find_leaves(tree, starts, bits, rest, found)
+    return not fine
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #18946364
 @numba.njit(cache=True, nogil=True)
@@ -156,6 +183,16 @@ def write_leaves(tree, starts, bits, indices, priorities):
 
 
 @numba.njit(cache=True, nogil=True)
+def read_leaves(tree, indices, capacity, values):
+    "Copy leaves into `values`; False if an index is out of range."
+    fine = True
+    for i in range(indices.size): fine &= (indices[i] >= 0) & (indices[i] < capacity)
+    if fine:
+        for i in range(indices.size): values[i] = tree[np.uint64(indices[i])]
+    return fine
+
+
+@numba.njit(cache=True, nogil=True)
 def first_refused(indices, capacity, priorities, limit):
     "The first position whose index or priority is out of range (NaN is), or -1."
     fine = True
@@ -165,6 +202,14 @@ def first_refused(indices, capacity, priorities, limit):
     for i in range(indices.size):
         if not ((indices[i] >= 0) & (indices[i] < capacity) & (priorities[i] >= 0.0) & (priorities[i] <= limit)): return i
     return -1
+
+
+@numba.njit(cache=True, nogil=True)
+def write_checked(tree, starts, bits, capacity, limit, indices, priorities):
+    "Check, then write; the first position that is refused (then nothing is written), or -1."
+    refused = first_refused(indices, capacity, priorities, limit)
+    if refused < 0: write_leaves(tree, starts, bits, indices, priorities)
+    return refused
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #13166e9e
 def as_indices(values: ArrayLike, name: str = "indices") -> IntArray:
@@ -181,7 +226,7 @@ def as_numbers(values: ArrayLike, size: int, name: str = "priorities") -> FloatA
     if type(values) is np.ndarray and values.dtype == np.float64 and values.shape == (size,) and values.flags.c_contiguous: return values
     array = np.asarray(values)
     if array.dtype.kind not in "iufb": raise ValueError(f"{name} must be numbers, got {array.dtype}")
-    if array.ndim == 0: array = np.broadcast_to(array, size)
+    if array.ndim == 0: array = np.broadcast_to(array, (size,))
     if array.shape != (size,): raise ValueError(f"{name} must have shape ({size},), got {array.shape}")
     return np.ascontiguousarray(array, np.float64)
 
@@ -219,29 +264,26 @@ class SumTree:
     def __getitem__(self, indices: ArrayLike) -> Any:
         "The priorities of these leaves: a number for one index, an array for several; `ValueError` outside the capacity."
         chosen = as_indices(indices)
-        if chosen.size and (chosen.min() < 0 or chosen.max() >= self.capacity): self._refuse(chosen, np.zeros(chosen.size))
-        values = self.cells[chosen]
+        values = np.empty(chosen.size)
+        if not read_leaves(self.cells, chosen, self.capacity, values): self._refuse(chosen, np.zeros(chosen.size))
         return float(values[0]) if np.ndim(indices) == 0 else values
 
     def update(self, indices: ArrayLike, priorities: ArrayLike) -> None:
         "Set priorities, finite and not negative; the last of duplicates wins. `ValueError`, and nothing changed, if one is wrong."
         chosen = as_indices(indices)
         values = as_numbers(priorities, chosen.size)
-        if first_refused(chosen, self.capacity, values, self.limit) >= 0: self._refuse(chosen, values)
-        write_leaves(self.cells, self.starts, self.bits, chosen, values)
+        if write_checked(self.cells, self.starts, self.bits, self.capacity, self.limit, chosen, values) >= 0: self._refuse(chosen, values)
 
     __setitem__ = update
 
     def find(self, points: ArrayLike) -> Any:
         "The leaf i with p₀+…+pᵢ₋₁ ≤ point < p₀+…+pᵢ; a point at or past the total finds the last leaf that is not zero."
-        values = np.array(points, np.float64)
-        if values.ndim > 1: raise ValueError(f"points must have one dimension, got shape {values.shape}")
-        rest = np.atleast_1d(values)
-        if not (rest >= 0).all(): raise ValueError(f"points must be numbers from 0 on, got {rest[~(rest >= 0)][0]}")
-        if rest.size and self.total == 0: raise ValueError("nothing can be found: all priorities are zero")
-        found = np.empty(rest.size, np.int64)
-        find_leaves(self.cells, self.starts, self.bits, rest, found)
-        return int(found[0]) if values.ndim == 0 else found
+        flat = as_numbers(points, np.size(points), "points")
+        found = np.empty(flat.size, np.int64)
+        if find_points(self.cells, self.starts, self.bits, flat, found) and flat.size:
+            if self.total == 0: raise ValueError("nothing can be found: all priorities are zero")
+            raise ValueError(f"points must be numbers from 0 on, got {flat[~(flat >= 0)][0]}")
+        return int(found[0]) if np.ndim(points) == 0 else found
 
     def state_dict(self) -> dict[str, Any]:
         "What `load_state_dict` needs to make the same tree, bit for bit: the leaves, since sums follow from them."
@@ -259,24 +301,34 @@ class SumTree:
         raise ValueError(f"priorities must be from 0 to {self.limit:.3g}, got {priorities[place]}")
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #e46899e2
+@machine
+def line_max(typing: Any, array: Any, cell: Any) -> Any:
+    "The greatest of the eight cells from `cell` on."
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        line = _load(context, builder, signature.args[0], *arguments)
+        for swap in (SWAP_1, SWAP_2, SWAP_4):
+            other = _pick(builder, line, swap)
+            line = builder.select(builder.fcmp_ordered(">", line, other), line, other)
+        return builder.extract_element(line, _SHORT(0))
+    return types.float64(array, types.uint64), generate
+
+
 @numba.njit(cache=True, nogil=True)
 def write_maxima(tree, starts, indices, values):
     "Set leaves and correct the maxima above them, each way up ending where nothing changes."
-    eight, one = np.uint64(3), np.uint64(1)
-    for i in range(indices.size): prefetch(tree, np.uint64(indices[i]))
-    for i in range(indices.size): tree[np.uint64(indices[i])] = values[i]
-    for i in range(indices.size):
-        node = np.uint64(indices[i]) >> eight
-        for level in range(starts.size - 1):
-            cell = starts[level] + (node << eight)
-            greatest = tree[cell]
-            for _ in range(7):
-                cell += one
-                greatest = tree[cell] if tree[cell] > greatest else greatest
-            above = starts[level + 1] + node
-            if tree[above] == greatest: break
-            tree[above] = greatest
-            node >>= eight
+    eight, count, nodes = np.uint64(3), indices.size, np.empty(indices.size, np.uint64)
+    for i in range(count): prefetch(tree, np.uint64(indices[i]))
+    for i in range(count):
+        tree[np.uint64(indices[i])] = values[i]
+        nodes[i] = np.uint64(indices[i]) >> eight
+    for level in range(starts.size - 1):
+        changed = 0
+        for i in range(count):
+            greatest, above = line_max(tree, starts[level] + (nodes[i] << eight)), starts[level + 1] + nodes[i]
+            before, tree[above] = tree[above], greatest
+            nodes[changed] = nodes[i] >> eight
+            changed += before != greatest
+        count = changed
 
 
 class MaxTree:
