@@ -9,7 +9,6 @@ from __future__ import annotations
 __all__ = ['gated_hidden', 'RouterReport', 'FeedForward', 'MixtureOfExperts']
 
 # %% ../../nbs/lm/03_experts.ipynb #3c313cb8
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 def gated_hidden(hidden: int) -> int:
     "Hidden units of a SwiGLU network (three matrices) with the parameters of a GELU one (two) within 1%; a round number if there is one."
     exact = 2 * hidden / 3
+    if exact % 8 == 0: return int(exact)
     for multiple in (64, 32, 16, 8, 4, 2):
         near = max(multiple, round(exact / multiple) * multiple)
         if abs(near / exact - 1) <= 0.01: return near
@@ -71,8 +71,8 @@ class MixtureOfExperts(nn.Module):
         self.gelu_down = nn.Parameter(torch.randn(num_plain, hidden, width) * hidden**-0.5)
         self.swiglu_up = nn.Parameter(torch.randn(num_gated, width, 2 * inner) * width**-0.5)  # gate, then what it gates
         self.swiglu_down = nn.Parameter(torch.randn(num_gated, inner, width) * inner**-0.5)
-        self.enabled: Tensor
-        self.register_buffer("enabled", torch.ones(num_experts, dtype=torch.bool))
+        self.offsets: Tensor  # added to the router's logits; −inf keeps an expert out of the routing
+        self.register_buffer("offsets", torch.zeros(num_experts))
 
     def forward(
         self,
@@ -84,7 +84,7 @@ class MixtureOfExperts(nn.Module):
         "The experts' weighted sum, like x, and the router's report."
         tokens = x.reshape(-1, self.width)
         with torch.autocast(x.device.type, enabled=False):
-            logits = F.linear(tokens.float(), self.router.float()).masked_fill(~self.enabled, -math.inf)
+            logits = F.linear(tokens.float(), self.router.float()) + self.offsets
             probabilities = logits.softmax(-1)
         weights, experts = probabilities.topk(self.top_k, -1)
         if self.top_k > 1: weights = weights / weights.sum(-1, keepdim=True)
@@ -106,4 +106,4 @@ class MixtureOfExperts(nn.Module):
         load = logits.new_zeros(self.num_experts).index_add(0, experts.reshape(-1), counts.repeat_interleave(self.top_k)) / (total * self.top_k)
         mean = (counts[:, None] * probabilities).sum(0) / total
         z = (counts * logits.logsumexp(-1).square()).sum() / total
-        return RouterReport(self.enabled.sum() * (load * mean).sum(), z, load)
+        return RouterReport(self.offsets.isfinite().sum() * (load * mean).sum(), z, load)
