@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .operations import product, queries_keys_values, rms_norm
+
 # %% ../../nbs/lm/02_attention.ipynb #6aab9dd7
 class RMSNorm(nn.Module):
     "Scale the last dimension to a root mean square of one, then each channel by a learned weight."
@@ -25,7 +27,7 @@ class RMSNorm(nn.Module):
         self.weight, self.epsilon = nn.Parameter(torch.ones(width)), epsilon
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.epsilon)
+        return rms_norm(x, self.weight, self.epsilon)
 
 # %% ../../nbs/lm/02_attention.ipynb #afe8c2c9
 def rotary_tables(
@@ -104,15 +106,14 @@ def attend(
     *,
     mask: Tensor | None = None,  # True where a query may look: (B or 1, 1, T or 1, S)
     causal: bool = False,  # a query sees its own key and those before; T = S and no mask
-    dropout: float = 0.0,
 ) -> Tensor:
     "Softmax attention, (B, H, T, d). A query that may look nowhere gets zeros."
     batch, heads, length, width = queries.shape
     groups = keys.shape[1]
     if heads != groups and not causal and (mask is None or mask.shape[2] == 1):
         folded = queries.reshape(batch, groups, -1, width)
-        return F.scaled_dot_product_attention(folded, keys, values, attn_mask=mask, dropout_p=dropout).reshape(queries.shape)
-    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=dropout, is_causal=causal, enable_gqa=heads != groups)
+        return F.scaled_dot_product_attention(folded, keys, values, attn_mask=mask).reshape(queries.shape)
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=causal, enable_gqa=heads != groups)
 
 
 def length_mask(
@@ -273,18 +274,21 @@ class DecoderCache:
 class _Heads(nn.Module):
     "What both kinds of attention share: sizes, QK-norm and the output projection."
 
-    def __init__(self, width: int, num_heads: int, num_key_value_heads: int | None, *, qk_norm: bool, dropout: float, epsilon: float) -> None:
+    def __init__(self, width: int, num_heads: int, num_key_value_heads: int | None, *, qk_norm: bool, epsilon: float) -> None:
         super().__init__()
         groups = num_key_value_heads or num_heads
         if width % num_heads: raise ValueError(f"width must be a multiple of num_heads, got {width} and {num_heads}")
         if num_heads % groups: raise ValueError(f"num_heads must be a multiple of num_key_value_heads, got {num_heads} and {groups}")
-        self.num_heads, self.num_groups, self.head_width, self.dropout = num_heads, groups, width // num_heads, dropout
-        self.query_norm = RMSNorm(self.head_width, epsilon) if qk_norm else nn.Identity()
-        self.key_norm = RMSNorm(self.head_width, epsilon) if qk_norm else nn.Identity()
+        self.num_heads, self.num_groups, self.head_width = num_heads, groups, width // num_heads
+        self.query_norm = RMSNorm(self.head_width, epsilon) if qk_norm else None
+        self.key_norm = RMSNorm(self.head_width, epsilon) if qk_norm else None
         self.output = nn.Linear(width, width, bias=False)
 
     def _split(self, x: Tensor, num_heads: int) -> Tensor:
         return x.view(*x.shape[:2], num_heads, self.head_width)
+
+    def _turned(self, x: Tensor, norm: RMSNorm | None, tables: tuple[Tensor, Tensor]) -> Tensor:
+        return rotate(x if norm is None else norm(x), tables).transpose(1, 2)
 
     def _joined(self, x: Tensor) -> Tensor:
         return x.transpose(1, 2).flatten(2)
@@ -301,10 +305,9 @@ class SelfAttention(_Heads):
         *,
         causal: bool,
         qk_norm: bool = True,
-        dropout: float = 0.0,  # on the attention weights, while training
         epsilon: float = 1e-6,
     ) -> None:
-        super().__init__(width, num_heads, num_key_value_heads, qk_norm=qk_norm, dropout=dropout, epsilon=epsilon)
+        super().__init__(width, num_heads, num_key_value_heads, qk_norm=qk_norm, epsilon=epsilon)
         self.causal = causal
         self.query_key_value = nn.Linear(width, (num_heads + 2 * self.num_groups) * self.head_width, bias=False)
 
@@ -318,18 +321,23 @@ class SelfAttention(_Heads):
         layer: int = 0,  # in the cache
     ) -> Tensor:
         "Attention among these tokens and, with a cache, to those before."
-        heads, groups = self.num_heads, self.num_groups
-        queries, keys, values = self._split(self.query_key_value(x), heads + 2 * groups).split((heads, groups, groups), dim=2)
-        queries = rotate(self.query_norm(queries), tables).transpose(1, 2)
-        keys, values = rotate(self.key_norm(keys), tables).transpose(1, 2), values.transpose(1, 2)
+        queries, keys, values = self._projected(product(x, self.query_key_value.weight.T), tables)
         length, causal = x.shape[1], self.causal
         if cache is not None:
             past = cache.length
             keys, values = cache.extend(layer, keys, values)
             if past: causal = False
             if past and length > 1: mask = torch.ones(length, past + length, dtype=torch.bool, device=x.device).tril(past)[None, None]
-        dropout = self.dropout if self.training else 0.0
-        return self.output(self._joined(attend(queries, keys, values, mask=mask, causal=causal and length > 1, dropout=dropout)))
+        seen = attend(queries, keys, values, mask=mask, causal=causal and length > 1)
+        return product(self._joined(seen), self.output.weight.T)
+
+    def _projected(self, x: Tensor, tables: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        heads, groups = self.num_heads, self.num_groups
+        if self.query_norm is not None and self.key_norm is not None:
+            normed = queries_keys_values(x, self.query_norm.weight, self.key_norm.weight, tables, heads, groups, self.query_norm.epsilon)
+            return normed[0].transpose(1, 2), normed[1].transpose(1, 2), normed[2].transpose(1, 2)
+        queries, keys, values = self._split(x, heads + 2 * groups).split((heads, groups, groups), dim=2)
+        return self._turned(queries, None, tables), self._turned(keys, None, tables), values.transpose(1, 2)
 
 # %% ../../nbs/lm/02_attention.ipynb #06590b97
 class CrossAttention(_Heads):
@@ -342,10 +350,9 @@ class CrossAttention(_Heads):
         num_key_value_heads: int | None = None,
         *,
         qk_norm: bool = True,
-        dropout: float = 0.0,
         epsilon: float = 1e-6,
     ) -> None:
-        super().__init__(width, num_heads, num_key_value_heads, qk_norm=qk_norm, dropout=dropout, epsilon=epsilon)
+        super().__init__(width, num_heads, num_key_value_heads, qk_norm=qk_norm, epsilon=epsilon)
         self.query = nn.Linear(width, width, bias=False)
         self.key_value = nn.Linear(width, 2 * self.num_groups * self.head_width, bias=False)
         self.gate = nn.Parameter(torch.ones(()))
@@ -356,8 +363,8 @@ class CrossAttention(_Heads):
         tables: tuple[Tensor, Tensor],  # of `memory_positions`
     ) -> tuple[Tensor, Tensor]:
         "Each (B, G, S, d); they serve every step of the decoder."
-        keys, values = self._split(self.key_value(hidden), 2 * self.num_groups).chunk(2, dim=2)
-        return rotate(self.key_norm(keys), tables).transpose(1, 2), values.transpose(1, 2)
+        keys, values = self._split(product(hidden, self.key_value.weight.T), 2 * self.num_groups).chunk(2, dim=2)
+        return self._turned(keys, self.key_norm, tables), values.transpose(1, 2)
 
     def forward(
         self,
@@ -370,9 +377,9 @@ class CrossAttention(_Heads):
         layer: int = 0,  # in the entries
     ) -> Tensor:
         "Attention to the encoder's tokens."
-        queries = rotate(self.query_norm(self._split(self.query(x), self.num_heads)), tables).transpose(1, 2)
+        queries = self._turned(self._split(product(x, self.query.weight.T), self.num_heads), self.query_norm, tables)
         if entries is not None: seen = entries.attend(layer, queries)
         else:
             assert keys_and_values is not None
-            seen = attend(queries, *keys_and_values, mask=mask, dropout=self.dropout if self.training else 0.0)
-        return F.linear(self._joined(seen), self.output.weight * self.gate)
+            seen = attend(queries, *keys_and_values, mask=mask)
+        return product(self._joined(seen), (self.output.weight * self.gate).T)

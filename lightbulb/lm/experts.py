@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .operations import gated, product
+
 # %% ../../nbs/lm/03_experts.ipynb #a97f59ba
 def gated_hidden(hidden: int) -> int:
     "Hidden units of a SwiGLU network (three matrices) with the parameters of a GELU one (two) within 1%; a round number if there is one."
@@ -53,8 +55,7 @@ class FeedForward(nn.Module):
         self.down = nn.Parameter(torch.randn(inner, width) * inner**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = (x @ self.up).chunk(2, -1)
-        return (F.silu(gate) * up) @ self.down
+        return product(gated(product(x, self.up)), self.down)
 
 
 class MixtureOfExperts(nn.Module):
@@ -97,8 +98,7 @@ class MixtureOfExperts(nn.Module):
 
     def _expert(self, expert: int, x: Tensor) -> Tensor:
         if expert % 2 == 0: return F.gelu(x @ self.gelu_up[expert // 2]) @ self.gelu_down[expert // 2]
-        gate, up = (x @ self.swiglu_up[expert // 2]).chunk(2, -1)
-        return (F.silu(gate) * up) @ self.swiglu_down[expert // 2]
+        return gated(x @ self.swiglu_up[expert // 2]) @ self.swiglu_down[expert // 2]
 
     def _report(self, logits: Tensor, probabilities: Tensor, experts: Tensor, mask: Tensor | None) -> RouterReport:
         counts = torch.ones(len(logits), device=logits.device) if mask is None else mask.reshape(-1).float()

@@ -23,6 +23,7 @@ from lightbulb.lm.attention import (
     CrossAttention, CrossEntries, DecoderCache, KeyValueCache, RMSNorm, RotaryPositions, SelfAttention, length_mask,
 )
 from .experts import FeedForward, MixtureOfExperts, RouterReport
+from .operations import product
 
 # %% ../../nbs/lm/04_transformer.ipynb #9a511c2c
 Preset = Literal["tiny", "small", "base"]
@@ -48,7 +49,7 @@ class TransformerConfig:
     top_k: int = 2  # experts of a token
     num_token_heads: int = 4  # head k of position t predicts token t + 1 + k
     max_length: int = 128  # the longest sequence in training; positions themselves have no limit
-    dropout: float = 0.0
+    dropout: float = 0.0  # on what each part adds, in training
     qk_norm: bool = True
     rope_base: float = 10_000.0
     norm_epsilon: float = 1e-6
@@ -173,7 +174,7 @@ class _Layer(nn.Module):
     def __init__(self, config: TransformerConfig, *, causal: bool) -> None:
         super().__init__()
         shape = (config.width, config.num_heads, config.num_key_value_heads)
-        choices = {"qk_norm": config.qk_norm, "dropout": config.dropout, "epsilon": config.norm_epsilon}
+        choices = {"qk_norm": config.qk_norm, "epsilon": config.norm_epsilon}
         self.attention_norm = RMSNorm(config.width, config.norm_epsilon)
         self.attention = SelfAttention(*shape, causal=causal, **choices)
         self.has_cross = causal and config.num_encoder_layers > 0
@@ -262,7 +263,7 @@ class TokenHead(nn.Module):
         self.up, self.down = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return hidden + self.down(F.silu(self.up(hidden)))
+        return hidden + product(F.silu(product(hidden, self.up.weight.T)), self.down.weight.T)
 
 
 class Transformer(nn.Module):
