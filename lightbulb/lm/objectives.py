@@ -162,15 +162,19 @@ class TrainingBatches(Dataset):
     def _pieces(self, epoch: int) -> tuple[Pieces, np.ndarray]:
         "The grid of an epoch and the order of its pieces."
         if self._epoch is None or self._epoch[0] != epoch:
-            random = np.random.default_rng([self.seed, epoch])
-            offset = int(random.integers(min(self.max_length, len(self.stream)))) if epoch else 0
-            pieces = Pieces(self.stream, self.max_length, offset)
-            self._epoch = epoch, pieces, random.permutation(len(pieces))
+            pieces = Pieces(self.stream, self.max_length, self._offset(epoch))
+            self._epoch = epoch, pieces, np.random.default_rng([self.seed, epoch]).permutation(len(pieces))
         return self._epoch[1:]
+
+    def _offset(self, epoch: int) -> int:
+        shortest = min(self.max_length, len(self.stream))
+        return int(np.random.default_rng([self.seed, epoch, 0, 0]).integers(shortest)) if epoch else 0
 
     def num_batches(self, epoch: int) -> int:
         "Batches of an epoch; the last one may have fewer rows."
-        return -(-len(self._pieces(epoch)[0]) // self.batch_size)
+        offset = self._offset(epoch)
+        num_pieces = (offset > 0) - (offset - len(self.stream)) // self.max_length
+        return -(-num_pieces // self.batch_size)
 
     def __getitem__(self, place: tuple[int, int]) -> Batch:
         "Batch `index` of epoch `epoch`. After the last batch come batches in which nothing is scored."
@@ -202,7 +206,8 @@ def load_batches(
     "The batches at these places, in order."
     if num_workers < 0: raise ValueError(f"num_workers must not be negative, got {num_workers}")
     sampler: Any = list(places)
-    yield from DataLoader(batches, batch_size=None, sampler=sampler, num_workers=num_workers)
+    own = torch.Generator()  # a loader draws a seed that nobody uses here; the model's dropout must not notice
+    yield from DataLoader(batches, batch_size=None, sampler=sampler, num_workers=num_workers, generator=own)
 
 
 def step_places(
