@@ -337,7 +337,7 @@ def test_an_empty_context_is_written_from_the_start_token(shape):
 @pytest.mark.parametrize("settings, words", [
     ({"beam_width": 10, "method": "beam", "max_new_tokens": 1}, "beam_width must be at most the 5 texts of 1 tokens over 5, got 10"),
     ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
-    ({"max_new_tokens": 63}, "2 tokens and 63 new ones are more than the model's max_length 64"),
+    ({"max_new_tokens": 64}, "2 tokens and 64 new ones do not fit the model's max_length 64"),
     ({"end_id": 5}, "token ids must be between 0 and 4, got 5"),
     ({"length_penalty": float("nan")}, "length_penalty must be a number, got nan"),
     ({"method": "sampling", "top_k": 0}, "top_k must be at least 1, got 0"),

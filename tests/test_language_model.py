@@ -149,9 +149,9 @@ def test_a_folder_is_a_spec(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("spec", ["", "lightbulb:models/x", "openai:m", "openai:@http://x", "openai:m@ftp://x", "openai:m@http://a:b@x/v1"])
+@pytest.mark.parametrize("spec", ["", "lightbulb:", "llama:7b", "openai:m", "openai:@http://x", "openai:m@ftp://x", "openai:m@http://a:b@x/v1"])
 def test_unknown_specs_are_named(spec):
-    with pytest.raises(ValueError, match=r"known are|openai:<model>@<url>|no password") as caught: load_language_model(spec)
+    with pytest.raises(ValueError, match=r"known are|openai:<model>@<url>|no password|lightbulb:<checkpoint>") as caught: load_language_model(spec)
     assert "\n" not in str(caught.value) and "a:b" not in str(caught.value).replace(spec, "")
 
 

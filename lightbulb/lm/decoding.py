@@ -146,8 +146,8 @@ def _check_prompts(model: TokenModel, rows: list[list[int]], begun: list[list[in
     for row in rows:
         if len(row) > longest: raise ValueError(f"a context of {len(row)} tokens is more than the model's max_length {longest}; cut it or set allow_longer")
     most = max(map(len, begun))
-    if most + config.max_new_tokens > longest:
-        raise ValueError(f"{most} tokens and {config.max_new_tokens} new ones are more than the model's max_length {longest}; ask for fewer or set allow_longer")
+    if most + config.max_new_tokens - 1 > longest:  # the last new token is not read
+        raise ValueError(f"{most} tokens and {config.max_new_tokens} new ones do not fit the model's max_length {longest}; ask for fewer or set allow_longer")
 
 # %% ../../nbs/lm/05_decoding.ipynb #62a76830
 TIE = 1e-4  # nats

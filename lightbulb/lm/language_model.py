@@ -31,6 +31,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from ..core.errors import LanguageModelError, UnavailableError
 from .local_model import Sampling, load_local_model
+from .trained_model import load_trained_model
 
 log = logging.getLogger(__name__)
 
@@ -268,7 +269,7 @@ def _echoed(answer: dict[str, Any], start: int, end: int, url: str) -> float:
     return float(sum(inside))
 
 # %% ../../nbs/lm/08_language_model.ipynb #b5e98ad3
-SPECS = "smollm2, a hub name or folder, openai:<model>@<url>"
+SPECS = "smollm2, a hub name or folder, lightbulb:<checkpoint>, openai:<model>@<url>"
 
 
 def load_language_model(
@@ -278,8 +279,14 @@ def load_language_model(
     precision: str = "auto",  # of a local model; float32 where scores must not depend on how they are batched
     server: ServerConfig | None = None,  # patience with a served model
 ) -> LanguageModel:
-    "The model that a spec names; `ValueError` for a spec of no known kind, `UnavailableError` for a model that is not here."
+    """The model that a spec names.
+
+    `ValueError` for a spec of no known kind, `UnavailableError` for a model that is not here, `CheckpointError` for a checkpoint that cannot be used.
+    """
     kind, _, rest = spec.partition(":")
+    if kind == "lightbulb":
+        if not rest: raise ValueError("a trained model is written lightbulb:<checkpoint>, with the folder of a run or an epoch")
+        return load_trained_model(rest, device=device, precision=precision)
     if kind == "openai":
         model, _, url = rest.partition("@http")
         if not model or not url: raise ValueError(f"a served model is written openai:<model>@<url>, with http:// or https://; got {spec!r}")

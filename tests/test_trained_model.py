@@ -1,0 +1,124 @@
+"""A trained model behind the interface of every language model: where a prompt goes, what is written, what it is worth."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+
+from lightbulb.core.checkpoint import save_checkpoint
+from lightbulb.core.errors import CheckpointError
+from lightbulb.lm.beam_search import generate
+from lightbulb.lm.checkpoints import model_state
+from lightbulb.lm.language_model import load_language_model
+from lightbulb.lm.tokens import load_tokenizer
+from lightbulb.lm.trained_model import TrainedLanguageModel
+from lightbulb.lm.transformer import Transformer, TransformerConfig
+
+BYTES = load_tokenizer("bytes")
+SHAPES = {"decoder": {"num_encoder_layers": 0}, "encoder": {"num_encoder_layers": 1}, "experts": {"num_encoder_layers": 1, "num_experts": 4, "top_k": 2}}
+
+
+def made(vocab_size=BYTES.vocab_size, seed=0, **changes) -> Transformer:
+    torch.manual_seed(seed)
+    shape = dict(width=16, num_heads=2, num_decoder_layers=2, hidden=32, num_experts=1, top_k=1, num_token_heads=3, max_length=24)
+    network = Transformer(TransformerConfig(vocab_size, **{**shape, **changes}))
+    for parameter in network.parameters(): torch.nn.init.normal_(parameter, std=0.5)
+    return network.eval()
+
+
+@pytest.fixture(params=SHAPES)
+def model(request) -> TrainedLanguageModel:
+    return TrainedLanguageModel("small", made(**SHAPES[request.param]), BYTES)
+
+
+def logs_of(model: TrainedLanguageModel, prompt: str, continuation: str) -> float:
+    "The log-probability by the definition: one whole pass, no cache."
+    ids, then, network = BYTES.encode(prompt), BYTES.encode(continuation), model.model
+    read, begun = (ids[:24], ids[24:]) if network.config.num_encoder_layers else ([], ids)
+    memory = network.encode(torch.tensor([read])) if read else None
+    with torch.no_grad(): logs = network.logits(network.decode(torch.tensor([[BYTES.start_id, *begun, *then]]), memory))[0].log_softmax(-1)
+    return float(logs[len(begun) : -1].gather(1, torch.tensor(then)[:, None]).sum())
+
+
+def test_scores_are_the_definition(model):
+    for prompt in ["", "ab", "abcdefgh", *(["x" * 24, "y" * 30] if model.has_encoder else [])]:
+        continuations = ["a", "", "ab", "hello"]
+        expected = [logs_of(model, prompt, text) if text else 0.0 for text in continuations]
+        assert model.score(prompt, continuations) == pytest.approx(expected, abs=2e-4)
+        assert [model.score(prompt, [text])[0] for text in continuations] == pytest.approx(expected, abs=2e-4)
+    assert model.score("a", ["", ""]) == [0.0, 0.0] and model.score("a", []) == []
+
+
+def test_texts_are_those_of_generate(model):
+    prompt = "abcdef"
+    where = {"context": BYTES.encode(prompt), "prefix": [[]]} if model.has_encoder else {"context": [], "prefix": [BYTES.encode(prompt)]}
+    ids = generate(model.model, **where, start_id=BYTES.start_id, end_id=BYTES.end_id, max_new_tokens=12)[0]
+    assert model.generate([prompt], max_new_tokens=12) == [BYTES.decode(ids)]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_a_text_does_not_depend_on_its_neighbours(model, temperature):
+    prompts = ["abc", "", "hello", "abcdefghijk"]
+    settings = dict(max_new_tokens=10, temperature=temperature, top_p=0.9, seed=3)
+    together = model.generate(prompts, **settings)
+    assert together == [model.generate([prompt], **settings)[0] for prompt in prompts] == model.generate(prompts[::-1], **settings)[::-1]
+    if temperature: assert together != model.generate(prompts, **settings | {"seed": 4})
+
+
+def test_an_answer_longer_than_a_piece_goes_on_from_its_last_piece():
+    model = TrainedLanguageModel("small", made(num_encoder_layers=1), BYTES)
+    start = dict(start_id=BYTES.start_id, end_id=BYTES.end_id)
+    ids = BYTES.encode("abcde")
+    first = generate(model.model, ids, **start, max_new_tokens=24)[0]
+    assert BYTES.end_id not in first
+    second = generate(model.model, (ids + first)[-24:], **start, max_new_tokens=10)[0]
+    assert model.generate(["abcde"], max_new_tokens=34) == [BYTES.decode([*first, *second])]
+    full = "z" * 40  # the encoder reads 24, the decoder has room for 8
+    assert len(BYTES.decode(generate(model.model, BYTES.encode(full)[:24], **start, prefix=[BYTES.encode(full)[24:]], max_new_tokens=8)[0])) >= 1
+    with pytest.raises(ValueError, match="40 tokens and 9 more are wanted, but small reads 48 in all"): model.generate([full], max_new_tokens=9)
+    mixed = model.generate(["abcde", full], max_new_tokens=8)
+    assert mixed == [model.generate([prompt], max_new_tokens=8)[0] for prompt in ("abcde", full)]
+
+
+def test_a_stop_string_ends_a_text_before_it(model):
+    text = model.generate(["abc"], max_new_tokens=15)[0]
+    middle = next(letter for letter in text[3:] if letter.isascii())
+    assert model.generate(["abc", "abd"], max_new_tokens=15, stop=["never", middle])[0] == text.split(middle)[0]
+
+
+def test_tokens_are_counted_and_threads_do_not_mix(model):
+    before = model.num_tokens_used
+    expected = model.generate(["abc"], max_new_tokens=6)[0]
+    assert model.num_tokens_used >= before + 3 and model.count_tokens("abc") == 3
+    texts, threads = {}, []
+    for number in range(6):
+        thread = threading.Thread(target=lambda n=number: texts.__setitem__(n, model.generate(["abc"], max_new_tokens=6)[0]))
+        threads.append(thread)
+        thread.start()
+    for thread in threads: thread.join()
+    assert set(texts.values()) == {expected}
+
+
+def test_marks_of_training_never_reach_a_text():
+    network = made(vocab_size=BYTES.vocab_size + 3, num_encoder_layers=0)
+    with torch.no_grad(): network.unembedding[BYTES.vocab_size :] *= 3
+    model = TrainedLanguageModel("marked", network, BYTES)
+    ids = generate(network, [BYTES.start_id, 97], max_new_tokens=20)[0]
+    assert any(token >= BYTES.vocab_size for token in ids)
+    assert isinstance(model.generate(["a"], max_new_tokens=20)[0], str)
+    with pytest.raises(ValueError, match="the tokenizer bytes has 259 ids, but tiny knows 100"): TrainedLanguageModel("tiny", made(vocab_size=100, num_encoder_layers=0), BYTES)
+
+
+def test_a_checkpoint_is_a_language_model(tmp_path):
+    network = made(num_encoder_layers=1, ngram_orders=(2, 3), ngram_rows=64)
+    save_checkpoint(tmp_path / "one.ckpt", model_state(network, "bytes", BYTES.vocab_size))
+    loaded = load_language_model(f"lightbulb:{tmp_path / 'one.ckpt'}", device="cpu")
+    direct = TrainedLanguageModel("direct", network, BYTES)
+    assert loaded.generate(["abc", "b"], max_new_tokens=9) == direct.generate(["abc", "b"], max_new_tokens=9)
+    assert loaded.score("a", ["b", "cd"]) == pytest.approx(direct.score("a", ["b", "cd"]), abs=1e-5)
+    assert loaded.name.startswith("lightbulb:") and loaded.context_length == 48
+    with pytest.raises(CheckpointError, match="there is no checkpoint"): load_language_model(f"lightbulb:{tmp_path / 'none'}")
+    (tmp_path / "half").write_bytes((tmp_path / "one.ckpt").read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="truncated"): load_language_model(f"lightbulb:{tmp_path / 'half'}")
