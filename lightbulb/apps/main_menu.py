@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['TASKS', 'PROGRAM', 'RUNNERS', 'UsageError', 'split_task', 'parse_config', 'describe_step', 'format_answer', 'ask',
-           'OpenQuestions', 'run_test_agent', 'overview', 'main']
+__all__ = ['TASKS', 'STAGES', 'PROGRAM', 'PLANNERS', 'RUNNERS', 'UsageError', 'split_task', 'parse_config', 'describe_step',
+           'format_answer', 'ask', 'OpenQuestions', 'run_test_agent', 'describe_evaluation', 'follow_training',
+           'load_writer', 'write_texts', 'run_train_llm_world', 'overview', 'main']
 
 # %% ../../nbs/apps/01_main_menu.ipynb #ae351a07
 import contextlib
@@ -18,7 +19,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -27,10 +28,16 @@ from ..core.errors import LightbulbError
 
 if TYPE_CHECKING:
     from lightbulb.agent.answering import Answer, TestAgent, Tools
+    from lightbulb.core.report import StepReport
+    from lightbulb.lm.configuration import TrainLanguageModel
 
 # %% ../../nbs/apps/01_main_menu.ipynb #5ab64f31
 TASKS = {  # name: module of its configuration, class, what it does
+    "train_llm_world": ("lightbulb.lm.configuration", "TrainLanguageWorld", "train the language model on text, or let it write"),
     "test_agent": ("lightbulb.agent.answering", "TestAgent", "answer one question, or several interactively, with citations"),
+}
+STAGES = {  # one stage alone, with defaults of its own: module and class of its configuration, program, the task it belongs to
+    "lm": ("lightbulb.lm.configuration", "TrainLanguageModel", "lightbulb_LM.py", "train_llm_world"),
 }
 PROGRAM = "lightbulb"
 
@@ -60,8 +67,9 @@ def parse_config(config_class: type[Any], arguments: Sequence[str], *, program: 
             return tyro.cli(config_class, args=list(arguments), prog=program, use_underscores=True)
     except SystemExit as stop:
         if stop.code in (0, None): raise
-        rows = [re.sub(r"\s*│$", "", row.strip()).lstrip("│ ").strip() for row in caught.getvalue().splitlines()][1:]
-        text = " ".join(itertools.takewhile(lambda row: not re.fullmatch("[─╰╯]+", row), rows))
+        rows = [row.strip("│|+ \t") for row in caught.getvalue().splitlines()[1:]]  # without the box, which is drawn in ASCII where it must be
+        rule = re.compile("[─╰╯-]+")
+        text = " ".join(itertools.takewhile(lambda row: not rule.fullmatch(row), itertools.dropwhile(rule.fullmatch, rows)))
         raise UsageError(f"{' '.join(text.split()) or 'the arguments could not be read'}; see {program} --help") from None
     except ValueError as error: raise UsageError(f"{error}; see {program} --help") from None
 
@@ -174,20 +182,107 @@ def _converse(config: TestAgent, tools: Tools, waiting: OpenQuestions, out: Text
         try: _answered(question, config, tools, waiting, out, log)
         except LightbulbError as error: print(f"{PROGRAM}: {error}", file=log, flush=True)
 
+# %% ../../nbs/apps/01_main_menu.ipynb #1d2ac732
+def describe_evaluation(report: StepReport) -> str:
+    "One line for one evaluation."
+    metrics = report.metrics
+    parts = [f"held-out loss {report.loss:.4f}", f"bits per byte {metrics['bits_per_byte']:.4f}", f"word perplexity {metrics['word_perplexity']:,.1f}"]
+    load = [f"expert load {metrics['expert_load_min']:.2f} to {metrics['expert_load_max']:.2f}"] if "expert_load_max" in metrics else []
+    return f"epoch {metrics['epoch']:.0f}, step {report.step} of {report.total_steps}: {', '.join(parts + load)}"
+
+
+def follow_training(config: TrainLanguageModel) -> int:
+    "Train to the end and show how it goes; the exit status (130 after an interrupt)."
+    from tqdm import tqdm
+
+    from lightbulb.lm.training import train_language_model
+
+    before = set(config.save_dir.glob("language_model_*"))
+    reports, begin, last = train_language_model(config), time.monotonic(), None
+    try: reports = itertools.chain([next(reports)], reports)
+    except StopIteration: reports = iter(())  # a finished run, or not the process that speaks
+    except ValueError as error: raise UsageError(str(error)) from None  # a value that only loading could judge
+    for moved in set(config.save_dir.glob("language_model_*")) - before: print(f"  the run before this one is now in {moved}", file=sys.stderr, flush=True)
+    with tqdm(unit="step", file=sys.stderr, disable=None) as bar:
+        try:
+            for last in reports:
+                bar.total, bar.n = last.total_steps, last.step
+                bar.set_postfix_str(f"loss {last.loss:.3f}, {last.tokens_per_second or 0:,.0f} tokens/s")
+                if last.split == "validation": tqdm.write(f"{describe_evaluation(last)}, {time.monotonic() - begin:.0f} s", file=sys.stdout)
+        except KeyboardInterrupt:
+            print(f"\n  interrupted; all is kept in {config.folder}, and --resume continues from there", file=sys.stderr, flush=True)
+            return 130
+    if last: print(f"  kept in {config.folder}", file=sys.stderr, flush=True)
+    return 0
+
+# %% ../../nbs/apps/01_main_menu.ipynb #c990bdd7
+PLANNERS = {"greedy": "greedy", "sample": "sampling", "beam": "beam"}  # how `lm.beam_search.generate` calls them
+
+
+def load_writer(config: TrainLanguageModel) -> Callable[[str], str]:
+    "A function that continues a text with the model of the save folder, or of `transformer_model_path`."
+    from lightbulb.core.runtime import choose_device
+    from lightbulb.lm.beam_search import generate
+    from lightbulb.lm.tokens import load_tokenizer
+    from lightbulb.lm.training import load_model
+
+    model, tokenizer_name, _ = load_model(config.transformer_model_path or config.folder, str(choose_device(config.device)))
+    tokenizer = load_tokenizer(tokenizer_name)
+
+    def write(prompt: str) -> str:
+        (ids,) = generate(
+            model, [tokenizer.encode(prompt)], method=PLANNERS[config.planner], max_new_tokens=config.max_new_tokens, start_id=tokenizer.start_id, end_id=tokenizer.end_id,
+            temperature=config.sampling_temperature, top_p=config.top_p, seed=config.seed, beam_width=config.beam_width)
+        return tokenizer.decode(ids)
+
+    return write
+
+
+def write_texts(config: TrainLanguageModel) -> int:
+    "Continue the query, or every prompt until `quit`."
+    try:
+        write = load_writer(config)
+        if config.query.strip():
+            print(config.query + write(config.query), flush=True)
+            return 0
+    except ValueError as error: raise UsageError(str(error)) from None
+    print("Give a text to continue; quit leaves.", flush=True)
+    while True:
+        try: prompt = input("text> ")
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return 0
+        if prompt.strip().lower() in ("quit", "exit"): return 0
+        if not prompt.strip(): continue
+        try: print(prompt + write(prompt), flush=True)
+        except ValueError as error: print(f"{PROGRAM}: {error}", file=sys.stderr, flush=True)
+
+
+def run_train_llm_world(config: TrainLanguageModel) -> int:
+    "Train, or write with what was trained."
+    return follow_training(config) if config.mode == "train" else write_texts(config)
+
 # %% ../../nbs/apps/01_main_menu.ipynb #3d7f1913
-RUNNERS = {"test_agent": run_test_agent}
+RUNNERS = {"train_llm_world": run_train_llm_world, "test_agent": run_test_agent}
 
 
 def overview() -> str:
     "What `--help` prints without a task."
     tasks = "\n".join(f"  --task {name:16} {text}" for name, (_, _, text) in TASKS.items())
-    return f"usage: {PROGRAM} --task TASK [flags]\n\nAnswers questions by searching, reading and thinking in trees.\n\ntasks:\n{tasks}\n\n{PROGRAM} --task TASK --help lists the flags of a task; {PROGRAM} --version the version."
+    return f"usage: {PROGRAM} --task TASK [flags]\n\nAnswers questions by searching, reading and thinking in trees, and trains the models that do it.\n\ntasks:\n{tasks}\n\n{PROGRAM} --task TASK --help lists the flags of a task; {PROGRAM} --version the version."
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    stage: str = "",  # a name of STAGES: that stage alone, without --task
+) -> int:
     "Run the command line and return its exit status: 0, 2 (one line on standard error says why), or 130 (interrupted)."
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
+        if stage:
+            module, name, program, task = STAGES[stage]
+            return RUNNERS[task](parse_config(getattr(importlib.import_module(module), name), arguments, program=program))
         task, rest = split_task(arguments)
         if not task:
             if "--version" in rest: print(f"{PROGRAM} {__version__}")
