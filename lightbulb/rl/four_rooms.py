@@ -5,7 +5,8 @@
 # %% ../../nbs/rl/06_four_rooms.ipynb #92501de9
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cache, cached_property, partial
 from typing import Any
 
 import gymnasium
@@ -16,8 +17,8 @@ from .options import GymnasiumOptions, Option, TabularOption, TabularTask, optio
 
 # %% auto #0
 __all__ = ['HOUSE', 'MOVES', 'ROWS', 'CELLS', 'NUMBER', 'HALLWAYS', 'ROOMS', 'neighbours', 'find_rooms', 'FourRooms',
-           'hallways_of', 'doors', 'hallway_options', 'walk_to', 'tabular_hallway_options', 'tabular_primitive_options',
-           'length_distribution', 'house_options', 'exact_house_values', 'four_rooms']
+           'hallways_of', 'doors', 'best_move', 'hallway_options', 'walk_to', 'tabular_hallway_options',
+           'tabular_primitive_options', 'length_distribution', 'house_options', 'exact_house_values', 'four_rooms']
 
 # %% ../../nbs/rl/06_four_rooms.ipynb #1a72897a
 HOUSE = """
@@ -73,14 +74,14 @@ class FourRooms(gymnasium.Env):
 
     def __init__(
         self,
-        goal: int = HALLWAYS["E"],  # number of a cell
+        goal: int | None = HALLWAYS["E"],  # number of a cell; None: nothing pays, and only the limit ends an episode
         start: int | None = None,  # number of a cell; None: anywhere but the goal
         slip: float = 1 / 3,  # probability that a move goes in one of the other three directions
         max_steps: int = 1000,  # an episode is truncated after so many
     ) -> None:
         for name, cell in (("goal", goal), ("start", start)):
             if cell is not None and not 0 <= cell < len(CELLS): raise ValueError(f"{name} must be a cell from 0 to {len(CELLS) - 1}, got {cell}")
-        if start == goal: raise ValueError(f"start must not be the goal, got {start} for both")
+        if start is not None and start == goal: raise ValueError(f"start must not be the goal, got {start} for both")
         if not 0 <= slip <= 1: raise ValueError(f"slip must be between 0 and 1, got {slip}")
         if max_steps < 1: raise ValueError(f"max_steps must be positive, got {max_steps}")
         self.goal, self.start, self.slip, self.max_steps = goal, start, slip, max_steps
@@ -91,8 +92,8 @@ class FourRooms(gymnasium.Env):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
         "Begin at the start, or at a random cell."
         super().reset(seed=seed)
-        anywhere = int(self.np_random.integers(len(CELLS) - 1))
-        self.cell = self.start if self.start is not None else anywhere + (anywhere >= self.goal)
+        anywhere = int(self.np_random.choice([cell for cell in range(len(CELLS)) if cell != self.goal]))
+        self.cell = anywhere if self.start is None else self.start
         self.num_steps = 0
         return self.cell, {}
 
@@ -108,7 +109,7 @@ class FourRooms(gymnasium.Env):
 
     def task(self, discount: float = 0.9) -> TabularTask:
         "The same house as tables."
-        goal = np.arange(len(CELLS)) == self.goal
+        goal = np.array([cell == self.goal for cell in range(len(CELLS))])
         return TabularTask(self.transitions, goal.astype(float), goal, discount)
 
     @cached_property
@@ -128,8 +129,13 @@ def doors() -> list[tuple[frozenset[int], int, int]]:
     return [(room, target, other) for room in ROOMS for target, other in (hallways_of(room), hallways_of(room)[::-1])]
 
 
-def hallway_options() -> tuple[Option, ...]:
-    "The eight options as functions of the cell."
+def best_move(walk: np.ndarray, cell: int) -> int:
+    "The move that a table (S, 4) prefers in a cell."
+    return int(walk[cell].argmax())
+
+
+def hallway_options(walks: Sequence[np.ndarray] | None = None) -> tuple[Option, ...]:
+    "The eight options as functions of the cell; with `walks`, (S, 4) each, their policies are given, else a worker must learn them."
     names = {cell: mark for mark, cell in HALLWAYS.items()}
 
     def option(number: int, room: frozenset[int], target: int, other: int) -> Option:
@@ -138,18 +144,21 @@ def hallway_options() -> tuple[Option, ...]:
             can_start=lambda cell: cell in room or cell == other,
             ends=lambda cell: cell not in room,
             worker_reward=lambda cell, reward: float(cell == target),
+            policy=None if walks is None else partial(best_move, walks[number]),
         )
 
     return tuple(option(number, *door) for number, door in enumerate(doors()))
 
 
-def walk_to(target: int, room: frozenset[int], *, house: FourRooms, discount: float = 0.9) -> np.ndarray:
+@cache
+def walk_to(target: int, room: frozenset[int], *, slip: float = 1 / 3, discount: float = 0.9) -> np.ndarray:
     "The best moves inside `room` for reaching `target` before any other way out: (S, 4) probabilities."
+    transitions = FourRooms(slip=slip).transitions
     inside = np.array([cell in room for cell in range(len(CELLS))])
     aim = np.arange(len(CELLS)) == target
     value = np.zeros(len(CELLS))
     while True:
-        q = (house.transitions @ (aim + discount * np.where(inside, value, 0.0))).T  # (S, 4)
+        q = (transitions @ (aim + discount * np.where(inside, value, 0.0))).T  # (S, 4)
         if np.abs(q.max(1) - value).max() < 1e-13: return np.eye(len(MOVES))[q.round(12).argmax(1)]
         value = q.max(1)
 
@@ -160,7 +169,7 @@ def tabular_hallway_options(house: FourRooms, discount: float = 0.9) -> list[Tab
     tables = []
     for room, target, other in doors():
         initiation = np.array([cell in room or cell == other for cell in cells])
-        tables.append(TabularOption(initiation, walk_to(target, room, house=house, discount=discount), np.array([float(cell not in room) for cell in cells])))
+        tables.append(TabularOption(initiation, walk_to(target, room, slip=house.slip, discount=discount), np.array([float(cell not in room) for cell in cells])))
     return tables
 
 
@@ -181,9 +190,10 @@ def length_distribution(house: FourRooms, option: TabularOption, start: int, max
     return lengths
 
 # %% ../../nbs/rl/06_four_rooms.ipynb #de04d087
-def house_options(kind: str) -> tuple[Option, ...]:
+def house_options(kind: str, walks: Sequence[np.ndarray] | None = None) -> tuple[Option, ...]:
     "`hallways` (8), `moves` (4, a flat agent) or `both` (12, hallways first)."
-    kinds = {"hallways": hallway_options(), "moves": primitive_options(len(MOVES)), "both": hallway_options() + primitive_options(len(MOVES))}
+    hallways, moves = hallway_options(walks), primitive_options(len(MOVES))
+    kinds = {"hallways": hallways, "moves": moves, "both": hallways + moves}
     if kind not in kinds: raise ValueError(f"kind must be one of {', '.join(kinds)}, got {kind!r}")
     return kinds[kind]
 
@@ -195,6 +205,15 @@ def exact_house_values(house: FourRooms, kind: str, discount: float = 0.9) -> np
     return option_values(house.task(discount), tables)
 
 
-def four_rooms(kind: str = "hallways", goal: int = HALLWAYS["E"], start: int | None = None, max_steps: int = 1000) -> GymnasiumOptions:
+def four_rooms(
+    kind: str = "hallways",  # of house_options
+    goal: int | None = HALLWAYS["E"],
+    start: int | None = None,
+    *,
+    given_walks: bool = False,  # the hallway options bring the best policies; else a worker must learn them
+    max_steps: int = 1000,
+) -> GymnasiumOptions:
     "The house as a world that offers options."
-    return GymnasiumOptions(FourRooms(goal, start, max_steps=max_steps), house_options(kind))
+    house = FourRooms(goal, start, max_steps=max_steps)
+    walks = [table.policy for table in tabular_hallway_options(house)] if given_walks else None
+    return GymnasiumOptions(house, house_options(kind, walks))

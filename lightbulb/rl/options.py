@@ -13,9 +13,12 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from .vector_environments import EnvironmentFailure
+
 # %% auto #0
 __all__ = ['SMDPReturn', 'View', 'OptionStep', 'OptionEnvironment', 'always', 'task_reward', 'Option', 'primitive_options',
-           'GymnasiumOptions', 'TabularOption', 'TabularTask', 'option_model', 'option_values', 'expected_smdp_update']
+           'GymnasiumOptions', 'GuardedWorld', 'TabularOption', 'TabularTask', 'option_model', 'option_values',
+           'ExpectedUpdate']
 
 # %% ../../nbs/rl/05_options.ipynb #7dd2b4bb
 @dataclass
@@ -99,6 +102,7 @@ class Option:
     ends: Callable[[Any], bool] = always  # of the observation after a step
     worker_reward: Callable[[Any, float], float] = task_reward  # of the observation after a step and the task's reward
     actions: tuple[int, ...] | None = None  # what its worker may do; None: everything
+    policy: Callable[[Any], int] | None = None  # the action in each observation, where there is nothing left to learn
 
 
 def primitive_options(num_actions: int) -> tuple[Option, ...]:
@@ -138,7 +142,9 @@ class GymnasiumOptions:
 
     def worker_view(self, option: int) -> View:
         "The observation, and the actions that `option` allows."
-        return View(self._flat(), self._actions[option])
+        policy = self.options[option].policy
+        if policy is None: return View(self._flat(), self._actions[option])
+        return View(self._flat(), np.arange(self.num_actions) == policy(self.observation))
 
     def step(self, option: int, action: int) -> OptionStep:
         "Take one action inside `option`."
@@ -147,6 +153,53 @@ class GymnasiumOptions:
         reward = float(reward)
         paid = chosen.worker_reward(self.observation, reward)
         return OptionStep(reward, paid, chosen.ends(self.observation), bool(terminated), bool(truncated))
+
+# %% ../../nbs/rl/05_options.ipynb #dff47786
+class GuardedWorld:
+    "A world whose exceptions and malformed answers become `EnvironmentFailure`."
+
+    def __init__(self, make_env: Callable[[], Any] | str) -> None:
+        world = self._ask("making the environment", (lambda: gymnasium.make(make_env)) if isinstance(make_env, str) else make_env)
+        if isinstance(world, gymnasium.Env):
+            count = getattr(world.action_space, "n", 0)
+            world = GymnasiumOptions(world, primitive_options(int(count)))
+        if not isinstance(world, OptionEnvironment): raise ValueError(f"make_env must make an OptionEnvironment or a Gymnasium environment, got {type(world).__name__}")
+        self.world: OptionEnvironment = world
+        self.num_options, self.num_actions = world.num_options, world.num_actions
+        self.manager_size, self.worker_size = world.manager_size, world.worker_size
+
+    def _ask(self, doing: str, call: Callable[[], Any]) -> Any:
+        try: return call()
+        except Exception as error:  # noqa: BLE001 - a world may raise anything, and all of it means that it failed
+            raise EnvironmentFailure(f"{doing} raised {type(error).__name__}: {error}") from error
+
+    def _view(self, doing: str, view: Any, size: int, choices: int) -> View:
+        observation, available = np.asarray(view[0], np.float32), np.asarray(view[1], bool)
+        if observation.shape != (size,) or available.shape != (choices,):
+            raise EnvironmentFailure(f"{doing} must give shapes ({size},) and ({choices},), got {observation.shape} and {available.shape}")
+        if not np.isfinite(observation).all(): raise EnvironmentFailure(f"{doing} gave an observation that is not finite")
+        return View(observation, available)
+
+    def reset(self, seed: int | None = None) -> None:
+        "Begin an episode."
+        self._ask("reset", lambda: self.world.reset(seed))
+
+    def manager_view(self) -> View:
+        "What the manager sees, checked."
+        return self._view("manager_view", self._ask("manager_view", self.world.manager_view), self.manager_size, self.num_options)
+
+    def worker_view(self, option: int) -> View:
+        "What the worker sees, checked."
+        doing = f"worker_view of option {option}"
+        return self._view(doing, self._ask(doing, lambda: self.world.worker_view(option)), self.worker_size, self.num_actions)
+
+    def step(self, option: int, action: int) -> OptionStep:
+        "One low-level action, checked."
+        doing = f"action {action} in option {option}"
+        step = self._ask(doing, lambda: self.world.step(option, action))
+        if not np.isfinite([step.reward, step.worker_reward]).all():
+            raise EnvironmentFailure(f"{doing} gave rewards {step.reward} and {step.worker_reward}, which must be finite")
+        return step
 
 # %% ../../nbs/rl/05_options.ipynb #f0c80f50
 @dataclass(frozen=True)
@@ -204,22 +257,28 @@ def option_values(
         value = new
 
 # %% ../../nbs/rl/05_options.ipynb #3877b815
-def expected_smdp_update(
-    task: TabularTask,
-    option: TabularOption,
-    values: np.ndarray,  # (S,) value of each state
-    horizon: int = 2000,  # steps after which a run that has not ended is dropped
-) -> np.ndarray:
-    "Mean SMDP target of `option` from each state, (S,), by enumerating lengths and ends of its runs."
-    walk = option.walk(task.transitions)
-    stops = np.where(task.terminal, 1.0, option.termination)
-    beyond = np.where(task.terminal, 0.0, values)
-    running, mean = np.eye(len(walk)), np.zeros(len(walk))
-    for length in range(1, horizon + 1):
-        running = running @ walk  # (S, S): where a run from each state is after `length` steps
-        earned = SMDPReturn(task.discount, length=length - 1)
-        earned.add(task.arrival_rewards)  # the step that arrives in each state
-        mean += running @ earned.reward + (running * stops) @ (earned.next_discount * beyond)
-        running = running * (1.0 - stops)
-        if running.max() < 1e-14: break
-    return mean
+class ExpectedUpdate:
+    "The mean SMDP target of an option from each state, by enumerating the lengths and ends of its runs."
+
+    def __init__(
+        self,
+        task: TabularTask,
+        option: TabularOption,
+        horizon: int = 2000,  # steps after which a run that has not ended is dropped
+    ) -> None:
+        walk = option.walk(task.transitions)
+        stops = np.where(task.terminal, 1.0, option.termination)
+        running = np.eye(len(walk))
+        self.rewards, self.ends = np.zeros(len(walk)), np.zeros_like(walk)
+        for length in range(1, horizon + 1):
+            running = running @ walk  # (S, S): where a run from each state is after `length` steps
+            earned = SMDPReturn(task.discount, length=length - 1)
+            earned.add(task.arrival_rewards)  # the step that arrives in each state
+            self.rewards += running @ earned.reward
+            self.ends += running * stops * np.where(task.terminal, 0.0, earned.next_discount)
+            running = running * (1.0 - stops)
+            if running.max() < 1e-16: break
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        "Mean target (S,) where the states are worth `values` (S,)."
+        return self.rewards + self.ends @ values

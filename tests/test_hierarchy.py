@@ -1,0 +1,393 @@
+"""Two levels against what can be computed: exact option values, states recomputed, experience counted, runs resumed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightbulb.core.checkpoint import load_checkpoint
+from lightbulb.rl.four_rooms import CELLS, HALLWAYS, NUMBER, FourRooms, exact_house_values, four_rooms, tabular_hallway_options, tabular_primitive_options
+from lightbulb.rl.hierarchy import HierarchicalAgent, HierarchyConfig, ManagerModel, WorkerModel, train_hierarchy
+from lightbulb.rl.options import ExpectedUpdate, GuardedWorld, GymnasiumOptions, Option, OptionStep, SMDPReturn, TabularTask, View, option_model, option_values, primitive_options
+from lightbulb.rl.recurrent_q import RecurrentQConfig, RecurrentQLearner, RecurrentQNetwork, double_q_targets
+from lightbulb.rl.vector_environments import EnvironmentFailure
+
+SMALL = RecurrentQConfig(hidden=16, batch_size=8, unroll=4, burn_in=2, min_sequences=4, capacity=500)
+rewards = st.floats(-5, 5)
+
+
+def finish(run):
+    "The agent of a training run, and its reports."
+    reports = []
+    while True:
+        try: reports.append(next(run))
+        except StopIteration as end: return end.value, reports
+
+
+# ------------------------------------------------------------------ returns and exact values
+
+@given(st.lists(rewards, min_size=1, max_size=8), st.lists(rewards, min_size=1, max_size=8), st.floats(0, 1), rewards)
+def test_a_run_split_in_two_has_the_same_target(first, second, discount, value):
+    parts = [SMDPReturn(discount), SMDPReturn(discount), SMDPReturn(discount)]
+    for reward in first: parts[0].add(reward); parts[2].add(reward)
+    for reward in second: parts[1].add(reward); parts[2].add(reward)
+    assert np.isclose(parts[0].target(parts[1].target(value)), parts[2].target(value), atol=1e-9)
+    by_definition = sum(discount**i * reward for i, reward in enumerate(first + second)) + discount ** len(first + second) * value
+    assert np.isclose(parts[2].target(value), by_definition, atol=1e-9)
+    assert np.isclose(parts[2].target(value, terminated=True), by_definition - discount ** len(first + second) * value, atol=1e-9)
+
+
+@pytest.mark.parametrize(("kind", "goal"), [("hallways", HALLWAYS["E"]), ("both", NUMBER[9, 9])])
+def test_the_expected_smdp_update_reaches_the_exact_option_values(kind, goal):
+    house = FourRooms(goal)
+    exact, task = exact_house_values(house, kind), house.task()
+    tables = tabular_hallway_options(house) + (tabular_primitive_options() if kind == "both" else [])
+    updates, values = [ExpectedUpdate(task, table) for table in tables], np.zeros(len(CELLS))
+    for _ in range(100):
+        updated = np.stack([update(values) for update in updates], 1)
+        values = np.where(task.terminal, 0.0, np.where(np.isfinite(exact), updated, -np.inf).max(1, initial=-np.inf))
+    assert np.abs(updated[np.isfinite(exact)] - exact[np.isfinite(exact)]).max() < 1e-6
+    best = exact.argmax(1)  # and once more without any iteration: the linear equations of always choosing the best
+    models = [option_model(task, table) for table in tables]
+    away = np.flatnonzero(~task.terminal)
+    reward, arrival = np.array([models[best[cell]][0][cell] for cell in away]), np.array([models[best[cell]][1][cell] for cell in away])[:, away]
+    solved = np.linalg.solve(np.eye(len(away)) - arrival, reward)
+    assert np.abs(solved - exact[away].max(1)).max() < 1e-10
+
+
+def test_values_of_moves_are_those_of_plain_value_iteration():
+    house = FourRooms(NUMBER[9, 9])
+    value = np.zeros(len(CELLS))
+    for _ in range(2000):
+        q = house.transitions @ (house.task().arrival_rewards + 0.9 * np.where(house.task().terminal, 0, value))  # (A, S)
+        value = q.max(0)
+    away = ~house.task().terminal
+    assert np.abs(exact_house_values(house, "moves").T - q)[:, away].max() < 1e-9
+
+
+def test_an_option_model_is_the_mean_of_simulated_runs():
+    house = FourRooms(HALLWAYS["N"], start=NUMBER[3, 3])
+    table, world = tabular_hallway_options(house)[0], four_rooms("hallways", HALLWAYS["N"], NUMBER[3, 3])
+    reward, arrival = option_model(house.task(), table)
+    earned, ends = [], np.zeros(len(CELLS))
+    for episode in range(600):
+        world.reset(episode)
+        run = SMDPReturn(0.9)
+        while True:
+            step = world.step(0, int(table.policy[world.observation].argmax()))
+            run.add(step.reward)
+            if step.option_ended or step.terminated: break
+        earned.append(run.reward)
+        if not step.terminated: ends[world.observation] += run.next_discount / 600
+    start = NUMBER[3, 3]
+    assert abs(np.mean(earned) - reward[start]) < 4 * np.std(earned) / np.sqrt(600)
+    assert np.abs(ends - arrival[start]).max() < 0.02
+
+
+# ------------------------------------------------------------------ targets and recurrent state
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10_000), st.integers(1, 5))
+def test_targets_are_those_of_a_plain_loop(seed, num_steps):
+    rng = torch.Generator().manual_seed(seed)
+    online, slow = torch.randn(3, 6, 4, generator=rng), torch.randn(3, 6, 4, generator=rng)
+    available = torch.rand(3, 6, 4, generator=rng) < 0.6
+    reward, discount = torch.randn(3, 5, generator=rng), torch.rand(3, 5, generator=rng)
+    lengths = [5, 3, 1]
+    mask = torch.tensor([[step < length for step in range(5)] for length in lengths])
+    got = double_q_targets(reward, discount, online, slow, available, mask, num_steps)
+    for row, length in enumerate(lengths):
+        for step in range(length):
+            target, scale, now = 0.0, 1.0, step
+            while now < length and now < step + num_steps:
+                target, scale, now = target + scale * float(reward[row, now]), scale * float(discount[row, now]), now + 1
+            open_ = [choice for choice in range(4) if available[row, now, choice]]
+            if open_: target += scale * float(slow[row, now, max(open_, key=lambda choice: float(online[row, now, choice]))])
+            assert abs(target - float(got[row, step])) < 1e-5
+
+
+def random_network(input_size: int, num_choices: int) -> RecurrentQNetwork:
+    network = RecurrentQNetwork(input_size, num_choices, hidden=16)
+    for weight in network.parameters(): torch.nn.init.normal_(weight, std=0.4)
+    return network
+
+
+def test_stored_states_equal_recomputed_ones_while_the_weights_stand():
+    torch.manual_seed(0)
+    learner = RecurrentQLearner(random_network(5, 3), replace(SMALL, unroll=6, burn_in=4))
+    rng, state = np.random.default_rng(0), learner.online.initial_state()
+    views = [View(np.append(np.float32(time), rng.normal(size=4)).astype(np.float32) / 40, np.ones(3, bool)) for time in range(41)]
+    for time in range(40):
+        _, after = learner.values(views[time].observation, state)
+        learner.remember(views[time], 0, state, 0.0, 0.9, views[time + 1], terminated=time == 39)
+        state = after
+    whole = torch.from_numpy(np.stack([view.observation for view in views]))[None]
+    with torch.no_grad(): before = [torch.zeros(2, 16), *(learner.online(whole[:, :time], learner.online.initial_state())[1][0] for time in range(1, 41))]
+    sample = learner.replay.sample(64)
+    assert sample.batch["has_burn_in"].any() and not sample.batch["has_burn_in"].all()
+    warm = sample.warm_state(lambda part, before: learner.online(part["observation"][:, :4], before)[1])
+    values, _ = learner.online(sample.part(learning=True)["observation"], warm)
+    values_at_once, _ = learner.online(whole, learner.online.initial_state())
+    for row in range(64):
+        start = round(float(sample.part(learning=True)["observation"][row, 0, 0]) * 40)
+        begin = start - (4 if sample.batch["has_burn_in"][row] else 0)
+        assert torch.allclose(sample.state[row], before[begin], atol=1e-6)
+        assert torch.allclose(warm[row], before[start], atol=1e-6)
+        length = int(sample.mask[row].sum())
+        assert torch.allclose(values[row, : length + 1], values_at_once[0, start : start + length + 1], atol=1e-5)
+
+
+def test_the_burn_in_warms_up_and_takes_no_gradient():
+    learner = RecurrentQLearner(random_network(2, 2), SMALL)
+    rng, view = np.random.default_rng(1), View(np.zeros(2, np.float32), np.ones(2, bool))
+    for time in range(30):
+        after = View(rng.normal(size=2).astype(np.float32), np.ones(2, bool))
+        learner.remember(view, 1, learner.online.initial_state(), 1.0, 0.9, after, terminated=time == 29)
+        view = after
+    sample = learner.replay.sample(8)
+    sample.batch["observation"].requires_grad_(True)
+    learner.errors(sample).square().sum().backward()
+    gradient = sample.batch["observation"].grad
+    assert gradient[:, : SMALL.burn_in].abs().max() == 0 and gradient[:, SMALL.burn_in :].abs().max() > 0
+    before = learner.errors(sample).detach()
+    with torch.no_grad(): sample.batch["observation"][sample.batch["has_burn_in"], : SMALL.burn_in] += 1.0
+    assert not torch.allclose(before, learner.errors(sample))  # what came before matters
+
+
+# ------------------------------------------------------------------ what each level sees and learns from
+
+class Corridor:
+    "Walk left or right; every view is stamped, so that nothing can be mistaken for it. `wants` is what the worker is paid for."
+
+    num_options, num_actions, manager_size, worker_size = 2, 2, 3, 3
+
+    def __init__(self, length: int = 6, fail_at: int | None = None, wants: int = 1, stamps: bool = True) -> None:
+        self.length, self.fail_at, self.wants, self.stamps = length, fail_at, wants, stamps
+        self.asked, self.steps, self.manager_views = 0, 0, []
+
+    def reset(self, seed=None): self.place = self.in_option = 0
+
+    def view(self, level: float, choices: int) -> View:
+        self.asked += 1
+        return View(np.array([self.place / self.length, level, self.asked * self.stamps], np.float32), np.ones(choices, bool))
+
+    def manager_view(self):
+        self.manager_views.append(self.view(0.0, 2))
+        return self.manager_views[-1]
+
+    def worker_view(self, option): return self.view(1.0, 2)
+
+    def step(self, option, action):
+        self.steps += 1
+        if self.steps == self.fail_at: raise ConnectionError("the line is dead")
+        self.place = max(self.place + (1 if action else -1), 0)
+        self.in_option += 1
+        ended = self.in_option == 2 + option
+        if ended: self.in_option = 0
+        over = self.place >= self.length
+        return OptionStep(1.0 if over else 0.0, float(action == self.wants), ended, terminated=over)
+
+
+def choices_of(learner: RecurrentQLearner) -> list[tuple]:
+    "Every stored step once, in order of storing: observation, next observation, reward, discount."
+    rows = learner.replay.memory.storage.read(np.arange(len(learner.replay)))
+    burn, found = learner.config.burn_in, []
+    for row in range(len(rows["mask"])):
+        for step in range(int(rows["mask"][row].sum())):
+            place = burn + step
+            found.append((rows["observation"][row, place].tolist(), rows["observation"][row, place + 1].tolist(),
+                          float(rows["reward"][row, place]), float(rows["discount"][row, place])))
+    return found
+
+
+def test_the_manager_sees_the_world_and_each_length_counts():
+    world = Corridor()
+    config = HierarchyConfig(total_steps=300, discount=0.5, manager=SMALL, worker=SMALL, steps_per_update=1000)
+    agent, _ = finish(train_hierarchy(lambda: world, config))
+    stored = choices_of(agent.manager)
+    seen = [view.observation.tolist() for view in world.manager_views]
+    assert all(before in seen and after in seen for before, after, *_ in stored), "the manager was shown something else than the world's own view"
+    assert all(before[1] == after[1] == 0.0 for before, after, *_ in stored)
+    assert all(before[1] == after[1] == 1.0 for before, after, *_ in choices_of(agent.worker))
+    assert {discount for *_, discount in stored} <= {0.0, 0.5, 0.5**2, 0.5**3} and len({discount for *_, discount in stored}) > 2
+    ends = [(reward, discount) for _, _, reward, discount in stored if discount == 0.0]
+    assert ends and all(reward in (1.0, 0.5, 0.25) for reward, _ in ends)
+
+
+@pytest.mark.parametrize("wants", [0, 1])
+def test_the_worker_learns_from_its_own_reward(wants):
+    config = HierarchyConfig(total_steps=300, discount=0.5, manager=SMALL, worker=replace(SMALL, learning_rate=1e-2), worker_exploration=40, steps_per_update=3)
+    agent, _ = finish(train_hierarchy(lambda: Corridor(wants=wants, stamps=False), config))
+    greedy, world = agent.greedy(), Corridor(wants=wants, stamps=False)
+    world.reset()
+    actions = []
+    for _ in range(5):
+        option, action = greedy.act(world)
+        actions.append(action)
+        greedy.observe(world, world.step(option, action))
+    assert actions == [wants] * 5
+
+
+# ------------------------------------------------------------------ every option is reached
+
+@pytest.mark.parametrize("repeat", [0.0, 2.0])
+def test_every_option_is_reached_under_the_schedule(repeat):
+    config = HierarchyConfig(total_steps=1000, manager=SMALL, worker=SMALL, steps_per_update=10_000, manager_exploration=300, repeat_exponent=repeat)
+    agent, reports = finish(train_hierarchy(lambda: four_rooms("both", NUMBER[9, 9]), config))
+    assert (agent.option_counts > 0).all(), agent.option_counts
+    assert reports[-1].metrics["options_tried"] == 12
+
+
+def test_an_option_that_opens_late_is_still_explored_in_full():
+    class Late(Corridor):
+        def manager_view(self): return View(super().manager_view().observation, np.array([True, self.place >= 4]))
+
+    config = HierarchyConfig(total_steps=600, manager=SMALL, worker=SMALL, steps_per_update=10_000, manager_exploration=20, manager_epsilon=0.2, worker_exploration=30)
+    agent, _ = finish(train_hierarchy(Late, config))
+    early, late = agent.option_counts
+    assert early > 100 > late > 0
+    assert agent.worker_epsilon(1) > agent.worker_epsilon(0) == config.worker_epsilon
+
+
+def test_an_option_without_end_is_interrupted():
+    endless = Option("walk on", ends=lambda cell: False)
+    config = HierarchyConfig(total_steps=100, discount=0.9, manager=SMALL, worker=SMALL, steps_per_update=1000, max_option_steps=7)
+    agent, _ = finish(train_hierarchy(lambda: GymnasiumOptions(FourRooms(NUMBER[11, 11], NUMBER[1, 1]), [endless]), config))
+    assert {round(discount, 6) for *_, discount in choices_of(agent.manager)} <= {round(0.9**7, 6), round(0.9**2, 6), 0.0}
+    assert all(discount == pytest.approx(0.9) for *_, discount in choices_of(agent.worker))  # interrupted, not ended: the value goes on
+
+
+# ------------------------------------------------------------------ nothing is lost
+
+def test_a_world_that_raises_in_the_middle_loses_nothing_and_says_where(tmp_path):
+    config = HierarchyConfig(total_steps=500, manager=SMALL, worker=SMALL)
+    agent = HierarchicalAgent.for_world(GuardedWorld(Corridor), config)
+    with pytest.raises(EnvironmentFailure, match=r"episode \d+, step 36: action \d in option \d raised ConnectionError: the line is dead"):
+        finish(train_hierarchy(lambda: Corridor(fail_at=37), config, agent=agent, save_dir=tmp_path))
+    assert agent.num_steps == 36 and len(choices_of(agent.worker)) == 36
+    again, _ = finish(train_hierarchy(Corridor, replace(config, total_steps=60), save_dir=tmp_path, resume=True))
+    assert again.num_steps == 60 and len(choices_of(again.worker)) == 60
+
+
+@pytest.mark.parametrize(("broken", "message"), [
+    ({"manager_view": lambda self: View(np.zeros(7, np.float32), np.ones(2, bool))}, r"manager_view must give shapes \(3,\) and \(2,\), got \(7,\)"),
+    ({"worker_view": lambda self, option: View(np.full(3, np.nan), np.ones(2, bool))}, "observation that is not finite"),
+    ({"step": lambda self, option, action: OptionStep(float("inf"), 0.0, False)}, "rewards inf and 0.0, which must be finite"),
+    ({"reset": lambda self, seed=None: 1 / 0}, "reset raised ZeroDivisionError"),
+    ({"__init__": lambda self: 1 / 0}, "making the environment raised ZeroDivisionError"),
+])
+def test_a_malformed_world_is_named(broken, message):
+    config = HierarchyConfig(total_steps=20, manager=SMALL, worker=SMALL)
+    with pytest.raises(EnvironmentFailure, match=message): finish(train_hierarchy(type("Broken", (Corridor,), broken), config))
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path):
+    config = HierarchyConfig(total_steps=10_000, manager=SMALL, worker=SMALL, report_interval=1, checkpoint_interval=4)
+
+    def weights_after(episodes: int, **options) -> tuple[HierarchicalAgent, list[torch.Tensor]]:
+        agent = HierarchicalAgent.for_world(GuardedWorld(Corridor), config)
+        run = train_hierarchy(lambda: Corridor(stamps=False), config, agent=agent, **options)
+        while agent.num_episodes < episodes: next(run)
+        learners = (agent.manager, agent.worker)
+        return agent, [weight.clone() for learner in learners for network in (learner.online, learner.target) for weight in network.state_dict().values()]
+
+    straight, expected = weights_after(9)
+    weights_after(5, save_dir=tmp_path)  # episode 4 saved; what came after is not in the file
+    saved = load_checkpoint(tmp_path / "hierarchy.ckpt")
+    assert saved["num_episodes"] >= 4
+    resumed, got = weights_after(9, save_dir=tmp_path, resume=True)
+    if saved["num_episodes"] == 4: assert all(torch.equal(*pair) for pair in zip(expected, got, strict=True))
+    assert resumed.num_episodes == straight.num_episodes == 9
+
+
+# ------------------------------------------------------------------ learning
+
+class Signal:
+    "A lamp is lit at the start only; two options later the door of the lamp's side is the right one. Only a memory solves it."
+
+    num_options, num_actions, manager_size, worker_size = 2, 1, 3, 1
+
+    def reset(self, seed=None):
+        self.side, self.time = int(np.random.default_rng(seed).integers(2)), 0
+
+    def manager_view(self):
+        lamp = (self.side == 0, self.side == 1) if self.time == 0 else (0, 0)
+        return View(np.array([*lamp, self.time / 3], np.float32), np.ones(2, bool))
+
+    def worker_view(self, option): return View(np.zeros(1, np.float32), np.ones(1, bool))
+
+    def step(self, option, action):
+        self.time += 1
+        right = self.time == 3 and option == self.side
+        return OptionStep(float(right), 0.0, True, terminated=self.time == 3)
+
+
+def test_the_manager_remembers_across_options():
+    learner = RecurrentQConfig(hidden=24, batch_size=32, unroll=3, burn_in=0, learning_rate=5e-3)
+    config = HierarchyConfig(total_steps=2400, discount=0.9, manager=learner, worker=SMALL, manager_exploration=900, manager_epsilon=0.05, steps_per_update=3)
+    agent, _ = finish(train_hierarchy(Signal, config))
+    greedy, world, won = agent.greedy(), Signal(), 0.0
+    for episode in range(40):
+        world.reset(episode)
+        for _ in range(3):
+            step = world.step(*greedy.act(world))
+            greedy.observe(world, step)
+            won += step.reward
+    assert won == 40, f"{won} of 40; without memory 20 are expected"
+
+
+def test_an_lstm_manager_finds_the_exact_option_values():
+    right = np.zeros((6, 6))
+    for cell in range(6): right[cell, min(cell + 1, 5)] = 1.0
+    left = np.roll(np.eye(6), -1, 1)
+    left = np.array([[float(other == max(cell - 1, 0)) for other in range(6)] for cell in range(6)])
+    goal = np.arange(6) == 5
+    task = TabularTask(np.stack([left, right]), goal.astype(float), goal, 0.9)
+
+    class Walk(gymnasium.Env):
+        observation_space, action_space = gymnasium.spaces.Discrete(6), gymnasium.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            self.cell = int(self.np_random.integers(5))
+            return self.cell, {}
+
+        def step(self, action):
+            self.cell = min(max(self.cell + (1 if action else -1), 0), 5)
+            return self.cell, float(self.cell == 5), self.cell == 5, False, {}
+
+    from lightbulb.rl.options import TabularOption
+
+    two = Option("two to the right", ends=lambda cell: cell in (0, 2, 4), actions=(1,))
+    tables = [TabularOption(np.ones(6, bool), np.tile(np.eye(2)[action], (6, 1)), np.ones(6)) for action in (0, 1)]
+    tables.append(TabularOption(np.ones(6, bool), np.tile(np.eye(2)[1], (6, 1)), np.array([1.0, 0, 1, 0, 1, 0])))
+    exact = option_values(task, tables)
+    learner = RecurrentQConfig(hidden=24, batch_size=24, unroll=4, burn_in=2, learning_rate=5e-3)
+    config = HierarchyConfig(total_steps=2400, discount=0.9, manager=learner, worker=SMALL, manager_epsilon=0.5)
+    agent, _ = finish(train_hierarchy(lambda: GymnasiumOptions(Walk(), [*primitive_options(2), two]), config))
+    greedy = agent.manager.values
+    found = np.stack([greedy(np.eye(6, dtype=np.float32)[cell], agent.manager.online.initial_state())[0] for cell in range(5)])
+    assert np.abs(found - exact[:5]).sum() / exact[:5].sum() < 0.05, np.round(found - exact[:5], 3)
+
+
+def test_any_gymnasium_environment_is_a_world_of_single_moves():
+    agent, reports = finish(train_hierarchy("CartPole-v1", HierarchyConfig(total_steps=200, manager=SMALL, report_interval=100)))
+    assert Counter(agent.option_counts > 0) == {True: 2} and len(agent.worker.replay) == 0  # one open action: the worker is not asked
+    assert [report.step for report in reports] == [100, 200] and reports[-1].metrics["option_length"] == 1.0
+
+
+def test_models_and_configs_refuse_nonsense():
+    for wrong, rule in (({"discount": 1.5}, "discount must be between 0 and 1, got 1.5"), ({"max_option_steps": 0}, "max_option_steps must be positive"),
+                        ({"repeat_exponent": 0.5}, "repeat_exponent must be 0 or above 1"), ({"seed": -1}, "seed must be between 0")):
+        with pytest.raises(ValueError, match=rule): HierarchyConfig(**wrong)
+    with pytest.raises(ValueError, match="burn_in must be between 0 and unroll 4, got 5"): replace(SMALL, burn_in=5)
+    with pytest.raises(ValueError, match="num_choices must be positive, got 0"): ManagerModel(3, 0)
+    with pytest.raises(ValueError, match="got int"): finish(train_hierarchy(lambda: 3, HierarchyConfig()))
+    assert WorkerModel(2, 3, 4).head[-1].out_features == 12
