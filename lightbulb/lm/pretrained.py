@@ -85,7 +85,7 @@ def _copy_experts(experts: FeedForward | MixtureOfExperts, take: Take) -> None:
         experts.down.copy_(take("mlp.down_proj").T)
         return
     experts.swiglu_up.copy_(up.expand_as(experts.swiglu_up))
-    experts.swiglu_down.copy_(take("mlp.down_proj").T.expand_as(experts.swiglu_down))
+    experts.swiglu_down.copy_(take("mlp.down_proj").expand_as(experts.swiglu_down))
     experts.offsets[::2] = -math.inf
 
 # %% ../../nbs/lm/05_pretrained.ipynb #241139f2

@@ -28,7 +28,7 @@ from .operations import product
 # %% ../../nbs/lm/04_transformer.ipynb #9a511c2c
 Preset = Literal["tiny", "small", "base"]
 PRESETS: dict[str, dict[str, int]] = {
-    "tiny": {"width": 128, "num_heads": 4, "num_encoder_layers": 2, "num_decoder_layers": 3, "hidden": 256},
+    "tiny": {"width": 128, "num_heads": 4, "num_encoder_layers": 2, "num_decoder_layers": 3, "hidden": 288},
     "small": {"width": 256, "num_heads": 8, "num_encoder_layers": 4, "num_decoder_layers": 6, "hidden": 512},
     "base": {"width": 768, "num_heads": 12, "num_encoder_layers": 4, "num_decoder_layers": 8, "hidden": 1536},
 }

@@ -1,0 +1,173 @@
+"""The mixture of experts: both back ends against a plain loop, gradients that reach everything, losses by definition."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightbulb.lm.experts import MixtureOfExperts, RouterReport, gated_hidden, router_report, sort_by_expert
+
+
+def plain_loop(layer: MixtureOfExperts, x: torch.Tensor) -> torch.Tensor:
+    "The definition: every expert on every token, weighed by the router, zero where it was not chosen."
+    tokens = x.reshape(-1, layer.width)
+    logits = tokens @ layer.router.T + layer.offsets
+    probabilities = logits.softmax(-1)
+    best, experts = probabilities.topk(layer.top_k, -1)
+    chosen = torch.zeros_like(probabilities).scatter(1, experts, best)
+    weights = chosen / chosen.sum(-1, keepdim=True) if layer.top_k > 1 else chosen
+    out = torch.zeros_like(tokens)
+    for expert in range(layer.num_experts):
+        if expert % 2 == 0: made = F.gelu(tokens @ layer.gelu_up[expert // 2]) @ layer.gelu_down[expert // 2].T
+        else:
+            gate, up = (tokens @ layer.swiglu_up[expert // 2]).chunk(2, -1)
+            made = (F.silu(gate) * up) @ layer.swiglu_down[expert // 2].T
+        out = out + weights[:, expert, None] * made
+    return out.view(x.shape)
+
+
+def value_and_gradients(layer, x, seed, function):
+    "The output, and the gradients of x and of all parameters, for one random direction."
+    x = x.clone().requires_grad_()
+    for parameter in layer.parameters(): parameter.grad = None
+    out = function(x)
+    out.backward(torch.randn(out.shape, generator=torch.Generator().manual_seed(seed)).to(out.dtype))
+    return out.detach(), {"x": x.grad, **{name: parameter.grad for name, parameter in layer.named_parameters()}}
+
+
+@pytest.mark.parametrize("grouped", [False, True], ids=["slices", "grouped"])
+@pytest.mark.parametrize(("num_experts", "top_k", "tokens"), [(8, 2, 300), (8, 1, 40), (5, 3, 64), (2, 2, 7), (4, 4, 33), (1, 1, 9), (8, 2, 1)])
+def test_a_back_end_agrees_with_the_plain_loop(num_experts, top_k, tokens, grouped):
+    torch.manual_seed(num_experts * 10 + top_k)
+    layer = MixtureOfExperts(16, 48, num_experts, top_k)
+    layer.grouped = grouped
+    x = torch.randn(tokens, 16)
+    out, gradients = value_and_gradients(layer, x, 1, lambda x: layer(x)[0])
+    expected, expected_gradients = value_and_gradients(layer, x, 1, lambda x: plain_loop(layer, x))
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+    for name, gradient in expected_gradients.items():
+        if gradient is None: assert gradients[name] is None or not gradients[name].any(), name
+        else: torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_many_pieces_agree_with_the_plain_loop(monkeypatch):
+    "Runs that are cut into pieces, with unequal remainders."
+    monkeypatch.setattr("lightbulb.lm.experts._UNITS", 640)
+    torch.manual_seed(0)
+    layer, x = MixtureOfExperts(16, 48, 4, 2), torch.randn(7, 31, 16)
+    out, gradients = value_and_gradients(layer, x, 1, lambda x: layer(x)[0])
+    expected, expected_gradients = value_and_gradients(layer, x, 1, lambda x: plain_loop(layer, x))
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+    for name, gradient in expected_gradients.items(): torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("grouped", [False, True], ids=["slices", "grouped"])
+@pytest.mark.parametrize("autocast", [False, True], ids=["bfloat16", "autocast"])
+def test_bfloat16_stays_near_float32(grouped, autocast):
+    torch.manual_seed(0)
+    layer, x = MixtureOfExperts(64, 96, 8, 2), torch.randn(500, 64).bfloat16().float()
+    with torch.no_grad():
+        for parameter in layer.parameters(): parameter.copy_(parameter.bfloat16())  # so that both route alike
+    expected, expected_gradients = value_and_gradients(layer, x, 1, lambda x: plain_loop(layer, x))
+    layer.grouped = grouped
+    if not autocast:
+        layer, x = layer.bfloat16(), x.bfloat16()
+        layer.offsets = layer.offsets.float()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast): out, gradients = value_and_gradients(layer, x, 1, lambda x: layer(x)[0])
+    assert out.dtype == torch.bfloat16
+    for name, gradient, near in [("output", out, expected), *((name, gradients[name], near) for name, near in expected_gradients.items())]:
+        error = (gradient.float() - near).norm() / near.norm()
+        assert error < 0.03, f"{name}: {error:.3f}"  # eight bits of mantissa, four roundings
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 30), st.integers(1, 5), st.randoms(use_true_random=False))
+def test_every_assignment_has_its_own_row_in_its_expert_s_run(num_experts, num_tokens, multiple, random):
+    top_k = random.randint(1, num_experts)
+    experts = torch.tensor([random.sample(range(num_experts), top_k) for _ in range(num_tokens)])
+    routes = sort_by_expert(experts, num_experts, multiple)
+    ends = torch.tensor(routes.sizes).cumsum(0)
+    assert len(routes.tokens) == sum(routes.sizes) and all(size % multiple == 0 for size in routes.sizes)
+    assert len(set(routes.places.flatten().tolist())) == num_tokens * top_k
+    for token in range(num_tokens):
+        for choice in range(top_k):
+            expert, row = int(experts[token, choice]), int(routes.places[token, choice])
+            assert ends[expert] - routes.sizes[expert] <= row < ends[expert] and routes.tokens[row] == token
+
+
+# ------------------------------------------------------------------ gradients and losses
+
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_the_loss_of_the_output_alone_reaches_the_router_and_every_expert(top_k):
+    torch.manual_seed(0)
+    layer = MixtureOfExperts(16, 48, 8, top_k)
+    layer(torch.randn(400, 16))[0].square().sum().backward()
+    assert layer.router.grad.abs().sum(1).min() > 0
+    for name in ("gelu_up", "gelu_down", "swiglu_up", "swiglu_down"): assert getattr(layer, name).grad.abs().sum((1, 2)).min() > 0, name
+
+
+def test_both_router_losses_reach_every_row_of_the_router_and_ignore_padding():
+    torch.manual_seed(0)
+    layer, x = MixtureOfExperts(16, 48, 8, 2), torch.randn(2, 9, 16)
+    mask = torch.arange(9) < torch.tensor([[9], [4]])
+    for loss in ("balance_loss", "z_loss"):
+        layer.router.grad = None
+        getattr(layer(x, mask)[1], loss).backward()
+        assert layer.router.grad.abs().sum(1).min() > 0
+        gradient = layer.router.grad.clone()
+        x_other = torch.where(mask[..., None], x, torch.randn_like(x))
+        layer.router.grad = None
+        getattr(layer(x_other, mask)[1], loss).backward()
+        torch.testing.assert_close(layer.router.grad, gradient)
+
+
+def test_the_report_follows_its_definition():
+    torch.manual_seed(0)
+    logits, mask = torch.randn(50, 6), torch.rand(50) < 0.7
+    experts = logits.topk(2, -1).indices
+    report = router_report(logits, experts, mask)
+    kept, chosen = logits[mask], experts[mask]
+    load = torch.bincount(chosen.flatten(), minlength=6) / chosen.numel()
+    torch.testing.assert_close(report.load, load)
+    torch.testing.assert_close(report.balance_loss, 6 * (load * kept.softmax(-1).mean(0)).sum())
+    torch.testing.assert_close(report.z_loss, kept.exp().sum(-1).log().square().mean())
+    total = RouterReport.sum([report, report])
+    assert total is not None and total.load.shape == (2, 6)
+    torch.testing.assert_close(total.balance_loss, 2 * report.balance_loss)
+
+
+def test_a_balanced_router_costs_one_and_a_collapsed_one_the_number_of_experts():
+    even = torch.eye(4).repeat(8, 1) * 1e-4
+    assert router_report(even, even.topk(1, -1).indices).balance_loss.item() == pytest.approx(1, abs=1e-3)
+    lone = torch.tensor([[50.0, 0, 0, 0]]).repeat(8, 1)
+    assert router_report(lone, lone.topk(1, -1).indices).balance_loss.item() == pytest.approx(4)
+
+
+def test_an_expert_out_of_the_routing_gets_no_token_and_no_share_of_the_loss():
+    torch.manual_seed(0)
+    layer = MixtureOfExperts(16, 48, 4, 2)
+    layer.offsets[[0, 2]] = -torch.inf
+    out, report = layer(torch.randn(60, 16))
+    (out.sum() + report.balance_loss + report.z_loss).backward()
+    assert report.load[[0, 2]].sum() == 0 and report.balance_loss >= 0.99
+    assert not layer.gelu_up.grad.any() and layer.router.grad.isfinite().all() and not layer.router.grad[[0, 2]].any()
+
+
+@given(st.integers(8, 20_000))
+def test_both_kinds_have_equal_parameters_within_one_percent(hidden):
+    width = 64
+    layer_hidden = gated_hidden(hidden)
+    rounding = 0 if hidden >= 150 else 1.5  # a whole unit is more than 1% of a tiny network
+    assert abs(3 * width * layer_hidden - 2 * width * hidden) <= max(0.01 * 2 * width * hidden, rounding * width)
+
+
+def test_the_same_input_twice_gives_the_same_bits():
+    torch.manual_seed(0)
+    for grouped in (False, True):
+        layer, x = MixtureOfExperts(32, 48, 8, 2), torch.randn(700, 32)
+        layer.grouped = grouped
+        first, second = (value_and_gradients(layer, x, 1, lambda x, layer=layer: layer(x)[0]) for _ in range(2))
+        assert torch.equal(first[0], second[0]) and all(torch.equal(first[1][name], second[1][name]) for name in first[1])
