@@ -50,7 +50,7 @@ def plain_article(
 def demo_documents() -> list[str]:
     "The articles of the demo site, sorted by file name."
     folder = files("lightbulb") / "web" / "demo_data" / "articles"
-    found = sorted((file for file in folder.iterdir() if file.name.endswith(".md")), key=lambda file: file.name)
+    found = sorted((file for file in folder.iterdir() if file.name.endswith(".md")), key=lambda file: file.name.removesuffix(".md"))
     return [plain_article(file.read_text(encoding="utf-8")) for file in found]
 
 # %% ../../nbs/lm/06_data.ipynb #b1f1a02b

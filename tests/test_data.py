@@ -1,0 +1,187 @@
+"Text becomes tokens once, every token is asked once, and nothing that is trained on is held back."
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightbulb.core.errors import UnavailableError
+from lightbulb.lm.data import TokenStream, demo_documents, join_lines, load_texts, piece_bounds, read_hub, split_texts, tokenize
+from lightbulb.lm.objectives import ObjectiveWeights, Pieces, TrainingBatches, ValidationBatches, corrupt_spans, load_batches, step_places
+from lightbulb.lm.tokens import BytesTokenizer, load_tokenizer
+from lightbulb.web.demo_site import load_articles
+
+BYTES = BytesTokenizer()
+
+
+def stream_of(ids: list[int]) -> TokenStream: return TokenStream(np.array(ids, np.uint16), len(ids), 1, 1)
+
+
+def test_the_demo_is_the_text_of_the_demo_site() -> None:
+    assert [text.split() for text in demo_documents()] == [load_articles()[slug].text.split() for slug in sorted(load_articles())]
+
+
+# ------------------------------------------------------------------ where text comes from
+
+def test_every_format_gives_the_same_documents(tmp_path: Path) -> None:
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    texts = [f"Document {i} tells of lamp {i}.\n" for i in range(12)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"query": "q", "text": text}) + "\n" for text in texts))
+    parquet.write_table(arrow.table({"title": ["t"] * 12, "story": texts}), tmp_path / "b.parquet")
+    (tmp_path / "folder").mkdir()
+    for i, text in enumerate(texts): (tmp_path / "folder" / f"{i:02d}.txt").write_text(text)
+    found = [load_texts(str(tmp_path / name)) for name in ("a.jsonl", "b.parquet", "folder")]
+    assert all(one.train == found[0].train and one.validation == found[0].validation for one in found)
+    assert sorted(found[0].train + found[0].validation) == sorted(texts)
+
+
+@pytest.mark.parametrize(("content", "said"), [("", "has no text"), ('{"n": 1}\n', "holds any"), ('{"text": ""}\n', "has no text"), ("{", "line 1 is not JSON")])
+def test_a_file_without_text_is_one_line(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "x.jsonl").write_text(content)
+    with pytest.raises(ValueError, match=said) as caught: load_texts(str(tmp_path / "x.jsonl"))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_hub_data_set_without_a_hub_fails_at_once_in_one_line() -> None:
+    begin = time.monotonic()
+    with pytest.raises(UnavailableError, match="--dataset_name demo") as caught: load_texts("imdb")
+    assert time.monotonic() - begin < 10 and len(str(caught.value).splitlines()) == 1
+
+
+def test_a_hub_data_set_gives_its_own_validation_part(monkeypatch) -> None:
+    import datasets
+
+    asked = []
+
+    def given_by_the_hub(name, config):
+        asked.append((name, config))
+        rows = [" = Lamps = \n", "", " Light . \n", " = Wax = \n", " Candles . \n"]
+        return datasets.DatasetDict({"test": datasets.Dataset.from_dict({"text": ["never read"]}), "train": datasets.Dataset.from_dict({"text": rows}),
+                                     "validation": datasets.Dataset.from_dict({"text": [" = Oil = \n", " Burns . \n"]})})
+
+    monkeypatch.setattr(datasets, "load_dataset", given_by_the_hub)
+    texts = load_texts("wikitext", "wikitext-2-raw-v1")
+    assert asked == [("Salesforce/wikitext", "wikitext-2-raw-v1")]
+    assert texts.train == [" = Lamps = \n\n Light . \n", " = Wax = \n Candles . \n"] and texts.validation == [" = Oil = \n Burns . \n"]
+    assert read_hub("wikitext", max_examples=1)[0] == [" = Lamps = \n"]
+
+
+@given(st.lists(st.sampled_from(["", " = A = \n", " text . \n", " = = B = = \n"]), max_size=12))
+def test_joined_lines_lose_nothing(rows: list[str]) -> None:
+    assert "".join(join_lines(rows)).split() == "".join(rows).split()
+
+
+# ------------------------------------------------------------------ training and validation share nothing
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(st.characters(min_codepoint=97, max_codepoint=122), min_size=1, max_size=30), min_size=2, max_size=40), st.randoms())
+def test_no_document_is_on_both_sides(documents: list[str], random) -> None:
+    if len(set(documents)) < 10: return
+    train, validation = split_texts(documents)
+    assert train and validation and not set(train) & set(validation)
+    assert Counter(train + validation) == Counter(documents)
+    shuffled = random.sample(documents, len(documents))
+    assert set(split_texts(shuffled)[1]) == set(validation)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text("ab \n", min_size=4, max_size=200), min_size=1, max_size=9, unique=True))
+def test_a_few_documents_are_cut_without_loss(documents: list[str]) -> None:
+    try: train, validation = split_texts(documents)
+    except ValueError as error:
+        assert "too little text" in str(error)
+        return
+    assert "".join(train + validation) == "".join(documents)
+
+
+# ------------------------------------------------------------------ tokens are made once
+
+class Counting(BytesTokenizer):
+    calls = 0
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        self.calls += 1
+        return super().encode(text)
+
+
+def test_tokens_are_made_once_and_again_only_if_the_text_changed(tmp_path: Path) -> None:
+    tokenizer = Counting()
+    first = tokenize(["a lamp", "oil"], tokenizer, folder=tmp_path)
+    assert tokenize(["a lamp", "oil"], tokenizer, folder=tmp_path).tokens.tolist() == first.tokens.tolist() and tokenizer.calls == 2
+    tokenize(["a lamp", "gas"], tokenizer, folder=tmp_path)
+    assert tokenizer.calls == 4
+    for facts in tmp_path.glob("*.json"): facts.unlink()  # as if it had been killed between the two files
+    assert tokenize(["a lamp", "oil"], tokenizer, folder=tmp_path).tokens.tolist() == first.tokens.tolist() and tokenizer.calls == 6
+
+
+def test_a_compiled_tokenizer_gives_the_ids_that_it_gives_one_by_one(tmp_path: Path) -> None:
+    tokenizer, texts = load_tokenizer("gpt2"), demo_documents()[:20]
+    expected = [i for text in texts for i in (*tokenizer.encode(text), tokenizer.end_id)]
+    assert tokenize(texts, tokenizer, folder=tmp_path).tokens.tolist() == expected
+
+
+# ------------------------------------------------------------------ every token is asked once
+
+@given(st.integers(1, 300), st.integers(1, 40), st.data())
+def test_pieces_hold_every_token_once(num_tokens: int, length: int, data) -> None:
+    bounds = piece_bounds(num_tokens, length, data.draw(st.integers(0, length - 1)))
+    assert bounds[0] == 0 and bounds[-1] == num_tokens and (np.diff(bounds) > 0).all() and np.diff(bounds).max() <= length
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 200), st.integers(1, 5), st.integers(1, 20), st.integers(0, 3), st.integers(1, 3), st.integers(1, 3))
+def test_an_epoch_scores_every_token_once_on_any_number_of_processes(num_tokens, batch_size, length, epoch, accumulation, processes) -> None:
+    batches = TrainingBatches(stream_of([i % 250 for i in range(num_tokens)]), BYTES, batch_size=batch_size, max_length=length, seed=7)
+    scored, steps = [], set()
+    for process in range(processes):
+        places = step_places(batches.num_batches(epoch), epoch, accumulation_steps=accumulation, process=process, num_processes=processes)
+        steps.add(len(places))
+        for place in places:
+            batch = batches[place]
+            scored += batch.targets.flatten()[batch.rows()].tolist()
+    assert len(steps) == 1, "all processes take the same number of steps"
+    assert Counter(scored) == Counter(batches.stream.tokens.tolist())
+
+
+def test_the_encoder_reads_what_comes_right_before(tmp_path: Path) -> None:
+    held = ValidationBatches(stream_of(list(range(100))), BYTES, batch_size=4, max_length=8)
+    rows = [row for index in range(len(held)) for row in zip(*(getattr(held[index], name) for name in ("targets", "lengths", "encoder_tokens", "encoder_lengths")), strict=True)]
+    for number, (target, length, before, count) in enumerate(rows):
+        assert target[:length].tolist() == list(range(8 * number, min(8 * number + 8, 100)))
+        assert before[:count].tolist() == (list(range(8 * number - 8, 8 * number)) if number else [])
+
+
+def test_batches_do_not_depend_on_workers_or_on_what_was_asked_before() -> None:
+    make = lambda: TrainingBatches(stream_of([i % 251 for i in range(900)]), BYTES, batch_size=3, max_length=16, weights=ObjectiveWeights(1, 1, 1), seed=3)  # noqa: E731
+    places = [(epoch, index) for epoch in range(2) for index in range(make().num_batches(epoch))]
+    alone, worked = list(load_batches(make(), places)), list(load_batches(make(), places, num_workers=2))
+    assert {batch.objective for batch in alone} == {"next", "span", "causal"}
+    for one, two, place in zip(alone, worked, places, strict=True):
+        direct = make()[place]
+        for other in (two, direct):
+            assert one.tokens.equal(other.tokens) and one.targets.equal(other.targets) and one.lengths.equal(other.lengths)
+            assert (one.encoder_tokens is None) == (other.encoder_tokens is None)
+            if one.encoder_tokens is not None: assert one.encoder_tokens.equal(other.encoder_tokens)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(2, 600), st.integers(0, 2**32 - 1))
+def test_spans_put_back_are_the_text(length: int, seed: int) -> None:
+    tokens = np.arange(length)
+    left, cut = corrupt_spans(tokens, 1000, np.random.default_rng(seed))
+    spans = {int(part[0]): part[1:].tolist() for part in np.split(cut, np.flatnonzero(cut >= 1000)[1:])}
+    assert [i for token in left for i in (spans[int(token)] if token >= 1000 else [int(token)])] == tokens.tolist()
+    assert cut[-1] >= 1000 and not spans[int(cut[-1])]
+
+
+def test_a_piece_before_the_first_is_empty() -> None:
+    assert len(Pieces(stream_of([1, 2, 3]), 2)[-1]) == 0
