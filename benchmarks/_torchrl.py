@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import sys
 from importlib.metadata import version
@@ -11,6 +12,7 @@ from types import ModuleType
 from lightbulb.core.runtime import cache_folder
 
 
+@functools.cache
 def load_torchrl() -> tuple[ModuleType, str]:
     "The extension module with `SumSegmentTreeFp32`, and how it was got; ImportError if torchrl is not installed."
     spec = importlib.util.find_spec("torchrl")

@@ -84,8 +84,7 @@ def apply_priorities(cells, starts, bits, largest, words, indices, serials, numb
 @numba.njit(cache=True, nogil=True)
 def enter(cells, starts, bits, largest, words, indices, serial, values, measured):
     "New items in these slots: serial numbers from `serial` on, leaves, and no part in the maximum unless measured."
-    for i in range(indices.size):
-        words[indices[i], SERIAL], words[indices[i], SAMPLED] = serial + i, 0
+    for i in range(indices.size): words[np.uint64(indices[i]), SERIAL] = serial + i
     write_leaves(cells, starts, bits, indices, values)
     write_maxima(largest, starts, indices, values if measured else np.zeros_like(values))
 
@@ -96,6 +95,7 @@ class PrioritizedSlots:
     def __init__(self, capacity: int, alpha: float, *, epsilon: float, seed: int, normalize: str) -> None:
         if not 0 <= alpha < float("inf"): raise ValueError(f"alpha must not be negative, got {alpha}")
         if not 0 <= epsilon < float("inf"): raise ValueError(f"epsilon must not be negative, got {epsilon}")
+        if not 0 <= seed < 2**64: raise ValueError(f"seed must be between 0 and {2**64 - 1}, got {seed}")
         if normalize not in ("batch", "memory"): raise ValueError(f"normalize must be batch or memory, got {normalize!r}")
         self.tree = SumTree(capacity)
         self.largest = MaxTree(capacity)  # of measured leaves
@@ -177,7 +177,8 @@ class PrioritizedSlots:
     def _note_inverse(self, slots: IntArray) -> None:
         if self.inverse is None: return
         leaves = self.tree.cells[slots]
-        self.inverse.update(slots, np.divide(1.0, leaves, out=np.zeros_like(leaves), where=leaves > 0))
+        largest = self.tree.limit  # the inverse of a leaf that is almost zero may not fit
+        self.inverse.update(slots, np.minimum(np.divide(1.0, leaves, out=np.zeros_like(leaves), where=leaves > 1 / largest), largest))
 
     def _refuse(self, priority: float) -> None:
         raise ValueError(f"priorities must be finite and not negative (for errors, their absolute value), got {priority}")
@@ -256,8 +257,7 @@ class PrioritizedReplayMemory:
 
     def extend(self, transitions: Mapping[str, Any], *, priorities: ArrayLike | None = None) -> IntArray:
         "Remember a batch (fields with a leading dimension). With `num_steps` > 1 row i is the next step of environment i."
-        rows = {name: to_array(value) for name, value in transitions.items()}
-        return self._take(range(len(next(iter(rows.values()), ()))), rows, priorities)
+        return self._take(None, {name: to_array(value) for name, value in transitions.items()}, priorities)
 
     def cut(self, environment: int = 0) -> IntArray:
         "This environment's episode broke off (it raised, or was reset); its waiting steps are kept as truncated here."
@@ -305,14 +305,16 @@ class PrioritizedReplayMemory:
                 self.windows[number] = window = NStepReturns(self.num_steps, 1.0 if self.discount is None else self.discount)
                 window.pending = [{name: tensor.numpy() for name, tensor in row.items()} for row in pending]
 
-    def _take(self, environments: Any, rows: Rows, priorities: ArrayLike | None) -> IntArray:
+    def _take(self, environments: list[int] | None, rows: Rows, priorities: ArrayLike | None) -> IntArray:
         "Check everything, then store what is complete."
         with self.lock:
             if self.discount is None: return self._store(self.storage.check(rows), priorities)
+            if "discount" in rows: raise ValueError("with a discount, the field discount is the memory's own")
             missing = set(NEEDED) - rows.keys()
             if missing: raise ValueError(f"with a discount, a step needs {', '.join(NEEDED)}; {', '.join(sorted(missing))} missing")
-            checked = self.storage.check({**rows, "discount": np.zeros(len(rows["reward"]))})
+            checked = self.storage.check({**rows, "discount": np.zeros(rows["reward"].shape[:1])})
             del checked["discount"]
+            if environments is None: environments = list(range(len(checked["reward"])))
             if priorities is not None and self.num_steps > 1: raise ValueError("priorities cannot be given with num_steps above 1")
             windows = [self.windows.get(number) or NStepReturns(self.num_steps, self.discount) for number in environments]
             before = [window.pending for window in windows]

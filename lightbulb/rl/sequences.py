@@ -213,7 +213,7 @@ class SequenceReplayMemory:
     def sample(self, batch_size: int, *, beta: float | None = None) -> SequenceSample:
         "Draw windows by priority; `ValueError` if there are none."
         drawn = self.memory.sample(batch_size, beta=beta)
-        states = tuple(drawn.batch.pop(name) for name in sorted(drawn.batch) if name.startswith("state_"))
+        states = tuple(drawn.batch.pop(name) for name in sorted(drawn.batch, key=lambda name: (len(name), name)) if name.startswith("state_"))
         state = states if self.tuple_state else states[0] if states else None
         return SequenceSample(drawn.batch, drawn.indices, drawn.weights, drawn.serials, state, self.sizes[0])
 

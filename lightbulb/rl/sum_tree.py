@@ -287,7 +287,9 @@ class SumTree:
 
     def state_dict(self) -> dict[str, Any]:
         "What `load_state_dict` needs to make the same tree, bit for bit: the leaves, since sums follow from them."
-        return {"capacity": self.capacity, "leaves": self.cells[: self.capacity].copy()}
+        import torch  # what checkpoints hold; the tree itself needs none
+
+        return {"capacity": self.capacity, "leaves": torch.from_numpy(self.cells[: self.capacity].copy())}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         "Take over saved priorities; the arity may differ. `ValueError`, and nothing changed, if they do not fit."
