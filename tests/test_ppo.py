@@ -181,8 +181,8 @@ def test_a_memory_recomputes_the_log_probabilities_of_its_rollout(mode):
 @pytest.mark.parametrize("lstm_width", [16, 0])
 def test_only_memory_solves_the_passive_t_maze(lstm_width):
     make = lambda num_envs: PassiveTMaze(num_envs, length=8)
-    config = PPOConfig(total_steps=40_000 if lstm_width else 12_000, num_envs=32, rollout_length=9, learning_rate=3e-3, gae_lambda=0.99, entropy_coefficient=0.02, hidden=(32,),
-                       lstm_width=lstm_width, memory_length=8, evaluation_interval=4_000, evaluation_episodes=100, target_return=1.0)
+    config = PPOConfig(total_steps=40_000 if lstm_width else 8_000, num_envs=32, rollout_length=9, learning_rate=3e-3, gae_lambda=0.5, entropy_coefficient=0.01, hidden=(32,),
+                       lstm_width=lstm_width, memory_length=24, evaluation_interval=4_000, evaluation_episodes=100, target_return=1.0)
     reports, agent = finish(train_ppo(make, config))
     mean = evaluate(agent, make, num_episodes=400, seed=99).mean()
     assert mean == 1.0 if lstm_width else mean < 0.62

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['Distribution', 'ObservationEncoder', 'Categoricals', 'DiagonalGaussian', 'ActionHead', 'orthogonal',
-           'fully_connected', 'chrono_initialize', 'episode_pieces', 'ActorCritic']
+           'fully_connected', 'chrono_initialize', 'episode_pieces', 'Standardizer', 'ActorCritic']
 
 # %% ../../nbs/rl/03_policies.ipynb #b982baca
 import math
@@ -132,7 +132,6 @@ def chrono_initialize(memory: nn.LSTM, memory_length: int) -> None:
     with torch.no_grad():
         for name in ("bias_ih_l0", "bias_hh_l0"): biases[name].zero_()
         biases["bias_ih_l0"][width : 2 * width] = spans.log()  # forget gate
-        biases["bias_ih_l0"][:width] = -spans.log()  # input gate
 
 # %% ../../nbs/rl/03_policies.ipynb #3fbb49f3
 def episode_pieces(starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -148,17 +147,41 @@ def episode_pieces(starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarr
     rows[depth, piece_of] = np.arange(num_steps * num_envs).reshape(num_steps, num_envs)
     return rows, (depth * len(first) + piece_of).ravel(), environment
 
+# %% ../../nbs/rl/03_policies.ipynb #e62f429e
+class Standardizer(nn.Module):
+    "Features less their mean, divided by their spread; the identity until something was observed."
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.count, self.mean = nn.Buffer(torch.zeros(())), nn.Buffer(torch.zeros(num_features))
+        self.variance = nn.Buffer(torch.ones(num_features))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return ((features - self.mean) * (self.variance + 1e-8).rsqrt()).clamp(-10, 10) if self.count > 0 else features
+
+    @torch.no_grad()
+    def observe(self, features: Tensor) -> None:  # (N, F)
+        "Merge the moments of these rows."
+        total, delta = self.count + len(features), features.mean(0) - self.mean
+        share = len(features) / total
+        self.variance.copy_((1 - share) * self.variance + share * features.var(0, correction=0) + share * (1 - share) * delta**2)
+        self.mean.add_(share * delta)
+        self.count.copy_(total)
+
 # %% ../../nbs/rl/03_policies.ipynb #dd03a6db
 class ActorCritic(nn.Module):
     "A policy and a value function, with a shared LSTM if `lstm_width` is positive."
 
-    def __init__(self, num_features: int, head: ActionHead, hidden: Sequence[int] = (64, 64), lstm_width: int = 0, memory_length: int = 0) -> None:
+    def __init__(self, num_features: int, head: ActionHead, hidden: Sequence[int] = (64, 64), lstm_width: int = 0, memory_length: int = 0,
+                 standardize: bool = False) -> None:
         super().__init__()
+        self.standardizer = Standardizer(num_features) if standardize else None
         self.head, self.lstm_width = head, lstm_width
         self.memory = nn.LSTM(num_features, lstm_width) if lstm_width else None
         if self.memory is not None:
             for name, weight in self.memory.named_parameters():
-                if name.startswith("weight"): nn.init.orthogonal_(weight)
+                if name.startswith("weight"):
+                    for gate in weight.data.chunk(4): nn.init.orthogonal_(gate)
             chrono_initialize(self.memory, memory_length or 2)
         self.actor = fully_connected(lstm_width or num_features, hidden, head.num_outputs, gain=0.01)
         self.critic = fully_connected(lstm_width or num_features, hidden, 1, gain=1.0)
@@ -169,6 +192,7 @@ class ActorCritic(nn.Module):
 
     def step(self, features: Tensor, state: Tensor | None = None) -> tuple[Distribution, Tensor, Tensor | None]:
         "For (B, F): the distribution, values (B,) and the memory afterwards."
+        if self.standardizer is not None: features = self.standardizer(features)
         if self.memory is not None and state is not None:
             output, (hidden, cell) = self.memory(features[None], (state[:1], state[1:]))
             features, state = output[0], torch.cat([hidden, cell])
@@ -177,6 +201,7 @@ class ActorCritic(nn.Module):
     def unroll(self, features: Tensor, state: Tensor, starts: np.ndarray) -> tuple[Distribution, Tensor]:
         "For (T, B, F), the memory (2, B, H) before the first row and episode starts (T, B): distribution and values of T·B rows."
         assert self.memory is not None
+        if self.standardizer is not None: features = self.standardizer(features)
         rows, place, environment = episode_pieces(starts)
         keeps = torch.from_numpy(np.concatenate([[True], environment[1:] != environment[:-1]]) & ~starts[0][environment]).to(features.device)
         begin = state[:, torch.from_numpy(environment)] * keeps[:, None]  # pieces that begin inside the rollout start empty

@@ -91,6 +91,8 @@ class PPOConfig:
     max_grad_norm: float = 0.5
     target_kl: float | None = None  # an update stops when KL passes 1.5 times this
     kl_coefficient: float = 0.0  # first weight of the KL penalty, then adapted towards target_kl
+    reward_scale: float = 1.0  # rewards are learned from after this factor, reported without it
+    standardize: bool = False  # features of zero mean and unit spread
     hidden: tuple[int, ...] = (64, 64)
     lstm_width: int = 0  # positive: the policy has a memory
     memory_length: int = 0  # steps that the memory should span at first
@@ -104,7 +106,7 @@ class PPOConfig:
     def __post_init__(self) -> None:
         for name in ("total_steps", "num_envs", "rollout_length", "num_epochs", "num_minibatches", "evaluation_episodes"):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "clip_range", "max_grad_norm", "value_clip_range", "target_kl"):
+        for name in ("learning_rate", "clip_range", "max_grad_norm", "value_clip_range", "target_kl", "reward_scale"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"): raise ValueError(f"{name} must be positive, got {value}")
         for name in ("discount", "gae_lambda"):
@@ -141,7 +143,8 @@ class PPOAgent:
         with torch.random.fork_rng(devices=[]):  # the seed is ours alone
             torch.manual_seed(self.config.seed)
             head = ActionHead(action_space)
-            network = ActorCritic(self.encode.num_features, head, self.config.hidden, self.config.lstm_width, self.config.memory_length)
+            sizes = (self.config.hidden, self.config.lstm_width, self.config.memory_length, self.config.standardize)
+            network = ActorCritic(self.encode.num_features, head, *sizes)
         self.network, self.head = network.to(self.device), head
         self.parameters = list(network.parameters())
         self.optimizer = torch.optim.Adam(self.parameters, self.config.learning_rate, eps=1e-5, fused=True)
@@ -167,35 +170,29 @@ class PPOAgent:
 
     def learn(self, rollout: Rollout) -> dict[str, float]:
         "One PPO update on a fresh rollout; the means of what was measured."
-        left = 1 - min(self.num_steps / self.config.total_steps, 1.0)
-        for group in self.optimizer.param_groups: group["lr"] = self.config.learning_rate * (left if self.config.anneal else 1.0)
-        clip_range = self.config.clip_range * (max(left, 1e-3) if self.config.anneal_clip_range else 1.0)
-        measured, epoch_kl, num_epochs = [], [], 0
-        for _ in range(self.config.num_epochs):
-            epoch_kl, is_far = [], False
-            for log_probs, entropy, values, (old_log_probs, advantages, old_values, returns) in self._minibatches(rollout):
-                loss = self._loss(log_probs, old_log_probs, advantages, values, old_values, returns, entropy, clip_range)
-                epoch_kl.append(float(loss.kl.detach()))
-                is_far = self.config.target_kl is not None and epoch_kl[-1] > 1.5 * self.config.target_kl
+        config, left = self.config, 1 - min(self.num_steps / self.config.total_steps, 1.0)
+        self.optimizer.param_groups[0]["lr"] = config.learning_rate * (left if config.anneal else 1.0)
+        settings: dict[str, Any] = {name: getattr(config, name) for name in ("value_clip_range", "value_coefficient", "entropy_coefficient", "normalize_advantages")}
+        settings |= {"clip_range": config.clip_range * (max(left, 1e-3) if config.anneal_clip_range else 1.0), "kl_coefficient": self.kl_coefficient}
+        measured, last_kl, num_epochs, is_far = [], [], 0, False
+        while num_epochs < config.num_epochs and not is_far:
+            last_kl, num_epochs = [], num_epochs + 1
+            for rows in self._minibatches(rollout):
+                loss = ppo_loss(*rows, **settings)
+                last_kl.append(float(loss.kl.detach()))
+                is_far = config.target_kl is not None and last_kl[-1] > 1.5 * config.target_kl
                 if is_far: break
                 self._step(loss.loss)
                 measured.append(torch.stack([part.detach() for part in loss]))
-            num_epochs += 1
-            if is_far: break
-        self._adapt_penalty(float(np.mean(epoch_kl)))
+        self._adapt_penalty(float(np.mean(last_kl)))
         self.num_updates += 1
-        means = torch.stack(measured).mean(0).tolist() if measured else [float("nan")] * 6
-        spread = rollout.returns[torch.from_numpy(rollout.valid)].var().clamp(min=1e-8)
-        unexplained = (rollout.returns - rollout.values)[torch.from_numpy(rollout.valid)].var() / spread
+        means = torch.stack(measured).mean(0).tolist() if measured else [float("nan")] * len(PPOLoss._fields)
+        valid = torch.from_numpy(rollout.valid).to(self.device)
+        if self.network.standardizer is not None: self.network.standardizer.observe(rollout.features[valid])
+        unexplained = (rollout.returns - rollout.values)[valid].var() / rollout.returns[valid].var().clamp(min=1e-8)
         return dict(zip(PPOLoss._fields, means, strict=True)) | {
-            "kl": epoch_kl[-1], "num_epochs": num_epochs, "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "kl": last_kl[-1], "num_epochs": num_epochs, "learning_rate": self.optimizer.param_groups[0]["lr"],
             "explained_variance": 1 - float(unexplained), "kl_coefficient": self.kl_coefficient}
-
-    def _loss(self, *rows_and_clip: Any) -> PPOLoss:
-        *rows, clip_range = rows_and_clip
-        return ppo_loss(
-            *rows, clip_range=clip_range, value_clip_range=self.config.value_clip_range, value_coefficient=self.config.value_coefficient,
-            entropy_coefficient=self.config.entropy_coefficient, kl_coefficient=self.kl_coefficient, normalize_advantages=self.config.normalize_advantages)
 
     def _step(self, loss: Tensor) -> None:
         self.optimizer.zero_grad()
@@ -209,8 +206,8 @@ class PPOAgent:
         if kl > 1.5 * self.config.target_kl: self.kl_coefficient *= 2
         elif kl < self.config.target_kl / 1.5: self.kl_coefficient /= 2
 
-    def _minibatches(self, rollout: Rollout) -> Iterator[tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]]:
-        "Log-probabilities, entropy, values now, and the four columns of the rollout, for each part of one pass."
+    def _minibatches(self, rollout: Rollout) -> Iterator[tuple[Tensor, ...]]:
+        "The tensors that `ppo_loss` takes, in its order, for each part of one pass."
         columns = torch.stack([rollout.log_probs, rollout.advantages, rollout.values, rollout.returns], -1).flatten(0, 1)
         valid, features, actions = torch.from_numpy(rollout.valid).to(self.device), rollout.features, rollout.actions.flatten(0, 1)
         if rollout.state is None:
@@ -219,14 +216,16 @@ class PPOAgent:
             shuffled = (tensor[rows].tensor_split(self.config.num_minibatches) for tensor in (features.flatten(0, 1), actions, columns))
             for part, taken, column in zip(*shuffled, strict=True):
                 distribution, values, _ = self.network.step(part)
-                yield distribution.log_prob(taken), distribution.entropy(), values, column.unbind(-1)
+                old_log_probs, advantages, old_values, returns = column.unbind(-1)
+                yield distribution.log_prob(taken), old_log_probs, advantages, values, old_values, returns, distribution.entropy()
             return
         order = torch.randperm(features.shape[1], generator=self.generator, device=self.device)
         for group in order.tensor_split(self.config.num_minibatches):
             distribution, values = self.network.unroll(features[:, group], rollout.state[:, group], rollout.starts[:, group.cpu().numpy()])
             rows = (torch.arange(len(features), device=self.device)[:, None] * features.shape[1] + group).flatten()
             keep = valid.flatten()[rows]
-            yield distribution.log_prob(actions[rows])[keep], distribution.entropy()[keep], values[keep], columns[rows[keep]].unbind(-1)
+            old_log_probs, advantages, old_values, returns = columns[rows[keep]].unbind(-1)
+            yield distribution.log_prob(actions[rows])[keep], old_log_probs, advantages, values[keep], old_values, returns, distribution.entropy()[keep]
 
     def state_dict(self) -> dict[str, Any]:
         "All that learning changes."
@@ -274,7 +273,7 @@ class Collector:
         seen, value = torch.stack(features), torch.stack(values)
         if not bool(torch.isfinite(seen).all()): raise EnvironmentFailure("the environment gave an observation that is not finite")
         estimate = generalized_advantages(
-            rewards, value.cpu().numpy(), terminated, truncated, last_values=last.cpu().numpy(), final_values=final_values,
+            rewards * agent.config.reward_scale, value.cpu().numpy(), terminated, truncated, last_values=last.cpu().numpy(), final_values=final_values,
             discount=agent.config.discount, gae_lambda=agent.config.gae_lambda, valid=valid)
         advantages, returns = (torch.from_numpy(array).to(value) for array in estimate)
         return Rollout(seen, torch.stack(actions), torch.stack(log_probs), value, advantages, returns, valid, starts, begin)
@@ -330,7 +329,10 @@ def train_ppo(
     agent = agent or PPOAgent.for_environment(make_env, config)
     path = Path(save_dir) / "ppo.ckpt" if save_dir is not None else None
     if resume and path and path.exists(): agent.load_state_dict(load_checkpoint(path))
-    save = lambda: path and save_checkpoint(path, agent.state_dict() | {"config": asdict(config)})
+
+    def save() -> None:
+        if path: save_checkpoint(path, agent.state_dict() | {"config": asdict(config)})
+
     stream = EpisodeStream(make_vector_environment(make_env, config.num_envs))
     try:
         yield from _updates(agent, stream, make_env, save)

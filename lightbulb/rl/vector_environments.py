@@ -121,38 +121,33 @@ class EpisodeStream:
 
 # %% ../../nbs/rl/03_vector_environments.ipynb #dd279fe2
 class PassiveTMaze(VectorEnv):
-    "B passive T-mazes: actions are left, right, up, down; the observation is (cue while at the entrance, is entrance, is junction)."
+    "B passive T-mazes: action 0 is up, 1 is down, and counts at the junction; the observation is (cue while at the entrance, is junction)."
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
 
     def __init__(self, num_envs: int, length: int = 100) -> None:
-        if length < 2: raise ValueError(f"length must be at least 2, got {length}")
+        if length < 1: raise ValueError(f"length must be at least 1, got {length}")
         self.num_envs, self.length = num_envs, length
-        self.single_observation_space, self.single_action_space = gymnasium.spaces.Box(-1.0, 1.0, (3,)), gymnasium.spaces.Discrete(4)
+        self.single_observation_space, self.single_action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,)), gymnasium.spaces.Discrete(2)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        "A new cue everywhere."
         super().reset(seed=seed)
-        self.position, self.clock = np.zeros((2, self.num_envs), np.int64)
-        self.cue = self.np_random.choice([-1.0, 1.0], self.num_envs)
+        self.position, self.cue = 0, self.np_random.choice([-1.0, 1.0], self.num_envs)
         return self._look(), {}
 
     def _look(self) -> np.ndarray:
-        entrance = self.position == 0
-        return np.stack([self.cue * entrance, entrance, self.position == self.length], 1).astype(np.float32)
+        at_junction = np.full(self.num_envs, self.position == self.length)
+        return np.stack([self.cue * (self.position == 0), at_junction], 1).astype(np.float32)
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        "One step everywhere; at the junction up and down end the episode, the clock ends it after length + 1 steps."
-        at_junction = self.position == self.length
-        terminated = at_junction & (actions >= 2)
-        won = terminated & (np.where(actions == 2, 1.0, -1.0) == self.cue)
-        self.clock += 1
-        self.position = np.clip(self.position + (actions == 1) - (actions == 0), 0, self.length)
-        is_late = ~at_junction & (self.position < np.minimum(self.clock, self.length))
-        rewards = won - is_late / self.length  # Ni et al. 2023: 1 for the prize, a small cost for every step behind
-        truncated = ~terminated & (self.clock > self.length)
-        final, done = self._look(), terminated | truncated
-        self.position[done], self.clock[done] = 0, 0
-        self.cue[done] = self.np_random.choice([-1.0, 1.0], int(done.sum()))
-        return self._look(), rewards, terminated, truncated, {"final_obs": final}
+        "One step along; the choice at the junction ends the episode, with 1 for the prize."
+        ends = self.position == self.length
+        rewards = (np.where(actions == 0, 1.0, -1.0) == self.cue) * float(ends)
+        self.position = 0 if ends else self.position + 1
+        final = self._look()
+        if ends: self.cue = self.np_random.choice([-1.0, 1.0], self.num_envs)
+        done = np.full(self.num_envs, ends)
+        return self._look(), rewards, done, np.zeros_like(done), {"final_obs": final}

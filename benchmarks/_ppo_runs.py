@@ -1,0 +1,185 @@
+"""One training run in a process of its own: prints one line of JSON with CPU-seconds, steps and the returns of the final weights.
+
+The clock starts after imports (and after loading compiled kernels) and stops before the final evaluation, which is the same for all:
+100 deterministic episodes of Gymnasium's environment. Algorithms: lightbulb; Stable-Baselines3 with the settings that its zoo publishes
+and with its defaults; and a plain loop in the style of CleanRL (torch.distributions, one Python loop, its default settings).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+torch.set_num_threads(1)
+
+OURS: dict[str, dict[str, Any]] = {
+    "CartPole-v1": dict(total_steps=100_000, num_envs=32, rollout_length=32, num_epochs=6, learning_rate=2e-3, anneal_clip_range=True, discount=0.98, gae_lambda=0.9),
+    "Acrobot-v1": dict(total_steps=200_000, num_envs=16, rollout_length=128, num_epochs=6, num_minibatches=8, learning_rate=1e-3, anneal_clip_range=True),
+    "FrozenLake-v1": dict(total_steps=300_000, num_envs=16, rollout_length=128, learning_rate=0.03, entropy_coefficient=0.06, discount=0.999, hidden=()),
+    "T-maze": dict(total_steps=300_000, num_envs=64, rollout_length=101, learning_rate=1e-3, gae_lambda=0.5, entropy_coefficient=0.01, hidden=(32,), lstm_width=32,
+                   memory_length=300, evaluation_interval=5 * 64 * 101, evaluation_episodes=100, target_return=1.0),
+}
+ZOO: dict[str, dict[str, Any]] = {  # rl-baselines3-zoo, hyperparams/ppo.yml; "linear" falls to 0
+    "CartPole-v1": dict(num_envs=8, steps=100_000, linear=("learning_rate", "clip_range"), learning_rate=1e-3, clip_range=0.2, n_steps=32, batch_size=256, gae_lambda=0.8, gamma=0.98, n_epochs=20),
+    "Acrobot-v1": dict(num_envs=16, steps=1_000_000, normalize=True, n_steps=256, gae_lambda=0.94, n_epochs=4),
+}
+
+
+def train_ours(task: str, seed: int, **overrides: Any) -> dict[str, Any]:
+    from lightbulb.rl.advantages import generalized_advantages
+    from lightbulb.rl.ppo import PPOAgent, PPOConfig, evaluate, train_ppo
+    from lightbulb.rl.vector_environments import PassiveTMaze
+
+    ones, never = np.ones((2, 1)), np.zeros((2, 1), bool)
+    generalized_advantages(ones, ones, never, never, last_values=[0])  # loads the compiled kernel
+    config = PPOConfig(seed=seed, **OURS[task] | overrides)
+    make_env = (lambda num_envs: PassiveTMaze(num_envs, 100)) if task == "T-maze" else task
+    start = time.process_time()
+    agent = PPOAgent.for_environment(make_env, config)
+    for _ in train_ppo(make_env, config, agent=agent): pass
+    result = {"seconds": time.process_time() - start, "steps": agent.num_steps}
+    if task == "FrozenLake-v1": result["exact"] = exact_lake_value(agent.act(np.arange(16))[0])
+    return result | {"returns": evaluate(agent, make_env, num_episodes=400 if task == "T-maze" else 100, seed=10_000 + seed).tolist()}
+
+
+def lake_model() -> tuple[np.ndarray, np.ndarray]:
+    "Rewards (16, 4) and transitions (16, 4, 16) of the slippery 4×4 lake, without the time limit; ends lead nowhere."
+    table = gymnasium.make("FrozenLake-v1").unwrapped.P  # type: ignore[attr-defined]
+    rewards, transitions = np.zeros((16, 4)), np.zeros((16, 4, 16))
+    for state, actions in table.items():
+        for action, outcomes in actions.items():
+            for probability, following, reward, is_end in outcomes:
+                rewards[state, action] += probability * reward
+                transitions[state, action, following] += probability * (not is_end)
+    return rewards, transitions
+
+
+def exact_lake_value(actions: np.ndarray) -> float:
+    "The chance of reaching the goal from the start, by solving (I − P) v = r over the states that the policy can reach."
+    rewards, transitions = lake_model()
+    chosen, states = transitions[np.arange(16), actions], [0]
+    for state in states: states += [following for following in np.flatnonzero(chosen[state]) if following not in states]
+    part = np.ix_(states, states)
+    matrix = np.eye(len(states)) - chosen[part]
+    if np.linalg.matrix_rank(matrix) < len(states): return 0.0 if not rewards[states, actions[states]].any() else float("nan")  # goes in circles for ever
+    return float(np.linalg.solve(matrix, rewards[states, actions[states]])[0])
+
+
+def best_lake_value() -> float:
+    "Dynamic programming to convergence, undiscounted."
+    rewards, transitions = lake_model()
+    values = np.zeros(16)
+    for _ in range(100_000):
+        improved = (rewards + transitions @ values).max(1)
+        if np.abs(improved - values).max() < 1e-13: break
+        values = improved
+    return float(values[0])
+
+
+def train_sb3(task: str, seed: int, tuned: bool, **overrides: Any) -> dict[str, Any]:
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    settings = dict(ZOO[task]) if tuned else {"num_envs": 1, "steps": OURS[task]["total_steps"]}
+    settings |= overrides
+    num_envs, steps, linear, normalize = (settings.pop(name, default) for name, default in (("num_envs", 1), ("steps", 0), ("linear", ()), ("normalize", False)))
+    for name in linear: settings[name] = lambda left, first=settings[name]: first * left
+    start = time.process_time()
+    envs = make_vec_env(task, num_envs, seed=seed)
+    if normalize: envs = VecNormalize(envs)
+    model = PPO("MlpPolicy", envs, seed=seed, device="cpu", **settings)
+    model.learn(steps)
+    result = {"seconds": time.process_time() - start, "steps": model.num_timesteps}
+    normal = envs.normalize_obs if normalize else lambda shown: shown
+    return result | {"returns": play(task, lambda shown: model.predict(normal(shown), deterministic=True)[0], 10_000 + seed)}
+
+
+def play(task: str, act: Any, seed: int, num_episodes: int = 100) -> list[float]:
+    "The first episode of each of 100 environments."
+    envs = gymnasium.make_vec(task, num_episodes, vectorization_mode="vector_entry_point" if task == "CartPole-v1" else "sync")
+    shown, _ = envs.reset(seed=seed)
+    returns, running = np.zeros(num_episodes), np.ones(num_episodes, bool)
+    while running.any():
+        shown, rewards, terminated, truncated, _ = envs.step(act(shown))
+        returns += rewards * running
+        running &= ~(terminated | truncated)
+    return returns.tolist()
+
+
+def train_plain(task: str, seed: int, steps: int = 0, num_envs: int = 4, length: int = 128, epochs: int = 4, minibatches: int = 4) -> dict[str, Any]:
+    "The plain loop: what most tutorials run, with CleanRL's default settings."
+    from torch import nn
+    from torch.distributions import Categorical
+
+    steps = steps or OURS[task]["total_steps"]
+    torch.manual_seed(seed)
+    start = time.process_time()
+    envs = gymnasium.make_vec(task, num_envs, vectorization_mode="sync", vector_kwargs={"autoreset_mode": gymnasium.vector.AutoresetMode.SAME_STEP})
+    features, actions = envs.single_observation_space.shape[0], envs.single_action_space.n
+
+    def layer(before: int, after: int, gain: float) -> nn.Linear:
+        linear = nn.Linear(before, after)
+        nn.init.orthogonal_(linear.weight, gain)
+        nn.init.zeros_(linear.bias)
+        return linear
+
+    def body(outputs: int, gain: float) -> nn.Sequential:
+        return nn.Sequential(layer(features, 64, 2**0.5), nn.Tanh(), layer(64, 64, 2**0.5), nn.Tanh(), layer(64, outputs, gain))
+
+    actor, critic = body(int(actions), 0.01), body(1, 1.0)
+    parameters = [*actor.parameters(), *critic.parameters()]
+    optimizer = torch.optim.Adam(parameters, 2.5e-4, eps=1e-5)
+    shown, done = torch.tensor(envs.reset(seed=seed)[0]), torch.zeros(num_envs)
+    num_updates = steps // (num_envs * length)
+    for update in range(num_updates):
+        optimizer.param_groups[0]["lr"] = 2.5e-4 * (1 - update / num_updates)
+        rows = []
+        for _ in range(length):
+            with torch.no_grad():
+                distribution, value = Categorical(logits=actor(shown)), critic(shown).flatten()
+                action = distribution.sample()
+            following, reward, terminated, truncated, _ = envs.step(action.numpy())
+            rows.append((shown, action, distribution.log_prob(action), value, torch.tensor(reward, dtype=torch.float32), done))
+            shown, done = torch.tensor(following), torch.tensor(terminated | truncated, dtype=torch.float32)
+        seen, taken, old, values, rewards, dones = (torch.stack(column) for column in zip(*rows, strict=True))
+        with torch.no_grad(): next_value = critic(shown).flatten()
+        advantages, last = torch.zeros_like(rewards), torch.zeros(num_envs)
+        for t in reversed(range(length)):
+            going = 1 - (done if t == length - 1 else dones[t + 1])
+            delta = rewards[t] + 0.99 * going * (next_value if t == length - 1 else values[t + 1]) - values[t]
+            advantages[t] = last = delta + 0.99 * 0.95 * going * last
+        returns = advantages + values
+        flat = [tensor.flatten(0, 1) for tensor in (seen, taken, old, advantages, returns, values)]
+        for _ in range(epochs):
+            for part in torch.randperm(num_envs * length).chunk(minibatches):
+                x, a, log_p, advantage, target, before = (tensor[part] for tensor in flat)
+                distribution, value = Categorical(logits=actor(x)), critic(x).flatten()
+                ratio = (distribution.log_prob(a) - log_p).exp()
+                advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+                policy_loss = torch.max(-advantage * ratio, -advantage * ratio.clamp(0.8, 1.2)).mean()
+                clipped = before + (value - before).clamp(-0.2, 0.2)
+                value_loss = 0.5 * torch.max((value - target) ** 2, (clipped - target) ** 2).mean()
+                loss = policy_loss - 0.01 * distribution.entropy().mean() + 0.5 * value_loss
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(parameters, 0.5)
+                optimizer.step()
+    result = {"seconds": time.process_time() - start, "steps": num_updates * num_envs * length}
+    with torch.no_grad(): return result | {"returns": play(task, lambda x: actor(torch.tensor(x)).argmax(-1).numpy(), 10_000 + seed)}
+
+
+if __name__ == "__main__":
+    task, algorithm, seed, overrides = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
+    if algorithm == "lightbulb": outcome = train_ours(task, seed, **overrides)
+    elif algorithm == "plain": outcome = train_plain(task, seed, **overrides)
+    else: outcome = train_sb3(task, seed, algorithm == "sb3-tuned", **overrides)
+    print(json.dumps(outcome))
