@@ -133,6 +133,8 @@ class LanguageModelTraining:
     def __init__(self, config: TrainLanguageModel) -> None:
         self.config, self.accelerator = config, start_accelerator(config.device)
         self.device, self.num_processes = self.accelerator.device, self.accelerator.num_processes
+        self.dtype = choose_dtype(config.precision, self.device)
+        if self.dtype == torch.float16 and self.device.type == "cpu": raise ValueError("precision float16 needs a GPU; a CPU has float32 and bfloat16")
         self.tokenizer = load_tokenizer(config.model_name)
         with self.accelerator.main_process_first(): self.train, self.validation = load_streams(config, self.tokenizer)
         objectives = ObjectiveWeights(config.next_weight, config.span_weight, config.causal_weight)
@@ -145,7 +147,6 @@ class LanguageModelTraining:
         self.scored = LanguageModelLoss(model, weights).to(self.device)
         self.optimizers = build_optimizers(self.scored, optimizer=config.optimizer, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
         self.average = WeightAverage(model, config.average_decay) if config.average_decay else None
-        self.dtype = choose_dtype(config.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)  # pyright: ignore[reportPrivateImportUsage]
         self.wrapped = self.accelerator.prepare(self.scored)
         torch.manual_seed((config.seed + 7919 * self.accelerator.process_index) % 2**32)  # dropout differs between processes
