@@ -25,13 +25,14 @@ from lightbulb.lm.optimization import Muon, is_for_muon
 from lightbulb.lm.transformer import Transformer, TransformerConfig
 
 ROOT = Path(__file__).resolve().parent.parent
-CODE = ("attention", "experts", "transformer", "losses", "objectives", "optimization")
+CODE = ("operations", "attention", "experts", "transformer", "losses", "objectives", "optimization")
+VERSION = 1  # of what this file makes of a run; a change of results raises it
 
 
-def code_version() -> str:
-    "A hash of everything that decides what a run gives."
-    files = [*(ROOT / "lightbulb" / "lm" / f"{name}.py" for name in CODE), Path(__file__), Path(_nanogpt.__file__)]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.exists())).hexdigest()
+def code_version(family: str) -> str:
+    "A hash of everything that decides what a run of this family gives."
+    library = [ROOT / "lightbulb" / "lm" / f"{name}.py" for name in CODE] if family == "lightbulb" else [Path(_nanogpt.__file__)]
+    return hashlib.sha256(b"".join([str(VERSION).encode(), *(file.read_bytes() for file in library)])).hexdigest()[:12]
 
 
 # Texts
@@ -279,7 +280,8 @@ class Trainer:
     "Runs what is not in the folder yet."
 
     def __init__(self, cache: Path, texts: dict[str, Text], *, minutes: float = 0.0, keep: bool = False) -> None:
-        self.cache, self.texts, self.keep, self.code = cache, texts, keep, code_version()
+        self.cache, self.texts, self.keep = cache, texts, keep
+        self.code = {family: code_version(family) for family in FAMILIES}  # as imported, so read at once
         self.older = 0  # results that an earlier state of the code gave
         self.ends = time.monotonic() + 60 * minutes if minutes else math.inf
         cache.mkdir(parents=True, exist_ok=True)
@@ -289,15 +291,16 @@ class Trainer:
         path = self.cache / f"{run.key()}-{score_name}.json"
         if path.exists():
             found = json.loads(path.read_text())
-            self.older += found["code"] != self.code
-            if self.keep or found["code"] == self.code: return found
+            if self.keep or found["code"] == self.code[run.family]:
+                self.older += found["code"] != self.code[run.family]
+                return found
         text = self.texts[run.text]
         torch.set_num_threads(run.threads)
         trainee, story = self._train(run, text)
         trainee.model.eval()
         with torch.inference_mode(), autocast(run): story |= score(trainee, text)
         story["parameters"] = sum(p.numel() for p in trainee.model.parameters())
-        path.write_text(json.dumps(story | {"run": asdict(run), "code": self.code}, indent=1))
+        path.write_text(json.dumps(story | {"run": asdict(run), "code": self.code[run.family]}, indent=1))
         return story
 
     def _train(self, run: Run, text: Text) -> tuple[Trainee, dict[str, Any]]:
@@ -329,7 +332,7 @@ class Trainer:
         self._load(self._state(run), trainee)
         return trainee
 
-    def _state(self, run: Run) -> Path: return self.cache / f"{run.key()}.{'kept' if self.keep else self.code[:12]}.pt"
+    def _state(self, run: Run) -> Path: return self.cache / f"{run.key()}.{'kept' if self.keep else self.code[run.family]}.pt"
 
     def _steps(self, run: Run, text: Text) -> int:
         if run.steps: return run.steps

@@ -63,7 +63,7 @@ def ten_minutes_rows(table: Table, trainer: Trainer, quick: bool) -> None:
 
 def wikitext_rows(table: Table, trainer: Trainer, quick: bool) -> None:
     "WikiText-2 mini by bytes, at equal tokens."
-    text, tokens = trainer.texts["WikiText-2 mini"], 60_000.0 if quick else 2.2e6
+    text, tokens = trainer.texts["WikiText-2 mini"], 60_000.0 if quick else 1.2e6
     words = text.held_out.num_words
     rows = {
         "nanoGPT's recipe": replace(NANO, text=text.name, length=128, batch=12, steps=0, tokens=tokens),
