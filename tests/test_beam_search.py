@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -191,18 +192,21 @@ def trained():
 
 def test_speculative_decoding_is_greedy_decoding_on_a_trained_model(trained):
     model, text = trained
-    passes, written = 0, 0
+    passes, written = {True: 0, False: 0}, 0
     for start in range(0, 1100, 100):
         config = GenerationConfig(max_new_tokens=70, end_id=ord(".") if start % 200 else None)
         prompt = read_prompts(model, text[start : start + 40], config)[0]
-        with at_rest(model): found = speculate(model, prompt, config)
-        assert [found.tokens] == generate(model, text[start : start + 40], config)
-        assert sum(part.num_kept for part in found.rounds) == len(found.tokens)
-        passes, written = passes + len(found.rounds), written + len(found.tokens)
-    assert written / passes > 2  # learned text is guessed well ahead
+        expected = generate(model, text[start : start + 40], config)
+        for notes in passes:
+            with at_rest(model): found = speculate(model, prompt, replace(config, notes=notes))
+            assert [found.tokens] == expected and sum(part.num_kept for part in found.rounds) == len(found.tokens)
+            assert not any(any(part.noted) for part in found.rounds) or notes
+            passes[notes] += len(found.rounds)
+        written += len(expected[0])
+    assert written / passes[False] > 1.5 and written / passes[True] > 2  # learned text is guessed well ahead
 
 
-@pytest.mark.parametrize("num_draft", [1, 2, 5])
+@pytest.mark.parametrize("num_draft", [1, 2, 5, 12])
 def test_the_number_of_proposals_changes_only_the_passes(trained, num_draft):
     model, text = trained
     greedy_text = generate(model, text[:30], max_new_tokens=60)
@@ -214,7 +218,15 @@ def test_speculative_decoding_is_greedy_decoding_with_any_weights(seed):
     model = random_model(6, seed, num_encoder_layers=seed % 2, num_token_heads=2 + seed % 4)
     for end_id in (None, 3):
         config = GenerationConfig(max_new_tokens=25, start_id=0, end_id=end_id)
-        assert generate(model, [1, 2], config, method="speculative") == generate(model, [1, 2], config)
+        for notes in (True, False):
+            assert generate(model, [1, 2], config, method="speculative", notes=notes) == generate(model, [1, 2], config)
+
+
+def test_notes_alone_let_a_model_with_one_head_speculate():
+    model = random_model(6, 0, num_token_heads=1)
+    config = GenerationConfig(max_new_tokens=40, num_draft=6)
+    with at_rest(model): found = speculate(model, read_prompts(model, [1, 2], config)[0], config)
+    assert [found.tokens] == generate(model, [1, 2], config) and found.tokens_per_pass > 1
 
 
 def test_of_equal_tokens_the_lowest_id_wins():

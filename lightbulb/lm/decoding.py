@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 # %% auto #0
-__all__ = ['Method', 'Context', 'TIE', 'Choose', 'TokenModel', 'GenerationConfig', 'context_rows', 'Prompt', 'read_prompts',
-           'likeliest', 'candidates', 'row_seeds', 'sampled', 'write', 'greedy', 'at_rest', 'Round', 'Speculation',
-           'speculate']
+__all__ = ['Method', 'Context', 'TIE', 'Choose', 'NOTED', 'TokenModel', 'GenerationConfig', 'context_rows', 'Prompt',
+           'read_prompts', 'likeliest', 'candidates', 'row_seeds', 'sampled', 'write', 'greedy', 'at_rest', 'Round',
+           'Speculation', 'Notes', 'speculate']
 
 # %% ../../nbs/lm/05_decoding.ipynb #b6f309cf
 class TokenModel(Protocol):
@@ -56,6 +56,7 @@ class GenerationConfig:
     length_penalty: float = 1.0  # beam: a finished row's score is its log-probability / tokens ** length_penalty
     early_stopping: bool | Literal["never"] = False  # beam: see `beam_search`
     num_draft: int | None = None  # speculative: tokens proposed at once; None: one a head
+    notes: bool = True  # speculative: also propose what the model answered after the same tokens before
     allow_longer: bool = False  # beyond the length that the model was trained for
 
     def __post_init__(self) -> None:
@@ -253,6 +254,7 @@ class Round:
 
     proposed: tuple[int, ...]  # the first is certain
     num_kept: int  # at least 1
+    noted: tuple[bool, ...]  # which of them were proposed from notes instead of by a head
 
 
 @dataclass(frozen=True)
@@ -267,31 +269,89 @@ class Speculation:
         "How many tokens one pass gave on average; 1 is greedy decoding."
         return len(self.tokens) / len(self.rounds)
 
-
-def _proposals(model: TokenModel, hidden: Tensor, num_draft: int) -> list[int]:
-    "The token of every head after one hidden state (D,); that of head 0 by the tie rule."
-    heads = torch.stack([model.head_hidden(hidden, head) for head in range(num_draft)])
-    return likeliest(heads @ model.unembedding.T).tolist()
-
 # %% ../../nbs/lm/05_decoding.ipynb #74587163
+class Notes:
+    "What the model answered after the last few tokens, the newest answer for each."
+
+    SIZES = (4, 3, 2)  # tokens that are compared, the most first
+
+    def __init__(self) -> None: self._answers: dict[tuple[int, ...], int] = {}
+
+    def take(
+        self,
+        ids: list[int],  # a text
+        answers: list[int],  # the model's likeliest token after each of its last len(answers) tokens
+    ) -> None:
+        "Remember the answers."
+        for end, answer in enumerate(answers, len(ids) - len(answers) + 1):
+            for size in self.SIZES:
+                if end >= size: self._answers[tuple(ids[end - size : end])] = answer
+
+    def guess(self, ids: list[int]) -> int | None:
+        "The answer after the longest ending of `ids` that was seen; None if there is none."
+        for size in self.SIZES:
+            if (answer := self._answers.get(tuple(ids[-size:]))) is not None: return answer
+        return None
+
+# %% ../../nbs/lm/05_decoding.ipynb #918cfa6d
+NOTED = 256  # last tokens of a prompt that notes are taken of
+
+
+class _Draft:
+    "Proposes the next tokens of one text."
+
+    def __init__(self, model: TokenModel, config: GenerationConfig, ids: list[int]) -> None:
+        self.model, self.ids, self.notes = model, ids, Notes() if config.notes else None
+        self.num_heads = model.config.num_token_heads
+        self.size = config.num_draft or self.num_heads
+        if self.num_heads == 1 and not config.notes: raise ValueError("speculative decoding needs notes or a model with num_token_heads of at least 2")
+
+    def learn(self, answers: list[int]) -> None:
+        "Take notes of the answers after the last tokens of the text."
+        if self.notes: self.notes.take(self.ids, answers)
+
+    def propose(self, sure: int, hidden: Tensor, most: int) -> tuple[list[int], list[bool]]:
+        "The sure next token and guesses after it, at most `most`; and which of them are from notes. `hidden` is the last state (D,)."
+        proposed, noted, guesses = [sure], [False], None
+        while len(proposed) < min(self.size, most):
+            guess = self.notes.guess(self.ids[-Notes.SIZES[0] :] + proposed) if self.notes else None
+            noted.append(guess is not None)
+            if guess is None:
+                if len(proposed) >= self.num_heads: return proposed, noted[:-1]
+                if guesses is None: guesses = self._heads(hidden, len(proposed))
+                guess = guesses[len(proposed)]
+            proposed.append(guess)
+        return proposed, noted
+
+    def _heads(self, hidden: Tensor, first: int) -> dict[int, int]:
+        "The likeliest token of every head from `first` on."
+        heads = range(first, min(self.num_heads, self.size))
+        states = torch.stack([self.model.head_hidden(hidden, head) for head in heads])
+        return dict(zip(heads, (states @ self.model.unembedding.T).argmax(-1).tolist(), strict=True))
+
+# %% ../../nbs/lm/05_decoding.ipynb #e2068e2a
 def speculate(
     model: TokenModel,
     prompt: Prompt,  # of one row
     config: GenerationConfig,
 ) -> Speculation:
-    "The text of greedy decoding, several tokens a pass. `ValueError` for several rows or a model with one head."
-    num_draft = min(config.num_draft or model.config.num_token_heads, model.config.num_token_heads)
+    "The text of greedy decoding, several tokens a pass. `ValueError` for several rows, or for one head without notes."
     if len(prompt.rows) != 1: raise ValueError(f"speculative decoding writes one row at a time, got {len(prompt.rows)}")
-    if model.config.num_token_heads < 2: raise ValueError("speculative decoding needs a model with num_token_heads of at least 2, got 1")
-    cache, tokens, rounds = model.new_cache(1, prompt.memory), [], []
-    proposed = _proposals(model, model.decode(prompt.tokens, cache=cache)[0, -1], num_draft)
+    ids, cache, rounds, written = prompt.tokens[0].tolist(), model.new_cache(1, prompt.memory), [], 0
+    draft, begun = _Draft(model, config, ids), len(ids)
+    hidden = model.decode(prompt.tokens, cache=cache)[0]
+    answers = likeliest(model.logits(hidden[-NOTED:] if config.notes else hidden[-1:])).tolist()
+    draft.learn(answers)
+    sure, last = answers[-1], hidden[-1]
     while True:
-        proposed = proposed[: config.max_new_tokens - len(tokens)]
+        proposed, noted = draft.propose(sure, last, config.max_new_tokens - written)
         hidden = model.decode(torch.tensor([proposed], device=prompt.tokens.device), cache=cache)[0]
-        sure, kept = likeliest(model.logits(hidden)).tolist(), 1
-        while kept < len(proposed) and proposed[kept] == sure[kept - 1] and proposed[kept - 1] != config.end_id: kept += 1
-        tokens += proposed[:kept]
-        rounds.append(Round(tuple(proposed), kept))
-        if len(tokens) == config.max_new_tokens or tokens[-1] == config.end_id: return Speculation(tokens, rounds)
+        answers, kept = likeliest(model.logits(hidden)).tolist(), 1
+        while kept < len(proposed) and proposed[kept] == answers[kept - 1] and proposed[kept - 1] != config.end_id: kept += 1
+        ids += proposed[:kept]
+        rounds.append(Round(tuple(proposed), kept, tuple(noted)))
+        written = len(ids) - begun
+        if written == config.max_new_tokens or ids[-1] == config.end_id: return Speculation(ids[begun:], rounds)
         cache.truncate(cache.length - len(proposed) + kept)
-        proposed = [sure[kept - 1], *_proposals(model, hidden[kept - 1], num_draft)[1:]]
+        draft.learn(answers[:kept])
+        sure, last = answers[kept - 1], hidden[kept - 1]
