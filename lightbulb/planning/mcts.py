@@ -15,14 +15,14 @@ import numpy as np
 from .root_noise import dirichlet_noise, gumbel_noise, keys_of_content, keys_of_seeds
 from lightbulb.planning.search_kernels import (
     GUMBEL, PROBLEMS, PUCT_SIBLINGS, PUCT_TREE, Prediction, Rules, Transition, TreeArrays, expand_and_back_up, exploration_table,
-    gumbel_answer, halving_table, move_subtree, new_arrays, node_value, select, start_roots,
+    gumbel_answer, halving_table, move_subtree, new_arrays, select, start_roots,
 )
 from .tree_drawing import Box, draw_tree
 
 # %% auto #0
 __all__ = ['Predict', 'Step', 'StepAndPredict', 'MCTSConfig', 'ArrayRows', 'TensorRows', 'TupleRows', 'StateRows', 'rows_for',
-           'batch_size', 'words_of', 'SearchTree', 'SearchResult', 'Compiled', 'as_floats', 'as_prediction', 'MCTS',
-           'refuse']
+           'batch_size', 'words_of', 'root_values', 'SearchTree', 'SearchResult', 'Compiled', 'as_floats',
+           'as_prediction', 'MCTS', 'refuse']
 
 # %% ../../nbs/planning/01_mcts.ipynb #01ee0e43
 @dataclass(frozen=True)
@@ -82,13 +82,16 @@ class TensorRows:
     def __init__(self, example: Any, num_rows: int) -> None:
         import torch
 
-        self.torch, self.buffer = torch, torch.zeros((num_rows, *example.shape[1:]), dtype=example.dtype, device=example.device)
+        self.from_numpy, self.on_cpu = torch.from_numpy, example.device.type == "cpu"
+        self.buffer = torch.zeros((num_rows, *example.shape[1:]), dtype=example.dtype, device=example.device)
 
     def read(self, rows: np.ndarray) -> Any: return self.buffer.index_select(0, self.indices(rows))
 
     def write(self, rows: np.ndarray, values: Any) -> None: self.buffer.index_copy_(0, self.indices(rows), values.detach())
 
-    def indices(self, actions: np.ndarray) -> Any: return self.torch.from_numpy(actions.copy()).to(self.buffer.device)
+    def indices(self, actions: np.ndarray) -> Any:
+        indices = self.from_numpy(actions.copy())
+        return indices if self.on_cpu else indices.to(self.buffer.device)
 
 
 class TupleRows:
@@ -139,6 +142,11 @@ def words_of(states: Any) -> np.ndarray:
     return words.view(np.uint64)
 
 # %% ../../nbs/planning/01_mcts.ipynb #14ac4a82
+def root_values(arrays: TreeArrays) -> np.ndarray:
+    "Mean of what the model says of each root and of everything backed up to it."
+    return (arrays.raw_values[:, 0] + (arrays.visits[:, 0] * arrays.q_values[:, 0]).sum(1)) / arrays.node_visits[:, 0]
+
+
 @dataclass(frozen=True, eq=False)
 class SearchTree:
     "The trees of B roots: arrays, and the states of their nodes."
@@ -197,7 +205,7 @@ class SearchTree:
 
         def describe(node: int) -> Box:
             parent, action, visits = arrays.parents[root, node], arrays.actions[root, node], arrays.node_visits[root, node]
-            if node == 0: return Box("root", f"{visits - 1} simulations · value {node_value(arrays, root, 0):.2f}", "expanded")
+            if node == 0: return Box("root", f"{visits - 1} simulations · value {root_values(arrays)[root]:.2f}", "expanded")
             visits, q, prior = (float(array[root, parent, action]) for array in (arrays.visits, arrays.q_values, arrays.priors))
             status = "terminal" if arrays.discounts[root, node] == 0 else "expanded" if visits > 1 else "open"
             return Box(names(int(action)), f"{visits:.0f} visits · Q {q:+.2f} · prior {prior:.2f}", status)
@@ -329,24 +337,23 @@ class MCTS:
 
     def simulate(self, tree: SearchTree, rules: Rules, leaves: np.ndarray, actions: np.ndarray, simulation: int) -> None:
         "One simulation of every root."
-        arrays, (_, num_nodes, num_actions) = tree.arrays, tree.arrays.children.shape
-        select(arrays, rules, leaves, actions)
-        stepping = np.flatnonzero(actions >= 0)  # the others stand at the end of an episode
+        arrays, (num_roots, num_nodes, num_actions) = tree.arrays, tree.arrays.children.shape
+        if num_ended := select(arrays, rules, leaves, actions): going = np.flatnonzero(actions >= 0)  # the others stand at an end
+        else: going = slice(None)
+        count, first = num_roots - num_ended, np.arange(0, num_roots * num_nodes, num_nodes)[going]
         way, view = Transition(np.empty(0), np.empty(0)), Prediction(np.empty((0, num_actions)), np.empty(0), np.empty((0, num_actions), bool))
-        if len(stepping):
-            states = tree.states.read(stepping * num_nodes + leaves[stepping])
-            states, rewards, discounts, logits, values, legal = self.step_and_predict(states, tree.states.indices(actions[stepping]))
-            shape = (len(stepping),)
-            way = Transition(as_floats(rewards, shape, "rewards"), as_floats(discounts, shape, "discounts"))
-            view = as_prediction(logits, values, legal, len(stepping), num_actions)
-            tree.states.write(stepping * num_nodes + arrays.num_nodes[stepping], states)
+        if count:
+            states = tree.states.read(first + leaves[going])
+            states, rewards, discounts, logits, values, legal = self.step_and_predict(states, tree.states.indices(actions[going]))
+            way = Transition(as_floats(rewards, (count,), "rewards"), as_floats(discounts, (count,), "discounts"))
+            view = as_prediction(logits, values, legal, count, num_actions)
+            tree.states.write(first + arrays.num_nodes[going], states)
         refuse(*expand_and_back_up(arrays, leaves, actions, way, view), simulation)
 
     def result(self, tree: SearchTree, rules: Rules, streams: np.ndarray, num_steps: np.ndarray) -> SearchResult:
         "Sum up what the trees hold."
         arrays, config = tree.arrays, self.config
         visits, q_values = arrays.visits[:, 0].copy(), arrays.q_values[:, 0].copy()
-        values = (arrays.raw_values[:, 0] + (visits * q_values).sum(1)) / arrays.node_visits[:, 0]
         policy, actions = np.empty(visits.shape), np.empty(len(visits), np.int64)
         if config.algorithm == "gumbel": gumbel_answer(arrays, rules, policy, actions)
         else:
@@ -356,7 +363,7 @@ class MCTS:
                 gumbel_noise(streams, arrays.noise)
                 with np.errstate(divide="ignore"): actions = (np.log(policy) / config.temperature + arrays.noise).argmax(1)
         mean_depth = arrays.depths[:, 0] / config.num_simulations
-        return SearchResult(visits, values, tree, q_values, policy, actions, mean_depth, arrays.depths[:, 1].copy(), num_steps)
+        return SearchResult(visits, root_values(arrays), tree, q_values, policy, actions, mean_depth, arrays.depths[:, 1].copy(), num_steps)
 
 
 def refuse(problem: int, root: int, simulation: int = -1) -> None:

@@ -14,7 +14,7 @@ from numba import njit
 
 # %% auto #0
 __all__ = ['PUCT_TREE', 'PUCT_SIBLINGS', 'GUMBEL', 'COMPILATION', 'kernel', 'part', 'PROBLEMS', 'TreeArrays', 'new_arrays',
-           'Rules', 'exploration_table', 'halving_plan', 'halving_table', 'tree_bounds', 'node_value', 'sibling_bounds',
+           'Rules', 'exploration_table', 'halving_plan', 'halving_table', 'tree_bounds', 'sibling_bounds',
            'puct_action', 'mixed_value', 'improved_logits', 'gumbel_root_action', 'gumbel_inner_action', 'select_path',
            'select', 'Transition', 'Prediction', 'write_prediction', 'add_node', 'back_up', 'expand_and_back_up',
            'start_roots', 'gumbel_answer', 'move_subtree']
@@ -104,21 +104,15 @@ def tree_bounds(tree: TreeArrays, b: int, node: int) -> tuple[float, float]:
 
 
 @part
-def node_value(tree: TreeArrays, b: int, node: int) -> float:
-    "Mean of the model's value and of everything backed up through the node."
-    total = tree.raw_values[b, node]
-    for a in range(tree.visits.shape[2]): total += tree.visits[b, node, a] * tree.q_values[b, node, a]
-    return total / tree.node_visits[b, node]
-
-
-@part
 def sibling_bounds(tree: TreeArrays, b: int, node: int) -> tuple[float, float]:
     "The smallest and the largest of the node's value and the Q of its visited actions (the choice of mctx)."
-    low = high = node_value(tree, b, node)
+    total, low, high = tree.raw_values[b, node], np.inf, -np.inf
     for a in range(tree.visits.shape[2]):
-        if tree.visits[b, node, a] > 0:
-            low, high = min(low, tree.q_values[b, node, a]), max(high, tree.q_values[b, node, a])
-    return low, high
+        visits, q = tree.visits[b, node, a], tree.q_values[b, node, a]
+        total += visits * q
+        if visits > 0: low, high = min(low, q), max(high, q)
+    value = total / tree.node_visits[b, node]
+    return min(low, value), max(high, value)
 
 # %% ../../nbs/planning/00_search_kernels.ipynb #2538d0ee
 @part
@@ -221,9 +215,13 @@ def select_path(tree: TreeArrays, rules: Rules, b: int) -> tuple[int, int]:
 
 
 @kernel
-def select(tree: TreeArrays, rules: Rules, leaves: np.ndarray, actions: np.ndarray) -> None:
-    "Write the node and the action of every root's next simulation."
-    for b in range(leaves.shape[0]): leaves[b], actions[b] = select_path(tree, rules, b)
+def select(tree: TreeArrays, rules: Rules, leaves: np.ndarray, actions: np.ndarray) -> int:
+    "Write the node and the action of every root's next simulation; returns how many stand at an end."
+    num_ended = 0
+    for b in range(leaves.shape[0]):
+        leaves[b], actions[b] = select_path(tree, rules, b)
+        if actions[b] < 0: num_ended += 1
+    return num_ended
 
 # %% ../../nbs/planning/00_search_kernels.ipynb #24eda5ee
 class Transition(NamedTuple):

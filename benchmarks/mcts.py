@@ -1,0 +1,268 @@
+"""Tree search beside mctx and LightZero: simulations per CPU-second with the same small network, 16 actions, 50 simulations.
+
+The network is a dynamics of two layers (the action's embedding added in the first) with prior, value and reward in one product. Every
+search gets the same weights and roots, without noise for PUCT. PUCT has two rows: Q normalised among siblings, which is what mctx
+does and gives trees of the same depth, stands beside mctx; Q normalised over the tree stands beside LightZero, which does that too.
+LightZero is its compiled C++ tree (`mz_tree`) in the loop of its own `MuZeroMCTSCtree.search`. Peers may live in another environment:
+`--peer-python PATH` runs everything in it; where a peer is absent its rows say so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.update(OMP_NUM_THREADS="1", XLA_FLAGS="--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1", JAX_PLATFORMS="cpu")
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from _table import Table  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from lightbulb.planning.compiled_model import CompiledModel, Layer  # noqa: E402
+from lightbulb.planning.mcts import MCTS, MCTSConfig, as_prediction  # noqa: E402
+from lightbulb.planning.search_kernels import Transition, expand_and_back_up, new_arrays, select, start_roots  # noqa: E402
+
+ACTIONS, SIMULATIONS, DISCOUNT = 16, 50, 0.99
+Weights = dict[str, np.ndarray]
+
+
+def network(width: int) -> Weights:
+    "Random weights that keep the latents in motion."
+    generator = np.random.default_rng(0)
+    draw = lambda *shape: generator.normal(size=shape).astype(np.float32)
+    scale = np.float32(1.2 / np.sqrt(width))
+    return {"embedding": draw(ACTIONS, width) / 2, "first": draw(width, width) * scale, "second": draw(width, width) * scale, "bias": draw(width) / 10,
+            "heads": draw(width, ACTIONS + 2) * scale, "head_bias": draw(ACTIONS + 2) / 10}
+
+
+def latents(batch: int, width: int) -> np.ndarray:
+    return np.tanh(np.random.default_rng(1).normal(size=(batch, width))).astype(np.float32)
+
+
+def cpu_seconds(search: Callable[[], Any], repeats: int = 5, at_least: float = 0.15) -> float:
+    "The best of some runs, each long enough to be measured."
+    search()
+    start = time.process_time()
+    search()
+    times = max(1, int(at_least / max(time.process_time() - start, 1e-6)))
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.process_time()
+        for _ in range(times): search()
+        best = min(best, (time.process_time() - start) / times)
+    return best
+
+
+# ------------------------------------------------------------------ lightbulb
+
+
+def torch_model(weights: Weights, device: str = "cpu") -> tuple[Any, Any]:
+    "`predict`, and the fused step: one addmm a layer, the heads in one product."
+    w = {name: torch.from_numpy(array).to(device) for name, array in weights.items()}
+    discounts = np.full(4096, DISCOUNT)
+
+    def heads(states: torch.Tensor) -> np.ndarray: return torch.addmm(w["head_bias"], states, w["heads"]).cpu().numpy()
+
+    def predict(states: torch.Tensor) -> Any:
+        out = heads(states)
+        return out[:, :ACTIONS], out[:, ACTIONS], None
+
+    def both(states: torch.Tensor, actions: torch.Tensor) -> Any:
+        hidden = torch.addmm(w["embedding"].index_select(0, actions), states, w["first"]).relu_()
+        states = torch.addmm(w["bias"], hidden, w["second"]).tanh_()
+        out = heads(states)
+        return states, out[:, ACTIONS + 1], discounts[: len(out)], out[:, :ACTIONS], out[:, ACTIONS], None
+
+    return predict, both
+
+
+def ours(weights: Weights, roots: np.ndarray, device: str = "cpu", compiled: bool = False, **kind: Any) -> tuple[float, float]:
+    "CPU-seconds of a search and mean depth."
+    config = MCTSConfig(SIMULATIONS, 1.25, **kind)
+    if compiled:
+        layers = [Layer(weights["first"], np.zeros_like(weights["bias"]), "relu"), Layer(weights["second"], weights["bias"], "tanh")]
+        model = CompiledModel(layers, weights["embedding"], weights["heads"], weights["head_bias"], discount=DISCOUNT)
+        search, states = MCTS(model.predict, model.step, config, compiled=model), roots
+    else:
+        predict, both = torch_model(weights, device)
+        search, states = MCTS(predict, lambda s, a: both(s, a)[:3], config, step_and_predict=both), torch.from_numpy(roots).to(device)
+    with torch.inference_mode():
+        return cpu_seconds(lambda: search.search(states)), float(search.search(states).mean_depth.mean())
+
+
+def tree_alone(batch: int, peak: float = 0.0, **kind: Any) -> tuple[float, float]:
+    "Seconds and depth of the kernels with a model that costs nothing: its words are drawn beforehand; `peak` favours one action."
+    generator, config = np.random.default_rng(0), MCTSConfig(SIMULATIONS, 1.25, **kind)
+    logits = generator.normal(size=(SIMULATIONS + 1, batch, ACTIONS))
+    logits[:, :, 3] += peak
+    views = [as_prediction(row, generator.normal(size=batch), None, batch, ACTIONS) for row in logits]
+    ways = [Transition(generator.normal(size=batch) / 10, np.full(batch, DISCOUNT)) for _ in logits]
+    rules, leaves, actions, spent, depth = config.rules(ACTIONS, SIMULATIONS + 1), np.empty(batch, np.int64), np.empty(batch, np.int64), [], 0.0
+    for _ in range(12):
+        arrays = new_arrays(batch, SIMULATIONS + 1, ACTIONS)
+        arrays.noise[:] = generator.gumbel(size=arrays.noise.shape)
+        start_roots(arrays, views[0])
+        start = time.process_time()
+        for k in range(1, SIMULATIONS + 1):
+            select(arrays, rules, leaves, actions)
+            expand_and_back_up(arrays, leaves, actions, ways[k], views[k])
+        spent.append(time.process_time() - start)
+        depth = float(arrays.depths[:, 0].mean()) / SIMULATIONS
+    return min(spent[1:]), depth
+
+
+# ------------------------------------------------------------------ mctx
+
+
+def mctx_search(weights: Weights, roots: np.ndarray, algorithm: str) -> tuple[float, float]:
+    "CPU-seconds of a search (compiled, one thread) and mean depth."
+    import jax
+    import jax.numpy as jnp
+    import mctx
+
+    def recurrent(w: Any, _: Any, actions: Any, states: Any) -> Any:
+        hidden = jax.nn.relu(states @ w["first"] + w["embedding"][actions])
+        states = jnp.tanh(hidden @ w["second"] + w["bias"])
+        out = states @ w["heads"] + w["head_bias"]
+        discounts = jnp.full(states.shape[0], DISCOUNT)
+        return mctx.RecurrentFnOutput(reward=out[:, ACTIONS + 1], discount=discounts, prior_logits=out[:, :ACTIONS], value=out[:, ACTIONS]), states
+
+    @jax.jit
+    def search(w: Any, key: Any, states: Any) -> Any:
+        out = states @ w["heads"] + w["head_bias"]
+        root = mctx.RootFnOutput(prior_logits=out[:, :ACTIONS], value=out[:, ACTIONS], embedding=states)
+        if algorithm == "gumbel": return mctx.gumbel_muzero_policy(w, key, root, recurrent, SIMULATIONS).search_tree.parents
+        return mctx.muzero_policy(w, key, root, recurrent, SIMULATIONS, dirichlet_fraction=0.0).search_tree.parents
+
+    states, key = jnp.asarray(roots), jax.random.PRNGKey(0)
+    parents = np.asarray(search(weights, key, states))
+    depths = np.zeros(parents.shape)
+    for node in range(1, SIMULATIONS + 1): depths[:, node] = depths[np.arange(len(roots)), parents[:, node]] + 1
+    return cpu_seconds(lambda: search(weights, key, states).block_until_ready()), float(depths[:, 1:].mean())
+
+
+# ------------------------------------------------------------------ LightZero
+
+
+def lightzero_tree() -> Any:
+    "Its compiled tree, without its package's imports; None if it is not installed."
+    spec = importlib.util.find_spec("lzero")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        for path in (Path(folder) / "mcts/ctree/ctree_muzero").glob("mz_tree*.so"):
+            found = importlib.util.spec_from_file_location("mz_tree", path)
+            assert found and found.loader
+            module = importlib.util.module_from_spec(found)
+            found.loader.exec_module(module)
+            return module
+    return None
+
+
+def lightzero_search(tree: Any, weights: Weights, roots: np.ndarray) -> tuple[float, float]:
+    "The loop of `MuZeroMCTSCtree.search` around the fused step."
+    predict, both = torch_model(weights)
+    batch, depth = len(roots), []
+
+    def search() -> None:
+        logits, _, _ = predict(torch.from_numpy(roots))
+        trees = tree.Roots(batch, [list(range(ACTIONS))] * batch)
+        trees.prepare_no_noise([0.0] * batch, logits.tolist(), [-1] * batch)
+        states, bounds, players = [roots], tree.MinMaxStatsList(batch), [-1] * batch
+        bounds.set_delta(0.01)
+        depth.clear()
+        for simulation in range(SIMULATIONS):
+            results = tree.ResultsWrapper(num=batch)
+            rows, columns, actions, players = tree.batch_traverse(trees, 19652, 1.25, DISCOUNT, bounds, results, players)
+            depth.extend(results.get_search_len())
+            leaves = torch.from_numpy(np.asarray([states[row][column] for row, column in zip(rows, columns, strict=True)]))
+            after, rewards, _, logits, values, _ = both(leaves, torch.from_numpy(np.asarray(actions)).long())
+            states.append(after.numpy())
+            tree.batch_backpropagate(simulation + 1, DISCOUNT, rewards.tolist(), values.tolist(), logits.tolist(), bounds, results, players)
+
+    with torch.inference_mode(): return cpu_seconds(search), float(np.mean(depth))
+
+
+# ------------------------------------------------------------------ rows
+
+
+def speed(table: Table, width: int, batch: int, lightzero: Any, has_mctx: bool) -> None:
+    "All searches of one setting."
+    weights, roots = network(width), latents(batch, width)
+    count = batch * SIMULATIONS
+    says = lambda found: f"{count / found[0]:,.0f}/s, depth {found[1]:.1f}"
+    name = lambda what: f"{what}, {width} states, batch {batch}"
+    peers = {kind: mctx_search(weights, roots, kind) for kind in ("muzero", "gumbel")} if has_mctx else {}
+    found = {"siblings": ours(weights, roots, normalization="siblings"), "tree": ours(weights, roots), "gumbel": ours(weights, roots, algorithm="gumbel")}
+    for kind in ("muzero", "gumbel"): table.row(name(f"mctx {kind}"), says(peers[kind]) if peers else "absent")
+    table.row(name("LightZero"), says(peer := lightzero_search(lightzero, weights, roots)) if lightzero else "absent")
+    for kind, other, aim in (("siblings", "muzero", 5.0 if batch > 1 else None), ("gumbel", "gumbel", 1.0 if batch > 1 else None)):
+        ratio = peers[other][0] / found[kind][0] if peers else None
+        aimed = f"≥ {aim:g} × mctx {other}" if aim else ""
+        label = "PUCT, siblings" if kind == "siblings" else "Gumbel"
+        table.row(name(f"lightbulb {label}"), says(found[kind]) + (f", {ratio:.1f} × mctx" if ratio else ""), aimed, ratio >= aim if ratio and aim else None)
+    ratio = peer[0] / found["tree"][0] if lightzero else None
+    aim = batch > 1
+    table.row(name("lightbulb PUCT, tree"), says(found["tree"]) + (f", {ratio:.1f} × LightZero" if ratio else ""), "≥ 2 × LightZero" if aim else "", ratio >= 2 if ratio and aim else None)
+    for kind, options in (("PUCT, siblings", {"normalization": "siblings"}), ("Gumbel", {"algorithm": "gumbel"})):
+        inside = ours(weights, roots, compiled=True, **options)
+        ratio = peers["gumbel"][0] / inside[0] if peers and batch == 1 else None
+        table.row(name(f"lightbulb {kind}, model compiled in"), says(inside), "≥ mctx gumbel" if batch == 1 else "", ratio >= 1 if ratio else None)
+
+
+def overhead(table: Table) -> None:
+    "The tree alone."
+    for kind, options in (("PUCT, tree", {}), ("PUCT, siblings", {"normalization": "siblings"}), ("Gumbel", {"algorithm": "gumbel"})):
+        seconds, depth = tree_alone(256, **options)
+        cost = seconds / 256 / SIMULATIONS * 1e6
+        table.row(f"tree alone, {kind}, batch 256", f"{cost:.2f} µs a simulation at depth {depth:.1f}", "≤ 1 µs", cost <= 1)
+    points = [tree_alone(256, peak) for peak in (0.0, 1.5, 3.0, 4.5, 6.0, 9.0)]
+    costs, depths = np.array([p[0] for p in points]) / 256 / SIMULATIONS * 1e6, np.array([p[1] for p in points])
+    slope, start = np.polyfit(depths, costs, 1)
+    explained = 1 - ((costs - start - slope * depths) ** 2).sum() / ((costs - costs.mean()) ** 2).sum()
+    line = "; ".join(f"{depth:.1f}: {cost:.2f}" for depth, cost in zip(depths, costs, strict=True))
+    table.row("tree alone, PUCT, tree, by depth", f"{start:.2f} + {slope:.3f} · depth µs, R² {explained:.2f} ({line})", "linear: R² ≥ 0.9", explained >= 0.9)
+
+
+def gpu(table: Table) -> None:
+    "The fused model on a GPU: wall-clock, since the CPU waits."
+    if not torch.cuda.is_available():
+        table.row("lightbulb PUCT, siblings, model on a GPU, 256 states, batch 256", "absent: no GPU here")
+        return
+    weights, roots = network(256), latents(256, 256)
+    predict, both = torch_model(weights, "cuda")
+    search, states = MCTS(predict, lambda s, a: both(s, a)[:3], MCTSConfig(SIMULATIONS, 1.25, normalization="siblings"), step_and_predict=both), torch.from_numpy(roots).cuda()
+    with torch.inference_mode():
+        search.search(states)
+        start = time.perf_counter()
+        for _ in range(10): search.search(states)
+        seconds = (time.perf_counter() - start) / 10
+    table.row("lightbulb PUCT, siblings, model on a GPU, 256 states, batch 256", f"{256 * SIMULATIONS / seconds:,.0f} simulations per second on {torch.cuda.get_device_name()}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="at most a minute: 128 states only")
+    parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
+    parser.add_argument("--peer-python", type=Path, help="an interpreter that has mctx and lightzero beside lightbulb's dependencies; everything runs in it")
+    options = parser.parse_args()
+    if options.peer_python and options.peer_python.absolute() != Path(sys.executable).absolute():
+        os.execv(options.peer_python, [str(options.peer_python), *sys.argv])
+    torch.set_num_threads(1)
+    table, lightzero = Table("Monte Carlo tree search", ("numba", "mctx", "jax", "lightzero")), lightzero_tree()
+    has_mctx = importlib.util.find_spec("mctx") is not None
+    for width in (128,) if options.quick else (64, 128, 256):
+        for batch in (1, 32, 256): speed(table, width, batch, lightzero, has_mctx)
+    overhead(table)
+    gpu(table)
+    table.note("Simulations per CPU-second, process time, one thread each, the best of five; 16 actions, 50 simulations a search.")
+    table.note("Depth is the mean number of actions from the root to the new node: searches of equal depth do equal work in the tree.")
+    return table.finish(options.record)
+
+
+if __name__ == "__main__": sys.exit(main())
