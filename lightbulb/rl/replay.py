@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..core.runtime import choose_device
 from .storage import NEEDED, OWN, NStepReturns, RingStorage, Rows, to_array
-from .sum_tree import FloatArray, IntArray, MaxTree, SumTree, as_indices, as_numbers, find_leaves, prefetch, write_leaves, write_maxima
+from .sum_tree import FloatArray, IntArray, MaxTree, SumTree, as_indices, as_numbers, find_eightfold, prefetch, write_leaves, write_maxima
 
 # %% auto #0
 __all__ = ['UNKNOWN', 'EMPTY', 'SERIAL', 'SAMPLED', 'Tensors', 'draw', 'apply_priorities', 'enter', 'PrioritizedSlots',
@@ -31,19 +31,20 @@ SERIAL, SAMPLED = 0, 1  # the first words of a record: the number of its item, a
 
 
 @numba.njit(cache=True, nogil=True)
-def draw(cells, starts, bits, words, random, beta, lowest, indices, serials, weights, copies):
+def draw(cells, starts, words, random, beta, lowest, indices, serials, weights, copies):
     "One leaf from each of `indices.size` equal parts of the total, its serial number, its normalised weight, and its record; False if all are zero."
     size = indices.size
-    if not cells[cells.size - 1] > 0.0: return False
+    total = cells[starts[starts.size - 1]]
+    if not total > 0.0: return False
     points = np.empty(size)
-    width = cells[-1] / size
+    width = total / size
     for i in range(size):
         mixed = random[0] + np.uint64(i + 1) * np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         points[i] = (i + ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53) * width
     random[0] += np.uint64(size) * np.uint64(0x9E3779B97F4A7C15)
-    find_leaves(cells, starts, bits, points, indices)
+    find_eightfold(cells, starts, points, indices)
     flat, copied, length = words.reshape(words.size), copies.reshape(copies.size), np.uint64(words.shape[1])
     for i in range(size): prefetch(flat, np.uint64(indices[i]) * length)
     for i in range(size):
@@ -134,7 +135,7 @@ class PrioritizedSlots:
         indices, serials, weights = np.empty(batch_size, np.int64), np.empty(batch_size, np.int64), np.empty(batch_size, np.float32)
         copies = np.empty((batch_size, self.words.shape[1]), np.int64)
         lowest = 1 / self.inverse.maximum if self.inverse and self.inverse.maximum else -1.0
-        if not draw(tree.cells, tree.starts, tree.bits, self.words, self.random, beta, lowest, indices, serials, weights, copies):
+        if not draw(tree.cells, tree.starts, self.words, self.random, beta, lowest, indices, serials, weights, copies):
             raise ValueError("all priorities are zero, so nothing can be sampled; use an epsilon above 0" if self.num_added else EMPTY)
         return indices, serials, weights, copies
 

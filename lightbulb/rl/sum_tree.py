@@ -16,10 +16,10 @@ from numba.extending import intrinsic
 from numpy.typing import ArrayLike, NDArray
 
 # %% auto #0
-__all__ = ['FloatArray', 'IntArray', 'machine', 'SWAP_1', 'SWAP_2', 'SWAP_4', 'ODD', 'MIDDLE', 'RIGHT_OF', 'CHILD', 'TURNS',
-           'tree_levels', 'empty_tree', 'line_sum', 'follow', 'byte_table', 'descend', 'prefetch', 'find_leaves',
-           'find_points', 'add_row', 'write_leaves', 'read_leaves', 'first_refused', 'write_checked', 'as_indices',
-           'as_numbers', 'SumTree', 'line_max', 'write_maxima', 'MaxTree']
+__all__ = ['FloatArray', 'IntArray', 'machine', 'SWAP_1', 'SWAP_2', 'SWAP_4', 'tree_levels', 'empty_tree', 'line_sum', 'descend',
+           'prefetch', 'find_eightfold', 'find_binary', 'find_points', 'add_row', 'write_leaves', 'read_leaves',
+           'first_refused', 'write_checked', 'as_indices', 'as_numbers', 'SumTree', 'line_max', 'write_maxima',
+           'MaxTree']
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #7480a14a
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -77,43 +77,27 @@ def line_sum(typing: Any, array: Any, cell: Any) -> Any:
     return types.float64(array, types.uint64), generate
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #9f7fa600
-ODD, MIDDLE = [0, 9, 2, 3, 4, 13, 6, 7], [0, 1, 2, 11, 4, 5, 6, 7]  # inner nodes between pairs, and between halves
-RIGHT_OF = [0b10, 0b1100, 0b1000, 0b11110000, 0b100000, 0b11000000, 0b10000000]  # children right of each inner node, as a mask
-
-
-def follow(answers: int) -> int:
-    "The child that seven answers lead to; bit k says whether the point is beyond the inner node between children k and k + 1."
-    half = 4 * (answers >> 3 & 1)
-    pair = half + 2 * (answers >> (half + 1) & 1)
-    return pair + (answers >> pair & 1)
-
-
-def byte_table(entry: Any) -> Any:
-    "A constant of 256 bytes."
-    return ir.Constant(ir.ArrayType(_BYTE, 256), [entry(mask) for mask in range(256)])
-
-
-CHILD = byte_table(follow)
-TURNS = byte_table(lambda present: sum(1 << node for node, right in enumerate(RIGHT_OF) if present & right))
+def _borders(builder: Any, line: Any) -> tuple[Any, Any]:
+    "Where each child begins; and a mask of the children 1 … 7 up to the last that is not zero."
+    pairs, halves = _sums(builder, line)
+    halfway = _pick(builder, halves, [8, 8, 8, 8, 0, 0, 0, 0], _ZEROS)
+    quarters = builder.fadd(halfway, _pick(builder, pairs, [8, 8, 0, 0, 8, 8, 4, 4], _ZEROS))
+    begins = builder.fadd(quarters, _pick(builder, line, [8, 0, 8, 2, 8, 4, 8, 6], _ZEROS))
+    present = builder.bitcast(builder.fcmp_ordered(">", line, _ZEROS), _BYTE)
+    behind = builder.zext(builder.ctlz(present, ir.IntType(1)(0)), _SHORT)  # how many come after the last
+    return begins, builder.and_(builder.trunc(builder.lshr(_SHORT(255), behind), _BYTE), _BYTE(254))
 
 
 @machine
 def descend(typing: Any, array: Any, cell: Any, point: Any) -> Any:
     "Which of the eight children from `cell` on holds the point, and the point measured from that child's start."
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        look_up = lambda name, table, mask: builder.load(builder.gep(cgutils.global_constant(builder, name, table), [_LONG(0), builder.zext(mask, _LONG)]))
-        line = _load(context, builder, signature.args[0], *arguments[:2])
+        begins, reached = _borders(builder, _load(context, builder, signature.args[0], *arguments[:2]))
         whole = _pick(builder, builder.insert_element(_NOTHING, arguments[2], _SHORT(0)), [0] * 8)
-        pairs, halves = _sums(builder, line)
-        in_half = builder.fsub(whole, _pick(builder, halves, [8, 8, 8, 8, 0, 0, 0, 0], _ZEROS))
-        in_pair = builder.fsub(in_half, _pick(builder, pairs, [8, 8, 0, 0, 8, 8, 4, 4], _ZEROS))
-        in_cell = builder.fsub(in_pair, _pick(builder, line, [8, 0, 8, 2, 8, 4, 8, 6], _ZEROS))
-        inner = lambda cells, quarters, middle: _pick(builder, _pick(builder, cells, ODD, quarters), MIDDLE, middle)
-        beyond = builder.bitcast(builder.fcmp_ordered(">=", inner(in_pair, in_half, whole), inner(line, pairs, halves)), _BYTE)
-        present = builder.bitcast(builder.fcmp_ordered(">", line, _ZEROS), _BYTE)
-        child = look_up("child", CHILD, builder.and_(beyond, look_up("turns", TURNS, present)))
-        parts = [builder.zext(child, _LONG), builder.extract_element(in_cell, builder.zext(child, _SHORT))]
-        return context.make_tuple(builder, signature.return_type, parts)
+        beyond = builder.bitcast(builder.fcmp_ordered(">=", whole, begins), _BYTE)
+        child = builder.ctpop(builder.and_(beyond, reached))
+        rest = builder.fsub(arguments[2], builder.extract_element(begins, builder.zext(child, _SHORT)))
+        return context.make_tuple(builder, signature.return_type, [builder.zext(child, _LONG), rest])
     return types.Tuple((types.uint64, types.float64))(array, types.uint64, types.float64), generate
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #0035336b
@@ -131,31 +115,42 @@ def prefetch(typing: Any, array: Any, cell: Any) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)
-def find_leaves(tree, starts, bits, points, found):
-    "Write the leaf of each point into `found`; `points` is consumed. bits: 3 for eight children, 1 for two."
+def find_eightfold(tree, starts, points, found):
+    "Write the leaf of each point into `found`; `points` is consumed."
+    eight = np.uint64(3)
     for i in range(points.size): found[i] = 0
     for level in range(starts.size - 2, -1, -1):
         start, below = starts[level], starts[max(level - 1, 0)]
         for i in range(points.size):
-            leaf = np.uint64(found[i]) << bits
-            if bits == 3: child, rest = descend(tree, start + leaf, points[i])
-            else:
-                left, right = tree[start + leaf], tree[start + leaf + np.uint64(1)]
-                turn = (points[i] >= left) & (right > 0.0)
-                child, rest = np.uint64(turn), points[i] - (left if turn else 0.0)
-            leaf += child
-            found[i], points[i] = leaf, rest
-            if level > 0: prefetch(tree, below + (leaf << bits))
+            node = np.uint64(found[i]) << eight
+            child, points[i] = descend(tree, start + node, points[i])
+            found[i] = node + child
+            prefetch(tree, below + ((node + child) << eight))
+
+# %% ../../nbs/rl/01_sum_tree.ipynb #9343488a
+@numba.njit(cache=True, nogil=True)
+def find_binary(tree, starts, points, found):
+    "The same, by the textbook."
+    one, passed = np.uint64(1), np.zeros(points.size)
+    for i in range(points.size): found[i] = 0
+    for level in range(starts.size - 2, -1, -1):
+        for i in range(points.size):
+            node = np.uint64(found[i]) << one
+            border, right = passed[i] + tree[starts[level] + node], tree[starts[level] + node + one]
+            turn = (points[i] >= border) & (right > 0.0)
+            found[i], passed[i] = node + np.uint64(turn), border if turn else passed[i]
+            if level % 3 == 0: points[i], passed[i] = points[i] - passed[i], 0.0
 
 
 @numba.njit(cache=True, nogil=True)
 def find_points(tree, starts, bits, points, found):
     "Leaves of all points, which stay as they are; True, and no leaf, if a point is negative or no number, or all leaves are zero."
-    fine, rest = tree[tree.size - 1] > 0.0, np.empty(points.size)
+    fine, rest = tree[starts[starts.size - 1]] > 0.0, np.empty(points.size)
     for i in range(points.size):
         fine &= points[i] >= 0.0
         rest[i] = points[i]
-    if fine: find_leaves(tree, starts, bits, rest, found)
+    if fine and bits == 3: find_eightfold(tree, starts, rest, found)
+    elif fine: find_binary(tree, starts, rest, found)
     return not fine
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #18946364
@@ -221,13 +216,13 @@ def as_indices(values: ArrayLike, name: str = "indices") -> IntArray:
     return np.ascontiguousarray(array, np.int64)
 
 
-def as_numbers(values: ArrayLike, size: int, name: str = "priorities") -> FloatArray:
-    "A flat, contiguous float64 array of `size` numbers; a single number is repeated."
-    if type(values) is np.ndarray and values.dtype == np.float64 and values.shape == (size,) and values.flags.c_contiguous: return values
+def as_numbers(values: ArrayLike, size: int | None = None, name: str = "priorities") -> FloatArray:
+    "A flat, contiguous float64 array of `size` numbers (any, if not given); a single number is repeated."
+    if type(values) is np.ndarray and values.dtype == np.float64 and values.ndim == 1 and size in (None, len(values)) and values.flags.c_contiguous: return values
     array = np.asarray(values)
     if array.dtype.kind not in "iufb": raise ValueError(f"{name} must be numbers, got {array.dtype}")
-    if array.ndim == 0: array = np.broadcast_to(array, (size,))
-    if array.shape != (size,): raise ValueError(f"{name} must have shape ({size},), got {array.shape}")
+    if array.ndim == 0: array = np.broadcast_to(array, (1 if size is None else size,))
+    if array.ndim != 1 or size not in (None, len(array)): raise ValueError(f"{name} must have shape ({'any' if size is None else size},), got {array.shape}")
     return np.ascontiguousarray(array, np.float64)
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #97067f15
@@ -246,13 +241,14 @@ class SumTree:
         self.limit = float(np.finfo(np.float64).max / (2 * self.capacity))  # no sum can overflow below it
         self.bits = np.uint64(3 if arity == 8 else 1)
         self.cells, self.starts = empty_tree(self.capacity, arity)
+        self.top = int(self.starts[-1])  # the cell of the total
 
     def __len__(self) -> int: return self.capacity
 
     @property
     def total(self) -> float:
         "The sum of all priorities."
-        return float(self.cells[-1])
+        return float(self.cells[self.top])
 
     @property
     def leaves(self) -> FloatArray:
@@ -266,7 +262,7 @@ class SumTree:
         chosen = as_indices(indices)
         values = np.empty(chosen.size)
         if not read_leaves(self.cells, chosen, self.capacity, values): self._refuse(chosen, np.zeros(chosen.size))
-        return float(values[0]) if np.ndim(indices) == 0 else values
+        return values if chosen is indices or np.ndim(indices) else float(values[0])
 
     def update(self, indices: ArrayLike, priorities: ArrayLike) -> None:
         "Set priorities, finite and not negative; the last of duplicates wins. `ValueError`, and nothing changed, if one is wrong."
@@ -278,12 +274,12 @@ class SumTree:
 
     def find(self, points: ArrayLike) -> Any:
         "The leaf i with p₀+…+pᵢ₋₁ ≤ point < p₀+…+pᵢ; a point at or past the total finds the last leaf that is not zero."
-        flat = as_numbers(points, np.size(points), "points")
+        flat = as_numbers(points, None, "points")
         found = np.empty(flat.size, np.int64)
         if find_points(self.cells, self.starts, self.bits, flat, found) and flat.size:
             if self.total == 0: raise ValueError("nothing can be found: all priorities are zero")
             raise ValueError(f"points must be numbers from 0 on, got {flat[~(flat >= 0)][0]}")
-        return int(found[0]) if np.ndim(points) == 0 else found
+        return found if flat is points or np.ndim(points) else int(found[0])
 
     def state_dict(self) -> dict[str, Any]:
         "What `load_state_dict` needs to make the same tree, bit for bit: the leaves, since sums follow from them."
@@ -337,17 +333,17 @@ class MaxTree:
     "The greatest of `capacity` values that change; 0 stands for none."
 
     def __init__(self, capacity: int) -> None:
-        self._tree = SumTree(capacity)  # for its shape and checks
-        self.cells = self._tree.cells
+        self.capacity, self.limit = capacity, float(np.finfo(np.float64).max)
+        self.cells, self.starts = empty_tree(capacity)
 
     @property
     def maximum(self) -> float:
         "The greatest value, 0 if there is none."
-        return float(self.cells[-1])
+        return float(self.cells[self.starts[-1]])
 
     def update(self, indices: ArrayLike, values: ArrayLike) -> None:
         "Set values, finite and not negative; the last of duplicates wins."
-        tree, chosen = self._tree, as_indices(indices)
+        chosen = as_indices(indices)
         numbers = as_numbers(values, chosen.size, "values")
-        if first_refused(chosen, tree.capacity, numbers, tree.limit) >= 0: tree._refuse(chosen, numbers)
-        write_maxima(self.cells, tree.starts, chosen, numbers)
+        if first_refused(chosen, self.capacity, numbers, self.limit) >= 0: raise ValueError("an index or value is out of range")
+        write_maxima(self.cells, self.starts, chosen, numbers)
