@@ -182,8 +182,9 @@ class Found:
 
     @property
     def bound(self) -> float:
-        "Depth / probability: no more nodes were expanded."
-        return math.exp(math.log(max(len(self.actions), 1)) - self.log_probability) if self.actions else 0.0
+        "Depth / probability: no more nodes were expanded (inf where that is no float)."
+        try: return len(self.actions) * math.exp(-self.log_probability)
+        except OverflowError: return math.inf
 
 
 def levin_tree_search(
