@@ -208,7 +208,7 @@ class SearchTree:
             if node == 0: return Box("root", f"{visits - 1} simulations · value {root_values(arrays)[root]:.2f}", "expanded")
             visits, q, prior = (float(array[root, parent, action]) for array in (arrays.visits, arrays.q_values, arrays.priors))
             status = "terminal" if arrays.discounts[root, node] == 0 else "expanded" if visits > 1 else "open"
-            return Box(names(int(action)), f"{visits:.0f} visits · Q {q:+.2f} · prior {prior:.2f}", status)
+            return Box(names(int(action)), f"{visits:.0f} visits · Q {q:+.2f} · P {prior:.2f}", status)
 
         return draw_tree(0, below, describe=describe, path=self.best_path(root)[: max_depth + 1], max_children=max_children)
 
