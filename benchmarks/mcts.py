@@ -121,8 +121,8 @@ def tree_alone(batch: int, peak: float = 0.0, **kind: Any) -> tuple[float, float
 # ------------------------------------------------------------------ mctx
 
 
-def mctx_search(weights: Weights, roots: np.ndarray, algorithm: str) -> tuple[float, float]:
-    "CPU-seconds of a search (compiled, one thread) and mean depth."
+def mctx_search(weights: Weights, roots: np.ndarray, algorithm: str, gumbel_scale: float = 1.0) -> Callable[[], Any]:
+    "A search, compiled; it returns its tree."
     import jax
     import jax.numpy as jnp
     import mctx
@@ -138,14 +138,32 @@ def mctx_search(weights: Weights, roots: np.ndarray, algorithm: str) -> tuple[fl
     def search(w: Any, key: Any, states: Any) -> Any:
         out = states @ w["heads"] + w["head_bias"]
         root = mctx.RootFnOutput(prior_logits=out[:, :ACTIONS], value=out[:, ACTIONS], embedding=states)
-        if algorithm == "gumbel": return mctx.gumbel_muzero_policy(w, key, root, recurrent, SIMULATIONS).search_tree.parents
-        return mctx.muzero_policy(w, key, root, recurrent, SIMULATIONS, dirichlet_fraction=0.0).search_tree.parents
+        if algorithm == "gumbel": found = mctx.gumbel_muzero_policy(w, key, root, recurrent, SIMULATIONS, gumbel_scale=gumbel_scale)
+        else: found = mctx.muzero_policy(w, key, root, recurrent, SIMULATIONS, dirichlet_fraction=0.0)
+        return found.search_tree.parents, found.search_tree.children_visits[:, 0]
 
     states, key = jnp.asarray(roots), jax.random.PRNGKey(0)
-    parents = np.asarray(search(weights, key, states))
+    return lambda: [part.block_until_ready() for part in search(weights, key, states)]
+
+
+def mctx_speed(weights: Weights, roots: np.ndarray, algorithm: str) -> tuple[float, float]:
+    "CPU-seconds of a search (one thread) and mean depth."
+    search = mctx_search(weights, roots, algorithm)
+    parents = np.asarray(search()[0])
     depths = np.zeros(parents.shape)
     for node in range(1, SIMULATIONS + 1): depths[:, node] = depths[np.arange(len(roots)), parents[:, node]] + 1
-    return cpu_seconds(lambda: search(weights, key, states).block_until_ready()), float(depths[:, 1:].mean())
+    return cpu_seconds(search), float(depths[:, 1:].mean())
+
+
+def agreement(table: Table) -> None:
+    "The same visits as mctx, root by root, in float32 on both sides and without noise."
+    weights, roots = network(128), latents(256, 128)
+    predict, both = torch_model(weights)
+    for kind, other, options in (("PUCT, siblings", "muzero", {"normalization": "siblings"}), ("Gumbel", "gumbel", {"algorithm": "gumbel", "gumbel_scale": 0.0})):
+        with torch.inference_mode():
+            mine = MCTS(predict, lambda s, a: both(s, a)[:3], MCTSConfig(SIMULATIONS, 1.25, **options), step_and_predict=both).search(torch.from_numpy(roots)).visit_counts
+        same = (mine == np.asarray(mctx_search(weights, roots, other, gumbel_scale=0.0)()[1])).all(1)
+        table.row(f"lightbulb {kind}: visit counts equal those of mctx {other}", f"{same.sum()} of {len(same)} roots", "≥ 98%", bool(same.mean() >= 0.98))
 
 
 # ------------------------------------------------------------------ LightZero
@@ -235,7 +253,7 @@ def speed(table: Table, width: int, batch: int, lightzero: Any, has_mctx: bool) 
     count = batch * SIMULATIONS
     says = lambda found: f"{count / found[0]:,.0f}/s, depth {found[1]:.1f}"
     name = lambda what: f"{what}, {width} states, batch {batch}"
-    peers = {kind: mctx_search(weights, roots, kind) for kind in ("muzero", "gumbel")} if has_mctx else {}
+    peers = {kind: mctx_speed(weights, roots, kind) for kind in ("muzero", "gumbel")} if has_mctx else {}
     found = {"siblings": ours(weights, roots, normalization="siblings"), "tree": ours(weights, roots), "gumbel": ours(weights, roots, algorithm="gumbel")}
     for kind in ("muzero", "gumbel"): table.row(name(f"mctx {kind}"), says(peers[kind]) if peers else "absent")
     table.row(name("LightZero"), says(peer := lightzero_search(lightzero, weights, roots)) if lightzero else "absent")
@@ -296,6 +314,7 @@ def main() -> int:
     has_mctx = importlib.util.find_spec("mctx") is not None
     for width in (128,) if options.quick else (64, 128, 256):
         for batch in (1, 32, 256): speed(table, width, batch, lightzero, has_mctx)
+    if has_mctx: agreement(table)
     overhead(table)
     gpu(table)
     if not options.quick: tic_tac_toe(table, 3200)

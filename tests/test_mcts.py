@@ -260,9 +260,11 @@ def test_a_golden_tree():
     predict = lambda depths: (np.zeros((len(depths), 2)), np.zeros(len(depths)), None)
     step = lambda depths, actions: (depths + 1, ((depths == 0) & (actions == 0)).astype(float), np.full(len(depths), 0.5))
     arrays = MCTS(predict, step, MCTSConfig(5)).search(np.zeros(1, int)).tree.arrays
-    # 1: action 0 (tie, first).  2: Q(0) is alone, so 0, and action 1's bonus is larger.  3: Q(0)=1 against 0: action 0, then its first.
-    assert arrays.parents[0].tolist() == [-1, 0, 0, 1, 1, 2] or arrays.parents[0].tolist() == [-1, 0, 0, 1, 1, 3]
-    assert arrays.visits[0, 0].sum() == 5 and arrays.q_values[0, 0].tolist() == [1.0, 0.0]
+    # 1: a tie, so action 0.  2: its Q is the only one known and normalised to 0, action 1's bonus is larger (.88 > .44).
+    # 3: Q is 1 against 0: action 0, then the first below it.  4: 1.42 > .63: action 0, then the other below it (.88 > .44).
+    # 5: 1.35 > .70: action 0, below it a tie of .54, so its first action, whose node 3 is expanded.
+    assert arrays.parents[0].tolist() == [-1, 0, 0, 1, 1, 3] and arrays.actions[0].tolist() == [-1, 0, 1, 0, 1, 0]
+    assert arrays.visits[0, 0].tolist() == [4, 1] and arrays.q_values[0, 0].tolist() == [1.0, 0.0]
     assert arrays.bounds[0].tolist() == [0.0, 1.0] and arrays.num_nodes[0] == 6
 
 
@@ -340,7 +342,7 @@ def test_a_terminal_state_is_never_stepped_from_nor_judged():
 @pytest.mark.parametrize("algorithm", ["puct", "gumbel"])
 def test_a_kept_subtree_is_the_old_one_and_the_search_goes_on_in_it(algorithm, game):
     config = MCTSConfig(150, algorithm=algorithm)
-    boards = game.positions[[0, 5, 77, 900]]
+    boards = game.positions[(game.positions == 0).sum(1) == 7][::20]  # too early for a win
     search = MCTS(game.rules, game.step, config)
     first = search.search(boards)
     kept = first.tree.subtree(first.actions)
@@ -348,10 +350,10 @@ def test_a_kept_subtree_is_the_old_one_and_the_search_goes_on_in_it(algorithm, g
     tops = first.tree.arrays.children[rows, 0, first.actions]
     assert np.array_equal(kept.arrays.visits[:, 0], first.tree.arrays.visits[rows, tops])
     after, _, discounts = game.step(boards, first.actions)
-    going = discounts != 0
-    assert going.sum() >= 2
-    again = search.search(after, tree=kept) if going.all() else search.search(boards)
-    if going.all(): assert (again.visit_counts.sum(1) == kept.arrays.visits[:, 0].sum(1) + 150).all()
+    assert (discounts != 0).all()
+    again = search.search(after, tree=kept)
+    assert (again.visit_counts.sum(1) == kept.arrays.visits[:, 0].sum(1) + 150).all()
+    assert np.array_equal(kept.arrays.visits[:, 0], first.tree.arrays.visits[rows, tops])  # the kept tree is left as it was
     for b in rows:  # every kept node holds the state that its path leads to
         for node in range(1, int(kept.arrays.num_nodes[b])):
             parent, action = kept.arrays.parents[b, node], kept.arrays.actions[b, node]
@@ -364,15 +366,11 @@ def test_a_subtree_continues_exactly_where_its_search_stopped():
     "PUCT looks at nothing but the tree: 30 simulations below an only action are 30 simulations from its child."
     world = RandomWorld(4)
     only_first = lambda states: (world.predict(states)[0], world.predict(states)[1], np.where(states[:, None] == 3, np.arange(4) == 1, True))
-    config = dict(exploration_constant=1.25)
-    first = MCTS(only_first, world.step, MCTSConfig(31, **config)).search(np.array([3]))
-    child = world.step(np.array([3]), np.array([1]))[0]
-    continued = MCTS(only_first, world.step, MCTSConfig(20, **config)).search(child, tree=first.tree.subtree([1]))
-    afresh = MCTS(only_first, world.step, MCTSConfig(50, normalization="siblings")).search(child)
-    assert continued.visit_counts.sum() == afresh.visit_counts.sum() == 50
-    siblings = MCTS(only_first, world.step, MCTSConfig(31, normalization="siblings")).search(np.array([3]))
-    continued = MCTS(only_first, world.step, MCTSConfig(20, normalization="siblings")).search(child, tree=siblings.tree.subtree([1]))
+    search = lambda simulations: MCTS(only_first, world.step, MCTSConfig(simulations, normalization="siblings"))
+    first, child = search(31).search(np.array([3])), world.step(np.array([3]), np.array([1]))[0]
+    continued, afresh = search(20).search(child, tree=first.tree.subtree([1])), search(50).search(child)
     assert np.array_equal(continued.visit_counts, afresh.visit_counts) and np.allclose(continued.q_values, afresh.q_values)
+    assert continued.visit_counts.sum() == 50
 
 
 def test_a_root_whose_move_was_never_visited_starts_afresh():
