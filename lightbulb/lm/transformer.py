@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Preset', 'PRESETS', 'TransformerConfig', 'ngram_hashes', 'TokenEmbedding', 'Memory', 'TransformerOutput', 'Encoder',
-           'Decoder', 'TokenHead', 'Transformer']
+__all__ = ['Preset', 'PRESETS', 'TransformerConfig', 'Memory', 'TransformerOutput', 'Encoder', 'Decoder', 'TokenHead',
+           'Transformer']
 
 # %% ../../nbs/lm/04_transformer.ipynb #fafd946a
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from lightbulb.lm.attention import (
 )
 from .experts import FeedForward, MixtureOfExperts, RouterReport
 from .operations import product
+from .token_embedding import TokenEmbedding
 
 # %% ../../nbs/lm/04_transformer.ipynb #9a511c2c
 Preset = Literal["tiny", "small", "base"]
@@ -103,53 +104,6 @@ class TransformerConfig:
     def active_experts(self) -> int:
         "Experts that one token passes through in a layer."
         return min(self.top_k, self.num_experts)
-
-# %% ../../nbs/lm/04_transformer.ipynb #808ad1c7
-def ngram_hashes(
-    tokens: Tensor,  # (B, before + T) ids, the first `before` only looked back at
-    orders: Sequence[int],
-    before: int,  # at least max(orders) - 1
-) -> list[Tensor]:
-    "A hash of the n ids that end at each token, (B, T) for each order; the same on every machine (64-bit arithmetic that wraps)."
-    length = tokens.shape[1] - before
-    hashes, wanted = torch.zeros_like(tokens[:, before:]), {}
-    for back in range(max(orders)):
-        hashes = (hashes ^ (tokens[:, before - back : before - back + length] + 1)) * 0x9E3779B97F4A7C1 + 0x632BE5AB
-        if back + 1 in orders: wanted[back + 1] = hashes ^ (hashes >> 29)
-    return [wanted[order] for order in orders]
-
-
-class TokenEmbedding(nn.Module):
-    "A vector for each token and, if wanted, for the n-grams that end at it (Huang et al. 2025), normalised."
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.tokens = nn.Embedding(config.vocab_size, config.width)
-        self.ngrams: Any = nn.ModuleList(nn.Embedding(config.ngram_rows, config.width) for _ in config.ngram_orders)
-
-    @property
-    def num_before(self) -> int:
-        "Ids before the first token that are looked at."
-        return max(self.config.ngram_orders, default=1) - 1
-
-    def forward(
-        self,
-        tokens: Tensor,  # (B, T)
-        cache: KeyValueCache | None = None,  # remembers what came before
-    ) -> Tensor:
-        "(B, T, D); where nothing came before, an n-gram sees the id `vocab_size`."
-        x, before = self.tokens(tokens), self.num_before
-        if before:
-            if cache is not None: seen = cache.remember(tokens, before, self.config.vocab_size)
-            else: seen = F.pad(tokens, (before, 0), value=self.config.vocab_size)
-            for table, hashes in zip(self.ngrams, ngram_hashes(seen, self.config.ngram_orders, before), strict=True):
-                x = x + self._thinned(table(hashes % self.config.ngram_rows))
-        return F.rms_norm(x, x.shape[-1:], eps=self.config.norm_epsilon) if self.config.input_norm else x
-
-    def _thinned(self, found: Tensor) -> Tensor:
-        if not self.training or not self.config.ngram_dropout: return found
-        return found * F.dropout(found.new_ones(*found.shape[:2], 1), self.config.ngram_dropout)
 
 # %% ../../nbs/lm/04_transformer.ipynb #f42281a5
 @dataclass(frozen=True)
@@ -272,7 +226,10 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = TokenEmbedding(config)
+        self.embedding = TokenEmbedding(
+            config.vocab_size, config.width, orders=config.ngram_orders, rows=config.ngram_rows, dropout=config.ngram_dropout,
+            normalise=config.input_norm, epsilon=config.norm_epsilon,
+        )
         self.encoder = Encoder(config) if config.num_encoder_layers else None
         self.decoder = Decoder(config)
         self.heads = nn.ModuleList(TokenHead(config.width) for _ in range(config.num_token_heads - 1))
@@ -284,7 +241,6 @@ class Transformer(nn.Module):
             if isinstance(module, nn.Linear): nn.init.normal_(module.weight, std=0.5 * module.in_features**-0.5)
         if self.output is not None: nn.init.normal_(self.output.weight, std=0.02)
         nn.init.normal_(self.embedding.tokens.weight, std=0.02 if self.output is None else 1.0)
-        for table in self.embedding.ngrams: nn.init.zeros_(table.weight)
         for stack in (self.encoder, self.decoder):
             for layer in stack.layers if stack else ():
                 for name, parameter in layer.named_parameters():
