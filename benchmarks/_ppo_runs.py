@@ -20,33 +20,20 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 torch.set_num_threads(1)
 
-OURS: dict[str, dict[str, Any]] = {
-    "CartPole-v1": dict(total_steps=100_000, num_envs=32, rollout_length=32, num_epochs=6, learning_rate=2e-3, anneal_clip_range=True, discount=0.98, gae_lambda=0.9),
-    "Acrobot-v1": dict(total_steps=200_000, num_envs=16, rollout_length=128, num_epochs=6, num_minibatches=8, learning_rate=1e-3, anneal_clip_range=True),
-    "FrozenLake-v1": dict(total_steps=300_000, num_envs=16, rollout_length=128, learning_rate=0.03, entropy_coefficient=0.06, discount=0.999, hidden=()),
-    "T-maze": dict(total_steps=300_000, num_envs=64, rollout_length=101, learning_rate=1e-3, gae_lambda=0.5, entropy_coefficient=0.01, hidden=(32,), lstm_width=32,
-                   memory_length=300, evaluation_interval=5 * 64 * 101, evaluation_episodes=100, target_return=1.0),
-}
-ZOO: dict[str, dict[str, Any]] = {  # rl-baselines3-zoo, hyperparams/ppo.yml; "linear" falls to 0
-    "CartPole-v1": dict(num_envs=8, steps=100_000, linear=("learning_rate", "clip_range"), learning_rate=1e-3, clip_range=0.2, n_steps=32, batch_size=256, gae_lambda=0.8, gamma=0.98, n_epochs=20),
-    "Acrobot-v1": dict(num_envs=16, steps=1_000_000, normalize=True, n_steps=256, gae_lambda=0.94, n_epochs=4),
-}
-
-
-def train_ours(task: str, seed: int, **overrides: Any) -> dict[str, Any]:
+def train_ours(task: str, seed: int, **settings: Any) -> dict[str, Any]:
     from lightbulb.rl.advantages import generalized_advantages
     from lightbulb.rl.ppo import PPOAgent, PPOConfig, evaluate, train_ppo
     from lightbulb.rl.vector_environments import PassiveTMaze
 
     ones, never = np.ones((2, 1)), np.zeros((2, 1), bool)
     generalized_advantages(ones, ones, never, never, last_values=[0])  # loads the compiled kernel
-    config = PPOConfig(seed=seed, **OURS[task] | overrides)
+    config = PPOConfig(seed=seed, **settings)
     make_env = (lambda num_envs: PassiveTMaze(num_envs, 100)) if task == "T-maze" else task
     start = time.process_time()
     agent = PPOAgent.for_environment(make_env, config)
     for _ in train_ppo(make_env, config, agent=agent): pass
     result = {"seconds": time.process_time() - start, "steps": agent.num_steps}
-    if task == "FrozenLake-v1": result["exact"] = exact_lake_value(agent.act(np.arange(16))[0])
+    if task == "FrozenLake-v1": result |= exact_lake_values(agent.act(np.arange(16))[0])
     return result | {"returns": evaluate(agent, make_env, num_episodes=400 if task == "T-maze" else 100, seed=10_000 + seed).tolist()}
 
 
@@ -62,15 +49,16 @@ def lake_model() -> tuple[np.ndarray, np.ndarray]:
     return rewards, transitions
 
 
-def exact_lake_value(actions: np.ndarray) -> float:
-    "The chance of reaching the goal from the start, by solving (I − P) v = r over the states that the policy can reach."
+def exact_lake_values(actions: np.ndarray) -> dict[str, float]:
+    "The chance of reaching the goal from the start: for ever, by solving (I − P) v = r over the states that are reached, and in 100 steps."
     rewards, transitions = lake_model()
-    chosen, states = transitions[np.arange(16), actions], [0]
+    gain, chosen, states = rewards[np.arange(16), actions], transitions[np.arange(16), actions], [0]
     for state in states: states += [following for following in np.flatnonzero(chosen[state]) if following not in states]
-    part = np.ix_(states, states)
-    matrix = np.eye(len(states)) - chosen[part]
-    if np.linalg.matrix_rank(matrix) < len(states): return 0.0 if not rewards[states, actions[states]].any() else float("nan")  # goes in circles for ever
-    return float(np.linalg.solve(matrix, rewards[states, actions[states]])[0])
+    matrix = np.eye(len(states)) - chosen[np.ix_(states, states)]
+    if np.linalg.matrix_rank(matrix) < len(states): raise ValueError(f"the policy {actions} goes in circles for ever")
+    limited = np.zeros(16)
+    for _ in range(100): limited = gain + chosen @ limited
+    return {"exact": float(np.linalg.solve(matrix, gain[states])[0]), "exact_100": float(limited[0])}
 
 
 def best_lake_value() -> float:
@@ -84,13 +72,12 @@ def best_lake_value() -> float:
     return float(values[0])
 
 
-def train_sb3(task: str, seed: int, tuned: bool, **overrides: Any) -> dict[str, Any]:
+def train_sb3(task: str, seed: int, **settings: Any) -> dict[str, Any]:
+    "`linear` names what falls to 0, `normalize` asks for VecNormalize, the rest are the arguments of SB3's PPO."
     from stable_baselines3 import PPO
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.vec_env import VecNormalize
 
-    settings = dict(ZOO[task]) if tuned else {"num_envs": 1, "steps": OURS[task]["total_steps"]}
-    settings |= overrides
     num_envs, steps, linear, normalize = (settings.pop(name, default) for name, default in (("num_envs", 1), ("steps", 0), ("linear", ()), ("normalize", False)))
     for name in linear: settings[name] = lambda left, first=settings[name]: first * left
     start = time.process_time()
@@ -115,12 +102,11 @@ def play(task: str, act: Any, seed: int, num_episodes: int = 100) -> list[float]
     return returns.tolist()
 
 
-def train_plain(task: str, seed: int, steps: int = 0, num_envs: int = 4, length: int = 128, epochs: int = 4, minibatches: int = 4) -> dict[str, Any]:
+def train_plain(task: str, seed: int, steps: int, num_envs: int = 4, length: int = 128, epochs: int = 4, minibatches: int = 4) -> dict[str, Any]:
     "The plain loop: what most tutorials run, with CleanRL's default settings."
     from torch import nn
     from torch.distributions import Categorical
 
-    steps = steps or OURS[task]["total_steps"]
     torch.manual_seed(seed)
     start = time.process_time()
     envs = gymnasium.make_vec(task, num_envs, vectorization_mode="sync", vector_kwargs={"autoreset_mode": gymnasium.vector.AutoresetMode.SAME_STEP})
@@ -178,8 +164,5 @@ def train_plain(task: str, seed: int, steps: int = 0, num_envs: int = 4, length:
 
 
 if __name__ == "__main__":
-    task, algorithm, seed, overrides = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
-    if algorithm == "lightbulb": outcome = train_ours(task, seed, **overrides)
-    elif algorithm == "plain": outcome = train_plain(task, seed, **overrides)
-    else: outcome = train_sb3(task, seed, algorithm == "sb3-tuned", **overrides)
-    print(json.dumps(outcome))
+    task, algorithm, seed, settings = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
+    print(json.dumps({"lightbulb": train_ours, "plain": train_plain, "sb3": train_sb3}[algorithm](task, seed, **settings)))

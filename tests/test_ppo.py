@@ -319,3 +319,12 @@ def test_gymnasium_makes_the_same_cartpole_in_both_forms():
             observation, _, terminated, _, _ = alone[row].step(int(actions[row]))
             assert np.allclose(observation, step.final_observations[row], atol=1e-4) and terminated == step.terminated[row]
             running[row] = not terminated
+
+
+def test_environments_in_processes_of_their_own_give_the_same():
+    "Gymnasium's AsyncVectorEnv: the same episodes as in one process; a failure there is the same clear error."
+    seen = []
+    for make in (lambda n: SyncVectorEnv([Clock] * n, autoreset_mode=AutoresetMode.SAME_STEP), lambda n: gymnasium.vector.AsyncVectorEnv([Clock] * n, autoreset_mode=AutoresetMode.SAME_STEP)):
+        _, agent = finish(train_ppo(make, PPOConfig(total_steps=120, num_envs=3, rollout_length=20, num_minibatches=1, hidden=(8,))))
+        seen.append(agent.state_dict())
+    assert same(*seen)
