@@ -267,7 +267,58 @@ def drift(table: Table, num_updates: int) -> None:
     exact = math.fsum(tree.leaves)
     error = abs(tree.total - exact) / exact
     table.row(f"{num_updates:.0e} updates, total against the exact sum", f"relative error {error:.1e}", "≤ 4.4e-15 (20 roundings)", error <= 20 * 2.0**-52)
-    table.row(f"{num_updates:.0e} updates, cells that differ from a fresh tree's", f"{int((tree.cells != fresh.cells).sum())}", "0", bool((tree.cells == fresh.cells).all()))
+    table.row(f"{num_updates:.0e} updates, cells that differ from a fresh tree's", f"{int((tree.cells != fresh.cells).sum())}", "0", tree.cells.tobytes() == fresh.cells.tobytes())
+
+
+# ------------------------------------------------------------------ what priorities are good for
+
+def cliffwalk(num_states: int, alpha: float, seed: int) -> int:
+    "Updates of tabular Q-learning until the mean squared error is below 0.001 on Schaul's Blind Cliffwalk (2016, section 3.1)."
+    states = np.repeat(np.arange(num_states), 2 ** (num_states - 1 - np.arange(num_states)))
+    memory = PrioritizedReplayMemory(2 * len(states), alpha, 0.0, beta_steps=None, epsilon=1e-4, seed=seed)
+    memory.extend({"state": np.tile(states, 2), "action": np.repeat([0, 1], len(states))})
+    discount, values = 1 - 1 / num_states, np.zeros((num_states + 1, 2))
+    truth = np.stack([np.zeros(num_states), discount ** np.arange(num_states - 1, -1, -1)], 1)
+    for update in itertools.count(1):
+        batch, index, _ = memory.sample(1)
+        state, action = int(batch["state"]), int(batch["action"])
+        target = 0.0 if action == 0 else 1.0 if state == num_states - 1 else discount * values[state + 1].max()
+        error = target - values[state, action]
+        values[state, action] += error / 4
+        memory.update_priorities(index, [abs(error)])
+        if ((values[:-1] - truth) ** 2).mean() < 1e-3: return update
+    raise AssertionError
+
+
+def noisy_chain(alpha: float, beta: float, seed: int, num_updates: int = 40_000) -> float:
+    "TD(0) on a random walk of 7 states with noisy rewards (errors are noise, not surprise): root mean squared distance from the memory's own solution."
+    rng, num_states = np.random.default_rng(seed), 7
+    state = rng.integers(0, num_states, 5000)
+    following = state + rng.choice([-1, 1], 5000)
+    ended = (following < 0) | (following == num_states)
+    reward = np.where(following == num_states, 1.0, np.where(following < 0, -1.0, 0.0)) + rng.normal(size=5000)
+    memory = PrioritizedReplayMemory(5000, alpha, beta, beta_steps=None, seed=seed)
+    memory.extend({"state": state, "following": np.clip(following, 0, num_states - 1), "ended": ended, "reward": reward})
+    values = np.zeros(num_states)
+    for _ in range(num_updates // 32):
+        sample = memory.sample(32)
+        at, after, over, gain = (sample.batch[name].numpy() for name in ("state", "following", "ended", "reward"))
+        errors = gain + np.where(over, 0.0, values[after]) - values[at]
+        np.add.at(values, at, 0.02 * sample.weights.numpy() * errors)
+        memory.update_priorities(sample, np.abs(errors))
+    here, there = np.eye(num_states)[state], np.eye(num_states)[np.clip(following, 0, num_states - 1)] * ~ended[:, None]
+    solution = np.linalg.solve(here.T @ (here - there), here.T @ reward)
+    return float(np.sqrt(((values - solution) ** 2).mean()))
+
+
+def learning(table: Table, quick: bool) -> None:
+    "A task where priorities should help, and one where they should not."
+    for num_states in (6, 8) if quick else (6, 8, 10):
+        uniform, prioritized = (float(np.median([cliffwalk(num_states, alpha, seed) for seed in range(3 if quick else 5)])) for alpha in (0.0, 1.0))
+        table.row(f"Blind Cliffwalk, {num_states} states: updates until learned", f"uniform {uniform:.0f}, prioritized {prioritized:.0f} ({uniform / prioritized:.1f} × fewer)", "fewer", prioritized < uniform)
+    seeds = range(5 if quick else 20)
+    errors = {name: [noisy_chain(alpha, beta, seed) for seed in seeds] for name, alpha, beta in (("uniform", 0.0, 0.0), ("prioritized, β = 0", 0.6, 0.0), ("prioritized, β = 1", 0.6, 1.0))}
+    table.row("random walk with noisy rewards, where errors are no surprise: distance from the memory's solution after 40,000 updates", ", ".join(f"{name} {np.mean(values):.3f} ± {np.std(values) / len(values)**0.5:.3f}" for name, values in errors.items()))
 
 
 def main() -> int:
@@ -275,6 +326,7 @@ def main() -> int:
     table = Table(f"Prioritized replay, batch {BATCH}, one thread", ("numba", "torchrl", "tensordict", "cpprb", "tianshou"))
     compare(table, options.quick)
     grow(table, options.quick)
+    learning(table, options.quick)
     drift(table, 10**7 if options.quick else 10**8)
     try: table.note(f"torchrl's C++ trees: {load_torchrl()[1]}.")
     except ImportError: pass
