@@ -98,12 +98,9 @@ def ablation_rows(table: Table, trainer: Trainer, quick: bool) -> None:
         "4 token heads": replace(base, shape=base.shape | {"num_token_heads": 4}, loss={"heads": 4}),
         "Muon": replace(base, optimizer="muon"),
         "alpha 0.1 and beta 0.1 (the defaults)": replace(base, loss={"alpha": 0.1, "beta": 0.1}),
-        "alpha 0.1": replace(base, loss={"alpha": 0.1}),
-        "beta 0.1": replace(base, loss={"beta": 0.1}),
         "n-gram tables": replace(base, shape=base.shape | TABLES),
         "encoder and decoder, previous piece to next": replace(piece, objective={"next": 1.0}),
         "encoder and decoder, a fifth span corruption": replace(piece, objective={"next": 0.8, "span": 0.2}),
-        "encoder and decoder, a fifth empty encoder": replace(piece, objective={"next": 0.8, "causal": 0.2}),
     }
     first = math.nan
     for name, run in runs.items():
