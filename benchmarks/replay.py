@@ -304,7 +304,8 @@ def noisy_chain(alpha: float, beta: float, seed: int, num_updates: int = 40_000)
         sample = memory.sample(32)
         at, after, over, gain = (sample.batch[name].numpy() for name in ("state", "following", "ended", "reward"))
         errors = gain + np.where(over, 0.0, values[after]) - values[at]
-        np.add.at(values, at, 0.02 * sample.weights.numpy() * errors)
+        weights = sample.weights.numpy()
+        np.add.at(values, at, 0.02 * weights / weights.mean() * errors)  # equal steps for all
         memory.update_priorities(sample, np.abs(errors))
     here, there = np.eye(num_states)[state], np.eye(num_states)[np.clip(following, 0, num_states - 1)] * ~ended[:, None]
     solution = np.linalg.solve(here.T @ (here - there), here.T @ reward)
