@@ -26,7 +26,7 @@ from .experts import FeedForward, MixtureOfExperts, RouterReport
 from .operations import product
 from .token_embedding import TokenEmbedding
 
-# %% ../../nbs/lm/04_transformer.ipynb #9a511c2c
+# %% ../../nbs/lm/04_transformer.ipynb #c77f9d3e
 Preset = Literal["tiny", "small", "base"]
 PRESETS: dict[str, dict[str, int]] = {
     "tiny": {"width": 128, "num_heads": 4, "num_encoder_layers": 2, "num_decoder_layers": 3, "hidden": 288},
@@ -104,6 +104,23 @@ class TransformerConfig:
     def active_experts(self) -> int:
         "Experts that one token passes through in a layer."
         return min(self.top_k, self.num_experts)
+
+    def training_flops(
+        self,
+        length: int,  # T, the decoder's tokens
+        encoder_length: int = 0,  # S
+        num_heads: int | None = None,  # token heads that are trained; None: all
+    ) -> int:
+        "Floating-point operations of the matrix products of one sequence, forward and backward (three times forward), attention counted in full."
+        d, shared = self.width, (self.num_key_value_heads or self.num_heads) * self.head_width
+        projections = 2 * d * d + 2 * d * shared
+        feed = 2 * d * self.hidden * self.active_experts + (d * self.num_experts if self.num_experts > 1 else 0)
+        heads = self.num_token_heads if num_heads is None else num_heads
+        encoder = encoder_length * self.num_encoder_layers * (projections + feed + 2 * d * encoder_length)
+        decoder = length * self.num_decoder_layers * (projections + feed + 2 * d * length)
+        crossing = self.num_decoder_layers * (2 * d * d * length + 2 * d * shared * encoder_length + 2 * d * length * encoder_length)
+        output = length * (heads * d * self.vocab_size + (heads - 1) * 2 * d * d)
+        return 6 * (encoder + decoder + (crossing if encoder_length else 0) + output)
 
 # %% ../../nbs/lm/04_transformer.ipynb #f42281a5
 @dataclass(frozen=True)
