@@ -129,8 +129,10 @@ def compare_speculative(table: Table, text: str, seconds: float, num_prompts: in
         loss = float(F.cross_entropy(model.logits(model(windows[:, :-1]).hidden).flatten(0, 1), windows[:, 1:].flatten()))
     table.row("the speculative model: loss on 12,800 held-out characters", f"{loss:.3f} nats after {steps} steps, {seconds:.0f} CPU-seconds")
     prompts = [held_out[at : at + 64].tolist() for at in range(0, 5000 * num_prompts, 5000)]
-    both, alone = (GenerationConfig(method="speculative", max_new_tokens=new, notes=notes) for notes in (True, False))
     expected = [generate(model, prompt, max_new_tokens=new)[0] for prompt in prompts]
+    repeated = [text[at : at + 8] in [text[earlier : earlier + 8] for earlier in range(at)] for text in expected for at in range(len(text) - 8)]
+    table.row("the speculative model: strings of 8 characters that its greedy texts hold already", f"{100 * sum(repeated) / len(repeated):.0f}%")
+    both, alone = (GenerationConfig(method="speculative", max_new_tokens=new, notes=notes) for notes in (True, False))
     for name, config, aim in (("heads and notes", both, 1.8), ("heads alone", alone, None)):
         with at_rest(model): found = [speculate(model, read_prompts(model, prompt, config)[0], config) for prompt in prompts]
         wrong = sum(part.tokens != text for part, text in zip(found, expected, strict=True))
@@ -149,9 +151,9 @@ def main() -> int:
     torch.set_num_threads(1)
     table = Table("Generation", ("transformers",))
     compare_exhaustive(table, 5 if args.quick else 50)
-    for vocabulary in (512,) if args.quick else (512, 8192, 50_257): compare_beams(table, vocabulary, 2 if args.quick else 5)
+    for vocabulary in (512,) if args.quick else (512, 8192, 50_257): compare_beams(table, vocabulary, 2 if args.quick else 3)
     file = Path(args.data) / "tiny_shakespeare" / "input.txt"
-    if file.is_file(): compare_speculative(table, file.read_text("utf-8"), 10 if args.quick else 150, 2 if args.quick else 8, 1 if args.quick else 3)
+    if file.is_file(): compare_speculative(table, file.read_text("utf-8"), 10 if args.quick else 100, 2 if args.quick else 8, 1 if args.quick else 3)
     else: table.note(f"self-speculative decoding was skipped: {file} is not here")
     table.note("Beam search: 8 contexts of 16 tokens, 4 beams, 64 new tokens, a decoder of width 256 and 4 layers with random weights, one thread; each the best of "
                "several runs in turn. Speculative: characters of Tiny-Shakespeare, contexts of 64 held-out characters, 400 new ones, float32; of tokens within 1e-4 nats "

@@ -86,7 +86,7 @@ def context_rows(
 ) -> list[list[int]]:
     "The ids of each row as lists. An empty list is one empty row."
     found: Any = context.tolist() if isinstance(context, Tensor) else context
-    rows = [list(found)] if not len(found) or isinstance(found[0], int) else [list(row) for row in found]
+    rows = [list(row) for row in found] if len(found) and hasattr(found[0], "__len__") else [list(found)]
     if lengths is None: return rows
     if len(lengths) != len(rows): raise ValueError(f"lengths must have one entry for each of {len(rows)} rows, got {len(lengths)}")
     return [row[: int(length)] for row, length in zip(rows, lengths, strict=True)]
@@ -287,10 +287,10 @@ class Notes:
             for size in self.SIZES:
                 if end >= size: self._answers[tuple(ids[end - size : end])] = answer
 
-    def guess(self, ids: list[int]) -> int | None:
-        "The answer after the longest ending of `ids` that was seen; None if there is none."
+    def guess(self, ids: list[int]) -> tuple[int, int] | None:
+        "The answer after the longest ending of `ids` that was seen, and the size of that ending; None if there is none."
         for size in self.SIZES:
-            if (answer := self._answers.get(tuple(ids[-size:]))) is not None: return answer
+            if len(ids) >= size and (answer := self._answers.get(tuple(ids[-size:]))) is not None: return answer, size
         return None
 
 # %% ../../nbs/lm/05_decoding.ipynb #918cfa6d
@@ -305,29 +305,33 @@ class _Draft:
         self.num_heads = model.config.num_token_heads
         self.size = config.num_draft or self.num_heads
         if self.num_heads == 1 and not config.notes: raise ValueError("speculative decoding needs notes or a model with num_token_heads of at least 2")
-
-    def learn(self, answers: list[int]) -> None:
-        "Take notes of the answers after the last tokens of the text."
-        if self.notes: self.notes.take(self.ids, answers)
+        self._lead: dict[int, int] = {size: 0 for size in Notes.SIZES}  # how often a note was right and the head wrong, less the opposite
+        self._doubts: list[tuple[int, int, int, int]] = []  # place, size of the note, its guess, the head's
 
     def propose(self, sure: int, hidden: Tensor, most: int) -> tuple[list[int], list[bool]]:
         "The sure next token and guesses after it, at most `most`; and which of them are from notes. `hidden` is the last state (D,)."
-        proposed, noted, guesses = [sure], [False], None
-        while len(proposed) < min(self.size, most):
-            guess = self.notes.guess(self.ids[-Notes.SIZES[0] :] + proposed) if self.notes else None
-            noted.append(guess is not None)
-            if guess is None:
-                if len(proposed) >= self.num_heads: return proposed, noted[:-1]
-                if guesses is None: guesses = self._heads(hidden, len(proposed))
-                guess = guesses[len(proposed)]
-            proposed.append(guess)
+        proposed, noted, size = [sure], [False], min(self.size, most)
+        heads, self._doubts = self._heads(hidden, min(self.num_heads, size)), []
+        for place in range(1, size):
+            note = self.notes.guess(self.ids[-Notes.SIZES[0] :] + proposed) if self.notes else None
+            head = heads[place - 1] if place < self.num_heads else None
+            if note is None and head is None: break
+            if note and head is not None and note[0] != head: self._doubts.append((place, note[1], note[0], head))
+            noted.append(note is not None and (head is None or note[0] != head and self._lead[note[1]] >= 0))
+            proposed.append(note[0] if note and noted[-1] else head if head is not None else sure)
         return proposed, noted
 
-    def _heads(self, hidden: Tensor, first: int) -> dict[int, int]:
-        "The likeliest token of every head from `first` on."
-        heads = range(first, min(self.num_heads, self.size))
-        states = torch.stack([self.model.head_hidden(hidden, head) for head in heads])
-        return dict(zip(heads, (states @ self.model.unembedding.T).argmax(-1).tolist(), strict=True))
+    def _heads(self, hidden: Tensor, count: int) -> list[int]:
+        "The likeliest tokens of the heads after the first."
+        if count < 2: return []
+        states = torch.stack([self.model.head_hidden(hidden, head) for head in range(1, count)])
+        return (states @ self.model.unembedding.T).argmax(-1).tolist()
+
+    def learn(self, answers: list[int]) -> None:
+        "Take notes of the answers after the last tokens of the text, and see who was right about them."
+        for place, size, note, head in self._doubts:
+            if place <= len(answers): self._lead[size] += (note == answers[place - 1]) - (head == answers[place - 1])
+        if self.notes: self.notes.take(self.ids, answers)
 
 # %% ../../nbs/lm/05_decoding.ipynb #e2068e2a
 def speculate(
