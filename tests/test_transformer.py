@@ -1,0 +1,229 @@
+"""The Transformer: no head sees the future, a cache changes nothing, padding is unheard, gradients reach everything."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightbulb.lm.attention import KeyValueCache, RotaryPositions, attend, rotary_tables, rotate
+from lightbulb.lm.transformer import Transformer, TransformerConfig
+
+SHAPES = {
+    "experts": {}, "dense": {"num_experts": 1}, "grouped queries": {"num_key_value_heads": 1}, "no norm of queries and keys": {"qk_norm": False},
+    "untied, n-grams": {"tie_embeddings": False, "ngram_orders": (2, 4), "ngram_rows": 64},
+}
+
+
+def stirred(seed: int = 0, **changes) -> Transformer:
+    "A small model with every matrix at random."
+    plain = {"width": 32, "num_heads": 4, "num_encoder_layers": 2, "num_decoder_layers": 2, "hidden": 48, "num_experts": 4, "num_token_heads": 3}
+    model = Transformer(TransformerConfig(40, **{**plain, **changes}))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1: parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return model.eval()
+
+
+def ids(*shape: int, seed: int = 1) -> torch.Tensor:
+    return torch.randint(40, shape, generator=torch.Generator().manual_seed(seed))
+
+
+# ------------------------------------------------------------------ the future, padding, the memory
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_head_hears_the_future_and_all_hear_the_past(shape):
+    model, position = stirred(**SHAPES[shape]), 5
+    leaves: list[torch.Tensor] = []
+    model.embedding.register_forward_hook(lambda _, __, out: leaves.append(out.detach().requires_grad_()) or leaves[-1])
+    output = model(ids(2, 9), encoder_tokens=ids(2, 6), encoder_lengths=torch.tensor([6, 3]))
+    heads = [model.logits(output.hidden, head)[:, position].square().sum() for head in range(3)]
+    for head in heads:
+        encoder, decoder = torch.autograd.grad(head, leaves, retain_graph=True)
+        assert not decoder[:, position + 1 :].any(), "the future"
+        assert not encoder[1, 3:].any(), "the encoder's padding"
+        assert decoder[:, : position + 1].abs().sum(-1).min() > 0 and encoder[0].abs().sum(-1).min() > 0 and encoder[1, :3].abs().sum(-1).min() > 0
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_later_target_moves_no_earlier_logit(shape):
+    model, tokens = stirred(**SHAPES[shape]), ids(1, 9)
+    changed = tokens.clone()
+    changed[0, 6] = (changed[0, 6] + 1) % 40
+    with torch.no_grad(): before, after = (model.decode(x) for x in (tokens, changed))
+    for head in range(3):
+        moved = (model.logits(after, head) - model.logits(before, head)).abs().amax(-1)[0]
+        assert moved[:6].max() < 1e-5 < 1e-3 < moved[6:].min()
+
+
+def test_padding_changes_nothing():
+    model = stirred()
+    with torch.no_grad():
+        plain = model.decode(ids(1, 7), model.encode(ids(1, 4, seed=2)))
+        padded = model.decode(ids(1, 7), model.encode(torch.cat([ids(1, 4, seed=2), ids(1, 5, seed=3)], 1), torch.tensor([4])))
+    torch.testing.assert_close(padded, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_padding_does_not_count_in_the_router_s_losses():
+    model, lengths = stirred(), torch.tensor([7, 3])
+    reports = []
+    for seed in (1, 2):
+        tokens = ids(2, 7, seed=1)
+        tokens[1, 3:] = ids(1, 4, seed=seed + 10)
+        reports.append(model(tokens, encoder_tokens=ids(2, 5), decoder_lengths=lengths).router)
+    torch.testing.assert_close(reports[0].balance_loss, reports[1].balance_loss)
+    torch.testing.assert_close(reports[0].z_loss, reports[1].z_loss)
+    assert reports[0].load.shape == (4, 4)
+
+
+def test_an_empty_encoder_is_the_decoder_alone_for_a_batch_and_for_a_row():
+    model, tokens = stirred(), ids(2, 6)
+    alone = model.decode(tokens)
+    mixed = model.decode(tokens, model.encode(ids(2, 5), torch.tensor([5, 0])))
+    torch.testing.assert_close(mixed[1], alone[1], rtol=1e-4, atol=1e-5)
+    assert (mixed[0] - alone[0]).abs().max() > 0.01
+    mixed.sum().backward()
+    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_distances_go_on_across_the_border():
+    "One layer of attention to a text's first part as memory, keys made from the same matrices, sees what self-attention sees."
+    torch.manual_seed(0)
+    positions, x = RotaryPositions(8), torch.randn(1, 10, 2, 8)
+    whole = rotate(x, positions(0, 10, x.device, reach=10))
+    memory, own = rotate(x[:, :6], positions(-6, 6, x.device, reach=10)), rotate(x[:, 6:], positions(0, 4, x.device, reach=10))
+    expected = torch.einsum("bqhd,bkhd->bhqk", whole[:, 6:], whole[:, :6])
+    torch.testing.assert_close(torch.einsum("bqhd,bkhd->bhqk", own, memory), expected, rtol=1e-4, atol=1e-4)
+
+
+# ------------------------------------------------------------------ the cache
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("with_memory", [True, False])
+def test_a_cache_changes_nothing(shape, with_memory):
+    model, tokens = stirred(**SHAPES[shape]), ids(3, 11)
+    with torch.no_grad():
+        memory = model.encode(ids(3, 5), torch.tensor([5, 2, 0])) if with_memory else None
+        whole, cache, start, parts = model.decode(tokens, memory), model.new_cache(3, memory), 0, []
+        for size in (4, 1, 1, 3, 2):
+            parts.append(model.decode(tokens[:, start : start + size], cache=cache))
+            start += size
+    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-4, atol=1e-5)
+    assert cache.length == 11
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from(["extend", "select", "truncate", "copy", "grow"]), min_size=2, max_size=10), st.randoms(use_true_random=False))
+def test_any_life_of_a_cache_equals_reading_the_surviving_tokens_at_once(operations, random):
+    model = stirred(seed=3, ngram_orders=(3,), ngram_rows=32)
+    with torch.no_grad():
+        memory = model.encode(ids(2, 4), torch.tensor([4, 2]))
+        cache, rows, sources = model.new_cache(4, memory), torch.zeros(4, 0, dtype=torch.long), torch.tensor([0, 0, 1, 1])
+        for number, operation in enumerate(["extend", *operations, "extend"]):
+            count = len(rows)
+            if operation in ("extend", "grow"):
+                new = ids(count, 1 if operation == "extend" else 3, seed=100 + number)
+                hidden, rows = model.decode(new, cache=cache), torch.cat([rows, new], 1)
+            elif operation == "select":
+                chosen = torch.tensor([random.randrange(count) for _ in range(random.randint(1, 5))])
+                cache.select(chosen)
+                rows, sources = rows[chosen], sources[chosen]
+            elif operation == "truncate":
+                length = random.randint(max(0, rows.shape[1] - 2), rows.shape[1])
+                cache.truncate(length)
+                rows = rows[:, :length]
+            elif operation == "copy":
+                pairs = [(a, b) for a in range(count) for b in range(count) if a != b and sources[a] == sources[b]]
+                if not pairs: continue
+                source, target = (torch.tensor([value]) for value in random.choice(pairs))
+                cache.copy(source, target)
+                rows = rows.clone()
+                rows[target] = rows[source]
+        assert memory.lengths is not None
+        expected = model.decode(rows, type(memory)(memory.hidden[sources], memory.lengths[sources]))
+    torch.testing.assert_close(hidden, expected[:, -hidden.shape[1] :], rtol=1e-3, atol=1e-4)
+    assert cache.length == rows.shape[1]
+
+
+def test_tokens_that_are_the_same_in_both_rows_need_not_be_copied():
+    cache = KeyValueCache(1)
+    keys = torch.tensor([[0.0, 1, 2], [0.0, 1, 9]]).view(2, 1, 3, 1)
+    cache.extend(0, keys, keys)
+    cache.advance(3)
+    cache.select(torch.tensor([1, 0]), unchanged=2)
+    seen, _ = cache.extend(0, keys[:, :, :1], keys[:, :, :1])
+    assert seen[:, 0, :, 0].tolist() == [[0, 1, 9, 0], [0, 1, 2, 0]]
+
+
+# ------------------------------------------------------------------ attention and rotary positions against their definitions
+
+@given(st.integers(-500, 500), st.integers(-500, 500), st.integers(1, 8))
+@settings(max_examples=30, deadline=None)
+def test_a_product_of_rotated_vectors_depends_on_the_distance_alone(first, second, pairs):
+    generator = torch.Generator().manual_seed(pairs)
+    a, b = (torch.randn(1, 1, 1, 2 * pairs, generator=generator, dtype=torch.float64) for _ in range(2))
+    turn = lambda x, position: rotate(x, rotary_tables(torch.tensor([position]), 2 * pairs))
+    here = (turn(a, first) * turn(b, second)).sum()
+    torch.testing.assert_close(here, (turn(a, first - second) * turn(b, 0)).sum(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention_is_its_formula(groups, causal):
+    torch.manual_seed(0)
+    queries, keys, values = torch.randn(2, 4, 6, 8), torch.randn(2, groups, 6, 8), torch.randn(2, groups, 6, 8)
+    scores = queries @ keys.repeat_interleave(4 // groups, 1).mT / 8**0.5
+    if causal: scores = scores.masked_fill(torch.ones(6, 6).triu(1).bool(), -torch.inf)
+    expected = scores.softmax(-1) @ values.repeat_interleave(4 // groups, 1)
+    torch.testing.assert_close(attend(queries, keys, values, causal=causal), expected, rtol=1e-4, atol=1e-5)
+
+
+# ------------------------------------------------------------------ learning
+
+def test_gradients_reach_every_parameter_and_one_batch_is_learned_by_heart():
+    torch.manual_seed(0)
+    model = Transformer(TransformerConfig(40, width=32, num_heads=2, num_encoder_layers=1, num_decoder_layers=1, hidden=48, num_experts=4, num_token_heads=2))
+    tokens, context, optimizer = ids(4, 10), ids(4, 6, seed=2), torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(120):
+        output = model(tokens, encoder_tokens=context)
+        losses = [F.cross_entropy(model.logits(output.hidden, k)[:, : 9 - k].flatten(0, 1), tokens[:, 1 + k :].flatten()) for k in range(2)]
+        optimizer.zero_grad()
+        (losses[0] + losses[1] + 0.01 * output.router.balance_loss).backward()
+        optimizer.step()
+    assert max(loss.item() for loss in losses) < 0.1
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
+
+
+def test_autocast_stays_near_float32():
+    model = stirred(num_experts=1)
+    with torch.no_grad(): expected = model(ids(2, 9), encoder_tokens=ids(2, 6)).hidden
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = model(ids(2, 9), encoder_tokens=ids(2, 6)).hidden
+        model.logits(hidden).float().square().mean().backward()
+    assert (hidden.float() - expected).norm() / expected.norm() < 0.05
+    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_dropout_acts_in_training_only():
+    model = stirred(dropout=0.5)
+    assert torch.equal(model.decode(ids(1, 5)), model.decode(ids(1, 5)))
+    model.train()
+    assert not torch.equal(model.decode(ids(1, 5)), model.decode(ids(1, 5)))
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("tiny", 0.8e6, 1.5e6), ("small", 7e6, 14e6), ("base", 80e6, 130e6)])
+def test_the_presets_have_the_size_that_they_say(name, low, high):
+    with torch.device("meta"): model = Transformer(TransformerConfig.preset(name, 259))
+    assert low < model.num_active_parameters - 259 * model.config.width < high < model.num_parameters
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"width": 30}, "width must be a multiple of num_heads"), ({"num_key_value_heads": 3}, "num_heads must be a multiple of num_key_value_heads"),
+    ({"top_k": 9}, "top_k must be at most"), ({"dropout": 1.0}, "dropout must be"), ({"ngram_orders": (1,)}, "ngram_orders must be 2 or more"),
+    ({"rope_base": float("nan")}, "rope_base must be above 1"), ({"vocab_size": 0}, "vocab_size must be positive"), ({"num_encoder_layers": -1}, "must not be negative"),
+])
+def test_a_shape_that_cannot_be_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message): TransformerConfig(**{"vocab_size": 40, "num_heads": 4, "width": 32, **changes})
