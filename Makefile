@@ -1,8 +1,10 @@
-# Two commands do all of their own set-up: `make demo` answers a question, `make test` proves the rest.
+# Two commands do all of their own set-up: `make demo` answers a question and trains a small language model, `make test` proves the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 QUERY ?= What are the impacts of renewable energy on global sustainability?
+TEXT ?= The arc lamp was
+TINY := --save_dir models/demo --preset tiny --model_name bytes --dataset_name demo
 CHECKS := lint export-check layers types readme-check docs notebooks pytest wheel
 
 .PHONY: help setup setup-demo demo test update readme clean $(CHECKS)
@@ -17,8 +19,11 @@ setup: ## .venv with every extra, the offline models, Chromium and pandoc (a sec
 setup-demo: ## .venv with what answering needs
 	@python="$$(PYTHON="$(PYTHON)" sh tools/find_python.sh)" && "$$python" tools/setup_env.py demo
 
-demo: setup-demo ## set up, then answer one question with checkable sources
+demo: setup-demo ## set up, answer one question with checkable sources, then train a tiny language model for about a minute and let it write
 	@$(BIN)/python main_menu.py --task test_agent --query "$(QUERY)"
+	@printf '\nNow a tiny language model learns to spell from the demo site, byte by byte, and writes:\n'
+	@$(BIN)/python lightbulb_LM.py $(TINY) --optimizer muon --learning_rate 1e-2 --accumulation_steps 1
+	@$(BIN)/python lightbulb_LM.py --mode inference $(TINY) --query "$(TEXT)" --planner sample --max_new_tokens 120
 
 test: setup ## every check below, then one line with the counts
 	@$(BIN)/python tools/check.py $(CHECKS)

@@ -83,6 +83,7 @@ def build_optimizers(
     learning_rate: float = 1e-4,
     weight_decay: float = 0.01,
     betas: tuple[float, float] = (0.9, 0.95),  # of AdamW
+    gate_rate: float = 1.0,  # times the learning rate, for parameters that are one number: a closed gate has a long way to go
 ) -> list[torch.optim.Optimizer]:
     "The optimizers that together move every parameter once."
     if optimizer not in ("adamw", "muon"): raise ValueError(f"optimizer must be adamw or muon, got {optimizer!r}")
@@ -90,7 +91,10 @@ def build_optimizers(
     matrices = [parameter for name, parameter in named if optimizer == "muon" and is_for_muon(name, parameter)]
     taken = {id(parameter) for parameter in matrices}
     rest = [parameter for _, parameter in named if id(parameter) not in taken]
-    groups = [{"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay}, {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0}]
+    groups = [
+        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay}, {"params": [p for p in rest if p.ndim == 1], "weight_decay": 0.0},
+        {"params": [p for p in rest if p.ndim == 0], "weight_decay": 0.0, "rate": gate_rate},
+    ]
     fused = all(parameter.device.type in ("cpu", "cuda", "mps") for parameter in rest)
     built: list[torch.optim.Optimizer] = [torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, betas=betas, fused=fused)]
     if matrices: built.append(Muon(matrices, lr=learning_rate, weight_decay=weight_decay))
@@ -114,9 +118,9 @@ def learning_rate_factor(
 
 
 def set_learning_rate(optimizers: Sequence[torch.optim.Optimizer], learning_rate: float) -> None:
-    "Give every group this learning rate."
+    "Give every group this learning rate, times its own `rate` if it has one."
     for optimizer in optimizers:
-        for group in optimizer.param_groups: group["lr"] = learning_rate
+        for group in optimizer.param_groups: group["lr"] = learning_rate * group.get("rate", 1.0)
 
 # %% ../../nbs/lm/06_optimization.ipynb #6834dcd0
 class WeightAverage:

@@ -145,7 +145,9 @@ class LanguageModelTraining:
         model = build_model(config, self.tokenizer.vocab_size, objectives.num_sentinels)
         weights = LossWeights(Regularisers(config.alpha, config.beta, config.temperature), head_share=config.head_share)
         self.scored = LanguageModelLoss(model, weights).to(self.device)
-        self.optimizers = build_optimizers(self.scored, optimizer=config.optimizer, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
+        gate_rate = 100.0 if config.init_from_pretrained else 1.0  # cross-attention begins behind closed gates
+        self.optimizers = build_optimizers(
+            self.scored, optimizer=config.optimizer, learning_rate=config.learning_rate, weight_decay=config.weight_decay, gate_rate=gate_rate)
         self.average = WeightAverage(model, config.average_decay) if config.average_decay else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)  # pyright: ignore[reportPrivateImportUsage]
         self.wrapped = self.accelerator.prepare(self.scored)
@@ -177,7 +179,7 @@ def accumulate(run: LanguageModelTraining, batches: Sequence[Batch], num_heads: 
         with waits:
             with run._autocast(): found = run.wrapped(batch.to(run.device), num_heads)
             run.accelerator.backward(run.scaler.scale(found["objective"] * (run.num_processes / total_tokens)))
-        for name, value in found.items(): sums[name] = sums.get(name, 0) + value.detach()
+        for name in found.keys() - {"load"}: sums[name] = sums.get(name, 0) + found[name].detach()  # the load's layers differ where no encoder reads
     return sums
 
 
