@@ -462,6 +462,11 @@ def test_wrong_shapes_and_settings_are_refused():
     with pytest.raises(ValueError, match="there must be 3 seeds"): search.search(np.arange(3), seeds=[1])
     with pytest.raises(ValueError, match="moves must be 3 actions below 4"): search.search(np.arange(3)).tree.subtree([0, 1, 4])
     with pytest.raises(ValueError, match="the tree must be of 2 roots"): search.search(np.arange(2), tree=search.search(np.arange(3)).tree)
+    model, compiled = dense(np.random.default_rng(0)), np.zeros((2, 24), np.float32)
+    with pytest.raises(ValueError, match="a compiled model searches numpy states, got tuple"):
+        MCTS(lambda s: model.predict(s[0]), model.step, compiled=model).search((compiled,))
+    with pytest.raises(ValueError, match="a compiled model searches float32 states, got float64"):
+        MCTS(model.predict, model.step, compiled=model).search(compiled.astype(float))
     with pytest.raises(ValueError, match="legal actions must have the shape"):
         MCTS(lambda s: (np.zeros((len(s), 4)), np.zeros(len(s)), np.ones(4, bool)), world.step).search(np.arange(3))
     for bad in (dict(num_simulations=0), dict(num_simulations=True), dict(algorithm="uct"), dict(exploration_constant=math.nan), dict(dirichlet_fraction=1.5),

@@ -299,7 +299,7 @@ class MCTS:
         rules = self.config.rules(num_actions, num_visits)
         before = tree.arrays.num_nodes.copy()
         if self.compiled:
-            assert isinstance(tree.states, ArrayRows)
+            if not isinstance(tree.states, ArrayRows): raise ValueError(f"a compiled model searches numpy states, got {type(roots).__name__}")
             refuse(*self.compiled.simulate(tree.arrays, rules, tree.states.buffer, self.config.num_simulations))
         else:
             leaves, actions = np.empty(num_roots, np.int64), np.empty(num_roots, np.int64)
