@@ -108,7 +108,7 @@ def ablation_rows(table: Table, trainer: Trainer, quick: bool) -> None:
         loss = found["pairs" if run.objective else "overlapping_128"]
         if run is base: first = loss
         table.row(f"{seconds:.0f} CPU-s: {name}", f"{loss:.3f} ({loss - first:+.3f}); {found['tokens'] / 1e6:.2f}M characters scored, {found['parameters'] / 1e6:.1f}M parameters")
-    table.note("Ablations: Tiny-Shakespeare, each scored with 64 to 128 characters of context (decoders: windows that overlap by half; encoder and decoder: pieces of 64 and the piece before), one seed; 0.01 is within the noise.")
+    table.note("Ablations: Tiny-Shakespeare, each scored with 64 to 128 characters of context (decoders: windows that overlap by half; encoder and decoder: pieces of 64 and the piece before), one seed each, so a difference of 0.01 says little.")
 
 
 def length_rows(table: Table, trainer: Trainer, quick: bool) -> None:
