@@ -242,6 +242,17 @@ def test_n_step_returns_are_the_definition(environments, num_steps, discount):
             assert (field("terminated"), field("truncated"), field("action")) == (stream[last]["terminated"], stream[last]["truncated"], step["action"])
 
 
+def test_steps_that_wait_survive_a_refused_batch():
+    "Three environments end at once, and their nine transitions do not fit: nothing is taken, and one by one they do."
+    memory = PrioritizedReplayMemory(5, num_steps=3, discount=0.5)
+    streams = [list(steps_of([(3, "terminated")], number)) for number in range(3)]
+    for turn in range(2): memory.extend({name: np.stack([stream[turn][name] for stream in streams]) for name in streams[0][0]})
+    before = str(memory.state_dict())
+    with pytest.raises(ValueError, match="no more than 5"): memory.extend({name: np.stack([stream[2][name] for stream in streams]) for name in streams[0][0]})
+    assert str(memory.state_dict()) == before
+    assert [memory.add(stream[2], environment=number).size for number, stream in enumerate(streams)] == [3, 3, 3]
+
+
 def test_a_step_of_all_environments_at_once():
     streams = [list(steps_of([(5, "truncated"), (3, "terminated")], number)) for number in range(3)]
     one_by_one, together = (PrioritizedReplayMemory(100, num_steps=3, discount=0.9) for _ in range(2))
@@ -544,7 +555,7 @@ def test_bad_input_is_named_and_loses_nothing():
 
 @pytest.mark.parametrize(("options", "words"), [
     ({"capacity": 0}, "capacity"), ({"capacity": 2.5}, "capacity"), ({"alpha": -0.1}, "alpha"), ({"alpha": float("nan")}, "alpha"), ({"beta": 1.1}, "beta"),
-    ({"beta_steps": 0}, "beta_steps"), ({"epsilon": -1.0}, "epsilon"), ({"num_steps": 0}, "num_steps"), ({"num_steps": 3}, "discount must be given"),
+    ({"beta_steps": 0}, "beta_steps"), ({"epsilon": -1.0}, "epsilon"), ({"num_steps": 0}, "num_steps"), ({"num_steps": 3}, "discount must be given"), ({"num_steps": 11, "discount": 0.9}, "must not exceed capacity"),
     ({"discount": 1.1}, "discount"), ({"normalize": "sum"}, "normalize"), ({"device": "toaster"}, "device"), ({"seed": -1}, "seed"),
 ])
 def test_impossible_memories_are_refused(options, words):

@@ -17,7 +17,8 @@ from .storage import RingStorage, Rows, to_array
 from .sum_tree import IntArray
 
 # %% auto #0
-__all__ = ['State', 'Window', 'WindowPlan', 'EpisodeWindows', 'SequenceSample', 'sequence_priorities', 'SequenceReplayMemory']
+__all__ = ['State', 'Window', 'WindowPlan', 'EpisodeWindows', 'SequenceSample', 'sequence_priorities', 'SequenceIntake',
+           'SequenceReplayMemory']
 
 # %% ../../nbs/rl/02_sequences.ipynb #17990efb
 @dataclass(frozen=True)
@@ -148,8 +149,8 @@ def sequence_priorities(
     return eta * absolute.amax(1) + (1 - eta) * absolute.sum(1) / mask.sum(1).clamp(min=1)
 
 # %% ../../nbs/rl/02_sequences.ipynb #374d7111
-class SequenceReplayMemory:
-    "Windows of episodes with their recurrent states, sampled by priority. Further options are `PrioritizedReplayMemory`'s."
+class SequenceIntake:
+    "How the steps of episodes get into a memory of windows. Further options are `PrioritizedReplayMemory`'s."
 
     def __init__(
         self,
@@ -210,6 +211,14 @@ class SequenceReplayMemory:
             episode = self.episodes.get(environment)
             return self._store(episode.cut() if episode else [])
 
+    def _store(self, windows: list[Rows]) -> IntArray:
+        if not windows: return np.empty(0, np.int64)
+        return self.memory.extend({name: np.stack([window[name] for window in windows]) for name in windows[0]})
+
+# %% ../../nbs/rl/02_sequences.ipynb #a56b3e92
+class SequenceReplayMemory(SequenceIntake):
+    "Windows of episodes with their recurrent states, sampled by priority (R2D2)."
+
     def sample(self, batch_size: int, *, beta: float | None = None) -> SequenceSample:
         "Draw windows by priority; `ValueError` if there are none."
         drawn = self.memory.sample(batch_size, beta=beta)
@@ -224,10 +233,6 @@ class SequenceReplayMemory:
             if values.shape != sample.mask.shape: raise ValueError(f"errors must have shape {tuple(sample.mask.shape)}, got {tuple(values.shape)}")
             values = sequence_priorities(values, sample.mask, self.eta)
         return self.memory.update_priorities(sample, values)
-
-    def _store(self, windows: list[Rows]) -> IntArray:
-        if not windows: return np.empty(0, np.int64)
-        return self.memory.extend({name: np.stack([window[name] for window in windows]) for name in windows[0]})
 
     def state_dict(self) -> dict[str, Any]:
         "Everything, also the episodes under way."

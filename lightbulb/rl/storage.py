@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 # %% auto #0
-__all__ = ['Rows', 'MISSING', 'OWN', 'NEEDED', 'to_array', 'stored_dtype', 'record_type', 'new_records', 'RingStorage',
-           'join_steps', 'NStepReturns']
+__all__ = ['Rows', 'MISSING', 'OWN', 'NEEDED', 'to_array', 'stored_dtype', 'fit_field', 'record_type', 'new_records',
+           'RingStorage', 'join_steps', 'NStepReturns']
 
 # %% ../../nbs/rl/02_storage.ipynb #c369829b
 Rows: TypeAlias = dict[str, NDArray[Any]]  # named arrays with equal first dimensions
@@ -33,6 +33,15 @@ def stored_dtype(dtype: np.dtype, float_dtype: np.dtype) -> np.dtype:
     "What a value of this type is stored as: floats as `float_dtype`, whole numbers and truth values as they are."
     if dtype.kind not in "fiub": raise ValueError(f"only numbers and truth values can be stored, got {dtype}")
     return float_dtype if dtype.kind == "f" else dtype
+
+
+def fit_field(name: str, array: NDArray[Any], field: NDArray[Any] | None, float_dtype: np.dtype) -> NDArray[Any]:
+    "Rows in the type and shape of a stored field; `ValueError` if they do not fit. Without a field, in the type they will have."
+    dtype = stored_dtype(array.dtype, float_dtype)
+    if field is None: return array.astype(dtype, copy=False)
+    if array.shape[1:] != field.shape[1:]: raise ValueError(f"{name} must have shape {field.shape[1:]}, got {array.shape[1:]}")
+    if not np.can_cast(dtype, field.dtype, "same_kind"): raise ValueError(f"{name} is stored as {field.dtype}, got {array.dtype}")
+    return array.astype(field.dtype, copy=False)
 
 # %% ../../nbs/rl/02_storage.ipynb #c21533e0
 OWN = 2  # whole numbers at the start of each record
@@ -90,15 +99,7 @@ class RingStorage:
         counts = {name: array.shape[0] if array.ndim else -1 for name, array in arrays.items()}
         if len(set(counts.values())) > 1 or -1 in counts.values(): raise ValueError(f"all fields must have as many rows, got {counts}")
         if self.fields and self.fields.keys() != arrays.keys(): raise ValueError(MISSING.format(sorted(self.fields), sorted(arrays)))
-        return {name: self._check_field(name, array) for name, array in arrays.items()}
-
-    def _check_field(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
-        dtype = stored_dtype(array.dtype, self.float_dtype)
-        field = self.fields.get(name)
-        if field is None: return array.astype(dtype, copy=False)
-        if array.shape[1:] != field.shape[1:]: raise ValueError(f"{name} must have shape {field.shape[1:]}, got {array.shape[1:]}")
-        if not np.can_cast(dtype, field.dtype, "same_kind"): raise ValueError(f"{name} is stored as {field.dtype}, got {array.dtype}")
-        return array.astype(field.dtype, copy=False)
+        return {name: fit_field(name, array, self.fields.get(name), self.float_dtype) for name, array in arrays.items()}
 
     def write(self, slots: Any, rows: Rows) -> None:
         "Write rows that `check` returned."

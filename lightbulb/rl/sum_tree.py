@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 # %% auto #0
 __all__ = ['FloatArray', 'IntArray', 'machine', 'SWAP_1', 'SWAP_2', 'SWAP_4', 'tree_levels', 'empty_tree', 'line_sum', 'descend',
            'prefetch', 'find_eightfold', 'find_binary', 'find_points', 'add_row', 'write_leaves', 'read_leaves',
-           'first_refused', 'write_checked', 'as_indices', 'as_numbers', 'SumTree', 'line_max', 'write_maxima',
-           'MaxTree']
+           'first_refused', 'write_checked', 'as_indices', 'as_numbers', 'TreeLeaves', 'SumTree', 'line_max',
+           'write_maxima', 'MaxTree']
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #7480a14a
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -226,8 +226,8 @@ def as_numbers(values: ArrayLike, size: int | None = None, name: str = "prioriti
     return np.ascontiguousarray(array, np.float64)
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #97067f15
-class SumTree:
-    "Priorities with their sums: change and find many at once. Not larger than `capacity`, any number from 1."
+class TreeLeaves:
+    "Priorities that can be read: `capacity` of them, any number from 1."
 
     def __init__(
         self,
@@ -264,6 +264,16 @@ class SumTree:
         if not read_leaves(self.cells, chosen, self.capacity, values): self._refuse(chosen, np.zeros(chosen.size))
         return values if chosen is indices or np.ndim(indices) else float(values[0])
 
+    def _refuse(self, indices: IntArray, priorities: FloatArray) -> None:
+        place = first_refused(indices, self.capacity, priorities, self.limit)
+        if not 0 <= indices[place] < self.capacity:
+            raise ValueError(f"indices must be from 0 to {self.capacity - 1}, got {indices[place]}")
+        raise ValueError(f"priorities must be from 0 to {self.limit:.3g}, got {priorities[place]}")
+
+# %% ../../nbs/rl/01_sum_tree.ipynb #3a3948c5
+class SumTree(TreeLeaves):
+    "Priorities with their sums: change and find many at once."
+
     def update(self, indices: ArrayLike, priorities: ArrayLike) -> None:
         "Set priorities, finite and not negative; the last of duplicates wins. `ValueError`, and nothing changed, if one is wrong."
         chosen = as_indices(indices)
@@ -292,11 +302,7 @@ class SumTree:
         if state["capacity"] != self.capacity: raise ValueError(f"the saved tree has capacity {state['capacity']}, this one {self.capacity}")
         self.update(np.arange(self.capacity), np.asarray(state["leaves"]))
 
-    def _refuse(self, indices: IntArray, priorities: FloatArray) -> None:
-        place = first_refused(indices, self.capacity, priorities, self.limit)
-        if not 0 <= indices[place] < self.capacity:
-            raise ValueError(f"indices must be from 0 to {self.capacity - 1}, got {indices[place]}")
-        raise ValueError(f"priorities must be from 0 to {self.limit:.3g}, got {priorities[place]}")
+
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #e46899e2
 @machine
