@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import itertools
 import json
 import sys
 import time
@@ -29,7 +30,7 @@ from lightbulb.rl.recurrent_q import RecurrentQConfig  # noqa: E402
 from lightbulb.rl.replay import PrioritizedReplayMemory  # noqa: E402
 
 DISCOUNT, CORNER, SHARE = 0.9, NUMBER[1, 1], 0.9  # learned: nine tenths of the best return that any policy can earn
-NUM_WALKERS = 2  # workers that were trained without a goal; seeds share them
+NUM_WALKERS = 1  # workers that were trained without a goal; seeds share them
 EPISODES = 128  # of an evaluation
 GOALS = {"eastern hallway": ("hallways", HALLWAYS["E"]), "inside the far room": ("both", NUMBER[9, 9])}
 LEARNER = RecurrentQConfig(hidden=32, learning_rate=3e-3, target_rate=0.1)
@@ -120,13 +121,13 @@ def expected_update_error(kind: str, goal: int) -> float:
     return float(np.abs(updated - np.where(open_, exact, updated)).max())
 
 
-def lstm_value_error(seed: int, steps: int) -> dict:
+def lstm_value_error(seed: int, steps: int, start: int | None = None) -> dict:
     "Error of an LSTM manager's values over the hallway options, as a share of the exact ones, along its own episodes."
     goal = HALLWAYS["E"]
-    learner = replace(LEARNER, batch_size=64, learning_rate=2e-3, target_rate=0.05)
-    config = HierarchyConfig(total_steps=steps, discount=DISCOUNT, manager=learner, worker=LEARNER, steps_per_update=4, max_option_steps=200,
+    learner = replace(LEARNER, batch_size=64, learning_rate=2e-3, target_rate=0.05, unroll=4, burn_in=2, alpha=0.3, beta=1.0)  # lengths are noise
+    config = HierarchyConfig(total_steps=steps, discount=DISCOUNT, manager=learner, worker=LEARNER, steps_per_update=24, max_option_steps=200,
                              manager_epsilon=0.5, report_interval=steps, seed=seed)
-    make_env = house("hallways", goal, None, given=True, max_steps=100)
+    make_env = house("hallways", goal, start, given=True, max_steps=100)
 
     def work(_: Path) -> dict:
         agent, begin = HierarchicalAgent.for_world(make_env(), config), time.process_time()
@@ -146,7 +147,7 @@ def lstm_value_error(seed: int, steps: int) -> dict:
         return {"error": float(errors.sum() / truths.sum()), "relative": float((errors / truths).mean()),
                 "return": float(returns.mean() / np.mean(starts)), "seconds": time.process_time() - begin}
 
-    return kept("values", asdict(config), work)
+    return kept("values" if start is None else f"values-from-{start}", asdict(config), work)
 
 
 # ------------------------------------------------------------------ a new goal
@@ -199,7 +200,7 @@ def walk_share(agent: HierarchicalAgent, rounds: int = 2) -> float:
 METHODS = {  # options, changes of the config, which worker
     "hierarchy, walks learned before": (None, {"manager_exploration": 60, "manager_epsilon": 0.2, "learn_worker": False}, "learned"),
     "hierarchy, walks given": (None, {"manager_exploration": 60, "manager_epsilon": 0.2}, "given"),
-    "hierarchy, walks learned before, uniform replay": (None, {"manager_exploration": 60, "manager_epsilon": 0.2, "learn_worker": False, "alpha": 0.0}, "learned"),
+    "hierarchy, walks given, uniform replay": (None, {"manager_exploration": 60, "manager_epsilon": 0.2, "alpha": 0.0}, "given"),
     "hierarchy, both levels from nothing": (None, {"manager_exploration": 300, "manager_epsilon": 0.2, "worker_exploration": 100, "worker_epsilon": 0.3}, "none"),
     "flat, ε-greedy": ("moves", {"manager_exploration": 3000, "manager_epsilon": 0.1}, "none"),
     "flat, εz-greedy": ("moves", {"manager_exploration": 3000, "manager_epsilon": 0.1, "repeat_exponent": 2.0}, "none"),
@@ -288,13 +289,13 @@ def goal_rows(table: Table, methods: dict[str, int], goal_name: str, seeds: int,
     found: dict[str, list[float]] = {}
     for method, limit in methods.items():
         runs = [steps_to_learn(method, goal_name, seed, limit, walk_steps) for seed in range(seeds)]
-        steps = found[method] = [run["steps"] for run in runs]
+        never = limit if method.startswith("flat") else max(methods.values())  # against us: who never learns counts as the flat agents' limit
+        steps = found[method] = [run["steps"] if run["reached"] else never for run in runs]
         low, high = interval(steps)
         late = sum(not run["reached"] for run in runs)
         note = f", {late} of {seeds} not within {limit}" if late else ""
         table.row(f"goal {goal_name}: {method}", f"{np.median(steps):.0f} steps ({low:.0f} to {high:.0f}){note}, {np.mean([run['seconds'] for run in runs]):.0f} CPU-s")
-    first = next(iter(methods))
-    for flat in ("flat, ε-greedy", "flat, εz-greedy"):
+    for first, flat in itertools.product((name for name in methods if name in ("hierarchy, walks learned before", "hierarchy, walks given")), ("flat, ε-greedy", "flat, εz-greedy")):
         ratios = [own / other for own, other in zip(found[first], found[flat], strict=True)]
         low, high = interval(ratios)
         table.row(f"goal {goal_name}: {first} / {flat}, medians of {seeds} seeds", f"{np.median(ratios):.3f} ({low:.3f} to {high:.3f})", "≤ 0.200", bool(np.median(ratios) <= 0.2))
@@ -316,12 +317,13 @@ def main() -> int:
     return table.finish(args.record)
 
 
-def full_rows(table: Table, seeds: int = 5, walk_steps: int = 30_000) -> Iterator[Callable[[], None]]:
+def full_rows(table: Table, seeds: int = 4, walk_steps: int = 30_000) -> Iterator[Callable[[], None]]:
     def values() -> None:
-        runs = [lstm_value_error(seed, 30_000) for seed in range(3)]
-        worst, mean = max(run["error"] for run in runs), np.mean([run["error"] for run in runs])
-        table.row("LSTM manager against exact option values: mean error along its episodes, 3 seeds", f"{mean:.3f} (worst {worst:.3f})", "≤ 0.050", bool(mean <= 0.05))
-        table.row("the same: return against the exact one from the same starts", " ".join(f"{run['return']:.3f}" for run in runs), "≥ 0.950", bool(np.mean([run["return"] for run in runs]) >= 0.95))
+        for name, runs in (("every cell", [lstm_value_error(0, 200_000)]), ("the corner", [lstm_value_error(0, 60_000, CORNER)])):
+            errors, returns = [run["error"] for run in runs], [run["return"] for run in runs]
+            table.row(f"LSTM manager, episodes from {name}: mean error of its values of all open options", f"{np.mean(errors):.3f}", "≤ 0.050", bool(np.mean(errors) <= 0.05))
+            table.row(f"LSTM manager, episodes from {name}: its return (256 episodes, sampling error about 4%) against the exact option values",
+                      f"{np.mean(returns):.3f}", "≥ 0.950", bool(np.mean(returns) >= 0.95))
 
     def walks() -> None:
         runs = [learn_walks(seed, walk_steps)[0] for seed in range(NUM_WALKERS)]
@@ -330,7 +332,7 @@ def full_rows(table: Table, seeds: int = 5, walk_steps: int = 30_000) -> Iterato
 
     yield values
     yield walks
-    yield lambda: goal_rows(table, {"hierarchy, walks learned before": 6000, "hierarchy, walks given": 6000, "hierarchy, walks learned before, uniform replay": 6000,
+    yield lambda: goal_rows(table, {"hierarchy, walks learned before": 4000, "hierarchy, walks given": 6000, "hierarchy, walks given, uniform replay": 6000,
                                     "flat, ε-greedy": 10_000, "flat, εz-greedy": 10_000}, "eastern hallway", seeds, walk_steps)
 
 

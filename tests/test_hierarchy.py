@@ -16,7 +16,7 @@ from lightbulb.core.checkpoint import load_checkpoint
 from lightbulb.rl.four_rooms import CELLS, HALLWAYS, NUMBER, FourRooms, exact_house_values, four_rooms, tabular_hallway_options, tabular_primitive_options
 from lightbulb.rl.hierarchy import HierarchicalAgent, HierarchyConfig, ManagerModel, WorkerModel, train_hierarchy
 from lightbulb.rl.options import ExpectedUpdate, GuardedWorld, GymnasiumOptions, Option, OptionStep, SMDPReturn, TabularTask, View, option_model, option_values, primitive_options
-from lightbulb.rl.recurrent_q import RecurrentQConfig, RecurrentQLearner, RecurrentQNetwork, double_q_targets
+from lightbulb.rl.recurrent_q import RecurrentQConfig, RecurrentQLearner, RecurrentQNetwork, double_q_targets, td_errors
 from lightbulb.rl.vector_environments import EnvironmentFailure
 
 SMALL = RecurrentQConfig(hidden=16, batch_size=8, unroll=4, burn_in=2, min_sequences=4, capacity=500)
@@ -153,12 +153,12 @@ def test_the_burn_in_warms_up_and_takes_no_gradient():
         view = after
     sample = learner.replay.sample(8)
     sample.batch["observation"].requires_grad_(True)
-    learner.errors(sample).square().sum().backward()
+    td_errors(learner.online, learner.target, sample).square().sum().backward()
     gradient = sample.batch["observation"].grad
     assert gradient[:, : SMALL.burn_in].abs().max() == 0 and gradient[:, SMALL.burn_in :].abs().max() > 0
-    before = learner.errors(sample).detach()
+    before = td_errors(learner.online, learner.target, sample).detach()
     with torch.no_grad(): sample.batch["observation"][sample.batch["has_burn_in"], : SMALL.burn_in] += 1.0
-    assert not torch.allclose(before, learner.errors(sample))  # what came before matters
+    assert not torch.allclose(before, td_errors(learner.online, learner.target, sample))  # what came before matters
 
 
 # ------------------------------------------------------------------ what each level sees and learns from

@@ -23,7 +23,8 @@ from .vector_environments import EnvironmentFailure
 
 # %% auto #0
 __all__ = ['ManagerModel', 'WorkerModel', 'HierarchyConfig', 'annealed', 'least_tried', 'Asked', 'RunningOption',
-           'HierarchicalAgent', 'train_hierarchy', 'episode_seed', 'Episode', 'play']
+           'HierarchicalActor', 'RememberingActor', 'HierarchicalAgent', 'train_hierarchy', 'episode_seed', 'Episode',
+           'play']
 
 # %% ../../nbs/rl/08_hierarchy.ipynb #9c0cfb81
 class ManagerModel(RecurrentQNetwork):
@@ -110,7 +111,7 @@ class RunningOption:
     view: View | None = None  # the worker's next one, if it was seen already
 
 # %% ../../nbs/rl/08_hierarchy.ipynb #57a1f069
-class HierarchicalAgent:
+class HierarchicalActor:
     "A manager that picks options, and a worker that picks the actions inside them."
 
     def __init__(self, config: HierarchyConfig, *, num_options: int, num_actions: int, manager_size: int, worker_size: int) -> None:
@@ -124,14 +125,8 @@ class HierarchicalAgent:
         self.model: WorkerModel = worker
         self.rng = np.random.default_rng(config.seed)
         self.option_counts = np.zeros(num_options, np.int64)  # runs of each option
-        self.num_steps = self.num_episodes = 0
-        self.explores = True
+        self.num_steps, self.num_episodes, self.explores = 0, 0, True
         self.begin()
-
-    @classmethod
-    def for_world(cls, world: OptionEnvironment, config: HierarchyConfig) -> HierarchicalAgent:
-        "An agent of the sizes that the world needs."
-        return cls(config, num_options=world.num_options, num_actions=world.num_actions, manager_size=world.manager_size, worker_size=world.worker_size)
 
     def begin(self) -> None:
         "Forget the running episode: both memories are empty, no option runs."
@@ -139,13 +134,6 @@ class HierarchicalAgent:
         self.manager_state = self.manager.online.initial_state()
         self.view: View | None = None  # the manager's next one, if it was seen already
         self.repeats, self.repeated = 0, 0
-
-    def greedy(self) -> HierarchicalAgent:
-        "The same models, acting at their best, remembering nothing; for evaluation beside training."
-        other = copy.copy(self)
-        other.explores = False
-        other.begin()
-        return other
 
     def act(self, world: OptionEnvironment) -> tuple[int, int]:
         "The option that runs (a new one if none does) and the next action inside it."
@@ -195,6 +183,10 @@ class HierarchicalAgent:
         "The present share of exploring actions in an option, by its own runs."
         return annealed(int(self.option_counts[option]), self.config.worker_exploration, self.config.worker_epsilon)
 
+# %% ../../nbs/rl/08_hierarchy.ipynb #e445a8e5
+class RememberingActor(HierarchicalActor):
+    "Both levels remember what their choices led to."
+
     def observe(self, world: OptionEnvironment, step: OptionStep) -> None:
         "Take in what the last action led to; both levels remember their part of it."
         running = self.running
@@ -232,6 +224,22 @@ class HierarchicalAgent:
         self.manager.replay.cut()
         self.worker.replay.cut()
         self.begin()
+
+# %% ../../nbs/rl/08_hierarchy.ipynb #823f6530
+class HierarchicalAgent(RememberingActor):
+    "The two levels with their memories of experience: `act`, `observe`, `learn`, `state_dict`."
+
+    @classmethod
+    def for_world(cls, world: OptionEnvironment, config: HierarchyConfig) -> HierarchicalAgent:
+        "An agent of the sizes that the world needs."
+        return cls(config, num_options=world.num_options, num_actions=world.num_actions, manager_size=world.manager_size, worker_size=world.worker_size)
+
+    def greedy(self) -> HierarchicalAgent:
+        "The same models, acting at their best, remembering nothing; for evaluation beside training."
+        other = copy.copy(self)
+        other.explores = False
+        other.begin()
+        return other
 
     def learn(self) -> dict[str, float]:
         "One update of each level that has enough to learn from; their losses and errors by name."

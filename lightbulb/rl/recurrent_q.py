@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from .options import View
-from .sequences import SequenceReplayMemory
+from .sequences import SequenceReplayMemory, SequenceSample
 
 # %% auto #0
-__all__ = ['RecurrentQNetwork', 'double_q_targets', 'RecurrentQConfig', 'RecurrentQLearner']
+__all__ = ['RecurrentQNetwork', 'double_q_targets', 'RecurrentQConfig', 'td_errors', 'RecurrentQLearner']
 
 # %% ../../nbs/rl/07_recurrent_q.ipynb #7af95882
 class RecurrentQNetwork(nn.Module):
@@ -99,6 +99,20 @@ class RecurrentQConfig:
         if not 0 <= self.burn_in <= self.unroll: raise ValueError(f"burn_in must be between 0 and unroll {self.unroll}, got {self.burn_in}")
 
 # %% ../../nbs/rl/07_recurrent_q.ipynb #146a6288
+def td_errors(online: RecurrentQNetwork, target: RecurrentQNetwork, sample: SequenceSample, num_steps: int = 1) -> Tensor:
+    "Value of each choice minus its target, for the learning steps of a sample: (B, T)."
+    part = sample.part(learning=True)
+
+    def run(network: RecurrentQNetwork) -> Tensor:
+        state = sample.warm_state(lambda burn, before: network(burn["observation"][:, : sample.burn_in], before)[1])
+        return network(part["observation"], state)[0]
+
+    values = run(online)
+    with torch.no_grad(): slow = run(target)
+    targets = double_q_targets(part["reward"], part["discount"], values.detach(), slow, part["available"].bool(), sample.mask, num_steps)
+    return values[:, :-1].gather(-1, part["choice"].unsqueeze(-1)).squeeze(-1) - targets
+
+# %% ../../nbs/rl/07_recurrent_q.ipynb #bc1c2327
 class RecurrentQLearner:
     "Double-Q for a recurrent network, with prioritized replay of sequences and an optimizer of its own."
 
@@ -138,7 +152,7 @@ class RecurrentQLearner:
         "One update; its loss and errors, or None while too little is stored."
         if len(self.replay) < self.config.min_sequences: return None
         sample = self.replay.sample(self.config.batch_size)
-        errors = self.errors(sample)
+        errors = td_errors(self.online, self.target, sample, self.config.num_steps)
         mask = sample.mask
         loss = (sample.weights[:, None] * errors.square() * mask).sum() / mask.sum()
         self.optimizer.zero_grad()
@@ -150,15 +164,6 @@ class RecurrentQLearner:
             for slow, fast in zip(self.target.parameters(), self.online.parameters(), strict=True): slow.lerp_(fast, self.config.target_rate)
         self.num_updates += 1
         with torch.no_grad(): return {"loss": loss.item(), "td_error": ((errors.abs() * mask).sum() / mask.sum()).item()}
-
-    def errors(self, sample: Any) -> Tensor:
-        "TD errors of the learning steps, (B, T)."
-        part = sample.part(learning=True)
-        run = lambda network: network(part["observation"], sample.warm_state(lambda burn, state: network(burn["observation"][:, : sample.burn_in], state)[1]))[0]
-        online = run(self.online)
-        with torch.no_grad(): slow = run(self.target)
-        targets = double_q_targets(part["reward"], part["discount"], online.detach(), slow, part["available"].bool(), sample.mask, self.config.num_steps)
-        return online[:, :-1].gather(-1, part["choice"].unsqueeze(-1)).squeeze(-1) - targets
 
     def state_dict(self) -> dict[str, Any]:
         "Everything that learning goes on from, replay included."
