@@ -1,7 +1,8 @@
 """What lightbulb's Transformer learns, and how fast, beside nanoGPT's recipe and Hugging Face models in the same run.
 
 Finished trainings stay in the folder given by --cache, by their description and the state of the code, and an unfinished
-one goes on where it stopped; so `--minutes 9` runs the whole in pieces. Generation has a script of its own (generation.py).
+one goes on where it stopped; so `--minutes 9` runs the whole in pieces. The rows of the expert layer and of generation come
+from scripts of their own (moe_layer.py, generation.py).
 """
 
 from __future__ import annotations
@@ -159,7 +160,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="at most a minute: shorter trainings, one seed")
     parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the development data")
-    parser.add_argument("--only", nargs="+", choices=list(ROWS), default=list(ROWS), help="tables to make")
+    parser.add_argument("--only", nargs="+", choices=list(ROWS), help="tables to make; without it all, with --quick all but those of the scripts beside this one")
     parser.add_argument("--cache", type=Path, default=Path("scratch/language_model_runs"), help="folder of finished and unfinished trainings")
     parser.add_argument("--minutes", type=float, default=0.0, help="stop after this time; the same command goes on")
     parser.add_argument("--keep", action="store_true", help="take finished trainings of an earlier state of the code too, and say how many")
@@ -169,12 +170,13 @@ def options() -> argparse.Namespace:
 
 def main() -> int:
     asked = options()
+    only = asked.only or [name for name in ROWS if not (asked.quick and name in ("moe_layer", "generation"))]
     skip_without(asked.data)
     scored = 10_000 if asked.quick else None
     texts: dict[str, Text] = {text.name: text for text in (shakespeare(asked.data, scored), wikitext(asked.data, scored))}
     trainer = Trainer(asked.cache / "quick" if asked.quick else asked.cache, texts, minutes=asked.minutes, keep=asked.keep)
     status = 0
-    for name, rows in ({"gpu": gpu_rows} if asked.device == "cuda" else {name: ROWS[name] for name in asked.only}).items():
+    for name, rows in ({"gpu": gpu_rows} if asked.device == "cuda" else {name: ROWS[name] for name in only}).items():
         table, trainer.older = Table(TITLES[name], ("transformers",)), 0
         try: rows(table, trainer, asked.quick)
         except Unfinished:
