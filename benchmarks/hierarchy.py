@@ -284,21 +284,31 @@ def cliffwalk_rows(table: Table, lengths: tuple[int, ...], seeds: int) -> None:
 
 # ------------------------------------------------------------------ the table
 
+def steps_to(run: dict, share: float, never: int) -> int:
+    "Steps at the first of two evaluations in a row that reach the share."
+    curve = run["curve"]
+    return next((step for (step, one), (_, two) in itertools.pairwise(curve) if min(one, two) >= share), never)
+
+
 def goal_rows(table: Table, methods: dict[str, int], goal_name: str, seeds: int, walk_steps: int) -> None:
     "Medians, intervals, and the ratio that counts."
-    found: dict[str, list[float]] = {}
+    runs, most = {}, max(methods.values())  # who never gets there counts as the flat agents' limit
     for method, limit in methods.items():
-        runs = [steps_to_learn(method, goal_name, seed, limit, walk_steps) for seed in range(seeds)]
-        never = limit if method.startswith("flat") else max(methods.values())  # against us: who never learns counts as the flat agents' limit
-        steps = found[method] = [run["steps"] if run["reached"] else never for run in runs]
+        runs[method] = [steps_to_learn(method, goal_name, seed, limit, walk_steps) for seed in range(seeds)]
+        steps, last = [steps_to(run, SHARE, most) for run in runs[method]], [run["curve"][-1][1] for run in runs[method]]
+        late = sum(not run["reached"] for run in runs[method])
         low, high = interval(steps)
-        late = sum(not run["reached"] for run in runs)
-        note = f", {late} of {seeds} not within {limit}" if late else ""
-        table.row(f"goal {goal_name}: {method}", f"{np.median(steps):.0f} steps ({low:.0f} to {high:.0f}){note}, {np.mean([run['seconds'] for run in runs]):.0f} CPU-s")
-    for first, flat in itertools.product((name for name in methods if name in ("hierarchy, walks learned before", "hierarchy, walks given")), ("flat, ε-greedy", "flat, εz-greedy")):
-        ratios = [own / other for own, other in zip(found[first], found[flat], strict=True)]
-        low, high = interval(ratios)
-        table.row(f"goal {goal_name}: {first} / {flat}, medians of {seeds} seeds", f"{np.median(ratios):.3f} ({low:.3f} to {high:.3f})", "≤ 0.200", bool(np.median(ratios) <= 0.2))
+        text = f"{np.median(steps):.0f} steps ({low:.0f} to {high:.0f})" if late < seeds else f"not within {limit} steps"
+        table.row(f"goal {goal_name}: {method}", f"{text}, {seeds - late} of {seeds} seeds, last share {np.mean(last):.2f}, {np.mean([run['seconds'] for run in runs[method]]):.0f} CPU-s")
+    for share in (SHARE, 0.5):
+        for own, flat in itertools.product((name for name in methods if name in ("hierarchy, walks learned before", "hierarchy, walks given")), ("flat, ε-greedy", "flat, εz-greedy")):
+            ratios = [steps_to(one, share, most) / steps_to(other, share, most) for one, other in zip(runs[own], runs[flat], strict=True)]
+            low, high = interval(ratios)
+            aim = ("≤ 0.200", bool(np.median(ratios) <= 0.2)) if share == SHARE else ()
+            table.row(f"{share:.0%} of the best return: steps of {own} / {flat}", f"{np.median(ratios):.3f} ({low:.3f} to {high:.3f})", *aim)
+    table.note(f"Learned: two evaluations of {EPISODES} episodes in a row reach {SHARE:.0%} of what the best policy over single moves earns with the same draws, from "
+               f"the corner. Medians of {seeds} seeds with 95% bootstrap intervals; who never gets there counts as {most} steps, in favour of the flat agents. The bar of "
+               "50% was added after learned walks turned out to stay below 90%. The flat agents' exploration (3000 steps) was not tuned.")
 
 
 def main() -> int:
