@@ -153,7 +153,7 @@ def main() -> int:
     compare_exhaustive(table, 5 if args.quick else 50)
     for vocabulary in (512,) if args.quick else (512, 8192, 50_257): compare_beams(table, vocabulary, 2 if args.quick else 3)
     file = Path(args.data) / "tiny_shakespeare" / "input.txt"
-    if file.is_file(): compare_speculative(table, file.read_text("utf-8"), 10 if args.quick else 100, 2 if args.quick else 8, 1 if args.quick else 3)
+    if file.is_file(): compare_speculative(table, file.read_text("utf-8"), 10 if args.quick else 60, 2 if args.quick else 4, 1 if args.quick else 3)
     else: table.note(f"self-speculative decoding was skipped: {file} is not here")
     table.note("Beam search: 8 contexts of 16 tokens, 4 beams, 64 new tokens, a decoder of width 256 and 4 layers with random weights, one thread; each the best of "
                "several runs in turn. Speculative: characters of Tiny-Shakespeare, contexts of 64 held-out characters, 400 new ones, float32; of tokens within 1e-4 nats "
