@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['RMSNorm', 'rotary_tables', 'RotaryPositions', 'rotate', 'attend', 'length_mask', 'KeyValueCache', 'CrossEntries',
-           'DecoderCache', 'SelfAttention', 'CrossAttention']
+__all__ = ['RMSNorm', 'rotary_tables', 'RotaryPositions', 'rotate', 'attend', 'length_mask', 'GrowingCache', 'KeyValueCache',
+           'CrossEntries', 'DecoderCache', 'SelfAttention', 'CrossAttention']
 
 # %% ../../nbs/lm/02_attention.ipynb #12e10634
 from collections.abc import Sequence
@@ -124,8 +124,8 @@ def length_mask(
     return (torch.arange(size, device=lengths.device) < lengths[:, None])[:, None, None]
 
 # %% ../../nbs/lm/02_attention.ipynb #d1aff1ce
-class KeyValueCache:
-    "Keys and values of every layer for the tokens read so far."
+class GrowingCache:
+    "Room for the keys and values of every layer that grows with the tokens."
 
     def __init__(self, num_layers: int, *, capacity: int = 64) -> None:
         self.num_layers, self.length, self._capacity = num_layers, 0, capacity
@@ -171,6 +171,10 @@ class KeyValueCache:
     def advance(self, num_tokens: int) -> None:
         "Count the tokens that every layer has written."
         self.length += num_tokens
+
+# %% ../../nbs/lm/02_attention.ipynb #89d45cb2
+class KeyValueCache(GrowingCache):
+    "Keys and values of every layer for the tokens read so far."
 
     def truncate(self, length: int) -> None:
         "Forget all tokens after the first `length`."

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .operations import gated, product
+from .operations import gated, open_gate, open_gate_backward, product
 
 # %% ../../nbs/lm/03_experts.ipynb #3b99171e
 def gated_hidden(hidden: int) -> int:
@@ -144,9 +144,8 @@ class _Slices(torch.autograd.Function):
             for expert, rows, _ in _pieces(routes.sizes, _UNITS, gelu_up.shape[2], multiple):
                 up, down = (matrix[expert // 2] for matrix in (matrices[2:] if expert % 2 else matrices[:2]))
                 hidden = rows_in[rows] @ up
-                half = down.shape[1]
-                opened = F.silu(hidden[:, :half]) if expert % 2 else F.gelu(hidden)
-                torch.mm(opened * hidden[:, half:] if expert % 2 else opened, down.T, out=rows_out[rows])
+                opened = open_gate(hidden) if expert % 2 else F.gelu(hidden)
+                torch.mm(opened, down.T, out=rows_out[rows])
                 if keep: kept += [hidden, opened]
             out = F.embedding_bag(routes.places, rows_out, per_sample_weights=weights.to(dtype), mode="sum")
         ctx.save_for_backward(weights, rows_in, rows_out, *matrices, *kept)
@@ -180,16 +179,9 @@ class _Slices(torch.autograd.Function):
 def _through(piece: Tensor, hidden: Tensor, opened: Tensor, down: Tensor, to_down: Tensor, *, fresh: bool, gated: bool) -> Tensor:
     "From the gradient of a piece's outputs to that of its hidden units; the gradient of `down` is added on the way."
     to_opened = piece @ down
-    if not gated:
-        _add_product(to_down, piece, opened, fresh=fresh)
-        return torch.ops.aten.gelu_backward.grad_input(to_opened, hidden, grad_input=to_opened)
-    half = down.shape[1]
-    gate, up = hidden[:, :half], hidden[:, half:]
-    _add_product(to_down, piece, opened * up, fresh=fresh)
-    to_hidden = torch.empty_like(hidden)
-    torch.mul(to_opened, opened, out=to_hidden[:, half:])
-    torch.ops.aten.silu_backward.grad_input(to_opened.mul_(up), gate, grad_input=to_hidden[:, :half])
-    return to_hidden
+    _add_product(to_down, piece, opened, fresh=fresh)
+    if gated: return open_gate_backward(to_opened, hidden)
+    return torch.ops.aten.gelu_backward.grad_input(to_opened, hidden, grad_input=to_opened)
 
 
 def _scales(routes: Routes, weights: Tensor) -> Tensor:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['rms_norm', 'queries_keys_values', 'product', 'gated']
+__all__ = ['rms_norm', 'queries_keys_values', 'product', 'open_gate', 'open_gate_backward', 'gated']
 
 # %% ../../nbs/lm/02_operations.ipynb #11efc1da
 from functools import cache
@@ -338,23 +338,39 @@ def _gate_kernels() -> tuple[Any, Any]:
 
     return forward, backward
 
+# %% ../../nbs/lm/02_operations.ipynb #06b36e42
+def open_gate(
+    x: Tensor,  # (N, 2 K), contiguous
+) -> Tensor:
+    "SiLU(gate) × up, (N, K); no gradient is recorded."
+    if x.dtype not in (torch.float32, torch.bfloat16): return F.silu(x[:, : x.shape[1] // 2]) * x[:, x.shape[1] // 2 :]
+    out = x.new_empty(len(x), x.shape[1] // 2)
+    _gate_kernels()[0](_lend(x), _lend(out))
+    return out
+
+
+def open_gate_backward(
+    grad: Tensor,  # (N, K), contiguous
+    x: Tensor,  # (N, 2 K), contiguous, float32 or bfloat16
+) -> Tensor:
+    "The gradient with respect to x, (N, 2 K), of what `open_gate` gave."
+    to_x = torch.empty_like(x)
+    _gate_kernels()[1](_lend(grad), _lend(x), _lend(to_x))
+    return to_x
+
 
 class _Gate(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):  # pyright: ignore[reportIncompatibleMethodOverride]
         rows = x.detach().reshape(-1, x.shape[-1]).contiguous()
-        out = rows.new_empty(len(rows), x.shape[-1] // 2)
-        _gate_kernels()[0](_lend(rows), _lend(out))
         ctx.save_for_backward(rows)
-        return out.view(*x.shape[:-1], -1)
+        return open_gate(rows).view(*x.shape[:-1], -1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
         (rows,) = ctx.saved_tensors
-        to_x = torch.empty_like(rows)
-        _gate_kernels()[1](_lend(grad.reshape(len(rows), -1).contiguous()), _lend(rows), _lend(to_x))
-        return to_x.view(*grad.shape[:-1], -1)
+        return open_gate_backward(grad.reshape(len(rows), -1).contiguous(), rows).view(*grad.shape[:-1], -1)
 
 
 def gated(

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Preset', 'PRESETS', 'TransformerConfig', 'Memory', 'TransformerOutput', 'Encoder', 'Decoder', 'TokenHead',
-           'Transformer']
+__all__ = ['Preset', 'PRESETS', 'TransformerSettings', 'TransformerConfig', 'Memory', 'TransformerOutput', 'Encoder', 'Decoder',
+           'TokenHead', 'TransformerParts', 'Transformer']
 
 # %% ../../nbs/lm/04_transformer.ipynb #fafd946a
 import dataclasses
@@ -34,10 +34,10 @@ PRESETS: dict[str, dict[str, int]] = {
     "base": {"width": 768, "num_heads": 12, "num_encoder_layers": 4, "num_decoder_layers": 8, "hidden": 1536},
 }
 
-
+# %% ../../nbs/lm/04_transformer.ipynb #b6aa5d53
 @dataclass(frozen=True)
-class TransformerConfig:
-    "The shape of a Transformer. `ValueError` names what is out of range."
+class TransformerSettings:
+    "The numbers of a Transformer. `ValueError` names what is out of range."
 
     vocab_size: int
     width: int = 256  # D
@@ -78,6 +78,16 @@ class TransformerConfig:
         if not self.rope_base > 1: raise ValueError(f"rope_base must be above 1, got {self.rope_base}")
         if not self.norm_epsilon > 0: raise ValueError(f"norm_epsilon must be positive, got {self.norm_epsilon}")
 
+    @property
+    def head_width(self) -> int:
+        "d, the channels of one head."
+        return self.width // self.num_heads
+
+# %% ../../nbs/lm/04_transformer.ipynb #8ae573d8
+@dataclass(frozen=True)
+class TransformerConfig(TransformerSettings):
+    "The shape of a Transformer."
+
     @classmethod
     def preset(cls, name: str, vocab_size: int, **overrides: Any) -> TransformerConfig:
         "`tiny` (about 1M active parameters besides the vocabulary), `small` (10M) or `base` (100M)."
@@ -94,11 +104,6 @@ class TransformerConfig:
     def as_dict(self) -> dict[str, Any]:
         "Plain types, for a checkpoint."
         return dataclasses.asdict(self)
-
-    @property
-    def head_width(self) -> int:
-        "d, the channels of one head."
-        return self.width // self.num_heads
 
     @property
     def active_experts(self) -> int:
@@ -236,9 +241,9 @@ class TokenHead(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         return hidden + product(F.silu(product(hidden, self.up.weight.T)), self.down.weight.T)
 
-
-class Transformer(nn.Module):
-    "Encoder and decoder with one embedding, one unembedding and several token heads."
+# %% ../../nbs/lm/04_transformer.ipynb #e30f4554
+class TransformerParts(nn.Module):
+    "Embedding, encoder, decoder, token heads and unembedding."
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -268,6 +273,10 @@ class Transformer(nn.Module):
     def unembedding(self) -> Tensor:
         "(V, D), shared by all heads."
         return self.embedding.tokens.weight if self.output is None else self.output.weight
+
+# %% ../../nbs/lm/04_transformer.ipynb #0a6069d6
+class Transformer(TransformerParts):
+    "Encoder and decoder with one embedding, one unembedding and several token heads."
 
     def encode(self, tokens: Tensor, lengths: Tensor | None = None, *, reports: list[RouterReport] | None = None) -> Memory:
         "Read (B, S) tokens, padded at the right, into a memory. `ValueError` if the model has no encoder."

@@ -22,7 +22,7 @@ from .tree_drawing import Box, draw_tree
 # %% auto #0
 __all__ = ['Predict', 'Step', 'StepAndPredict', 'MCTSConfig', 'ArrayRows', 'TensorRows', 'TupleRows', 'StateRows', 'rows_for',
            'batch_size', 'words_of', 'root_values', 'SearchTree', 'SearchResult', 'Compiled', 'as_floats',
-           'as_prediction', 'MCTS', 'refuse']
+           'as_prediction', 'refuse', 'PlantedSearch', 'MCTS']
 
 # %% ../../nbs/planning/01_mcts.ipynb #01ee0e43
 @dataclass(frozen=True)
@@ -260,12 +260,14 @@ def as_prediction(logits: Any, values: Any, legal: Any, num_rows: int, num_actio
     return Prediction(as_floats(logits, (num_rows, num_actions), "prior logits"), as_floats(values, (num_rows,), "values"), legal)
 
 # %% ../../nbs/planning/01_mcts.ipynb #ffefa1b9
-class MCTS:
-    """Monte Carlo tree search over a batch of roots.
+def refuse(problem: int, root: int, simulation: int = -1) -> None:
+    "`ValueError` if there is a problem."
+    where = f"simulation {simulation}, root {root}" if simulation >= 0 else f"root {root}"
+    if problem: raise ValueError(f"{where}: the model must return finite numbers and a legal action, got {PROBLEMS[problem]}")
 
-    Deterministic: equal roots, seeds and configuration give equal results, and a shuffled batch gives them shuffled. The functions
-    get and return whole batches. Gradients are not wanted: wrap a torch model in `torch.inference_mode`.
-    """
+# %% ../../nbs/planning/01_mcts.ipynb #57e93e07
+class PlantedSearch:
+    "The functions of a search, and trees whose roots are ready."
 
     def __init__(
         self,
@@ -283,28 +285,6 @@ class MCTS:
         "The two functions, one after the other."
         states, rewards, discounts = self.step(states, actions)
         return (states, rewards, discounts, *self.predict(states))
-
-    def search(
-        self,
-        roots: Any,  # states (B, …)
-        *,
-        seeds: Sequence[int] | np.ndarray | None = None,  # (B,) of each root's noise; None: made of the state and the seed
-        tree: SearchTree | None = None,  # what earlier searches found below these roots
-    ) -> SearchResult:
-        "Spend the budget on every root. `ValueError` if the model returns what is no number or leaves a state no action."
-        tree = self.plant(roots, tree)
-        streams = self.add_noise(tree.arrays, roots, seeds)
-        num_roots, num_nodes, num_actions = tree.arrays.children.shape
-        num_visits = self.config.num_simulations + int(tree.arrays.node_visits[:, 0].max())
-        rules = self.config.rules(num_actions, num_visits)
-        before = tree.arrays.num_nodes.copy()
-        if self.compiled:
-            if not isinstance(tree.states, ArrayRows): raise ValueError(f"a compiled model searches numpy states, got {type(roots).__name__}")
-            refuse(*self.compiled.simulate(tree.arrays, rules, tree.states.buffer, self.config.num_simulations))
-        else:
-            leaves, actions = np.empty(num_roots, np.int64), np.empty(num_roots, np.int64)
-            for simulation in range(self.config.num_simulations): self.simulate(tree, rules, leaves, actions, simulation)
-        return self.result(tree, rules, streams, tree.arrays.num_nodes - before)
 
     def plant(self, roots: Any, tree: SearchTree | None) -> SearchTree:
         "Trees whose roots are predicted, with room for the simulations."
@@ -335,6 +315,36 @@ class MCTS:
             arrays.priors[:, 0] = np.where(is_legal, priors + config.dirichlet_fraction * (noise - priors), -1.0)
         return streams
 
+# %% ../../nbs/planning/01_mcts.ipynb #7bc3d5be
+class MCTS(PlantedSearch):
+    """Monte Carlo tree search over a batch of roots.
+
+    Deterministic: equal roots, seeds and configuration give equal results, and a shuffled batch gives them shuffled. The functions
+    get and return whole batches. Gradients are not wanted: wrap a torch model in `torch.inference_mode`.
+    """
+
+    def search(
+        self,
+        roots: Any,  # states (B, …)
+        *,
+        seeds: Sequence[int] | np.ndarray | None = None,  # (B,) of each root's noise; None: made of the state and the seed
+        tree: SearchTree | None = None,  # what earlier searches found below these roots
+    ) -> SearchResult:
+        "Spend the budget on every root. `ValueError` if the model returns what is no number or leaves a state no action."
+        tree = self.plant(roots, tree)
+        streams = self.add_noise(tree.arrays, roots, seeds)
+        num_roots, num_nodes, num_actions = tree.arrays.children.shape
+        num_visits = self.config.num_simulations + int(tree.arrays.node_visits[:, 0].max())
+        rules = self.config.rules(num_actions, num_visits)
+        before = tree.arrays.num_nodes.copy()
+        if self.compiled:
+            if not isinstance(tree.states, ArrayRows): raise ValueError(f"a compiled model searches numpy states, got {type(roots).__name__}")
+            refuse(*self.compiled.simulate(tree.arrays, rules, tree.states.buffer, self.config.num_simulations))
+        else:
+            leaves, actions = np.empty(num_roots, np.int64), np.empty(num_roots, np.int64)
+            for simulation in range(self.config.num_simulations): self.simulate(tree, rules, leaves, actions, simulation)
+        return self.result(tree, rules, streams, tree.arrays.num_nodes - before)
+
     def simulate(self, tree: SearchTree, rules: Rules, leaves: np.ndarray, actions: np.ndarray, simulation: int) -> None:
         "One simulation of every root."
         arrays, (num_roots, num_nodes, num_actions) = tree.arrays, tree.arrays.children.shape
@@ -364,9 +374,3 @@ class MCTS:
                 with np.errstate(divide="ignore"): actions = (np.log(policy) / config.temperature + arrays.noise).argmax(1)
         mean_depth = arrays.depths[:, 0] / config.num_simulations
         return SearchResult(visits, root_values(arrays), tree, q_values, policy, actions, mean_depth, arrays.depths[:, 1].copy(), num_steps)
-
-
-def refuse(problem: int, root: int, simulation: int = -1) -> None:
-    "`ValueError` if there is a problem."
-    where = f"simulation {simulation}, root {root}" if simulation >= 0 else f"root {root}"
-    if problem: raise ValueError(f"{where}: the model must return finite numbers and a legal action, got {PROBLEMS[problem]}")

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['PPOLoss', 'ppo_loss', 'PPOConfig', 'Rollout', 'PPOAgent', 'Collector', 'evaluate', 'train_ppo']
+__all__ = ['PPOLoss', 'ppo_loss', 'PPOConfig', 'Rollout', 'PPOActor', 'PPOAgent', 'Collector', 'evaluate', 'train_ppo']
 
 # %% ../../nbs/rl/04_ppo.ipynb #da3f7608
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -134,8 +134,8 @@ class Rollout:
     state: Tensor | None = None  # (2, B, H) memory before the first row
 
 # %% ../../nbs/rl/04_ppo.ipynb #166be677
-class PPOAgent:
-    "A policy, its critic and their optimizer: `act`, `learn`, `state_dict`."
+class PPOActor:
+    "A policy, its critic and their optimizer: `act`, `state_dict`."
 
     def __init__(self, observation_space: spaces.Space, action_space: spaces.Space, config: PPOConfig | None = None) -> None:
         self.config = config or PPOConfig()
@@ -152,7 +152,7 @@ class PPOAgent:
         self.num_steps, self.num_updates, self.kl_coefficient = 0, 0, self.config.kl_coefficient
 
     @classmethod
-    def for_environment(cls, make_env: MakeEnvironment, config: PPOConfig | None = None) -> PPOAgent:
+    def for_environment(cls, make_env: MakeEnvironment, config: PPOConfig | None = None) -> Self:
         "A new agent for the spaces of this environment."
         env = make_vector_environment(make_env, 1)
         try: return cls(env.single_observation_space, env.single_action_space, config)
@@ -167,6 +167,23 @@ class PPOAgent:
         "Actions for B observations, and the memory afterwards; begin an episode with `network.initial_state(B)`."
         distribution, _, state = self.network.step(self.features(observations), state)
         return self.head.to_environment(distribution.mode() if deterministic else distribution.sample(generator)), state
+
+    def state_dict(self) -> dict[str, Any]:
+        "All that learning changes."
+        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state(),
+                "num_steps": self.num_steps, "num_updates": self.num_updates, "kl_coefficient": self.kl_coefficient}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        "Go on from `state_dict`; `CheckpointError` if it belongs to another network."
+        try: self.network.load_state_dict(state["network"])
+        except (KeyError, RuntimeError) as error: raise CheckpointError(f"not a PPO agent of this shape: {str(error).splitlines()[-1].strip()}") from None
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"].cpu())
+        self.num_steps, self.num_updates, self.kl_coefficient = state["num_steps"], state["num_updates"], state["kl_coefficient"]
+
+# %% ../../nbs/rl/04_ppo.ipynb #cf9b9bd3
+class PPOAgent(PPOActor):
+    "A policy, its critic and their optimizer: `act`, `learn`, `state_dict`."
 
     def learn(self, rollout: Rollout) -> dict[str, float]:
         "One PPO update on a fresh rollout; the means of what was measured."
@@ -226,19 +243,6 @@ class PPOAgent:
             keep = valid.flatten()[rows]
             old_log_probs, advantages, old_values, returns = columns[rows[keep]].unbind(-1)
             yield distribution.log_prob(actions[rows])[keep], old_log_probs, advantages, values[keep], old_values, returns, distribution.entropy()[keep]
-
-    def state_dict(self) -> dict[str, Any]:
-        "All that learning changes."
-        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state(),
-                "num_steps": self.num_steps, "num_updates": self.num_updates, "kl_coefficient": self.kl_coefficient}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        "Go on from `state_dict`; `CheckpointError` if it belongs to another network."
-        try: self.network.load_state_dict(state["network"])
-        except (KeyError, RuntimeError) as error: raise CheckpointError(f"not a PPO agent of this shape: {str(error).splitlines()[-1].strip()}") from None
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"].cpu())
-        self.num_steps, self.num_updates, self.kl_coefficient = state["num_steps"], state["num_updates"], state["kl_coefficient"]
 
 # %% ../../nbs/rl/04_ppo.ipynb #fb5a47ad
 class Collector:
