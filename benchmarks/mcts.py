@@ -320,6 +320,7 @@ def main() -> int:
     if not options.quick: tic_tac_toe(table, 3200)
     table.note("Simulations per CPU-second, process time, one thread each, the best of five; 16 actions, 50 simulations a search.")
     table.note("Depth is the mean number of actions from the root to the new node: searches of equal depth do equal work in the tree.")
+    if (load := os.getloadavg()[0]) > 2: table.note(f"Other work ran on the machine (load {load:.0f}): compare rows with one another; CPU-seconds are longer than on an idle one.")
     return table.finish(options.record)
 
 
