@@ -976,7 +976,8 @@ def test_ctrl_c_ends_a_fetch_and_hangs_up(tmp_path):
                    "fetcher = Fetcher(FetchConfig(allow_hosts=('127.0.0.1',), read_timeout=60, total_timeout=60))\n"
                    f"try: fetcher.run({server.url!r})\n"
                    "except KeyboardInterrupt: print('interrupted', fetcher.run('ftp://x').reason)\n")
-        process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=os.getcwd())
+        heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background is born deaf to Ctrl-C
+        process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=os.getcwd(), preexec_fn=heard)
         deadline = time.monotonic() + 30
         while not server.hits and time.monotonic() < deadline: time.sleep(0.05)
         process.send_signal(signal.SIGINT)
