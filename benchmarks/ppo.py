@@ -24,7 +24,7 @@ OURS: dict[str, dict[str, Any]] = {
     "CartPole-v1": dict(total_steps=100_000, num_envs=32, rollout_length=32, num_epochs=6, learning_rate=2e-3, anneal_clip_range=True, discount=0.98, gae_lambda=0.9),
     "Acrobot-v1": dict(total_steps=500_000, num_envs=32, rollout_length=128, num_epochs=6, num_minibatches=8, learning_rate=2e-3, anneal_clip_range=True,
                        standardize=True, reward_scale=0.05, entropy_coefficient=0.01),
-    "FrozenLake-v1": dict(total_steps=300_000, num_envs=16, rollout_length=128, learning_rate=0.03, entropy_coefficient=0.06, discount=0.999, hidden=()),
+    "FrozenLake-v1": dict(total_steps=600_000, num_envs=16, rollout_length=128, learning_rate=0.03, entropy_coefficient=0.06, discount=0.999, hidden=()),
     "T-maze": dict(total_steps=300_000, num_envs=64, rollout_length=101, learning_rate=1e-3, gae_lambda=0.5, entropy_coefficient=0.01, hidden=(32,), lstm_width=32,
                    memory_length=300, evaluation_interval=5 * 64 * 101, evaluation_episodes=100, target_return=1.0),
 }
