@@ -40,6 +40,20 @@ def choose_experts(
     if top_k == 1: return logits.softmax(-1).gather(1, experts), experts
     return best.softmax(-1), experts  # the softmax of the chosen is the whole one divided by their sum
 
+# %% ../../nbs/lm/03_experts.ipynb #e160436c
+class _Scores(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, router):  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx.save_for_backward(x, router)
+        with torch.autocast(x.device.type, enabled=False): return F.linear(x.float(), router.float())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, router = ctx.saved_tensors
+        with torch.autocast(x.device.type, enabled=False):
+            return grad.to(x.dtype) @ router.to(x.dtype), (grad.T @ x.float()).to(router.dtype)
+
 # %% ../../nbs/lm/03_experts.ipynb #677f3413
 @dataclass(frozen=True)
 class RouterReport:
@@ -69,13 +83,15 @@ def router_report(
     each = counts if counts is None else counts.repeat_interleave(top_k)
     load = _histogram(experts.reshape(-1), each, num_experts) / (total * top_k)
     weigh: Callable[[Tensor], Tensor] = lambda rows: rows.sum(0) if counts is None else counts @ rows  # noqa: E731
-    mean_probability = weigh(logits.softmax(-1)) / total
-    z_loss = weigh(logits.logsumexp(-1).square()) / total
+    log_sum = logits.logsumexp(-1, keepdim=True)
+    mean_probability = weigh((logits - log_sum).exp()) / total
+    z_loss = weigh(log_sum.square())[0] / total
     return RouterReport((logits[0] > -torch.inf).sum() * (load * mean_probability).sum(), z_loss, load)
 
 
 def _histogram(numbers: Tensor, counts: Tensor | None, size: int) -> Tensor:
     "How often each number occurs, each occurrence weighed; without atomic additions, so the same twice."
+    if numbers.device.type == "cpu": return torch.bincount(numbers, counts, size).float()
     hits = numbers[:, None] == torch.arange(size, device=numbers.device)
     return hits.sum(0).float() if counts is None else counts @ hits.float()
 
@@ -159,7 +175,7 @@ class _Slices(torch.autograd.Function):
         matrices, kept = matrices[:4], iter(matrices[4:])
         routes: Routes = ctx.routes
         scale = _scales(routes, weights.to(grad.dtype))
-        given, to_rows = grad.index_select(0, routes.tokens), torch.empty_like(rows_in)
+        given = grad.index_select(0, routes.tokens)  # piece by piece it makes room for the gradient of the rows
         to_matrices = [torch.empty_like(matrix) for matrix in matrices]
         for expert, size in enumerate(routes.sizes):
             if not size:
@@ -170,8 +186,8 @@ class _Slices(torch.autograd.Function):
             piece, hidden, opened = given[rows].mul_(scale[rows]), next(kept), next(kept)
             to_hidden = _through(piece, hidden, opened, down, to_down, fresh=fresh, gated=bool(expert % 2))
             _add_product(to_up, rows_in[rows], to_hidden, fresh=fresh)
-            torch.mm(to_hidden, up.T, out=to_rows[rows])
-        to_x = F.embedding_bag(routes.places, to_rows, mode="sum").to(ctx.dtypes[0])
+            torch.mm(to_hidden, up.T, out=piece)
+        to_x = F.embedding_bag(routes.places, given, mode="sum").to(ctx.dtypes[0])
         to_weights = _dot_products(grad, rows_out, routes.places).to(weights.dtype)
         return to_x, to_weights, None, *(matrix.to(dtype) for matrix, dtype in zip(to_matrices, ctx.dtypes[1:], strict=True))
 
@@ -308,7 +324,9 @@ class MixtureOfExperts(nn.Module):
         if x.shape[-1] != self.width: raise ValueError(f"x must have width {self.width}, got {x.shape[-1]}")
         tokens = x.reshape(-1, self.width)
         with torch.autocast(x.device.type, enabled=False):
-            logits = F.linear(tokens.float(), self.router.float()) + self.offsets
+            scores = _Scores.apply(tokens, self.router)
+            assert isinstance(scores, Tensor)
+            logits = scores + self.offsets.float()
             weights, experts = choose_experts(logits, self.top_k)
         matrices = (self.gelu_up, self.gelu_down, self.swiglu_up, self.swiglu_down)
         if self.grouped or (self.grouped is None and tokens.device.type == "cuda"): out = grouped_experts(tokens, weights, experts, matrices)
