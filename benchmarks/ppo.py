@@ -71,7 +71,7 @@ class Runner:
             python = self.peer_python if algorithm == "sb3" else sys.executable
             environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
             made = subprocess.run([python, "-W", "ignore", str(SCRIPT), *arguments], capture_output=True, text=True, env=environment, check=False)
-            if made.returncode: raise RuntimeError(f"{task} {algorithm} {seed}: {made.stderr.strip().splitlines()[-1]}")
+            if made.returncode: raise RuntimeError(f"{task} {algorithm} {seed} ended with status {made.returncode}: {made.stderr.strip()[-300:]}")
             self.known[key] = {"key": key} | json.loads(made.stdout.splitlines()[-1])
             RUNS.parent.mkdir(exist_ok=True)
             with RUNS.open("a", encoding="utf-8") as file: file.write(json.dumps(self.known[key]) + "\n")

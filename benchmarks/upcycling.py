@@ -72,6 +72,7 @@ def main() -> int:
         read = lambda batch: model(batch.tokens, batch.encoder_tokens, batch.encoder_lengths, batch.lengths).hidden  # noqa: E731
         before = bits_per_byte(run, lambda batch: model(batch.tokens, None, None, batch.lengths).hidden, model.unembedding)
         table.row("upcycled before training, empty encoder", f"{before:.4f}", "SmolLM2's to rounding", abs(before - alone) < 1e-4)
+        steps = min(steps, run.total_steps)
         begin, seen = time.process_time(), 0
         for index in range(steps):
             batch = run.batches[0, index % run.batches.num_batches(0)]
