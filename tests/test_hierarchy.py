@@ -276,6 +276,19 @@ def test_a_world_that_raises_in_the_middle_loses_nothing_and_says_where(tmp_path
     assert again.num_steps == 60 and len(choices_of(again.worker)) == 60
 
 
+def test_ctrl_c_loses_nothing(tmp_path):
+    class Interrupted(Corridor):
+        def step(self, option, action):
+            if agent.num_steps == 36: raise KeyboardInterrupt
+            return super().step(option, action)
+
+    config = HierarchyConfig(total_steps=500, manager=SMALL, worker=SMALL)
+    agent = HierarchicalAgent.for_world(GuardedWorld(Corridor), config)
+    with pytest.raises(KeyboardInterrupt): finish(train_hierarchy(Interrupted, config, agent=agent, save_dir=tmp_path))
+    again, _ = finish(train_hierarchy(Corridor, replace(config, total_steps=60), save_dir=tmp_path, resume=True))
+    assert again.num_steps == 60 and len(choices_of(again.worker)) == 60
+
+
 @pytest.mark.parametrize(("broken", "message"), [
     ({"manager_view": lambda self: View(np.zeros(7, np.float32), np.ones(2, bool))}, r"manager_view must give shapes \(3,\) and \(2,\), got \(7,\)"),
     ({"worker_view": lambda self, option: View(np.full(3, np.nan), np.ones(2, bool))}, "observation that is not finite"),

@@ -260,6 +260,7 @@ class Fragile(Clock):
         shown, *rest = super().step(action)
         if Fragile.num_steps < 100: return shown, *rest
         if Fragile.kind == "raise": raise RuntimeError("the wire is cut")
+        if Fragile.kind == "Ctrl-C": raise KeyboardInterrupt
         return shown * np.nan, *rest
 
 
@@ -278,6 +279,16 @@ def test_an_environment_that_fails_loses_nothing(tmp_path, kind, words):
     assert same(saved["network"], dict(agent.network.state_dict()))
     go_on = train_ppo(Clock, config, save_dir=tmp_path, resume=True)
     assert next(go_on).step > agent.num_steps
+
+
+def test_ctrl_c_keeps_what_was_learned(tmp_path):
+    Fragile.num_steps, Fragile.kind = 0, "Ctrl-C"
+    config, reports = PPOConfig(total_steps=4096, num_envs=2, rollout_length=16, num_minibatches=1), []
+    with pytest.raises(KeyboardInterrupt):
+        for report in train_ppo(Fragile, config, save_dir=tmp_path): reports.append(report)
+    saved = load_checkpoint(tmp_path / "ppo.ckpt")
+    assert saved["num_updates"] == len(reports) == 3
+    assert next(train_ppo(Clock, config, save_dir=tmp_path, resume=True)).step > reports[-1].step
 
 
 # ------------------------------------------------------------------ evaluation

@@ -275,7 +275,7 @@ def train_hierarchy(
     save_dir: str | Path | None = None,  # holds hierarchy.ckpt
     resume: bool = False,  # go on from hierarchy.ckpt if it is there
 ) -> Generator[StepReport, None, HierarchicalAgent]:
-    "Train both levels; reports as it goes, returns the agent. `EnvironmentFailure` if the world fails; nothing stored is lost."
+    "Train both levels; reports as it goes, returns the agent. `EnvironmentFailure` if the world fails; nothing stored is lost, by Ctrl-C neither."
     world = GuardedWorld(make_env)
     agent = agent or HierarchicalAgent.for_world(world, config)
     path = None if save_dir is None else Path(save_dir) / "hierarchy.ckpt"
@@ -285,10 +285,10 @@ def train_hierarchy(
         if path: save_checkpoint(path, agent.state_dict() | {"config": asdict(config)})
 
     try: yield from _steps(agent, world, config, save)
-    except (EnvironmentFailure, GeneratorExit) as error:
+    except (EnvironmentFailure, GeneratorExit, KeyboardInterrupt) as error:
         agent.cut(world)
         save()
-        if isinstance(error, GeneratorExit): raise
+        if not isinstance(error, EnvironmentFailure): raise
         raise EnvironmentFailure(f"episode {agent.num_episodes}, step {agent.num_steps}: {error}") from error
     agent.cut(world)
     save()

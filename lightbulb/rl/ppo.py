@@ -329,7 +329,7 @@ def train_ppo(
     save_dir: str | Path | None = None,  # holds ppo.ckpt
     resume: bool = False,  # go on from ppo.ckpt if it is there
 ) -> Generator[StepReport, None, PPOAgent]:
-    "Train and report after each update and evaluation; returns the agent. A failing environment loses nothing that was learned."
+    "Train and report after each update and evaluation; returns the agent. Neither a failing environment nor Ctrl-C loses what was learned."
     agent = agent or PPOAgent.for_environment(make_env, config)
     path = Path(save_dir) / "ppo.ckpt" if save_dir is not None else None
     if resume and path and path.exists(): agent.load_state_dict(load_checkpoint(path))
@@ -340,7 +340,7 @@ def train_ppo(
     stream = EpisodeStream(make_vector_environment(make_env, config.num_envs))
     try:
         yield from _updates(agent, stream, make_env, save)
-    except (EnvironmentFailure, GeneratorExit):
+    except (EnvironmentFailure, GeneratorExit, KeyboardInterrupt):
         save()
         raise
     finally: stream.env.close()
