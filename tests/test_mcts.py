@@ -174,7 +174,7 @@ def assert_same_tree(result, b: int, node: Node, index: int = 0) -> int:
         assert arrays.q_values[b, index, action] == node.q[action]  # to the last bit
         if action not in node.children: continue
         child, found = node.children[action], arrays.children[b, index, action]
-        assert result.tree.states.read(np.array([b * arrays.children.shape[1] + found]))[0] == child.state
+        assert result.tree.states.read(np.array([found * len(arrays.children) + b]))[0] == child.state
         assert arrays.discounts[b, found] == child.discount
         if child.discount == 0: assert (arrays.children[b, found] == -1).all()  # never expanded past its end
         else: count += assert_same_tree(result, b, child, found)
@@ -358,7 +358,7 @@ def test_a_kept_subtree_is_the_old_one_and_the_search_goes_on_in_it(algorithm, g
         for node in range(1, int(kept.arrays.num_nodes[b])):
             parent, action = kept.arrays.parents[b, node], kept.arrays.actions[b, node]
             assert kept.arrays.children[b, parent, action] == node
-            states = kept.states.read(b * kept.arrays.children.shape[1] + np.array([parent, node]))
+            states = kept.states.read(np.array([parent, node]) * len(boards) + b)
             assert np.array_equal(game.step(states[:1], np.array([action]))[0][0], states[1])
 
 
@@ -423,7 +423,7 @@ def test_torch_tensors_and_tuples_give_the_numpy_result():
     nested = MCTS(lambda s: world.predict(s[0]), step, MCTSConfig(40)).search((roots, (np.zeros(10, int),)))
     assert np.array_equal(plain.visit_counts, nested.visit_counts)
     arrays, rows = nested.tree.arrays, nested.tree.states
-    for node in range(1, 41): assert rows.read(np.array([node]))[1][0][0] == rows.read(arrays.parents[:1, node])[1][0][0] + 1  # depth travels along
+    for node in range(1, 41): assert rows.read(np.array([10 * node]))[1][0][0] == rows.read(10 * arrays.parents[:1, node])[1][0][0] + 1  # depth travels along
 
 
 def test_numpy_models_need_no_torch():

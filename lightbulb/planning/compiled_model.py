@@ -129,14 +129,14 @@ def step_batch(network: Network, states: np.ndarray, actions: np.ndarray, out: n
 def search_network(
     tree: TreeArrays, rules: Rules, network: Network, states: np.ndarray, way: Transition, view: Prediction, num_simulations: int,
 ) -> tuple[int, int, int]:
-    "All simulations, root by root; `states` (B, N, width) is filled, `way` and `view` hold a row. Returns problem, root, simulation."
-    for b in range(states.shape[0]):
+    "All simulations, root by root; `states` (N, B, width) is filled, `way` and `view` hold a row. Returns problem, root, simulation."
+    for b in range(states.shape[1]):
         for simulation in range(num_simulations):
             node, action = select_path(tree, rules, b)
             if action >= 0:
                 parent, node = node, tree.num_nodes[b]
-                next_state(network, states[b, parent], action, states[b, node])
-                read_heads(network, states[b, node], way, view, 0)
+                next_state(network, states[parent, b], action, states[node, b])
+                read_heads(network, states[node, b], way, view, 0)
                 problem = add_node(tree, b, parent, action, way, view, 0)
                 if problem: return problem, b, simulation
             back_up(tree, b, node)
@@ -226,4 +226,4 @@ class CompiledModel:
         "All simulations of a search, called by `MCTS`."
         if states.dtype != np.float32: raise ValueError(f"a compiled model searches float32 states, got {states.dtype}")
         num_roots, num_nodes, _ = arrays.children.shape
-        return search_network(arrays, rules, self.network, states.reshape(num_roots, num_nodes, self.width), *self.room(1), num_simulations)
+        return search_network(arrays, rules, self.network, states.reshape(num_nodes, num_roots, self.width), *self.room(1), num_simulations)

@@ -71,7 +71,7 @@ class ArrayRows:
 
     def read(self, rows: np.ndarray) -> np.ndarray: return self.buffer.take(rows, axis=0)
 
-    def write(self, rows: np.ndarray, values: np.ndarray) -> None: self.buffer[rows] = values
+    def write(self, rows: np.ndarray | slice, values: np.ndarray) -> None: self.buffer[rows] = values
 
     def indices(self, actions: np.ndarray) -> np.ndarray: return actions.copy()
 
@@ -83,11 +83,13 @@ class TensorRows:
         import torch
 
         self.from_numpy, self.on_cpu = torch.from_numpy, example.device.type == "cpu"
-        self.buffer = torch.zeros((num_rows, *example.shape[1:]), dtype=example.dtype, device=example.device)
+        self.buffer = torch.empty((num_rows, *example.shape[1:]), dtype=example.dtype, device=example.device)
 
     def read(self, rows: np.ndarray) -> Any: return self.buffer.index_select(0, self.indices(rows))
 
-    def write(self, rows: np.ndarray, values: Any) -> None: self.buffer.index_copy_(0, self.indices(rows), values.detach())
+    def write(self, rows: np.ndarray | slice, values: Any) -> None:
+        if isinstance(rows, slice): self.buffer[rows] = values.detach()
+        else: self.buffer.index_copy_(0, self.indices(rows), values.detach())
 
     def indices(self, actions: np.ndarray) -> Any:
         indices = self.from_numpy(actions.copy())
@@ -103,7 +105,7 @@ class TupleRows:
         parts = [part.read(rows) for part in self.parts]
         return self.kind(*parts) if hasattr(self.kind, "_fields") else self.kind(parts)
 
-    def write(self, rows: np.ndarray, values: tuple[Any, ...]) -> None:
+    def write(self, rows: np.ndarray | slice, values: tuple[Any, ...]) -> None:
         for part, value in zip(self.parts, values, strict=True): part.write(rows, value)
 
     def indices(self, actions: np.ndarray) -> Any: return self.parts[0].indices(actions)
@@ -114,7 +116,7 @@ class StateRows(Protocol):
 
     def read(self, rows: np.ndarray) -> Any: ...
 
-    def write(self, rows: np.ndarray, values: Any) -> None: ...
+    def write(self, rows: np.ndarray | slice, values: Any) -> None: ...
 
     def indices(self, actions: np.ndarray) -> Any: ...
 
@@ -152,7 +154,7 @@ class SearchTree:
     "The trees of B roots: arrays, and the states of their nodes."
 
     arrays: TreeArrays
-    states: StateRows  # row b · N + node
+    states: StateRows  # row node · B + b
 
     def subtree(self, moves: Sequence[int] | np.ndarray) -> SearchTree:
         "What lies behind one action of each root, itself a tree; a root without it has 0 nodes and starts afresh."
@@ -162,7 +164,7 @@ class SearchTree:
             raise ValueError(f"moves must be {num_roots} actions below {num_actions}, got {moves}")
         new, places = new_arrays(num_roots, num_nodes, num_actions), np.full((num_roots, num_nodes), -1)
         move_subtree(old, new, moves, places)
-        return SearchTree(new, self.moved(places, num_nodes, num_nodes))
+        return SearchTree(new, self.moved(places, num_nodes))
 
     def grown(self, num_nodes: int) -> SearchTree:
         "A copy with room for more nodes a tree."
@@ -172,14 +174,14 @@ class SearchTree:
             if array.ndim >= 2 and name not in ("bounds", "depths", "noise", "start_visits"): array[:, :before] = getattr(self.arrays, name)
         new.bounds[:], new.num_nodes[:] = self.arrays.bounds, self.arrays.num_nodes
         places = np.where(np.arange(before) < self.arrays.num_nodes[:, None], np.arange(before), -1)
-        return SearchTree(new, self.moved(places, before, num_nodes))
+        return SearchTree(new, self.moved(places, num_nodes))
 
-    def moved(self, places: np.ndarray, before: int, after: int) -> StateRows:
-        "The states at their new places (B, N), -1: left behind."
+    def moved(self, places: np.ndarray, num_nodes: int) -> StateRows:
+        "The states at their new places (B, N), -1: left behind, with room for so many nodes a tree."
         roots, nodes = np.nonzero(places >= 0)
-        kept = self.states.read(roots * before + nodes)
-        rows = rows_for(self.states.read(np.zeros(1, np.int64)), len(places) * after)
-        rows.write(roots * after + places[roots, nodes], kept)
+        kept = self.states.read(nodes * len(places) + roots)
+        rows = rows_for(self.states.read(np.zeros(1, np.int64)), num_nodes * len(places))
+        rows.write(places[roots, nodes] * len(places) + roots, kept)
         return rows
 
     def children(self, root: int, node: int = 0) -> list[int]:
@@ -239,7 +241,7 @@ class Compiled(Protocol):
     "A model that runs inside the kernels."
 
     def simulate(self, arrays: TreeArrays, rules: Rules, states: np.ndarray, num_simulations: int) -> tuple[int, int, int]:
-        "All simulations; fills `states` (B · N, …). Returns problem, root, simulation."
+        "All simulations; fills `states` (N · B, …). Returns problem, root, simulation."
         ...
 
 
@@ -292,12 +294,12 @@ class PlantedSearch:
         if num_roots == 0: raise ValueError("there must be at least one root, got an empty batch")
         logits, values, legal = self.predict(roots)
         num_actions = logits.shape[-1]
-        if tree is None: tree = SearchTree(new_arrays(num_roots, room, num_actions), rows_for(roots, num_roots * room))
+        if tree is None: tree = SearchTree(new_arrays(num_roots, room, num_actions), rows_for(roots, room * num_roots))
         else:
             if tree.arrays.noise.shape != (num_roots, num_actions):
                 raise ValueError(f"the tree must be of {num_roots} roots with {num_actions} actions, got {tree.arrays.noise.shape}")
             tree = tree.grown(int(tree.arrays.num_nodes.max()) + room)
-        tree.states.write(np.arange(num_roots) * tree.arrays.children.shape[1], roots)
+        tree.states.write(slice(0, num_roots), roots)
         refuse(*start_roots(tree.arrays, as_prediction(logits, values, legal, num_roots, num_actions)))
         return tree
 
@@ -347,17 +349,18 @@ class MCTS(PlantedSearch):
 
     def simulate(self, tree: SearchTree, rules: Rules, leaves: np.ndarray, actions: np.ndarray, simulation: int) -> None:
         "One simulation of every root."
-        arrays, (num_roots, num_nodes, num_actions) = tree.arrays, tree.arrays.children.shape
-        if num_ended := select(arrays, rules, leaves, actions): going = np.flatnonzero(actions >= 0)  # the others stand at an end
-        else: going = slice(None)
-        count, first = num_roots - num_ended, np.arange(0, num_roots * num_nodes, num_nodes)[going]
+        arrays, (num_roots, _, num_actions) = tree.arrays, tree.arrays.children.shape
+        num_ended, level = select(arrays, rules, leaves, actions)
+        count, going, numbers = num_roots - num_ended, slice(None), np.arange(num_roots)
+        if num_ended: going = numbers = np.flatnonzero(actions >= 0)  # the others stand at an end
         way, view = Transition(np.empty(0), np.empty(0)), Prediction(np.empty((0, num_actions)), np.empty(0), np.empty((0, num_actions), bool))
         if count:
-            states = tree.states.read(first + leaves[going])
+            states = tree.states.read(leaves[going] * num_roots + numbers)
             states, rewards, discounts, logits, values, legal = self.step_and_predict(states, tree.states.indices(actions[going]))
             way = Transition(as_floats(rewards, (count,), "rewards"), as_floats(discounts, (count,), "discounts"))
             view = as_prediction(logits, values, legal, count, num_actions)
-            tree.states.write(first + arrays.num_nodes[going], states)
+            in_one_block = level >= 0 and not num_ended
+            tree.states.write(slice(level * num_roots, (level + 1) * num_roots) if in_one_block else arrays.num_nodes[going] * num_roots + numbers, states)
         refuse(*expand_and_back_up(arrays, leaves, actions, way, view), simulation)
 
     def result(self, tree: SearchTree, rules: Rules, streams: np.ndarray, num_steps: np.ndarray) -> SearchResult:

@@ -215,13 +215,14 @@ def select_path(tree: TreeArrays, rules: Rules, b: int) -> tuple[int, int]:
 
 
 @kernel
-def select(tree: TreeArrays, rules: Rules, leaves: np.ndarray, actions: np.ndarray) -> int:
-    "Write the node and the action of every root's next simulation; returns how many stand at an end."
-    num_ended = 0
+def select(tree: TreeArrays, rules: Rules, leaves: np.ndarray, actions: np.ndarray) -> tuple[int, int]:
+    "Write node and action of every root's next simulation; returns how many stand at an end, and every tree's number of nodes (-1: they differ)."
+    num_ended, level = 0, tree.num_nodes[0]
     for b in range(leaves.shape[0]):
         leaves[b], actions[b] = select_path(tree, rules, b)
         if actions[b] < 0: num_ended += 1
-    return num_ended
+        if tree.num_nodes[b] != level: level = -1
+    return num_ended, level
 
 # %% ../../nbs/planning/00_search_kernels.ipynb #24eda5ee
 class Transition(NamedTuple):
