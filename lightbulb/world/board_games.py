@@ -202,7 +202,7 @@ class Solution:
     @cached_property
     def matters(self) -> np.ndarray:
         "Positions in which some legal move is worse than another (N,)."
-        return (self.legal & ~self.optimal).any(1)
+        return np.asarray((self.legal & ~self.optimal).any(1))
 
     @cached_property
     def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
@@ -244,7 +244,9 @@ def solve_game(
 # %% ../../nbs/world/00_board_games.ipynb #f3876d05
 COMPILATION: dict[str, Any] = {"cache": True, "nogil": True}
 STOPPED = 9  # no value: the budget is spent
-_aligned, _possible, _key = njit(**COMPILATION)(aligned), njit(**COMPILATION)(possible_moves), njit(**COMPILATION)(key_of)
+_aligned: Any = njit(**COMPILATION)(aligned)
+_possible: Any = njit(**COMPILATION)(possible_moves)
+_key: Any = njit(**COMPILATION)(key_of)
 
 
 class Memory(NamedTuple):
@@ -257,7 +259,7 @@ class Memory(NamedTuple):
 
 
 @njit(**COMPILATION)
-def negamax(mine: int, mask: int, alpha: int, beta: int, board: Bitboards, order: np.ndarray, memory: Memory) -> int:
+def negamax(mine: Any, mask: Any, alpha: int, beta: int, board: Bitboards, order: Any, memory: Any) -> Any:
     "The value for the mover inside [alpha, beta], or `STOPPED`."
     possible, theirs, threats = _possible(mask, board), mask ^ mine, 0
     for cells in order:
@@ -306,7 +308,8 @@ def exact_move_values(
     values = np.full(legal.shape, np.nan, np.float32)
     for game_number, action in np.argwhere(legal):
         after, rewards, terminated, _ = game.step(states[game_number : game_number + 1], np.array([action]))
-        value = -int(rewards[0]) if terminated[0] else negamax(*(int(part[0]) for part in to_bits(game, after)), -1, 1, board, middle_first, memory)
+        mine, mask = to_bits(game, after)
+        value = -int(rewards[0]) if terminated[0] else negamax(mine[0], mask[0], -1, 1, board, middle_first, memory)
         if value == STOPPED: raise ValueError(f"state {game_number} was not solved within {max_nodes:,} positions: allow more, or ask about a later position\n{game.to_text(states[game_number])}")
         values[game_number, action] = -value
     return values

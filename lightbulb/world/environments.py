@@ -9,28 +9,25 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
-import gymnasium
 import numpy as np
-from gymnasium import spaces
-from gymnasium.wrappers import FlattenObservation
 
-from ..rl.policies import ObservationEncoder
-from ..rl.vector_environments import EnvironmentFailure
 from .board_games import BoardGame, ConnectFour, Solution, TicTacToe
-from .tables import Tables, evaluate_policy, optimal_policy, optimal_values, read_tables
+from .gymnasium_worlds import GameFailure, GymnasiumWorld, Outcome
+from .tables import Tables, evaluate_policy, optimal_policy, optimal_values
 
 # %% auto #0
-__all__ = ['Outcome', 'GOLDEN', 'Agent', 'World', 'uniform_of', 'seeds_of', 'check_actions', 'TableGames', 'GameFailure',
-           'EnvironmentGames', 'GymnasiumWorld', 'make_world', 'random_agent', 'perfect_agent', 'ask', 'Episodes',
-           'play_episodes', 'EveryReply', 'every_reply_from', 'play_every_reply', 'Judgement', 'judge',
-           'wilson_interval', 'ArenaResult', 'Arena', 'BoardGame', 'ConnectFour', 'Solution', 'TicTacToe', 'Tables',
+__all__ = ['Agent', 'World', 'make_world', 'random_agent', 'perfect_agent', 'ask', 'Episodes', 'play_episodes', 'EveryReply',
+           'every_reply_from', 'play_every_reply', 'OptimalShares', 'judge', 'wilson_interval', 'ArenaResult', 'Arena',
+           'BoardGame', 'ConnectFour', 'Solution', 'TicTacToe', 'GymnasiumWorld', 'GameFailure', 'Outcome', 'Tables',
            'evaluate_policy', 'optimal_policy', 'optimal_values']
 
 # %% ../../nbs/world/03_environments.ipynb #7fc97dd6
-_all_ = ["BoardGame", "ConnectFour", "Solution", "TicTacToe", "Tables", "evaluate_policy", "optimal_policy", "optimal_values"]  # a caller finds them here too
-Outcome: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # states, rewards (B,), terminated (B,), truncated (B,)
+_all_ = ["BoardGame", "ConnectFour", "Solution", "TicTacToe", "GymnasiumWorld", "GameFailure", "Outcome",
+         "Tables", "evaluate_policy", "optimal_policy", "optimal_values"]  # a caller finds them here too
+
+
 
 
 class World(Protocol):
@@ -55,193 +52,6 @@ class World(Protocol):
     def step(self, states: np.ndarray, actions: np.ndarray) -> Outcome:
         "One action in each game; rewards are of the one who moved. `ValueError` for a game that is over."
         ...
-
-# %% ../../nbs/world/03_environments.ipynb #916a8e24
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
-
-def uniform_of(keys: np.ndarray) -> np.ndarray:
-    "A number in [0, 1) for each key (B,) uint64."
-    mixed = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def seeds_of(num_games: int, seed: int) -> np.ndarray:
-    "A seed for each game (B,) uint64. `ValueError` for no game or a negative seed."
-    if num_games < 1: raise ValueError(f"num_games must be at least 1, got {num_games}")
-    if seed < 0: raise ValueError(f"seed must not be negative, got {seed}")
-    return np.random.SeedSequence(seed).generate_state(num_games, np.uint64)
-
-
-def check_actions(actions: np.ndarray, is_over: np.ndarray, num_actions: int) -> np.ndarray:
-    "As (B,) whole numbers; `ValueError` names the first that is out of range or comes too late."
-    actions = np.asarray(actions)
-    if actions.shape != is_over.shape: raise ValueError(f"there must be one action for each of {len(is_over)} games, got the shape {actions.shape}")
-    if is_over.any(): raise ValueError(f"game {is_over.argmax()} is over")
-    wrong = np.flatnonzero((actions < 0) | (actions >= num_actions))
-    if len(wrong): raise ValueError(f"game {wrong[0]}: the action must be from 0 to {num_actions - 1}, got {actions[wrong[0]]}")
-    return actions.astype(np.int64)
-
-
-class TableGames:
-    "Games in a table; a state is (cell, steps so far, is over, key of chance)."
-
-    def __init__(self, tables: Tables, max_steps: int | None) -> None:
-        self.tables, self.max_steps = tables, max_steps or np.iinfo(np.int64).max
-        self.cumulative, self.first = tables.probabilities.cumsum(2)[:, :, :-1], tables.initial.cumsum()[:-1]
-
-    def reset(self, num_games: int, seed: int) -> np.ndarray:
-        keys = seeds_of(num_games, seed)
-        cells = (uniform_of(keys)[:, None] >= self.first).sum(1)
-        return np.stack([cells, np.zeros_like(cells), np.zeros_like(cells), (keys + GOLDEN).view(np.int64)], 1)
-
-    def observations(self, states: np.ndarray) -> np.ndarray: return states[:, 0]
-
-    def legal(self, states: np.ndarray) -> np.ndarray: return self.tables.legal[states[:, 0]] & (states[:, 2:3] == 0)
-
-    def step(self, states: np.ndarray, actions: np.ndarray) -> Outcome:
-        actions = check_actions(actions, states[:, 2] != 0, self.tables.legal.shape[1])
-        cells, keys = states[:, 0], states[:, 3].copy().view(np.uint64)
-        outcomes = (uniform_of(keys)[:, None] >= self.cumulative[cells, actions]).sum(1)
-        rewards, terminated = (table[cells, actions, outcomes] for table in (self.tables.rewards, self.tables.ends))
-        truncated = ~terminated & (states[:, 1] + 1 >= self.max_steps)
-        after = [self.tables.next_states[cells, actions, outcomes], states[:, 1] + 1, terminated | truncated, (keys + GOLDEN).view(np.int64)]
-        return np.stack(after, 1), rewards.astype(np.float32), terminated, truncated
-
-    def close(self) -> None: "Nothing is held."
-
-# %% ../../nbs/world/03_environments.ipynb #26f808e9
-class GameFailure(EnvironmentFailure):
-    "An environment raised; `outcome` is what `step` would have returned, with the broken games truncated."
-
-    def __init__(self, message: str, outcome: Outcome) -> None:
-        super().__init__(message)
-        self.outcome = outcome
-
-
-class EnvironmentGames:
-    "Games in copies of an environment; a state is (number of the copy, serial number)."
-
-    def __init__(self, make: Callable[[], gymnasium.Env], num_actions: int, first_action: int) -> None:
-        self.make, self.num_actions, self.first_action = make, num_actions, first_action
-        self.copies: list[gymnasium.Env | None] = []
-        self.serials, self.is_over = np.zeros(0, np.int64), np.zeros(0, bool)
-        self.seen: list[Any] = []  # newest observations
-        self.masks: list[np.ndarray] = []
-
-    def reset(self, num_games: int, seed: int) -> np.ndarray:
-        seeds, numbers = seeds_of(num_games, seed), np.flatnonzero(self.is_over)[:num_games]
-        more = num_games - len(numbers)
-        numbers = np.concatenate([numbers, np.arange(more) + len(self.copies)])
-        self.copies += [None] * more; self.seen += [None] * more; self.masks += [np.ones(self.num_actions, bool)] * more
-        self.serials, self.is_over = np.pad(self.serials, (0, more)), np.pad(self.is_over, (0, more), constant_values=True)
-        for number, own_seed in zip(numbers, seeds, strict=True):
-            try:
-                env = self.copies[number] = self.copies[number] or self.make()
-                self.look(number, *env.reset(seed=int(own_seed % 2**31)))
-            except Exception as error:
-                self.copies[number] = None
-                raise EnvironmentFailure(f"beginning a game failed: {type(error).__name__}: {error}") from error
-        self.is_over[numbers] = False
-        return np.stack([numbers, self.serials[numbers]], 1)
-
-    def look(self, number: int, observation: Any, info: dict[str, Any]) -> None:
-        "Keep what one copy shows."
-        observation = np.array(observation)
-        if not np.isfinite(observation).all(): raise EnvironmentFailure(f"an observation must be finite, got {observation}")
-        mask = np.asarray(info.get("action_mask", np.ones(self.num_actions)), bool)
-        self.seen[number], self.masks[number] = observation, mask
-        self.serials[number] += 1
-
-    def numbers(self, states: np.ndarray) -> np.ndarray:
-        "Which copies (B,); `ValueError` for a state that has passed."
-        old = np.flatnonzero(self.serials[states[:, 0]] != states[:, 1])
-        if len(old): raise ValueError(f"state {old[0]} must be the newest of its game: this environment cannot go back")
-        return states[:, 0]
-
-    def observations(self, states: np.ndarray) -> np.ndarray: return np.stack([self.seen[number] for number in self.numbers(states)])
-
-    def legal(self, states: np.ndarray) -> np.ndarray:
-        numbers = self.numbers(states)
-        return np.stack([self.masks[number] for number in numbers]) & ~self.is_over[numbers][:, None]
-
-    def step(self, states: np.ndarray, actions: np.ndarray) -> Outcome:
-        numbers = self.numbers(states)
-        actions = check_actions(actions, self.is_over[numbers], self.num_actions)
-        if len(np.unique(numbers)) < len(numbers): raise ValueError("each game must be there once: this environment cannot take two ways")
-        rewards, terminated, truncated, failures = np.zeros(len(numbers), np.float32), np.zeros(len(numbers), bool), np.zeros(len(numbers), bool), []
-        for row, number in enumerate(numbers):
-            try:
-                observation, reward, terminated[row], truncated[row], info = self.copies[number].step(int(actions[row]) + self.first_action)
-                if not math.isfinite(reward): raise EnvironmentFailure(f"a reward must be finite, got {reward}")
-                self.look(number, observation, info)
-                rewards[row] = reward
-            except Exception as error:
-                failures.append((row, error))
-                self.copies[number], terminated[row], truncated[row] = None, False, True
-                self.serials[number] += 1
-        self.is_over[numbers] = terminated | truncated
-        outcome = (np.stack([numbers, self.serials[numbers]], 1), rewards, terminated, truncated & ~terminated)
-        if failures:
-            row, error = failures[0]
-            raise GameFailure(f"the environment of game {row} failed: {type(error).__name__}: {error}", outcome) from error
-        return outcome
-
-    def close(self) -> None:
-        "Close every copy; their games are over."
-        for env in self.copies:
-            if env is not None: env.close()
-        self.copies, self.is_over = [None] * len(self.copies), np.ones(len(self.copies), bool)
-
-# %% ../../nbs/world/03_environments.ipynb #3a204624
-class GymnasiumWorld:
-    "A Gymnasium environment with discrete actions, B games at a time."
-
-    num_players = 1
-
-    def __init__(
-        self,
-        environment_id: str,
-        *,
-        use_tables: bool = True,  # play in the transition table where there is one
-        **kwargs: Any,  # of gymnasium.make
-    ) -> None:
-        "`ValueError` for an unknown id or actions that are not discrete, `EnvironmentFailure` if it cannot be made."
-        self.environment_id, self.kwargs = environment_id, kwargs
-        env = self.make()
-        if not isinstance(env.action_space, spaces.Discrete): raise ValueError(f"{environment_id} must have discrete actions, got {env.action_space}")
-        self.num_actions, self.encode = int(env.action_space.n), ObservationEncoder(env.observation_space)
-        self.observation_shape: tuple[int, ...] = (self.encode.num_features,)
-        self.max_steps = env.spec.max_episode_steps if env.spec else None  # the time limit
-        self.tables = read_tables(env) if use_tables else None
-        is_table = self.tables is not None
-        self.games = TableGames(self.tables, self.max_steps) if is_table else EnvironmentGames(self.make, self.num_actions, int(env.action_space.start))
-        env.close()
-
-    def make(self) -> gymnasium.Env:
-        "One copy, with flat observations."
-        try: env = gymnasium.make(self.environment_id, **self.kwargs)
-        except (gymnasium.error.UnregisteredEnv, gymnasium.error.Error, ModuleNotFoundError) as error:
-            if isinstance(error, gymnasium.error.UnregisteredEnv | ModuleNotFoundError): raise ValueError(f"{self.environment_id!r} must be a known Gymnasium id: {error}") from None
-            raise EnvironmentFailure(f"making {self.environment_id} failed: {error}") from error
-        except Exception as error: raise EnvironmentFailure(f"making {self.environment_id} failed: {type(error).__name__}: {error}") from error
-        return FlattenObservation(env) if isinstance(env.observation_space, spaces.Dict | spaces.Tuple) else env
-
-    def reset(self, num_games: int = 1, seed: int = 0) -> np.ndarray: return self.games.reset(num_games, seed)
-
-    def observe(self, states: np.ndarray) -> np.ndarray: return self.encode(self.games.observations(states))
-
-    def legal(self, states: np.ndarray) -> np.ndarray: return self.games.legal(states)
-
-    def step(self, states: np.ndarray, actions: np.ndarray) -> Outcome: return self.games.step(states, actions)
-
-    def close(self) -> None: self.games.close()
-
-    def every_state(self) -> np.ndarray:
-        "A state for each cell of the table, at step 0: what to ask a policy for its exact evaluation. `ValueError` without a table."
-        if self.tables is None: raise ValueError(f"{self.environment_id} must have a transition table to list its states")
-        return np.stack([np.arange(len(self.tables.initial)), *np.zeros((3, len(self.tables.initial)), np.int64)], 1)
 
 # %% ../../nbs/world/03_environments.ipynb #eb2be477
 def make_world(name: str) -> BoardGame | GymnasiumWorld:
@@ -335,7 +145,7 @@ def play_every_reply(world: World, agent: Agent, *, batch_size: int = 4096) -> t
 
 # %% ../../nbs/world/03_environments.ipynb #ae93e526
 @dataclass(frozen=True, eq=False)
-class Judgement:
+class OptimalShares:
     "Shares of optimal moves over all open positions."
 
     share: float
@@ -345,12 +155,12 @@ class Judgement:
     mistakes: np.ndarray  # (M,) rows of the solution
 
 
-def judge(solution: Solution, agent: Agent, *, batch_size: int = 4096) -> Judgement:
+def judge(solution: Solution, agent: Agent, *, batch_size: int = 4096) -> OptimalShares:
     "Ask the agent in every open position. `ValueError` for an illegal move."
     actions, rows = ask(agent, solution.states, solution.legal, batch_size), np.arange(len(solution.states))
     solution.game.check(solution.states, actions)
     is_optimal, by_chance, matters = solution.optimal[rows, actions], solution.optimal.sum(1) / solution.legal.sum(1), solution.matters
-    return Judgement(float(is_optimal.mean()), float(is_optimal[matters].mean()), float(by_chance.mean()), float(by_chance[matters].mean()), np.flatnonzero(~is_optimal))
+    return OptimalShares(float(is_optimal.mean()), float(is_optimal[matters].mean()), float(by_chance.mean()), float(by_chance[matters].mean()), np.flatnonzero(~is_optimal))
 
 # %% ../../nbs/world/03_environments.ipynb #16207104
 def wilson_interval(score: float, count: int, z: float = 1.96) -> tuple[float, float]:
@@ -412,5 +222,5 @@ class Arena:
             results[going] = np.where(is_agents, 1, -1) * np.sign(rewards)
             for game, action in zip(going, actions, strict=True): moves[game].append(int(action))
             states, going, ply = states[open_ := ~(terminated | truncated)], going[open_], ply + 1
-        first, second = (tuple(int((part == result).sum()) for result in (1, 0, -1)) for part in (results[:half], results[half:]))
-        return ArenaResult(first, second, len({(game < half, *line) for game, line in enumerate(moves)}))
+        counts = [(int((part > 0).sum()), int((part == 0).sum()), int((part < 0).sum())) for part in (results[:half], results[half:])]
+        return ArenaResult(counts[0], counts[1], len({(game < half, *line) for game, line in enumerate(moves)}))

@@ -88,7 +88,7 @@ def optimal_values(
 ) -> np.ndarray:
     "The value of every state (S,) under the best policy. `ValueError` if there is no finite one."
     check_discount(discount, horizon)
-    values = np.zeros(len(tables.initial))
+    values, change = np.zeros(len(tables.initial)), np.inf
     for _ in range(horizon or max_sweeps):
         before, values = values, action_values(tables, values, discount).max(1)
         change = np.abs(values - before)[tables.reachable].max()
