@@ -24,7 +24,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightbulb.core.checkpoint import load_checkpoint, save_checkpoint
-from lightbulb.rl.sum_tree import MaxTree, SumTree
+from lightbulb.rl.priorities import MaxTree
+from lightbulb.rl.sum_tree import SumTree
 
 ARITIES = (2, 8)
 EIGHTHS = st.integers(0, 2**40).map(lambda number: number / 8)  # sums of these are exact in float64

@@ -5,19 +5,107 @@
 # %% ../../nbs/rl/02_priorities.ipynb #411c0fa0
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numba
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numba.core import types
+from numpy.typing import ArrayLike, NDArray
 
 from .storage import OWN
-from .sum_tree import FloatArray, IntArray, MaxTree, SumTree, find_eightfold, prefetch, write_leaves, write_maxima
+from .sum_tree import FloatArray, IntArray, SumTree, as_indices, as_numbers, empty_tree, find_eightfold, first_refused, line_max, machine, prefetch, write_leaves
 
 # %% auto #0
-__all__ = ['UNKNOWN', 'EMPTY', 'SERIAL', 'SAMPLED', 'draw', 'apply_priorities', 'enter', 'SlotTrees', 'PrioritizedSlots']
+__all__ = ['HALF_ROOT', 'ROUND', 'ROUND_BITS', 'LOG_TERMS', 'EXP_TERMS', 'UNKNOWN', 'EMPTY', 'SERIAL', 'SAMPLED', 'bits_of',
+           'number_of', 'raise_all', 'write_maxima', 'MaxTree', 'draw', 'set_measured', 'apply_priorities', 'enter',
+           'SlotTrees', 'PrioritizedSlots']
+
+# %% ../../nbs/rl/02_priorities.ipynb #80a1ae5f
+@machine
+def bits_of(typing: Any, number: Any) -> Any:
+    "The 64 bits of a float64, as a whole number."
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], context.get_value_type(types.int64))
+    return types.int64(types.float64), generate
+
+
+@machine
+def number_of(typing: Any, bits: Any) -> Any:
+    "The float64 with these bits."
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], context.get_value_type(types.float64))
+    return types.float64(types.int64), generate
+
+
+HALF_ROOT = int(np.sqrt(0.5).view(np.int64))  # mantissas are taken between √½ and √2
+ROUND = 1.5 * 2.0**52  # added to a small number it leaves the nearest whole one in the last bits
+ROUND_BITS = int(np.float64(ROUND).view(np.int64))
+LOG_TERMS = tuple(2 / (np.log(2) * (2 * n + 1)) for n in range(11))
+EXP_TERMS = tuple(float(np.log(2) ** n / math.factorial(n)) for n in range(14))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})  # no branch for division by zero
+def raise_all(numbers, exponent, powers):
+    "Write `numbers ** exponent` into `powers`, to about 1e-14."
+    odd = 0
+    for i in range(numbers.size):
+        number = numbers[i]
+        scale = (bits_of(number) - HALF_ROOT) >> 52
+        mantissa = number_of(bits_of(number) - (scale << 52))
+        s = (mantissa - 1.0) / (mantissa + 1.0)
+        square, series = s * s, LOG_TERMS[10]
+        for n in range(9, -1, -1): series = series * square + LOG_TERMS[n]
+        power = exponent * ((number_of(ROUND_BITS + scale) - ROUND) + s * series)
+        shifted = power + ROUND
+        rest, series = power - (shifted - ROUND), EXP_TERMS[13]
+        for n in range(12, -1, -1): series = series * rest + EXP_TERMS[n]
+        powers[i] = number_of(bits_of(series) + ((bits_of(shifted) - ROUND_BITS) << 52))
+        odd += not ((number >= 2.0**-1022) & (number < np.inf) & (abs(power) < 1000.0))
+    if odd or exponent == 1.0:
+        for i in range(numbers.size): powers[i] = numbers[i] if exponent == 1.0 else numbers[i] ** exponent
+
+# %% ../../nbs/rl/02_priorities.ipynb #5f71f2e7
+@numba.njit(cache=True, nogil=True)
+def write_maxima(tree, starts, indices, values):
+    "Set leaves and correct the maxima above them, each way up ending where nothing changes."
+    eight, all_lanes, count, nodes = np.uint64(3), np.uint8(255), 0, np.empty(indices.size, np.uint64)
+    for i in range(indices.size): prefetch(tree, np.uint64(indices[i]))
+    for i in range(indices.size):
+        leaf = np.uint64(indices[i])
+        nodes[count] = leaf >> eight
+        count += tree[leaf] != values[i]
+        tree[leaf] = values[i]
+    for level in range(starts.size - 1):
+        changed = 0
+        for i in range(count):
+            greatest, above = line_max(tree, starts[level] + (nodes[i] << eight), all_lanes), starts[level + 1] + nodes[i]
+            before, tree[above] = tree[above], greatest
+            nodes[changed] = nodes[i] >> eight
+            changed += before != greatest
+        count = changed
+
+
+class MaxTree:
+    "The greatest of `capacity` values that change; 0 stands for none."
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity, self.limit = capacity, float(np.finfo(np.float64).max)
+        self.cells, self.starts = empty_tree(capacity)
+
+    @property
+    def maximum(self) -> float:
+        "The greatest value, 0 if there is none."
+        return float(self.cells[self.starts[-1]])
+
+    def update(self, indices: ArrayLike, values: ArrayLike) -> None:
+        "Set values, finite and not negative; the last of duplicates wins."
+        chosen = as_indices(indices)
+        numbers = as_numbers(values, chosen.size, "values")
+        if first_refused(chosen, self.capacity, numbers, self.limit) >= 0: raise ValueError("an index or value is out of range")
+        write_maxima(self.cells, self.starts, chosen, numbers)
 
 # %% ../../nbs/rl/02_priorities.ipynb #1d0da40b
 UNKNOWN = np.empty(0, np.int64)  # in place of serial numbers
@@ -45,44 +133,61 @@ def draw(cells, starts, words, random, beta, lowest, indices, serials, weights, 
     for i in range(size):
         points[i] = cells[np.uint64(indices[i])]
         if lowest < 0.0 or points[i] < lowest: lowest = points[i]
-    for i in range(size): weights[i] = np.float32(points[i] / lowest) ** np.float32(-beta)
+    ratios, powers = points / lowest, np.empty(size)
+    raise_all(ratios, -beta, powers)
+    for i in range(size): weights[i] = powers[i]
     for i in range(size):
         record, copy = np.uint64(indices[i]) * length, np.uint64(i) * length
-        serials[i] = flat[record + np.uint64(SAMPLED)] = flat[record + np.uint64(SERIAL)]
         for k in range(length): copied[copy + k] = flat[record + k]
+        serials[i] = copied[copy + np.uint64(SERIAL)]
+    for i in range(size): flat[np.uint64(indices[i]) * length + np.uint64(SAMPLED)] = serials[i]
     return True
 
 # %% ../../nbs/rl/02_priorities.ipynb #a8cd4af8
 @numba.njit(cache=True, nogil=True)
-def apply_priorities(cells, starts, bits, largest, words, indices, serials, number, priorities, epsilon, alpha, limit):
+def set_measured(cells, measured, largest, starts, indices, is_measured):
+    "Mark leaves as measured or not, and correct the greatest measured leaf of their rows and of all."
+    eight, one, rows, tops = np.uint64(3), np.uint8(1), np.empty_like(indices), np.empty(indices.size)
+    for i in range(indices.size): prefetch(largest, np.uint64(indices[i]) >> eight)
+    for i in range(indices.size):
+        row, lane = np.uint64(indices[i]) >> eight, one << np.uint8(indices[i] & 7)
+        measured[row] = measured[row] | lane if is_measured else measured[row] & ~lane
+    for i in range(indices.size):
+        row = np.uint64(indices[i]) >> eight
+        rows[i], tops[i] = row, line_max(cells, row << eight, measured[row])
+    write_maxima(largest, starts, rows, tops)
+
+
+@numba.njit(cache=True, nogil=True)
+def apply_priorities(cells, starts, bits, measured, largest, largest_starts, words, indices, serials, number, priorities, epsilon, alpha, limit):
     "Write (priority + epsilon)^alpha where the item is still there; how many were, or -1 - position of a wrong number or index."
-    kept, values = np.empty_like(indices), np.empty(indices.size)
-    for i in range(indices.size):
-        if not 0 <= indices[i] < number: return -1 - i
-    for i in range(indices.size): prefetch(words, np.uint64(indices[i]) * np.uint64(words.shape[1]))
-    for i in range(indices.size):
-        value = (priorities[i] + epsilon) ** alpha
-        if not ((priorities[i] >= 0.0) & (value <= limit)): return -1 - i
-        values[i] = value
+    kept, values, size, fine = np.empty_like(indices), np.empty(indices.size), indices.size, True
+    for i in range(size): fine &= (indices[i] >= 0) & (indices[i] < number)
+    if fine:
+        for i in range(size): prefetch(words, np.uint64(indices[i]) * np.uint64(words.shape[1]))
+    raise_all(priorities + epsilon, alpha, values)
+    for i in range(size): fine &= (priorities[i] >= 0.0) & (values[i] <= limit)
+    if not fine:
+        for i in range(size):
+            if not ((indices[i] >= 0) & (indices[i] < number) & (priorities[i] >= 0.0) & (values[i] <= limit)): return -1 - i
     count = 0
-    for i in range(indices.size):
+    for i in range(size):
         serial, sampled = words[np.uint64(indices[i]), SERIAL], words[np.uint64(indices[i]), SAMPLED]
         present = serials[i] == serial if serials.size else (sampled == 0) | (sampled == serial)
-        if (serial > 0) & present:
-            kept[count], values[count] = indices[i], values[i]
-            count += 1
-    for i in range(indices.size): words[np.uint64(indices[i]), SAMPLED] = 0
+        kept[count], values[count] = indices[i], values[i]
+        count += (serial > 0) & present
+    for i in range(size): words[np.uint64(indices[i]), SAMPLED] = 0
     write_leaves(cells, starts, bits, kept[:count], values[:count])
-    write_maxima(largest, starts, kept[:count], values[:count])
+    set_measured(cells, measured, largest, largest_starts, kept[:count], True)
     return count
 
 
 @numba.njit(cache=True, nogil=True)
-def enter(cells, starts, bits, largest, words, indices, serial, values, measured):
+def enter(cells, starts, bits, measured, largest, largest_starts, words, indices, serial, values, is_measured):
     "New items in these slots: serial numbers from `serial` on, leaves, and no part in the maximum unless measured."
     for i in range(indices.size): words[np.uint64(indices[i]), SERIAL] = serial + i
     write_leaves(cells, starts, bits, indices, values)
-    write_maxima(largest, starts, indices, values if measured else np.zeros_like(values))
+    set_measured(cells, measured, largest, largest_starts, indices, is_measured)
 
 # %% ../../nbs/rl/02_priorities.ipynb #309f22ec
 class SlotTrees:
@@ -94,7 +199,8 @@ class SlotTrees:
         if not 0 <= seed < 2**64: raise ValueError(f"seed must be between 0 and {2**64 - 1}, got {seed}")
         if normalize not in ("batch", "memory"): raise ValueError(f"normalize must be batch or memory, got {normalize!r}")
         self.tree = SumTree(capacity)
-        self.largest = MaxTree(capacity)  # of measured leaves
+        self.measured = np.zeros(-(-self.tree.capacity // 8), np.uint8)  # a bit a leaf: is it an error that was seen?
+        self.largest = MaxTree(len(self.measured))  # of measured leaves, one number for each row of eight
         self.inverse = MaxTree(capacity) if normalize == "memory" else None  # of 1 / leaf: its maximum is 1 / minimum
         self.capacity, self.alpha, self.epsilon = self.tree.capacity, float(alpha), float(epsilon)
         self.words = np.zeros((self.capacity, OWN), np.int64)  # the records, if there are any
@@ -110,7 +216,8 @@ class SlotTrees:
 
     def to_leaves(self, priorities: FloatArray) -> FloatArray:
         "(priority + epsilon)^alpha; `ValueError` if one is negative, infinite or not a number."
-        with np.errstate(over="ignore", invalid="ignore"): leaves = (priorities + self.epsilon) ** self.alpha
+        leaves = np.empty(priorities.size)
+        raise_all(priorities + self.epsilon, self.alpha, leaves)
         wrong = ~((priorities >= 0) & (leaves <= self.tree.limit))
         if wrong.any(): self._refuse(priorities[wrong][0])
         return leaves
@@ -133,7 +240,8 @@ class PrioritizedSlots(SlotTrees):
         if priorities is None: leaves = np.full(slots.size, self.largest.maximum or 1.0)
         else: leaves = self.to_leaves(priorities)
         tree = self.tree
-        enter(tree.cells, tree.starts, tree.bits, self.largest.cells, self.words, slots, self.num_added + 1, leaves, priorities is not None)
+        largest = self.measured, self.largest.cells, self.largest.starts
+        enter(tree.cells, tree.starts, tree.bits, *largest, self.words, slots, self.num_added + 1, leaves, priorities is not None)
         self.num_added += slots.size
         self._note_inverse(slots)
 
@@ -149,21 +257,22 @@ class PrioritizedSlots(SlotTrees):
 
     def update(self, indices: IntArray, priorities: FloatArray, serials: IntArray | None) -> int:
         "New priorities for the items that are still there; how many were."
-        tree, number = self.tree, len(self)
+        tree, largest, number = self.tree, self.largest, len(self)
         known = UNKNOWN if serials is None else serials
         done = apply_priorities(
-            tree.cells, tree.starts, tree.bits, self.largest.cells, self.words, indices, known, number, priorities, self.epsilon, self.alpha, tree.limit
+            tree.cells, tree.starts, tree.bits, self.measured, largest.cells, largest.starts, self.words, indices, known, number, priorities, self.epsilon, self.alpha, tree.limit
         )
         if done < 0:
             wrong = indices[-1 - done]
             if not 0 <= wrong < number: raise ValueError(f"indices must be from 0 to {number - 1}, got {wrong}")
             self._refuse(priorities[-1 - done])
-        self._note_inverse(indices)
+        if self.inverse is not None: self._note_inverse(indices)
         return done
 
     def state_dict(self) -> dict[str, Any]:
         "Leaves, measured leaves, serial numbers and the random state."
-        arrays = {"leaves": self.tree.cells, "measured": self.largest.cells, "serials": self.words[:, SERIAL]}
+        measured = np.unpackbits(self.measured, count=self.capacity, bitorder="little") * self.tree.leaves
+        arrays = {"leaves": self.tree.cells, "measured": measured, "serials": self.words[:, SERIAL]}
         saved = {name: torch.from_numpy(array[: len(self)].copy()) for name, array in arrays.items()}
         return {"capacity": self.capacity, "alpha": self.alpha, "epsilon": self.epsilon, "num_added": self.num_added, "random": int(self.random[0]), **saved}
 
@@ -178,7 +287,8 @@ class PrioritizedSlots(SlotTrees):
         filled, everything = min(state["num_added"], self.capacity), np.arange(self.capacity)
         padded = lambda name: np.concatenate([state[name].numpy(), np.zeros(self.capacity - filled, state[name].numpy().dtype)])
         self.tree.update(everything, padded("leaves"))
-        self.largest.update(everything, padded("measured"))
+        measured, largest = padded("measured") > 0, self.largest
+        for choice in (False, True): set_measured(self.tree.cells, self.measured, largest.cells, largest.starts, everything[measured == choice], choice)
         self.words[:, SERIAL], self.words[:, SAMPLED] = padded("serials"), 0
         self.num_added, self.random[0] = state["num_added"], state["random"]
         self._note_inverse(everything)

@@ -118,7 +118,7 @@ class RingStorage:
 
     def split(self, words: NDArray[np.int64]) -> Rows:
         "Copied records as named fields: views that share the copy's memory."
-        records = words.view(self.dtype)[:, 0]
+        records = np.ndarray(len(words), self.dtype, words)
         return {name: records[name] for name in self.fields}
 
     def filled(self, count: int) -> Rows:

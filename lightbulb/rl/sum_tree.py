@@ -16,10 +16,10 @@ from numba.extending import intrinsic
 from numpy.typing import ArrayLike, NDArray
 
 # %% auto #0
-__all__ = ['FloatArray', 'IntArray', 'machine', 'SWAP_1', 'SWAP_2', 'SWAP_4', 'tree_levels', 'empty_tree', 'line_sum', 'descend',
-           'prefetch', 'find_eightfold', 'find_binary', 'find_points', 'add_row', 'write_leaves', 'read_leaves',
-           'first_refused', 'write_checked', 'as_indices', 'as_numbers', 'TreeLeaves', 'SumTree', 'line_max',
-           'write_maxima', 'MaxTree']
+__all__ = ['FloatArray', 'IntArray', 'CROWN', 'machine', 'SWAP_1', 'SWAP_2', 'SWAP_4', 'BLOCK', 'GREATEST', 'tree_levels',
+           'empty_tree', 'line_sum', 'line_max', 'find_child', 'descend', 'child_of_borders', 'sum_and_borders',
+           'prefetch', 'find_eightfold', 'find_binary', 'find_points', 'write_leaves', 'read_leaves', 'first_refused',
+           'write_checked', 'as_indices', 'as_numbers', 'TreeLeaves', 'SumTree']
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #7480a14a
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -36,12 +36,16 @@ def tree_levels(capacity: int, arity: int = 8) -> list[int]:
         cells = rows
 
 
+CROWN = 3  # levels under the total, of at most 1, 8 and 64 rows, that also keep their borders (see below)
+
+
 def empty_tree(capacity: int, arity: int = 8) -> tuple[FloatArray, NDArray[np.uint64]]:
-    "Zeros for all levels, each row of eight in one 64-byte line, and where each level begins."
+    "Zeros for all levels and the borders of the crown, each row of eight in one 64-byte line; and where each level begins."
     starts = np.concatenate([[0], np.cumsum(tree_levels(capacity, arity))])
-    memory = np.zeros(starts[-1] + 8)
+    size = -(-starts[-1] // 8) * 8 + 8 * (1 + 8 + 64)
+    memory = np.zeros(size + 8)
     first = -memory.ctypes.data % 64 // 8
-    return memory[first : first + starts[-1]], starts[:-1].astype(np.uint64)
+    return memory[first : first + size], starts[:-1].astype(np.uint64)
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #65f702ba
 machine: Any = intrinsic  # numba gives such functions one argument more than their callers do
@@ -68,37 +72,90 @@ def _sums(builder: Any, line: Any) -> tuple[Any, Any]:
     return pairs, builder.fadd(pairs, _pick(builder, pairs, SWAP_2))
 
 
+def _total(builder: Any, line: Any) -> Any:
+    _, halves = _sums(builder, line)
+    return builder.extract_element(builder.fadd(halves, _pick(builder, halves, SWAP_4)), _SHORT(0))
+
+
 @machine
 def line_sum(typing: Any, array: Any, cell: Any) -> Any:
     "The sum of the eight cells from `cell` on, added in pairs."
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _, halves = _sums(builder, _load(context, builder, signature.args[0], *arguments))
-        return builder.extract_element(builder.fadd(halves, _pick(builder, halves, SWAP_4)), _SHORT(0))
+        return _total(builder, _load(context, builder, signature.args[0], *arguments))
     return types.float64(array, types.uint64), generate
 
+
+@machine
+def line_max(typing: Any, array: Any, cell: Any, lanes: Any) -> Any:
+    "The greatest of the eight cells from `cell` on whose bit is set in `lanes`, or 0."
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        counts = builder.bitcast(arguments[2], ir.VectorType(ir.IntType(1), 8))
+        line = builder.select(counts, _load(context, builder, signature.args[0], *arguments[:2]), _ZEROS)
+        for swap in (SWAP_1, SWAP_2, SWAP_4):
+            other = _pick(builder, line, swap)
+            line = builder.select(builder.fcmp_ordered(">", line, other), line, other)
+        return builder.extract_element(line, _SHORT(0))
+    return types.float64(array, types.uint64, types.uint8), generate
+
 # %% ../../nbs/rl/01_sum_tree.ipynb #9f7fa600
-def _borders(builder: Any, line: Any) -> tuple[Any, Any]:
-    "Where each child begins; and a mask of the children 1 … 7 up to the last that is not zero."
+_NEVER = ir.Constant(_LINE, [float("inf")] * 8)
+
+
+def _borders(builder: Any, line: Any) -> Any:
+    "Where each child begins; infinity behind the last that is not zero."
     pairs, halves = _sums(builder, line)
     halfway = _pick(builder, halves, [8, 8, 8, 8, 0, 0, 0, 0], _ZEROS)
     quarters = builder.fadd(halfway, _pick(builder, pairs, [8, 8, 0, 0, 8, 8, 4, 4], _ZEROS))
     begins = builder.fadd(quarters, _pick(builder, line, [8, 0, 8, 2, 8, 4, 8, 6], _ZEROS))
     present = builder.bitcast(builder.fcmp_ordered(">", line, _ZEROS), _BYTE)
     behind = builder.zext(builder.ctlz(present, ir.IntType(1)(0)), _SHORT)  # how many come after the last
-    return begins, builder.and_(builder.trunc(builder.lshr(_SHORT(255), behind), _BYTE), _BYTE(254))
+    reached = builder.or_(builder.trunc(builder.lshr(_SHORT(255), behind), _BYTE), _BYTE(1))
+    return builder.select(builder.bitcast(reached, ir.VectorType(ir.IntType(1), 8)), begins, _NEVER)
+
+
+def _child(builder: Any, begins: Any, point: Any) -> Any:
+    "Which of the children holds the point."
+    whole = _pick(builder, builder.insert_element(_NOTHING, point, _SHORT(0)), [0] * 8)
+    beyond = builder.bitcast(builder.fcmp_ordered(">=", whole, begins), _BYTE)
+    return builder.sub(builder.zext(builder.ctpop(beyond), _LONG), _LONG(1))
+
+# %% ../../nbs/rl/01_sum_tree.ipynb #3cf8b764
+@machine
+def find_child(typing: Any, array: Any, cell: Any, point: Any) -> Any:
+    "Which of the eight children from `cell` on holds the point."
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _child(builder, _borders(builder, _load(context, builder, signature.args[0], *arguments[:2])), arguments[2])
+    return types.uint64(array, types.uint64, types.float64), generate
 
 
 @machine
 def descend(typing: Any, array: Any, cell: Any, point: Any) -> Any:
-    "Which of the eight children from `cell` on holds the point, and the point measured from that child's start."
+    "The same child, and the point measured from that child's start."
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        begins, reached = _borders(builder, _load(context, builder, signature.args[0], *arguments[:2]))
-        whole = _pick(builder, builder.insert_element(_NOTHING, arguments[2], _SHORT(0)), [0] * 8)
-        beyond = builder.bitcast(builder.fcmp_ordered(">=", whole, begins), _BYTE)
-        child = builder.ctpop(builder.and_(beyond, reached))
-        rest = builder.fsub(arguments[2], builder.extract_element(begins, builder.zext(child, _SHORT)))
-        return context.make_tuple(builder, signature.return_type, [builder.zext(child, _LONG), rest])
+        begins = _borders(builder, _load(context, builder, signature.args[0], *arguments[:2]))
+        child = _child(builder, begins, arguments[2])
+        rest = builder.fsub(arguments[2], builder.extract_element(begins, builder.trunc(child, _SHORT)))
+        return context.make_tuple(builder, signature.return_type, [child, rest])
     return types.Tuple((types.uint64, types.float64))(array, types.uint64, types.float64), generate
+
+# %% ../../nbs/rl/01_sum_tree.ipynb #426a85cc
+@machine
+def child_of_borders(typing: Any, array: Any, cell: Any, point: Any) -> Any:
+    "Which child holds the point, where the eight borders from `cell` on are kept."
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _child(builder, _load(context, builder, signature.args[0], *arguments[:2]), arguments[2])
+    return types.uint64(array, types.uint64, types.float64), generate
+
+
+@machine
+def sum_and_borders(typing: Any, array: Any, cell: Any, place: Any) -> Any:
+    "The sum of the eight cells from `cell` on; their borders are written into the line at `place`."
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        line = _load(context, builder, signature.args[0], *arguments[:2])
+        first = builder.gep(context.make_array(signature.args[0])(context, builder, arguments[0]).data, [arguments[2]])
+        builder.store(_borders(builder, line), builder.bitcast(first, _LINE.as_pointer()), align=64)
+        return _total(builder, line)
+    return types.float64(array, types.uint64, types.uint64), generate
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #0035336b
 @machine
@@ -114,18 +171,36 @@ def prefetch(typing: Any, array: Any, cell: Any) -> Any:
     return types.void(array, types.uint64), generate
 
 
+BLOCK = 16  # points that go down together
+
+
 @numba.njit(cache=True, nogil=True)
 def find_eightfold(tree, starts, points, found):
     "Write the leaf of each point into `found`; `points` is consumed."
-    eight = np.uint64(3)
-    for i in range(points.size): found[i] = 0
-    for level in range(starts.size - 2, -1, -1):
-        start, below = starts[level], starts[max(level - 1, 0)]
-        for i in range(points.size):
+    eight, count, crown = np.uint64(3), points.size, max(starts.size - 1 - CROWN, 1)
+    borders = (((starts[starts.size - 1] >> eight) + np.uint64(1)) << eight) - starts[min(crown, starts.size - 1)]  # from a cell of the crown to its border
+    for i in range(count): found[i] = 0
+    for begin in range(0, count + 2 * BLOCK, BLOCK):
+        for level in range(starts.size - 2, 0, -1):
+            start, below = starts[level], starts[level - 1]
+            first = begin - BLOCK if level == 1 else begin  # the last two levels are one and two blocks behind
+            low, high = np.uint64(max(first, 0)), np.uint64(min(max(first + BLOCK, 0), count))  # unsigned: no test for negative places
+            if level >= crown:
+                for i in range(low, high):
+                    node = np.uint64(found[i]) << eight
+                    child = child_of_borders(tree, start + borders + node, points[i])
+                    points[i] -= tree[start + borders + node + child]
+                    found[i] = node + child
+            else:
+                for i in range(low, high):
+                    node = np.uint64(found[i]) << eight
+                    child, points[i] = descend(tree, start + node, points[i])
+                    found[i] = node + child
+                    prefetch(tree, below + ((node + child) << eight))
+        low, high = np.uint64(max(begin - 2 * BLOCK, 0)), np.uint64(min(max(begin - BLOCK, 0), count))
+        for i in range(low, high):
             node = np.uint64(found[i]) << eight
-            child, points[i] = descend(tree, start + node, points[i])
-            found[i] = node + child
-            prefetch(tree, below + ((node + child) << eight))
+            found[i] = node + find_child(tree, node, points[i])
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #9343488a
 @numba.njit(cache=True, nogil=True)
@@ -142,42 +217,43 @@ def find_binary(tree, starts, points, found):
             if level % 3 == 0: points[i], passed[i] = points[i] - passed[i], 0.0
 
 
-@numba.njit(cache=True, nogil=True)
+GREATEST = float(np.finfo(np.float64).max)
+
+
+@numba.njit(cache=True)
 def find_points(tree, starts, bits, points, found):
     "Leaves of all points, which stay as they are; True, and no leaf, if a point is negative or no number, or all leaves are zero."
     fine, rest = tree[starts[starts.size - 1]] > 0.0, np.empty(points.size)
     for i in range(points.size):
         fine &= points[i] >= 0.0
-        rest[i] = points[i]
+        rest[i] = min(points[i], GREATEST)  # infinity would pass the borders that must not be passed
     if fine and bits == 3: find_eightfold(tree, starts, rest, found)
     elif fine: find_binary(tree, starts, rest, found)
     return not fine
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #18946364
 @numba.njit(cache=True, nogil=True)
-def add_row(tree, cell, bits):
-    "The sum of the siblings that begin at `cell`."
-    return line_sum(tree, cell) if bits == 3 else tree[cell] + tree[cell + np.uint64(1)]
-
-
-@numba.njit(cache=True, nogil=True)
 def write_leaves(tree, starts, bits, indices, priorities):
     "Set leaves (the last of duplicates wins) and recompute every sum above them."
-    for i in range(indices.size): prefetch(tree, np.uint64(indices[i]))
+    for i in range(indices.size):
+        prefetch(tree, np.uint64(indices[i]))
+        prefetch(tree, starts[1] + (np.uint64(indices[i]) >> bits))
     for i in range(indices.size): tree[np.uint64(indices[i])] = priorities[i]
+    eight, crown = np.uint64(3), max(starts.size - 1 - CROWN, 1)
+    borders = (((starts[starts.size - 1] >> eight) + np.uint64(1)) << eight) - starts[min(crown, starts.size - 1)]
     for level in range(starts.size - 1):
-        below, above = starts[level], starts[level + 1]
-        rows = (above - below) >> bits
-        if rows <= np.uint64(indices.size):
-            for row in range(rows): tree[above + np.uint64(row)] = add_row(tree, below + (np.uint64(row) << bits), bits)
-        else:
-            shift = bits * np.uint64(level + 1)
-            for i in range(indices.size):
-                row = np.uint64(indices[i]) >> shift
-                tree[above + row] = add_row(tree, below + (row << bits), bits)
+        below, above, shift = starts[level], starts[level + 1], bits * np.uint64(level + 1)
+        num_rows = (above - below) >> bits
+        is_whole = num_rows <= np.uint64(indices.size)
+        for i in range(num_rows if is_whole else np.uint64(indices.size)):
+            row = np.uint64(i) if is_whole else np.uint64(indices[i]) >> shift
+            cell = below + (row << bits)
+            if bits != eight: tree[above + row] = tree[cell] + tree[cell + np.uint64(1)]
+            elif level < crown: tree[above + row] = line_sum(tree, cell)
+            else: tree[above + row] = sum_and_borders(tree, cell, cell + borders)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True)
 def read_leaves(tree, indices, capacity, values):
     "Copy leaves into `values`; False if an index is out of range."
     fine = True
@@ -199,7 +275,7 @@ def first_refused(indices, capacity, priorities, limit):
     return -1
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True)
 def write_checked(tree, starts, bits, capacity, limit, indices, priorities):
     "Check, then write; the first position that is refused (then nothing is written), or -1."
     refused = first_refused(indices, capacity, priorities, limit)
@@ -207,9 +283,12 @@ def write_checked(tree, starts, bits, capacity, limit, indices, priorities):
     return refused
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #13166e9e
+_FLOAT, _INT = np.dtype(np.float64), np.dtype(np.int64)
+
+
 def as_indices(values: ArrayLike, name: str = "indices") -> IntArray:
     "A flat, contiguous int64 array; `ValueError` if these are not whole numbers in one dimension."
-    if type(values) is np.ndarray and values.dtype == np.int64 and values.ndim == 1 and values.flags.c_contiguous: return values
+    if type(values) is np.ndarray and values.dtype is _INT and values.strides == (8,): return values
     array = np.atleast_1d(np.asarray(values))
     if array.ndim != 1: raise ValueError(f"{name} must have one dimension, got shape {array.shape}")
     if array.size and array.dtype.kind not in "iu": raise ValueError(f"{name} must be whole numbers, got {array.dtype}")
@@ -218,7 +297,7 @@ def as_indices(values: ArrayLike, name: str = "indices") -> IntArray:
 
 def as_numbers(values: ArrayLike, size: int | None = None, name: str = "priorities") -> FloatArray:
     "A flat, contiguous float64 array of `size` numbers (any, if not given); a single number is repeated."
-    if type(values) is np.ndarray and values.dtype == np.float64 and values.ndim == 1 and size in (None, len(values)) and values.flags.c_contiguous: return values
+    if type(values) is np.ndarray and values.dtype is _FLOAT and values.strides == (8,) and (size is None or values.size == size): return values
     array = np.asarray(values)
     if array.dtype.kind not in "iufb": raise ValueError(f"{name} must be numbers, got {array.dtype}")
     if array.ndim == 0: array = np.broadcast_to(array, (1 if size is None else size,))
@@ -248,7 +327,7 @@ class TreeLeaves:
     @property
     def total(self) -> float:
         "The sum of all priorities."
-        return float(self.cells[self.top])
+        return self.cells.item(self.top)
 
     @property
     def leaves(self) -> FloatArray:
@@ -285,7 +364,7 @@ class SumTree(TreeLeaves):
     def find(self, points: ArrayLike) -> Any:
         "The leaf i with p₀+…+pᵢ₋₁ ≤ point < p₀+…+pᵢ; a point at or past the total finds the last leaf that is not zero."
         flat = as_numbers(points, None, "points")
-        found = np.empty(flat.size, np.int64)
+        found = np.empty(flat.size, _INT)
         if find_points(self.cells, self.starts, self.bits, flat, found) and flat.size:
             if self.total == 0: raise ValueError("nothing can be found: all priorities are zero")
             raise ValueError(f"points must be numbers from 0 on, got {flat[~(flat >= 0)][0]}")
@@ -303,53 +382,3 @@ class SumTree(TreeLeaves):
         self.update(np.arange(self.capacity), np.asarray(state["leaves"]))
 
 
-
-# %% ../../nbs/rl/01_sum_tree.ipynb #e46899e2
-@machine
-def line_max(typing: Any, array: Any, cell: Any) -> Any:
-    "The greatest of the eight cells from `cell` on."
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        line = _load(context, builder, signature.args[0], *arguments)
-        for swap in (SWAP_1, SWAP_2, SWAP_4):
-            other = _pick(builder, line, swap)
-            line = builder.select(builder.fcmp_ordered(">", line, other), line, other)
-        return builder.extract_element(line, _SHORT(0))
-    return types.float64(array, types.uint64), generate
-
-
-@numba.njit(cache=True, nogil=True)
-def write_maxima(tree, starts, indices, values):
-    "Set leaves and correct the maxima above them, each way up ending where nothing changes."
-    eight, count, nodes = np.uint64(3), indices.size, np.empty(indices.size, np.uint64)
-    for i in range(count): prefetch(tree, np.uint64(indices[i]))
-    for i in range(count):
-        tree[np.uint64(indices[i])] = values[i]
-        nodes[i] = np.uint64(indices[i]) >> eight
-    for level in range(starts.size - 1):
-        changed = 0
-        for i in range(count):
-            greatest, above = line_max(tree, starts[level] + (nodes[i] << eight)), starts[level + 1] + nodes[i]
-            before, tree[above] = tree[above], greatest
-            nodes[changed] = nodes[i] >> eight
-            changed += before != greatest
-        count = changed
-
-
-class MaxTree:
-    "The greatest of `capacity` values that change; 0 stands for none."
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity, self.limit = capacity, float(np.finfo(np.float64).max)
-        self.cells, self.starts = empty_tree(capacity)
-
-    @property
-    def maximum(self) -> float:
-        "The greatest value, 0 if there is none."
-        return float(self.cells[self.starts[-1]])
-
-    def update(self, indices: ArrayLike, values: ArrayLike) -> None:
-        "Set values, finite and not negative; the last of duplicates wins."
-        chosen = as_indices(indices)
-        numbers = as_numbers(values, chosen.size, "values")
-        if first_refused(chosen, self.capacity, numbers, self.limit) >= 0: raise ValueError("an index or value is out of range")
-        write_maxima(self.cells, self.starts, chosen, numbers)
