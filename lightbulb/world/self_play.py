@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['see', 'search_positions', 'ask_policy', 'search_targets', 'search_agent', 'policy_agent', 'PlaySettings',
+__all__ = ['see', 'search_positions', 'ask_policy', 'Targets', 'search_targets', 'search_agent', 'policy_agent', 'PlaySettings',
            'judge_moves', 'draw_moves', 'Played', 'play_games', 'renew_targets']
 
 # %% ../../nbs/world/04_self_play.ipynb #19c1128a
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -43,11 +43,20 @@ def ask_policy(model: WorldModel, observations: np.ndarray, legal: np.ndarray) -
     return masked.softmax(-1).numpy(), values.cpu().numpy()
 
 # %% ../../nbs/world/04_self_play.ipynb #07ddabc5
-def search_targets(result: SearchResult) -> tuple[np.ndarray, np.ndarray]:
-    "What the search says should be played (B, A), and what the positions are worth (B,): the Q of the most visited action."
+class Targets(NamedTuple):
+    "What a search teaches about B positions."
+
+    policies: np.ndarray  # (B, A) what should be played
+    values: np.ndarray  # (B,) what the positions are worth
+    q_values: np.ndarray  # (B, A) 0 where there is no visit
+    visits: np.ndarray  # (B, A)
+
+
+def search_targets(result: SearchResult) -> Targets:
+    "The improved policy, and as value the Q of the most visited action."
     ranking = np.where(result.visit_counts > 0, result.visit_counts + 1e-6 * result.q_values, -1.0)
     values = result.q_values[np.arange(len(ranking)), ranking.argmax(1)]
-    return result.policy.astype(np.float32), values.astype(np.float32)
+    return Targets(*(part.astype(np.float32) for part in (result.policy, values, result.q_values, result.visit_counts)))
 
 # %% ../../nbs/world/04_self_play.ipynb #4b0ab424
 def search_agent(model: WorldModel, world: World, config: MCTSConfig) -> Agent:
@@ -76,10 +85,11 @@ class PlaySettings:
         if self.max_moves < 1: raise ValueError(f"max_moves must be positive, got {self.max_moves}")
 
 
-def judge_moves(model: WorldModel | None, observations: np.ndarray, legal: np.ndarray, settings: PlaySettings, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    "What to play (B, A) and what it is worth (B,); without a model even and 0."
-    if model is None: return (legal / legal.sum(1, keepdims=True)).astype(np.float32), np.zeros(len(legal), np.float32)
-    if not settings.with_search: return ask_policy(model, observations, legal)
+def judge_moves(model: WorldModel | None, observations: np.ndarray, legal: np.ndarray, settings: PlaySettings, seed: int) -> Targets:
+    "What to play and what it is worth; without a model even and 0."
+    nothing = np.zeros(legal.shape, np.float32)
+    if model is None: return Targets((legal / legal.sum(1, keepdims=True)).astype(np.float32), nothing[:, 0], nothing, nothing)
+    if not settings.with_search: return Targets(*ask_policy(model, observations, legal), nothing, nothing)
     return search_targets(search_positions(model, observations, legal, replace(settings.search, seed=seed)))
 
 
@@ -122,12 +132,12 @@ def play_games(world: World, model: WorldModel | None, settings: PlaySettings, n
     opening = generator.integers(0, settings.opening_moves + 1, num_games)
     for move in range(settings.max_moves):
         observations, legal = world.observe(states), world.legal(states)
-        policies, values = judge_moves(model, observations, legal, settings, int(generator.integers(2**31)))
+        targets = judge_moves(model, observations, legal, settings, int(generator.integers(2**31)))
         noise = np.where((opening[going] > move) | (model is None), 1.0, settings.exploration)
-        actions, log_probs, is_noise = draw_moves(policies, legal, noise, generator)
+        actions, log_probs, is_noise = draw_moves(targets.policies, legal, noise, generator)
         states, rewards, terminated, truncated = world.step(states, actions)
         truncated = (truncated | (move + 1 == settings.max_moves)) & ~terminated
-        parts.append(Steps(observations, actions, rewards, terminated, truncated, legal, policies, values.astype(np.float32), log_probs, is_noise))
+        parts.append(Steps(observations, actions, rewards, terminated, truncated, legal, *targets, log_probs, is_noise))
         numbers.append(going)
         states, going = states[open_ := ~(terminated | truncated)], going[open_]
         if not len(going): break

@@ -21,7 +21,7 @@ from torch import Tensor
 from ..rl.replay import PrioritizedReplayMemory
 
 # %% ../../nbs/world/04_targets.ipynb #b4b96f4b
-FIELDS = ("observation", "action", "reward", "terminated", "truncated", "legal", "policy", "value", "log_prob", "explored")
+FIELDS = ("observation", "action", "reward", "terminated", "truncated", "legal", "policy", "value", "q_values", "visits", "log_prob", "explored")
 
 
 @dataclass
@@ -36,6 +36,8 @@ class Steps:
     legal: np.ndarray  # (N, A)
     policy: np.ndarray  # (N, A) what should have been played
     value: np.ndarray  # (N,) what the position is worth to the mover
+    q_values: np.ndarray  # (N, A) of the actions that the search visited
+    visits: np.ndarray  # (N, A) of the search
     log_prob: np.ndarray  # (N,) of the action under whoever acted
     explored: np.ndarray  # (N,) the action was drawn without regard to what it is worth
 
@@ -68,6 +70,8 @@ class Windows:
     values: Tensor  # (B, K + 1) 0 behind the end
     alive: Tensor  # (B, K + 1)
     known: Tensor  # (B, K + 1)
+    q_values: Tensor  # (B, A) searched, of the first positions
+    visits: Tensor  # (B, A)
     weights: Tensor  # (B,) correction for drawing by priority
     indices: np.ndarray  # (B,) slots of the first positions
 
@@ -133,9 +137,10 @@ class Experience:
         self.cursor = int(slots[-1] + 1) % len(self)
         return slots
 
-    def renew(self, slots: np.ndarray, policies: np.ndarray, values: np.ndarray) -> None:
+    def renew(self, slots: np.ndarray, policies: np.ndarray, values: np.ndarray, q_values: np.ndarray, visits: np.ndarray) -> None:
         "New targets for some steps."
-        self.memory.storage.fields["policy"][slots], self.memory.storage.fields["value"][slots] = policies, values
+        for name, renewed in {"policy": policies, "value": values, "q_values": q_values, "visits": visits}.items():
+            self.memory.storage.fields[name][slots] = renewed
 
     def state_dict(self) -> dict[str, Any]:
         "Everything that goes on from here."
@@ -174,7 +179,7 @@ def cut_windows(
     arrays = {
         "observations": observations, "actions": actions, "rewards": np.where(alive, fields["reward"][places], 0)[:, first], "ended": ended[:, first],
         "legal": fields["legal"][places[:, later]], "policies": fields["policy"][places[:, later]], "values": values[:, later].astype(np.float32),
-        "alive": alive[:, later], "known": known[:, later],
+        "alive": alive[:, later], "known": known[:, later], "q_values": fields["q_values"][slots], "visits": fields["visits"][slots],
     }
     tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
     return Windows(**tensors, weights=torch.ones(len(slots)) if weights is None else weights, indices=slots)
