@@ -328,6 +328,29 @@ class Trainer:
         self._save(state, trainee, at)
         return trainee, {**at, "recent": sum(at["recent"]) / max(1, len(at["recent"])), "epochs": at["tokens"] / len(text.train)}
 
+    def step_seconds(self, runs: list[Run], rounds: int = 12, steps: int = 5) -> list[float]:
+        "CPU-seconds of a training step of each run, measured with all taking turns, from the ramp's begin to its end; kept in the folder."
+        key = hashlib.sha256(json.dumps([[run.key() for run in runs], rounds, steps, self.code]).encode()).hexdigest()[:20]
+        path = self.cache / f"step_seconds-{key}.json"
+        if path.exists(): return json.loads(path.read_text())
+        taken, ready = [0.0] * len(runs), []
+        for run in runs:
+            torch.set_num_threads(run.threads)
+            torch.manual_seed(run.seed)
+            ready.append((FAMILIES[run.family](run, self.texts[run.text]), batches(run, self.texts[run.text], 0)))
+            for optimizer in ready[-1][0].optimizers:
+                for group in optimizer.param_groups: group["first"] = group["lr"]
+        for turn in range(-1, rounds):  # the first one warms up
+            for number, (run, (trainee, source)) in enumerate(zip(runs, ready, strict=True)):
+                given, begin = [next(source) for _ in range(steps)], time.process_time()
+                for index, batch in enumerate(given):
+                    done = max(0, turn) * steps + index
+                    self._step(run, trainee, batch, (done + 0.5) / rounds / steps, done)
+                if turn >= 0: taken[number] += time.process_time() - begin
+        found = [seconds / rounds / steps for seconds in taken]
+        path.write_text(json.dumps(found))
+        return found
+
     def trained(self, run: Run) -> Trainee:
         "The model of a finished run."
         torch.manual_seed(run.seed)

@@ -58,11 +58,12 @@ def main() -> int:
     args = arguments(__doc__ or "", data=False)
     torch.manual_seed(0)
     table = Table("Starting from a pretrained model", ("transformers",))
-    steps = 4 if args.quick else 40
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         run = LanguageModelTraining(TrainLanguageModel(
-            save_dir=Path(folder), model_name="smollm2", init_from_pretrained=True, dataset_name="demo", max_examples=14 if args.quick else 40, num_layers=4, num_experts=2,
-            max_length=LENGTH, batch_size=2, accumulation_steps=1, num_epochs=1, learning_rate=1e-4, warmup=0.1, span_weight=0.0, alpha=0.0, beta=0.0, device="cpu"))
+            save_dir=Path(folder), model_name="smollm2", init_from_pretrained=True, dataset_name="demo", max_examples=14 if args.quick else 0, num_layers=4, num_experts=2,
+            max_length=LENGTH, batch_size=2, accumulation_steps=2, num_epochs=1, learning_rate=1e-4, optimizer="adamw", warmup=0.1, span_weight=0.0, alpha=0.0, beta=0.0,
+            precision="bfloat16", device="cpu"))  # fmt: skip
         model = run.scored.model.eval()
         source = load_llama("smollm2").eval()
         alone, prefixed = (bits_per_byte(run, source_hidden(source, run, prefix), source.lm_head.weight) for prefix in (False, True))
@@ -72,13 +73,13 @@ def main() -> int:
         read = lambda batch: model(batch.tokens, batch.encoder_tokens, batch.encoder_lengths, batch.lengths).hidden  # noqa: E731
         before = bits_per_byte(run, lambda batch: model(batch.tokens, None, None, batch.lengths).hidden, model.unembedding)
         table.row("upcycled before training, empty encoder", f"{before:.4f}", "SmolLM2's to rounding", abs(before - alone) < 1e-4)
-        steps = min(steps, run.total_steps)
+        steps = min(4 if args.quick else run.total_steps, run.total_steps)
         begin, seen = time.process_time(), 0
         for index in range(steps):
-            batch = run.batches[0, index % run.batches.num_batches(0)]
+            batches = [run.batches[0, 2 * index + half] for half in range(2)]
             run.scored.train()
-            train_step(run, [batch])
-            seen += batch.num_tokens
+            train_step(run, batches)
+            seen += sum(batch.num_tokens for batch in batches)
         seconds = time.process_time() - begin
         model.eval()
         after = bits_per_byte(run, read, model.unembedding)
@@ -87,7 +88,7 @@ def main() -> int:
         table.row("gates of cross-attention, mean size", f"{sum(gates) / len(gates):.4f}", "open", max(gates) > 0)
         table.row("parameters, and peak memory", f"{model.num_parameters / 1e6:.0f}M, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB", "below 24 GiB",
                   resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 24 * 2**20)
-    table.note(f"Held out: {run.validation.num_documents} articles, {len(run.validation):,} tokens; 4 of the encoder's 30 layers are kept, 2 experts a layer.")
+    table.note(f"Held out: {run.validation.num_documents} articles, {len(run.validation):,} tokens; 4 of the encoder's 30 layers are kept, 2 experts a layer. One epoch of {len(run.train):,} tokens in bfloat16, scored in float32.")
     return table.finish(args.record)
 
 

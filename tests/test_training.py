@@ -37,7 +37,7 @@ FLAGS = {  # DESIGN, section 4
     "max_grad_norm": 1.0, "alpha": 0.1, "beta": 0.1, "temperature": 1.0, "init_from_pretrained": False,
 }
 SMALL = ["--model_name", "bytes", "--width", "32", "--num_heads", "2", "--num_layers", "1", "--num_experts", "4", "--max_length", "32", "--batch_size", "4",
-         "--accumulation_steps", "2", "--learning_rate", "1e-2", "--device", "cpu", "--dropout", "0.1"]
+         "--accumulation_steps", "2", "--learning_rate", "3e-2", "--device", "cpu", "--dropout", "0.1"]
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_a_batch_is_learned_by_heart() -> None:
     assert losses[0] < 0.1 and max(losses) < 0.5, losses
 
 
-@pytest.mark.parametrize("changes", [{"optimizer": "muon"}, {"precision": "bfloat16"}, {"average_decay": 0.9}, {"num_workers": 1, "num_layers": 2, "causal_weight": 1.0}])
+@pytest.mark.parametrize("changes", [{"optimizer": "adamw"}, {"precision": "bfloat16"}, {"average_decay": 0.9}, {"num_workers": 1, "num_layers": 2, "causal_weight": 1.0}])
 def test_every_way_to_train_learns_and_resumes(text: Path, tmp_path: Path, changes: dict) -> None:
     settings = replace(config(text, tmp_path), num_epochs=2, **changes)
     reports = [report for report in train_language_model(settings) if report.split == "validation"]

@@ -69,7 +69,7 @@ class LanguageModelFlags:
     alpha: float = 0.1  # weight of the entropy of the next-token distribution (higher is rewarded)
     beta: float = 0.1  # weight of the variance of the logits over the vocabulary (a penalty)
     temperature: float = 1.0  # divides the logits inside both
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    optimizer: Literal["auto", "adamw", "muon"] = "auto"  # of the matrices; auto: muon, and adamw for weights of init_from_pretrained
     warmup: float = 0.05  # share of the optimizer steps in which the learning rate rises
     dropout: float = 0.0
     next_weight: float = 0.8  # how often the encoder reads a piece and the decoder writes the next
@@ -117,6 +117,12 @@ class TrainLanguageModel(LanguageModelFlags):
         return self.save_dir / "language_model"
 
     @property
+    def matrix_optimizer(self) -> str:
+        "What `optimizer` means: Muon learns most in a given time, but weights that AdamW trained are left to AdamW."
+        if self.optimizer != "auto": return self.optimizer
+        return "adamw" if self.init_from_pretrained else "muon"
+
+    @property
     def hub_config(self) -> str:
         "The configuration that a hub data set is asked for."
         own = self.dataset_name == DEFAULT_DATASET or self.dataset_config != DEFAULT_DATASET_CONFIG
@@ -139,7 +145,8 @@ FIXED_WHEN_RESUMED = (
 
 def fixed_settings(settings: TrainLanguageModel, num_processes: int = 1) -> dict[str, Any]:
     "The settings that a checkpoint keeps, to be compared when the run is resumed."
-    return {name: getattr(settings, name) for name in FIXED_WHEN_RESUMED} | {"number of processes": num_processes}
+    chosen = {name: getattr(settings, name) for name in FIXED_WHEN_RESUMED}
+    return chosen | {"optimizer": settings.matrix_optimizer, "number of processes": num_processes}
 
 # %% ../../nbs/lm/07_configuration.ipynb #66ab3e4e
 @dataclass(frozen=True)

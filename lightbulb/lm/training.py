@@ -147,7 +147,7 @@ class LanguageModelTraining:
         self.scored = LanguageModelLoss(model, weights).to(self.device)
         gate_rate = 100.0 if config.init_from_pretrained else 1.0  # cross-attention begins behind closed gates
         self.optimizers = build_optimizers(
-            self.scored, optimizer=config.optimizer, learning_rate=config.learning_rate, weight_decay=config.weight_decay, gate_rate=gate_rate)
+            self.scored, optimizer=config.matrix_optimizer, learning_rate=config.learning_rate, weight_decay=config.weight_decay, gate_rate=gate_rate)
         self.average = WeightAverage(model, config.average_decay) if config.average_decay else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)  # pyright: ignore[reportPrivateImportUsage]
         self.wrapped = self.accelerator.prepare(self.scored)
