@@ -8,7 +8,7 @@ from __future__ import annotations
 # %% auto #0
 __all__ = ['EPSILON', 'transform_value', 'invert_transform', 'CategoricalValue', 'ResidualBlock', 'tower',
            'RepresentationNetwork', 'ActionEncoder', 'Imagined', 'DynamicsNetwork', 'Judgement', 'PredictionNetwork',
-           'WorldModelConfig', 'WorldModel']
+           'WorldModelConfig', 'WorldModel', 'RecurrentWorldModel']
 
 # %% ../../nbs/world/01_networks.ipynb #a3878056
 import math
@@ -21,6 +21,10 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from ..planning.mcts import MCTS, MCTSConfig
+from .recurrent import RecurrentWorldModel
+
+# %% ../../nbs/world/01_networks.ipynb #8ef74d95
+_all_ = ["RecurrentWorldModel"]  # a caller finds it here too: the model for worlds that do not show everything
 
 # %% ../../nbs/world/01_networks.ipynb #b86cdf81
 EPSILON = 0.001  # ε: the linear part of the value transform
@@ -186,7 +190,8 @@ class WorldModelConfig:
     @classmethod
     def from_dict(cls, settings: dict[str, Any]) -> WorldModelConfig:
         "Back from a checkpoint."
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+        known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+        return cls(**known)
 
 # %% ../../nbs/world/01_networks.ipynb #e8dfcc92
 class WorldModel(nn.Module):
