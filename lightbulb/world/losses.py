@@ -186,6 +186,11 @@ def policy_value_joint_loss(
     sums = policy_targets.sum(-1)
     if not torch.allclose(sums if mask is None else sums[mask], torch.ones((), dtype=sums.dtype, device=sums.device), atol=1e-3):
         raise ValueError(f"policy_targets must sum to 1 in every row that counts, got sums from {float(sums.min()):.3g} to {float(sums.max()):.3g}")
+    if legal is not None:
+        allowed = torch.where(legal, policy_targets, 0.0).sum(-1)
+        if not torch.allclose(allowed if mask is None else allowed[mask], sums if mask is None else sums[mask], atol=1e-3):
+            raise ValueError(f"policy_targets must be 0 where legal is not, got {float((sums - allowed).max()):.3g}")
+        policy_targets = torch.where(legal, policy_targets, 0.0)
     policy_errors = -(policy_targets.detach() * log_policy(policy_logits, legal)).sum(-1)
     if values.dim() == policy_errors.dim(): value_errors = (values - value_targets.detach()).square()
     else: value_errors = -(value_targets.detach() * values.log_softmax(-1)).sum(-1)
