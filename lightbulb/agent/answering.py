@@ -42,7 +42,7 @@ class TestAgent:
     allow_hosts: tuple[str, ...] = ()
     "private hosts that may be fetched, as name or name:port"
     model_name: str = "smollm2"
-    "language model: smollm2, a hub name or path, openai:<model>@<url>"
+    "language model: smollm2, a hub name or path, lightbulb:<checkpoint>, openai:<model>@<url>"
     max_pages: int = 20
     "pages read for one question"
     max_searches: int = 8
