@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +16,8 @@ import pytest
 
 from lightbulb.agent.answering import TestAgent
 from lightbulb.apps.main_menu import main, parse_config
+from lightbulb.world.configuration import TrainWorldModel
+from lightbulb.world.stages import TrainLanguageWorld
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULTS = {
@@ -22,11 +26,23 @@ DEFAULTS = {
 }
 
 
-def command(*arguments: str) -> list[str]: return [sys.executable, str(ROOT / "main_menu.py"), *arguments]
+WORLD_DEFAULTS = {
+    "save_dir": Path("./models"), "device": "auto", "precision": "auto", "seed": 0, "resume": False, "num_epochs": 3, "mode": "train", "environment": "text", "accumulation_steps": 4,
+    "learning_rate": 1e-4, "weight_decay": 1e-2, "max_grad_norm": 1.0, "mcts_iterations": 5, "mcts_exploration_constant": 1.414, "mcts_algorithm": "puct", "lambda_reg": 1.0,
+}
+TINY_WORLD = [
+    "--environment", "tic_tac_toe", "--mcts_algorithm", "gumbel", "--mcts_iterations", "4", "--device", "cpu", "--num_epochs", "2", "--batch_size", "1", "--accumulation_steps", "1",
+]
+SMALL_NETWORK = [
+    "--width", "16", "--hidden", "32", "--steps_per_epoch", "12", "--random_games", "64", "--first_play", "4", "--play_interval", "4", "--games_per_play", "8", "--renewed_positions", "16",
+]
 
 
-def run(*arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), input=given, capture_output=True, text=True, timeout=300, cwd=ROOT)
+def command(*arguments: str, program: str = "main_menu.py") -> list[str]: return [sys.executable, str(ROOT / program), *arguments]
+
+
+def run(*arguments: str, given: str | None = None, program: str = "main_menu.py") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments, program=program), input=given, capture_output=True, text=True, timeout=300, cwd=ROOT)
 
 
 def test_flags_and_defaults_are_the_promised_ones() -> None:
@@ -94,3 +110,130 @@ def test_an_interrupt_leaves_an_open_question_that_resume_asks(notes: Path, tmp_
     assert process.returncode == 130 and "Traceback" not in rest and "interrupted" in rest
     resumed = run(*arguments, "--resume", given="quit\n")
     assert resumed.returncode == 0 and "Penzance" in resumed.stdout
+
+
+# ------------------------------------------------------------------ a world model
+
+def test_the_flags_of_a_world_model_are_the_promised_ones() -> None:
+    alone, both = TrainWorldModel(environment="tic_tac_toe"), TrainLanguageWorld()
+    assert {name: getattr(alone, name) for name in WORLD_DEFAULTS} == WORLD_DEFAULTS | {"environment": "tic_tac_toe"}
+    assert {name: getattr(both, name) for name in WORLD_DEFAULTS} == WORLD_DEFAULTS
+    assert (alone.batch_size, both.batch_size, both.stage) == (2, 4, "lm")
+    as_stage = TrainLanguageWorld(stage="world", environment="tic_tac_toe", mcts_iterations=9, lambda_reg=0.5, seed=3, num_epochs=7).world_model()
+    assert (as_stage.batch_size, as_stage.mcts_iterations, as_stage.lambda_reg, as_stage.seed, as_stage.num_epochs) == (4, 9, 0.5, 3, 7)
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(TrainWorldModel), ids=lambda field: field.name)
+def test_every_flag_of_a_world_model_arrives(field: dataclasses.Field) -> None:
+    others = {"environment": "connect_four", "device": "cpu", "precision": "float32", "mcts_algorithm": "gumbel", "mode": "inference", "discount": "0.5", "opening_moves": "3", "save_dir": "elsewhere"}
+    if field.name == "losses": given, expected = ["--losses.kl", "0.25"], dataclasses.replace(field.default, kl=0.25)
+    elif isinstance(field.default, bool): given, expected = [f"--{'no_' if field.default else ''}{field.name}", "--losses.ppo", "1"], not field.default
+    elif field.name in others: given, expected = [f"--{field.name}", others[field.name]], others[field.name]
+    else: given, expected = [f"--{field.name}", str(field.default + 7 if isinstance(field.default, int) else field.default / 2 + 0.125)], field.default + 7 if isinstance(field.default, int) else field.default / 2 + 0.125
+    known = [] if field.name == "environment" else ["--environment", "tic_tac_toe"]
+    found = getattr(parse_config(TrainWorldModel, [*known, *given], program="x"), field.name)
+    assert found != field.default and (found == expected or str(found) == expected)
+
+
+@pytest.fixture(scope="module")
+def world_run(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    "A tiny world model, trained by its own program."
+    folder = tmp_path_factory.mktemp("world")
+    return folder, run(*TINY_WORLD, *SMALL_NETWORK, "--save_dir", str(folder), program="lightbulb_WM.py")
+
+
+def test_training_says_one_line_an_evaluation(world_run) -> None:
+    folder, done = world_run
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    said = [re.match(r"epoch (\d+), step (\d+) of 24, [\d,]+ games: held-out loss \d+\.\d{4}; wrongly imagined: .*%; with the search: optimal moves \d+\.\d%", line) for line in lines]
+    assert [(match[1], match[2]) for match in said if match] == [("1", "12"), ("2", "24")] and len(lines) == 2
+    assert done.stderr.strip() == f"kept in {folder / 'world_model'}"
+    rows = [json.loads(line) for line in (folder / "world_model" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["split"] == "train"] == list(range(1, 25)) and len(rows) == 26
+
+
+def test_what_was_trained_plays(world_run) -> None:
+    folder, _ = world_run
+    done = run("--mode", "inference", "--save_dir", str(folder), "--mcts_iterations", "6", program="lightbulb_WM.py")
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "tic_tac_toe, searched by puct with 6 simulations" and lines[1].startswith("  with the search: optimal moves")
+    won, drawn, lost = (int(number) for number in re.findall(r"100 games: (\d+) won, (\d+) drawn, (\d+) lost", done.stdout)[0])
+    assert won + drawn + lost == 100
+    boards = re.findall(r"(?:^[xo.] [xo.] [xo.]\n){3}", done.stdout, re.MULTILINE)
+    stones = [(board.count("x"), board.count("o")) for board in boards]
+    assert stones == [((move + 2) // 2, (move + 1) // 2) for move in range(len(stones))] and 5 <= len(stones) <= 9  # x is the model, which begins
+    line_of_three = [any(all(board.split()[cell] == mark for cell in line) for line in ((0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 4, 8), (2, 4, 6))) for board in boards[-1:] for mark in "xo"]
+    assert lines[-1] == f"{'the model wins' if line_of_three[0] else 'random play wins' if line_of_three[1] else 'a draw'} after {len(stones)} moves"
+    again = run("--task", "train_llm_world", "--stage", "world", "--mode", "inference", "--save_dir", str(folder), "--mcts_iterations", "6")
+    assert again.stdout == done.stdout
+
+
+def test_an_interrupt_saves_the_world_model_and_resume_goes_on(tmp_path) -> None:
+    arguments = [*TINY_WORLD, *SMALL_NETWORK, "--save_dir", str(tmp_path), "--steps_per_epoch", "3000"]
+    with subprocess.Popen(command(*arguments, program="lightbulb_WM.py"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        metrics = tmp_path / "world_model" / "metrics.jsonl"
+        begin = time.monotonic()
+        while not (metrics.is_file() and metrics.read_text().count("\n") >= 5):
+            assert time.monotonic() - begin < 120 and process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate(timeout=120)
+    assert process.returncode == 130 and "Traceback" not in rest
+    assert f"interrupted; all is kept in {tmp_path / 'world_model'}, and --resume continues from there" in rest
+    reached = len(metrics.read_text().splitlines())
+    with subprocess.Popen(command(*arguments, "--resume", program="lightbulb_WM.py"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while metrics.read_text().count("\n") < reached + 3: time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == list(range(1, len(metrics.read_text().splitlines()) + 1))  # each step once
+
+
+@pytest.mark.parametrize(("program", "arguments", "said"), [
+    ("lightbulb_WM.py", [], "environment text comes with world.thoughts"), ("lightbulb_WM.py", ["--environment", "NoSuchWorld-v0"], "'NoSuchWorld-v0' must be a known Gymnasium id"),
+    ("lightbulb_WM.py", ["--environment", "connect_four:4by4"], "connect_four:ROWSxCOLUMNS, got 'connect_four:4by4'"), ("lightbulb_WM.py", ["--environment", "Pendulum-v1"], "discrete actions"),
+    ("lightbulb_WM.py", ["--environment", "tic_tac_toe", "--mcts_iterations", "0"], "mcts_iterations must be positive, got 0"),
+    ("lightbulb_WM.py", ["--environment", "tic_tac_toe", "--lambda_reg", "nan"], "lambda_reg must not be negative, got nan"),
+    ("lightbulb_WM.py", ["--environment", "tic_tac_toe", "--losses.kl", "-1"], "kl must not be negative"), ("lightbulb_WM.py", ["--environment", "tic_tac_toe", "--resume"], "there is nothing to resume"),
+    ("lightbulb_WM.py", ["--environment", "tic_tac_toe", "--precision", "float16", "--device", "cpu"], "float16 needs a GPU"), ("lightbulb_WM.py", ["--mode", "inference"], "there is no checkpoint of a world model"),
+    ("main_menu.py", ["--task", "train_llm_world", "--stage", "world"], "environment text comes with world.thoughts"), ("main_menu.py", ["--task", "train_llm_world", "--stage", "both"], "environment text"),
+    ("main_menu.py", ["--task", "train_llm_world", "--stage", "both", "--mode", "inference"], "stage must be lm (it writes) or world (it plays)"),
+    ("main_menu.py", ["--task", "train_llm_world", "--stage", "dreams"], "dreams"), ("main_menu.py", ["--task", "train_llm_world", "--losses.kl", "1"], "--losses.kl"),
+])
+def test_bad_input_for_a_world_model_is_one_line_and_status_2(program: str, arguments: list[str], said: str, capsys, tmp_path) -> None:
+    given = [*arguments, "--save_dir", str(tmp_path)]
+    assert (main(given, stage="world") if program == "lightbulb_WM.py" else main(given)) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert len(lines) == 1 and lines[0].startswith("lightbulb: ") and said in lines[0]
+
+
+def test_a_model_of_another_world_is_refused(world_run, capsys) -> None:
+    assert main(["--mode", "inference", "--environment", "connect_four", "--save_dir", str(world_run[0])], stage="world") == 2
+    assert "holds a model of tic_tac_toe, not of connect_four" in capsys.readouterr().err
+
+
+def test_both_stages_share_one_folder_and_resume_begins_what_had_not_begun(tmp_path) -> None:
+    (tmp_path / "lamps.txt").write_text("The lamp burns oil. " * 200)
+    words = ["--model_name", "bytes", "--width", "32", "--num_heads", "2", "--num_layers", "1", "--num_experts", "2", "--max_length", "32", "--dataset_name", str(tmp_path / "lamps.txt")]
+    common = ["--task", "train_llm_world", *TINY_WORLD, "--num_epochs", "1", *words, "--save_dir", str(tmp_path / "models")]
+    first = run(*common, "--stage", "lm")
+    assert first.returncode == 0 and not (tmp_path / "models" / "world_model").exists(), first.stderr
+    with subprocess.Popen(command(*common, "--stage", "both", "--resume"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        metrics, begin = tmp_path / "models" / "world_model" / "metrics.jsonl", time.monotonic()
+        while not (metrics.is_file() and metrics.read_text().count("\n") >= 2):
+            assert time.monotonic() - begin < 200 and process.poll() is None, process.stderr and process.stderr.read()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate(timeout=120)
+    assert process.returncode == 130 and "interrupted" in rest
+    assert {path.name for path in (tmp_path / "models").iterdir()} == {"language_model", "world_model"}
+
+
+def test_help_of_both_programs_and_the_task_is_quick(tmp_path) -> None:
+    for arguments, program, names in (([], "lightbulb_WM.py", [*WORLD_DEFAULTS, "losses.kl"]), (["--task", "train_llm_world"], "main_menu.py", [*WORLD_DEFAULTS, "stage", "dataset_name"])):
+        shown = subprocess.run([sys.executable, "-X", "importtime", str(ROOT / program), *arguments, "--help"], capture_output=True, text=True, cwd=ROOT, timeout=100)
+        assert all(f"--{name}" in shown.stdout for name in names)
+        loaded = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines() if line.startswith("import time:")}
+        assert "tyro" in loaded and not loaded & {"torch", "gymnasium", "transformers", "accelerate"}

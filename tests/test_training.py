@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import math
 import os
 import signal
 import subprocess
@@ -20,13 +21,14 @@ from lightbulb.apps.main_menu import main, parse_config
 from lightbulb.core.errors import CheckpointError, LightbulbError
 from lightbulb.core.report import MetricsFile
 from lightbulb.lm.checkpoints import TRAINING_FILE, load_model, moments, read_model_state
-from lightbulb.lm.configuration import TrainLanguageModel, TrainLanguageWorld
+from lightbulb.lm.configuration import TrainLanguageModel
 from lightbulb.lm.losses import LanguageModelLoss, LossWeights, Regularisers, chunked_cross_entropy, plain_token_losses
 from lightbulb.lm.objectives import make_batch
 from lightbulb.lm.optimization import build_optimizers
 from lightbulb.lm.tokens import BytesTokenizer
-from lightbulb.lm.training import LanguageModelTraining, train_language_model, train_step
+from lightbulb.lm.training import LanguageModelTraining, restore, save, train_language_model, train_step
 from lightbulb.lm.transformer import Transformer, TransformerConfig
+from lightbulb.world.stages import TrainLanguageWorld
 
 ROOT = Path(__file__).resolve().parents[1]
 BYTES = BytesTokenizer()
@@ -78,7 +80,8 @@ def test_flags_and_defaults_are_the_promised_ones() -> None:
     alone, both = TrainLanguageModel(), TrainLanguageWorld()
     assert {name: getattr(alone, name) for name in FLAGS} == FLAGS == {name: getattr(both, name) for name in FLAGS}
     assert (alone.batch_size, both.batch_size, both.stage) == (8, 4, "lm")
-    assert {field.name for field in dataclasses.fields(TrainLanguageWorld)} - {field.name for field in dataclasses.fields(TrainLanguageModel)} == {"stage"}
+    assert {field.name for field in dataclasses.fields(TrainLanguageWorld)} - {field.name for field in dataclasses.fields(TrainLanguageModel)} == {
+        "stage", "environment", "mcts_iterations", "mcts_exploration_constant", "mcts_algorithm", "lambda_reg"}
 
 
 @pytest.mark.parametrize("program", [["lightbulb_LM.py"], ["main_menu.py", "--task", "train_llm_world"]])
@@ -89,7 +92,7 @@ def test_help_lists_every_flag_and_loads_no_model_library(program: list[str]) ->
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
-    (["--task", "train_llm_world", "--stage", "world"], "stage must be lm"), (["--task", "train_llm_world", "--stage", "both"], "stage must be lm"),
+    (["--task", "train_llm_world", "--stage", "world"], "environment text comes with"), (["--task", "train_llm_world", "--stage", "both"], "environment text comes with"),
     (["--task", "train_llm_world", "--dataset_name", "no_file.txt"], "there is no file or folder 'no_file.txt'"),
     (["--task", "train_llm_world", "--dataset_name", "demo", "--model_name", "no-such/model"], "no-such/model"),
     (["--task", "train_llm_world", "--learning_rate", "nan"], "learning_rate must be positive, got nan"), (["--task", "train_llm_world", "--planner", "magic"], "magic"),
@@ -166,6 +169,43 @@ def test_every_way_to_train_learns_and_resumes(text: Path, tmp_path: Path, chang
     again = [report for report in train_language_model(replace(settings, resume=True)) if report.split == "validation"]
     assert [report.loss for report in again] == [report.loss for report in reports[1:]]
     assert all(torch.equal(expected[name], tensor) for name, tensor in weights(tmp_path).items())
+
+
+def test_the_scaler_of_float16_changes_nothing_and_an_overflow_moves_nothing(text: Path, tmp_path: Path) -> None:
+    "A CPU has no float16, so the scaler of a GPU's run is put into one of float32."
+    ends = []
+    for scale in (1.0, 4096.0):
+        run = LanguageModelTraining(replace(config(text, tmp_path), dropout=0.0))
+        run.scaler = torch.amp.GradScaler("cpu", init_scale=scale)  # pyright: ignore[reportPrivateImportUsage]
+        for step in range(2): train_step(run, [run.batches[0, 2 * step], run.batches[0, 2 * step + 1]])
+        ends.append([parameter.detach().clone() for parameter in run.scored.parameters()])
+    assert all(torch.allclose(one, two, atol=1e-5) for one, two in zip(*ends, strict=True))
+    run.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)  # pyright: ignore[reportPrivateImportUsage]
+    assert not math.isfinite(train_step(run, [run.batches[0, 4]]).metrics["gradient_norm"])
+    assert all(torch.equal(one, parameter) for one, parameter in zip(ends[1], run.scored.parameters(), strict=True)), "no optimizer moved"
+    assert run.scaler.get_scale() == 2.0**126
+    save(run)
+    again = LanguageModelTraining(replace(config(text, tmp_path), dropout=0.0))
+    again.scaler = torch.amp.GradScaler("cpu")  # pyright: ignore[reportPrivateImportUsage]
+    restore(again)
+    assert again.scaler.get_scale() == 2.0**126
+
+
+def test_a_gradient_that_is_no_number_is_one_line_and_moves_nothing(text: Path, tmp_path: Path) -> None:
+    run = LanguageModelTraining(config(text, tmp_path))
+    before = [parameter.detach().clone() for parameter in run.scored.parameters()]
+    next(run.scored.parameters()).register_hook(lambda gradient: gradient * math.inf)
+    with pytest.raises(LightbulbError, match="the gradient's norm is .* in step 1; lower --learning_rate"): train_step(run, [run.batches[0, 0]])
+    assert all(torch.equal(one, parameter) for one, parameter in zip(before, run.scored.parameters(), strict=True))
+
+
+def test_tensorboard_shows_what_the_metrics_file_holds(text: Path, tmp_path: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    list(train_language_model(replace(config(text, tmp_path), num_epochs=1)))
+    shown = events.EventAccumulator(str(tmp_path / "language_model" / "tensorboard")).Reload()
+    for split in ("train", "validation"):
+        wanted = [(row["step"], row["loss"]) for row in MetricsFile(tmp_path / "language_model" / "metrics.jsonl").read() if row["split"] == split]
+        assert [(event.step, event.value) for event in shown.Scalars(f"{split}/loss")] == [(step, pytest.approx(loss)) for step, loss in wanted]
 
 
 def test_one_process_and_two_have_the_same_losses(text: Path, tmp_path: Path) -> None:

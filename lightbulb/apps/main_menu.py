@@ -8,7 +8,8 @@ from __future__ import annotations
 # %% auto #0
 __all__ = ['TASKS', 'STAGES', 'PROGRAM', 'PLANNERS', 'RUNNERS', 'UsageError', 'split_task', 'parse_config', 'describe_step',
            'format_answer', 'ask', 'OpenQuestions', 'run_test_agent', 'describe_evaluation', 'follow_training',
-           'load_writer', 'write_texts', 'run_train_llm_world', 'overview', 'main']
+           'load_writer', 'write_texts', 'run_language_model', 'run_world_model', 'run_train_llm_world', 'overview',
+           'main']
 
 # %% ../../nbs/apps/01_main_menu.ipynb #ae351a07
 import contextlib
@@ -20,6 +21,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -30,14 +32,17 @@ if TYPE_CHECKING:
     from lightbulb.agent.answering import Answer, TestAgent, Tools
     from lightbulb.core.report import StepReport
     from lightbulb.lm.configuration import TrainLanguageModel
+    from lightbulb.world.configuration import TrainWorldModel
+    from lightbulb.world.stages import TrainLanguageWorld
 
 # %% ../../nbs/apps/01_main_menu.ipynb #5ab64f31
 TASKS = {  # name: module of its configuration, class, what it does
-    "train_llm_world": ("lightbulb.lm.configuration", "TrainLanguageWorld", "train the language model on text, or let it write"),
+    "train_llm_world": ("lightbulb.world.stages", "TrainLanguageWorld", "train a language model on text, a world model on play, or both; or use what was trained"),
     "test_agent": ("lightbulb.agent.answering", "TestAgent", "answer one question, or several interactively, with citations"),
 }
 STAGES = {  # one stage alone, with defaults of its own: module and class of its configuration, program, the task it belongs to
     "lm": ("lightbulb.lm.configuration", "TrainLanguageModel", "lightbulb_LM.py", "train_llm_world"),
+    "world": ("lightbulb.world.configuration", "TrainWorldModel", "lightbulb_WM.py", "train_llm_world"),
 }
 PROGRAM = "lightbulb"
 
@@ -258,9 +263,31 @@ def write_texts(config: TrainLanguageModel) -> int:
         except ValueError as error: print(f"{PROGRAM}: {error}", file=sys.stderr, flush=True)
 
 
-def run_train_llm_world(config: TrainLanguageModel) -> int:
+def run_language_model(config: TrainLanguageModel) -> int:
     "Train, or write with what was trained."
     return follow_training(config) if config.mode == "train" else write_texts(config)
+
+
+def run_world_model(config: TrainWorldModel) -> int:
+    "Train, or let what was trained play."
+    from lightbulb.apps.world_commands import follow_world_training, play_world
+
+    return follow_world_training(config) if config.mode == "train" else play_world(config)
+
+
+def run_train_llm_world(config: TrainLanguageModel | TrainLanguageWorld | TrainWorldModel) -> int:
+    "One stage, or one after the other; a stage that is interrupted is the last."
+    from lightbulb.lm.checkpoints import moments
+    from lightbulb.world.configuration import TrainWorldModel
+    from lightbulb.world.stages import TrainLanguageWorld
+
+    if isinstance(config, TrainWorldModel): return run_world_model(config)
+    if not isinstance(config, TrainLanguageWorld): return run_language_model(config)
+    status = run_language_model(config.language_model()) if config.stage in ("lm", "both") else 0
+    if status or config.stage == "lm": return status
+    world = config.world_model()
+    if config.stage == "both" and not moments(world.folder): world = replace(world, resume=False)  # the interrupt came before it had begun
+    return run_world_model(world)
 
 # %% ../../nbs/apps/01_main_menu.ipynb #3d7f1913
 RUNNERS = {"train_llm_world": run_train_llm_world, "test_agent": run_test_agent}

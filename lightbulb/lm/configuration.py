@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['DEFAULT_DATASET', 'DEFAULT_DATASET_CONFIG', 'FIXED_WHEN_RESUMED', 'check_ranges', 'LanguageModelFlags',
-           'TrainLanguageModel', 'fixed_settings', 'TrainLanguageWorld']
+           'TrainLanguageModel', 'fixed_settings']
 
 # %% ../../nbs/lm/07_configuration.ipynb #9f65f4a1
 import math
@@ -61,7 +61,7 @@ class LanguageModelFlags:
     num_layers: int | None = None  # of encoder and decoder each; these four override the preset
     width: int | None = None
     num_heads: int | None = None
-    num_experts: int | None = None  # 1: no experts
+    num_experts: int | None = None  # 1: none; of more a token meets two, together as large as one; tiny and small have none, base 8
     accumulation_steps: int = 4  # batches for one optimizer step
     learning_rate: float = 1e-4
     weight_decay: float = 1e-2
@@ -75,7 +75,7 @@ class LanguageModelFlags:
     next_weight: float = 0.8  # how often the encoder reads a piece and the decoder writes the next
     span_weight: float = 0.1  # how often the decoder writes spans that were cut out
     causal_weight: float = 0.1  # how often the encoder is empty
-    num_token_heads: int | None = None  # tokens guessed at once; None: the preset's
+    num_token_heads: int | None = None  # tokens guessed at once; None: 4, which cost some training time and write faster
     head_ramp: float = 0.5  # share of the steps after which all heads are trained
     head_share: float = 0.25  # of the positions that a further head is asked about
     average_decay: float = 0.0  # of the average of the weights; 0: none is kept
@@ -133,8 +133,6 @@ class TrainLanguageModel(LanguageModelFlags):
         "What differs from the preset."
         chosen = {"width": self.width, "num_heads": self.num_heads, "num_experts": self.num_experts, "num_token_heads": self.num_token_heads}
         if self.num_layers: chosen |= {"num_encoder_layers": self.num_layers, "num_decoder_layers": self.num_layers}
-        if self.width: chosen |= {"hidden": 2 * self.width}
-        if self.num_experts: chosen |= {"top_k": min(2, self.num_experts)}
         return {name: value for name, value in chosen.items() if value is not None} | {"max_length": self.max_length, "dropout": self.dropout}
 
 # %% ../../nbs/lm/07_configuration.ipynb #e7f44ed9
@@ -147,15 +145,3 @@ def fixed_settings(settings: TrainLanguageModel, num_processes: int = 1) -> dict
     "The settings that a checkpoint keeps, to be compared when the run is resumed."
     chosen = {name: getattr(settings, name) for name in FIXED_WHEN_RESUMED}
     return chosen | {"optimizer": settings.matrix_optimizer, "number of processes": num_processes}
-
-# %% ../../nbs/lm/07_configuration.ipynb #66ab3e4e
-@dataclass(frozen=True)
-class TrainLanguageWorld(TrainLanguageModel):
-    "Train the language model (stage lm); the world model's stages come with the world model."
-
-    batch_size: int = 4  # sequences at a time on each process
-    stage: Literal["lm", "world", "both"] = "lm"  # lm is the only one until the world model is here
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.stage != "lm": raise ValueError(f"stage must be lm: the world model is not part of lightbulb yet, got {self.stage}")

@@ -8,8 +8,7 @@ from __future__ import annotations
 # %% auto #0
 __all__ = ['OUT_OF_MEMORY', 'start_accelerator', 'Interrupt', 'clear_errors', 'load_streams', 'build_model', 'open_board',
            'LanguageModelTraining', 'accumulate', 'move', 'train_step', 'validate', 'random_state', 'data_key', 'save',
-           'restore', 'cut_metrics', 'Log', 'train_language_model', 'TrainLanguageModel', 'TrainLanguageWorld',
-           'load_model']
+           'restore', 'cut_metrics', 'Log', 'train_language_model', 'TrainLanguageModel', 'load_model']
 
 # %% ../../nbs/lm/07_training.ipynb #955800c3
 import contextlib
@@ -34,7 +33,7 @@ from ..core.errors import CheckpointError, LightbulbError
 from ..core.report import MetricsFile, StepReport
 from ..core.runtime import choose_device, choose_dtype, seed_everything
 from .checkpoints import TRAINING_FILE, Moment, keep, load_model, load_weights, model_state, moments, read_model_state, set_aside
-from .configuration import TrainLanguageModel, TrainLanguageWorld, fixed_settings
+from .configuration import TrainLanguageModel, fixed_settings
 from .data import TokenStream, load_texts, tokenize
 from .evaluation import Evaluation, evaluate
 from .losses import LanguageModelLoss, LossWeights, Regularisers, num_heads_at
@@ -45,7 +44,7 @@ from .tokens import Tokenizer, load_tokenizer
 from .transformer import Transformer, TransformerConfig
 
 # %% ../../nbs/lm/07_training.ipynb #40efbd52
-_all_ = ["TrainLanguageModel", "TrainLanguageWorld", "load_model"]  # a caller finds them here too
+_all_ = ["TrainLanguageModel", "load_model"]  # a caller finds them here too
 
 # %% ../../nbs/lm/07_training.ipynb #0d05c6ad
 def start_accelerator(device_name: str = "auto") -> Any:
@@ -145,9 +144,9 @@ class LanguageModelTraining:
         model = build_model(config, self.tokenizer.vocab_size, objectives.num_sentinels)
         weights = LossWeights(Regularisers(config.alpha, config.beta, config.temperature), head_share=config.head_share)
         self.scored = LanguageModelLoss(model, weights).to(self.device)
-        gate_rate = 100.0 if config.init_from_pretrained else 1.0  # cross-attention begins behind closed gates
+        rates = {"gate_rate": 100.0} if config.init_from_pretrained else {"embedding_rate": 5.0}  # cross-attention begins behind closed gates
         self.optimizers = build_optimizers(
-            self.scored, optimizer=config.matrix_optimizer, learning_rate=config.learning_rate, weight_decay=config.weight_decay, gate_rate=gate_rate)
+            self.scored, optimizer=config.matrix_optimizer, learning_rate=config.learning_rate, weight_decay=config.weight_decay, **rates)
         self.average = WeightAverage(model, config.average_decay) if config.average_decay else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)  # pyright: ignore[reportPrivateImportUsage]
         self.wrapped = self.accelerator.prepare(self.scored)
@@ -184,16 +183,18 @@ def accumulate(run: LanguageModelTraining, batches: Sequence[Batch], num_heads: 
 
 
 def move(run: LanguageModelTraining, learning_rate: float) -> float:
-    "One step of the optimizers with clipped gradients; the norm that the gradient had."
+    "One step of the optimizers with clipped gradients; the norm that the gradient had. A scaled gradient that overflows moves nothing."
     set_learning_rate(run.optimizers, learning_rate)
     for optimizer in run.optimizers: run.scaler.unscale_(optimizer)
-    norm = torch.nn.utils.clip_grad_norm_(run.scored.parameters(), run.config.max_grad_norm)
+    norm = float(torch.nn.utils.clip_grad_norm_(run.scored.parameters(), run.config.max_grad_norm))
+    if not math.isfinite(norm) and not run.scaler.is_enabled():
+        raise LightbulbError(f"the gradient's norm is {norm} in step {run.step + 1}; lower --learning_rate; what {run.config.folder} holds is whole")
     for optimizer in run.optimizers:
-        run.scaler.step(optimizer)
+        if math.isfinite(norm): run.scaler.step(optimizer)  # else none of them moves: clipping left nothing of the rest
         optimizer.zero_grad()
     run.scaler.update()
     if run.average is not None: run.average.update(run.scored.model)
-    return float(norm)
+    return norm
 
 # %% ../../nbs/lm/07_training.ipynb #3f5b3bcb
 def train_step(run: LanguageModelTraining, batches: Sequence[Batch]) -> StepReport:

@@ -50,11 +50,11 @@ REGULARISERS = ("info_nce", "covariance", "thought_consistency", "action_diversi
 class LossShares:
     "Weights of the losses; 0 leaves one out, and it is only measured."
 
-    policy_value: float = 1.0  # cross-entropy to the searched policy and value
+    policy_value: float = 2.0  # cross-entropy to the searched policy and value
     value_share: float = 0.5  # of the value inside it
     reward: float = 1.0
     ending: float = 1.0
-    legality: float = 0.3  # summed over actions
+    legality: float = 5.0
     dynamics: float = 2.0  # imagined latents against real ones
     info_nce: float = 0.0
     covariance: float = 0.0
@@ -94,6 +94,7 @@ class WorldModelFlags:
     mcts_iterations: int = 5  # simulations of a search
     mcts_exploration_constant: float = 1.414  # PUCT's
     mcts_algorithm: Literal["puct", "gumbel"] = "puct"
+    with_search: bool = True  # False: the policy acts alone and PPO improves it
     lambda_reg: float = 1.0  # scales the regularising losses together
     losses: LossShares = LossShares()
     width: int = 128  # of a latent
@@ -113,6 +114,7 @@ class WorldModelFlags:
     validation_share: float = 0.03  # of the games, held out
     average_decay: float = 0.99  # of the average of the weights that plays and is evaluated; 0: the newest weights
     warmup: float = 0.05  # share of the optimizer steps in which the learning rate rises
+    mode: Literal["train", "inference"] = "train"  # inference: what was trained plays, and it is said how well
 
 # %% ../../nbs/world/04_configuration.ipynb #92243c35
 WINDOWS_PER_SEQUENCE = 32
@@ -135,7 +137,8 @@ class TrainWorldModel(WorldModelFlags):
         if self.hidden < 4: raise ValueError(f"hidden must be at least 4, got {self.hidden}")
         if self.discount is not None and not 0 < self.discount <= 1: raise ValueError(f"discount must be above 0 and at most 1, got {self.discount}")
         if self.mcts_algorithm not in ("puct", "gumbel"): raise ValueError(f"mcts_algorithm must be puct or gumbel, got {self.mcts_algorithm!r}")
-        if self.environment == "text":
+        if not self.with_search and not self.losses.ppo * self.lambda_reg: raise ValueError("losses.ppo must be positive where with_search is off: nothing else improves the policy, got 0.0")
+        if self.environment == "text" and self.mode == "train":
             raise ValueError("environment text comes with world.thoughts; for now give tic_tac_toe, connect_four:4x4 or a Gymnasium id such as FrozenLake-v1, got text")
 
     @property
@@ -166,7 +169,7 @@ class TrainWorldModel(WorldModelFlags):
         return MCTSConfig(num_simulations or self.mcts_iterations, self.mcts_exploration_constant, self.mcts_algorithm, **noise)
 
 # %% ../../nbs/world/04_configuration.ipynb #935271a7
-FREE_WHEN_RESUMED = ("save_dir", "device", "resume", "num_epochs")
+FREE_WHEN_RESUMED = ("save_dir", "device", "resume", "num_epochs", "mode")
 
 
 def fixed_settings(settings: TrainWorldModel) -> dict[str, Any]:
