@@ -19,8 +19,8 @@ from ..rl.vector_environments import EnvironmentFailure
 from .tables import Tables, read_tables
 
 # %% auto #0
-__all__ = ['Outcome', 'GOLDEN', 'uniform_of', 'seeds_of', 'check_actions', 'TableGames', 'GameFailure', 'EnvironmentGames',
-           'GymnasiumWorld']
+__all__ = ['Outcome', 'GOLDEN', 'uniform_of', 'seeds_of', 'check_actions', 'TableGames', 'GameFailure', 'EnvironmentCopies',
+           'EnvironmentGames', 'GymnasiumWorld']
 
 # %% ../../nbs/world/01_gymnasium_worlds.ipynb #27d36d5c
 Outcome: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # states, rewards (B,), terminated (B,), truncated (B,)
@@ -87,8 +87,8 @@ class GameFailure(EnvironmentFailure):
         self.outcome = outcome
 
 
-class EnvironmentGames:
-    "Games in copies of an environment; a state is (number of the copy, serial number)."
+class EnvironmentCopies:
+    "Copies of an environment, each with the number of its newest state."
 
     def __init__(self, make: Callable[[], gymnasium.Env], num_actions: int, first_action: int) -> None:
         self.make, self.num_actions, self.first_action = make, num_actions, first_action
@@ -96,6 +96,39 @@ class EnvironmentGames:
         self.serials, self.is_over = np.zeros(0, np.int64), np.zeros(0, bool)
         self.seen: list[Any] = []  # newest observations
         self.masks: list[np.ndarray] = []
+
+    def look(self, number: int, observation: Any, info: dict[str, Any]) -> None:
+        "Keep what one copy shows."
+        observation = np.array(observation)
+        if not np.isfinite(observation).all(): raise ValueError(f"an observation must be finite, got {observation}")
+        mask = np.asarray(info.get("action_mask", np.ones(self.num_actions)), bool)
+        self.seen[number], self.masks[number] = observation, mask
+        self.serials[number] += 1
+
+    def numbers(self, states: np.ndarray) -> np.ndarray:
+        "Which copies (B,); `ValueError` for a state that has passed."
+        old = np.flatnonzero(self.serials[states[:, 0]] != states[:, 1])
+        if len(old): raise ValueError(f"state {old[0]} must be the newest of its game: this environment cannot go back")
+        return states[:, 0]
+
+    def advance(self, number: int, action: int) -> tuple[float, bool, bool]:
+        "One step of one copy; whatever it raises is an `EnvironmentFailure`."
+        try:
+            observation, reward, terminated, truncated, info = self.copies[number].step(action)
+            if not math.isfinite(reward): raise ValueError(f"a reward must be finite, got {reward}")
+            self.look(number, observation, info)
+        except Exception as error: raise EnvironmentFailure(f"{type(error).__name__}: {error}") from error
+        return float(reward), terminated, truncated
+
+    def close(self) -> None:
+        "Close every copy; their games are over."
+        for env in self.copies:
+            if env is not None: env.close()
+        self.copies, self.is_over = [None] * len(self.copies), np.ones(len(self.copies), bool)
+
+# %% ../../nbs/world/01_gymnasium_worlds.ipynb #708c19bb
+class EnvironmentGames(EnvironmentCopies):
+    "Games in copies of an environment; a state is (number of the copy, serial number)."
 
     def reset(self, num_games: int, seed: int) -> np.ndarray:
         seeds, numbers = seeds_of(num_games, seed), np.flatnonzero(self.is_over)[:num_games]
@@ -112,20 +145,6 @@ class EnvironmentGames:
                 raise EnvironmentFailure(f"beginning a game failed: {type(error).__name__}: {error}") from error
         self.is_over[numbers] = False
         return np.stack([numbers, self.serials[numbers]], 1)
-
-    def look(self, number: int, observation: Any, info: dict[str, Any]) -> None:
-        "Keep what one copy shows."
-        observation = np.array(observation)
-        if not np.isfinite(observation).all(): raise ValueError(f"an observation must be finite, got {observation}")
-        mask = np.asarray(info.get("action_mask", np.ones(self.num_actions)), bool)
-        self.seen[number], self.masks[number] = observation, mask
-        self.serials[number] += 1
-
-    def numbers(self, states: np.ndarray) -> np.ndarray:
-        "Which copies (B,); `ValueError` for a state that has passed."
-        old = np.flatnonzero(self.serials[states[:, 0]] != states[:, 1])
-        if len(old): raise ValueError(f"state {old[0]} must be the newest of its game: this environment cannot go back")
-        return states[:, 0]
 
     def observations(self, states: np.ndarray) -> np.ndarray: return np.stack([self.seen[number] for number in self.numbers(states)])
 
@@ -149,21 +168,6 @@ class EnvironmentGames:
         outcome = (np.stack([numbers, self.serials[numbers]], 1), rewards, terminated, truncated & ~terminated)
         if failures: raise GameFailure(str(failures[0]), outcome) from failures[0].__cause__
         return outcome
-
-    def advance(self, number: int, action: int) -> tuple[float, bool, bool]:
-        "One step of one copy; whatever it raises is an `EnvironmentFailure`."
-        try:
-            observation, reward, terminated, truncated, info = self.copies[number].step(action)
-            if not math.isfinite(reward): raise ValueError(f"a reward must be finite, got {reward}")
-            self.look(number, observation, info)
-        except Exception as error: raise EnvironmentFailure(f"{type(error).__name__}: {error}") from error
-        return float(reward), terminated, truncated
-
-    def close(self) -> None:
-        "Close every copy; their games are over."
-        for env in self.copies:
-            if env is not None: env.close()
-        self.copies, self.is_over = [None] * len(self.copies), np.ones(len(self.copies), bool)
 
 # %% ../../nbs/world/01_gymnasium_worlds.ipynb #8cb153e1
 class GymnasiumWorld:
