@@ -216,8 +216,10 @@ def test_dropout_acts_in_training_only():
 
 @pytest.mark.parametrize(("name", "low", "high"), [("tiny", 0.8e6, 1.5e6), ("small", 7e6, 14e6), ("base", 80e6, 130e6)])
 def test_the_presets_have_the_size_that_they_say(name, low, high):
-    with torch.device("meta"): model = Transformer(TransformerConfig.preset(name, 259))
-    assert low < model.num_active_parameters - 259 * model.config.width < high < model.num_parameters
+    with torch.device("meta"): own, dense, sparse = (Transformer(TransformerConfig.preset(name, 259, **chosen)) for chosen in ({}, {"num_experts": 1}, {"num_experts": 8}))
+    for model in (own, dense, sparse): assert low < model.num_active_parameters - 259 * model.config.width < high
+    assert dense.num_parameters < high < sparse.num_parameters
+    assert own.num_parameters == (sparse if name == "base" else dense).num_parameters, "dense on a CPU, experts on a GPU"
 
 
 @pytest.mark.parametrize(("changes", "message"), [

@@ -83,6 +83,7 @@ def build_optimizers(
     learning_rate: float = 1e-4,
     weight_decay: float = 0.01,
     betas: tuple[float, float] = (0.9, 0.95),  # of AdamW
+    embedding_rate: float = 1.0,  # times the learning rate, for the tables of tokens: a row moves only when its token comes
     gate_rate: float = 1.0,  # times the learning rate, for parameters that are one number: a closed gate has a long way to go
 ) -> list[torch.optim.Optimizer]:
     "The optimizers that together move every parameter once."
@@ -90,12 +91,13 @@ def build_optimizers(
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     matrices = [parameter for name, parameter in named if optimizer == "muon" and is_for_muon(name, parameter)]
     taken = {id(parameter) for parameter in matrices}
-    rest = [parameter for _, parameter in named if id(parameter) not in taken]
+    tables = [parameter for name, parameter in named if parameter.ndim >= 2 and "embedding" in name.split(".")]
+    rest = [parameter for _, parameter in named if id(parameter) not in taken | set(map(id, tables))]
     groups = [
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay}, {"params": [p for p in rest if p.ndim == 1], "weight_decay": 0.0},
-        {"params": [p for p in rest if p.ndim == 0], "weight_decay": 0.0, "rate": gate_rate},
+        {"params": tables, "weight_decay": weight_decay, "rate": embedding_rate}, {"params": [p for p in rest if p.ndim == 0], "weight_decay": 0.0, "rate": gate_rate},
     ]
-    fused = all(parameter.device.type in ("cpu", "cuda", "mps") for parameter in rest)
+    fused = all(parameter.device.type in ("cpu", "cuda", "mps") for parameter in (*rest, *tables))
     built: list[torch.optim.Optimizer] = [torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, betas=betas, fused=fused)]
     if matrices: built.append(Muon(matrices, lr=learning_rate, weight_decay=weight_decay))
     return built

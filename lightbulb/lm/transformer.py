@@ -28,10 +28,10 @@ from .token_embedding import TokenEmbedding
 
 # %% ../../nbs/lm/04_transformer.ipynb #c77f9d3e
 Preset = Literal["tiny", "small", "base"]
-PRESETS: dict[str, dict[str, int]] = {
-    "tiny": {"width": 128, "num_heads": 4, "num_encoder_layers": 2, "num_decoder_layers": 3, "hidden": 288},
-    "small": {"width": 256, "num_heads": 8, "num_encoder_layers": 4, "num_decoder_layers": 6, "hidden": 512},
-    "base": {"width": 768, "num_heads": 12, "num_encoder_layers": 4, "num_decoder_layers": 8, "hidden": 1536},
+PRESETS: dict[str, dict[str, int]] = {  # hidden: of all experts that a token meets
+    "tiny": {"width": 128, "num_heads": 4, "num_encoder_layers": 2, "num_decoder_layers": 3, "hidden": 576, "num_experts": 1},
+    "small": {"width": 256, "num_heads": 8, "num_encoder_layers": 4, "num_decoder_layers": 6, "hidden": 1024, "num_experts": 1},
+    "base": {"width": 768, "num_heads": 12, "num_encoder_layers": 4, "num_decoder_layers": 8, "hidden": 3072, "num_experts": 8},
 }
 
 # %% ../../nbs/lm/04_transformer.ipynb #b6aa5d53
@@ -90,9 +90,11 @@ class TransformerConfig(TransformerSettings):
 
     @classmethod
     def preset(cls, name: str, vocab_size: int, **overrides: Any) -> TransformerConfig:
-        "`tiny` (about 1M active parameters besides the vocabulary), `small` (10M) or `base` (100M)."
+        "`tiny` (about 1M active parameters besides the vocabulary), `small` (10M) or `base` (100M), however many experts it is given."
         if name not in PRESETS: raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
-        return cls(vocab_size, **{**PRESETS[name], **overrides})
+        shape = {"top_k": cls.top_k, **PRESETS[name], **overrides}
+        met = 4 * shape["width"] if "width" in overrides else shape["hidden"]  # units that a token meets
+        return cls(vocab_size, **{**shape, "hidden": overrides.get("hidden", met // min(shape["top_k"], shape["num_experts"]))})
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> TransformerConfig:
