@@ -8,9 +8,12 @@ from scripts of their own (moe_layer.py, generation.py).
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
+import resource
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +24,8 @@ import torch
 from _language_model_runs import Run, Text, Trainer, Unfinished, contexts, flops_of_step, pairs, shakespeare, wikitext
 from _language_model_speed import gpu, long_texts, recall, training_speed
 from _table import Table, skip_without
+
+from lightbulb.core.report import MetricsFile
 
 NANO = Run("nanogpt", {"num_layers": 4, "num_heads": 4, "width": 128}, batch=12, steps=2000)
 TABLES = {"ngram_orders": [2, 3, 4, 5, 6], "ngram_rows": 32_768, "ngram_dropout": 0.1}
@@ -118,15 +123,14 @@ def ablation_rows(table: Table, trainer: Trainer, quick: bool) -> None:
     speeds = trainer.step_seconds(list(asked.values()), *((1, 2) if quick else ()))
     timed = {name: replace(run, steps=math.ceil(seconds / step)) for (name, run), step in zip(asked.items(), speeds, strict=True)}
     counted = {name: replace(run, tokens=tokens) for name, run in asked.items() if not run.objective}
-    once = ("alpha 0.1", "beta 0.1", "n-gram tables")
+    twice = [] if quick else [name for name in asked if name.startswith(("decoder alone", "8 experts", "4 token heads", "Muon", "alpha 0.1 and beta"))]
     found: dict[str, list[dict[str, Any]]] = {}
     def learn(run: Run, seed: int) -> None:
         score, name = (pairs(64), "pairs-64") if run.objective else (contexts(128), "128")
         result = trainer.result(replace(run, seed=seed), score, name)
         found.setdefault(run.key(), []).append({"loss": result["pairs" if run.objective else "overlapping_128"], **result})
     for run in (*timed.values(), *counted.values()): learn(run, 0)
-    for name, run in timed.items():
-        if not quick and name not in once: learn(run, 1)
+    for name in twice: learn(timed[name], 1)
     for runs, label in ((timed, f"{seconds:.0f} CPU-s"), (counted, f"{tokens / 1e6:.2g}M characters")):
         first = found[next(iter(runs.values())).key()]
         for name, run in runs.items():
@@ -146,6 +150,21 @@ def length_rows(table: Table, trainer: Trainer, quick: bool) -> None:
     trainer.result(run, contexts(128), "128")
     long_texts(table, trainer.trained(run), text, run.length)
     recall(table, 4.0 if quick else 120.0)
+
+
+def demo_rows(table: Table, trainer: Trainer, quick: bool) -> None:
+    "The command with nothing but its defaults, on the text that ships with the package."
+    command = ["main_menu.py", "--task", "train_llm_world", "--stage", "lm", "--dataset_name", "demo", "--preset", "tiny"]
+    with tempfile.TemporaryDirectory() as folder:
+        more = ["--max_examples", "12", "--model_name", "bytes", "--num_epochs", "2"] if quick else []
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, *command, "--device", "cpu", "--save_dir", folder, *more], cwd=Path(__file__).parents[1], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        rows = [row for row in MetricsFile(Path(folder) / "language_model" / "metrics.jsonl").read() if row["split"] == "validation"]
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    losses, bits = ([float(row[name] or math.nan) for row in rows] for name in ("loss", "bits_per_byte"))
+    falls = all(later < earlier for earlier, later in itertools.pairwise(losses)) and len(losses) > 1
+    table.row(f"`python {' '.join([*command, *more])}`: held-out loss after each epoch", f"{', '.join(f'{loss:.3f}' for loss in losses)}; bits per byte {', '.join(f'{one:.3f}' for one in bits)}; {seconds:.0f} CPU-s", "falls every epoch", falls)
 
 
 def speed_rows(table: Table, trainer: Trainer, quick: bool) -> None:
@@ -173,11 +192,11 @@ def other_script(name: str) -> Callable[[Table, Trainer, bool], None]:
 
 ROWS: dict[str, Callable[[Table, Trainer, bool], None]] = {
     "shakespeare": shakespeare_rows, "speed": speed_rows, "ablations": ablation_rows, "ten_minutes": ten_minutes_rows,
-    "wikitext": wikitext_rows, "length": length_rows, "moe_layer": other_script("moe_layer"), "generation": other_script("generation"),
+    "wikitext": wikitext_rows, "length": length_rows, "demo": demo_rows, "moe_layer": other_script("moe_layer"), "generation": other_script("generation"),
 }  # fmt: skip
 TITLES = {
     "shakespeare": "Tiny-Shakespeare at nanoGPT's budget", "speed": "Training speed of the Transformer", "ablations": "The language model's parts at equal time",
-    "ten_minutes": "Tiny-Shakespeare in ten minutes", "wikitext": "WikiText-2 mini", "length": "Long texts and recall", "gpu": "Training on one GPU",
+    "ten_minutes": "Tiny-Shakespeare in ten minutes", "wikitext": "WikiText-2 mini", "length": "Long texts and recall", "gpu": "Training on one GPU", "demo": "The default command on the demo",
     "moe_layer": "The expert layer, as in the whole run", "generation": "Generation, as in the whole run",
 }  # fmt: skip
 

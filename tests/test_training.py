@@ -180,15 +180,18 @@ def test_the_scaler_of_float16_changes_nothing_and_an_overflow_moves_nothing(tex
         for step in range(2): train_step(run, [run.batches[0, 2 * step], run.batches[0, 2 * step + 1]])
         ends.append([parameter.detach().clone() for parameter in run.scored.parameters()])
     assert all(torch.allclose(one, two, atol=1e-5) for one, two in zip(*ends, strict=True))
-    run.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)  # pyright: ignore[reportPrivateImportUsage]
+    overflowing = run.scored.model.decoder.layers[0].attention.output.weight.register_hook(lambda gradient: gradient * math.inf)  # Muon's; AdamW's are finite
     assert not math.isfinite(train_step(run, [run.batches[0, 4]]).metrics["gradient_norm"])
     assert all(torch.equal(one, parameter) for one, parameter in zip(ends[1], run.scored.parameters(), strict=True)), "no optimizer moved"
-    assert run.scaler.get_scale() == 2.0**126
+    assert run.scaler.get_scale() == 2048.0
+    overflowing.remove()
+    assert math.isfinite(train_step(run, [run.batches[0, 5]]).metrics["gradient_norm"])
+    assert not all(torch.equal(one, parameter) for one, parameter in zip(ends[1], run.scored.parameters(), strict=True)), "the next step does"
     save(run)
     again = LanguageModelTraining(replace(config(text, tmp_path), dropout=0.0))
     again.scaler = torch.amp.GradScaler("cpu")  # pyright: ignore[reportPrivateImportUsage]
     restore(again)
-    assert again.scaler.get_scale() == 2.0**126
+    assert again.scaler.get_scale() == 2048.0
 
 
 def test_a_gradient_that_is_no_number_is_one_line_and_moves_nothing(text: Path, tmp_path: Path) -> None:
