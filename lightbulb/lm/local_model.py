@@ -12,6 +12,7 @@ __all__ = ['GGUF_NAMES', 'MAX_ROWS', 'MAX_CACHED_TOKENS', 'PIECE', 'weight_name'
 
 # %% ../../nbs/lm/02_local_model.ipynb #57264928
 import hashlib
+import inspect
 import json
 import threading
 import time
@@ -211,6 +212,7 @@ class _Reading:
         self.context_length = int(getattr(network.config, "max_position_embeddings", 0) or 2048)
         self.num_tokens_used = 0  # read and written since loading
         self._lock = threading.RLock()
+        self._memory_name = "cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values"  # as transformers renames it
         endings = getattr(network.generation_config, "eos_token_id", None)
         self._endings = {tokenizer.end_id, *(endings if isinstance(endings, list) else [endings] if endings is not None else [])}
 
@@ -235,7 +237,7 @@ class _Reading:
             part = slice(start, min(start + PIECE, ids.shape[1]))
             last = part.stop == ids.shape[1]
             logits = self.network(
-                input_ids=ids[:, part], past_key_values=memory, use_cache=True, logits_to_keep=min(keep, part.stop - start) if last else 1,
+                input_ids=ids[:, part], use_cache=True, logits_to_keep=min(keep, part.stop - start) if last else 1, **{self._memory_name: memory},
                 attention_mask=mask[:, : past + part.stop] if mask is not None else None,
                 position_ids=positions[:, part] if positions is not None else None,
             ).logits

@@ -144,9 +144,10 @@ class LanguageModelTraining:
         model = build_model(config, self.tokenizer.vocab_size, objectives.num_sentinels)
         weights = LossWeights(Regularisers(config.alpha, config.beta, config.temperature), head_share=config.head_share)
         self.scored = LanguageModelLoss(model, weights).to(self.device)
-        rates = {"gate_rate": 100.0} if config.init_from_pretrained else {"embedding_rate": 5.0}  # cross-attention begins behind closed gates
+        gate_rate, embedding_rate = (100.0, 1.0) if config.init_from_pretrained else (1.0, 5.0)  # cross-attention begins behind closed gates
         self.optimizers = build_optimizers(
-            self.scored, optimizer=config.matrix_optimizer, learning_rate=config.learning_rate, weight_decay=config.weight_decay, **rates)
+            self.scored, optimizer=config.matrix_optimizer, learning_rate=config.learning_rate, weight_decay=config.weight_decay,
+            gate_rate=gate_rate, embedding_rate=embedding_rate)
         self.average = WeightAverage(model, config.average_decay) if config.average_decay else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)  # pyright: ignore[reportPrivateImportUsage]
         self.wrapped = self.accelerator.prepare(self.scored)
