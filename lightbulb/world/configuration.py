@@ -52,10 +52,11 @@ class LossShares:
 
     policy_value: float = 2.0  # cross-entropy to the searched policy and value
     value_share: float = 0.5  # of the value inside it
-    reward: float = 1.0
-    ending: float = 1.0
+    reward: float = 5.0
+    ending: float = 5.0
     legality: float = 5.0
-    dynamics: float = 2.0  # imagined latents against real ones
+    observation: float = 20.0  # what is seen, read off a latent
+    dynamics: float = 0.2  # imagined latents against real ones
     info_nce: float = 0.0
     covariance: float = 0.0
     thought_consistency: float = 0.0
@@ -88,7 +89,8 @@ class WorldModelFlags:
     steps_per_epoch: int = 700  # optimizer steps until the next evaluation and checkpoint
     accumulation_steps: int = 4  # batches for one optimizer step
     learning_rate: float = 1e-4
-    rate_factor: float = 20.0  # times the learning rate: these networks are small
+    optimizer: Literal["muon", "adamw"] = "muon"  # of the matrices inside
+    rate_factor: float = 80.0  # times the learning rate: these networks are small
     weight_decay: float = 1e-2
     max_grad_norm: float = 1.0  # gradients are clipped to this norm
     mcts_iterations: int = 5  # simulations of a search
@@ -138,6 +140,7 @@ class TrainWorldModel(WorldModelFlags):
         if self.discount is not None and not 0 < self.discount <= 1: raise ValueError(f"discount must be above 0 and at most 1, got {self.discount}")
         if self.mcts_algorithm not in ("puct", "gumbel"): raise ValueError(f"mcts_algorithm must be puct or gumbel, got {self.mcts_algorithm!r}")
         if not self.with_search and not self.losses.ppo * self.lambda_reg: raise ValueError("losses.ppo must be positive where with_search is off: nothing else improves the policy, got 0.0")
+        if self.optimizer not in ("muon", "adamw"): raise ValueError(f"optimizer must be muon or adamw, got {self.optimizer!r}")
         if self.environment == "text" and self.mode == "train":
             raise ValueError("environment text comes with world.thoughts; for now give tic_tac_toe, connect_four:4x4 or a Gymnasium id such as FrozenLake-v1, got text")
 
@@ -165,8 +168,9 @@ class TrainWorldModel(WorldModelFlags):
 
     def search(self, *, with_noise: bool, num_simulations: int | None = None) -> MCTSConfig:
         "How this run searches: with noise where it plays to learn."
-        noise = {"gumbel_scale": 1.0, "dirichlet_fraction": 0.25} if with_noise else {"gumbel_scale": 0.0}
-        return MCTSConfig(num_simulations or self.mcts_iterations, self.mcts_exploration_constant, self.mcts_algorithm, **noise)
+        return MCTSConfig(
+            num_simulations or self.mcts_iterations, self.mcts_exploration_constant, self.mcts_algorithm, gumbel_scale=float(with_noise),
+            dirichlet_fraction=0.25 if with_noise else 0.0)
 
 # %% ../../nbs/world/04_configuration.ipynb #935271a7
 FREE_WHEN_RESUMED = ("save_dir", "device", "resume", "num_epochs", "mode")

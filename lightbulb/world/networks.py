@@ -7,8 +7,8 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['EPSILON', 'transform_value', 'invert_transform', 'CategoricalValue', 'ResidualBlock', 'tower',
-           'RepresentationNetwork', 'ActionEncoder', 'Imagined', 'DynamicsNetwork', 'Judgement', 'PredictionNetwork',
-           'WorldModelConfig', 'WorldModel', 'RecurrentWorldModel']
+           'RepresentationNetwork', 'ActionEncoder', 'Imagined', 'OutcomeNetwork', 'DynamicsNetwork', 'Judgement',
+           'PredictionNetwork', 'WorldModelConfig', 'WorldModel', 'RecurrentWorldModel']
 
 # %% ../../nbs/world/01_networks.ipynb #a3878056
 import math
@@ -91,12 +91,11 @@ class RepresentationNetwork(nn.Module):
 
     def __init__(self, observation_shape: tuple[int, ...], width: int, hidden: int, *, num_blocks: int = 1) -> None:
         super().__init__()
-        self.read = nn.Linear(math.prod(observation_shape), width)
-        self.tower = tower(width, hidden, num_blocks)
+        self.layers = nn.Sequential(nn.Linear(math.prod(observation_shape), width), *tower(width, hidden, num_blocks))
 
     def forward(self, observations: Tensor) -> Tensor:  # (B, *observation_shape) → (B, D)
         "The latent states."
-        return self.tower(self.read(observations.flatten(1)))
+        return self.layers(observations.flatten(1))
 
 # %% ../../nbs/world/01_networks.ipynb #1cd75689
 class ActionEncoder(nn.Module):
@@ -119,19 +118,30 @@ class Imagined(NamedTuple):
     ending_logits: Tensor  # (B,) above 0: the world ended here
 
 # %% ../../nbs/world/01_networks.ipynb #1da1ef17
+class OutcomeNetwork(nn.Module):
+    "What a step earns, and whether it is the end."
+
+    def __init__(self, width: int, hidden: int, num_bins: int) -> None:
+        super().__init__()
+        self.layers, self.answer = tower(width, hidden, 1), nn.Linear(width, num_bins + 1)
+
+    def forward(self, steps: Tensor) -> tuple[Tensor, Tensor]:  # (B, D) → (B, S), (B,)
+        "Logits of the reward's bins, and of the end."
+        said = self.answer(self.layers(steps))
+        return said[..., :-1], said[..., -1]
+
+
 class DynamicsNetwork(nn.Module):
     "g: a latent state and an action's vector as the next latent state, its reward and whether it is the end."
 
     def __init__(self, width: int, hidden: int, num_bins: int, *, num_blocks: int = 2) -> None:
         super().__init__()
-        self.tower = tower(width, hidden, num_blocks)
-        self.outcome = nn.Sequential(nn.Linear(width, hidden // 4), nn.GELU(), nn.Linear(hidden // 4, num_bins + 1))
+        self.layers, self.outcome = tower(width, hidden, num_blocks), OutcomeNetwork(width, hidden, num_bins)
 
     def forward(self, latents: Tensor, actions: Tensor) -> Imagined:  # (B, D), (B, D)
         "One imagined step."
-        following = self.tower(latents + actions)
-        outcome = self.outcome(following)
-        return Imagined(following, outcome[..., :-1], outcome[..., -1])
+        steps = latents + actions
+        return Imagined(self.layers(steps), *self.outcome(steps))
 
 # %% ../../nbs/world/01_networks.ipynb #9141f89c
 class Judgement(NamedTuple):
@@ -148,11 +158,11 @@ class PredictionNetwork(nn.Module):
     def __init__(self, width: int, hidden: int, num_actions: int, num_bins: int) -> None:
         super().__init__()
         self.sizes = (num_actions, num_actions, num_bins)
-        self.layers = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, sum(self.sizes)))
+        self.layers, self.answer = nn.Sequential(nn.Linear(width, hidden), nn.GELU()), nn.Linear(hidden, sum(self.sizes))
 
     def forward(self, latents: Tensor) -> Judgement:  # (B, D)
         "The three together."
-        return Judgement(*self.layers(latents).split(self.sizes, -1))
+        return Judgement(*self.answer(self.layers(latents)).split(self.sizes, -1))
 
 # %% ../../nbs/world/01_networks.ipynb #48f54c09
 @dataclass(frozen=True)
@@ -204,12 +214,17 @@ class WorldModel(nn.Module):
         self.action_encoder = ActionEncoder(config.num_actions, config.width)
         self.dynamics = DynamicsNetwork(config.width, config.hidden, config.num_bins, num_blocks=config.dynamics_blocks)
         self.prediction = PredictionNetwork(config.width, config.hidden, config.num_actions, config.num_bins)
+        self.reconstruction = nn.Linear(config.width, math.prod(config.observation_shape))
         self.rewards = CategoricalValue(*config.reward_range, config.num_bins)
         self.values = CategoricalValue(*config.value_range, config.num_bins)
 
     def imagine(self, latents: Tensor, actions: Tensor) -> Imagined:  # (B, D), (B,)
         "One step from each latent."
         return self.dynamics(latents, self.action_encoder(actions))
+
+    def reconstruct(self, latents: Tensor) -> Tensor:  # (…, D) → (…, F)
+        "What would be seen, flattened. No search asks for it: latents learn from it to hold everything that is seen."
+        return self.reconstruction(latents)
 
     def predict(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         "For the search: policy logits (B, A), values (B,) and which actions seem legal (B, A)."

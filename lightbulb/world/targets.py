@@ -122,9 +122,9 @@ class Experience:
     def __len__(self) -> int: return len(self.memory)
 
     def add(self, steps: Steps) -> None:
-        "Whole games, in their order. `ValueError` if the last step ends none."
+        "Whole games, in their order; of more than fit the last. `ValueError` if the last step ends none."
         if not (steps.terminated[-1] or steps.truncated[-1]): raise ValueError("the last step must end its game: only whole games can be kept")
-        self.memory.extend(steps.rows())
+        self.memory.extend(steps.take(slice(-self.memory.capacity, None)).rows())
 
     def read(self, slots: np.ndarray) -> Steps:
         "Copies of some steps."
