@@ -53,6 +53,12 @@ PUBLIC = {  # DESIGN's contract: more may be added, these stay
     "knowledge.ranking": "load_cross_encoder",
     "knowledge.reader": "SpanReader train_reader",
     "knowledge.summarizer": "RAGSummarizer",
+    "world.networks": "RepresentationNetwork DynamicsNetwork PredictionNetwork ActionEncoder WorldModel RecurrentWorldModel",
+    "world.losses": "info_nce_loss covariance_regularization dynamics_performance_loss thought_consistency_loss policy_value_joint_loss action_diversity_reward "
+                    "expected_thought_value_loss exploration_regularization kl_divergence_loss ppo_loss",
+    "world.environments": "World make_world Arena",
+    "world.stages": "TrainLanguageWorld",
+    "world.training": "TrainWorldModel train_world_model TrainLanguageWorld load_world_model",
     "agent.answering": "TestAgent answer",
     "apps.main_menu": "main",
 }
@@ -73,6 +79,10 @@ PLANTED = {  # module → an import that it must not have
     "knowledge.ranking": "requests",
     "knowledge.knowledge_base": "sentence_transformers",
     "planning.tree_of_thought": "fastcore",
+    "lm.operations": "lightbulb.world.networks",  # a higher floor
+    "world.tables": "lightbulb.world.losses",  # a higher number
+    "world.losses": "numba",
+    "apps.world_commands": "lightbulb.apps.main_menu",
 }
 
 
@@ -196,7 +206,7 @@ def test_importing_everything_touches_no_network_no_cuda_and_no_development_tool
     assert result.returncode == 0 and "imported" in result.stdout, result.stderr[-3000:]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--task", "test_agent", "--help"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [["--help"], ["--task", "test_agent", "--help"], ["--task", "train_llm_world", "--help"]], ids=" ".join)
 def test_help_is_quick_and_imports_no_model_library(arguments):
     start = time.monotonic()
     result = run(sys.executable, "-X", "importtime", "-m", "lightbulb", *arguments)
