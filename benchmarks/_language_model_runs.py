@@ -330,9 +330,10 @@ class Trainer:
 
     def step_seconds(self, runs: list[Run], rounds: int = 12, steps: int = 5) -> list[float]:
         "CPU-seconds of a training step of each run, measured with all taking turns, from the ramp's begin to its end; kept in the folder."
-        key = hashlib.sha256(json.dumps([[run.key() for run in runs], rounds, steps, self.code]).encode()).hexdigest()[:20]
-        path = self.cache / f"step_seconds-{key}.json"
-        if path.exists(): return json.loads(path.read_text())
+        path = self.cache / f"step_seconds-{hashlib.sha256(json.dumps([[run.key() for run in runs], rounds, steps]).encode()).hexdigest()[:20]}.json"
+        if path.exists():
+            kept = json.loads(path.read_text())
+            if self.keep or kept["code"] == self.code: return kept["seconds"]
         taken, ready = [0.0] * len(runs), []
         for run in runs:
             torch.set_num_threads(run.threads)
@@ -348,7 +349,7 @@ class Trainer:
                     self._step(run, trainee, batch, (done + 0.5) / rounds / steps, done)
                 if turn >= 0: taken[number] += time.process_time() - begin
         found = [seconds / rounds / steps for seconds in taken]
-        path.write_text(json.dumps(found))
+        path.write_text(json.dumps({"seconds": found, "code": self.code}))
         return found
 
     def trained(self, run: Run) -> Trainee:

@@ -26,6 +26,8 @@ from _language_model_speed import gpu, long_texts, recall, training_speed
 from _table import Table, skip_without
 
 from lightbulb.core.report import MetricsFile
+from lightbulb.lm.configuration import TrainLanguageModel
+from lightbulb.lm.transformer import TransformerConfig
 
 NANO = Run("nanogpt", {"num_layers": 4, "num_heads": 4, "width": 128}, batch=12, steps=2000)
 TABLES = {"ngram_orders": [2, 3, 4, 5, 6], "ngram_rows": 32_768, "ngram_dropout": 0.1}
@@ -138,6 +140,13 @@ def ablation_rows(table: Table, trainer: Trainer, quick: bool) -> None:
             spent = f"{speeds[list(asked).index(name)] * 1000:.0f} CPU-ms a step, {mean(one['tokens'] for one in each) / 1e6:.2f}M characters scored"
             losses, apart = ", ".join(f"{one['loss']:.3f}" for one in each), mean(one["loss"] - other["loss"] for one, other in zip(each, first))  # noqa: B905
             table.row(f"{label}: {name}", f"{losses} ({apart:+.3f}); {spent}, {each[0]['parameters'] / 1e6:.1f}M parameters")
+    spent = f"the lower loss at {seconds:.0f} CPU-s"
+    def better(*names: str) -> str: return min(names, key=lambda name: mean(one["loss"] for one in found[timed[name].key()]))
+    preset, chosen = TransformerConfig.preset("tiny", 65), TrainLanguageModel().matrix_optimizer
+    best = "muon" if better("decoder alone, dense, one head, AdamW, no regulariser", "Muon") == "Muon" else "adamw"
+    table.row("default: what moves the matrices", chosen, spent, None if quick else chosen == best)
+    table.row("default: experts of the presets for CPUs, tiny and small", f"{preset.num_experts}", spent, None if quick else (preset.num_experts > 1) == ("experts" in better("Muon", "Muon, 8 experts top-2")))
+    table.note(f"Token heads: {preset.num_token_heads} are the default whatever they cost here, for what they give is speed in writing (the table Generation) and actions of several tokens. Alpha and beta have the design's defaults, whatever they cost.")
     table.note("Ablations: Tiny-Shakespeare, each loss scored with 64 to 128 characters of context (decoders: windows that overlap by half; encoder and decoder: pieces of 64 and the piece before); two losses are two seeds, and"
                " differences are taken seed by seed. The decoder alone is the empty-encoder causal objective. Losses leave regularisers out.")  # fmt: skip
     table.note(f"Equal time: a step's CPU time was measured with all of them taking turns on this machine, and each was given as many steps as fit into {seconds:.0f} CPU-seconds, so other work on the machine favours none.")

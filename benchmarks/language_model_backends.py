@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 
 import torch
 from _table import Table, arguments
@@ -21,14 +22,15 @@ LOAD = "import time; from lightbulb.lm.language_model import load_language_model
 PAGE = "An incandescent lamp makes light by heating a filament of tungsten until it glows; most of the power leaves as heat. " * 20
 
 
-def cpu_seconds(work, repeats: int) -> float:
-    "The least CPU time of several runs."
-    seconds = []
+def cpu_seconds(repeats: int, *works: Callable[[], object]) -> list[float]:
+    "The least CPU time of several runs of each; they take turns, so that a busy machine is busy for all."
+    seconds: list[list[float]] = [[] for _ in works]
     for _ in range(repeats):
-        started = time.process_time()
-        work()
-        seconds.append(time.process_time() - started)
-    return min(seconds)
+        for work, taken in zip(works, seconds, strict=True):
+            started = time.process_time()
+            work()
+            taken.append(time.process_time() - started)
+    return list(map(min, seconds))
 
 
 def load_seconds(cache: str) -> float:
@@ -50,10 +52,9 @@ QUESTION = "Explain in detail how an incandescent lamp, a fluorescent lamp and a
 def writing(table: Table, model: LocalLanguageModel, precision: str, num_rows: int, repeats: int, num_tokens: int) -> None:
     "The row for writing `num_rows` texts at once."
     counted = model.num_tokens_used
-    ours = cpu_seconds(lambda: model.generate([QUESTION] * num_rows, max_new_tokens=num_tokens), repeats)
+    ours, theirs = cpu_seconds(repeats, lambda: model.generate([QUESTION] * num_rows, max_new_tokens=num_tokens), lambda: peer_generate(model, num_rows, num_tokens))
     read = num_rows * len(model.frame.around(model.tokenizer.encode(QUESTION), chat=True))
     written = (model.num_tokens_used - counted) / repeats - read
-    theirs = cpu_seconds(lambda: peer_generate(model, num_rows, num_tokens), repeats)
     speed, peer = written / ours, num_rows * num_tokens / theirs
     table.row(f"writing, {precision}, {num_rows} at once", f"{speed:.1f} tokens a CPU-second (transformers {peer:.1f})", "≥ 0.95 × transformers", speed >= 0.95 * peer)
 
@@ -62,9 +63,9 @@ def rows(table: Table, model: LocalLanguageModel, precision: str, repeats: int, 
     "The rows of one precision."
     for num_rows in (1, 8): writing(table, model, precision, num_rows, repeats, num_tokens)
     rivals = [f" about {number} percent of the power" for number in range(8)]
-    shared = cpu_seconds(lambda: model.score(PAGE, rivals, chat=False), repeats)
-    apart = cpu_seconds(lambda: [model.score(PAGE, [rival], chat=False) for rival in rivals], 1)
-    reading = model.count_tokens(PAGE) / cpu_seconds(lambda: model.score(PAGE, [" a"], chat=False), repeats)
+    [shared] = cpu_seconds(repeats, lambda: model.score(PAGE, rivals, chat=False))
+    [apart] = cpu_seconds(1, lambda: [model.score(PAGE, [rival], chat=False) for rival in rivals])
+    reading = model.count_tokens(PAGE) / cpu_seconds(repeats, lambda: model.score(PAGE, [" a"], chat=False))[0]
     table.row(f"reading, {precision}", f"{reading:.0f} tokens a CPU-second")
     table.row(f"judging 8 continuations of a page, {precision}", f"{shared:.2f} CPU-s, prompt read 8 times {apart:.2f} CPU-s", "≥ 3 × quicker", apart >= 3 * shared)
 
