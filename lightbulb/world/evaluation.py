@@ -102,8 +102,10 @@ def table_values(world: GymnasiumWorld, agent: Agent) -> dict[str, float]:
     "The exact expected return from the start: for ever (-inf: it walks in circles at a cost), and within the time limit."
     policy, tables = policy_matrix(world, agent), world.tables
     if tables is None: raise ValueError(f"the world must be a table, got {type(world).__name__} without one")
-    values = {"exact_return": float(tables.initial @ evaluate_policy(tables, policy))}
-    if world.max_steps: values["exact_return_within_limit"] = float(tables.initial @ evaluate_policy(tables, policy, horizon=world.max_steps))
+    first = np.flatnonzero(tables.initial)
+    from_start = lambda values: float(tables.initial[first] @ values[first])  # elsewhere it may be -inf
+    values = {"exact_return": from_start(evaluate_policy(tables, policy))}
+    if world.max_steps: values["exact_return_within_limit"] = from_start(evaluate_policy(tables, policy, horizon=world.max_steps))
     return values
 
 

@@ -44,25 +44,23 @@ def invert_transform(squashed: Tensor) -> Tensor:
 class CategoricalValue(nn.Module):
     "Numbers between `low` and `high` as distributions over bins that are even after the transform."
 
-    bins: Tensor  # (S,) squashed
+    bins: Tensor  # (S,) rising, in the value's own unit
 
     def __init__(self, low: float, high: float, num_bins: int = 21) -> None:
         super().__init__()
         if not low < high: raise ValueError(f"low must be below high, got {low} and {high}")
         if num_bins < 2: raise ValueError(f"num_bins must be at least 2, got {num_bins}")
-        first, last = (float(transform_value(torch.tensor(end, dtype=torch.float64))) for end in (low, high))
-        self.register_buffer("bins", torch.linspace(first, last, num_bins), persistent=False)
+        first, last = transform_value(torch.tensor([low, high], dtype=torch.float64)).tolist()
+        self.register_buffer("bins", invert_transform(torch.linspace(first, last, num_bins, dtype=torch.float64)).float(), persistent=False)
 
     def encode(self, values: Tensor) -> Tensor:  # (…) → (…, S)
         "Two-hot distributions; what lies outside counts as the nearest end."
-        num_bins = len(self.bins)
-        places = (transform_value(values) - self.bins[0]) / (self.bins[1] - self.bins[0])
-        distances = places.clamp(0, num_bins - 1)[..., None] - torch.arange(num_bins, device=values.device)
-        return (1 - distances.abs()).clamp(min=0)
+        passed = ((values[..., None] - self.bins[:-1]) / self.bins.diff()).clamp(0, 1)  # how much of each gap lies below the value
+        return functional.pad(passed, (1, 0), value=1.0) - functional.pad(passed, (0, 1))
 
     def decode(self, logits: Tensor) -> Tensor:  # (…, S) → (…)
         "The mean of a predicted distribution, in the value's own unit."
-        return invert_transform(logits.float().softmax(-1) @ self.bins)
+        return logits.float().softmax(-1) @ self.bins
 
     def loss(self, logits: Tensor, values: Tensor) -> Tensor:  # (…, S), (…) → (…)
         "Cross-entropy between the value's two-hot distribution and the predicted one, nats."

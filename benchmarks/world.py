@@ -1,0 +1,207 @@
+"""A world model plays games whose exact answers are known: tic-tac-toe, Connect Four, a slippery lake, a cliff, a taxi; and what each part adds.
+
+Long runs are kept in the cache folder by a digest of their settings and of the room's source, so that a stopped benchmark goes on (a run that
+was stopped in its middle continues from its checkpoint).
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _table import Table, arguments
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+from lightbulb.core.runtime import cache_folder  # noqa: E402
+from lightbulb.world.configuration import REGULARISERS, TrainWorldModel  # noqa: E402
+from lightbulb.world.environments import BoardGame, evaluate_policy, judge, make_world, optimal_policy, play_every_reply  # noqa: E402
+from lightbulb.world.self_play import policy_agent, search_agent  # noqa: E402
+from lightbulb.world.training import load_world_model, train_world_model  # noqa: E402
+
+FIGURE = Path(__file__).with_name("world.svg")
+SIMULATIONS = (8, 50, 200)
+GAME = TrainWorldModel(device="cpu", environment="tic_tac_toe", mcts_algorithm="gumbel", mcts_iterations=16, steps_per_epoch=300, num_epochs=7)
+FOUR = replace(GAME, environment="connect_four:4x4", mcts_iterations=8, steps_per_epoch=500, num_epochs=6, random_games=4000, capacity=120_000, first_play=500)
+LAKE = replace(GAME, environment="FrozenLake-v1", mcts_iterations=4, steps_per_epoch=500, num_epochs=10, random_games=1000, first_play=100, width=64, hidden=128,
+               unroll_length=2, accumulation_steps=1, capacity=10_000, games_per_play=32, discount=0.995, average_decay=0.998)  # fmt: skip
+CLIFF = replace(GAME, environment="CliffWalking-v1", mcts_iterations=8, steps_per_epoch=200, num_epochs=4, random_games=300, first_play=100)
+TAXI = replace(GAME, environment="Taxi-v4", mcts_iterations=8, steps_per_epoch=300, num_epochs=5, random_games=300, first_play=300)
+ABLATION = replace(GAME, steps_per_epoch=150, num_epochs=2, first_play=100)
+
+
+def digest(settings: TrainWorldModel) -> str:
+    "Of the settings, and of what decides how a run goes."
+    sources = sorted((ROOT / "lightbulb" / "world").glob("*.py")) + [ROOT / "lightbulb" / "planning" / "mcts.py", ROOT / "lightbulb" / "lm" / "optimization.py"]
+    code = [ast.dump(ast.parse(source.read_text("utf-8"))) for source in sources if source.stem not in ("stages", "recurrent", "evaluation")]
+    return hashlib.sha256(repr((settings, code)).encode()).hexdigest()[:16]
+
+
+def trained(settings: TrainWorldModel) -> tuple[Path, dict[str, Any]]:
+    "The folder of a finished run, and what was noted on the way; continued if it was stopped."
+    folder = cache_folder("benchmarks", "world", f"{settings.environment.replace(':', '_')}-{settings.seed}-{digest(settings)}")
+    notes = folder / "notes.json"
+    known: dict[str, Any] = json.loads(notes.read_text()) if notes.exists() else {"seconds": 0.0, "step": 0, "curve": []}
+    if known["step"] >= settings.total_steps: return folder, known
+    begin, before = time.process_time(), known["seconds"]
+    for report in train_world_model(replace(settings, save_dir=folder, resume=bool(known["step"]))):
+        if report.split != "validation": continue
+        known["curve"].append({"step": report.step, **{name: value for name, value in report.metrics.items() if name.startswith(("search_", "policy_", "wrong_"))}})
+        known |= {"seconds": before + time.process_time() - begin, "step": report.step, "games": report.metrics["num_games"]}
+        notes.write_text(json.dumps(known))
+    return folder, known
+
+
+def kept(folder: Path, name: str, work: Callable[[], Any]) -> Any:
+    "The result of `work`, from the run's folder if it is there."
+    path = folder / f"{name}.json"
+    if not path.exists(): path.write_text(json.dumps(work()))
+    return json.loads(path.read_text())
+
+
+# ------------------------------------------------------------------ board games
+
+def exam_of(folder: Path, settings: TrainWorldModel, simulations: int) -> dict[str, Any]:
+    "All open positions, and (in a small game) every sequence of replies, with the final checkpoint."
+    model, world, _ = load_world_model(folder)
+    assert isinstance(world, BoardGame)
+    agent = search_agent(model, world, settings.search(with_noise=False, num_simulations=simulations)) if simulations else policy_agent(model, world)
+    shares = judge(world.solve(), agent)
+    found: dict[str, Any] = {"share": shares.share, "matters": shares.share_where_it_matters, "random": shares.random_share, "random_matters": shares.random_share_where_it_matters}
+    if settings.environment == "tic_tac_toe": found["lost"] = [seat.losses for seat in play_every_reply(world, agent)]
+    return found
+
+
+def joined(numbers: list[str]) -> str:
+    "One number if all are equal."
+    return numbers[0] if len(set(numbers)) == 1 else ", ".join(numbers)
+
+
+def game_rows(table: Table, settings: TrainWorldModel, seeds: int, *, quick: bool) -> list[dict[str, Any]]:
+    "A game without its rules, several seeds."
+    runs = [trained(replace(settings, seed=seed)) for seed in range(seeds)]
+    name, small = settings.environment, settings.environment == "tic_tac_toe"
+    seconds = [known["seconds"] for _, known in runs]
+    aim = "≤ 600" if small else ""
+    table.row(f"{name}, CPU-s of training, {seeds} seeds", ", ".join(f"{one:.0f}" for one in seconds), aim, max(seconds) <= 600 if small and not quick else None)
+    for simulations in (*((8,) if quick else SIMULATIONS), 0):
+        exams = [kept(folder, f"exam_{simulations}", lambda folder=folder, simulations=simulations: exam_of(folder, settings, simulations)) for folder, _ in runs]
+        who = f"{simulations} simulations" if simulations else "the policy alone"
+        judged = "share" if small else "matters"
+        least, goal = min(exam[judged] for exam in exams), 0.995 if small else 0.99
+        asked = simulations and not quick
+        of = f"all {4520:,} positions" if small else "positions where some legal move is worse"
+        table.row(f"{name}, {who}: optimal moves in {of}", f"{joined([f'{exam[judged]:.2%}' for exam in exams])}; at random {exams[0]['random' if small else 'random_matters']:.1%}",
+                  f"≥ {goal:.1%}" if asked else "", least >= goal if asked else None)  # fmt: skip
+        if small:
+            lost = [sum(exam["lost"]) for exam in exams]
+            table.row(f"{name}, {who}: games lost against every sequence of replies, both seats", joined([str(one) for one in lost]), "0" if asked else "", sum(lost) == 0 if asked else None)
+        else: table.row(f"{name}, {who}: optimal moves in all positions", f"{joined(['{:.2%}'.format(exam['share']) for exam in exams])}; at random {exams[0]['random']:.1%}")
+    last = [known["curve"][-1] for _, known in runs]
+    table.row(f"{name}, wrongly imagined on held-out games: legality, endings, rewards",
+              "; ".join(", ".join(f"{one[f'wrong_{part}']:.2%}" for part in ("legality", "ending", "reward")) for one in last))  # fmt: skip
+    curves = {number: known["curve"] for number, (_, known) in enumerate(runs)}
+    table.note(f"{name}: {settings.total_steps} optimizer steps, {last and runs[0][1]['games']:,.0f} games, {settings.mcts_iterations} simulations while it plays; the last checkpoint counts. Optimal moves of the search after "
+               + ", ".join(str(point["step"]) for point in curves[0]) + " steps: "
+               + "; ".join(", ".join(f"{point['search_optimal_where_it_matters']:.1%}" for point in curve) for curve in curves.values()) + " (where it matters).")  # fmt: skip
+    return [{"name": name, "seed": number, "curve": curve} for number, curve in curves.items()]
+
+
+# ------------------------------------------------------------------ worlds in a table
+
+def table_rows(table: Table, settings: TrainWorldModel, seeds: int, *, quick: bool, share: float | None) -> None:
+    "The learned policy's exact value, beside the best one and random moves."
+    tables = make_world(settings.environment).tables
+    assert tables is not None
+    first = np.flatnonzero(tables.initial)
+    start = lambda policy, **limit: float(tables.initial[first] @ evaluate_policy(tables, policy, **limit)[first])  # noqa: E731
+    best, even = start(optimal_policy(tables)), tables.legal / tables.legal.sum(1, keepdims=True)
+    runs = [trained(replace(settings, seed=seed)) for seed in range(seeds)]
+    aim = share * best if share else best
+    for who in ("search", "policy"):
+        values = [known["curve"][-1][f"{who}_exact_return"] for _, known in runs]
+        table.row(f"{settings.environment}, {'searched' if who == 'search' else 'policy alone'}: exact return without the time limit", ", ".join(f"{value:.4f}" for value in values),
+                  f"≥ {aim:.4f}" if share and not quick else f"best {best:.4f}", min(values) >= aim - 1e-9 if share and not quick else None)  # fmt: skip
+    table.note(f"{settings.environment}: best {best:.4f}, random moves {start(even, horizon=1000):.4f} in 1000 steps; {settings.total_steps} optimizer steps, "
+               f"{', '.join('{:.0f}'.format(known['seconds']) for _, known in runs)} CPU-s; returns of the search after each evaluation: "
+               + "; ".join(", ".join(f"{point['search_exact_return']:.3f}" for point in known["curve"]) for _, known in runs) + ".")  # fmt: skip
+
+
+# ------------------------------------------------------------------ ablations
+
+def variants(base: TrainWorldModel) -> dict[str, TrainWorldModel]:
+    "One change at a time."
+    shares = base.losses
+    found = {
+        "as it is": base, "without search (PPO and n-step returns)": replace(base, with_search=False, losses=replace(shares, ppo=1.0), return_steps=5),
+        "without reanalysis": replace(base, renewed_positions=0), "without averaged weights": replace(base, average_decay=0.0), "AdamW": replace(base, optimizer="adamw"),
+        "n-step returns, 5": replace(base, return_steps=5), "PUCT": replace(base, mcts_algorithm="puct"),
+    }
+    for name in ("policy_value", "reward", "ending", "legality", "observation", "dynamics"):
+        found[f"without {name}" if getattr(shares, name) else f"with {name}"] = replace(base, losses=replace(shares, **{name: 0.0 if getattr(shares, name) else 1.0}))
+    tried = {"info_nce": 0.2, "covariance": 0.2, "thought_consistency": 0.5, "action_diversity": 0.05, "expected_value": 0.5, "exploration": 0.05, "kl": 0.2, "ppo": 0.2}
+    for name in REGULARISERS:
+        present = getattr(shares, name)
+        found[f"without {name}" if present else f"with {name}, {tried[name]}"] = replace(base, losses=replace(shares, **{name: 0.0 if present else tried[name]}))
+    return found
+
+
+def ablation_rows(table: Table, base: TrainWorldModel, seeds: int) -> None:
+    "Equal optimizer steps and games; CPU-seconds beside."
+    first: list[float] = []
+    for name, settings in variants(base).items():
+        runs = [trained(replace(settings, seed=seed))[1] for seed in range(seeds)]
+        last = [known["curve"][-1] for known in runs]
+        searched, alone = ([one[f"{who}_optimal_where_it_matters"] for one in last] for who in ("search", "policy"))
+        first = first or searched
+        table.row(f"{base.environment}, {base.total_steps} steps: {name}", f"searched {', '.join(f'{one:.1%}' for one in searched)} ({np.mean(searched) - np.mean(first):+.1%}), policy alone "
+                  f"{', '.join(f'{one:.1%}' for one in alone)}; {np.mean([known['seconds'] for known in runs]):.0f} CPU-s")  # fmt: skip
+    table.note(f"Ablations: optimal moves where some legal move is worse, {seeds} seeds, one change at a time, equal optimizer steps and about equal games; the default follows this table: what does not help has weight 0.")
+
+
+def draw(curves: list[dict[str, Any]]) -> None:
+    "The curves of all seeds, as a picture beside the table."
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    names = list(dict.fromkeys(curve["name"] for curve in curves))
+    figure, axes = plt.subplots(1, len(names), figsize=(5 * len(names), 3.2), squeeze=False)
+    for axis, name in zip(axes[0], names, strict=True):
+        for one in (curve for curve in curves if curve["name"] == name):
+            steps = [point["step"] for point in one["curve"]]
+            for who, style in (("search", "-"), ("policy", ":")):
+                axis.plot(steps, [point[f"{who}_optimal_where_it_matters"] for point in one["curve"]], style, color=f"C{one['seed']}", label=f"seed {one['seed']}" if who == "search" else None)
+        axis.set(title=name, xlabel="optimizer step", ylabel="optimal moves where it matters")
+        axis.legend()
+    figure.suptitle("Searched (lines) and by the policy alone (dots)")
+    figure.tight_layout()
+    figure.savefig(FIGURE, metadata={"Date": None})
+
+
+def main() -> int:
+    args = arguments(__doc__ or "", data=False)
+    torch.set_num_threads(1)
+    table, quick = Table("A learned world model plays"), args.quick
+    short = lambda settings, steps: replace(settings, steps_per_epoch=steps, num_epochs=1, random_games=200, first_play=steps // 2) if quick else settings  # noqa: E731
+    curves = game_rows(table, short(GAME, 60), 1 if quick else 5, quick=quick)
+    curves += game_rows(table, short(FOUR, 30), 1 if quick else 2, quick=quick) if not quick else []
+    table_rows(table, short(LAKE, 60), 1 if quick else 3, quick=quick, share=0.99)
+    for settings in (CLIFF, TAXI): table_rows(table, short(settings, 20), 1, quick=quick, share=None)
+    if not quick: ablation_rows(table, ABLATION, 2)
+    if args.record: draw(curves)
+    if args.record: table.note("![curves of all seeds](world.svg)")
+    return table.finish(args.record)
+
+
+if __name__ == "__main__": raise SystemExit(main())
