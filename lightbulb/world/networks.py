@@ -60,7 +60,7 @@ class CategoricalValue(nn.Module):
 
     def decode(self, logits: Tensor) -> Tensor:  # (…, S) → (…)
         "The mean of a predicted distribution, in the value's own unit."
-        return logits.float().softmax(-1) @ self.bins
+        return (logits.float().softmax(-1) * self.bins).sum(-1)  # a product would be rounded under autocast
 
     def loss(self, logits: Tensor, values: Tensor) -> Tensor:  # (…, S), (…) → (…)
         "Cross-entropy between the value's two-hot distribution and the predicted one, nats."
@@ -228,13 +228,13 @@ class WorldModel(nn.Module):
         "For the search: policy logits (B, A), values (B,) and which actions seem legal (B, A)."
         policy_logits, legality_logits, value_logits = self.prediction(latents)
         legal = (legality_logits > 0) | (legality_logits == legality_logits.amax(-1, keepdim=True))
-        return policy_logits, self.values.decode(value_logits), legal
+        return policy_logits.to(latents.dtype), self.values.decode(value_logits), legal
 
     def step(self, latents: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         "For the search: next latents, rewards (B,) and discounts (B,), 0 where the end is imagined."
         following, reward_logits, ending_logits = self.imagine(latents, actions)
         discounts = torch.where(ending_logits > 0, 0.0, self.config.step_discount)
-        return following, self.rewards.decode(reward_logits), discounts
+        return following.to(latents.dtype), self.rewards.decode(reward_logits), discounts
 
     def step_and_predict(self, latents: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
         "Both in one call."

@@ -25,8 +25,8 @@ from .targets import Experience, Steps, join_steps
 # %% ../../nbs/world/04_self_play.ipynb #6fff0bd0
 def see(model: WorldModel, observations: np.ndarray) -> torch.Tensor:  # (B, *observation_shape) → (B, D)
     "Latents of real observations."
-    device = next(model.parameters()).device
-    return model.representation(torch.from_numpy(observations).to(device))
+    weight = next(model.parameters())
+    return model.representation(torch.from_numpy(observations).to(weight.device)).to(weight.dtype)  # also where autocast rounds
 
 
 @torch.inference_mode()
