@@ -281,8 +281,8 @@ def autocast(run: Run, device: str = "cpu") -> Any: return torch.autocast(device
 class Trainer:
     "Runs what is not in the folder yet."
 
-    def __init__(self, cache: Path, texts: dict[str, Text], *, minutes: float = 0.0, keep: bool = False) -> None:
-        self.cache, self.texts, self.keep = cache, texts, keep
+    def __init__(self, cache: Path, texts: dict[str, Text], *, minutes: float = 0.0, keep: bool = False, seeds: int = 2) -> None:
+        self.cache, self.texts, self.keep, self.seeds = cache, texts, keep, seeds
         self.code = {family: code_version(family) for family in FAMILIES}  # as imported, so read at once
         self.older = 0  # results that an earlier state of the code gave
         self.ends = time.monotonic() + 60 * minutes if minutes else math.inf
