@@ -32,10 +32,11 @@ FIGURE = Path(__file__).with_name("world.svg")
 SIMULATIONS = (8, 50, 200)
 GAME = TrainWorldModel(device="cpu", environment="tic_tac_toe", mcts_algorithm="gumbel", mcts_iterations=16, steps_per_epoch=300, num_epochs=7)
 FOUR = replace(GAME, environment="connect_four:4x4", mcts_iterations=8, steps_per_epoch=500, num_epochs=6, random_games=4000, capacity=120_000, first_play=500)
-LAKE = replace(GAME, environment="FrozenLake-v1", mcts_iterations=4, steps_per_epoch=500, num_epochs=10, random_games=1000, first_play=100, width=64, hidden=128,
-               unroll_length=2, accumulation_steps=1, capacity=10_000, games_per_play=32, discount=0.995, average_decay=0.998)  # fmt: skip
-CLIFF = replace(GAME, environment="CliffWalking-v1", mcts_iterations=8, steps_per_epoch=200, num_epochs=4, random_games=300, first_play=100)
-TAXI = replace(GAME, environment="Taxi-v4", mcts_iterations=8, steps_per_epoch=300, num_epochs=5, random_games=300, first_play=300)
+SMALL = replace(GAME, mcts_iterations=4, steps_per_epoch=500, num_epochs=5, random_games=1000, first_play=100, width=64, hidden=128, unroll_length=2, accumulation_steps=1,
+                capacity=6000, renewed_positions=3000, play_interval=5, games_per_play=16, average_decay=0.9)  # fmt: skip
+LAKE = replace(SMALL, environment="FrozenLake-v1", discount=0.995)
+CLIFF = replace(SMALL, environment="CliffWalking-v1", mcts_iterations=8, random_games=300)
+TAXI = replace(SMALL, environment="Taxi-v4", mcts_iterations=8, random_games=300, width=128, hidden=256, capacity=20_000, renewed_positions=4000)
 ABLATION = replace(GAME, steps_per_epoch=150, num_epochs=2, first_play=100)
 
 

@@ -85,16 +85,19 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", 
 
 
 @contextlib.contextmanager
-def clear_errors(config: TrainLanguageModel) -> Iterator[None]:
+def clear_errors(
+    folder: Path,  # of the run
+    **to_lower: int,  # flags that decide how much memory is needed, and what they are
+) -> Iterator[None]:
     "Memory or disk that ran out as a `LightbulbError` of one line; everything else as it is."
     try: yield
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(words in str(error).lower() for words in OUT_OF_MEMORY): raise
-        raise LightbulbError(
-            f"memory ran out; lower --batch_size (now {config.batch_size}) or --max_length (now {config.max_length}); what {config.folder} holds is whole") from None
+        flags = " or ".join(f"--{name} (now {value})" for name, value in to_lower.items())
+        raise LightbulbError(f"memory ran out; lower {flags}; what {folder} holds is whole") from None
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT): raise
-        raise LightbulbError(f"the disk is full; what {config.folder} holds is whole, and --resume continues from there") from None
+        raise LightbulbError(f"the disk is full; what {folder} holds is whole, and --resume continues from there") from None
 
 # %% ../../nbs/lm/07_training.ipynb #785fe674
 def load_streams(config: TrainLanguageModel, tokenizer: Tokenizer) -> tuple[TokenStream, TokenStream]:
@@ -335,7 +338,7 @@ def train_language_model(
     config: TrainLanguageModel,
 ) -> Iterator[StepReport]:
     "Train, and report each step and each evaluation. `LightbulbError` or `ValueError` in one line; Ctrl-C and closing save first."
-    with clear_errors(config), Interrupt() as interrupt:
+    with clear_errors(config.folder, batch_size=config.batch_size, max_length=config.max_length), Interrupt() as interrupt:
         run = LanguageModelTraining(config)
         if config.resume: restore(run)
         elif run.accelerator.is_main_process: set_aside(config.folder)

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['model_config', 'WorldModelTraining', 'play', 'remember', 'play_at_random', 'outside_of', 'newest_rollout',
-           'accumulate', 'move', 'train_step', 'renew', 'evaluate', 'save', 'restore', 'clear_errors', 'Log',
-           'train_world_model', 'Trained', 'find_world_model', 'load_world_model', 'TrainWorldModel',
-           'TrainLanguageWorld', 'LossShares']
+           'accumulate', 'move', 'train_step', 'renew', 'evaluate', 'save', 'restore', 'Log', 'train_world_model',
+           'Trained', 'find_world_model', 'load_world_model', 'TrainWorldModel', 'TrainLanguageWorld', 'LossShares']
 
 # %% ../../nbs/world/05_training.ipynb #18f5e5df
-import contextlib
-import errno
 import json
 import time
 from collections.abc import Iterator
@@ -30,7 +27,7 @@ from ..core.report import MetricsFile, StepReport
 from ..core.runtime import choose_device, choose_dtype, seed_everything
 from ..lm.checkpoints import MODEL_FILE, TRAINING_FILE, Moment, keep, moments, set_aside
 from ..lm.optimization import WeightAverage, build_optimizers, learning_rate_factor, set_learning_rate
-from ..lm.training import OUT_OF_MEMORY, Interrupt, cut_metrics, open_board
+from ..lm.training import Interrupt, clear_errors, cut_metrics, open_board
 from .configuration import LossShares, TrainWorldModel, fixed_settings
 from .environments import World, make_world
 from .evaluation import examination_for, held_out_losses, imagination_errors, quality
@@ -253,19 +250,6 @@ def restore(run: WorldModelTraining) -> None:
     run.step, run.num_games = state["step"], state["num_games"]
 
 # %% ../../nbs/world/05_training.ipynb #8cbf9ec6
-@contextlib.contextmanager
-def clear_errors(config: TrainWorldModel) -> Iterator[None]:
-    "Memory or disk that ran out as a `LightbulbError` of one line; everything else as it is."
-    try: yield
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(words in str(error).lower() for words in OUT_OF_MEMORY): raise
-        raise LightbulbError(
-            f"memory ran out; lower --batch_size (now {config.batch_size}) or --capacity (now {config.capacity}); what {config.folder} holds is whole") from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT): raise
-        raise LightbulbError(f"the disk is full; what {config.folder} holds is whole, and --resume continues from there") from None
-
-
 class Log:
     "Where reports go: the metrics file and, where it is installed, TensorBoard."
 
@@ -284,7 +268,7 @@ class Log:
 
 def train_world_model(config: TrainWorldModel) -> Iterator[StepReport]:
     "Train, and report each step and each evaluation. `LightbulbError` or `ValueError` in one line; Ctrl-C and closing save first."
-    with clear_errors(config), Interrupt() as interrupt:
+    with clear_errors(config.folder, batch_size=config.batch_size, capacity=config.capacity), Interrupt() as interrupt:
         run = WorldModelTraining(config)
         if config.resume: restore(run)
         else: set_aside(config.folder)
