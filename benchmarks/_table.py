@@ -57,7 +57,7 @@ class Table:
         cells = [("what", "measured", "aim", "met"), ("---", "---", "---", "---"), *self.rows]
         lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
         versions = ", ".join(f"{name} {_version(name)}" for name in ("torch", "numpy", *self.packages))
-        command = " ".join(["python", "benchmarks/" + self.script, *sys.argv[1:]])
+        command = " ".join(["python", "benchmarks/" + self.script, *("PATH" if Path(word).is_absolute() else word for word in sys.argv[1:])])
         body = [f"## {self.title}", "", f"`{command}`, {date.today()}, Python {platform.python_version()}, {versions}, "
                 f"{platform.machine()} with 2 shared cores.", "", *lines, *("\n" + note for note in self.notes), ""]
         text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Results\n\nEvery row was printed by the command above its table.\n"

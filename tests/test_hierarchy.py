@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lightbulb.core.checkpoint import load_checkpoint
 from lightbulb.rl.four_rooms import CELLS, HALLWAYS, NUMBER, FourRooms, exact_house_values, four_rooms, tabular_hallway_options, tabular_primitive_options
-from lightbulb.rl.hierarchy import HierarchicalAgent, HierarchyConfig, ManagerModel, WorkerModel, train_hierarchy
+from lightbulb.rl.hierarchy import HierarchicalAgent, HierarchyConfig, ManagerModel, WorkerModel, rarely_tried, train_hierarchy
 from lightbulb.rl.options import ExpectedUpdate, GuardedWorld, GymnasiumOptions, Option, OptionStep, SMDPReturn, TabularTask, View, option_model, option_values, primitive_options
 from lightbulb.rl.recurrent_q import RecurrentQConfig, RecurrentQLearner, RecurrentQNetwork, double_q_targets, td_errors
 from lightbulb.rl.vector_environments import EnvironmentFailure
@@ -209,7 +209,7 @@ def choices_of(learner: RecurrentQLearner) -> list[tuple]:
 
 def test_the_manager_sees_the_world_and_each_length_counts():
     world = Corridor()
-    config = HierarchyConfig(total_steps=300, discount=0.5, manager=SMALL, worker=SMALL, steps_per_update=1000)
+    config = HierarchyConfig(total_steps=300, discount=0.5, manager=SMALL, worker=SMALL, steps_per_update=1000, worker_exploration=1000)
     agent, _ = finish(train_hierarchy(lambda: world, config))
     stored = choices_of(agent.manager)
     seen = [view.observation.tolist() for view in world.manager_views]
@@ -239,7 +239,8 @@ def test_the_worker_learns_from_its_own_reward(wants):
 
 @pytest.mark.parametrize("repeat", [0.0, 2.0])
 def test_every_option_is_reached_under_the_schedule(repeat):
-    config = HierarchyConfig(total_steps=1000, manager=SMALL, worker=SMALL, steps_per_update=10_000, manager_exploration=300, repeat_exponent=repeat)
+    "Also those of the far rooms, which open only when somebody gets there; choices and actions explore throughout."
+    config = HierarchyConfig(total_steps=3000, manager=SMALL, worker=SMALL, steps_per_update=10_000, manager_exploration=2000, worker_exploration=500, repeat_exponent=repeat)
     agent, reports = finish(train_hierarchy(lambda: four_rooms("both", NUMBER[9, 9]), config))
     assert (agent.option_counts > 0).all(), agent.option_counts
     assert reports[-1].metrics["options_tried"] == 12
@@ -254,6 +255,36 @@ def test_an_option_that_opens_late_is_still_explored_in_full():
     early, late = agent.option_counts
     assert early > 100 > late > 0
     assert agent.worker_epsilon(1) > agent.worker_epsilon(0) == config.worker_epsilon
+
+
+def test_an_option_that_is_forced_in_one_place_is_explored_in_others():
+    "Every other time only option 0 is open. The least tried open one would be option 1 at each other time, and option 0 never."
+    class Forced(Corridor):
+        done, tries = 0, Counter()
+
+        def manager_view(self): return View(super().manager_view().observation, np.array([True, self.done % 2 == 1]))
+
+        def step(self, option, action):
+            self.tries[self.done % 2, option] += self.in_option == 0
+            step = super().step(option, action)
+            self.done += step.option_ended
+            return step
+
+    config = HierarchyConfig(total_steps=600, manager=SMALL, worker=SMALL, steps_per_update=10_000, manager_epsilon=1.0)
+    finish(train_hierarchy(Forced, config))
+    free = Forced.tries[1, 0], Forced.tries[1, 1]
+    assert min(free) > sum(free) / 4 > 10, free
+
+
+def test_exploring_moves_leave_the_neighbourhood():
+    "Taking single moves in turns would stay where it began."
+    rng, counts, place, far = np.random.default_rng(0), np.zeros(4), np.zeros(2, int), 0
+    for _ in range(2000):
+        move = rarely_tried(np.ones(4, bool), counts, rng)
+        counts[move] += 1
+        place += [(-1, 0), (0, 1), (1, 0), (0, -1)][move]
+        far = max(far, int(np.abs(place).sum()))
+    assert far > 20
 
 
 def test_an_option_without_end_is_interrupted():

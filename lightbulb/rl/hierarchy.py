@@ -22,7 +22,7 @@ from .recurrent_q import RecurrentQConfig, RecurrentQLearner, RecurrentQNetwork
 from .vector_environments import EnvironmentFailure
 
 # %% auto #0
-__all__ = ['ManagerModel', 'WorkerModel', 'HierarchyConfig', 'annealed', 'least_tried', 'Asked', 'RunningOption',
+__all__ = ['ManagerModel', 'WorkerModel', 'HierarchyConfig', 'annealed', 'rarely_tried', 'Asked', 'RunningOption',
            'HierarchicalActor', 'RememberingActor', 'HierarchicalAgent', 'train_hierarchy', 'episode_seed', 'Episode',
            'play']
 
@@ -84,11 +84,10 @@ def annealed(count: int, steps: int, final: float) -> float:
     return final + (1.0 - final) * max(0.0, 1.0 - count / steps)
 
 
-def least_tried(available: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> int:
-    "An open choice that was tried no more often than any other open one; a draw between equals."
-    open_ = np.flatnonzero(available)
-    fewest = open_[counts[open_] == counts[open_].min()]
-    return int(rng.choice(fewest))
+def rarely_tried(available: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> int:
+    "An open choice, drawn with odds of 1 / √(1 + how often it was tried): rare ones soon, none never."
+    odds = available / np.sqrt(1.0 + counts)
+    return int(rng.choice(len(odds), p=odds / odds.sum()))
 
 # %% ../../nbs/rl/08_hierarchy.ipynb #787b534b
 class Asked(NamedTuple):
@@ -169,7 +168,7 @@ class HierarchicalActor:
             self.repeats -= 1
             return self.repeated
         if self.explores and self.rng.random() < self.manager_epsilon:
-            self.repeated = least_tried(view.available, self.option_counts, self.rng)
+            self.repeated = rarely_tried(view.available, self.option_counts, self.rng)
             self.repeats = int(self.rng.zipf(self.config.repeat_exponent)) - 1 if self.config.repeat_exponent else 0
             return self.repeated
         return int(np.where(view.available, values, -np.inf).argmax())
