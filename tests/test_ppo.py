@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from lightbulb.core.checkpoint import load_checkpoint
 from lightbulb.core.errors import CheckpointError
+from lightbulb.rl import ppo
 from lightbulb.rl.ppo import Collector, PPOAgent, PPOConfig, Rollout, evaluate, train_ppo
 from lightbulb.rl.vector_environments import EnvironmentFailure, EpisodeStream, PassiveTMaze, make_vector_environment
 
@@ -120,6 +121,37 @@ def test_one_update_is_the_formula(seed):
     for parameter, before, after in zip(agent.network.parameters(), weights, expected, strict=True):
         assert np.abs(parameter.detach().numpy() - after).max() < 1e-6
         assert np.abs(before - after).max() > 1e-3  # it did move
+
+
+def test_layers_begin_orthogonal_and_the_policy_begins_undecided():
+    "Gains √2 inside, 0.01 at the policy, 1 at the value; Adam's epsilon is 1e-5 (Engstrom et al. 2020, Huang et al. 2022)."
+    agent = PPOAgent(spaces.Box(-1, 1, (5,)), spaces.Discrete(3), PPOConfig(hidden=(16, 8)))
+    for body, gain in ((agent.network.actor, 0.01), (agent.network.critic, 1.0)):
+        layers = [layer for layer in body if isinstance(layer, torch.nn.Linear)]
+        for layer, wanted in zip(layers, (2**0.5, 2**0.5, gain), strict=True):
+            assert torch.allclose(torch.linalg.svdvals(layer.weight), torch.tensor(wanted), rtol=1e-4) and not layer.bias.any()
+    assert agent.optimizer.param_groups[0]["eps"] == 1e-5
+
+
+def test_rate_and_clip_range_fall_and_each_minibatch_has_its_own_scale(monkeypatch):
+    "Half way both are half; and what a minibatch learns from has mean 0 and spread 1 of its own rows."
+    seen, plain = [], ppo.ppo_loss
+
+    def watched(*rows, **settings):
+        seen.append((len(rows[0]), rows[2], settings["clip_range"], settings["normalize_advantages"]))
+        return plain(*rows, **settings)
+
+    monkeypatch.setattr(ppo, "ppo_loss", watched)
+    reports, _ = finish(train_ppo("CartPole-v1", PPOConfig(total_steps=512, num_envs=8, rollout_length=16, num_epochs=1, num_minibatches=4, anneal_clip_range=True, learning_rate=0.01)))
+    shares = [1 - report.step / 512 for report in reports[:-1]]
+    assert [report.metrics["learning_rate"] for report in reports] == pytest.approx([0.01, *(0.01 * share for share in shares)])
+    assert [clip for _, _, clip, _ in seen[::4]] == pytest.approx([0.2, *(0.2 * share for share in shares)])
+    assert max(size for size, *_ in seen) <= 32 and all(normalizes for *_, normalizes in seen)
+    raw = torch.cat([advantages for _, advantages, *_ in seen[:4]])
+    assert abs(float(raw.mean())) > 0.1  # they are not scaled before
+    zeros, scaled = torch.zeros(6), torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 9.0])
+    losses = [float(plain(zeros + 0.1, zeros, scale * scaled + shift, zeros, zeros, zeros, zeros).policy_loss) for scale, shift in ((1.0, 0.0), (50.0, -7.0))]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
 
 
 def test_rows_that_are_no_steps_teach_nothing():
