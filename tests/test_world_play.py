@@ -314,6 +314,12 @@ def test_play_repeats_under_a_seed_and_openings_differ_between_games() -> None:
     assert at_random.explored.all() and np.exp(at_random.log_prob) == pytest.approx(1 / at_random.legal.sum(1), rel=1e-4)
 
 
+def test_the_noise_of_a_search_is_that_of_its_seed() -> None:
+    states, settings = GAME.solve().states[:40], PlaySettings(MCTSConfig(3, algorithm="gumbel"))
+    one, same, other = (judge_moves(a_model(), GAME.observe(states), GAME.legal(states), settings, seed).visits for seed in (1, 1, 2))
+    assert (one == same).all() and (one != other).any(1).mean() > 0.3
+
+
 def test_games_are_split_and_cut() -> None:
     played = play_games(GAME, None, PlaySettings(max_moves=5), 10, generator=np.random.default_rng(0))
     assert played.lengths.tolist().count(5) > 5 and played.steps.truncated.sum() + played.steps.terminated.sum() == 10
