@@ -192,13 +192,13 @@ def test_an_interrupt_saves_the_world_model_and_resume_goes_on(tmp_path) -> None
 
 
 @pytest.mark.parametrize(("program", "arguments", "said"), [
-    ("lightbulb_WM.py", [], "environment text comes with world.thoughts"), ("lightbulb_WM.py", ["--environment", "NoSuchWorld-v0"], "'NoSuchWorld-v0' must be a known Gymnasium id"),
+    ("lightbulb_WM.py", [], "environment text cannot be trained yet"), ("lightbulb_WM.py", ["--environment", "NoSuchWorld-v0"], "'NoSuchWorld-v0' must be a known Gymnasium id"),
     ("lightbulb_WM.py", ["--environment", "connect_four:4by4"], "connect_four:ROWSxCOLUMNS, got 'connect_four:4by4'"), ("lightbulb_WM.py", ["--environment", "Pendulum-v1"], "discrete actions"),
     ("lightbulb_WM.py", ["--environment", "tic_tac_toe", "--mcts_iterations", "0"], "mcts_iterations must be positive, got 0"),
     ("lightbulb_WM.py", ["--environment", "tic_tac_toe", "--lambda_reg", "nan"], "lambda_reg must not be negative, got nan"),
     ("lightbulb_WM.py", ["--environment", "tic_tac_toe", "--losses.kl", "-1"], "kl must not be negative"), ("lightbulb_WM.py", ["--environment", "tic_tac_toe", "--resume"], "there is nothing to resume"),
     ("lightbulb_WM.py", ["--environment", "tic_tac_toe", "--precision", "float16", "--device", "cpu"], "float16 needs a GPU"), ("lightbulb_WM.py", ["--mode", "inference"], "there is no checkpoint of a world model"),
-    ("main_menu.py", ["--task", "train_llm_world", "--stage", "world"], "environment text comes with world.thoughts"), ("main_menu.py", ["--task", "train_llm_world", "--stage", "both"], "environment text"),
+    ("main_menu.py", ["--task", "train_llm_world", "--stage", "world"], "environment text cannot be trained yet"), ("main_menu.py", ["--task", "train_llm_world", "--stage", "both"], "environment text"),
     ("main_menu.py", ["--task", "train_llm_world", "--stage", "both", "--mode", "inference"], "stage must be lm (it writes) or world (it plays)"),
     ("main_menu.py", ["--task", "train_llm_world", "--stage", "dreams"], "dreams"), ("main_menu.py", ["--task", "train_llm_world", "--losses.kl", "1"], "--losses.kl"),
 ])

@@ -142,7 +142,7 @@ class TrainWorldModel(WorldModelFlags):
         if not self.with_search and not self.losses.ppo * self.lambda_reg: raise ValueError("losses.ppo must be positive where with_search is off: nothing else improves the policy, got 0.0")
         if self.optimizer not in ("muon", "adamw"): raise ValueError(f"optimizer must be muon or adamw, got {self.optimizer!r}")
         if self.environment == "text" and self.mode == "train":
-            raise ValueError("environment text comes with world.thoughts; for now give tic_tac_toe, connect_four:4x4 or a Gymnasium id such as FrozenLake-v1, got text")
+            raise ValueError("environment text cannot be trained yet; give tic_tac_toe, connect_four:4x4 or a Gymnasium id such as FrozenLake-v1, got text")
 
     @property
     def folder(self) -> Path:
