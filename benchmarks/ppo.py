@@ -44,6 +44,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="about a minute: one or two seeds, no Acrobot")
     parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
     parser.add_argument("--peer-python", default=sys.executable, help="the interpreter that has stable-baselines3")
+    parser.add_argument("--own", action="store_true", help="lightbulb's runs alone; the rows of its peers say that they were left out")
     parser.add_argument("--only", choices=["cartpole", "acrobot", "lake", "maze"], help="one part; each has a table of its own")
     return parser.parse_args()
 
@@ -51,8 +52,8 @@ def parse() -> argparse.Namespace:
 class Runner:
     "Runs of `_ppo_runs.py`, each made once for the code as it is."
 
-    def __init__(self, peer_python: str) -> None:
-        self.peer_python = peer_python
+    def __init__(self, peer_python: str, own: bool) -> None:
+        self.peer_python, self.own = peer_python, own
         self.known = {}
         if RUNS.exists():
             for line in RUNS.read_text("utf-8").splitlines():
@@ -63,7 +64,7 @@ class Runner:
 
     def run(self, task: str, algorithm: str, seed: int, settings: dict[str, Any]) -> dict[str, Any] | None:
         "One run's seconds, steps and returns; None where the peer is absent."
-        if algorithm == "sb3" and not self.version: return None
+        if algorithm != "lightbulb" and self.own or algorithm == "sb3" and not self.version: return None
         sources = [SCRIPT, *OWN] if algorithm == "lightbulb" else [SCRIPT]
         arguments = [task, algorithm, str(seed), json.dumps(settings)]
         key = " ".join([*arguments, hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]])
@@ -76,6 +77,9 @@ class Runner:
             RUNS.parent.mkdir(exist_ok=True)
             with RUNS.open("a", encoding="utf-8") as file: file.write(json.dumps(self.known[key]) + "\n")
         return self.known[key]
+
+    @property
+    def missing(self) -> str: return "left out of this run" if self.own else "absent"
 
     def runs(self, task: str, algorithm: str, num_seeds: int, settings: dict[str, Any]) -> list[dict[str, Any]]:
         "All seeds, or nothing where the peer is absent."
@@ -116,7 +120,7 @@ def cartpole(runner: Runner, table: Table, quick: bool) -> None:
     for name, (algorithm, settings) in peers.items():
         runs = runner.runs("CartPole-v1", algorithm, count, settings)
         if not runs:
-            table.row(f"CartPole-v1, {name}", "absent")
+            table.row(f"CartPole-v1, {name}", runner.missing)
             continue
         means = [float(np.mean(run["returns"])) for run in runs]
         table.row(f"CartPole-v1, {name}, {count} seeds", f"{sum(min(run['returns']) == 500 for run in runs)} perfect, mean {np.mean(means):.0f}; {cost(runs)}")
@@ -131,12 +135,12 @@ def cartpole(runner: Runner, table: Table, quick: bool) -> None:
 
 def acrobot(runner: Runner, table: Table, quick: bool) -> None:
     steps = OURS["Acrobot-v1"]["total_steps"]
-    rows = {"lightbulb": ("lightbulb", 10, OURS["Acrobot-v1"]), "Stable-Baselines3, its zoo's settings": ("sb3", 1, ZOO["Acrobot-v1"]),
+    rows = {"lightbulb": ("lightbulb", 5, OURS["Acrobot-v1"]), "Stable-Baselines3, its zoo's settings": ("sb3", 1, ZOO["Acrobot-v1"]),
             "Stable-Baselines3, its defaults, a fifth of the steps": ("sb3", 1, {"steps": steps // 5}), "plain loop, CleanRL's defaults": ("plain", 1, {"steps": steps})}
     for name, (algorithm, count, settings) in rows.items():
         runs = runner.runs("Acrobot-v1", algorithm, count, settings)
         if not runs:
-            table.row(f"Acrobot-v1, {name}", "absent")
+            table.row(f"Acrobot-v1, {name}", runner.missing)
             continue
         means = column(runs, "returns").mean(1)
         middle = interquartile_mean(means)
@@ -168,13 +172,13 @@ PARTS = {"cartpole": ("CartPole", cartpole), "maze": ("a maze for memory", maze)
 
 def main() -> int:
     options = parse()
-    runner, status = Runner(options.peer_python), 0
+    runner, status = Runner(options.peer_python, options.own), 0
     for name, (title, part) in PARTS.items():
         if options.only not in (None, name) or (options.quick and name == "acrobot" and not options.only): continue
         table = Table(f"PPO: {title}", ("gymnasium", "numba"))
         part(runner, table, options.quick)
         table.note("CPU-seconds are medians over seeds, one thread, imports excluded; the final evaluation is not counted, evaluations during training are.")
-        if runner.version and name in ("cartpole", "acrobot"): table.note(f"Stable-Baselines3 is version {runner.version}.")
+        if runner.version and not options.own and name in ("cartpole", "acrobot"): table.note(f"Stable-Baselines3 is version {runner.version}.")
         status |= table.finish(options.record)
     return status
 
