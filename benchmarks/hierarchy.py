@@ -329,7 +329,7 @@ def main() -> int:
 
 def full_rows(table: Table, seeds: int = 4, walk_steps: int = 60_000) -> Iterator[Callable[[], None]]:
     def values() -> None:
-        for name, runs in (("every cell", [lstm_value_error(0, 1_000_000)]), ("the corner", [lstm_value_error(0, 120_000, CORNER)])):
+        for name, runs in (("every cell", [lstm_value_error(0, 1_000_000)]), ("the corner", [lstm_value_error(0, 400_000, CORNER)])):
             errors, returns = [run["error"] for run in runs], [run["return"] for run in runs]
             table.row(f"LSTM manager, episodes from {name}: mean error of its values of all open options", f"{np.mean(errors):.3f}", "≤ 0.050", bool(np.mean(errors) <= 0.05))
             table.row(f"LSTM manager, episodes from {name}: its return (256 episodes, sampling error about 4%) against the exact option values",
