@@ -36,6 +36,7 @@ class MCTSConfig:
     exploration_base: float = 19652.0  # PUCT: visits at which exploration has grown by ln 2
     dirichlet_fraction: float = 0.0  # PUCT: share of noise in the root's prior
     dirichlet_alpha: float = 0.3
+    policy_target: Literal["visits", "improved"] = "visits"  # PUCT: shares of visits, or the prior improved by Q as Gumbel does it
     temperature: float = 0.0  # PUCT: the action is drawn from visits^(1 / temperature); 0: the most visited
     max_considered_actions: int = 16  # Gumbel: at the root
     gumbel_scale: float = 1.0
@@ -46,6 +47,7 @@ class MCTSConfig:
     def __post_init__(self) -> None:
         if self.algorithm not in ("puct", "gumbel"): raise ValueError(f"algorithm must be puct or gumbel, got {self.algorithm!r}")
         if self.normalization not in ("tree", "siblings"): raise ValueError(f"normalization must be tree or siblings, got {self.normalization!r}")
+        if self.policy_target not in ("visits", "improved"): raise ValueError(f"policy_target must be visits or improved, got {self.policy_target!r}")
         for name in ("num_simulations", "max_considered_actions"):
             number = getattr(self, name)
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
@@ -375,5 +377,6 @@ class MCTS(PlantedSearch):
             else:
                 gumbel_noise(streams, arrays.noise)
                 with np.errstate(divide="ignore"): actions = (np.log(policy) / config.temperature + arrays.noise).argmax(1)
+            if config.policy_target == "improved": gumbel_answer(arrays, rules, policy := np.empty(visits.shape), np.empty(len(visits), np.int64))
         mean_depth = arrays.depths[:, 0] / config.num_simulations
         return SearchResult(visits, root_values(arrays), tree, q_values, policy, actions, mean_depth, arrays.depths[:, 1].copy(), num_steps)

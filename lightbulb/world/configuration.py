@@ -96,6 +96,7 @@ class WorldModelFlags:
     mcts_iterations: int = 5  # simulations of a search
     mcts_exploration_constant: float = 1.414  # PUCT's
     mcts_algorithm: Literal["puct", "gumbel"] = "puct"
+    policy_target: Literal["improved", "visits"] = "improved"  # what PUCT's search teaches: the prior improved by Q, or shares of visits
     with_search: bool = True  # False: the policy acts alone and PPO improves it
     lambda_reg: float = 1.0  # scales the regularising losses together
     losses: LossShares = LossShares()
@@ -114,7 +115,7 @@ class WorldModelFlags:
     opening_moves: int | None = None  # random first moves of a game, up to so many; None: the world's
     exploration: float = 0.0  # share of even noise in later moves
     validation_share: float = 0.03  # of the games, held out
-    average_decay: float = 0.99  # of the average of the weights that plays and is evaluated; 0: the newest weights
+    average_decay: float = 0.9  # of the average of the weights that plays and is evaluated; 0: the newest weights
     warmup: float = 0.05  # share of the optimizer steps in which the learning rate rises
     mode: Literal["train", "inference"] = "train"  # inference: what was trained plays, and it is said how well
 
@@ -140,6 +141,7 @@ class TrainWorldModel(WorldModelFlags):
         if self.discount is not None and not 0 < self.discount <= 1: raise ValueError(f"discount must be above 0 and at most 1, got {self.discount}")
         if self.mcts_algorithm not in ("puct", "gumbel"): raise ValueError(f"mcts_algorithm must be puct or gumbel, got {self.mcts_algorithm!r}")
         if not self.with_search and not self.losses.ppo * self.lambda_reg: raise ValueError("losses.ppo must be positive where with_search is off: nothing else improves the policy, got 0.0")
+        if self.policy_target not in ("improved", "visits"): raise ValueError(f"policy_target must be improved or visits, got {self.policy_target!r}")
         if self.optimizer not in ("muon", "adamw"): raise ValueError(f"optimizer must be muon or adamw, got {self.optimizer!r}")
         if self.environment == "text" and self.mode == "train":
             raise ValueError("environment text cannot be trained yet; give tic_tac_toe, connect_four:4x4 or a Gymnasium id such as FrozenLake-v1, got text")
@@ -170,7 +172,7 @@ class TrainWorldModel(WorldModelFlags):
         "How this run searches: with noise where it plays to learn."
         return MCTSConfig(
             num_simulations or self.mcts_iterations, self.mcts_exploration_constant, self.mcts_algorithm, gumbel_scale=float(with_noise),
-            dirichlet_fraction=0.25 if with_noise else 0.0)
+            dirichlet_fraction=0.25 if with_noise else 0.0, policy_target=self.policy_target)
 
 # %% ../../nbs/world/04_configuration.ipynb #935271a7
 FREE_WHEN_RESUMED = ("save_dir", "device", "resume", "num_epochs", "mode")

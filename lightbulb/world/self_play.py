@@ -149,4 +149,4 @@ def renew_targets(experience: Experience, model: WorldModel, config: MCTSConfig,
     "Search again from the `count` positions that have waited longest."
     slots = experience.due(count)
     steps = experience.read(slots)
-    experience.renew(slots, *search_targets(ask(model, steps.observation, steps.legal, replace(config, gumbel_scale=0.0, dirichlet_fraction=0.0))))
+    experience.renew(slots, *search_targets(ask(model, steps.observation, steps.legal, replace(config, gumbel_scale=0.0))))

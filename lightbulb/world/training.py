@@ -15,6 +15,7 @@ import json
 import time
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -167,7 +168,7 @@ def train_step(run: WorldModelTraining) -> StepReport:
         run.renew_player()
         play(run, config.games_per_play)
         if config.renewed_positions:
-            with run.autocast(): renew(run, run.experience, config.renewed_positions)
+            with run.autocast(): renew(run, run.experience, config.renewed_positions, with_noise=True)
     try: report = accumulate(run)
     except ValueError as error:
         if "finite" not in str(error): raise
@@ -180,10 +181,10 @@ def train_step(run: WorldModelTraining) -> StepReport:
     return StepReport(run.step, sum(report.weighted().values()), max(run.step, config.total_steps), tokens_per_second=speed, metrics=metrics | report.values())
 
 
-def renew(run: WorldModelTraining, experience: Experience, count: int) -> None:
-    "New targets for the positions that have waited longest; without a search the policy's own word."
+def renew(run: WorldModelTraining, experience: Experience, count: int, *, with_noise: bool) -> None:
+    "New targets for the positions that have waited longest; without a search the policy's own word. Noise lets PUCT look at what its prior neglects."
     if not len(experience): return
-    if run.config.with_search: renew_targets(experience, run.player, run.config.search(with_noise=False), count)
+    if run.config.with_search: renew_targets(experience, run.player, replace(run.config.search(with_noise=with_noise), seed=run.step), count)
     else:
         slots = experience.due(count)
         steps = experience.read(slots)
@@ -201,7 +202,7 @@ def evaluate(run: WorldModelTraining) -> StepReport:
     about = lambda windows: outside_of(run, windows, counter=counter, rollout=rollout, with_policy=True)
     with run.autocast(), torch.no_grad():
         if len(run.held):
-            if config.renewed_positions: renew(run, run.held, len(run.held))
+            if config.renewed_positions: renew(run, run.held, len(run.held), with_noise=False)
             found = held_out_losses(run.player, run.held, config.losses, lambda_reg=config.lambda_reg, unroll_length=config.unroll_length, about=about)
             weighted = {name: abs(weight * found[name]) for name, weight in loss_weights(config.losses, config.lambda_reg).items() if weight and name in found}
             metrics |= {f"share_{name}": size / (sum(weighted.values()) or 1.0) for name, size in weighted.items()}
