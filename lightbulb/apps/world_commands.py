@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # %% ../../nbs/apps/00_world_commands.ipynb #28624e1f
 MEASURES = {  # name in a report: how it is said
     "optimal": ("optimal moves", "{:.1%}"), "optimal_where_it_matters": ("where it matters", "{:.1%}"), "exact_return": ("exact return", "{:.4f}"),
-    "exact_return_within_limit": ("within the time limit", "{:.4f}"), "return": ("mean return", "{:.3f}"),
+    "exact_return_within_limit": ("within the time limit", "{:.4f}"), "return": ("mean return", "{:.3f}"), "score_against_random": ("points against random play", "{:.1%}"),
 }
 
 
