@@ -135,7 +135,7 @@ def cartpole(runner: Runner, table: Table, quick: bool) -> None:
 
 def acrobot(runner: Runner, table: Table, quick: bool) -> None:
     steps = OURS["Acrobot-v1"]["total_steps"]
-    rows = {"lightbulb": ("lightbulb", 5, OURS["Acrobot-v1"]), "Stable-Baselines3, its zoo's settings": ("sb3", 1, ZOO["Acrobot-v1"]),
+    rows = {"lightbulb": ("lightbulb", 10, OURS["Acrobot-v1"]), "Stable-Baselines3, its zoo's settings": ("sb3", 1, ZOO["Acrobot-v1"]),
             "Stable-Baselines3, its defaults, a fifth of the steps": ("sb3", 1, {"steps": steps // 5}), "plain loop, CleanRL's defaults": ("plain", 1, {"steps": steps})}
     for name, (algorithm, count, settings) in rows.items():
         runs = runner.runs("Acrobot-v1", algorithm, count, settings)
