@@ -125,7 +125,7 @@ def test_the_flags_of_a_world_model_are_the_promised_ones() -> None:
 
 @pytest.mark.parametrize("field", dataclasses.fields(TrainWorldModel), ids=lambda field: field.name)
 def test_every_flag_of_a_world_model_arrives(field: dataclasses.Field) -> None:
-    others = {"environment": "connect_four", "device": "cpu", "precision": "float32", "mcts_algorithm": "gumbel", "mode": "inference", "optimizer": "adamw", "discount": "0.5", "opening_moves": "3", "save_dir": "elsewhere"}
+    others = {"environment": "connect_four", "device": "cpu", "precision": "float32", "mcts_algorithm": "gumbel", "mode": "inference", "optimizer": "adamw", "policy_target": "visits", "discount": "0.5", "opening_moves": "3", "save_dir": "elsewhere"}
     if field.name == "losses": given, expected = ["--losses.kl", "0.25"], dataclasses.replace(field.default, kl=0.25)
     elif isinstance(field.default, bool): given, expected = [f"--{'no_' if field.default else ''}{field.name}", "--losses.ppo", "1"], not field.default
     elif field.name in others: given, expected = [f"--{field.name}", others[field.name]], others[field.name]

@@ -92,7 +92,7 @@ def test_help_lists_every_flag_and_loads_no_model_library(program: list[str]) ->
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
-    (["--task", "train_llm_world", "--stage", "world"], "environment text comes with"), (["--task", "train_llm_world", "--stage", "both"], "environment text comes with"),
+    (["--task", "train_llm_world", "--stage", "world"], "environment text cannot be trained yet"), (["--task", "train_llm_world", "--stage", "both"], "environment text cannot be trained yet"),
     (["--task", "train_llm_world", "--dataset_name", "no_file.txt"], "there is no file or folder 'no_file.txt'"),
     (["--task", "train_llm_world", "--dataset_name", "demo", "--model_name", "no-such/model"], "no-such/model"),
     (["--task", "train_llm_world", "--learning_rate", "nan"], "learning_rate must be positive, got nan"), (["--task", "train_llm_world", "--planner", "magic"], "magic"),
