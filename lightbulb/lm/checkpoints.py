@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['MODEL_FILE', 'TRAINING_FILE', 'KEPT_TRAINING', 'Moment', 'moments', 'keep', 'find_model_file', 'set_aside',
-           'model_state', 'read_model_state', 'load_weights', 'load_model']
+__all__ = ['MODEL_FILE', 'TRAINING_FILE', 'KEPT_TRAINING', 'Moment', 'moments', 'keep', 'newest_training', 'find_model_file',
+           'set_aside', 'model_state', 'read_model_state', 'load_weights', 'load_model']
 
 # %% ../../nbs/lm/07_checkpoints.ipynb #ac87052d
 import re
@@ -65,15 +65,30 @@ def keep(
     return folder
 
 # %% ../../nbs/lm/07_checkpoints.ipynb #eb759ab2
+def newest_training(
+    run: Path,
+    fixed: Mapping[str, Any],  # settings that must be what they were
+) -> tuple[Moment, dict[str, Any]]:
+    "The newest moment that can be continued, and what continuing needs; `CheckpointError` if there is none, or if it was another run."
+    known = [moment for moment in moments(run) if (run / moment.name / TRAINING_FILE).is_file()]
+    if not known: raise CheckpointError(f"{run}: there is nothing to resume; leave --resume out to begin")
+    place = run / known[-1].name
+    state = load_checkpoint(place / TRAINING_FILE)
+    for name, value in fixed.items():
+        if state["fixed"].get(name) != value: raise CheckpointError(f"{place}: cannot be resumed, {name} was {state['fixed'].get(name)} and is {value} now")
+    return known[-1], state
+
+# %% ../../nbs/lm/07_checkpoints.ipynb #60b07b4d
 def find_model_file(
     path: Path,  # a save_dir, a run's folder (its newest moment counts), a moment's folder or a file
+    kind: str = "language model",  # what it should hold
 ) -> Path:
     "The model file that a path means; `CheckpointError` if there is none."
     if path.is_file(): return path
-    for run in (path, path / "language_model"):
+    for run in (path, path / kind.replace(" ", "_")):
         if (run / MODEL_FILE).is_file(): return run / MODEL_FILE
         if known := moments(run): return run / known[-1].name / MODEL_FILE
-    raise CheckpointError(f"{path}: there is no checkpoint of a language model here")
+    raise CheckpointError(f"{path}: there is no checkpoint of a {kind} here")
 
 
 def set_aside(run: Path) -> Path | None:

@@ -28,11 +28,11 @@ import torch
 from torch import Tensor
 
 from ..core.cache import content_key
-from ..core.checkpoint import load_checkpoint, write_atomically
+from ..core.checkpoint import write_atomically
 from ..core.errors import CheckpointError, LightbulbError
 from ..core.report import MetricsFile, StepReport
 from ..core.runtime import choose_device, choose_dtype, seed_everything
-from .checkpoints import TRAINING_FILE, Moment, keep, load_model, load_weights, model_state, moments, read_model_state, set_aside
+from .checkpoints import Moment, keep, load_model, load_weights, model_state, newest_training, read_model_state, set_aside
 from .configuration import TrainLanguageModel, fixed_settings
 from .data import TokenStream, load_texts, tokenize
 from .evaluation import Evaluation, evaluate
@@ -267,13 +267,8 @@ def save(run: LanguageModelTraining) -> None:
 # %% ../../nbs/lm/07_training.ipynb #8480bf00
 def restore(run: LanguageModelTraining) -> None:
     "Put a run back to its newest kept moment; `CheckpointError` if there is none, or if it was another run."
-    folder = run.config.folder
-    known = [moment for moment in moments(folder) if (folder / moment.name / TRAINING_FILE).is_file()]
-    if not known: raise CheckpointError(f"{folder}: there is nothing to resume; leave --resume out to begin")
-    place = folder / known[-1].name
-    state = load_checkpoint(place / TRAINING_FILE)
-    for name, value in fixed_settings(run.config, run.num_processes).items():
-        if state["fixed"].get(name) != value: raise CheckpointError(f"{place}: cannot be resumed, {name} was {state['fixed'].get(name)} and is {value} now")
+    moment, state = newest_training(run.config.folder, fixed_settings(run.config, run.num_processes))
+    place = run.config.folder / moment.name
     if state["data"] != data_key(run): raise CheckpointError(f"{place}: cannot be resumed, the data set is not the one it was trained on")
     model = read_model_state(place)
     load_weights(run.scored.model, model, source=place, averaged=False)
@@ -283,7 +278,7 @@ def restore(run: LanguageModelTraining) -> None:
     generators = state["random"][run.accelerator.process_index]
     torch.set_rng_state(generators["cpu"])
     if "cuda" in generators: torch.cuda.set_rng_state(generators["cuda"], run.device)
-    run.moment, run.step = known[-1], state["step"]
+    run.moment, run.step = moment, state["step"]
 
 
 def cut_metrics(file: MetricsFile, step: int) -> None:

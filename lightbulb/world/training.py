@@ -8,7 +8,7 @@ from __future__ import annotations
 # %% auto #0
 __all__ = ['model_config', 'WorldModelTraining', 'play', 'remember', 'play_at_random', 'outside_of', 'newest_rollout',
            'accumulate', 'move', 'train_step', 'renew', 'evaluate', 'save', 'restore', 'Log', 'train_world_model',
-           'Trained', 'find_world_model', 'load_world_model', 'TrainWorldModel', 'TrainLanguageWorld', 'LossShares']
+           'Trained', 'load_world_model', 'TrainWorldModel', 'TrainLanguageWorld', 'LossShares']
 
 # %% ../../nbs/world/05_training.ipynb #18f5e5df
 import json
@@ -26,7 +26,7 @@ from ..core.checkpoint import load_checkpoint
 from ..core.errors import CheckpointError, LightbulbError
 from ..core.report import MetricsFile, StepReport
 from ..core.runtime import choose_device, choose_dtype, seed_everything
-from ..lm.checkpoints import MODEL_FILE, TRAINING_FILE, Moment, keep, moments, set_aside
+from ..lm.checkpoints import MODEL_FILE, Moment, find_model_file, keep, newest_training, set_aside
 from ..lm.optimization import WeightAverage, build_optimizers, learning_rate_factor, set_learning_rate
 from ..lm.training import Interrupt, clear_errors, cut_metrics, open_board
 from .configuration import LossShares, TrainWorldModel, fixed_settings
@@ -231,13 +231,8 @@ def save(run: WorldModelTraining) -> None:
 
 def restore(run: WorldModelTraining) -> None:
     "Put a run back to its newest kept moment; `CheckpointError` if there is none, or if it was another run."
-    folder = run.config.folder
-    known = [moment for moment in moments(folder) if (folder / moment.name / TRAINING_FILE).is_file()]
-    if not known: raise CheckpointError(f"{folder}: there is nothing to resume; leave --resume out to begin")
-    place = folder / known[-1].name
-    state, model = load_checkpoint(place / TRAINING_FILE), load_checkpoint(place / MODEL_FILE)
-    for name, value in fixed_settings(run.config).items():
-        if state["fixed"].get(name) != value: raise CheckpointError(f"{place}: cannot be resumed, {name} was {state['fixed'].get(name)} and is {value} now")
+    moment, state = newest_training(run.config.folder, fixed_settings(run.config))
+    model = load_checkpoint(run.config.folder / moment.name / MODEL_FILE)
     run.model.load_state_dict(model["weights"])
     run.player.load_state_dict(state["player"])
     for optimizer, kept in zip(run.optimizers, state["optimizers"], strict=True): optimizer.load_state_dict(kept)
@@ -297,18 +292,9 @@ class Trained(NamedTuple):
     settings: TrainWorldModel
 
 
-def find_world_model(path: Path) -> Path:
-    "The model file that a path means: a save_dir, a run's folder (its newest moment counts), a moment's folder or a file."
-    if path.is_file(): return path
-    for run in (path, path / "world_model"):
-        if (run / MODEL_FILE).is_file(): return run / MODEL_FILE
-        if known := moments(run): return run / known[-1].name / MODEL_FILE
-    raise CheckpointError(f"{path}: there is no checkpoint of a world model here")
-
-
 def load_world_model(path: str | Path, device: str = "cpu") -> Trained:
     "The model of a checkpoint, with its averaged weights; `CheckpointError` says what is wrong."
-    file = find_world_model(Path(path).expanduser())
+    file = find_model_file(Path(path).expanduser(), "world model")
     state = load_checkpoint(file)
     if state.get("kind") != "world model": raise CheckpointError(f"{file}: not a checkpoint of a world model")
     settings = TrainWorldModel(**state["settings"] | {"losses": LossShares(**state["settings"]["losses"])})
