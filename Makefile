@@ -5,9 +5,9 @@ BIN := .venv/bin
 QUERY ?= What are the impacts of renewable energy on global sustainability?
 TEXT ?= The arc lamp was
 TINY := --save_dir models/demo --preset tiny --model_name bytes --dataset_name demo
-CHECKS := lint export-check layers types readme-check docs notebooks pytest wheel
+CHECKS := lint format export-check layers types readme-check docs notebooks pytest wheel
 
-.PHONY: help setup setup-demo demo test update readme clean $(CHECKS)
+.PHONY: help setup setup-demo demo test update reformat readme clean $(CHECKS)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -32,7 +32,10 @@ $(CHECKS): setup
 	@$(BIN)/python tools/check.py $@
 
 update: setup ## write modules, index, sidebar and README from the notebooks, and clean the notebooks
-	@$(BIN)/nbdev_export && $(BIN)/nbdev_clean && $(BIN)/python tools/build_docs.py --sidebar && $(BIN)/python tools/readme.py
+	@$(BIN)/python tools/format.py && $(BIN)/nbdev_export && $(BIN)/nbdev_clean && $(BIN)/python tools/build_docs.py --sidebar && $(BIN)/python tools/readme.py
+
+reformat: setup ## write notebooks, tests, tools and benchmarks as the formatter would
+	@$(BIN)/python tools/format.py && $(BIN)/nbdev_export && $(BIN)/nbdev_clean
 
 readme: setup ## write README.md from nbs/index.ipynb
 	@$(BIN)/python tools/readme.py

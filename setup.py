@@ -10,11 +10,7 @@ parser = ConfigParser(delimiters=["="], interpolation=None)
 parser.read(HERE / "settings.ini", encoding="utf-8")
 settings = parser["DEFAULT"]
 
-extras = {
-    key.removesuffix("_requirements"): settings[key].split()
-    for key in settings
-    if key.endswith("_requirements")
-}
+extras = {key.removesuffix("_requirements"): settings[key].split() for key in settings if key.endswith("_requirements")}
 # The peers of the learning benchmarks pin each other's versions: they get an environment of their own, and "all" leaves them out.
 extras["all"] = sorted({requirement for name, group in extras.items() if name != "peers" for requirement in group})
 

@@ -25,7 +25,8 @@ def read_cranfield(folder: Path) -> tuple[list[Document], list[str], Judgements]
     judgements: Judgements = {}
     for line in (folder / "cranqrel").read_text(encoding="utf-8").splitlines():
         fields = line.split()
-        if len(fields) >= 3: judgements.setdefault(int(fields[0]), {})[f"cranfield:{int(fields[1])}"] = int(fields[2])
+        if len(fields) >= 3:
+            judgements.setdefault(int(fields[0]), {})[f"cranfield:{int(fields[1])}"] = int(fields[2])
     return documents, queries, judgements
 
 

@@ -49,9 +49,11 @@ class Characters:
         self.start_id, self.end_id, self.pad_id = (len(self.characters) + number for number in range(3))
         self.vocab_size = len(self.characters) + 3
 
-    def encode(self, text: str, *, special: bool = False) -> list[int]: return [self.ids[character] for character in text]
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        return [self.ids[character] for character in text]
 
-    def decode(self, ids: Any) -> str: return "".join(self.characters[i] for i in ids if i < len(self.characters))
+    def decode(self, ids: Any) -> str:
+        return "".join(self.characters[i] for i in ids if i < len(self.characters))
 
 
 @dataclass(frozen=True)
@@ -149,9 +151,12 @@ def lightbulb(run: Run, text: Text) -> Trainee:
     tables = [p for name, p in named if "embedding" in name and p.ndim >= 2]
     rest = [p for name, p in named if not any(p is other for other in (*matrices, *tables))]
     groups = [{"params": tables, "lr": 5 * run.learning_rate}, {"params": rest, "lr": run.learning_rate}]
-    adamw = [*groups, {"params": matrices, "lr": run.learning_rate, "weight_decay": run.weight_decay}] if run.optimizer == "adamw" else groups
+    adamw = (
+        [*groups, {"params": matrices, "lr": run.learning_rate, "weight_decay": run.weight_decay}] if run.optimizer == "adamw" else groups
+    )
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(adamw, betas=(0.9, 0.95), weight_decay=0.0, fused=True)]
-    if run.optimizer == "muon": optimizers.append(Muon(matrices, lr=run.matrix_learning_rate, weight_decay=run.weight_decay))
+    if run.optimizer == "muon":
+        optimizers.append(Muon(matrices, lr=run.matrix_learning_rate, weight_decay=run.weight_decay))
 
     def mean_loss(batch: Batch, progress: float) -> Tensor:
         return scored(batch, num_heads_at(progress, heads))["objective"] / batch.num_tokens
@@ -169,13 +174,16 @@ def llama(run: Run, text: Text) -> Trainee:
     "Hugging Face's Llama with nanoGPT's optimizer and schedule."
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    config = LlamaConfig(vocab_size=text.tokenizer.vocab_size, max_position_embeddings=4 * run.length, tie_word_embeddings=True, use_cache=False, **run.shape)
+    config = LlamaConfig(
+        vocab_size=text.tokenizer.vocab_size, max_position_embeddings=4 * run.length, tie_word_embeddings=True, use_cache=False, **run.shape
+    )
     model = LlamaForCausalLM(config)
     return _peer(model, lambda tokens: model(tokens).logits, run)
 
 
 def _peer(model: nn.Module, logits: Callable[[Tensor], Tensor], run: Run) -> Trainee:
-    def mean_loss(batch: Batch, progress: float) -> Tensor: return F.cross_entropy(logits(batch.tokens).flatten(0, 1).float(), batch.targets.flatten())
+    def mean_loss(batch: Batch, progress: float) -> Tensor:
+        return F.cross_entropy(logits(batch.tokens).flatten(0, 1).float(), batch.targets.flatten())
 
     return Trainee(model, mean_loss, logits, [_nanogpt.optimizer(model)], _nanogpt.factor)
 
@@ -195,7 +203,8 @@ def window(ids: Tensor, starts: Tensor, length: int) -> Batch:
 def batches(run: Run, text: Text, first: int) -> Iterator[Batch]:
     "The batches of a run from step `first` on; each depends on the seed and its number alone."
     ids = torch.from_numpy(np.asarray(text.train.tokens, np.int64))
-    if run.objective: yield from _asked(run, text, first)
+    if run.objective:
+        yield from _asked(run, text, first)
     elif run.family != "lightbulb":
         for step in _count(first):
             random = np.random.default_rng([run.seed, step])
@@ -210,14 +219,18 @@ def batches(run: Run, text: Text, first: int) -> Iterator[Batch]:
 
 
 def _count(first: int) -> Iterator[int]:
-    while True: yield (first := first + 1) - 1
+    while True:
+        yield (first := first + 1) - 1
 
 
 def _asked(run: Run, text: Text, first: int) -> Iterator[Batch]:
-    asked = TrainingBatches(text.train, text.tokenizer, batch_size=run.batch, max_length=run.length, weights=ObjectiveWeights(**run.objective), seed=run.seed)
+    asked = TrainingBatches(
+        text.train, text.tokenizer, batch_size=run.batch, max_length=run.length, weights=ObjectiveWeights(**run.objective), seed=run.seed
+    )
     epoch, index = 0, first
     while True:
-        while index >= asked.num_batches(epoch): epoch, index = epoch + 1, index - asked.num_batches(epoch)
+        while index >= asked.num_batches(epoch):
+            epoch, index = epoch + 1, index - asked.num_batches(epoch)
         yield asked[epoch, index]
         index += 1
 
@@ -225,7 +238,8 @@ def _asked(run: Run, text: Text, first: int) -> Iterator[Batch]:
 # Arithmetic
 
 
-def _attention(query: Any, key: Any, value: Any, *rest: Any, out_shape: Any = None, **names: Any) -> int: return sdpa_flop_count(query, key, value)
+def _attention(query: Any, key: Any, value: Any, *rest: Any, out_shape: Any = None, **names: Any) -> int:
+    return sdpa_flop_count(query, key, value)
 
 
 def _attention_backward(grad: Any, query: Any, key: Any, value: Any, *rest: Any, out_shape: Any = None, **names: Any) -> int:
@@ -240,7 +254,12 @@ ATTENTION = {
 
 def optimizer_arithmetic(optimizers: list[torch.optim.Optimizer]) -> int:
     "Elementwise work of a step: 12 operations a parameter for AdamW, 6 for Muon beside its matrix products."
-    return sum((6 if isinstance(optimizer, Muon) else 12) * p.numel() for optimizer in optimizers for group in optimizer.param_groups for p in group["params"])
+    return sum(
+        (6 if isinstance(optimizer, Muon) else 12) * p.numel()
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for p in group["params"]
+    )
 
 
 def flops_of_step(run: Run, text: Text) -> tuple[float, float]:
@@ -250,14 +269,17 @@ def flops_of_step(run: Run, text: Text) -> tuple[float, float]:
     batch = next(iter(batches(run, text, 0)))
     counter = FlopCounterMode(display=False, custom_mapping=ATTENTION)
     with counter:
-        with autocast(run): loss = trainee.loss(batch, 1.0)
+        with autocast(run):
+            loss = trainee.loss(batch, 1.0)
         loss.backward()
     learning = counter.get_total_flops()
     with FlopCounterMode(display=False) as counter:
-        for optimizer in trainee.optimizers: optimizer.step()
+        for optimizer in trainee.optimizers:
+            optimizer.step()
     moving = counter.get_total_flops() + optimizer_arithmetic(trainee.optimizers)
     floor = 6 * batch.num_tokens * active_matrices(trainee.model)
-    if learning < 0.99 * floor: raise AssertionError(f"counted {learning:.3g} operations where the matrices alone need {floor:.3g}")
+    if learning < 0.99 * floor:
+        raise AssertionError(f"counted {learning:.3g} operations where the matrices alone need {floor:.3g}")
     return learning + moving, moving / (learning + moving)
 
 
@@ -265,14 +287,16 @@ def active_matrices(model: nn.Module) -> float:
     "Parameters that multiply a scored token at least: matrices of decoder layers, of experts the chosen ones."
     total = 0.0
     for name, p in model.named_parameters():
-        if p.ndim < 2 or "embedding" in name or "positions" in name or "encoder" in name or "embed_tokens" in name or "heads" in name: continue
+        if p.ndim < 2 or "embedding" in name or "positions" in name or "encoder" in name or "embed_tokens" in name or "heads" in name:
+            continue
         config = getattr(model, "config", None)
         expert = p.ndim == 3 and config is not None
         total += p.numel() * (config.top_k / config.num_experts if expert else 1.0)
     return total
 
 
-def autocast(run: Run, device: str = "cpu") -> Any: return torch.autocast(device, torch.bfloat16, enabled=run.precision == "bfloat16")
+def autocast(run: Run, device: str = "cpu") -> Any:
+    return torch.autocast(device, torch.bfloat16, enabled=run.precision == "bfloat16")
 
 
 # Training
@@ -300,7 +324,8 @@ class Trainer:
         torch.set_num_threads(run.threads)
         trainee, story = self._train(run, text)
         trainee.model.eval()
-        with torch.inference_mode(), autocast(run): story |= score(trainee, text)
+        with torch.inference_mode(), autocast(run):
+            story |= score(trainee, text)
         story["parameters"] = sum(p.numel() for p in trainee.model.parameters())
         path.write_text(json.dumps(story | {"run": asdict(run), "code": self.code[run.family]}, indent=1))
         return story
@@ -310,9 +335,11 @@ class Trainer:
         torch.manual_seed(run.seed)
         trainee, state = FAMILIES[run.family](run, text), self._state(run)
         for optimizer in trainee.optimizers:
-            for group in optimizer.param_groups: group["first"] = group["lr"]
+            for group in optimizer.param_groups:
+                group["first"] = group["lr"]
         at: dict[str, Any] = {"steps": 0, "tokens": 0, "cpu": 0.0, "wall": 0.0, "recent": []}
-        if state.exists(): at = self._load(state, trainee)
+        if state.exists():
+            at = self._load(state, trainee)
         total = self._steps(run, text)
         saved, cpu, wall = time.monotonic(), time.process_time(), time.monotonic()
         before = dict(at)
@@ -323,14 +350,19 @@ class Trainer:
             at["steps"], at["tokens"] = at["steps"] + 1, at["tokens"] + batch.num_tokens
             at["cpu"], at["wall"] = before["cpu"] + time.process_time() - cpu, before["wall"] + time.monotonic() - wall
             over = time.monotonic() > self.ends
-            if over or time.monotonic() - saved > 60: self._save(state, trainee, at); saved = time.monotonic()
+            if over or time.monotonic() - saved > 60:
+                self._save(state, trainee, at)
+                saved = time.monotonic()
             if over: raise Unfinished
         self._save(state, trainee, at)
         return trainee, {**at, "recent": sum(at["recent"]) / max(1, len(at["recent"])), "epochs": at["tokens"] / len(text.train)}
 
     def step_seconds(self, runs: list[Run], rounds: int = 12, steps: int = 5) -> list[float]:
         "CPU-seconds of a training step of each run, measured with all taking turns, from the ramp's begin to its end; kept in the folder."
-        path = self.cache / f"step_seconds-{hashlib.sha256(json.dumps([[run.key() for run in runs], rounds, steps]).encode()).hexdigest()[:20]}.json"
+        path = (
+            self.cache
+            / f"step_seconds-{hashlib.sha256(json.dumps([[run.key() for run in runs], rounds, steps]).encode()).hexdigest()[:20]}.json"
+        )
         if path.exists():
             kept = json.loads(path.read_text())
             if self.keep or kept["code"] == self.code: return kept["seconds"]
@@ -340,14 +372,16 @@ class Trainer:
             torch.manual_seed(run.seed)
             ready.append((FAMILIES[run.family](run, self.texts[run.text]), batches(run, self.texts[run.text], 0)))
             for optimizer in ready[-1][0].optimizers:
-                for group in optimizer.param_groups: group["first"] = group["lr"]
+                for group in optimizer.param_groups:
+                    group["first"] = group["lr"]
         for turn in range(-1, rounds):  # the first one warms up
             for number, (run, (trainee, source)) in enumerate(zip(runs, ready, strict=True)):
                 given, begin = [next(source) for _ in range(steps)], time.process_time()
                 for index, batch in enumerate(given):
                     done = max(0, turn) * steps + index
                     self._step(run, trainee, batch, (done + 0.5) / rounds / steps, done)
-                if turn >= 0: taken[number] += time.process_time() - begin
+                if turn >= 0:
+                    taken[number] += time.process_time() - begin
         found = [seconds / rounds / steps for seconds in taken]
         path.write_text(json.dumps({"seconds": found, "code": self.code}))
         return found
@@ -359,7 +393,8 @@ class Trainer:
         self._load(self._state(run), trainee)
         return trainee
 
-    def _state(self, run: Run) -> Path: return self.cache / f"{run.key()}.{'kept' if self.keep else self.code[run.family]}.pt"
+    def _state(self, run: Run) -> Path:
+        return self.cache / f"{run.key()}.{'kept' if self.keep else self.code[run.family]}.pt"
 
     def _steps(self, run: Run, text: Text) -> int:
         if run.steps: return run.steps
@@ -370,26 +405,34 @@ class Trainer:
     def _step(run: Run, trainee: Trainee, batch: Batch, progress: float, step: int) -> float:
         factor = trainee.rate(progress, step)
         for optimizer in trainee.optimizers:
-            for group in optimizer.param_groups: group["lr"] = group["first"] * factor
+            for group in optimizer.param_groups:
+                group["lr"] = group["first"] * factor
         trainee.model.train()
-        with autocast(run): loss = trainee.loss(batch, progress)
+        with autocast(run):
+            loss = trainee.loss(batch, progress)
         loss.backward()
-        if run.family != "lightbulb" or run.optimizer == "adamw": nn.utils.clip_grad_norm_(trainee.model.parameters(), 1.0)
-        for optimizer in trainee.optimizers: optimizer.step()
+        if run.family != "lightbulb" or run.optimizer == "adamw":
+            nn.utils.clip_grad_norm_(trainee.model.parameters(), 1.0)
+        for optimizer in trainee.optimizers:
+            optimizer.step()
         trainee.model.zero_grad(set_to_none=True)
         return loss.item()
 
     @staticmethod
     def _save(path: Path, trainee: Trainee, at: dict[str, Any]) -> None:
         states = [optimizer.state_dict() for optimizer in trainee.optimizers]
-        torch.save({"at": at, "model": trainee.model.state_dict(), "optimizers": states, "random": torch.get_rng_state()}, path.with_suffix(".part"))
+        torch.save(
+            {"at": at, "model": trainee.model.state_dict(), "optimizers": states, "random": torch.get_rng_state()},
+            path.with_suffix(".part"),
+        )
         path.with_suffix(".part").replace(path)
 
     @staticmethod
     def _load(path: Path, trainee: Trainee) -> dict[str, Any]:
         saved = torch.load(path, weights_only=False)
         trainee.model.load_state_dict(saved["model"])
-        for optimizer, state in zip(trainee.optimizers, saved["optimizers"], strict=True): optimizer.load_state_dict(state)
+        for optimizer, state in zip(trainee.optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
         torch.set_rng_state(saved["random"])
         return saved["at"]
 
@@ -417,22 +460,29 @@ def window_loss(trainee: Trainee, text: Text, window_length: int, stride: int) -
 
 def contexts(*lengths: int) -> Callable[[Trainee, Text], dict[str, Any]]:
     "Scores with windows side by side (1 to length tokens of context) and overlapping by half (length / 2 to length)."
+
     def score(trainee: Trainee, text: Text) -> dict[str, Any]:
         found = {}
         for length in lengths:
             found[f"side_by_side_{length}"] = window_loss(trainee, text, length, length)
             found[f"overlapping_{length}"] = window_loss(trainee, text, length, length // 2)
         return found
+
     return score
 
 
 def pairs(length: int) -> Callable[[Trainee, Text], dict[str, Any]]:
     "Scores with the encoder on the piece before: `length` to 2 × `length` tokens of context."
+
     def score(trainee: Trainee, text: Text) -> dict[str, Any]:
         assert trainee.scored is not None
-        sums = [trainee.scored(batch) for batch in _loaded(ValidationBatches(text.held_out, text.tokenizer, batch_size=128, max_length=length))]
+        sums = [
+            trainee.scored(batch) for batch in _loaded(ValidationBatches(text.held_out, text.tokenizer, batch_size=128, max_length=length))
+        ]
         return {"pairs": float(sum(part["losses"][0] for part in sums) / sum(part["counts"][0] for part in sums))}
+
     return score
 
 
-def _loaded(data: Any) -> Iterator[Batch]: return (data[number] for number in range(len(data)))
+def _loaded(data: Any) -> Iterator[Batch]:
+    return (data[number] for number in range(len(data)))

@@ -23,7 +23,16 @@ from lightbulb.lm.objectives import Batch
 from lightbulb.lm.optimization import build_optimizers
 from lightbulb.lm.transformer import Transformer, TransformerConfig
 
-SIX = {"width": 384, "num_heads": 3, "num_encoder_layers": 0, "num_decoder_layers": 6, "hidden": 1536, "num_experts": 1, "num_token_heads": 1, "tie_embeddings": False}
+SIX = {
+    "width": 384,
+    "num_heads": 3,
+    "num_encoder_layers": 0,
+    "num_decoder_layers": 6,
+    "hidden": 1536,
+    "num_experts": 1,
+    "num_token_heads": 1,
+    "tie_embeddings": False,
+}
 LENGTH, ROWS = 256, 8
 
 
@@ -35,7 +44,8 @@ def hugging_face_gpt2(run: Run, text: Text) -> Trainee:
     quiet = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "use_cache": False}
     model = GPT2LMHeadModel(GPT2Config(vocab_size=text.tokenizer.vocab_size, **shape, **quiet))
 
-    def loss(batch: Batch, progress: float) -> Tensor: return F.cross_entropy(model(batch.tokens).logits.flatten(0, 1).float(), batch.targets.flatten())
+    def loss(batch: Batch, progress: float) -> Tensor:
+        return F.cross_entropy(model(batch.tokens).logits.flatten(0, 1).float(), batch.targets.flatten())
 
     return Trainee(model, loss, lambda tokens: model(tokens).logits, [_nanogpt.optimizer(model)], _nanogpt.factor)
 
@@ -48,7 +58,10 @@ def contestants(text: Text) -> dict[str, tuple[Trainee, str]]:
         "nanoGPT, bfloat16": (nanogpt(Run("nanogpt", peer, length=LENGTH), text), "bfloat16"),
         "Hugging Face GPT-2, bfloat16": (hugging_face_gpt2(ours, text), "bfloat16"),
         "lightbulb, bfloat16": (lightbulb(ours, text), "bfloat16"),
-        "lightbulb, 8 experts top-2 of half the size, bfloat16": (lightbulb(Run("lightbulb", SIX | {"num_experts": 8, "hidden": 768}, learning_rate=1e-3), text), "bfloat16"),
+        "lightbulb, 8 experts top-2 of half the size, bfloat16": (
+            lightbulb(Run("lightbulb", SIX | {"num_experts": 8, "hidden": 768}, learning_rate=1e-3), text),
+            "bfloat16",
+        ),
     }
     return found
 
@@ -76,17 +89,27 @@ def training_speed(table: Table, text: Text, rounds: int) -> None:
         said = f"{speeds[name]:.0f} tokens a CPU-second, {speeds[name] / speeds[peers[0]]:.2f} × nanoGPT float32; loss {ends[name]:.3f} after {rounds} steps"
         asked = name == "lightbulb, bfloat16"
         fulfilled = speeds[name] > speeds[best] and ends[name] <= ends[best]
-        table.row(f"training, {name}", said, f"ahead of {best} ({speeds[best]:.0f}), loss ≤ {ends[best]:.3f}" if asked else "", fulfilled if asked and rounds > 5 else None)
-    table.note(f"Training speed: 6 layers, width 384, length {LENGTH}, {ROWS} rows, one thread, no encoder; lightbulb's dense layers are SwiGLU of the same size, its heads 128 wide.")
+        table.row(
+            f"training, {name}",
+            said,
+            f"ahead of {best} ({speeds[best]:.0f}), loss ≤ {ends[best]:.3f}" if asked else "",
+            fulfilled if asked and rounds > 5 else None,
+        )
+    table.note(
+        f"Training speed: 6 layers, width 384, length {LENGTH}, {ROWS} rows, one thread, no encoder; lightbulb's dense layers are SwiGLU of the same size, its heads 128 wide."
+    )
 
 
 def _step(trainee: Trainee, batch: Batch, precision: str, warm: float) -> float:
     for optimizer in trainee.optimizers:
-        for group in optimizer.param_groups: group["lr"] = group.setdefault("first", group["lr"]) * warm
-    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"): loss = trainee.loss(batch, 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("first", group["lr"]) * warm
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        loss = trainee.loss(batch, 1.0)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(trainee.model.parameters(), 1.0)
-    for optimizer in trainee.optimizers: optimizer.step()
+    for optimizer in trainee.optimizers:
+        optimizer.step()
     trainee.model.zero_grad(set_to_none=True)
     return loss.item()
 
@@ -99,8 +122,12 @@ def peak_megabytes(work: Callable[[], Any]) -> float:
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError: return float("nan")
-    def status(name: str) -> float: return int(re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text()).group(1)) / 1024  # pyright: ignore
+    except OSError:
+        return float("nan")
+
+    def status(name: str) -> float:
+        return int(re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text()).group(1)) / 1024  # pyright: ignore
+
     before = status("VmRSS")
     work()
     return status("VmHWM") - before
@@ -117,13 +144,21 @@ def long_texts(table: Table, trainee: Trainee, text: Text, length: int) -> None:
         batch = window(ids, starts, size)
         with torch.inference_mode():
             began = time.process_time()
-            losses = torch.cat([F.cross_entropy(trainee.logits(row[None]).flatten(0, 1).float(), wanted, reduction="none") for row, wanted in zip(batch.tokens, batch.targets, strict=True)])
+            losses = torch.cat(
+                [
+                    F.cross_entropy(trainee.logits(row[None]).flatten(0, 1).float(), wanted, reduction="none")
+                    for row, wanted in zip(batch.tokens, batch.targets, strict=True)
+                ]
+            )
             took = (time.process_time() - began) / losses.numel()
         one = window(ids, starts[:1], size)
         memory = peak_megabytes(lambda one=one: trainee.loss(one, 1.0).backward())
         trainee.model.zero_grad(set_to_none=True)
         ends = losses.view(len(starts), size)[:, -length:].mean().item()
-        table.row(f"length {size}, {times} × the training's", f"loss {losses.mean().item():.3f}, of the last {length} {ends:.3f}; {1e6 * took:.0f} µs a token read; {memory:.0f} MB for a training step of one row")
+        table.row(
+            f"length {size}, {times} × the training's",
+            f"loss {losses.mean().item():.3f}, of the last {length} {ends:.3f}; {1e6 * took:.0f} µs a token read; {memory:.0f} MB for a training step of one row",
+        )
 
 
 SYMBOLS, FARTHEST, KNOWN = 32, 64, 4
@@ -140,18 +175,33 @@ def learn_recall(seconds: float) -> tuple[Transformer, int]:
     "Two layers after so many CPU-seconds on distances that grow from 4 to FARTHEST in the first 40%; and the steps."
     torch.manual_seed(0)
     random = np.random.default_rng(0)
-    model = Transformer(TransformerConfig(SYMBOLS, width=64, num_heads=4, num_encoder_layers=0, num_decoder_layers=2, hidden=128, num_experts=1, num_token_heads=1, tie_embeddings=False))
+    model = Transformer(
+        TransformerConfig(
+            SYMBOLS,
+            width=64,
+            num_heads=4,
+            num_encoder_layers=0,
+            num_decoder_layers=2,
+            hidden=128,
+            num_experts=1,
+            num_token_heads=1,
+            tie_embeddings=False,
+        )
+    )
     optimizers, rates = build_optimizers(model, optimizer="muon", weight_decay=0.0), (3e-3, 1e-2)  # AdamW, Muon
     started, step = time.process_time(), 0
     while (spent := (time.process_time() - started) / seconds) < 1:
         for optimizer, rate in zip(optimizers, rates, strict=True):
-            for group in optimizer.param_groups: group["lr"] = rate * min(1.0, (step + 1) / 50, (1 - spent) / 0.4)
+            for group in optimizer.param_groups:
+                group["lr"] = rate * min(1.0, (step + 1) / 50, (1 - spent) / 0.4)
         longest = int(4 + (FARTHEST - 4) * min(1.0, spent / 0.4))
         tokens, targets, known = repeated(int(random.integers(4, longest + 1)), 64, random)
         logits = model.logits(model.decode(tokens)[:, known:])
         F.cross_entropy(logits.flatten(0, 1), targets[:, known:].flatten()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers: optimizer.step(); optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         step += 1
     return model.eval(), step
 
@@ -166,7 +216,12 @@ def recall(table: Table, seconds: float) -> None:
             tokens, targets, known = repeated(distance, 64, random)
             found[distance] = (model.logits(model.decode(tokens)).argmax(-1) == targets)[:, known:].float().mean().item()
     near = min(share for distance, share in found.items() if distance <= FARTHEST)
-    table.row("recall of a random text that repeats", ", ".join(f"{distance} tokens back {share:.1%}" for distance, share in found.items()), f"≥ 99% up to the trained {FARTHEST}", near >= 0.99 if seconds > 20 else None)
+    table.row(
+        "recall of a random text that repeats",
+        ", ".join(f"{distance} tokens back {share:.1%}" for distance, share in found.items()),
+        f"≥ 99% up to the trained {FARTHEST}",
+        near >= 0.99 if seconds > 20 else None,
+    )
     table.note(f"Recall: 2 layers, width 64, {SYMBOLS} symbols, Muon for {seconds:.0f} CPU-seconds ({steps} steps) on distances 4 to {FARTHEST}; 128 and 256 were never seen. Asked from {KNOWN} symbols into the second copy on: before that"
                f" nobody can know that a copy has begun. Chance is {1 / SYMBOLS:.0%}.")  # fmt: skip
 
@@ -182,13 +237,20 @@ def gpu(table: Table, steps: int = 30) -> None:
     name = torch.cuda.get_device_name()
     peak = next((speed for key, speed in PEAK.items() if key in name), None)
     for kind, overrides in (("dense", {"num_experts": 1, "hidden": 3072}), ("8 experts top-2", {})):
-        config = TransformerConfig.preset("base", 50_304, **{"num_encoder_layers": 0, "num_token_heads": 1, "max_length": 1024, **overrides})
+        config = TransformerConfig.preset(
+            "base", 50_304, **{"num_encoder_layers": 0, "num_token_heads": 1, "max_length": 1024, **overrides}
+        )
         for compiled in (False, True):
             tokens, loss = _tokens_a_second(config, "cuda", compiled, steps, rows=16)
             operations = tokens * flops_of_token(config)
             share = "" if peak is None else f", {operations / peak:.1%} of {peak / 1e12:.0f} TFLOP/s"
-            table.row(f"base preset, {kind}, torch.compile {'on' if compiled else 'off'}, {name}", f"{tokens:.0f} tokens a second{share}, loss {loss:.2f} after {steps} steps of one batch")
-    table.note("Model FLOPs: 6 for each parameter that multiplies a token and 12 × layers × width × length for attention, forward and backward; 16 rows of 1024 tokens, bfloat16.")
+            table.row(
+                f"base preset, {kind}, torch.compile {'on' if compiled else 'off'}, {name}",
+                f"{tokens:.0f} tokens a second{share}, loss {loss:.2f} after {steps} steps of one batch",
+            )
+    table.note(
+        "Model FLOPs: 6 for each parameter that multiplies a token and 12 × layers × width × length for attention, forward and backward; 16 rows of 1024 tokens, bfloat16."
+    )
 
 
 def flops_of_token(config: TransformerConfig) -> float:
@@ -203,22 +265,26 @@ def _tokens_a_second(config: TransformerConfig, device: str, compiled: bool, ste
     torch.manual_seed(0)
     model = Transformer(config).to(device)
     scored: Any = LanguageModelLoss(model)
-    if compiled: model.decoder.compile()
+    if compiled:
+        model.decoder.compile()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, fused=True)
     ids = torch.randint(min(1000, config.vocab_size), (rows, config.max_length + 1), device=device)
     batch = Batch("causal", ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), torch.full((rows,), config.max_length))
 
     def step() -> Tensor:
-        with torch.autocast(device, torch.bfloat16): loss = scored(batch)["objective"] / batch.num_tokens
+        with torch.autocast(device, torch.bfloat16):
+            loss = scored(batch)["objective"] / batch.num_tokens
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return loss.detach()
 
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    for _ in range(6): loss = step()
+    for _ in range(6):
+        loss = step()
     wait()
     began = time.perf_counter()
-    for _ in range(steps): loss = step()
+    for _ in range(steps):
+        loss = step()
     wait()
     return steps * batch.num_tokens / (time.perf_counter() - began), loss.item()

@@ -44,7 +44,8 @@ class NanoGPT(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         "(B, T) to logits (B, T, V)."
         x = self.embedding(tokens) + self.positions.weight[: tokens.shape[1]]
-        for block in self.blocks: x = block(x)
+        for block in self.blocks:
+            x = block(x)
         return F.linear(self.norm(x), self.embedding.weight)
 
 
@@ -52,8 +53,9 @@ def optimizer(model: nn.Module) -> torch.optim.AdamW:
     "AdamW as its small-character recipe has it: decay 0.1 for matrices only, beta2 0.99."
     matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
-    return torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
-                             lr=1e-3, betas=(0.9, 0.99), fused=True)
+    return torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}], lr=1e-3, betas=(0.9, 0.99), fused=True
+    )
 
 
 def factor(progress: float, step: int) -> float:

@@ -20,6 +20,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 torch.set_num_threads(1)
 
+
 def train_ours(task: str, seed: int, **settings: Any) -> dict[str, Any]:
     from lightbulb.rl.advantages import generalized_advantages
     from lightbulb.rl.ppo import PPOAgent, PPOConfig, evaluate, train_ppo
@@ -31,9 +32,11 @@ def train_ours(task: str, seed: int, **settings: Any) -> dict[str, Any]:
     make_env = (lambda num_envs: PassiveTMaze(num_envs, 100)) if task == "T-maze" else task
     start = time.process_time()
     agent = PPOAgent.for_environment(make_env, config)
-    for _ in train_ppo(make_env, config, agent=agent): pass
+    for _ in train_ppo(make_env, config, agent=agent):
+        pass
     result = {"seconds": time.process_time() - start, "steps": agent.num_steps}
-    if task == "FrozenLake-v1": result |= exact_lake_values(agent.act(np.arange(16))[0])
+    if task == "FrozenLake-v1":
+        result |= exact_lake_values(agent.act(np.arange(16))[0])
     return result | {"returns": evaluate(agent, make_env, num_episodes=400 if task == "T-maze" else 100, seed=10_000 + seed).tolist()}
 
 
@@ -53,11 +56,13 @@ def exact_lake_values(actions: np.ndarray) -> dict[str, float]:
     "The chance of reaching the goal from the start: for ever, by solving (I − P) v = r over the states that are reached, and in 100 steps."
     rewards, transitions = lake_model()
     gain, chosen, states = rewards[np.arange(16), actions], transitions[np.arange(16), actions], [0]
-    for state in states: states += [following for following in np.flatnonzero(chosen[state]) if following not in states]
+    for state in states:
+        states += [following for following in np.flatnonzero(chosen[state]) if following not in states]
     matrix = np.eye(len(states)) - chosen[np.ix_(states, states)]
     if np.linalg.matrix_rank(matrix) < len(states): raise ValueError(f"the policy {actions} goes in circles for ever")
     limited = np.zeros(16)
-    for _ in range(100): limited = gain + chosen @ limited
+    for _ in range(100):
+        limited = gain + chosen @ limited
     return {"exact": float(np.linalg.solve(matrix, gain[states])[0]), "exact_100": float(limited[0])}
 
 
@@ -78,11 +83,15 @@ def train_sb3(task: str, seed: int, **settings: Any) -> dict[str, Any]:
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.vec_env import VecNormalize
 
-    num_envs, steps, linear, normalize = (settings.pop(name, default) for name, default in (("num_envs", 1), ("steps", 0), ("linear", ()), ("normalize", False)))
-    for name in linear: settings[name] = lambda left, first=settings[name]: first * left
+    num_envs, steps, linear, normalize = (
+        settings.pop(name, default) for name, default in (("num_envs", 1), ("steps", 0), ("linear", ()), ("normalize", False))
+    )
+    for name in linear:
+        settings[name] = lambda left, first=settings[name]: first * left
     start = time.process_time()
     envs = make_vec_env(task, num_envs, seed=seed)
-    if normalize: envs = VecNormalize(envs)
+    if normalize:
+        envs = VecNormalize(envs)
     model = PPO("MlpPolicy", envs, seed=seed, device="cpu", **settings)
     model.learn(steps)
     result = {"seconds": time.process_time() - start, "steps": model.num_timesteps}
@@ -102,14 +111,18 @@ def play(task: str, act: Any, seed: int, num_episodes: int = 100) -> list[float]
     return returns.tolist()
 
 
-def train_plain(task: str, seed: int, steps: int, num_envs: int = 4, length: int = 128, epochs: int = 4, minibatches: int = 4) -> dict[str, Any]:
+def train_plain(
+    task: str, seed: int, steps: int, num_envs: int = 4, length: int = 128, epochs: int = 4, minibatches: int = 4
+) -> dict[str, Any]:
     "The plain loop: what most tutorials run, with CleanRL's default settings."
     from torch import nn
     from torch.distributions import Categorical
 
     torch.manual_seed(seed)
     start = time.process_time()
-    envs = gymnasium.make_vec(task, num_envs, vectorization_mode="sync", vector_kwargs={"autoreset_mode": gymnasium.vector.AutoresetMode.SAME_STEP})
+    envs = gymnasium.make_vec(
+        task, num_envs, vectorization_mode="sync", vector_kwargs={"autoreset_mode": gymnasium.vector.AutoresetMode.SAME_STEP}
+    )
     features, actions = envs.single_observation_space.shape[0], envs.single_action_space.n
 
     def layer(before: int, after: int, gain: float) -> nn.Linear:
@@ -137,7 +150,8 @@ def train_plain(task: str, seed: int, steps: int, num_envs: int = 4, length: int
             rows.append((shown, action, distribution.log_prob(action), value, torch.tensor(reward, dtype=torch.float32), done))
             shown, done = torch.tensor(following), torch.tensor(terminated | truncated, dtype=torch.float32)
         seen, taken, old, values, rewards, dones = (torch.stack(column) for column in zip(*rows, strict=True))
-        with torch.no_grad(): next_value = critic(shown).flatten()
+        with torch.no_grad():
+            next_value = critic(shown).flatten()
         advantages, last = torch.zeros_like(rewards), torch.zeros(num_envs)
         for t in reversed(range(length)):
             going = 1 - (done if t == length - 1 else dones[t + 1])
@@ -160,7 +174,8 @@ def train_plain(task: str, seed: int, steps: int, num_envs: int = 4, length: int
                 nn.utils.clip_grad_norm_(parameters, 0.5)
                 optimizer.step()
     result = {"seconds": time.process_time() - start, "steps": num_updates * num_envs * length}
-    with torch.no_grad(): return result | {"returns": play(task, lambda x: actor(torch.tensor(x)).argmax(-1).numpy(), 10_000 + seed)}
+    with torch.no_grad():
+        return result | {"returns": play(task, lambda x: actor(torch.tensor(x)).argmax(-1).numpy(), 10_000 + seed)}
 
 
 if __name__ == "__main__":

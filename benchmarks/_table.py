@@ -18,7 +18,8 @@ def arguments(description: str, data: bool = True) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="at most a minute: fewer sizes and seeds")
     parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
-    if data: parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the development data")
+    if data:
+        parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the development data")
     return parser.parse_args()
 
 
@@ -50,17 +51,31 @@ class Table:
 
     def finish(self, record: bool) -> int:
         "Record the rows if asked; the exit status: 1 if an aim is missed."
-        if record: self._record()
+        if record:
+            self._record()
         return int(any(verdict == "no" for *_, verdict in self.rows))
 
     def _record(self) -> None:
         cells = [("what", "measured", "aim", "met"), ("---", "---", "---", "---"), *self.rows]
         lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
         versions = ", ".join(f"{name} {_version(name)}" for name in ("torch", "numpy", *self.packages))
-        command = " ".join(["python", "benchmarks/" + self.script, *("PATH" if Path(word).is_absolute() else word for word in sys.argv[1:])])
-        body = [f"## {self.title}", "", f"`{command}`, {date.today()}, Python {platform.python_version()}, {versions}, "
-                f"{platform.machine()} with 2 shared cores.", "", *lines, *("\n" + note for note in self.notes), ""]
-        text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Results\n\nEvery row was printed by the command above its table.\n"
+        command = " ".join(
+            ["python", "benchmarks/" + self.script, *("PATH" if Path(word).is_absolute() else word for word in sys.argv[1:])]
+        )
+        body = [
+            f"## {self.title}",
+            "",
+            f"`{command}`, {date.today()}, Python {platform.python_version()}, {versions}, {platform.machine()} with 2 shared cores.",
+            "",
+            *lines,
+            *("\n" + note for note in self.notes),
+            "",
+        ]
+        text = (
+            RESULTS.read_text(encoding="utf-8")
+            if RESULTS.exists()
+            else "# Results\n\nEvery row was printed by the command above its table.\n"
+        )
         block = f"<!-- {self.script}: {self.title} -->\n" + "\n".join(body) + f"<!-- end {self.script}: {self.title} -->\n"
         name = re.escape(f"{self.script}: {self.title}")
         pattern = re.compile(rf"<!-- {name} -->\n.*?<!-- end {name} -->\n", re.DOTALL)
@@ -69,5 +84,7 @@ class Table:
 
 
 def _version(name: str) -> str:
-    try: return version(name)
-    except PackageNotFoundError: return "absent"
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"

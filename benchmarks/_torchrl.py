@@ -24,7 +24,8 @@ def load_torchrl() -> tuple[ModuleType, str]:
         if hasattr(extension, "SumSegmentTreeFp32"): return extension, "its wheel"
     except ImportError:
         pass  # built for another torch: the sources are in the wheel
-    for name in [name for name in sys.modules if name == "torchrl" or name.startswith("torchrl.")]: del sys.modules[name]
+    for name in [name for name in sys.modules if name == "torchrl" or name.startswith("torchrl.")]:
+        del sys.modules[name]
     library = compiled(folder / "csrc")
     found = importlib.util.spec_from_file_location("torchrl._torchrl", library)
     assert found and found.loader
@@ -42,7 +43,9 @@ def compiled(sources: Path) -> Path:
     import torch
     from torch.utils.cpp_extension import load
 
-    folder = cache_folder("torchrl", f"{version('torchrl')}-torch-{torch.__version__}-python-{sys.version_info.major}.{sys.version_info.minor}")
+    folder = cache_folder(
+        "torchrl", f"{version('torchrl')}-torch-{torch.__version__}-python-{sys.version_info.major}.{sys.version_info.minor}"
+    )
     library = folder / "_torchrl.so"
     if not library.exists():
         files = [str(sources / "pybind.cpp"), str(sources / "utils.cpp")]

@@ -25,7 +25,8 @@ def one_prompt(question: str, tools, num_passages: int = 4) -> tuple[str, list[s
     results = tools.search.search(question, 10)
     passages = [passage for result in results for passage in result.passages][:num_passages]
     text = "\n".join(f"{passage.title}: {passage.text}" for passage in passages)
-    while tools.model.count_tokens(text) > 1200: text = text[: len(text) * 9 // 10]
+    while tools.model.count_tokens(text) > 1200:
+        text = text[: len(text) * 9 // 10]
     said = tools.model.generate([PROMPT.format(text=text, question=question)], max_new_tokens=24, stop=("\n",))[0].strip()
     return ("" if normalize(said) in ("", "unknown") else said), [result.title for result in results]
 
@@ -41,7 +42,11 @@ def citation_scores(result: Answer, question: DemoQuestion, ledger_texts: dict[s
     if not citations: return 1.0, 1.0, 1.0
     verbatim = mean([float(ledger_texts[c.url][c.start : c.end] == c.quote) for c in citations])
     gold = [c for c in citations if c.title in question.gold_pages]
-    holds = any(normalize(alias) in normalize(c.quote) for c in gold for alias in question.answers) or question.kind == "comparison" and bool(gold)
+    holds = (
+        any(normalize(alias) in normalize(c.quote) for c in gold for alias in question.answers)
+        or question.kind == "comparison"
+        and bool(gold)
+    )
     return verbatim, len(gold) / len(citations), float(holds)
 
 
@@ -51,16 +56,21 @@ def main() -> int:
     folder = tempfile.TemporaryDirectory()
     config = TestAgent(save_dir=Path(folder.name))
     tools = load_tools(config, tell=lambda line: print(f"  {line}", flush=True))
-    if tools.knowledge is not None: tools.knowledge.close()
+    if tools.knowledge is not None:
+        tools.knowledge.close()
     tools.knowledge = None  # every question starts from nothing
     questions = demo_questions("report")
-    if args.quick: questions = questions[:: max(len(questions) // 12, 1)][:12]
+    if args.quick:
+        questions = questions[:: max(len(questions) // 12, 1)][:12]
     tree, plain, seconds = [], [], []
     for question in questions:
         begin = time.monotonic()
         result = the_tree(question.question, tools, config)
         seconds.append(time.monotonic() - begin)
-        print(f"  {question.kind}: {question.question} -> {result.short_answer or '(refused)'} | {question.answers} | {result.confidence:.2f} {result.cost}", flush=True)
+        print(
+            f"  {question.kind}: {question.question} -> {result.short_answer or '(refused)'} | {question.answers} | {result.confidence:.2f} {result.cost}",
+            flush=True,
+        )
         texts = {url: document.text for url in {c.url for c in result.citations} for document in tools.search.read([url])}
         said, pages = one_prompt(question.question, tools)
         tree.append((question, result, citation_scores(result, question, texts)))
@@ -71,21 +81,43 @@ def main() -> int:
 
 def report(table: Table, tree: list, plain: list, seconds: list[float]) -> None:
     answerable = [(q, r, c) for q, r, c in tree if q.answers]
-    f1, f1_plain = [token_f1(r.short_answer, q.answers) for q, r, _ in answerable], [token_f1(s, q.answers) for q, s, _ in plain if q.answers]
-    em, em_plain = [exact_match(r.short_answer, q.answers) for q, r, _ in answerable], [exact_match(s, q.answers) for q, s, _ in plain if q.answers]
+    f1, f1_plain = (
+        [token_f1(r.short_answer, q.answers) for q, r, _ in answerable],
+        [token_f1(s, q.answers) for q, s, _ in plain if q.answers],
+    )
+    em, em_plain = (
+        [exact_match(r.short_answer, q.answers) for q, r, _ in answerable],
+        [exact_match(s, q.answers) for q, s, _ in plain if q.answers],
+    )
     low, high = interval([a - b for a, b in zip(f1, f1_plain, strict=True)])
-    table.row(f"answer F1, {len(f1)} answerable questions", f"{mean(f1):.3f}; one prompt {mean(f1_plain):.3f}; difference {low:+.3f} to {high:+.3f}", "above one prompt", low > 0)
+    table.row(
+        f"answer F1, {len(f1)} answerable questions",
+        f"{mean(f1):.3f}; one prompt {mean(f1_plain):.3f}; difference {low:+.3f} to {high:+.3f}",
+        "above one prompt",
+        low > 0,
+    )
     table.row("exact match", f"{mean(em):.3f}; one prompt {mean(em_plain):.3f}", "above one prompt", mean(em) > mean(em_plain))
     for kind in ("single_hop", "two_hop", "comparison"):
         mine = [token_f1(r.short_answer, q.answers) for q, r, _ in tree if q.kind == kind]
         theirs = [token_f1(s, q.answers) for q, s, _ in plain if q.kind == kind]
         table.row(f"F1, {kind} ({len(mine)})", f"{mean(mine):.3f}; one prompt {mean(theirs):.3f}")
-    found, found_plain = [recall([t for _, t in r.pages[:10]], q.gold_pages) for q, r, _ in answerable], [recall(p[:10], q.gold_pages) for q, _, p in plain if q.answers]
-    table.row("recall of gold pages among ten", f"{mean(found):.3f}; one search {mean(found_plain):.3f}", "at least one search", mean(found) >= mean(found_plain) - 1e-9)
+    found, found_plain = (
+        [recall([t for _, t in r.pages[:10]], q.gold_pages) for q, r, _ in answerable],
+        [recall(p[:10], q.gold_pages) for q, _, p in plain if q.answers],
+    )
+    table.row(
+        "recall of gold pages among ten",
+        f"{mean(found):.3f}; one search {mean(found_plain):.3f}",
+        "at least one search",
+        mean(found) >= mean(found_plain) - 1e-9,
+    )
     for name, refused in (("the tree", [(q, r.refused) for q, r, _ in tree]), ("one prompt", [(q, not s) for q, s, _ in plain])):
         said_no, no_answer = [q for q, no in refused if no], [no for q, no in refused if not q.answers]
         precision = mean([float(not q.answers) for q in said_no])
-        table.row(f"refusals of {name}: precision, recall", f"{precision:.3f}, {mean(list(map(float, no_answer))):.3f} of {len(no_answer)} unanswerable")
+        table.row(
+            f"refusals of {name}: precision, recall",
+            f"{precision:.3f}, {mean(list(map(float, no_answer))):.3f} of {len(no_answer)} unanswerable",
+        )
     cited = [c for _, r, c in answerable if r.citations]
     table.row("citations that are verbatim", f"{mean([c[0] for c in cited]):.3f}", "1.000", all(c[0] == 1 for c in cited))
     table.row("citations on a gold page", f"{mean([c[1] for c in cited]):.3f}")
@@ -93,8 +125,14 @@ def report(table: Table, tree: list, plain: list, seconds: list[float]) -> None:
     stations = [r.trace.failed_at or "answered" for q, r, _ in answerable]
     table.row("where answerable questions ended", ", ".join(f"{name} {stations.count(name)}" for name in sorted(set(stations))))
     costs = [r.cost for _, r, _ in tree]
-    table.row("cost of a question, medians", f"{statistics.median(c.searches for c in costs):.0f} searches, {statistics.median(c.pages for c in costs):.0f} pages, "
-              f"{statistics.median(c.tokens for c in costs):.0f} tokens, {statistics.median(seconds):.1f} s; longest {max(seconds):.1f} s", "at most 60 s", max(seconds) <= 60)
+    table.row(
+        "cost of a question, medians",
+        f"{statistics.median(c.searches for c in costs):.0f} searches, {statistics.median(c.pages for c in costs):.0f} pages, "
+        f"{statistics.median(c.tokens for c in costs):.0f} tokens, {statistics.median(seconds):.1f} s; longest {max(seconds):.1f} s",
+        "at most 60 s",
+        max(seconds) <= 60,
+    )
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

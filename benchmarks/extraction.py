@@ -85,16 +85,22 @@ def main() -> int:
     for label, counts in results.items():
         value, precision, recall = f1(counts)
         ours = label == "lightbulb"
-        table.row(f"{label}, {len(names)} pages: F1 (precision, recall)", f"{value:.4f} ({precision:.3f}, {recall:.3f})", f">= {peer:.4f}" if ours else "", value >= peer if ours else None)
+        table.row(
+            f"{label}, {len(names)} pages: F1 (precision, recall)",
+            f"{value:.4f} ({precision:.3f}, {recall:.3f})",
+            f">= {peer:.4f}" if ours else "",
+            value >= peer if ours else None,
+        )
     for half in (0, 1):
         value, other = (f1(results[label][half::2])[0] for label in ("lightbulb", "trafilatura"))
         table.row(f"half {half + 1} of 2: F1 beside trafilatura", f"{value:.4f}", f">= {other:.4f}", value >= other)
     low, high = difference(results["lightbulb"], results["trafilatura"], draws=400 if args.quick else 2000)
     table.row("gain over trafilatura, 95% interval over pages", f"{low:+.4f} to {high:+.4f}")
     table.row("pages a CPU-second: " + ", ".join(EXTRACTORS), ", ".join(f"{speed:.0f}" for speed in speeds.values()))
-    table.note("Rows of a table become `Heading: value` lines, which costs shared groups on the pages that have tables and is kept for the reader's sake.")
+    table.note(
+        "Rows of a table become `Heading: value` lines, which costs shared groups on the pages that have tables and is kept for the reader's sake."
+    )
     return table.finish(args.record and not args.quick)
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+if __name__ == "__main__": raise SystemExit(main())

@@ -32,7 +32,9 @@ def article(number: int) -> bytes:
         f"<h2 id='s{part}'>Part {part}</h2><p>{' '.join(choose.choices(WORDS, k=110))} <a href='/wiki/{choose.randrange(999)}'>more</a></p>\n"
         for part in range(24)
     )
-    return f"<!doctype html><html><head><meta charset='utf-8'><title>Article {number}</title></head><body>{paragraphs}</body></html>".encode()
+    return (
+        f"<!doctype html><html><head><meta charset='utf-8'><title>Article {number}</title></head><body>{paragraphs}</body></html>".encode()
+    )
 
 
 def serve_pages(num_pages: int) -> None:
@@ -77,14 +79,24 @@ def fetch_with_scrapy(urls: list[str], folder: Path, duties: bool) -> tuple[int,
         name = "reader"
 
         async def start(self):
-            for url in urls: yield scrapy.Request(url)
+            for url in urls:
+                yield scrapy.Request(url)
 
-        def parse(self, response): seen.append("</html>" in response.text)
+        def parse(self, response):
+            seen.append("</html>" in response.text)
 
     settings = {
-        "LOG_ENABLED": False, "TELNETCONSOLE_ENABLED": False, "COOKIES_ENABLED": False, "CONCURRENT_REQUESTS": 16,
-        "CONCURRENT_REQUESTS_PER_DOMAIN": 16, "DOWNLOAD_DELAY": 0, "DOWNLOAD_MAXSIZE": 5_000_000, "ROBOTSTXT_OBEY": duties,
-        "HTTPCACHE_ENABLED": duties, "HTTPCACHE_DIR": str(folder), "HTTPCACHE_POLICY": "scrapy.extensions.httpcache.RFC2616Policy",
+        "LOG_ENABLED": False,
+        "TELNETCONSOLE_ENABLED": False,
+        "COOKIES_ENABLED": False,
+        "CONCURRENT_REQUESTS": 16,
+        "CONCURRENT_REQUESTS_PER_DOMAIN": 16,
+        "DOWNLOAD_DELAY": 0,
+        "DOWNLOAD_MAXSIZE": 5_000_000,
+        "ROBOTSTXT_OBEY": duties,
+        "HTTPCACHE_ENABLED": duties,
+        "HTTPCACHE_DIR": str(folder),
+        "HTTPCACHE_POLICY": "scrapy.extensions.httpcache.RFC2616Policy",
     }
     process = CrawlerProcess(settings)
     crawler = process.create_crawler(Reader)
@@ -111,7 +123,9 @@ def compare(quick: bool, record: bool) -> int:
 
     num_pages, rounds = (250, 3) if quick else (1500, 7)
     table = Table("Fetching on the loopback, every check on", packages=("twisted", "scrapy"))
-    server = subprocess.Popen([sys.executable, __file__, "--serve", "--pages", str(num_pages)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(
+        [sys.executable, __file__, "--serve", "--pages", str(num_pages)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert server.stdout is not None
     rates: dict[str, list[tuple[float, float]]] = {client: [] for client in CLIENTS}
     try:
@@ -139,17 +153,22 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="at most a minute: fewer pages and rounds")
     parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
     parser.add_argument("--data", help="not needed here")
-    for flag in ("--client", "--url", "--folder"): parser.add_argument(flag, help=argparse.SUPPRESS)
+    for flag in ("--client", "--url", "--folder"):
+        parser.add_argument(flag, help=argparse.SUPPRESS)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--pages", type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
     os.environ["NO_PROXY"] = "*"
-    if args.serve: serve_pages(args.pages)
+    if args.serve:
+        serve_pages(args.pages)
     elif args.client:
         urls, folder = [f"{args.url}/wiki/{number}" for number in range(args.pages)], Path(args.folder)
-        if args.client.startswith("lightbulb"): print(json.dumps(fetch_with_lightbulb(urls, folder)))
-        else: print(json.dumps(fetch_with_scrapy(urls, folder, "robots" in args.client)))
-    else: return compare(args.quick, args.record)
+        if args.client.startswith("lightbulb"):
+            print(json.dumps(fetch_with_lightbulb(urls, folder)))
+        else:
+            print(json.dumps(fetch_with_scrapy(urls, folder, "robots" in args.client)))
+    else:
+        return compare(args.quick, args.record)
     return 0
 
 

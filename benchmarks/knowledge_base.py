@@ -23,7 +23,8 @@ class RandomVectors:
 
     name, width = "random", WIDTH
 
-    def __init__(self) -> None: self._random = np.random.default_rng(1)
+    def __init__(self) -> None:
+        self._random = np.random.default_rng(1)
 
     def __call__(self, texts: Sequence[str], *, query: bool = False) -> np.ndarray:
         rows = self._random.standard_normal((len(texts), WIDTH), dtype=np.float32)
@@ -97,4 +98,5 @@ def main() -> int:
     return table.finish(args.record)
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

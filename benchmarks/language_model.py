@@ -44,7 +44,10 @@ def shakespeare_rows(table: Table, trainer: Trainer, quick: bool) -> None:
     nano = replace(NANO, steps=int(NANO.steps * share))
     budget = nano.steps * flops_of_step(nano, text)[0]
     peer = trainer.result(nano, contexts(64), "64")
-    table.row("nanoGPT's decoder, 0.8M parameters", f"{peer['side_by_side_64']:.3f} (64), {peer['overlapping_64']:.3f} (32 to 64 of context); {budget / 1e12:.2f} TFLOP, {peer['cpu']:.0f} CPU-s")
+    table.row(
+        "nanoGPT's decoder, 0.8M parameters",
+        f"{peer['side_by_side_64']:.3f} (64), {peer['overlapping_64']:.3f} (32 to 64 of context); {budget / 1e12:.2f} TFLOP, {peer['cpu']:.0f} CPU-s",
+    )
     seeds = range(1 if quick else 3)
     for name, run, aim in (("AdamW", RECIPE, 1.64), ("Muon", replace(RECIPE, optimizer="muon"), 1.55)):
         runs = [replace(run, flops=budget, seed=seed) for seed in seeds]
@@ -54,8 +57,18 @@ def shakespeare_rows(table: Table, trainer: Trainer, quick: bool) -> None:
         each = ", ".join(f"{one['side_by_side_64']:.3f}" for one in found)
         spent = f"{found[0]['steps'] * operations / 1e12:.2f} TFLOP ({moving:.0%} of it the optimizer's), {found[0]['epochs']:.1f} epochs, {mean(one['cpu'] for one in found):.0f} CPU-s"
         met = None if quick else score["side_by_side_64"] <= aim
-        table.row(f"lightbulb, {name}, at most 64 characters of context", f"{score['side_by_side_64']:.3f} ({each}), {score['overlapping_64']:.3f} (32 to 64 of context); {spent}", f"≤ {aim}", met)
-        table.row(f"lightbulb, {name}, at most 128 characters of context", f"{score['side_by_side_128']:.3f}, {score['overlapping_128']:.3f} (64 to 128 of context)", f"≤ {aim}", None if quick else score["side_by_side_128"] <= aim)
+        table.row(
+            f"lightbulb, {name}, at most 64 characters of context",
+            f"{score['side_by_side_64']:.3f} ({each}), {score['overlapping_64']:.3f} (32 to 64 of context); {spent}",
+            f"≤ {aim}",
+            met,
+        )
+        table.row(
+            f"lightbulb, {name}, at most 128 characters of context",
+            f"{score['side_by_side_128']:.3f}, {score['overlapping_128']:.3f} (64 to 128 of context)",
+            f"≤ {aim}",
+            None if quick else score["side_by_side_128"] <= aim,
+        )
     table.note(
         "Tiny-Shakespeare: nats a character over the whole validation part, windows side by side (so 1 to 64 characters of context) unless a row says otherwise. The same windows for both."
         f" lightbulb: decoder of 4 layers of width 96 and {found[0]['parameters'] / 1e6:.1f}M parameters, nearly all in tables of hashed n-grams (orders 2 to 6) that are looked up, not multiplied;"
@@ -65,7 +78,15 @@ def shakespeare_rows(table: Table, trainer: Trainer, quick: bool) -> None:
 
 def ten_minutes_rows(table: Table, trainer: Trainer, quick: bool) -> None:
     "Tiny-Shakespeare with at most 20 minutes of one core: what ten minutes of two cores can do."
-    shape = PLAIN | {"width": 192, "num_heads": 2, "hidden": 768, "dropout": 0.15, "ngram_orders": [2, 3, 4, 5], "ngram_rows": 32_768, "ngram_dropout": 0.6}
+    shape = PLAIN | {
+        "width": 192,
+        "num_heads": 2,
+        "hidden": 768,
+        "dropout": 0.15,
+        "ngram_orders": [2, 3, 4, 5],
+        "ngram_rows": 32_768,
+        "ngram_dropout": 0.6,
+    }
     run = Run("lightbulb", shape, optimizer="muon", length=256, batch=16, weight_decay=0.2, cpu_seconds=3.0 if quick else 600)
     found = trainer.result(run, contexts(128, 256), "128-256")
     spent = f"{found['epochs']:.1f} epochs, {found['cpu']:.0f} CPU-s in {found['wall']:.0f} s"
@@ -82,9 +103,25 @@ def wikitext_rows(table: Table, trainer: Trainer, quick: bool) -> None:
     words = text.held_out.num_words
     rows = {
         "nanoGPT's recipe": replace(NANO, text=text.name, length=128, batch=12, steps=0, tokens=tokens),
-        "Hugging Face Llama": Run("llama", {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 344}, text=text.name, length=128, batch=12, tokens=tokens),
-        "lightbulb, no tables, AdamW": replace(RECIPE, text=text.name, shape=PLAIN | {"width": 128, "num_heads": 4, "hidden": 512}, batch=12, tokens=tokens),
-        "lightbulb, n-gram tables, Muon": replace(RECIPE, text=text.name, shape=PLAIN | TABLES | {"width": 128, "num_heads": 4, "hidden": 512}, optimizer="muon", batch=12, tokens=tokens),
+        "Hugging Face Llama": Run(
+            "llama",
+            {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 344},
+            text=text.name,
+            length=128,
+            batch=12,
+            tokens=tokens,
+        ),
+        "lightbulb, no tables, AdamW": replace(
+            RECIPE, text=text.name, shape=PLAIN | {"width": 128, "num_heads": 4, "hidden": 512}, batch=12, tokens=tokens
+        ),
+        "lightbulb, n-gram tables, Muon": replace(
+            RECIPE,
+            text=text.name,
+            shape=PLAIN | TABLES | {"width": 128, "num_heads": 4, "hidden": 512},
+            optimizer="muon",
+            batch=12,
+            tokens=tokens,
+        ),
     }
     peers = []
     for name, run in rows.items():
@@ -92,10 +129,13 @@ def wikitext_rows(table: Table, trainer: Trainer, quick: bool) -> None:
         nats = found["side_by_side_128"] * (len(text.held_out) - 1)
         bits, perplexity = nats / math.log(2) / text.held_out.num_bytes, math.exp(min(700, nats / words))
         ours = name.startswith("lightbulb")
-        if not ours: peers.append(bits)
+        if not ours:
+            peers.append(bits)
         table.row(f"WikiText-2 mini, {name}", f"{bits:.3f} bits a byte, word perplexity {perplexity:.0f}; {found['parameters'] / 1e6:.1f}M parameters, {found['tokens'] / 1e6:.2f}M bytes read, {found['cpu']:.0f} CPU-s",
                   f"< {min(peers):.3f} bits a byte" if ours else "", (None if quick else bits < min(peers)) if ours else None)  # fmt: skip
-    table.note("WikiText-2 mini: learned from the validation part, scored on the whole test part, by UTF-8 bytes, windows of 128 side by side; words are what white space divides. 0.8M parameters multiply a byte in each model.")
+    table.note(
+        "WikiText-2 mini: learned from the validation part, scored on the whole test part, by UTF-8 bytes, windows of 128 side by side; words are what white space divides. 0.8M parameters multiply a byte in each model."
+    )
 
 
 def ablations() -> dict[str, Run]:
@@ -126,32 +166,54 @@ def ablation_rows(table: Table, trainer: Trainer, quick: bool) -> None:
     timed = {name: replace(run, steps=math.ceil(seconds / step)) for (name, run), step in zip(asked.items(), speeds, strict=True)}
     parts = [name for name in asked if name.startswith(("decoder alone", "8 experts", "4 token heads", "Muon"))]
     counted = {name: replace(asked[name], tokens=tokens) for name in parts}  # a regulariser costs no time to speak of
-    again = [] if quick else [(parts[0], 1), *((name, seed) for seed in range(1, trainer.seeds) for name in ("Muon", "Muon, 8 experts top-2"))]  # the first's two show how much is chance
+    again = (
+        [] if quick else [(parts[0], 1), *((name, seed) for seed in range(1, trainer.seeds) for name in ("Muon", "Muon, 8 experts top-2"))]
+    )  # the first's two show how much is chance
     found: dict[str, list[dict[str, Any]]] = {}
+
     def learn(run: Run, seed: int) -> None:
         score, name = (pairs(64), "pairs-64") if run.objective else (contexts(128), "128")
         result = trainer.result(replace(run, seed=seed), score, name)
         found.setdefault(run.key(), []).append({"loss": result["pairs" if run.objective else "overlapping_128"], **result})
-    for run in timed.values(): learn(run, 0)
-    for name, seed in again: learn(timed[name], seed)
-    for run in counted.values(): learn(run, 0)
+
+    for run in timed.values():
+        learn(run, 0)
+    for name, seed in again:
+        learn(timed[name], seed)
+    for run in counted.values():
+        learn(run, 0)
     for runs, label in ((timed, f"{seconds:.0f} CPU-s"), (counted, f"{tokens / 1e6:.2g}M characters")):
         first = found[next(iter(runs.values())).key()]
         for name, run in runs.items():
             each = found[run.key()]
             spent = f"{speeds[list(asked).index(name)] * 1000:.0f} CPU-ms a step, {mean(one['tokens'] for one in each) / 1e6:.2f}M characters scored"
-            losses, apart = ", ".join(f"{one['loss']:.3f}" for one in each), mean(one["loss"] - other["loss"] for one, other in zip(each, first))  # noqa: B905
+            losses, apart = (
+                ", ".join(f"{one['loss']:.3f}" for one in each),
+                mean(one["loss"] - other["loss"] for one, other in zip(each, first, strict=False)),
+            )
             table.row(f"{label}: {name}", f"{losses} ({apart:+.3f}); {spent}, {each[0]['parameters'] / 1e6:.1f}M parameters")
     spent = f"the lower loss at {seconds:.0f} CPU-s"
-    def better(*names: str) -> str: return min(names, key=lambda name: mean(one["loss"] for one in found[timed[name].key()]))
+
+    def better(*names: str) -> str:
+        return min(names, key=lambda name: mean(one["loss"] for one in found[timed[name].key()]))
+
     preset, chosen = TransformerConfig.preset("tiny", 65), TrainLanguageModel().matrix_optimizer
     best = "muon" if better("decoder alone, dense, one head, AdamW, no regulariser", "Muon") == "Muon" else "adamw"
     table.row("default: what moves the matrices", chosen, spent, None if quick else chosen == best)
-    table.row("default: experts of the presets for CPUs, tiny and small", f"{preset.num_experts}", spent, None if quick else (preset.num_experts > 1) == ("experts" in better("Muon", "Muon, 8 experts top-2")))
-    table.note(f"Token heads: {preset.num_token_heads} are the default whatever they cost here, for what they give is speed in writing (the table Generation) and actions of several tokens. Alpha and beta have the design's defaults, whatever they cost.")
+    table.row(
+        "default: experts of the presets for CPUs, tiny and small",
+        f"{preset.num_experts}",
+        spent,
+        None if quick else (preset.num_experts > 1) == ("experts" in better("Muon", "Muon, 8 experts top-2")),
+    )
+    table.note(
+        f"Token heads: {preset.num_token_heads} are the default whatever they cost here, for what they give is speed in writing (the table Generation) and actions of several tokens. Alpha and beta have the design's defaults, whatever they cost."
+    )
     table.note("Ablations: Tiny-Shakespeare, each loss scored with 64 to 128 characters of context (decoders: windows that overlap by half; encoder and decoder: pieces of 64 and the piece before); several losses are several seeds, and"
                " differences are taken seed by seed. The decoder alone is the empty-encoder causal objective. Losses leave regularisers out.")  # fmt: skip
-    table.note(f"Equal time: a step's CPU time was measured with all of them taking turns on this machine, and each was given as many steps as fit into {seconds:.0f} CPU-seconds, so other work on the machine favours none.")
+    table.note(
+        f"Equal time: a step's CPU time was measured with all of them taking turns on this machine, and each was given as many steps as fit into {seconds:.0f} CPU-seconds, so other work on the machine favours none."
+    )
 
 
 def length_rows(table: Table, trainer: Trainer, quick: bool) -> None:
@@ -169,13 +231,23 @@ def demo_rows(table: Table, trainer: Trainer, quick: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         more = ["--max_examples", "12", "--model_name", "bytes", "--num_epochs", "2"] if quick else []
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, *command, "--device", "cpu", "--save_dir", folder, *more], cwd=Path(__file__).parents[1], check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, *command, "--device", "cpu", "--save_dir", folder, *more],
+            cwd=Path(__file__).parents[1],
+            check=True,
+            capture_output=True,
+        )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         rows = [row for row in MetricsFile(Path(folder) / "language_model" / "metrics.jsonl").read() if row["split"] == "validation"]
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     losses, bits = ([float(row[name] or math.nan) for row in rows] for name in ("loss", "bits_per_byte"))
     falls = all(later < earlier for earlier, later in itertools.pairwise(losses)) and len(losses) > 1
-    table.row(f"`python {' '.join([*command, *more])}`: held-out loss after each epoch", f"{', '.join(f'{loss:.3f}' for loss in losses)}; bits per byte {', '.join(f'{one:.3f}' for one in bits)}; {seconds:.0f} CPU-s", "falls every epoch", falls)
+    table.row(
+        f"`python {' '.join([*command, *more])}`: held-out loss after each epoch",
+        f"{', '.join(f'{loss:.3f}' for loss in losses)}; bits per byte {', '.join(f'{one:.3f}' for one in bits)}; {seconds:.0f} CPU-s",
+        "falls every epoch",
+        falls,
+    )
 
 
 def speed_rows(table: Table, trainer: Trainer, quick: bool) -> None:
@@ -190,14 +262,19 @@ def gpu_rows(table: Table, trainer: Trainer, quick: bool) -> None:
 
 def other_script(name: str) -> Callable[[Table, Trainer, bool], None]:
     "The rows of a script beside this one, printed by itself."
+
     def rows(table: Table, trainer: Trainer, quick: bool) -> None:
         path = Path(__file__).with_name(f"{name}.py")
         done = subprocess.run([sys.executable, str(path), *(["--quick"] if quick else [])], capture_output=True, text=True)
         for line in done.stdout.splitlines():
             cells = line.split(" | ")
-            if len(cells) == 4: table.row(cells[0], cells[1], "" if cells[2] == "-" else cells[2], {"yes": True, "no": False}.get(cells[3]))
-            elif line.startswith("  "): table.note(line.strip())
-        if done.returncode not in (0, 1): raise RuntimeError(f"{path.name} ended with status {done.returncode}: {done.stderr.strip()[-300:]}")
+            if len(cells) == 4:
+                table.row(cells[0], cells[1], "" if cells[2] == "-" else cells[2], {"yes": True, "no": False}.get(cells[3]))
+            elif line.startswith("  "):
+                table.note(line.strip())
+        if done.returncode not in (0, 1):
+            raise RuntimeError(f"{path.name} ended with status {done.returncode}: {done.stderr.strip()[-300:]}")
+
     return rows
 
 
@@ -217,8 +294,15 @@ def options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="at most a minute: shorter trainings, one seed")
     parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the development data")
-    parser.add_argument("--only", nargs="+", choices=list(ROWS), help="tables to make; without it all, with --quick all but those of the scripts beside this one")
-    parser.add_argument("--cache", type=Path, default=Path("scratch/language_model_runs"), help="folder of finished and unfinished trainings")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=list(ROWS),
+        help="tables to make; without it all, with --quick all but those of the scripts beside this one",
+    )
+    parser.add_argument(
+        "--cache", type=Path, default=Path("scratch/language_model_runs"), help="folder of finished and unfinished trainings"
+    )
     parser.add_argument("--minutes", type=float, default=0.0, help="stop after this time; the same command goes on")
     parser.add_argument("--keep", action="store_true", help="take finished trainings of an earlier state of the code too, and say how many")
     parser.add_argument("--seeds", type=int, default=2, help="of the ablations that a default hangs on")
@@ -237,15 +321,19 @@ def main() -> int:
     if not on_gpu:  # the GPU's table draws its tokens at random
         skip_without(asked.data)
         texts = {text.name: text for text in (shakespeare(asked.data, scored), wikitext(asked.data, scored))}
-    trainer = Trainer(asked.cache / "quick" if asked.quick else asked.cache, texts, minutes=asked.minutes, keep=asked.keep, seeds=asked.seeds)
+    trainer = Trainer(
+        asked.cache / "quick" if asked.quick else asked.cache, texts, minutes=asked.minutes, keep=asked.keep, seeds=asked.seeds
+    )
     status = 0
     for name, rows in ({"gpu": gpu_rows} if on_gpu else {name: ROWS[name] for name in only}).items():
         table, trainer.older = Table(TITLES[name], ("transformers",)), 0
-        try: rows(table, trainer, asked.quick)
+        try:
+            rows(table, trainer, asked.quick)
         except Unfinished:
             print("not finished; the same command goes on")
             return 3
-        if trainer.older: table.note(f"{trainer.older} of these trainings were made by an earlier state of the code.")
+        if trainer.older:
+            table.note(f"{trainer.older} of these trainings were made by an earlier state of the code.")
         status |= table.finish(asked.record)
     return status
 

@@ -43,7 +43,9 @@ def peer_generate(model: LocalLanguageModel, num_rows: int, num_tokens: int):
     "The same work by transformers."
     ids = torch.tensor([model.frame.around(model.tokenizer.encode(QUESTION), chat=True)] * num_rows)
     with torch.inference_mode():
-        model.network.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=num_tokens, min_new_tokens=num_tokens, do_sample=False, pad_token_id=2)
+        model.network.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=num_tokens, min_new_tokens=num_tokens, do_sample=False, pad_token_id=2
+        )
 
 
 QUESTION = "Explain in detail how an incandescent lamp, a fluorescent lamp and an LED make light, and compare them."
@@ -52,22 +54,37 @@ QUESTION = "Explain in detail how an incandescent lamp, a fluorescent lamp and a
 def writing(table: Table, model: LocalLanguageModel, precision: str, num_rows: int, repeats: int, num_tokens: int) -> None:
     "The row for writing `num_rows` texts at once."
     counted = model.num_tokens_used
-    ours, theirs = cpu_seconds(repeats, lambda: model.generate([QUESTION] * num_rows, max_new_tokens=num_tokens), lambda: peer_generate(model, num_rows, num_tokens))
+    ours, theirs = cpu_seconds(
+        repeats,
+        lambda: model.generate([QUESTION] * num_rows, max_new_tokens=num_tokens),
+        lambda: peer_generate(model, num_rows, num_tokens),
+    )
     read = num_rows * len(model.frame.around(model.tokenizer.encode(QUESTION), chat=True))
     written = (model.num_tokens_used - counted) / repeats - read
     speed, peer = written / ours, num_rows * num_tokens / theirs
-    table.row(f"writing, {precision}, {num_rows} at once", f"{speed:.1f} tokens a CPU-second (transformers {peer:.1f})", "≥ 0.95 × transformers", speed >= 0.95 * peer)
+    table.row(
+        f"writing, {precision}, {num_rows} at once",
+        f"{speed:.1f} tokens a CPU-second (transformers {peer:.1f})",
+        "≥ 0.95 × transformers",
+        speed >= 0.95 * peer,
+    )
 
 
 def rows(table: Table, model: LocalLanguageModel, precision: str, repeats: int, num_tokens: int) -> None:
     "The rows of one precision."
-    for num_rows in (1, 8): writing(table, model, precision, num_rows, repeats, num_tokens)
+    for num_rows in (1, 8):
+        writing(table, model, precision, num_rows, repeats, num_tokens)
     rivals = [f" about {number} percent of the power" for number in range(8)]
     [shared] = cpu_seconds(repeats, lambda: model.score(PAGE, rivals, chat=False))
     [apart] = cpu_seconds(1, lambda: [model.score(PAGE, [rival], chat=False) for rival in rivals])
     reading = model.count_tokens(PAGE) / cpu_seconds(repeats, lambda: model.score(PAGE, [" a"], chat=False))[0]
     table.row(f"reading, {precision}", f"{reading:.0f} tokens a CPU-second")
-    table.row(f"judging 8 continuations of a page, {precision}", f"{shared:.2f} CPU-s, prompt read 8 times {apart:.2f} CPU-s", "≥ 3 × quicker", apart >= 3 * shared)
+    table.row(
+        f"judging 8 continuations of a page, {precision}",
+        f"{shared:.2f} CPU-s, prompt read 8 times {apart:.2f} CPU-s",
+        "≥ 3 × quicker",
+        apart >= 3 * shared,
+    )
 
 
 def main() -> int:
@@ -79,8 +96,10 @@ def main() -> int:
         first, second = load_seconds(cache), load_seconds(cache)
     table.row("load, first time (conversion from GGUF)", f"{first:.1f} CPU-s", "≤ 25 CPU-s", first <= 25)
     table.row("load, later", f"{second:.1f} CPU-s", "≤ 5 CPU-s", second <= 5)
-    for precision in ("float32", "bfloat16"): rows(table, load_local_model("smollm2", precision=precision), precision, repeats, num_tokens)
+    for precision in ("float32", "bfloat16"):
+        rows(table, load_local_model("smollm2", precision=precision), precision, repeats, num_tokens)
     return table.finish(options.record)
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

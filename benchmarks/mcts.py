@@ -38,8 +38,14 @@ def network(width: int) -> Weights:
     generator = np.random.default_rng(0)
     draw = lambda *shape: generator.normal(size=shape).astype(np.float32)
     scale = np.float32(1.2 / np.sqrt(width))
-    return {"embedding": draw(ACTIONS, width) / 2, "first": draw(width, width) * scale, "second": draw(width, width) * scale, "bias": draw(width) / 10,
-            "heads": draw(width, ACTIONS + 2) * scale, "head_bias": draw(ACTIONS + 2) / 10}
+    return {
+        "embedding": draw(ACTIONS, width) / 2,
+        "first": draw(width, width) * scale,
+        "second": draw(width, width) * scale,
+        "bias": draw(width) / 10,
+        "heads": draw(width, ACTIONS + 2) * scale,
+        "head_bias": draw(ACTIONS + 2) / 10,
+    }
 
 
 def latents(batch: int, width: int) -> np.ndarray:
@@ -55,7 +61,8 @@ def cpu_seconds(search: Callable[[], Any], repeats: int = 5, at_least: float = 0
     best = float("inf")
     for _ in range(repeats):
         start = time.process_time()
-        for _ in range(times): search()
+        for _ in range(times):
+            search()
         best = min(best, (time.process_time() - start) / times)
     return best
 
@@ -68,7 +75,8 @@ def torch_model(weights: Weights, device: str = "cpu") -> tuple[Any, Any]:
     w = {name: torch.from_numpy(array).to(device) for name, array in weights.items()}
     discounts = np.full(4096, DISCOUNT)
 
-    def heads(states: torch.Tensor) -> np.ndarray: return torch.addmm(w["head_bias"], states, w["heads"]).cpu().numpy()
+    def heads(states: torch.Tensor) -> np.ndarray:
+        return torch.addmm(w["head_bias"], states, w["heads"]).cpu().numpy()
 
     def predict(states: torch.Tensor) -> Any:
         out = heads(states)
@@ -104,7 +112,13 @@ def tree_alone(batch: int, peak: float = 0.0, **kind: Any) -> tuple[float, float
     logits[:, :, 3] += peak
     views = [as_prediction(row, generator.normal(size=batch), None, batch, ACTIONS) for row in logits]
     ways = [Transition(generator.normal(size=batch) / 10, np.full(batch, DISCOUNT)) for _ in logits]
-    rules, leaves, actions, spent, depth = config.rules(ACTIONS, SIMULATIONS + 1), np.empty(batch, np.int64), np.empty(batch, np.int64), [], 0.0
+    rules, leaves, actions, spent, depth = (
+        config.rules(ACTIONS, SIMULATIONS + 1),
+        np.empty(batch, np.int64),
+        np.empty(batch, np.int64),
+        [],
+        0.0,
+    )
     for _ in range(12):
         arrays = new_arrays(batch, SIMULATIONS + 1, ACTIONS)
         arrays.noise[:] = generator.gumbel(size=arrays.noise.shape)
@@ -132,14 +146,18 @@ def mctx_search(weights: Weights, roots: np.ndarray, algorithm: str, gumbel_scal
         states = jnp.tanh(hidden @ w["second"] + w["bias"])
         out = states @ w["heads"] + w["head_bias"]
         discounts = jnp.full(states.shape[0], DISCOUNT)
-        return mctx.RecurrentFnOutput(reward=out[:, ACTIONS + 1], discount=discounts, prior_logits=out[:, :ACTIONS], value=out[:, ACTIONS]), states
+        return mctx.RecurrentFnOutput(
+            reward=out[:, ACTIONS + 1], discount=discounts, prior_logits=out[:, :ACTIONS], value=out[:, ACTIONS]
+        ), states
 
     @jax.jit
     def search(w: Any, key: Any, states: Any) -> Any:
         out = states @ w["heads"] + w["head_bias"]
         root = mctx.RootFnOutput(prior_logits=out[:, :ACTIONS], value=out[:, ACTIONS], embedding=states)
-        if algorithm == "gumbel": found = mctx.gumbel_muzero_policy(w, key, root, recurrent, SIMULATIONS, gumbel_scale=gumbel_scale)
-        else: found = mctx.muzero_policy(w, key, root, recurrent, SIMULATIONS, dirichlet_fraction=0.0)
+        if algorithm == "gumbel":
+            found = mctx.gumbel_muzero_policy(w, key, root, recurrent, SIMULATIONS, gumbel_scale=gumbel_scale)
+        else:
+            found = mctx.muzero_policy(w, key, root, recurrent, SIMULATIONS, dirichlet_fraction=0.0)
         return found.search_tree.parents, found.search_tree.children_visits[:, 0]
 
     states, key = jnp.asarray(roots), jax.random.PRNGKey(0)
@@ -151,7 +169,8 @@ def mctx_speed(weights: Weights, roots: np.ndarray, algorithm: str) -> tuple[flo
     search = mctx_search(weights, roots, algorithm)
     parents = np.asarray(search()[0])
     depths = np.zeros(parents.shape)
-    for node in range(1, SIMULATIONS + 1): depths[:, node] = depths[np.arange(len(roots)), parents[:, node]] + 1
+    for node in range(1, SIMULATIONS + 1):
+        depths[:, node] = depths[np.arange(len(roots)), parents[:, node]] + 1
     return cpu_seconds(search), float(depths[:, 1:].mean())
 
 
@@ -159,11 +178,23 @@ def agreement(table: Table) -> None:
     "The same visits as mctx, root by root, in float32 on both sides and without noise."
     weights, roots = network(128), latents(256, 128)
     predict, both = torch_model(weights)
-    for kind, other, options in (("PUCT, siblings", "muzero", {"normalization": "siblings"}), ("Gumbel", "gumbel", {"algorithm": "gumbel", "gumbel_scale": 0.0})):
+    for kind, other, options in (
+        ("PUCT, siblings", "muzero", {"normalization": "siblings"}),
+        ("Gumbel", "gumbel", {"algorithm": "gumbel", "gumbel_scale": 0.0}),
+    ):
         with torch.inference_mode():
-            mine = MCTS(predict, lambda s, a: both(s, a)[:3], MCTSConfig(SIMULATIONS, 1.25, **options), step_and_predict=both).search(torch.from_numpy(roots)).visit_counts
+            mine = (
+                MCTS(predict, lambda s, a: both(s, a)[:3], MCTSConfig(SIMULATIONS, 1.25, **options), step_and_predict=both)
+                .search(torch.from_numpy(roots))
+                .visit_counts
+            )
         same = (mine == np.asarray(mctx_search(weights, roots, other, gumbel_scale=0.0)()[1])).all(1)
-        table.row(f"lightbulb {kind}: visit counts equal those of mctx {other}", f"{same.sum()} of {len(same)} roots", "≥ 98%", bool(same.mean() >= 0.98))
+        table.row(
+            f"lightbulb {kind}: visit counts equal those of mctx {other}",
+            f"{same.sum()} of {len(same)} roots",
+            "≥ 98%",
+            bool(same.mean() >= 0.98),
+        )
 
 
 # ------------------------------------------------------------------ LightZero
@@ -203,7 +234,8 @@ def lightzero_search(tree: Any, weights: Weights, roots: np.ndarray) -> tuple[fl
             states.append(after.numpy())
             tree.batch_backpropagate(simulation + 1, DISCOUNT, rewards.tolist(), values.tolist(), logits.tolist(), bounds, results, players)
 
-    with torch.inference_mode(): return cpu_seconds(search), float(np.mean(depth))
+    with torch.inference_mode():
+        return cpu_seconds(search), float(np.mean(depth))
 
 
 # ------------------------------------------------------------------ tic-tac-toe
@@ -238,10 +270,17 @@ def tic_tac_toe(table: Table, num_simulations: int) -> None:
     start = time.process_time()
     for first in range(0, len(positions), 565):
         actions = search.search(positions[first : first + 565]).actions
-        wrong += sum(moves[tuple(board)][action] < max(moves[tuple(board)].values()) for board, action in zip(positions[first : first + 565].tolist(), actions.tolist(), strict=True))
+        wrong += sum(
+            moves[tuple(board)][action] < max(moves[tuple(board)].values())
+            for board, action in zip(positions[first : first + 565].tolist(), actions.tolist(), strict=True)
+        )
     seconds = time.process_time() - start
-    table.row(f"tic-tac-toe from the rules alone (flat prior, value 0), {num_simulations} simulations",
-              f"a minimax-optimal move in {len(positions) - wrong:,} of {len(positions):,} positions, {seconds:.0f} CPU-s", "all", wrong == 0)
+    table.row(
+        f"tic-tac-toe from the rules alone (flat prior, value 0), {num_simulations} simulations",
+        f"a minimax-optimal move in {len(positions) - wrong:,} of {len(positions):,} positions, {seconds:.0f} CPU-s",
+        "all",
+        wrong == 0,
+    )
 
 
 # ------------------------------------------------------------------ rows
@@ -254,21 +293,38 @@ def speed(table: Table, width: int, batch: int, lightzero: Any, has_mctx: bool) 
     says = lambda found: f"{count / found[0]:,.0f}/s, depth {found[1]:.1f}"
     name = lambda what: f"{what}, {width} states, batch {batch}"
     peers = {kind: mctx_speed(weights, roots, kind) for kind in ("muzero", "gumbel")} if has_mctx else {}
-    found = {"siblings": ours(weights, roots, normalization="siblings"), "tree": ours(weights, roots), "gumbel": ours(weights, roots, algorithm="gumbel")}
-    for kind in ("muzero", "gumbel"): table.row(name(f"mctx {kind}"), says(peers[kind]) if peers else "absent")
+    found = {
+        "siblings": ours(weights, roots, normalization="siblings"),
+        "tree": ours(weights, roots),
+        "gumbel": ours(weights, roots, algorithm="gumbel"),
+    }
+    for kind in ("muzero", "gumbel"):
+        table.row(name(f"mctx {kind}"), says(peers[kind]) if peers else "absent")
     table.row(name("LightZero"), says(peer := lightzero_search(lightzero, weights, roots)) if lightzero else "absent")
     for kind, other, aim in (("siblings", "muzero", 5.0 if batch > 1 else None), ("gumbel", "gumbel", 1.0 if batch > 1 else None)):
         ratio = peers[other][0] / found[kind][0] if peers else None
         aimed = f"≥ {aim:g} × mctx {other}" if aim else ""
         label = "PUCT, siblings" if kind == "siblings" else "Gumbel"
-        table.row(name(f"lightbulb {label}"), says(found[kind]) + (f", {ratio:.1f} × mctx" if ratio else ""), aimed, ratio >= aim if ratio and aim else None)
+        table.row(
+            name(f"lightbulb {label}"),
+            says(found[kind]) + (f", {ratio:.1f} × mctx" if ratio else ""),
+            aimed,
+            ratio >= aim if ratio and aim else None,
+        )
     ratio = peer[0] / found["tree"][0] if lightzero else None
     aim = batch > 1
-    table.row(name("lightbulb PUCT, tree"), says(found["tree"]) + (f", {ratio:.1f} × LightZero" if ratio else ""), "≥ 2 × LightZero" if aim else "", ratio >= 2 if ratio and aim else None)
+    table.row(
+        name("lightbulb PUCT, tree"),
+        says(found["tree"]) + (f", {ratio:.1f} × LightZero" if ratio else ""),
+        "≥ 2 × LightZero" if aim else "",
+        ratio >= 2 if ratio and aim else None,
+    )
     for kind, options in (("PUCT, siblings", {"normalization": "siblings"}), ("Gumbel", {"algorithm": "gumbel"})):
         inside = ours(weights, roots, compiled=True, **options)
         ratio = peers["gumbel"][0] / inside[0] if peers and batch == 1 else None
-        table.row(name(f"lightbulb {kind}, model compiled in"), says(inside), "≥ mctx gumbel" if batch == 1 else "", ratio >= 1 if ratio else None)
+        table.row(
+            name(f"lightbulb {kind}, model compiled in"), says(inside), "≥ mctx gumbel" if batch == 1 else "", ratio >= 1 if ratio else None
+        )
 
 
 def overhead(table: Table) -> None:
@@ -282,7 +338,12 @@ def overhead(table: Table) -> None:
     slope, start = np.polyfit(depths, costs, 1)
     explained = 1 - ((costs - start - slope * depths) ** 2).sum() / ((costs - costs.mean()) ** 2).sum()
     line = "; ".join(f"{depth:.1f}: {cost:.2f}" for depth, cost in zip(depths, costs, strict=True))
-    table.row("tree alone, PUCT, tree, by depth", f"{start:.2f} + {slope:.3f} · depth µs, R² {explained:.2f} ({line})", "linear: R² ≥ 0.9", explained >= 0.9)
+    table.row(
+        "tree alone, PUCT, tree, by depth",
+        f"{start:.2f} + {slope:.3f} · depth µs, R² {explained:.2f} ({line})",
+        "linear: R² ≥ 0.9",
+        explained >= 0.9,
+    )
 
 
 def gpu(table: Table) -> None:
@@ -292,20 +353,29 @@ def gpu(table: Table) -> None:
         return
     weights, roots = network(256), latents(256, 256)
     predict, both = torch_model(weights, "cuda")
-    search, states = MCTS(predict, lambda s, a: both(s, a)[:3], MCTSConfig(SIMULATIONS, 1.25, normalization="siblings"), step_and_predict=both), torch.from_numpy(roots).cuda()
+    search, states = (
+        MCTS(predict, lambda s, a: both(s, a)[:3], MCTSConfig(SIMULATIONS, 1.25, normalization="siblings"), step_and_predict=both),
+        torch.from_numpy(roots).cuda(),
+    )
     with torch.inference_mode():
         search.search(states)
         start = time.perf_counter()
-        for _ in range(10): search.search(states)
+        for _ in range(10):
+            search.search(states)
         seconds = (time.perf_counter() - start) / 10
-    table.row("lightbulb PUCT, siblings, model on a GPU, 256 states, batch 256", f"{256 * SIMULATIONS / seconds:,.0f} simulations per second on {torch.cuda.get_device_name()}")
+    table.row(
+        "lightbulb PUCT, siblings, model on a GPU, 256 states, batch 256",
+        f"{256 * SIMULATIONS / seconds:,.0f} simulations per second on {torch.cuda.get_device_name()}",
+    )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="at most a minute: 128 states only")
     parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
-    parser.add_argument("--peer-python", type=Path, help="an interpreter that has mctx and lightzero beside lightbulb's dependencies; everything runs in it")
+    parser.add_argument(
+        "--peer-python", type=Path, help="an interpreter that has mctx and lightzero beside lightbulb's dependencies; everything runs in it"
+    )
     options = parser.parse_args()
     if options.peer_python and options.peer_python.absolute() != Path(sys.executable).absolute():
         os.execv(options.peer_python, [str(options.peer_python), *sys.argv])
@@ -313,15 +383,22 @@ def main() -> int:
     table, lightzero = Table("Monte Carlo tree search", ("numba", "mctx", "jax", "lightzero")), lightzero_tree()
     has_mctx = importlib.util.find_spec("mctx") is not None
     for width in (128,) if options.quick else (64, 128, 256):
-        for batch in (1, 32, 256): speed(table, width, batch, lightzero, has_mctx)
-    if has_mctx: agreement(table)
+        for batch in (1, 32, 256):
+            speed(table, width, batch, lightzero, has_mctx)
+    if has_mctx:
+        agreement(table)
     overhead(table)
     gpu(table)
-    if not options.quick: tic_tac_toe(table, 3200)
+    if not options.quick:
+        tic_tac_toe(table, 3200)
     table.note("Simulations per CPU-second, process time, one thread each, the best of five; 16 actions, 50 simulations a search.")
     table.note("Depth is the mean number of actions from the root to the new node: searches of equal depth do equal work in the tree.")
-    if (load := os.getloadavg()[0]) > 2: table.note(f"Other work ran on the machine (load {load:.0f}): compare rows with one another; CPU-seconds are longer than on an idle one.")
+    if (load := os.getloadavg()[0]) > 2:
+        table.note(
+            f"Other work ran on the machine (load {load:.0f}): compare rows with one another; CPU-seconds are longer than on an idle one."
+        )
     return table.finish(options.record)
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

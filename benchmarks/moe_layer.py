@@ -33,7 +33,8 @@ class Dense(nn.Module):
 
     def part(self, x: Tensor) -> Tensor:
         out = None
-        if self.up is not None: out = self.down(F.gelu(self.up(x)))
+        if self.up is not None:
+            out = self.down(F.gelu(self.up(x)))
         if self.gate_up is not None:
             gate, up = self.gate_up(x).chunk(2, -1)
             made = self.gate_down(F.silu(gate) * up)
@@ -49,11 +50,14 @@ def hugging_face(path: str, dtype: torch.dtype) -> nn.Module:
     from transformers import MixtralConfig
     from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
 
-    config = MixtralConfig(hidden_size=WIDTH, intermediate_size=gated_hidden(HIDDEN), num_local_experts=NUM_EXPERTS, num_experts_per_tok=TOP_K)
+    config = MixtralConfig(
+        hidden_size=WIDTH, intermediate_size=gated_hidden(HIDDEN), num_local_experts=NUM_EXPERTS, num_experts_per_tok=TOP_K
+    )
     config._experts_implementation = path
     block = MixtralSparseMoeBlock(config)
     with torch.no_grad():
-        for parameter in block.parameters(): nn.init.normal_(parameter, std=WIDTH**-0.5)
+        for parameter in block.parameters():
+            nn.init.normal_(parameter, std=WIDTH**-0.5)
     return block.to(dtype)
 
 
@@ -65,10 +69,14 @@ def candidates(dtype: torch.dtype, quick: bool, peers: bool) -> dict[str, Callab
 
     def step(layer: nn.Module, run: Callable[[Tensor], Tensor | tuple[Tensor, Tensor]]) -> Callable[[int], None]:
         def once(number: int) -> None:
-            for parameter in layer.parameters(): parameter.grad = None
+            for parameter in layer.parameters():
+                parameter.grad = None
             out = run(batches[number % NUM_BATCHES].detach().requires_grad_())
-            if isinstance(out, tuple): torch.autograd.backward([out[0], out[1]], [direction, None])
-            else: out.backward(direction)
+            if isinstance(out, tuple):
+                torch.autograd.backward([out[0], out[1]], [direction, None])
+            else:
+                out.backward(direction)
+
         return once
 
     gated, found = gated_hidden(HIDDEN), {}
@@ -79,7 +87,8 @@ def candidates(dtype: torch.dtype, quick: bool, peers: bool) -> dict[str, Callab
             found[f"{name}, pieces of {rows} rows"] = step(dense, lambda x, dense=dense, rows=rows: dense(x, rows))
     ours = MixtureOfExperts(WIDTH, HIDDEN, NUM_EXPERTS, TOP_K).to(dtype)
     with torch.no_grad():
-        for parameter in ours.parameters(): nn.init.normal_(parameter, std=WIDTH**-0.5)
+        for parameter in ours.parameters():
+            nn.init.normal_(parameter, std=WIDTH**-0.5)
 
     def with_losses(x: Tensor) -> tuple[Tensor, Tensor]:
         out, report = ours(x)
@@ -100,7 +109,8 @@ def measure(found: dict[str, Callable[[int], None]], rounds: int) -> dict[str, l
         for name, once in found.items():
             started = clock()
             once(number + 2)
-            if number >= 0: seconds[name].append(clock() - started)
+            if number >= 0:
+                seconds[name].append(clock() - started)
     return seconds
 
 
@@ -117,19 +127,33 @@ def main() -> int:
         short = str(dtype).removeprefix("torch.")
         seconds = measure(candidates(dtype, args.quick, peers=True), 5 if args.quick else 15)
         typical = {name: median(values) for name, values in seconds.items()}
-        best = {kind: min(value for name, value in typical.items() if name.startswith(kind + ",")) for kind in
-                ("dense, half GELU half SwiGLU", "dense, GELU", "dense, SwiGLU")}
+        best = {
+            kind: min(value for name, value in typical.items() if name.startswith(kind + ","))
+            for kind in ("dense, half GELU half SwiGLU", "dense, GELU", "dense, SwiGLU")
+        }
         unit = best["dense, half GELU half SwiGLU"]
         for kind, value in best.items():
             name = min((n for n in typical if n.startswith(kind + ",")), key=lambda n: typical[n])
             table.row(f"{short}: {name}", f"{value / unit:.3f} ({1e3 * value:.0f} ms)")
         ours = typical["lightbulb"]
-        table.row(f"{short}: lightbulb, against the dense layer of the same nonlinearities", f"{ours / unit:.3f} ({1e3 * ours:.0f} ms)", f"≤ {aim:.2f}", ours / unit <= aim)
+        table.row(
+            f"{short}: lightbulb, against the dense layer of the same nonlinearities",
+            f"{ours / unit:.3f} ({1e3 * ours:.0f} ms)",
+            f"≤ {aim:.2f}",
+            ours / unit <= aim,
+        )
         for name in (name for name in typical if name.startswith("transformers")):
-            table.row(f"{short}: {name}", f"{typical[name] / unit:.3f} ({1e3 * typical[name]:.0f} ms)", "slower than lightbulb", typical[name] > ours)
-    table.note(f"Width {WIDTH}, {NUM_EXPERTS} experts, top-{TOP_K}, hidden {HIDDEN} (GELU) or {gated_hidden(HIDDEN)} (SwiGLU, equal parameters), {TOKENS} tokens, router losses included; "
-               "medians of rounds in which all take turns. A dense layer has the active parameters and the same two nonlinearities, in its best row pieces; "
-               "the layers of transformers (Mixtral) have equal active parameters, all SwiGLU.")
+            table.row(
+                f"{short}: {name}",
+                f"{typical[name] / unit:.3f} ({1e3 * typical[name]:.0f} ms)",
+                "slower than lightbulb",
+                typical[name] > ours,
+            )
+    table.note(
+        f"Width {WIDTH}, {NUM_EXPERTS} experts, top-{TOP_K}, hidden {HIDDEN} (GELU) or {gated_hidden(HIDDEN)} (SwiGLU, equal parameters), {TOKENS} tokens, router losses included; "
+        "medians of rounds in which all take turns. A dense layer has the active parameters and the same two nonlinearities, in its best row pieces; "
+        "the layers of transformers (Mixtral) have equal active parameters, all SwiGLU."
+    )
     return table.finish(args.record)
 
 

@@ -21,15 +21,59 @@ from _ppo_runs import best_lake_value
 from _table import Table
 
 OURS: dict[str, dict[str, Any]] = {
-    "CartPole-v1": dict(total_steps=100_000, num_envs=32, rollout_length=32, num_epochs=6, learning_rate=2e-3, anneal_clip_range=True, discount=0.98, gae_lambda=0.9),
-    "Acrobot-v1": dict(total_steps=500_000, num_envs=32, rollout_length=128, num_epochs=6, num_minibatches=32, learning_rate=1e-3, anneal_clip_range=True,
-                       standardize=True, reward_scale=0.05, entropy_coefficient=0.0),
-    "FrozenLake-v1": dict(total_steps=600_000, num_envs=16, rollout_length=128, learning_rate=0.03, entropy_coefficient=0.06, discount=0.999, hidden=()),
-    "T-maze": dict(total_steps=300_000, num_envs=64, rollout_length=101, learning_rate=1e-3, gae_lambda=0.5, entropy_coefficient=0.01, hidden=(32,), lstm_width=32,
-                   memory_length=300, evaluation_interval=5 * 64 * 101, evaluation_episodes=100, target_return=1.0),
+    "CartPole-v1": dict(
+        total_steps=100_000,
+        num_envs=32,
+        rollout_length=32,
+        num_epochs=6,
+        learning_rate=2e-3,
+        anneal_clip_range=True,
+        discount=0.98,
+        gae_lambda=0.9,
+    ),
+    "Acrobot-v1": dict(
+        total_steps=500_000,
+        num_envs=32,
+        rollout_length=128,
+        num_epochs=6,
+        num_minibatches=32,
+        learning_rate=1e-3,
+        anneal_clip_range=True,
+        standardize=True,
+        reward_scale=0.05,
+        entropy_coefficient=0.0,
+    ),
+    "FrozenLake-v1": dict(
+        total_steps=600_000, num_envs=16, rollout_length=128, learning_rate=0.03, entropy_coefficient=0.06, discount=0.999, hidden=()
+    ),
+    "T-maze": dict(
+        total_steps=300_000,
+        num_envs=64,
+        rollout_length=101,
+        learning_rate=1e-3,
+        gae_lambda=0.5,
+        entropy_coefficient=0.01,
+        hidden=(32,),
+        lstm_width=32,
+        memory_length=300,
+        evaluation_interval=5 * 64 * 101,
+        evaluation_episodes=100,
+        target_return=1.0,
+    ),
 }
 ZOO: dict[str, dict[str, Any]] = {  # rl-baselines3-zoo, hyperparams/ppo.yml; "linear" falls to 0
-    "CartPole-v1": dict(num_envs=8, steps=100_000, linear=("learning_rate", "clip_range"), learning_rate=1e-3, clip_range=0.2, n_steps=32, batch_size=256, gae_lambda=0.8, gamma=0.98, n_epochs=20),
+    "CartPole-v1": dict(
+        num_envs=8,
+        steps=100_000,
+        linear=("learning_rate", "clip_range"),
+        learning_rate=1e-3,
+        clip_range=0.2,
+        n_steps=32,
+        batch_size=256,
+        gae_lambda=0.8,
+        gamma=0.98,
+        n_epochs=20,
+    ),
     "Acrobot-v1": dict(num_envs=16, steps=1_000_000, normalize=True, n_steps=256, gae_lambda=0.94, n_epochs=4),
 }
 
@@ -60,7 +104,9 @@ class Runner:
                 entry = json.loads(line)
                 self.known[entry["key"]] = entry
         ask = "import stable_baselines3; print(stable_baselines3.__version__)"
-        self.version = subprocess.run([peer_python, "-W", "ignore", "-c", ask], capture_output=True, text=True, check=False).stdout.strip()  # empty: absent
+        self.version = subprocess.run(
+            [peer_python, "-W", "ignore", "-c", ask], capture_output=True, text=True, check=False
+        ).stdout.strip()  # empty: absent
 
     def run(self, task: str, algorithm: str, seed: int, settings: dict[str, Any]) -> dict[str, Any] | None:
         "One run's seconds, steps and returns; None where the peer is absent."
@@ -71,15 +117,20 @@ class Runner:
         if key not in self.known:
             python = self.peer_python if algorithm == "sb3" else sys.executable
             environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-            made = subprocess.run([python, "-W", "ignore", str(SCRIPT), *arguments], capture_output=True, text=True, env=environment, check=False)
-            if made.returncode: raise RuntimeError(f"{task} {algorithm} {seed} ended with status {made.returncode}: {made.stderr.strip()[-300:]}")
+            made = subprocess.run(
+                [python, "-W", "ignore", str(SCRIPT), *arguments], capture_output=True, text=True, env=environment, check=False
+            )
+            if made.returncode:
+                raise RuntimeError(f"{task} {algorithm} {seed} ended with status {made.returncode}: {made.stderr.strip()[-300:]}")
             self.known[key] = {"key": key} | json.loads(made.stdout.splitlines()[-1])
             RUNS.parent.mkdir(exist_ok=True)
-            with RUNS.open("a", encoding="utf-8") as file: file.write(json.dumps(self.known[key]) + "\n")
+            with RUNS.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(self.known[key]) + "\n")
         return self.known[key]
 
     @property
-    def missing(self) -> str: return "left out of this run" if self.own else "absent"
+    def missing(self) -> str:
+        return "left out of this run" if self.own else "absent"
 
     def runs(self, task: str, algorithm: str, num_seeds: int, settings: dict[str, Any]) -> list[dict[str, Any]]:
         "All seeds, or nothing where the peer is absent."
@@ -100,7 +151,8 @@ def interval(values: np.ndarray, num_draws: int = 5000) -> str:
     return f"{low:.1f} to {high:.1f}"
 
 
-def column(runs: list[dict[str, Any]], name: str) -> np.ndarray: return np.array([run[name] for run in runs])
+def column(runs: list[dict[str, Any]], name: str) -> np.ndarray:
+    return np.array([run[name] for run in runs])
 
 
 def cost(runs: list[dict[str, Any]]) -> str:
@@ -113,30 +165,48 @@ def cartpole(runner: Runner, table: Table, quick: bool) -> None:
     ours = runner.runs("CartPole-v1", "lightbulb", seeds, OURS["CartPole-v1"])
     perfect = sum(min(run["returns"]) == 500 for run in ours)
     table.row(f"CartPole-v1, lightbulb: seeds of {seeds} with 500 in each of 100 episodes", str(perfect), str(seeds), perfect == seeds)
-    table.row("CartPole-v1, lightbulb: cost, no stopping rule", cost(ours), "at most 5 CPU-s", float(np.median(column(ours, "seconds"))) <= 5)
+    table.row(
+        "CartPole-v1, lightbulb: cost, no stopping rule", cost(ours), "at most 5 CPU-s", float(np.median(column(ours, "seconds"))) <= 5
+    )
     count = 1 if quick else 3
-    peers = {"Stable-Baselines3, its zoo's settings": ("sb3", ZOO["CartPole-v1"]), "plain loop, CleanRL's defaults": ("plain", {"steps": 100_000})}
-    if not quick: peers["Stable-Baselines3, its defaults"] = ("sb3", {"steps": 100_000})
+    peers = {
+        "Stable-Baselines3, its zoo's settings": ("sb3", ZOO["CartPole-v1"]),
+        "plain loop, CleanRL's defaults": ("plain", {"steps": 100_000}),
+    }
+    if not quick:
+        peers["Stable-Baselines3, its defaults"] = ("sb3", {"steps": 100_000})
     for name, (algorithm, settings) in peers.items():
         runs = runner.runs("CartPole-v1", algorithm, count, settings)
         if not runs:
             table.row(f"CartPole-v1, {name}", runner.missing)
             continue
         means = [float(np.mean(run["returns"])) for run in runs]
-        table.row(f"CartPole-v1, {name}, {count} seeds", f"{sum(min(run['returns']) == 500 for run in runs)} perfect, mean {np.mean(means):.0f}; {cost(runs)}")
+        table.row(
+            f"CartPole-v1, {name}, {count} seeds",
+            f"{sum(min(run['returns']) == 500 for run in runs)} perfect, mean {np.mean(means):.0f}; {cost(runs)}",
+        )
         if settings is ZOO["CartPole-v1"]:
             faster = np.median(column(runs, "seconds")) / np.median(column(ours, "seconds"))
             table.row("CartPole-v1: CPU-seconds of Stable-Baselines3 / lightbulb", f"{faster:.2f}", "above 1", bool(faster > 1))
     if quick: return
     same = {"num_envs": 8, "rollout_length": 32, "num_epochs": 20, "num_minibatches": 1, "learning_rate": 1e-3, "gae_lambda": 0.8}
-    table.row("CartPole-v1, lightbulb with the zoo's settings: the same updates", cost(runner.runs("CartPole-v1", "lightbulb", 3, OURS["CartPole-v1"] | same)))
-    table.note("CartPole-v1 as published: CleanRL's documentation 488.75 ± 18.40 at 500,000 steps (training episodes); the zoo's one run 500 at 100,000 steps.")
+    table.row(
+        "CartPole-v1, lightbulb with the zoo's settings: the same updates",
+        cost(runner.runs("CartPole-v1", "lightbulb", 3, OURS["CartPole-v1"] | same)),
+    )
+    table.note(
+        "CartPole-v1 as published: CleanRL's documentation 488.75 ± 18.40 at 500,000 steps (training episodes); the zoo's one run 500 at 100,000 steps."
+    )
 
 
 def acrobot(runner: Runner, table: Table, quick: bool) -> None:
     steps = OURS["Acrobot-v1"]["total_steps"]
-    rows = {"lightbulb": ("lightbulb", 10, OURS["Acrobot-v1"]), "Stable-Baselines3, its zoo's settings": ("sb3", 1, ZOO["Acrobot-v1"]),
-            "Stable-Baselines3, its defaults, a fifth of the steps": ("sb3", 1, {"steps": steps // 5}), "plain loop, CleanRL's defaults": ("plain", 1, {"steps": steps})}
+    rows = {
+        "lightbulb": ("lightbulb", 10, OURS["Acrobot-v1"]),
+        "Stable-Baselines3, its zoo's settings": ("sb3", 1, ZOO["Acrobot-v1"]),
+        "Stable-Baselines3, its defaults, a fifth of the steps": ("sb3", 1, {"steps": steps // 5}),
+        "plain loop, CleanRL's defaults": ("plain", 1, {"steps": steps}),
+    }
     for name, (algorithm, count, settings) in rows.items():
         runs = runner.runs("Acrobot-v1", algorithm, count, settings)
         if not runs:
@@ -145,29 +215,60 @@ def acrobot(runner: Runner, table: Table, quick: bool) -> None:
         means = column(runs, "returns").mean(1)
         middle = interquartile_mean(means)
         aim, ok = ("at least −82", middle >= -82) if algorithm == "lightbulb" else ("", None)
-        table.row(f"Acrobot-v1, {name}, {count} {'seeds' if count > 1 else 'seed'}: IQM (95% interval), cost", f"{middle:.1f} ({interval(means)}); {cost(runs)}", aim, ok)
-    table.note("Acrobot-v1 as published: CleanRL's documentation −82.48 ± 5.93 at 500,000 steps (training episodes); the zoo's one run −73.5 at 1,000,000 steps.")
+        table.row(
+            f"Acrobot-v1, {name}, {count} {'seeds' if count > 1 else 'seed'}: IQM (95% interval), cost",
+            f"{middle:.1f} ({interval(means)}); {cost(runs)}",
+            aim,
+            ok,
+        )
+    table.note(
+        "Acrobot-v1 as published: CleanRL's documentation −82.48 ± 5.93 at 500,000 steps (training episodes); the zoo's one run −73.5 at 1,000,000 steps."
+    )
 
 
 def lake(runner: Runner, table: Table, quick: bool) -> None:
     best, runs = best_lake_value(), runner.runs("FrozenLake-v1", "lightbulb", 1 if quick else 10, OURS["FrozenLake-v1"])
     exact = column(runs, "exact")
     near = int((exact >= 0.99 * best).sum())
-    table.row(f"FrozenLake-v1, exact value of the learned policy, no time limit: seeds of {len(runs)} within 1% of {best:.4f}",
-              f"{near}; worst {exact.min():.4f}, mean {exact.mean():.4f}; {cost(runs)}", str(len(runs)), near == len(runs))
-    table.row("the same policies, exact, within Gymnasium's 100 steps", f"mean {column(runs, 'exact_100').mean():.4f} (the optimum there is 0.744)")
+    table.row(
+        f"FrozenLake-v1, exact value of the learned policy, no time limit: seeds of {len(runs)} within 1% of {best:.4f}",
+        f"{near}; worst {exact.min():.4f}, mean {exact.mean():.4f}; {cost(runs)}",
+        str(len(runs)),
+        near == len(runs),
+    )
+    table.row(
+        "the same policies, exact, within Gymnasium's 100 steps",
+        f"mean {column(runs, 'exact_100').mean():.4f} (the optimum there is 0.744)",
+    )
 
 
 def maze(runner: Runner, table: Table, quick: bool) -> None:
     count = 1 if quick else 5
-    with_memory, without = (runner.runs("T-maze", "lightbulb", count, OURS["T-maze"] | {"lstm_width": width}) for width in (OURS["T-maze"]["lstm_width"], 0))
+    with_memory, without = (
+        runner.runs("T-maze", "lightbulb", count, OURS["T-maze"] | {"lstm_width": width}) for width in (OURS["T-maze"]["lstm_width"], 0)
+    )
     found = column(with_memory, "returns").mean(1)
-    table.row(f"passive T-maze, length 100, with memory: worst of {count} seeds, 400 episodes", f"{found.min():.3f}; {cost(with_memory)}", "1.000", bool(found.min() == 1))
+    table.row(
+        f"passive T-maze, length 100, with memory: worst of {count} seeds, 400 episodes",
+        f"{found.min():.3f}; {cost(with_memory)}",
+        "1.000",
+        bool(found.min() == 1),
+    )
     blind = column(without, "returns").mean(1)
-    table.row("passive T-maze, length 100, the same without memory", f"{blind.mean():.3f}; {cost(without)}", "0.5: chance", bool(abs(blind.mean() - 0.5) < 0.05))
+    table.row(
+        "passive T-maze, length 100, the same without memory",
+        f"{blind.mean():.3f}; {cost(without)}",
+        "0.5: chance",
+        bool(abs(blind.mean() - 0.5) < 0.05),
+    )
 
 
-PARTS = {"cartpole": ("CartPole", cartpole), "maze": ("a maze for memory", maze), "lake": ("FrozenLake", lake), "acrobot": ("Acrobot", acrobot)}
+PARTS = {
+    "cartpole": ("CartPole", cartpole),
+    "maze": ("a maze for memory", maze),
+    "lake": ("FrozenLake", lake),
+    "acrobot": ("Acrobot", acrobot),
+}
 
 
 def main() -> int:
@@ -177,10 +278,14 @@ def main() -> int:
         if options.only not in (None, name) or (options.quick and name == "acrobot" and not options.only): continue
         table = Table(f"PPO: {title}", ("gymnasium", "numba"))
         part(runner, table, options.quick)
-        table.note("CPU-seconds are medians over seeds, one thread, imports excluded; the final evaluation is not counted, evaluations during training are.")
-        if runner.version and not options.own and name in ("cartpole", "acrobot"): table.note(f"Stable-Baselines3 is version {runner.version}.")
+        table.note(
+            "CPU-seconds are medians over seeds, one thread, imports excluded; the final evaluation is not counted, evaluations during training are."
+        )
+        if runner.version and not options.own and name in ("cartpole", "acrobot"):
+            table.note(f"Stable-Baselines3 is version {runner.version}.")
         status |= table.finish(options.record)
     return status
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -24,7 +24,9 @@ from lightbulb.knowledge.ranking import load_cross_encoder
 from lightbulb.knowledge.reader import SpanReader
 from lightbulb.web.demo_site import demo_questions, demo_text
 
-_STOP = frozenset("a an the of in on at by to for from with and or is are was were be did do does has have had who whom whose what which when where why how".split())
+_STOP = frozenset(
+    "a an the of in on at by to for from with and or is are was were be did do does has have had who whom whose what which when where why how".split()
+)
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,19 @@ def score(table: Table, name: str, tasks: Sequence[Task], answers: Sequence[str]
     f1 = [max(token_f1(form, task.answers) for form in forms(answer)) for task, answer in zip(tasks, answers, strict=True)]
     exact = [max(exact_match(form, task.answers) for form in forms(answer)) for task, answer in zip(tasks, answers, strict=True)]
     low, high = interval(f1)
-    table.row(name, f"F1 {mean(f1):.3f} ({low:.3f} to {high:.3f}), exact {mean(exact):.3f}, {len(tasks)} questions",
-              "" if aim is None else f"F1 ≥ {aim:.2f}", None if aim is None else mean(f1) >= aim)
+    table.row(
+        name,
+        f"F1 {mean(f1):.3f} ({low:.3f} to {high:.3f}), exact {mean(exact):.3f}, {len(tasks)} questions",
+        "" if aim is None else f"F1 ≥ {aim:.2f}",
+        None if aim is None else mean(f1) >= aim,
+    )
 
 
 def best_of_four(table: Table, name: str, tasks: Sequence[Task], spans) -> None:
-    f1 = [max((token_f1(form, task.answers) for span in found for form in forms(span.text)), default=0.0) for task, found in zip(tasks, spans, strict=True)]
+    f1 = [
+        max((token_f1(form, task.answers) for span in found for form in forms(span.text)), default=0.0)
+        for task, found in zip(tasks, spans, strict=True)
+    ]
     table.row(name, f"F1 {mean(f1):.3f} if the best of four spans were chosen")
 
 
@@ -95,10 +104,12 @@ def without_adapters(reader: SpanReader) -> SpanReader:
     return SpanReader(bare.network, tokenizer, reader.confidence)
 
 
-def read_all(reader: SpanReader, tasks: Sequence[Task]): return [reader.read(task.question, [task.text]) for task in tasks]
+def read_all(reader: SpanReader, tasks: Sequence[Task]):
+    return [reader.read(task.question, [task.text]) for task in tasks]
 
 
-def first(spans) -> list[str]: return [found[0].text if found else "" for found in spans]
+def first(spans) -> list[str]:
+    return [found[0].text if found else "" for found in spans]
 
 
 def rank_of_right(right: Sequence[float], wrong: Sequence[float]) -> float:
@@ -112,20 +123,28 @@ def main() -> int:
     reader = SpanReader.load()
     table = Table("Reading the right page" + (" (quick: few questions)" if args.quick else ""), packages=("transformers",))
     demo = [Task(row.question, demo_text(row.gold_pages), row.answers) for row in demo_questions("report") if row.kind == "single_hop"]
-    if args.quick: demo = demo[:12]
+    if args.quick:
+        demo = demo[:12]
     spans = read_all(reader, demo)
     score(table, "demo site, single-hop, report split: reader", demo, first(spans))
     best_of_four(table, "demo site: the same", demo, spans)
     score(table, "demo site: rules alone", demo, [by_rules(task) for task in demo])
     score(table, "demo site: reader without adapters", demo, first(read_all(without_adapters(reader), demo)))
     right = [found[0].score for task, found in zip(demo, spans, strict=True) if token_f1(found[0].text, task.answers) >= 0.5]
-    others = [reader.read(task.question, [other.text])[0].score for task, other in zip(demo, demo[1:] + demo[:1], strict=True)
-              if not any(answer.lower() in other.text.lower() for answer in task.answers)]
-    table.row("demo site: a right span scores above the best span of another article", f"{rank_of_right(right, others):.3f} (mean probability {mean(right):.2f} against {mean(others):.2f})")
+    others = [
+        reader.read(task.question, [other.text])[0].score
+        for task, other in zip(demo, demo[1:] + demo[:1], strict=True)
+        if not any(answer.lower() in other.text.lower() for answer in task.answers)
+    ]
+    table.row(
+        "demo site: a right span scores above the best span of another article",
+        f"{rank_of_right(right, others):.3f} (mean probability {mean(right):.2f} against {mean(others):.2f})",
+    )
     short = [sentence for task in demo for sentence in [" ".join(task.text.split()[:75])]][:10]
     reader.read("Who made the first lamp?", short)
     begin = time.process_time()
-    for _ in range(3): reader.read("Who made the first lamp?", short)
+    for _ in range(3):
+        reader.read("Who made the first lamp?", short)
     seconds = (time.process_time() - begin) / 3
     table.row("ten passages of 75 words, one core", f"{seconds:.2f} CPU-s", "< 0.3 s", seconds < 0.3)
     folder = args.data / "two_hop"
@@ -144,4 +163,5 @@ def main() -> int:
     return table.finish(args.record and not args.quick)
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -28,7 +28,11 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="at most a minute: fewer capacities and rounds")
     parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
-    parser.add_argument("--peer-python", type=Path, help="an interpreter that has torchrl, cpprb and tianshou beside lightbulb's dependencies; everything runs in it")
+    parser.add_argument(
+        "--peer-python",
+        type=Path,
+        help="an interpreter that has torchrl, cpprb and tianshou beside lightbulb's dependencies; everything runs in it",
+    )
     return parser.parse_args()
 
 
@@ -54,8 +58,11 @@ class Experience:
         rng = np.random.default_rng(0)
         self.capacity = capacity
         self.rows = {
-            "observation": rng.random((capacity, 4), np.float32), "action": rng.integers(0, 2, capacity), "reward": rng.random(capacity, np.float32),
-            "next_observation": rng.random((capacity, 4), np.float32), "terminated": rng.random(capacity) < 0.01,
+            "observation": rng.random((capacity, 4), np.float32),
+            "action": rng.integers(0, 2, capacity),
+            "reward": rng.random(capacity, np.float32),
+            "next_observation": rng.random((capacity, 4), np.float32),
+            "terminated": rng.random(capacity) < 0.01,
         }
         self.priorities = rng.random(capacity)
         self.updates = itertools.cycle(list(rng.random((num_batches, BATCH))))
@@ -64,6 +71,7 @@ class Experience:
 
 
 # ------------------------------------------------------------------ whole memories: cycle of sample and update, and one add
+
 
 def lightbulb(data: Experience) -> tuple[Cycle, Cycle]:
     memory = PrioritizedReplayMemory(data.capacity, ALPHA, BETA, beta_steps=None, epsilon=EPSILON)
@@ -85,8 +93,22 @@ def compiled_calls(data: Experience) -> Cycle:
 
     def cycle() -> None:
         draw(tree.cells, tree.starts, slots.words, slots.random, BETA, -1.0, indices, serials, weights, copies)
-        apply_priorities(tree.cells, tree.starts, tree.bits, slots.measured, largest.cells, largest.starts, slots.words, indices, serials, data.capacity,
-                         next(data.updates), EPSILON, ALPHA, tree.limit)
+        apply_priorities(
+            tree.cells,
+            tree.starts,
+            tree.bits,
+            slots.measured,
+            largest.cells,
+            largest.starts,
+            slots.words,
+            indices,
+            serials,
+            data.capacity,
+            next(data.updates),
+            EPSILON,
+            ALPHA,
+            tree.limit,
+        )
 
     return cycle
 
@@ -112,7 +134,12 @@ def torchrl(data: Experience) -> tuple[Cycle, Cycle]:
 def cpprb(data: Experience) -> tuple[Cycle, Cycle]:
     from cpprb import PrioritizedReplayBuffer
 
-    memory = PrioritizedReplayBuffer(data.capacity, {name: {"shape": array.shape[1:] or 1, "dtype": array.dtype} for name, array in data.rows.items()}, alpha=ALPHA, eps=EPSILON)
+    memory = PrioritizedReplayBuffer(
+        data.capacity,
+        {name: {"shape": array.shape[1:] or 1, "dtype": array.dtype} for name, array in data.rows.items()},
+        alpha=ALPHA,
+        eps=EPSILON,
+    )
     memory.add(**data.rows, priorities=data.priorities)
 
     def cycle() -> None:
@@ -130,7 +157,8 @@ def tianshou(data: Experience) -> tuple[Cycle, Cycle]:
     names = {"obs": "observation", "act": "action", "rew": "reward", "obs_next": "next_observation", "terminated": "terminated"}
     one = Batch(**{theirs: data.row[ours] for theirs, ours in names.items()}, truncated=False)
     memory.add(one)
-    for theirs, ours in names.items(): getattr(memory._meta, theirs)[:] = data.rows[ours]
+    for theirs, ours in names.items():
+        getattr(memory._meta, theirs)[:] = data.rows[ours]
     memory._size = data.capacity  # it has no way to add many
     memory.weight[np.arange(data.capacity)] = data.priorities**ALPHA
 
@@ -142,6 +170,7 @@ def tianshou(data: Experience) -> tuple[Cycle, Cycle]:
 
 
 # ------------------------------------------------------------------ trees alone: find, read, update
+
 
 def our_tree(data: Experience) -> Cycle:
     tree = SumTree(data.capacity)
@@ -188,7 +217,8 @@ def naive_tree(data: Experience) -> Cycle:
     "The tree of many tutorials: a Python list, one item at a time."
     size = 1 << (data.capacity - 1).bit_length()
     tree = [0.0] * size + data.priorities.tolist() + [0.0] * (size - data.capacity)
-    for node in range(size - 1, 0, -1): tree[node] = tree[2 * node] + tree[2 * node + 1]
+    for node in range(size - 1, 0, -1):
+        tree[node] = tree[2 * node] + tree[2 * node + 1]
 
     def cycle() -> None:
         for share, priority in zip(next(data.strata).tolist(), next(data.updates).tolist(), strict=True):
@@ -208,21 +238,27 @@ def naive_tree(data: Experience) -> Cycle:
 
 MEMORIES = {"lightbulb": lightbulb, "torchrl": torchrl, "cpprb": cpprb, "tianshou": tianshou}
 TREES = {
-    "lightbulb": our_tree, "torchrl float32 (its default)": torchrl_tree, "torchrl float64": lambda data: torchrl_tree(data, "Fp64"),
-    "tianshou": tianshou_tree, "naive Python": naive_tree,
+    "lightbulb": our_tree,
+    "torchrl float32 (its default)": torchrl_tree,
+    "torchrl float64": lambda data: torchrl_tree(data, "Fp64"),
+    "tianshou": tianshou_tree,
+    "naive Python": naive_tree,
 }
 
 
 def interleaved(cycles: dict[str, Cycle], rounds: int, repeats: int = 100, untimed: int = 20) -> dict[str, float]:
     "CPU-microseconds a cycle of each contender in its best tenth of rounds; they take turns, so that a disturbance meets all."
     taken: dict[str, list[float]] = {name: [] for name in cycles}
-    for cycle in cycles.values(): cycle()
+    for cycle in cycles.values():
+        cycle()
     gc.disable()
     for _ in range(rounds):
         for name, cycle in cycles.items():
-            for _ in range(untimed): cycle()  # the caches hold the last contender's memory
+            for _ in range(untimed):
+                cycle()  # the caches hold the last contender's memory
             start = time.process_time()
-            for _ in range(repeats): cycle()
+            for _ in range(repeats):
+                cycle()
             taken[name].append((time.process_time() - start) / repeats * 1e6)
     gc.enable()
     return {name: float(np.quantile(times, 0.1)) for name, times in taken.items()}
@@ -232,8 +268,10 @@ def build(makers: dict[str, Any], data: Experience, table: Table) -> dict[str, A
     "Those contenders that are installed; a row says which are not."
     made = {}
     for name, make in makers.items():
-        try: made[name] = make(data)
-        except ImportError as error: table.row(f"{name}, 2^{data.capacity.bit_length() - 1}", f"absent ({error})")
+        try:
+            made[name] = make(data)
+        except ImportError as error:
+            table.row(f"{name}, 2^{data.capacity.bit_length() - 1}", f"absent ({error})")
     return made
 
 
@@ -246,9 +284,17 @@ def compare(table: Table, quick: bool) -> None:
     for name, taken in times.items():
         ratio = taken / times["lightbulb"]
         ours = name == "lightbulb"
-        table.row(f"memory, sample and update, {name}", f"{taken:.1f} µs" + ("" if ours else f", {ratio:.1f} × lightbulb's"), "" if ours else "≥ 10 ×", None if ours else ratio >= 10)
+        table.row(
+            f"memory, sample and update, {name}",
+            f"{taken:.1f} µs" + ("" if ours else f", {ratio:.1f} × lightbulb's"),
+            "" if ours else "≥ 10 ×",
+            None if ours else ratio >= 10,
+        )
     beyond = ", ".join(f"{name} {taken / floor:.1f} ×" for name, taken in times.items() if name != "lightbulb")
-    table.row("floor: lightbulb's two compiled calls without any Python around them (no tensors made, nothing allocated)", f"{floor:.1f} µs; {beyond}")
+    table.row(
+        "floor: lightbulb's two compiled calls without any Python around them (no tensors made, nothing allocated)",
+        f"{floor:.1f} µs; {beyond}",
+    )
     times = interleaved({name: add for name, (_, add) in memories.items()}, rounds)
     table.row("memory, one add", ", ".join(f"{name} {taken:.1f}" for name, taken in times.items()) + " µs")
     del memories
@@ -260,7 +306,12 @@ def compare(table: Table, quick: bool) -> None:
     for name, taken in times.items():
         ratio = taken / times["lightbulb"]
         aim = name.startswith("torchrl float32")
-        table.row(f"tree alone, find, read and update, {name}", f"{taken:.1f} µs" + ("" if name == "lightbulb" else f", {ratio:.1f} × lightbulb's"), "≥ 4 ×" if aim else "", ratio >= 4 if aim else None)
+        table.row(
+            f"tree alone, find, read and update, {name}",
+            f"{taken:.1f} µs" + ("" if name == "lightbulb" else f", {ratio:.1f} × lightbulb's"),
+            "≥ 4 ×" if aim else "",
+            ratio >= 4 if aim else None,
+        )
 
 
 def grow(table: Table, quick: bool) -> None:
@@ -283,16 +334,28 @@ def drift(table: Table, num_updates: int) -> None:
     tree = SumTree(capacity)
     indices = [rng.integers(0, capacity, size) for _ in range(64)]
     priorities = [10.0 ** rng.uniform(-8, 8, size) for _ in range(61)]
-    for step in range(-(-num_updates // size)): tree.update(indices[step % 64], priorities[step % 61])
+    for step in range(-(-num_updates // size)):
+        tree.update(indices[step % 64], priorities[step % 61])
     fresh = SumTree(capacity)
     fresh.update(np.arange(capacity), tree.leaves)
     exact = math.fsum(tree.leaves)
     error = abs(tree.total - exact) / exact
-    table.row(f"{num_updates:.0e} updates, total against the exact sum", f"relative error {error:.1e}", "≤ 4.4e-15 (20 roundings)", error <= 20 * 2.0**-52)
-    table.row(f"{num_updates:.0e} updates, cells that differ from a fresh tree's", f"{int((tree.cells != fresh.cells).sum())}", "0", tree.cells.tobytes() == fresh.cells.tobytes())
+    table.row(
+        f"{num_updates:.0e} updates, total against the exact sum",
+        f"relative error {error:.1e}",
+        "≤ 4.4e-15 (20 roundings)",
+        error <= 20 * 2.0**-52,
+    )
+    table.row(
+        f"{num_updates:.0e} updates, cells that differ from a fresh tree's",
+        f"{int((tree.cells != fresh.cells).sum())}",
+        "0",
+        tree.cells.tobytes() == fresh.cells.tobytes(),
+    )
 
 
 # ------------------------------------------------------------------ what priorities are good for
+
 
 def cliffwalk(num_states: int, alpha: float, seed: int) -> int:
     "Updates of tabular Q-learning until the mean squared error is below 0.001 on Schaul's Blind Cliffwalk (2016, section 3.1)."
@@ -337,11 +400,24 @@ def noisy_chain(alpha: float, beta: float, seed: int, num_updates: int = 40_000)
 def learning(table: Table, quick: bool) -> None:
     "A task where priorities should help, and one where they should not."
     for num_states in (6, 8) if quick else (6, 8, 10):
-        uniform, prioritized = (float(np.median([cliffwalk(num_states, alpha, seed) for seed in range(3 if quick else 5)])) for alpha in (0.0, 1.0))
-        table.row(f"Blind Cliffwalk, {num_states} states: updates until learned", f"uniform {uniform:.0f}, prioritized {prioritized:.0f} ({uniform / prioritized:.1f} × fewer)", "fewer", prioritized < uniform)
+        uniform, prioritized = (
+            float(np.median([cliffwalk(num_states, alpha, seed) for seed in range(3 if quick else 5)])) for alpha in (0.0, 1.0)
+        )
+        table.row(
+            f"Blind Cliffwalk, {num_states} states: updates until learned",
+            f"uniform {uniform:.0f}, prioritized {prioritized:.0f} ({uniform / prioritized:.1f} × fewer)",
+            "fewer",
+            prioritized < uniform,
+        )
     seeds = range(5 if quick else 20)
-    errors = {name: [noisy_chain(alpha, beta, seed) for seed in seeds] for name, alpha, beta in (("uniform", 0.0, 0.0), ("prioritized, β = 0", 0.6, 0.0), ("prioritized, β = 1", 0.6, 1.0))}
-    table.row("random walk with noisy rewards, where errors are no surprise: distance from the memory's solution after 40,000 updates", ", ".join(f"{name} {np.mean(values):.3f} ± {np.std(values) / len(values)**0.5:.3f}" for name, values in errors.items()))
+    errors = {
+        name: [noisy_chain(alpha, beta, seed) for seed in seeds]
+        for name, alpha, beta in (("uniform", 0.0, 0.0), ("prioritized, β = 0", 0.6, 0.0), ("prioritized, β = 1", 0.6, 1.0))
+    }
+    table.row(
+        "random walk with noisy rewards, where errors are no surprise: distance from the memory's solution after 40,000 updates",
+        ", ".join(f"{name} {np.mean(values):.3f} ± {np.std(values) / len(values) ** 0.5:.3f}" for name, values in errors.items()),
+    )
 
 
 def main() -> int:
@@ -351,8 +427,10 @@ def main() -> int:
     grow(table, options.quick)
     learning(table, options.quick)
     drift(table, 10**7 if options.quick else 10**8)
-    try: table.note(f"torchrl's C++ trees: {load_torchrl()[1]}.")
-    except ImportError: pass
+    try:
+        table.note(f"torchrl's C++ trees: {load_torchrl()[1]}.")
+    except ImportError:
+        pass
     table.note(
         f"Memories hold CartPole-like transitions and return them with importance weights (alpha {ALPHA}, beta {BETA}); "
         "CPU time, tenth percentile of interleaved rounds of 20 cycles untimed and 100 timed (the machine had other work), one process. Trees are given points and "

@@ -32,6 +32,7 @@ from lightbulb.knowledge.support import contradicts, coverage
 from lightbulb.lm.language_model import load_language_model
 from lightbulb.web.demo_site import demo_questions, load_articles
 
+
 def entailed(text: str, passages: tuple[Passage, ...], pages: dict[str, Document]) -> bool:
     "Rule (a)."
     if not passages or any(pages[p.url].text[p.start : p.end] != p.text for p in passages): return False
@@ -42,13 +43,16 @@ def entailed(text: str, passages: tuple[Passage, ...], pages: dict[str, Document
 class Judge:
     "Rule (b): percentiles by an embedder that took no part."
 
-    def __init__(self) -> None: self.embed = load_embedder("minilm")
+    def __init__(self) -> None:
+        self.embed = load_embedder("minilm")
 
     def about(self, question: str, sentences: list[tuple[str, str]], passages: list[Passage]) -> list[bool]:
         pool = [f"{p.title}: {p.text[s:e]}" for p in passages for s, e in split_sentences(p.text)]
         (asked,) = self.embed([question])
         limit = np.quantile(self.embed(pool) @ asked, 0.9)
-        return [bool(value >= limit) for value in self.embed([f"{title}: {text}" for title, text in sentences]) @ asked] if sentences else []
+        return (
+            [bool(value >= limit) for value in self.embed([f"{title}: {text}" for title, text in sentences]) @ asked] if sentences else []
+        )
 
 
 def first_sentences(pages: list[Document], k: int, spread: bool) -> list[Passage]:
@@ -71,14 +75,20 @@ def main() -> int:
     model = load_language_model("smollm2")
     folder = Path(tempfile.mkdtemp())
     makers = {
-        "checked draft (default)": RAGSummarizer(model.generate, embed, rerank=rerank, count_tokens=model.count_tokens, cache_path=folder / "a.sqlite"),
+        "checked draft (default)": RAGSummarizer(
+            model.generate, embed, rerank=rerank, count_tokens=model.count_tokens, cache_path=folder / "a.sqlite"
+        ),
         "extractive": RAGSummarizer(model.generate, embed, rerank=rerank, config=SummarizerConfig(mode="extractive")),
         "extractive, no cross-encoder": RAGSummarizer(model.generate, embed, config=SummarizerConfig(mode="extractive")),
     }
     names = [*makers, "free draft, unchecked", "first k sentences of the best page", "first sentence of each page"]
-    counts = {name: {"supported": 0, "entailed": 0, "about": 0, "sentences": 0, "answered": 0, "written": 0, "seconds": []} for name in names}
+    counts = {
+        name: {"supported": 0, "entailed": 0, "about": 0, "sentences": 0, "answered": 0, "written": 0, "seconds": []} for name in names
+    }
 
-    def record(name: str, question: str, answers: tuple[str, ...], said: list[tuple[str, tuple[Passage, ...]]], found: list[Passage]) -> None:
+    def record(
+        name: str, question: str, answers: tuple[str, ...], said: list[tuple[str, tuple[Passage, ...]]], found: list[Passage]
+    ) -> None:
         count = counts[name]
         about = judge.about(question, [(passages[0].title if passages else "", text) for text, passages in said], found)
         holds = [entailed(text, passages, pages) for text, passages in said]
@@ -107,7 +117,9 @@ def main() -> int:
         listed = "\n".join(f"{p.title}: {p.text}" for p in found[:4])
         draft = model.generate([f"{listed}\n\nAnswer in at most four sentences: {item.question}"], max_new_tokens=96)[0]
         counts["free draft, unchecked"]["seconds"].append(time.process_time() - started)
-        record("free draft, unchecked", item.question, item.answers, [(draft[s:e], tuple(found[:4])) for s, e in split_sentences(draft)], found)
+        record(
+            "free draft, unchecked", item.question, item.answers, [(draft[s:e], tuple(found[:4])) for s, e in split_sentences(draft)], found
+        )
         for name, spread in (("first k sentences of the best page", False), ("first sentence of each page", True)):
             chosen = first_sentences(ranked, size, spread)
             record(name, item.question, item.answers, [(p.text, (p,)) for p in chosen], found)
@@ -116,12 +128,19 @@ def main() -> int:
     for name, count in counts.items():
         total = max(count["sentences"], 1)
         seconds = f"; {np.median(count['seconds']):.1f} CPU-s (slowest {max(count['seconds']):.1f})" if count["seconds"] else ""
-        measured = (f"supported {share[name]:.3f} (entailed {count['entailed'] / total:.3f}, about the question {count['about'] / total:.3f}); "
-                    f"answer held {count['answered'] / len(questions):.3f}; {count['written']} of {count['sentences']} sentences written{seconds}")
+        measured = (
+            f"supported {share[name]:.3f} (entailed {count['entailed'] / total:.3f}, about the question {count['about'] / total:.3f}); "
+            f"answer held {count['answered'] / len(questions):.3f}; {count['written']} of {count['sentences']} sentences written{seconds}"
+        )
         ours = name == "checked draft (default)"
         table.row(name, measured, f"supported > {bar:.3f}" if ours else "", share[name] > bar if ours else None)
     ours = counts["checked draft (default)"]
-    table.row("every sentence entailed by its citation", f"{ours['entailed']} of {ours['sentences']}", "all", ours["entailed"] == ours["sentences"])
+    table.row(
+        "every sentence entailed by its citation",
+        f"{ours['entailed']} of {ours['sentences']}",
+        "all",
+        ours["entailed"] == ours["sentences"],
+    )
     table.row("a summary takes, median", f"{np.median(ours['seconds']):.1f} CPU-s", "≤ 8 CPU-s", bool(np.median(ours["seconds"]) <= 8))
     table.note(f"{len(questions)} questions; {rejected} sentences of the model's drafts found no support and were replaced.")
     caches(table, makers["checked draft (default)"], questions[0].question, base, folder)
@@ -135,6 +154,7 @@ def caches(table: Table, maker: RAGSummarizer, question: str, base: KnowledgeBas
 
     class Counted:
         name = real.__self__.name  # type: ignore[attr-defined]
+
         def generate(self, prompts, **options):
             calls.append(1)
             return real(prompts, **options)
@@ -143,10 +163,16 @@ def caches(table: Table, maker: RAGSummarizer, question: str, base: KnowledgeBas
     again = RAGSummarizer(Counted().generate, maker.embed, rerank=maker.rerank, cache_path=folder / "a.sqlite")
     started = time.process_time()
     hit = again.summarize(question, found)
-    table.row("the same question after a restart", f"{len(calls)} model calls, {1000 * (time.process_time() - started):.0f} ms", "0 calls", not calls and hit.from_cache)
+    table.row(
+        "the same question after a restart",
+        f"{len(calls)} model calls, {1000 * (time.process_time() - started):.0f} ms",
+        "0 calls",
+        not calls and hit.from_cache,
+    )
     changed = [Passage(p.url, p.title, p.start, p.end, p.text[:-1] + "!", p.score) for p in found]
     again.summarize(question, changed)
     table.row("the same question, a page changed", f"{len(calls)} model call", "1 call", len(calls) == 1)
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

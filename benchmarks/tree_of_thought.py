@@ -37,8 +37,10 @@ def is_right(puzzle: str, text: str) -> bool:
     "Does the answer use every number of the puzzle once, and is it 24?"
     expression = text.strip().splitlines()[-1].lower().removeprefix("answer:").partition("=")[0].strip()
     if sorted(re.findall(r"\d+", expression)) != sorted(puzzle.split()): return False
-    try: return exact_value(ast.parse(expression, mode="eval").body) == 24
-    except (SyntaxError, ValueError, KeyError, ZeroDivisionError): return False
+    try:
+        return exact_value(ast.parse(expression, mode="eval").body) == 24
+    except (SyntaxError, ValueError, KeyError, ZeroDivisionError):
+        return False
 
 
 class Record:
@@ -55,13 +57,15 @@ class Record:
                 parent = max((y for y in step["ys"] if text.startswith(y)), key=len)
                 self.proposals.setdefault(parent, []).append(text[len(parent) :])
 
-    def state(self, node: ToTNode) -> str: return "".join(step.text for step in node.path()[1:])
+    def state(self, node: ToTNode) -> str:
+        return "".join(step.text for step in node.path()[1:])
 
     def propose(self, nodes: Sequence[ToTNode]) -> list[list[str]]:
         self.num_unrecorded += sum(self.state(node) not in self.proposals for node in nodes)
         return [self.proposals.get(self.state(node), []) for node in nodes]
 
-    def evaluate(self, nodes: Sequence[ToTNode]) -> list[float]: return [self.values[self.state(node)] for node in nodes]
+    def evaluate(self, nodes: Sequence[ToTNode]) -> list[float]:
+        return [self.values[self.state(node)] for node in nodes]
 
     def search(self, stop_when_sure: bool = False, **config: Any) -> ToTResult:
         "Search to the end, or until GPT-4 once called a finished answer sure (a value of 20)."
@@ -113,29 +117,47 @@ def main() -> int:
     }
     outcomes = {}
     for name, config in searches.items():
-        for record in records: record.num_unrecorded = 0
+        for record in records:
+            record.num_unrecorded = 0
         start = time.process_time()
         results = [record.search(**config) for record in records]
         seconds = time.process_time() - start
-        first = sum(is_right(record.puzzle, record.state(result.best)) for record, result in zip(records, results, strict=True) if result.best)
-        among = sum(any(is_right(record.puzzle, record.state(leaf)) for leaf in best_leaves(result, 5)) for record, result in zip(records, results, strict=True))
+        first = sum(
+            is_right(record.puzzle, record.state(result.best)) for record, result in zip(records, results, strict=True) if result.best
+        )
+        among = sum(
+            any(is_right(record.puzzle, record.state(leaf)) for leaf in best_leaves(result, 5))
+            for record, result in zip(records, results, strict=True)
+        )
         outcomes[name] = (first, among)
         if name == "breadth-first, b = 5":
             same = sum(keeps_the_same(record, result) for record, result in zip(records, results, strict=True))
             table.row("b = 5 keeps the states that the record kept", f"{same} of 100", "100", same == 100)
-            table.row("b = 5, a right answer among the five best", f"{among}%", f"{recorded_any}% (the record's own; the paper's run 74%)", among == recorded_any)
+            table.row(
+                "b = 5, a right answer among the five best",
+                f"{among}%",
+                f"{recorded_any}% (the record's own; the paper's run 74%)",
+                among == recorded_any,
+            )
         evaluations = sum(result.num_evaluations for result in results) / len(results)
         unknown = sum(record.num_unrecorded for record in records) / len(records)
         cost = seconds / sum(result.num_nodes for result in results) * 1e6
         aim = {"breadth-first, b = 1": "(the paper's run 45%)"}.get(name, "")
-        table.row(f"{name}: first choice right", f"{first}%, {evaluations:.0f} values, {unknown:.1f} unrecorded states a puzzle, {cost:.0f} µs a node", aim)
+        table.row(
+            f"{name}: first choice right",
+            f"{first}%, {evaluations:.0f} values, {unknown:.1f} unrecorded states a puzzle, {cost:.0f} µs a node",
+            aim,
+        )
     wide, narrow = outcomes["breadth-first, b = 5"][0], outcomes["breadth-first, b = 1"][0]
     table.row("first choice: b = 5 against b = 1", f"{wide}% and {narrow}%", "b = 5 better", wide > narrow)
 
     chosen = records[:20] if options.quick else records
     key = lambda node: node.payload
     exact = ToTSearch(
-        operations, lambda nodes: [0.0] * len(nodes), is_solution=lambda node: node.payload == (24,), key=key,
+        operations,
+        lambda nodes: [0.0] * len(nodes),
+        is_solution=lambda node: node.payload == (24,),
+        key=key,
         config=ToTConfig(strategy="dfs", max_depth=3, max_nodes=None),
     )
     roots = [ToTNode(record.puzzle, payload=tuple(sorted(map(Fraction, record.puzzle.split())))) for record in chosen]
@@ -145,4 +167,5 @@ def main() -> int:
     return table.finish(options.record)
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

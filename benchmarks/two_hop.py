@@ -38,9 +38,11 @@ def site(pages: list[dict[str, str]]):
 
     def handler(request: Request) -> Response:
         if request.path == "/robots.txt": return Response(body=b"User-agent: *\nAllow: /\n", content_type="text/plain")
-        if request.path == "/": return _listing("Contents", [(f"/list/{first}", f"Pages from {first}") for first in lists])
+        if request.path == "/":
+            return _listing("Contents", [(f"/list/{first}", f"Pages from {first}") for first in lists])
         kind, _, number = request.path.strip("/").partition("/")
-        if kind == "list" and number.isdigit(): return _listing("List", [(f"/page/{i}", pages[i]["title"]) for i in range(int(number), min(int(number) + 200, len(pages)))])
+        if kind == "list" and number.isdigit():
+            return _listing("List", [(f"/page/{i}", pages[i]["title"]) for i in range(int(number), min(int(number) + 200, len(pages)))])
         if kind == "page" and number.isdigit() and int(number) < len(pages):
             page = pages[int(number)]
             return Response(body=PAGE.format(title=html.escape(page["title"]), text=html.escape(page["text"])).encode())
@@ -51,7 +53,9 @@ def site(pages: list[dict[str, str]]):
 
 def _listing(title: str, links: list[tuple[str, str]]) -> Response:
     items = "".join(f'<li><a href="{target}">{html.escape(text)}</a></li>' for target, text in links)
-    return Response(body=f"<!doctype html><html lang=en><head><title>{title}</title></head><body><nav><ul>{items}</ul></nav></body></html>".encode())
+    return Response(
+        body=f"<!doctype html><html lang=en><head><title>{title}</title></head><body><nav><ul>{items}</ul></nav></body></html>".encode()
+    )
 
 
 def main() -> int:
@@ -60,13 +64,22 @@ def main() -> int:
     skip_without(folder)
     pages = [json.loads(line) for line in (folder / "pages.jsonl").read_text(encoding="utf-8").splitlines()]
     questions = [json.loads(line) for line in (folder / "questions.jsonl").read_text(encoding="utf-8").splitlines()]
-    if args.quick: questions, pages = questions[::20], _some(pages, questions[::20])
-    table = Table("Two-hop questions" + (" (quick: few questions, few pages)" if args.quick else ""), packages=("transformers", "onnxruntime", "sentence-transformers"))
-    embed, minilm = load_embedder(cache_path=cache_folder("embeddings") / "vectors.sqlite"), load_embedder("minilm", cache_path=cache_folder("embeddings") / "vectors.sqlite")
+    if args.quick:
+        questions, pages = questions[::20], _some(pages, questions[::20])
+    table = Table(
+        "Two-hop questions" + (" (quick: few questions, few pages)" if args.quick else ""),
+        packages=("transformers", "onnxruntime", "sentence-transformers"),
+    )
+    embed, minilm = (
+        load_embedder(cache_path=cache_folder("embeddings") / "vectors.sqlite"),
+        load_embedder("minilm", cache_path=cache_folder("embeddings") / "vectors.sqlite"),
+    )
     with site(pages) as server:
         begin = time.monotonic()
         index = KnowledgeBase(":memory:", embed=embed)
-        search = load_search(f"site:{server.url}", make_index=lambda: index, allow_hosts=(f"127.0.0.1:{server.port}",), max_crawl_pages=len(pages) + 100)
+        search = load_search(
+            f"site:{server.url}", make_index=lambda: index, allow_hosts=(f"127.0.0.1:{server.port}",), max_crawl_pages=len(pages) + 100
+        )
         search.search("start", 1)
         print(f"  crawled and indexed {len(index)} pages in {time.monotonic() - begin:.0f} s", flush=True)
         tools = Tools(search, SpanReader.load(), embed, load_cross_encoder(), load_language_model("smollm2"))
@@ -87,7 +100,10 @@ def _some(pages: list[dict[str, str]], questions: list[dict]) -> list[dict[str, 
 
 def _answered(question: str, tools: Tools) -> Answer:
     result = [item for item in answer(question, TestAgent(), tools=tools) if isinstance(item, Answer)][0]
-    print(f"  {question} -> {result.short_answer or '(refused)'} | {result.trace.subject} > {result.trace.bridge} > {result.trace.page} > {result.trace.span} | {result.confidence:.2f}, {result.cost}", flush=True)
+    print(
+        f"  {question} -> {result.short_answer or '(refused)'} | {result.trace.subject} > {result.trace.bridge} > {result.trace.page} > {result.trace.span} | {result.confidence:.2f}, {result.cost}",
+        flush=True,
+    )
     return result
 
 
@@ -101,28 +117,52 @@ def one_query(table: Table, index: KnowledgeBase, minilm, pages: list[dict[str, 
         dense = list(dict.fromkeys(pages[i]["title"] for i in (-scores).argsort()[:60]))
         fused: Counter[str] = Counter()
         for ranking in (keyword, dense):
-            for place, title in enumerate(ranking): fused[title] += 1 / (60 + place)  # type: ignore[assignment]
-        for name, ranking in zip(ranks, (keyword, dense, [title for title, _ in fused.most_common()]), strict=True): ranks[name].append(ranking)
+            for place, title in enumerate(ranking):
+                fused[title] += 1 / (60 + place)  # type: ignore[assignment]
+        for name, ranking in zip(ranks, (keyword, dense, [title for title, _ in fused.most_common()]), strict=True):
+            ranks[name].append(ranking)
     for name, rankings in ranks.items():
-        table.row(f"one query, {name}: hit@10, hit@1", ", ".join(f"{mean([hit(r, q['gold_pages'], k) for r, q in zip(rankings, questions, strict=True)]):.3f}" for k in (10, 1)))
+        table.row(
+            f"one query, {name}: hit@10, hit@1",
+            ", ".join(f"{mean([hit(r, q['gold_pages'], k) for r, q in zip(rankings, questions, strict=True)]):.3f}" for k in (10, 1)),
+        )
 
 
 def report(table: Table, questions: list[dict], results: list[Answer]) -> None:
     titles = [[title for _, title in result.pages] for result in results]
     hits = {k: [hit(t, q["gold_pages"], k) for t, q in zip(titles, questions, strict=True)] for k in (10, 1)}
     most = max(result.cost.searches for result in results)
-    table.row(f"the tree: hit@10 with at most {most} searches (median {statistics.median(r.cost.searches for r in results):.0f})", f"{mean(hits[10]):.3f}", "0.90 with at most 8", mean(hits[10]) >= 0.9 and most <= 8)
+    table.row(
+        f"the tree: hit@10 with at most {most} searches (median {statistics.median(r.cost.searches for r in results):.0f})",
+        f"{mean(hits[10]):.3f}",
+        "0.90 with at most 8",
+        mean(hits[10]) >= 0.9 and most <= 8,
+    )
     table.row("the tree: hit@1", f"{mean(hits[1]):.3f}")
     said = [result.short_answer or result.trace.span for result in results]
-    f1, em = [token_f1(s, [q["answer"]]) for s, q in zip(said, questions, strict=True)], [exact_match(s, [q["answer"]]) for s, q in zip(said, questions, strict=True)]
+    f1, em = (
+        [token_f1(s, [q["answer"]]) for s, q in zip(said, questions, strict=True)],
+        [exact_match(s, [q["answer"]]) for s, q in zip(said, questions, strict=True)],
+    )
     low, high = interval(f1)
-    table.row(f"the tree, best candidate: answer F1 ({len(f1)} questions)", f"{mean(f1):.3f} ({low:.3f} to {high:.3f})", "0.40", mean(f1) >= 0.4)
+    table.row(
+        f"the tree, best candidate: answer F1 ({len(f1)} questions)", f"{mean(f1):.3f} ({low:.3f} to {high:.3f})", "0.40", mean(f1) >= 0.4
+    )
     table.row("the tree, best candidate: exact match", f"{mean(em):.3f}")
-    table.row("the same with demonyms and countries as one answer: F1, exact match", f"{mean([token_f1(s, accepted(q)) for s, q in zip(said, questions, strict=True)]):.3f}, "
-              f"{mean([exact_match(s, accepted(q)) for s, q in zip(said, questions, strict=True)]):.3f}")
+    table.row(
+        "the same with demonyms and countries as one answer: F1, exact match",
+        f"{mean([token_f1(s, accepted(q)) for s, q in zip(said, questions, strict=True)]):.3f}, "
+        f"{mean([exact_match(s, accepted(q)) for s, q in zip(said, questions, strict=True)]):.3f}",
+    )
     failures = Counter(_station(result, question, t) for result, question, t in zip(results, questions, titles, strict=True))
-    table.row("where it ended (gold page read? right page used? right span?)", ", ".join(f"{name} {count}" for name, count in failures.most_common()))
-    table.row("cost of a question, medians", f"{statistics.median(r.cost.pages for r in results):.0f} pages, {statistics.median(r.cost.tokens for r in results):.0f} tokens, {statistics.median(r.cost.seconds for r in results):.1f} s")
+    table.row(
+        "where it ended (gold page read? right page used? right span?)",
+        ", ".join(f"{name} {count}" for name, count in failures.most_common()),
+    )
+    table.row(
+        "cost of a question, medians",
+        f"{statistics.median(r.cost.pages for r in results):.0f} pages, {statistics.median(r.cost.tokens for r in results):.0f} tokens, {statistics.median(r.cost.seconds for r in results):.1f} s",
+    )
 
 
 def accepted(question: dict) -> list[str]:
@@ -145,11 +185,15 @@ def one_prompt(table: Table, tools: Tools, index: KnowledgeBase, questions: list
     answers = []
     for question in questions:
         text = "\n".join(f"{passage.title}: {passage.text}" for passage in index.search(question["question"], 4))
-        while tools.model.count_tokens(text) > 1200: text = text[: len(text) * 9 // 10]
-        answers.append(tools.model.generate([PROMPT.format(text=text, question=question["question"])], max_new_tokens=24, stop=("\n",))[0].strip())
+        while tools.model.count_tokens(text) > 1200:
+            text = text[: len(text) * 9 // 10]
+        answers.append(
+            tools.model.generate([PROMPT.format(text=text, question=question["question"])], max_new_tokens=24, stop=("\n",))[0].strip()
+        )
     f1 = mean([token_f1(s, [q["answer"]]) for s, q in zip(answers, questions, strict=True)])
     em = mean([exact_match(s, [q["answer"]]) for s, q in zip(answers, questions, strict=True)])
     table.row("one retrieval and one prompt: F1, exact match", f"{f1:.3f}, {em:.3f}")
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

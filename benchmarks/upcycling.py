@@ -43,6 +43,7 @@ def bits_per_byte(run: LanguageModelTraining, hidden: Callable[[Batch], Tensor],
 
 def source_hidden(source, run: LanguageModelTraining, with_prefix: bool) -> Callable[[Batch], Tensor]:
     "SmolLM2's hidden states at the piece's positions; with the piece before as prefix or without."
+
     def states(batch: Batch) -> Tensor:
         if not with_prefix or batch.encoder_tokens is None: return source.model(batch.tokens).last_hidden_state
         out = torch.zeros(*batch.tokens.shape, source.config.hidden_size)
@@ -84,12 +85,24 @@ def main() -> int:
         model.eval()
         after = bits_per_byte(run, read, model.unembedding)
         gates = [float(layer.cross.gate.abs().detach()) for layer in model.decoder.layers]
-        table.row(f"upcycled after {steps} steps ({seen:,} tokens, {seconds:.0f} CPU-s)", f"{after:.4f}", "below SmolLM2's best", after < min(alone, prefixed))
+        table.row(
+            f"upcycled after {steps} steps ({seen:,} tokens, {seconds:.0f} CPU-s)",
+            f"{after:.4f}",
+            "below SmolLM2's best",
+            after < min(alone, prefixed),
+        )
         table.row("gates of cross-attention, mean size", f"{sum(gates) / len(gates):.4f}", "open", max(gates) > 0)
-        table.row("parameters, and peak memory", f"{model.num_parameters / 1e6:.0f}M, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB", "below 24 GiB",
-                  resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 24 * 2**20)
-    table.note(f"Held out: {run.validation.num_documents} articles, {len(run.validation):,} tokens; 4 of the encoder's 30 layers are kept, 2 experts a layer. One epoch of {len(run.train):,} tokens in bfloat16, scored in float32.")
+        table.row(
+            "parameters, and peak memory",
+            f"{model.num_parameters / 1e6:.0f}M, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB",
+            "below 24 GiB",
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 24 * 2**20,
+        )
+    table.note(
+        f"Held out: {run.validation.num_documents} articles, {len(run.validation):,} tokens; 4 of the encoder's 30 layers are kept, 2 experts a layer. One epoch of {len(run.train):,} tokens in bfloat16, scored in float32."
+    )
     return table.finish(args.record)
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -30,20 +30,53 @@ from lightbulb.world.training import load_world_model, train_world_model  # noqa
 
 FIGURE = Path(__file__).with_name("world.svg")
 SIMULATIONS = (8, 50, 200)
-GAME = TrainWorldModel(device="cpu", environment="tic_tac_toe", mcts_algorithm="gumbel", mcts_iterations=16, steps_per_epoch=300, num_epochs=7, average_decay=0.99)
-FOUR = replace(GAME, environment="connect_four:4x4", mcts_iterations=8, steps_per_epoch=500, num_epochs=6, random_games=4000, capacity=120_000, first_play=500)
+GAME = TrainWorldModel(
+    device="cpu",
+    environment="tic_tac_toe",
+    mcts_algorithm="gumbel",
+    mcts_iterations=16,
+    steps_per_epoch=300,
+    num_epochs=7,
+    average_decay=0.99,
+)
+FOUR = replace(
+    GAME,
+    environment="connect_four:4x4",
+    mcts_iterations=8,
+    steps_per_epoch=500,
+    num_epochs=6,
+    random_games=4000,
+    capacity=120_000,
+    first_play=500,
+)
 LAKE = replace(GAME, environment="FrozenLake-v1", mcts_iterations=4, discount=0.995, steps_per_epoch=500, num_epochs=6, random_games=2500, first_play=100, width=64, hidden=128,
                unroll_length=2, accumulation_steps=1, capacity=20_000, renewed_positions=8000, games_per_play=32, exploration=0.1, average_decay=0.9)  # fmt: skip
 CLIFF = replace(LAKE, environment="CliffWalking-v1", discount=0.99, random_games=400, num_epochs=4)
-TAXI = replace(LAKE, environment="Taxi-v4", mcts_iterations=8, discount=0.99, random_games=400, width=128, hidden=256, capacity=50_000, accumulation_steps=2, num_epochs=4)
+TAXI = replace(
+    LAKE,
+    environment="Taxi-v4",
+    mcts_iterations=8,
+    discount=0.99,
+    random_games=400,
+    width=128,
+    hidden=256,
+    capacity=50_000,
+    accumulation_steps=2,
+    num_epochs=4,
+)
 DEFAULT = TrainWorldModel(device="cpu", environment="tic_tac_toe")  # the command without further flags
 ABLATION = replace(GAME, steps_per_epoch=150, num_epochs=2, first_play=100)
 
 
 def digest(settings: TrainWorldModel) -> str:
     "Of the settings, and of what decides how a run goes."
-    sources = sorted((ROOT / "lightbulb" / "world").glob("*.py")) + [ROOT / "lightbulb" / "planning" / "mcts.py", ROOT / "lightbulb" / "lm" / "optimization.py"]
-    code = [ast.dump(ast.parse(source.read_text("utf-8"))) for source in sources if source.stem not in ("stages", "recurrent", "evaluation")]
+    sources = sorted((ROOT / "lightbulb" / "world").glob("*.py")) + [
+        ROOT / "lightbulb" / "planning" / "mcts.py",
+        ROOT / "lightbulb" / "lm" / "optimization.py",
+    ]
+    code = [
+        ast.dump(ast.parse(source.read_text("utf-8"))) for source in sources if source.stem not in ("stages", "recurrent", "evaluation")
+    ]
     return hashlib.sha256(repr((settings, code)).encode()).hexdigest()[:16]
 
 
@@ -56,7 +89,12 @@ def trained(settings: TrainWorldModel) -> tuple[Path, dict[str, Any]]:
     begin, before = time.process_time(), known["seconds"]
     for report in train_world_model(replace(settings, save_dir=folder, resume=bool(known["step"]))):
         if report.split != "validation": continue
-        known["curve"].append({"step": report.step, **{name: value for name, value in report.metrics.items() if name.startswith(("search_", "policy_", "wrong_"))}})
+        known["curve"].append(
+            {
+                "step": report.step,
+                **{name: value for name, value in report.metrics.items() if name.startswith(("search_", "policy_", "wrong_"))},
+            }
+        )
         known |= {"seconds": before + time.process_time() - begin, "step": report.step, "games": report.metrics["num_games"]}
         notes.write_text(json.dumps(known))
     return folder, known
@@ -65,20 +103,32 @@ def trained(settings: TrainWorldModel) -> tuple[Path, dict[str, Any]]:
 def kept(folder: Path, name: str, work: Callable[[], Any]) -> Any:
     "The result of `work`, from the run's folder if it is there."
     path = folder / f"{name}.json"
-    if not path.exists(): path.write_text(json.dumps(work()))
+    if not path.exists():
+        path.write_text(json.dumps(work()))
     return json.loads(path.read_text())
 
 
 # ------------------------------------------------------------------ board games
 
+
 def exam_of(folder: Path, settings: TrainWorldModel, simulations: int) -> dict[str, Any]:
     "All open positions, and (in a small game) every sequence of replies, with the final checkpoint."
     model, world, _ = load_world_model(folder)
     assert isinstance(world, BoardGame)
-    agent = search_agent(model, world, settings.search(with_noise=False, num_simulations=simulations)) if simulations else policy_agent(model, world)
+    agent = (
+        search_agent(model, world, settings.search(with_noise=False, num_simulations=simulations))
+        if simulations
+        else policy_agent(model, world)
+    )
     shares = judge(world.solve(), agent)
-    found: dict[str, Any] = {"share": shares.share, "matters": shares.share_where_it_matters, "random": shares.random_share, "random_matters": shares.random_share_where_it_matters}
-    if settings.environment == "tic_tac_toe": found["lost"] = [seat.losses for seat in play_every_reply(world, agent)]
+    found: dict[str, Any] = {
+        "share": shares.share,
+        "matters": shares.share_where_it_matters,
+        "random": shares.random_share,
+        "random_matters": shares.random_share_where_it_matters,
+    }
+    if settings.environment == "tic_tac_toe":
+        found["lost"] = [seat.losses for seat in play_every_reply(world, agent)]
     return found
 
 
@@ -93,9 +143,17 @@ def game_rows(table: Table, settings: TrainWorldModel, seeds: int, *, quick: boo
     name, small = settings.environment, settings.environment == "tic_tac_toe"
     seconds = [known["seconds"] for _, known in runs]
     aim = "≤ 600" if small else ""
-    table.row(f"{name}, CPU-s of training, {seeds} seeds", ", ".join(f"{one:.0f}" for one in seconds), aim, max(seconds) <= 600 if small and not quick else None)
+    table.row(
+        f"{name}, CPU-s of training, {seeds} seeds",
+        ", ".join(f"{one:.0f}" for one in seconds),
+        aim,
+        max(seconds) <= 600 if small and not quick else None,
+    )
     for simulations in (*((8,) if quick else SIMULATIONS), 0):
-        exams = [kept(folder, f"exam_{simulations}", lambda folder=folder, simulations=simulations: exam_of(folder, settings, simulations)) for folder, _ in runs]
+        exams = [
+            kept(folder, f"exam_{simulations}", lambda folder=folder, simulations=simulations: exam_of(folder, settings, simulations))
+            for folder, _ in runs
+        ]
         who = f"{simulations} simulations" if simulations else "the policy alone"
         judged = "share" if small else "matters"
         least, goal = min(exam[judged] for exam in exams), 0.995 if small else 0.99
@@ -105,8 +163,17 @@ def game_rows(table: Table, settings: TrainWorldModel, seeds: int, *, quick: boo
                   f"≥ {goal:.1%}" if asked else "", least >= goal if asked else None)  # fmt: skip
         if small:
             lost = [sum(exam["lost"]) for exam in exams]
-            table.row(f"{name}, {who}: games lost against every sequence of replies, both seats", joined([str(one) for one in lost]), "0" if asked else "", sum(lost) == 0 if asked else None)
-        else: table.row(f"{name}, {who}: optimal moves in all positions", f"{joined(['{:.2%}'.format(exam['share']) for exam in exams])}; at random {exams[0]['random']:.1%}")
+            table.row(
+                f"{name}, {who}: games lost against every sequence of replies, both seats",
+                joined([str(one) for one in lost]),
+                "0" if asked else "",
+                sum(lost) == 0 if asked else None,
+            )
+        else:
+            table.row(
+                f"{name}, {who}: optimal moves in all positions",
+                f"{joined(['{:.2%}'.format(exam['share']) for exam in exams])}; at random {exams[0]['random']:.1%}",
+            )
     last = [known["curve"][-1] for _, known in runs]
     table.row(f"{name}, wrongly imagined on held-out games: legality, endings, rewards",
               "; ".join(", ".join(f"{one[f'wrong_{part}']:.2%}" for part in ("legality", "ending", "reward")) for one in last))  # fmt: skip
@@ -119,15 +186,21 @@ def game_rows(table: Table, settings: TrainWorldModel, seeds: int, *, quick: boo
 
 def default_rows(table: Table) -> None:
     "What the command makes of tic-tac-toe when nothing else is said, and with shares of visits as the policy to learn."
-    for name, settings, seeds in (("default flags (PUCT, 5 simulations)", DEFAULT, 2), ("the same, policy target visits", replace(DEFAULT, policy_target="visits"), 1)):
+    for name, settings, seeds in (
+        ("default flags (PUCT, 5 simulations)", DEFAULT, 2),
+        ("the same, policy target visits", replace(DEFAULT, policy_target="visits"), 1),
+    ):
         runs = [trained(replace(settings, seed=seed)) for seed in range(seeds)]
         exams = [kept(folder, "exam_5", lambda folder=folder: exam_of(folder, DEFAULT, DEFAULT.mcts_iterations)) for folder, _ in runs]
         table.row(f"tic_tac_toe, {name}: optimal moves in all 4,520 positions; games lost, both seats", f"{', '.join('{:.2%}'.format(exam['share']) for exam in exams)}; "
                   f"{', '.join(str(sum(exam['lost'])) for exam in exams)} lost; {', '.join('{:.0f}'.format(known['seconds']) for _, known in runs)} CPU-s")  # fmt: skip
-    table.note("Shares of five visits mostly repeat the prior, and a network that learns from them believes itself; the prior improved by Q is the default target.")
+    table.note(
+        "Shares of five visits mostly repeat the prior, and a network that learns from them believes itself; the prior improved by Q is the default target."
+    )
 
 
 # ------------------------------------------------------------------ worlds in a table
+
 
 def table_rows(table: Table, settings: TrainWorldModel, seeds: int, *, quick: bool, share: float | None) -> None:
     "The learned policy's exact value, beside the best one and random moves."
@@ -143,7 +216,8 @@ def table_rows(table: Table, settings: TrainWorldModel, seeds: int, *, quick: bo
         table.row(f"{settings.environment}, {'searched' if who == 'search' else 'policy alone'}: exact return without the time limit", ", ".join(f"{value:.4f}" for value in values),
                   f"≥ {aim:.4f}" if share and not quick else f"best {best:.4f}", min(values) >= aim - 1e-9 if share and not quick else None)  # fmt: skip
     limited = [known["curve"][-1].get("search_exact_return_within_limit") for _, known in runs]
-    if limited[0] is not None: table.row(f"{settings.environment}, searched: exact return within the time limit", ", ".join(f"{value:.4f}" for value in limited))
+    if limited[0] is not None:
+        table.row(f"{settings.environment}, searched: exact return within the time limit", ", ".join(f"{value:.4f}" for value in limited))
     table.note(f"{settings.environment}: best {best:.4f}, random moves {start(even, horizon=1000):.4f} in 1000 steps; {settings.total_steps} optimizer steps, "
                f"{', '.join('{:.0f}'.format(known['seconds']) for _, known in runs)} CPU-s; returns of the search after each evaluation: "
                + "; ".join(", ".join(f"{point['search_exact_return']:.3f}" for point in known["curve"]) for _, known in runs) + ".")  # fmt: skip
@@ -151,21 +225,38 @@ def table_rows(table: Table, settings: TrainWorldModel, seeds: int, *, quick: bo
 
 # ------------------------------------------------------------------ ablations
 
+
 def variants(base: TrainWorldModel) -> dict[str, TrainWorldModel]:
     "One change at a time."
     shares = base.losses
     found = {
-        "as above (averaged weights with decay 0.99)": base, "without search (PPO and n-step returns)": replace(base, with_search=False, losses=replace(shares, ppo=1.0), return_steps=5),
-        "without reanalysis": replace(base, renewed_positions=0), "without averaged weights": replace(base, average_decay=0.0),
-        "averaged weights with decay 0.9": replace(base, average_decay=0.9), "AdamW": replace(base, optimizer="adamw"),
+        "as above (averaged weights with decay 0.99)": base,
+        "without search (PPO and n-step returns)": replace(base, with_search=False, losses=replace(shares, ppo=1.0), return_steps=5),
+        "without reanalysis": replace(base, renewed_positions=0),
+        "without averaged weights": replace(base, average_decay=0.0),
+        "averaged weights with decay 0.9": replace(base, average_decay=0.9),
+        "AdamW": replace(base, optimizer="adamw"),
         "n-step returns, 5": replace(base, return_steps=5),
     }
     for name in ("policy_value", "reward", "ending", "legality", "observation", "dynamics"):
-        found[f"without {name}" if getattr(shares, name) else f"with {name}"] = replace(base, losses=replace(shares, **{name: 0.0 if getattr(shares, name) else 1.0}))
-    tried = {"info_nce": 0.2, "covariance": 0.2, "thought_consistency": 0.5, "action_diversity": 0.05, "expected_value": 0.5, "exploration": 0.05, "kl": 0.2, "ppo": 0.2}
+        found[f"without {name}" if getattr(shares, name) else f"with {name}"] = replace(
+            base, losses=replace(shares, **{name: 0.0 if getattr(shares, name) else 1.0})
+        )
+    tried = {
+        "info_nce": 0.2,
+        "covariance": 0.2,
+        "thought_consistency": 0.5,
+        "action_diversity": 0.05,
+        "expected_value": 0.5,
+        "exploration": 0.05,
+        "kl": 0.2,
+        "ppo": 0.2,
+    }
     for name in REGULARISERS:
         present = getattr(shares, name)
-        found[f"without {name}" if present else f"with {name}, {tried[name]}"] = replace(base, losses=replace(shares, **{name: 0.0 if present else tried[name]}))
+        found[f"without {name}" if present else f"with {name}, {tried[name]}"] = replace(
+            base, losses=replace(shares, **{name: 0.0 if present else tried[name]})
+        )
     return found
 
 
@@ -196,7 +287,13 @@ def draw(curves: list[dict[str, Any]]) -> None:
         for one in (curve for curve in curves if curve["name"] == name):
             steps = [point["step"] for point in one["curve"]]
             for who, style in (("search", "-"), ("policy", ":")):
-                axis.plot(steps, [point[f"{who}_optimal_where_it_matters"] for point in one["curve"]], style, color=f"C{one['seed']}", label=f"seed {one['seed']}" if who == "search" else None)
+                axis.plot(
+                    steps,
+                    [point[f"{who}_optimal_where_it_matters"] for point in one["curve"]],
+                    style,
+                    color=f"C{one['seed']}",
+                    label=f"seed {one['seed']}" if who == "search" else None,
+                )
         axis.set(title=name, xlabel="optimizer step", ylabel="optimal moves where it matters")
         axis.legend()
     figure.suptitle("Searched (lines) and by the policy alone (dots)")
@@ -208,12 +305,16 @@ def main() -> int:
     args = arguments(__doc__ or "", data=False)
     torch.set_num_threads(1)
     table, quick = Table("A learned world model plays"), args.quick
-    short = lambda settings, steps: replace(settings, steps_per_epoch=steps, num_epochs=1, random_games=200, first_play=steps // 2) if quick else settings  # noqa: E731
+    short = lambda settings, steps: (
+        replace(settings, steps_per_epoch=steps, num_epochs=1, random_games=200, first_play=steps // 2) if quick else settings
+    )  # noqa: E731
     curves = game_rows(table, short(GAME, 60), 1 if quick else 5, quick=quick)
     curves += game_rows(table, short(FOUR, 30), 1 if quick else 2, quick=quick) if not quick else []
     table_rows(table, short(LAKE, 60), 1 if quick else 3, quick=quick, share=0.99)
-    for settings in (CLIFF, TAXI): table_rows(table, short(settings, 20), 1, quick=quick, share=None)
-    if not quick: ablation_rows(table, ABLATION, 2)
+    for settings in (CLIFF, TAXI):
+        table_rows(table, short(settings, 20), 1, quick=quick, share=None)
+    if not quick:
+        ablation_rows(table, ABLATION, 2)
     if args.record:
         draw(curves)
         table.note("![curves of all seeds](world.svg)")

@@ -21,8 +21,14 @@ refuse_network()  # before any other import, so that no library keeps an unguard
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
 ]
 
 
@@ -36,8 +42,10 @@ def root() -> Path:
 def browser():
     "A real Chromium, no longer than a module: its event loop runs in this thread. Missing, it is an error where it can be installed, and a skip elsewhere."
     found = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if not found and shutil.which("apt-get"): pytest.fail("chromium is not installed: run make setup")
-    if not found: pytest.skip("chromium is not installed, and there is no apt to install it with")
+    if not found and shutil.which("apt-get"):
+        pytest.fail("chromium is not installed: run make setup")
+    if not found:
+        pytest.skip("chromium is not installed, and there is no apt to install it with")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

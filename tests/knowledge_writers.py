@@ -26,13 +26,15 @@ class HashedWords:
 
     name, width = "hashed-words", 32
 
-    def __init__(self) -> None: self.read: list[str] = []
+    def __init__(self) -> None:
+        self.read: list[str] = []
 
     def __call__(self, texts: Sequence[str], *, query: bool = False) -> np.ndarray:
         self.read += texts
         rows = np.zeros((len(texts), self.width), np.float32)
         for row, text in zip(rows, texts, strict=True):
-            for word in re.findall(r"\w+", text.lower()): row[zlib.crc32(word.encode("utf-8", "replace")) % self.width] += 1
+            for word in re.findall(r"\w+", text.lower()):
+                row[zlib.crc32(word.encode("utf-8", "replace")) % self.width] += 1
         return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
 
@@ -44,7 +46,8 @@ def page(number: int, text: str | None = None, **fields: object) -> Document:
 
 def create(path: str, number: int) -> None:
     "Open the file, new or not, and add one page."
-    with KnowledgeBase(path, embed=HashedWords()) as base: base.add([page(number)])
+    with KnowledgeBase(path, embed=HashedWords()) as base:
+        base.add([page(number)])
 
 
 def write_for_ever(path: str, writer: int, acknowledgements: str) -> None:
@@ -58,7 +61,9 @@ def write_for_ever(path: str, writer: int, acknowledgements: str) -> None:
             slots = chance.sample(range(12), chance.randint(1, 3))
             versions = {slot: f"Version {number} of writer {writer}. " + "It has a sentence. " * chance.randint(1, 60) for slot in slots}
             base.add(page(1000 * writer + slot, text) for slot, text in versions.items())
-            os.write(notes, "".join(f"{1000 * writer + slot} {number} {zlib.crc32(text.encode())}\n" for slot, text in versions.items()).encode())
+            os.write(
+                notes, "".join(f"{1000 * writer + slot} {number} {zlib.crc32(text.encode())}\n" for slot, text in versions.items()).encode()
+            )
 
 
 def search_for_ever(path: str, failed: str) -> None:
@@ -90,7 +95,8 @@ class Nursery:
     def kill(self, number: int) -> None:
         "End the process without warning and wait until it is gone."
         os.kill(number, signal.SIGKILL)
-        while is_alive(number): time.sleep(0.001)
+        while is_alive(number):
+            time.sleep(0.001)
 
     def close(self) -> None:
         "Start nothing more."
@@ -118,4 +124,5 @@ def _serve_starts() -> None:
         print(number, flush=True)
 
 
-if __name__ == "__main__": _serve_starts()
+if __name__ == "__main__":
+    _serve_starts()

@@ -13,16 +13,21 @@ class NetworkRefused(OSError):
 def is_local(host: object) -> bool:
     "May tests talk to this host?"
     name = str(host or "localhost").partition("%")[0].strip("[]")
-    if name in ("localhost", "ip6-localhost") or name.endswith(".localhost") or name == socket.gethostname(): return True
-    try: address = ipaddress.ip_address(name)
-    except ValueError: return False
+    if name in ("localhost", "ip6-localhost") or name.endswith(".localhost") or name == socket.gethostname():
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
     return address.is_loopback or address.is_unspecified
 
 
 def is_literal(host: object) -> bool:
     "An address is resolved without asking anybody."
-    try: ipaddress.ip_address(str(host).partition("%")[0].strip("[]"))
-    except ValueError: return False
+    try:
+        ipaddress.ip_address(str(host).partition("%")[0].strip("[]"))
+    except ValueError:
+        return False
     return True
 
 
@@ -36,6 +41,7 @@ def refuse_network() -> None:
             if self.family in (socket.AF_INET, socket.AF_INET6) and isinstance(address, tuple) and not is_local(address[0]):
                 raise NetworkRefused(f"tests may reach the loopback only, not {address[0]}")
             return original(self, *arguments)
+
         return call
 
     def look_up(host, *arguments, **options):
@@ -46,6 +52,7 @@ def refuse_network() -> None:
         return original_look_up(host, *arguments, **options)
 
     original_look_up = socket.getaddrinfo
-    for name in ("connect", "connect_ex", "sendto"): setattr(socket.socket, name, guarded(getattr(socket.socket, name)))
+    for name in ("connect", "connect_ex", "sendto"):
+        setattr(socket.socket, name, guarded(getattr(socket.socket, name)))
     socket.getaddrinfo = look_up
     socket.lightbulb_refuses = True  # type: ignore[attr-defined]

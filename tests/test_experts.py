@@ -21,7 +21,8 @@ def plain_loop(layer: MixtureOfExperts, x: torch.Tensor) -> torch.Tensor:
     weights = chosen / chosen.sum(-1, keepdim=True) if layer.top_k > 1 else chosen
     out = torch.zeros_like(tokens)
     for expert in range(layer.num_experts):
-        if expert % 2 == 0: made = F.gelu(tokens @ layer.gelu_up[expert // 2]) @ layer.gelu_down[expert // 2].T
+        if expert % 2 == 0:
+            made = F.gelu(tokens @ layer.gelu_up[expert // 2]) @ layer.gelu_down[expert // 2].T
         else:
             gate, up = (tokens @ layer.swiglu_up[expert // 2]).chunk(2, -1)
             made = (F.silu(gate) * up) @ layer.swiglu_down[expert // 2].T
@@ -32,14 +33,17 @@ def plain_loop(layer: MixtureOfExperts, x: torch.Tensor) -> torch.Tensor:
 def value_and_gradients(layer, x, seed, function):
     "The output, and the gradients of x and of all parameters, for one random direction."
     x = x.clone().requires_grad_()
-    for parameter in layer.parameters(): parameter.grad = None
+    for parameter in layer.parameters():
+        parameter.grad = None
     out = function(x)
     out.backward(torch.randn(out.shape, generator=torch.Generator().manual_seed(seed)).to(out.dtype))
     return out.detach(), {"x": x.grad, **{name: parameter.grad for name, parameter in layer.named_parameters()}}
 
 
 @pytest.mark.parametrize("grouped", [False, True], ids=["slices", "grouped"])
-@pytest.mark.parametrize(("num_experts", "top_k", "tokens"), [(8, 2, 300), (8, 1, 40), (5, 3, 64), (2, 2, 7), (4, 4, 33), (1, 1, 9), (8, 2, 1)])
+@pytest.mark.parametrize(
+    ("num_experts", "top_k", "tokens"), [(8, 2, 300), (8, 1, 40), (5, 3, 64), (2, 2, 7), (4, 4, 33), (1, 1, 9), (8, 2, 1)]
+)
 def test_a_back_end_agrees_with_the_plain_loop(num_experts, top_k, tokens, grouped):
     torch.manual_seed(num_experts * 10 + top_k)
     layer = MixtureOfExperts(16, 48, num_experts, top_k)
@@ -49,8 +53,10 @@ def test_a_back_end_agrees_with_the_plain_loop(num_experts, top_k, tokens, group
     expected, expected_gradients = value_and_gradients(layer, x, 1, lambda x: plain_loop(layer, x))
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
     for name, gradient in expected_gradients.items():
-        if gradient is None: assert gradients[name] is None or not gradients[name].any(), name
-        else: torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}")
+        if gradient is None:
+            assert gradients[name] is None or not gradients[name].any(), name
+        else:
+            torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}")
 
 
 def test_many_pieces_agree_with_the_plain_loop(monkeypatch):
@@ -61,7 +67,8 @@ def test_many_pieces_agree_with_the_plain_loop(monkeypatch):
     out, gradients = value_and_gradients(layer, x, 1, lambda x: layer(x)[0])
     expected, expected_gradients = value_and_gradients(layer, x, 1, lambda x: plain_loop(layer, x))
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
-    for name, gradient in expected_gradients.items(): torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=2e-5)
+    for name, gradient in expected_gradients.items():
+        torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("grouped", [False, True], ids=["slices", "grouped"])
@@ -70,13 +77,15 @@ def test_bfloat16_stays_near_float32(grouped, autocast):
     torch.manual_seed(0)
     layer, x = MixtureOfExperts(64, 96, 8, 2), torch.randn(500, 64).bfloat16().float()
     with torch.no_grad():
-        for parameter in layer.parameters(): parameter.copy_(parameter.bfloat16())  # so that both route alike
+        for parameter in layer.parameters():
+            parameter.copy_(parameter.bfloat16())  # so that both route alike
     expected, expected_gradients = value_and_gradients(layer, x, 1, lambda x: plain_loop(layer, x))
     layer.grouped = grouped
     if not autocast:
         layer, x = layer.bfloat16(), x.bfloat16()
         layer.offsets = layer.offsets.float()
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast): out, gradients = value_and_gradients(layer, x, 1, lambda x: layer(x)[0])
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        out, gradients = value_and_gradients(layer, x, 1, lambda x: layer(x)[0])
     assert out.dtype == torch.bfloat16
     for name, gradient, near in [("output", out, expected), *((name, gradients[name], near) for name, near in expected_gradients.items())]:
         error = (gradient.float() - near).norm() / near.norm()
@@ -100,13 +109,15 @@ def test_every_assignment_has_its_own_row_in_its_expert_s_run(num_experts, num_t
 
 # ------------------------------------------------------------------ gradients and losses
 
+
 @pytest.mark.parametrize("top_k", [1, 2])
 def test_the_loss_of_the_output_alone_reaches_the_router_and_every_expert(top_k):
     torch.manual_seed(0)
     layer = MixtureOfExperts(16, 48, 8, top_k)
     layer(torch.randn(400, 16))[0].square().sum().backward()
     assert layer.router.grad.abs().sum(1).min() > 0
-    for name in ("gelu_up", "gelu_down", "swiglu_up", "swiglu_down"): assert getattr(layer, name).grad.abs().sum((1, 2)).min() > 0, name
+    for name in ("gelu_up", "gelu_down", "swiglu_up", "swiglu_down"):
+        assert getattr(layer, name).grad.abs().sum((1, 2)).min() > 0, name
 
 
 def test_both_router_losses_reach_every_row_of_the_router_and_ignore_padding():

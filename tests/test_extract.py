@@ -22,16 +22,40 @@ def page(body: str, head: str = "<title>Tungsten</title>") -> str:
 
 
 HIDDEN = [
-    '<p style="display:none">SECRET</p>', '<p style="DISPLAY : NONE !important">SECRET</p>', '<div style="visibility:hidden"><p>SECRET</p></div>',
-    "<p hidden>SECRET</p>", '<p hidden="">SECRET</p>', '<p aria-hidden="true">SECRET</p>', '<span style="font-size:0">SECRET</span>',
-    '<p style="font-size:0.01em">SECRET</p>', '<p style="position:absolute;left:-9999px">SECRET</p>', '<p style="text-indent:-9999px">SECRET</p>',
-    '<p style="position:fixed; top:-200em">SECRET</p>', '<p style="color:#fff;background:#fff">SECRET</p>', '<p style="color:white">SECRET</p>',
-    '<div style="background-color:rgb(10, 10, 10)"><p style="color:#0a0a0a">SECRET</p></div>', '<font color="#ffffff">SECRET</font>',
-    '<p style="color:transparent">SECRET</p>', '<p style="opacity:0">SECRET</p>', '<p style="height:0;overflow:hidden">SECRET</p>',
-    '<p style="clip:rect(0,0,0,0);position:absolute">SECRET</p>', '<p style="clip-path: inset(50%)">SECRET</p>', '<p style="transform:scale(0)">SECRET</p>',
-    "<template><p>SECRET</p></template>", "<!-- SECRET -->", "<noscript><p>SECRET</p></noscript>", "<script>SECRET</script>", "<style>.SECRET{}</style>",
-    '<span class="sr-only">SECRET</span>', "<style>.trap{display:none}</style><p class='x trap'>SECRET</p>", "<style>#t{visibility:hidden}</style><p id=t>SECRET</p>",
-    "<dialog><p>SECRET</p></dialog>", "<iframe>SECRET</iframe>", "<nav>SECRET</nav>", "<footer>SECRET</footer>", '<div role="navigation">SECRET</div>',
+    '<p style="display:none">SECRET</p>',
+    '<p style="DISPLAY : NONE !important">SECRET</p>',
+    '<div style="visibility:hidden"><p>SECRET</p></div>',
+    "<p hidden>SECRET</p>",
+    '<p hidden="">SECRET</p>',
+    '<p aria-hidden="true">SECRET</p>',
+    '<span style="font-size:0">SECRET</span>',
+    '<p style="font-size:0.01em">SECRET</p>',
+    '<p style="position:absolute;left:-9999px">SECRET</p>',
+    '<p style="text-indent:-9999px">SECRET</p>',
+    '<p style="position:fixed; top:-200em">SECRET</p>',
+    '<p style="color:#fff;background:#fff">SECRET</p>',
+    '<p style="color:white">SECRET</p>',
+    '<div style="background-color:rgb(10, 10, 10)"><p style="color:#0a0a0a">SECRET</p></div>',
+    '<font color="#ffffff">SECRET</font>',
+    '<p style="color:transparent">SECRET</p>',
+    '<p style="opacity:0">SECRET</p>',
+    '<p style="height:0;overflow:hidden">SECRET</p>',
+    '<p style="clip:rect(0,0,0,0);position:absolute">SECRET</p>',
+    '<p style="clip-path: inset(50%)">SECRET</p>',
+    '<p style="transform:scale(0)">SECRET</p>',
+    "<template><p>SECRET</p></template>",
+    "<!-- SECRET -->",
+    "<noscript><p>SECRET</p></noscript>",
+    "<script>SECRET</script>",
+    "<style>.SECRET{}</style>",
+    '<span class="sr-only">SECRET</span>',
+    "<style>.trap{display:none}</style><p class='x trap'>SECRET</p>",
+    "<style>#t{visibility:hidden}</style><p id=t>SECRET</p>",
+    "<dialog><p>SECRET</p></dialog>",
+    "<iframe>SECRET</iframe>",
+    "<nav>SECRET</nav>",
+    "<footer>SECRET</footer>",
+    '<div role="navigation">SECRET</div>',
 ]
 
 
@@ -42,10 +66,18 @@ def test_what_a_visitor_does_not_see_is_not_text(snippet: str) -> None:
     assert SENTENCE in document.text and "in plain sight" in document.text
 
 
-@pytest.mark.parametrize("snippet", [
-    '<p style="color:#fff;background:#000">SHOWN</p>', '<p style="opacity:0.9">SHOWN</p>', '<p style="font-size:12px">SHOWN</p>', "<p aria-hidden=false>SHOWN</p>",
-    '<p style="margin-left:-10px">SHOWN</p>', "<style>@media print {.inked{display:none}}</style><p class=inked>SHOWN</p>", '<div style="background:navy"><p style="color:yellow">SHOWN</p></div>',
-])
+@pytest.mark.parametrize(
+    "snippet",
+    [
+        '<p style="color:#fff;background:#000">SHOWN</p>',
+        '<p style="opacity:0.9">SHOWN</p>',
+        '<p style="font-size:12px">SHOWN</p>',
+        "<p aria-hidden=false>SHOWN</p>",
+        '<p style="margin-left:-10px">SHOWN</p>',
+        "<style>@media print {.inked{display:none}}</style><p class=inked>SHOWN</p>",
+        '<div style="background:navy"><p style="color:yellow">SHOWN</p></div>',
+    ],
+)
 def test_what_a_visitor_sees_stays(snippet: str) -> None:
     assert "SHOWN" in extract(page(PARAGRAPH + snippet + PARAGRAPH), URL).text
 
@@ -57,8 +89,10 @@ def test_a_page_that_fades_in_keeps_its_text() -> None:
 
 
 def test_tables_become_lines() -> None:
-    table = ("<table><thead><tr><th>Lamp</th><th>Efficacy</th></tr></thead><tbody><tr><td>LED</td><td>100 lm/W</td></tr>"
-             "<tr><th>Carbon</th><td>3 lm/W</td></tr></tbody></table>")
+    table = (
+        "<table><thead><tr><th>Lamp</th><th>Efficacy</th></tr></thead><tbody><tr><td>LED</td><td>100 lm/W</td></tr>"
+        "<tr><th>Carbon</th><td>3 lm/W</td></tr></tbody></table>"
+    )
     text = extract(page(PARAGRAPH + table + PARAGRAPH), URL).text
     assert "Lamp: LED; Efficacy: 100 lm/W" in text and "Lamp: Carbon; Efficacy: 3 lm/W" in text
     facts = "<table class=infobox><tr><th colspan=2>Tungsten</th></tr><tr><th>Symbol</th><td>W</td></tr><tr><th>Melting point</th><td>3422<br>°C</td></tr><tr><th>Density</th><td>19 g/cm<sup>3</sup></td></tr></table>"
@@ -69,9 +103,15 @@ def test_tables_become_lines() -> None:
 def test_spans_of_cells_are_repeated() -> None:
     import lxml.html
 
-    table = lxml.html.fromstring("<table><tr><th rowspan=2>Year</th><th colspan=2>Output</th></tr><tr><th>Coal</th><th>Wind</th></tr>"
-                                 "<tr><td>2000</td><td>10</td><td>10</td></tr><tr><td rowspan=2>2020</td><td>4</td><td>9</td></tr><tr><td>3</td><td>8</td></tr></table>")
-    assert read_table(table) == ["Year: 2000; Output Coal: 10; Output Wind: 10", "Year: 2020; Output Coal: 4; Output Wind: 9", "Year: 2020; Output Coal: 3; Output Wind: 8"]
+    table = lxml.html.fromstring(
+        "<table><tr><th rowspan=2>Year</th><th colspan=2>Output</th></tr><tr><th>Coal</th><th>Wind</th></tr>"
+        "<tr><td>2000</td><td>10</td><td>10</td></tr><tr><td rowspan=2>2020</td><td>4</td><td>9</td></tr><tr><td>3</td><td>8</td></tr></table>"
+    )
+    assert read_table(table) == [
+        "Year: 2000; Output Coal: 10; Output Wind: 10",
+        "Year: 2020; Output Coal: 4; Output Wind: 9",
+        "Year: 2020; Output Coal: 3; Output Wind: 8",
+    ]
 
 
 def test_layout_tables_are_read_as_pages() -> None:
@@ -81,10 +121,18 @@ def test_layout_tables_are_read_as_pages() -> None:
 
 
 def test_links_are_absolute_canonical_once_and_content_first() -> None:
-    body = ('<nav><a href="/">Home</a><a href="/b">B in the menu</a></nav>' + PARAGRAPH + '<p>See <a href="b?z=1&amp;a=2#part">B</a>, <a href="./b?a=2&z=1">B again</a>, '
-            '<a href="/b">B</a>, <a href="mailto:a@b.c">mail</a>, <a href="javascript:x()">js</a>, <a href="#top">top</a>, <a href="http://[bad">bad</a>, <a href="//other.example/x">o</a></p>')
+    body = (
+        '<nav><a href="/">Home</a><a href="/b">B in the menu</a></nav>'
+        + PARAGRAPH
+        + '<p>See <a href="b?z=1&amp;a=2#part">B</a>, <a href="./b?a=2&z=1">B again</a>, '
+        '<a href="/b">B</a>, <a href="mailto:a@b.c">mail</a>, <a href="javascript:x()">js</a>, <a href="#top">top</a>, <a href="http://[bad">bad</a>, <a href="//other.example/x">o</a></p>'
+    )
     assert [link.url for link in extract(page(body), URL).links] == [
-        "https://lamps.example/wiki/b?a=2&z=1", "https://lamps.example/b", "https://other.example/x", "https://lamps.example/"]
+        "https://lamps.example/wiki/b?a=2&z=1",
+        "https://lamps.example/b",
+        "https://other.example/x",
+        "https://lamps.example/",
+    ]
     based = extract(page(PARAGRAPH + "<a href=x>x</a>", "<title>t</title><base href='/deep/er/'>"), URL)
     assert based.links[0].url == "https://lamps.example/deep/er/x"
 
@@ -100,13 +148,18 @@ def test_titles_headings_images_and_description() -> None:
 
 
 def test_reference_marks_do_not_stand_in_quotations() -> None:
-    body = page('<p>Swan showed his lamp in Newcastle.<sup class="reference"><a href="#1">[1]</a></sup> It glowed at 10<sup>3</sup> K for hours in front of the audience there.</p>' + PARAGRAPH)
+    body = page(
+        '<p>Swan showed his lamp in Newcastle.<sup class="reference"><a href="#1">[1]</a></sup> It glowed at 10<sup>3</sup> K for hours in front of the audience there.</p>'
+        + PARAGRAPH
+    )
     assert "Newcastle. It glowed at 103 K" in extract(body, URL).text
 
 
 def test_accordions_formulas_and_heading_marks() -> None:
-    body = (f'<h1>Ohm<a class="headerlink" href="#ohm">¶</a></h1>{PARAGRAPH}<details><summary>Who was Ohm?</summary><p>A teacher of mathematics in Cologne.</p></details>'
-            '<p>The law is <math><mi>V</mi><mo>=</mo><mi>I</mi><mi>R</mi><annotation>tex</annotation></math> at every moment.</p>')
+    body = (
+        f'<h1>Ohm<a class="headerlink" href="#ohm">¶</a></h1>{PARAGRAPH}<details><summary>Who was Ohm?</summary><p>A teacher of mathematics in Cologne.</p></details>'
+        "<p>The law is <math><mi>V</mi><mo>=</mo><mi>I</mi><mi>R</mi><annotation>tex</annotation></math> at every moment.</p>"
+    )
     document = extract(page(body, "<title>Ohm — Handbook</title>"), URL)
     assert document.title == "Ohm" and "¶" not in document.text
     assert "Who was Ohm?\n\nA teacher" in document.text and "The law is V=IR at every moment." in document.text
@@ -114,7 +167,27 @@ def test_accordions_formulas_and_heading_marks() -> None:
     assert lent.title == "Volta" and lent.text.startswith("Volta\n\n")
 
 
-@pytest.mark.parametrize("html", ["", " ", "<", "<>", "<!doctype html>", "<html></html>", "\0", "<p>", "<table>", "&#xffffff;", "\ud800<p>x</p>", "<a href='http://[::1'>x", "<p></p>" * 10, "<sup>[1]</sup>&#xfffe;x", "a&#1;<p hidden>b</p>&#31;", "&#xffff;<table><tr><td>1<td>&#2;</table>&#3;"])
+@pytest.mark.parametrize(
+    "html",
+    [
+        "",
+        " ",
+        "<",
+        "<>",
+        "<!doctype html>",
+        "<html></html>",
+        "\0",
+        "<p>",
+        "<table>",
+        "&#xffffff;",
+        "\ud800<p>x</p>",
+        "<a href='http://[::1'>x",
+        "<p></p>" * 10,
+        "<sup>[1]</sup>&#xfffe;x",
+        "a&#1;<p hidden>b</p>&#31;",
+        "&#xffff;<table><tr><td>1<td>&#2;</table>&#3;",
+    ],
+)
 def test_nothing_much_gives_a_document(html: str) -> None:
     document = extract(html, URL)
     assert isinstance(document, Document) and document.title
@@ -122,23 +195,42 @@ def test_nothing_much_gives_a_document(html: str) -> None:
 
 @pytest.mark.parametrize("arguments", [(b"<p>x", URL), (None, URL), ("<p>x", None), ("<p>x", 3)])
 def test_wrong_types_are_refused(arguments: tuple) -> None:
-    with pytest.raises(ValueError, match="must be text"): extract(*arguments)
+    with pytest.raises(ValueError, match="must be text"):
+        extract(*arguments)
 
 
 def test_short_pages_and_plain_text_are_kept() -> None:
     assert extract("<p>Hello.</p>", URL).text == "Hello."
     assert extract("<header><p>Only a header.</p></header>", URL).text == "Only a header."
     assert extract("Just words.", URL).text == "Just words."
-    text = extract_text("TITLE OF IT\r\n\r\nA line that is long enough to have been wrapped by hand\r\nand goes on.\r\n\r\n| a | b |\r\n| 1 | 2 |\r\n", "file:///x.txt")
+    text = extract_text(
+        "TITLE OF IT\r\n\r\nA line that is long enough to have been wrapped by hand\r\nand goes on.\r\n\r\n| a | b |\r\n| 1 | 2 |\r\n",
+        "file:///x.txt",
+    )
     assert text.title == "TITLE OF IT" and "by hand and goes on." in text.text and "| a | b |\n\n| 1 | 2 |" in text.text
 
 
 HOSTILE = {
-    "deep": "<div>" * 60_000 + f"<p>{SENTENCE}</p>" + "</div>" * 60_000, "wide": "<p>word" * 45_000, "unclosed": "<a" * 200_000, "comments": "<!--" * 200_000,
-    "tables": "<table><tr><td>x" * 10_000, "spans": "<table>" + "<tr><td colspan=999 rowspan=999>1<td rowspan=999>2" * 1500, "styles": "<style>" + ".a{" * 100_000 + "</style><p>hi",
-    "hidden": "<p>a b<p aria-hidden=true>x" * 8_000, "breaks": "<br>" * 45_000, "attributes": "<a " + "x=1 " * 200_000 + ">y</a>", "marks": "<sup>[1]</sup>" * 15_000,
-    "headings": "<h1>a</h1>" * 8_000, "entities": "&amp;" * 300_000, "meta": "<meta name=a content=b>" * 20_000, "long word": "<p>" + "x" * 3_000_000, "links": "".join(f"<a href=/{i}>x</a>" for i in range(6_000)),
-    "title": "<title>" + "a - " * 100_000 + "</title><p>x", "text": "word\n" * 300_000, "nested lists": "<ul><li>x" * 20_000, "definitions": "<dl><dt>a<dd>b" * 5_000,
+    "deep": "<div>" * 60_000 + f"<p>{SENTENCE}</p>" + "</div>" * 60_000,
+    "wide": "<p>word" * 45_000,
+    "unclosed": "<a" * 200_000,
+    "comments": "<!--" * 200_000,
+    "tables": "<table><tr><td>x" * 10_000,
+    "spans": "<table>" + "<tr><td colspan=999 rowspan=999>1<td rowspan=999>2" * 1500,
+    "styles": "<style>" + ".a{" * 100_000 + "</style><p>hi",
+    "hidden": "<p>a b<p aria-hidden=true>x" * 8_000,
+    "breaks": "<br>" * 45_000,
+    "attributes": "<a " + "x=1 " * 200_000 + ">y</a>",
+    "marks": "<sup>[1]</sup>" * 15_000,
+    "headings": "<h1>a</h1>" * 8_000,
+    "entities": "&amp;" * 300_000,
+    "meta": "<meta name=a content=b>" * 20_000,
+    "long word": "<p>" + "x" * 3_000_000,
+    "links": "".join(f"<a href=/{i}>x</a>" for i in range(6_000)),
+    "title": "<title>" + "a - " * 100_000 + "</title><p>x",
+    "text": "word\n" * 300_000,
+    "nested lists": "<ul><li>x" * 20_000,
+    "definitions": "<dl><dt>a<dd>b" * 5_000,
 }
 
 
@@ -148,11 +240,48 @@ def test_hostile_pages_take_bounded_time(name: str) -> None:
     document = extract(HOSTILE[name], URL)
     assert isinstance(document, Document)
     assert time.process_time() - begin < 10
-    if name == "deep": assert SENTENCE in document.text
+    if name == "deep":
+        assert SENTENCE in document.text
 
 
-PIECES = st.sampled_from(["<p>", "</p>", "<div style='display:none'>", "</div>", "<table>", "<tr>", "<td>", "<th colspan=2>", "</table>", "<h2>", "</h2>", "<ul><li>", "<br>", "<sup>[1]</sup>",
-                          "<a href='/x'>", "</a>", "<dl><dt>", "<dd>", "&nbsp;", "&#31;", "&#x1;", "&#xfffe;", "&#xd800;", "&#0", "&#173;", "<!-- x", "-->", "<script>", "</script>", "<nav>", "</nav>", "A sentence of words. ", "\u200bzero\u0301 ", "\n\n  "]) | st.text(max_size=12)
+PIECES = st.sampled_from(
+    [
+        "<p>",
+        "</p>",
+        "<div style='display:none'>",
+        "</div>",
+        "<table>",
+        "<tr>",
+        "<td>",
+        "<th colspan=2>",
+        "</table>",
+        "<h2>",
+        "</h2>",
+        "<ul><li>",
+        "<br>",
+        "<sup>[1]</sup>",
+        "<a href='/x'>",
+        "</a>",
+        "<dl><dt>",
+        "<dd>",
+        "&nbsp;",
+        "&#31;",
+        "&#x1;",
+        "&#xfffe;",
+        "&#xd800;",
+        "&#0",
+        "&#173;",
+        "<!-- x",
+        "-->",
+        "<script>",
+        "</script>",
+        "<nav>",
+        "</nav>",
+        "A sentence of words. ",
+        "\u200bzero\u0301 ",
+        "\n\n  ",
+    ]
+) | st.text(max_size=12)
 
 
 @settings(max_examples=60, deadline=None)

@@ -23,7 +23,18 @@ from raw_server import RawServer, self_signed, send, send_all, wait_for_end
 from lightbulb.core.errors import StoreError
 from lightbulb.web.fetch import FetchConfig, FetchFailure, Fetcher, Page
 from lightbulb.web.reactor import Request, Response, Server, get_reactor, serve
-from lightbulb.web.rules import Reason, Refusal, canonical_url, decode_body, freshness, inflate, inflaters_for, is_public, parse_retry_after, parse_url
+from lightbulb.web.rules import (
+    Reason,
+    Refusal,
+    canonical_url,
+    decode_body,
+    freshness,
+    inflate,
+    inflaters_for,
+    is_public,
+    parse_retry_after,
+    parse_url,
+)
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n"
 NOT_FOUND = Response(404, "nothing here", content_type="text/plain")
@@ -36,9 +47,11 @@ def quiet_twisted():
     handler = logging.Handler(logging.ERROR)
     handler.emit = records.append
     loggers = [logging.getLogger(name) for name in ("lightbulb.twisted", "lightbulb.web.wire", "lightbulb.web.manners", "asyncio")]
-    for logger in loggers: logger.addHandler(handler)
+    for logger in loggers:
+        logger.addHandler(handler)
     yield
-    for logger in loggers: logger.removeHandler(handler)
+    for logger in loggers:
+        logger.removeHandler(handler)
     assert [record.getMessage() for record in records] == []
 
 
@@ -53,7 +66,8 @@ def make_fetcher():
         return made[-1]
 
     yield make
-    for fetcher in made: fetcher.close()
+    for fetcher in made:
+        fetcher.close()
 
 
 @pytest.fixture
@@ -66,7 +80,8 @@ def serving():
         return servers[-1]
 
     yield start
-    for server in servers: server.close()
+    for server in servers:
+        server.close()
 
 
 def reason_of(result: Page | FetchFailure) -> Reason:
@@ -78,22 +93,60 @@ def reason_of(result: Page | FetchFailure) -> Reason:
 # Private addresses ---------------------------------------------------------------------------------------------------
 
 SPELLINGS = [
-    "127.0.0.1", "127.0.0.1.", "localhost", "LocalHost", "localhost.", "2130706433", "0x7f000001", "0x7F.0.0.1", "0177.0.0.1", "017700000001",
-    "127.1", "127.0.1", "0", "0.0.0.0", "0x0", "[::1]", "[::]", "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::127.0.0.1]",
-    "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "１２７.0.0.1", "①②⑦.⓪.⓪.①", "127。0。0。1", "ⓛⓞⓒⓐⓛⓗⓞⓢⓣ", "127.0.0.2", "10.0.0.1", "192.168.1.1", "172.16.0.1",
-    "169.254.169.254", "[fd00:ec2::254]", "[fe80::1]", "100.100.100.200", "168.63.129.16", "224.0.0.1", "255.255.255.255",
+    "127.0.0.1",
+    "127.0.0.1.",
+    "localhost",
+    "LocalHost",
+    "localhost.",
+    "2130706433",
+    "0x7f000001",
+    "0x7F.0.0.1",
+    "0177.0.0.1",
+    "017700000001",
+    "127.1",
+    "127.0.1",
+    "0",
+    "0.0.0.0",
+    "0x0",
+    "[::1]",
+    "[::]",
+    "[0:0:0:0:0:0:0:1]",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]",
+    "[::127.0.0.1]",
+    "[64:ff9b::7f00:1]",
+    "[2002:7f00:1::]",
+    "１２７.0.0.1",
+    "①②⑦.⓪.⓪.①",
+    "127。0。0。1",
+    "ⓛⓞⓒⓐⓛⓗⓞⓢⓣ",
+    "127.0.0.2",
+    "10.0.0.1",
+    "192.168.1.1",
+    "172.16.0.1",
+    "169.254.169.254",
+    "[fd00:ec2::254]",
+    "[fe80::1]",
+    "100.100.100.200",
+    "168.63.129.16",
+    "224.0.0.1",
+    "255.255.255.255",
 ]
 
 
 @pytest.mark.parametrize("host", SPELLINGS)
 def test_no_spelling_of_a_private_address_gets_through(host, make_fetcher):
-    with RawServer(send(OK + b"Content-Length: 2\r\n\r\nhi"), robots=False, host="::" if socket.has_dualstack_ipv6() else "127.0.0.1") as server:
+    with RawServer(
+        send(OK + b"Content-Length: 2\r\n\r\nhi"), robots=False, host="::" if socket.has_dualstack_ipv6() else "127.0.0.1"
+    ) as server:
         fetcher = make_fetcher(allow_hosts=("another.example", f"127.0.0.1:{server.port + 1}"))
         assert reason_of(fetcher.run(f"http://{host}:{server.port}/")) == Reason.PRIVATE_ADDRESS
         assert server.paths == []
 
 
-@pytest.mark.parametrize("url", ["http://%31%32%37.0.0.1/", "http://[fe80::1%25lo]/", "http://127.0.0.1%00.example.com/", "http://exa mple.com/"])
+@pytest.mark.parametrize(
+    "url", ["http://%31%32%37.0.0.1/", "http://[fe80::1%25lo]/", "http://127.0.0.1%00.example.com/", "http://exa mple.com/"]
+)
 def test_what_is_no_host_name_is_refused(url, make_fetcher):
     assert reason_of(make_fetcher().run(url)) == Reason.INVALID_URL
 
@@ -101,7 +154,8 @@ def test_what_is_no_host_name_is_refused(url, make_fetcher):
 class Resolver:
     "A Twisted resolver that answers with a list of addresses, another one each time."
 
-    def __init__(self, *answers: list[str]) -> None: self.answers, self.num_asked = answers, 0
+    def __init__(self, *answers: list[str]) -> None:
+        self.answers, self.num_asked = answers, 0
 
     def resolveHostName(self, receiver, hostName, portNumber=0, addressTypes=None, transportSemantics="TCP"):
         from twisted.internet.address import IPv4Address, IPv6Address
@@ -109,7 +163,8 @@ class Resolver:
         answer = self.answers[min(self.num_asked, len(self.answers) - 1)]
         self.num_asked += 1
         receiver.resolutionBegan(self)
-        for address in answer: receiver.addressResolved((IPv6Address if ":" in address else IPv4Address)("TCP", address, portNumber))
+        for address in answer:
+            receiver.addressResolved((IPv6Address if ":" in address else IPv4Address)("TCP", address, portNumber))
         receiver.resolutionComplete()
         return self
 
@@ -128,7 +183,8 @@ def public_and_private(monkeypatch):
     "Two servers on one port: 127.0.0.2, which counts as public in these tests, and 127.0.0.1, which is private as ever."
     monkeypatch.setattr("lightbulb.web.wire.is_public", lambda address: address == "127.0.0.2")
     answer = send(OK + b"Content-Length: 2\r\n\r\nhi")
-    with RawServer(answer) as private, RawServer(answer, host="127.0.0.2", port=private.port) as public: yield public, private
+    with RawServer(answer) as private, RawServer(answer, host="127.0.0.2", port=private.port) as public:
+        yield public, private
 
 
 def test_a_name_that_is_public_first_and_private_later_is_refused(public_and_private, make_fetcher):
@@ -158,16 +214,21 @@ def test_a_name_without_addresses_is_a_dns_failure(make_fetcher):
 class BrokenResolver:
     "A resolver with a bug, and one that never answers."
 
-    def __init__(self, silent: bool) -> None: self.silent = silent
+    def __init__(self, silent: bool) -> None:
+        self.silent = silent
 
     def resolveHostName(self, receiver, hostName, portNumber=0, addressTypes=None, transportSemantics="TCP"):
-        if self.silent: receiver.resolutionBegan(self)
-        else: raise RuntimeError("planted")
+        if self.silent:
+            receiver.resolutionBegan(self)
+        else:
+            raise RuntimeError("planted")
 
 
 def test_a_look_up_that_never_ends_is_left(make_fetcher):
     began = time.perf_counter()
-    assert reason_of(make_fetcher(resolver=BrokenResolver(True), connect_timeout=0.3).run("http://silent.example/")) == Reason.CONNECT_TIMEOUT
+    assert (
+        reason_of(make_fetcher(resolver=BrokenResolver(True), connect_timeout=0.3).run("http://silent.example/")) == Reason.CONNECT_TIMEOUT
+    )
     assert time.perf_counter() - began < 2
 
 
@@ -205,17 +266,22 @@ def test_fetchers_do_not_share_their_permissions(make_fetcher, serving):
     results: dict[str, list] = {"opened": [], "closed": []}
 
     def use(name, fetcher):
-        for index in range(10): results[name].append(fetcher.run(f"{server.url}/{name}/{index}"))
+        for index in range(10):
+            results[name].append(fetcher.run(f"{server.url}/{name}/{index}"))
 
     threads = [threading.Thread(target=use, args=item) for item in (("opened", opened), ("closed", closed))]
-    for thread in threads: thread.start()
-    for thread in threads: thread.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert all(isinstance(result, Page) for result in results["opened"])
     assert {reason_of(result) for result in results["closed"]} == {Reason.PRIVATE_ADDRESS}
     assert not any("closed" in path for path in hits)
 
 
-@pytest.mark.parametrize("where", ["http://localhost:{port}/secret", "http://127.1:{port}/secret", "//0x7f.1:{port}/secret", "http://[::1]:{port}/secret"])
+@pytest.mark.parametrize(
+    "where", ["http://localhost:{port}/secret", "http://127.1:{port}/secret", "//0x7f.1:{port}/secret", "http://[::1]:{port}/secret"]
+)
 def test_a_redirect_into_a_private_address_is_refused(where, make_fetcher, serving):
     hits = []
     inside = serving(lambda request: hits.append(request.path) or Response(body="secret"))
@@ -226,6 +292,7 @@ def test_a_redirect_into_a_private_address_is_refused(where, make_fetcher, servi
 
 
 # What may be asked for -----------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize(("url", "reason"), [
     ("file:///etc/passwd", Reason.SCHEME), ("ftp://127.0.0.1/", Reason.SCHEME), ("javascript:alert(1)", Reason.SCHEME), ("data:text/html,x", Reason.SCHEME),
@@ -263,6 +330,7 @@ def test_a_name_in_any_script_is_looked_up_in_ascii(make_fetcher, serving):
 
 # Bodies that are too much --------------------------------------------------------------------------------------------
 
+
 def packed(body: bytes, encoding: bytes) -> bytes:
     return OK + b"Content-Encoding: " + encoding + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
@@ -293,15 +361,19 @@ def test_memory_stays_small_while_a_nested_bomb_is_refused(make_fetcher):
         try:
             assert reason_of(fetcher.run(server.url)) == Reason.TOO_LARGE
             assert tracemalloc.get_traced_memory()[1] < 20_000_000
-        finally: tracemalloc.stop()
+        finally:
+            tracemalloc.stop()
 
 
 def test_a_compressed_stream_that_yields_nothing_ends_at_the_cap(make_fetcher):
     head = gzip.compress(b"")[:10]
     nothing = b"\x00\x00\x00\xff\xff" * 2000  # empty stored blocks
+
     def stream():
         yield OK + b"Content-Encoding: gzip\r\n\r\n" + head
-        while True: yield nothing
+        while True:
+            yield nothing
+
     with RawServer(send_all(stream)) as server:
         assert reason_of(make_fetcher(max_bytes=200_000).run(server.url)) == Reason.TOO_LARGE
         assert server.hung_up.wait(3)
@@ -312,7 +384,8 @@ def test_a_compressed_stream_that_yields_nothing_ends_at_the_cap(make_fetcher):
     (packed(b"x", b"gzip, gzip, gzip"), Reason.CONTENT_ENCODING), (packed(gzip.compress(b"lamp" * 100)[:-20], b"gzip"), Reason.CONNECTION_LOST),
 ])  # fmt: skip
 def test_damaged_and_unknown_compression_has_its_reason(answer, reason, make_fetcher):
-    with RawServer(send(answer)) as server: assert reason_of(make_fetcher().run(server.url)) == reason
+    with RawServer(send(answer)) as server:
+        assert reason_of(make_fetcher().run(server.url)) == reason
 
 
 @pytest.mark.parametrize("answer", [
@@ -321,15 +394,19 @@ def test_damaged_and_unknown_compression_has_its_reason(answer, reason, make_fet
     OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nla\r\n2\r\nmp\r\n0\r\n\r\n",
 ])  # fmt: skip
 def test_honest_bodies_arrive(answer, make_fetcher):
-    with RawServer(send(answer)) as server: assert make_fetcher().run(server.url).html == "lamp"
+    with RawServer(send(answer)) as server:
+        assert make_fetcher().run(server.url).html == "lamp"
 
 
 # Heads that are too much ---------------------------------------------------------------------------------------------
 
+
 def endless(chunk: bytes, first: bytes = b""):
     def stream():
         yield first
-        while True: yield chunk
+        while True:
+            yield chunk
+
     return send_all(stream)
 
 
@@ -395,12 +472,14 @@ def test_a_host_that_does_not_take_the_connection_is_left(make_fetcher):
         time.sleep(0.1)
         began = time.perf_counter()
         reason = reason_of(make_fetcher(connect_timeout=0.4, read_timeout=0.4).run(f"http://127.0.0.1:{listener.getsockname()[1]}/"))
-        for filler in fillers: filler.close()
+        for filler in fillers:
+            filler.close()
     assert reason in (Reason.CONNECT_TIMEOUT, Reason.ROBOTS_UNREACHABLE) and time.perf_counter() - began < 2
 
 
 def test_nobody_listening_is_a_connect_failure(make_fetcher):
-    with socket.create_server(("127.0.0.1", 0)) as listener: port = listener.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
     assert reason_of(make_fetcher().run(f"http://127.0.0.1:{port}/")) == Reason.CONNECT
 
 
@@ -417,7 +496,8 @@ def test_redirects_share_one_total_timeout(make_fetcher, serving):
 @pytest.mark.parametrize(("status", "location"), [(302, "/there"), (404, "")])
 def test_a_body_that_nobody_wants_is_not_waited_for(status, location, make_fetcher):
     def talk(connection, path):
-        if path == "/there": connection.sendall(OK + b"Content-Length: 5\r\n\r\nthere")
+        if path == "/there":
+            connection.sendall(OK + b"Content-Length: 5\r\n\r\nthere")
         else:
             connection.sendall(b"HTTP/1.1 %d X\r\nLocation: %s\r\nContent-Length: 99\r\n\r\nhalf" % (status, location.encode()))
             wait_for_end(connection)
@@ -429,6 +509,7 @@ def test_a_body_that_nobody_wants_is_not_waited_for(status, location, make_fetch
 
 
 # Servers that lie or leave -------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize(("talk", "reason"), [
     (send(), Reason.CONNECTION_LOST), (send(b"HTTP/1.1 20"), Reason.CONNECTION_LOST), (send(OK), Reason.CONNECTION_LOST),
@@ -446,7 +527,8 @@ def test_servers_that_lie_or_leave_have_their_reason(talk, reason, make_fetcher)
     with RawServer(talk) as server:
         result = make_fetcher().run(server.url)
         assert reason_of(result) == reason
-        if reason == Reason.HTTP_STATUS: assert result.status > 0
+        if reason == Reason.HTTP_STATUS:
+            assert result.status > 0
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -462,12 +544,15 @@ def test_no_answer_whatsoever_gets_away(answer, fuzzing):
     began = time.perf_counter()
     result = fetcher.run(server.url)
     assert isinstance(result, Page | FetchFailure) and time.perf_counter() - began < 6
-    if isinstance(result, FetchFailure): assert result.reason != Reason.INTERNAL, result
+    if isinstance(result, FetchFailure):
+        assert result.reason != Reason.INTERNAL, result
 
 
 @pytest.fixture(scope="module")
 def fuzzing():
-    class Say: answer = b""
+    class Say:
+        answer = b""
+
     server = RawServer(lambda connection, path: connection.sendall(Say.answer))
     fetcher = Fetcher(FetchConfig(allow_hosts=("127.0.0.1",), delay=0, read_timeout=0.5, total_timeout=2))
     yield server, fetcher, Say
@@ -476,6 +561,7 @@ def fuzzing():
 
 
 # robots.txt ----------------------------------------------------------------------------------------------------------
+
 
 def robots_site(robots):
     "A site whose robots.txt is a Response, or a text; and what was asked of it."
@@ -501,7 +587,8 @@ def robots_site(robots):
 def test_robots_txt_is_obeyed(robots, path, allowed, make_fetcher, serving):
     handle, hits = robots_site(robots)
     result = make_fetcher().run(serving(handle).url + path)
-    if allowed: assert result.html == "a page"
+    if allowed:
+        assert result.html == "a page"
     else:
         assert reason_of(result) == Reason.ROBOTS
         assert hits == ["/robots.txt"], "a forbidden page must not be asked for"
@@ -547,7 +634,8 @@ def test_robots_txt_is_asked_for_once_and_again_after_its_age(make_fetcher, serv
     time.sleep(1.6)
     fetcher.run(server.url)
     assert hits.count("/robots.txt") == 2
-    with pytest.raises(ValueError, match="24 h"): FetchConfig(robots_max_age=86_401)
+    with pytest.raises(ValueError, match="24 h"):
+        FetchConfig(robots_max_age=86_401)
 
 
 def test_a_redirect_is_checked_against_the_robots_txt_of_its_new_host(make_fetcher, serving):
@@ -567,7 +655,8 @@ def test_a_robots_txt_of_many_groups_cannot_stop_us(make_fetcher, serving):
 
 
 def test_a_cancelled_fetch_leaves_the_others_their_robots_txt(make_fetcher, serving):
-    def handle(request): return Response(404, delay=0.4) if request.path == "/robots.txt" else Response(body="a page")
+    def handle(request):
+        return Response(404, delay=0.4) if request.path == "/robots.txt" else Response(body="a page")
 
     fetcher, server, results = make_fetcher(), serving(handle), []
     waiting = threading.Thread(target=lambda: results.append(fetcher.run(server.url)))
@@ -579,6 +668,7 @@ def test_a_cancelled_fetch_leaves_the_others_their_robots_txt(make_fetcher, serv
 
 
 # Patience ------------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("kind", ["seconds", "date"])
@@ -598,7 +688,11 @@ def test_a_short_retry_after_is_waited_for(status, kind, make_fetcher, serving):
 @pytest.mark.parametrize("value", ["3600", formatdate(time.time() + 3600, usegmt=True), "9" * 400])
 def test_a_long_retry_after_fails_at_once_and_the_host_is_left_alone(value, make_fetcher, serving):
     hits: list[str] = []
-    server = serving(lambda request: hits.append(request.path) or (NOT_FOUND if request.path == "/robots.txt" else Response(429, headers={"retry-after": value})))
+    server = serving(
+        lambda request: (
+            hits.append(request.path) or (NOT_FOUND if request.path == "/robots.txt" else Response(429, headers={"retry-after": value}))
+        )
+    )
     fetcher, began = make_fetcher(), time.perf_counter()
     result = fetcher.run(server.url)
     assert (reason_of(result), result.status) == (Reason.RATE_LIMITED, 429)
@@ -608,15 +702,24 @@ def test_a_long_retry_after_fails_at_once_and_the_host_is_left_alone(value, make
 
 def test_a_server_that_asks_again_and_again_is_given_up(make_fetcher, serving):
     hits: list[str] = []
-    server = serving(lambda request: hits.append(request.path) or (NOT_FOUND if request.path == "/robots.txt" else Response(503, headers={"retry-after": "0"})))
+    server = serving(
+        lambda request: (
+            hits.append(request.path) or (NOT_FOUND if request.path == "/robots.txt" else Response(503, headers={"retry-after": "0"}))
+        )
+    )
     assert reason_of(make_fetcher(max_retries=2).run(server.url)) == Reason.RATE_LIMITED
     assert hits == ["/robots.txt", "/", "/", "/"]
 
 
-@pytest.mark.parametrize(("status", "headers", "reason"), [(429, {}, Reason.RATE_LIMITED), (429, {"retry-after": "soon"}, Reason.RATE_LIMITED), (503, {}, Reason.HTTP_STATUS)])
+@pytest.mark.parametrize(
+    ("status", "headers", "reason"),
+    [(429, {}, Reason.RATE_LIMITED), (429, {"retry-after": "soon"}, Reason.RATE_LIMITED), (503, {}, Reason.HTTP_STATUS)],
+)
 def test_without_a_retry_after_nothing_is_tried_again(status, headers, reason, make_fetcher, serving):
     hits: list[str] = []
-    server = serving(lambda request: hits.append(request.path) or (NOT_FOUND if request.path == "/robots.txt" else Response(status, headers=headers)))
+    server = serving(
+        lambda request: hits.append(request.path) or (NOT_FOUND if request.path == "/robots.txt" else Response(status, headers=headers))
+    )
     result = make_fetcher().run(server.url)
     assert (reason_of(result), result.status, len(hits)) == (reason, status, 2)
 
@@ -656,7 +759,8 @@ def test_no_more_than_so_many_requests_at_once_altogether(make_fetcher):
 
 def test_requests_to_a_host_lie_a_delay_apart(make_fetcher):
     handle, starts, _ = busy_site(0.0)
-    with serve(handle) as server: make_fetcher(delay=0.1).run_many(f"{server.url}/{i}" for i in range(6))
+    with serve(handle) as server:
+        make_fetcher(delay=0.1).run_many(f"{server.url}/{i}" for i in range(6))
     assert min(later - earlier for earlier, later in zip(starts, starts[1:], strict=False)) > 0.03
     assert starts[-1] - starts[0] > 0.45
 
@@ -676,9 +780,18 @@ def test_a_crawl_delay_is_respected_or_refused(make_fetcher, serving):
 
 # Redirects -----------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirects_are_followed_and_named(status, make_fetcher, serving):
-    server = serving(lambda request: Response(status, headers={"location": "new?b=1&a=2#part"}) if request.path == "/old" else Response(body="new") if request.path == "/new" else None)
+    server = serving(
+        lambda request: (
+            Response(status, headers={"location": "new?b=1&a=2#part"})
+            if request.path == "/old"
+            else Response(body="new")
+            if request.path == "/new"
+            else None
+        )
+    )
     page = make_fetcher().run(server.url + "/old")
     assert (page.url, page.final_url, page.html) == (server.url + "/old", server.url + "/new?a=2&b=1", "new")
 
@@ -714,6 +827,7 @@ def test_redirect_loops_end(make_fetcher, serving):
 
 # Types and texts -----------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize(("content_type", "body", "ok"), [
     ("text/html", b"<p>", True), ("TEXT/HTML; charset=utf-8", b"<p>", True), ("application/xhtml+xml", b"<p>", True), ("text/plain", b"x", True),
     ("", b"<p>no type", True), ("", b"\x89PNG\r\n\x1a\n\0\0\0", False), ("image/png", b"x", False), ("application/pdf", b"%PDF", False),
@@ -722,8 +836,10 @@ def test_redirect_loops_end(make_fetcher, serving):
 def test_only_types_on_the_list_are_pages(content_type, body, ok, make_fetcher, serving):
     server = serving(lambda request: Response(body=body, content_type=content_type) if request.path == "/" else None)
     result = make_fetcher().run(server.url)
-    if ok: assert (result.html, result.content_type) == (body.decode(), content_type)
-    else: assert reason_of(result) == Reason.CONTENT_TYPE
+    if ok:
+        assert (result.html, result.content_type) == (body.decode(), content_type)
+    else:
+        assert reason_of(result) == Reason.CONTENT_TYPE
 
 
 def test_the_body_of_a_wrong_type_is_not_read(make_fetcher):
@@ -747,6 +863,7 @@ def test_charsets_are_found(body, content_type, text, make_fetcher, serving):
 
 # The cache -----------------------------------------------------------------------------------------------------------
 
+
 def caching_site(**headers: str):
     "A page with a version, and the conditional headers that came with each request for it."
     asked: list[dict[str, str]] = []
@@ -756,7 +873,9 @@ def caching_site(**headers: str):
         if request.path == "/robots.txt": return NOT_FOUND
         asked.append({name: value for name, value in request.headers.items() if name.startswith("if-")})
         fields = {name.replace("_", "-"): value.format(version=version[0]) for name, value in headers.items()}
-        same = request.headers.get("if-none-match") == fields.get("etag", 0) or request.headers.get("if-modified-since") == fields.get("last-modified", 0)
+        same = request.headers.get("if-none-match") == fields.get("etag", 0) or request.headers.get("if-modified-since") == fields.get(
+            "last-modified", 0
+        )
         return Response(304, headers=fields) if same else Response(body=version[0], headers=fields)
 
     return handle, asked, version
@@ -783,18 +902,26 @@ def test_a_stale_page_is_asked_about(headers, question, make_fetcher, serving, t
     server, fetcher = serving(handle), make_fetcher(cache_path=tmp_path / "pages.sqlite")
     first, second = fetcher.run(server.url), fetcher.run(server.url)
     assert asked == [{}, question]
-    assert (first.from_cache, second.from_cache, second.html, second.status) == (False, True, "one", 200) and second.fetched_at > first.fetched_at
+    assert (first.from_cache, second.from_cache, second.html, second.status) == (
+        False,
+        True,
+        "one",
+        200,
+    ) and second.fetched_at > first.fetched_at
     if "etag" in headers:
         version[0] = "two"
         third = fetcher.run(server.url)
         assert (third.html, third.from_cache) == ("two", False)
 
 
-@pytest.mark.parametrize("headers", [dict(cache_control="no-store"), dict(cache_control="private, max-age=600"), dict(cache_control="max-age=600", vary="*")])
+@pytest.mark.parametrize(
+    "headers", [dict(cache_control="no-store"), dict(cache_control="private, max-age=600"), dict(cache_control="max-age=600", vary="*")]
+)
 def test_what_must_not_be_kept_is_not(headers, make_fetcher, serving, tmp_path):
     handle, asked, _ = caching_site(etag='"1"', **headers)
     server, fetcher = serving(handle), make_fetcher(cache_path=tmp_path / "pages.sqlite")
-    for _ in range(2): assert not fetcher.run(server.url).from_cache
+    for _ in range(2):
+        assert not fetcher.run(server.url).from_cache
     assert asked == [{}, {}]
     fetcher.close()
     assert b"one" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
@@ -821,7 +948,10 @@ def test_a_shared_cache_is_no_way_around_an_allow_list(make_fetcher, serving, tm
 
 
 def test_the_cache_does_not_bypass_types_and_sizes(make_fetcher, serving, tmp_path):
-    server, path = serving(lambda request: Response(body="x" * 5000, content_type="text/plain") if request.path == "/" else None), tmp_path / "pages.sqlite"
+    server, path = (
+        serving(lambda request: Response(body="x" * 5000, content_type="text/plain") if request.path == "/" else None),
+        tmp_path / "pages.sqlite",
+    )
     first = make_fetcher(cache_path=path)
     assert isinstance(first.run(server.url), Page)
     first.close()
@@ -839,20 +969,24 @@ def test_errors_and_redirects_are_not_kept(make_fetcher, serving, tmp_path):
 
 def test_a_foreign_cache_file_is_refused_by_name(tmp_path):
     (tmp_path / "pages.sqlite").write_bytes(b"not a database" * 100)
-    with pytest.raises(StoreError, match="pages.sqlite"): Fetcher(FetchConfig(cache_path=tmp_path / "pages.sqlite"))
+    with pytest.raises(StoreError, match="pages.sqlite"):
+        Fetcher(FetchConfig(cache_path=tmp_path / "pages.sqlite"))
 
 
 # Honesty -------------------------------------------------------------------------------------------------------------
+
 
 def test_requests_are_honest_and_forget_everything(make_fetcher, serving):
     seen: list[dict[str, str]] = []
 
     def handle(request: Request):
-        if request.path != "/robots.txt": seen.append(dict(request.headers))
+        if request.path != "/robots.txt":
+            seen.append(dict(request.headers))
         return Response(body="hi", headers={"set-cookie": "id=7; Path=/", "www-authenticate": "Basic"})
 
     server, fetcher = serving(handle), make_fetcher()
-    for path in ("/a", "/b"): fetcher.run(server.url + path)
+    for path in ("/a", "/b"):
+        fetcher.run(server.url + path)
     for headers in seen:
         assert headers["user-agent"].startswith("lightbulb/") and "Mozilla" not in headers["user-agent"]
         assert headers["accept-encoding"] == "gzip" and "text/html" in headers["accept"]
@@ -861,7 +995,8 @@ def test_requests_are_honest_and_forget_everything(make_fetcher, serving):
 
 def test_proxies_of_the_environment_are_ignored(make_fetcher, serving, monkeypatch):
     with RawServer(send(OK)) as proxy:
-        for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"): monkeypatch.setenv(name, proxy.url)
+        for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
         assert make_fetcher().run(serving(lambda request: Response(body="direct")).url).html == "direct"
         assert proxy.paths == []
 
@@ -898,15 +1033,19 @@ def test_a_silent_tls_server_is_left(make_fetcher, tmp_path):
 
 # Callers -------------------------------------------------------------------------------------------------------------
 
+
 def test_many_threads_share_a_fetcher(make_fetcher, serving):
     server, fetcher = serving(lambda request: Response(body=request.path)), make_fetcher(max_per_host=8)
     results: dict[int, list[str]] = {}
 
-    def use(index: int) -> None: results[index] = [fetcher.run(f"{server.url}/{index}/{i}").html for i in range(10)]
+    def use(index: int) -> None:
+        results[index] = [fetcher.run(f"{server.url}/{index}/{i}").html for i in range(10)]
 
     threads = [threading.Thread(target=use, args=(index,)) for index in range(8)]
-    for thread in threads: thread.start()
-    for thread in threads: thread.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert results == {index: [f"/{index}/{i}" for i in range(10)] for index in range(8)}
 
 
@@ -917,7 +1056,8 @@ def test_many_loops_share_a_fetcher(make_fetcher, serving):
         pages = await asyncio.gather(*(fetcher.arun(f"{server.url}/{name}/{i}") for i in range(5)))
         return [page.html for page in pages] + [page.html for page in await fetcher.arun_many([server.url + "/x"])]
 
-    for name in ("first", "second"): assert asyncio.run(use(name)) == [*(f"/{name}/{i}" for i in range(5)), "/x"]
+    for name in ("first", "second"):
+        assert asyncio.run(use(name)) == [*(f"/{name}/{i}" for i in range(5)), "/x"]
 
 
 def test_many_pages_come_in_order_with_their_failures(make_fetcher, serving):
@@ -930,7 +1070,9 @@ def test_many_pages_come_in_order_with_their_failures(make_fetcher, serving):
     urls = [f"{server.url}/{i}" for i in range(100)]
     results = make_fetcher(max_per_host=8, connect_timeout=10.0, read_timeout=10.0, total_timeout=30.0).run_many(iter(urls))
     assert [result.url for result in results] == urls
-    assert [result.html if isinstance(result, Page) else result.status for result in results] == [404 if i % 3 == 0 else str(i) for i in range(100)]
+    assert [result.html if isinstance(result, Page) else result.status for result in results] == [
+        404 if i % 3 == 0 else str(i) for i in range(100)
+    ]
     assert make_fetcher().run_many([]) == []
 
 
@@ -940,19 +1082,24 @@ def test_a_cancelled_task_hangs_up(make_fetcher):
 
         async def impatient() -> None:
             task = asyncio.create_task(fetcher.arun(server.url))
-            while not server.hits: await asyncio.sleep(0.01)
+            while not server.hits:
+                await asyncio.sleep(0.01)
             task.cancel()
-            with pytest.raises(asyncio.CancelledError): await task
+            with pytest.raises(asyncio.CancelledError):
+                await task
 
         asyncio.run(impatient())
         assert server.hung_up.wait(3)
 
 
 def test_a_callers_timeout_keeps_what_is_there(make_fetcher, serving):
-    def handle(request: Request): return NOT_FOUND if request.path == "/robots.txt" else Response(body="hi", delay=20 if request.path == "/slow" else 0)
+    def handle(request: Request):
+        return NOT_FOUND if request.path == "/robots.txt" else Response(body="hi", delay=20 if request.path == "/slow" else 0)
 
     server, began = serving(handle), time.perf_counter()
-    results = make_fetcher(read_timeout=30, total_timeout=30, max_per_host=2).run_many([server.url + path for path in ("/a", "/slow", "/b", "/c")], timeout=1.5)
+    results = make_fetcher(read_timeout=30, total_timeout=30, max_per_host=2).run_many(
+        [server.url + path for path in ("/a", "/slow", "/b", "/c")], timeout=1.5
+    )
     assert [isinstance(result, Page) for result in results] == [True, False, True, True]
     assert reason_of(results[1]) == Reason.CANCELLED and time.perf_counter() - began < 5
 
@@ -962,7 +1109,8 @@ def test_close_ends_what_is_under_way(make_fetcher):
         fetcher, results = make_fetcher(read_timeout=30, total_timeout=30), []
         thread = threading.Thread(target=lambda: results.append(fetcher.run(server.url)))
         thread.start()
-        while not server.hits: time.sleep(0.01)
+        while not server.hits:
+            time.sleep(0.01)
         fetcher.close()
         thread.join(3)
         assert not thread.is_alive() and reason_of(results[0]) == Reason.CLOSED
@@ -972,14 +1120,19 @@ def test_close_ends_what_is_under_way(make_fetcher):
 
 def test_ctrl_c_ends_a_fetch_and_hangs_up(tmp_path):
     with RawServer(send(then="wait")) as server:
-        program = ("from lightbulb.web.fetch import FetchConfig, Fetcher\n"
-                   "fetcher = Fetcher(FetchConfig(allow_hosts=('127.0.0.1',), read_timeout=60, total_timeout=60))\n"
-                   f"try: fetcher.run({server.url!r})\n"
-                   "except KeyboardInterrupt: print('interrupted', fetcher.run('ftp://x').reason)\n")
+        program = (
+            "from lightbulb.web.fetch import FetchConfig, Fetcher\n"
+            "fetcher = Fetcher(FetchConfig(allow_hosts=('127.0.0.1',), read_timeout=60, total_timeout=60))\n"
+            f"try: fetcher.run({server.url!r})\n"
+            "except KeyboardInterrupt: print('interrupted', fetcher.run('ftp://x').reason)\n"
+        )
         heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background is born deaf to Ctrl-C
-        process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=os.getcwd(), preexec_fn=heard)
+        process = subprocess.Popen(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=os.getcwd(), preexec_fn=heard
+        )
         deadline = time.monotonic() + 30
-        while not server.hits and time.monotonic() < deadline: time.sleep(0.05)
+        while not server.hits and time.monotonic() < deadline:
+            time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=10)
         assert (out.strip(), process.returncode) == ("interrupted scheme", 0), err
@@ -999,10 +1152,12 @@ def test_nothing_is_left_behind(make_fetcher, serving):
     "After many failures of many kinds the reactor has no timers of ours and the session nothing under way."
     fetcher = make_fetcher(read_timeout=0.2, total_timeout=0.5)
     for talk in (send(), send(then="wait"), send(b"garbage\r\n"), endless(b"x" * 5000)):
-        with RawServer(talk) as server: fetcher.run_many([f"{server.url}/{i}" for i in range(5)])
+        with RawServer(talk) as server:
+            fetcher.run_many([f"{server.url}/{i}" for i in range(5)])
     session = fetcher._session
     deadline = time.monotonic() + 3
-    while session.under_way and time.monotonic() < deadline: time.sleep(0.05)
+    while session.under_way and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert not session.under_way and session.polite.connections.tokens == 16
     assert all(queue.semaphore.tokens == queue.semaphore.limit for queue in session.polite.queues.values())
     fetcher.close()
@@ -1012,11 +1167,14 @@ def test_nothing_is_left_behind(make_fetcher, serving):
 
 # Rules, with any input -----------------------------------------------------------------------------------------------
 
+
 @settings(deadline=None)
 @given(st.one_of(st.text(), st.text().map("http://".__add__), st.text("htp:/.[]@%?#&=abc127\\ü。", max_size=40).map("http://h".__add__)))
 def test_a_url_is_parsed_or_refused(url):
-    try: target = parse_url(url)
-    except Refusal: return
+    try:
+        target = parse_url(url)
+    except Refusal:
+        return
     assert target.url.isascii() and target.scheme in ("http", "https") and "#" not in target.url and "@" not in target.origin
     assert parse_url(target.url) == parse_url(parse_url(target.url).url), "the spelling that is sent is stable"
     assert canonical_url(target.canonical) == target.canonical
@@ -1028,13 +1186,14 @@ def test_an_ipv4_address_is_public_in_all_its_wrappings_or_in_none(number):
     import ipaddress
 
     plain = str(ipaddress.IPv4Address(number))
-    wrapped = [f"::ffff:{plain}", f"64:ff9b::{plain}", f"2002:{number >> 16:x}:{number & 0xffff:x}::1"]
+    wrapped = [f"::ffff:{plain}", f"64:ff9b::{plain}", f"2002:{number >> 16:x}:{number & 0xFFFF:x}::1"]
     assert {is_public(address) for address in wrapped} == {is_public(plain)}
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=2000), st.text(max_size=40))
-def test_any_body_becomes_text(body, content_type): assert isinstance(decode_body(body, content_type), str)
+def test_any_body_becomes_text(body, content_type):
+    assert isinstance(decode_body(body, content_type), str)
 
 
 @settings(deadline=None)
@@ -1055,7 +1214,8 @@ def test_any_retry_after_is_read(value):
 @given(st.binary(max_size=5000), st.integers(1, 500), st.sampled_from(["gzip", "deflate", "gzip, gzip", "deflate, gzip"]))
 def test_compression_comes_back_in_any_pieces(body, size, encoding):
     data = body
-    for coding in encoding.split(", "): data = gzip.compress(data) if coding == "gzip" else zlib.compress(data)
+    for coding in encoding.split(", "):
+        data = gzip.compress(data) if coding == "gzip" else zlib.compress(data)
     layers = inflaters_for(encoding, 1 << 20)
     pieces = [piece for start in range(0, len(data), size) for piece in inflate(layers, data[start : start + size])]
     assert b"".join(pieces) == body and all(layer.complete for layer in layers)

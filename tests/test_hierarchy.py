@@ -13,9 +13,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightbulb.core.checkpoint import load_checkpoint
-from lightbulb.rl.four_rooms import CELLS, HALLWAYS, NUMBER, FourRooms, exact_house_values, four_rooms, tabular_hallway_options, tabular_primitive_options
+from lightbulb.rl.four_rooms import (
+    CELLS,
+    HALLWAYS,
+    NUMBER,
+    FourRooms,
+    exact_house_values,
+    four_rooms,
+    tabular_hallway_options,
+    tabular_primitive_options,
+)
 from lightbulb.rl.hierarchy import HierarchicalAgent, HierarchyConfig, ManagerModel, WorkerModel, rarely_tried, train_hierarchy
-from lightbulb.rl.options import ExpectedUpdate, GuardedWorld, GymnasiumOptions, Option, OptionStep, SMDPReturn, TabularTask, View, option_model, option_values, primitive_options
+from lightbulb.rl.options import (
+    ExpectedUpdate,
+    GuardedWorld,
+    GymnasiumOptions,
+    Option,
+    OptionStep,
+    SMDPReturn,
+    TabularTask,
+    View,
+    option_model,
+    option_values,
+    primitive_options,
+)
 from lightbulb.rl.recurrent_q import RecurrentQConfig, RecurrentQLearner, RecurrentQNetwork, double_q_targets, td_errors
 from lightbulb.rl.vector_environments import EnvironmentFailure
 
@@ -27,17 +48,24 @@ def finish(run):
     "The agent of a training run, and its reports."
     reports = []
     while True:
-        try: reports.append(next(run))
-        except StopIteration as end: return end.value, reports
+        try:
+            reports.append(next(run))
+        except StopIteration as end:
+            return end.value, reports
 
 
 # ------------------------------------------------------------------ returns and exact values
 
+
 @given(st.lists(rewards, min_size=1, max_size=8), st.lists(rewards, min_size=1, max_size=8), st.floats(0, 1), rewards)
 def test_a_run_split_in_two_has_the_same_target(first, second, discount, value):
     parts = [SMDPReturn(discount), SMDPReturn(discount), SMDPReturn(discount)]
-    for reward in first: parts[0].add(reward); parts[2].add(reward)
-    for reward in second: parts[1].add(reward); parts[2].add(reward)
+    for reward in first:
+        parts[0].add(reward)
+        parts[2].add(reward)
+    for reward in second:
+        parts[1].add(reward)
+        parts[2].add(reward)
     assert np.isclose(parts[0].target(parts[1].target(value)), parts[2].target(value), atol=1e-9)
     by_definition = sum(discount**i * reward for i, reward in enumerate(first + second)) + discount ** len(first + second) * value
     assert np.isclose(parts[2].target(value), by_definition, atol=1e-9)
@@ -57,7 +85,10 @@ def test_the_expected_smdp_update_reaches_the_exact_option_values(kind, goal):
     best = exact.argmax(1)  # and once more without any iteration: the linear equations of always choosing the best
     models = [option_model(task, table) for table in tables]
     away = np.flatnonzero(~task.terminal)
-    reward, arrival = np.array([models[best[cell]][0][cell] for cell in away]), np.array([models[best[cell]][1][cell] for cell in away])[:, away]
+    reward, arrival = (
+        np.array([models[best[cell]][0][cell] for cell in away]),
+        np.array([models[best[cell]][1][cell] for cell in away])[:, away],
+    )
     solved = np.linalg.solve(np.eye(len(away)) - arrival, reward)
     assert np.abs(solved - exact[away].max(1)).max() < 1e-10
 
@@ -85,13 +116,15 @@ def test_an_option_model_is_the_mean_of_simulated_runs():
             run.add(step.reward)
             if step.option_ended or step.terminated: break
         earned.append(run.reward)
-        if not step.terminated: ends[world.observation] += run.next_discount / 600
+        if not step.terminated:
+            ends[world.observation] += run.next_discount / 600
     start = NUMBER[3, 3]
     assert abs(np.mean(earned) - reward[start]) < 4 * np.std(earned) / np.sqrt(600)
     assert np.abs(ends - arrival[start]).max() < 0.02
 
 
 # ------------------------------------------------------------------ targets and recurrent state
+
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10_000), st.integers(1, 5))
@@ -109,13 +142,15 @@ def test_targets_are_those_of_a_plain_loop(seed, num_steps):
             while now < length and now < step + num_steps:
                 target, scale, now = target + scale * float(reward[row, now]), scale * float(discount[row, now]), now + 1
             open_ = [choice for choice in range(4) if available[row, now, choice]]
-            if open_: target += scale * float(slow[row, now, max(open_, key=lambda choice: float(online[row, now, choice]))])
+            if open_:
+                target += scale * float(slow[row, now, max(open_, key=lambda choice: float(online[row, now, choice]))])
             assert abs(target - float(got[row, step])) < 1e-5
 
 
 def random_network(input_size: int, num_choices: int) -> RecurrentQNetwork:
     network = RecurrentQNetwork(input_size, num_choices, hidden=16)
-    for weight in network.parameters(): torch.nn.init.normal_(weight, std=0.4)
+    for weight in network.parameters():
+        torch.nn.init.normal_(weight, std=0.4)
     return network
 
 
@@ -129,7 +164,8 @@ def test_stored_states_equal_recomputed_ones_while_the_weights_stand():
         learner.remember(views[time], 0, state, 0.0, 0.9, views[time + 1], terminated=time == 39)
         state = after
     whole = torch.from_numpy(np.stack([view.observation for view in views]))[None]
-    with torch.no_grad(): before = [torch.zeros(2, 16), *(learner.online(whole[:, :time], learner.online.initial_state())[1][0] for time in range(1, 41))]
+    with torch.no_grad():
+        before = [torch.zeros(2, 16), *(learner.online(whole[:, :time], learner.online.initial_state())[1][0] for time in range(1, 41))]
     sample = learner.replay.sample(64)
     assert sample.batch["has_burn_in"].any() and not sample.batch["has_burn_in"].all()
     warm = sample.warm_state(lambda part, before: learner.online(part["observation"][:, :4], before)[1])
@@ -157,11 +193,13 @@ def test_the_burn_in_warms_up_and_takes_no_gradient():
     gradient = sample.batch["observation"].grad
     assert gradient[:, : SMALL.burn_in].abs().max() == 0 and gradient[:, SMALL.burn_in :].abs().max() > 0
     before = td_errors(learner.online, learner.target, sample).detach()
-    with torch.no_grad(): sample.batch["observation"][sample.batch["has_burn_in"], : SMALL.burn_in] += 1.0
+    with torch.no_grad():
+        sample.batch["observation"][sample.batch["has_burn_in"], : SMALL.burn_in] += 1.0
     assert not torch.allclose(before, td_errors(learner.online, learner.target, sample))  # what came before matters
 
 
 # ------------------------------------------------------------------ what each level sees and learns from
+
 
 class Corridor:
     "Walk left or right; every view is stamped, so that nothing can be mistaken for it. `wants` is what the worker is paid for."
@@ -172,7 +210,8 @@ class Corridor:
         self.length, self.fail_at, self.wants, self.stamps = length, fail_at, wants, stamps
         self.asked, self.steps, self.manager_views = 0, 0, []
 
-    def reset(self, seed=None): self.place = self.in_option = 0
+    def reset(self, seed=None):
+        self.place = self.in_option = 0
 
     def view(self, level: float, choices: int) -> View:
         self.asked += 1
@@ -182,7 +221,8 @@ class Corridor:
         self.manager_views.append(self.view(0.0, 2))
         return self.manager_views[-1]
 
-    def worker_view(self, option): return self.view(1.0, 2)
+    def worker_view(self, option):
+        return self.view(1.0, 2)
 
     def step(self, option, action):
         self.steps += 1
@@ -190,7 +230,8 @@ class Corridor:
         self.place = max(self.place + (1 if action else -1), 0)
         self.in_option += 1
         ended = self.in_option == 2 + option
-        if ended: self.in_option = 0
+        if ended:
+            self.in_option = 0
         over = self.place >= self.length
         return OptionStep(1.0 if over else 0.0, float(action == self.wants), ended, terminated=over)
 
@@ -202,8 +243,14 @@ def choices_of(learner: RecurrentQLearner) -> list[tuple]:
     for row in range(len(rows["mask"])):
         for step in range(int(rows["mask"][row].sum())):
             place = burn + step
-            found.append((rows["observation"][row, place].tolist(), rows["observation"][row, place + 1].tolist(),
-                          float(rows["reward"][row, place]), float(rows["discount"][row, place])))
+            found.append(
+                (
+                    rows["observation"][row, place].tolist(),
+                    rows["observation"][row, place + 1].tolist(),
+                    float(rows["reward"][row, place]),
+                    float(rows["discount"][row, place]),
+                )
+            )
     return found
 
 
@@ -213,7 +260,9 @@ def test_the_manager_sees_the_world_and_each_length_counts():
     agent, _ = finish(train_hierarchy(lambda: world, config))
     stored = choices_of(agent.manager)
     seen = [view.observation.tolist() for view in world.manager_views]
-    assert all(before in seen and after in seen for before, after, *_ in stored), "the manager was shown something else than the world's own view"
+    assert all(before in seen and after in seen for before, after, *_ in stored), (
+        "the manager was shown something else than the world's own view"
+    )
     assert all(before[1] == after[1] == 0.0 for before, after, *_ in stored)
     assert all(before[1] == after[1] == 1.0 for before, after, *_ in choices_of(agent.worker))
     assert {discount for *_, discount in stored} <= {0.0, 0.5, 0.5**2, 0.5**3} and len({discount for *_, discount in stored}) > 2
@@ -223,7 +272,9 @@ def test_the_manager_sees_the_world_and_each_length_counts():
 
 @pytest.mark.parametrize("wants", [0, 1])
 def test_the_worker_learns_from_its_own_reward(wants):
-    config = HierarchyConfig(total_steps=300, discount=0.5, manager=SMALL, worker=replace(SMALL, learning_rate=1e-2), worker_exploration=40, steps_per_update=3)
+    config = HierarchyConfig(
+        total_steps=300, discount=0.5, manager=SMALL, worker=replace(SMALL, learning_rate=1e-2), worker_exploration=40, steps_per_update=3
+    )
     agent, _ = finish(train_hierarchy(lambda: Corridor(wants=wants, stamps=False), config))
     greedy, world = agent.greedy(), Corridor(wants=wants, stamps=False)
     world.reset()
@@ -237,10 +288,19 @@ def test_the_worker_learns_from_its_own_reward(wants):
 
 # ------------------------------------------------------------------ every option is reached
 
+
 @pytest.mark.parametrize("repeat", [0.0, 2.0])
 def test_every_option_is_reached_under_the_schedule(repeat):
     "Also those of the far rooms, which open only when somebody gets there; choices and actions explore throughout."
-    config = HierarchyConfig(total_steps=3000, manager=SMALL, worker=SMALL, steps_per_update=10_000, manager_exploration=2000, worker_exploration=500, repeat_exponent=repeat)
+    config = HierarchyConfig(
+        total_steps=3000,
+        manager=SMALL,
+        worker=SMALL,
+        steps_per_update=10_000,
+        manager_exploration=2000,
+        worker_exploration=500,
+        repeat_exponent=repeat,
+    )
     agent, reports = finish(train_hierarchy(lambda: four_rooms("both", NUMBER[9, 9]), config))
     assert (agent.option_counts > 0).all(), agent.option_counts
     assert reports[-1].metrics["options_tried"] == 12
@@ -248,9 +308,18 @@ def test_every_option_is_reached_under_the_schedule(repeat):
 
 def test_an_option_that_opens_late_is_still_explored_in_full():
     class Late(Corridor):
-        def manager_view(self): return View(super().manager_view().observation, np.array([True, self.place >= 4]))
+        def manager_view(self):
+            return View(super().manager_view().observation, np.array([True, self.place >= 4]))
 
-    config = HierarchyConfig(total_steps=600, manager=SMALL, worker=SMALL, steps_per_update=10_000, manager_exploration=20, manager_epsilon=0.2, worker_exploration=30)
+    config = HierarchyConfig(
+        total_steps=600,
+        manager=SMALL,
+        worker=SMALL,
+        steps_per_update=10_000,
+        manager_exploration=20,
+        manager_epsilon=0.2,
+        worker_exploration=30,
+    )
     agent, _ = finish(train_hierarchy(Late, config))
     early, late = agent.option_counts
     assert early > 100 > late > 0
@@ -259,10 +328,12 @@ def test_an_option_that_opens_late_is_still_explored_in_full():
 
 def test_an_option_that_is_forced_in_one_place_is_explored_in_others():
     "Every other time only option 0 is open. The least tried open one would be option 1 at each other time, and option 0 never."
+
     class Forced(Corridor):
         done, tries = 0, Counter()
 
-        def manager_view(self): return View(super().manager_view().observation, np.array([True, self.done % 2 == 1]))
+        def manager_view(self):
+            return View(super().manager_view().observation, np.array([True, self.done % 2 == 1]))
 
         def step(self, option, action):
             self.tries[self.done % 2, option] += self.in_option == 0
@@ -297,6 +368,7 @@ def test_an_option_without_end_is_interrupted():
 
 # ------------------------------------------------------------------ nothing is lost
 
+
 def test_a_world_that_raises_in_the_middle_loses_nothing_and_says_where(tmp_path):
     config = HierarchyConfig(total_steps=500, manager=SMALL, worker=SMALL)
     agent = HierarchicalAgent.for_world(GuardedWorld(Corridor), config)
@@ -315,21 +387,29 @@ def test_ctrl_c_loses_nothing(tmp_path):
 
     config = HierarchyConfig(total_steps=500, manager=SMALL, worker=SMALL)
     agent = HierarchicalAgent.for_world(GuardedWorld(Corridor), config)
-    with pytest.raises(KeyboardInterrupt): finish(train_hierarchy(Interrupted, config, agent=agent, save_dir=tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        finish(train_hierarchy(Interrupted, config, agent=agent, save_dir=tmp_path))
     again, _ = finish(train_hierarchy(Corridor, replace(config, total_steps=60), save_dir=tmp_path, resume=True))
     assert again.num_steps == 60 and len(choices_of(again.worker)) == 60
 
 
-@pytest.mark.parametrize(("broken", "message"), [
-    ({"manager_view": lambda self: View(np.zeros(7, np.float32), np.ones(2, bool))}, r"manager_view must give shapes \(3,\) and \(2,\), got \(7,\)"),
-    ({"worker_view": lambda self, option: View(np.full(3, np.nan), np.ones(2, bool))}, "observation that is not finite"),
-    ({"step": lambda self, option, action: OptionStep(float("inf"), 0.0, False)}, "rewards inf and 0.0, which must be finite"),
-    ({"reset": lambda self, seed=None: 1 / 0}, "reset raised ZeroDivisionError"),
-    ({"__init__": lambda self: 1 / 0}, "making the environment raised ZeroDivisionError"),
-])
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (
+            {"manager_view": lambda self: View(np.zeros(7, np.float32), np.ones(2, bool))},
+            r"manager_view must give shapes \(3,\) and \(2,\), got \(7,\)",
+        ),
+        ({"worker_view": lambda self, option: View(np.full(3, np.nan), np.ones(2, bool))}, "observation that is not finite"),
+        ({"step": lambda self, option, action: OptionStep(float("inf"), 0.0, False)}, "rewards inf and 0.0, which must be finite"),
+        ({"reset": lambda self, seed=None: 1 / 0}, "reset raised ZeroDivisionError"),
+        ({"__init__": lambda self: 1 / 0}, "making the environment raised ZeroDivisionError"),
+    ],
+)
 def test_a_malformed_world_is_named(broken, message):
     config = HierarchyConfig(total_steps=20, manager=SMALL, worker=SMALL)
-    with pytest.raises(EnvironmentFailure, match=message): finish(train_hierarchy(type("Broken", (Corridor,), broken), config))
+    with pytest.raises(EnvironmentFailure, match=message):
+        finish(train_hierarchy(type("Broken", (Corridor,), broken), config))
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path):
@@ -338,9 +418,15 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path):
     def weights_after(episodes: int, **options) -> tuple[HierarchicalAgent, list[torch.Tensor]]:
         agent = HierarchicalAgent.for_world(GuardedWorld(Corridor), config)
         run = train_hierarchy(lambda: Corridor(stamps=False), config, agent=agent, **options)
-        while agent.num_episodes < episodes: next(run)
+        while agent.num_episodes < episodes:
+            next(run)
         learners = (agent.manager, agent.worker)
-        return agent, [weight.clone() for learner in learners for network in (learner.online, learner.target) for weight in network.state_dict().values()]
+        return agent, [
+            weight.clone()
+            for learner in learners
+            for network in (learner.online, learner.target)
+            for weight in network.state_dict().values()
+        ]
 
     straight, expected = weights_after(9)
     weights_after(5, save_dir=tmp_path)
@@ -351,6 +437,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path):
 
 
 # ------------------------------------------------------------------ learning
+
 
 class Signal:
     "A lamp is lit at the start only; two options later the door of the lamp's side is the right one. Only a memory solves it."
@@ -364,7 +451,8 @@ class Signal:
         lamp = (self.side == 0, self.side == 1) if self.time == 0 else (0, 0)
         return View(np.array([*lamp, self.time / 3], np.float32), np.ones(2, bool))
 
-    def worker_view(self, option): return View(np.zeros(1, np.float32), np.ones(1, bool))
+    def worker_view(self, option):
+        return View(np.zeros(1, np.float32), np.ones(1, bool))
 
     def step(self, option, action):
         self.time += 1
@@ -374,7 +462,9 @@ class Signal:
 
 def test_the_manager_remembers_across_options():
     learner = RecurrentQConfig(hidden=24, batch_size=32, unroll=3, burn_in=0, learning_rate=5e-3)
-    config = HierarchyConfig(total_steps=2400, discount=0.9, manager=learner, worker=SMALL, manager_exploration=900, manager_epsilon=0.05, steps_per_update=3)
+    config = HierarchyConfig(
+        total_steps=2400, discount=0.9, manager=learner, worker=SMALL, manager_exploration=900, manager_epsilon=0.05, steps_per_update=3
+    )
     agent, _ = finish(train_hierarchy(Signal, config))
     greedy, world, won = agent.greedy(), Signal(), 0.0
     for episode in range(40):
@@ -388,7 +478,8 @@ def test_the_manager_remembers_across_options():
 
 def test_an_lstm_manager_finds_the_exact_option_values():
     right = np.zeros((6, 6))
-    for cell in range(6): right[cell, min(cell + 1, 5)] = 1.0
+    for cell in range(6):
+        right[cell, min(cell + 1, 5)] = 1.0
     left = np.roll(np.eye(6), -1, 1)
     left = np.array([[float(other == max(cell - 1, 0)) for other in range(6)] for cell in range(6)])
     goal = np.arange(6) == 5
@@ -427,10 +518,18 @@ def test_any_gymnasium_environment_is_a_world_of_single_moves():
 
 
 def test_models_and_configs_refuse_nonsense():
-    for wrong, rule in (({"discount": 1.5}, "discount must be between 0 and 1, got 1.5"), ({"max_option_steps": 0}, "max_option_steps must be positive"),
-                        ({"repeat_exponent": 0.5}, "repeat_exponent must be 0 or above 1"), ({"seed": -1}, "seed must be between 0")):
-        with pytest.raises(ValueError, match=rule): HierarchyConfig(**wrong)
-    with pytest.raises(ValueError, match="burn_in must be between 0 and unroll 4, got 5"): replace(SMALL, burn_in=5)
-    with pytest.raises(ValueError, match="num_choices must be positive, got 0"): ManagerModel(3, 0)
-    with pytest.raises(ValueError, match="got int"): finish(train_hierarchy(lambda: 3, HierarchyConfig()))
+    for wrong, rule in (
+        ({"discount": 1.5}, "discount must be between 0 and 1, got 1.5"),
+        ({"max_option_steps": 0}, "max_option_steps must be positive"),
+        ({"repeat_exponent": 0.5}, "repeat_exponent must be 0 or above 1"),
+        ({"seed": -1}, "seed must be between 0"),
+    ):
+        with pytest.raises(ValueError, match=rule):
+            HierarchyConfig(**wrong)
+    with pytest.raises(ValueError, match="burn_in must be between 0 and unroll 4, got 5"):
+        replace(SMALL, burn_in=5)
+    with pytest.raises(ValueError, match="num_choices must be positive, got 0"):
+        ManagerModel(3, 0)
+    with pytest.raises(ValueError, match="got int"):
+        finish(train_hierarchy(lambda: 3, HierarchyConfig()))
     assert WorkerModel(2, 3, 4).head[-1].out_features == 12

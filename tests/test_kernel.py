@@ -30,8 +30,16 @@ print((await fetcher.arun(server.url + '/after')).html)
 """,
     "fetcher.close(); server.close(); print(fetcher.run(server.url).reason)",
 )
-EXPECTED = ["", "Page <p>/blocking", "Page <p>/awaited", "<p>/0 <p>/1 <p>/2 <p>/3 <p>/4", "<p>/0 <p>/1 <p>/2 <p>/3 <p>/4", "http_status private_address",
-            "cancelled\n<p>/after", "closed"]
+EXPECTED = [
+    "",
+    "Page <p>/blocking",
+    "Page <p>/awaited",
+    "<p>/0 <p>/1 <p>/2 <p>/3 <p>/4",
+    "<p>/0 <p>/1 <p>/2 <p>/3 <p>/4",
+    "http_status private_address",
+    "cancelled\n<p>/after",
+    "closed",
+]
 
 
 @pytest.fixture(scope="module")

@@ -31,13 +31,21 @@ def base() -> Iterator[KnowledgeBase]:
 
 # ---- what goes in comes out ----
 
-TEXTS = st.one_of(st.text(max_size=400), st.lists(st.sampled_from(["lamp", "Dr.", "\n", "\n\n", "3.5", "\0", "\ud800", "日本", "It.", "a | b", '"x"']), max_size=150).map(" ".join))
+TEXTS = st.one_of(
+    st.text(max_size=400),
+    st.lists(st.sampled_from(["lamp", "Dr.", "\n", "\n\n", "3.5", "\0", "\ud800", "日本", "It.", "a | b", '"x"']), max_size=150).map(
+        " ".join
+    ),
+)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=4), st.text(max_size=40))
 def test_any_page_comes_back_equal_and_every_passage_is_verbatim(texts: list[str], query: str) -> None:
-    documents = [page(i, text, description=text[:20], headings=(Heading(1, text[:5], 0),), links=(Link("https://a.example/", text[:9]),)) for i, text in enumerate(texts)]
+    documents = [
+        page(i, text, description=text[:20], headings=(Heading(1, text[:5], 0),), links=(Link("https://a.example/", text[:9]),))
+        for i, text in enumerate(texts)
+    ]
     with KnowledgeBase(":memory:", embed=HashedWords(), config=KnowledgeBaseConfig(max_words=20)) as base:
         base.add(documents)
         kept = {document.url: document for document in base.documents()}
@@ -49,9 +57,18 @@ def test_any_page_comes_back_equal_and_every_passage_is_verbatim(texts: list[str
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.one_of(st.text(max_size=60), st.lists(st.sampled_from(['"', "*", "AND", "OR", "NOT", "NEAR(", ")", "-", ":", "^", "title:", "lamp", "'", ";", "\0", "_", "\ud800"]), max_size=12).map(" ".join)))
+@given(
+    st.one_of(
+        st.text(max_size=60),
+        st.lists(
+            st.sampled_from(['"', "*", "AND", "OR", "NOT", "NEAR(", ")", "-", ":", "^", "title:", "lamp", "'", ";", "\0", "_", "\ud800"]),
+            max_size=12,
+        ).map(" ".join),
+    )
+)
 def test_no_query_breaks_the_search(query: str) -> None:
-    for mode in ("hybrid", "dense", "keyword"): assert isinstance(SHARED.search(query, 3, mode=mode), list)
+    for mode in ("hybrid", "dense", "keyword"):
+        assert isinstance(SHARED.search(query, 3, mode=mode), list)
 
 
 SHARED = KnowledgeBase(":memory:", embed=HashedWords())
@@ -91,14 +108,17 @@ def test_of_two_versions_in_one_call_the_last_counts_and_duplicates_are_one_page
 
 def test_a_failing_embedder_leaves_the_base_as_it_was(base: KnowledgeBase) -> None:
     class Broken(HashedWords):
-        def __call__(self, texts: Sequence[str], *, query: bool = False) -> np.ndarray: raise RuntimeError("no model")
+        def __call__(self, texts: Sequence[str], *, query: bool = False) -> np.ndarray:
+            raise RuntimeError("no model")
 
     base.embed = Broken()
-    with pytest.raises(RuntimeError, match="no model"): base.add([page(50)])
+    with pytest.raises(RuntimeError, match="no model"):
+        base.add([page(50)])
     assert len(base) == 30 and base.document(page(50).url) is None and base.check() == []
 
 
 # ---- searching ----
+
 
 def test_dense_search_is_exact(tmp_path: Path) -> None:
     with KnowledgeBase(tmp_path / "b.sqlite", embed=HashedWords()) as base:
@@ -113,7 +133,16 @@ def test_dense_search_is_exact(tmp_path: Path) -> None:
 
 def test_keyword_search_is_sqlites_bm25_and_weighs_the_title() -> None:
     with KnowledgeBase(":memory:", embed=HashedWords()) as base:
-        base.add([page(1, "A tungsten wire is mentioned here once among many words."), Document("https://t.example/", "Tungsten", "A metal."), page(2), page(3), page(4), page(5)])
+        base.add(
+            [
+                page(1, "A tungsten wire is mentioned here once among many words."),
+                Document("https://t.example/", "Tungsten", "A metal."),
+                page(2),
+                page(3),
+                page(4),
+                page(5),
+            ]
+        )
         found = base.search("what is tungsten?", 5, mode="keyword")
         assert [p.title for p in found] == ["Tungsten", "Lamp 1"] and found[0].score > found[1].score > 0
         assert [p.title for p in base.search("wires", 5, mode="keyword")] == ["Lamp 1"]  # stemmed
@@ -124,7 +153,9 @@ def test_hybrid_is_the_mix_of_both(base: KnowledgeBase) -> None:
     dense = {p.url: p.score for p in base.search(query, 30, mode="dense")}
     keyword = {p.url: p.score for p in base.search(query, 30, mode="keyword")}
     urls = [page(i).url for i in range(30)]
-    mixed = mix_rankings(np.array([dense[u] for u in urls]), np.array([keyword.get(u, 0.0) for u in urls]), dense_weight=base.config.dense_weight)
+    mixed = mix_rankings(
+        np.array([dense[u] for u in urls]), np.array([keyword.get(u, 0.0) for u in urls]), dense_weight=base.config.dense_weight
+    )
     expected = [urls[i] for i in top_indices(mixed, 10)]
     assert [p.url for p in base.search(query, 10)] == expected and expected[0] == page(7).url
 
@@ -142,22 +173,44 @@ def test_the_reranker_reads_the_best_and_decides(base: KnowledgeBase) -> None:
 
 
 def test_wrong_questions_are_refused(base: KnowledgeBase) -> None:
-    with pytest.raises(ValueError, match="k must be at least 1, got 0"): base.search("lamp", 0)
-    with pytest.raises(ValueError, match="mode must be"): base.search("lamp", mode="magic")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+        base.search("lamp", 0)
+    with pytest.raises(ValueError, match="mode must be"):
+        base.search("lamp", mode="magic")  # type: ignore[arg-type]
     assert base.search("  ") == [] and KnowledgeBase(embed=HashedWords()).search("lamp") == []
     for wrong in ({"max_words": 0}, {"dense_weight": 1.5}, {"overlap": -1}, {"rerank_weight": float("nan")}):
-        with pytest.raises(ValueError, match=next(iter(wrong))): KnowledgeBaseConfig(**wrong)
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            KnowledgeBaseConfig(**wrong)
 
 
 def test_titles_are_found_as_people_write_them() -> None:
-    names = ["Thomas Edison", "Henry II", "Henry III", "The Lamp (film)", "The Lamp (novel)", "Café Lumière", "Theodred II (Bishop of Elmham)", "GE"]
+    names = [
+        "Thomas Edison",
+        "Henry II",
+        "Henry III",
+        "The Lamp (film)",
+        "The Lamp (novel)",
+        "Café Lumière",
+        "Theodred II (Bishop of Elmham)",
+        "GE",
+    ]
     with KnowledgeBase(embed=HashedWords()) as base:
         base.add(Document(f"https://n.example/{i}", name, "Text.") for i, name in enumerate(names))
         assert base.titles() == names
         for asked, expected in {
-            "Thomas Edison": "Thomas Edison", "thomas  EDISON.": "Thomas Edison", "Thomas Edisson": "Thomas Edison", "Henry III": "Henry III", "Henry IV": None,
-            "Lamp": "The Lamp (film)", "The Lamp (novel)": "The Lamp (novel)", "cafe lumiere": "Café Lumière", "Theodred II": "Theodred II (Bishop of Elmham)",
-            "Nikola Tesla": None, "": None, "?!": None, "GM": None,
+            "Thomas Edison": "Thomas Edison",
+            "thomas  EDISON.": "Thomas Edison",
+            "Thomas Edisson": "Thomas Edison",
+            "Henry III": "Henry III",
+            "Henry IV": None,
+            "Lamp": "The Lamp (film)",
+            "The Lamp (novel)": "The Lamp (novel)",
+            "cafe lumiere": "Café Lumière",
+            "Theodred II": "Theodred II (Bishop of Elmham)",
+            "Nikola Tesla": None,
+            "": None,
+            "?!": None,
+            "GM": None,
         }.items():
             found = base.lookup(asked)
             assert (found.title if found else None) == expected, asked
@@ -165,6 +218,7 @@ def test_titles_are_found_as_people_write_them() -> None:
 
 
 # ---- files ----
+
 
 def test_reloading_computes_nothing(tmp_path: Path, base: KnowledgeBase) -> None:
     expected = base.search("lamp7 light", 5)
@@ -186,28 +240,37 @@ def test_saving_over_a_base_replaces_it_for_whoever_has_it_open(tmp_path: Path, 
         assert len(reader) == 30 and reader.search("lamp4", 1, mode="keyword")[0].url == page(4).url
         assert {p.url for p in reader.search("light lamp4", 40, mode="dense")} == {page(i).url for i in range(30)}
     sqlite3.connect(tmp_path / "foreign.sqlite").executescript("CREATE TABLE mine (x);")
-    with pytest.raises(StoreError, match=r"foreign\.sqlite: a SQLite file of another program"): base.save(tmp_path / "foreign.sqlite")
+    with pytest.raises(StoreError, match=r"foreign\.sqlite: a SQLite file of another program"):
+        base.save(tmp_path / "foreign.sqlite")
 
 
 @pytest.mark.parametrize("damage", ["text", "foreign", "folder", "half", "noise", "missing"])
 def test_a_foreign_or_damaged_file_is_refused_with_its_path(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "base.sqlite"
-    with KnowledgeBase(path, embed=HashedWords()) as base: base.add(page(i) for i in range(200))
+    with KnowledgeBase(path, embed=HashedWords()) as base:
+        base.add(page(i) for i in range(200))
     content = path.read_bytes()
-    for name in tmp_path.iterdir(): name.unlink()
+    for name in tmp_path.iterdir():
+        name.unlink()
     match damage:
-        case "text": path.write_text("These are my notes, and they are longer than a header. " * 40)
-        case "foreign": sqlite3.connect(path).executescript("CREATE TABLE mine (x); INSERT INTO mine VALUES (1);")
-        case "folder": path.mkdir()
-        case "half": path.write_bytes(content[: len(content) // 2])
-        case "noise": path.write_bytes(content[:4096] + os.urandom(len(content) - 4096))
+        case "text":
+            path.write_text("These are my notes, and they are longer than a header. " * 40)
+        case "foreign":
+            sqlite3.connect(path).executescript("CREATE TABLE mine (x); INSERT INTO mine VALUES (1);")
+        case "folder":
+            path.mkdir()
+        case "half":
+            path.write_bytes(content[: len(content) // 2])
+        case "noise":
+            path.write_bytes(content[:4096] + os.urandom(len(content) - 4096))
     before = path.read_bytes() if path.is_file() else b""
     with pytest.raises(StoreError, match=r"base\.sqlite: ") as caught:
         with KnowledgeBase.load(path, embed=HashedWords()) as base:
             base.search("lamp7 light")
             raise AssertionError(f"no refusal; problems: {base.check()}")
     assert "\n" not in str(caught.value)
-    if damage in ("text", "foreign"): assert path.read_bytes() == before
+    if damage in ("text", "foreign"):
+        assert path.read_bytes() == before
 
 
 def test_vectors_of_another_model_are_refused_by_name_and_width(tmp_path: Path) -> None:
@@ -215,7 +278,8 @@ def test_vectors_of_another_model_are_refused_by_name_and_width(tmp_path: Path) 
     other, wider = HashedWords(), HashedWords()
     other.name, wider.width = "other-model", 64
     for embed in (other, wider):
-        with pytest.raises(StoreError, match="its vectors are hashed-words's"): KnowledgeBase(tmp_path / "b.sqlite", embed=embed)
+        with pytest.raises(StoreError, match="its vectors are hashed-words's"):
+            KnowledgeBase(tmp_path / "b.sqlite", embed=embed)
 
 
 def test_a_lock_that_is_never_released_is_reported(tmp_path: Path) -> None:
@@ -223,7 +287,8 @@ def test_a_lock_that_is_never_released_is_reported(tmp_path: Path) -> None:
         holder = sqlite3.connect(tmp_path / "b.sqlite", isolation_level=None)
         holder.execute("BEGIN IMMEDIATE")
         started = time.monotonic()
-        with pytest.raises(StoreError, match="another process holds it"): base.add([page(1)])
+        with pytest.raises(StoreError, match="another process holds it"):
+            base.add([page(1)])
         assert time.monotonic() - started < 3 and base.search("lamp") == []
         holder.execute("ROLLBACK")
         base.add([page(1)])
@@ -232,19 +297,25 @@ def test_a_lock_that_is_never_released_is_reported(tmp_path: Path) -> None:
 
 # ---- many at once ----
 
+
 def test_threads_add_and_search_one_base(tmp_path: Path) -> None:
     failures: list[BaseException] = []
     with KnowledgeBase(tmp_path / "b.sqlite", embed=HashedWords()) as base:
+
         def work(first: int) -> None:
             try:
                 for i in range(first, first + 40, 4):
                     base.add(page(j) for j in range(i, i + 4))
-                    for mode in ("hybrid", "dense"): assert page(i).url in {p.url for p in base.search(f"lamp{i} page {i}", 500, mode=mode)}
-            except BaseException as error: failures.append(error)  # noqa: BLE001 (reported below)
+                    for mode in ("hybrid", "dense"):
+                        assert page(i).url in {p.url for p in base.search(f"lamp{i} page {i}", 500, mode=mode)}
+            except BaseException as error:  # noqa: BLE001 (reported below)
+                failures.append(error)
 
         threads = [threading.Thread(target=work, args=(100 * n,)) for n in range(4)]
-        for thread in threads: thread.start()
-        for thread in threads: thread.join()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         assert failures == [] and len(base) == 160 and base.check() == []
 
 
@@ -257,7 +328,8 @@ def test_one_connection_sees_what_another_writes_replaces_and_keeps(tmp_path: Pa
     two.add([page(11)])
     assert len(one.search("lamp light", 50, mode="dense")) == 11 == len(two.search("lamp light", 50, mode="dense"))
     one.close(), two.close()
-    with pytest.raises(StoreError, match="closed"): one.search("lamp")
+    with pytest.raises(StoreError, match="closed"):
+        one.search("lamp")
 
 
 @pytest.fixture
@@ -269,14 +341,16 @@ def nursery() -> Iterator[Nursery]:
 
 def _wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline: time.sleep(0.002)
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.002)
     assert condition()
 
 
 def test_eight_processes_create_the_same_file_at_once(tmp_path: Path, nursery: Nursery) -> None:
     started = [nursery.start("create", str(tmp_path / "b.sqlite"), i) for i in range(8)]
     _wait_until(lambda: not any(is_alive(number) for number in started))
-    with KnowledgeBase(tmp_path / "b.sqlite", embed=HashedWords()) as base: assert len(base) == 8 and base.check() == []
+    with KnowledgeBase(tmp_path / "b.sqlite", embed=HashedWords()) as base:
+        assert len(base) == 8 and base.check() == []
 
 
 def test_three_writers_killed_a_hundred_times_lose_no_acknowledged_page(tmp_path: Path, nursery: Nursery) -> None:
@@ -289,13 +363,15 @@ def test_three_writers_killed_a_hundred_times_lose_no_acknowledged_page(tmp_path
     for _ in range(100):
         victim = chance.randrange(3)
         before = size(victim)
-        if chance.random() < 0.5: _wait_until(lambda victim=victim, before=before: size(victim) > before)  # others die while opening
+        if chance.random() < 0.5:
+            _wait_until(lambda victim=victim, before=before: size(victim) > before)  # others die while opening
         time.sleep(chance.uniform(0.0, 0.08))
         assert is_alive(writers[victim]), "a writer ended by itself"
         nursery.kill(writers[victim])
         writers[victim] = start(victim)
     assert is_alive(reader), failed.read_text()
-    for number in (*writers, reader): nursery.kill(number)
+    for number in (*writers, reader):
+        nursery.kill(number)
 
     lines = [line.split() for note in notes for line in note.read_text().splitlines()]
     newest = {int(slot): (int(number), int(digest)) for slot, number, digest in lines}  # a writer's notes are in order

@@ -49,7 +49,9 @@ def test_scores_are_batched_in_parts_and_long_prompts_in_pieces(exact, monkeypat
     monkeypatch.setattr("lightbulb.lm.local_model.PIECE", 7)
     monkeypatch.setattr("lightbulb.lm.local_model.MAX_CACHED_TOKENS", 250)
     assert exact.score(PAGE, endings, chat=False) == pytest.approx(whole, abs=2e-3)
-    assert exact.generate(["Light is", PAGE], max_new_tokens=4, chat=False)[0] == exact.generate(["Light is"], max_new_tokens=4, chat=False)[0]
+    assert (
+        exact.generate(["Light is", PAGE], max_new_tokens=4, chat=False)[0] == exact.generate(["Light is"], max_new_tokens=4, chat=False)[0]
+    )
 
 
 @pytest.mark.parametrize("settings", [{}, {"temperature": 0.8, "top_p": 0.9, "seed": 5}])
@@ -63,7 +65,8 @@ def test_a_batch_equals_its_rows(exact, settings):
 
 def test_greedy_equals_transformers(exact):
     ids = exact.tokenizer.encode("The light bulb was")
-    with torch.inference_mode(): reference = exact.network.generate(torch.tensor([ids]), max_new_tokens=12, do_sample=False)[0, len(ids):]
+    with torch.inference_mode():
+        reference = exact.network.generate(torch.tensor([ids]), max_new_tokens=12, do_sample=False)[0, len(ids) :]
     assert exact.generate(["The light bulb was"], max_new_tokens=12, chat=False) == [exact.tokenizer.decode(reference.tolist())]
 
 
@@ -92,15 +95,22 @@ def test_what_does_not_fit_is_refused_with_numbers(exact):
     long = "light " * 8200
     with pytest.raises(ValueError, match=r"prompt 2 has 82\d\d tokens and 5 more are wanted, but smollm2 reads 8192 in all"):
         exact.generate(["fits", long], max_new_tokens=5)
-    with pytest.raises(ValueError, match="reads 8192 in all"): exact.score(long, [" on"])
+    with pytest.raises(ValueError, match="reads 8192 in all"):
+        exact.score(long, [" on"])
 
 
-@pytest.mark.parametrize(("settings", "rule"), [
-    ({"max_new_tokens": 0}, "max_new_tokens must be positive"), ({"temperature": float("nan")}, "temperature"), ({"top_p": 0}, "top_p"),
-    ({"stop": [""]}, "stop string"),
-])
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens must be positive"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"top_p": 0}, "top_p"),
+        ({"stop": [""]}, "stop string"),
+    ],
+)
 def test_settings_are_checked(exact, settings, rule):
-    with pytest.raises(ValueError, match=rule): exact.generate(["a"], **settings)
+    with pytest.raises(ValueError, match=rule):
+        exact.generate(["a"], **settings)
 
 
 def test_nothing_asked_nothing_done(exact):
@@ -111,9 +121,14 @@ def test_threads_take_turns(exact):
     prompts = [f"Number {number} is" for number in range(3)]
     alone = [exact.generate([prompt], max_new_tokens=4, chat=False) for prompt in prompts]
     together: dict[int, list[str]] = {}
-    threads = [threading.Thread(target=lambda i=i: together.update({i: exact.generate([prompts[i]], max_new_tokens=4, chat=False)})) for i in range(3)]
-    for thread in threads: thread.start()
-    for thread in threads: thread.join()
+    threads = [
+        threading.Thread(target=lambda i=i: together.update({i: exact.generate([prompts[i]], max_new_tokens=4, chat=False)}))
+        for i in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert [together[i] for i in range(3)] == alone
 
 
@@ -140,25 +155,34 @@ def test_a_folder_is_a_spec(tmp_path):
     from lightbulb.lm.tokens import load_tokenizer
 
     PreTrainedTokenizerFast(tokenizer_object=load_tokenizer("gpt2").backend, eos_token="<|endoftext|>").save_pretrained(tmp_path)
-    LlamaForCausalLM(LlamaConfig(vocab_size=50257, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=64)).save_pretrained(tmp_path)
+    LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=50257, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=64
+        )
+    ).save_pretrained(tmp_path)
     model = load_language_model(str(tmp_path), precision="float32")
     assert model.context_length == 64
     assert len(model.score("Let there be", [" light", " dark"])) == 2
     (tmp_path / "model.safetensors").write_bytes(b"half a file")
-    with pytest.raises(UnavailableError, match="cannot be loaded") as caught: load_language_model(str(tmp_path))
+    with pytest.raises(UnavailableError, match="cannot be loaded") as caught:
+        load_language_model(str(tmp_path))
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("spec", ["", "lightbulb:", "llama:7b", "openai:m", "openai:@http://x", "openai:m@ftp://x", "openai:m@http://a:b@x/v1"])
+@pytest.mark.parametrize(
+    "spec", ["", "lightbulb:", "llama:7b", "openai:m", "openai:@http://x", "openai:m@ftp://x", "openai:m@http://a:b@x/v1"]
+)
 def test_unknown_specs_are_named(spec):
-    with pytest.raises(ValueError, match=r"known are|openai:<model>@<url>|no password|lightbulb:<checkpoint>") as caught: load_language_model(spec)
+    with pytest.raises(ValueError, match=r"known are|openai:<model>@<url>|no password|lightbulb:<checkpoint>") as caught:
+        load_language_model(spec)
     assert "\n" not in str(caught.value) and "a:b" not in str(caught.value).replace(spec, "")
 
 
 # --- a server ------------------------------------------------------------------------------------------------------------
 
 
-def chat_reply(text: str, **more) -> str: return json.dumps({"choices": [{"message": {"content": text}}], **more})
+def chat_reply(text: str, **more) -> str:
+    return json.dumps({"choices": [{"message": {"content": text}}], **more})
 
 
 def served(server, waits: list[float] | None = None, **config) -> ServedLanguageModel:
@@ -176,11 +200,21 @@ def test_requests_say_what_was_asked(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with serve(handler) as server:
         model = load_language_model(f"openai:lab/model@v2@{server.url}/v1/")
-        assert model.generate(["a", "a"], max_new_tokens=9, temperature=0.5, top_p=0.9, stop=["END", "2", "3", "4", "5"], seed=3) == ["fine. "] * 2
+        assert (
+            model.generate(["a", "a"], max_new_tokens=9, temperature=0.5, top_p=0.9, stop=["END", "2", "3", "4", "5"], seed=3)
+            == ["fine. "] * 2
+        )
     assert {(path, key) for path, key, _ in seen} == {("/v1/chat/completions", f"Bearer {KEY}")}
     asked = sorted((content for _, _, content in seen), key=lambda content: content["seed"])
-    assert asked[0] == {"model": "lab/model@v2", "messages": [{"role": "user", "content": "a"}], "max_tokens": 9, "temperature": 0.5,
-                        "top_p": 0.9, "stop": ["END", "2", "3", "4"], "seed": 3}
+    assert asked[0] == {
+        "model": "lab/model@v2",
+        "messages": [{"role": "user", "content": "a"}],
+        "max_tokens": 9,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "stop": ["END", "2", "3", "4"],
+        "seed": 3,
+    }
     assert asked[1]["seed"] == 4 and model.num_tokens_used == 14 and KEY not in repr(vars(model)) + model.name
 
 
@@ -196,23 +230,33 @@ def test_order_is_kept_and_prompts_overlap():
 
 
 def test_passing_trouble_is_retried_with_patience():
-    replies = iter([Response(500, "oops"), Response(429, "{}", {"Retry-After": "3"}), Response(200, "not json"), Response(200, chat_reply("ok"))])
+    replies = iter(
+        [Response(500, "oops"), Response(429, "{}", {"Retry-After": "3"}), Response(200, "not json"), Response(200, chat_reply("ok"))]
+    )
     waits: list[float] = []
-    with serve(lambda request: next(replies)) as server: assert served(server, waits).generate(["a"]) == ["ok"]
+    with serve(lambda request: next(replies)) as server:
+        assert served(server, waits).generate(["a"]) == ["ok"]
     assert 0.4 <= waits[0] <= 0.6 and waits[1] == 3 and 1.6 <= waits[2] <= 2.4
 
 
-@pytest.mark.parametrize(("response", "message", "calls"), [
-    (Response(500, json.dumps({"error": {"message": f"broken {KEY}\nTraceback"}})), r"after 4 tries: HTTP 500, broken \*\*\* Traceback", 4),
-    (Response(429, "{}", {"Retry-After": "3600"}), "HTTP 429", 1),
-    (Response(401, json.dumps({"error": {"message": f"bad key {KEY}"}})), r"refused: HTTP 401, bad key \*\*\*", 1),
-    (Response(404, json.dumps({"error": "no such model"})), "refused: HTTP 404, no such model", 1),
-    (Response(302, b"", {"Location": "http://127.0.0.1:9/"}), "refused: HTTP 302", 1),
-    (Response(200, "[1]"), "not JSON", 4),
-    (Response(200, '{"choices": []}'), "without a text", 1),
-    (Response(200, '{"choices": [{"message": {"content": 7}}]}'), "a text that is none", 1),
-    (Response(200, b"\xff\xfe{"), "not JSON", 4),
-])
+@pytest.mark.parametrize(
+    ("response", "message", "calls"),
+    [
+        (
+            Response(500, json.dumps({"error": {"message": f"broken {KEY}\nTraceback"}})),
+            r"after 4 tries: HTTP 500, broken \*\*\* Traceback",
+            4,
+        ),
+        (Response(429, "{}", {"Retry-After": "3600"}), "HTTP 429", 1),
+        (Response(401, json.dumps({"error": {"message": f"bad key {KEY}"}})), r"refused: HTTP 401, bad key \*\*\*", 1),
+        (Response(404, json.dumps({"error": "no such model"})), "refused: HTTP 404, no such model", 1),
+        (Response(302, b"", {"Location": "http://127.0.0.1:9/"}), "refused: HTTP 302", 1),
+        (Response(200, "[1]"), "not JSON", 4),
+        (Response(200, '{"choices": []}'), "without a text", 1),
+        (Response(200, '{"choices": [{"message": {"content": 7}}]}'), "a text that is none", 1),
+        (Response(200, b"\xff\xfe{"), "not JSON", 4),
+    ],
+)
 def test_lasting_trouble_is_one_clear_line(response, message, calls, caplog):
     counter = count()
 
@@ -221,7 +265,8 @@ def test_lasting_trouble_is_one_clear_line(response, message, calls, caplog):
         return response
 
     with caplog.at_level(logging.DEBUG), serve(handler) as server:
-        with pytest.raises(LanguageModelError, match=message) as caught: served(server).generate(["a"])
+        with pytest.raises(LanguageModelError, match=message) as caught:
+            served(server).generate(["a"])
     assert "\n" not in str(caught.value) and KEY not in str(caught.value) + caplog.text
     assert next(counter) == calls
 
@@ -229,14 +274,18 @@ def test_lasting_trouble_is_one_clear_line(response, message, calls, caplog):
 def test_nobody_listens():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        model = ServedLanguageModel("m", ModelServer(f"http://127.0.0.1:{taken.getsockname()[1]}/v1", api_key=KEY, sleep=lambda seconds: None))
-        with pytest.raises(LanguageModelError, match="after 4 tries: ConnectionError"): model.generate(["a"])
+        model = ServedLanguageModel(
+            "m", ModelServer(f"http://127.0.0.1:{taken.getsockname()[1]}/v1", api_key=KEY, sleep=lambda seconds: None)
+        )
+        with pytest.raises(LanguageModelError, match="after 4 tries: ConnectionError"):
+            model.generate(["a"])
 
 
 def test_a_silent_server_is_left():
     with serve(lambda request: Response(200, chat_reply("late"), delay=30)) as server:
         started = time.perf_counter()
-        with pytest.raises(LanguageModelError, match="no answer in time"): served(server, read_timeout=0.3, max_tries=2).generate(["a"])
+        with pytest.raises(LanguageModelError, match="no answer in time"):
+            served(server, read_timeout=0.3, max_tries=2).generate(["a"])
         assert time.perf_counter() - started < 5
 
 
@@ -249,16 +298,22 @@ def test_a_trickle_and_a_flood_are_left():
             connection.recv(65536)
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
             try:
-                while not stop.wait(pause): connection.sendall(piece)
-            except OSError: return
+                while not stop.wait(pause):
+                    connection.sendall(piece)
+            except OSError:
+                return
 
-    for piece, pause, config, message in ((b" ", 0.05, {"total_timeout": 1.0}, "no whole answer"), (b" " * 65536, 0.0, {"max_bytes": 1_000_000}, "more than 1000000")):
+    for piece, pause, config, message in (
+        (b" ", 0.05, {"total_timeout": 1.0}, "no whole answer"),
+        (b" " * 65536, 0.0, {"max_bytes": 1_000_000}, "more than 1000000"),
+    ):
         with socket.create_server(("127.0.0.1", 0)) as listener:
             thread = threading.Thread(target=drip, args=(listener, piece, pause), daemon=True)
             thread.start()
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             started = time.perf_counter()
-            with pytest.raises(LanguageModelError, match=message): ServedLanguageModel("m", ModelServer(url, config=ServerConfig(**config))).generate(["a"])
+            with pytest.raises(LanguageModelError, match=message):
+                ServedLanguageModel("m", ModelServer(url, config=ServerConfig(**config))).generate(["a"])
             assert time.perf_counter() - started < 6
     stop.set()
 
@@ -269,15 +324,22 @@ def test_a_server_that_scores():
         assert request.path == "/v1/completions" and asked["echo"] and asked["logprobs"]
         start = len("Light is ")
         offsets = [0, 6, start, start + 4, len(asked["prompt"])]  # the last token is the one the server wrote
-        return Response(200, json.dumps({"choices": [{"text": "", "logprobs": {"text_offset": offsets, "token_logprobs": [None, -9, -1, -0.5, -7]}}]}))
+        return Response(
+            200, json.dumps({"choices": [{"text": "", "logprobs": {"text_offset": offsets, "token_logprobs": [None, -9, -1, -0.5, -7]}}]})
+        )
 
-    with serve(handler) as server: assert served(server).score("Light is ", ["photons", ""]) == [-1.5, 0.0]
+    with serve(handler) as server:
+        assert served(server).score("Light is ", ["photons", ""]) == [-1.5, 0.0]
 
 
-@pytest.mark.parametrize("response", [Response(400, '{"error": {"message": "echo is not supported"}}'), Response(200, '{"choices": [{"text": "a", "logprobs": null}]}')])
+@pytest.mark.parametrize(
+    "response",
+    [Response(400, '{"error": {"message": "echo is not supported"}}'), Response(200, '{"choices": [{"text": "a", "logprobs": null}]}')],
+)
 def test_a_server_that_does_not_score_says_so(response):
     with serve(lambda request: response) as server:
-        with pytest.raises(UnavailableError, match="smollm2 does"): served(server).score("a", ["b"])
+        with pytest.raises(UnavailableError, match="smollm2 does"):
+            served(server).score("a", ["b"])
 
 
 def test_no_key_no_header():

@@ -21,24 +21,79 @@ from lightbulb.world.stages import TrainLanguageWorld
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULTS = {
-    "query": "", "search": "demo", "max_pages": 20, "max_searches": 8, "max_tokens": 4000, "max_seconds": 60.0, "model_name": "smollm2",
-    "save_dir": Path("./models"), "device": "auto", "precision": "auto", "seed": 0, "resume": False, "allow_hosts": (), "max_crawl_pages": 200,
+    "query": "",
+    "search": "demo",
+    "max_pages": 20,
+    "max_searches": 8,
+    "max_tokens": 4000,
+    "max_seconds": 60.0,
+    "model_name": "smollm2",
+    "save_dir": Path("./models"),
+    "device": "auto",
+    "precision": "auto",
+    "seed": 0,
+    "resume": False,
+    "allow_hosts": (),
+    "max_crawl_pages": 200,
 }
 
 
 WORLD_DEFAULTS = {
-    "save_dir": Path("./models"), "device": "auto", "precision": "auto", "seed": 0, "resume": False, "num_epochs": 3, "mode": "train", "environment": "text", "accumulation_steps": 4,
-    "learning_rate": 1e-4, "weight_decay": 1e-2, "max_grad_norm": 1.0, "mcts_iterations": 5, "mcts_exploration_constant": 1.414, "mcts_algorithm": "puct", "lambda_reg": 1.0,
+    "save_dir": Path("./models"),
+    "device": "auto",
+    "precision": "auto",
+    "seed": 0,
+    "resume": False,
+    "num_epochs": 3,
+    "mode": "train",
+    "environment": "text",
+    "accumulation_steps": 4,
+    "learning_rate": 1e-4,
+    "weight_decay": 1e-2,
+    "max_grad_norm": 1.0,
+    "mcts_iterations": 5,
+    "mcts_exploration_constant": 1.414,
+    "mcts_algorithm": "puct",
+    "lambda_reg": 1.0,
 }
 TINY_WORLD = [
-    "--environment", "tic_tac_toe", "--mcts_algorithm", "gumbel", "--mcts_iterations", "4", "--device", "cpu", "--num_epochs", "2", "--batch_size", "1", "--accumulation_steps", "1",
+    "--environment",
+    "tic_tac_toe",
+    "--mcts_algorithm",
+    "gumbel",
+    "--mcts_iterations",
+    "4",
+    "--device",
+    "cpu",
+    "--num_epochs",
+    "2",
+    "--batch_size",
+    "1",
+    "--accumulation_steps",
+    "1",
 ]
 SMALL_NETWORK = [
-    "--width", "16", "--hidden", "32", "--steps_per_epoch", "12", "--random_games", "64", "--first_play", "4", "--play_interval", "4", "--games_per_play", "8", "--renewed_positions", "16",
+    "--width",
+    "16",
+    "--hidden",
+    "32",
+    "--steps_per_epoch",
+    "12",
+    "--random_games",
+    "64",
+    "--first_play",
+    "4",
+    "--play_interval",
+    "4",
+    "--games_per_play",
+    "8",
+    "--renewed_positions",
+    "16",
 ]
 
 
-def command(*arguments: str, program: str = "main_menu.py") -> list[str]: return [sys.executable, str(ROOT / program), *arguments]
+def command(*arguments: str, program: str = "main_menu.py") -> list[str]:
+    return [sys.executable, str(ROOT / program), *arguments]
 
 
 def run(*arguments: str, given: str | None = None, program: str = "main_menu.py") -> subprocess.CompletedProcess[str]:
@@ -47,18 +102,35 @@ def run(*arguments: str, given: str | None = None, program: str = "main_menu.py"
 
 def test_flags_and_defaults_are_the_promised_ones() -> None:
     assert {f.name: getattr(TestAgent(), f.name) for f in dataclasses.fields(TestAgent)} == DEFAULTS
-    for name, value in {"max_pages": "7", "model_name": "openai:m@http://127.0.0.1:1", "save_dir": "elsewhere", "allow_hosts": "localhost"}.items():
+    for name, value in {
+        "max_pages": "7",
+        "model_name": "openai:m@http://127.0.0.1:1",
+        "save_dir": "elsewhere",
+        "allow_hosts": "localhost",
+    }.items():
         assert getattr(parse_config(TestAgent, [f"--{name}", value], program="x"), name) != DEFAULTS[name]
 
 
-@pytest.mark.parametrize("arguments", [
-    ["--task", "make_coffee"], ["--task"], ["--query", "Who?"], ["--task", "test_agent", "--colour", "red"], ["--task", "test_agent", "--max_pages", "many"],
-    ["--task", "test_agent", "--max_seconds", "nan"], ["--task", "test_agent", "--max_tokens", "-1"], ["--task", "test_agent", "--seed", "-1"],
-    ["--task", "test_agent", "--search", "folder:/no/such/folder", "--query", "Who?"], ["--task", "test_agent", "--search", "telepathy", "--query", "Who?"],
-    ["--task", "test_agent", "--device", "abacus", "--query", "Who?"], ["--task", "test_agent", "--model_name", "no-such/model", "--search", f"folder:{ROOT / 'nbs'}", "--query", "Who?"],
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--task", "make_coffee"],
+        ["--task"],
+        ["--query", "Who?"],
+        ["--task", "test_agent", "--colour", "red"],
+        ["--task", "test_agent", "--max_pages", "many"],
+        ["--task", "test_agent", "--max_seconds", "nan"],
+        ["--task", "test_agent", "--max_tokens", "-1"],
+        ["--task", "test_agent", "--seed", "-1"],
+        ["--task", "test_agent", "--search", "folder:/no/such/folder", "--query", "Who?"],
+        ["--task", "test_agent", "--search", "telepathy", "--query", "Who?"],
+        ["--task", "test_agent", "--device", "abacus", "--query", "Who?"],
+        ["--task", "test_agent", "--model_name", "no-such/model", "--search", f"folder:{ROOT / 'nbs'}", "--query", "Who?"],
+    ],
+)
 def test_bad_input_is_one_line_and_status_2(arguments: list[str], capsys, tmp_path) -> None:
-    if "--query" in arguments and "--task" in arguments: arguments = [*arguments, "--save_dir", str(tmp_path)]
+    if "--query" in arguments and "--task" in arguments:
+        arguments = [*arguments, "--save_dir", str(tmp_path)]
     assert main(arguments) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("  ")]
     assert len(lines) == 1 and lines[0].startswith("lightbulb: ") and "Traceback" not in lines[0]
@@ -77,8 +149,12 @@ def test_help_is_quick_and_complete() -> None:
 @pytest.fixture(scope="module")
 def notes(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("notes")
-    (folder / "lamps.md").write_text("# The arc lamp\n\nThe arc lamp was invented by Humphry Davy. Humphry Davy demonstrated it at the Royal Institution in London.\n")
-    (folder / "davy.txt").write_text("Humphry Davy\n\nHumphry Davy was a British chemist. Humphry Davy was born in Penzance, Cornwall, on 17 December 1778.\n")
+    (folder / "lamps.md").write_text(
+        "# The arc lamp\n\nThe arc lamp was invented by Humphry Davy. Humphry Davy demonstrated it at the Royal Institution in London.\n"
+    )
+    (folder / "davy.txt").write_text(
+        "Humphry Davy\n\nHumphry Davy was a British chemist. Humphry Davy was born in Penzance, Cornwall, on 17 December 1778.\n"
+    )
     return folder
 
 
@@ -88,7 +164,9 @@ def test_a_session_answers_several_questions_and_quits(notes: Path, tmp_path) ->
     assert done.returncode == 0, done.stderr
     assert "Penzance" in done.stdout and "Humphry Davy" in done.stdout and done.stdout.count("Sources") == 2
     assert (tmp_path / "agent" / "knowledge.sqlite").is_file()
-    again = run("--task", "test_agent", "--search", f"folder:{notes}", "--save_dir", str(tmp_path), "--query", "When was Humphry Davy born?")
+    again = run(
+        "--task", "test_agent", "--search", f"folder:{notes}", "--save_dir", str(tmp_path), "--query", "When was Humphry Davy born?"
+    )
     assert again.returncode == 0 and "1778" in again.stdout and "from memory" in again.stderr
 
 
@@ -99,14 +177,21 @@ def test_end_of_file_leaves_and_saves(notes: Path, tmp_path) -> None:
 
 def test_an_interrupt_leaves_an_open_question_that_resume_asks(notes: Path, tmp_path) -> None:
     arguments = ("--task", "test_agent", "--search", f"folder:{notes}", "--save_dir", str(tmp_path))
-    with subprocess.Popen(command(*arguments, "--query", "Where was Humphry Davy born?"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          env={**os.environ, "PYTHONUNBUFFERED": "1"}) as process:
+    with subprocess.Popen(
+        command(*arguments, "--query", "Where was Humphry Davy born?"),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as process:
         assert process.stderr
         for line in process.stderr:
             if "searched" in line: break
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
-    if process.returncode == 0: pytest.xfail("the answer was quicker than the interrupt")
+    if process.returncode == 0:
+        pytest.xfail("the answer was quicker than the interrupt")
     assert process.returncode == 130 and "Traceback" not in rest and "interrupted" in rest
     resumed = run(*arguments, "--resume", given="quit\n")
     assert resumed.returncode == 0 and "Penzance" in resumed.stdout
@@ -114,22 +199,43 @@ def test_an_interrupt_leaves_an_open_question_that_resume_asks(notes: Path, tmp_
 
 # ------------------------------------------------------------------ a world model
 
+
 def test_the_flags_of_a_world_model_are_the_promised_ones() -> None:
     alone, both = TrainWorldModel(environment="tic_tac_toe"), TrainLanguageWorld()
     assert {name: getattr(alone, name) for name in WORLD_DEFAULTS} == WORLD_DEFAULTS | {"environment": "tic_tac_toe"}
     assert {name: getattr(both, name) for name in WORLD_DEFAULTS} == WORLD_DEFAULTS
     assert (alone.batch_size, both.batch_size, both.stage) == (2, 4, "lm")
-    as_stage = TrainLanguageWorld(stage="world", environment="tic_tac_toe", mcts_iterations=9, lambda_reg=0.5, seed=3, num_epochs=7).world_model()
+    as_stage = TrainLanguageWorld(
+        stage="world", environment="tic_tac_toe", mcts_iterations=9, lambda_reg=0.5, seed=3, num_epochs=7
+    ).world_model()
     assert (as_stage.batch_size, as_stage.mcts_iterations, as_stage.lambda_reg, as_stage.seed, as_stage.num_epochs) == (4, 9, 0.5, 3, 7)
 
 
 @pytest.mark.parametrize("field", dataclasses.fields(TrainWorldModel), ids=lambda field: field.name)
 def test_every_flag_of_a_world_model_arrives(field: dataclasses.Field) -> None:
-    others = {"environment": "connect_four", "device": "cpu", "precision": "float32", "mcts_algorithm": "gumbel", "mode": "inference", "optimizer": "adamw", "policy_target": "visits", "discount": "0.5", "opening_moves": "3", "save_dir": "elsewhere"}
-    if field.name == "losses": given, expected = ["--losses.kl", "0.25"], dataclasses.replace(field.default, kl=0.25)
-    elif isinstance(field.default, bool): given, expected = [f"--{'no_' if field.default else ''}{field.name}", "--losses.ppo", "1"], not field.default
-    elif field.name in others: given, expected = [f"--{field.name}", others[field.name]], others[field.name]
-    else: given, expected = [f"--{field.name}", str(field.default + 7 if isinstance(field.default, int) else field.default / 2 + 0.125)], field.default + 7 if isinstance(field.default, int) else field.default / 2 + 0.125
+    others = {
+        "environment": "connect_four",
+        "device": "cpu",
+        "precision": "float32",
+        "mcts_algorithm": "gumbel",
+        "mode": "inference",
+        "optimizer": "adamw",
+        "policy_target": "visits",
+        "discount": "0.5",
+        "opening_moves": "3",
+        "save_dir": "elsewhere",
+    }
+    if field.name == "losses":
+        given, expected = ["--losses.kl", "0.25"], dataclasses.replace(field.default, kl=0.25)
+    elif isinstance(field.default, bool):
+        given, expected = [f"--{'no_' if field.default else ''}{field.name}", "--losses.ppo", "1"], not field.default
+    elif field.name in others:
+        given, expected = [f"--{field.name}", others[field.name]], others[field.name]
+    else:
+        given, expected = (
+            [f"--{field.name}", str(field.default + 7 if isinstance(field.default, int) else field.default / 2 + 0.125)],
+            field.default + 7 if isinstance(field.default, int) else field.default / 2 + 0.125,
+        )
     known = [] if field.name == "environment" else ["--environment", "tic_tac_toe"]
     found = getattr(parse_config(TrainWorldModel, [*known, *given], program="x"), field.name)
     assert found != field.default and (found == expected or str(found) == expected)
@@ -146,7 +252,13 @@ def test_training_says_one_line_an_evaluation(world_run) -> None:
     folder, done = world_run
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    said = [re.match(r"epoch (\d+), step (\d+) of 24, [\d,]+ games: held-out loss \d+\.\d{4}; wrongly imagined: .*%; with the search: optimal moves \d+\.\d%", line) for line in lines]
+    said = [
+        re.match(
+            r"epoch (\d+), step (\d+) of 24, [\d,]+ games: held-out loss \d+\.\d{4}; wrongly imagined: .*%; with the search: optimal moves \d+\.\d%",
+            line,
+        )
+        for line in lines
+    ]
     assert [(match[1], match[2]) for match in said if match] == [("1", "12"), ("2", "24")] and len(lines) == 2
     assert done.stderr.strip() == f"kept in {folder / 'world_model'}"
     rows = [json.loads(line) for line in (folder / "world_model" / "metrics.jsonl").read_text().splitlines()]
@@ -163,16 +275,30 @@ def test_what_was_trained_plays(world_run) -> None:
     assert won + drawn + lost == 100
     boards = re.findall(r"(?:^[xo.] [xo.] [xo.]\n){3}", done.stdout, re.MULTILINE)
     stones = [(board.count("x"), board.count("o")) for board in boards]
-    assert stones == [((move + 2) // 2, (move + 1) // 2) for move in range(len(stones))] and 5 <= len(stones) <= 9  # x is the model, which begins
-    line_of_three = [any(all(board.split()[cell] == mark for cell in line) for line in ((0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 4, 8), (2, 4, 6))) for board in boards[-1:] for mark in "xo"]
-    assert lines[-1] == f"{'the model wins' if line_of_three[0] else 'random play wins' if line_of_three[1] else 'a draw'} after {len(stones)} moves"
+    assert (
+        stones == [((move + 2) // 2, (move + 1) // 2) for move in range(len(stones))] and 5 <= len(stones) <= 9
+    )  # x is the model, which begins
+    line_of_three = [
+        any(
+            all(board.split()[cell] == mark for cell in line)
+            for line in ((0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 4, 8), (2, 4, 6))
+        )
+        for board in boards[-1:]
+        for mark in "xo"
+    ]
+    assert (
+        lines[-1]
+        == f"{'the model wins' if line_of_three[0] else 'random play wins' if line_of_three[1] else 'a draw'} after {len(stones)} moves"
+    )
     again = run("--task", "train_llm_world", "--stage", "world", "--mode", "inference", "--save_dir", str(folder), "--mcts_iterations", "6")
     assert again.stdout == done.stdout
 
 
 def test_an_interrupt_saves_the_world_model_and_resume_goes_on(tmp_path) -> None:
     arguments = [*TINY_WORLD, *SMALL_NETWORK, "--save_dir", str(tmp_path), "--steps_per_epoch", "3000"]
-    with subprocess.Popen(command(*arguments, program="lightbulb_WM.py"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command(*arguments, program="lightbulb_WM.py"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         metrics = tmp_path / "world_model" / "metrics.jsonl"
         begin = time.monotonic()
         while not (metrics.is_file() and metrics.read_text().count("\n") >= 5):
@@ -183,25 +309,43 @@ def test_an_interrupt_saves_the_world_model_and_resume_goes_on(tmp_path) -> None
     assert process.returncode == 130 and "Traceback" not in rest
     assert f"interrupted; all is kept in {tmp_path / 'world_model'}, and --resume continues from there" in rest
     reached = len(metrics.read_text().splitlines())
-    with subprocess.Popen(command(*arguments, "--resume", program="lightbulb_WM.py"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while metrics.read_text().count("\n") < reached + 3: time.sleep(0.05)
+    with subprocess.Popen(
+        command(*arguments, "--resume", program="lightbulb_WM.py"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while metrics.read_text().count("\n") < reached + 3:
+            time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=120)
     assert process.returncode == 130
-    assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == list(range(1, len(metrics.read_text().splitlines()) + 1))  # each step once
+    assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == list(
+        range(1, len(metrics.read_text().splitlines()) + 1)
+    )  # each step once
 
 
-@pytest.mark.parametrize(("program", "arguments", "said"), [
-    ("lightbulb_WM.py", [], "environment text cannot be trained yet"), ("lightbulb_WM.py", ["--environment", "NoSuchWorld-v0"], "'NoSuchWorld-v0' must be a known Gymnasium id"),
-    ("lightbulb_WM.py", ["--environment", "connect_four:4by4"], "connect_four:ROWSxCOLUMNS, got 'connect_four:4by4'"), ("lightbulb_WM.py", ["--environment", "Pendulum-v1"], "discrete actions"),
-    ("lightbulb_WM.py", ["--environment", "tic_tac_toe", "--mcts_iterations", "0"], "mcts_iterations must be positive, got 0"),
-    ("lightbulb_WM.py", ["--environment", "tic_tac_toe", "--lambda_reg", "nan"], "lambda_reg must not be negative, got nan"),
-    ("lightbulb_WM.py", ["--environment", "tic_tac_toe", "--losses.kl", "-1"], "kl must not be negative"), ("lightbulb_WM.py", ["--environment", "tic_tac_toe", "--resume"], "there is nothing to resume"),
-    ("lightbulb_WM.py", ["--environment", "tic_tac_toe", "--precision", "float16", "--device", "cpu"], "float16 needs a GPU"), ("lightbulb_WM.py", ["--mode", "inference"], "there is no checkpoint of a world model"),
-    ("main_menu.py", ["--task", "train_llm_world", "--stage", "world"], "environment text cannot be trained yet"), ("main_menu.py", ["--task", "train_llm_world", "--stage", "both"], "environment text"),
-    ("main_menu.py", ["--task", "train_llm_world", "--stage", "both", "--mode", "inference"], "stage must be lm (it writes) or world (it plays)"),
-    ("main_menu.py", ["--task", "train_llm_world", "--stage", "dreams"], "dreams"), ("main_menu.py", ["--task", "train_llm_world", "--losses.kl", "1"], "--losses.kl"),
-])
+@pytest.mark.parametrize(
+    ("program", "arguments", "said"),
+    [
+        ("lightbulb_WM.py", [], "environment text cannot be trained yet"),
+        ("lightbulb_WM.py", ["--environment", "NoSuchWorld-v0"], "'NoSuchWorld-v0' must be a known Gymnasium id"),
+        ("lightbulb_WM.py", ["--environment", "connect_four:4by4"], "connect_four:ROWSxCOLUMNS, got 'connect_four:4by4'"),
+        ("lightbulb_WM.py", ["--environment", "Pendulum-v1"], "discrete actions"),
+        ("lightbulb_WM.py", ["--environment", "tic_tac_toe", "--mcts_iterations", "0"], "mcts_iterations must be positive, got 0"),
+        ("lightbulb_WM.py", ["--environment", "tic_tac_toe", "--lambda_reg", "nan"], "lambda_reg must not be negative, got nan"),
+        ("lightbulb_WM.py", ["--environment", "tic_tac_toe", "--losses.kl", "-1"], "kl must not be negative"),
+        ("lightbulb_WM.py", ["--environment", "tic_tac_toe", "--resume"], "there is nothing to resume"),
+        ("lightbulb_WM.py", ["--environment", "tic_tac_toe", "--precision", "float16", "--device", "cpu"], "float16 needs a GPU"),
+        ("lightbulb_WM.py", ["--mode", "inference"], "there is no checkpoint of a world model"),
+        ("main_menu.py", ["--task", "train_llm_world", "--stage", "world"], "environment text cannot be trained yet"),
+        ("main_menu.py", ["--task", "train_llm_world", "--stage", "both"], "environment text"),
+        (
+            "main_menu.py",
+            ["--task", "train_llm_world", "--stage", "both", "--mode", "inference"],
+            "stage must be lm (it writes) or world (it plays)",
+        ),
+        ("main_menu.py", ["--task", "train_llm_world", "--stage", "dreams"], "dreams"),
+        ("main_menu.py", ["--task", "train_llm_world", "--losses.kl", "1"], "--losses.kl"),
+    ],
+)
 def test_bad_input_for_a_world_model_is_one_line_and_status_2(program: str, arguments: list[str], said: str, capsys, tmp_path) -> None:
     given = [*arguments, "--save_dir", str(tmp_path)]
     assert (main(given, stage="world") if program == "lightbulb_WM.py" else main(given)) == 2
@@ -216,11 +360,28 @@ def test_a_model_of_another_world_is_refused(world_run, capsys) -> None:
 
 def test_both_stages_share_one_folder_and_resume_begins_what_had_not_begun(tmp_path) -> None:
     (tmp_path / "lamps.txt").write_text("The lamp burns oil. " * 200)
-    words = ["--model_name", "bytes", "--width", "32", "--num_heads", "2", "--num_layers", "1", "--num_experts", "2", "--max_length", "32", "--dataset_name", str(tmp_path / "lamps.txt")]
+    words = [
+        "--model_name",
+        "bytes",
+        "--width",
+        "32",
+        "--num_heads",
+        "2",
+        "--num_layers",
+        "1",
+        "--num_experts",
+        "2",
+        "--max_length",
+        "32",
+        "--dataset_name",
+        str(tmp_path / "lamps.txt"),
+    ]
     common = ["--task", "train_llm_world", *TINY_WORLD, "--num_epochs", "1", *words, "--save_dir", str(tmp_path / "models")]
     first = run(*common, "--stage", "lm")
     assert first.returncode == 0 and not (tmp_path / "models" / "world_model").exists(), first.stderr
-    with subprocess.Popen(command(*common, "--stage", "both", "--resume"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command(*common, "--stage", "both", "--resume"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         metrics, begin = tmp_path / "models" / "world_model" / "metrics.jsonl", time.monotonic()
         while not (metrics.is_file() and metrics.read_text().count("\n") >= 2):
             assert time.monotonic() - begin < 200 and process.poll() is None, process.stderr and process.stderr.read()
@@ -232,8 +393,17 @@ def test_both_stages_share_one_folder_and_resume_begins_what_had_not_begun(tmp_p
 
 
 def test_help_of_both_programs_and_the_task_is_quick(tmp_path) -> None:
-    for arguments, program, names in (([], "lightbulb_WM.py", [*WORLD_DEFAULTS, "losses.kl"]), (["--task", "train_llm_world"], "main_menu.py", [*WORLD_DEFAULTS, "stage", "dataset_name"])):
-        shown = subprocess.run([sys.executable, "-X", "importtime", str(ROOT / program), *arguments, "--help"], capture_output=True, text=True, cwd=ROOT, timeout=100)
+    for arguments, program, names in (
+        ([], "lightbulb_WM.py", [*WORLD_DEFAULTS, "losses.kl"]),
+        (["--task", "train_llm_world"], "main_menu.py", [*WORLD_DEFAULTS, "stage", "dataset_name"]),
+    ):
+        shown = subprocess.run(
+            [sys.executable, "-X", "importtime", str(ROOT / program), *arguments, "--help"],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            timeout=100,
+        )
         assert all(f"--{name}" in shown.stdout for name in names)
         loaded = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines() if line.startswith("import time:")}
         assert "tyro" in loaded and not loaded & {"torch", "gymnasium", "transformers", "accelerate"}

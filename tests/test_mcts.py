@@ -28,7 +28,8 @@ class RandomWorld:
     def numbers(self, states: np.ndarray, salt: int, count: int) -> np.ndarray:
         "Uniform numbers (B, count) that depend on state and salt only."
         keys = states.astype(np.uint64)[:, None] * np.uint64(1_000_003) + np.arange(count, dtype=np.uint64) + np.uint64(salt * 7919)
-        for shift in (30, 27, 31): keys = (keys ^ (keys >> np.uint64(shift))) * np.uint64(0x94D049BB133111EB)
+        for shift in (30, 27, 31):
+            keys = (keys ^ (keys >> np.uint64(shift))) * np.uint64(0x94D049BB133111EB)
         return (keys >> np.uint64(11)).astype(np.float64) / 2**53
 
     def predict(self, states):
@@ -57,7 +58,8 @@ class TicTacToe:
         self.table = np.zeros(3**9)
         self.table[self.index(self.positions)] = [best for best, _ in self.best.values()]
 
-    def index(self, boards): return ((boards.astype(np.int64) + 1) * 3 ** np.arange(9)).sum(1)
+    def index(self, boards):
+        return ((boards.astype(np.int64) + 1) * 3 ** np.arange(9)).sum(1)
 
     def solve(self, board) -> float:
         if board not in self.best:
@@ -66,15 +68,20 @@ class TicTacToe:
             for action in range(9):
                 if board[action]: continue
                 after = board[:action] + (1,) + board[action + 1 :]
-                if any(all(after[i] == 1 for i in line) for line in LINES): values[action] = 1.0
-                elif all(after): values[action] = 0.0
-                else: values[action] = -self.solve(tuple(-x for x in after))
+                if any(all(after[i] == 1 for i in line) for line in LINES):
+                    values[action] = 1.0
+                elif all(after):
+                    values[action] = 0.0
+                else:
+                    values[action] = -self.solve(tuple(-x for x in after))
             self.best[board] = (max(value for value in values if value is not None), values)
         return self.best[board][0]
 
-    def rules(self, boards): return np.zeros((len(boards), 9)), np.zeros(len(boards)), boards == 0
+    def rules(self, boards):
+        return np.zeros((len(boards), 9)), np.zeros(len(boards)), boards == 0
 
-    def predict(self, boards): return np.zeros((len(boards), 9)), self.table[self.index(boards)], boards == 0
+    def predict(self, boards):
+        return np.zeros((len(boards), 9)), self.table[self.index(boards)], boards == 0
 
     def step(self, boards, actions):
         boards = boards.copy()
@@ -84,7 +91,8 @@ class TicTacToe:
 
 
 @pytest.fixture(scope="module")
-def game() -> TicTacToe: return TicTacToe()
+def game() -> TicTacToe:
+    return TicTacToe()
 
 
 # ------------------------------------------------------------------ the recursive version
@@ -99,7 +107,8 @@ class Node:
         self.legal = [a for a in range(logits.shape[1]) if legal is None or legal[0, a]]
         self.logits = {a: logits[0, a] - max(logits[0, k] for k in self.legal) for a in self.legal}
         total = 0.0
-        for a in self.legal: total += math.exp(self.logits[a])
+        for a in self.legal:
+            total += math.exp(self.logits[a])
         self.prior = {a: math.exp(self.logits[a]) / total for a in self.legal}
         self.value = 0.0 if discount == 0 else values[0]
         self.visits, self.q = dict.fromkeys(self.legal, 0), dict.fromkeys(self.legal, 0.0)
@@ -113,7 +122,8 @@ class Recursive:
 
     def search(self, state) -> Node:
         root = Node(self, state, 0.0, 1.0, 1)
-        for _ in range(self.config.num_simulations): self.simulate(root, root)
+        for _ in range(self.config.num_simulations):
+            self.simulate(root, root)
         return root
 
     def simulate(self, root, node) -> float:
@@ -124,7 +134,8 @@ class Recursive:
             states, rewards, discounts = self.step(np.array([node.state]), np.array([action]))
             child = node.children[action] = Node(self, states[0], rewards[0], discounts[0], -node.sign if discounts[0] < 0 else node.sign)
             value = child.value
-        else: value = 0.0 if child.discount == 0 else self.simulate(root, child)
+        else:
+            value = 0.0 if child.discount == 0 else self.simulate(root, child)
         value = child.reward + child.discount * value
         node.visits[action] += 1
         node.q[action] += (value - node.q[action]) / node.visits[action]
@@ -133,10 +144,12 @@ class Recursive:
 
     def puct(self, node) -> int:
         total = 1 + sum(node.visits.values())
-        if self.config.normalization == "tree": low, high = (self.low, self.high) if node.sign > 0 else (-self.high, -self.low)
+        if self.config.normalization == "tree":
+            low, high = (self.low, self.high) if node.sign > 0 else (-self.high, -self.low)
         else:
             mean = node.value
-            for a in node.legal: mean += node.visits[a] * node.q[a]
+            for a in node.legal:
+                mean += node.visits[a] * node.q[a]
             seen = [mean / total, *(node.q[a] for a in node.legal if node.visits[a])]
             low, high = min(seen), max(seen)
         scale = 1.0 / max(high - low, 1e-8)
@@ -148,7 +161,8 @@ class Recursive:
         "logits + σ(completed Q)."
         seen = [a for a in node.legal if node.visits[a]]
         weighted = probability = 0.0
-        for a in seen: probability, weighted = probability + node.prior[a], weighted + node.prior[a] * node.q[a]
+        for a in seen:
+            probability, weighted = probability + node.prior[a], weighted + node.prior[a] * node.q[a]
         total = sum(node.visits.values())
         mixed = (node.value + total * weighted / probability) / (1 + total) if seen else node.value
         q = {a: node.q[a] if node.visits[a] else mixed for a in node.legal}
@@ -162,7 +176,8 @@ class Recursive:
             due = halving_plan(min(len(node.legal), self.config.max_considered_actions), self.config.num_simulations)[total]
             return max((a for a in node.legal if node.visits[a] == due), key=lambda a: self.gumbels[a] + scores[a])
         largest, mass = max(scores.values()), 0.0
-        for a in node.legal: mass += math.exp(scores[a] - largest)
+        for a in node.legal:
+            mass += math.exp(scores[a] - largest)
         return max(node.legal, key=lambda a: math.exp(scores[a] - largest) / mass - node.visits[a] / (1 + total))
 
 
@@ -176,15 +191,23 @@ def assert_same_tree(result, b: int, node: Node, index: int = 0) -> int:
         child, found = node.children[action], arrays.children[b, index, action]
         assert result.tree.states.read(np.array([found * len(arrays.children) + b]))[0] == child.state
         assert arrays.discounts[b, found] == child.discount
-        if child.discount == 0: assert (arrays.children[b, found] == -1).all()  # never expanded past its end
-        else: count += assert_same_tree(result, b, child, found)
+        if child.discount == 0:
+            assert (arrays.children[b, found] == -1).all()  # never expanded past its end
+        else:
+            count += assert_same_tree(result, b, child, found)
     return count
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.sampled_from([("puct", "tree"), ("puct", "siblings"), ("gumbel", "tree")]), st.integers(1, 7), st.integers(1, 60), st.booleans(),
-    st.sampled_from([0.0, 0.3]), st.sampled_from([1.0, 0.5]), st.integers(0, 10**6), st.sampled_from([2, 16]),
+    st.sampled_from([("puct", "tree"), ("puct", "siblings"), ("gumbel", "tree")]),
+    st.integers(1, 7),
+    st.integers(1, 60),
+    st.booleans(),
+    st.sampled_from([0.0, 0.3]),
+    st.sampled_from([1.0, 0.5]),
+    st.integers(0, 10**6),
+    st.sampled_from([2, 16]),
 )
 def test_every_tree_equals_the_recursive_version(kind, num_actions, simulations, two_players, ends, legal, first, considered):
     world = RandomWorld(num_actions, ends, legal, two_players)
@@ -295,8 +318,12 @@ def test_a_seed_decides_and_equal_roots_differ():
 def test_dirichlet_noise_is_puct_only_and_keeps_to_legal_actions():
     world, roots = RandomWorld(6, legal=0.5), np.arange(30)
     for algorithm in ("puct", "gumbel"):
-        with_noise, without = (MCTS(world.predict, world.step, MCTSConfig(5, algorithm=algorithm, dirichlet_fraction=fraction, gumbel_scale=0.0))
-                               .search(roots).tree.arrays.priors[:, 0] for fraction in (0.5, 0.0))
+        with_noise, without = (
+            MCTS(world.predict, world.step, MCTSConfig(5, algorithm=algorithm, dirichlet_fraction=fraction, gumbel_scale=0.0))
+            .search(roots)
+            .tree.arrays.priors[:, 0]
+            for fraction in (0.5, 0.0)
+        )
         assert np.array_equal(with_noise < 0, without < 0)
         assert np.allclose(np.where(with_noise < 0, 0, with_noise).sum(1), 1)
         assert np.array_equal(with_noise, without) == (algorithm == "gumbel")
@@ -365,7 +392,11 @@ def test_a_kept_subtree_is_the_old_one_and_the_search_goes_on_in_it(algorithm, g
 def test_a_subtree_continues_exactly_where_its_search_stopped():
     "PUCT looks at nothing but the tree: 30 simulations below an only action are 30 simulations from its child."
     world = RandomWorld(4)
-    only_first = lambda states: (world.predict(states)[0], world.predict(states)[1], np.where(states[:, None] == 3, np.arange(4) == 1, True))
+    only_first = lambda states: (
+        world.predict(states)[0],
+        world.predict(states)[1],
+        np.where(states[:, None] == 3, np.arange(4) == 1, True),
+    )
     search = lambda simulations: MCTS(only_first, world.step, MCTSConfig(simulations, normalization="siblings"))
     first, child = search(31).search(np.array([3])), world.step(np.array([3]), np.array([1]))[0]
     continued, afresh = search(20).search(child, tree=first.tree.subtree([1])), search(50).search(child)
@@ -400,7 +431,8 @@ def test_the_compiled_loop_is_the_same_search(kind):
     config = MCTSConfig(120, **kind)
     one = MCTS(model.predict, model.step, config).search(roots)
     two = MCTS(model.predict, model.step, config, compiled=model).search(roots)
-    for name in ("visit_counts", "values", "q_values", "policy", "actions", "mean_depth", "num_steps"): assert np.array_equal(getattr(one, name), getattr(two, name))
+    for name in ("visit_counts", "values", "q_values", "policy", "actions", "mean_depth", "num_steps"):
+        assert np.array_equal(getattr(one, name), getattr(two, name))
     assert np.array_equal(one.tree.states.buffer, two.tree.states.buffer)
 
 
@@ -413,7 +445,9 @@ def test_torch_tensors_and_tuples_give_the_numpy_result():
     def as_tensors(function, *arguments):
         return tuple(torch.from_numpy(np.asarray(part)) for part in function(*(argument.numpy() for argument in arguments)))
 
-    tensors = MCTS(lambda s: as_tensors(world.predict, s), lambda s, a: as_tensors(world.step, s, a), MCTSConfig(40)).search(torch.from_numpy(roots))
+    tensors = MCTS(lambda s: as_tensors(world.predict, s), lambda s, a: as_tensors(world.step, s, a), MCTSConfig(40)).search(
+        torch.from_numpy(roots)
+    )
     assert np.array_equal(plain.visit_counts, tensors.visit_counts) and np.array_equal(plain.values, tensors.values)
 
     def step(states, actions):
@@ -423,23 +457,34 @@ def test_torch_tensors_and_tuples_give_the_numpy_result():
     nested = MCTS(lambda s: world.predict(s[0]), step, MCTSConfig(40)).search((roots, (np.zeros(10, int),)))
     assert np.array_equal(plain.visit_counts, nested.visit_counts)
     arrays, rows = nested.tree.arrays, nested.tree.states
-    for node in range(1, 41): assert rows.read(np.array([10 * node]))[1][0][0] == rows.read(10 * arrays.parents[:1, node])[1][0][0] + 1  # depth travels along
+    for node in range(1, 41):
+        assert rows.read(np.array([10 * node]))[1][0][0] == rows.read(10 * arrays.parents[:1, node])[1][0][0] + 1  # depth travels along
 
 
 def test_numpy_models_need_no_torch():
-    code = "import sys, numpy as np; from lightbulb.planning.mcts import MCTS, MCTSConfig\n" \
-           "r = MCTS(lambda s: (np.zeros((len(s), 3)), np.zeros(len(s)), None), lambda s, a: (s, a * 1.0, np.ones(len(s)) * 0.5), MCTSConfig(9)).search(np.zeros(2))\n" \
-           "assert 'torch' not in sys.modules and r.visit_counts.sum() == 18"
+    code = (
+        "import sys, numpy as np; from lightbulb.planning.mcts import MCTS, MCTSConfig\n"
+        "r = MCTS(lambda s: (np.zeros((len(s), 3)), np.zeros(len(s)), None), lambda s, a: (s, a * 1.0, np.ones(len(s)) * 0.5), MCTSConfig(9)).search(np.zeros(2))\n"
+        "assert 'torch' not in sys.modules and r.visit_counts.sum() == 18"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1], timeout=120)
 
 
 # ------------------------------------------------------------------ bad input
 
 
-@pytest.mark.parametrize(("field", "number", "what"), [
-    ("logits", np.nan, "prior logits"), ("logits", np.inf, "prior logits"), ("values", np.nan, "a value"), ("values", -np.inf, "a value"),
-    ("rewards", np.nan, "a reward"), ("discounts", np.nan, "a discount"), ("legal", False, "no legal action"),
-])
+@pytest.mark.parametrize(
+    ("field", "number", "what"),
+    [
+        ("logits", np.nan, "prior logits"),
+        ("logits", np.inf, "prior logits"),
+        ("values", np.nan, "a value"),
+        ("values", -np.inf, "a value"),
+        ("rewards", np.nan, "a reward"),
+        ("discounts", np.nan, "a discount"),
+        ("legal", False, "no legal action"),
+    ],
+)
 def test_what_is_no_number_is_refused_where_it_enters(field, number, what):
     world = RandomWorld(4)
 
@@ -447,7 +492,8 @@ def test_what_is_no_number_is_refused_where_it_enters(field, number, what):
         states, rewards, discounts = world.step(states, actions)
         logits, values, legal = world.predict(states)
         bad = {"logits": logits, "values": values, "rewards": rewards, "discounts": discounts, "legal": legal}[field]
-        if bad.shape[0] == 3 and states[1] % 5 == 0: bad[1] = number
+        if bad.shape[0] == 3 and states[1] % 5 == 0:
+            bad[1] = number
         return states, rewards, discounts, logits, values, legal
 
     with pytest.raises(ValueError, match=rf"simulation \d+, root 1: .*{what}"):
@@ -457,11 +503,16 @@ def test_what_is_no_number_is_refused_where_it_enters(field, number, what):
 def test_wrong_shapes_and_settings_are_refused():
     world = RandomWorld(4)
     search = MCTS(world.predict, world.step)
-    with pytest.raises(ValueError, match="at least one root"): search.search(np.zeros(0, int))
-    with pytest.raises(ValueError, match="states must be numpy arrays"): MCTS(lambda s: (np.zeros((2, 4)), np.zeros(2), None), world.step).search([1, 2])
-    with pytest.raises(ValueError, match="there must be 3 seeds"): search.search(np.arange(3), seeds=[1])
-    with pytest.raises(ValueError, match="moves must be 3 actions below 4"): search.search(np.arange(3)).tree.subtree([0, 1, 4])
-    with pytest.raises(ValueError, match="the tree must be of 2 roots"): search.search(np.arange(2), tree=search.search(np.arange(3)).tree)
+    with pytest.raises(ValueError, match="at least one root"):
+        search.search(np.zeros(0, int))
+    with pytest.raises(ValueError, match="states must be numpy arrays"):
+        MCTS(lambda s: (np.zeros((2, 4)), np.zeros(2), None), world.step).search([1, 2])
+    with pytest.raises(ValueError, match="there must be 3 seeds"):
+        search.search(np.arange(3), seeds=[1])
+    with pytest.raises(ValueError, match="moves must be 3 actions below 4"):
+        search.search(np.arange(3)).tree.subtree([0, 1, 4])
+    with pytest.raises(ValueError, match="the tree must be of 2 roots"):
+        search.search(np.arange(2), tree=search.search(np.arange(3)).tree)
     model, compiled = dense(np.random.default_rng(0)), np.zeros((2, 24), np.float32)
     with pytest.raises(ValueError, match="a compiled model searches numpy states, got tuple"):
         MCTS(lambda s: model.predict(s[0]), model.step, compiled=model).search((compiled,))
@@ -469,9 +520,19 @@ def test_wrong_shapes_and_settings_are_refused():
         MCTS(model.predict, model.step, compiled=model).search(compiled.astype(float))
     with pytest.raises(ValueError, match="legal actions must have the shape"):
         MCTS(lambda s: (np.zeros((len(s), 4)), np.zeros(len(s)), np.ones(4, bool)), world.step).search(np.arange(3))
-    for bad in (dict(num_simulations=0), dict(num_simulations=True), dict(algorithm="uct"), dict(exploration_constant=math.nan), dict(dirichlet_fraction=1.5),
-                dict(dirichlet_alpha=0.0), dict(temperature=-1.0), dict(max_considered_actions=0), dict(normalization="none")):
-        with pytest.raises(ValueError, match=next(iter(bad))): MCTSConfig(**bad)
+    for bad in (
+        dict(num_simulations=0),
+        dict(num_simulations=True),
+        dict(algorithm="uct"),
+        dict(exploration_constant=math.nan),
+        dict(dirichlet_fraction=1.5),
+        dict(dirichlet_alpha=0.0),
+        dict(temperature=-1.0),
+        dict(max_considered_actions=0),
+        dict(normalization="none"),
+    ):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            MCTSConfig(**bad)
 
 
 def test_a_large_gap_between_logits_is_no_problem():

@@ -18,7 +18,8 @@ class RandomTree:
         self.seed, self.num_actions, self.goals, self.dead = seed, num_actions, goals, dead
         self.num_steps = self.num_priors = 0
 
-    def number(self, program, salt: int) -> float: return hash((self.seed, salt, *program)) % 1_000_003 / 1_000_003
+    def number(self, program, salt: int) -> float:
+        return hash((self.seed, salt, *program)) % 1_000_003 / 1_000_003
 
     def prior(self, program):
         self.num_priors += 1
@@ -30,18 +31,21 @@ class RandomTree:
         program = (*program, action)
         return None if self.number(program, 1) < self.dead else program
 
-    def is_solution(self, program) -> bool: return len(program) > 1 and self.number(program, 2) < self.goals
+    def is_solution(self, program) -> bool:
+        return len(program) > 1 and self.number(program, 2) < self.goals
 
     def best(self, max_depth: int) -> float:
         "The smallest steps / probability of a solution that is no deeper."
         best, waiting = math.inf, [((), 1.0)]
         while waiting:
             program, probability = waiting.pop()
-            if self.is_solution(program): best = min(best, len(program) / probability)
+            if self.is_solution(program):
+                best = min(best, len(program) / probability)
             elif len(program) < max_depth:
                 for action, p in enumerate(self.prior(program)):
                     after = (*program, action)
-                    if self.number(after, 1) >= self.dead: waiting.append((after, probability * p))
+                    if self.number(after, 1) >= self.dead:
+                        waiting.append((after, probability * p))
         return best
 
 
@@ -52,7 +56,7 @@ def test_work_is_at_most_eight_times_steps_over_probability_of_the_best_program(
     best = tree.best(max_depth=5)
     assume(best < math.inf)  # there is one that short
     tree.num_steps = 0
-    found, = OOPS(tree.prior, tree.step, tree.is_solution).solve([()])
+    (found,) = OOPS(tree.prior, tree.step, tree.is_solution).solve([()])
     assert isinstance(found, Solution) and tree.is_solution(found.state) and found.state == found.actions
     assert found.num_instructions == tree.num_steps  # every instruction is counted
     assert found.num_instructions <= 8 * best and found.num_instructions <= found.bound
@@ -68,7 +72,8 @@ def test_a_phase_spends_no_more_than_its_time():
             meter = Meter(None)
             assert search.search_phase((), origin, time, meter) is None
             assert meter.count <= time
-            if time > 100: assert meter.count > time / 50  # and it uses what it has
+            if time > 100:
+                assert meter.count > time / 50  # and it uses what it has
 
 
 @settings(max_examples=40, deadline=None)
@@ -102,7 +107,8 @@ def test_small_towers_make_large_ones_solvable():
     assert all(found.num_instructions <= found.bound for found in solutions)
     assert all(found.origin == "continued" and len(found.program) == 3 for found in solutions[1:])
     for found, tower in zip(solutions, towers, strict=True):  # the actions really do it
-        for action in found.actions: tower = hanoi_step(tower, action)
+        for action in found.actions:
+            tower = hanoi_step(tower, action)
         assert hanoi_is_solved(tower)
     alone = OOPS(equal, hanoi_step, hanoi_is_solved, reuse=False, max_instructions=100_000).solve(towers[:4])
     assert isinstance(alone[3], Unsolved) and alone[3].num_instructions == 100_000
@@ -126,14 +132,18 @@ def test_a_call_stops_where_the_problem_is_solved_and_the_state_is_kept():
 
 
 def test_a_problem_that_is_solved_costs_nothing():
-    found, = OOPS(lambda n: [1.0], lambda n, a: n, lambda n: True).solve([0])
+    (found,) = OOPS(lambda n: [1.0], lambda n, a: n, lambda n: True).solve([0])
     assert found.program == () and found.num_instructions == 0
 
 
 def test_what_makes_no_sense_is_refused():
     ask = lambda **options: OOPS(lambda n: [0.5, 0.5], lambda n, a: n, lambda n: False, **options)
-    with pytest.raises(ValueError, match="max_instructions must be positive, got 0"): ask(max_instructions=0)
-    with pytest.raises(ValueError, match="call_probability must be in"): ask(call_probability=1.0)
+    with pytest.raises(ValueError, match="max_instructions must be positive, got 0"):
+        ask(max_instructions=0)
+    with pytest.raises(ValueError, match="call_probability must be in"):
+        ask(call_probability=1.0)
     for prior in ([0.9, 0.9], [math.nan, 0.1], [], [-0.1, 0.5]):
-        with pytest.raises(ValueError, match="a prior must be probabilities"): OOPS(lambda n, p=prior: p, lambda n, a: n, lambda n: False).solve([0])
-        with pytest.raises(ValueError, match="a prior must be probabilities"): levin_tree_search(lambda n, p=prior: p, lambda n, a: n, lambda n: False, 0)
+        with pytest.raises(ValueError, match="a prior must be probabilities"):
+            OOPS(lambda n, p=prior: p, lambda n, a: n, lambda n: False).solve([0])
+        with pytest.raises(ValueError, match="a prior must be probabilities"):
+            levin_tree_search(lambda n, p=prior: p, lambda n, a: n, lambda n: False, 0)

@@ -30,12 +30,15 @@ def finish(reports):
     "Run a training to its end; its reports and the agent."
     seen = []
     while True:
-        try: seen.append(next(reports))
-        except StopIteration as stop: return seen, stop.value
+        try:
+            seen.append(next(reports))
+        except StopIteration as stop:
+            return seen, stop.value
 
 
 class Clock(gymnasium.Env):
     "Shows the hour and is cut at hour 5."
+
     observation_space, action_space = spaces.Box(0, 9, (1,)), spaces.Discrete(2)
 
     def reset(self, *, seed=None, options=None):
@@ -61,12 +64,15 @@ class Match(gymnasium.Env):
 
     def step(self, action):
         wanted = self.shown > 0
-        if isinstance(self.action_space, spaces.Box): reward = -float(np.square(action - 0.5 * self.shown).sum())
-        else: reward = float(np.mean((np.asarray(action) - self.action_space.start) == wanted * (self.action_space.nvec - 1)))
+        if isinstance(self.action_space, spaces.Box):
+            reward = -float(np.square(action - 0.5 * self.shown).sum())
+        else:
+            reward = float(np.mean((np.asarray(action) - self.action_space.start) == wanted * (self.action_space.nvec - 1)))
         return self.shown, reward, True, False, {}
 
 
 # ------------------------------------------------------------------ one update equals the formula
+
 
 def reference_update(weights, batch, config, num_steps):
     "Numpy alone: forward, gradients derived by hand (eqs. 7 and 9), global clipping, Adam. Two networks of one hidden layer."
@@ -91,7 +97,16 @@ def reference_update(weights, batch, config, num_steps):
         moves = np.abs(values - old_values) < config.value_clip_range
         d_values = config.value_coefficient * 2 / n * np.where(takes_near, (near - returns) * moves, values - returns)
         d_h, d_g = (d_logits @ w2) * (1 - h**2), (d_values[:, None] @ v2) * (1 - g**2)
-        gradients = [d_h.T @ x, d_h.sum(0), d_logits.T @ h, d_logits.sum(0), d_g.T @ x, d_g.sum(0), d_values[None] @ g, d_values.sum(keepdims=True)]
+        gradients = [
+            d_h.T @ x,
+            d_h.sum(0),
+            d_logits.T @ h,
+            d_logits.sum(0),
+            d_g.T @ x,
+            d_g.sum(0),
+            d_values[None] @ g,
+            d_values.sum(keepdims=True),
+        ]
         norm = math.sqrt(sum(float(np.square(gradient).sum()) for gradient in gradients))
         scale = min(config.max_grad_norm / (norm + 1e-6), 1.0)
         for index, gradient in enumerate(gradients):
@@ -105,16 +120,42 @@ def reference_update(weights, batch, config, num_steps):
 @pytest.mark.parametrize("seed", range(4))
 def test_one_update_is_the_formula(seed):
     "Four steps on one batch in float64, rows that are no steps among it; every term of the loss is on."
-    config = PPOConfig(num_envs=5, rollout_length=12, num_epochs=4, num_minibatches=1, hidden=(6,), learning_rate=0.02, anneal=False, clip_range=0.1,
-                       value_clip_range=0.15, entropy_coefficient=0.03, kl_coefficient=0.2, target_kl=1e9, max_grad_norm=0.3, seed=seed)
+    config = PPOConfig(
+        num_envs=5,
+        rollout_length=12,
+        num_epochs=4,
+        num_minibatches=1,
+        hidden=(6,),
+        learning_rate=0.02,
+        anneal=False,
+        clip_range=0.1,
+        value_clip_range=0.15,
+        entropy_coefficient=0.03,
+        kl_coefficient=0.2,
+        target_kl=1e9,
+        max_grad_norm=0.3,
+        seed=seed,
+    )
     agent = PPOAgent(spaces.Box(-1, 1, (3,)), spaces.Discrete(4), config)
     agent.network.double()
     random = np.random.default_rng(seed)
     draw = lambda *shape: torch.from_numpy(random.normal(size=(12, 5, *shape)))
     valid = random.random((12, 5)) < 0.8
-    rollout = Rollout(draw(3), torch.from_numpy(random.integers(4, size=(12, 5, 1))), draw() * 0.2 - 1.4, draw(), draw(), draw(), valid, np.zeros((12, 5), bool))
+    rollout = Rollout(
+        draw(3),
+        torch.from_numpy(random.integers(4, size=(12, 5, 1))),
+        draw() * 0.2 - 1.4,
+        draw(),
+        draw(),
+        draw(),
+        valid,
+        np.zeros((12, 5), bool),
+    )
     weights = [parameter.detach().numpy().copy() for parameter in agent.network.parameters()]
-    rows = [part.numpy()[valid] for part in (rollout.features, rollout.actions[..., 0], rollout.log_probs, rollout.advantages, rollout.values, rollout.returns)]
+    rows = [
+        part.numpy()[valid]
+        for part in (rollout.features, rollout.actions[..., 0], rollout.log_probs, rollout.advantages, rollout.values, rollout.returns)
+    ]
     metrics = agent.learn(rollout)
     expected = reference_update(list(weights), rows, config, num_steps=4)
     assert 0 < metrics["clip_fraction"] < 1
@@ -142,7 +183,14 @@ def test_rate_and_clip_range_fall_and_each_minibatch_has_its_own_scale(monkeypat
         return plain(*rows, **settings)
 
     monkeypatch.setattr(ppo, "ppo_loss", watched)
-    reports, _ = finish(train_ppo("CartPole-v1", PPOConfig(total_steps=512, num_envs=8, rollout_length=16, num_epochs=1, num_minibatches=4, anneal_clip_range=True, learning_rate=0.01)))
+    reports, _ = finish(
+        train_ppo(
+            "CartPole-v1",
+            PPOConfig(
+                total_steps=512, num_envs=8, rollout_length=16, num_epochs=1, num_minibatches=4, anneal_clip_range=True, learning_rate=0.01
+            ),
+        )
+    )
     shares = [1 - report.step / 512 for report in reports[:-1]]
     assert [report.metrics["learning_rate"] for report in reports] == pytest.approx([0.01, *(0.01 * share for share in shares)])
     assert [clip for _, _, clip, _ in seen[::4]] == pytest.approx([0.2, *(0.2 * share for share in shares)])
@@ -150,7 +198,10 @@ def test_rate_and_clip_range_fall_and_each_minibatch_has_its_own_scale(monkeypat
     raw = torch.cat([advantages for _, advantages, *_ in seen[:4]])
     assert abs(float(raw.mean())) > 0.1  # they are not scaled before
     zeros, scaled = torch.zeros(6), torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 9.0])
-    losses = [float(plain(zeros + 0.1, zeros, scale * scaled + shift, zeros, zeros, zeros, zeros).policy_loss) for scale, shift in ((1.0, 0.0), (50.0, -7.0))]
+    losses = [
+        float(plain(zeros + 0.1, zeros, scale * scaled + shift, zeros, zeros, zeros, zeros).policy_loss)
+        for scale, shift in ((1.0, 0.0), (50.0, -7.0))
+    ]
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
 
 
@@ -165,7 +216,8 @@ def test_rows_that_are_no_steps_teach_nothing():
         rollout = Collector(agent, stream).collect()
         assert (~rollout.valid).sum() == 3 * 3
         if spoil:
-            for part in (rollout.features, rollout.advantages, rollout.returns, rollout.log_probs): part[torch.from_numpy(~rollout.valid)] = 1e6
+            for part in (rollout.features, rollout.advantages, rollout.returns, rollout.log_probs):
+                part[torch.from_numpy(~rollout.valid)] = 1e6
         agent.learn(rollout)
         learned.append(torch.cat([parameter.detach().flatten() for parameter in agent.parameters]))
     assert torch.equal(*learned)
@@ -181,13 +233,16 @@ def test_every_autoreset_mode_gives_the_same_advantages():
         stream.reset(seed=0)
         rollout = Collector(agent, stream).collect()
         found[mode] = rollout.advantages[:, 0].numpy()[rollout.valid[:, 0]][:20]
-        with torch.no_grad(): values = agent.network.step(torch.arange(6.0)[:, None])[1].numpy()
+        with torch.no_grad():
+            values = agent.network.step(torch.arange(6.0)[:, None])[1].numpy()
         assert found[mode][4] == pytest.approx(1 + 0.99 * values[5] - values[4], abs=1e-6)
         assert found[mode][3] == pytest.approx(1 + 0.99 * values[4] - values[3] + 0.99 * 0.95 * found[mode][4], abs=1e-6)
-    for mode in AutoresetMode: assert np.allclose(found[mode], found[AutoresetMode.NEXT_STEP], atol=1e-6)
+    for mode in AutoresetMode:
+        assert np.allclose(found[mode], found[AutoresetMode.NEXT_STEP], atol=1e-6)
 
 
 # ------------------------------------------------------------------ memory
+
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_a_memory_recomputes_the_log_probabilities_of_its_rollout(mode):
@@ -195,14 +250,16 @@ def test_a_memory_recomputes_the_log_probabilities_of_its_rollout(mode):
     config = PPOConfig(num_envs=4, rollout_length=13, num_minibatches=2, lstm_width=8, memory_length=10)
     agent = PPOAgent.for_environment(Clock, config)
     with torch.no_grad():
-        for parameter in agent.network.actor.parameters(): parameter.mul_(20.0)  # so that the policy depends on what it remembers
+        for parameter in agent.network.actor.parameters():
+            parameter.mul_(20.0)  # so that the policy depends on what it remembers
     stream = EpisodeStream(SyncVectorEnv([Clock] * 4, autoreset_mode=mode))
     stream.reset(seed=0)
     collector = Collector(agent, stream)
     for _ in range(3):
         rollout = collector.collect()
         assert rollout.state is not None
-        with torch.no_grad(): distribution, values = agent.network.unroll(rollout.features, rollout.state, rollout.starts)
+        with torch.no_grad():
+            distribution, values = agent.network.unroll(rollout.features, rollout.state, rollout.starts)
         again = distribution.log_prob(rollout.actions.flatten(0, 1)).reshape(13, 4)
         assert (again - rollout.log_probs).abs().max() < 1e-5
         assert (values.reshape(13, 4) - rollout.values).abs().max() < 1e-5
@@ -213,8 +270,20 @@ def test_a_memory_recomputes_the_log_probabilities_of_its_rollout(mode):
 @pytest.mark.parametrize("lstm_width", [16, 0])
 def test_only_memory_solves_the_passive_t_maze(lstm_width):
     make = lambda num_envs: PassiveTMaze(num_envs, length=8)
-    config = PPOConfig(total_steps=40_000 if lstm_width else 8_000, num_envs=32, rollout_length=9, learning_rate=3e-3, gae_lambda=0.5, entropy_coefficient=0.01, hidden=(32,),
-                       lstm_width=lstm_width, memory_length=24, evaluation_interval=4_000, evaluation_episodes=100, target_return=1.0)
+    config = PPOConfig(
+        total_steps=40_000 if lstm_width else 8_000,
+        num_envs=32,
+        rollout_length=9,
+        learning_rate=3e-3,
+        gae_lambda=0.5,
+        entropy_coefficient=0.01,
+        hidden=(32,),
+        lstm_width=lstm_width,
+        memory_length=24,
+        evaluation_interval=4_000,
+        evaluation_episodes=100,
+        target_return=1.0,
+    )
     reports, agent = finish(train_ppo(make, config))
     mean = evaluate(agent, make, num_episodes=400, seed=99).mean()
     assert mean == 1.0 if lstm_width else mean < 0.62
@@ -222,15 +291,29 @@ def test_only_memory_solves_the_passive_t_maze(lstm_width):
 
 # ------------------------------------------------------------------ small tasks
 
+
 def test_cartpole_is_solved():
-    config = PPOConfig(total_steps=100_000, num_envs=32, rollout_length=32, num_epochs=10, learning_rate=2e-3, anneal_clip_range=True, discount=0.98,
-                       gae_lambda=0.9, evaluation_interval=5_000, evaluation_episodes=100, target_return=500.0)
+    config = PPOConfig(
+        total_steps=100_000,
+        num_envs=32,
+        rollout_length=32,
+        num_epochs=10,
+        learning_rate=2e-3,
+        anneal_clip_range=True,
+        discount=0.98,
+        gae_lambda=0.9,
+        evaluation_interval=5_000,
+        evaluation_episodes=100,
+        target_return=500.0,
+    )
     reports, agent = finish(train_ppo("CartPole-v1", config))
     assert evaluate(agent, "CartPole-v1", num_episodes=100, seed=7).mean() >= 490
     assert {report.split for report in reports} == {"train", "validation"}
 
 
-@pytest.mark.parametrize("space", [spaces.MultiDiscrete([3, 2], start=[5, 1]), spaces.Box(-1, 1, (2,))], ids=["multi-discrete", "continuous"])
+@pytest.mark.parametrize(
+    "space", [spaces.MultiDiscrete([3, 2], start=[5, 1]), spaces.Box(-1, 1, (2,))], ids=["multi-discrete", "continuous"]
+)
 def test_other_actions_are_learned(space):
     config = PPOConfig(total_steps=10_000, num_envs=16, rollout_length=32, learning_rate=5e-3, hidden=(32,), num_epochs=8)
     _, agent = finish(train_ppo(lambda: Match(space), config))
@@ -240,18 +323,31 @@ def test_other_actions_are_learned(space):
 
 # ------------------------------------------------------------------ KL
 
+
 def test_kl_stops_an_update_and_adapts_the_penalty():
-    base = {"num_envs": 8, "rollout_length": 32, "num_epochs": 20, "num_minibatches": 1, "learning_rate": 0.03, "total_steps": 1024, "anneal": False, "clip_range": 1e3}
+    base = {
+        "num_envs": 8,
+        "rollout_length": 32,
+        "num_epochs": 20,
+        "num_minibatches": 1,
+        "learning_rate": 0.03,
+        "total_steps": 1024,
+        "anneal": False,
+        "clip_range": 1e3,
+    }
     free, _ = finish(train_ppo("CartPole-v1", PPOConfig(**base)))
     held, _ = finish(train_ppo("CartPole-v1", PPOConfig(**base, target_kl=0.02)))
     assert max(report.metrics["kl"] for report in free) > 0.1
     assert all(report.metrics["num_epochs"] < 20 for report in held)
     for target, grows in ((1e-6, True), (1e6, False)):
-        _, agent = finish(train_ppo("CartPole-v1", PPOConfig(**base | {"num_epochs": 1, "num_minibatches": 4}, target_kl=target, kl_coefficient=1.0)))
+        _, agent = finish(
+            train_ppo("CartPole-v1", PPOConfig(**base | {"num_epochs": 1, "num_minibatches": 4}, target_kl=target, kl_coefficient=1.0))
+        )
         assert (agent.kl_coefficient > 1) if grows else (agent.kl_coefficient < 1)
 
 
 # ------------------------------------------------------------------ nothing is lost
+
 
 def same(one: dict, other: dict) -> bool:
     "Are two states equal to the last bit?"
@@ -266,13 +362,15 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, lstm_width):
     make = lambda: gymnasium.make("CartPole-v1")
     _, whole = finish(train_ppo(make, config, save_dir=tmp_path / "whole"))
     run = train_ppo(make, config, save_dir=tmp_path / "killed")
-    for _ in range(4): next(run)
+    for _ in range(4):
+        next(run)
     run.close()  # what Ctrl-C does
     assert load_checkpoint(tmp_path / "killed" / "ppo.ckpt")["num_updates"] == 4
     reports, resumed = finish(train_ppo(make, config, save_dir=tmp_path / "killed", resume=True))
     assert len(reports) == 2 and same(whole.state_dict(), resumed.state_dict())
     other = PPOAgent.for_environment(make, PPOConfig(hidden=(7,), lstm_width=lstm_width))
-    with pytest.raises(CheckpointError, match="not a PPO agent of this shape"): other.load_state_dict(whole.state_dict())
+    with pytest.raises(CheckpointError, match="not a PPO agent of this shape"):
+        other.load_state_dict(whole.state_dict())
 
 
 def test_evaluation_does_not_touch_training():
@@ -285,6 +383,7 @@ def test_evaluation_does_not_touch_training():
 
 class Fragile(Clock):
     "Breaks at its hundredth step, by an exception or by a number that is none."
+
     num_steps, kind = 0, "raise"
 
     def step(self, action):
@@ -296,14 +395,17 @@ class Fragile(Clock):
         return shown * np.nan, *rest
 
 
-@pytest.mark.parametrize(("kind", "words"), [("raise", "failed at step .*: RuntimeError: the wire is cut"), ("nan", "observation that is not finite")])
+@pytest.mark.parametrize(
+    ("kind", "words"), [("raise", "failed at step .*: RuntimeError: the wire is cut"), ("nan", "observation that is not finite")]
+)
 def test_an_environment_that_fails_loses_nothing(tmp_path, kind, words):
     Fragile.num_steps, Fragile.kind = 0, kind
     config = PPOConfig(total_steps=4096, num_envs=2, rollout_length=16, num_minibatches=1, learning_rate=0.01)
     agent, reports = PPOAgent.for_environment(Clock, config), []
     first = agent.parameters[0].detach().clone()
     with pytest.raises(EnvironmentFailure, match=words) as failure:
-        for report in train_ppo(Fragile, config, agent=agent, save_dir=tmp_path): reports.append(report)
+        for report in train_ppo(Fragile, config, agent=agent, save_dir=tmp_path):
+            reports.append(report)
     assert len(str(failure.value).splitlines()) == 1
     assert agent.num_updates == len(reports) == 3 and not torch.equal(first, agent.parameters[0])
     assert all(bool(torch.isfinite(parameter).all()) for parameter in agent.parameters)
@@ -317,7 +419,8 @@ def test_ctrl_c_keeps_what_was_learned(tmp_path):
     Fragile.num_steps, Fragile.kind = 0, "Ctrl-C"
     config, reports = PPOConfig(total_steps=4096, num_envs=2, rollout_length=16, num_minibatches=1), []
     with pytest.raises(KeyboardInterrupt):
-        for report in train_ppo(Fragile, config, save_dir=tmp_path): reports.append(report)
+        for report in train_ppo(Fragile, config, save_dir=tmp_path):
+            reports.append(report)
     saved = load_checkpoint(tmp_path / "ppo.ckpt")
     assert saved["num_updates"] == len(reports) == 3
     assert next(train_ppo(Clock, config, save_dir=tmp_path, resume=True)).step > reports[-1].step
@@ -325,8 +428,10 @@ def test_ctrl_c_keeps_what_was_learned(tmp_path):
 
 # ------------------------------------------------------------------ evaluation
 
+
 class Lengths(gymnasium.Env):
     "Episodes that last 1 or 50 steps, by chance."
+
     observation_space, action_space = spaces.Box(0, 1, (1,)), spaces.Discrete(2)
 
     def reset(self, *, seed=None, options=None):
@@ -367,7 +472,10 @@ def test_gymnasium_makes_the_same_cartpole_in_both_forms():
 def test_environments_in_processes_of_their_own_give_the_same():
     "Gymnasium's AsyncVectorEnv: the same episodes as in one process; a failure there is the same clear error."
     seen = []
-    for make in (lambda n: SyncVectorEnv([Clock] * n, autoreset_mode=AutoresetMode.SAME_STEP), lambda n: gymnasium.vector.AsyncVectorEnv([Clock] * n, autoreset_mode=AutoresetMode.SAME_STEP)):
+    for make in (
+        lambda n: SyncVectorEnv([Clock] * n, autoreset_mode=AutoresetMode.SAME_STEP),
+        lambda n: gymnasium.vector.AsyncVectorEnv([Clock] * n, autoreset_mode=AutoresetMode.SAME_STEP),
+    ):
         _, agent = finish(train_ppo(make, PPOConfig(total_steps=120, num_envs=3, rollout_length=20, num_minibatches=1, hidden=(8,))))
         seen.append(agent.state_dict())
     assert same(*seen)

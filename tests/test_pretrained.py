@@ -10,8 +10,19 @@ from lightbulb.core.errors import UnavailableError
 from lightbulb.lm.pretrained import converted_config, copy_llama, transformer_from_pretrained
 from lightbulb.lm.transformer import Transformer
 
-PLAIN = {"vocab_size": 97, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 6, "num_key_value_heads": 2,
-         "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_parameters": {"rope_type": "default", "rope_theta": 5e4}, "bos_token_id": 0, "eos_token_id": 1}
+PLAIN = {
+    "vocab_size": 97,
+    "hidden_size": 48,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "rms_norm_eps": 1e-5,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 5e4},
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+}
 
 
 def llama(**changes) -> LlamaForCausalLM:
@@ -19,7 +30,8 @@ def llama(**changes) -> LlamaForCausalLM:
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(**{**PLAIN, "tie_word_embeddings": True, **changes})).eval()
     with torch.no_grad():
-        for parameter in model.parameters(): parameter.copy_(0.3 * torch.randn_like(parameter) if parameter.ndim > 1 else 0.5 + torch.rand_like(parameter))
+        for parameter in model.parameters():
+            parameter.copy_(0.3 * torch.randn_like(parameter) if parameter.ndim > 1 else 0.5 + torch.rand_like(parameter))
     return model
 
 
@@ -30,7 +42,9 @@ def converted(source: LlamaForCausalLM, **settings) -> Transformer:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("settings", [{}, {"num_experts": 1}, {"num_experts": 4}, {"num_encoder_layers": 2}, {"num_encoder_layers": 0}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, {"num_experts": 1}, {"num_experts": 4}, {"num_encoder_layers": 2}, {"num_encoder_layers": 0}], ids=str
+)
 def test_the_converted_decoder_says_what_the_source_says(tied, settings):
     source = llama(tie_word_embeddings=tied)
     model, tokens = converted(source, **settings), torch.randint(97, (2, 40))
@@ -40,7 +54,8 @@ def test_the_converted_decoder_says_what_the_source_says(tied, settings):
         cache = model.new_cache(2)
         steps = torch.cat([model.decode(part, cache=cache) for part in tokens.split(7, 1)], 1)
         torch.testing.assert_close(model.logits(steps), expected, rtol=1e-3, atol=2e-4)
-        for head in range(model.config.num_token_heads): assert torch.equal(model.logits(steps, head), model.logits(steps))
+        for head in range(model.config.num_token_heads):
+            assert torch.equal(model.logits(steps, head), model.logits(steps))
         if model.encoder is not None:  # the gate is closed
             heard = model.decode(tokens, model.encode(torch.randint(97, (2, 11))))
             torch.testing.assert_close(model.logits(heard), expected, rtol=1e-3, atol=2e-4)
@@ -53,7 +68,10 @@ def test_training_opens_the_gate_and_reaches_the_encoder():
     for _ in range(3):
         optimizer.zero_grad()
         output = model(tokens, encoder_tokens=context)
-        loss = torch.nn.functional.cross_entropy(model.logits(output.hidden)[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()) + 0.01 * output.router.balance_loss
+        loss = (
+            torch.nn.functional.cross_entropy(model.logits(output.hidden)[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+            + 0.01 * output.router.balance_loss
+        )
         loss.backward()
         optimizer.step()
         first = loss.item() if first is None else first
@@ -67,16 +85,24 @@ def test_enabled_gelu_experts_join_the_routing():
     model = converted(llama(), num_experts=4)
     tokens = torch.randint(97, (2, 12))
     assert model(tokens).router.load[:, ::2].sum() == 0
-    for layer in model.decoder.layers: layer.experts.offsets.zero_()
+    for layer in model.decoder.layers:
+        layer.experts.offsets.zero_()
     assert (model(tokens).router.load[:, ::2].sum(1) > 0).all()
 
 
-@pytest.mark.parametrize(("changes", "reason"), [
-    ({"hidden_act": "gelu"}, "its activation is gelu"), ({"attention_bias": True}, "biases"), ({"head_dim": 16}, "heads do not span"),
-    ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}, "scaled"), ({"intermediate_size": 4001}, "multiple of 8"),
-])
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"hidden_act": "gelu"}, "its activation is gelu"),
+        ({"attention_bias": True}, "biases"),
+        ({"head_dim": 16}, "heads do not span"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}, "scaled"),
+        ({"intermediate_size": 4001}, "multiple of 8"),
+    ],
+)
 def test_what_does_not_fit_is_refused(changes, reason):
-    with pytest.raises(UnavailableError, match=reason) as refused: converted_config(LlamaConfig(**{**PLAIN, **changes}), "that-model")
+    with pytest.raises(UnavailableError, match=reason) as refused:
+        converted_config(LlamaConfig(**{**PLAIN, **changes}), "that-model")
     assert "'that-model'" in str(refused.value) and "smollm2" in str(refused.value) and "\n" not in str(refused.value)
 
 
@@ -87,8 +113,11 @@ def test_a_folder_and_a_model_of_another_type(tmp_path):
     source.save_pretrained(folder)
     model, name = transformer_from_pretrained(str(folder), num_token_heads=2)
     tokens = torch.randint(97, (1, 20))
-    with torch.no_grad(): torch.testing.assert_close(model.eval().logits(model.decode(tokens)), source(tokens).logits, rtol=1e-3, atol=2e-4)
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval().logits(model.decode(tokens)), source(tokens).logits, rtol=1e-3, atol=2e-4)
     assert name == str(folder) and model.config.num_token_heads == 2
     GPT2LMHeadModel(GPT2Config(vocab_size=20, n_embd=16, n_layer=1, n_head=2, n_positions=16)).save_pretrained(tmp_path / "gpt2")
-    with pytest.raises(UnavailableError, match="its type is gpt2, not llama"): transformer_from_pretrained(str(tmp_path / "gpt2"))
-    with pytest.raises(UnavailableError, match="there is no folder"): transformer_from_pretrained(str(tmp_path / "nothing"))
+    with pytest.raises(UnavailableError, match="its type is gpt2, not llama"):
+        transformer_from_pretrained(str(tmp_path / "gpt2"))
+    with pytest.raises(UnavailableError, match="there is no folder"):
+        transformer_from_pretrained(str(tmp_path / "nothing"))

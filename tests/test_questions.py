@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from lightbulb.agent.questions import SLOT, compare, decompose, reworded, subject_of, wants_explanation
 from lightbulb.agent.reasoning import make_plans, quantity
 
-WORDS = st.sampled_from("who where when which what is was did the of father inventor Edison's Swan lamp that who built company in born die or first larger 's , ? a".split())
+WORDS = st.sampled_from(
+    "who where when which what is was did the of father inventor Edison's Swan lamp that who built company in born die or first larger 's , ? a".split()
+)
 
 
 @given(st.lists(WORDS, max_size=25).map(" ".join))
@@ -20,7 +22,8 @@ def test_any_words_give_steps(question: str) -> None:
     assert 1 <= len(steps) <= 12
     assert SLOT not in steps[0] or SLOT in question
     assert all(step.count(SLOT) == 1 for step in steps[1:])
-    for plan in make_plans(question): assert plan.steps and plan.log_prior <= 0
+    for plan in make_plans(question):
+        assert plan.steps and plan.log_prior <= 0
 
 
 @given(st.text(max_size=200))
@@ -32,7 +35,14 @@ def test_any_text_is_survived(text: str) -> None:
 
 def test_long_questions_take_no_time() -> None:
     begin = time.perf_counter()
-    for text in ("the father of " * 500 + "X", "Edison's " * 500 + "wife", "a or " * 1000, "(" * 3000, "Which A, " * 500 + "or B?", "A" * 20_000):
+    for text in (
+        "the father of " * 500 + "X",
+        "Edison's " * 500 + "wife",
+        "a or " * 1000,
+        "(" * 3000,
+        "Which A, " * 500 + "or B?",
+        "A" * 20_000,
+    ):
         make_plans(f"Who is {text}?"), subject_of(f"Who is {text}?")
     assert time.perf_counter() - begin < 5
 

@@ -25,7 +25,8 @@ def call(server, path="/", method="GET", body=None, headers=None):
         connection.request(method, path, body, headers or {})
         response = connection.getresponse()
         return response.status, {name.lower(): value for name, value in response.headers.items()}, response.read()
-    finally: connection.close()
+    finally:
+        connection.close()
 
 
 async def echo(value, seconds=0.0):
@@ -34,6 +35,7 @@ async def echo(value, seconds=0.0):
 
 
 # run and arun --------------------------------------------------------------------------------------------------------
+
 
 def test_one_thread_serves_everybody():
     names = [run(lambda: threading.current_thread().name) for _ in range(3)]
@@ -47,59 +49,73 @@ def test_values_coroutines_and_deferreds_come_back(make):
     assert asyncio.run(arun(make)) == 7
 
 
-class Planted(Exception): pass
+class Planted(Exception):
+    pass
 
 
-async def fail_later(): raise Planted("late")
+async def fail_later():
+    raise Planted("late")
 
 
-def fail_now(): raise Planted("now")
+def fail_now():
+    raise Planted("now")
 
 
 @pytest.mark.parametrize("make", [fail_now, fail_later, lambda: fail(Planted("deferred"))])
 def test_exceptions_come_back_as_themselves(make):
-    with pytest.raises(Planted): run(make)
-    with pytest.raises(Planted): asyncio.run(arun(make))
+    with pytest.raises(Planted):
+        run(make)
+    with pytest.raises(Planted):
+        asyncio.run(arun(make))
 
 
 def test_many_threads_at_once():
     results = {}
 
-    def use(index): results[index] = [run(echo, (index, i), 0.001) for i in range(20)]
+    def use(index):
+        results[index] = [run(echo, (index, i), 0.001) for i in range(20)]
 
     threads = [threading.Thread(target=use, args=(index,)) for index in range(16)]
-    for thread in threads: thread.start()
-    for thread in threads: thread.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert results == {index: [(index, i) for i in range(20)] for index in range(16)}
 
 
 def test_run_works_while_a_loop_runs_in_this_thread():
-    async def cell(): return run(echo, 3)  # what a notebook cell does that calls blocking code
+    async def cell():
+        return run(echo, 3)  # what a notebook cell does that calls blocking code
 
     assert asyncio.run(cell()) == 3
 
 
 def test_arun_works_on_the_reactors_own_loop():
-    async def nested(): return await arun(echo, 5)
+    async def nested():
+        return await arun(echo, 5)
 
     assert run(nested) == 5
 
 
 def test_run_refuses_to_wait_for_itself():
-    with pytest.raises(ReactorError, match="own thread"): run(lambda: run(echo, 1))
+    with pytest.raises(ReactorError, match="own thread"):
+        run(lambda: run(echo, 1))
 
 
 def test_cancelling_the_task_cancels_the_work():
     ended = threading.Event()
 
     async def long():
-        try: await asyncio.sleep(60)
-        finally: ended.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
 
     deferred = Deferred(lambda _: ended.set())
 
     async def impatient(work):
-        with pytest.raises(TimeoutError): await asyncio.wait_for(arun(work), 0.05)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(arun(work), 0.05)
 
     for work in (long, lambda: deferred):
         ended.clear()
@@ -108,6 +124,7 @@ def test_cancelling_the_task_cancels_the_work():
 
 
 # gather --------------------------------------------------------------------------------------------------------------
+
 
 def test_gather_keeps_order_and_limit():
     under_way, most = [0], [0]
@@ -134,12 +151,14 @@ def test_gather_stops_at_the_first_error():
         if index == 3: raise Planted
         await asyncio.sleep(0.05)
 
-    with pytest.raises(Planted): run(gather, [lambda i=i: work(i) for i in range(100)], limit=5)
+    with pytest.raises(Planted):
+        run(gather, [lambda i=i: work(i) for i in range(100)], limit=5)
     time.sleep(0.2)
     assert len(begun) <= 10
 
 
 # serve ---------------------------------------------------------------------------------------------------------------
+
 
 def test_a_handler_sees_the_request():
     seen: list[Request] = []
@@ -147,7 +166,13 @@ def test_a_handler_sees_the_request():
         status, headers, body = call(server, "/a%20b/%C3%BC?x=1&y=&x=2", "POST", b"\x00data", {"X-Thing": "v"})
     assert (status, headers["x-lamp"], headers["content-type"], body) == (201, "on", "text/plain", b"made")
     request = seen[0]
-    assert (request.method, request.path, request.query, request.body, request.headers["x-thing"]) == ("POST", "/a b/ü", {"x": "2", "y": ""}, b"\x00data", "v")
+    assert (request.method, request.path, request.query, request.body, request.headers["x-thing"]) == (
+        "POST",
+        "/a b/ü",
+        {"x": "2", "y": ""},
+        b"\x00data",
+        "v",
+    )
 
 
 @pytest.mark.parametrize(("method", "response", "expected"), [
@@ -155,7 +180,8 @@ def test_a_handler_sees_the_request():
     ("GET", Response(204), (204, b"", None)), ("GET", Response(404, "no"), (404, b"no", "2")), ("GET", Response(999), (999, b"", "0")),
 ])  # fmt: skip
 def test_responses_arrive_as_written(method, response, expected):
-    with serve(lambda request: response) as server: status, headers, body = call(server, "/", method)
+    with serve(lambda request: response) as server:
+        status, headers, body = call(server, "/", method)
     assert (status, body, headers.get("content-length")) == expected
 
 
@@ -165,7 +191,8 @@ def test_a_response_without_type_has_none():
 
 
 def test_a_slow_response_holds_nobody_up():
-    async def handle(request): return Response(body="slow", delay=1.0) if request.path == "/slow" else Response(body="quick")
+    async def handle(request):
+        return Response(body="slow", delay=1.0) if request.path == "/slow" else Response(body="quick")
 
     with serve(handle) as server:
         slow = threading.Thread(target=call, args=(server, "/slow"))
@@ -177,7 +204,8 @@ def test_a_slow_response_holds_nobody_up():
 
 @pytest.mark.parametrize("handler", [lambda request: 1 / 0, lambda request: None, lambda request: fail_later(), lambda request: "text"])
 def test_a_broken_handler_is_a_500_and_a_line_in_the_log(handler, caplog):
-    with serve(handler) as server: status, _, body = call(server, "/secret")
+    with serve(handler) as server:
+        status, _, body = call(server, "/secret")
     assert (status, body) == (500, b"the handler failed")
     assert "/secret" in caplog.text
 
@@ -186,7 +214,8 @@ def test_a_client_that_leaves_ends_the_handler():
     ended = threading.Event()
 
     async def handle(request):
-        try: await asyncio.sleep(60)
+        try:
+            await asyncio.sleep(60)
         except asyncio.CancelledError:
             ended.set()
             raise
@@ -205,25 +234,33 @@ def test_close_ends_open_connections_and_frees_the_port():
         assert b"200" in connection.recv(65536)
         server.close()
         server.close()
-        try: rest = connection.recv(65536)
-        except ConnectionResetError: rest = b""
+        try:
+            rest = connection.recv(65536)
+        except ConnectionResetError:
+            rest = b""
         assert rest == b""
-    with serve(lambda request: Response(body="again"), server.port) as again: assert call(again)[2] == b"again"
+    with serve(lambda request: Response(body="again"), server.port) as again:
+        assert call(again)[2] == b"again"
 
 
 def test_a_taken_port_is_refused_by_name():
-    with serve(lambda request: Response()) as server, pytest.raises(ReactorError, match=str(server.port)): serve(lambda request: Response(), server.port)
+    with serve(lambda request: Response()) as server, pytest.raises(ReactorError, match=str(server.port)):
+        serve(lambda request: Response(), server.port)
 
 
 @pytest.mark.parametrize("wrong", [dict(status=99), dict(status=1000), dict(delay=-1), dict(delay=float("nan"))])
 def test_impossible_responses_are_refused(wrong):
-    with pytest.raises(ValueError): Response(**wrong)
+    with pytest.raises(ValueError):
+        Response(**wrong)
 
 
 # Processes -----------------------------------------------------------------------------------------------------------
 
+
 def program(text, interrupt_after=None):
-    process = subprocess.Popen([sys.executable, "-W", "error::ResourceWarning", "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error::ResourceWarning", "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     if interrupt_after is not None:
         assert process.stdout.readline().strip() == "ready"
         time.sleep(interrupt_after)
@@ -236,8 +273,7 @@ START = "from lightbulb.web.reactor import *\nfrom lightbulb.web.reactor import 
 
 
 def test_importing_starts_nothing():
-    text = ("import sys, threading\nimport lightbulb.web.fetch\n"
-            "print('twisted.internet.reactor' in sys.modules, threading.active_count())")
+    text = "import sys, threading\nimport lightbulb.web.fetch\nprint('twisted.internet.reactor' in sys.modules, threading.active_count())"
     assert program(text) == (0, "False 1", "")
 
 
@@ -272,7 +308,9 @@ except KeyboardInterrupt: print(ended.wait(2), run(lambda: 'still alive'))
 
 
 def test_another_reactor_is_a_clear_error():
-    status, out, _ = program("from twisted.internet import reactor\n" + START + "try: run(print)\nexcept Exception as error: print(type(error).__name__, error)")
+    status, out, _ = program(
+        "from twisted.internet import reactor\n" + START + "try: run(print)\nexcept Exception as error: print(type(error).__name__, error)"
+    )
     assert status == 0 and out.startswith("ReactorError another Twisted reactor is already installed")
 
 

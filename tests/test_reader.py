@@ -29,13 +29,16 @@ def reader() -> SpanReader:
     return SpanReader.load()
 
 
-@pytest.mark.parametrize(("question", "text_index", "answer"), [
-    ("Who designed the Kvarner lighthouse?", 0, "Marija Horvat"),
-    ("When was the lighthouse first lit?", 0, "3 May 1911"),
-    ("How high is the lamp hall?", 1, "42 metres"),
-    ("Who replaced the oil lamp?", 1, "Luka Babić"),
-    ("Where did the keepers live?", 2, "house"),
-])
+@pytest.mark.parametrize(
+    ("question", "text_index", "answer"),
+    [
+        ("Who designed the Kvarner lighthouse?", 0, "Marija Horvat"),
+        ("When was the lighthouse first lit?", 0, "3 May 1911"),
+        ("How high is the lamp hall?", 1, "42 metres"),
+        ("Who replaced the oil lamp?", 1, "Luka Babić"),
+        ("Where did the keepers live?", 2, "house"),
+    ],
+)
 def test_reads_the_right_text(reader: SpanReader, question: str, text_index: int, answer: str) -> None:
     best = reader.read(question, TEXTS)[0]
     assert best.text_index == text_index
@@ -48,7 +51,8 @@ def test_spans_are_exact_ordered_and_apart(reader: SpanReader) -> None:
     for i, span in enumerate(spans):
         assert TEXTS[span.text_index][span.start : span.end] == span.text
         assert 0 <= span.score <= 1 and span.kind in KINDS
-        for other in spans[:i]: assert span.text_index != other.text_index or span.end <= other.start or other.end <= span.start
+        for other in spans[:i]:
+            assert span.text_index != other.text_index or span.end <= other.start or other.end <= span.start
 
 
 @settings(max_examples=25, deadline=None)
@@ -91,7 +95,11 @@ def test_onnx_weights_equal_the_runtime() -> None:
     session = ort.InferenceSession(str(path))
     for passage in ("Edison patented a light bulb in 1879.", "Bananas are yellow."):
         pair = tokenizer.encode("who invented the light bulb", passage)
-        arrays = {"input_ids": np.array([pair.ids]), "token_type_ids": np.array([pair.type_ids]), "attention_mask": np.array([pair.attention_mask])}
+        arrays = {
+            "input_ids": np.array([pair.ids]),
+            "token_type_ids": np.array([pair.type_ids]),
+            "attention_mask": np.array([pair.attention_mask]),
+        }
         expected = session.run(None, {node.name: arrays[node.name] for node in session.get_inputs()})[0].item()
         with torch.no_grad():
             hidden = encoder(**{name: torch.from_numpy(value) for name, value in arrays.items()}).last_hidden_state[:, 0]
@@ -106,8 +114,11 @@ def test_adapters_start_as_nothing() -> None:
     plain = load_encoder(2)[0].eval()
     adapted = ReaderNetwork(load_encoder(2)[0], rank=3, first_layer=0).eval()
     with torch.no_grad():
-        assert torch.allclose(plain(inputs[0], token_type_ids=inputs[1], attention_mask=inputs[2]).last_hidden_state,
-                              adapted.encoder(inputs[0], token_type_ids=inputs[1], attention_mask=inputs[2]).last_hidden_state, atol=1e-5)
+        assert torch.allclose(
+            plain(inputs[0], token_type_ids=inputs[1], attention_mask=inputs[2]).last_hidden_state,
+            adapted.encoder(inputs[0], token_type_ids=inputs[1], attention_mask=inputs[2]).last_hidden_state,
+            atol=1e-5,
+        )
 
 
 def test_example_ranges_become_tokens() -> None:
@@ -122,18 +133,35 @@ def test_example_ranges_become_tokens() -> None:
 
 def test_training_learns_is_repeatable_and_resumes(tmp_path) -> None:
     text = "Rosa Levi drew the map of Turin in 1754."
-    rows = [{"question": question, "text": text, "start": text.index(answer), "end": text.index(answer) + len(answer)}
-            for question, answer in (("Who drew the map?", "Rosa Levi"), ("When was the map drawn?", "1754"), ("Which city is on the map?", "Turin"))]
+    rows = [
+        {"question": question, "text": text, "start": text.index(answer), "end": text.index(answer) + len(answer)}
+        for question, answer in (
+            ("Who drew the map?", "Rosa Levi"),
+            ("When was the map drawn?", "1754"),
+            ("Which city is on the map?", "Turin"),
+        )
+    ]
     rows.append({"question": "How deep is the sea?", "text": text, "start": -1, "end": -1})
     (tmp_path / "examples.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
     def config(name: str, **changes) -> TrainReader:
-        return TrainReader(tmp_path / "examples.jsonl", tmp_path / name, num_steps=12, batch_size=4, num_layers=2, first_layer=0, checkpoint_every=5, learning_rate=4e-3, **changes)
+        return TrainReader(
+            tmp_path / "examples.jsonl",
+            tmp_path / name,
+            num_steps=12,
+            batch_size=4,
+            num_layers=2,
+            first_layer=0,
+            checkpoint_every=5,
+            learning_rate=4e-3,
+            **changes,
+        )
 
     whole = list(train_reader(config("a")))
     assert whole[-1].loss < 0.7 * whole[0].loss
     killed = train_reader(config("b"))
-    for _ in range(7): next(killed)
+    for _ in range(7):
+        next(killed)
     killed.close()
     assert not (tmp_path / "b").exists()
     rest = list(train_reader(config("b", resume=True)))
@@ -142,16 +170,24 @@ def test_training_learns_is_repeatable_and_resumes(tmp_path) -> None:
 
 
 def test_refusals(reader: SpanReader, tmp_path) -> None:
-    with pytest.raises(ValueError, match="question must not be empty"): reader.read("", TEXTS)
-    with pytest.raises(ValueError, match="top_k must be at least 1, got 0"): reader.read("Who?", TEXTS, top_k=0)
-    with pytest.raises(ValueError, match="precision must be"): SpanReader.load(precision="int4")
-    with pytest.raises(CheckpointError, match="absent"): SpanReader.load(tmp_path / "absent")
+    with pytest.raises(ValueError, match="question must not be empty"):
+        reader.read("", TEXTS)
+    with pytest.raises(ValueError, match="top_k must be at least 1, got 0"):
+        reader.read("Who?", TEXTS, top_k=0)
+    with pytest.raises(ValueError, match="precision must be"):
+        SpanReader.load(precision="int4")
+    with pytest.raises(CheckpointError, match="absent"):
+        SpanReader.load(tmp_path / "absent")
     (tmp_path / "page.txt").write_text("no weights at all")
-    with pytest.raises(CheckpointError, match=r"page\.txt"): SpanReader.load(tmp_path / "page.txt")
-    with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"): TrainReader("a", "b", num_steps=0)
-    with pytest.raises(ValueError, match="rows must not be empty"): fit_confidence([])
+    with pytest.raises(CheckpointError, match=r"page\.txt"):
+        SpanReader.load(tmp_path / "page.txt")
+    with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
+        TrainReader("a", "b", num_steps=0)
+    with pytest.raises(ValueError, match="rows must not be empty"):
+        fit_confidence([])
     (tmp_path / "none.jsonl").write_text("")
-    with pytest.raises(ValueError, match="no example fits"): list(train_reader(TrainReader(tmp_path / "none.jsonl", tmp_path / "x")))
+    with pytest.raises(ValueError, match="no example fits"):
+        list(train_reader(TrainReader(tmp_path / "none.jsonl", tmp_path / "x")))
 
 
 def test_confidence_survives_a_set_that_can_be_separated() -> None:
@@ -159,12 +195,25 @@ def test_confidence_survives_a_set_that_can_be_separated() -> None:
     assert 0 < fitted.margin < 50 and np.isfinite(fitted.bias)
 
 
-@pytest.mark.parametrize(("question", "kind"), [
-    ("When did it open?", "date"), ("In what year did he die?", "date"), ("How many people live there?", "number"), ("What is the height of the tower?", "number"),
-    ("Who built it?", "person"), ("By whom was it built?", "person"), ("Where is it?", "place"), ("In which city did she study?", "place"),
-    ("What nationality was he?", "nationality"), ("Which country is she from?", "nationality"), ("What is a dynamo?", "other"), ("dynamo inventor", "person"),
-])
-def test_expected_kind(question: str, kind: str) -> None: assert expected_kind(question) == kind
+@pytest.mark.parametrize(
+    ("question", "kind"),
+    [
+        ("When did it open?", "date"),
+        ("In what year did he die?", "date"),
+        ("How many people live there?", "number"),
+        ("What is the height of the tower?", "number"),
+        ("Who built it?", "person"),
+        ("By whom was it built?", "person"),
+        ("Where is it?", "place"),
+        ("In which city did she study?", "place"),
+        ("What nationality was he?", "nationality"),
+        ("Which country is she from?", "nationality"),
+        ("What is a dynamo?", "other"),
+        ("dynamo inventor", "person"),
+    ],
+)
+def test_expected_kind(question: str, kind: str) -> None:
+    assert expected_kind(question) == kind
 
 
 @settings(max_examples=60, deadline=None)
@@ -179,7 +228,13 @@ def test_kinds_of_spans() -> None:
     found = {kind: [text[start:end] for start, end in candidates(text, kind)] for kind in KINDS}
     assert found["date"] == ["1879"] and found["number"] == ["3,000 people"] and found["nationality"] == ["English"]
     assert "Joseph W. Swan" in found["person"] and "Menlo Park, New Jersey" in found["place"]
-    assert [kind_of("1879"), kind_of("English"), kind_of("42 metres"), kind_of("Swan", "person"), kind_of("the lamp")] == ["date", "nationality", "number", "person", "other"]
+    assert [kind_of("1879"), kind_of("English"), kind_of("42 metres"), kind_of("Swan", "person"), kind_of("the lamp")] == [
+        "date",
+        "nationality",
+        "number",
+        "person",
+        "other",
+    ]
     assert fits("1879", "date") and not fits("the lamp", "number")
     assert country_of("English") == "England" and country_of("Elvish") is None
     assert text[slice(*whole_name(text, text.index("Joseph"), text.index(" W."), "person"))] == "Joseph W. Swan"

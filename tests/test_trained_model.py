@@ -17,14 +17,19 @@ from lightbulb.lm.trained_model import TrainedLanguageModel
 from lightbulb.lm.transformer import Transformer, TransformerConfig
 
 BYTES = load_tokenizer("bytes")
-SHAPES = {"decoder": {"num_encoder_layers": 0}, "encoder": {"num_encoder_layers": 1}, "experts": {"num_encoder_layers": 1, "num_experts": 4, "top_k": 2}}
+SHAPES = {
+    "decoder": {"num_encoder_layers": 0},
+    "encoder": {"num_encoder_layers": 1},
+    "experts": {"num_encoder_layers": 1, "num_experts": 4, "top_k": 2},
+}
 
 
 def made(vocab_size=BYTES.vocab_size, seed=0, **changes) -> Transformer:
     torch.manual_seed(seed)
     shape = dict(width=16, num_heads=2, num_decoder_layers=2, hidden=32, num_experts=1, top_k=1, num_token_heads=3, max_length=24)
     network = Transformer(TransformerConfig(vocab_size, **{**shape, **changes}))
-    for parameter in network.parameters(): torch.nn.init.normal_(parameter, std=0.5)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
     return network.eval()
 
 
@@ -38,7 +43,8 @@ def logs_of(model: TrainedLanguageModel, prompt: str, continuation: str) -> floa
     ids, then, network = BYTES.encode(prompt), BYTES.encode(continuation), model.model
     read, begun = (ids[:24], ids[24:]) if network.config.num_encoder_layers else ([], ids)
     memory = network.encode(torch.tensor([read])) if read else None
-    with torch.no_grad(): logs = network.logits(network.decode(torch.tensor([[BYTES.start_id, *begun, *then]]), memory))[0].log_softmax(-1)
+    with torch.no_grad():
+        logs = network.logits(network.decode(torch.tensor([[BYTES.start_id, *begun, *then]]), memory))[0].log_softmax(-1)
     return float(logs[len(begun) : -1].gather(1, torch.tensor(then)[:, None]).sum())
 
 
@@ -64,7 +70,8 @@ def test_a_text_does_not_depend_on_its_neighbours(model, temperature):
     settings = dict(max_new_tokens=10, temperature=temperature, top_p=0.9, seed=3)
     together = model.generate(prompts, **settings)
     assert together == [model.generate([prompt], **settings)[0] for prompt in prompts] == model.generate(prompts[::-1], **settings)[::-1]
-    if temperature: assert together != model.generate(prompts, **settings | {"seed": 4})
+    if temperature:
+        assert together != model.generate(prompts, **settings | {"seed": 4})
 
 
 def test_an_answer_longer_than_a_piece_goes_on_from_its_last_piece():
@@ -76,8 +83,12 @@ def test_an_answer_longer_than_a_piece_goes_on_from_its_last_piece():
     second = generate(model.model, (ids + first)[-24:], **start, max_new_tokens=10)[0]
     assert model.generate(["abcde"], max_new_tokens=34) == [BYTES.decode([*first, *second])]
     full = "z" * 40  # the encoder reads 24, the decoder has room for 8
-    assert len(BYTES.decode(generate(model.model, BYTES.encode(full)[:24], **start, prefix=[BYTES.encode(full)[24:]], max_new_tokens=8)[0])) >= 1
-    with pytest.raises(ValueError, match="40 tokens and 9 more are wanted, but small reads 48 in all"): model.generate([full], max_new_tokens=9)
+    assert (
+        len(BYTES.decode(generate(model.model, BYTES.encode(full)[:24], **start, prefix=[BYTES.encode(full)[24:]], max_new_tokens=8)[0]))
+        >= 1
+    )
+    with pytest.raises(ValueError, match="40 tokens and 9 more are wanted, but small reads 48 in all"):
+        model.generate([full], max_new_tokens=9)
     mixed = model.generate(["abcde", full], max_new_tokens=8)
     assert mixed == [model.generate([prompt], max_new_tokens=8)[0] for prompt in ("abcde", full)]
 
@@ -97,18 +108,21 @@ def test_tokens_are_counted_and_threads_do_not_mix(model):
         thread = threading.Thread(target=lambda n=number: texts.__setitem__(n, model.generate(["abc"], max_new_tokens=6)[0]))
         threads.append(thread)
         thread.start()
-    for thread in threads: thread.join()
+    for thread in threads:
+        thread.join()
     assert set(texts.values()) == {expected}
 
 
 def test_marks_of_training_never_reach_a_text():
     network = made(vocab_size=BYTES.vocab_size + 3, num_encoder_layers=0)
-    with torch.no_grad(): network.unembedding[BYTES.vocab_size :] *= 3
+    with torch.no_grad():
+        network.unembedding[BYTES.vocab_size :] *= 3
     model = TrainedLanguageModel("marked", network, BYTES)
     ids = generate(network, [BYTES.start_id, 97], max_new_tokens=20)[0]
     assert any(token >= BYTES.vocab_size for token in ids)
     assert isinstance(model.generate(["a"], max_new_tokens=20)[0], str)
-    with pytest.raises(ValueError, match="the tokenizer bytes has 259 ids, but tiny knows 100"): TrainedLanguageModel("tiny", made(vocab_size=100, num_encoder_layers=0), BYTES)
+    with pytest.raises(ValueError, match="the tokenizer bytes has 259 ids, but tiny knows 100"):
+        TrainedLanguageModel("tiny", made(vocab_size=100, num_encoder_layers=0), BYTES)
 
 
 def test_a_checkpoint_is_a_language_model(tmp_path):
@@ -119,6 +133,8 @@ def test_a_checkpoint_is_a_language_model(tmp_path):
     assert loaded.generate(["abc", "b"], max_new_tokens=9) == direct.generate(["abc", "b"], max_new_tokens=9)
     assert loaded.score("a", ["b", "cd"]) == pytest.approx(direct.score("a", ["b", "cd"]), abs=1e-5)
     assert loaded.name.startswith("lightbulb:") and loaded.context_length == 48
-    with pytest.raises(CheckpointError, match="there is no checkpoint"): load_language_model(f"lightbulb:{tmp_path / 'none'}")
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        load_language_model(f"lightbulb:{tmp_path / 'none'}")
     (tmp_path / "half").write_bytes((tmp_path / "one.ckpt").read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match="truncated"): load_language_model(f"lightbulb:{tmp_path / 'half'}")
+    with pytest.raises(CheckpointError, match="truncated"):
+        load_language_model(f"lightbulb:{tmp_path / 'half'}")

@@ -12,19 +12,31 @@ from lightbulb.lm.attention import KeyValueCache, RotaryPositions, attend, rotar
 from lightbulb.lm.transformer import Transformer, TransformerConfig
 
 SHAPES = {
-    "experts": {}, "dense": {"num_experts": 1}, "grouped queries": {"num_key_value_heads": 1}, "no norm of queries and keys": {"qk_norm": False},
+    "experts": {},
+    "dense": {"num_experts": 1},
+    "grouped queries": {"num_key_value_heads": 1},
+    "no norm of queries and keys": {"qk_norm": False},
     "untied, n-grams": {"tie_embeddings": False, "ngram_orders": (2, 4), "ngram_rows": 64},
 }
 
 
 def stirred(seed: int = 0, **changes) -> Transformer:
     "A small model with every matrix at random."
-    plain = {"width": 32, "num_heads": 4, "num_encoder_layers": 2, "num_decoder_layers": 2, "hidden": 48, "num_experts": 4, "num_token_heads": 3}
+    plain = {
+        "width": 32,
+        "num_heads": 4,
+        "num_encoder_layers": 2,
+        "num_decoder_layers": 2,
+        "hidden": 48,
+        "num_experts": 4,
+        "num_token_heads": 3,
+    }
     model = Transformer(TransformerConfig(40, **{**plain, **changes}))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.ndim > 1: parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+            if parameter.ndim > 1:
+                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
     return model.eval()
 
 
@@ -33,6 +45,7 @@ def ids(*shape: int, seed: int = 1) -> torch.Tensor:
 
 
 # ------------------------------------------------------------------ the future, padding, the memory
+
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_no_head_hears_the_future_and_all_hear_the_past(shape):
@@ -45,7 +58,11 @@ def test_no_head_hears_the_future_and_all_hear_the_past(shape):
         encoder, decoder = torch.autograd.grad(head, leaves, retain_graph=True)
         assert not decoder[:, position + 1 :].any(), "the future"
         assert not encoder[1, 3:].any(), "the encoder's padding"
-        assert decoder[:, : position + 1].abs().sum(-1).min() > 0 and encoder[0].abs().sum(-1).min() > 0 and encoder[1, :3].abs().sum(-1).min() > 0
+        assert (
+            decoder[:, : position + 1].abs().sum(-1).min() > 0
+            and encoder[0].abs().sum(-1).min() > 0
+            and encoder[1, :3].abs().sum(-1).min() > 0
+        )
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -53,7 +70,8 @@ def test_a_later_target_moves_no_earlier_logit(shape):
     model, tokens = stirred(**SHAPES[shape]), ids(1, 9)
     changed = tokens.clone()
     changed[0, 6] = (changed[0, 6] + 1) % 40
-    with torch.no_grad(): before, after = (model.decode(x) for x in (tokens, changed))
+    with torch.no_grad():
+        before, after = (model.decode(x) for x in (tokens, changed))
     for head in range(3):
         moved = (model.logits(after, head) - model.logits(before, head)).abs().amax(-1)[0]
         assert moved[:6].max() < 1e-5 < 1e-3 < moved[6:].min()
@@ -101,6 +119,7 @@ def test_distances_go_on_across_the_border():
 
 # ------------------------------------------------------------------ the cache
 
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("with_memory", [True, False])
 def test_a_cache_changes_nothing(shape, with_memory):
@@ -116,7 +135,9 @@ def test_a_cache_changes_nothing(shape, with_memory):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.sampled_from(["extend", "select", "truncate", "copy", "grow"]), min_size=2, max_size=10), st.randoms(use_true_random=False))
+@given(
+    st.lists(st.sampled_from(["extend", "select", "truncate", "copy", "grow"]), min_size=2, max_size=10), st.randoms(use_true_random=False)
+)
 def test_any_life_of_a_cache_equals_reading_the_surviving_tokens_at_once(operations, random):
     model = stirred(seed=3, ngram_orders=(3,), ngram_rows=32)
     with torch.no_grad():
@@ -160,6 +181,7 @@ def test_tokens_that_are_the_same_in_both_rows_need_not_be_copied():
 
 # ------------------------------------------------------------------ attention and rotary positions against their definitions
 
+
 @given(st.integers(-500, 500), st.integers(-500, 500), st.integers(1, 8))
 @settings(max_examples=30, deadline=None)
 def test_a_product_of_rotated_vectors_depends_on_the_distance_alone(first, second, pairs):
@@ -176,16 +198,22 @@ def test_attention_is_its_formula(groups, causal):
     torch.manual_seed(0)
     queries, keys, values = torch.randn(2, 4, 6, 8), torch.randn(2, groups, 6, 8), torch.randn(2, groups, 6, 8)
     scores = queries @ keys.repeat_interleave(4 // groups, 1).mT / 8**0.5
-    if causal: scores = scores.masked_fill(torch.ones(6, 6).triu(1).bool(), -torch.inf)
+    if causal:
+        scores = scores.masked_fill(torch.ones(6, 6).triu(1).bool(), -torch.inf)
     expected = scores.softmax(-1) @ values.repeat_interleave(4 // groups, 1)
     torch.testing.assert_close(attend(queries, keys, values, causal=causal), expected, rtol=1e-4, atol=1e-5)
 
 
 # ------------------------------------------------------------------ learning
 
+
 def test_gradients_reach_every_parameter_and_one_batch_is_learned_by_heart():
     torch.manual_seed(0)
-    model = Transformer(TransformerConfig(40, width=32, num_heads=2, num_encoder_layers=1, num_decoder_layers=1, hidden=48, num_experts=4, num_token_heads=2))
+    model = Transformer(
+        TransformerConfig(
+            40, width=32, num_heads=2, num_encoder_layers=1, num_decoder_layers=1, hidden=48, num_experts=4, num_token_heads=2
+        )
+    )
     tokens, context, optimizer = ids(4, 10), ids(4, 6, seed=2), torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(120):
         output = model(tokens, encoder_tokens=context)
@@ -199,7 +227,8 @@ def test_gradients_reach_every_parameter_and_one_batch_is_learned_by_heart():
 
 def test_autocast_stays_near_float32():
     model = stirred(num_experts=1)
-    with torch.no_grad(): expected = model(ids(2, 9), encoder_tokens=ids(2, 6)).hidden
+    with torch.no_grad():
+        expected = model(ids(2, 9), encoder_tokens=ids(2, 6)).hidden
     with torch.autocast("cpu", torch.bfloat16):
         hidden = model(ids(2, 9), encoder_tokens=ids(2, 6)).hidden
         model.logits(hidden).float().square().mean().backward()
@@ -216,16 +245,29 @@ def test_dropout_acts_in_training_only():
 
 @pytest.mark.parametrize(("name", "low", "high"), [("tiny", 0.8e6, 1.5e6), ("small", 7e6, 14e6), ("base", 80e6, 130e6)])
 def test_the_presets_have_the_size_that_they_say(name, low, high):
-    with torch.device("meta"): own, dense, sparse = (Transformer(TransformerConfig.preset(name, 259, **chosen)) for chosen in ({}, {"num_experts": 1}, {"num_experts": 8}))
-    for model in (own, dense, sparse): assert low < model.num_active_parameters - 259 * model.config.width < high
+    with torch.device("meta"):
+        own, dense, sparse = (
+            Transformer(TransformerConfig.preset(name, 259, **chosen)) for chosen in ({}, {"num_experts": 1}, {"num_experts": 8})
+        )
+    for model in (own, dense, sparse):
+        assert low < model.num_active_parameters - 259 * model.config.width < high
     assert dense.num_parameters < high < sparse.num_parameters
     assert own.num_parameters == (sparse if name == "base" else dense).num_parameters, "dense on a CPU, experts on a GPU"
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"width": 30}, "width must be a multiple of num_heads"), ({"num_key_value_heads": 3}, "num_heads must be a multiple of num_key_value_heads"),
-    ({"top_k": 9}, "top_k must be at most"), ({"dropout": 1.0}, "dropout must be"), ({"ngram_orders": (1,)}, "ngram_orders must be 2 or more"),
-    ({"rope_base": float("nan")}, "rope_base must be above 1"), ({"vocab_size": 0}, "vocab_size must be positive"), ({"num_encoder_layers": -1}, "must not be negative"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 30}, "width must be a multiple of num_heads"),
+        ({"num_key_value_heads": 3}, "num_heads must be a multiple of num_key_value_heads"),
+        ({"top_k": 9}, "top_k must be at most"),
+        ({"dropout": 1.0}, "dropout must be"),
+        ({"ngram_orders": (1,)}, "ngram_orders must be 2 or more"),
+        ({"rope_base": float("nan")}, "rope_base must be above 1"),
+        ({"vocab_size": 0}, "vocab_size must be positive"),
+        ({"num_encoder_layers": -1}, "must not be negative"),
+    ],
+)
 def test_a_shape_that_cannot_be_is_refused(changes, message):
-    with pytest.raises(ValueError, match=message): TransformerConfig(**{"vocab_size": 40, "num_heads": 4, "width": 32, **changes})
+    with pytest.raises(ValueError, match=message):
+        TransformerConfig(**{"vocab_size": 40, "num_heads": 4, "width": 32, **changes})

@@ -14,7 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightbulb.planning.tree_of_thought import (
-    Evaluated, Failed, Finished, Proposed, Pruned, Retrieved, Solved, Thought, ToTConfig, ToTNode, ToTSearch, best_node, normalize,
+    Evaluated,
+    Failed,
+    Finished,
+    Proposed,
+    Pruned,
+    Retrieved,
+    Solved,
+    Thought,
+    ToTConfig,
+    ToTNode,
+    ToTSearch,
+    best_node,
+    normalize,
 )
 
 
@@ -24,15 +36,18 @@ class RandomTree:
     def __init__(self, seed: int, depth: int = 3, max_children: int = 3) -> None:
         self.seed, self.depth, self.max_children = seed, depth, max_children
 
-    def draw(self, name: str, what: str) -> float: return random.Random(f"{self.seed}{name}{what}").random()
+    def draw(self, name: str, what: str) -> float:
+        return random.Random(f"{self.seed}{name}{what}").random()
 
     def children(self, name: str) -> list[str]:
         if name.count("/") >= self.depth: return []
         return [f"{name}/{i}" for i in range(int(self.draw(name, "n") * (self.max_children + 1)))]
 
-    def value(self, name: str) -> float: return round(self.draw(name, "v"), 1)  # coarse, so that ties are common
+    def value(self, name: str) -> float:
+        return round(self.draw(name, "v"), 1)  # coarse, so that ties are common
 
-    def is_right(self, name: str) -> bool: return name.count("/") == self.depth and self.draw(name, "s") < 0.2
+    def is_right(self, name: str) -> bool:
+        return name.count("/") == self.depth and self.draw(name, "s") < 0.2
 
     def search(self, **config) -> ToTSearch:
         return ToTSearch(
@@ -42,7 +57,8 @@ class RandomTree:
             config=ToTConfig(max_depth=self.depth, **config),
         )
 
-    def every(self, name: str = "r") -> list[str]: return [name, *(below for child in self.children(name) for below in self.every(child))]
+    def every(self, name: str = "r") -> list[str]:
+        return [name, *(below for child in self.children(name) for below in self.every(child))]
 
 
 trees = st.integers(0, 10_000).map(RandomTree)
@@ -56,7 +72,8 @@ def test_without_limits_every_strategy_is_exhaustive_search(tree, strategy, toge
     assert {node.text for node in result.root.walk()} == set(names) and result.num_nodes == len(names) - 1 == result.num_evaluations
     right = [name for name in names if tree.is_right(name)]
     assert {node.text for node in result.solutions} == set(right)
-    if right: assert result.best.value == max(map(tree.value, right)) and result.best.text in right
+    if right:
+        assert result.best.value == max(map(tree.value, right)) and result.best.text in right
     assert result.reason == "exhausted"
 
 
@@ -72,7 +89,8 @@ def test_breadth_first_is_algorithm_1_of_the_paper(tree, width):
     result = tree.search(beam_width=width, num_solutions=None).run("r")
     expanded = [node.text for node in sorted(result.root.walk(), key=lambda node: node.order) if node.status == "expanded" and node.depth]
     assert sorted(expanded) == sorted(name for level in kept[:-1] for name in level)
-    if kept[-1]: assert result.best.text == kept[-1][0]
+    if kept[-1]:
+        assert result.best.text == kept[-1][0]
 
 
 @given(trees, st.sampled_from([0.0, 0.3, 0.6]))
@@ -118,7 +136,8 @@ def test_budgets_are_never_exceeded_and_runs_repeat(tree, strategy, max_nodes, m
     one, two = tree.search(**config).run("r"), tree.search(**config).run("r")
     assert one.num_nodes <= max_nodes and one.num_evaluations <= max_evaluations
     assert one.root.to_dict() == two.root.to_dict() and one.reason == two.reason
-    if len(tree.every()) - 1 > min(max_nodes, max_evaluations) and strategy != "bfs": assert one.reason.startswith("max_")
+    if len(tree.every()) - 1 > min(max_nodes, max_evaluations) and strategy != "bfs":
+        assert one.reason.startswith("max_")
 
 
 @given(trees, st.integers(1, 4))
@@ -152,12 +171,16 @@ def can_make_24(numbers) -> bool:
 def test_breadth_first_solves_the_game_of_24_exactly_when_it_can_be_solved(puzzle):
     numbers = tuple(sorted(map(Fraction, puzzle.split())))
     search = ToTSearch(
-        propose_operations, lambda nodes: [0.0] * len(nodes), is_solution=lambda node: node.payload == (24,), key=lambda node: node.payload,
+        propose_operations,
+        lambda nodes: [0.0] * len(nodes),
+        is_solution=lambda node: node.payload == (24,),
+        key=lambda node: node.payload,
         config=ToTConfig(beam_width=None, max_nodes=None),
     )
     result = search.run(ToTNode(puzzle, payload=numbers))
     assert bool(result.solutions) == can_make_24(numbers)
-    if result.solutions: assert [node.depth for node in result.path] == [0, 1, 2, 3] and result.reason == "solved"
+    if result.solutions:
+        assert [node.depth for node in result.path] == [0, 1, 2, 3] and result.reason == "solved"
     assert result.num_merged > 0
 
 
@@ -170,6 +193,7 @@ def test_a_perfect_judge_needs_a_beam_of_one():
 
 # ------------------------------------------------------------------ one call a level, merging, evidence
 
+
 def test_functions_are_called_once_a_level_and_evidence_comes_before_judgement():
     calls = []
 
@@ -177,11 +201,13 @@ def test_functions_are_called_once_a_level_and_evidence_comes_before_judgement()
         def function(nodes):
             calls.append((name, len(nodes)))
             return [answer(node) for node in nodes]
+
         return function
 
     search = ToTSearch(
         log("propose", lambda node: [f"{node.text}{letter}" for letter in "abc"]),
-        log("evaluate", lambda node: float(len(node.evidence))), retrieve=log("retrieve", lambda node: node.text * 2),
+        log("evaluate", lambda node: float(len(node.evidence))),
+        retrieve=log("retrieve", lambda node: node.text * 2),
         config=ToTConfig(max_depth=2, beam_width=2),
     )
     steps = [type(step) for step in search.search("x")]
@@ -203,31 +229,41 @@ def test_a_state_met_again_nearer_to_the_root_is_not_lost():
     "Depth-first meets `goal` at depth 3 first, where its child would be too deep."
     below = {"q": ["long", "goal"], "long": ["longer"], "longer": ["goal"], "goal": ["end"]}
     search = ToTSearch(
-        lambda nodes: [below.get(node.text, []) for node in nodes], lambda nodes: [float(node.text.startswith("long")) for node in nodes],
-        is_solution=lambda node: node.text == "end", key=lambda node: node.text, config=ToTConfig(strategy="dfs", max_depth=3),
+        lambda nodes: [below.get(node.text, []) for node in nodes],
+        lambda nodes: [float(node.text.startswith("long")) for node in nodes],
+        is_solution=lambda node: node.text == "end",
+        key=lambda node: node.text,
+        config=ToTConfig(strategy="dfs", max_depth=3),
     )
     assert [node.text for node in search.run("q").path] == ["q", "goal", "end"]
 
 
 def test_branching_takes_the_first_proposals():
-    search = ToTSearch(lambda nodes: [list("abcdef") for _ in nodes], lambda nodes: [1.0] * len(nodes), config=ToTConfig(max_depth=1, branching=2))
+    search = ToTSearch(
+        lambda nodes: [list("abcdef") for _ in nodes], lambda nodes: [1.0] * len(nodes), config=ToTConfig(max_depth=1, branching=2)
+    )
     assert [node.text for node in search.run("q").root.children] == ["a", "b"]
 
 
 # ------------------------------------------------------------------ failures, interruptions, refusals
+
 
 @pytest.mark.parametrize("stage", ["propose", "retrieve", "evaluate"])
 @pytest.mark.parametrize("how", ["raise", "return"])
 def test_one_bad_node_fails_alone(stage, how):
     def tool(name, answer):
         def function(nodes):
-            if name == stage and how == "raise" and any(node.text == "b" for node in nodes): raise ConnectionError("gone")
+            if name == stage and how == "raise" and any(node.text == "b" for node in nodes):
+                raise ConnectionError("gone")
             return [ConnectionError("gone") if name == stage and how == "return" and node.text == "b" else answer(node) for node in nodes]
+
         return function
 
     search = ToTSearch(
-        tool("propose", lambda node: list("abc") if node.depth == 0 else ["end"]), tool("evaluate", lambda node: 1.0),
-        retrieve=tool("retrieve", lambda node: node.text), config=ToTConfig(max_depth=2),
+        tool("propose", lambda node: list("abc") if node.depth == 0 else ["end"]),
+        tool("evaluate", lambda node: 1.0),
+        retrieve=tool("retrieve", lambda node: node.text),
+        config=ToTConfig(max_depth=2),
     )
     failures = [step for step in search.search("q") if isinstance(step, Failed)]
     assert [(step.node.text, step.stage, str(step.error)) for step in failures] == [("b", stage, "gone")]
@@ -237,20 +273,28 @@ def test_one_bad_node_fails_alone(stage, how):
 
 @pytest.mark.parametrize("bad", [math.nan, "much", None])
 def test_a_value_that_is_no_number_is_a_failure_of_its_node(bad):
-    search = ToTSearch(lambda nodes: [["good", "bad"] for _ in nodes], lambda nodes: [1.0 if node.text == "good" else bad for node in nodes], config=ToTConfig(max_depth=1))
+    search = ToTSearch(
+        lambda nodes: [["good", "bad"] for _ in nodes],
+        lambda nodes: [1.0 if node.text == "good" else bad for node in nodes],
+        config=ToTConfig(max_depth=1),
+    )
     result = search.run("q")
     assert result.best.text == "good" and result.root.children[1].status == "failed" and result.root.children[1].value is None
 
 
 def test_everything_failing_is_a_result_without_a_best_node():
-    def broken(nodes): raise OSError("no model")
+    def broken(nodes):
+        raise OSError("no model")
+
     result = ToTSearch(broken, broken).run("q")
     assert (result.best, result.reason, result.num_failed, [node.text for node in result.path]) == (None, "exhausted", 1, ["q"])
     assert result.root.reason == "propose: OSError: no model"
 
 
 def test_a_failing_is_solution_fails_its_node_only():
-    def is_solution(node): return {"a": lambda: 1 / 0, "b": lambda: True}[node.text]()
+    def is_solution(node):
+        return {"a": lambda: 1 / 0, "b": lambda: True}[node.text]()
+
     search = ToTSearch(lambda nodes: [["a", "b"] for _ in nodes], lambda nodes: [1.0] * len(nodes), is_solution=is_solution)
     steps = list(search.search("q"))
     assert [step.node.text for step in steps if isinstance(step, Solved)] == ["b"]
@@ -266,8 +310,10 @@ def test_ctrl_c_keeps_the_tree():
     def evaluate(nodes):
         if nodes[0].depth == 2: raise KeyboardInterrupt
         return [float(len(node.text)) for node in nodes]
+
     search = ToTSearch(lambda nodes: [["short", "longer"] for _ in nodes], evaluate)
-    with pytest.raises(KeyboardInterrupt): search.run("q")
+    with pytest.raises(KeyboardInterrupt):
+        search.run("q")
     assert search.result.reason == "interrupted" and search.result.best.text == "longer" and search.result.num_nodes == 6
 
 
@@ -280,12 +326,17 @@ def test_a_reader_who_leaves_keeps_the_tree():
 
 
 def test_two_searches_of_one_object_do_not_mix():
-    search = ToTSearch(lambda nodes: [[f"{node.text}1", f"{node.text}2"] for node in nodes], lambda nodes: [1.0] * len(nodes), config=ToTConfig(max_depth=2))
+    search = ToTSearch(
+        lambda nodes: [[f"{node.text}1", f"{node.text}2"] for node in nodes],
+        lambda nodes: [1.0] * len(nodes),
+        config=ToTConfig(max_depth=2),
+    )
     one, two, results = search.search("a"), search.search("b"), {}
     for _ in range(20):
         for name, steps in (("a", one), ("b", two)):
             step = next(steps, None)
-            if isinstance(step, Finished): results[name] = step.result
+            if isinstance(step, Finished):
+                results[name] = step.result
     assert {name: result.num_nodes for name, result in results.items()} == {"a": 6, "b": 6}
     assert all(node.text.startswith("a") for node in results["a"].root.walk())
 
@@ -294,36 +345,57 @@ def test_time_and_the_callers_budget_stop_between_calls():
     def slow(nodes):
         time.sleep(0.05 * len(nodes))
         return [1.0] * len(nodes)
+
     search = ToTSearch(lambda nodes: [list("abcd") for _ in nodes], slow, config=ToTConfig(max_depth=4, batch_size=1, max_seconds=0.12))
     begin = time.monotonic()
     result = search.run("q")
     assert result.reason == "max_seconds" and time.monotonic() - begin < 0.5 and 0 < result.num_evaluations <= 4
     pages = iter(["", "", "", "pages"])
-    counted = ToTSearch(lambda nodes: [["a"] for _ in nodes], lambda nodes: [1.0] * len(nodes), budget=lambda: next(pages, "pages")).run("q")
+    counted = ToTSearch(lambda nodes: [["a"] for _ in nodes], lambda nodes: [1.0] * len(nodes), budget=lambda: next(pages, "pages")).run(
+        "q"
+    )
     assert counted.reason == "pages" and counted.best.text == "a"
 
 
-@pytest.mark.parametrize(("name", "value"), [
-    ("max_nodes", 0), ("max_evaluations", 0), ("beam_width", 0), ("beam_width", 1.5), ("max_depth", None), ("branching", -1),
-    ("max_seconds", 0), ("max_seconds", math.nan), ("value_threshold", math.nan), ("strategy", "dijkstra"), ("num_solutions", True), ("batch_size", 0),
-])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_nodes", 0),
+        ("max_evaluations", 0),
+        ("beam_width", 0),
+        ("beam_width", 1.5),
+        ("max_depth", None),
+        ("branching", -1),
+        ("max_seconds", 0),
+        ("max_seconds", math.nan),
+        ("value_threshold", math.nan),
+        ("strategy", "dijkstra"),
+        ("num_solutions", True),
+        ("batch_size", 0),
+    ],
+)
 def test_a_configuration_out_of_range_is_refused_by_name(name, value):
-    with pytest.raises(ValueError, match=name): ToTConfig(**{name: value})
+    with pytest.raises(ValueError, match=name):
+        ToTConfig(**{name: value})
 
 
 def test_infinite_values_are_numbers():
     values = {"never": -math.inf, "maybe": 0.0, "surely": math.inf}
-    result = ToTSearch(lambda nodes: [list(values) for _ in nodes], lambda nodes: [values[node.text] for node in nodes], config=ToTConfig(max_depth=1)).run("q")
+    result = ToTSearch(
+        lambda nodes: [list(values) for _ in nodes], lambda nodes: [values[node.text] for node in nodes], config=ToTConfig(max_depth=1)
+    ).run("q")
     assert result.best.text == "surely" and best_node(result.root) is result.best
 
 
 # ------------------------------------------------------------------ the drawing
 
+
 @given(st.text(max_size=80), st.integers(0, 10_000))
 @settings(deadline=None, max_examples=40)
 def test_a_drawing_is_well_formed_whatever_the_thoughts_say(text, seed):
     result = RandomTree(seed).search(num_solutions=None).run("r")
-    for node in result.root.walk(): node.text, node.reason = text, text
+    for node in result.root.walk():
+        node.text, node.reason = text, text
     drawing = ElementTree.fromstring(result.root.to_svg(result.best))
     boxes = drawing.findall("{http://www.w3.org/2000/svg}g")
     assert len(boxes) == result.num_nodes + 1
@@ -333,5 +405,6 @@ def test_a_drawing_is_well_formed_whatever_the_thoughts_say(text, seed):
 
 def test_a_very_deep_tree_needs_no_recursion_in_walk_and_drawing():
     root = node = ToTNode("0")
-    for i in range(300): node = node.add(str(i + 1))
+    for i in range(300):
+        node = node.add(str(i + 1))
     assert len(list(root.walk())) == 301 and root.to_svg(node).count("<g class=") == 301

@@ -14,8 +14,20 @@ from torch import Tensor, nn
 from lightbulb.rl import ppo
 from lightbulb.world import losses
 from lightbulb.world.losses import (
-    LossReport, VisitCounter, action_diversity_reward, covariance_regularization, dynamics_performance_loss, expected_thought_value_loss, exploration_regularization,
-    info_nce_loss, kl_divergence_loss, mean_losses, policy_value_joint_loss, ppo_loss, thought_consistency_loss, variance_hinge,
+    LossReport,
+    VisitCounter,
+    action_diversity_reward,
+    covariance_regularization,
+    dynamics_performance_loss,
+    expected_thought_value_loss,
+    exploration_regularization,
+    info_nce_loss,
+    kl_divergence_loss,
+    mean_losses,
+    policy_value_joint_loss,
+    ppo_loss,
+    thought_consistency_loss,
+    variance_hinge,
 )
 
 ROWS, WIDTH, ACTIONS = 7, 3, 4
@@ -42,11 +54,13 @@ SPOILED = torch.full((), 1e6, dtype=torch.float64)
 
 # ------------------------------------------------------------------ plain loops
 
+
 def plain_policy(logits: np.ndarray, legal: np.ndarray | None = None) -> np.ndarray:
     "Probabilities of one row."
     allowed = range(len(logits)) if legal is None else np.flatnonzero(legal)
     total, found = sum(math.exp(logits[a]) for a in allowed), np.zeros(len(logits))
-    for action in allowed: found[action] = math.exp(logits[action]) / total
+    for action in allowed:
+        found[action] = math.exp(logits[action]) / total
     return found
 
 
@@ -98,7 +112,11 @@ def plain_exploration(logits: np.ndarray, visits: np.ndarray, legal: np.ndarray)
 
 @pytest.mark.parametrize("seed", range(3))
 def test_info_nce_is_the_formula_and_equal_next_states_are_no_negatives(seed: int) -> None:
-    predicted, targets, states = draw(seed, ROWS, WIDTH), draw(seed + 9, ROWS, WIDTH), torch.tensor([[0, 0], [0, 1], [0, 0], [2, 0], [0, 1], [3, 3], [0, 0]])
+    predicted, targets, states = (
+        draw(seed, ROWS, WIDTH),
+        draw(seed + 9, ROWS, WIDTH),
+        torch.tensor([[0, 0], [0, 1], [0, 0], [2, 0], [0, 1], [3, 3], [0, 0]]),
+    )
     own = plain_info_nce(predicted.numpy(), targets.numpy(), states.numpy(), 0.5)
     assert float(info_nce_loss(predicted, targets, states=states, temperature=0.5)) == pytest.approx(own, abs=1e-9)
     all_differ = plain_info_nce(predicted.numpy(), targets.numpy(), targets.numpy(), 0.5)
@@ -129,7 +147,9 @@ def test_covariance_is_numpys(seed: int) -> None:
 def test_dynamics_performance_is_an_error_and_a_hinge(seed: int) -> None:
     predicted, targets, weights = 0.6 * draw(seed, ROWS, WIDTH), draw(seed + 1, ROWS, WIDTH), draw(seed + 2, ROWS).abs()
     given = dict(variance_weight=0.7, spread=1.2)
-    assert float(dynamics_performance_loss(predicted, targets, weights=weights, **given)) == pytest.approx(plain_dynamics(predicted.numpy(), targets.numpy(), weights.numpy(), 0.7, 1.2), abs=1e-9)
+    assert float(dynamics_performance_loss(predicted, targets, weights=weights, **given)) == pytest.approx(
+        plain_dynamics(predicted.numpy(), targets.numpy(), weights.numpy(), 0.7, 1.2), abs=1e-9
+    )
     kept = plain_dynamics(predicted[SOME].numpy(), targets[SOME].numpy(), weights[SOME].numpy(), 0.7, 1.2)
     assert float(dynamics_performance_loss(predicted, targets, mask=SOME, weights=weights, **given)) == pytest.approx(kept, abs=1e-9)
 
@@ -138,7 +158,9 @@ def test_dynamics_performance_is_an_error_and_a_hinge(seed: int) -> None:
 def test_thought_consistency_is_the_weighted_excess(seed: int) -> None:
     predicted, targets = draw(seed, ROWS, WIDTH), draw(seed + 1, ROWS, WIDTH)
     targets[3] = targets[1]
-    assert float(thought_consistency_loss(predicted, targets, temperature=0.8)) == pytest.approx(plain_consistency(predicted.numpy(), targets.numpy(), 0.8), abs=1e-9)
+    assert float(thought_consistency_loss(predicted, targets, temperature=0.8)) == pytest.approx(
+        plain_consistency(predicted.numpy(), targets.numpy(), 0.8), abs=1e-9
+    )
     kept = plain_consistency(predicted[SOME].numpy(), targets[SOME].numpy(), 0.8)
     assert float(thought_consistency_loss(predicted, targets, mask=SOME, temperature=0.8)) == pytest.approx(kept, abs=1e-9)
     assert float(thought_consistency_loss(targets, targets, temperature=0.8)) == pytest.approx(0, abs=1e-12)  # what is right costs nothing
@@ -155,10 +177,14 @@ def test_policy_and_value_are_two_cross_entropies(seed: int) -> None:
         policy.append(-float(weights[row]) * sum(float(policies[row, a]) * math.log(probabilities[a]) for a in np.flatnonzero(legal[row])))
         value.append(-float(weights[row]) * sum(float(bins[row, s]) * math.log(plain_policy(said[row].numpy())[s]) for s in range(5)))
     found = policy_value_joint_loss(logits, policies, said, bins, legal=legal, mask=SOME, weights=weights, value_coefficient=0.3)
-    assert float(found.policy_loss) == pytest.approx(np.mean(policy), abs=1e-9) and float(found.value_loss) == pytest.approx(np.mean(value), abs=1e-9)
+    assert float(found.policy_loss) == pytest.approx(np.mean(policy), abs=1e-9) and float(found.value_loss) == pytest.approx(
+        np.mean(value), abs=1e-9
+    )
     assert float(found.loss) == pytest.approx(np.mean(policy) + 0.3 * np.mean(value), abs=1e-9)
     numbers = policy_value_joint_loss(logits, policies, said[:, 0], bins[:, 0], legal=legal, mask=SOME, weights=weights)
-    assert float(numbers.value_loss) == pytest.approx(np.mean([weights[row] * (said[row, 0] - bins[row, 0]) ** 2 for row in rows]), abs=1e-9)
+    assert float(numbers.value_loss) == pytest.approx(
+        np.mean([weights[row] * (said[row, 0] - bins[row, 0]) ** 2 for row in rows]), abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -171,19 +197,30 @@ def test_action_diversity_is_the_uniformity_of_directions(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_expected_thought_value_is_what_the_policy_would_earn(seed: int) -> None:
-    logits, q_values, visits, roots, legal, weights = draw(seed, ROWS, ACTIONS), draw(seed + 1, ROWS, ACTIONS), counts(seed, ROWS, ACTIONS), draw(seed + 2, ROWS), some_legal(seed), draw(seed + 3, ROWS).abs()
+    logits, q_values, visits, roots, legal, weights = (
+        draw(seed, ROWS, ACTIONS),
+        draw(seed + 1, ROWS, ACTIONS),
+        counts(seed, ROWS, ACTIONS),
+        draw(seed + 2, ROWS),
+        some_legal(seed),
+        draw(seed + 3, ROWS).abs(),
+    )
     rows = []
     for row in np.flatnonzero(SOME):
         policy = plain_policy(logits[row].numpy(), legal[row].numpy())
         completed = [float(q_values[row, a]) if visits[row, a] > 0 else float(roots[row]) for a in range(ACTIONS)]
         rows.append(float(weights[row]) * (float(roots[row]) - sum(p * q for p, q in zip(policy, completed, strict=True))))
-    assert float(expected_thought_value_loss(logits, q_values, visits, roots, legal=legal, mask=SOME, weights=weights)) == pytest.approx(np.mean(rows), abs=1e-9)
+    assert float(expected_thought_value_loss(logits, q_values, visits, roots, legal=legal, mask=SOME, weights=weights)) == pytest.approx(
+        np.mean(rows), abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_exploration_draws_to_what_the_counts_recommend(seed: int) -> None:
     logits, visits, legal = draw(seed, ROWS, ACTIONS), counts(seed, ROWS, ACTIONS), some_legal(seed)
-    assert float(exploration_regularization(logits, visits, legal=legal)) == pytest.approx(plain_exploration(logits.numpy(), visits.numpy(), legal.numpy()), abs=1e-9)
+    assert float(exploration_regularization(logits, visits, legal=legal)) == pytest.approx(
+        plain_exploration(logits.numpy(), visits.numpy(), legal.numpy()), abs=1e-9
+    )
     kept = plain_exploration(logits[SOME].numpy(), visits[SOME].numpy(), legal[SOME].numpy())
     assert float(exploration_regularization(logits, visits, legal=legal, mask=SOME)) == pytest.approx(kept, abs=1e-9)
     assert float(exploration_regularization(logits, 100 * visits + 99)) < float(exploration_regularization(logits, visits)) / 3  # it fades
@@ -191,7 +228,13 @@ def test_exploration_draws_to_what_the_counts_recommend(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_kl_is_from_the_old_policy_to_the_new(seed: int) -> None:
-    new, old, legal, weights, rows = draw(seed, ROWS, ACTIONS), draw(seed + 1, ROWS, ACTIONS), some_legal(seed), draw(seed + 2, ROWS).abs(), []
+    new, old, legal, weights, rows = (
+        draw(seed, ROWS, ACTIONS),
+        draw(seed + 1, ROWS, ACTIONS),
+        some_legal(seed),
+        draw(seed + 2, ROWS).abs(),
+        [],
+    )
     for row in np.flatnonzero(SOME):
         p, q = plain_policy(old[row].numpy(), legal[row].numpy()), plain_policy(new[row].numpy(), legal[row].numpy())
         rows.append(float(weights[row]) * sum(p[a] * math.log(p[a] / q[a]) for a in np.flatnonzero(legal[row])))
@@ -208,7 +251,13 @@ def test_the_tenth_loss_is_that_of_rl(seed: int) -> None:
         clipped = before[i] + min(max(values[i] - before[i], -0.2), 0.2)
         policy = -min(ratio * advantages[i], min(max(ratio, 0.8), 1.2) * advantages[i])
         rows.append((policy, max((values[i] - returns[i]) ** 2, (clipped - returns[i]) ** 2)))
-    found = ppo_loss(*(torch.from_numpy(part) for part in (new, old, advantages, values, before, returns, entropy)), normalize_advantages=False, clip_range=0.2, value_clip_range=0.2, entropy_coefficient=0.1)
+    found = ppo_loss(
+        *(torch.from_numpy(part) for part in (new, old, advantages, values, before, returns, entropy)),
+        normalize_advantages=False,
+        clip_range=0.2,
+        value_clip_range=0.2,
+        entropy_coefficient=0.1,
+    )
     assert float(found.policy_loss) == pytest.approx(np.mean([policy for policy, _ in rows]), abs=1e-9)
     assert float(found.value_loss) == pytest.approx(np.mean([value for _, value in rows]), abs=1e-9)
     assert float(found.loss) == pytest.approx(np.mean([policy + 0.5 * value for policy, value in rows]) - 0.1 * entropy.mean(), abs=1e-9)
@@ -221,9 +270,25 @@ LEARNED = {  # name: loss of (what is learned, what is given), and the width of 
     "info_nce": (lambda x, y: info_nce_loss(x, y, mask=SOME), WIDTH),
     "dynamics": (lambda x, y: dynamics_performance_loss(x, y, mask=SOME, spread=3.0), WIDTH),
     "thought_consistency": (lambda x, y: thought_consistency_loss(x, y, mask=SOME, temperature=2.0), WIDTH),
-    "policy_value": (lambda x, y: policy_value_joint_loss(x, torch.where(some_legal(0), y, -math.inf).softmax(-1), x.sum(-1), y.sum(-1), mask=SOME, legal=some_legal(0), weights=y[:, 0].detach().abs()).loss, ACTIONS),
+    "policy_value": (
+        lambda x, y: (
+            policy_value_joint_loss(
+                x,
+                torch.where(some_legal(0), y, -math.inf).softmax(-1),
+                x.sum(-1),
+                y.sum(-1),
+                mask=SOME,
+                legal=some_legal(0),
+                weights=y[:, 0].detach().abs(),
+            ).loss
+        ),
+        ACTIONS,
+    ),
     "categorical_value": (lambda x, y: policy_value_joint_loss(x, y.softmax(-1), x.flip(0), y.softmax(-1), mask=SOME).loss, ACTIONS),
-    "expected_value": (lambda x, y: expected_thought_value_loss(x, y, 1 + counts(0, ROWS, ACTIONS), y[:, 0], mask=SOME, legal=some_legal(0)), ACTIONS),
+    "expected_value": (
+        lambda x, y: expected_thought_value_loss(x, y, 1 + counts(0, ROWS, ACTIONS), y[:, 0], mask=SOME, legal=some_legal(0)),
+        ACTIONS,
+    ),
     "kl": (lambda x, y: kl_divergence_loss(x, y, mask=SOME, legal=some_legal(0)), ACTIONS),
 }
 ALONE = {  # losses that nothing is given to but what is learned
@@ -231,7 +296,12 @@ ALONE = {  # losses that nothing is given to but what is learned
     "variance_hinge": (lambda x: variance_hinge(x, mask=SOME, spread=3.0), (ROWS, WIDTH)),
     "action_diversity": (action_diversity_reward, (ACTIONS, WIDTH)),
     "exploration": (lambda x: exploration_regularization(x, counts(0, ROWS, ACTIONS), mask=SOME, legal=some_legal(0)), (ROWS, ACTIONS)),
-    "ppo": (lambda x: ppo_loss(x[:, 0], draw(1, ROWS), draw(2, ROWS), x[:, 1], draw(3, ROWS), draw(4, ROWS), x[:, 2], entropy_coefficient=0.1).loss, (ROWS, ACTIONS)),
+    "ppo": (
+        lambda x: (
+            ppo_loss(x[:, 0], draw(1, ROWS), draw(2, ROWS), x[:, 1], draw(3, ROWS), draw(4, ROWS), x[:, 2], entropy_coefficient=0.1).loss
+        ),
+        (ROWS, ACTIONS),
+    ),
 }
 
 
@@ -242,7 +312,9 @@ def test_gradients_agree_with_finite_differences_and_targets_get_none(name: str)
     assert torch.autograd.gradcheck(lambda x: loss(x, given.detach()), (learned,))
     reached, stopped = torch.autograd.grad(loss(learned, given), (learned, given), allow_unused=True)
     assert stopped is None or not stopped.abs().any()
-    assert reached is not None and (name == "categorical_value" or (reached.abs().sum(1) > 0).eq(SOME).all())  # every row that counts, and no other
+    assert reached is not None and (
+        name == "categorical_value" or (reached.abs().sum(1) > 0).eq(SOME).all()
+    )  # every row that counts, and no other
 
 
 @pytest.mark.parametrize("name", ALONE)
@@ -253,10 +325,14 @@ def test_gradients_of_the_others_agree_too(name: str) -> None:
     assert torch.autograd.grad(loss(learned), learned)[0].abs().sum() > 0
 
 
-@pytest.mark.parametrize("name", [*(name for name in LEARNED if name != "categorical_value"), "covariance", "variance_hinge", "exploration"])
+@pytest.mark.parametrize(
+    "name", [*(name for name in LEARNED if name != "categorical_value"), "covariance", "variance_hinge", "exploration"]
+)
 def test_rows_behind_an_end_do_not_count(name: str) -> None:
-    if name in LEARNED: loss, shape = (lambda x: LEARNED[name][0](x, draw(1, ROWS, LEARNED[name][1]))), (ROWS, LEARNED[name][1])
-    else: loss, shape = ALONE[name]
+    if name in LEARNED:
+        loss, shape = (lambda x: LEARNED[name][0](x, draw(1, ROWS, LEARNED[name][1]))), (ROWS, LEARNED[name][1])
+    else:
+        loss, shape = ALONE[name]
     rows = draw(0, *shape)
     assert float(loss(torch.where(SOME[:, None], rows, SPOILED))) == pytest.approx(float(loss(rows)), abs=1e-9)
 
@@ -264,9 +340,13 @@ def test_rows_behind_an_end_do_not_count(name: str) -> None:
 def test_a_batch_in_which_nothing_counts_is_worth_zero_and_moves_nothing() -> None:
     none, rows, logits = torch.zeros(ROWS, dtype=torch.bool), draw(0, ROWS, WIDTH).requires_grad_(), draw(1, ROWS, ACTIONS).requires_grad_()
     found = [
-        info_nce_loss(rows, rows, mask=none), covariance_regularization(rows, mask=none), dynamics_performance_loss(rows, rows, mask=none),
-        thought_consistency_loss(rows, rows, mask=none), policy_value_joint_loss(logits, POLICIES, rows[:, 0], rows[:, 0], mask=none).loss,
-        expected_thought_value_loss(logits, POLICIES, counts(0, ROWS, ACTIONS), rows[:, 0], mask=none), exploration_regularization(logits, counts(0, ROWS, ACTIONS), mask=none),
+        info_nce_loss(rows, rows, mask=none),
+        covariance_regularization(rows, mask=none),
+        dynamics_performance_loss(rows, rows, mask=none),
+        thought_consistency_loss(rows, rows, mask=none),
+        policy_value_joint_loss(logits, POLICIES, rows[:, 0], rows[:, 0], mask=none).loss,
+        expected_thought_value_loss(logits, POLICIES, counts(0, ROWS, ACTIONS), rows[:, 0], mask=none),
+        exploration_regularization(logits, counts(0, ROWS, ACTIONS), mask=none),
         kl_divergence_loss(logits, POLICIES, mask=none),
     ]
     assert [loss.item() for loss in found] == [0.0] * len(found)
@@ -277,25 +357,35 @@ def test_a_batch_in_which_nothing_counts_is_worth_zero_and_moves_nothing() -> No
 
 def test_a_policy_target_on_an_illegal_action_is_refused() -> None:
     legal, logits = some_legal(0), draw(0, ROWS, ACTIONS)
-    with pytest.raises(ValueError, match="policy_targets must be 0 where legal is not"): policy_value_joint_loss(logits, POLICIES, logits[:, 0], logits[:, 0], legal=legal)
+    with pytest.raises(ValueError, match="policy_targets must be 0 where legal is not"):
+        policy_value_joint_loss(logits, POLICIES, logits[:, 0], logits[:, 0], legal=legal)
     only_there = torch.where(legal, POLICIES, 0.0) / torch.where(legal, POLICIES, 0.0).sum(1, keepdim=True)
     noisy = only_there + 1e-7 * (~legal)  # what rounding leaves does not count
-    found, right = (float(policy_value_joint_loss(logits, policies, logits[:, 0], logits[:, 0], legal=legal).loss) for policies in (noisy, only_there))
+    found, right = (
+        float(policy_value_joint_loss(logits, policies, logits[:, 0], logits[:, 0], legal=legal).loss) for policies in (noisy, only_there)
+    )
     assert found == pytest.approx(right, abs=1e-9)
-    policy_value_joint_loss(logits, torch.where(SOME[:, None], only_there, POLICIES), logits[:, 0], logits[:, 0], legal=legal, mask=SOME)  # rows that do not count may hold anything
+    policy_value_joint_loss(
+        logits, torch.where(SOME[:, None], only_there, POLICIES), logits[:, 0], logits[:, 0], legal=legal, mask=SOME
+    )  # rows that do not count may hold anything
 
 
 def test_an_illegal_action_gets_no_gradient() -> None:
     legal = some_legal(0)
     targets = (POLICIES * legal) / (POLICIES * legal).sum(1, keepdim=True)
-    for loss in (lambda x: policy_value_joint_loss(x, targets, x[:, 0].detach(), x[:, 0].detach(), legal=legal).loss, lambda x: kl_divergence_loss(x, POLICIES, legal=legal),
-                 lambda x: exploration_regularization(x, counts(0, ROWS, ACTIONS), legal=legal), lambda x: expected_thought_value_loss(x, POLICIES, counts(0, ROWS, ACTIONS), x[:, 0].detach(), legal=legal)):
+    for loss in (
+        lambda x: policy_value_joint_loss(x, targets, x[:, 0].detach(), x[:, 0].detach(), legal=legal).loss,
+        lambda x: kl_divergence_loss(x, POLICIES, legal=legal),
+        lambda x: exploration_regularization(x, counts(0, ROWS, ACTIONS), legal=legal),
+        lambda x: expected_thought_value_loss(x, POLICIES, counts(0, ROWS, ACTIONS), x[:, 0].detach(), legal=legal),
+    ):
         logits = draw(0, ROWS, ACTIONS).requires_grad_()
         gradient = torch.autograd.grad(loss(logits), logits)[0]
         assert not gradient[~legal].any() and gradient[legal].abs().sum() > 0
 
 
 # ------------------------------------------------------------------ what each is for
+
 
 def test_the_hinge_prevents_the_collapse_that_the_error_alone_finds() -> None:
     def spread_after(variance_weight: float) -> float:
@@ -320,9 +410,11 @@ class Grid(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.actions, self.step = nn.Embedding(2, 8), nn.Sequential(nn.Linear(10, 32), nn.GELU(), nn.Linear(32, 2))
-        with torch.no_grad(): self.actions.weight[1] = self.actions.weight[0] + 0.05 * torch.randn(8)  # hardly told apart
+        with torch.no_grad():
+            self.actions.weight[1] = self.actions.weight[0] + 0.05 * torch.randn(8)  # hardly told apart
 
-    def imagine(self, latents: Tensor, actions: Tensor) -> Tensor: return latents + self.step(torch.cat([latents, self.actions(actions)], -1))
+    def imagine(self, latents: Tensor, actions: Tensor) -> Tensor:
+        return latents + self.step(torch.cat([latents, self.actions(actions)], -1))
 
 
 def learn_grid(*, consistency: float, diversity: float, steps: int = 250) -> tuple[Grid, float, float]:
@@ -336,8 +428,14 @@ def learn_grid(*, consistency: float, diversity: float, steps: int = 250) -> tup
         ends = [model.imagine(model.imagine(places, torch.full((32,), first)), torch.full((32,), 1 - first)) for first in (0, 1)]
         real = (places + moves.sum(0)).repeat(2, 1)
         one = model.imagine(places, torch.zeros(32, dtype=torch.long))
-        loss = dynamics_performance_loss(one, places + moves[0] + 0.3 * torch.randn(32, 2), variance_weight=0.0)  # only one action is ever taught
-        loss = loss + consistency * thought_consistency_loss(torch.cat(ends), real, temperature=0.01) - diversity * action_diversity_reward(model.actions.weight)
+        loss = dynamics_performance_loss(
+            one, places + moves[0] + 0.3 * torch.randn(32, 2), variance_weight=0.0
+        )  # only one action is ever taught
+        loss = (
+            loss
+            + consistency * thought_consistency_loss(torch.cat(ends), real, temperature=0.01)
+            - diversity * action_diversity_reward(model.actions.weight)
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -359,9 +457,19 @@ def test_two_orders_that_reach_one_state_meet_while_their_actions_stay_apart() -
 def test_action_diversity_acts_on_action_embeddings_only() -> None:
     model = Grid()
     latents = model.imagine(torch.randn(4, 2), torch.zeros(4, dtype=torch.long))
-    reward = LossReport({"action_diversity": action_diversity_reward(model.actions.weight), "thought_consistency": thought_consistency_loss(latents, torch.zeros(4, 2))}, {"action_diversity": -1.0, "thought_consistency": 1.0})
+    reward = LossReport(
+        {
+            "action_diversity": action_diversity_reward(model.actions.weight),
+            "thought_consistency": thought_consistency_loss(latents, torch.zeros(4, 2)),
+        },
+        {"action_diversity": -1.0, "thought_consistency": 1.0},
+    )
     assert reward.gradient_norms(model.actions.parameters())["action_diversity"] > 0
-    assert reward.gradient_norms(model.step.parameters())["action_diversity"] == 0 < reward.gradient_norms(model.step.parameters())["thought_consistency"]
+    assert (
+        reward.gradient_norms(model.step.parameters())["action_diversity"]
+        == 0
+        < reward.gradient_norms(model.step.parameters())["thought_consistency"]
+    )
 
 
 def test_counts_are_counted_and_go_on_after_a_checkpoint() -> None:
@@ -390,13 +498,22 @@ def test_a_policy_that_explores_ends_at_the_seldom_tried() -> None:
 
 # ------------------------------------------------------------------ the report
 
+
 def test_the_report_adds_up() -> None:
     weight = torch.tensor([1.0, -2.0], requires_grad=True)
-    report = LossReport({"square": weight.square().sum(), "reward": weight[0] * 3, "fixed": torch.tensor(4.0)}, {"square": 0.5, "reward": -1.0, "fixed": 2.0})
+    report = LossReport(
+        {"square": weight.square().sum(), "reward": weight[0] * 3, "fixed": torch.tensor(4.0)},
+        {"square": 0.5, "reward": -1.0, "fixed": 2.0},
+    )
     assert report.total.item() == pytest.approx(0.5 * 5 - 3 + 8)
     assert report.weighted() == {"square": 2.5, "reward": -3.0, "fixed": 8.0} and report.shares()["reward"] == pytest.approx(3 / 13.5)
     norms = report.gradient_norms([weight])
     assert norms == {"square": pytest.approx(math.sqrt(1 + 4)), "reward": pytest.approx(3.0), "fixed": 0.0}
     assert mean_losses([{"a": 1.0, "b": 2.0}, {"a": 3.0}]) == {"a": 2.0, "b": 2.0}
-    for losses_, weights, said in (({"kl": torch.tensor(math.inf)}, {"kl": 1.0}, "finite"), ({"kl": torch.zeros(2)}, {"kl": 1.0}, "one finite number"), ({"kl": torch.zeros(())}, {}, "has none")):
-        with pytest.raises(ValueError, match=said): LossReport(losses_, weights)
+    for losses_, weights, said in (
+        ({"kl": torch.tensor(math.inf)}, {"kl": 1.0}, "finite"),
+        ({"kl": torch.zeros(2)}, {"kl": 1.0}, "one finite number"),
+        ({"kl": torch.zeros(())}, {}, "has none"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            LossReport(losses_, weights)

@@ -17,7 +17,16 @@ from lightbulb.world.configuration import REGULARISERS, LossShares, TrainWorldMo
 from lightbulb.world.environments import make_world
 from lightbulb.world.networks import WorldModel, WorldModelConfig
 from lightbulb.world.self_play import (
-    PlaySettings, ask_policy, draw_moves, judge_moves, play_games, policy_agent, renew_targets, search_agent, search_positions, search_targets,
+    PlaySettings,
+    ask_policy,
+    draw_moves,
+    judge_moves,
+    play_games,
+    policy_agent,
+    renew_targets,
+    search_agent,
+    search_positions,
+    search_targets,
 )
 from lightbulb.world.targets import Experience, Steps, Windows, cut_windows, join_steps, n_step_values, sample_windows
 from lightbulb.world.unrolling import Outside, fresh_rollout, loss_weights, measure, regularising_losses, surprise, unroll, world_losses
@@ -39,14 +48,27 @@ def some_games(lengths: list[int], *, seed: int = 0, truncated: tuple[int, ...] 
         legal = rng.random((length, num_actions)) < 0.7
         legal[:, 0] = True
         policy = np.where(legal, policy, 0) / np.where(legal, policy, 0).sum(1, keepdims=True)
-        parts.append(Steps(
-            np.stack([np.full(length, game), np.arange(length)], 1).astype(np.float32) + 1, rng.integers(0, num_actions, length), rng.normal(size=length).astype(np.float32), last & (game not in truncated),
-            last & (game in truncated), legal, policy.astype(np.float32), rng.normal(size=length).astype(np.float32), rng.normal(size=(length, num_actions)).astype(np.float32),
-            rng.integers(0, 5, (length, num_actions)).astype(np.float32), np.log(rng.random(length).astype(np.float32)), rng.random(length) < 0.3))
+        parts.append(
+            Steps(
+                np.stack([np.full(length, game), np.arange(length)], 1).astype(np.float32) + 1,
+                rng.integers(0, num_actions, length),
+                rng.normal(size=length).astype(np.float32),
+                last & (game not in truncated),
+                last & (game in truncated),
+                legal,
+                policy.astype(np.float32),
+                rng.normal(size=length).astype(np.float32),
+                rng.normal(size=(length, num_actions)).astype(np.float32),
+                rng.integers(0, 5, (length, num_actions)).astype(np.float32),
+                np.log(rng.random(length).astype(np.float32)),
+                rng.random(length) < 0.3,
+            )
+        )
     return join_steps(parts)
 
 
 # ------------------------------------------------------------------ n-step values
+
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(1, 5), st.integers(0, 10**6), st.sampled_from([1.0, 0.9, -1.0, -0.5]))
@@ -66,6 +88,7 @@ def test_n_step_values_are_the_recursion(num_steps: int, seed: int, discount: fl
 
 # ------------------------------------------------------------------ windows
 
+
 def check_windows(windows: Windows, steps: Steps, starts: np.ndarray, *, return_steps: int, discount: float) -> None:
     "Each stretch against a walk over the flat list of steps."
     num_steps = windows.actions.shape[1]
@@ -80,35 +103,62 @@ def check_windows(windows: Windows, steps: Steps, starts: np.ndarray, *, return_
             alive, known = state == "alive", state != "cut"
             assert (bool(windows.alive[row, place]), bool(windows.known[row, place])) == (alive, known)
             if alive:
-                assert windows.observations[row, place].tolist() == steps.observation[at].tolist() and windows.legal[row, place].tolist() == steps.legal[at].tolist()
+                assert (
+                    windows.observations[row, place].tolist() == steps.observation[at].tolist()
+                    and windows.legal[row, place].tolist() == steps.legal[at].tolist()
+                )
                 assert windows.policies[row, place].tolist() == steps.policy[at].tolist()
                 assert float(windows.values[row, place]) == pytest.approx(worth(at, return_steps), abs=1e-5)
-            else: assert not windows.observations[row, place].any() and float(windows.values[row, place]) == 0
+            else:
+                assert not windows.observations[row, place].any() and float(windows.values[row, place]) == 0
             if place == num_steps: break
             if alive:
-                assert (int(windows.actions[row, place]), float(windows.rewards[row, place])) == (steps.action[at], pytest.approx(float(steps.reward[at])))
+                assert (int(windows.actions[row, place]), float(windows.rewards[row, place])) == (
+                    steps.action[at],
+                    pytest.approx(float(steps.reward[at])),
+                )
                 state = "over" if steps.terminated[at] else "cut" if steps.truncated[at] else "alive"
                 at += 1
-            else: assert float(windows.rewards[row, place]) == 0 and 0 <= int(windows.actions[row, place]) < steps.legal.shape[1]
-            if state != "cut": assert bool(windows.ended[row, place]) == (state == "over")
-        assert windows.q_values[row].tolist() == steps.q_values[start].tolist() and windows.visits[row].tolist() == steps.visits[start].tolist()
+            else:
+                assert float(windows.rewards[row, place]) == 0 and 0 <= int(windows.actions[row, place]) < steps.legal.shape[1]
+            if state != "cut":
+                assert bool(windows.ended[row, place]) == (state == "over")
+        assert (
+            windows.q_values[row].tolist() == steps.q_values[start].tolist()
+            and windows.visits[row].tolist() == steps.visits[start].tolist()
+        )
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(1, 7), min_size=2, max_size=6), st.integers(1, 6), st.sampled_from([0, 1, 3]), st.sampled_from([1.0, -0.9]), st.integers(0, 10**6))
-def test_windows_are_cut_as_a_walk_over_the_games(lengths: list[int], num_steps: int, return_steps: int, discount: float, seed: int) -> None:
+@given(
+    st.lists(st.integers(1, 7), min_size=2, max_size=6),
+    st.integers(1, 6),
+    st.sampled_from([0, 1, 3]),
+    st.sampled_from([1.0, -0.9]),
+    st.integers(0, 10**6),
+)
+def test_windows_are_cut_as_a_walk_over_the_games(
+    lengths: list[int], num_steps: int, return_steps: int, discount: float, seed: int
+) -> None:
     steps = some_games(lengths, seed=seed, truncated=(1,))
     experience = Experience(200, discount=discount, return_steps=return_steps)
     experience.add(steps)
     starts = np.arange(len(steps))
-    check_windows(cut_windows(experience, starts, num_steps, generator=np.random.default_rng(0)), steps, starts, return_steps=return_steps, discount=discount)
+    check_windows(
+        cut_windows(experience, starts, num_steps, generator=np.random.default_rng(0)),
+        steps,
+        starts,
+        return_steps=return_steps,
+        discount=discount,
+    )
 
 
 @pytest.mark.parametrize("return_steps", [0, 2])
 def test_windows_stay_right_when_the_ring_has_overwritten_old_games(return_steps: int) -> None:
     steps = some_games([5, 3, 6, 4, 2, 7, 3], truncated=(2, 5))
     experience, kept = Experience(17, discount=0.9, return_steps=return_steps), np.arange(len(steps) - 17, len(steps))
-    for begin, end in ((0, 8), (8, 18), (18, 30)): experience.add(steps.take(slice(begin, end)))
+    for begin, end in ((0, 8), (8, 18), (18, 30)):
+        experience.add(steps.take(slice(begin, end)))
     assert len(experience) == 17
     windows = cut_windows(experience, kept % 17, 4, generator=np.random.default_rng(0))
     check_windows(windows, steps, kept, return_steps=return_steps, discount=0.9)
@@ -119,10 +169,14 @@ def test_more_than_fits_keeps_the_newest_and_half_a_game_is_refused() -> None:
     experience.add(steps)
     newest = experience.read(np.arange(6)).observation
     assert {tuple(row) for row in newest.tolist()} == {tuple(row) for row in steps.observation[-6:].tolist()}
-    with pytest.raises(ValueError, match="must end its game"): experience.add(steps.take(slice(0, 3)))
-    with pytest.raises(ValueError, match="num_steps must be at least 1"): cut_windows(experience, np.arange(2), 0, generator=np.random.default_rng(0))
-    with pytest.raises(ValueError, match="return_steps"): Experience(6, discount=1.0, return_steps=-1)
-    with pytest.raises(ValueError, match="no experience"): Experience(6, discount=1.0).due(3)
+    with pytest.raises(ValueError, match="must end its game"):
+        experience.add(steps.take(slice(0, 3)))
+    with pytest.raises(ValueError, match="num_steps must be at least 1"):
+        cut_windows(experience, np.arange(2), 0, generator=np.random.default_rng(0))
+    with pytest.raises(ValueError, match="return_steps"):
+        Experience(6, discount=1.0, return_steps=-1)
+    with pytest.raises(ValueError, match="no experience"):
+        Experience(6, discount=1.0).due(3)
 
 
 def test_targets_are_renewed_in_turn() -> None:
@@ -132,14 +186,19 @@ def test_targets_are_renewed_in_turn() -> None:
     assert seen == [[0, 1, 2], [3, 4, 5], [6, 0, 1], [2, 3, 4]] and experience.due(99).tolist() == [5, 6, 0, 1, 2, 3, 4]
     experience.renew(np.array([1, 2]), np.eye(3, dtype=np.float32)[:2], np.array([7.0, 8.0]), np.ones((2, 3)), np.zeros((2, 3)))
     windows = cut_windows(experience, np.array([1]), 1, generator=np.random.default_rng(0))
-    assert windows.values[0].tolist() == [7.0, 8.0] and windows.policies[0].tolist() == np.eye(3)[:2].tolist() and windows.q_values[0].tolist() == [1, 1, 1]
+    assert (
+        windows.values[0].tolist() == [7.0, 8.0]
+        and windows.policies[0].tolist() == np.eye(3)[:2].tolist()
+        and windows.q_values[0].tolist() == [1, 1, 1]
+    )
 
 
 def test_experience_goes_on_from_its_state(tmp_path) -> None:
     from lightbulb.core.checkpoint import load_checkpoint, save_checkpoint
 
     one = Experience(30, discount=1.0, beta_steps=20, seed=3)
-    for seed in range(3): one.add(some_games([5, 6, 4], seed=seed))
+    for seed in range(3):
+        one.add(some_games([5, 6, 4], seed=seed))
     one.memory.update_priorities(np.arange(9), np.linspace(0.1, 3, 9))
     one.due(7)
     save_checkpoint(tmp_path / "experience.pt", one.state_dict())
@@ -147,7 +206,12 @@ def test_experience_goes_on_from_its_state(tmp_path) -> None:
     two.load_state_dict(load_checkpoint(tmp_path / "experience.pt"))
     for _ in range(3):
         first, second = (sample_windows(experience, 8, 3, generator=np.random.default_rng(1)) for experience in (one, two))
-        assert (first.indices == second.indices).all() and torch.equal(first.weights, second.weights) and torch.equal(first.observations, second.observations) and torch.equal(first.actions, second.actions)
+        assert (
+            (first.indices == second.indices).all()
+            and torch.equal(first.weights, second.weights)
+            and torch.equal(first.observations, second.observations)
+            and torch.equal(first.actions, second.actions)
+        )
     assert one.due(4).tolist() == two.due(4).tolist() == [7, 8, 9, 10]
 
 
@@ -166,11 +230,21 @@ def test_stretches_are_drawn_by_priority_and_weights_make_up_for_it() -> None:
 
 # ------------------------------------------------------------------ losses along a stretch
 
+
 def some_windows(seed: int = 0, world=GAME, num_steps: int = 3) -> Windows:
     experience = Experience(500, discount=-1.0)
-    for max_moves in (6, 9): experience.add(play_games(world, a_model(world, 9), PlaySettings(SEARCH, max_moves=max_moves), 10, generator=np.random.default_rng(seed)).steps)  # some are cut
+    for max_moves in (6, 9):
+        experience.add(
+            play_games(world, a_model(world, 9), PlaySettings(SEARCH, max_moves=max_moves), 10, generator=np.random.default_rng(seed)).steps
+        )  # some are cut
     weights = torch.from_numpy(np.random.default_rng(seed).random(24).astype(np.float32))
-    return cut_windows(experience, np.random.default_rng(seed).choice(len(experience), 24, replace=False), num_steps, generator=np.random.default_rng(seed), weights=weights)
+    return cut_windows(
+        experience,
+        np.random.default_rng(seed).choice(len(experience), 24, replace=False),
+        num_steps,
+        generator=np.random.default_rng(seed),
+        weights=weights,
+    )
 
 
 @torch.no_grad()
@@ -183,7 +257,9 @@ def test_unrolling_carries_the_first_latent_through_the_actions() -> None:
         for step in range(3):
             imagined = model.imagine(latent, windows.actions[[row], step])
             latent = imagined.latents
-            assert torch.allclose(found.latents[row, step + 1], latent[0], atol=1e-4) and torch.allclose(found.reward_logits[row, step], imagined.reward_logits[0], atol=1e-4)
+            assert torch.allclose(found.latents[row, step + 1], latent[0], atol=1e-4) and torch.allclose(
+                found.reward_logits[row, step], imagined.reward_logits[0], atol=1e-4
+            )
             assert torch.allclose(found.ending_logits[row, step], imagined.ending_logits[0], atol=1e-4)
             assert torch.allclose(found.real[row, step + 1], model.representation(windows.observations[[row], step + 1])[0], atol=1e-4)
     assert torch.allclose(found.judgement.value_logits, model.prediction(found.latents).value_logits, atol=1e-5)
@@ -211,16 +287,38 @@ def test_every_loss_counts_the_positions_that_it_may_with_their_weights() -> Non
             if windows.alive[row, place]:
                 allowed = np.flatnonzero(windows.legal[row, place])
                 chances = said.policy_logits[row, place, allowed].double().softmax(-1)
-                sums["policy"].append(-weight * sum(float(windows.policies[row, place, action]) * math.log(chance) for action, chance in zip(allowed, chances, strict=True)))
-                sums["legality"].append(weight * np.mean([entropy(float(said.legality_logits[row, place, action]), bool(windows.legal[row, place, action])) for action in range(9)]))
-            if windows.known[row, place]: sums["value"].append(weight * float(model.values.loss(said.value_logits[row, place], windows.values[row, place])))
+                sums["policy"].append(
+                    -weight
+                    * sum(
+                        float(windows.policies[row, place, action]) * math.log(chance)
+                        for action, chance in zip(allowed, chances, strict=True)
+                    )
+                )
+                sums["legality"].append(
+                    weight
+                    * np.mean(
+                        [
+                            entropy(float(said.legality_logits[row, place, action]), bool(windows.legal[row, place, action]))
+                            for action in range(9)
+                        ]
+                    )
+                )
+            if windows.known[row, place]:
+                sums["value"].append(weight * float(model.values.loss(said.value_logits[row, place], windows.values[row, place])))
             if place < 4 and windows.known[row, place]:
-                sums["reward"].append(float(windows.weights[row]) * float(model.rewards.loss(unrolled.reward_logits[row, place], windows.rewards[row, place])))
-                sums["ending"].append(float(windows.weights[row]) * entropy(float(unrolled.ending_logits[row, place]), bool(windows.ended[row, place])))
+                sums["reward"].append(
+                    float(windows.weights[row]) * float(model.rewards.loss(unrolled.reward_logits[row, place], windows.rewards[row, place]))
+                )
+                sums["ending"].append(
+                    float(windows.weights[row]) * entropy(float(unrolled.ending_logits[row, place]), bool(windows.ended[row, place]))
+                )
     means = {name: np.mean(rows) for name, rows in sums.items()}
     assert float(found["policy_value"]) == pytest.approx(means["policy"] + 0.7 * means["value"], rel=1e-4)
-    for name in ("reward", "ending", "legality"): assert float(found[name]) == pytest.approx(means[name], rel=1e-4), name
-    assert windows.alive.sum() < windows.known.sum() < windows.known.numel()  # there were ends, behind which nothing is worth anything, and cut games, behind which nothing is known
+    for name in ("reward", "ending", "legality"):
+        assert float(found[name]) == pytest.approx(means[name], rel=1e-4), name
+    assert (
+        windows.alive.sum() < windows.known.sum() < windows.known.numel()
+    )  # there were ends, behind which nothing is worth anything, and cut games, behind which nothing is known
 
 
 @torch.no_grad()
@@ -239,10 +337,18 @@ def test_what_lies_behind_an_end_counts_where_it_is_known_and_nowhere_else() -> 
 
 def test_the_report_weighs_and_leaves_out() -> None:
     model, windows = a_model(), some_windows()
-    outside = Outside(torch.randn(24, 9), torch.randint(0, 5, (24, 9)), fresh_rollout(play_games(GAME, a_model(), PlaySettings(SEARCH), 4, generator=np.random.default_rng(0)).steps, 2, 1.0, torch.device("cpu")))
+    outside = Outside(
+        torch.randn(24, 9),
+        torch.randint(0, 5, (24, 9)),
+        fresh_rollout(
+            play_games(GAME, a_model(), PlaySettings(SEARCH), 4, generator=np.random.default_rng(0)).steps, 2, 1.0, torch.device("cpu")
+        ),
+    )
     all_on = LossShares(**dict.fromkeys(REGULARISERS, 0.5))
     report, _ = measure(model, windows, all_on, lambda_reg=0.2, outside=outside)
-    assert set(REGULARISERS) <= set(report.losses) and {name: report.weights[name] for name in REGULARISERS} == {name: pytest.approx(-0.1 if name == "action_diversity" else 0.1) for name in REGULARISERS}
+    assert set(REGULARISERS) <= set(report.losses) and {name: report.weights[name] for name in REGULARISERS} == {
+        name: pytest.approx(-0.1 if name == "action_diversity" else 0.1) for name in REGULARISERS
+    }
     norms = report.gradient_norms(model.parameters())
     assert [name for name in report.losses if not norms[name] > 0] == []  # a loss that cannot change a parameter is a bug
     assert report.total.item() == pytest.approx(sum(report.weighted().values()), rel=1e-5)
@@ -250,7 +356,8 @@ def test_the_report_weighs_and_leaves_out() -> None:
     assert not set(REGULARISERS) & set(plain.losses)
     everything, _ = measure(model, windows, LossShares(), outside=outside, everything=True)
     assert set(everything.losses) == set(report.losses)
-    for name in ("dynamics", "legality", "ppo"): assert name not in measure(model, windows, all_on.without(name), outside=outside)[0].losses
+    for name in ("dynamics", "legality", "ppo"):
+        assert name not in measure(model, windows, all_on.without(name), outside=outside)[0].losses
     assert loss_weights(LossShares(kl=2.0), 3.0)["kl"] == 6.0 and loss_weights(LossShares(), 3.0)["dynamics"] == LossShares().dynamics
 
 
@@ -261,10 +368,13 @@ def test_surprise_is_how_wrong_the_first_value_and_reward_were() -> None:
     for row, found in enumerate(surprise(model, unrolled, windows)):
         latent = model.representation(windows.observations[[row], 0])
         value, reward = model.predict(latent)[1], model.step(latent, windows.actions[[row], 0])[1]
-        assert found == pytest.approx(abs(float(value) - float(windows.values[row, 0])) + abs(float(reward) - float(windows.rewards[row, 0])), abs=1e-4)
+        assert found == pytest.approx(
+            abs(float(value) - float(windows.values[row, 0])) + abs(float(reward) - float(windows.rewards[row, 0])), abs=1e-4
+        )
 
 
 # ------------------------------------------------------------------ fresh rollouts
+
 
 @pytest.mark.parametrize("num_players", [1, 2])
 def test_advantages_of_fresh_games_are_those_of_a_loop_with_alternating_movers(num_players: int) -> None:
@@ -272,20 +382,28 @@ def test_advantages_of_fresh_games_are_those_of_a_loop_with_alternating_movers(n
     other = -1.0 if num_players == 2 else 1.0  # what the next one gains, the mover loses
     expected, value = np.zeros(len(steps)), steps.value.astype(np.float64)
     for at in reversed(range(len(steps))):
-        if steps.terminated[at]: expected[at] = steps.reward[at] - value[at]
-        elif steps.truncated[at]: expected[at] = steps.reward[at] + discount * value[at] - value[at]  # the last value stands in for the next
-        else: expected[at] = steps.reward[at] + discount * other * value[at + 1] - value[at] + discount * trace * other * expected[at + 1]
+        if steps.terminated[at]:
+            expected[at] = steps.reward[at] - value[at]
+        elif steps.truncated[at]:
+            expected[at] = steps.reward[at] + discount * value[at] - value[at]  # the last value stands in for the next
+        else:
+            expected[at] = steps.reward[at] + discount * other * value[at + 1] - value[at] + discount * trace * other * expected[at + 1]
     found = fresh_rollout(steps, num_players, discount, torch.device("cpu"), gae_lambda=trace)
-    assert found.advantages.numpy() == pytest.approx(expected, abs=1e-5) and found.returns.numpy() == pytest.approx(expected + value, abs=1e-5)
+    assert found.advantages.numpy() == pytest.approx(expected, abs=1e-5) and found.returns.numpy() == pytest.approx(
+        expected + value, abs=1e-5
+    )
     assert found.log_probs.tolist() == steps.log_prob.tolist() and found.actions.tolist() == steps.action.tolist()
 
 
 # ------------------------------------------------------------------ play
 
+
 @pytest.mark.parametrize("name", ["tic_tac_toe", "connect_four:4x4", "FrozenLake-v1"])
 def test_what_was_played_can_be_played_again(name: str) -> None:
     world = make_world(name)
-    played = play_games(world, a_model(world), PlaySettings(SEARCH, opening_moves=3, exploration=0.2, max_moves=12), 6, generator=np.random.default_rng(0))
+    played = play_games(
+        world, a_model(world), PlaySettings(SEARCH, opening_moves=3, exploration=0.2, max_moves=12), 6, generator=np.random.default_rng(0)
+    )
     steps, begin = played.steps, 0
     assert len(played.lengths) == 6 and played.lengths.sum() == len(steps)
     for number, length in enumerate(played.lengths):
@@ -300,7 +418,11 @@ def test_what_was_played_can_be_played_again(name: str) -> None:
                 assert (rewards[0], terminated[0]) == (game.reward[move], game.terminated[move])
         begin += length
     assert steps.policy.sum(1) == pytest.approx(np.ones(len(steps)), abs=1e-4) and not steps.policy[~steps.legal].any()
-    assert steps.visits.sum(1) == pytest.approx(np.full(len(steps), 8)) and not steps.visits[~steps.legal].any() and (steps.log_prob <= 1e-6).all()
+    assert (
+        steps.visits.sum(1) == pytest.approx(np.full(len(steps), 8))
+        and not steps.visits[~steps.legal].any()
+        and (steps.log_prob <= 1e-6).all()
+    )
 
 
 def test_play_repeats_under_a_seed_and_openings_differ_between_games() -> None:
@@ -324,16 +446,25 @@ def test_games_are_split_and_cut() -> None:
     played = play_games(GAME, None, PlaySettings(max_moves=5), 10, generator=np.random.default_rng(0))
     assert played.lengths.tolist().count(5) > 5 and played.steps.truncated.sum() + played.steps.terminated.sum() == 10
     first, second = played.split(3)
-    assert first is not None and second is not None and len(first) == played.lengths[:3].sum() and len(first) + len(second) == len(played.steps)
+    assert (
+        first is not None
+        and second is not None
+        and len(first) == played.lengths[:3].sum()
+        and len(first) + len(second) == len(played.steps)
+    )
     assert (first.terminated | first.truncated)[-1] and played.split(0)[0] is None and played.split(10)[1] is None
 
 
 def test_moves_are_drawn_from_the_mixture_and_its_log_probability_is_kept() -> None:
     policy, legal = np.array([0.5, 0.3, 0.2, 0.0]), np.array([True, True, True, False])
     for noise in (0.0, 0.4, 1.0):
-        actions, log_probs, is_noise = draw_moves(np.tile(policy, (20_000, 1)), np.tile(legal, (20_000, 1)), np.full(20_000, noise), np.random.default_rng(0))
+        actions, log_probs, is_noise = draw_moves(
+            np.tile(policy, (20_000, 1)), np.tile(legal, (20_000, 1)), np.full(20_000, noise), np.random.default_rng(0)
+        )
         mixture = noise * legal / 3 + (1 - noise) * policy
-        assert np.bincount(actions, minlength=4) / 20_000 == pytest.approx(mixture, abs=0.012) and is_noise.mean() == pytest.approx(noise, abs=0.012)
+        assert np.bincount(actions, minlength=4) / 20_000 == pytest.approx(mixture, abs=0.012) and is_noise.mean() == pytest.approx(
+            noise, abs=0.012
+        )
         assert np.exp(log_probs) == pytest.approx(mixture[actions], rel=1e-4)
 
 
@@ -341,7 +472,9 @@ def test_a_search_teaches_its_improved_policy_and_the_value_of_its_best_move() -
     model, states = a_model(), GAME.solve().states[::200]
     result = search_positions(model, GAME.observe(states), GAME.legal(states), MCTSConfig(30, exploration_constant=9.0))
     found = search_targets(result)
-    assert (result.visit_counts.argmax(1) != np.where(result.visit_counts > 0, result.q_values, -9).argmax(1)).any()  # the best value may have been met by chance
+    assert (
+        result.visit_counts.argmax(1) != np.where(result.visit_counts > 0, result.q_values, -9).argmax(1)
+    ).any()  # the best value may have been met by chance
     for row in range(len(states)):
         visits, q = result.visit_counts[row], result.q_values[row]
         best = max((action for action in range(9) if visits[action]), key=lambda action: (visits[action], q[action]))
@@ -354,13 +487,17 @@ def test_without_a_search_the_policy_speaks_and_only_of_legal_actions() -> None:
     states = world.solve().states[::2000]
     legal = world.legal(states)
     policies, values = ask_policy(model, world.observe(states), legal)
-    with torch.no_grad(): logits, expected, _ = model.predict(model.representation(torch.from_numpy(world.observe(states))))
+    with torch.no_grad():
+        logits, expected, _ = model.predict(model.representation(torch.from_numpy(world.observe(states))))
     for row in range(len(states)):
         plain = np.where(legal[row], np.exp(logits[row].double().numpy()), 0)
-        assert policies[row] == pytest.approx(plain / plain.sum(), abs=1e-5) and values[row] == pytest.approx(float(expected[row]), abs=1e-5)
+        assert policies[row] == pytest.approx(plain / plain.sum(), abs=1e-5) and values[row] == pytest.approx(
+            float(expected[row]), abs=1e-5
+        )
     spoken = judge_moves(model, world.observe(states), legal, PlaySettings(with_search=False), 0)
     assert spoken.policies == pytest.approx(policies) and not spoken.visits.any()
-    for agent in (search_agent(model, world, MCTSConfig(4)), policy_agent(model, world)): assert legal[np.arange(len(states)), agent(states, legal)].all()
+    for agent in (search_agent(model, world, MCTSConfig(4)), policy_agent(model, world)):
+        assert legal[np.arange(len(states)), agent(states, legal)].all()
 
 
 def test_old_positions_are_searched_again_without_noise() -> None:
@@ -369,26 +506,55 @@ def test_old_positions_are_searched_again_without_noise() -> None:
     before, config = experience.read(np.arange(len(experience))), MCTSConfig(16, algorithm="gumbel")
     renew_targets(experience, model, config, 20)
     after = experience.read(np.arange(len(experience)))
-    direct = search_targets(search_positions(model, before.observation[:20], before.legal[:20], MCTSConfig(16, algorithm="gumbel", gumbel_scale=0.0)))
-    assert (after.policy[:20] == direct.policies).all() and (after.value[:20] == direct.values).all() and (after.visits[:20] == direct.visits).all() and (after.q_values[:20] == direct.q_values).all()
-    for name in ("observation", "action", "reward", "legal", "log_prob"): assert (getattr(before, name) == getattr(after, name)).all()
+    direct = search_targets(
+        search_positions(model, before.observation[:20], before.legal[:20], MCTSConfig(16, algorithm="gumbel", gumbel_scale=0.0))
+    )
+    assert (
+        (after.policy[:20] == direct.policies).all()
+        and (after.value[:20] == direct.values).all()
+        and (after.visits[:20] == direct.visits).all()
+        and (after.q_values[:20] == direct.q_values).all()
+    )
+    for name in ("observation", "action", "reward", "legal", "log_prob"):
+        assert (getattr(before, name) == getattr(after, name)).all()
     assert (after.policy[20:] == before.policy[20:]).all() and (after.value[20:] == before.value[20:]).all()
 
 
 def test_the_counts_that_exploration_reads_were_really_counted() -> None:
     from lightbulb.world.training import WorldModelTraining, outside_of, play, play_at_random
 
-    run = WorldModelTraining(TrainWorldModel(environment="tic_tac_toe", device="cpu", random_games=40, mcts_iterations=4, width=16, hidden=32, validation_share=0.0, losses=LossShares(exploration=0.1)))
+    run = WorldModelTraining(
+        TrainWorldModel(
+            environment="tic_tac_toe",
+            device="cpu",
+            random_games=40,
+            mcts_iterations=4,
+            width=16,
+            hidden=32,
+            validation_share=0.0,
+            losses=LossShares(exploration=0.1),
+        )
+    )
     play_at_random(run)
     play(run, 8)
     steps = run.experience.read(np.arange(len(run.experience)))
     plain = Counter((observation.tobytes(), int(action)) for observation, action in zip(steps.observation, steps.action, strict=True))
     windows = sample_windows(run.experience, 16, 2, generator=np.random.default_rng(0))
     found = outside_of(run, windows, counter=run.counter, rollout=None, with_policy=False).counts
-    assert found is not None and found.tolist() == [[plain[(first.numpy().tobytes(), action)] for action in range(9)] for first in windows.observations[:, 0]]
+    assert found is not None and found.tolist() == [
+        [plain[(first.numpy().tobytes(), action)] for action in range(9)] for first in windows.observations[:, 0]
+    ]
     assert max(plain.values()) > 3
 
 
-@pytest.mark.parametrize(("settings", "said"), [({"opening_moves": -1}, "opening_moves must not be negative"), ({"exploration": 1.5}, "exploration must be between 0 and 1"), ({"max_moves": 0}, "max_moves must be positive")])
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"opening_moves": -1}, "opening_moves must not be negative"),
+        ({"exploration": 1.5}, "exploration must be between 0 and 1"),
+        ({"max_moves": 0}, "max_moves must be positive"),
+    ],
+)
 def test_bad_ways_to_play_are_refused(settings: dict, said: str) -> None:
-    with pytest.raises(ValueError, match=said): PlaySettings(**settings)
+    with pytest.raises(ValueError, match=said):
+        PlaySettings(**settings)

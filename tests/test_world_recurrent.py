@@ -24,7 +24,13 @@ def some_sequences(num: int = 5, steps: int = 6, seed: int = 0) -> Sequences:
     lengths = torch.arange(num).clamp(max=steps - 1) + 1
     alive = torch.arange(steps) < lengths[:, None]
     ended = (torch.arange(steps) == lengths[:, None] - 1) & (torch.arange(num)[:, None] % 2 == 0)
-    return Sequences(torch.randn(num, steps + 1, 3, generator=draw), torch.randint(2, (num, steps), generator=draw), torch.randn(num, steps, generator=draw), ended, alive)
+    return Sequences(
+        torch.randn(num, steps + 1, 3, generator=draw),
+        torch.randint(2, (num, steps), generator=draw),
+        torch.randn(num, steps, generator=draw),
+        ended,
+        alive,
+    )
 
 
 @pytest.mark.parametrize("num_layers", [1, 3])
@@ -36,7 +42,9 @@ def test_reading_step_by_step_is_reading_at_once_and_rows_do_not_mix(num_layers:
         alone = model.begin(1)
         for step in range(7):
             output, alone = model.read(alone, actions[[row], [step]][:, None], observations[[row], [step]][:, None])
-            assert torch.allclose(output[0, 0], outputs[row, step], atol=1e-6) and torch.allclose(model.output(alone)[0], outputs[row, step], atol=1e-6)
+            assert torch.allclose(output[0, 0], outputs[row, step], atol=1e-6) and torch.allclose(
+                model.output(alone)[0], outputs[row, step], atol=1e-6
+            )
         assert torch.allclose(alone[0], belief[row], atol=1e-6)
 
 
@@ -62,7 +70,9 @@ def test_returns_and_errors_are_those_of_plain_loops() -> None:
     returns, sums = some.returns(0.8), {name: [] for name in found}
     for row in range(5):
         for step in range(6):
-            if not some.alive[row, step]: assert float(returns[row, step]) == 0; continue
+            if not some.alive[row, step]:
+                assert float(returns[row, step]) == 0
+                continue
             left = [float(some.rewards[row, later]) for later in range(step, 6) if some.alive[row, later]]
             worth = sum(0.8**number * reward for number, reward in enumerate(left))
             assert float(returns[row, step]) == pytest.approx(worth, abs=1e-5)
@@ -72,7 +82,8 @@ def test_returns_and_errors_are_those_of_plain_loops() -> None:
             sums["ending"].append(-math.log(chance if end else 1 - chance))
             sums["value"].append((float(values[row, step]) - worth) ** 2)
             sums["policy"].append(-float(logits[row, step].log_softmax(-1)[some.actions[row, step]]))
-            if not end: sums["observation"].append(float((foreseen.observations[row, step] - some.observations[row, step + 1]).square().sum()))
+            if not end:
+                sums["observation"].append(float((foreseen.observations[row, step] - some.observations[row, step + 1]).square().sum()))
     assert found == {name: pytest.approx(np.mean(rows), rel=1e-4) for name, rows in sums.items()}
 
 
@@ -89,7 +100,9 @@ def test_a_searched_step_is_what_was_foreseen_and_then_read() -> None:
     actions = torch.tensor([0, 1, 1, 0])
     following, rewards, discounts = model.step(beliefs, actions)
     seen, expected, ending = model.foresee(model.output(beliefs), actions)
-    assert torch.allclose(following, model.read(beliefs, actions[:, None], seen[:, None])[1], atol=1e-6) and torch.allclose(rewards, expected)
+    assert torch.allclose(following, model.read(beliefs, actions[:, None], seen[:, None])[1], atol=1e-6) and torch.allclose(
+        rewards, expected
+    )
     assert discounts.tolist() == pytest.approx([0.0 if logit > 0 else 0.8 for logit in ending.tolist()])
     logits, values, legal = model.predict(following)
     assert logits.shape == (4, 2) and values.shape == (4,) and legal is None
@@ -143,9 +156,17 @@ def test_only_memory_tells_the_secret(kind: type[RecurrentWorldModel], low: floa
     assert right > 0.98 if kind is RecurrentWorldModel else right < 0.65
 
 
-@pytest.mark.parametrize(("changes", "said"), [
-    ({"observation_size": 0}, "observation_size must be positive, got 0"), ({"num_actions": -1}, "num_actions must be positive"), ({"width": 0}, "width must be positive"),
-    ({"num_layers": 0}, "num_layers must be positive"), ({"discount": 0.0}, "discount must be above 0"), ({"discount": math.nan}, "discount must be above 0"),
-])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"observation_size": 0}, "observation_size must be positive, got 0"),
+        ({"num_actions": -1}, "num_actions must be positive"),
+        ({"width": 0}, "width must be positive"),
+        ({"num_layers": 0}, "num_layers must be positive"),
+        ({"discount": 0.0}, "discount must be above 0"),
+        ({"discount": math.nan}, "discount must be above 0"),
+    ],
+)
 def test_bad_sizes_are_refused(changes: dict, said: str) -> None:
-    with pytest.raises(ValueError, match=said): RecurrentWorldModel(**{"observation_size": 3, "num_actions": 2} | changes)
+    with pytest.raises(ValueError, match=said):
+        RecurrentWorldModel(**{"observation_size": 3, "num_actions": 2} | changes)

@@ -16,7 +16,16 @@ from lightbulb.core.errors import CheckpointError, LightbulbError
 from lightbulb.core.report import MetricsFile
 from lightbulb.world.configuration import REGULARISERS, LossShares, TrainWorldModel
 from lightbulb.world.networks import WorldModel
-from lightbulb.world.training import WorldModelTraining, evaluate, load_world_model, play_at_random, restore, save, train_step, train_world_model
+from lightbulb.world.training import (
+    WorldModelTraining,
+    evaluate,
+    load_world_model,
+    play_at_random,
+    restore,
+    save,
+    train_step,
+    train_world_model,
+)
 
 EVERYTHING = LossShares(**dict.fromkeys(REGULARISERS, 0.1))
 
@@ -24,21 +33,41 @@ EVERYTHING = LossShares(**dict.fromkeys(REGULARISERS, 0.1))
 @pytest.fixture
 def tiny(tmp_path: Path) -> TrainWorldModel:
     return TrainWorldModel(
-        save_dir=tmp_path, device="cpu", environment="tic_tac_toe", num_epochs=2, steps_per_epoch=8, random_games=60, width=16, hidden=32, batch_size=1,
-        accumulation_steps=2, first_play=4, play_interval=2, renewed_positions=64, games_per_play=8, capacity=600, mcts_algorithm="gumbel", mcts_iterations=4)
+        save_dir=tmp_path,
+        device="cpu",
+        environment="tic_tac_toe",
+        num_epochs=2,
+        steps_per_epoch=8,
+        random_games=60,
+        width=16,
+        hidden=32,
+        batch_size=1,
+        accumulation_steps=2,
+        first_play=4,
+        play_interval=2,
+        renewed_positions=64,
+        games_per_play=8,
+        capacity=600,
+        mcts_algorithm="gumbel",
+        mcts_iterations=4,
+    )
 
 
-def weights(model: WorldModel) -> torch.Tensor: return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+def weights(model: WorldModel) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
-@pytest.mark.parametrize(("environment", "losses"), [("tic_tac_toe", EVERYTHING), ("FrozenLake-v1", LossShares()), ("connect_four:4x4", LossShares())])
+@pytest.mark.parametrize(
+    ("environment", "losses"), [("tic_tac_toe", EVERYTHING), ("FrozenLake-v1", LossShares()), ("connect_four:4x4", LossShares())]
+)
 @pytest.mark.parametrize("stop", [3, 8, 11])
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(tiny: TrainWorldModel, environment: str, losses: LossShares, stop: int) -> None:
     tiny = replace(tiny, environment=environment, losses=losses)
     whole = [report for report in train_world_model(replace(tiny, save_dir=tiny.save_dir / "whole"))]
     stopped = replace(tiny, save_dir=tiny.save_dir / "stopped")
     reports = train_world_model(stopped)
-    for _ in range(stop + stop // 9): next(reports)  # evaluations are reports too
+    for _ in range(stop + stop // 9):
+        next(reports)  # evaluations are reports too
     reports.close()
     rest = list(train_world_model(replace(stopped, resume=True)))
     same = lambda report: {name: value for name, value in report.as_row().items() if name != "tokens_per_second"}
@@ -52,7 +81,8 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tiny: TrainWorldModel, 
 def test_held_out_games_are_whole_and_never_learned_from(tiny: TrainWorldModel) -> None:
     run = WorldModelTraining(replace(tiny, validation_share=0.25, capacity=5000))
     play_at_random(run)
-    for _ in range(8): train_step(run)
+    for _ in range(8):
+        train_step(run)
     ends = lambda experience: experience.read(np.arange(len(experience))).terminated.sum()
     assert ends(run.held) + ends(run.experience) == run.num_games == 60 + 2 * 8
     assert 8 <= ends(run.held) <= 35
@@ -65,11 +95,13 @@ def test_held_out_games_are_whole_and_never_learned_from(tiny: TrainWorldModel) 
 
 def test_the_average_plays_and_an_evaluation_leaves_no_trace_in_training(tiny: TrainWorldModel) -> None:
     runs = [WorldModelTraining(tiny) for _ in range(2)]
-    for run in runs: play_at_random(run)
+    for run in runs:
+        play_at_random(run)
     for step in range(12):
         for number, run in enumerate(runs):
             train_step(run)
-            if number and step % 3 == 0: evaluate(run)
+            if number and step % 3 == 0:
+                evaluate(run)
     assert torch.equal(weights(runs[0].model), weights(runs[1].model))
     runs[0].renew_player()
     assert runs[0].average is not None
@@ -86,11 +118,15 @@ def test_every_loss_moves_the_weights(tiny: TrainWorldModel) -> None:
     def moved(losses: LossShares) -> torch.Tensor:
         run = WorldModelTraining(replace(tiny, losses=losses, accumulation_steps=1, first_play=0))
         play_at_random(run)
-        for _ in range(3): train_step(run)
+        for _ in range(3):
+            train_step(run)
         return weights(run.model)
+
     plain = moved(LossShares())
-    for name in REGULARISERS: assert not torch.equal(plain, moved(replace(LossShares(), **{name: 0.5}))), name
-    for name in ("policy_value", "reward", "ending", "legality", "observation", "dynamics"): assert not torch.equal(plain, moved(LossShares().without(name))), name
+    for name in REGULARISERS:
+        assert not torch.equal(plain, moved(replace(LossShares(), **{name: 0.5}))), name
+    for name in ("policy_value", "reward", "ending", "legality", "observation", "dynamics"):
+        assert not torch.equal(plain, moved(LossShares().without(name))), name
 
 
 def test_a_game_larger_than_the_memory_keeps_its_end(tiny: TrainWorldModel) -> None:
@@ -101,7 +137,8 @@ def test_a_game_larger_than_the_memory_keeps_its_end(tiny: TrainWorldModel) -> N
 
 
 def test_a_policy_alone_learns_by_ppo(tiny: TrainWorldModel) -> None:
-    with pytest.raises(ValueError, match="losses.ppo must be positive"): replace(tiny, with_search=False)
+    with pytest.raises(ValueError, match="losses.ppo must be positive"):
+        replace(tiny, with_search=False)
     alone = replace(tiny, with_search=False, losses=LossShares(ppo=1.0), return_steps=3)
     reports = list(train_world_model(alone))
     assert "ppo" in reports[8].metrics and "search_optimal" in reports[-1].metrics
@@ -118,25 +155,33 @@ def test_a_new_run_sets_the_old_one_aside_and_a_checkpoint_says_what_it_is(tiny:
 
 
 def test_what_cannot_be_resumed_or_loaded_is_one_line(tiny: TrainWorldModel) -> None:
-    with pytest.raises(CheckpointError, match="nothing to resume"): next(train_world_model(replace(tiny, resume=True)))
+    with pytest.raises(CheckpointError, match="nothing to resume"):
+        next(train_world_model(replace(tiny, resume=True)))
     run = WorldModelTraining(tiny)
     play_at_random(run)
     train_step(run)
     save(run)
     with pytest.raises(CheckpointError, match="environment was tic_tac_toe and is connect_four:4x4 now"):
         restore(WorldModelTraining(replace(tiny, environment="connect_four:4x4")))
-    with pytest.raises(CheckpointError, match="losses was"): restore(WorldModelTraining(replace(tiny, losses=LossShares(kl=1.0))))
+    with pytest.raises(CheckpointError, match="losses was"):
+        restore(WorldModelTraining(replace(tiny, losses=LossShares(kl=1.0))))
     file = tiny.folder / "epoch_000_step_000001" / "model.ckpt"
     file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(CheckpointError, match="truncated"): load_world_model(tiny.save_dir)
-    with pytest.raises(LightbulbError, match="lower --learning_rate"): list(train_world_model(replace(tiny, save_dir=tiny.save_dir / "wild", learning_rate=1e12)))
-    with pytest.raises(ValueError, match="precision float16 needs a GPU"): WorldModelTraining(replace(tiny, precision="float16"))
+    with pytest.raises(CheckpointError, match="truncated"):
+        load_world_model(tiny.save_dir)
+    with pytest.raises(LightbulbError, match="lower --learning_rate"):
+        list(train_world_model(replace(tiny, save_dir=tiny.save_dir / "wild", learning_rate=1e12)))
+    with pytest.raises(ValueError, match="precision float16 needs a GPU"):
+        WorldModelTraining(replace(tiny, precision="float16"))
 
 
 def test_memory_that_runs_out_names_what_to_lower(tiny: TrainWorldModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    def starve(*_: object, **__: object) -> None: raise MemoryError
+    def starve(*_: object, **__: object) -> None:
+        raise MemoryError
+
     monkeypatch.setattr("lightbulb.world.training.sample_windows", starve)
-    with pytest.raises(LightbulbError, match="lower --batch_size \\(now 1\\) or --capacity \\(now 600\\)"): list(train_world_model(tiny))
+    with pytest.raises(LightbulbError, match="lower --batch_size \\(now 1\\) or --capacity \\(now 600\\)"):
+        list(train_world_model(tiny))
 
 
 def test_bfloat16_trains(tiny: TrainWorldModel) -> None:
@@ -149,7 +194,8 @@ def test_ctrl_c_keeps_everything_that_was_learned(tiny: TrainWorldModel) -> None
         "import sys\nfrom pathlib import Path\nfrom lightbulb.world.training import *\n"
         f"settings = TrainWorldModel(save_dir=Path({str(tiny.save_dir)!r}), device='cpu', environment='tic_tac_toe', num_epochs=50, steps_per_epoch=1000, random_games=20,\n"
         "    width=16, hidden=32, batch_size=1, accumulation_steps=1, mcts_algorithm='gumbel', mcts_iterations=4)\n"
-        "for report in train_world_model(settings): print(report.step, flush=True)\n")
+        "for report in train_world_model(settings): print(report.step, flush=True)\n"
+    )
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:

@@ -41,9 +41,15 @@ fastcore.docments.signature = signature
 proc_nbs(n_workers=0, force=True)
 """
 ROOM_TITLES = {
-    "core": "core: the ground floor", "lm": "lm: language models", "rl": "rl: learning to act", "planning": "planning: search",
-    "web": "web: pages", "knowledge": "knowledge: what was read", "world": "world: the world model",
-    "agent": "agent: answers", "apps": "apps: what a person opens",
+    "core": "core: the ground floor",
+    "lm": "lm: language models",
+    "rl": "rl: learning to act",
+    "planning": "planning: search",
+    "web": "web: pages",
+    "knowledge": "knowledge: what was read",
+    "world": "world: the world model",
+    "agent": "agent: answers",
+    "apps": "apps: what a person opens",
 }
 
 
@@ -73,14 +79,17 @@ def notebooks() -> list[Path]:
 
 # ---------------------------------------------------------------- quarto's files
 
+
 def sidebar_text() -> str:
     "sidebar.yml: a section for each room."
     contents: list = []
     for path in notebooks():
-        if len(path.parts) == 1: contents.append(path.as_posix())
+        if len(path.parts) == 1:
+            contents.append(path.as_posix())
         elif not contents or not isinstance(contents[-1], dict) or contents[-1]["section"] != path.parts[0]:
             contents.append({"section": path.parts[0], "contents": [path.as_posix()]})
-        else: contents[-1]["contents"].append(path.as_posix())
+        else:
+            contents[-1]["contents"].append(path.as_posix())
     return yaml.safe_dump({"website": {"sidebar": {"contents": contents}}}, sort_keys=False)
 
 
@@ -99,13 +108,15 @@ def check_quarto_files(write: bool) -> list[str]:
     problems = []
     for name, text in (("sidebar.yml", sidebar_text()), ("nbdev.yml", nbdev_yml_text())):
         target = NBS / name
-        if write: target.write_text(text, "utf-8")
+        if write:
+            target.write_text(text, "utf-8")
         elif not target.exists() or target.read_text("utf-8") != text:
             problems.append(f"nbs/{name} is out of date: run python tools/build_docs.py --sidebar")
     return problems
 
 
 # ---------------------------------------------------------------- staging by nbdev
+
 
 def stage(work: Path) -> Path:
     """Let nbdev process a copy of the notebooks, in which exported source stays visible.
@@ -126,8 +137,11 @@ def stage(work: Path) -> Path:
             cell["source"] = f"#| eval: false\n{source}" if is_example else source
         path.write_text(json.dumps(notebook | {"cells": apart(notebook["cells"])}), "utf-8")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(work)}
-    result = subprocess.run([sys.executable, "-c", STAGE], cwd=work, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    if result.returncode: sys.exit(f"docs: nbdev could not stage the notebooks:\n{result.stderr[-1500:]}")
+    result = subprocess.run(
+        [sys.executable, "-c", STAGE], cwd=work, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    if result.returncode:
+        sys.exit(f"docs: nbdev could not stage the notebooks:\n{result.stderr[-1500:]}")
     return work / "_proc"
 
 
@@ -143,7 +157,9 @@ def apart(cells: list[dict]) -> list[dict]:
 
 # ---------------------------------------------------------------- a staged notebook as markdown
 
-def joined(value: str | list[str]) -> str: return value if isinstance(value, str) else "".join(value)
+
+def joined(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else "".join(value)
 
 
 def fenced(text: str, kind: str) -> str:
@@ -180,7 +196,8 @@ def show_doc_markdown(text: str) -> str:
 def cell_markdown(cell: dict) -> Iterator[str]:
     "A cell and its outputs."
     source = joined(cell.get("source", ""))
-    if cell["cell_type"] == "markdown": yield source
+    if cell["cell_type"] == "markdown":
+        yield source
     if cell["cell_type"] != "code": return
     options = dict(re.findall(r"^#\|\s*([\w-]+):\s*(.+)$", source, re.MULTILINE))
     code = re.sub(r"^#\|.*$\n?", "", source, flags=re.MULTILINE).strip()
@@ -189,7 +206,9 @@ def cell_markdown(cell: dict) -> Iterator[str]:
         if "code-fold" in options:
             is_plumbing = all(isinstance(statement, ast.Import | ast.ImportFrom | ast.If) for statement in ast.parse(code).body)
             state, label = ("", "imports") if is_plumbing else (" open", "exported source")
-            block = f"```{{=html}}\n<details class=\"source\"{state}><summary>{label}</summary>\n```\n\n{block}\n\n```{{=html}}\n</details>\n```"
+            block = (
+                f'```{{=html}}\n<details class="source"{state}><summary>{label}</summary>\n```\n\n{block}\n\n```{{=html}}\n</details>\n```'
+            )
         yield block
     if options.get("output") != "false":
         yield from (output_markdown(output) for output in cell.get("outputs", []))
@@ -201,7 +220,8 @@ def signatures_first(cells: list[dict]) -> list[dict]:
     for cell in cells:
         is_signature = cell["cell_type"] == "code" and re.search(r"^show_doc\(", joined(cell.get("source", "")), re.MULTILINE)
         place = len(ordered)
-        if is_signature and ordered and "code-fold" in joined(ordered[-1].get("source", "")): place -= 1
+        if is_signature and ordered and "code-fold" in joined(ordered[-1].get("source", "")):
+            place -= 1
         ordered.insert(place, cell)
     return ordered
 
@@ -214,26 +234,40 @@ def read_page(path: Path, staged: Path) -> tuple[Page, str]:
         if cell["cell_type"] == "raw" and joined(cell["source"]).startswith("---"):
             front = yaml.safe_load(joined(cell["source"]).strip().strip("-")) or {}
             page.title, page.description = str(front.get("title", "")), str(front.get("description", ""))
-        elif "source" in cell: blocks += cell_markdown(cell)
+        elif "source" in cell:
+            blocks += cell_markdown(cell)
     page.title = page.title or path.stem
     return page, "\n\n".join(block for block in blocks if block)
 
 
 # ---------------------------------------------------------------- HTML
 
+
 def pandoc(markdown: str) -> str:
     "An HTML fragment with highlighted code and MathML."
-    command = ["pandoc", "--from", "markdown-smart-implicit_figures+lists_without_preceding_blankline", "--to", "html5", "--mathml", "--wrap=none"]
+    command = [
+        "pandoc",
+        "--from",
+        "markdown-smart-implicit_figures+lists_without_preceding_blankline",
+        "--to",
+        "html5",
+        "--mathml",
+        "--wrap=none",
+    ]
     return subprocess.run(command, input=markdown, capture_output=True, text=True, check=True).stdout
 
 
 def symbols() -> dict[str, str]:
-    "Public name → page and anchor, from the index that nbdev exported."
+    "Public name → page and anchor, from nbdev's index, which is made anew (it is not tracked: it would be noise in every diff)."
+    from nbdev.doclinks import _build_modidx
+
+    _build_modidx()
     names: dict[str, str] = {}
     text = (ROOT / "lightbulb" / "_modidx.py").read_text("utf-8")
     for module, entries in ast.literal_eval(text.partition("d = ")[2])["syms"].items():
         first = next(iter(entries.values()), None)
-        if first: names[module.removeprefix("lightbulb.")] = names[module] = first[0].partition("#")[0]
+        if first:
+            names[module.removeprefix("lightbulb.")] = names[module] = first[0].partition("#")[0]
         for name, (target, _) in entries.items():
             names[name] = target
             names.setdefault(name.removeprefix(f"{module}."), target)
@@ -248,6 +282,7 @@ def relative(page: Page, target: str) -> str:
 
 def resolve_links(page: Page, html: str, names: dict[str, str], anchors: dict[str, set[str]]) -> str:
     "Links to notebooks become links to pages; `names` in backticks become links to where they are explained."
+
     def to_page(match: re.Match) -> str:
         target, mark, anchor = unescape(match[1]).partition("#")
         where = Page(Path(os.path.normpath(page.notebook.parent / target))).path.as_posix()
@@ -256,8 +291,10 @@ def resolve_links(page: Page, html: str, names: dict[str, str], anchors: dict[st
     def to_name(match: re.Match) -> str:
         target = names.get(unescape(match[1]).removesuffix("()"), "")
         place, _, anchor = target.partition("#")
-        if not target or place not in anchors or place == page.path.as_posix() and anchor not in anchors[place]: return match[0]
-        if anchor not in anchors[place]: target = place
+        if not target or place not in anchors or place == page.path.as_posix() and anchor not in anchors[place]:
+            return match[0]
+        if anchor not in anchors[place]:
+            target = place
         return f'<a class="name" href="{escape(relative(page, target))}">{match[0]}</a>'
 
     def to_text(match: re.Match) -> str:
@@ -274,7 +311,10 @@ def resolve_links(page: Page, html: str, names: dict[str, str], anchors: dict[st
 
 def headings(html: str) -> list[tuple[int, str, str]]:
     "Level, id and text of every heading of level 2 and 3."
-    return [(int(level), name, re.sub(r"<[^>]+>", "", text)) for level, name, text in re.findall(r'<h([23])[^>]*\bid="([^"]+)"[^>]*>(.*?)</h\1>', html, re.DOTALL)]
+    return [
+        (int(level), name, re.sub(r"<[^>]+>", "", text))
+        for level, name, text in re.findall(r'<h([23])[^>]*\bid="([^"]+)"[^>]*>(.*?)</h\1>', html, re.DOTALL)
+    ]
 
 
 def sidebar(page: Page, pages: list[Page]) -> str:
@@ -282,7 +322,8 @@ def sidebar(page: Page, pages: list[Page]) -> str:
     lines, room = [], ""
     for other in pages[1:] if pages[0].notebook.name == "index.ipynb" else pages:  # the index is the name of the house
         here = other.notebook.parts[0] if len(other.notebook.parts) > 1 else ""
-        if here != room: lines.append(f"<h2>{escape(ROOM_TITLES.get(here, here))}</h2>")
+        if here != room:
+            lines.append(f"<h2>{escape(ROOM_TITLES.get(here, here))}</h2>")
         room = here
         current = ' aria-current="page"' if other is page else ""
         lines.append(f'<a href="{escape(relative(page, other.path.as_posix()))}"{current}>{escape(other.title)}</a>')
@@ -294,11 +335,21 @@ def page_html(page: Page, pages: list[Page]) -> str:
     contents = "\n".join(f'<a class="level{level}" href="#{name}">{text}</a>' for level, name, text in page.headings)
     place = pages.index(page)
     steps = [(pages[place - 1], "←") if place else None, (pages[place + 1], "→") if place + 1 < len(pages) else None]
-    links = "".join(f'<a href="{escape(relative(page, step[0].path.as_posix()))}">{step[1]} {escape(step[0].title)}</a>' if step else "<span></span>" for step in steps)
+    links = "".join(
+        f'<a href="{escape(relative(page, step[0].path.as_posix()))}">{step[1]} {escape(step[0].title)}</a>' if step else "<span></span>"
+        for step in steps
+    )
     summary = f'<p class="summary">{escape(page.description)}</p>' if page.description else ""
     return TEMPLATE.format(
-        title=escape(page.title), description=escape(page.description, quote=True), styles=escape(relative(page, "styles.css")),
-        home=escape(relative(page, "index.html")) + ('" aria-current="page' if page.notebook.name == "index.ipynb" else ""), sidebar=sidebar(page, pages), contents=contents, summary=summary, body=page.body, steps=links,
+        title=escape(page.title),
+        description=escape(page.description, quote=True),
+        styles=escape(relative(page, "styles.css")),
+        home=escape(relative(page, "index.html")) + ('" aria-current="page' if page.notebook.name == "index.ipynb" else ""),
+        sidebar=sidebar(page, pages),
+        contents=contents,
+        summary=summary,
+        body=page.body,
+        steps=links,
     )
 
 
@@ -333,6 +384,7 @@ TEMPLATE = """<!DOCTYPE html>
 
 # ---------------------------------------------------------------- the site
 
+
 def broken_links(pages: list[Page], anchors: dict[str, set[str]]) -> list[str]:
     "Links inside the site that lead nowhere."
     problems = []
@@ -342,8 +394,10 @@ def broken_links(pages: list[Page], anchors: dict[str, set[str]]) -> list[str]:
             if re.match(r"\w+:", target): continue
             where = os.path.normpath(page.path.parent / target) if target else page.path.as_posix()
             if where == "styles.css": continue
-            if where not in anchors: problems.append(f"{page.notebook}: no page {link}")
-            elif anchor and anchor not in anchors[where]: problems.append(f"{page.notebook}: no place {link}")
+            if where not in anchors:
+                problems.append(f"{page.notebook}: no page {link}")
+            elif anchor and anchor not in anchors[where]:
+                problems.append(f"{page.notebook}: no place {link}")
     return problems
 
 
@@ -352,12 +406,14 @@ def build(work: Path) -> list[str]:
     paths = notebooks()
     staged = stage(work)
     missing = [path.as_posix() for path in paths if not (staged / path).exists()]
-    if missing or not paths: sys.exit(f"docs: nbdev staged {len(paths) - len(missing)} of {len(paths)} notebooks, without {', '.join(missing[:5])}")
+    if missing or not paths:
+        sys.exit(f"docs: nbdev staged {len(paths) - len(missing)} of {len(paths)} notebooks, without {', '.join(missing[:5])}")
     with ThreadPoolExecutor(2) as pool:
         read = [read_page(path, staged / path) for path in paths]
         fragments = list(pool.map(pandoc, (markdown for _, markdown in read)))
     pages = [page for page, _ in read]
-    for page, html in zip(pages, fragments, strict=True): page.headings = headings(html)
+    for page, html in zip(pages, fragments, strict=True):
+        page.headings = headings(html)
     anchors = {page.path.as_posix(): set(re.findall(r'\bid="([^"]+)"', html)) for page, html in zip(pages, fragments, strict=True)}
     names = symbols()
     shutil.rmtree(DOCS, ignore_errors=True)
@@ -368,7 +424,8 @@ def build(work: Path) -> list[str]:
         target.write_text(page_html(page, pages), "utf-8")
     shutil.copy(NBS / "styles.css", DOCS / "styles.css")
     written = len(list(DOCS.rglob("*.html")))
-    if written != len(paths): sys.exit(f"docs: {written} pages for {len(paths)} notebooks")
+    if written != len(paths):
+        sys.exit(f"docs: {written} pages for {len(paths)} notebooks")
     return broken_links(pages, anchors)
 
 
@@ -376,13 +433,18 @@ def main() -> int:
     if "--sidebar" in sys.argv[1:]:
         check_quarto_files(write=True)
         return 0
-    if not shutil.which("pandoc"): sys.exit("docs: pandoc is not installed (make setup installs it where apt exists)")
+    if not shutil.which("pandoc"):
+        sys.exit("docs: pandoc is not installed (make setup installs it where apt exists)")
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="lightbulb_docs_") as folder:
         problems = build(Path(folder)) + check_quarto_files(write=False)
-    for problem in problems: print(problem)
-    print(f"{len(notebooks())} pages for {len(notebooks())} notebooks in _docs/, {len(problems)} problems, {time.monotonic() - start:.0f} s")
+    for problem in problems:
+        print(problem)
+    print(
+        f"{len(notebooks())} pages for {len(notebooks())} notebooks in _docs/, {len(problems)} problems, {time.monotonic() - start:.0f} s"
+    )
     return int(bool(problems))
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -24,13 +24,30 @@ TARGET = ROOT / "lightbulb" / "agent" / "calibration.json"
 OPEN = Calibration((0.0,) * len(FEATURES), 9.0, 0.0)  # says everything while measurements are collected
 
 EXPLAINED = (  # open questions of our own: the first half is answered by the site, the second is not
-    ("What are the impacts of renewable energy on global sustainability?", 1), ("Why did the incandescent lamp lose to the LED?", 1), ("How does a transformer work?", 1),
-    ("How does a fluorescent lamp make light?", 1), ("What are the advantages of alternating current?", 1), ("Why are power lines operated at high voltage?", 1),
-    ("How does pumped storage work?", 1), ("What are the effects of carbon pricing?", 1), ("Explain how a solar cell makes electricity", 1), ("Why was tungsten chosen for filaments?", 1),
-    ("How do wind turbines generate electricity?", 1), ("What are the disadvantages of biomass?", 1),
-    ("How do bees find their way home?", 0), ("Why did the Roman Empire fall?", 0), ("What are the symptoms of influenza?", 0), ("How does a jet engine work?", 0),
-    ("Explain the rules of cricket", 0), ("Why do cats purr?", 0), ("How is cheese made?", 0), ("What are the causes of inflation?", 0), ("How do vaccines work?", 0),
-    ("Describe the life cycle of a frog", 0), ("Why is the sky dark at night in cosmology?", 0), ("What are the advantages of functional programming?", 0),
+    ("What are the impacts of renewable energy on global sustainability?", 1),
+    ("Why did the incandescent lamp lose to the LED?", 1),
+    ("How does a transformer work?", 1),
+    ("How does a fluorescent lamp make light?", 1),
+    ("What are the advantages of alternating current?", 1),
+    ("Why are power lines operated at high voltage?", 1),
+    ("How does pumped storage work?", 1),
+    ("What are the effects of carbon pricing?", 1),
+    ("Explain how a solar cell makes electricity", 1),
+    ("Why was tungsten chosen for filaments?", 1),
+    ("How do wind turbines generate electricity?", 1),
+    ("What are the disadvantages of biomass?", 1),
+    ("How do bees find their way home?", 0),
+    ("Why did the Roman Empire fall?", 0),
+    ("What are the symptoms of influenza?", 0),
+    ("How does a jet engine work?", 0),
+    ("Explain the rules of cricket", 0),
+    ("Why do cats purr?", 0),
+    ("How is cheese made?", 0),
+    ("What are the causes of inflation?", 0),
+    ("How do vaccines work?", 0),
+    ("Describe the life cycle of a frog", 0),
+    ("Why is the sky dark at night in cosmology?", 0),
+    ("What are the advantages of functional programming?", 0),
 )
 
 
@@ -56,9 +73,12 @@ def measure_explanations(tools) -> tuple[np.ndarray, np.ndarray]:
         from lightbulb.agent.ledger import Ledger
 
         ledger = Ledger(tools.embed, tools.rerank)
-        for document in tools.search.read([result.url for result in results[:3]]): ledger.add(document)
+        for document in tools.search.read([result.url for result in results[:3]]):
+            ledger.add(document)
         passages = ledger.passages(question, num_passages=6)
-        rows.append((0.0, passages[0].score, max(coverage(question, f"{p.title} {p.text}") for p in passages), 0.0, 0.0) if passages else (0.0,) * 5)
+        rows.append(
+            (0.0, passages[0].score, max(coverage(question, f"{p.title} {p.text}") for p in passages), 0.0, 0.0) if passages else (0.0,) * 5
+        )
     return np.array(rows), np.array([label for _, label in EXPLAINED], float)
 
 
@@ -85,7 +105,8 @@ def best_threshold(confidence: np.ndarray, right: np.ndarray) -> float:
 
 def main() -> None:
     tools = load_tools(TestAgent(save_dir=ROOT / ".cache" / "calibration"))
-    if tools.knowledge is not None: tools.knowledge.close()
+    if tools.knowledge is not None:
+        tools.knowledge.close()
     tools.knowledge = tools.summarizer = None
     tools.calibrations = {"factoid": OPEN, "explanation": OPEN}
     features, right = measure(demo_questions("train"), tools)
@@ -100,7 +121,11 @@ def main() -> None:
         "explanation": {"weights": [round(float(w), 4) for w in open_weights], "bias": round(open_bias, 4), "threshold": 0.5},
     }
     TARGET.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(stored), f"right decisions on calibrate {((confidence >= threshold) == (held_right > 0)).mean():.3f}, right answers there {mean(list(held_right)):.3f}")
+    print(
+        json.dumps(stored),
+        f"right decisions on calibrate {((confidence >= threshold) == (held_right > 0)).mean():.3f}, right answers there {mean(list(held_right)):.3f}",
+    )
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

@@ -39,7 +39,8 @@ def copy_project(target: Path) -> None:
     for name in ("nbs", "lightbulb"):
         shutil.copytree(ROOT / name, target / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
     for name in ("settings.ini", "_quarto.yml", "README.md"):
-        if (ROOT / name).exists(): shutil.copy(ROOT / name, target / name)
+        if (ROOT / name).exists():
+            shutil.copy(ROOT / name, target / name)
 
 
 def main() -> int:
@@ -48,17 +49,22 @@ def main() -> int:
         copy = Path(folder)
         copy_project(copy)
         modules, notebooks = files(copy / "lightbulb", "*.py"), files(copy / "nbs", "*.ipynb")
-        if not notebooks: problems.append("no notebook was found")
+        if not notebooks:
+            problems.append("no notebook was found")
         for name in modules:  # what no notebook wrote would otherwise go unseen
-            if Path(name).name not in HANDWRITTEN and name != "_modidx.py": (copy / "lightbulb" / name).unlink()
+            if Path(name).name not in HANDWRITTEN and name != "_modidx.py":
+                (copy / "lightbulb" / name).unlink()
         for command in ("nbdev_export", "nbdev_clean"):
             result = subprocess.run([BIN / command], cwd=copy, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-            if result.returncode: problems.append(f"{command} failed:\n{result.stdout[-2000:]}{result.stderr[-2000:]}")
+            if result.returncode:
+                problems.append(f"{command} failed:\n{result.stdout[-2000:]}{result.stderr[-2000:]}")
         problems += differences(modules, files(copy / "lightbulb", "*.py"), what="after nbdev_export")
         problems += differences(notebooks, files(copy / "nbs", "*.ipynb"), what="after nbdev_clean")
-    for problem in problems: print(problem)
+    for problem in problems:
+        print(problem)
     print(f"{len(notebooks)} notebooks, {len(modules)} modules: " + (f"{len(problems)} differ" if problems else "no drift"))
     return int(bool(problems))
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -34,8 +34,14 @@ print(f"{len(names)} modules imported from the wheel")
 def run(*command: str | Path, folder: Path, timeout: int = 900) -> str:
     "Output of a command; ends the check with what it said if it fails."
     result = subprocess.run(
-        [str(part) for part in command], cwd=folder, env=CLEAN, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout,
+        [str(part) for part in command],
+        cwd=folder,
+        env=CLEAN,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
     )
     if result.returncode:
         print(result.stdout[-4000:])
@@ -47,18 +53,25 @@ def tracked() -> list[str]:
     "Files of the package that git knows, or every file where there is no git."
     try:
         listed = subprocess.run(["git", "ls-files", "lightbulb"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    except (OSError, subprocess.CalledProcessError): listed = []
-    return listed or [path.relative_to(ROOT).as_posix() for path in (ROOT / "lightbulb").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    except (OSError, subprocess.CalledProcessError):
+        listed = []
+    return listed or [
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "lightbulb").rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    ]
 
 
 def check_contents(wheel: Path, sdist: Path) -> None:
     "Both archives hold every file of the package (modules, demo site, reader weights)."
-    with zipfile.ZipFile(wheel) as archive: in_wheel = set(archive.namelist())
-    with tarfile.open(sdist) as archive: in_sdist = {name.partition("/")[2] for name in archive.getnames()}
+    with zipfile.ZipFile(wheel) as archive:
+        in_wheel = set(archive.namelist())
+    with tarfile.open(sdist) as archive:
+        in_sdist = {name.partition("/")[2] for name in archive.getnames()}
     for name, content in (("wheel", in_wheel), ("sdist", in_sdist)):
-        if missing := sorted(set(tracked()) - content): sys.exit(f"wheel: {len(missing)} files are not in the {name}: {', '.join(missing[:8])}")
+        if missing := sorted(set(tracked()) - content):
+            sys.exit(f"wheel: {len(missing)} files are not in the {name}: {', '.join(missing[:8])}")
     foreign = sorted({name.split("/")[0] for name in in_wheel if not name.startswith(("lightbulb/", "lightbulb-"))})
-    if foreign: sys.exit(f"wheel: it also installs {', '.join(foreign)}")
+    if foreign:
+        sys.exit(f"wheel: it also installs {', '.join(foreign)}")
     print(f"wheel {wheel.stat().st_size / 1e6:.1f} MB with {len(in_wheel)} files, sdist {sdist.stat().st_size / 1e6:.1f} MB")
 
 
@@ -71,16 +84,28 @@ def main() -> None:
         check_contents(wheel, sdist)
         run(sys.executable, "-m", "venv", work / "clean", folder=work)
         python, script = work / "clean/bin/python", work / "clean/bin/lightbulb"
-        run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *([] if full else ["--no-deps", "--no-index"]), wheel, folder=work)
+        run(
+            python,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+            *([] if full else ["--no-deps", "--no-index"]),
+            wheel,
+            folder=work,
+        )
         if not full:
             (site,) = work.glob("clean/lib/python3*/site-packages")
             (site / "borrowed_dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
         elsewhere = work / "elsewhere"
         elsewhere.mkdir()
         for command in ([script, "--help"], [python, "-m", "lightbulb", "--help"]):
-            if "test_agent" not in run(*command, folder=elsewhere, timeout=60): sys.exit("wheel: --help does not name the task test_agent")
+            if "test_agent" not in run(*command, folder=elsewhere, timeout=60):
+                sys.exit("wheel: --help does not name the task test_agent")
         print("lightbulb --help answers from another folder")
         print(run(python, "-c", EVERY_MODULE, folder=elsewhere).strip().splitlines()[-1])
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

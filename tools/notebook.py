@@ -35,18 +35,23 @@ def execute(notebook: Path, slow: bool = False) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     nb = read_nb(notebook)
     for cell in nb.cells:
-        if cell.cell_type == "code": cell.source = cell.source if isinstance(cell.source, str) else "".join(cell.source)
+        if cell.cell_type == "code":
+            cell.source = cell.source if isinstance(cell.source, str) else "".join(cell.source)
     shell = CaptureShell(mpl_format="png")
     os.chdir(notebook.parent)
     sys.path.insert(0, str(ROOT))
-    skipped = lambda cell: any(f"#| {flag}" in cell.source or f"#|{flag}" in cell.source for flag in (*(SKIPPED[1:] if slow else SKIPPED), "eval: false"))
+    skipped = lambda cell: any(
+        f"#| {flag}" in cell.source or f"#|{flag}" in cell.source for flag in (*(SKIPPED[1:] if slow else SKIPPED), "eval: false")
+    )
     for cell in nb.cells:
         if cell.cell_type != "code" or skipped(cell): continue
         shell.cell(cell)
         if shell.exc:
             failed = cell.source.splitlines()
             print(f"{notebook.name}: a cell failed:\n  " + "\n  ".join(failed[:12]), file=sys.stderr)
-            raise SystemExit(f"{type(shell.exc[1] if isinstance(shell.exc, tuple) else shell.exc).__name__}: {shell.exc[1] if isinstance(shell.exc, tuple) else shell.exc}")
+            raise SystemExit(
+                f"{type(shell.exc[1] if isinstance(shell.exc, tuple) else shell.exc).__name__}: {shell.exc[1] if isinstance(shell.exc, tuple) else shell.exc}"
+            )
     write_nb(nb, notebook)
 
 
@@ -63,18 +68,28 @@ def build(script: Path, notebook: Path, run: bool) -> None:
     notebook.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run([sys.executable, "-m", "jupytext", "--to", "ipynb", *update, str(script), "-o", str(notebook)], check=True)
     export(notebook)
-    if run: execute(notebook)
+    if run:
+        execute(notebook)
     clean(notebook)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("to-py"); one.add_argument("notebook", type=Path)
-    two = commands.add_parser("build"); two.add_argument("script", type=Path); two.add_argument("notebook", type=Path)
+    one = commands.add_parser("to-py")
+    one.add_argument("notebook", type=Path)
+    two = commands.add_parser("build")
+    two.add_argument("script", type=Path)
+    two.add_argument("notebook", type=Path)
     two.add_argument("--no-run", action="store_true")
-    three = commands.add_parser("execute"); three.add_argument("notebook", type=Path); three.add_argument("--slow", action="store_true")
+    three = commands.add_parser("execute")
+    three.add_argument("notebook", type=Path)
+    three.add_argument("--slow", action="store_true")
     args = parser.parse_args()
-    if args.command == "to-py": print(to_py(args.notebook.resolve()))
-    elif args.command == "build": build(args.script.resolve(), args.notebook.resolve(), not args.no_run)
-    else: execute(args.notebook.resolve(), args.slow); clean(args.notebook.resolve())
+    if args.command == "to-py":
+        print(to_py(args.notebook.resolve()))
+    elif args.command == "build":
+        build(args.script.resolve(), args.notebook.resolve(), not args.no_run)
+    else:
+        execute(args.notebook.resolve(), args.slow)
+        clean(args.notebook.resolve())

@@ -27,8 +27,10 @@ def outputs_of(cell: dict) -> str:
     parts = []
     for output in cell.get("outputs", []):
         data = output.get("data", {})
-        if "text/markdown" in data: parts.append(text_of(data["text/markdown"]))
-        elif text := text_of(output.get("text", data.get("text/plain", ""))): parts.append(f"```text\n{text.rstrip()}\n```")
+        if "text/markdown" in data:
+            parts.append(text_of(data["text/markdown"]))
+        elif text := text_of(output.get("text", data.get("text/plain", ""))):
+            parts.append(f"```text\n{text.rstrip()}\n```")
     return "\n\n".join(parts)
 
 
@@ -39,10 +41,12 @@ def render(notebook: dict) -> str:
         source = text_of(cell["source"])
         directives = set(re.findall(r"^\s*#\s*\|\s*(\w+)", source, re.MULTILINE))
         if directives & {"hide", "default_exp"}: continue
-        if cell["cell_type"] == "markdown": blocks.append(source.strip())
+        if cell["cell_type"] == "markdown":
+            blocks.append(source.strip())
         elif cell["cell_type"] == "code":
             code = DIRECTIVE.sub("", source).strip()
-            if code: blocks.append(f"```python\n{code}\n```")
+            if code:
+                blocks.append(f"```python\n{code}\n```")
             blocks.append(outputs_of(cell))
     text = "\n\n".join(block for block in blocks if block)
     text = re.sub(r"\]\((?!https?:|#|/)([^)\s]+\.ipynb)", r"](nbs/\1", text)
@@ -62,8 +66,13 @@ def main() -> int:
         print(f"README.md: {len(wanted.splitlines())} lines")
         return 0
     diff = list(difflib.unified_diff(present.splitlines(), wanted.splitlines(), "README.md", "nbs/index.ipynb", lineterm="", n=1))
-    print("\n".join(diff[:40]) + "\nREADME.md differs from nbs/index.ipynb: run make readme" if diff else "README.md says what nbs/index.ipynb says")
+    print(
+        "\n".join(diff[:40]) + "\nREADME.md differs from nbs/index.ipynb: run make readme"
+        if diff
+        else "README.md says what nbs/index.ipynb says"
+    )
     return int(bool(diff))
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

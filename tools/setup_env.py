@@ -51,14 +51,17 @@ def python_works() -> bool:
     return subprocess.run([PYTHON, "-c", code], capture_output=True).returncode == 0
 
 
-def stamp(level: str) -> Path: return VENV / f".ready-{level}"
+def stamp(level: str) -> Path:
+    return VENV / f".ready-{level}"
 
 
 def is_ready(level: str) -> bool:
     "Was this level (or a larger one) set up from the same settings, and is everything that pip put there still there?"
     for candidate in (level, "all"):
-        try: record = json.loads(stamp(candidate).read_text("utf-8"))
-        except (OSError, ValueError): continue
+        try:
+            record = json.loads(stamp(candidate).read_text("utf-8"))
+        except (OSError, ValueError):
+            continue
         if record.get("fingerprint") == fingerprint() and set(record.get("installed", ["?"])) <= set(installed()) and python_works():
             return not UNFINISHED.exists()
     return False
@@ -70,7 +73,8 @@ def run(*command: str | Path, quiet: bool = False) -> bool:
     return subprocess.run([str(part) for part in command], stdout=target, stderr=target, stdin=subprocess.DEVNULL, cwd=ROOT).returncode == 0
 
 
-def say(line: str) -> None: print(f"set-up: {line}", file=sys.stderr, flush=True)
+def say(line: str) -> None:
+    print(f"set-up: {line}", file=sys.stderr, flush=True)
 
 
 def apt_install(*packages: str) -> bool:
@@ -85,7 +89,8 @@ def apt_install(*packages: str) -> bool:
 
 def make_environment() -> None:
     "A fresh virtual environment; Debian keeps `venv` in a package of its own."
-    for level in EXTRAS: stamp(level).unlink(missing_ok=True)
+    for level in EXTRAS:
+        stamp(level).unlink(missing_ok=True)
     shutil.rmtree(VENV, ignore_errors=True)
     if run(sys.executable, "-m", "venv", VENV, quiet=True) and python_works(): return
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -105,7 +110,8 @@ def install(level: str) -> bool:
         and run(*pip, "--no-deps", *settings()["offline_models"].split())
         and run(PYTHON, "-c", PROBE)
     )
-    if done: UNFINISHED.unlink()
+    if done:
+        UNFINISHED.unlink()
     return done
 
 
@@ -113,14 +119,18 @@ def set_up_environment(level: str) -> None:
     "Reuse what works, rebuild what does not."
     start = time.monotonic()
     usable = python_works() and not UNFINISHED.exists()
-    if VENV.exists() and not usable: say(".venv is broken or was left unfinished: building it anew")
-    if not usable: make_environment()
+    if VENV.exists() and not usable:
+        say(".venv is broken or was left unfinished: building it anew")
+    if not usable:
+        make_environment()
     say(f"installing lightbulb ({level}) into .venv; the first time takes a few minutes")
     if not install(level):
-        if not usable: sys.exit("set-up: pip could not install lightbulb (its own words stand above); run make again when that is repaired")
+        if not usable:
+            sys.exit("set-up: pip could not install lightbulb (its own words stand above); run make again when that is repaired")
         say("the existing .venv could not be completed: building it anew")
         make_environment()
-        if not install(level): sys.exit("set-up: pip could not install lightbulb (its own words stand above); run make again when that is repaired")
+        if not install(level):
+            sys.exit("set-up: pip could not install lightbulb (its own words stand above); run make again when that is repaired")
     stamp(level).write_text(json.dumps({"fingerprint": fingerprint(), "installed": installed()}), "utf-8")
     say(f"ready after {time.monotonic() - start:.0f} s")
 
@@ -131,14 +141,20 @@ def set_up_system() -> None:
     if not missing: return
     say(f"installing {' and '.join(missing)} from the system's packages")
     if not apt_install(*missing):
-        say(f"{' and '.join(missing)} must be installed by hand here (no apt, or no right to use it); the checks that need them will say so")
+        say(
+            f"{' and '.join(missing)} must be installed by hand here (no apt, or no right to use it); the checks that need them will say so"
+        )
 
 
 def main() -> None:
     level = sys.argv[1] if len(sys.argv) > 1 else "all"
-    if level not in EXTRAS: sys.exit(f"set-up: the level must be one of {', '.join(EXTRAS)}, got {level!r}")
-    if not is_ready(level): set_up_environment(level)
-    if level == "all": set_up_system()
+    if level not in EXTRAS:
+        sys.exit(f"set-up: the level must be one of {', '.join(EXTRAS)}, got {level!r}")
+    if not is_ready(level):
+        set_up_environment(level)
+    if level == "all":
+        set_up_system()
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

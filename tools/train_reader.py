@@ -34,7 +34,8 @@ DEVELOPMENT = [json.loads(line) for line in (HERE / "reader_development.jsonl").
 Page = tuple[str, str]  # title, text
 
 
-def read_lines(path: Path) -> list[dict]: return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def read_lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def encyclopedia(folder: Path) -> list[Page]:
@@ -42,8 +43,11 @@ def encyclopedia(folder: Path) -> list[Page]:
     questions = read_lines(folder / "questions.jsonl")
     named = " ".join(row["question"] for row in questions).casefold()
     left_out = {title for row in questions for title in row["gold_pages"]} | {row["title"] for row in DEVELOPMENT}
-    return [(row["title"], row["text"].replace("\n", " ")) for row in read_lines(folder / "pages.jsonl")
-            if row["title"] not in left_out and not re.search(r"\b" + re.escape(short_title(row["title"]).casefold()) + r"\b", named)]
+    return [
+        (row["title"], row["text"].replace("\n", " "))
+        for row in read_lines(folder / "pages.jsonl")
+        if row["title"] not in left_out and not re.search(r"\b" + re.escape(short_title(row["title"]).casefold()) + r"\b", named)
+    ]
 
 
 def wikitext(path: Path) -> list[Page]:
@@ -52,7 +56,9 @@ def wikitext(path: Path) -> list[Page]:
     for line in path.read_text(encoding="utf-8").split("\n"):
         line = line.strip()
         heading = re.fullmatch(r"= ([^=].*?[^=]) =", line)
-        if heading: title = re.sub(r" @(.)@ ", r"\1", heading[1]); continue
+        if heading:
+            title = re.sub(r" @(.)@ ", r"\1", heading[1])
+            continue
         if not line or line.startswith("=") or not title: continue
         text = re.sub(r" @([-,.])@ ", r"\1", line)
         text = re.sub(r" ([,.;:)!?%])", r"\1", text)
@@ -61,14 +67,19 @@ def wikitext(path: Path) -> list[Page]:
         text = re.sub(r" 's\b", "'s", text)
         text = re.sub(r" ' ", "' ", text).replace(" n't", "n't").replace(" – ", "–")
         text = " ".join(text[begin:end].strip() for begin, end in sentence_ranges(text) if "<unk>" not in text[begin:end])
-        if len(text.split()) > 25 and "<unk>" not in title: pages.append((title, text))
+        if len(text.split()) > 25 and "<unk>" not in title:
+            pages.append((title, text))
     return pages
 
 
 def demo_articles() -> list[Page]:
     "Paragraphs of the demo site's articles."
-    return [(article.title, paragraph.replace("\n", " ")) for article in load_articles().values() for paragraph in re.split(r"\n\s*\n", article.text)
-            if len(paragraph.split()) > 15 and "|" not in paragraph]
+    return [
+        (article.title, paragraph.replace("\n", " "))
+        for article in load_articles().values()
+        for paragraph in re.split(r"\n\s*\n", article.text)
+        if len(paragraph.split()) > 15 and "|" not in paragraph
+    ]
 
 
 def corpus(data: Path) -> list[Page]:
@@ -91,7 +102,10 @@ def calibrate(path: Path, data: Path) -> Confidence:
     for question in (*demo_questions("train"), *demo_questions("calibrate")):
         if question.kind != "single_hop": continue
         gold, other = demo_text(question.gold_pages[-1:]), article_like(question.question, question.gold_pages)
-        asked += [(question.question, [paragraph], question.answers if agree_text(paragraph, question.answers) else ()) for paragraph in pieces(gold, rng)]
+        asked += [
+            (question.question, [paragraph], question.answers if agree_text(paragraph, question.answers) else ())
+            for paragraph in pieces(gold, rng)
+        ]
         asked.append((question.question, [other], ()))
     rows = []
     for question, texts, answers in asked:
@@ -100,12 +114,14 @@ def calibrate(path: Path, data: Path) -> Confidence:
             span = typed_span(texts[index], start, end, kind)
             fit = could_answer(texts[index], *span, kind)
             found.append((margin - 3.0 * (not fit), margin, answerable, fit, texts[index][slice(*span)]))
-        if found: rows.append((*max(found)[1:4], agree(max(found)[4], answers)))
+        if found:
+            rows.append((*max(found)[1:4], agree(max(found)[4], answers)))
     print(f"confidence fitted on {len(rows)} questions, {sum(row[3] for row in rows)} of them answered rightly")
     return fit_confidence(rows, ridge=0.001)
 
 
-def agree_text(text: str, answers: Sequence[str]) -> bool: return any(answer.lower() in text.lower() for answer in answers)
+def agree_text(text: str, answers: Sequence[str]) -> bool:
+    return any(answer.lower() in text.lower() for answer in answers)
 
 
 def pieces(text: str, rng: random.Random) -> list[str]:
@@ -133,13 +149,16 @@ def main() -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     examples, weights = args.out / "examples.jsonl", args.out / "span_reader.safetensors"
     if not args.calibrate_only:
-        if not (args.resume and examples.exists()): print(write_examples(examples, corpus(args.data)), "examples")
+        if not (args.resume and examples.exists()):
+            print(write_examples(examples, corpus(args.data)), "examples")
         began, metrics = time.process_time(), MetricsFile(args.out / "metrics.jsonl")
         for report in train_reader(TrainReader(examples, weights, num_steps=args.num_steps, resume=args.resume)):
             metrics.write(report)
-            if report.step % 25 == 0: print(f"step {report.step}: span loss {report.loss:.3f}, {time.process_time() - began:.0f} CPU-s", flush=True)
+            if report.step % 25 == 0:
+                print(f"step {report.step}: span loss {report.loss:.3f}, {time.process_time() - began:.0f} CPU-s", flush=True)
     change_confidence(weights, calibrate(weights, args.data))
     return 0
 
 
-if __name__ == "__main__": sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

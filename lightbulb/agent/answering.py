@@ -170,7 +170,9 @@ def coverage(question: str, passage: str) -> float:
     return len(asked & stems(passage)) / len(asked) if asked else 1.0
 
 
-_COMMON = frozenset("what when where which whose whom does were have been that this with from into they their there than then also about many much name".split())
+_COMMON = frozenset(
+    "what when where which whose whom does were have been that this with from into they their there than then also about many much name".split()
+)
 
 # %% ../../nbs/agent/05_answering.ipynb #1f37d5e0
 @dataclass
@@ -208,11 +210,18 @@ def load_tools(config: TestAgent, *, tell: Callable[[str], None] = lambda line: 
 
     seed_everything(config.seed)
     embed = load_embedder(cache_path=cache_folder("embeddings") / "vectors.sqlite")
-    search = load_search(config.search, make_index=lambda: KnowledgeBase(":memory:", embed=embed), allow_hosts=config.allow_hosts, max_crawl_pages=config.max_crawl_pages)
+    search = load_search(
+        config.search,
+        make_index=lambda: KnowledgeBase(":memory:", embed=embed),
+        allow_hosts=config.allow_hosts,
+        max_crawl_pages=config.max_crawl_pages,
+    )
     tell(f"loading the language model {config.model_name}")
     model = load_language_model(config.model_name, device=config.device, precision=config.precision)
     rerank, reader = load_cross_encoder(), SpanReader.load(device=config.device)
-    summarizer = RAGSummarizer(model.generate, embed, rerank=rerank, count_tokens=model.count_tokens, cache_path=cache_folder("summaries") / "summaries.sqlite")
+    summarizer = RAGSummarizer(
+        model.generate, embed, rerank=rerank, count_tokens=model.count_tokens, cache_path=cache_folder("summaries") / "summaries.sqlite"
+    )
     extractor = RAGSummarizer(model.generate, embed, rerank=rerank, config=SummarizerConfig(mode="extractive"))
     prepare_search(search, tell)
     return Tools(search, reader, embed, rerank, model, summarizer, extractor, KnowledgeBase(config.knowledge_path, embed=embed))
@@ -226,7 +235,8 @@ def prepare_search(search: Any, tell: Callable[[str], None]) -> None:
         tell(f"opening the search back end {member.name}")
         try:
             for number, step in enumerate(member.prepare(), 1):
-                if number % 25 == 0: tell(f"{step.num_pages} pages read, {step.num_waiting} waiting")
+                if number % 25 == 0:
+                    tell(f"{step.num_pages} pages read, {step.num_waiting} waiting")
         except LightbulbError as error:
             if len(members) == 1: raise
             tell(f"going on without {member.name}: {error}")
@@ -237,8 +247,10 @@ def best_answers(leaves: Sequence[ToTNode]) -> list[tuple[float, ToTNode]]:
     bridges = {normalized(candidate.text) for leaf in leaves if leaf.payload.plan.kind == "chain" for candidate in leaf.payload.chosen[:-1]}
     groups: dict[str, list[ToTNode]] = {}
     for leaf in leaves:
-        if leaf.payload.plan.kind == "direct" and normalized(leaf.payload.answer) in bridges: continue  # it only names the bridge
-        if leaf.payload.answer and leaf.value is not None: groups.setdefault(normalized(leaf.payload.answer), []).append(leaf)
+        if leaf.payload.plan.kind == "direct" and normalized(leaf.payload.answer) in bridges:
+            continue  # it only names the bridge
+        if leaf.payload.answer and leaf.value is not None:
+            groups.setdefault(normalized(leaf.payload.answer), []).append(leaf)
     scored = []
     for group in groups.values():
         top = max(group, key=lambda leaf: (leaf.value or 0.0, -leaf.order))
@@ -264,7 +276,8 @@ class Writer:
             first += f" ({compared.items[0]}: {values[0]}; {compared.items[1]}: {values[1]})"
         sentences = [Sentence(_closed(first[:1].upper() + first[1:]), tuple(last))]
         for quote in dict.fromkeys(quotes):
-            if normalized(quote.quote) != normalized(state.answer): sentences.append(Sentence(_closed(" ".join(quote.quote.split())), (quote,)))
+            if normalized(quote.quote) != normalized(state.answer):
+                sentences.append(Sentence(_closed(" ".join(quote.quote.split())), (quote,)))
         return sentences
 
     def _quote(self, candidate: Candidate) -> Citation:
@@ -278,11 +291,13 @@ class Writer:
         sentences = []
         for sentence in summary.sentences:
             citations = tuple(self.ledger.cite(passage.span) for passage in sentence.passages if passage.url in self.ledger)
-            if citations: sentences.append(Sentence(sentence.text, citations))
+            if citations:
+                sentences.append(Sentence(sentence.text, citations))
         return sentences
 
 
-def _closed(text: str) -> str: return text if text.endswith((".", "!", "?", "…")) else f"{text}."
+def _closed(text: str) -> str:
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
 
 # %% ../../nbs/agent/05_answering.ipynb #393762ec
 def answer(
@@ -302,20 +317,33 @@ def answer(
     researcher = Researcher(tools.search, ledger, meter, knowledge=tools.knowledge, tell=steps.append)
     reasoning = Reasoning(researcher, tools.reader, tools.model, config=tools.reasoning)
     tree = ToTSearch(
-        reasoning.propose, reasoning.evaluate, retrieve=reasoning.retrieve, is_solution=lambda node: node.kind == "answer",
-        config=ToTConfig(max_depth=6, beam_width=tools.reasoning.branching, num_solutions=None, value_threshold=tools.reasoning.min_log_probability, max_nodes=200),
+        reasoning.propose,
+        reasoning.evaluate,
+        retrieve=reasoning.retrieve,
+        is_solution=lambda node: node.kind == "answer",
+        config=ToTConfig(
+            max_depth=6,
+            beam_width=tools.reasoning.branching,
+            num_solutions=None,
+            value_threshold=tools.reasoning.min_log_probability,
+            max_nodes=200,
+        ),
         budget=lambda: "" if meter.left("seconds") > 0 else "max_seconds",
     )
     try:
         for event in tree.search(" ".join(question.split())):
-            if isinstance(event, Evaluated): steps += [Thinking(node.text, node.kind, node.value or 0.0) for node in event.nodes]
-            elif isinstance(event, Failed): steps.append(StepFailed(event.stage, event.node.text, str(event.error)))
+            if isinstance(event, Evaluated):
+                steps += [Thinking(node.text, node.kind, node.value or 0.0) for node in event.nodes]
+            elif isinstance(event, Failed):
+                steps.append(StepFailed(event.stage, event.node.text, str(event.error)))
             yield from _drained(steps)
         final = _conclude(question, tree.result.root, tools, ledger, meter)
-        if tokens := getattr(tools.model, "num_tokens_used", 0) - tokens_before: final = replace(final, cost=replace(final.cost, tokens=tokens))
+        if tokens := getattr(tools.model, "num_tokens_used", 0) - tokens_before:
+            final = replace(final, cost=replace(final.cost, tokens=tokens))
     finally:
         _remember(tools, ledger, steps)
-        if own: tools.close()
+        if own:
+            tools.close()
     yield from _drained(steps)
     yield final
 
@@ -328,8 +356,10 @@ def _drained(steps: list[Step]) -> list[Step]:
 
 def _remember(tools: Tools, ledger: Ledger, steps: list[Step]) -> None:
     if tools.knowledge is None or not len(ledger): return
-    try: tools.knowledge.add(ledger.documents)
-    except LightbulbError as error: steps.append(StepFailed("remember", str(getattr(tools.knowledge, "path", "")), str(error)))
+    try:
+        tools.knowledge.add(ledger.documents)
+    except LightbulbError as error:
+        steps.append(StepFailed("remember", str(getattr(tools.knowledge, "path", "")), str(error)))
 
 # %% ../../nbs/agent/05_answering.ipynb #cbb54e85
 def leaf_features(question: str, value: float, leaf: ToTNode, rivals: Sequence[float]) -> tuple[float, ...]:
@@ -349,7 +379,9 @@ TOKENS_OF_A_SUMMARY, SECONDS_OF_A_SUMMARY = 1500, 20  # left in the budget, or t
 
 def _conclude(question: str, root: ToTNode, tools: Tools, ledger: Ledger, meter: Meter) -> Answer:
     calibrations = tools.calibrations or load_calibrations()
-    short_of_budget = tools.extractor is not None and not (meter.may("tokens", TOKENS_OF_A_SUMMARY) and meter.left("seconds") > SECONDS_OF_A_SUMMARY)
+    short_of_budget = tools.extractor is not None and not (
+        meter.may("tokens", TOKENS_OF_A_SUMMARY) and meter.left("seconds") > SECONDS_OF_A_SUMMARY
+    )
     writer = Writer(ledger, tools.extractor if short_of_budget else tools.summarizer)
     ranked = best_answers([node for node in root.walk() if node.kind == "answer" and node.status != "failed"])
     explained = next((node for node in root.walk() if node.payload is not None and node.payload.plan.kind == "explanation"), None)
@@ -360,22 +392,27 @@ def _conclude(question: str, root: ToTNode, tools: Tools, ledger: Ledger, meter:
         if passages:
             features = (0.0, passages[0].score, max(coverage(question, f"{p.title} {p.text}") for p in passages), 0.0, 0.0)
             confidence = calibrations["explanation"].confidence(features)
-            if confidence >= calibrations["explanation"].threshold: sentences = writer.explanation(question, passages)
+            if confidence >= calibrations["explanation"].threshold:
+                sentences = writer.explanation(question, passages)
             trace = Trace(page=passages[0].title, failed_at="" if sentences else "span")
     elif ranked:
         (value, leaf), rivals = ranked[0], [value for value, _ in ranked[1:]]
         confidence = calibrations["factoid"].confidence(leaf_features(question, value, leaf, rivals))
-        if confidence >= calibrations["factoid"].threshold: sentences, short = writer.factoid(leaf.payload), leaf.payload.answer
+        if confidence >= calibrations["factoid"].threshold:
+            sentences, short = writer.factoid(leaf.payload), leaf.payload.answer
         trace = _trace_of(root, leaf)
     refused = not sentences
-    if not refused: trace = replace(trace, failed_at="")
+    if not refused:
+        trace = replace(trace, failed_at="")
     text = " ".join(map(str, sentences)) if sentences else _refusal(len(ledger))
     return Answer(question, text, short, tuple(sentences), confidence, refused, trace, meter.cost, root, _pages(root, ranked, ledger))
 
 
 def _refusal(num_pages: int) -> str:
     if not num_pages: return "I can't answer this: no page could be read."
-    return f"I can't answer this from what I found: {num_pages} page{'s were' if num_pages > 1 else ' was'} read and none supports an answer."
+    return (
+        f"I can't answer this from what I found: {num_pages} page{'s were' if num_pages > 1 else ' was'} read and none supports an answer."
+    )
 
 # %% ../../nbs/agent/05_answering.ipynb #411ecd10
 def _trace_of(root: ToTNode, leaf: ToTNode | None) -> Trace:
@@ -385,20 +422,34 @@ def _trace_of(root: ToTNode, leaf: ToTNode | None) -> Trace:
         deepest = max(steps, key=lambda node: (len(node.payload.chosen), node.value or -99.0), default=None)
         if deepest is None: return Trace(failed_at="subject")
         path, state = deepest.path(), deepest.payload
-    else: path, state = leaf.path(), leaf.payload
+    else:
+        path, state = leaf.path(), leaf.payload
     evidence = [node.evidence for node in path[1:] if isinstance(node.evidence, Evidence)]
     subject = evidence[0].page if evidence else ""
     bridge = " → ".join(candidate.text for candidate in (state.chosen[:-1] if state.answer else state.chosen))
     page, span = (state.chosen[-1].title, state.chosen[-1].text) if state.answer else ("", "")
     needs_bridge = len(state.plan.steps) > 1 and state.plan.comparison is None
-    failed = "subject" if not subject and not bridge and needs_bridge else "bridge" if needs_bridge and not bridge else "page" if not page and evidence and not evidence[-1].page else "span"
+    failed = (
+        "subject"
+        if not subject and not bridge and needs_bridge
+        else "bridge"
+        if needs_bridge and not bridge
+        else "page"
+        if not page and evidence and not evidence[-1].page
+        else "span"
+    )
     return Trace(subject, bridge, page, span, failed)
 
 
 def _pages(root: ToTNode, ranked: Sequence[tuple[float, ToTNode]], ledger: Ledger) -> tuple[tuple[str, str], ...]:
     "The pages read, those that carry the best answers first, then those of the best thoughts, then the others."
     urls = [leaf.payload.chosen[-1].url for _, leaf in ranked]
-    nodes = sorted((node for node in root.walk() if isinstance(node.evidence, Evidence)), key=lambda node: (-(len(node.payload.chosen) if node.payload else 0), -(node.value or -99.0)))
-    urls += [url for node in nodes for url in node.evidence.urls[:1]] + [candidate.url for _, leaf in ranked for candidate in leaf.payload.chosen]
+    nodes = sorted(
+        (node for node in root.walk() if isinstance(node.evidence, Evidence)),
+        key=lambda node: (-(len(node.payload.chosen) if node.payload else 0), -(node.value or -99.0)),
+    )
+    urls += [url for node in nodes for url in node.evidence.urls[:1]] + [
+        candidate.url for _, leaf in ranked for candidate in leaf.payload.chosen
+    ]
     urls += [url for node in nodes for url in node.evidence.urls] + [document.url for document in ledger.documents]
     return tuple((url, ledger[url].title) for url in dict.fromkeys(urls) if url in ledger)

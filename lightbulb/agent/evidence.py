@@ -106,12 +106,14 @@ class PageFinder:
             passages = self.knowledge.search(query, self.pages_per_search)
             documents = [named] if named else []
             for url in dict.fromkeys(passage.url for passage in passages):
-                if (document := self.knowledge.document(url)) and document not in documents: documents.append(document)
+                if (document := self.knowledge.document(url)) and document not in documents:
+                    documents.append(document)
         except LightbulbError as error:
             self.tell(StepFailed("recall", query, str(error)))
             return []
         self.tell(Searched(query, len(documents), "memory"))
-        for document in documents: self._enter(document, "memory")
+        for document in documents:
+            self._enter(document, "memory")
         return [(document.url, document.title) for document in documents]
 
     def _search(self, query: str) -> list[tuple[str, str]]:
@@ -119,15 +121,20 @@ class PageFinder:
         if query not in self._found:
             if not self.meter.may("searches"): return []
             self.meter.spend("searches")
-            try: results = list(self.search.search(query, 10))
+            try:
+                results = list(self.search.search(query, 10))
             except LightbulbError as error:
                 self.tell(StepFailed("search", query, str(error)))
                 results = []
-            else: self.tell(Searched(query, len(results), "search"))
+            else:
+                self.tell(Searched(query, len(results), "search"))
             for name, reason in getattr(self.search, "failures", {}).items():  # of several back ends, those that failed
-                if isinstance(reason, str): self.tell(StepFailed("search", f"{query} ({name})", reason))
+                if isinstance(reason, str):
+                    self.tell(StepFailed("search", f"{query} ({name})", reason))
             self._found[query] = [(result.url, result.title) for result in results]
-        ordered = sorted(self._found[query], key=lambda found: -(name_match(query, found[1]) >= 0.9))  # stable: the engine's order otherwise
+        ordered = sorted(
+            self._found[query], key=lambda found: -(name_match(query, found[1]) >= 0.9)
+        )  # stable: the engine's order otherwise
         return self._read([found for found in ordered if found[0] not in self._unreadable][: self.pages_per_search])
 
     def _read(self, found: list[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -135,7 +142,8 @@ class PageFinder:
         missing = missing[: int(self.meter.left("pages"))] if self.meter.left("seconds") > 0 else []
         if missing:
             self.meter.spend("pages", len(missing))
-            try: documents = self.search.read(missing)
+            try:
+                documents = self.search.read(missing)
             except LightbulbError as error:
                 self.tell(StepFailed("read", ", ".join(missing), str(error)))
                 documents = []
@@ -143,11 +151,13 @@ class PageFinder:
                 if not isinstance(document, Document):
                     self._unreadable.add(url)
                     self.tell(StepFailed("read", url, str(getattr(document, "reason", document))))
-                elif document.text.strip(): self._enter(document if document.url == url else replace(document, url=url), "search")
+                elif document.text.strip():
+                    self._enter(document if document.url == url else replace(document, url=url), "search")
         return [(url, self.ledger[url].title or title) for url, title in found if url in self.ledger]
 
     def _enter(self, document: Document, place: str) -> None:
-        if self.ledger.add(document): self.tell(PageRead(document.url, document.title, document.num_words, place))
+        if self.ledger.add(document):
+            self.tell(PageRead(document.url, document.title, document.num_words, place))
 
 # %% ../../nbs/agent/03_evidence.ipynb #b53664b6
 class Researcher(PageFinder):
@@ -178,8 +188,11 @@ class Researcher(PageFinder):
 
     def _evidence(self, question: str, subject: str, candidates: list[tuple[str, str]], num_passages: int) -> Evidence:
         ranked = list(dict.fromkeys(candidates))
-        if subject: ranked.sort(key=lambda found: -(name_match(subject, found[1]) >= 0.5) * name_match(subject, found[1]))
+        if subject:
+            ranked.sort(key=lambda found: -(name_match(subject, found[1]) >= 0.5) * name_match(subject, found[1]))
         urls = tuple(url for url, _ in ranked if url in self.ledger)
         passages = self.ledger.passages(question, num_passages=num_passages, urls=urls)
-        page, match = max(((self.ledger[url].title, name_match(subject, self.ledger[url].title)) for url in urls), key=lambda p: p[1], default=("", 0.0))
+        page, match = max(
+            ((self.ledger[url].title, name_match(subject, self.ledger[url].title)) for url in urls), key=lambda p: p[1], default=("", 0.0)
+        )
         return Evidence(tuple(passages), urls, page if subject and match >= 0.5 else "", match if subject else 0.0)

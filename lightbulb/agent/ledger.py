@@ -109,11 +109,14 @@ class PagesRead:
         self._documents[key] = document
         return True
 
-    def __len__(self) -> int: return len(self._latest)
+    def __len__(self) -> int:
+        return len(self._latest)
 
-    def __contains__(self, url: object) -> bool: return url in self._latest
+    def __contains__(self, url: object) -> bool:
+        return url in self._latest
 
-    def __getitem__(self, url: str) -> Document: return self._documents[self._latest[url]]
+    def __getitem__(self, url: str) -> Document:
+        return self._documents[self._latest[url]]
 
     @property
     def documents(self) -> list[Document]:
@@ -124,7 +127,8 @@ class PagesRead:
         "A citation of the range; `ValueError` unless it stands verbatim in a page of the ledger."
         if span.url not in self._latest: raise ValueError(f"{span.url} was not read, so it cannot be cited")
         document = self[span.url]
-        if not document.holds(span): raise ValueError(f"characters {span.start} to {span.end} of {span.url} do not read {span.text[:60]!r}")
+        if not document.holds(span):
+            raise ValueError(f"characters {span.start} to {span.end} of {span.url} do not read {span.text[:60]!r}")
         number = self._numbers.setdefault(span.url, len(self._numbers) + 1)
         return Citation(number, span.url, document.title, span.start, span.end, span.text, document.fetched_at, document.content_hash)
 

@@ -15,26 +15,37 @@ import re
 from dataclasses import dataclass
 
 # %% ../../nbs/agent/01_questions.ipynb #c0a2aece
-KIN = frozenset("""father mother parent parents son daughter child children brother sister sibling spouse husband wife partner
+KIN = frozenset(
+    """father mother parent parents son daughter child children brother sister sibling spouse husband wife partner
     fiancé fiancée widow widower grandfather grandmother grandparent grandson granddaughter grandchild uncle aunt nephew niece cousin
-    stepfather stepmother stepson stepdaughter half-brother half-sister""".split())
-ROLES = frozenset("""king queen president chairman chairwoman chair head chief minister mayor leader boss author star lead architect
+    stepfather stepmother stepson stepdaughter half-brother half-sister""".split()
+)
+ROLES = frozenset(
+    """king queen president chairman chairwoman chair head chief minister mayor leader boss author star lead architect
     champion heir monarch patron host guest pupil student apprentice opponent ally teacher mentor rival friend colleague man woman person people
-    engineer entrepreneur businessman businesswoman politician nurse poet""".split())
-PLACES = frozenset("""capital birthplace country city town village state province county region continent company university college
+    engineer entrepreneur businessman businesswoman politician nurse poet""".split()
+)
+PLACES = frozenset(
+    """capital birthplace country city town village state province county region continent company university college
     school institution hometown employer headquarters publisher sea river island party band group label team club predecessor
     successor laboratory museum subsidiary manufacturer metal element gas material mineral lamp law effect prize award firm
-    newspaper magazine book film song album novel""".split())
-ATTRIBUTES = frozenset("""place date year name cause nationality number time age day month title height size length area depth speed
+    newspaper magazine book film song album novel""".split()
+)
+ATTRIBUTES = frozenset(
+    """place date year name cause nationality number time age day month title height size length area depth speed
     power capacity cost price amount share percentage wavelength temperature efficacy efficiency lifetime unit symbol colour color
-    purpose use role kind type result""".split())
+    purpose use role kind type result""".split()
+)
 _AGENT_NOUN = re.compile(r"[a-z-]+(?:er|or|ist|ian|ress|eur|ant)")
-_NO_AGENT = frozenset("""number power other order water under over after either whether colour color center centre chapter letter paper
+_NO_AGENT = frozenset(
+    """number power other order water under over after either whether colour color center centre chapter letter paper
     quarter matter layer tower former later earlier larger smaller higher lower longer greater counter computer transformer inverter reactor
-    conductor semiconductor filter river plant factor sector vector motor generator meter per""".split())
+    conductor semiconductor filter river plant factor sector vector motor generator meter per""".split()
+)
 
 
-def _head(noun: str) -> str: return noun.lower().split()[-1]
+def _head(noun: str) -> str:
+    return noun.lower().split()[-1]
 
 
 def is_person(noun: str) -> bool:
@@ -49,8 +60,12 @@ def is_relation(noun: str) -> bool:
     return is_person(noun) or _head(noun) in PLACES
 
 # %% ../../nbs/agent/01_questions.ipynb #9d794d74
-_RELATIVE = re.compile(r"(?:the |an? )?(?P<noun>(?:[\w-]+ ){0,3}?[a-z][\w-]*),? (?P<pronoun>who|that|which|(?:(?:after|by|for|of|to|with|in|from) )?(?:whose|whom)) (?P<verb>.+)")
-_POSSESSIVE = re.compile(r"(?P<before>(?:(?:the |an? )?[a-z][a-z -]* of (?=[A-Z]))?)(?P<owner>.+?)['’]s? (?P<noun>(?:[a-z][\w-]* ){0,2}[a-z][\w-]*)")
+_RELATIVE = re.compile(
+    r"(?:the |an? )?(?P<noun>(?:[\w-]+ ){0,3}?[a-z][\w-]*),? (?P<pronoun>who|that|which|(?:(?:after|by|for|of|to|with|in|from) )?(?:whose|whom)) (?P<verb>.+)"
+)
+_POSSESSIVE = re.compile(
+    r"(?P<before>(?:(?:the |an? )?[a-z][a-z -]* of (?=[A-Z]))?)(?P<owner>.+?)['’]s? (?P<noun>(?:[a-z][\w-]* ){0,2}[a-z][\w-]*)"
+)
 _OF = re.compile(r"(?:the |an? )(?P<noun>(?:[a-z][\w-]* ){0,3}?[a-z][\w-]*) (?:of|for|to|behind) (?P<owner>.+)")
 
 
@@ -69,30 +84,57 @@ def innermost(phrase: str) -> tuple[str, str] | None:
         return phrase, f"{asked} {match['verb']}?"
     possessive = _POSSESSIVE.fullmatch(phrase)
     of_kin = possessive is not None and _head(possessive["noun"]) in KIN  # "the director of Titanic's father" is the father of the director
-    if (match := possessive) and is_relation(match["noun"]) and (of_kin or not _OF.fullmatch(match["owner"])) and re.search("[A-Z]", match["owner"]):
+    if (
+        (match := possessive)
+        and is_relation(match["noun"])
+        and (of_kin or not _OF.fullmatch(match["owner"]))
+        and re.search("[A-Z]", match["owner"])
+    ):
         before, owner = match["before"], match["owner"]
-        if before and not owner[0].isupper(): before, owner = "", before + owner
-        return innermost(owner) or (phrase[len(before):], _about(match["noun"], owner))
-    if (match := _OF.fullmatch(phrase)) and not _NO_NOUN.search(match["noun"]) and (is_relation(match["noun"]) or _head(match["noun"]) in ATTRIBUTES):
+        if before and not owner[0].isupper():
+            before, owner = "", before + owner
+        return innermost(owner) or (phrase[len(before) :], _about(match["noun"], owner))
+    if (
+        (match := _OF.fullmatch(phrase))
+        and not _NO_NOUN.search(match["noun"])
+        and (is_relation(match["noun"]) or _head(match["noun"]) in ATTRIBUTES)
+    ):
         inner = innermost(match["owner"])
         if inner or not is_relation(match["noun"]): return inner
         return phrase, _about(match["noun"], match["owner"])
-    if match := re.fullmatch(r"(?:the |an? )?[a-z][\w -]*? of (?P<owner>(?:the|an?) .+)", phrase): return innermost(match["owner"])
+    if match := re.fullmatch(r"(?:the |an? )?[a-z][\w -]*? of (?P<owner>(?:the|an?) .+)", phrase):
+        return innermost(match["owner"])
     return None
 
 # %% ../../nbs/agent/01_questions.ipynb #e60c7d2a
 MAX_CHARS = 400  # a longer question is not taken apart: it is a text, and its nesting could be endless
 SLOT = "{}"  # where the answer of the step before goes
 _RELATIVES = {  # word: (outer relation, inner relation)
-    "paternal grandfather": ("father", "father"), "paternal grandmother": ("mother", "father"),
-    "maternal grandfather": ("father", "mother"), "maternal grandmother": ("mother", "mother"),
-    "grandfather": ("father", "parent"), "grandmother": ("mother", "parent"), "grandson": ("son", "child"),
-    "granddaughter": ("daughter", "child"), "grandchild": ("child", "child"), "uncle": ("brother", "parent"),
-    "aunt": ("sister", "parent"), "nephew": ("son", "sibling"), "niece": ("daughter", "sibling"), "cousin": ("child", "uncle"),
-    "father-in-law": ("father", "spouse"), "mother-in-law": ("mother", "spouse"), "parent-in-law": ("parent", "spouse"),
-    "son-in-law": ("husband", "daughter"), "daughter-in-law": ("wife", "son"), "child-in-law": ("spouse", "child"),
-    "brother-in-law": ("brother", "spouse"), "sister-in-law": ("sister", "spouse"), "sibling-in-law": ("sibling", "spouse"),
-    "stepmother": ("wife", "father"), "stepfather": ("husband", "mother"),
+    "paternal grandfather": ("father", "father"),
+    "paternal grandmother": ("mother", "father"),
+    "maternal grandfather": ("father", "mother"),
+    "maternal grandmother": ("mother", "mother"),
+    "grandfather": ("father", "parent"),
+    "grandmother": ("mother", "parent"),
+    "grandson": ("son", "child"),
+    "granddaughter": ("daughter", "child"),
+    "grandchild": ("child", "child"),
+    "uncle": ("brother", "parent"),
+    "aunt": ("sister", "parent"),
+    "nephew": ("son", "sibling"),
+    "niece": ("daughter", "sibling"),
+    "cousin": ("child", "uncle"),
+    "father-in-law": ("father", "spouse"),
+    "mother-in-law": ("mother", "spouse"),
+    "parent-in-law": ("parent", "spouse"),
+    "son-in-law": ("husband", "daughter"),
+    "daughter-in-law": ("wife", "son"),
+    "child-in-law": ("spouse", "child"),
+    "brother-in-law": ("brother", "spouse"),
+    "sister-in-law": ("sister", "spouse"),
+    "sibling-in-law": ("sibling", "spouse"),
+    "stepmother": ("wife", "father"),
+    "stepfather": ("husband", "mother"),
 }
 
 
@@ -105,12 +147,16 @@ def expand_relatives(question: str) -> tuple[str, ...]:
 
 # %% ../../nbs/agent/01_questions.ipynb #dd07bf5f
 _AUXILIARY = r"(?:was|were|is|are|did|does|do|had|has|have)"
-_PARTICIPLES = frozenset("""born built made known written sold held found given taken won led run set laid put paid left lost bought
-    brought taught seen shown drawn grown spoken chosen driven""".split())
-_VERBS = frozenset("""die live study graduate work attend grow marry win receive come spend move invent discover found start begin
+_PARTICIPLES = frozenset(
+    """born built made known written sold held found given taken won led run set laid put paid left lost bought
+    brought taught seen shown drawn grown spoken chosen driven""".split()
+)
+_VERBS = frozenset(
+    """die live study graduate work attend grow marry win receive come spend move invent discover found start begin
     end open close write teach serve reign retire train stand lie flow belong originate use make produce emigrate settle reside earn
     get obtain build design develop play sign join lead name call share melt boil isolate become agree pay enter lose give hold
-    supervise stay sail fall rise cost weigh consist""".split())
+    supervise stay sail fall rise cost weigh consist""".split()
+)
 
 
 def split_verb(clause: str, auxiliary: str) -> tuple[str, str]:
@@ -130,11 +176,21 @@ def split_verb(clause: str, auxiliary: str) -> tuple[str, str]:
     return " ".join(words[: last + 1]), " ".join(words[last + 1 :])
 
 # %% ../../nbs/agent/01_questions.ipynb #2a6b1ebc
-_PLAIN = {"place of birth": "Where was {} born?", "birthplace": "Where was {} born?", "date of birth": "When was {} born?",
-          "birthday": "When was {} born?", "year of birth": "In what year was {} born?", "place of death": "Where did {} die?",
-          "date of death": "When did {} die?", "year of death": "In what year did {} die?", "place of burial": "Where was {} buried?",
-          "burial place": "Where was {} buried?", "cause of death": "What did {} die of?", "nationality": "What nationality is {}?",
-          "alma mater": "Where did {} study?"}
+_PLAIN = {
+    "place of birth": "Where was {} born?",
+    "birthplace": "Where was {} born?",
+    "date of birth": "When was {} born?",
+    "birthday": "When was {} born?",
+    "year of birth": "In what year was {} born?",
+    "place of death": "Where did {} die?",
+    "date of death": "When did {} die?",
+    "year of death": "In what year did {} die?",
+    "place of burial": "Where was {} buried?",
+    "burial place": "Where was {} buried?",
+    "cause of death": "What did {} die of?",
+    "nationality": "What nationality is {}?",
+    "alma mater": "Where did {} study?",
+}
 _QUESTION = r"(?:(?:in|at|on|from|to|for|by|of|under|with|during) )?(?:who|what|when|where|which|how|whom|whose|why)\b"
 
 
@@ -153,8 +209,14 @@ def decompose(question: str) -> tuple[str, ...]:
         inner = innermost(phrase)
         if inner is None: continue
         whole, first = inner
-        if whole == phrase and not after and re.fullmatch(rf"(?:who|what) {_AUXILIARY}", before, re.I): return expand_relatives(first)
-        if re.fullmatch(rf"what (?:is|was) the (?:full |real )?name of {re.escape(SLOT)}", f"{before} {phrase.replace(whole, SLOT, 1)} {after}".strip(), re.I): return expand_relatives(first)
+        if whole == phrase and not after and re.fullmatch(rf"(?:who|what) {_AUXILIARY}", before, re.I):
+            return expand_relatives(first)
+        if re.fullmatch(
+            rf"what (?:is|was) the (?:full |real )?name of {re.escape(SLOT)}",
+            f"{before} {phrase.replace(whole, SLOT, 1)} {after}".strip(),
+            re.I,
+        ):
+            return expand_relatives(first)
         remainder = " ".join(f"{before} {phrase.replace(whole, SLOT, 1)} {after}".split()) + "?"
         return (*expand_relatives(first), *_rest(remainder)) if remainder != question else (question,)
     return (question,)
@@ -162,20 +224,28 @@ def decompose(question: str) -> tuple[str, ...]:
 # %% ../../nbs/agent/01_questions.ipynb #97954352
 _EXTRAPOSED = re.compile(
     rf"(?P<asked>.*?\b{_AUXILIARY}) (?P<phrase>(?:the|an?) (?:[\w-]+ ){{0,3}}?[a-z][\w-]*) (?P<verb>(?:{'|'.join(sorted(_PARTICIPLES | _VERBS))}|[a-z]+ed)) "
-    r"(?P<clause>(?:(?:after|by|for|of|to|with|in|from) )?(?:who|whose|whom|that|which) .+)", re.I)
-_AS_OBJECT = re.compile(r"(?P<before>\S+ (?!(?:is|was|are|were) (?:the|an?)\b)\S+ .*?)\b(?P<phrase>(?:the|an?) (?:[\w-]+ ){0,3}?[a-z][\w-]* (?:of|who|whose|that|behind) .+)")
+    r"(?P<clause>(?:(?:after|by|for|of|to|with|in|from) )?(?:who|whose|whom|that|which) .+)",
+    re.I,
+)
+_AS_OBJECT = re.compile(
+    r"(?P<before>\S+ (?!(?:is|was|are|were) (?:the|an?)\b)\S+ .*?)\b(?P<phrase>(?:the|an?) (?:[\w-]+ ){0,3}?[a-z][\w-]* (?:of|who|whose|that|behind) .+)"
+)
 
 
 def _readings(text: str) -> list[tuple[str, str, str]]:
     "Ways to see a question as (what is asked, noun phrase, verb phrase), the likeliest first."
     if not re.match(_QUESTION, text, re.I): return []
     found = []
-    if match := re.fullmatch(rf"(?P<asked>(?:which|what) (?!{_AUXILIARY}\b)[a-z][\w -]*? of) (?P<phrase>(?:the|an?) .+?) (?P<verb>{_AUXILIARY} .+)", text, re.I):
+    if match := re.fullmatch(
+        rf"(?P<asked>(?:which|what) (?!{_AUXILIARY}\b)[a-z][\w -]*? of) (?P<phrase>(?:the|an?) .+?) (?P<verb>{_AUXILIARY} .+)", text, re.I
+    ):
         found.append((match["asked"], match["phrase"], match["verb"]))
-    if match := _EXTRAPOSED.fullmatch(text): found.append((match["asked"], f"{match['phrase']} {match['clause']}", match["verb"]))
+    if match := _EXTRAPOSED.fullmatch(text):
+        found.append((match["asked"], f"{match['phrase']} {match['clause']}", match["verb"]))
     if match := re.fullmatch(rf"(?P<asked>.*?\b{_AUXILIARY})\b (?P<clause>.+)", text, re.I):
         clause, later = match["clause"], ""
-        if part := re.fullmatch(r"(?P<clause>.+?) (?P<later>(?:when|while|before) .+)", clause): clause, later = part["clause"], part["later"]
+        if part := re.fullmatch(r"(?P<clause>.+?) (?P<later>(?:when|while|before) .+)", clause):
+            clause, later = part["clause"], part["later"]
         phrase, verb = split_verb(clause, match["asked"].split()[-1].lower())
         verb = f"{verb} {later}".strip()
         found.append((match["asked"], phrase, verb))
@@ -183,17 +253,24 @@ def _readings(text: str) -> list[tuple[str, str, str]]:
             found.append((f"{match['asked']} {part['head']}", part["phrase"], verb))
         if part := re.fullmatch(r"(?P<phrase>.+?)(?P<end>['’]s [a-z][\w -]*)", phrase):
             found.append((match["asked"], part["phrase"], f"{part['end']} {verb}".strip()))
-    if match := re.fullmatch(r"(?P<asked>(?:(?:in|at|on|from) )?(?:which|what|whose|how many)(?: [a-z][\w-]*){1,3}?) (?P<clause>.*[A-Z].*)", text, re.I):
+    if match := re.fullmatch(
+        r"(?P<asked>(?:(?:in|at|on|from) )?(?:which|what|whose|how many)(?: [a-z][\w-]*){1,3}?) (?P<clause>.*[A-Z].*)", text, re.I
+    ):
         words = match["clause"].split()  # no auxiliary: "Which country the maker of X is from"
         last = max((i for i, word in enumerate(words) if not word[0].islower()), default=-1)
-        found += [(match["asked"], " ".join(words[:cut]), " ".join(words[cut:])) for cut in range(last + 1, min(last + 4, len(words) + 1)) if cut]
+        found += [
+            (match["asked"], " ".join(words[:cut]), " ".join(words[cut:])) for cut in range(last + 1, min(last + 4, len(words) + 1)) if cut
+        ]
     if match := re.fullmatch(r"(?P<asked>(?:who|what|which [\w -]+?|in which [\w -]+?) [a-z]+) (?P<clause>the .+)", text, re.I):
         found.append((match["asked"], match["clause"], ""))
-    if match := _AS_OBJECT.fullmatch(text): found.append((match["before"], match["phrase"], ""))
+    if match := _AS_OBJECT.fullmatch(text):
+        found.append((match["before"], match["phrase"], ""))
     return found
 
 # %% ../../nbs/agent/01_questions.ipynb #2feb0245
-_NAME = re.compile(r"(?:[A-Z0-9À-ÞĀ-Ž][^\s?]*|\([^)]*\))(?:(?:,? (?:of|the|and|de|la|le|du|des|von|van|der|den|da|di|del|al|bin|ibn|zu|for|in|on|to|with|a|&)){0,3}(?: |, )(?:[A-Z0-9À-ÞĀ-Ž][^\s?]*|\([^)]*\)))*")
+_NAME = re.compile(
+    r"(?:[A-Z0-9À-ÞĀ-Ž][^\s?]*|\([^)]*\))(?:(?:,? (?:of|the|and|de|la|le|du|des|von|van|der|den|da|di|del|al|bin|ibn|zu|for|in|on|to|with|a|&)){0,3}(?: |, )(?:[A-Z0-9À-ÞĀ-Ž][^\s?]*|\([^)]*\)))*"
+)
 
 
 def subject_of(question: str) -> str:
@@ -216,13 +293,38 @@ class Comparison:
     smaller_wins: bool
 
 
-_EARLY, _LATE = "first|earlier|earliest|older|oldest|elder|eldest|before|sooner", "later|latest|last|younger|youngest|newer|newest|after|more recently"
+_EARLY, _LATE = (
+    "first|earlier|earliest|older|oldest|elder|eldest|before|sooner",
+    "later|latest|last|younger|youngest|newer|newest|after|more recently",
+)
 _MORE = "more|most|greater|greatest|larger|largest|higher|highest|longer|longest|taller|tallest|bigger|biggest|heavier|heaviest|faster|fastest|hotter|hottest|deeper|deepest|wider|widest|stronger|brighter"
 _LESS = "less|least|fewer|fewest|smaller|smallest|lower|lowest|shorter|shortest|lighter|lightest|slower|slowest|cooler|coolest|cheaper|cheapest|nearer"
-_ADJECTIVES = {"tall": "tall", "high": "high", "low": "high", "long": "long", "short": "long", "large": "large", "big": "large", "small": "large", "heav": "heavy",
-               "light": "heavy", "fast": "fast", "slow": "fast", "deep": "deep", "wid": "wide", "hot": "hot", "cool": "hot", "bright": "bright", "strong": "strong"}
-_EITHER = re.compile(r"(?:.*[,:;] |.*\b(?:of|between|than|is|was|did|does|do|has|had|are|were) )?(?:the )?(?P<a>[^,:;]+?),? or (?:the )?(?P<b>[^,:;]+)", re.I)
-_TAIL = re.compile(rf" (?P<tail>(?:(?:the|an?) )?(?:was |were |be |is )?(?:{_EARLY}|{_LATE}|{_MORE}|{_LESS}|born|die|died|built|opened|[a-z]+ed|supply|produce|use|make|have|build|come|get|receive|win)(?![\w-]).*)")
+_ADJECTIVES = {
+    "tall": "tall",
+    "high": "high",
+    "low": "high",
+    "long": "long",
+    "short": "long",
+    "large": "large",
+    "big": "large",
+    "small": "large",
+    "heav": "heavy",
+    "light": "heavy",
+    "fast": "fast",
+    "slow": "fast",
+    "deep": "deep",
+    "wid": "wide",
+    "hot": "hot",
+    "cool": "hot",
+    "bright": "bright",
+    "strong": "strong",
+}
+_EITHER = re.compile(
+    r"(?:.*[,:;] |.*\b(?:of|between|than|is|was|did|does|do|has|had|are|were) )?(?:the )?(?P<a>[^,:;]+?),? or (?:the )?(?P<b>[^,:;]+)", re.I
+)
+_TAIL = re.compile(
+    rf" (?P<tail>(?:(?:the|an?) )?(?:was |were |be |is )?(?:{_EARLY}|{_LATE}|{_MORE}|{_LESS}|born|die|died|built|opened|[a-z]+ed|supply|produce|use|make|have|build|come|get|receive|win)(?![\w-]).*)"
+)
 
 
 def compare(question: str) -> Comparison | None:
@@ -231,14 +333,16 @@ def compare(question: str) -> Comparison | None:
     either = _EITHER.fullmatch(text) if len(text) <= MAX_CHARS else None
     if either is None: return None
     a, b, stem = either["a"], either["b"], text[: either.start("a")]
-    if tail := _TAIL.search(b): b, stem = b[: tail.start()], f"{stem.strip()} {tail['tail']}"
+    if tail := _TAIL.search(b):
+        b, stem = b[: tail.start()], f"{stem.strip()} {tail['tail']}"
     stem = re.sub(r"[,:; ]*(?:the)?$", "", stem.strip(), flags=re.I)
     found = lambda words: re.search(rf"\b({words})\b", stem, re.I)
     early, late, more, less = found(_EARLY), found(_LATE), found(_MORE), found(_LESS)
     if re.search(r"\blived? (?:the )?(?:longer|longest|shorter)|\b(?:younger|older|youngest|oldest) age\b", stem):
         return Comparison((a, b), ("When was {} born?", "When did {} die?"), "date", bool(re.search("younger|youngest|shorter", stem)))
     if early or late: return Comparison((a, b), (_when(stem),), "date", bool(early))
-    if more or less: return Comparison((a, b), (_how_much(stem, (more or less)[1]),), "number", less is not None and more is None)  # type: ignore[index]
+    if more or less:
+        return Comparison((a, b), (_how_much(stem, (more or less)[1]),), "number", less is not None and more is None)  # type: ignore[index]
     return None
 
 # %% ../../nbs/agent/01_questions.ipynb #81a658b0
@@ -249,30 +353,46 @@ def _said(stem: str) -> str:
     return " ".join(re.sub(r"^\s*(?:did|does|do)\b", "", stem, flags=re.I).split())
 
 
-_IRREGULAR = {past: base for past, _, base in (pair.partition("=") for pair in "got=get held=hold won=win built=build came=come made=make had=have took=take gave=give found=find wrote=write sold=sell began=begin became=become left=leave".split())}
+_IRREGULAR = {
+    past: base
+    for past, _, base in (
+        pair.partition("=")
+        for pair in "got=get held=hold won=win built=build came=come made=make had=have took=take gave=give found=find wrote=write sold=sell began=begin became=become left=leave".split()
+    )
+}
 
 
 def _base_form(said: str) -> str:
     "The verb phrase with its first verb as it stands after *did*."
     verb, _, rest = said.partition(" ")
-    if verb in _IRREGULAR: verb = _IRREGULAR[verb]
-    elif verb.endswith("ied"): verb = verb[:-3] + "y"
-    elif verb.endswith("ed"): verb = verb[:-1] if re.search(r"(?:[vczu]|[^s]s|[^n]g|at|ir)ed$", verb) else verb[:-2]
+    if verb in _IRREGULAR:
+        verb = _IRREGULAR[verb]
+    elif verb.endswith("ied"):
+        verb = verb[:-3] + "y"
+    elif verb.endswith("ed"):
+        verb = verb[:-1] if re.search(r"(?:[vczu]|[^s]s|[^n]g|at|ir)ed$", verb) else verb[:-2]
     return f"{verb} {rest}".strip()
 
 
 def _when(stem: str) -> str:
     said = _said(stem)
     if re.search(r"\bdie[ds]?\b", said): return f"When did {SLOT} die?"
-    if re.search(r"\b(?:older|younger|oldest|youngest|elder|eldest)\b", stem) and not re.match(r"\W*(?:which|what)", stem, re.I): return f"When was {SLOT} born?"
-    if match := re.fullmatch(r"(?:was|were|is) (?P<verb>[a-z]+(?:ed|n|t|lt)\b.*)", said): return f"When was {SLOT} {match['verb']}?"
-    if re.fullmatch(r"(?:[a-z]+ed|born|built|begun|founded)\b.*", said) and len(said.split()) == 1: return f"When was {SLOT} {said}?"
-    if re.fullmatch(r"(?:came|come|is|was|were|are)?(?: the| a)?(?: man| woman| one)?", said): return f"When was {SLOT} invented or opened?"
+    if re.search(r"\b(?:older|younger|oldest|youngest|elder|eldest)\b", stem) and not re.match(r"\W*(?:which|what)", stem, re.I):
+        return f"When was {SLOT} born?"
+    if match := re.fullmatch(r"(?:was|were|is) (?P<verb>[a-z]+(?:ed|n|t|lt)\b.*)", said):
+        return f"When was {SLOT} {match['verb']}?"
+    if re.fullmatch(r"(?:[a-z]+ed|born|built|begun|founded)\b.*", said) and len(said.split()) == 1:
+        return f"When was {SLOT} {said}?"
+    if re.fullmatch(r"(?:came|come|is|was|were|are)?(?: the| a)?(?: man| woman| one)?", said):
+        return f"When was {SLOT} invented or opened?"
     return f"When did {SLOT} {_base_form(said)}?" if not re.match(r"[a-z]+ (?:came|come)\b", said) else f"When was {SLOT} made?"
 
 
 def _how_much(stem: str, comparative: str) -> str:
-    said, (before, _, noun) = _said(stem), _said(stem).partition(f"{comparative} ") if f"{comparative} " in _said(stem) else (_said(stem), "", "")
+    said, (before, _, noun) = (
+        _said(stem),
+        _said(stem).partition(f"{comparative} ") if f"{comparative} " in _said(stem) else (_said(stem), "", ""),
+    )
     verb = re.sub(r"\b(?:the|an?)$", "", before.strip()).strip()
     noun = noun.strip(" ,:")
     if noun.startswith("of "): return f"How much {noun} did {SLOT} {_base_form(verb)}?"
@@ -283,19 +403,25 @@ def _how_much(stem: str, comparative: str) -> str:
     return f"How {adjective} is {SLOT}?" if adjective else f"How much {noun or said} is {SLOT}?"
 
 # %% ../../nbs/agent/01_questions.ipynb #2494803c
-_OPEN = re.compile(r"(?:why\b|how (?:do|does|did|can|could|is|are|was|were|has|have|should)\b|explain|describe|discuss|summari[sz]e|outline|tell me|give an overview"
-                   r"|(?:what|which) (?:are|were) (?:the )?(?:[\w-]+ )*?(?:[a-z]+s|criteria|phenomena)\b(?! of (?:[\w]+ )?(?:and )?(?:born|founded))"
-                   r"|what (?:is|was) the (?:[\w-]+ )?(?:impact|effect|influence|importance|significance|role|difference|relationship|purpose|reason|history)\b"
-                   r"|what (?:is|are) (?!the\b)(?!.* (?:of|for|in|at|from)\b)(?:an? )?[a-z][a-z -]*$|what (?:do|does) .* (?:do|mean)$)", re.I)
+_OPEN = re.compile(
+    r"(?:why\b|how (?:do|does|did|can|could|is|are|was|were|has|have|should)\b|explain|describe|discuss|summari[sz]e|outline|tell me|give an overview"
+    r"|(?:what|which) (?:are|were) (?:the )?(?:[\w-]+ )*?(?:[a-z]+s|criteria|phenomena)\b(?! of (?:[\w]+ )?(?:and )?(?:born|founded))"
+    r"|what (?:is|was) the (?:[\w-]+ )?(?:impact|effect|influence|importance|significance|role|difference|relationship|purpose|reason|history)\b"
+    r"|what (?:is|are) (?!the\b)(?!.* (?:of|for|in|at|from)\b)(?:an? )?[a-z][a-z -]*$|what (?:do|does) .* (?:do|mean)$)",
+    re.I,
+)
 
 
-_POLITE = re.compile(r"(?:please,? |(?:can|could|would) you (?:please )?)*(?:tell me|say|find out|explain to me|do you know|i(?:'d| would) like to know|i want to know)[,:]? (?=(?:in |at |on )?(?:who|what|when|where|which|how|why)\b)", re.I)
+_POLITE = re.compile(
+    r"(?:please,? |(?:can|could|would) you (?:please )?)*(?:tell me|say|find out|explain to me|do you know|i(?:'d| would) like to know|i want to know)[,:]? (?=(?:in |at |on )?(?:who|what|when|where|which|how|why)\b)",
+    re.I,
+)
 
 
 def reworded(question: str) -> str:
     "Key words such as *birthplace of Georg Ohm* as a question, and a question without its polite frame; anything else as it is."
     text = " ".join(question.split()).rstrip("?.! ")
-    if polite := _POLITE.match(text): return f"{text[polite.end():][:1].upper()}{text[polite.end() + 1:]}?"
+    if polite := _POLITE.match(text): return f"{text[polite.end() :][:1].upper()}{text[polite.end() + 1 :]}?"
     match = re.fullmatch(r"(?:[Nn]ame |the )*(?P<noun>[a-z][a-z -]*?) of (?P<owner>.+)", text[:MAX_CHARS])
     if match is None or re.search(_QUESTION, text, re.I): return question
     noun = match["noun"]

@@ -93,9 +93,12 @@ def read_passages(reader: Reader, question: str, passages: Sequence[Passage], *,
         if start < 0 or not is_possible(text, kind): continue
         score = min(max(float(span.score), 1e-6), 1 - 1e-6)
         odds = math.log(score / (1 - score))
-        new = Candidate(passage.text[start:end], passage.url, passage.title, passage.start + start, passage.start + end, span.kind, odds, passage)
+        new = Candidate(
+            passage.text[start:end], passage.url, passage.title, passage.start + start, passage.start + end, span.kind, odds, passage
+        )
         known = found.get(normalized(new.text))
-        if known is None or known.log_probability < odds: found[normalized(new.text)] = new
+        if known is None or known.log_probability < odds:
+            found[normalized(new.text)] = new
     best = sorted(found.values(), key=lambda candidate: -candidate.log_probability)[:top_k]
     return shared_out(best)
 
@@ -125,7 +128,9 @@ def is_possible(text: str, kind: str) -> bool:
 def tidied(text: str, kind: str) -> str:
     "The name at the beginning of a text, where a name was asked for: what follows it in the sentence is cut off."
     if kind not in ("person", "place"): return text
-    return re.split(r",? (?:in|at|near|who|which|where|when|while|whose|during|from|and (?:was|is|his|her|by)) |, (?=[a-z])", text)[0].rstrip(" ,;")
+    return re.split(r",? (?:in|at|near|who|which|where|when|while|whose|during|from|and (?:was|is|his|her|by)) |, (?=[a-z])", text)[
+        0
+    ].rstrip(" ,;")
 
 
 def normalized(text: str) -> str:
@@ -138,8 +143,10 @@ def sentence_around(text: str, start: int, end: int, *, max_chars: int = 400) ->
     "The range of the sentence that holds the characters, cut at words if it is long."
     holding = [(s, e) for s, e in split_sentences(text) if s < end and e > start] or [(start, end)]
     first, last = holding[0][0], holding[-1][1]
-    while last - first > max_chars and last > end + 1 and (cut := text.rfind(" ", end, last)) > 0: last = cut
-    while last - first > max_chars and first < start and (cut := text.find(" ", first + 1, start)) > 0: first = cut + 1
+    while last - first > max_chars and last > end + 1 and (cut := text.rfind(" ", end, last)) > 0:
+        last = cut
+    while last - first > max_chars and first < start and (cut := text.find(" ", first + 1, start)) > 0:
+        first = cut + 1
     return min(first, start), max(last, end)
 
 # %% ../../nbs/agent/04_reasoning.ipynb #e0798072
@@ -163,7 +170,8 @@ def second_opinion(
         members = [i for i, other in enumerate(contexts) if other == context]
         texts = [f" {candidates[i].text}" for i in members]
         spend(model.count_tokens(prompt) + sum(model.count_tokens(text) for text in texts))
-        for i, score in zip(members, model.score(prompt, texts, chat=False), strict=True): scores[i] = score
+        for i, score in zip(members, model.score(prompt, texts, chat=False), strict=True):
+            scores[i] = score
     mixed = [candidate.log_probability + weight * scores.get(i, min(scores.values())) for i, candidate in enumerate(candidates)]
     shift = _log_sum([candidate.log_probability for candidate in candidates]) - _log_sum(mixed)
     judged = [replace(candidate, log_probability=min(value + shift, 0.0)) for candidate, value in zip(candidates, mixed, strict=True)]
@@ -179,7 +187,20 @@ def _context(candidate: Candidate) -> str:
 
 # %% ../../nbs/agent/04_reasoning.ipynb #12b27149
 _MONTHS = "january february march april may june july august september october november december".split()
-_SCALES = {"thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12, "k": 1e3, "kilo": 1e3, "M": 1e6, "mega": 1e6, "G": 1e9, "giga": 1e9, "T": 1e12, "tera": 1e12}
+_SCALES = {
+    "thousand": 1e3,
+    "million": 1e6,
+    "billion": 1e9,
+    "trillion": 1e12,
+    "k": 1e3,
+    "kilo": 1e3,
+    "M": 1e6,
+    "mega": 1e6,
+    "G": 1e9,
+    "giga": 1e9,
+    "T": 1e12,
+    "tera": 1e12,
+}
 _UNITS = r"(?:[wW]h?|[vV]|watt|volt|metre|meter|m\b|hertz|Hz|gram|joule|J\b|tonne)"
 
 
@@ -194,9 +215,18 @@ def quantity(text: str, kind: str) -> float | None:
     number = re.search(r"(?<![\w.])(-?\d[\d,  ]*(?:\.\d+)?)", text)
     if number is None: return None
     value, rest = float(re.sub(r"[,  ]", "", number[1])), text[number.end() :].strip()
-    if word := re.match(r"(?:to |–|-)?[\d.,]*\s*(thousand|million|billion|trillion)\b", rest): value, rest = value * _SCALES[word[1]], rest[word.end() :].strip()
+    if word := re.match(r"(?:to |–|-)?[\d.,]*\s*(thousand|million|billion|trillion)\b", rest):
+        value, rest = value * _SCALES[word[1]], rest[word.end() :].strip()
     prefix = re.match(rf"(kilo|mega|giga|tera|k|M|G|T)(?={_UNITS})", rest)
-    return value * _SCALES[prefix[1]] if prefix else value / 100 if re.match(r"(?:cm|centimet)", rest) else value / 1000 if re.match(r"(?:mm|millimet)", rest) else value
+    return (
+        value * _SCALES[prefix[1]]
+        if prefix
+        else value / 100
+        if re.match(r"(?:cm|centimet)", rest)
+        else value / 1000
+        if re.match(r"(?:mm|millimet)", rest)
+        else value
+    )
 
 # %% ../../nbs/agent/04_reasoning.ipynb #76394b88
 @dataclass(frozen=True)
@@ -218,7 +248,8 @@ class State:
     def subject(self) -> str:
         "The name to look up for the present step."
         if self.follows_bridge: return self.chosen[-1].text
-        if self.plan.comparison: return self.plan.comparison.items[len(self.chosen) // len(self.plan.comparison.questions)]
+        if self.plan.comparison:
+            return self.plan.comparison.items[len(self.chosen) // len(self.plan.comparison.questions)]
         return subject_of(self.question)
 
     @property
@@ -260,7 +291,8 @@ class ReasoningConfig:
     min_log_probability: float = -12.0  # thoughts below it are not followed
 
     def __post_init__(self) -> None:
-        if self.branching < 1 or self.num_passages < 1: raise ValueError(f"branching and num_passages must be at least 1, got {self.branching} and {self.num_passages}")
+        if self.branching < 1 or self.num_passages < 1:
+            raise ValueError(f"branching and num_passages must be at least 1, got {self.branching} and {self.num_passages}")
 
 # %% ../../nbs/agent/04_reasoning.ipynb #808a1795
 class Reasoning:
@@ -274,7 +306,8 @@ class Reasoning:
         return [self._children(node) for node in nodes]
 
     def _children(self, node: ToTNode) -> list[Thought]:
-        if node.payload is None: return [self._thought(State(plan, log_probability=plan.log_prior)) for plan in make_plans(node.text)]
+        if node.payload is None:
+            return [self._thought(State(plan, log_probability=plan.log_prior)) for plan in make_plans(node.text)]
         state: State = node.payload
         if state.answer or node.kind == "answer" or state.plan.kind == "explanation": return []
         return [self._thought(state.choose(candidate)) for candidate in self.candidates(state, node.evidence or Evidence())]
@@ -289,7 +322,8 @@ class Reasoning:
         config, question = self.config, state.question
         found = read_passages(self.reader, question, evidence.passages, top_k=2 * config.branching)
         asked = set(normalized(question).split())
-        if kind := state.plan.comparison and state.plan.comparison.kind: found = [candidate for candidate in found if quantity(candidate.text, kind) is not None]
+        if kind := state.plan.comparison and state.plan.comparison.kind:
+            found = [candidate for candidate in found if quantity(candidate.text, kind) is not None]
         found = [self._placed(candidate, evidence, state) for candidate in found if not set(normalized(candidate.text).split()) <= asked]
         found = sorted(found, key=lambda candidate: -candidate.log_probability)[: config.branching]
         meter = self.researcher.meter
@@ -315,7 +349,11 @@ class Reasoning:
         if state.follows_bridge:
             return self.researcher.gather(question, state.subject, queries=[question], num_passages=number)
         evidence = self.researcher.gather(question, state.subject if state.plan.kind != "explanation" else "", num_passages=number)
-        return self.researcher.widen(question, evidence, num_passages=number) if state.subject and state.plan.kind != "comparison" else evidence
+        return (
+            self.researcher.widen(question, evidence, num_passages=number)
+            if state.subject and state.plan.kind != "comparison"
+            else evidence
+        )
 
     def evaluate(self, nodes: Sequence[ToTNode]) -> list[float]:
         "Log-probabilities of the paths, in nats; a bridge without a page of its own pays for it."
@@ -323,6 +361,7 @@ class Reasoning:
 
     def _value(self, node: ToTNode) -> float:
         state: State = node.payload
-        if node.kind == "answer": return state.log_probability if state.answer else state.log_probability + self.config.min_log_probability
+        if node.kind == "answer":
+            return state.log_probability if state.answer else state.log_probability + self.config.min_log_probability
         if not state.chosen or state.plan.comparison: return state.log_probability
         return state.log_probability - self.config.missing_page_penalty * (1 - (node.evidence or Evidence()).match)

@@ -37,7 +37,11 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/apps/01_main_menu.ipynb #5ab64f31
 TASKS = {  # name: module of its configuration, class, what it does
-    "train_llm_world": ("lightbulb.world.stages", "TrainLanguageWorld", "train a language model on text, a world model on play, or both; or use what was trained"),
+    "train_llm_world": (
+        "lightbulb.world.stages",
+        "TrainLanguageWorld",
+        "train a language model on text, a world model on play, or both; or use what was trained",
+    ),
     "test_agent": ("lightbulb.agent.answering", "TestAgent", "answer one question, or several interactively, with citations"),
 }
 STAGES = {  # one stage alone, with defaults of its own: module and class of its configuration, program, the task it belongs to
@@ -72,11 +76,14 @@ def parse_config(config_class: type[Any], arguments: Sequence[str], *, program: 
             return tyro.cli(config_class, args=list(arguments), prog=program, use_underscores=True)
     except SystemExit as stop:
         if stop.code in (0, None): raise
-        rows = [row.strip("│|+ \t") for row in caught.getvalue().splitlines()[1:]]  # without the box, which is drawn in ASCII where it must be
+        rows = [
+            row.strip("│|+ \t") for row in caught.getvalue().splitlines()[1:]
+        ]  # without the box, which is drawn in ASCII where it must be
         rule = re.compile("[─╰╯-]+")
         text = " ".join(itertools.takewhile(lambda row: not rule.fullmatch(row), itertools.dropwhile(rule.fullmatch, rows)))
         raise UsageError(f"{' '.join(text.split()) or 'the arguments could not be read'}; see {program} --help") from None
-    except ValueError as error: raise UsageError(f"{error}; see {program} --help") from None
+    except ValueError as error:
+        raise UsageError(f"{error}; see {program} --help") from None
 
 # %% ../../nbs/apps/01_main_menu.ipynb #6e267d5d
 def describe_step(step: Any) -> str:
@@ -93,14 +100,18 @@ def format_answer(answer: Answer) -> str:
     "The answer, its numbered sources with the quoted ranges, and what it cost."
     lines = ["", answer.text, ""]
     sources: dict[int, list[Any]] = {}
-    for citation in answer.citations: sources.setdefault(citation.number, []).append(citation)
-    if sources: lines.append("Sources")
+    for citation in answer.citations:
+        sources.setdefault(citation.number, []).append(citation)
+    if sources:
+        lines.append("Sources")
     for number, citations in sorted(sources.items()):
         lines.append(f"  [{number}] {citations[0].title} - {citations[0].url}")
-        lines += [f"      characters {c.start}-{c.end}: \"{' '.join(c.quote.split())}\"" for c in citations]
+        lines += [f'      characters {c.start}-{c.end}: "{" ".join(c.quote.split())}"' for c in citations]
     trace = " > ".join(part for part in (answer.trace.subject, answer.trace.bridge, answer.trace.page, answer.trace.span) if part)
-    if trace: lines.append(f"Path: {trace}")
-    if answer.refused: lines.append(f"It failed at: {answer.trace.failed_at}")
+    if trace:
+        lines.append(f"Path: {trace}")
+    if answer.refused:
+        lines.append(f"It failed at: {answer.trace.failed_at}")
     lines.append(f"Confidence {answer.confidence:.2f}; cost: {answer.cost}")
     return "\n".join(lines)
 
@@ -115,20 +126,25 @@ def ask(question: str, config: TestAgent, tools: Tools, *, out: TextIO, log: Tex
             if isinstance(item, Answer):
                 print(format_answer(item), file=out, flush=True)
                 return item
-            if line := describe_step(item): print(f"  {line}", file=log, flush=True)
-    finally: working.close()  # type: ignore[attr-defined] - answer is a generator
+            if line := describe_step(item):
+                print(f"  {line}", file=log, flush=True)
+    finally:
+        working.close()  # type: ignore[attr-defined] - answer is a generator
     raise AssertionError("an answer always comes last")
 
 # %% ../../nbs/apps/01_main_menu.ipynb #90568228
 class OpenQuestions:
     "Questions that were asked and not yet answered, in a file."
 
-    def __init__(self, path: Path) -> None: self.path = path
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     def read(self) -> list[str]:
         "The open questions, oldest first; none if there is no file or it is not ours."
-        try: stored = json.loads(self.path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError): return []
+        try:
+            stored = json.loads(self.path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+            return []
         return [question for question in stored if isinstance(question, str)] if isinstance(stored, list) else []
 
     def _write(self, questions: list[str]) -> None:
@@ -152,11 +168,14 @@ def run_test_agent(config: TestAgent) -> int:
     out, log = sys.stdout, sys.stderr
     waiting = OpenQuestions(config.save_dir / "agent" / "open_questions.json")
     begin = time.monotonic()
-    try: tools = load_tools(config, tell=lambda line: print(f"  {line}", file=log, flush=True))
-    except ValueError as error: raise UsageError(str(error)) from None  # a value that only loading could judge
+    try:
+        tools = load_tools(config, tell=lambda line: print(f"  {line}", file=log, flush=True))
+    except ValueError as error:
+        raise UsageError(str(error)) from None  # a value that only loading could judge
     print(f"  ready after {time.monotonic() - begin:.1f} s", file=log, flush=True)
     try:
-        for question in waiting.read() if config.resume else []: _answered(question, config, tools, waiting, out, log)
+        for question in waiting.read() if config.resume else []:
+            _answered(question, config, tools, waiting, out, log)
         if config.query.strip(): return _answered(config.query, config, tools, waiting, out, log)
         _converse(config, tools, waiting, out, log)
         return 0
@@ -167,7 +186,8 @@ def run_test_agent(config: TestAgent) -> int:
 
 def _answered(question: str, config: TestAgent, tools: Tools, waiting: OpenQuestions, out: TextIO, log: TextIO) -> int:
     waiting.open(question)
-    try: ask(question, config, tools, out=out, log=log)
+    try:
+        ask(question, config, tools, out=out, log=log)
     except KeyboardInterrupt:
         print("\n  interrupted; --resume asks this question again", file=log, flush=True)
         return 130
@@ -178,20 +198,27 @@ def _answered(question: str, config: TestAgent, tools: Tools, waiting: OpenQuest
 def _converse(config: TestAgent, tools: Tools, waiting: OpenQuestions, out: TextIO, log: TextIO) -> None:
     print("Ask a question; quit saves and leaves.", file=out, flush=True)
     while True:
-        try: question = input("question> ").strip()
+        try:
+            question = input("question> ").strip()
         except (EOFError, KeyboardInterrupt):
             print(file=out)
             return
         if question.lower() in ("quit", "exit"): return
         if not question: continue
-        try: _answered(question, config, tools, waiting, out, log)
-        except LightbulbError as error: print(f"{PROGRAM}: {error}", file=log, flush=True)
+        try:
+            _answered(question, config, tools, waiting, out, log)
+        except LightbulbError as error:
+            print(f"{PROGRAM}: {error}", file=log, flush=True)
 
 # %% ../../nbs/apps/01_main_menu.ipynb #1d2ac732
 def describe_evaluation(report: StepReport) -> str:
     "One line for one evaluation."
     metrics = report.metrics
-    parts = [f"held-out loss {report.loss:.4f}", f"bits per byte {metrics['bits_per_byte']:.4f}", f"word perplexity {metrics['word_perplexity']:,.1f}"]
+    parts = [
+        f"held-out loss {report.loss:.4f}",
+        f"bits per byte {metrics['bits_per_byte']:.4f}",
+        f"word perplexity {metrics['word_perplexity']:,.1f}",
+    ]
     load = [f"expert load {metrics['expert_load_min']:.2f} to {metrics['expert_load_max']:.2f}"] if "expert_load_max" in metrics else []
     return f"epoch {metrics['epoch']:.0f}, step {report.step} of {report.total_steps}: {', '.join(parts + load)}"
 
@@ -204,20 +231,26 @@ def follow_training(config: TrainLanguageModel) -> int:
 
     before = set(config.save_dir.glob("language_model_*"))
     reports, begin, last = train_language_model(config), time.monotonic(), None
-    try: reports = itertools.chain([next(reports)], reports)
-    except StopIteration: reports = iter(())  # a finished run, or not the process that speaks
-    except ValueError as error: raise UsageError(str(error)) from None  # a value that only loading could judge
-    for moved in set(config.save_dir.glob("language_model_*")) - before: print(f"  the run before this one is now in {moved}", file=sys.stderr, flush=True)
+    try:
+        reports = itertools.chain([next(reports)], reports)
+    except StopIteration:
+        reports = iter(())  # a finished run, or not the process that speaks
+    except ValueError as error:
+        raise UsageError(str(error)) from None  # a value that only loading could judge
+    for moved in set(config.save_dir.glob("language_model_*")) - before:
+        print(f"  the run before this one is now in {moved}", file=sys.stderr, flush=True)
     with tqdm(unit="step", file=sys.stderr, disable=None) as bar:
         try:
             for last in reports:
                 bar.total, bar.n = last.total_steps, last.step
                 bar.set_postfix_str(f"loss {last.loss:.3f}, {last.tokens_per_second or 0:,.0f} tokens/s")
-                if last.split == "validation": tqdm.write(f"{describe_evaluation(last)}, {time.monotonic() - begin:.0f} s", file=sys.stdout)
+                if last.split == "validation":
+                    tqdm.write(f"{describe_evaluation(last)}, {time.monotonic() - begin:.0f} s", file=sys.stdout)
         except KeyboardInterrupt:
             print(f"\n  interrupted; all is kept in {config.folder}, and --resume continues from there", file=sys.stderr, flush=True)
             return 130
-    if last: print(f"  kept in {config.folder}", file=sys.stderr, flush=True)
+    if last:
+        print(f"  kept in {config.folder}", file=sys.stderr, flush=True)
     return 0
 
 # %% ../../nbs/apps/01_main_menu.ipynb #c990bdd7
@@ -236,8 +269,17 @@ def load_writer(config: TrainLanguageModel) -> Callable[[str], str]:
 
     def write(prompt: str) -> str:
         (ids,) = generate(
-            model, [tokenizer.encode(prompt)], method=PLANNERS[config.planner], max_new_tokens=config.max_new_tokens, start_id=tokenizer.start_id, end_id=tokenizer.end_id,
-            temperature=config.sampling_temperature, top_p=config.top_p, seed=config.seed, beam_width=config.beam_width)
+            model,
+            [tokenizer.encode(prompt)],
+            method=PLANNERS[config.planner],
+            max_new_tokens=config.max_new_tokens,
+            start_id=tokenizer.start_id,
+            end_id=tokenizer.end_id,
+            temperature=config.sampling_temperature,
+            top_p=config.top_p,
+            seed=config.seed,
+            beam_width=config.beam_width,
+        )
         return tokenizer.decode(ids)
 
     return write
@@ -250,17 +292,21 @@ def write_texts(config: TrainLanguageModel) -> int:
         if config.query.strip():
             print(config.query + write(config.query), flush=True)
             return 0
-    except ValueError as error: raise UsageError(str(error)) from None
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     print("Give a text to continue; quit leaves.", flush=True)
     while True:
-        try: prompt = input("text> ")
+        try:
+            prompt = input("text> ")
         except (EOFError, KeyboardInterrupt):
             print()
             return 0
         if prompt.strip().lower() in ("quit", "exit"): return 0
         if not prompt.strip(): continue
-        try: print(prompt + write(prompt), flush=True)
-        except ValueError as error: print(f"{PROGRAM}: {error}", file=sys.stderr, flush=True)
+        try:
+            print(prompt + write(prompt), flush=True)
+        except ValueError as error:
+            print(f"{PROGRAM}: {error}", file=sys.stderr, flush=True)
 
 
 def run_language_model(config: TrainLanguageModel) -> int:
@@ -286,7 +332,8 @@ def run_train_llm_world(config: TrainLanguageModel | TrainLanguageWorld | TrainW
     status = run_language_model(config.language_model()) if config.stage in ("lm", "both") else 0
     if status or config.stage == "lm": return status
     world = config.world_model()
-    if config.stage == "both" and not moments(world.folder): world = replace(world, resume=False)  # the interrupt came before it had begun
+    if config.stage == "both" and not moments(world.folder):
+        world = replace(world, resume=False)  # the interrupt came before it had begun
     return run_world_model(world)
 
 # %% ../../nbs/apps/01_main_menu.ipynb #3d7f1913
@@ -312,16 +359,21 @@ def main(
             return RUNNERS[task](parse_config(getattr(importlib.import_module(module), name), arguments, program=program))
         task, rest = split_task(arguments)
         if not task:
-            if "--version" in rest: print(f"{PROGRAM} {__version__}")
-            elif not rest or {"-h", "--help"} & set(rest): print(overview())
-            else: raise UsageError(f"--task is missing; tasks: {', '.join(TASKS)}")
+            if "--version" in rest:
+                print(f"{PROGRAM} {__version__}")
+            elif not rest or {"-h", "--help"} & set(rest):
+                print(overview())
+            else:
+                raise UsageError(f"--task is missing; tasks: {', '.join(TASKS)}")
             return 0
         module, name, _ = TASKS[task]
         config = parse_config(getattr(importlib.import_module(module), name), rest, program=f"{PROGRAM} --task {task}")
         return RUNNERS[task](config)
-    except (UsageError, LightbulbError) as error: print(f"{PROGRAM}: {error}", file=sys.stderr)
+    except (UsageError, LightbulbError) as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         print(f"\n{PROGRAM}: interrupted", file=sys.stderr)
         return 130
-    except SystemExit as stop: return int(stop.code or 0)
+    except SystemExit as stop:
+        return int(stop.code or 0)
     return 2

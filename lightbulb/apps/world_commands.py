@@ -30,8 +30,12 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/apps/00_world_commands.ipynb #28624e1f
 MEASURES = {  # name in a report: how it is said
-    "optimal": ("optimal moves", "{:.1%}"), "optimal_where_it_matters": ("where it matters", "{:.1%}"), "exact_return": ("exact return", "{:.4f}"),
-    "exact_return_within_limit": ("within the time limit", "{:.4f}"), "return": ("mean return", "{:.3f}"), "score_against_random": ("points against random play", "{:.1%}"),
+    "optimal": ("optimal moves", "{:.1%}"),
+    "optimal_where_it_matters": ("where it matters", "{:.1%}"),
+    "exact_return": ("exact return", "{:.4f}"),
+    "exact_return_within_limit": ("within the time limit", "{:.4f}"),
+    "return": ("mean return", "{:.3f}"),
+    "score_against_random": ("points against random play", "{:.1%}"),
 }
 
 
@@ -39,8 +43,11 @@ def describe_quality(metrics: Mapping[str, float]) -> list[str]:
     "How well it plays: with the search, and by the policy alone; nothing where nothing was measured."
     lines = []
     for who, said in (("search", "with the search"), ("policy", "by the policy alone")):
-        known = [f"{words} {form.format(metrics[f'{who}_{name}'])}" for name, (words, form) in MEASURES.items() if f"{who}_{name}" in metrics]
-        if known: lines.append(f"{said}: {', '.join(known)}")
+        known = [
+            f"{words} {form.format(metrics[f'{who}_{name}'])}" for name, (words, form) in MEASURES.items() if f"{who}_{name}" in metrics
+        ]
+        if known:
+            lines.append(f"{said}: {', '.join(known)}")
     return lines
 
 
@@ -48,8 +55,13 @@ def describe_world_evaluation(report: StepReport) -> str:
     "One line for one evaluation."
     metrics = report.metrics
     parts = [] if report.loss is None else [f"held-out loss {report.loss:.4f}"]
-    wrong = [f"{words} {metrics[name]:.2%}" for name, words in (("wrong_legality", "legality"), ("wrong_ending", "endings"), ("wrong_reward", "rewards")) if name in metrics]
-    if wrong: parts.append(f"wrongly imagined: {', '.join(wrong)}")
+    wrong = [
+        f"{words} {metrics[name]:.2%}"
+        for name, words in (("wrong_legality", "legality"), ("wrong_ending", "endings"), ("wrong_reward", "rewards"))
+        if name in metrics
+    ]
+    if wrong:
+        parts.append(f"wrongly imagined: {', '.join(wrong)}")
     return f"epoch {metrics['epoch']:.0f}, step {report.step} of {report.total_steps}, {metrics['num_games']:,.0f} games: {'; '.join(parts + describe_quality(metrics))}"
 
 # %% ../../nbs/apps/00_world_commands.ipynb #a67ab35a
@@ -62,22 +74,31 @@ def follow_world_training(config: TrainWorldModel) -> int:
     before = set(config.save_dir.glob("world_model_*"))
     reports, begin, last = train_world_model(config), time.monotonic(), None
     with tqdm(unit="step", file=sys.stderr, disable=None, desc="" if config.resume else "random games first") as bar:
-        try: reports = itertools.chain([next(reports)], reports)
-        except StopIteration: reports = iter(())  # a finished run
+        try:
+            reports = itertools.chain([next(reports)], reports)
+        except StopIteration:
+            reports = iter(())  # a finished run
         except ValueError as error:
             bar.leave = False
             raise LightbulbError(str(error)) from None
         bar.set_description("")
-        for moved in set(config.save_dir.glob("world_model_*")) - before: tqdm.write(f"  the run before this one is now in {moved}", file=sys.stderr)
+        for moved in set(config.save_dir.glob("world_model_*")) - before:
+            tqdm.write(f"  the run before this one is now in {moved}", file=sys.stderr)
         try:
             for last in reports:
                 bar.total, bar.n = last.total_steps, last.step
-                if last.split == "validation": tqdm.write(f"{describe_world_evaluation(last)}, {time.monotonic() - begin:.0f} s", file=sys.stdout)
-                else: bar.set_postfix_str(f"loss {last.loss:.3f}, {last.metrics['num_games']:,.0f} games")
+                if last.split == "validation":
+                    tqdm.write(f"{describe_world_evaluation(last)}, {time.monotonic() - begin:.0f} s", file=sys.stdout)
+                else:
+                    bar.set_postfix_str(f"loss {last.loss:.3f}, {last.metrics['num_games']:,.0f} games")
         except KeyboardInterrupt:
             print(f"\n  interrupted; all is kept in {config.folder}, and --resume continues from there", file=sys.stderr, flush=True)
             return 130
-    print(f"  kept in {config.folder}" if last else f"  nothing left to do in {config.folder}; more epochs continue it", file=sys.stderr, flush=True)
+    print(
+        f"  kept in {config.folder}" if last else f"  nothing left to do in {config.folder}; more epochs continue it",
+        file=sys.stderr,
+        flush=True,
+    )
     return 0
 
 # %% ../../nbs/apps/00_world_commands.ipynb #14c09cad
@@ -87,7 +108,9 @@ def load_player(config: TrainWorldModel) -> Trained:
 
     trained = load_world_model(config.folder, config.device)
     if config.environment not in ("text", trained.settings.environment):
-        raise LightbulbError(f"{config.folder} holds a model of {trained.settings.environment}, not of {config.environment}; give its environment or none")
+        raise LightbulbError(
+            f"{config.folder} holds a model of {trained.settings.environment}, not of {config.environment}; give its environment or none"
+        )
     return trained
 
 
@@ -124,20 +147,27 @@ def show_game(model: WorldModel, world: World, search: MCTSConfig, *, seed: int,
         if is_models:
             found = search_positions(model, world.observe(states), legal, search)
             actions, said = found.actions, f"{move}. the model plays {found.actions[0]}, worth {found.values[0]:+.2f} to it"
-        else: actions, said = (moves := opponent(states, legal)), f"{move}. random play answers {moves[0]}"
+        else:
+            actions, said = (moves := opponent(states, legal)), f"{move}. random play answers {moves[0]}"
         states, rewards, terminated, truncated = world.step(states, actions)
         total += float(rewards[0]) if is_models else -float(rewards[0])
         how, is_models = "the end" if terminated[0] else "the time limit" if truncated[0] else "", world.num_players == 1 or not is_models
-        if move <= max_lines: yield f"{said}{f', earns {rewards[0]:g}' if world.num_players == 1 else ''}\n{describe_state(world, states[0], is_models_turn=is_models)}"
-    if move > max_lines: yield f"… and {move - max_lines} more"
-    if world.num_players == 2: yield f"{'the model wins' if total > 0 else 'random play wins' if total < 0 else 'a draw'} after {move} moves"
-    else: yield f"{how} after {move} moves, {total:g} earned"
+        if move <= max_lines:
+            yield f"{said}{f', earns {rewards[0]:g}' if world.num_players == 1 else ''}\n{describe_state(world, states[0], is_models_turn=is_models)}"
+    if move > max_lines:
+        yield f"… and {move - max_lines} more"
+    if world.num_players == 2:
+        yield f"{'the model wins' if total > 0 else 'random play wins' if total < 0 else 'a draw'} after {move} moves"
+    else:
+        yield f"{how} after {move} moves, {total:g} earned"
 
 
 def play_world(config: TrainWorldModel) -> int:
     "Say how well the trained model plays, and show one game; the exit status."
     trained, search = load_player(config), config.search(with_noise=False)
     print(f"{trained.settings.environment}, searched by {search.algorithm} with {search.num_simulations} simulations", flush=True)
-    for line in measure_play(trained, search, config.seed): print(f"  {line}", flush=True)
-    for line in show_game(trained.model, trained.world, search, seed=config.seed): print(f"\n{line}", flush=True)
+    for line in measure_play(trained, search, config.seed):
+        print(f"  {line}", flush=True)
+    for line in show_game(trained.model, trained.world, search, seed=config.seed):
+        print(f"\n{line}", flush=True)
     return 0

@@ -59,11 +59,14 @@ class LRUCache(Generic[Key, Value]):
         with self._lock:
             self._values[key] = value
             self._values.move_to_end(key)
-            if len(self._values) > self.capacity: self._values.popitem(last=False)
+            if len(self._values) > self.capacity:
+                self._values.popitem(last=False)
 
-    def __len__(self) -> int: return len(self._values)
+    def __len__(self) -> int:
+        return len(self._values)
 
-    def __contains__(self, key: object) -> bool: return key in self._values
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
 
 # %% ../../nbs/core/06_cache.ipynb #a33c6e23
 _SCHEMA = "CREATE TABLE IF NOT EXISTS cache (key TEXT PRIMARY KEY, value BLOB NOT NULL, used REAL NOT NULL) WITHOUT ROWID"
@@ -84,8 +87,10 @@ class _CacheFile:
         self._lock = threading.Lock()
         self._unchecked = 0
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        try: self._db = self._open()
-        except sqlite3.DatabaseError as error: raise StoreError(f"{self.path}: not a usable cache ({error})") from None
+        try:
+            self._db = self._open()
+        except sqlite3.DatabaseError as error:
+            raise StoreError(f"{self.path}: not a usable cache ({error})") from None
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
@@ -109,11 +114,13 @@ class _CacheFile:
             if total <= self.max_bytes: return
 
     def __len__(self) -> int:
-        with self._lock: return self._db.execute("SELECT count(*) FROM cache").fetchone()[0]
+        with self._lock:
+            return self._db.execute("SELECT count(*) FROM cache").fetchone()[0]
 
     def close(self) -> None:
         "Close the file; the values stay."
-        with self._lock: self._db.close()
+        with self._lock:
+            self._db.close()
 
 # %% ../../nbs/core/06_cache.ipynb #fd01abf0
 class PersistentCache(_CacheFile):
@@ -134,8 +141,10 @@ class PersistentCache(_CacheFile):
                     rows = self._db.execute(f"SELECT key, value, used FROM cache WHERE key IN ({marks})", part).fetchall()
                     found |= {key: value for key, value, _ in rows}
                     stale = [(now, key) for key, _, used in rows if now - used > 60]
-                    if stale: self._db.executemany("UPDATE cache SET used = ? WHERE key = ?", stale)
-        except sqlite3.Error as error: raise StoreError(f"{self.path}: cannot be read ({error})") from None
+                    if stale:
+                        self._db.executemany("UPDATE cache SET used = ? WHERE key = ?", stale)
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: cannot be read ({error})") from None
         return [found.get(key) for key in keys]
 
     def put(self, key: str, value: bytes) -> None:
@@ -151,9 +160,11 @@ class PersistentCache(_CacheFile):
                 try:
                     self._db.executemany("INSERT OR REPLACE INTO cache VALUES (?, ?, ?)", [(key, value, now) for key, value in items])
                     self._unchecked += sum(len(value) for _, value in items)
-                    if self._unchecked * 20 >= self.max_bytes: self._trim()
+                    if self._unchecked * 20 >= self.max_bytes:
+                        self._trim()
                     self._db.execute("COMMIT")
                 except BaseException:
                     self._db.execute("ROLLBACK")
                     raise
-        except sqlite3.Error as error: raise StoreError(f"{self.path}: cannot be written ({error})") from None
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: cannot be written ({error})") from None

@@ -34,7 +34,8 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
             os.fsync(file.fileno())
         os.replace(name, path)
     except BaseException as error:
-        with contextlib.suppress(FileNotFoundError): os.unlink(name)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CheckpointError(f"{path}: the disk is full; the previous file is unchanged") from None
         raise
@@ -42,10 +43,13 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name != "posix": return  # other systems cannot open a folder
+    if os.name != "posix":
+        return  # other systems cannot open a folder
     handle = os.open(folder, os.O_RDONLY)
-    try: os.fsync(handle)
-    finally: os.close(handle)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 # %% ../../nbs/core/05_checkpoint.ipynb #9d45b346
 MAGIC = b"lightbulb-ckpt-1"  # sixteen bytes: format and version
@@ -62,7 +66,8 @@ def save_checkpoint(
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     payload = buffer.getvalue()
-    try: torch.load(io.BytesIO(payload), map_location="meta", weights_only=True)
+    try:
+        torch.load(io.BytesIO(payload), map_location="meta", weights_only=True)
     except Exception as error:  # noqa: BLE001 - torch raises several kinds; all mean that this state cannot be read back
         raise ValueError(f"this state cannot be saved: {str(error).splitlines()[0]}") from None
     header = MAGIC + len(payload).to_bytes(8, "big") + hashlib.sha256(payload).digest()
@@ -74,9 +79,12 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> dict[str, Any]:
     import torch
 
     path = Path(path)
-    try: data = path.read_bytes()
-    except FileNotFoundError: raise CheckpointError(f"{path}: there is no such checkpoint") from None
-    except OSError as error: raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: there is no such checkpoint") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
     if not data: raise CheckpointError(f"{path}: the file is empty")
     if data[: len(MAGIC)] != MAGIC: raise CheckpointError(f"{path}: not a lightbulb checkpoint")
     length = int.from_bytes(data[len(MAGIC) : len(MAGIC) + 8], "big")

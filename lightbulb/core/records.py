@@ -40,7 +40,8 @@ class Span:
     text: str
 
     def __post_init__(self) -> None:
-        if not 0 <= self.start <= self.end: raise ValueError(f"a span needs 0 ≤ start ≤ end, got {self.start} and {self.end}")
+        if not 0 <= self.start <= self.end:
+            raise ValueError(f"a span needs 0 ≤ start ≤ end, got {self.start} and {self.end}")
         if len(self.text) != self.end - self.start:
             raise ValueError(f"a span of {self.end - self.start} characters came with a text of {len(self.text)}")
 
@@ -70,10 +71,12 @@ class Document:
         return len(self.text.split())
 
     @property
-    def num_links(self) -> int: return len(self.links)
+    def num_links(self) -> int:
+        return len(self.links)
 
     @property
-    def num_headings(self) -> int: return len(self.headings)
+    def num_headings(self) -> int:
+        return len(self.headings)
 
     def span(self, start: int, end: int) -> Span:
         "The characters from `start` up to `end` as a citable range; `ValueError` if they are not all in the text."
@@ -83,7 +86,7 @@ class Document:
 
     def holds(self, span: Span) -> bool:
         "Whether the span is a verbatim range of this very text."
-        return span.url == self.url and self.text[span.start:span.end] == span.text
+        return span.url == self.url and self.text[span.start : span.end] == span.text
 
 # %% ../../nbs/core/04_records.ipynb #924197c9
 @dataclass(frozen=True)

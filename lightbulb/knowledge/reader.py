@@ -64,8 +64,6 @@ def windows(
             if start + size >= len(encoded.ids): break
     return result
 
-
-
 # %% ../../nbs/knowledge/05_reader.ipynb #49f4c4b8
 @dataclass(frozen=True)
 class AnswerSpan:
@@ -79,7 +77,8 @@ class AnswerSpan:
     score: float  # probability, comparable across texts and questions
 
 
-def _sigmoid(x: float) -> float: return 1 / (1 + math.exp(-max(-60.0, min(60.0, x))))
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-max(-60.0, min(60.0, x))))
 
 # %% ../../nbs/knowledge/05_reader.ipynb #747b333e
 _ORIGIN = re.compile(rf"{NATIONALITY} ")
@@ -93,9 +92,16 @@ def whole_name(text: str, start: int, end: int, expected: str) -> tuple[int, int
     names = [name for name in names if text[slice(*name)] not in COUNTRY_OF]
     if text[start : start + 1].isupper() or expected == "person":
         start = next((left for left, right in names if left < start < right and end >= right), start)
-        if text[start : start + 1].isupper(): end = next((right for left, right in names if left < end < right and left <= start), end)
+        if text[start : start + 1].isupper():
+            end = next((right for left, right in names if left < end < right and left <= start), end)
     inside = [(left, right) for left, right in names if left < end and start < right]
-    if expected == "person" and len(inside) == 1 and start <= inside[0][0] and inside[0][1] <= end and not text[start:end].startswith(text[slice(*inside[0])]):
+    if (
+        expected == "person"
+        and len(inside) == 1
+        and start <= inside[0][0]
+        and inside[0][1] <= end
+        and not text[start:end].startswith(text[slice(*inside[0])])
+    ):
         start, end = inside[0]
     origin = _ORIGIN.match(text[start:end]) if expected == "person" else None
     return (start + origin.end() if origin and text[start + origin.end()].isupper() else start), end
@@ -112,12 +118,20 @@ def typed_span(text: str, start: int, end: int, expected: str) -> tuple[int, int
     inside = text[start:end]
     if expected in ("date", "number"):
         spans = candidates(inside, expected)
-        about = re.match(r"(?:about|over|nearly|almost|around|approximately|up to|at least|(?:more|less) than)? *$", inside[: spans[0][0]], re.I) if spans else None
+        about = (
+            re.match(
+                r"(?:about|over|nearly|almost|around|approximately|up to|at least|(?:more|less) than)? *$", inside[: spans[0][0]], re.I
+            )
+            if spans
+            else None
+        )
         return (start if about else start + spans[0][0], start + spans[0][1]) if spans else (start, end)
     stop = {"person": _AFTER_NAME, "place": _AFTER_PLACE}.get(expected)
     match = stop.search(inside) if stop and inside[:1].isupper() else None
-    if match: end = start + match.start()
-    while end > start + 1 and text[end - 1] in " ,;:": end -= 1
+    if match:
+        end = start + match.start()
+    while end > start + 1 and text[end - 1] in " ,;:":
+        end -= 1
     return start, end
 
 
@@ -146,7 +160,8 @@ class _Pointing:
             best = table.flatten().topk(min(top_k, len(start)))
             for margin, place in zip(best.values.tolist(), best.indices.tolist(), strict=True):
                 first, last = divmod(place, len(start))
-                if margin > -math.inf: result.append((window.text_index, window.offsets[first][0], window.offsets[last][1], margin, answerable))
+                if margin > -math.inf:
+                    result.append((window.text_index, window.offsets[first][0], window.offsets[last][1], margin, answerable))
         return result
 
     @torch.inference_mode()
@@ -155,11 +170,18 @@ class _Pointing:
         parts = sorted(windows(self.tokenizer, question, texts), key=lambda part: len(part.ids))
         for i in range(0, len(parts), self.batch_size):
             batch = parts[i : i + self.batch_size]
-            span_scores, answerable = self.network(*padded([(part.ids, part.passage) for part in batch], next(self.network.parameters()).device))
-            for part, row, verdict in zip(batch, span_scores.cpu(), answerable.tolist(), strict=True): yield part, row[: len(part.ids)], verdict
+            span_scores, answerable = self.network(
+                *padded([(part.ids, part.passage) for part in batch], next(self.network.parameters()).device)
+            )
+            for part, row, verdict in zip(batch, span_scores.cpu(), answerable.tolist(), strict=True):
+                yield part, row[: len(part.ids)], verdict
 
 # %% ../../nbs/knowledge/05_reader.ipynb #151afdad
-WEIGHTS = Path(__file__).parent / "weights" / "span_reader.safetensors" if "__file__" in globals() else Path("../../lightbulb/knowledge/weights/span_reader.safetensors")
+WEIGHTS = (
+    Path(__file__).parent / "weights" / "span_reader.safetensors"
+    if "__file__" in globals()
+    else Path("../../lightbulb/knowledge/weights/span_reader.safetensors")
+)
 
 
 class SpanReader(_Pointing):
@@ -184,10 +206,12 @@ class SpanReader(_Pointing):
         if not isinstance(settings, dict): raise CheckpointError(f"{path}: safetensors without the reader's settings")
         encoder, tokenizer = load_encoder(settings["num_layers"])
         network = ReaderNetwork(encoder, settings["rank"], settings["first_layer"])
-        if set(state) != set(network.trained_state()): raise CheckpointError(f"{path}: weights of another shape of reader")
+        if set(state) != set(network.trained_state()):
+            raise CheckpointError(f"{path}: weights of another shape of reader")
         network.load_state_dict(state, strict=False)
         network.merge()
-        if precision not in ("auto", "float32", "bfloat16"): raise ValueError(f"precision must be auto, float32 or bfloat16, got {precision!r}")
+        if precision not in ("auto", "float32", "bfloat16"):
+            raise ValueError(f"precision must be auto, float32 or bfloat16, got {precision!r}")
         target = choose_device(device)
         network.compute_in(native_dtype(target) if precision == "auto" else getattr(torch, precision))
         return cls(network.to(target), tokenizer, Confidence(**settings["confidence"]))
@@ -211,7 +235,8 @@ class SpanReader(_Pointing):
         found.sort(key=lambda row: (-row[0], row[1:]))
         kept: list[tuple[float, int, int, int]] = []
         for row in found:
-            if len(kept) < top_k and not any(row[1] == other[1] and row[2] < other[3] and other[2] < row[3] for other in kept): kept.append(row)
+            if len(kept) < top_k and not any(row[1] == other[1] and row[2] < other[3] and other[2] < row[3] for other in kept):
+                kept.append(row)
         return [
             AnswerSpan(index, start, end, texts[index][start:end], kind_of(texts[index][start:end], expected), _sigmoid(logit))
             for logit, index, start, end in kept
@@ -239,9 +264,11 @@ class TrainReader:
     def __post_init__(self) -> None:
         for name in ("num_steps", "batch_size", "num_layers", "rank", "checkpoint_every", "max_tokens"):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 < self.learning_rate < math.inf: raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if not 0 <= self.decay <= 1: raise ValueError(f"decay must be between 0 and 1, got {self.decay}")
-        if not 0 <= self.first_layer < self.num_layers: raise ValueError(f"first_layer must be between 0 and {self.num_layers - 1}, got {self.first_layer}")
+        if not 0 <= self.first_layer < self.num_layers:
+            raise ValueError(f"first_layer must be between 0 and {self.num_layers - 1}, got {self.first_layer}")
 
     def rate(self, step: int) -> float:
         "The learning rate of a step: 30 steps of warm-up, a plateau, a linear fall."
@@ -279,7 +306,9 @@ def reader_loss(network: ReaderNetwork, batch: Sequence[tuple[list[int], int, in
     closed[:, 0] = False  # the first token means: no answer here
     span_scores = span_scores.masked_fill(closed[..., None], -1e4)
     start, end = (torch.tensor([row[i] for row in batch], device=device) for i in (2, 3))
-    return (cross_entropy(span_scores[..., 0], start) + cross_entropy(span_scores[..., 1], end)) / 2, binary_cross_entropy_with_logits(answerable, (start > 0).float())
+    return (cross_entropy(span_scores[..., 0], start) + cross_entropy(span_scores[..., 1], end)) / 2, binary_cross_entropy_with_logits(
+        answerable, (start > 0).float()
+    )
 
 # %% ../../nbs/knowledge/05_reader.ipynb #a2c00820
 def train_reader(config: TrainReader) -> Iterator[StepReport]:
@@ -291,7 +320,8 @@ def train_reader(config: TrainReader) -> Iterator[StepReport]:
     network.compute_in(native_dtype(device))
     trained = [weight for weight in network.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    with open(config.examples, encoding="utf-8") as file: rows = [encode_example(tokenizer, json.loads(line)) for line in file]
+    with open(config.examples, encoding="utf-8") as file:
+        rows = [encode_example(tokenizer, json.loads(line)) for line in file]
     usable = [row for row in rows if row and len(row[0]) <= config.max_tokens]
     if not usable: raise ValueError(f"{config.examples}: no example fits into {config.max_tokens} tokens")
     checkpoint, first = Path(f"{config.save_path}.training"), 0
@@ -301,9 +331,11 @@ def train_reader(config: TrainReader) -> Iterator[StepReport]:
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
     batches = _batches(usable, config.batch_size, config.seed)
-    for _ in range(first): next(batches)
+    for _ in range(first):
+        next(batches)
     for step in range(first, config.num_steps):
-        for group in optimizer.param_groups: group["lr"] = config.rate(step)
+        for group in optimizer.param_groups:
+            group["lr"] = config.rate(step)
         span_loss, verdict_loss = reader_loss(network, next(batches), device)
         (span_loss + 0.3 * verdict_loss).backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
@@ -313,8 +345,6 @@ def train_reader(config: TrainReader) -> Iterator[StepReport]:
             save_checkpoint(checkpoint, {"network": network.trained_state(), "optimizer": optimizer.state_dict(), "step": step + 1})
         yield StepReport(step, span_loss.item(), config.num_steps, metrics={"answerable_loss": verdict_loss.item()})
     save_reader(network, config.save_path, num_layers=config.num_layers, rank=config.rank, first_layer=config.first_layer)
-
-
 
 # %% ../../nbs/knowledge/05_reader.ipynb #de59cacf
 def fit_confidence(

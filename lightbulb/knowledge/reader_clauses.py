@@ -29,7 +29,8 @@ class ReadingExample:
     relation: str  # the rule that made it
 
     @property
-    def answer(self) -> str: return self.text[self.start : self.end] if self.start >= 0 else ""
+    def answer(self) -> str:
+        return self.text[self.start : self.end] if self.start >= 0 else ""
 
 
 _STOP = re.compile(r"(?<=[a-z0-9\)\"'’%\]])[.!?][\"'”’)]*\s+(?=[A-Z\"“'(\d])")
@@ -53,8 +54,10 @@ def short_title(title: str) -> str:
 
 def tidy_range(text: str, start: int, end: int) -> tuple[int, int]:
     "The range without punctuation at its ends; the stop of *Jr.* or an initial stays."
-    while end > start and text[end - 1] in " .,;:'\"-" and not re.search(r"(?:Jr|Sr|Inc|[A-Z])\.$", text[start:end]): end -= 1
-    while end > start and text[start] in " ,;:'\"-": start += 1
+    while end > start and text[end - 1] in " .,;:'\"-" and not re.search(r"(?:Jr|Sr|Inc|[A-Z])\.$", text[start:end]):
+        end -= 1
+    while end > start and text[start] in " ,;:'\"-":
+        start += 1
     return start, end
 
 # %% ../../nbs/knowledge/08_reader_clauses.ipynb #0f1823f6
@@ -151,9 +154,11 @@ class _Clause:
         start, end = tidy_range(self.text, self.begin + span[0], self.begin + span[1])
         answer = self.text[start:end]
         if end - start < 2 or len(answer.split()) > 10 or len(question) > 200: return
-        if relation != "clause_how" and re.match(r"(?:for|in|on|at|from|to|with|by|near|as|of|that|up)\b(?! to)", answer): return
+        if relation != "clause_how" and re.match(r"(?:for|in|on|at|from|to|with|by|near|as|of|that|up)\b(?! to)", answer):
+            return
         if kind == "number" and re.fullmatch(YEAR, answer.strip()): return
-        if re.search(r"\b(?:and|which|who|that|is is|is are|which which)\?$|^\W|\b(?:is|are) (?:are|is|were)\b", question): return
+        if re.search(r"\b(?:and|which|who|that|is is|is are|which which)\?$|^\W|\b(?:is|are) (?:are|is|were)\b", question):
+            return
         self.found.append(ReadingExample(re.sub(r"\s+", " ", question).strip(), self.text, start, end, kind, relation))
 
 # %% ../../nbs/knowledge/08_reader_clauses.ipynb #66a1ce73
@@ -180,10 +185,16 @@ def _passive_place(clause: _Clause, sentence: str) -> None:
     )
     for match in re.finditer(pattern, sentence):
         dated, subject = re.fullmatch(DATE, match["a"]) is not None, clause.subject(match["s"])
-        ask = clause.rng.choice(["When", "In which year", "In what year", "On what date"] if dated else ["Where", "In which place", "In what location", "In what city or country"])
+        ask = clause.rng.choice(
+            ["When", "In which year", "In what year", "On what date"]
+            if dated
+            else ["Where", "In which place", "In what location", "In what city or country"]
+        )
         rest = f"{match['v']}{match['mid']}"
         fronted = clause.rng.random() < 0.85
-        question = f"{ask} {match['aux']} {subject} {rest}?" if fronted else f"{subject} {match['aux']} {rest} {'when' if dated else 'where'}?"
+        question = (
+            f"{ask} {match['aux']} {subject} {rest}?" if fronted else f"{subject} {match['aux']} {rest} {'when' if dated else 'where'}?"
+        )
         clause.add(question, match.span("a"), "date" if dated else "place", "clause_in")
 
 
@@ -199,7 +210,9 @@ def _active_place(clause: _Clause, sentence: str) -> None:
         ask = clause.rng.choice(["When", "In which year", "In what year"] if dated else ["Where", "In which place", "In what place"])
         clause.add(f"{ask} did {subject} {base}{match['mid']}?", match.span("a"), "date" if dated else "place", "clause_in")
     first = re.match(
-        rf"^(?:In|On|By|Around|During) (?P<a>{DATE}),? (?P<s>(?:{NAME}|he|she|it|they|the [a-z ]{{3,30}}?)) (?P<v>{_PAST_VERB})(?P<mid>[^;.()]{{5,90}}?)(?=[;.,]|$)", sentence)
+        rf"^(?:In|On|By|Around|During) (?P<a>{DATE}),? (?P<s>(?:{NAME}|he|she|it|they|the [a-z ]{{3,30}}?)) (?P<v>{_PAST_VERB})(?P<mid>[^;.()]{{5,90}}?)(?=[;.,]|$)",
+        sentence,
+    )
     if first and base_form(first["v"]) and first["v"] != "was":
         name = short_title(clause.title)
         subject = re.sub(r"^(?:he|she|it|they)$", lambda _: name, first["s"])
@@ -225,19 +238,32 @@ def _subjects(clause: _Clause, sentence: str) -> None:
         answer, role, rest = match["a"], match["role"], match["r"]
         if answer.split()[0] in NO_NAMES - {"The"} or re.fullmatch(DATE, answer): continue
         person = bool(re.search(r"\b(?:he|she|his|her)\b", clause.text[:600])) and answer.split()[-1] in clause.title
-        if role: who = rng.choice([f"Which {role}", f"What {role}", "What" if role.endswith(_IMPERSONAL) else "Who"])
-        elif person or _HUMAN_VERB.match(rest.split()[0]): who = rng.choice(["Who", "Which person"])
-        else: who = rng.choice(["What", "Which one", "Who or what", "Who", "Who"])
+        if role:
+            who = rng.choice([f"Which {role}", f"What {role}", "What" if role.endswith(_IMPERSONAL) else "Who"])
+        elif person or _HUMAN_VERB.match(rest.split()[0]):
+            who = rng.choice(["Who", "Which person"])
+        else:
+            who = rng.choice(["What", "Which one", "Who or what", "Who", "Who"])
         lead = sentence[: match.start("a")]
-        if rng.random() < 0.3: rest = re.sub(rf",? (?:in|on) {DATE}", "", rest)
-        elif lead.startswith("In ") and rng.random() < 0.4: rest += " " + lead.rstrip(" ,").replace("In ", "in ", 1) if match.start() == 0 else ""
-        if role and rng.random() < 0.12: clause.add(f"{who} {rest}?", (match.start("role"), match.end("a")), "person", "clause_subject")
-        else: clause.add(f"{who} {rest}?", match.span("a"), "person" if person else "other", "clause_subject")
+        if rng.random() < 0.3:
+            rest = re.sub(rf",? (?:in|on) {DATE}", "", rest)
+        elif lead.startswith("In ") and rng.random() < 0.4:
+            rest += " " + lead.rstrip(" ,").replace("In ", "in ", 1) if match.start() == 0 else ""
+        if role and rng.random() < 0.12:
+            clause.add(f"{who} {rest}?", (match.start("role"), match.end("a")), "person", "clause_subject")
+        else:
+            clause.add(f"{who} {rest}?", match.span("a"), "person" if person else "other", "clause_subject")
 
 
 def _things(clause: _Clause, sentence: str) -> None:
     match = _THING.match(sentence)
-    if match: clause.add(f"{clause.rng.choice(['What', 'What', 'Which thing', 'What device or substance'])} {match['r']}?", (match.start("a"), match.end("a") - 1), "other", "clause_subject")
+    if match:
+        clause.add(
+            f"{clause.rng.choice(['What', 'What', 'Which thing', 'What device or substance'])} {match['r']}?",
+            (match.start("a"), match.end("a") - 1),
+            "other",
+            "clause_subject",
+        )
 
 # %% ../../nbs/knowledge/08_reader_clauses.ipynb #3b1dee36
 _OBJECT = re.compile(
@@ -246,24 +272,45 @@ _OBJECT = re.compile(
     r"(?P<rest>(?: (?:in|on|at|for|from|to|with|by|near|as|of) [^,;.()]{3,60})?)(?=[,;.]|$| and\b)"
 )
 _NO_OBJECT = ("was", "had", "became", "began", "went", "came", "fell", "rose", "stood", "lay")
-_NAMED_KINDS = ("prize", "award", "medal", "company", "university", "street", "bridge", "school", "college", "museum", "institute", "party", "church")
+_NAMED_KINDS = (
+    "prize",
+    "award",
+    "medal",
+    "company",
+    "university",
+    "street",
+    "bridge",
+    "school",
+    "college",
+    "museum",
+    "institute",
+    "party",
+    "church",
+)
 
 
 def _objects(clause: _Clause, sentence: str) -> None:
     rng, name = clause.rng, short_title(clause.title)
     for match in _OBJECT.finditer(sentence):
         base, last, rest = base_form(match["v"]), match["a"].split()[-1], match["rest"]
-        if not base or match["v"] in _NO_OBJECT or match["s"].split()[0] in NO_NAMES - {"He", "She", "It", "They", "The"}: continue
+        if not base or match["v"] in _NO_OBJECT or match["s"].split()[0] in NO_NAMES - {"He", "She", "It", "They", "The"}:
+            continue
         subject = _lower_first(re.sub(r"^(?:he|she|it|they)$", lambda _: name, match["s"], flags=re.I))
         if rest.startswith(" of "): continue
-        if rng.random() < 0.3: rest = ""
+        if rng.random() < 0.3:
+            rest = ""
         head = last.lower()
-        what = rng.choice(["What", f"Which {head}"] if head.endswith("s") and head != "series" else ["What", "What", "What", f"Which {head}"])
-        if last[0].isupper() and head not in _NAMED_KINDS: what = rng.choice(["What", "Whom or what", "Which one"])
+        what = rng.choice(
+            ["What", f"Which {head}"] if head.endswith("s") and head != "series" else ["What", "What", "What", f"Which {head}"]
+        )
+        if last[0].isupper() and head not in _NAMED_KINDS:
+            what = rng.choice(["What", "Whom or what", "Which one"])
         clause.add(f"{what} did {subject} {base}{rest}?", match.span("a"), "other", "clause_object")
 
 
-_NO_KIND = frozenset("with from that than when where after before under over into near between called named late first second early great young former then".split())
+_NO_KIND = frozenset(
+    "with from that than when where after before under over into near between called named late first second early great young former then".split()
+)
 
 
 def _which(clause: _Clause, sentence: str) -> None:
@@ -271,7 +318,8 @@ def _which(clause: _Clause, sentence: str) -> None:
         if match["n"] in _NO_KIND: continue
         before = re.split(r"[;()]", sentence[: match.start()])[-1].strip()
         after = re.split(r"[;()]|, (?:and|but|which|who|where|while)\b", sentence[match.end() :])[0].strip()
-        if before and sentence.startswith(before): before = with_subject(before, clause.title)
+        if before and sentence.startswith(before):
+            before = with_subject(before, clause.title)
         inside = f"{before} which {match['n']} {after}?" if before else f"Which {match['n']} {after} {before}?"
         question = clause.rng.choice([inside, f"What {match['n']}: {before} {after}?", f"Name the {match['n']} {before} {after}"])
         clause.add(question[:220], match.span("a"), "other", "clause_which")
@@ -281,12 +329,21 @@ def _definitions(clause: _Clause, sentence: str) -> None:
     choose = clause.rng.choice
     match = re.match(
         r"^(?P<s>[^,;()]{3,60}?) (?P<aux>is|was|are|were) (?P<a>(?:an?|the|one of) (?:[\w’'-]+ ){1,7}?[\w-]+)"
-        r"(?= (?:that|which|who|in|for|from|with|by|and|to|used|where|on)\b|[.,;]|$)", sentence)
+        r"(?= (?:that|which|who|in|for|from|with|by|and|to|used|where|on)\b|[.,;]|$)",
+        sentence,
+    )
     if match:
         aux, subject = match["aux"], clause.subject(match["s"])
         who = "Who" if re.fullmatch(NAME, subject) else "What"
-        ways = [f"What {aux} {subject}?", f"What kind of thing {aux} {subject}?", f"How is {subject} defined?", f"What does {subject} mean?", f"{who} {aux} {subject}?"]
-        if match["a"].startswith("the"): ways = [ways[0], f"Which thing {aux} {subject}?", f"{subject} {aux} what?"]
+        ways = [
+            f"What {aux} {subject}?",
+            f"What kind of thing {aux} {subject}?",
+            f"How is {subject} defined?",
+            f"What does {subject} mean?",
+            f"{who} {aux} {subject}?",
+        ]
+        if match["a"].startswith("the"):
+            ways = [ways[0], f"Which thing {aux} {subject}?", f"{subject} {aux} what?"]
         clause.add(choose(ways), match.span("a"), "other", "clause_is")
     pattern = (
         r"\b[Tt]he (?P<n>(?:[a-z-]+ ){0,3}[a-z-]+) of (?P<s>(?:the |an? )?[\w' -]{3,40}?) (?P<aux>is|was|are|were) (?:called |named |about |known as )?"
@@ -308,7 +365,9 @@ _PROPERTY = re.compile(
     r"(?:\bwith|\bof|\bat|\bto) (?:an? |its )?(?P<n>(?:[a-z]+ ){0,2}(?:capacity|population|length|height|area|power|mass|weight|speed|voltage|output|temperature|"
     r"frequency|wavelength|efficiency|diameter|cost|price|value|rate|depth|width|lifetime|life|budget|density|elevation|peak)) (?:of|is|was)(?: [a-z]+){0,2}$"
 )
-_SHARE = re.compile(r" of (?P<n>(?:the |all )?[a-z][\w' -]{3,50}?) (?P<r>(?:is|was|are|were|came|comes|come|goes|went|live|had|have|has) [^,;.()]{3,60})")
+_SHARE = re.compile(
+    r" of (?P<n>(?:the |all )?[a-z][\w' -]{3,50}?) (?P<r>(?:is|was|are|were|came|comes|come|goes|went|live|had|have|has) [^,;.()]{3,60})"
+)
 
 
 def _measure_question(clause: _Clause, sentence: str, match: re.Match[str]) -> str | None:
@@ -319,10 +378,14 @@ def _measure_question(clause: _Clause, sentence: str, match: re.Match[str]) -> s
     if adjective and copula:
         subject, aux = clause.subject(copula["s"]), copula["aux"] if copula["aux"] in ("was", "are", "were") else "is"
         return f"How {adjective} {aux} {subject}?" if adjective in _ADJECTIVES else f"What is the {adjective.split()[-1]} of {subject}?"
-    owned = re.match(r"^(?P<s>.{3,60}?) (?P<v>has|have|had) (?:an? )?(?P<n>[a-z]+(?: [a-z]+){0,3}) (?:of|up to|at|around|about)(?: [a-z]+){0,2}$", before)
+    owned = re.match(
+        r"^(?P<s>.{3,60}?) (?P<v>has|have|had) (?:an? )?(?P<n>[a-z]+(?: [a-z]+){0,3}) (?:of|up to|at|around|about)(?: [a-z]+){0,2}$", before
+    )
     if owned:
         subject, noun = clause.subject(owned["s"]), owned["n"]
-        return rng.choice([f"What is the {noun} of {subject}?", f"What {noun} {_DO[owned['v']]} {subject} have?", f"How much {noun} does {subject} have?"])
+        return rng.choice(
+            [f"What is the {noun} of {subject}?", f"What {noun} {_DO[owned['v']]} {subject} have?", f"How much {noun} does {subject} have?"]
+        )
     named = _PROPERTY.search(before)
     if named:
         lead = sentence.split(" is ")[0].split(" was ")[0].split(",")[0][:50]
@@ -344,32 +407,42 @@ def _numbers(clause: _Clause, sentence: str) -> None:
     rng = clause.rng
     for match in _MEASURE.finditer(sentence):
         question = _measure_question(clause, sentence, match)
-        if question: clause.add(question, match.span("a"), "number", "clause_number")
+        if question:
+            clause.add(question, match.span("a"), "number", "clause_number")
     counted = (
         r"(?P<v>has|have|had|contains?|contained|includes?|with|comprises|of) (?P<a>\d[\d,]*|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|"
         r"thirty|forty|fifty|hundreds) (?P<n>(?:[a-z-]+ )?[a-z]+s)\b"
     )
     for match in re.finditer(counted, sentence):
         before, noun = clause.subject(re.sub(r"\s+", " ", sentence[: match.start()])[-70:]), match["n"]
-        if match["v"] in _DO and len(before.split()) < 9: question = f"How many {noun} {_DO[match['v']]} {before} have?"
-        else: question = f"How many {noun} {rng.choice(['are there', 'were there', 'are mentioned'])} {rng.choice(['for', 'in', 'with'])} {short_title(clause.title)}?"
+        if match["v"] in _DO and len(before.split()) < 9:
+            question = f"How many {noun} {_DO[match['v']]} {before} have?"
+        else:
+            question = f"How many {noun} {rng.choice(['are there', 'were there', 'are mentioned'])} {rng.choice(['for', 'in', 'with'])} {short_title(clause.title)}?"
         clause.add(question, match.span("a"), "number", "clause_number")
 
 # %% ../../nbs/knowledge/08_reader_clauses.ipynb #44f45b29
 def _reasons(clause: _Clause, sentence: str) -> None:
     choose = clause.rng.choice
     match = re.match(rf"^(?P<s>[^,;()]{{3,50}}?) (?P<aux>{_AUXILIARY}) (?P<r>[^;()]{{5,80}}?) (?P<a>by [a-z]+ing [^.;,]{{6,60}})", sentence)
-    if match: clause.add(f"How {match['aux']} {clause.subject(match['s'])} {match['r']}?", match.span("a"), "other", "clause_how")
+    if match:
+        clause.add(f"How {match['aux']} {clause.subject(match['s'])} {match['r']}?", match.span("a"), "other", "clause_how")
     why = re.search(r"\b(?P<a>because [^.;]{10,70}|in order to [^.;,]{8,60})", sentence)
-    before = re.match(rf"^(?P<s>[^,;()]{{3,50}}?) (?P<aux>{_AUXILIARY}) (?P<r>[^;()]{{5,80}})$", sentence[: why.start()].rstrip(" ,")) if why else None
-    if why and before: clause.add(f"Why {before['aux']} {clause.subject(before['s'])} {before['r']}?", why.span("a"), "other", "clause_why")
+    before = (
+        re.match(rf"^(?P<s>[^,;()]{{3,50}}?) (?P<aux>{_AUXILIARY}) (?P<r>[^;()]{{5,80}})$", sentence[: why.start()].rstrip(" ,"))
+        if why
+        else None
+    )
+    if why and before:
+        clause.add(f"Why {before['aux']} {clause.subject(before['s'])} {before['r']}?", why.span("a"), "other", "clause_why")
     for pattern, ways in (
         (r"\bused (?P<a>(?:to|for|in|as) [^.;,]{6,60})", ("What is {s} used for?", "What is the use of {s}?")),
         (r"\bmade (?:of|from) (?P<a>(?:[a-z-]+ ){0,4}?[a-z-]+)(?=[ .,;])", ("What is {s} made of?", "Which material is {s} made from?")),
     ):
         use = re.search(pattern, sentence)
         owner = re.match(r"^(?P<s>[^,;()]{3,50}?) (?:is|was|are|were)\b", sentence[: use.start()].rstrip(" ,") + " ") if use else None
-        if use and owner: clause.add(choose([way.format(s=clause.subject(owner["s"])) for way in ways]), use.span("a"), "other", "clause_use")
+        if use and owner:
+            clause.add(choose([way.format(s=clause.subject(owner["s"])) for way in ways]), use.span("a"), "other", "clause_use")
 
 # %% ../../nbs/knowledge/08_reader_clauses.ipynb #7af1a243
 _RULES = (_by_agent, _passive_place, _active_place, _subjects, _objects, _which, _things, _definitions, _numbers, _reasons)
@@ -385,5 +458,6 @@ def clause_examples(
     for begin, end in sentence_ranges(text):
         sentence = text[begin:end].rstrip()
         if not 5 <= len(sentence.split()) <= 45: continue
-        for rule in _RULES: rule(_Clause(title, text, begin, rng, found), sentence)
+        for rule in _RULES:
+            rule(_Clause(title, text, begin, rng, found), sentence)
     return found

@@ -20,7 +20,19 @@ from itertools import islice
 from pathlib import Path
 
 from .reader_clauses import ReadingExample, clause_examples, sentence_ranges, short_title, tidy_range, with_subject
-from .reader_relations import ABOUT_SUBJECT, DATE, MONTH, NAME, NATIONS, NO_NAMES, NUMBER, RELATIONS, UNIT, YEAR, Relation
+from lightbulb.knowledge.reader_relations import (
+    ABOUT_SUBJECT,
+    DATE,
+    MONTH,
+    NAME,
+    NATIONS,
+    NO_NAMES,
+    NUMBER,
+    RELATIONS,
+    UNIT,
+    YEAR,
+    Relation,
+)
 
 # %% ../../nbs/knowledge/09_reader_examples.ipynb #75cb9306
 _NOUN = re.compile(
@@ -32,7 +44,8 @@ _NOUN = re.compile(
 def subject_kind(text: str) -> str:
     "`person`, the lead sentence's noun, or `thing`."
     lead = text[:300]
-    if re.search(r"\((?:[^)]*born|[^)]*\d{3,4} ?[–-])", lead) or re.search(r"\b(?:he|she|his|her)\b", text[:400], re.I): return "person"
+    if re.search(r"\((?:[^)]*born|[^)]*\d{3,4} ?[–-])", lead) or re.search(r"\b(?:he|she|his|her)\b", text[:400], re.I):
+        return "person"
     match = _NOUN.search(lead)
     return match.group(1) if match else "thing"
 
@@ -40,15 +53,18 @@ def subject_kind(text: str) -> str:
 def _subject_form(title: str, kind: str, rng: random.Random) -> str:
     name = short_title(title)
     forms = [name] * 6 + [title]
-    if "," in name: forms += [name.split(",")[0]] * 2
-    if kind not in ("person", "thing"): forms += [f"the {kind} {name}"] * 2
+    if "," in name:
+        forms += [name.split(",")[0]] * 2
+    if kind not in ("person", "thing"):
+        forms += [f"the {kind} {name}"] * 2
     return rng.choice(forms)
 
 # %% ../../nbs/knowledge/09_reader_examples.ipynb #c7450c12
 _SPEAKS = re.compile(r"^(?:His|Her|In \d{4},? (?:he|she|it)|After|On|At|Born|Educated)")
 
 
-def _applies(relation: Relation, kind: str) -> bool: return relation.about == "any" or (relation.about == "person") == (kind == "person")
+def _applies(relation: Relation, kind: str) -> bool:
+    return relation.about == "any" or (relation.about == "person") == (kind == "person")
 
 
 def _accepted(answer: str, relation: Relation, name: str) -> bool:
@@ -95,21 +111,29 @@ def silent_example(title: str, text: str, rng: random.Random) -> ReadingExample 
     open_relations = [relation for relation in RELATIONS if relation.name not in stated]
     rng.shuffle(open_relations)
     for relation in open_relations:
-        if relation.trigger is None or relation.about == "any" or not _applies(relation, kind) or re.search(relation.trigger, text): continue
-        return ReadingExample(rng.choice(relation.questions).format(s=_subject_form(title, kind, rng)), text, -1, -1, relation.kind, "silent_" + relation.name)
+        if relation.trigger is None or relation.about == "any" or not _applies(relation, kind) or re.search(relation.trigger, text):
+            continue
+        return ReadingExample(
+            rng.choice(relation.questions).format(s=_subject_form(title, kind, rng)), text, -1, -1, relation.kind, "silent_" + relation.name
+        )
     return None
 
 
 def without_answer(example: ReadingExample) -> ReadingExample | None:
     "The same question to the text without the sentences that hold the answer; None if too little is left or it is said elsewhere too."
-    kept = " ".join(example.text[begin:end].strip() for begin, end in sentence_ranges(example.text) if not (begin < example.end and example.start < end))
+    kept = " ".join(
+        example.text[begin:end].strip() for begin, end in sentence_ranges(example.text) if not (begin < example.end and example.start < end)
+    )
     if len(kept.split()) < 12 or example.answer in kept: return None
     return replace(example, text=kept, start=-1, end=-1, relation="dropped_" + example.relation)
 
 # %% ../../nbs/knowledge/09_reader_examples.ipynb #42c38bbf
 _WORDS = {
-    "date": ("When", "In what year", "On what date", "Which year"), "number": ("How many", "How much", "What number", "What amount"),
-    "person": ("Who", "Which person"), "place": ("Where", "Which place", "What city"), "other": ("What", "Which thing", "What"),
+    "date": ("When", "In what year", "On what date", "Which year"),
+    "number": ("How many", "How much", "What number", "What amount"),
+    "person": ("Who", "Which person"),
+    "place": ("Where", "Which place", "What city"),
+    "other": ("What", "Which thing", "What"),
 }
 _NOUNS = re.compile(
     r"\b(?:a|an|the|of|by|with|from|into|called|as) (?P<a>(?:[a-z-]{4,} ){0,2}[a-z-]{4,})(?= (?:that|which|in|and|by|for|to|of|on|is|was|at|from)\b|[.,;]|$)"
@@ -118,9 +142,16 @@ _NOUNS = re.compile(
 
 def _gaps(sentence: str, title: str) -> list[tuple[int, int, str]]:
     spans = [(*match.span(), "date") for match in re.finditer(DATE, sentence)]
-    spans += [(*match.span(), "number") for match in re.finditer(rf"{NUMBER}(?: ?{UNIT}\b)?", sentence) if not re.fullmatch(YEAR, match.group().strip())]
-    spans += [(*match.span(), "name") for match in re.finditer(NAME, sentence)
-              if match.start() > 0 and match.group() not in NO_NAMES and not re.search(MONTH, match.group()) and match.group() not in title]
+    spans += [
+        (*match.span(), "number")
+        for match in re.finditer(rf"{NUMBER}(?: ?{UNIT}\b)?", sentence)
+        if not re.fullmatch(YEAR, match.group().strip())
+    ]
+    spans += [
+        (*match.span(), "name")
+        for match in re.finditer(NAME, sentence)
+        if match.start() > 0 and match.group() not in NO_NAMES and not re.search(MONTH, match.group()) and match.group() not in title
+    ]
     return spans + [(*match.span("a"), "other") for match in _NOUNS.finditer(sentence)]
 
 
@@ -136,15 +167,21 @@ def _gap_question(sentence: str, start: int, end: int, kind: str, title: str, rn
     before, after = sentence[:start], sentence[end:]
     left = re.split(r"[;()]|, (?:and|but|which|who)\b", before)[-1]
     right = re.split(r"[;()]|, (?:and|but|which|who|where|while)\b", after)[0]
-    if len((left + right).split()) < 4: left, right = before, after
-    if before.startswith(left): left = with_subject(left, title)
+    if len((left + right).split()) < 4:
+        left, right = before, after
+    if before.startswith(left):
+        left = with_subject(left, title)
     ask, style = rng.choice(_WORDS[kind]), rng.random()
-    if style < 0.35: question = f"{left.strip()} {ask.lower()} {right.strip()}?"
-    elif style < 0.8: question = f"{ask} {re.sub(r'(?:,? (?:in|on|at|by|of|from|to|the|a|an))+$', '', left.strip())} {right.strip()}?"
-    else: question = f"{ask} {right.strip()} {left.strip()}?"
+    if style < 0.35:
+        question = f"{left.strip()} {ask.lower()} {right.strip()}?"
+    elif style < 0.8:
+        question = f"{ask} {re.sub(r'(?:,? (?:in|on|at|by|of|from|to|the|a|an))+$', '', left.strip())} {right.strip()}?"
+    else:
+        question = f"{ask} {right.strip()} {left.strip()}?"
     question = " ".join(word for i, word in enumerate(question.split()) if i == 0 or word[0].isupper() or rng.random() > 0.15)
     name = short_title(title)
-    if title.split(" (")[0].split()[0] not in question and rng.random() < 0.5: question = question.rstrip("?") + rng.choice([f" ({name})?", f", {name}?", f" regarding {name}?"])
+    if title.split(" (")[0].split()[0] not in question and rng.random() < 0.5:
+        question = question.rstrip("?") + rng.choice([f" ({name})?", f", {name}?", f" regarding {name}?"])
     return question[:220]
 
 
@@ -159,7 +196,8 @@ def gap_examples(title: str, text: str, rng: random.Random, *, limit: int = 2) -
         first, last, kind = rng.choice(spans)
         start, stop = tidy_range(text, begin + first, begin + last)
         if stop - start < 2: continue
-        if kind == "name": kind = _name_kind(sentence, first, rng)
+        if kind == "name":
+            kind = _name_kind(sentence, first, rng)
         examples.append(ReadingExample(_gap_question(sentence, first, last, kind, title, rng), text, start, stop, kind, "gap"))
         if len(examples) >= limit: break
     return examples
@@ -180,7 +218,11 @@ def cut(example: ReadingExample, rng: random.Random, max_words: int) -> ReadingE
         count, low, high = count + words, min(low, chosen), max(high, chosen)
     begin, end = ranges[low][0], ranges[high][1]
     text = example.text[begin:end].rstrip()
-    return replace(example, text=text, start=example.start - begin, end=example.end - begin) if example.start >= 0 else replace(example, text=text)
+    return (
+        replace(example, text=text, start=example.start - begin, end=example.end - begin)
+        if example.start >= 0
+        else replace(example, text=text)
+    )
 
 
 def with_stranger(example: ReadingExample, sentence: str, rng: random.Random) -> ReadingExample:
@@ -190,7 +232,8 @@ def with_stranger(example: ReadingExample, sentence: str, rng: random.Random) ->
     place = len(example.text) if chosen == len(ranges) else ranges[chosen][0]
     if example.start < 0 or example.start < place < example.end: return example
     before = example.text[:place]
-    if before and not before.endswith(" "): before += " "
+    if before and not before.endswith(" "):
+        before += " "
     inserted = sentence.strip() + " "
     shift = len(before) - place + len(inserted) if example.start >= place else 0
     return replace(example, text=(before + inserted + example.text[place:]).rstrip(), start=example.start + shift, end=example.end + shift)
@@ -212,38 +255,47 @@ class ExamplePool:
         for title, text in pages:
             by_title[title].add(text)
             ranges = sentence_ranges(text)
-            if ranges: pool.sentences.append(text[slice(*rng.choice(ranges))].strip())
+            if ranges:
+                pool.sentences.append(text[slice(*rng.choice(ranges))].strip())
         for title, text in pages:
             if not text: continue
             relations, clauses = relation_examples(title, text, rng), clause_examples(title, text, rng)
             others = sorted(by_title[title] - {text})
             if others and clauses:
                 example, other = rng.choice(clauses), rng.choice(others)
-                if example.answer not in other: pool.unanswered.append(replace(example, text=other, start=-1, end=-1, relation="elsewhere"))
+                if example.answer not in other:
+                    pool.unanswered.append(replace(example, text=other, start=-1, end=-1, relation="elsewhere"))
             pool.stated += relations + (rng.sample(clauses, 5) if len(clauses) > 5 else clauses)
             pool.gaps += gap_examples(title, text, rng)
             silent = silent_example(title, text, rng)
-            if silent: pool.unanswered.append(silent)
+            if silent:
+                pool.unanswered.append(silent)
         return pool
 
 
 def mixture(pool: ExamplePool, rng: random.Random, *, gaps: float = 0.3, unanswered: float = 0.22) -> Iterator[ReadingExample]:
     "Endless examples; `gaps` is a share of those that have an answer. `ValueError` if the pages gave too little."
     groups: dict[str, list[ReadingExample]] = defaultdict(list)
-    for example in pool.stated: groups[example.relation].append(example)
-    if not groups or not pool.gaps or not pool.unanswered: raise ValueError("the pages are too few to make examples of every kind")
+    for example in pool.stated:
+        groups[example.relation].append(example)
+    if not groups or not pool.gaps or not pool.unanswered:
+        raise ValueError("the pages are too few to make examples of every kind")
     weights = {name: len(group) ** 0.5 * (1.8 if name.startswith("clause") else 1.0) for name, group in groups.items()}
 
-    def stated() -> ReadingExample: return rng.choice(groups[rng.choices(list(weights), list(weights.values()))[0]])
+    def stated() -> ReadingExample:
+        return rng.choice(groups[rng.choices(list(weights), list(weights.values()))[0]])
 
     dated = [sentence for sentence in pool.sentences if re.search(DATE, sentence)]
     while True:
         draw = rng.random()
-        if draw >= unanswered: example = rng.choice(pool.gaps) if draw < unanswered + (1 - unanswered) * gaps else stated()
+        if draw >= unanswered:
+            example = rng.choice(pool.gaps) if draw < unanswered + (1 - unanswered) * gaps else stated()
         else:
             way = rng.random()
-            if way < 0.4: example = rng.choice(pool.unanswered)
-            elif way < 0.75: example = without_answer(stated())
+            if way < 0.4:
+                example = rng.choice(pool.unanswered)
+            elif way < 0.75:
+                example = without_answer(stated())
             else:
                 example, other = stated(), rng.choice(pool.stated)
                 example = None if other.text == example.text else replace(example, text=other.text, start=-1, end=-1, relation="mismatch")
@@ -251,7 +303,8 @@ def mixture(pool: ExamplePool, rng: random.Random, *, gaps: float = 0.3, unanswe
         example = cut(example, rng, rng.choice([35, 50, 60, 80, 120]))
         if rng.random() < 0.4 and len(example.text.split()) < 90:
             stranger = rng.choice((dated if example.kind == "date" else pool.sentences) or pool.sentences)
-            if len(stranger.split()) < 40: example = with_stranger(example, stranger, rng)
+            if len(stranger.split()) < 40:
+                example = with_stranger(example, stranger, rng)
         question = example.question.lower() if rng.random() < 0.15 else example.question
         yield replace(example, question=question.rstrip("?") if rng.random() < 0.15 else question)
 
@@ -262,5 +315,6 @@ def write_examples(path: str | Path, pages: Sequence[tuple[str, str]], *, num_ex
     examples: Iterable[ReadingExample] = islice(mixture(ExamplePool.from_pages(pages, rng), rng), num_examples)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
-        for example in examples: file.write(json.dumps(asdict(example), ensure_ascii=False) + "\n")
+        for example in examples:
+            file.write(json.dumps(asdict(example), ensure_ascii=False) + "\n")
     return num_examples

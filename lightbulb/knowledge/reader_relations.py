@@ -47,9 +47,11 @@ UNIT = (
 )
 
 # %% ../../nbs/knowledge/07_reader_relations.ipynb #8be99535
-NO_NAMES = frozenset("""He She It They The A An In On At His Her Its This That These After Before During When While As For From By With But And
+NO_NAMES = frozenset(
+    """He She It They The A An In On At His Her Its This That These After Before During When While As For From By With But And
     Also However Although There One Two Born Later Some Most Many Other If Its Their Since Until Who Both All Among Another
-    Each First To Film Song Of Not""".split())
+    Each First To Film Song Of Not""".split()
+)
 ABOUT_SUBJECT = re.compile(
     r"^(?:He|She|It|They|The (?:film|movie|song|album|book|novel|series|band|group|town|city|village|company|school|church|building|show|"
     r"magazine|magazine|play|game|team|club|species|lamp|device|river|plant|station))\b"
@@ -73,305 +75,767 @@ class Relation:
 
 # %% ../../nbs/knowledge/07_reader_relations.ipynb #94219355
 LIFE: tuple[Relation, ...] = (
-    Relation("birth_date", "date", "person", r"born|birth|\(", (
-        rf"\bborn\b[^().;]{{0,40}}?(?:on |in |c\. )?(?P<a>{DATE})",
-        rf"\(\s*(?:[^()]*?; ?)?(?:c\. ?)?(?P<a>{DATE})[^()–]{{0,60}}[–-]",
-    ), (
-        "When was {s} born?", "What is {s}'s date of birth?", "In what year was {s} born?", "On which date was {s} born?",
-        "What is the birth date of {s}?", "When did {s} come into the world?", "{s} birth date", "{s} was born when?", "What is {s}'s birthday?",
-    )),
-    Relation("death_date", "date", "person", r"die|dea|kill|execut|–|-\s?\d", (
-        rf"\([^()]*?[–-]\s*(?:c\. ?)?(?P<a>{DATE})[^()]{{0,60}}\)",
-        rf"\bdied\b[^().;]{{0,40}}?(?:on |in )?(?P<a>{DATE})",
-        rf"until (?:his|her) death (?:on|in) (?P<a>{DATE})",
-    ), (
-        "When did {s} die?", "What is {s}'s date of death?", "In which year did {s} die?", "On what date did {s} die?",
-        "When did {s} pass away?", "{s} died when?", "What is the date of death of {s}?", "date {s} died", "What was the year of {s}'s death?",
-    )),
-    Relation("birth_place", "place", "person", r"born|birth|native|\(|hails|raised|from", (
-        rf"\b[Bb]orn\b(?! (?:to|as))[^().;]{{0,40}}?\b(?:in|at|near) (?P<a>{PLACE})",
-        rf"\(\s*(?:born )?{DATE},? (?:in |at )?(?P<a>{PLACE})\s*[–;)-]",
-        rf"(?:is|was) a native of (?P<a>{PLACE})",
-        rf"\bhails from (?P<a>{PLACE})",
-    ), (
-        "Where was {s} born?", "What is the birthplace of {s}?", "In which city was {s} born?", "What is {s}'s place of birth?",
-        "What town was {s} born in?", "Which place is the birthplace of {s}?", "Where does {s} come from?", "{s} birthplace",
-        "Where is {s} originally from?", "What was the place of birth of {s}?",
-    )),
-    Relation("death_place", "place", "person", r"die[ds]|death|kill|execut|\(|murder|battle", (
-        rf"\bdied\b[^().;]{{0,40}}?\b(?:in|at|near) (?P<a>(?!{MONTH}){PLACE})",
-        rf"\([^()]*?[–-]\s*{DATE},? (?:in |at )?(?P<a>{PLACE})\s*\)",
-        rf"killed (?:in action )?(?:in|at|near) (?P<a>(?!{MONTH}){PLACE})",
-        rf"until (?:his|her) death in (?P<a>(?!{MONTH}){PLACE})",
-    ), (
-        "Where did {s} die?", "What is {s}'s place of death?", "In which city did {s} die?", "At what place did {s} pass away?",
-        "What is the place where {s} died?", "Where did the death of {s} occur?", "{s} place of death", "What was the place of death of {s}?",
-        "In what town did {s}'s life end?",
-    )),
-    Relation("burial", "place", "person", r"buri|inter|tomb|grave|cemet|rest", (
-        rf"\b(?:buried|interred|entombed|laid to rest)\b[^().;]{{0,30}}?\b(?:in|at|near) (?:the )?(?P<a>{PLACE})",
-    ), (
-        "Where is {s} buried?", "Where was {s} buried?", "What is the burial place of {s}?", "Where does {s}'s grave lie?",
-        "In which cemetery or church was {s} laid to rest?", "Where was {s} interred?", "Where is the tomb of {s}?", "{s} place of burial",
-    )),
-    Relation("nationality", "nationality", "any", None, (
-        rf"^[^.]{{0,160}}?\b(?:is|was|were) (?:an?|the|one of the) (?:[a-z0-9-]+ ){{0,4}}(?P<a>{NATION})(?=[ -])",
-    ), (
-        "What is the nationality of {s}?", "Which country is {s} from?", "What nationality was {s}?", "What country does {s} come from?",
-        "Which country does {s} belong to?", "{s} nationality", "What is {s}'s nationality?", "Of which country was {s} a citizen?",
-        "What is the country of origin of {s}?", "From which country is {s}?", "Which nation does {s} belong to?",
-    )),
-    Relation("occupation", "other", "person", None, (
-        rf"^[^.]{{0,160}}?\b(?:is|was) (?:an?|the) (?:former |retired )?(?:{NATION}(?:-[A-Z][a-z]+)? )(?P<a>[a-z][a-z-]+(?: [a-z-]+)?(?:(?:, [a-z]+)*,? and [a-z]+)?)(?= who|[.,]| for| from| known| best)",
-    ), (
-        "What did {s} do for a living?", "What was {s}'s profession?", "What is the occupation of {s}?", "What is {s} known as by profession?",
-        "What does {s} do?", "{s} occupation", "What job did {s} have?", "Who was {s}?", "What kind of work did {s} do?",
-    )),
+    Relation(
+        "birth_date",
+        "date",
+        "person",
+        r"born|birth|\(",
+        (
+            rf"\bborn\b[^().;]{{0,40}}?(?:on |in |c\. )?(?P<a>{DATE})",
+            rf"\(\s*(?:[^()]*?; ?)?(?:c\. ?)?(?P<a>{DATE})[^()–]{{0,60}}[–-]",
+        ),
+        (
+            "When was {s} born?",
+            "What is {s}'s date of birth?",
+            "In what year was {s} born?",
+            "On which date was {s} born?",
+            "What is the birth date of {s}?",
+            "When did {s} come into the world?",
+            "{s} birth date",
+            "{s} was born when?",
+            "What is {s}'s birthday?",
+        ),
+    ),
+    Relation(
+        "death_date",
+        "date",
+        "person",
+        r"die|dea|kill|execut|–|-\s?\d",
+        (
+            rf"\([^()]*?[–-]\s*(?:c\. ?)?(?P<a>{DATE})[^()]{{0,60}}\)",
+            rf"\bdied\b[^().;]{{0,40}}?(?:on |in )?(?P<a>{DATE})",
+            rf"until (?:his|her) death (?:on|in) (?P<a>{DATE})",
+        ),
+        (
+            "When did {s} die?",
+            "What is {s}'s date of death?",
+            "In which year did {s} die?",
+            "On what date did {s} die?",
+            "When did {s} pass away?",
+            "{s} died when?",
+            "What is the date of death of {s}?",
+            "date {s} died",
+            "What was the year of {s}'s death?",
+        ),
+    ),
+    Relation(
+        "birth_place",
+        "place",
+        "person",
+        r"born|birth|native|\(|hails|raised|from",
+        (
+            rf"\b[Bb]orn\b(?! (?:to|as))[^().;]{{0,40}}?\b(?:in|at|near) (?P<a>{PLACE})",
+            rf"\(\s*(?:born )?{DATE},? (?:in |at )?(?P<a>{PLACE})\s*[–;)-]",
+            rf"(?:is|was) a native of (?P<a>{PLACE})",
+            rf"\bhails from (?P<a>{PLACE})",
+        ),
+        (
+            "Where was {s} born?",
+            "What is the birthplace of {s}?",
+            "In which city was {s} born?",
+            "What is {s}'s place of birth?",
+            "What town was {s} born in?",
+            "Which place is the birthplace of {s}?",
+            "Where does {s} come from?",
+            "{s} birthplace",
+            "Where is {s} originally from?",
+            "What was the place of birth of {s}?",
+        ),
+    ),
+    Relation(
+        "death_place",
+        "place",
+        "person",
+        r"die[ds]|death|kill|execut|\(|murder|battle",
+        (
+            rf"\bdied\b[^().;]{{0,40}}?\b(?:in|at|near) (?P<a>(?!{MONTH}){PLACE})",
+            rf"\([^()]*?[–-]\s*{DATE},? (?:in |at )?(?P<a>{PLACE})\s*\)",
+            rf"killed (?:in action )?(?:in|at|near) (?P<a>(?!{MONTH}){PLACE})",
+            rf"until (?:his|her) death in (?P<a>(?!{MONTH}){PLACE})",
+        ),
+        (
+            "Where did {s} die?",
+            "What is {s}'s place of death?",
+            "In which city did {s} die?",
+            "At what place did {s} pass away?",
+            "What is the place where {s} died?",
+            "Where did the death of {s} occur?",
+            "{s} place of death",
+            "What was the place of death of {s}?",
+            "In what town did {s}'s life end?",
+        ),
+    ),
+    Relation(
+        "burial",
+        "place",
+        "person",
+        r"buri|inter|tomb|grave|cemet|rest",
+        (rf"\b(?:buried|interred|entombed|laid to rest)\b[^().;]{{0,30}}?\b(?:in|at|near) (?:the )?(?P<a>{PLACE})",),
+        (
+            "Where is {s} buried?",
+            "Where was {s} buried?",
+            "What is the burial place of {s}?",
+            "Where does {s}'s grave lie?",
+            "In which cemetery or church was {s} laid to rest?",
+            "Where was {s} interred?",
+            "Where is the tomb of {s}?",
+            "{s} place of burial",
+        ),
+    ),
+    Relation(
+        "nationality",
+        "nationality",
+        "any",
+        None,
+        (rf"^[^.]{{0,160}}?\b(?:is|was|were) (?:an?|the|one of the) (?:[a-z0-9-]+ ){{0,4}}(?P<a>{NATION})(?=[ -])",),
+        (
+            "What is the nationality of {s}?",
+            "Which country is {s} from?",
+            "What nationality was {s}?",
+            "What country does {s} come from?",
+            "Which country does {s} belong to?",
+            "{s} nationality",
+            "What is {s}'s nationality?",
+            "Of which country was {s} a citizen?",
+            "What is the country of origin of {s}?",
+            "From which country is {s}?",
+            "Which nation does {s} belong to?",
+        ),
+    ),
+    Relation(
+        "occupation",
+        "other",
+        "person",
+        None,
+        (
+            rf"^[^.]{{0,160}}?\b(?:is|was) (?:an?|the) (?:former |retired )?(?:{NATION}(?:-[A-Z][a-z]+)? )(?P<a>[a-z][a-z-]+(?: [a-z-]+)?(?:(?:, [a-z]+)*,? and [a-z]+)?)(?= who|[.,]| for| from| known| best)",
+        ),
+        (
+            "What did {s} do for a living?",
+            "What was {s}'s profession?",
+            "What is the occupation of {s}?",
+            "What is {s} known as by profession?",
+            "What does {s} do?",
+            "{s} occupation",
+            "What job did {s} have?",
+            "Who was {s}?",
+            "What kind of work did {s} do?",
+        ),
+    ),
 )
 
 # %% ../../nbs/knowledge/07_reader_relations.ipynb #e988f307
 FAMILY: tuple[Relation, ...] = (
-    Relation("father", "person", "person", r"son |daughter|father|child|paren|born to|grand|dynasty", (
-        rf"\b(?:son|daughter|child|offspring) of (?:[a-z]+ ){{0,3}}(?P<a>(?:King |Prince |Duke |Count |Emperor |Lord |Sir )?{NAME})",
-        rf"\b(?:[Hh]is|[Hh]er) father,? (?:was )?(?:[a-z]+ ){{0,3}}(?P<a>{NAME})",
-        rf"\b(?:son|daughter) born to (?P<a>{NAME})",
-        rf"father was (?P<a>{NAME})",
-    ), (
-        "Who was the father of {s}?", "Who is {s}'s father?", "Who was {s}'s dad?", "What is the name of {s}'s father?", "Who fathered {s}?",
-        "Of whom was {s} a child?", "{s} father", "Name the father of {s}.", "Who was a parent of {s}?", "Whose child was {s}?",
-    )),
-    Relation("mother", "person", "person", r"son |daughter|mother|child|paren|born to|grand", (
-        rf"\b(?:son|daughter|child|children) (?:born )?(?:of|to) [^.;]{{3,90}}? (?:and|by|with) (?:his (?:first |second |third )?wife,? |wife |the |Princess |Queen |Lady )?(?P<a>{NAME})",
-        rf"\b(?:[Hh]is|[Hh]er) mother,? (?:was )?(?:[a-z]+ ){{0,3}}(?P<a>{NAME})",
-        rf"mother was (?P<a>{NAME})",
-        rf"\b(?:son|daughter) of (?P<a>(?:Queen|Princess|Lady|Countess|Duchess|Empress|Mary|Anna|Elizabeth|Margaret|Catherine|Maria) {NAME})",
-    ), (
-        "Who was the mother of {s}?", "Who is {s}'s mother?", "Who gave birth to {s}?", "What is the name of {s}'s mother?",
-        "Who was {s}'s mum?", "{s} mother", "Name the mother of {s}.",
-    )),
-    Relation("spouse", "person", "person", r"marri|wife|husband|spouse|wed|widow|consort|duchess|queen|divorc|partner", (
-        rf"\b(?:married|wed) (?:to |the |his |her |first |secondly |[a-z]+ ){{0,3}}(?P<a>{NAME})",
-        rf"\b(?:wife|husband|widow|spouse|consort|widower) of (?:[a-z]+ ){{0,3}}(?P<a>{NAME})",
-        rf"\b(?:[Hh]is|[Hh]er) (?:first |second |third |late )?(?:wife|husband|spouse),? (?:was )?(?:[a-z]+ ){{0,3}}(?P<a>{NAME})",
-        rf"marriage to (?:[a-z]+ ){{0,2}}(?P<a>{NAME})",
-    ), (
-        "Who was {s} married to?", "Who is the spouse of {s}?", "Whom did {s} marry?", "What is the name of {s}'s wife or husband?",
-        "Who was the wife of {s}?", "Who was {s}'s husband?", "Who was {s}'s partner in marriage?", "{s} spouse", "Who did {s} wed?",
-        "Who is {s}'s wife?", "Who was the husband of {s}?",
-    )),
-    Relation("child", "person", "person", r"son |sons|daughter|child|father|mother|paren|issue", (
-        rf"\b(?:father|mother|parent) of (?:the |[a-z]+ ){{0,4}}(?P<a>{NAME})",
-        rf"\b(?:[Hh]is|[Hh]er|[Tt]heir|whose) (?:eldest |only |younger |second |first |oldest |youngest )?(?:son|daughter|child|children),? (?:(?:was|is|were|are|include|included) )?(?:[a-z]+ ){{0,2}}(?P<a>{NAME})",
-        rf"had (?:a|one|two|three|four|five|\d) (?:son|daughter|child|children|sons|daughters)s?[,:]? (?:named |called )?(?P<a>{NAME})",
-    ), (
-        "Who is the child of {s}?", "Who was {s}'s son?", "Who was the daughter of {s}?", "What is the name of {s}'s child?",
-        "Who are the children of {s}?", "Of whom was {s} a parent?", "{s} children", "Name a child of {s}.",
-    )),
-    Relation("sibling", "person", "person", r"brother|sister|sibling|twin|son |daughter", (
-        rf"\b(?:brother|sister|sibling|half-? ?brother|half-? ?sister|twin) (?:of|to) (?:the |[a-z]+ ){{0,4}}(?P<a>{NAME})",
-        rf"\b(?:[Hh]is|[Hh]er|[Tt]heir) (?:elder |older |younger |twin |half- ?|only )?(?:brother|sister|sibling)s?,? (?:(?:was|is|were) )?(?:[a-z]+ ){{0,2}}(?P<a>{NAME})",
-    ), (
-        "Who was the brother of {s}?", "Who is {s}'s sister?", "Who is a sibling of {s}?", "What is the name of {s}'s brother?",
-        "Name a brother or sister of {s}.", "{s} sibling", "Who was {s}'s brother or sister?",
-    )),
+    Relation(
+        "father",
+        "person",
+        "person",
+        r"son |daughter|father|child|paren|born to|grand|dynasty",
+        (
+            rf"\b(?:son|daughter|child|offspring) of (?:[a-z]+ ){{0,3}}(?P<a>(?:King |Prince |Duke |Count |Emperor |Lord |Sir )?{NAME})",
+            rf"\b(?:[Hh]is|[Hh]er) father,? (?:was )?(?:[a-z]+ ){{0,3}}(?P<a>{NAME})",
+            rf"\b(?:son|daughter) born to (?P<a>{NAME})",
+            rf"father was (?P<a>{NAME})",
+        ),
+        (
+            "Who was the father of {s}?",
+            "Who is {s}'s father?",
+            "Who was {s}'s dad?",
+            "What is the name of {s}'s father?",
+            "Who fathered {s}?",
+            "Of whom was {s} a child?",
+            "{s} father",
+            "Name the father of {s}.",
+            "Who was a parent of {s}?",
+            "Whose child was {s}?",
+        ),
+    ),
+    Relation(
+        "mother",
+        "person",
+        "person",
+        r"son |daughter|mother|child|paren|born to|grand",
+        (
+            rf"\b(?:son|daughter|child|children) (?:born )?(?:of|to) [^.;]{{3,90}}? (?:and|by|with) (?:his (?:first |second |third )?wife,? |wife |the |Princess |Queen |Lady )?(?P<a>{NAME})",
+            rf"\b(?:[Hh]is|[Hh]er) mother,? (?:was )?(?:[a-z]+ ){{0,3}}(?P<a>{NAME})",
+            rf"mother was (?P<a>{NAME})",
+            rf"\b(?:son|daughter) of (?P<a>(?:Queen|Princess|Lady|Countess|Duchess|Empress|Mary|Anna|Elizabeth|Margaret|Catherine|Maria) {NAME})",
+        ),
+        (
+            "Who was the mother of {s}?",
+            "Who is {s}'s mother?",
+            "Who gave birth to {s}?",
+            "What is the name of {s}'s mother?",
+            "Who was {s}'s mum?",
+            "{s} mother",
+            "Name the mother of {s}.",
+        ),
+    ),
+    Relation(
+        "spouse",
+        "person",
+        "person",
+        r"marri|wife|husband|spouse|wed|widow|consort|duchess|queen|divorc|partner",
+        (
+            rf"\b(?:married|wed) (?:to |the |his |her |first |secondly |[a-z]+ ){{0,3}}(?P<a>{NAME})",
+            rf"\b(?:wife|husband|widow|spouse|consort|widower) of (?:[a-z]+ ){{0,3}}(?P<a>{NAME})",
+            rf"\b(?:[Hh]is|[Hh]er) (?:first |second |third |late )?(?:wife|husband|spouse),? (?:was )?(?:[a-z]+ ){{0,3}}(?P<a>{NAME})",
+            rf"marriage to (?:[a-z]+ ){{0,2}}(?P<a>{NAME})",
+        ),
+        (
+            "Who was {s} married to?",
+            "Who is the spouse of {s}?",
+            "Whom did {s} marry?",
+            "What is the name of {s}'s wife or husband?",
+            "Who was the wife of {s}?",
+            "Who was {s}'s husband?",
+            "Who was {s}'s partner in marriage?",
+            "{s} spouse",
+            "Who did {s} wed?",
+            "Who is {s}'s wife?",
+            "Who was the husband of {s}?",
+        ),
+    ),
+    Relation(
+        "child",
+        "person",
+        "person",
+        r"son |sons|daughter|child|father|mother|paren|issue",
+        (
+            rf"\b(?:father|mother|parent) of (?:the |[a-z]+ ){{0,4}}(?P<a>{NAME})",
+            rf"\b(?:[Hh]is|[Hh]er|[Tt]heir|whose) (?:eldest |only |younger |second |first |oldest |youngest )?(?:son|daughter|child|children),? (?:(?:was|is|were|are|include|included) )?(?:[a-z]+ ){{0,2}}(?P<a>{NAME})",
+            rf"had (?:a|one|two|three|four|five|\d) (?:son|daughter|child|children|sons|daughters)s?[,:]? (?:named |called )?(?P<a>{NAME})",
+        ),
+        (
+            "Who is the child of {s}?",
+            "Who was {s}'s son?",
+            "Who was the daughter of {s}?",
+            "What is the name of {s}'s child?",
+            "Who are the children of {s}?",
+            "Of whom was {s} a parent?",
+            "{s} children",
+            "Name a child of {s}.",
+        ),
+    ),
+    Relation(
+        "sibling",
+        "person",
+        "person",
+        r"brother|sister|sibling|twin|son |daughter",
+        (
+            rf"\b(?:brother|sister|sibling|half-? ?brother|half-? ?sister|twin) (?:of|to) (?:the |[a-z]+ ){{0,4}}(?P<a>{NAME})",
+            rf"\b(?:[Hh]is|[Hh]er|[Tt]heir) (?:elder |older |younger |twin |half- ?|only )?(?:brother|sister|sibling)s?,? (?:(?:was|is|were) )?(?:[a-z]+ ){{0,2}}(?P<a>{NAME})",
+        ),
+        (
+            "Who was the brother of {s}?",
+            "Who is {s}'s sister?",
+            "Who is a sibling of {s}?",
+            "What is the name of {s}'s brother?",
+            "Name a brother or sister of {s}.",
+            "{s} sibling",
+            "Who was {s}'s brother or sister?",
+        ),
+    ),
 )
 
 # %% ../../nbs/knowledge/07_reader_relations.ipynb #81da2cd2
 CAREER: tuple[Relation, ...] = (
-    Relation("education", "place", "person", r"stud|educat|graduat|school|universit|colleg|degree|attend|academ", (
-        rf"\b(?:graduated|educated|studied|schooled|degree|doctorate|Ph\.?D\.?|B\.?A\.?|M\.?A\.?|alumn(?:us|a)|graduate|matriculated|studies)\b[^.;()]{{0,60}}?\b(?:at|from|of) (?:the )?(?P<a>{NAME}(?:, {_WORD})?)",
-        rf"\battended (?:the )?(?P<a>{NAME})",
-    ), (
-        "Where did {s} study?", "Where was {s} educated?", "Which university did {s} graduate from?", "What school did {s} attend?",
-        "What is the alma mater of {s}?", "At which institution did {s} receive an education?", "From where did {s} graduate?",
-        "Where did {s} go to school?", "Where did {s} go to college?", "{s} education", "Where did {s} get a degree?",
-    )),
-    Relation("employer", "place", "person", r"work|profess|employ|teach|taught|compan|joined|director|editor|universit|institut|serv|lectur|fellow", (
-        rf"\b(?:professor|lecturer|fellow|teacher|curator|researcher|reader|dean|president|chairman|director|editor|engineer|CEO|manager|head)\b[^.;()]{{0,50}}?\b(?:at|of) (?:the )?(?P<a>{NAME})",
-        rf"\b(?:worked|works|employed|working|taught|teaches) (?:for|by|at|with) (?:the )?(?P<a>{NAME})",
-    ), (
-        "Where did {s} work?", "Who employed {s}?", "What organisation did {s} work for?", "Which company or institution employs {s}?",
-        "At which institution did {s} hold a post?", "{s} employer", "What is the employer of {s}?", "For whom did {s} work?",
-        "Where does {s} work?",
-    )),
-    Relation("award", "other", "person", r"award|prize|medal|honou?r|win|won|nomin|order|receiv", (
-        rf"\b(?:won|received|awarded|recipient of|earned|winner of|nominated for|honou?red with|winning|given)\b[^.;()]{{0,40}}?\b(?:the|an?) (?P<a>{NAME}(?: (?:for|in) {NAME})?(?<=[a-z]))",
-    ), (
-        "Which award did {s} receive?", "What prize did {s} win?", "What award was {s} given?", "What honour did {s} get?",
-        "Which award was won by {s}?", "{s} award", "What was {s} awarded?", "What did {s} win?",
-    )),
-    Relation("successor", "person", "person", None, (
-        rf"\bsucceeded (?:as [^,.]* )?by (?:[a-z]+ ){{0,4}}(?P<a>{NAME})",
-    ), (
-        "Who succeeded {s}?", "Who was the successor of {s}?", "Who came after {s}?", "By whom was {s} succeeded?",
-        "Who followed {s} in office?",
-    )),
-    Relation("predecessor", "person", "person", None, (
-        rf"\b(?:[Ss]he|[Hh]e|who|and) succeeded (?:[a-z]+ ){{0,4}}(?P<a>{NAME})",
-        rf"\breplaced (?P<a>{NAME}) as",
-    ), (
-        "Whom did {s} succeed?", "Who was the predecessor of {s}?", "Who came before {s}?", "Who did {s} replace?",
-        "Who held the post before {s}?",
-    )),
-    Relation("cause", "other", "person", r"die[ds] |death|kill|murder|execut|shot|cancer|assassin|accident", (
-        r"\bdied (?:[^.;()]{0,30} )?(?:of|from|after) (?P<a>(?:a |an )?[a-z][a-z -]+?)(?= (?:in|on|at|while|and|when)\b|[.,;])",
-        r"(?:was|were) (?P<a>(?:killed|murdered|executed|assassinated|beheaded|shot|drowned|poisoned)(?: in (?:an? )?[a-z ]+?)?)(?= (?:by|in|on|at|during|when)\b|[.,;])",
-    ), (
-        "How did {s} die?", "What did {s} die of?", "What was the cause of {s}'s death?", "Why did {s} die?", "What killed {s}?",
-        "What caused the death of {s}?", "{s} cause of death", "What is the cause of death of {s}?",
-    )),
-    Relation("residence", "place", "person", r"liv|resid|settl|mov|emigr|home", (
-        rf"\b(?:lives|lived|resides|resided|living|residing|settled|moved|emigrated|relocated)\b[^.;()]{{0,20}}? (?:in|to) (?P<a>(?!{MONTH}){PLACE})",
-    ), (
-        "Where does {s} live?", "In which place did {s} live?", "Where did {s} settle?", "What is the home of {s}?", "Where did {s} move to?",
-        "{s} residence",
-    )),
+    Relation(
+        "education",
+        "place",
+        "person",
+        r"stud|educat|graduat|school|universit|colleg|degree|attend|academ",
+        (
+            rf"\b(?:graduated|educated|studied|schooled|degree|doctorate|Ph\.?D\.?|B\.?A\.?|M\.?A\.?|alumn(?:us|a)|graduate|matriculated|studies)\b[^.;()]{{0,60}}?\b(?:at|from|of) (?:the )?(?P<a>{NAME}(?:, {_WORD})?)",
+            rf"\battended (?:the )?(?P<a>{NAME})",
+        ),
+        (
+            "Where did {s} study?",
+            "Where was {s} educated?",
+            "Which university did {s} graduate from?",
+            "What school did {s} attend?",
+            "What is the alma mater of {s}?",
+            "At which institution did {s} receive an education?",
+            "From where did {s} graduate?",
+            "Where did {s} go to school?",
+            "Where did {s} go to college?",
+            "{s} education",
+            "Where did {s} get a degree?",
+        ),
+    ),
+    Relation(
+        "employer",
+        "place",
+        "person",
+        r"work|profess|employ|teach|taught|compan|joined|director|editor|universit|institut|serv|lectur|fellow",
+        (
+            rf"\b(?:professor|lecturer|fellow|teacher|curator|researcher|reader|dean|president|chairman|director|editor|engineer|CEO|manager|head)\b[^.;()]{{0,50}}?\b(?:at|of) (?:the )?(?P<a>{NAME})",
+            rf"\b(?:worked|works|employed|working|taught|teaches) (?:for|by|at|with) (?:the )?(?P<a>{NAME})",
+        ),
+        (
+            "Where did {s} work?",
+            "Who employed {s}?",
+            "What organisation did {s} work for?",
+            "Which company or institution employs {s}?",
+            "At which institution did {s} hold a post?",
+            "{s} employer",
+            "What is the employer of {s}?",
+            "For whom did {s} work?",
+            "Where does {s} work?",
+        ),
+    ),
+    Relation(
+        "award",
+        "other",
+        "person",
+        r"award|prize|medal|honou?r|win|won|nomin|order|receiv",
+        (
+            rf"\b(?:won|received|awarded|recipient of|earned|winner of|nominated for|honou?red with|winning|given)\b[^.;()]{{0,40}}?\b(?:the|an?) (?P<a>{NAME}(?: (?:for|in) {NAME})?(?<=[a-z]))",
+        ),
+        (
+            "Which award did {s} receive?",
+            "What prize did {s} win?",
+            "What award was {s} given?",
+            "What honour did {s} get?",
+            "Which award was won by {s}?",
+            "{s} award",
+            "What was {s} awarded?",
+            "What did {s} win?",
+        ),
+    ),
+    Relation(
+        "successor",
+        "person",
+        "person",
+        None,
+        (rf"\bsucceeded (?:as [^,.]* )?by (?:[a-z]+ ){{0,4}}(?P<a>{NAME})",),
+        (
+            "Who succeeded {s}?",
+            "Who was the successor of {s}?",
+            "Who came after {s}?",
+            "By whom was {s} succeeded?",
+            "Who followed {s} in office?",
+        ),
+    ),
+    Relation(
+        "predecessor",
+        "person",
+        "person",
+        None,
+        (
+            rf"\b(?:[Ss]he|[Hh]e|who|and) succeeded (?:[a-z]+ ){{0,4}}(?P<a>{NAME})",
+            rf"\breplaced (?P<a>{NAME}) as",
+        ),
+        (
+            "Whom did {s} succeed?",
+            "Who was the predecessor of {s}?",
+            "Who came before {s}?",
+            "Who did {s} replace?",
+            "Who held the post before {s}?",
+        ),
+    ),
+    Relation(
+        "cause",
+        "other",
+        "person",
+        r"die[ds] |death|kill|murder|execut|shot|cancer|assassin|accident",
+        (
+            r"\bdied (?:[^.;()]{0,30} )?(?:of|from|after) (?P<a>(?:a |an )?[a-z][a-z -]+?)(?= (?:in|on|at|while|and|when)\b|[.,;])",
+            r"(?:was|were) (?P<a>(?:killed|murdered|executed|assassinated|beheaded|shot|drowned|poisoned)(?: in (?:an? )?[a-z ]+?)?)(?= (?:by|in|on|at|during|when)\b|[.,;])",
+        ),
+        (
+            "How did {s} die?",
+            "What did {s} die of?",
+            "What was the cause of {s}'s death?",
+            "Why did {s} die?",
+            "What killed {s}?",
+            "What caused the death of {s}?",
+            "{s} cause of death",
+            "What is the cause of death of {s}?",
+        ),
+    ),
+    Relation(
+        "residence",
+        "place",
+        "person",
+        r"liv|resid|settl|mov|emigr|home",
+        (
+            rf"\b(?:lives|lived|resides|resided|living|residing|settled|moved|emigrated|relocated)\b[^.;()]{{0,20}}? (?:in|to) (?P<a>(?!{MONTH}){PLACE})",
+        ),
+        (
+            "Where does {s} live?",
+            "In which place did {s} live?",
+            "Where did {s} settle?",
+            "What is the home of {s}?",
+            "Where did {s} move to?",
+            "{s} residence",
+        ),
+    ),
 )
 
 # %% ../../nbs/knowledge/07_reader_relations.ipynb #3e01c51f
 WORKS: tuple[Relation, ...] = (
-    Relation("director", "person", "work", r"direct|film by|made", (
-        rf"\bdirected by (?P<a>{NAME})",
-        rf"\bfilm by (?:{NATION} )?(?:[a-z-]+ )*(?P<a>{NAME})",
-    ), (
-        "Who directed {s}?", "Who is the director of {s}?", "By whom was {s} directed?", "Who was {s} directed by?", "Which filmmaker made {s}?",
-        "{s} director", "Who made the film {s}?", "Who is the director of the film {s}?",
-    )),
-    Relation("writer", "person", "work", r"writ|wrote|author|novel|by |pen|script", (
-        rf"\b(?:written|authored|penned|scripted)(?: and [a-z-]+)* by (?P<a>{NAME})",
-        rf"\b(?:novel|book|play|poem|story|screenplay|script|memoir) (?:[^.]{{0,20}})?by (?:{NATION} )?(?:[a-z-]+ )*(?P<a>{NAME})",
-    ), (
-        "Who wrote {s}?", "Who is the author of {s}?", "Who was the writer of {s}?", "By whom was {s} written?", "Who penned {s}?", "{s} author",
-        "Who is the screenwriter of {s}?",
-    )),
-    Relation("producer", "person", "work", r"produc|by ", (
-        rf"\bproduced(?: and [a-z-]+)* by (?P<a>{NAME})",
-    ), (
-        "Who produced {s}?", "Who is the producer of {s}?", "By whom was {s} produced?", "What company or person produced {s}?", "{s} producer",
-    )),
-    Relation("cast", "person", "work", r"star|cast|featur|act|play|with|role", (
-        rf"\b(?:starring|stars|starred|stared|features|featuring|with) (?P<a>{NAME})(?:,| and| as| in|\.)",
-    ), (
-        "Who starred in {s}?", "Who acts in {s}?", "Which actor appears in {s}?", "Who plays the lead in {s}?", "Who is the star of {s}?",
-        "{s} cast", "Name an actor in {s}.",
-    )),
-    Relation("composer", "person", "work", r"music|compos|score|song|soundtrack", (
-        rf"\b(?:music|score|songs?|soundtrack)\b[^.;]{{0,40}}? by (?P<a>{NAME})",
-        rf"\bcomposed by (?P<a>{NAME})",
-        rf"(?P<a>{NAME}) composed the (?:music|score|songs)",
-    ), (
-        "Who composed the music of {s}?", "Who is the composer of {s}?", "Who wrote the music for {s}?", "Whose music is heard in {s}?",
-        "By whom was the music of {s} composed?", "{s} composer", "Who did the score of {s}?",
-    )),
-    Relation("performer", "person", "work", r"by |perform|sing|sang|record|artist|band|releas", (
-        rf"\b(?:song|single|album|EP|track|record|mixtape)\b[^.;]{{0,40}}? (?:by|from) (?:the )?(?:{NATION} )?(?:[a-z&-]+ ){{0,5}}(?P<a>{NAME})",
-        rf"\b(?:performed|recorded|sung) by (?:the )?(?:{NATION} )?(?:[a-z&-]+ ){{0,5}}(?P<a>{NAME})",
-    ), (
-        "Who sang {s}?", "Who is the performer of {s}?", "Who recorded {s}?", "Which artist or band released {s}?",
-        "By whom is the song {s} performed?", "{s} artist", "Who performed {s}?",
-    )),
-    Relation("release", "date", "work", None, (
-        rf"\b(?:released|published|premiered|aired|issued|debuted|launched|opened|came out|broadcast)\b[^.;()]{{0,50}}?(?:on|in) (?P<a>{DATE})",
-        rf"\b(?:is|was) an? (?P<a>{YEAR}) ",
-    ), (
-        "When was {s} released?", "When did {s} come out?", "In what year was {s} published or released?", "What is the release date of {s}?",
-        "When was the premiere of {s}?", "{s} release year", "In which year did {s} appear?", "What is the publication date of {s}?",
-    )),
+    Relation(
+        "director",
+        "person",
+        "work",
+        r"direct|film by|made",
+        (
+            rf"\bdirected by (?P<a>{NAME})",
+            rf"\bfilm by (?:{NATION} )?(?:[a-z-]+ )*(?P<a>{NAME})",
+        ),
+        (
+            "Who directed {s}?",
+            "Who is the director of {s}?",
+            "By whom was {s} directed?",
+            "Who was {s} directed by?",
+            "Which filmmaker made {s}?",
+            "{s} director",
+            "Who made the film {s}?",
+            "Who is the director of the film {s}?",
+        ),
+    ),
+    Relation(
+        "writer",
+        "person",
+        "work",
+        r"writ|wrote|author|novel|by |pen|script",
+        (
+            rf"\b(?:written|authored|penned|scripted)(?: and [a-z-]+)* by (?P<a>{NAME})",
+            rf"\b(?:novel|book|play|poem|story|screenplay|script|memoir) (?:[^.]{{0,20}})?by (?:{NATION} )?(?:[a-z-]+ )*(?P<a>{NAME})",
+        ),
+        (
+            "Who wrote {s}?",
+            "Who is the author of {s}?",
+            "Who was the writer of {s}?",
+            "By whom was {s} written?",
+            "Who penned {s}?",
+            "{s} author",
+            "Who is the screenwriter of {s}?",
+        ),
+    ),
+    Relation(
+        "producer",
+        "person",
+        "work",
+        r"produc|by ",
+        (rf"\bproduced(?: and [a-z-]+)* by (?P<a>{NAME})",),
+        (
+            "Who produced {s}?",
+            "Who is the producer of {s}?",
+            "By whom was {s} produced?",
+            "What company or person produced {s}?",
+            "{s} producer",
+        ),
+    ),
+    Relation(
+        "cast",
+        "person",
+        "work",
+        r"star|cast|featur|act|play|with|role",
+        (rf"\b(?:starring|stars|starred|stared|features|featuring|with) (?P<a>{NAME})(?:,| and| as| in|\.)",),
+        (
+            "Who starred in {s}?",
+            "Who acts in {s}?",
+            "Which actor appears in {s}?",
+            "Who plays the lead in {s}?",
+            "Who is the star of {s}?",
+            "{s} cast",
+            "Name an actor in {s}.",
+        ),
+    ),
+    Relation(
+        "composer",
+        "person",
+        "work",
+        r"music|compos|score|song|soundtrack",
+        (
+            rf"\b(?:music|score|songs?|soundtrack)\b[^.;]{{0,40}}? by (?P<a>{NAME})",
+            rf"\bcomposed by (?P<a>{NAME})",
+            rf"(?P<a>{NAME}) composed the (?:music|score|songs)",
+        ),
+        (
+            "Who composed the music of {s}?",
+            "Who is the composer of {s}?",
+            "Who wrote the music for {s}?",
+            "Whose music is heard in {s}?",
+            "By whom was the music of {s} composed?",
+            "{s} composer",
+            "Who did the score of {s}?",
+        ),
+    ),
+    Relation(
+        "performer",
+        "person",
+        "work",
+        r"by |perform|sing|sang|record|artist|band|releas",
+        (
+            rf"\b(?:song|single|album|EP|track|record|mixtape)\b[^.;]{{0,40}}? (?:by|from) (?:the )?(?:{NATION} )?(?:[a-z&-]+ ){{0,5}}(?P<a>{NAME})",
+            rf"\b(?:performed|recorded|sung) by (?:the )?(?:{NATION} )?(?:[a-z&-]+ ){{0,5}}(?P<a>{NAME})",
+        ),
+        (
+            "Who sang {s}?",
+            "Who is the performer of {s}?",
+            "Who recorded {s}?",
+            "Which artist or band released {s}?",
+            "By whom is the song {s} performed?",
+            "{s} artist",
+            "Who performed {s}?",
+        ),
+    ),
+    Relation(
+        "release",
+        "date",
+        "work",
+        None,
+        (
+            rf"\b(?:released|published|premiered|aired|issued|debuted|launched|opened|came out|broadcast)\b[^.;()]{{0,50}}?(?:on|in) (?P<a>{DATE})",
+            rf"\b(?:is|was) an? (?P<a>{YEAR}) ",
+        ),
+        (
+            "When was {s} released?",
+            "When did {s} come out?",
+            "In what year was {s} published or released?",
+            "What is the release date of {s}?",
+            "When was the premiere of {s}?",
+            "{s} release year",
+            "In which year did {s} appear?",
+            "What is the publication date of {s}?",
+        ),
+    ),
 )
 
 # %% ../../nbs/knowledge/07_reader_relations.ipynb #6dd81af8
 _PLACES: tuple[Relation, ...] = (
-    Relation("founder", "person", "work", r"found|establish|creat|form|start|by", (
-        rf"\b(?:founded|established|created|formed|started|set up|co-?founded)(?: [^.;()]{{0,40}}?)? by (?:[a-z]+ ){{0,3}}(?P<a>{NAME})",
-        rf"\b(?:founder|founders|creator|inventor) (?:was|is|were) (?P<a>{NAME})",
-    ), (
-        "Who founded {s}?", "Who established {s}?", "Who is the founder of {s}?", "Who set up {s}?", "Who started {s}?",
-        "By whom was {s} created?", "{s} founder",
-    )),
-    Relation("inception", "date", "work", None, (
-        rf"\b(?:founded|established|formed|created|incorporated|built|constructed|opened|completed|erected|started|began|inaugurated|organi[sz]ed)\b[^.;()]{{0,50}}?(?:in|on) (?P<a>{DATE})",
-    ), (
-        "When was {s} founded?", "In what year was {s} established?", "When did {s} begin?", "When was {s} created?",
-        "What is the date of foundation of {s}?", "When was {s} formed or built?", "{s} year founded", "How long has {s} existed since?",
-    )),
-    Relation("location", "place", "work", None, (
-        rf"\b(?:located|situated|based|headquartered|lies|lie|found|headquarters (?:is|are)?|stands)\b[^.;()]{{0,40}}? (?:in|at|near|on) (?:the )?(?:(?:city|town|village|county|district|province|state|municipality|[a-z]+) of )?(?P<a>{PLACE})",
-        rf"\b(?:is|was) an? (?:[A-Za-z-]+ ){{0,5}}(?:in|on|near) (?:the )?(?:[a-z]+ ){{0,3}}(?:of )?(?P<a>{PLACE})",
-    ), (
-        "Where is {s} located?", "Where is {s}?", "In which place is {s} situated?", "Where can {s} be found?",
-        "In what city or region does {s} lie?", "What is the location of {s}?", "{s} location", "Where is {s} based?", "What country is {s} in?",
-        "In which country is {s} located?",
-    )),
-    Relation("alias", "other", "any", None, (
-        rf"\b(?:also known as|better known as|known as|nicknamed|also called|called|known simply as|known professionally as|stage name|pen name|pseudonym|formerly|alias|aka|a\.k\.a\.)[, ]*(?:the |\" ?|“|‘)*(?P<a>{NAME})",
-    ), (
-        "What is another name of {s}?", "What else is {s} called?", "By what other name is {s} known?", "What is {s} also known as?",
-        "Under which name was {s} known?", "{s} alias", "What was {s} called?",
-    )),
+    Relation(
+        "founder",
+        "person",
+        "work",
+        r"found|establish|creat|form|start|by",
+        (
+            rf"\b(?:founded|established|created|formed|started|set up|co-?founded)(?: [^.;()]{{0,40}}?)? by (?:[a-z]+ ){{0,3}}(?P<a>{NAME})",
+            rf"\b(?:founder|founders|creator|inventor) (?:was|is|were) (?P<a>{NAME})",
+        ),
+        (
+            "Who founded {s}?",
+            "Who established {s}?",
+            "Who is the founder of {s}?",
+            "Who set up {s}?",
+            "Who started {s}?",
+            "By whom was {s} created?",
+            "{s} founder",
+        ),
+    ),
+    Relation(
+        "inception",
+        "date",
+        "work",
+        None,
+        (
+            rf"\b(?:founded|established|formed|created|incorporated|built|constructed|opened|completed|erected|started|began|inaugurated|organi[sz]ed)\b[^.;()]{{0,50}}?(?:in|on) (?P<a>{DATE})",
+        ),
+        (
+            "When was {s} founded?",
+            "In what year was {s} established?",
+            "When did {s} begin?",
+            "When was {s} created?",
+            "What is the date of foundation of {s}?",
+            "When was {s} formed or built?",
+            "{s} year founded",
+            "How long has {s} existed since?",
+        ),
+    ),
+    Relation(
+        "location",
+        "place",
+        "work",
+        None,
+        (
+            rf"\b(?:located|situated|based|headquartered|lies|lie|found|headquarters (?:is|are)?|stands)\b[^.;()]{{0,40}}? (?:in|at|near|on) (?:the )?(?:(?:city|town|village|county|district|province|state|municipality|[a-z]+) of )?(?P<a>{PLACE})",
+            rf"\b(?:is|was) an? (?:[A-Za-z-]+ ){{0,5}}(?:in|on|near) (?:the )?(?:[a-z]+ ){{0,3}}(?:of )?(?P<a>{PLACE})",
+        ),
+        (
+            "Where is {s} located?",
+            "Where is {s}?",
+            "In which place is {s} situated?",
+            "Where can {s} be found?",
+            "In what city or region does {s} lie?",
+            "What is the location of {s}?",
+            "{s} location",
+            "Where is {s} based?",
+            "What country is {s} in?",
+            "In which country is {s} located?",
+        ),
+    ),
+    Relation(
+        "alias",
+        "other",
+        "any",
+        None,
+        (
+            rf"\b(?:also known as|better known as|known as|nicknamed|also called|called|known simply as|known professionally as|stage name|pen name|pseudonym|formerly|alias|aka|a\.k\.a\.)[, ]*(?:the |\" ?|“|‘)*(?P<a>{NAME})",
+        ),
+        (
+            "What is another name of {s}?",
+            "What else is {s} called?",
+            "By what other name is {s} known?",
+            "What is {s} also known as?",
+            "Under which name was {s} known?",
+            "{s} alias",
+            "What was {s} called?",
+        ),
+    ),
 )
 
 # %% ../../nbs/knowledge/07_reader_relations.ipynb #ba4bff46
 THINGS: tuple[Relation, ...] = (
     *_PLACES,
-    Relation("named_after", "person", "work", r"named|name", (
-        rf"\b(?:named|called)\b[^.;()]{{0,20}}? (?:after|for|in honou?r of) (?:the )?(?:[a-z]+ ){{0,3}}(?P<a>{NAME})",
-    ), (
-        "Who or what is {s} named after?", "After whom is {s} named?", "Where does the name of {s} come from?", "In whose honour is {s} named?",
-        "Whose name does {s} bear?",
-    )),
-    Relation("based_on", "other", "work", r"based|adapt|inspir", (
-        rf"\b(?:based (?:up)?on|adapted from|adaptation of|inspired by)\b (?:[a-z' ]{{0,40}})?[\"“]? ?(?P<a>{NAME})",
-    ), (
-        "What is {s} based on?", "On what is {s} based?", "What was {s} adapted from?", "What inspired {s}?",
-        "Which work is {s} an adaptation of?",
-    )),
-    Relation("population", "number", "work", r"populat|people|inhabit|resid", (
-        rf"\bpopulation (?:\w+ ){{0,5}}?(?:was|of|is|were|had|at)? ?(?P<a>{NUMBER})",
-        rf"(?P<a>{NUMBER}) (?:people|inhabitants|residents)\b",
-    ), (
-        "What is the population of {s}?", "How many people live in {s}?", "How many inhabitants does {s} have?", "{s} population",
-        "How large is the population of {s}?",
-    )),
-    Relation("genre", "other", "work", None, (
-        rf"\b(?:is|was) an? (?:{YEAR} )?(?:{NATION}(?:-[A-Z]\w+)? )?(?:[A-Z][a-z]+-language )?(?P<a>[a-z-]+(?: [a-z-]+){{0,2}}) (?:film|movie|album|song|novel|book|series|band|game|magazine|play)\b",
-    ), (
-        "What kind of work is {s}?", "What genre is {s}?", "What is the genre of {s}?", "What type of work is {s}?",
-        "What sort of thing is {s}?",
-    )),
-    Relation("owner", "person", "work", r"own|operat|run|manag|publish|by", (
-        rf"\b(?:owned|operated|run|managed|published|distributed|manufactured|developed|maintained|administered|governed)(?: and [a-z-]+)? by (?:the )?(?P<a>{NAME})",
-    ), (
-        "Who owns {s}?", "Who runs {s}?", "Which company is behind {s}?", "Who is responsible for {s}?", "By whom is {s} operated or published?",
-        "{s} owner or publisher",
-    )),
+    Relation(
+        "named_after",
+        "person",
+        "work",
+        r"named|name",
+        (rf"\b(?:named|called)\b[^.;()]{{0,20}}? (?:after|for|in honou?r of) (?:the )?(?:[a-z]+ ){{0,3}}(?P<a>{NAME})",),
+        (
+            "Who or what is {s} named after?",
+            "After whom is {s} named?",
+            "Where does the name of {s} come from?",
+            "In whose honour is {s} named?",
+            "Whose name does {s} bear?",
+        ),
+    ),
+    Relation(
+        "based_on",
+        "other",
+        "work",
+        r"based|adapt|inspir",
+        (rf"\b(?:based (?:up)?on|adapted from|adaptation of|inspired by)\b (?:[a-z' ]{{0,40}})?[\"“]? ?(?P<a>{NAME})",),
+        (
+            "What is {s} based on?",
+            "On what is {s} based?",
+            "What was {s} adapted from?",
+            "What inspired {s}?",
+            "Which work is {s} an adaptation of?",
+        ),
+    ),
+    Relation(
+        "population",
+        "number",
+        "work",
+        r"populat|people|inhabit|resid",
+        (
+            rf"\bpopulation (?:\w+ ){{0,5}}?(?:was|of|is|were|had|at)? ?(?P<a>{NUMBER})",
+            rf"(?P<a>{NUMBER}) (?:people|inhabitants|residents)\b",
+        ),
+        (
+            "What is the population of {s}?",
+            "How many people live in {s}?",
+            "How many inhabitants does {s} have?",
+            "{s} population",
+            "How large is the population of {s}?",
+        ),
+    ),
+    Relation(
+        "genre",
+        "other",
+        "work",
+        None,
+        (
+            rf"\b(?:is|was) an? (?:{YEAR} )?(?:{NATION}(?:-[A-Z]\w+)? )?(?:[A-Z][a-z]+-language )?(?P<a>[a-z-]+(?: [a-z-]+){{0,2}}) (?:film|movie|album|song|novel|book|series|band|game|magazine|play)\b",
+        ),
+        (
+            "What kind of work is {s}?",
+            "What genre is {s}?",
+            "What is the genre of {s}?",
+            "What type of work is {s}?",
+            "What sort of thing is {s}?",
+        ),
+    ),
+    Relation(
+        "owner",
+        "person",
+        "work",
+        r"own|operat|run|manag|publish|by",
+        (
+            rf"\b(?:owned|operated|run|managed|published|distributed|manufactured|developed|maintained|administered|governed)(?: and [a-z-]+)? by (?:the )?(?P<a>{NAME})",
+        ),
+        (
+            "Who owns {s}?",
+            "Who runs {s}?",
+            "Which company is behind {s}?",
+            "Who is responsible for {s}?",
+            "By whom is {s} operated or published?",
+            "{s} owner or publisher",
+        ),
+    ),
 )
 
 # %% ../../nbs/knowledge/07_reader_relations.ipynb #146f680f
 DEEDS: tuple[Relation, ...] = (
-    Relation("team", "other", "person", None, (
-        rf"\b(?:plays|played|playing|pitcher|midfielder|goalkeeper|defender|forward|striker|quarterback|player)\b[^.;()]{{0,40}}? (?:for|with|of) (?:the |[A-Z]?[a-z]+ )*?(?P<a>{NAME})",
-        rf"\bmember of (?:the )?(?:[a-z]+ ){{0,3}}(?P<a>{NAME})",
-    ), (
-        "Which team did {s} play for?", "What club does {s} belong to?", "Of what group is {s} a member?", "For which side has {s} played?",
-        "{s} team", "Which organisation is {s} a member of?",
-    )),
-    Relation("invented", "other", "person", r"invent|discover|develop|design|introduc|pioneer|patent|creat", (
-        r"\b(?:invented|devised|pioneered|patented|discovered|coined|introduced|developed|designed) (?P<a>(?:the |an? )(?:[a-z-]+ ){0,4}[a-z-]+)(?= (?:in|at|that|which|to|for|and|by|with|as|on|from)\b|[.,;])",
-    ), (
-        "What did {s} invent?", "What was invented by {s}?", "What did {s} discover?", "What is {s} credited with developing?",
-        "Which thing did {s} introduce?", "invention of {s}",
-    )),
-    Relation("office_date", "date", "person", None, (
-        rf"\b(?:became|elected|appointed|crowned|ascended|succeeded|inherited|reigned|ruled|king|queen|duke|count|bishop|president|minister|mayor|governor)\b[^.;()]{{0,60}}?(?:in|on|from|since) (?P<a>{DATE})",
-    ), (
-        "When did {s} take office?", "Since when did {s} rule?", "In which year was {s} elected or appointed?", "When did {s} come to power?",
-        "When did the reign of {s} begin?",
-    )),
-    Relation("marriage_date", "date", "person", r"marri|wed", (
-        rf"\b(?:married|wed|marriage|wedding)\b[^.;()]{{0,60}}?(?:in|on) (?P<a>{DATE})",
-    ), (
-        "When did {s} marry?", "What was {s}'s wedding date?", "In which year was {s} married?", "When was the wedding of {s}?",
-    )),
+    Relation(
+        "team",
+        "other",
+        "person",
+        None,
+        (
+            rf"\b(?:plays|played|playing|pitcher|midfielder|goalkeeper|defender|forward|striker|quarterback|player)\b[^.;()]{{0,40}}? (?:for|with|of) (?:the |[A-Z]?[a-z]+ )*?(?P<a>{NAME})",
+            rf"\bmember of (?:the )?(?:[a-z]+ ){{0,3}}(?P<a>{NAME})",
+        ),
+        (
+            "Which team did {s} play for?",
+            "What club does {s} belong to?",
+            "Of what group is {s} a member?",
+            "For which side has {s} played?",
+            "{s} team",
+            "Which organisation is {s} a member of?",
+        ),
+    ),
+    Relation(
+        "invented",
+        "other",
+        "person",
+        r"invent|discover|develop|design|introduc|pioneer|patent|creat",
+        (
+            r"\b(?:invented|devised|pioneered|patented|discovered|coined|introduced|developed|designed) (?P<a>(?:the |an? )(?:[a-z-]+ ){0,4}[a-z-]+)(?= (?:in|at|that|which|to|for|and|by|with|as|on|from)\b|[.,;])",
+        ),
+        (
+            "What did {s} invent?",
+            "What was invented by {s}?",
+            "What did {s} discover?",
+            "What is {s} credited with developing?",
+            "Which thing did {s} introduce?",
+            "invention of {s}",
+        ),
+    ),
+    Relation(
+        "office_date",
+        "date",
+        "person",
+        None,
+        (
+            rf"\b(?:became|elected|appointed|crowned|ascended|succeeded|inherited|reigned|ruled|king|queen|duke|count|bishop|president|minister|mayor|governor)\b[^.;()]{{0,60}}?(?:in|on|from|since) (?P<a>{DATE})",
+        ),
+        (
+            "When did {s} take office?",
+            "Since when did {s} rule?",
+            "In which year was {s} elected or appointed?",
+            "When did {s} come to power?",
+            "When did the reign of {s} begin?",
+        ),
+    ),
+    Relation(
+        "marriage_date",
+        "date",
+        "person",
+        r"marri|wed",
+        (rf"\b(?:married|wed|marriage|wedding)\b[^.;()]{{0,60}}?(?:in|on) (?P<a>{DATE})",),
+        (
+            "When did {s} marry?",
+            "What was {s}'s wedding date?",
+            "In which year was {s} married?",
+            "When was the wedding of {s}?",
+        ),
+    ),
 )
 
 # %% ../../nbs/knowledge/07_reader_relations.ipynb #80848710

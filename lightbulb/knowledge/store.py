@@ -50,15 +50,18 @@ def _refuse_foreign(db: sqlite3.Connection, path: str) -> None:
     "`StoreError` if the file belongs to another program or to a newer lightbulb."
     owner, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
     has_tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if has_tables and owner != _APPLICATION_ID: raise StoreError(f"{path}: a SQLite file of another program, not a knowledge base")
-    if version > _SCHEMA_VERSION: raise StoreError(f"{path}: written by a newer lightbulb (format {version}, known {_SCHEMA_VERSION})")
+    if has_tables and owner != _APPLICATION_ID:
+        raise StoreError(f"{path}: a SQLite file of another program, not a knowledge base")
+    if version > _SCHEMA_VERSION:
+        raise StoreError(f"{path}: written by a newer lightbulb (format {version}, known {_SCHEMA_VERSION})")
 
 
 def _patiently(action: Callable[[], Any], timeout: float) -> Any:
     "Do it, and again while the file is locked, for at most `timeout` seconds."
     deadline = time.monotonic() + timeout
     while True:
-        try: return action()
+        try:
+            return action()
         except sqlite3.OperationalError as error:
             if "locked" not in str(error) or time.monotonic() > deadline: raise
             time.sleep(0.02)
@@ -66,7 +69,8 @@ def _patiently(action: Callable[[], Any], timeout: float) -> Any:
 
 def _open_file(path: str, timeout: float) -> sqlite3.Connection:
     "A connection to the file, created if needed, with a log that is synced at each commit."
-    if path != ":memory:": Path(path).parent.mkdir(parents=True, exist_ok=True)
+    if path != ":memory:":
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
     db = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
     marks = f"PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {_SCHEMA_VERSION};"
     try:
@@ -87,16 +91,20 @@ class StoreFile:
         self.path, self._timeout = str(path), busy_timeout
         self._lock = threading.RLock()
         self._num_writes = 0
-        with self._explained(): self._db = _open_file(self.path, busy_timeout)
+        with self._explained():
+            self._db = _open_file(self.path, busy_timeout)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
         "Turn SQLite's errors into one line about this file."
-        try: yield
+        try:
+            yield
         except (sqlite3.Error, OSError) as error:
             reason = str(error)
-            if "locked" in reason or "busy" in reason: reason = f"another process holds it for more than {self._timeout:g} s ({reason})"
-            elif "malformed" in reason or "not a database" in reason: reason = f"damaged, or not a knowledge base ({reason})"
+            if "locked" in reason or "busy" in reason:
+                reason = f"another process holds it for more than {self._timeout:g} s ({reason})"
+            elif "malformed" in reason or "not a database" in reason:
+                reason = f"damaged, or not a knowledge base ({reason})"
             raise StoreError(f"{self.path}: {reason}") from None
 
     @contextlib.contextmanager
@@ -107,7 +115,8 @@ class StoreFile:
                 yield self._db
                 self._db.execute("COMMIT")
             except BaseException:
-                if self._db.in_transaction: self._db.execute("ROLLBACK")
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 raise
 
     @contextlib.contextmanager
@@ -123,15 +132,18 @@ class StoreFile:
 
     def close(self) -> None:
         "Close the file; what was added stays."
-        with self._lock: self._db.close()
+        with self._lock:
+            self._db.close()
 
 # %% ../../nbs/knowledge/02_store.ipynb #b31dd19a
 def title_key(title: str, *, bare: bool = False) -> str:
     "The title without case, accents and punctuation; `bare` also drops a bracket at its end and a leading article."
-    if bare: title = re.sub(r"\s*\([^()]*\)\s*$", "", title) or title
+    if bare:
+        title = re.sub(r"\s*\([^()]*\)\s*$", "", title) or title
     plain = unicodedata.normalize("NFKD", title.replace("&", " and ").casefold())
     words = re.findall(r"\w+", "".join(c for c in plain if not unicodedata.combining(c)))
-    if bare and len(words) > 1 and words[0] in ("the", "a", "an"): words = words[1:]
+    if bare and len(words) > 1 and words[0] in ("the", "a", "an"):
+        words = words[1:]
     return " ".join(words)
 
 
@@ -171,13 +183,24 @@ class PageFile(StoreFile):
         "Write one page with its chunks in the current transaction, in place of what stood under its URL."
         document, chunks, hashes, vectors = prepared
         title = storable(document.title)
-        row = (storable(document.url), title, title_key(title), title_key(title, bare=True), document.content_hash,
-               document.fetched_at, storable(document.source), page_details(document), document.text.encode("utf-8", "surrogatepass"))
+        row = (
+            storable(document.url),
+            title,
+            title_key(title),
+            title_key(title, bare=True),
+            document.content_hash,
+            document.fetched_at,
+            storable(document.source),
+            page_details(document),
+            document.text.encode("utf-8", "surrogatepass"),
+        )
         number = db.execute(
             "INSERT INTO documents (url, title, title_key, bare_key, hash, fetched_at, source, details, body) VALUES (?,?,?,?,?,?,?,?,?) "
             "ON CONFLICT (url) DO UPDATE SET title = excluded.title, title_key = excluded.title_key, bare_key = excluded.bare_key, "
             "hash = excluded.hash, fetched_at = excluded.fetched_at, source = excluded.source, details = excluded.details, "
-            "body = excluded.body RETURNING id", row).fetchall()[0][0]
+            "body = excluded.body RETURNING id",
+            row,
+        ).fetchall()[0][0]
         db.execute("DELETE FROM words WHERE rowid IN (SELECT id FROM chunks WHERE document = ?)", (number,))
         db.execute("DELETE FROM chunks WHERE document = ?", (number,))
         for chunk, digest, vector in zip(chunks, hashes, vectors, strict=True):
@@ -187,7 +210,9 @@ class PageFile(StoreFile):
 
     def _documents_where(self, condition: str, *values: Any, limit: int = -1) -> list[Document]:
         with self._reading() as db:
-            rows = db.execute(f"SELECT url, fetched_at, source, details, body FROM documents WHERE {condition} ORDER BY id LIMIT ?", (*values, limit)).fetchall()
+            rows = db.execute(
+                f"SELECT url, fetched_at, source, details, body FROM documents WHERE {condition} ORDER BY id LIMIT ?", (*values, limit)
+            ).fetchall()
         return [_restored(*row) for row in rows]
 
     def document(self, url: str) -> Document | None:
@@ -196,17 +221,22 @@ class PageFile(StoreFile):
 
     def documents(self) -> Iterator[Document]:
         "All pages in the order of their first arrival; pages added meanwhile may or may not be among them."
-        with self._reading() as db: numbers = [row[0] for row in db.execute("SELECT id FROM documents ORDER BY id")]
-        for number in numbers: yield from self._documents_where("id = ?", number)
+        with self._reading() as db:
+            numbers = [row[0] for row in db.execute("SELECT id FROM documents ORDER BY id")]
+        for number in numbers:
+            yield from self._documents_where("id = ?", number)
 
     def titles(self) -> list[str]:
         "The titles of all pages, in the order of their first arrival."
-        with self._reading() as db: return [row[0] for row in db.execute("SELECT title FROM documents ORDER BY id")]
+        with self._reading() as db:
+            return [row[0] for row in db.execute("SELECT title FROM documents ORDER BY id")]
 
     def __len__(self) -> int:
-        with self._reading() as db: return db.execute("SELECT count(*) FROM documents").fetchone()[0]
+        with self._reading() as db:
+            return db.execute("SELECT count(*) FROM documents").fetchone()[0]
 
-    def __bool__(self) -> bool: return True  # an empty knowledge base is still one
+    def __bool__(self) -> bool:
+        return True  # an empty knowledge base is still one
 
 # %% ../../nbs/knowledge/02_store.ipynb #c970b4ae
 class DocumentFile(PageFile):

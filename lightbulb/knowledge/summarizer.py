@@ -69,12 +69,15 @@ class SummarizerConfig:
     context_length: int = 2048  # tokens of prompt and answer together
 
     def __post_init__(self) -> None:
-        if self.mode not in ("checked", "extractive"): raise ValueError(f"mode must be checked or extractive, got {self.mode!r}")
+        if self.mode not in ("checked", "extractive"):
+            raise ValueError(f"mode must be checked or extractive, got {self.mode!r}")
         for name in ("num_sentences", "num_chunks", "num_sources", "chunk_words", "max_new_tokens"):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("relevance_weight", "max_gap", "min_support"):
-            if not 0 <= getattr(self, name) <= 1: raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
-        if self.context_length <= self.max_new_tokens: raise ValueError(f"context_length must exceed max_new_tokens, got {self.context_length}")
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
+        if self.context_length <= self.max_new_tokens:
+            raise ValueError(f"context_length must exceed max_new_tokens, got {self.context_length}")
 
 # %% ../../nbs/knowledge/06_summarizer.ipynb #73734c06
 def as_passages(
@@ -104,7 +107,8 @@ def sentences_of(passages: Sequence[Passage]) -> list[Passage]:
     return list(found.values())
 
 # %% ../../nbs/knowledge/06_summarizer.ipynb #576950db
-def _with_title(sentence: Passage) -> str: return f"{sentence.title}: {' '.join(sentence.text.split())}"
+def _with_title(sentence: Passage) -> str:
+    return f"{sentence.title}: {' '.join(sentence.text.split())}"
 
 
 def relevance(
@@ -178,7 +182,8 @@ def draft_sentences(
     lines = [re.sub(r"^\s*(?:[-*•]|\d+[.)]|quote \d+:)\s*", "", line, flags=re.IGNORECASE) for line in text.splitlines()]
     plain = re.sub(r"\s*\[\d+\]", "", "\n\n".join(lines))
     found = [" ".join(plain[start:end].split()) for start, end in split_sentences(plain)]
-    for title in titles: found = [sentence.removeprefix(f"{title}: ") for sentence in found]
+    for title in titles:
+        found = [sentence.removeprefix(f"{title}: ") for sentence in found]
     return [sentence for sentence in dict.fromkeys(found) if quotable(sentence, min_words=4)]
 
 # %% ../../nbs/knowledge/06_summarizer.ipynb #8388e9f7
@@ -242,7 +247,9 @@ class _Saying(_Reading):
         shown = marginal_relevance(pool.scores, pool.vectors, self.config.num_sources, weight=0.9, max_gap=1.0)
         prompt, fitted = fitting_prompt(question, [_with_title(pool.sentences[i]) for i in shown], self.config, self.count_tokens)
         sources = [pool.sentences[i] for i in shown[:fitted]]
-        (draft,) = self.generate([prompt], max_new_tokens=self.config.max_new_tokens, temperature=0.0, stop=["\n\n\n", "Question:", "<quotes>"], chat=True)
+        (draft,) = self.generate(
+            [prompt], max_new_tokens=self.config.max_new_tokens, temperature=0.0, stop=["\n\n\n", "Question:", "<quotes>"], chat=True
+        )
         sentences = draft_sentences(draft, titles={source.title for source in sources})
         if not sentences: return [], 0
         cosines = self.embed(sentences) @ self.embed([" ".join(source.text.split()) for source in sources]).T
@@ -251,7 +258,8 @@ class _Saying(_Reading):
             backing = best_backing(sentence, [source.text for source in sources], row.tolist(), titles=[source.title for source in sources])
             if backing.index is None or backing.support < self.config.min_support: continue
             near = pool.scores[shown[backing.index]] >= pool.scores[0] - self.config.max_gap
-            if near: kept.append(_standing_on(sentence, sources[backing.index], backing.support))
+            if near:
+                kept.append(_standing_on(sentence, sources[backing.index], backing.support))
         return _distinct(kept)[: self.config.num_sentences - 1 or 1], len(sentences) - len(kept)
 
     def _quoted(self, pool: _Pool, written: list[SummarySentence]) -> list[SummarySentence]:
@@ -262,8 +270,9 @@ class _Saying(_Reading):
         taken = np.array([pool.vectors[i] for i in range(len(pool.sentences)) if i not in free]) if used else None
         gap = max(0.0, self.config.max_gap - float(pool.scores[0] - pool.scores[free[0]]))
         room = max(self.config.num_sentences - len(written), int(free[0] == 0))  # the best sentence is said in any case
-        picked = marginal_relevance(pool.scores[free], pool.vectors[free], room,
-                                    weight=self.config.relevance_weight, max_gap=gap, taken=taken)
+        picked = marginal_relevance(
+            pool.scores[free], pool.vectors[free], room, weight=self.config.relevance_weight, max_gap=gap, taken=taken
+        )
         return [SummarySentence(" ".join(pool.sentences[free[i]].text.split()), (pool.sentences[free[i]],), 1.0, "quoted") for i in picked]
 
 # %% ../../nbs/knowledge/06_summarizer.ipynb #5abfa9f6
@@ -299,12 +308,16 @@ class RAGSummarizer(_Saying):
         if known is not None: return known
         summary = self._make(" ".join(question.split()), passages)
         self.memory.put(key, summary)
-        if self.disk is not None: self.disk.put(key, _dumps(summary))
+        if self.disk is not None:
+            self.disk.put(key, _dumps(summary))
         return summary
 
     def _key(self, question: str, passages: Sequence[Passage]) -> str:
-        parts = [part for passage in sorted(passages, key=lambda passage: (passage.url, passage.start, passage.end))
-                 for part in (passage.url, passage.title, passage.start, passage.text)]
+        parts = [
+            part
+            for passage in sorted(passages, key=lambda passage: (passage.url, passage.start, passage.end))
+            for part in (passage.url, passage.title, passage.start, passage.text)
+        ]
         names = [_name_of(function) for function in (self.generate, self.embed, self.rerank)]
         return content_key("summary 1", " ".join(question.split()), *names, json.dumps(asdict(self.config)), *parts)
 
@@ -312,7 +325,8 @@ class RAGSummarizer(_Saying):
         known = self.memory.get(key)
         if known is None and self.disk is not None and (data := self.disk.get(key)) is not None:
             known = _loads(data)
-            if known is not None: self.memory.put(key, known)
+            if known is not None:
+                self.memory.put(key, known)
         return None if known is None else replace(known, from_cache=True)
 
     def _make(self, question: str, passages: list[Passage]) -> Summary:
@@ -325,31 +339,39 @@ class RAGSummarizer(_Saying):
 
 # %% ../../nbs/knowledge/06_summarizer.ipynb #4d888378
 def _standing_on(sentence: str, source: Passage, support: float) -> SummarySentence:
-    if " ".join(source.text.split()).rstrip(".") == sentence.rstrip("."): return SummarySentence(sentence, (source,), 1.0, "quoted")
+    if " ".join(source.text.split()).rstrip(".") == sentence.rstrip("."):
+        return SummarySentence(sentence, (source,), 1.0, "quoted")
     return SummarySentence(sentence, (source,), support, "written")
 
 
 def _distinct(sentences: list[SummarySentence]) -> list[SummarySentence]:
     "The sentences, those on the same range once."
     found: dict[frozenset[tuple[str, int]], SummarySentence] = {}
-    for sentence in sentences: found.setdefault(frozenset((passage.url, passage.start) for passage in sentence.passages), sentence)
+    for sentence in sentences:
+        found.setdefault(frozenset((passage.url, passage.start) for passage in sentence.passages), sentence)
     return list(found.values())
 
 
 def _in_order(sentences: list[SummarySentence]) -> list[SummarySentence]:
     "Pages by their best sentence, sentences by their place on the page."
     best: dict[str, float] = {}
-    for sentence in sentences: best[sentence.passages[0].url] = max(best.get(sentence.passages[0].url, -math.inf), sentence.passages[0].score)
+    for sentence in sentences:
+        best[sentence.passages[0].url] = max(best.get(sentence.passages[0].url, -math.inf), sentence.passages[0].score)
     return sorted(sentences, key=lambda sentence: (-best[sentence.passages[0].url], sentence.passages[0].url, sentence.passages[0].start))
 
 
-def _dumps(summary: Summary) -> bytes: return json.dumps(asdict(summary), ensure_ascii=False).encode("utf-8", "surrogatepass")
+def _dumps(summary: Summary) -> bytes:
+    return json.dumps(asdict(summary), ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def _loads(data: bytes) -> Summary | None:
     "The summary that was kept; None if another version wrote it."
     try:
         kept = json.loads(data.decode("utf-8", "surrogatepass"))
-        sentences = [SummarySentence(one["text"], tuple(Passage(**passage) for passage in one["passages"]), one["support"], one["origin"]) for one in kept["sentences"]]
+        sentences = [
+            SummarySentence(one["text"], tuple(Passage(**passage) for passage in one["passages"]), one["support"], one["origin"])
+            for one in kept["sentences"]
+        ]
         return Summary(kept["question"], tuple(sentences), tuple(Passage(**chunk) for chunk in kept["chunks"]), kept["num_rejected"])
-    except (ValueError, KeyError, TypeError): return None
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -25,7 +25,27 @@ FUNCTION_WORDS = frozenset(
     "will with within without would yet you your".split()
 )
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*", re.UNICODE)
-_SUFFIXES = ("ically", "ations", "ation", "ingly", "ments", "ment", "ness", "edly", "ings", "ally", "ing", "ies", "ers", "ed", "es", "er", "ly", "s", "e")
+_SUFFIXES = (
+    "ically",
+    "ations",
+    "ation",
+    "ingly",
+    "ments",
+    "ment",
+    "ness",
+    "edly",
+    "ings",
+    "ally",
+    "ing",
+    "ies",
+    "ers",
+    "ed",
+    "es",
+    "er",
+    "ly",
+    "s",
+    "e",
+)
 
 
 def stem(word: str) -> str:
@@ -56,7 +76,11 @@ def numbers(text: str) -> set[str]:
 def names(text: str) -> set[str]:
     "The capitalised words of a sentence in lower case, its first word left out."
     words = list(_WORD.finditer(text))
-    return {word.group().lower().removesuffix("'s").removesuffix("’s") for word in words[1:] if word.group()[0].isupper() and word.group().lower() not in FUNCTION_WORDS}
+    return {
+        word.group().lower().removesuffix("'s").removesuffix("’s")
+        for word in words[1:]
+        if word.group()[0].isupper() and word.group().lower() not in FUNCTION_WORDS
+    }
 
 
 def contradicts(
@@ -69,7 +93,8 @@ def contradicts(
     stems = {stem(word) for word in spelled}
     if any(name not in spelled and stem(name) not in stems for name in names(sentence)): return True
     first = (_WORD.findall(sentence) or [""])[0].lower()
-    if first and first not in FUNCTION_WORDS and not any(word[:5] == first[:5] or word == stem(first) for word in spelled | stems): return True
+    if first and first not in FUNCTION_WORDS and not any(word[:5] == first[:5] or word == stem(first) for word in spelled | stems):
+        return True
     if _NEGATION.search(sentence): return not _ANY_NEGATION.search(quotation)
     return bool(_NEGATION.search(quotation)) and not _ANY_NEGATION.search(sentence)
 
@@ -86,7 +111,8 @@ def ordered_coverage(sentence: str, quotation: str) -> float:
     lengths = [0] * (len(there) + 1)  # of common subsequences with the beginnings of `there`
     for word in wanted:
         before = lengths[:]
-        for j, other in enumerate(there): lengths[j + 1] = before[j] + 1 if word == other else max(lengths[j], before[j + 1])
+        for j, other in enumerate(there):
+            lengths[j + 1] = before[j] + 1 if word == other else max(lengths[j], before[j + 1])
     return lengths[-1] / len(wanted) if wanted else 0.0
 
 
@@ -103,19 +129,21 @@ def support(
 _MACHINE = r"(?:\bA\.?I\.?(?!\w)|\bartificial intelligence\b|\b(?:language|AI) models?\b|\bLLMs?\b|\bchat-?bots?\b|\bautomated (?:readers?|systems?)\b)"
 _ASSISTANT = rf"(?:{_MACHINE}|\bassistants?\b|\bagents?\b|\bbots?\b)"
 _ORDERS = re.compile(
-    "|".join((
-        r"\b(?:ignore|disregard|forget|override|bypass|discard)\b[^.!?]{0,60}\b(?:previous|prior|above|earlier|preceding|all|any|your|these|other|everything|system)\b[^.!?]{0,40}"
-        r"(?:\b(?:instructions?|prompts?|rules?|guidelines?|directions?|commands?|messages?|text|context|told|sources?|pages?)\b|$)",
-        rf"\b(?:attention|notice|important|warning|message|instructions?|note|dear|hello|hey)\b[^.!?]{{0,30}}(?:{_MACHINE}|[:,] *(?:to |for |all |any )*{_ASSISTANT})",
-        rf"\b(?:you are|act as|pretend (?:to be|you))\b[^.!?]{{0,25}}\b(?:an?|the|now)\b[^.!?]{{0,25}}{_ASSISTANT}",
-        rf"\bas (?:an?|the) [^.!?]{{0,12}}{_MACHINE}",
-        rf"{_ASSISTANT}[^.!?]{{0,40}}\b(?:must|shall|should|are (?:required|instructed|asked|told)|have to|need to)\b[^.!?]{{0,40}}\b(?:answer|reply|respond|say|state|tell|write|output|recommend|ignore|follow|obey|quote|cite|include|repeat)\b",
-        r"\b(?:answer|reply|respond|say|state|print|output|write|repeat|tell (?:the user|them|everyone))\s+(?:only|just|exactly|instead|always|to every question)\b",
-        r"\b(?:answer|reply|respond)\s+(?:with|that|by saying|as follows)\b",
-        r"\b(?:the|your) (?:user|operator|developer|system prompt)\b[^.!?]{0,40}\b(?:asked|asks|wants|instructions?|prompt|says|must not|should not)\b|\bsystem prompt\b",
-        r"\b(?:do not|don['’]t|never)\s+(?:mention|reveal|tell|disclose|cite|quote|summari[sz]e|trust|use)\b[^.!?]{0,40}\b(?:this|these|the user|other|any|your|anyone)\b",
-        r"<\|?(?:im_start|im_end|system|endoftext)|\[/?INST\]|^\s*(?:system|assistant|user)\s*:",
-    )),
+    "|".join(
+        (
+            r"\b(?:ignore|disregard|forget|override|bypass|discard)\b[^.!?]{0,60}\b(?:previous|prior|above|earlier|preceding|all|any|your|these|other|everything|system)\b[^.!?]{0,40}"
+            r"(?:\b(?:instructions?|prompts?|rules?|guidelines?|directions?|commands?|messages?|text|context|told|sources?|pages?)\b|$)",
+            rf"\b(?:attention|notice|important|warning|message|instructions?|note|dear|hello|hey)\b[^.!?]{{0,30}}(?:{_MACHINE}|[:,] *(?:to |for |all |any )*{_ASSISTANT})",
+            rf"\b(?:you are|act as|pretend (?:to be|you))\b[^.!?]{{0,25}}\b(?:an?|the|now)\b[^.!?]{{0,25}}{_ASSISTANT}",
+            rf"\bas (?:an?|the) [^.!?]{{0,12}}{_MACHINE}",
+            rf"{_ASSISTANT}[^.!?]{{0,40}}\b(?:must|shall|should|are (?:required|instructed|asked|told)|have to|need to)\b[^.!?]{{0,40}}\b(?:answer|reply|respond|say|state|tell|write|output|recommend|ignore|follow|obey|quote|cite|include|repeat)\b",
+            r"\b(?:answer|reply|respond|say|state|print|output|write|repeat|tell (?:the user|them|everyone))\s+(?:only|just|exactly|instead|always|to every question)\b",
+            r"\b(?:answer|reply|respond)\s+(?:with|that|by saying|as follows)\b",
+            r"\b(?:the|your) (?:user|operator|developer|system prompt)\b[^.!?]{0,40}\b(?:asked|asks|wants|instructions?|prompt|says|must not|should not)\b|\bsystem prompt\b",
+            r"\b(?:do not|don['’]t|never)\s+(?:mention|reveal|tell|disclose|cite|quote|summari[sz]e|trust|use)\b[^.!?]{0,40}\b(?:this|these|the user|other|any|your|anyone)\b",
+            r"<\|?(?:im_start|im_end|system|endoftext)|\[/?INST\]|^\s*(?:system|assistant|user)\s*:",
+        )
+    ),
     re.IGNORECASE,
 )
 
@@ -125,7 +153,10 @@ def gives_orders(sentence: str) -> bool:
     return bool(_ORDERS.search(" ".join(sentence.split())))
 
 # %% ../../nbs/knowledge/06_support.ipynb #fa910b13
-_LEANS = re.compile(r"^(?:it|its|he|his|she|her|they|their|them|this|that|these|those|such|both|but|however|there|the (?:latter|former)|instead|also|then|thus|so|yet)\b", re.IGNORECASE)
+_LEANS = re.compile(
+    r"^(?:it|its|he|his|she|her|they|their|them|this|that|these|those|such|both|but|however|there|the (?:latter|former)|instead|also|then|thus|so|yet)\b",
+    re.IGNORECASE,
+)
 
 
 def quotable(
@@ -162,9 +193,11 @@ def best_backing(
     titles: Sequence[str] | None = None,  # of the sources' pages, which may supply a name
 ) -> Backing:
     "The source sentence that supports a sentence best."
-    if not len(sources) == len(cosines) == len(sources if titles is None else titles): raise ValueError("sources, cosines and titles must have one length")
+    if not len(sources) == len(cosines) == len(sources if titles is None else titles):
+        raise ValueError("sources, cosines and titles must have one length")
     best = Backing(None, 0.0)
     for i in sorted(range(len(sources)), key=lambda i: -cosines[i])[:6]:
         grade = support(sentence, f"{titles[i]}. {sources[i]}" if titles is not None else sources[i], cosines[i])
-        if grade > best.support: best = Backing(i, grade)
+        if grade > best.support:
+            best = Backing(i, grade)
     return best

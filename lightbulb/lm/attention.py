@@ -140,7 +140,8 @@ class GrowingCache:
     ) -> tuple[Tensor, Tensor]:
         "Write the new tokens after those before; all keys and values of this layer. `advance` ends the step."
         end = self.length + keys.shape[2]
-        if self._store is None or end > self._store.shape[4]: self._grow(end, keys)
+        if self._store is None or end > self._store.shape[4]:
+            self._grow(end, keys)
         assert self._store is not None
         self._store[layer, 0, :, :, self.length : end] = keys
         self._store[layer, 1, :, :, self.length : end] = values
@@ -150,7 +151,8 @@ class GrowingCache:
         capacity = max(self._capacity, 1 << (end - 1).bit_length())
         batch, groups, _, width = like.shape
         grown = like.new_empty(self.num_layers, 2, batch, groups, capacity, width)
-        if self._store is not None: grown[..., : self.length, :] = self._store[..., : self.length, :]
+        if self._store is not None:
+            grown[..., : self.length, :] = self._store[..., : self.length, :]
         self._store = grown
 
     def remember(
@@ -163,7 +165,8 @@ class GrowingCache:
         end = self.length + tokens.shape[1]
         if self._ids is None or num_before + end > self._ids.shape[1]:
             grown = tokens.new_full((tokens.shape[0], max(self._capacity, 1 << (num_before + end - 1).bit_length())), missing)
-            if self._ids is not None: grown[:, : num_before + self.length] = self._ids[:, : num_before + self.length]
+            if self._ids is not None:
+                grown[:, : num_before + self.length] = self._ids[:, : num_before + self.length]
             self._ids = grown
         self._ids[:, num_before + self.length : num_before + end] = tokens
         return self._ids[:, self.length : num_before + end]
@@ -187,7 +190,8 @@ class KeyValueCache(GrowingCache):
         unchanged: int = 0,  # the first tokens that are equal in each row and its source; they are not copied
     ) -> None:
         "Reorder, repeat or drop rows."
-        if self._ids is not None: self._ids = self._ids[indices]
+        if self._ids is not None:
+            self._ids = self._ids[indices]
         if self._store is None: return
         if len(indices) == self._store.shape[2]:
             moved = self._store[..., unchanged : self.length, :]
@@ -207,7 +211,8 @@ class KeyValueCache(GrowingCache):
     ) -> None:
         "Overwrite some rows by others."
         if self._store is None: return
-        if self._ids is not None: self._ids[targets] = self._ids[sources]
+        if self._ids is not None:
+            self._ids[targets] = self._ids[sources]
         kept = slice(unchanged, self.length)
         self._store[:, :, targets, :, kept] = self._store[:, :, sources, :, kept]
 
@@ -264,7 +269,8 @@ class DecoderCache:
     def select(self, indices: Tensor, unchanged: int = 0) -> None:
         "Reorder, repeat or drop rows; see `KeyValueCache.select`."
         self.own.select(indices, unchanged)
-        if self.cross is not None: self.cross.select(indices)
+        if self.cross is not None:
+            self.cross.select(indices)
 
     def copy(self, sources: Tensor, targets: Tensor, unchanged: int = 0) -> None:
         "Overwrite some rows by others of the same source; see `KeyValueCache.copy`."
@@ -282,7 +288,8 @@ class _Heads(nn.Module):
         super().__init__()
         groups = num_key_value_heads or num_heads
         if width % num_heads: raise ValueError(f"width must be a multiple of num_heads, got {width} and {num_heads}")
-        if num_heads % groups: raise ValueError(f"num_heads must be a multiple of num_key_value_heads, got {num_heads} and {groups}")
+        if num_heads % groups:
+            raise ValueError(f"num_heads must be a multiple of num_key_value_heads, got {num_heads} and {groups}")
         self.num_heads, self.num_groups, self.head_width = num_heads, groups, width // num_heads
         self.query_norm = RMSNorm(self.head_width, epsilon) if qk_norm else None
         self.key_norm = RMSNorm(self.head_width, epsilon) if qk_norm else None
@@ -330,8 +337,10 @@ class SelfAttention(_Heads):
         if cache is not None:
             past = cache.length
             keys, values = cache.extend(layer, keys, values)
-            if past: causal = False
-            if past and length > 1: mask = torch.ones(length, past + length, dtype=torch.bool, device=x.device).tril(past)[None, None]
+            if past:
+                causal = False
+            if past and length > 1:
+                mask = torch.ones(length, past + length, dtype=torch.bool, device=x.device).tril(past)[None, None]
         seen = attend(queries, keys, values, mask=mask, causal=causal and length > 1)
         return product(self._joined(seen), self.output.weight.T)
 
@@ -382,7 +391,8 @@ class CrossAttention(_Heads):
     ) -> Tensor:
         "Attention to the encoder's tokens."
         queries = self._turned(self._split(product(x, self.query.weight.T), self.num_heads), self.query_norm, tables)
-        if entries is not None: seen = entries.attend(layer, queries)
+        if entries is not None:
+            seen = entries.attend(layer, queries)
         else:
             assert keys_and_values is not None
             seen = attend(queries, *keys_and_values, mask=mask)

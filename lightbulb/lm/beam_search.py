@@ -13,7 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightbulb.lm.decoding import (
-    Context, GenerationConfig, Prompt, TokenModel, at_rest, greedy, read_prompts, row_seeds, sampled, speculate, write,
+    Context,
+    GenerationConfig,
+    Prompt,
+    TokenModel,
+    at_rest,
+    greedy,
+    read_prompts,
+    row_seeds,
+    sampled,
+    speculate,
+    write,
 )
 
 # %% auto #0
@@ -139,7 +149,8 @@ class _Beams:
         if step == 0:
             self.cache.select(torch.arange(batch, device=ids.device).repeat_interleave(width))
             self.tokens = self.tokens.repeat(1, width, 1)
-        else: scores, ids = self._placed(scores, parents, ids, step)
+        else:
+            scores, ids = self._placed(scores, parents, ids, step)
         self.scores, self.tokens[..., step] = scores, ids
         self.logits = self.model.logits(self.model.decode(ids.reshape(-1, 1), cache=self.cache)[:, -1])
 
@@ -166,7 +177,8 @@ def _search(model: TokenModel, prompt: Prompt, config: GenerationConfig, watch: 
         scores, parents, ids = best_continuations(beams.logits, beams.scores, 2 * width)
         ended = torch.full_like(ids, step == last, dtype=torch.bool) if config.end_id is None else (ids == config.end_id) | (step == last)
         some_ended = step == last or (config.end_id is not None and bool(ended.any()))
-        if some_ended: finished.add(scores[:, :width], beams.extended(parents[:, :width], ids[:, :width], step), ended[:, :width], step + 1)
+        if some_ended:
+            finished.add(scores[:, :width], beams.extended(parents[:, :width], ids[:, :width], step), ended[:, :width], step + 1)
         if step == last: break
         if some_ended:  # those that run on move to the front, in their order
             order = ended.to(torch.uint8).argsort(dim=-1, stable=True)
@@ -174,7 +186,8 @@ def _search(model: TokenModel, prompt: Prompt, config: GenerationConfig, watch: 
             finished.close(scores[:, 0], step + 1)
             if not finished.is_open.any(): break
         beams.go_on(scores[:, :width], parents[:, :width], ids[:, :width], step)
-        if watch: watch(beams.tokens[..., : step + 1], beams.scores)
+        if watch:
+            watch(beams.tokens[..., : step + 1], beams.scores)
     return finished
 
 # %% ../../nbs/lm/06_beam_search.ipynb #9d957f82
@@ -206,7 +219,9 @@ def beam_search(
     config = GenerationConfig.of(config, changes)
     size = model.config.vocab_size
     if config.beam_width > size and config.beam_width > num_texts(config, size):
-        raise ValueError(f"beam_width must be at most the {num_texts(config, size)} texts of {config.max_new_tokens} tokens over {size}, got {config.beam_width}")
+        raise ValueError(
+            f"beam_width must be at most the {num_texts(config, size)} texts of {config.max_new_tokens} tokens over {size}, got {config.beam_width}"
+        )
     with at_rest(model):
         prompts = read_prompts(model, context, config, lengths=lengths, prefix=prefix)
         found = [_search(model, prompt, config, watch) for prompt in prompts]
@@ -236,7 +251,8 @@ def generate(
 ) -> list[list[int]]:
     "The new ids for each context; the last is `end_id` where a text ended by itself."
     config = GenerationConfig.of(config, changes)
-    if stop and config.method not in ("greedy", "sampling"): raise ValueError(f"stop can be asked by greedy and sampling only, not by {config.method}")
+    if stop and config.method not in ("greedy", "sampling"):
+        raise ValueError(f"stop can be asked by greedy and sampling only, not by {config.method}")
     if config.method == "beam":
         best = beam_search(model, context, config, lengths=lengths, prefix=prefix).sequences[:, 0].tolist()
         return [text[: text.index(config.end_id) + 1] if config.end_id in text else text for text in best]
@@ -325,7 +341,8 @@ def generate_actions(
     if beam_width < 1: raise ValueError(f"beam_width must be at least 1, got {beam_width}")
     if beam_width > size and beam_width > size**num_tokens:
         raise ValueError(f"beam_width must be at most the {size**num_tokens} actions of {num_tokens} tokens over {size}, got {beam_width}")
-    if proposals < beam_width: raise ValueError(f"num_proposals must be at least beam_width {beam_width}, got {proposals}")
+    if proposals < beam_width:
+        raise ValueError(f"num_proposals must be at least beam_width {beam_width}, got {proposals}")
     settings = GenerationConfig.of(config, changes | {"max_new_tokens": num_tokens})
     with at_rest(model):
         prompts = read_prompts(model, context, settings, lengths=lengths, prefix=prefix)

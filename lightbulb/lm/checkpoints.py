@@ -60,8 +60,10 @@ def keep(
     save_checkpoint(folder / TRAINING_FILE, training)
     save_checkpoint(folder / MODEL_FILE, model)
     for older in moments(run):
-        if older.step and older < moment: shutil.rmtree(run / older.name)
-    for older in moments(run)[:-KEPT_TRAINING]: (run / older.name / TRAINING_FILE).unlink(missing_ok=True)
+        if older.step and older < moment:
+            shutil.rmtree(run / older.name)
+    for older in moments(run)[:-KEPT_TRAINING]:
+        (run / older.name / TRAINING_FILE).unlink(missing_ok=True)
     return folder
 
 # %% ../../nbs/lm/07_checkpoints.ipynb #eb759ab2
@@ -75,7 +77,8 @@ def newest_training(
     place = run / known[-1].name
     state = load_checkpoint(place / TRAINING_FILE)
     for name, value in fixed.items():
-        if state["fixed"].get(name) != value: raise CheckpointError(f"{place}: cannot be resumed, {name} was {state['fixed'].get(name)} and is {value} now")
+        if state["fixed"].get(name) != value:
+            raise CheckpointError(f"{place}: cannot be resumed, {name} was {state['fixed'].get(name)} and is {value} now")
     return known[-1], state
 
 # %% ../../nbs/lm/07_checkpoints.ipynb #60b07b4d
@@ -101,14 +104,22 @@ def set_aside(run: Path) -> Path | None:
 def model_state(model: Transformer, tokenizer_name: str, vocabulary: int, **facts: Any) -> dict[str, Any]:
     "What `keep` writes for a model; `facts` are kept beside it."
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    return {"kind": "language model", "config": model.config.as_dict(), "tokenizer": tokenizer_name, "vocabulary": vocabulary, "weights": weights, **facts}
+    return {
+        "kind": "language model",
+        "config": model.config.as_dict(),
+        "tokenizer": tokenizer_name,
+        "vocabulary": vocabulary,
+        "weights": weights,
+        **facts,
+    }
 
 
 def read_model_state(path: str | Path) -> dict[str, Any]:
     "The state in the model file that a path means; `CheckpointError` if it is not one of a language model."
     file = find_model_file(Path(path).expanduser())
     state = load_checkpoint(file)
-    if state.get("kind") != "language model" or not isinstance(state.get("config"), dict): raise CheckpointError(f"{file}: not a checkpoint of a language model")
+    if state.get("kind") != "language model" or not isinstance(state.get("config"), dict):
+        raise CheckpointError(f"{file}: not a checkpoint of a language model")
     return state
 
 
@@ -121,8 +132,10 @@ def load_weights(model: Transformer, state: Mapping[str, Any], *, source: str | 
         raise CheckpointError(f"{source}: of another shape, {name} is {theirs.get(name)} there and {ours[name]} here")
     try:
         model.load_state_dict(state["weights"])
-        if averaged and state.get("average"): model.load_state_dict(state["average"], strict=False)
-    except RuntimeError as error: raise CheckpointError(f"{source}: of another shape, {str(error).splitlines()[-1].strip()}") from None
+        if averaged and state.get("average"):
+            model.load_state_dict(state["average"], strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(f"{source}: of another shape, {str(error).splitlines()[-1].strip()}") from None
 
 # %% ../../nbs/lm/07_checkpoints.ipynb #65268dbc
 def load_model(
@@ -131,8 +144,12 @@ def load_model(
 ) -> tuple[Transformer, str, TransformerConfig]:
     "The model of a checkpoint, ready to write, the name of its tokenizer, and its shape; `CheckpointError` says what is wrong."
     state = read_model_state(path)
-    try: config = TransformerConfig.from_dict({name: tuple(value) if isinstance(value, list) else value for name, value in state["config"].items()})
-    except (TypeError, ValueError) as error: raise CheckpointError(f"{path}: {error}") from None
+    try:
+        config = TransformerConfig.from_dict(
+            {name: tuple(value) if isinstance(value, list) else value for name, value in state["config"].items()}
+        )
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: {error}") from None
     model = Transformer(config)
     load_weights(model, state, source=path)
     return model.to(device).eval(), state["tokenizer"], config

@@ -25,7 +25,8 @@ def check_ranges(
 ) -> None:
     "`ValueError` that names the first setting that is out of its range; a setting that is None is not checked."
     rules = {
-        "positive": (positive, lambda value: 0 < value < math.inf), "not be negative": (not_negative, lambda value: 0 <= value < math.inf),
+        "positive": (positive, lambda value: 0 < value < math.inf),
+        "not be negative": (not_negative, lambda value: 0 <= value < math.inf),
         "at least 0 and below 1": (shares, lambda value: 0 <= value < 1),
     }
     for rule, (names, holds) in rules.items():
@@ -95,17 +96,45 @@ class TrainLanguageModel(LanguageModelFlags):
 
     def __post_init__(self) -> None:
         check_ranges(
-            self, positive=(
-                "batch_size", "num_epochs", "max_length", "num_layers", "width", "num_heads", "num_experts", "accumulation_steps", "learning_rate",
-                "max_grad_norm", "temperature", "num_token_heads", "beam_width", "max_new_tokens", "sampling_temperature", "top_p", "head_share",
+            self,
+            positive=(
+                "batch_size",
+                "num_epochs",
+                "max_length",
+                "num_layers",
+                "width",
+                "num_heads",
+                "num_experts",
+                "accumulation_steps",
+                "learning_rate",
+                "max_grad_norm",
+                "temperature",
+                "num_token_heads",
+                "beam_width",
+                "max_new_tokens",
+                "sampling_temperature",
+                "top_p",
+                "head_share",
             ),
-            not_negative=("max_examples", "weight_decay", "alpha", "beta", "next_weight", "span_weight", "causal_weight", "num_workers", "seed"),
+            not_negative=(
+                "max_examples",
+                "weight_decay",
+                "alpha",
+                "beta",
+                "next_weight",
+                "span_weight",
+                "causal_weight",
+                "num_workers",
+                "seed",
+            ),
             shares=("warmup", "dropout", "average_decay"),
         )
         if self.seed >= 2**32: raise ValueError(f"seed must be below {2**32}, got {self.seed}")
         for name in ("top_p", "head_share", "head_ramp"):
-            if not 0 <= getattr(self, name) <= 1: raise ValueError(f"{name} must be at most 1, got {getattr(self, name)}")
-        if not self.next_weight + self.span_weight + self.causal_weight > 0: raise ValueError("next_weight, span_weight and causal_weight must not all be 0")
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be at most 1, got {getattr(self, name)}")
+        if not self.next_weight + self.span_weight + self.causal_weight > 0:
+            raise ValueError("next_weight, span_weight and causal_weight must not all be 0")
         if self.init_from_pretrained and self.transformer_model_path:
             raise ValueError("init_from_pretrained and transformer_model_path exclude each other: both name the weights to start from")
         for name in ("model_name", "dataset_name"):
@@ -131,13 +160,31 @@ class TrainLanguageModel(LanguageModelFlags):
     @property
     def overrides(self) -> dict[str, Any]:
         "What differs from the preset."
-        chosen = {"width": self.width, "num_heads": self.num_heads, "num_experts": self.num_experts, "num_token_heads": self.num_token_heads}
-        if self.num_layers: chosen |= {"num_encoder_layers": self.num_layers, "num_decoder_layers": self.num_layers}
-        return {name: value for name, value in chosen.items() if value is not None} | {"max_length": self.max_length, "dropout": self.dropout}
+        chosen = {
+            "width": self.width,
+            "num_heads": self.num_heads,
+            "num_experts": self.num_experts,
+            "num_token_heads": self.num_token_heads,
+        }
+        if self.num_layers:
+            chosen |= {"num_encoder_layers": self.num_layers, "num_decoder_layers": self.num_layers}
+        return {name: value for name, value in chosen.items() if value is not None} | {
+            "max_length": self.max_length,
+            "dropout": self.dropout,
+        }
 
 # %% ../../nbs/lm/07_configuration.ipynb #e7f44ed9
 FIXED_WHEN_RESUMED = (
-    "seed", "batch_size", "accumulation_steps", "max_length", "model_name", "optimizer", "precision", "next_weight", "span_weight", "causal_weight",
+    "seed",
+    "batch_size",
+    "accumulation_steps",
+    "max_length",
+    "model_name",
+    "optimizer",
+    "precision",
+    "next_weight",
+    "span_weight",
+    "causal_weight",
 )
 
 

@@ -42,7 +42,8 @@ def plain_article(
     kept = []
     for line in source.splitlines():
         if line.startswith(("> ", "![")) or (line.strip() and _TABLE_RULE.fullmatch(line)): continue
-        if line.startswith("|"): line = ", ".join(cell.strip() for cell in line.strip().strip("|").split("|"))
+        if line.startswith("|"):
+            line = ", ".join(cell.strip() for cell in line.strip().strip("|").split("|"))
         kept.append(_LINK.sub(r"\1", line).replace("*", "").lstrip("#").removeprefix("- ").strip())
     return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip() + "\n"
 
@@ -66,11 +67,15 @@ def find_text_column(
     "The name of the column that holds the text; `ValueError` if there is none."
     names = list(dict.fromkeys(name for row in rows for name in row))
     if wanted:
-        if wanted not in names: raise ValueError(f"{source} has no column {wanted!r}; its columns are {', '.join(names) or 'none'}")
+        if wanted not in names:
+            raise ValueError(f"{source} has no column {wanted!r}; its columns are {', '.join(names) or 'none'}")
         return wanted
     lengths = {name: sum(len(value) for row in rows if isinstance(value := row.get(name), str)) for name in names}
-    found = [name for name in TEXT_COLUMNS if lengths.get(name)] or sorted((name for name in names if lengths[name]), key=lambda name: -lengths[name])
-    if not found: raise ValueError(f"{source} has no text: none of its columns ({', '.join(names) or 'none'}) holds any")
+    found = [name for name in TEXT_COLUMNS if lengths.get(name)] or sorted(
+        (name for name in names if lengths[name]), key=lambda name: -lengths[name]
+    )
+    if not found:
+        raise ValueError(f"{source} has no text: none of its columns ({', '.join(names) or 'none'}) holds any")
     return found[0]
 
 # %% ../../nbs/lm/06_data.ipynb #6868bb9a
@@ -78,8 +83,10 @@ def _json_rows(path: Path) -> list[dict[str, Any]]:
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip(): continue
-        try: row = json.loads(line)
-        except json.JSONDecodeError: raise ValueError(f"{path}: line {number} is not JSON: {line[:40]!r}") from None
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            raise ValueError(f"{path}: line {number} is not JSON: {line[:40]!r}") from None
         rows.append(row if isinstance(row, dict) else {"text": row})
     return rows
 
@@ -88,8 +95,10 @@ def _parquet_rows(path: Path) -> list[dict[str, Any]]:
     import pyarrow as arrow
     import pyarrow.parquet as parquet
 
-    try: return parquet.read_table(path).to_pylist()
-    except (arrow.ArrowException, OSError) as error: raise ValueError(f"{path} is not a Parquet table: {first_line(error)}") from None
+    try:
+        return parquet.read_table(path).to_pylist()
+    except (arrow.ArrowException, OSError) as error:
+        raise ValueError(f"{path} is not a Parquet table: {first_line(error)}") from None
 
 
 ROW_READERS = {".jsonl": _json_rows, ".parquet": _parquet_rows}
@@ -105,7 +114,8 @@ def read_file(
     try:
         if path.suffix not in ROW_READERS: return [path.read_text(encoding="utf-8")]
         rows = ROW_READERS[path.suffix](path)
-    except UnicodeDecodeError: raise ValueError(f"{path} is not UTF-8 text") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text") from None
     if not rows: return []
     column = find_text_column(rows[:1000], text_column, source=str(path))
     return [text for row in rows if isinstance(text := row.get(column), str)]
@@ -131,7 +141,8 @@ def join_lines(rows: Sequence[str]) -> list[str]:
     if not rows or not all(row.endswith("\n") for row in rows if row): return list(rows)
     articles: list[list[str]] = [[]]
     for row in rows:
-        if _ARTICLE.fullmatch(row) and any(line.strip() for line in articles[-1]): articles.append([])
+        if _ARTICLE.fullmatch(row) and any(line.strip() for line in articles[-1]):
+            articles.append([])
         articles[-1].append(row or "\n")
     return ["".join(lines) for lines in articles]
 
@@ -143,8 +154,10 @@ def _hub_switched_off() -> Iterator[None]:
 
     before = config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
     config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
-    try: yield
-    finally: config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
+    try:
+        yield
+    finally:
+        config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
 
 # %% ../../nbs/lm/06_data.ipynb #5156fe94
 VALIDATION_SPLITS = ("validation", "valid", "val", "dev")
@@ -166,7 +179,8 @@ def read_hub(
             found: Any = datasets.load_dataset(HUB_NAMES.get(name, name), config or None)
     except Exception as error:  # noqa: BLE001  the loader raises types of several libraries, none of them ours
         reason = f"the hub has no usable data set {name!r}: {first_line(error)}"
-        if not online: reason = f"the data set {name!r} is not on this machine and the model hub does not answer"
+        if not online:
+            reason = f"the data set {name!r} is not on this machine and the model hub does not answer"
         raise UnavailableError(f"{reason}; --dataset_name demo, or a path to .txt, .jsonl or .parquet, works offline") from None
     parts = [next((found[split] for split in names if split in found), None) for names in (("train", *found), VALIDATION_SPLITS)]
     return _part_texts(parts[0], text_column, max_examples, name), _part_texts(parts[1], text_column, max_examples, name)
@@ -174,7 +188,8 @@ def read_hub(
 
 def _part_texts(part: Any, text_column: str, max_examples: int, name: str) -> list[str]:
     if part is None: return []
-    if max_examples: part = part.select(range(min(max_examples, len(part))))
+    if max_examples:
+        part = part.select(range(min(max_examples, len(part))))
     column = find_text_column(list(part.select(range(min(100, len(part))))), text_column, source=name)
     return join_lines([text for text in part[column] if isinstance(text, str)])
 
@@ -192,14 +207,17 @@ def split_texts(
     wanted = fraction * sum(map(len, documents))
     keys = [hashlib.sha256(text.strip().encode("utf-8", "replace")).digest() for text in documents]
     sizes = dict.fromkeys(sorted(set(keys)), 0)
-    for key, text in zip(keys, documents, strict=True): sizes[key] += len(text)
+    for key, text in zip(keys, documents, strict=True):
+        sizes[key] += len(text)
     if len(sizes) < MIN_DOCUMENTS: return _cut_end(list(dict.fromkeys(documents)), fraction)
     held, total = set(), 0
     for key, size in sizes.items():
         if total >= wanted or len(held) == len(sizes) - 1: break
         held.add(key)
         total += size
-    return [text for key, text in zip(keys, documents, strict=True) if key not in held], [text for key, text in zip(keys, documents, strict=True) if key in held]
+    return [text for key, text in zip(keys, documents, strict=True) if key not in held], [
+        text for key, text in zip(keys, documents, strict=True) if key in held
+    ]
 
 
 def _cut_end(documents: list[str], fraction: float) -> tuple[list[str], list[str]]:
@@ -239,14 +257,20 @@ def load_texts(
     if not name: raise ValueError("dataset_name is empty; try demo, a path to .txt, .jsonl or .parquet, or a hub name")
     if max_examples < 0: raise ValueError(f"max_examples must not be negative, got {max_examples}")
     path = Path(name).expanduser()
-    if name == "demo": train, validation = demo_documents(), []
-    elif path.exists(): train, validation = read_path(path, text_column), []
-    elif path.suffix in FILE_KINDS or name.startswith((".", "/", "~")): raise ValueError(f"there is no file or folder {name!r}")
-    else: train, validation = read_hub(name, config, text_column, max_examples=max_examples)
+    if name == "demo":
+        train, validation = demo_documents(), []
+    elif path.exists():
+        train, validation = read_path(path, text_column), []
+    elif path.suffix in FILE_KINDS or name.startswith((".", "/", "~")):
+        raise ValueError(f"there is no file or folder {name!r}")
+    else:
+        train, validation = read_hub(name, config, text_column, max_examples=max_examples)
     train, validation = ([text for text in part if text.strip()] for part in (train, validation))
-    if max_examples: train, validation = train[:max_examples], validation[:max_examples]
+    if max_examples:
+        train, validation = train[:max_examples], validation[:max_examples]
     if not train: raise ValueError(f"{name} has no text")
-    if not validation: train, validation = split_texts(train)
+    if not validation:
+        train, validation = split_texts(train)
     known = set(validation)
     return Texts(name, [text for text in train if text not in known], validation)
 
@@ -260,7 +284,8 @@ class TokenStream:
     num_words: int  # of the texts, split at white space
     num_documents: int
 
-    def __len__(self) -> int: return len(self.tokens)
+    def __len__(self) -> int:
+        return len(self.tokens)
 
 
 def tokenizer_key(tokenizer: Tokenizer) -> str:
@@ -274,8 +299,10 @@ def encode_texts(tokenizer: Tokenizer, texts: Sequence[str], batch: int = 256) -
     backend = getattr(tokenizer, "backend", None)
     for start in range(0, len(texts), batch):
         part = list(texts[start : start + batch])
-        if backend is None: yield from map(tokenizer.encode, part)
-        else: yield from (encoding.ids for encoding in backend.encode_batch_fast(part, add_special_tokens=False))
+        if backend is None:
+            yield from map(tokenizer.encode, part)
+        else:
+            yield from (encoding.ids for encoding in backend.encode_batch_fast(part, add_special_tokens=False))
 
 # %% ../../nbs/lm/06_data.ipynb #64e098ad
 def tokenize(
@@ -293,7 +320,10 @@ def tokenize(
         dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
         ids = [np.array([*document, tokenizer.end_id], dtype) for document in encode_texts(tokenizer, texts)]
         write_atomically(stream, lambda file: np.save(file, np.concatenate(ids)))
-        counts = {"num_bytes": sum(len(text.encode("utf-8", "replace")) for text in texts), "num_words": sum(len(text.split()) for text in texts)}
+        counts = {
+            "num_bytes": sum(len(text.encode("utf-8", "replace")) for text in texts),
+            "num_words": sum(len(text.split()) for text in texts),
+        }
         write_atomically(facts, lambda file: file.write(json.dumps(counts | {"num_documents": len(texts)}).encode()))
     return TokenStream(np.load(stream, mmap_mode="r"), **json.loads(facts.read_text(encoding="utf-8")))
 
@@ -322,5 +352,6 @@ def pad_right(
     length = length or max(map(len, rows))
     lengths = np.array([min(len(row), length) for row in rows], np.int64)
     padded = np.full((len(rows), length), pad_id, np.int64)
-    for place, row, count in zip(padded, rows, lengths, strict=True): place[:count] = row[:count]
+    for place, row, count in zip(padded, rows, lengths, strict=True):
+        place[:count] = row[:count]
     return padded, lengths

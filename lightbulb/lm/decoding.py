@@ -62,14 +62,18 @@ class GenerationConfig:
     def __post_init__(self) -> None:
         if self.method not in ("greedy", "sampling", "beam", "speculative"):
             raise ValueError(f"method must be greedy, sampling, beam or speculative, got {self.method!r}")
-        if self.context_to not in ("auto", "encoder", "decoder"): raise ValueError(f"context_to must be auto, encoder or decoder, got {self.context_to!r}")
-        if self.early_stopping not in (True, False, "never"): raise ValueError(f"early_stopping must be True, False or 'never', got {self.early_stopping!r}")
+        if self.context_to not in ("auto", "encoder", "decoder"):
+            raise ValueError(f"context_to must be auto, encoder or decoder, got {self.context_to!r}")
+        if self.early_stopping not in (True, False, "never"):
+            raise ValueError(f"early_stopping must be True, False or 'never', got {self.early_stopping!r}")
         for name in ("max_new_tokens", "beam_width", "top_k", "num_draft"):
             value = getattr(self, name)
             if value is not None and value < 1: raise ValueError(f"{name} must be at least 1, got {value}")
-        if not 0 < self.temperature < math.inf: raise ValueError(f"temperature must be above 0, got {self.temperature}; the limit 0 is method greedy")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature must be above 0, got {self.temperature}; the limit 0 is method greedy")
         if not 0 < self.top_p <= 1: raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
-        if not math.isfinite(self.length_penalty): raise ValueError(f"length_penalty must be a number, got {self.length_penalty}")
+        if not math.isfinite(self.length_penalty):
+            raise ValueError(f"length_penalty must be a number, got {self.length_penalty}")
 
     @classmethod
     def of(cls, config: GenerationConfig | None, changes: dict[str, Any]) -> GenerationConfig:
@@ -88,7 +92,8 @@ def context_rows(
     found: Any = context.tolist() if isinstance(context, Tensor) else context
     rows = [list(row) for row in found] if len(found) and hasattr(found[0], "__len__") else [list(found)]
     if lengths is None: return rows
-    if len(lengths) != len(rows): raise ValueError(f"lengths must have one entry for each of {len(rows)} rows, got {len(lengths)}")
+    if len(lengths) != len(rows):
+        raise ValueError(f"lengths must have one entry for each of {len(rows)} rows, got {len(lengths)}")
     return [row[: int(length)] for row, length in zip(rows, lengths, strict=True)]
 
 # %% ../../nbs/lm/05_decoding.ipynb #0d7a43c7
@@ -113,18 +118,25 @@ def read_prompts(
     "The context, grouped by the length of what the decoder begins with. `ValueError` if a row cannot be gone on with."
     rows = context_rows(context, lengths)
     written = [[] for _ in rows] if prefix is None else context_rows(prefix)
-    if len(written) != len(rows): raise ValueError(f"prefix must have one row for each of {len(rows)} contexts, got {len(written)}")
+    if len(written) != len(rows):
+        raise ValueError(f"prefix must have one row for each of {len(rows)} contexts, got {len(written)}")
     to_encoder = model.config.num_encoder_layers > 0 if config.context_to == "auto" else config.context_to == "encoder"
-    if to_encoder and not model.config.num_encoder_layers: raise ValueError("context_to must be decoder, for this model has no encoder")
+    if to_encoder and not model.config.num_encoder_layers:
+        raise ValueError("context_to must be decoder, for this model has no encoder")
     start = [] if config.start_id is None else [config.start_id]
     begun = [start + ([] if to_encoder else row) + done for row, done in zip(rows, written, strict=True)]
     _check_prompts(model, [*rows, *begun], begun, config)
     groups: dict[int, list[int]] = {}
-    for number, ids in enumerate(begun): groups.setdefault(len(ids), []).append(number)
+    for number, ids in enumerate(begun):
+        groups.setdefault(len(ids), []).append(number)
     device = model.unembedding.device
     return [
-        Prompt(tuple(group), torch.tensor([begun[i] for i in group], device=device),
-               _memory(model, [rows[i] for i in group]) if to_encoder else None, tuple((*rows[i], -1, *written[i]) for i in group))
+        Prompt(
+            tuple(group),
+            torch.tensor([begun[i] for i in group], device=device),
+            _memory(model, [rows[i] for i in group]) if to_encoder else None,
+            tuple((*rows[i], -1, *written[i]) for i in group),
+        )
         for _, group in sorted(groups.items())
     ]
 
@@ -142,13 +154,17 @@ def _check_prompts(model: TokenModel, rows: list[list[int]], begun: list[list[in
     ends = set() if config.end_id is None else {config.end_id}
     for token in {token for row in rows for token in row} | ends:
         if not 0 <= token < size: raise ValueError(f"token ids must be between 0 and {size - 1}, got {token}")
-    if not all(begun): raise ValueError("the decoder has nothing to begin with: give a start_id or a context that is not empty")
+    if not all(begun):
+        raise ValueError("the decoder has nothing to begin with: give a start_id or a context that is not empty")
     if config.allow_longer: return
     for row in rows:
-        if len(row) > longest: raise ValueError(f"a context of {len(row)} tokens is more than the model's max_length {longest}; cut it or set allow_longer")
+        if len(row) > longest:
+            raise ValueError(f"a context of {len(row)} tokens is more than the model's max_length {longest}; cut it or set allow_longer")
     most = max(map(len, begun))
     if most + config.max_new_tokens - 1 > longest:  # the last new token is not read
-        raise ValueError(f"{most} tokens and {config.max_new_tokens} new ones do not fit the model's max_length {longest}; ask for fewer or set allow_longer")
+        raise ValueError(
+            f"{most} tokens and {config.max_new_tokens} new ones do not fit the model's max_length {longest}; ask for fewer or set allow_longer"
+        )
 
 # %% ../../nbs/lm/05_decoding.ipynb #62a76830
 TIE = 1e-4  # nats
@@ -222,7 +238,8 @@ def write(
         going = []
         for place, (number, token) in enumerate(zip(numbers, chosen.tolist(), strict=True)):
             texts[number].append(token)
-            if token != config.end_id and not (stop and stop(prompt.rows[number], texts[number])): going.append(place)
+            if token != config.end_id and not (stop and stop(prompt.rows[number], texts[number])):
+                going.append(place)
         if not going or step + 1 == config.max_new_tokens: break
         if len(going) < len(numbers):
             kept = torch.tensor(going, device=chosen.device)
@@ -241,11 +258,14 @@ def greedy(logits: Tensor, rows: Sequence[int], step: int) -> Tensor:
 def at_rest(model: TokenModel) -> Iterator[None]:
     "Without gradients, and without dropout if the model has any."
     training = bool(getattr(model, "training", False))
-    if training: model.eval()  # pyright: ignore
+    if training:
+        model.eval()  # pyright: ignore
     try:
-        with torch.no_grad(): yield
+        with torch.no_grad():
+            yield
     finally:
-        if training: model.train()  # pyright: ignore
+        if training:
+            model.train()  # pyright: ignore
 
 # %% ../../nbs/lm/05_decoding.ipynb #bf2bea66
 @dataclass(frozen=True)
@@ -275,7 +295,8 @@ class Notes:
 
     SIZES = (4, 3, 2)  # tokens that are compared, the most first
 
-    def __init__(self) -> None: self._answers: dict[tuple[int, ...], int] = {}
+    def __init__(self) -> None:
+        self._answers: dict[tuple[int, ...], int] = {}
 
     def take(
         self,
@@ -285,7 +306,8 @@ class Notes:
         "Remember the answers."
         for end, answer in enumerate(answers, len(ids) - len(answers) + 1):
             for size in self.SIZES:
-                if end >= size: self._answers[tuple(ids[end - size : end])] = answer
+                if end >= size:
+                    self._answers[tuple(ids[end - size : end])] = answer
 
     def guess(self, ids: list[int]) -> tuple[int, int] | None:
         "The answer after the longest ending of `ids` that was seen, and the size of that ending; None if there is none."
@@ -304,7 +326,8 @@ class _Draft:
         self.model, self.ids, self.notes = model, ids, Notes() if config.notes else None
         self.num_heads = model.config.num_token_heads
         self.size = config.num_draft or self.num_heads
-        if self.num_heads == 1 and not config.notes: raise ValueError("speculative decoding needs notes or a model with num_token_heads of at least 2")
+        if self.num_heads == 1 and not config.notes:
+            raise ValueError("speculative decoding needs notes or a model with num_token_heads of at least 2")
         self._lead: dict[int, int] = {size: 0 for size in Notes.SIZES}  # how often a note was right and the head wrong, less the opposite
         self._doubts: list[tuple[int, int, int, int]] = []  # place, size of the note, its guess, the head's
 
@@ -316,7 +339,8 @@ class _Draft:
             note = self.notes.guess(self.ids[-Notes.SIZES[0] :] + proposed) if self.notes else None
             head = heads[place - 1] if place < self.num_heads else None
             if note is None and head is None: break
-            if note and head is not None and note[0] != head: self._doubts.append((place, note[1], note[0], head))
+            if note and head is not None and note[0] != head:
+                self._doubts.append((place, note[1], note[0], head))
             noted.append(note is not None and (head is None or note[0] != head and self._lead[note[1]] >= 0))
             proposed.append(note[0] if note and noted[-1] else head if head is not None else sure)
         return proposed, noted
@@ -330,8 +354,10 @@ class _Draft:
     def learn(self, answers: list[int]) -> None:
         "Take notes of the answers after the last tokens of the text, and see who was right about them."
         for place, size, note, head in self._doubts:
-            if place <= len(answers): self._lead[size] += (note == answers[place - 1]) - (head == answers[place - 1])
-        if self.notes: self.notes.take(self.ids, answers)
+            if place <= len(answers):
+                self._lead[size] += (note == answers[place - 1]) - (head == answers[place - 1])
+        if self.notes:
+            self.notes.take(self.ids, answers)
 
 # %% ../../nbs/lm/05_decoding.ipynb #e2068e2a
 def speculate(
@@ -351,7 +377,8 @@ def speculate(
         proposed, noted = draft.propose(sure, last, config.max_new_tokens - written)
         hidden = model.decode(torch.tensor([proposed], device=prompt.tokens.device), cache=cache)[0]
         answers, kept = likeliest(model.logits(hidden)).tolist(), 1
-        while kept < len(proposed) and proposed[kept] == answers[kept - 1] and proposed[kept - 1] != config.end_id: kept += 1
+        while kept < len(proposed) and proposed[kept] == answers[kept - 1] and proposed[kept - 1] != config.end_id:
+            kept += 1
         ids += proposed[:kept]
         rounds.append(Round(tuple(proposed), kept, tuple(noted)))
         written = len(ids) - begun

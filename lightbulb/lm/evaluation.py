@@ -74,8 +74,10 @@ def evaluate(
             for batch in batches:
                 found = scored(batch.to(device), heads)
                 sums += torch.stack([found["losses"], found["counts"]])
-                if "load" in found: load = found["load"] if load is None else load + found["load"]
-    finally: scored.train(training)
+                if "load" in found:
+                    load = found["load"] if load is None else load + found["load"]
+    finally:
+        scored.train(training)
     flat = total(sums if load is None else torch.cat([sums.flatten(), load.flatten()])).flatten().cpu()
     losses, counts = flat[: 2 * heads].view(2, heads).tolist()
     shares = [] if load is None else (flat[2 * heads :] / counts[0]).view(load.shape).tolist()

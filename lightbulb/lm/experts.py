@@ -45,7 +45,8 @@ class _Scores(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, router):  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx.save_for_backward(x, router)
-        with torch.autocast(x.device.type, enabled=False): return F.linear(x.float(), router.float())
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x.float(), router.float())
 
     @staticmethod
     @once_differentiable
@@ -133,7 +134,8 @@ def _pieces(
     for expert, size in enumerate(sizes):
         number = max(1, round(size * hidden / units))
         step = max(1, -(-size // (number * multiple)) * multiple)
-        for first in range(start, start + size, step): yield expert, slice(first, min(first + step, start + size)), first == start
+        for first in range(start, start + size, step):
+            yield expert, slice(first, min(first + step, start + size)), first == start
         start += size
 
 
@@ -162,7 +164,8 @@ class _Slices(torch.autograd.Function):
                 hidden = rows_in[rows] @ up
                 opened = open_gate(hidden) if expert % 2 else F.gelu(hidden)
                 torch.mm(opened, down.T, out=rows_out[rows])
-                if keep: kept += [hidden, opened]
+                if keep:
+                    kept += [hidden, opened]
             out = F.embedding_bag(routes.places, rows_out, per_sample_weights=weights.to(dtype), mode="sum")
         ctx.save_for_backward(weights, rows_in, rows_out, *matrices, *kept)
         ctx.routes, ctx.multiple, ctx.dtypes = routes, multiple, (x.dtype, *(matrix.dtype for matrix in full))
@@ -179,7 +182,8 @@ class _Slices(torch.autograd.Function):
         to_matrices = [torch.empty_like(matrix) for matrix in matrices]
         for expert, size in enumerate(routes.sizes):
             if not size:
-                for matrix in to_matrices[2:] if expert % 2 else to_matrices[:2]: matrix[expert // 2].zero_()
+                for matrix in to_matrices[2:] if expert % 2 else to_matrices[:2]:
+                    matrix[expert // 2].zero_()
         for expert, rows, fresh in _pieces(routes.sizes, _UNITS, matrices[0].shape[2], ctx.multiple):
             kind, number = slice(2, 4) if expert % 2 else slice(0, 2), expert // 2
             (up, down), (to_up, to_down) = (matrix[number] for matrix in matrices[kind]), (matrix[number] for matrix in to_matrices[kind])
@@ -211,7 +215,9 @@ def _dot_products(grad: Tensor, rows: Tensor, places: Tensor) -> Tensor:
     "The product of each token's gradient (N, D) with each of its rows, (N, K): the gradient of the weights."
     starts = torch.arange(0, places.numel(), places.shape[1])
     owners = torch.arange(len(places)).repeat_interleave(places.shape[1])
-    return torch.ops.aten._embedding_bag_per_sample_weights_backward(grad.contiguous(), rows, places.reshape(-1), starts, owners, 0).view(places.shape)
+    return torch.ops.aten._embedding_bag_per_sample_weights_backward(grad.contiguous(), rows, places.reshape(-1), starts, owners, 0).view(
+        places.shape
+    )
 
 
 def _result_dtype(x: Tensor) -> torch.dtype:
@@ -258,7 +264,9 @@ def grouped_experts(
     dtype = _result_dtype(x)
     num_plain, num_gated, top_k = len(matrices[0]), len(matrices[2]), experts.shape[1]
     if any(size % 8 for matrix in matrices for size in matrix.shape[1:]):
-        raise ValueError(f"grouped products need a width and hidden units in multiples of 8, got {[tuple(matrix.shape[1:]) for matrix in matrices]}")
+        raise ValueError(
+            f"grouped products need a width and hidden units in multiples of 8, got {[tuple(matrix.shape[1:]) for matrix in matrices]}"
+        )
     flat, out = experts.reshape(-1), 0
     counts = _histogram(flat, None, num_plain + num_gated).int()
     for odd, first in ((0, 0), (1, num_plain)):
@@ -301,7 +309,8 @@ class MixtureOfExperts(nn.Module):
     ) -> None:
         super().__init__()
         if width < 1 or hidden < 1: raise ValueError(f"width and hidden must be positive, got {width} and {hidden}")
-        if not 1 <= top_k <= num_experts: raise ValueError(f"top_k must be between 1 and num_experts {num_experts}, got {top_k}")
+        if not 1 <= top_k <= num_experts:
+            raise ValueError(f"top_k must be between 1 and num_experts {num_experts}, got {top_k}")
         self.width, self.hidden, self.num_experts, self.top_k = width, hidden, num_experts, top_k
         num_plain, num_gated, inner = (num_experts + 1) // 2, num_experts // 2, gated_hidden(hidden)
         self.router = nn.Parameter(torch.randn(num_experts, width) * width**-0.5)
@@ -329,7 +338,9 @@ class MixtureOfExperts(nn.Module):
             logits = scores + self.offsets.float()
             weights, experts = choose_experts(logits, self.top_k)
         matrices = (self.gelu_up, self.gelu_down, self.swiglu_up, self.swiglu_down)
-        if self.grouped or (self.grouped is None and tokens.device.type == "cuda"): out = grouped_experts(tokens, weights, experts, matrices)
-        else: out = _Slices.apply(tokens, weights, sort_by_expert(experts, self.num_experts, _multiple(tokens)), *matrices)
+        if self.grouped or (self.grouped is None and tokens.device.type == "cuda"):
+            out = grouped_experts(tokens, weights, experts, matrices)
+        else:
+            out = _Slices.apply(tokens, weights, sort_by_expert(experts, self.num_experts, _multiple(tokens)), *matrices)
         assert isinstance(out, Tensor)
         return out.view(x.shape), router_report(logits, experts, mask) if report else None

@@ -86,15 +86,19 @@ class ServerConfig:
 
 # %% ../../nbs/lm/08_language_model.ipynb #5e56ff45
 class _Bearer(AuthBase):
-    def __init__(self, key: str) -> None: self.__key = key
+    def __init__(self, key: str) -> None:
+        self.__key = key
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self.__key: request.headers["Authorization"] = f"Bearer {self.__key}"
+        if self.__key:
+            request.headers["Authorization"] = f"Bearer {self.__key}"
         return request
 
-    def blank(self, text: str) -> str: return text.replace(self.__key, "***") if self.__key else text
+    def blank(self, text: str) -> str:
+        return text.replace(self.__key, "***") if self.__key else text
 
-    def __repr__(self) -> str: return "Bearer ***"
+    def __repr__(self) -> str:
+        return "Bearer ***"
 
 # %% ../../nbs/lm/08_language_model.ipynb #c1a635f9
 def retry_after(
@@ -104,8 +108,10 @@ def retry_after(
     "The seconds that a Retry-After header asks for; None if there is none that can be read."
     if not header: return None
     if re.fullmatch(r"\d+(\.\d+)?", header.strip()): return float(header)
-    try: moment = parsedate_to_datetime(header).timestamp()
-    except (ValueError, TypeError): return None
+    try:
+        moment = parsedate_to_datetime(header).timestamp()
+    except (ValueError, TypeError):
+        return None
     return max(0.0, moment - (time.time() if now is None else now))
 
 # %% ../../nbs/lm/08_language_model.ipynb #ccc91fcf
@@ -127,19 +133,24 @@ class _Exchange:
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname: raise ValueError("a model server's url begins with http:// or https:// and names a host")
-        if parts.username or parts.password: raise ValueError("a model server's url must hold no password; set OPENAI_API_KEY instead")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("a model server's url begins with http:// or https:// and names a host")
+        if parts.username or parts.password:
+            raise ValueError("a model server's url must hold no password; set OPENAI_API_KEY instead")
         self.url, self.config, self._sleep, self._auth = url.rstrip("/"), config or ServerConfig(), sleep, _Bearer(api_key)
 
     def _post_once(self, url: str, content: dict[str, Any], deadline: float) -> dict[str, Any]:
         left = deadline - time.monotonic()
-        if left <= 0: raise LanguageModelError(f"the model server {self.url} gave no answer within {self.config.total_timeout:g} s")
+        if left <= 0:
+            raise LanguageModelError(f"the model server {self.url} gave no answer within {self.config.total_timeout:g} s")
         timeouts = (min(self.config.connect_timeout, left), min(self.config.read_timeout, left))
         try:
             with requests.post(url, json=content, auth=self._auth, timeout=timeouts, stream=True, allow_redirects=False) as response:
                 body = self._body(response, deadline)
-        except (requests.Timeout, ReadTimeoutError): raise _TryAgain("it gave no answer in time") from None
-        except (requests.RequestException, HTTPError, OSError) as error: raise _TryAgain(type(error).__name__) from None
+        except (requests.Timeout, ReadTimeoutError):
+            raise _TryAgain("it gave no answer in time") from None
+        except (requests.RequestException, HTTPError, OSError) as error:
+            raise _TryAgain(type(error).__name__) from None
         return self._checked(response, body)
 
     def _body(self, response: requests.Response, deadline: float) -> bytes:
@@ -147,14 +158,18 @@ class _Exchange:
         read = getattr(response.raw, "read1", response.raw.read)  # read1 gives what is there instead of waiting for the whole piece
         while piece := read(65_536, decode_content=True):
             body += piece
-            if len(body) > self.config.max_bytes: raise LanguageModelError(f"the model server {self.url} sent more than {self.config.max_bytes} bytes")
-            if time.monotonic() > deadline: raise LanguageModelError(f"the model server {self.url} gave no whole answer within {self.config.total_timeout:g} s")
+            if len(body) > self.config.max_bytes:
+                raise LanguageModelError(f"the model server {self.url} sent more than {self.config.max_bytes} bytes")
+            if time.monotonic() > deadline:
+                raise LanguageModelError(f"the model server {self.url} gave no whole answer within {self.config.total_timeout:g} s")
         return bytes(body)
 
     def _checked(self, response: requests.Response, body: bytes) -> dict[str, Any]:
         "The answer's JSON, or the right kind of refusal."
-        try: answer = json.loads(body)
-        except ValueError: answer = None
+        try:
+            answer = json.loads(body)
+        except ValueError:
+            answer = None
         if response.status_code == 200 and isinstance(answer, dict): return answer
         if response.status_code == 200: raise _TryAgain("its answer is not JSON")
         said = answer.get("error") if isinstance(answer, dict) else None
@@ -164,7 +179,8 @@ class _Exchange:
             raise _TryAgain(reason, retry_after(response.headers.get("Retry-After")))
         raise LanguageModelError(f"the model server {self.url} refused: {reason}")
 
-    def _short(self, text: str) -> str: return self._auth.blank(" ".join(text.split()))[:200]
+    def _short(self, text: str) -> str:
+        return self._auth.blank(" ".join(text.split()))[:200]
 
 # %% ../../nbs/lm/08_language_model.ipynb #c6c484e2
 class ModelServer(_Exchange):
@@ -174,7 +190,8 @@ class ModelServer(_Exchange):
         "The answer; `LanguageModelError` if there is none worth having."
         deadline = time.monotonic() + self.config.total_timeout
         for attempt in range(self.config.max_tries):
-            try: return self._post_once(f"{self.url}/{path}", content, deadline)
+            try:
+                return self._post_once(f"{self.url}/{path}", content, deadline)
             except _TryAgain as error:
                 wait = self.config.backoff * 2**attempt * random.uniform(0.8, 1.2) if error.wait is None else error.wait
                 late = time.monotonic() + wait > deadline or wait > self.config.max_wait
@@ -212,24 +229,30 @@ class ServedLanguageModel:
         chat: bool = True,
     ) -> list[str]:
         "One text a prompt, in order; `LanguageModelError` if the server fails."
-        if isinstance(prompts, str): raise ValueError("prompts must be a sequence of strings, got one string; put it into a list")
+        if isinstance(prompts, str):
+            raise ValueError("prompts must be a sequence of strings, got one string; put it into a list")
         sampling = Sampling(max_new_tokens, temperature, top_p, tuple(stop), seed)
         settings = {"model": self.model, "max_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p}
-        if stop: settings["stop"] = list(stop)[:4]
+        if stop:
+            settings["stop"] = list(stop)[:4]
 
         def ask(number: int) -> str:
             content = {**settings, "seed": seed + list(prompts[:number]).count(prompts[number])}
-            if chat: answer = self._ask("chat/completions", {**content, "messages": [{"role": "user", "content": prompts[number]}]})
-            else: answer = self._ask("completions", {**content, "prompt": prompts[number]})
+            if chat:
+                answer = self._ask("chat/completions", {**content, "messages": [{"role": "user", "content": prompts[number]}]})
+            else:
+                answer = self._ask("completions", {**content, "prompt": prompts[number]})
             return sampling.cut(_text_of(answer, self.server.url))[0]
 
-        with ThreadPoolExecutor(self.server.config.concurrency) as pool: return list(pool.map(ask, range(len(prompts))))
+        with ThreadPoolExecutor(self.server.config.concurrency) as pool:
+            return list(pool.map(ask, range(len(prompts))))
 
     def _ask(self, path: str, content: dict[str, Any]) -> dict[str, Any]:
         answer = self.server.post(path, content)
         used = answer.get("usage")
         total = used.get("total_tokens") if isinstance(used, dict) else None
-        with self._lock: self.num_tokens_used += total if isinstance(total, int) else 0
+        with self._lock:
+            self.num_tokens_used += total if isinstance(total, int) else 0
         return answer
 
     def score(self, prompt: str, continuations: Sequence[str], *, chat: bool = True) -> list[float]:
@@ -237,14 +260,22 @@ class ServedLanguageModel:
 
         `UnavailableError` if the server does not give log-probabilities of a prompt.
         """
-        if isinstance(continuations, str): raise ValueError("continuations must be a sequence of strings, got one string; put it into a list")
+        if isinstance(continuations, str):
+            raise ValueError("continuations must be a sequence of strings, got one string; put it into a list")
+
         def judge(continuation: str) -> float:
             if not continuation: return 0.0
-            try: answer = self._ask("completions", {"model": self.model, "prompt": prompt + continuation, "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0})
-            except LanguageModelError as error: raise UnavailableError(f"{error}; it may not score texts at all: the model smollm2 does") from None
+            try:
+                answer = self._ask(
+                    "completions",
+                    {"model": self.model, "prompt": prompt + continuation, "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0},
+                )
+            except LanguageModelError as error:
+                raise UnavailableError(f"{error}; it may not score texts at all: the model smollm2 does") from None
             return _echoed(answer, len(prompt), len(prompt) + len(continuation), self.server.url)
 
-        with ThreadPoolExecutor(self.server.config.concurrency) as pool: return list(pool.map(judge, continuations))
+        with ThreadPoolExecutor(self.server.config.concurrency) as pool:
+            return list(pool.map(judge, continuations))
 
 # %% ../../nbs/lm/08_language_model.ipynb #e69f2b18
 def _text_of(answer: dict[str, Any], url: str) -> str:
@@ -252,8 +283,10 @@ def _text_of(answer: dict[str, Any], url: str) -> str:
     try:
         choice = answer["choices"][0]
         text = choice["message"]["content"] if "message" in choice else choice["text"]
-    except (KeyError, IndexError, TypeError): raise LanguageModelError(f"the model server {url} sent an answer without a text") from None
-    if text is not None and not isinstance(text, str): raise LanguageModelError(f"the model server {url} sent a text that is none")
+    except (KeyError, IndexError, TypeError):
+        raise LanguageModelError(f"the model server {url} sent an answer without a text") from None
+    if text is not None and not isinstance(text, str):
+        raise LanguageModelError(f"the model server {url} sent a text that is none")
     return text or ""
 
 
@@ -262,7 +295,8 @@ def _echoed(answer: dict[str, Any], start: int, end: int, url: str) -> float:
     try:
         found = answer["choices"][0]["logprobs"]
         pairs = list(zip(found["text_offset"], found["token_logprobs"], strict=True))
-    except (KeyError, IndexError, TypeError, ValueError): pairs = []
+    except (KeyError, IndexError, TypeError, ValueError):
+        pairs = []
     inside = [value for offset, value in pairs if start <= offset < end]
     if not inside or not all(isinstance(value, int | float) for value in inside):
         raise UnavailableError(f"the model server {url} gives no log-probabilities of a prompt; the model smollm2 does")
@@ -285,11 +319,14 @@ def load_language_model(
     """
     kind, _, rest = spec.partition(":")
     if kind == "lightbulb":
-        if not rest: raise ValueError("a trained model is written lightbulb:<checkpoint>, with the folder of a run or an epoch")
+        if not rest:
+            raise ValueError("a trained model is written lightbulb:<checkpoint>, with the folder of a run or an epoch")
         return load_trained_model(rest, device=device, precision=precision)
     if kind == "openai":
         model, _, url = rest.partition("@http")
-        if not model or not url: raise ValueError(f"a served model is written openai:<model>@<url>, with http:// or https://; got {spec!r}")
+        if not model or not url:
+            raise ValueError(f"a served model is written openai:<model>@<url>, with http:// or https://; got {spec!r}")
         return ServedLanguageModel(model, ModelServer(f"http{url}", api_key=os.environ.get("OPENAI_API_KEY", ""), config=server))
-    if not spec.strip() or (re.fullmatch(r"[a-z_]{2,}", kind) and rest): raise ValueError(f"unknown language model {spec!r}; known are {SPECS}")
+    if not spec.strip() or (re.fullmatch(r"[a-z_]{2,}", kind) and rest):
+        raise ValueError(f"unknown language model {spec!r}; known are {SPECS}")
     return load_local_model(spec, device=device, precision=precision)

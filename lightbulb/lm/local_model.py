@@ -29,14 +29,28 @@ import torch.nn.functional as F
 from ..core.errors import UnavailableError
 from ..core.runtime import choose_device, choose_dtype
 from lightbulb.lm.tokens import (
-    SubwordTokenizer, compiled, from_hub, load_hub_tokenizer, smollm2_backend, smollm2_file, smollm2_folder, written_at_once,
+    SubwordTokenizer,
+    compiled,
+    from_hub,
+    load_hub_tokenizer,
+    smollm2_backend,
+    smollm2_file,
+    smollm2_folder,
+    written_at_once,
 )
 
 # %% ../../nbs/lm/02_local_model.ipynb #c7bda79c
 GGUF_NAMES = {
-    "token_embd": "model.embed_tokens", "output_norm": "model.norm", "attn_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
 
@@ -68,7 +82,9 @@ def smollm2_checkpoint() -> Path:
     from safetensors.torch import save_file
 
     reader = GGUFReader(source)
-    settings = {name: field.contents() for name, field in reader.fields.items() if name.startswith(("llama.", "general.arch", "tokenizer.chat"))}
+    settings = {
+        name: field.contents() for name, field in reader.fields.items() if name.startswith(("llama.", "general.arch", "tokenizer.chat"))
+    }
     heads = {"attn_q": settings["llama.attention.head_count"], "attn_k": settings["llama.attention.head_count_kv"]}
     weights = {}
     for tensor in reader.tensors:
@@ -76,7 +92,8 @@ def smollm2_checkpoint() -> Path:
         kind = tensor.name.split(".")[2] if tensor.name.startswith("blk.") else ""
         weights[weight_name(tensor.name)] = in_halves(weight, heads[kind]) if kind in heads else weight
     _write_settings(folder, settings)
-    with written_at_once(folder / "model.safetensors") as temporary: save_file(weights, temporary, metadata={"format": "pt"})
+    with written_at_once(folder / "model.safetensors") as temporary:
+        save_file(weights, temporary, metadata={"format": "pt"})
     return folder
 
 # %% ../../nbs/lm/02_local_model.ipynb #3670784f
@@ -84,21 +101,37 @@ def _write_settings(folder: Path, settings: dict[str, Any]) -> None:
     "The small files of a checkpoint: tokenizer, configuration, what ends a text."
     smollm2_backend()  # leaves tokenizer.json in the folder
     config = {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": settings["llama.vocab_size"],
-        "hidden_size": settings["llama.embedding_length"], "intermediate_size": settings["llama.feed_forward_length"],
-        "num_hidden_layers": settings["llama.block_count"], "num_attention_heads": settings["llama.attention.head_count"],
-        "num_key_value_heads": settings["llama.attention.head_count_kv"], "head_dim": settings["llama.rope.dimension_count"],
-        "max_position_embeddings": settings["llama.context_length"], "rms_norm_eps": settings["llama.attention.layer_norm_rms_epsilon"],
-        "rope_theta": settings["llama.rope.freq_base"], "hidden_act": "silu", "tie_word_embeddings": True,
-        "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2, "dtype": "float32",
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": settings["llama.vocab_size"],
+        "hidden_size": settings["llama.embedding_length"],
+        "intermediate_size": settings["llama.feed_forward_length"],
+        "num_hidden_layers": settings["llama.block_count"],
+        "num_attention_heads": settings["llama.attention.head_count"],
+        "num_key_value_heads": settings["llama.attention.head_count_kv"],
+        "head_dim": settings["llama.rope.dimension_count"],
+        "max_position_embeddings": settings["llama.context_length"],
+        "rms_norm_eps": settings["llama.attention.layer_norm_rms_epsilon"],
+        "rope_theta": settings["llama.rope.freq_base"],
+        "hidden_act": "silu",
+        "tie_word_embeddings": True,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 2,
+        "dtype": "float32",
     }
     tokenizer = {
-        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|im_start|>", "eos_token": "<|im_end|>",
-        "pad_token": "<|im_end|>", "chat_template": settings["tokenizer.chat_template"], "model_max_length": settings["llama.context_length"],
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<|im_start|>",
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|im_end|>",
+        "chat_template": settings["tokenizer.chat_template"],
+        "model_max_length": settings["llama.context_length"],
     }
     endings = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
     for name, content in (("config", config), ("tokenizer_config", tokenizer), ("generation_config", endings)):
-        with written_at_once(folder / f"{name}.json") as temporary: temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
+        with written_at_once(folder / f"{name}.json") as temporary:
+            temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 # %% ../../nbs/lm/02_local_model.ipynb #da8dbebf
 @cache
@@ -154,7 +187,8 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.max_new_tokens < 1: raise ValueError(f"max_new_tokens must be positive, got {self.max_new_tokens}")
-        if not 0 <= self.temperature < float("inf"): raise ValueError(f"temperature must be 0 or more, got {self.temperature}")
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature must be 0 or more, got {self.temperature}")
         if not 0 < self.top_p <= 1: raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
         if "" in self.stop: raise ValueError("a stop string must not be empty")
 
@@ -212,7 +246,9 @@ class _Reading:
         self.context_length = int(getattr(network.config, "max_position_embeddings", 0) or 2048)
         self.num_tokens_used = 0  # read and written since loading
         self._lock = threading.RLock()
-        self._memory_name = "cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values"  # as transformers renames it
+        self._memory_name = (
+            "cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values"
+        )  # as transformers renames it
         endings = getattr(network.generation_config, "eos_token_id", None)
         self._endings = {tokenizer.end_id, *(endings if isinstance(endings, list) else [endings] if endings is not None else [])}
 
@@ -222,22 +258,28 @@ class _Reading:
 
     def _framed(self, prompts: Sequence[str], room: int, *, chat: bool) -> list[list[int]]:
         "The ids of the prompts; `ValueError` if one with `room` more tokens does not fit the model's window."
-        if isinstance(prompts, str): raise ValueError("prompts must be a sequence of strings, got one string; put it into a list")
+        if isinstance(prompts, str):
+            raise ValueError("prompts must be a sequence of strings, got one string; put it into a list")
         framed = [self.frame.around(self.tokenizer.encode(prompt), chat=chat) or [self.tokenizer.start_id] for prompt in prompts]
         for number, ids in enumerate(framed, 1):
             if len(ids) + room > self.context_length:
-                raise ValueError(f"prompt {number} has {len(ids)} tokens and {room} more are wanted, but {self.name} reads {self.context_length} in all")
+                raise ValueError(
+                    f"prompt {number} has {len(ids)} tokens and {room} more are wanted, but {self.name} reads {self.context_length} in all"
+                )
         return framed
 
     def _read(self, ids: torch.Tensor, mask: torch.Tensor | None, memory: Any, *, keep: int) -> torch.Tensor:
         "Feed (rows, tokens) into the model after what `memory` holds; the logits of the last `keep` tokens, in float32."
-        positions = mask.cumsum(-1).sub_(1).clamp_(min=0)[:, -ids.shape[1]:] if mask is not None else None
+        positions = mask.cumsum(-1).sub_(1).clamp_(min=0)[:, -ids.shape[1] :] if mask is not None else None
         past, logits = memory.get_seq_length(), torch.empty(0)
         for start in range(0, ids.shape[1], PIECE):
             part = slice(start, min(start + PIECE, ids.shape[1]))
             last = part.stop == ids.shape[1]
             logits = self.network(
-                input_ids=ids[:, part], use_cache=True, logits_to_keep=min(keep, part.stop - start) if last else 1, **{self._memory_name: memory},
+                input_ids=ids[:, part],
+                use_cache=True,
+                logits_to_keep=min(keep, part.stop - start) if last else 1,
+                **{self._memory_name: memory},
                 attention_mask=mask[:, : past + part.stop] if mask is not None else None,
                 position_ids=positions[:, part] if positions is not None else None,
             ).logits
@@ -281,8 +323,10 @@ class _Writing(_Reading):
             size = max(1, min(MAX_ROWS, MAX_CACHED_TOKENS // (len(framed[order[-1]]) + max_new_tokens)))
             batch, order = order[-size:], order[:-size]
             rows = [_Row(i, torch.Generator().manual_seed(seeds[i]), []) for i in batch]
-            with self._lock, torch.inference_mode(): self._write([framed[i] for i in batch], rows, sampling)
-            for row in rows: texts[row.index] = row.text
+            with self._lock, torch.inference_mode():
+                self._write([framed[i] for i in batch], rows, sampling)
+            for row in rows:
+                texts[row.index] = row.text
         return texts
 
     def _write(self, prompts: list[list[int]], rows: list[_Row], sampling: Sampling) -> None:
@@ -295,7 +339,8 @@ class _Writing(_Reading):
         self.num_tokens_used += sum(map(len, prompts))
         for step in range(sampling.max_new_tokens):
             for row, row_logits in zip(rows, logits, strict=True):
-                if not row.done: self._advance(row, sampling.choose(row_logits, row.generator), sampling)
+                if not row.done:
+                    self._advance(row, sampling.choose(row_logits, row.generator), sampling)
             if step + 1 == sampling.max_new_tokens or all(row.done for row in rows): return
             if sum(row.done for row in rows) * 2 >= len(rows):
                 kept = [i for i, row in enumerate(rows) if not row.done]
@@ -308,8 +353,10 @@ class _Writing(_Reading):
     def _advance(self, row: _Row, token: int, sampling: Sampling) -> None:
         row.ids.append(token)
         self.num_tokens_used += 1
-        if token in self._endings: row.done = True
-        else: row.text, row.done = sampling.cut(self.tokenizer.decode(row.ids))
+        if token in self._endings:
+            row.done = True
+        else:
+            row.text, row.done = sampling.cut(self.tokenizer.decode(row.ids))
 
 # %% ../../nbs/lm/02_local_model.ipynb #7de0f6a0
 class LocalLanguageModel(_Writing):
@@ -327,7 +374,8 @@ class LocalLanguageModel(_Writing):
         A continuation is encoded by itself: where it goes on inside a text, begin it with the space. An empty one scores 0.
         `ValueError` if the prompt and the longest continuation do not fit the model's window.
         """
-        if isinstance(continuations, str): raise ValueError("continuations must be a sequence of strings, got one string; put it into a list")
+        if isinstance(continuations, str):
+            raise ValueError("continuations must be a sequence of strings, got one string; put it into a list")
         if not continuations: return []
         endings = [self.tokenizer.encode(continuation) for continuation in continuations]
         (ids,) = self._framed([prompt], max(map(len, endings)), chat=chat)
@@ -340,7 +388,8 @@ class LocalLanguageModel(_Writing):
             while longer:
                 size = max(1, min(64, MAX_CACHED_TOKENS // (len(ids) + len(endings[longer[-1]]))))
                 batch, longer = longer[-size:], longer[:-size]
-                for i, rest in zip(batch, self._judge(memory, len(ids), [endings[i] for i in batch]), strict=True): scores[i] += rest
+                for i, rest in zip(batch, self._judge(memory, len(ids), [endings[i] for i in batch]), strict=True):
+                    scores[i] += rest
         return scores
 
     def _judge(self, memory: Any, num_read: int, endings: list[list[int]]) -> list[float]:

@@ -33,8 +33,10 @@ class Regularisers:
 
     def __post_init__(self) -> None:
         for name in ("alpha", "beta"):
-            if not 0 <= getattr(self, name) < math.inf: raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
-        if not 0 < self.temperature < math.inf: raise ValueError(f"temperature must be finite and positive, got {self.temperature}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature must be finite and positive, got {self.temperature}")
 
 # %% ../../nbs/lm/06_losses.ipynb #59fb8d2e
 def plain_token_losses(
@@ -73,7 +75,8 @@ def _loss_and_gradient(
         cool_chances = logs.exp()
         entropy = -torch.linalg.vecdot(cool_chances, logs)
         gradient = _regularised(logs, cool_chances, chances, weights, regularised, entropy, mean - shift, regularisers) if wanted else None
-    if gradient is not None: gradient.scatter_add_(-1, targets[:, None], -weights[:, None])
+    if gradient is not None:
+        gradient.scatter_add_(-1, targets[:, None], -weights[:, None])
     return losses, entropy, variance, gradient
 
 # %% ../../nbs/lm/06_losses.ipynb #4da5967c
@@ -114,8 +117,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 if gradient is None or hidden_gradient is None or table_gradient is None: continue
                 gradient = gradient.to(dtype)
                 hidden_gradient[part] = gradient @ table
-                if dtype == table_gradient.dtype: table_gradient.addmm_(gradient.T, rows[part])
-                else: table_gradient += gradient.T @ rows[part]
+                if dtype == table_gradient.dtype:
+                    table_gradient.addmm_(gradient.T, rows[part])
+                else:
+                    table_gradient += gradient.T @ rows[part]
         ctx.save_for_backward(hidden_gradient, table_gradient)
         objective = weights @ terms[0] - regularisers.alpha * (regularised @ terms[1]) + regularisers.beta * (regularised @ terms[2])
         ctx.mark_non_differentiable(terms)
@@ -143,7 +148,9 @@ def chunked_cross_entropy(
     "The weighted sum of all tokens' losses; no more than `chunk` rows of logits exist at any time."
     weights = hidden.new_ones(len(hidden), dtype=torch.float32) if weights is None else weights
     chunk = chunk or max(128, CHUNK_ELEMENTS // len(unembedding))
-    return _ChunkedCrossEntropy.apply(hidden, unembedding, targets, weights, weights if regularised is None else regularised, regularisers, chunk)  # pyright: ignore
+    return _ChunkedCrossEntropy.apply(
+        hidden, unembedding, targets, weights, weights if regularised is None else regularised, regularisers, chunk
+    )  # pyright: ignore
 
 # %% ../../nbs/lm/06_losses.ipynb #0b3d7d55
 def num_heads_at(
@@ -169,8 +176,10 @@ class LossWeights:
 
     def __post_init__(self) -> None:
         for name in ("head_weight", "balance", "router_z"):
-            if not 0 <= getattr(self, name) < math.inf: raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
-        if not 0 < self.head_share <= 1: raise ValueError(f"head_share must be above 0 and at most 1, got {self.head_share}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
+        if not 0 < self.head_share <= 1:
+            raise ValueError(f"head_share must be above 0 and at most 1, got {self.head_share}")
 
 # %% ../../nbs/lm/06_losses.ipynb #2b82d5a8
 class LanguageModelLoss(nn.Module):
@@ -199,11 +208,14 @@ class LanguageModelLoss(nn.Module):
         wanted = torch.cat([targets[row.to(device) + head] for head, row in enumerate(rows)])
         weights = torch.cat([torch.full((len(row),), self._head_weight(head, num_heads)) for head, row in enumerate(rows)]).to(device)
         first = torch.cat([torch.full((len(row),), float(head == 0)) for head, row in enumerate(rows)]).to(device)
-        objective, terms = chunked_cross_entropy(asked, model.unembedding, wanted, weights, regularised=first, regularisers=self.weights.regularisers)
+        objective, terms = chunked_cross_entropy(
+            asked, model.unembedding, wanted, weights, regularised=first, regularisers=self.weights.regularisers
+        )
         sums = {
             "losses": torch.stack([part.double().sum() for part in terms[0].split([len(row) for row in rows])]),
             "counts": torch.tensor([float(len(row)) for row in rows], dtype=torch.float64, device=device),
-            "entropy": (first @ terms[1]).double(), "variance": (first @ terms[2]).double(),
+            "entropy": (first @ terms[1]).double(),
+            "variance": (first @ terms[2]).double(),
         }
         return {"objective": objective} | sums if out.router is None else self._routed(objective, sums, out.router)
 

@@ -130,7 +130,8 @@ class Pieces:
     def __init__(self, stream: TokenStream, length: int, offset: int = 0) -> None:
         self.stream, self.bounds = stream, piece_bounds(len(stream), length, offset)
 
-    def __len__(self) -> int: return len(self.bounds) - 1
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
 
     def __getitem__(self, piece: int) -> np.ndarray:
         "The ids of a piece; piece −1 is empty, as what comes before the first."
@@ -239,7 +240,8 @@ class ValidationBatches(Dataset):
     ) -> None:
         self.pieces, self.tokenizer, self.batch_size, self.with_encoder = Pieces(stream, max_length), tokenizer, batch_size, with_encoder
 
-    def __len__(self) -> int: return -(-len(self.pieces) // self.batch_size)
+    def __len__(self) -> int:
+        return -(-len(self.pieces) // self.batch_size)
 
     def __getitem__(self, index: int) -> Batch:
         chosen = range(index * self.batch_size, min((index + 1) * self.batch_size, len(self.pieces)))

@@ -34,15 +34,18 @@ def _halves() -> tuple[Any, Any]:
         even = builder.and_(builder.lshr(bits, word(16)), word(1))
         return builder.trunc(builder.lshr(builder.add(builder.add(bits, word(0x7FFF)), even), word(16)), ir.IntType(16))
 
-    def same(context, builder, signature, arguments): return arguments[0]
+    def same(context, builder, signature, arguments):
+        return arguments[0]
 
     machine: Any = intrinsic
 
     @machine
-    def widen(typing_context, v): return types.float32(v), same if v == types.float32 else read
+    def widen(typing_context, v):
+        return types.float32(v), same if v == types.float32 else read
 
     @machine
-    def narrow(typing_context, v, like): return like(types.float32, like), same if like == types.float32 else write
+    def narrow(typing_context, v, like):
+        return like(types.float32, like), same if like == types.float32 else write
 
     return widen, narrow
 
@@ -60,17 +63,20 @@ def _norm_kernels() -> tuple[Any, Any]:
         width, one = x.shape[1], np.float32(1)
         for i in range(x.shape[0]):
             row, to, squares = x[i], out[i], np.float32(0)
-            for j in range(width): squares += widen(row[j]) * widen(row[j])
+            for j in range(width):
+                squares += widen(row[j]) * widen(row[j])
             scale = one / np.sqrt(squares / np.float32(width) + epsilon)
             scales[i] = scale
-            for j in range(width): to[j] = narrow(widen(row[j]) * scale * weight[j], to[j])
+            for j in range(width):
+                to[j] = narrow(widen(row[j]) * scale * weight[j], to[j])
 
     @njit(fastmath=True, nogil=True)
     def backward(grad, x, weight, scales, to_x, to_weight):
         width = x.shape[1]
         for i in range(x.shape[0]):
             given, row, to, scale, inner = grad[i], x[i], to_x[i], scales[i], np.float32(0)
-            for j in range(width): inner += widen(given[j]) * weight[j] * widen(row[j])
+            for j in range(width):
+                inner += widen(given[j]) * weight[j] * widen(row[j])
             inner *= scale * scale / np.float32(width)
             for j in range(width):
                 g, v = widen(given[j]), widen(row[j])
@@ -125,7 +131,8 @@ def rms_norm(
     epsilon: float = 1e-6,
 ) -> Tensor:
     "x with a root mean square of 1 along the last dimension, times the weight (Zhang and Sennrich 2019); under a CPU's autocast in its type."
-    if _on_cpu_in_training(x): return _Norm.apply(x, weight, epsilon)  # pyright: ignore[reportReturnType]
+    if _on_cpu_in_training(x):
+        return _Norm.apply(x, weight, epsilon)  # pyright: ignore[reportReturnType]
     return F.rms_norm(x, weight.shape, weight.to(x.dtype), epsilon).to(_result_dtype(x))
 
 # %% ../../nbs/lm/02_operations.ipynb #f8d847d0
@@ -147,7 +154,8 @@ def _head_kernels() -> tuple[Any, Any]:
                 low, high = x[i, at : at + half], x[i, at + half : at + 2 * half]
                 to_low, to_high = out[i, to : to + half], out[i, to + half : to + 2 * half]
                 u, v, squares = weight[:half], weight[half:], np.float32(0)
-                for j in range(half): squares += widen(low[j]) * widen(low[j]) + widen(high[j]) * widen(high[j])
+                for j in range(half):
+                    squares += widen(low[j]) * widen(low[j]) + widen(high[j]) * widen(high[j])
                 scale = one / np.sqrt(squares / np.float32(2 * half) + epsilon)
                 scales[i, head] = scale
                 for j in range(half):
@@ -193,7 +201,9 @@ class _Heads(torch.autograd.Function):
         turned, scales = [], []
         for first, count, weight in ((0, heads, weights[0]), (heads, groups, weights[1])):
             out, scale = rows.new_empty(len(rows), count * width), torch.empty(len(rows), count)
-            _head_kernels()[0](_lend(rows), first, _lend(weight), _lend(cosines), _lend(sines), np.float32(epsilon), _lend(out), _lend(scale))
+            _head_kernels()[0](
+                _lend(rows), first, _lend(weight), _lend(cosines), _lend(sines), np.float32(epsilon), _lend(out), _lend(scale)
+            )
             turned.append(out.view(batch, length, count, width))
             scales.append(scale)
         ctx.save_for_backward(rows, *weights, cosines, sines, *scales)
@@ -207,7 +217,9 @@ class _Heads(torch.autograd.Function):
         to_x, first, to_weights = torch.empty_like(rows), 0, []
         for grad, weight, scale in ((to_queries, weights[0], query_scales), (to_keys, weights[1], key_scales)):
             given, to_weight = grad.reshape(len(rows), -1).contiguous(), torch.zeros_like(weight)
-            _head_kernels()[1](_lend(given), _lend(rows), first, _lend(weight), _lend(cosines), _lend(sines), _lend(scale), _lend(to_x), _lend(to_weight))
+            _head_kernels()[1](
+                _lend(given), _lend(rows), first, _lend(weight), _lend(cosines), _lend(sines), _lend(scale), _lend(to_x), _lend(to_weight)
+            )
             first += scale.shape[1]
             to_weights.append(to_weight)
         to_x[:, first * len(weights[0]) :] = to_values.reshape(len(rows), -1)
@@ -264,8 +276,10 @@ class _Product(torch.autograd.Function):
     def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
         left, right = ctx.saved_tensors
         flat, to_left, to_right = grad.reshape(-1, grad.shape[-1]), None, None
-        if ctx.needs_input_grad[0]: to_left = (flat @ right.T).view(left.shape).to(ctx.dtypes[0])
-        if ctx.needs_input_grad[1]: to_right = _weight_gradient(left.reshape(-1, left.shape[-1]), flat).to(ctx.dtypes[1])
+        if ctx.needs_input_grad[0]:
+            to_left = (flat @ right.T).view(left.shape).to(ctx.dtypes[0])
+        if ctx.needs_input_grad[1]:
+            to_right = _weight_gradient(left.reshape(-1, left.shape[-1]), flat).to(ctx.dtypes[1])
         return to_left, to_right
 
 
@@ -295,7 +309,9 @@ def _exponential() -> Any:
         return types.float32(types.int32), put
 
     per_nat = np.float32(1.4426950408889634)
-    a, b, c, d, e, f = (np.float32(0.6931471805599453**k / factorial) for k, factorial in zip(range(1, 7), (1, 2, 6, 24, 120, 720), strict=True))
+    a, b, c, d, e, f = (
+        np.float32(0.6931471805599453**k / factorial) for k, factorial in zip(range(1, 7), (1, 2, 6, 24, 120, 720), strict=True)
+    )
     low, high, half, one = np.float32(-126), np.float32(126), np.float32(0.5), np.float32(1)
 
     @njit(fastmath=True, nogil=True, inline="always")
@@ -377,6 +393,7 @@ def gated(
     x: Tensor,  # (…, 2 K): the gate's half, then what it gates
 ) -> Tensor:
     "SiLU(gate) × up, (…, K) (Shazeer 2020)."
-    if _on_cpu_in_training(x): return _Gate.apply(x)  # pyright: ignore[reportReturnType]
+    if _on_cpu_in_training(x):
+        return _Gate.apply(x)  # pyright: ignore[reportReturnType]
     gate, up = x.chunk(2, -1)
     return F.silu(gate) * up

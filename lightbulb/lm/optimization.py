@@ -61,7 +61,8 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is None: continue
                 state = self.state[parameter]
-                if not state: state["momentum"] = torch.zeros_like(parameter)
+                if not state:
+                    state["momentum"] = torch.zeros_like(parameter)
                 state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
                 update = orthogonalize(parameter.grad.lerp(state["momentum"], group["momentum"]))  # Nesterov's look ahead
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
@@ -94,12 +95,17 @@ def build_optimizers(
     tables = [parameter for name, parameter in named if parameter.ndim >= 2 and "embedding" in name.split(".")]
     rest = [parameter for _, parameter in named if id(parameter) not in taken | set(map(id, tables))]
     groups = [
-        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay}, {"params": [p for p in rest if p.ndim == 1], "weight_decay": 0.0},
-        {"params": tables, "weight_decay": weight_decay, "rate": embedding_rate}, {"params": [p for p in rest if p.ndim == 0], "weight_decay": 0.0, "rate": gate_rate},
+        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in rest if p.ndim == 1], "weight_decay": 0.0},
+        {"params": tables, "weight_decay": weight_decay, "rate": embedding_rate},
+        {"params": [p for p in rest if p.ndim == 0], "weight_decay": 0.0, "rate": gate_rate},
     ]
     fused = all(parameter.device.type in ("cpu", "cuda", "mps") for parameter in (*rest, *tables))
-    built: list[torch.optim.Optimizer] = [torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, betas=betas, fused=fused)]
-    if matrices: built.append(Muon(matrices, lr=learning_rate, weight_decay=weight_decay))
+    built: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, betas=betas, fused=fused)
+    ]
+    if matrices:
+        built.append(Muon(matrices, lr=learning_rate, weight_decay=weight_decay))
     return built
 
 # %% ../../nbs/lm/06_optimization.ipynb #b13ad414
@@ -112,7 +118,8 @@ def learning_rate_factor(
 ) -> float:
     "What the learning rate is multiplied by in step `step`."
     if total_steps < 1: raise ValueError(f"total_steps must be positive, got {total_steps}")
-    if not 0 <= warmup < 1 or not 0 <= floor <= 1: raise ValueError(f"warmup and floor must lie between 0 and 1, got {warmup} and {floor}")
+    if not 0 <= warmup < 1 or not 0 <= floor <= 1:
+        raise ValueError(f"warmup and floor must lie between 0 and 1, got {warmup} and {floor}")
     rising = math.ceil(warmup * total_steps)
     if step < rising: return (step + 1) / (rising + 1)
     progress = min(1.0, (step - rising) / max(1, total_steps - rising))
@@ -122,7 +129,8 @@ def learning_rate_factor(
 def set_learning_rate(optimizers: Sequence[torch.optim.Optimizer], learning_rate: float) -> None:
     "Give every group this learning rate, times its own `rate` if it has one."
     for optimizer in optimizers:
-        for group in optimizer.param_groups: group["lr"] = learning_rate * group.get("rate", 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * group.get("rate", 1.0)
 
 # %% ../../nbs/lm/06_optimization.ipynb #6834dcd0
 class WeightAverage:
@@ -138,20 +146,24 @@ class WeightAverage:
         "Take in the parameters after a step."
         self.steps += 1
         share = 1 - min(self.decay, self.steps / (self.steps + 10))
-        for name, parameter in model.named_parameters(): self.weights[name].lerp_(parameter, share)
+        for name, parameter in model.named_parameters():
+            self.weights[name].lerp_(parameter, share)
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
         "The model with the averaged weights, inside the context."
         own = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
         self._copy(self.weights, model)
-        try: yield
-        finally: self._copy(own, model)
+        try:
+            yield
+        finally:
+            self._copy(own, model)
 
     @staticmethod
     @torch.no_grad()
     def _copy(weights: dict[str, Tensor], model: nn.Module) -> None:
-        for name, parameter in model.named_parameters(): parameter.copy_(weights[name])
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name])
 
     def state_dict(self) -> dict[str, Any]:
         "Everything, for a checkpoint."
@@ -160,4 +172,5 @@ class WeightAverage:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         "Continue from `state_dict`'s result."
         self.steps = state["steps"]
-        for name, weight in state["weights"].items(): self.weights[name].copy_(weight)
+        for name, weight in state["weights"].items():
+            self.weights[name].copy_(weight)

@@ -28,7 +28,8 @@ def _refusal(settings: Any) -> str | None:
     rope = getattr(settings, "rope_parameters", None) or {}
     head_width = getattr(settings, "head_dim", None) or settings.hidden_size // settings.num_attention_heads
     if settings.model_type != "llama": return f"its type is {settings.model_type}, not llama"
-    if getattr(settings, "attention_bias", False) or getattr(settings, "mlp_bias", False): return "its projections have biases"
+    if getattr(settings, "attention_bias", False) or getattr(settings, "mlp_bias", False):
+        return "its projections have biases"
     if settings.hidden_act != "silu": return f"its activation is {settings.hidden_act}, not silu"
     if rope.get("rope_type", "default") != "default": return f"its rotary positions are scaled ({rope['rope_type']})"
     if head_width * settings.num_attention_heads != settings.hidden_size: return "its heads do not span its width"
@@ -49,14 +50,26 @@ def converted_config(
     reason = _refusal(settings)
     if reason: raise UnavailableError(f"{name!r} cannot start a lightbulb model: {reason}; smollm2 can")
     rope = getattr(settings, "rope_parameters", None) or {"rope_theta": getattr(settings, "rope_theta", 10_000.0)}
-    return TransformerConfig(**{
-        "vocab_size": settings.vocab_size, "width": settings.hidden_size, "num_heads": settings.num_attention_heads,
-        "num_key_value_heads": settings.num_key_value_heads, "num_decoder_layers": settings.num_hidden_layers,
-        "num_encoder_layers": settings.num_hidden_layers if num_encoder_layers is None else num_encoder_layers,
-        "hidden": 3 * settings.intermediate_size // 2, "num_experts": num_experts, "top_k": min(2, max(1, num_experts // 2)),
-        "max_length": settings.max_position_embeddings, "qk_norm": False, "input_norm": False, "rope_base": rope["rope_theta"],
-        "norm_epsilon": settings.rms_norm_eps, "tie_embeddings": settings.tie_word_embeddings, **overrides,
-    })
+    return TransformerConfig(
+        **{
+            "vocab_size": settings.vocab_size,
+            "width": settings.hidden_size,
+            "num_heads": settings.num_attention_heads,
+            "num_key_value_heads": settings.num_key_value_heads,
+            "num_decoder_layers": settings.num_hidden_layers,
+            "num_encoder_layers": settings.num_hidden_layers if num_encoder_layers is None else num_encoder_layers,
+            "hidden": 3 * settings.intermediate_size // 2,
+            "num_experts": num_experts,
+            "top_k": min(2, max(1, num_experts // 2)),
+            "max_length": settings.max_position_embeddings,
+            "qk_norm": False,
+            "input_norm": False,
+            "rope_base": rope["rope_theta"],
+            "norm_epsilon": settings.rms_norm_eps,
+            "tie_embeddings": settings.tie_word_embeddings,
+            **overrides,
+        }
+    )
 
 # %% ../../nbs/lm/05_pretrained.ipynb #d30dfcfe
 Take = Callable[[str], Tensor]
@@ -108,7 +121,8 @@ def copy_llama(
             _copy_attention(layer, take)
             _copy_experts(layer.experts, take)
     model.embedding.tokens.weight.copy_(weights["model.embed_tokens.weight"])
-    if model.output is not None: model.output.weight.copy_(weights["lm_head.weight"])
+    if model.output is not None:
+        model.output.weight.copy_(weights["lm_head.weight"])
 
 # %% ../../nbs/lm/05_pretrained.ipynb #e22cfdab
 def load_llama(name: str) -> Any:

@@ -28,7 +28,8 @@ def ngram_hashes(
     hashes, wanted = torch.zeros_like(tokens[:, before:]), {}
     for back in range(max(orders)):
         hashes = (hashes ^ (tokens[:, before - back : before - back + length] + 1)) * 0x9E3779B97F4A7C1 + 0x632BE5AB
-        if back + 1 in orders: wanted[back + 1] = hashes ^ (hashes >> 29)
+        if back + 1 in orders:
+            wanted[back + 1] = hashes ^ (hashes >> 29)
     return [wanted[order] for order in orders]
 
 # %% ../../nbs/lm/03_token_embedding.ipynb #3ca37c74
@@ -49,11 +50,19 @@ class TokenEmbedding(nn.Module):
         super().__init__()
         if any(order < 2 for order in orders) or len(set(orders)) < len(orders):
             raise ValueError(f"orders must be 2 or more, each once, got {tuple(orders)}")
-        self.vocab_size, self.orders, self.rows, self.dropout, self.normalise, self.epsilon = vocab_size, tuple(orders), rows, dropout, normalise, epsilon
+        self.vocab_size, self.orders, self.rows, self.dropout, self.normalise, self.epsilon = (
+            vocab_size,
+            tuple(orders),
+            rows,
+            dropout,
+            normalise,
+            epsilon,
+        )
         self.num_before = max(orders, default=1) - 1  # ids before the first token that are looked at
         self.tokens = nn.Embedding(vocab_size, width)
         self.ngrams: Any = nn.ModuleList(nn.Embedding(rows, width) for _ in orders)
-        for table in self.ngrams: nn.init.zeros_(table.weight)  # an n-gram adds nothing until it has learned something
+        for table in self.ngrams:
+            nn.init.zeros_(table.weight)  # an n-gram adds nothing until it has learned something
 
     def forward(
         self,
@@ -63,8 +72,10 @@ class TokenEmbedding(nn.Module):
         "(B, T, D); where nothing came before, an n-gram sees the id `vocab_size`."
         x, before = self.tokens(tokens), self.num_before
         if before:
-            if cache is not None: seen = cache.remember(tokens, before, self.vocab_size)
-            else: seen = F.pad(tokens, (before, 0), value=self.vocab_size)
+            if cache is not None:
+                seen = cache.remember(tokens, before, self.vocab_size)
+            else:
+                seen = F.pad(tokens, (before, 0), value=self.vocab_size)
             for table, hashes in zip(self.ngrams, ngram_hashes(seen, self.orders, before), strict=True):
                 x = x + self._thinned(table(hashes % self.rows))
         return F.rms_norm(x, x.shape[-1:], eps=self.epsilon) if self.normalise else x

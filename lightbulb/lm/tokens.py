@@ -107,8 +107,10 @@ class SubwordTokenizer:
         if not special: return self.backend.encode(text, add_special_tokens=False).ids
         ids: list[int] = []
         for number, part in enumerate(self._markers.split(text)):  # odd parts are the markers themselves
-            if number % 2: ids.append(self._id_of(part))
-            elif part: ids += self.encode(part)
+            if number % 2:
+                ids.append(self._id_of(part))
+            elif part:
+                ids += self.encode(part)
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -172,7 +174,8 @@ def written_at_once(path: Path) -> Iterator[Path]:
     os.close(handle)
     try:
         yield Path(name)
-        with open(name, "rb") as written: os.fsync(written.fileno())
+        with open(name, "rb") as written:
+            os.fsync(written.fileno())
         os.replace(name, path)
     finally:
         Path(name).unlink(missing_ok=True)
@@ -205,7 +208,8 @@ def smollm2_backend() -> tokenizers.Tokenizer | None:
     vocabulary = {token: number for number, token in enumerate(tokens)}
     backend = byte_level_bpe(vocabulary, merges, split_digits=True)
     backend.add_special_tokens([token for token, kind in zip(tokens, kinds, strict=True) if kind == CONTROL_TOKEN])
-    with written_at_once(target) as temporary: backend.save(str(temporary), pretty=False)
+    with written_at_once(target) as temporary:
+        backend.save(str(temporary), pretty=False)
     return backend
 
 # %% ../../nbs/lm/01_tokens.ipynb #9c6d9678
@@ -224,8 +228,10 @@ def hub_answers(
     def knock() -> None:
         request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
         with contextlib.suppress(OSError):  # URLError is one; an HTTP error status is an answer
-            try: urllib.request.urlopen(request, timeout=timeout).close()
-            except urllib.error.HTTPError as error: error.close()
+            try:
+                urllib.request.urlopen(request, timeout=timeout).close()
+            except urllib.error.HTTPError as error:
+                error.close()
             answered.set()
 
     thread = threading.Thread(target=knock, daemon=True)  # a stuck look-up must not outlive the deadline
@@ -250,12 +256,15 @@ def from_hub(
     path = Path(name).expanduser()
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
     if looks_like_path and not path.exists(): raise UnavailableError(f"there is no folder {name!r}; {instead}")
-    try: return load(True)
+    try:
+        return load(True)
     except Exception as error:  # noqa: BLE001  loaders raise types of four libraries, none of them ours
         reason = first_line(error)
     if path.exists(): raise UnavailableError(f"the folder {name!r} cannot be loaded: {reason}; {instead}")
-    if not hub_answers(): raise UnavailableError(f"{name!r} is not on this machine and the model hub does not answer; {instead}")
-    try: return load(False)
+    if not hub_answers():
+        raise UnavailableError(f"{name!r} is not on this machine and the model hub does not answer; {instead}")
+    try:
+        return load(False)
     except Exception as error:  # noqa: BLE001  as above
         raise UnavailableError(f"the model hub has no usable {name!r}: {first_line(error)}; {instead}") from None
 
@@ -269,11 +278,14 @@ def load_hub_tokenizer(
     instead: str = OFFLINE_TOKENIZERS,  # what works offline, for the messages
 ) -> Any:
     "The `transformers` tokenizer of a model on the hub or in a folder; code that comes with a model is never run."
+
     def load(local_files_only: bool) -> Any:
         from transformers import AutoTokenizer
 
         path = Path(name).expanduser()
-        return AutoTokenizer.from_pretrained(str(path) if path.exists() else name, local_files_only=local_files_only, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(
+            str(path) if path.exists() else name, local_files_only=local_files_only, trust_remote_code=False
+        )
 
     return from_hub(load, name, instead=instead)
 

@@ -43,11 +43,14 @@ class _Layout:
 
     def _read(self, prompts: Sequence[str], room: int) -> list[list[int]]:
         "The ids of the prompts; `ValueError` if one with `room` more tokens does not fit."
-        if isinstance(prompts, str): raise ValueError("prompts must be a sequence of strings, got one string; put it into a list")
+        if isinstance(prompts, str):
+            raise ValueError("prompts must be a sequence of strings, got one string; put it into a list")
         rows = [self.tokenizer.encode(prompt) for prompt in prompts]
         for number, ids in enumerate(rows, 1):
             if len(ids) + room > self.context_length:
-                raise ValueError(f"prompt {number} has {len(ids)} tokens and {room} more are wanted, but {self.name} reads {self.context_length} in all")
+                raise ValueError(
+                    f"prompt {number} has {len(ids)} tokens and {room} more are wanted, but {self.name} reads {self.context_length} in all"
+                )
         return rows
 
     def _parts(self, ids: list[int]) -> tuple[list[int], list[int]]:
@@ -79,23 +82,32 @@ class _Writing(_Layout):
         texts = [""] * len(rows)
         for first in range(0, len(order), MAX_ROWS):
             some = order[first : first + MAX_ROWS]
-            for row, text in zip(some, self._write([rows[row] for row in some], sampling), strict=True): texts[row] = text
+            for row, text in zip(some, self._write([rows[row] for row in some], sampling), strict=True):
+                texts[row] = text
         return texts
 
     def _write(self, rows: list[list[int]], sampling: Sampling) -> list[str]:
-        room = min(sampling.max_new_tokens, self.piece - max(0, max(map(len, rows)) - self.piece) if self.has_encoder else sampling.max_new_tokens)
+        room = min(
+            sampling.max_new_tokens, self.piece - max(0, max(map(len, rows)) - self.piece) if self.has_encoder else sampling.max_new_tokens
+        )
         written = self._round(rows, sampling, room, sampling.seed)
         unfinished = [row for row, ids in enumerate(written) if not self._is_done(ids, sampling)]
         if room < sampling.max_new_tokens and unfinished:  # the last piece goes to the encoder
             pieces = [(rows[row] + written[row])[-self.piece :] for row in unfinished]
-            for row, more in zip(unfinished, self._round(pieces, sampling, sampling.max_new_tokens - room, sampling.seed + 1), strict=True): written[row] += more
+            for row, more in zip(unfinished, self._round(pieces, sampling, sampling.max_new_tokens - room, sampling.seed + 1), strict=True):
+                written[row] += more
         return [sampling.cut(self._text(ids))[0] for ids in written]
 
     def _round(self, rows: list[list[int]], sampling: Sampling, room: int, seed: int) -> list[list[int]]:
         greedy, single = sampling.temperature == 0, len(rows) == 1 and not sampling.stop and self.model.config.num_token_heads > 1
         config = GenerationConfig(
-            method="sampling" if not greedy else "speculative" if single else "greedy", max_new_tokens=room, start_id=self.tokenizer.start_id,
-            end_id=self.tokenizer.end_id, temperature=sampling.temperature or 1.0, top_p=sampling.top_p, seed=seed,
+            method="sampling" if not greedy else "speculative" if single else "greedy",
+            max_new_tokens=room,
+            start_id=self.tokenizer.start_id,
+            end_id=self.tokenizer.end_id,
+            temperature=sampling.temperature or 1.0,
+            top_p=sampling.top_p,
+            seed=seed,
         )
         encoder, decoder = zip(*map(self._parts, rows), strict=True)
         stop = (lambda row, ids: self._is_done(ids, sampling)) if sampling.stop else None
@@ -119,7 +131,8 @@ class TrainedLanguageModel(_Writing):
 
     def score(self, prompt: str, continuations: Sequence[str], *, chat: bool = True) -> list[float]:
         "The total log-probability (nats) of each continuation after the prompt. `ValueError` if one does not fit the model."
-        if isinstance(continuations, str): raise ValueError("continuations must be a sequence of strings, got one string; put it into a list")
+        if isinstance(continuations, str):
+            raise ValueError("continuations must be a sequence of strings, got one string; put it into a list")
         rows = [self.tokenizer.encode(continuation) for continuation in continuations]
         if not any(rows): return [0.0] * len(rows)
         longest = max(map(len, rows))
@@ -136,7 +149,8 @@ class TrainedLanguageModel(_Writing):
         "The log-probability of each row after a prompt."
         lengths, device = torch.tensor(list(map(len, rows))), prompt.tokens.device
         ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long, device=device)
-        for row, tokens in enumerate(rows): ids[row, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
+        for row, tokens in enumerate(rows):
+            ids[row, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
         cache = self.model.new_cache(1, prompt.memory)
         first = self.model.decode(prompt.tokens, cache=cache)[:, -1:].expand(len(rows), -1, -1)
         cache.select(torch.zeros(len(rows), dtype=torch.long, device=device))

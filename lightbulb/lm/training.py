@@ -56,8 +56,11 @@ def start_accelerator(device_name: str = "auto") -> Any:
     state: Any = PartialState(cpu=device.type == "cpu")
     if state.num_processes == 1 and state.device.type != device.type:  # an earlier run in this process used another device
         AcceleratorState._reset_state(reset_partial_state=True)
-    if device.type == "cuda" and device.index is not None and state.num_processes == 1: torch.cuda.set_device(device)
-    found = Accelerator(mixed_precision="no", cpu=device.type == "cpu", kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)])
+    if device.type == "cuda" and device.index is not None and state.num_processes == 1:
+        torch.cuda.set_device(device)
+    found = Accelerator(
+        mixed_precision="no", cpu=device.type == "cpu", kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
+    )
     if found.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         raise LightbulbError(f"{found.distributed_type.value} is not supported: start accelerate with plain data parallelism (DDP)")
     return found
@@ -66,15 +69,18 @@ def start_accelerator(device_name: str = "auto") -> Any:
 class Interrupt:
     "Inside the context, the first SIGINT is noted in `asked`; the second one is a `KeyboardInterrupt` at once."
 
-    def __init__(self) -> None: self.asked = False
+    def __init__(self) -> None:
+        self.asked = False
 
     def __enter__(self) -> Interrupt:
         self._is_main = threading.current_thread() is threading.main_thread()  # elsewhere no handler may be set
-        if self._is_main: self._before = signal.signal(signal.SIGINT, self._note)
+        if self._is_main:
+            self._before = signal.signal(signal.SIGINT, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._is_main: signal.signal(signal.SIGINT, self._before)
+        if self._is_main:
+            signal.signal(signal.SIGINT, self._before)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.asked: raise KeyboardInterrupt
@@ -90,7 +96,8 @@ def clear_errors(
     **to_lower: int,  # flags that decide how much memory is needed, and what they are
 ) -> Iterator[None]:
     "Memory or disk that ran out as a `LightbulbError` of one line; everything else as it is."
-    try: yield
+    try:
+        yield
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(words in str(error).lower() for words in OUT_OF_MEMORY): raise
         flags = " or ".join(f"--{name} (now {value})" for name, value in to_lower.items())
@@ -109,23 +116,35 @@ def load_streams(config: TrainLanguageModel, tokenizer: Tokenizer) -> tuple[Toke
 def build_model(config: TrainLanguageModel, vocabulary: int, num_sentinels: int) -> Transformer:
     "A model of the preset's shape, with weights from where the settings say; `ValueError` if a sequence would be longer than the model."
     if config.init_from_pretrained:
-        if num_sentinels: raise ValueError("span_weight must be 0 with init_from_pretrained: the source's vocabulary has no ids for spans")
-        chosen = {name: value for name, value in config.overrides.items() if name not in ("top_k", "hidden", "width", "num_heads", "num_encoder_layers", "num_decoder_layers")}
-        return transformer_from_pretrained(config.model_name, num_encoder_layers=config.num_layers, **{"num_experts": 2, "num_token_heads": 1} | chosen)[0]
+        if num_sentinels:
+            raise ValueError("span_weight must be 0 with init_from_pretrained: the source's vocabulary has no ids for spans")
+        chosen = {
+            name: value
+            for name, value in config.overrides.items()
+            if name not in ("top_k", "hidden", "width", "num_heads", "num_encoder_layers", "num_decoder_layers")
+        }
+        return transformer_from_pretrained(
+            config.model_name, num_encoder_layers=config.num_layers, **{"num_experts": 2, "num_token_heads": 1} | chosen
+        )[0]
     shape = TransformerConfig.preset(config.preset, vocabulary + num_sentinels, **config.overrides)
     model = Transformer(shape)
     if config.transformer_model_path:
         state = read_model_state(config.transformer_model_path)
         longest = state["config"]["max_length"]
-        if config.max_length > longest: raise ValueError(f"max_length must be at most {longest}, the length of the model in {config.transformer_model_path}, got {config.max_length}")
+        if config.max_length > longest:
+            raise ValueError(
+                f"max_length must be at most {longest}, the length of the model in {config.transformer_model_path}, got {config.max_length}"
+            )
         load_weights(model, state, source=config.transformer_model_path)
     return model
 
 
 def open_board(folder: Path) -> Any:
     "A TensorBoard writer, or None where TensorBoard is not installed."
-    try: from torch.utils.tensorboard import SummaryWriter
-    except ImportError: return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
     return SummaryWriter(str(folder))
 
 # %% ../../nbs/lm/07_training.ipynb #6338711e
@@ -136,21 +155,31 @@ class LanguageModelTraining:
         self.config, self.accelerator = config, start_accelerator(config.device)
         self.device, self.num_processes = self.accelerator.device, self.accelerator.num_processes
         self.dtype = choose_dtype(config.precision, self.device)
-        if self.dtype == torch.float16 and self.device.type == "cpu": raise ValueError("precision float16 needs a GPU; a CPU has float32 and bfloat16")
+        if self.dtype == torch.float16 and self.device.type == "cpu":
+            raise ValueError("precision float16 needs a GPU; a CPU has float32 and bfloat16")
         self.tokenizer = load_tokenizer(config.model_name)
-        with self.accelerator.main_process_first(): self.train, self.validation = load_streams(config, self.tokenizer)
+        with self.accelerator.main_process_first():
+            self.train, self.validation = load_streams(config, self.tokenizer)
         objectives = ObjectiveWeights(config.next_weight, config.span_weight, config.causal_weight)
         self.batches = TrainingBatches(
-            self.train, self.tokenizer, batch_size=config.batch_size, max_length=config.max_length, weights=objectives, seed=config.seed)
+            self.train, self.tokenizer, batch_size=config.batch_size, max_length=config.max_length, weights=objectives, seed=config.seed
+        )
         self.held = ValidationBatches(self.validation, self.tokenizer, batch_size=config.batch_size, max_length=config.max_length)
         seed_everything(config.seed)
         model = build_model(config, self.tokenizer.vocab_size, objectives.num_sentinels)
         weights = LossWeights(Regularisers(config.alpha, config.beta, config.temperature), head_share=config.head_share)
         self.scored = LanguageModelLoss(model, weights).to(self.device)
-        gate_rate, embedding_rate = (100.0, 1.0) if config.init_from_pretrained else (1.0, 5.0)  # cross-attention begins behind closed gates
+        gate_rate, embedding_rate = (
+            (100.0, 1.0) if config.init_from_pretrained else (1.0, 5.0)
+        )  # cross-attention begins behind closed gates
         self.optimizers = build_optimizers(
-            self.scored, optimizer=config.matrix_optimizer, learning_rate=config.learning_rate, weight_decay=config.weight_decay,
-            gate_rate=gate_rate, embedding_rate=embedding_rate)
+            self.scored,
+            optimizer=config.matrix_optimizer,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            gate_rate=gate_rate,
+            embedding_rate=embedding_rate,
+        )
         self.average = WeightAverage(model, config.average_decay) if config.average_decay else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)  # pyright: ignore[reportPrivateImportUsage]
         self.wrapped = self.accelerator.prepare(self.scored)
@@ -180,24 +209,31 @@ def accumulate(run: LanguageModelTraining, batches: Sequence[Batch], num_heads: 
     for number, batch in enumerate(asked, 1):
         waits = run.accelerator.no_sync(run.wrapped) if number < len(asked) else contextlib.nullcontext()
         with waits:
-            with run._autocast(): found = run.wrapped(batch.to(run.device), num_heads)
+            with run._autocast():
+                found = run.wrapped(batch.to(run.device), num_heads)
             run.accelerator.backward(run.scaler.scale(found["objective"] * (run.num_processes / total_tokens)))
-        for name in found.keys() - {"load"}: sums[name] = sums.get(name, 0) + found[name].detach()  # the load's layers differ where no encoder reads
+        for name in found.keys() - {"load"}:
+            sums[name] = sums.get(name, 0) + found[name].detach()  # the load's layers differ where no encoder reads
     return sums
 
 
 def move(run: LanguageModelTraining, learning_rate: float) -> float:
     "One step of the optimizers with clipped gradients; the norm that the gradient had. A scaled gradient that overflows moves nothing."
     set_learning_rate(run.optimizers, learning_rate)
-    for optimizer in run.optimizers: run.scaler.unscale_(optimizer)
+    for optimizer in run.optimizers:
+        run.scaler.unscale_(optimizer)
     norm = float(torch.nn.utils.clip_grad_norm_(run.scored.parameters(), run.config.max_grad_norm))
     if not math.isfinite(norm) and not run.scaler.is_enabled():
-        raise LightbulbError(f"the gradient's norm is {norm} in step {run.step + 1}; lower --learning_rate; what {run.config.folder} holds is whole")
+        raise LightbulbError(
+            f"the gradient's norm is {norm} in step {run.step + 1}; lower --learning_rate; what {run.config.folder} holds is whole"
+        )
     for optimizer in run.optimizers:
-        if math.isfinite(norm): run.scaler.step(optimizer)  # else none of them moves: clipping left nothing of the rest
+        if math.isfinite(norm):
+            run.scaler.step(optimizer)  # else none of them moves: clipping left nothing of the rest
         optimizer.zero_grad()
     run.scaler.update()
-    if run.average is not None: run.average.update(run.scored.model)
+    if run.average is not None:
+        run.average.update(run.scored.model)
     return norm
 
 # %% ../../nbs/lm/07_training.ipynb #3f5b3bcb
@@ -215,7 +251,8 @@ def train_step(run: LanguageModelTraining, batches: Sequence[Batch]) -> StepRepo
     names = [name for name in ("entropy", "variance", "balance", "router_z") if name in sums]
     values = run._total(torch.stack([sums["losses"][0], *(sums[name] for name in names)])).tolist()
     loss, *others = (value / total_tokens for value in values)
-    if not math.isfinite(loss): raise LightbulbError(f"the loss is {loss} in step {run.step}; lower --learning_rate; what {config.folder} holds is whole")
+    if not math.isfinite(loss):
+        raise LightbulbError(f"the loss is {loss} in step {run.step}; lower --learning_rate; what {config.folder} holds is whole")
     trained = Evaluation((loss,), int(total_tokens), *_share(run.train, total_tokens))
     metrics = {"epoch": run.moment.epoch + 1, "learning_rate": learning_rate, "gradient_norm": norm, "num_heads": num_heads}
     metrics |= {"bits_per_byte": trained.bits_per_byte, "word_perplexity": trained.word_perplexity} | dict(zip(names, others, strict=True))
@@ -246,7 +283,11 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 def data_key(run: LanguageModelTraining) -> str:
     "A key of both token streams, by their lengths and ends."
-    parts = [part for stream in (run.train, run.validation) for part in (len(stream), stream.tokens[:65536].tobytes(), stream.tokens[-65536:].tobytes())]
+    parts = [
+        part
+        for stream in (run.train, run.validation)
+        for part in (len(stream), stream.tokens[:65536].tobytes(), stream.tokens[-65536:].tobytes())
+    ]
     return content_key(*parts)
 
 
@@ -258,10 +299,17 @@ def save(run: LanguageModelTraining) -> None:
     if not run.accelerator.is_main_process: return
     average = None if run.average is None else run.average.state_dict()
     training = {
-        "step": run.step, "fixed": fixed_settings(run.config, run.num_processes), "data": data_key(run), "random": generators, "scaler": run.scaler.state_dict(),
-        "optimizers": [optimizer.state_dict() for optimizer in run.optimizers], "average_steps": average["steps"] if average else 0,
+        "step": run.step,
+        "fixed": fixed_settings(run.config, run.num_processes),
+        "data": data_key(run),
+        "random": generators,
+        "scaler": run.scaler.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in run.optimizers],
+        "average_steps": average["steps"] if average else 0,
     }
-    model = model_state(run.scored.model, run.config.model_name, run.tokenizer.vocab_size, step=run.step, average=average["weights"] if average else None)
+    model = model_state(
+        run.scored.model, run.config.model_name, run.tokenizer.vocab_size, step=run.step, average=average["weights"] if average else None
+    )
     keep(run.config.folder, run.moment, model, training)
 
 # %% ../../nbs/lm/07_training.ipynb #8480bf00
@@ -269,15 +317,19 @@ def restore(run: LanguageModelTraining) -> None:
     "Put a run back to its newest kept moment; `CheckpointError` if there is none, or if it was another run."
     moment, state = newest_training(run.config.folder, fixed_settings(run.config, run.num_processes))
     place = run.config.folder / moment.name
-    if state["data"] != data_key(run): raise CheckpointError(f"{place}: cannot be resumed, the data set is not the one it was trained on")
+    if state["data"] != data_key(run):
+        raise CheckpointError(f"{place}: cannot be resumed, the data set is not the one it was trained on")
     model = read_model_state(place)
     load_weights(run.scored.model, model, source=place, averaged=False)
-    for optimizer, kept in zip(run.optimizers, state["optimizers"], strict=True): optimizer.load_state_dict(kept)
+    for optimizer, kept in zip(run.optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(kept)
     run.scaler.load_state_dict(state["scaler"])
-    if run.average is not None and model["average"]: run.average.load_state_dict({"steps": state["average_steps"], "weights": model["average"]})
+    if run.average is not None and model["average"]:
+        run.average.load_state_dict({"steps": state["average_steps"], "weights": model["average"]})
     generators = state["random"][run.accelerator.process_index]
     torch.set_rng_state(generators["cpu"])
-    if "cuda" in generators: torch.cuda.set_rng_state(generators["cuda"], run.device)
+    if "cuda" in generators:
+        torch.cuda.set_rng_state(generators["cuda"], run.device)
     run.moment, run.step = moment, state["step"]
 
 
@@ -303,7 +355,8 @@ class Log:
         if not self.is_main: return
         self.file.write(report)
         for name, value in report.as_row().items() if self.board else ():
-            if isinstance(value, float): self.board.add_scalar(f"{report.split}/{name}", value, report.step)
+            if isinstance(value, float):
+                self.board.add_scalar(f"{report.split}/{name}", value, report.step)
         yield report
 
 # %% ../../nbs/lm/07_training.ipynb #c17e0629
@@ -312,7 +365,13 @@ def _epochs(run: LanguageModelTraining, log: Log, interrupt: Interrupt) -> Itera
     config, process = run.config, run.accelerator.process_index
     for epoch in range(run.moment.epoch, config.num_epochs):
         places = step_places(
-            run.batches.num_batches(epoch), epoch, first_step=run.moment.step, accumulation_steps=config.accumulation_steps, process=process, num_processes=run.num_processes)
+            run.batches.num_batches(epoch),
+            epoch,
+            first_step=run.moment.step,
+            accumulation_steps=config.accumulation_steps,
+            process=process,
+            num_processes=run.num_processes,
+        )
         batches = load_batches(run.batches, places, config.num_workers)
         while step_batches := list(islice(batches, config.accumulation_steps)):
             run.scored.train()
@@ -335,19 +394,25 @@ def train_language_model(
     "Train, and report each step and each evaluation. `LightbulbError` or `ValueError` in one line; Ctrl-C and closing save first."
     with clear_errors(config.folder, batch_size=config.batch_size, max_length=config.max_length), Interrupt() as interrupt:
         run = LanguageModelTraining(config)
-        if config.resume: restore(run)
-        elif run.accelerator.is_main_process: set_aside(config.folder)
+        if config.resume:
+            restore(run)
+        elif run.accelerator.is_main_process:
+            set_aside(config.folder)
         run.accelerator.wait_for_everyone()
         log = Log(run)
         starts_somewhere = config.init_from_pretrained or config.transformer_model_path
         kept = run.moment
         try:
-            if starts_somewhere and not config.resume: yield from log.write(validate(run, 0))
+            if starts_somewhere and not config.resume:
+                yield from log.write(validate(run, 0))
             for report in _epochs(run, log, interrupt):
-                if report.split == "validation": kept = run.moment
+                if report.split == "validation":
+                    kept = run.moment
                 yield report
         except (KeyboardInterrupt, GeneratorExit):
-            if run.is_whole and run.moment != kept: save(run)
+            if run.is_whole and run.moment != kept:
+                save(run)
             raise
         finally:
-            if run.num_processes > 1: run.accelerator.end_training()
+            if run.num_processes > 1:
+                run.accelerator.end_training()

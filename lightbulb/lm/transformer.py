@@ -20,7 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightbulb.lm.attention import (
-    CrossAttention, CrossEntries, DecoderCache, KeyValueCache, RMSNorm, RotaryPositions, SelfAttention, length_mask,
+    CrossAttention,
+    CrossEntries,
+    DecoderCache,
+    KeyValueCache,
+    RMSNorm,
+    RotaryPositions,
+    SelfAttention,
+    length_mask,
 )
 from .experts import FeedForward, MixtureOfExperts, RouterReport
 from .operations import product
@@ -61,10 +68,22 @@ class TransformerSettings:
     ngram_dropout: float = 0.0  # share of the lookups that are left out in training
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "width", "num_heads", "num_decoder_layers", "hidden", "num_experts", "top_k", "num_token_heads", "max_length"):
+        for name in (
+            "vocab_size",
+            "width",
+            "num_heads",
+            "num_decoder_layers",
+            "hidden",
+            "num_experts",
+            "top_k",
+            "num_token_heads",
+            "max_length",
+        ):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.num_encoder_layers < 0: raise ValueError(f"num_encoder_layers must not be negative, got {self.num_encoder_layers}")
-        if self.width % self.num_heads: raise ValueError(f"width must be a multiple of num_heads, got {self.width} and {self.num_heads}")
+        if self.num_encoder_layers < 0:
+            raise ValueError(f"num_encoder_layers must not be negative, got {self.num_encoder_layers}")
+        if self.width % self.num_heads:
+            raise ValueError(f"width must be a multiple of num_heads, got {self.width} and {self.num_heads}")
         if self.head_width % 2: raise ValueError(f"width / num_heads must be even, got {self.width} / {self.num_heads}")
         groups = self.num_key_value_heads
         if groups is not None and (groups < 1 or self.num_heads % groups):
@@ -72,9 +91,11 @@ class TransformerSettings:
         if self.num_experts > 1 and self.top_k > self.num_experts:
             raise ValueError(f"top_k must be at most num_experts {self.num_experts}, got {self.top_k}")
         if not 0 <= self.dropout < 1: raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout}")
-        if any(order < 2 for order in self.ngram_orders): raise ValueError(f"ngram_orders must be 2 or more, got {self.ngram_orders}")
+        if any(order < 2 for order in self.ngram_orders):
+            raise ValueError(f"ngram_orders must be 2 or more, got {self.ngram_orders}")
         if self.ngram_rows < 1: raise ValueError(f"ngram_rows must be positive, got {self.ngram_rows}")
-        if not 0 <= self.ngram_dropout < 1: raise ValueError(f"ngram_dropout must be at least 0 and below 1, got {self.ngram_dropout}")
+        if not 0 <= self.ngram_dropout < 1:
+            raise ValueError(f"ngram_dropout must be at least 0 and below 1, got {self.ngram_dropout}")
         if not self.rope_base > 1: raise ValueError(f"rope_base must be above 1, got {self.rope_base}")
         if not self.norm_epsilon > 0: raise ValueError(f"norm_epsilon must be positive, got {self.norm_epsilon}")
 
@@ -161,7 +182,11 @@ class _Layer(nn.Module):
             self.cross = CrossAttention(*shape, **choices)
         self.experts_norm = RMSNorm(config.width, config.norm_epsilon)
         dense = config.num_experts == 1
-        self.experts = FeedForward(config.width, config.hidden) if dense else MixtureOfExperts(config.width, config.hidden, config.num_experts, config.top_k)
+        self.experts = (
+            FeedForward(config.width, config.hidden)
+            if dense
+            else MixtureOfExperts(config.width, config.hidden, config.num_experts, config.top_k)
+        )
         self.dropout = nn.Dropout(config.dropout)
 
     def feed(self, x: Tensor, counted: Tensor | None, reports: list[RouterReport] | None) -> Tensor:
@@ -169,7 +194,8 @@ class _Layer(nn.Module):
         normed = self.experts_norm(x)
         if isinstance(self.experts, FeedForward): return x + self.dropout(self.experts(normed))
         out, report = self.experts(normed, counted, report=reports is not None)
-        if reports is not None and report is not None: reports.append(report)
+        if reports is not None and report is not None:
+            reports.append(report)
         return x + self.dropout(out)
 
 # %% ../../nbs/lm/04_transformer.ipynb #f42b2329
@@ -227,9 +253,11 @@ class Decoder(nn.Module):
         for number, layer in enumerate(self.layers):
             own = None if cache is None else cache.own
             x = x + layer.dropout(layer.attention(layer.attention_norm(x), tables, cache=own, layer=number))
-            if entries is not None: x = x + layer.dropout(layer.cross(layer.cross_norm(x), tables, entries=entries, layer=number))
+            if entries is not None:
+                x = x + layer.dropout(layer.cross(layer.cross_norm(x), tables, entries=entries, layer=number))
             x = layer.feed(x, counted, reports)
-        if cache is not None: cache.own.advance(length)
+        if cache is not None:
+            cache.own.advance(length)
         return self.norm(x)
 
 # %% ../../nbs/lm/04_transformer.ipynb #0cbb2a32
@@ -251,8 +279,13 @@ class TransformerParts(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = TokenEmbedding(
-            config.vocab_size, config.width, orders=config.ngram_orders, rows=config.ngram_rows, dropout=config.ngram_dropout,
-            normalise=config.input_norm, epsilon=config.norm_epsilon,
+            config.vocab_size,
+            config.width,
+            orders=config.ngram_orders,
+            rows=config.ngram_rows,
+            dropout=config.ngram_dropout,
+            normalise=config.input_norm,
+            epsilon=config.norm_epsilon,
         )
         self.encoder = Encoder(config) if config.num_encoder_layers else None
         self.decoder = Decoder(config)
@@ -262,14 +295,18 @@ class TransformerParts(nn.Module):
 
     def _initialise(self) -> None:
         for module in self.modules():
-            if isinstance(module, nn.Linear): nn.init.normal_(module.weight, std=0.5 * module.in_features**-0.5)
-        if self.output is not None: nn.init.normal_(self.output.weight, std=0.02)
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.5 * module.in_features**-0.5)
+        if self.output is not None:
+            nn.init.normal_(self.output.weight, std=0.02)
         nn.init.normal_(self.embedding.tokens.weight, std=0.02 if self.output is None else 1.0)
         for stack in (self.encoder, self.decoder):
             for layer in stack.layers if stack else ():
                 for name, parameter in layer.named_parameters():
-                    if name.endswith(("output.weight", "down")): nn.init.zeros_(parameter)
-        for head in self.heads: nn.init.zeros_(head.down.weight)  # pyright: ignore
+                    if name.endswith(("output.weight", "down")):
+                        nn.init.zeros_(parameter)
+        for head in self.heads:
+            nn.init.zeros_(head.down.weight)  # pyright: ignore
 
     @property
     def unembedding(self) -> Tensor:
@@ -305,7 +342,8 @@ class Transformer(TransformerParts):
         "One pass over whole sequences, for training."
         reports: list[RouterReport] = []
         entries = None
-        if encoder_tokens is not None: entries = self.decoder.entries(self.encode(encoder_tokens, encoder_lengths, reports=reports))
+        if encoder_tokens is not None:
+            entries = self.decoder.entries(self.encode(encoder_tokens, encoder_lengths, reports=reports))
         counted = None if decoder_lengths is None else length_mask(decoder_lengths, tokens.shape[1])[:, 0, 0]
         hidden = self.decoder(self.embedding(tokens), entries, counted=counted, reports=reports)
         return TransformerOutput(hidden, RouterReport.sum(reports))
@@ -322,7 +360,8 @@ class Transformer(TransformerParts):
         "An empty cache for `batch_size` rows; the memory has as many rows, or one for each group of `batch_size / rows` neighbours."
         cross = None if memory is None else self.decoder.entries(memory)
         if cross is not None and memory is not None and len(memory.hidden) != batch_size:
-            if batch_size % len(memory.hidden): raise ValueError(f"batch_size must be a multiple of the memory's {len(memory.hidden)} rows, got {batch_size}")
+            if batch_size % len(memory.hidden):
+                raise ValueError(f"batch_size must be a multiple of the memory's {len(memory.hidden)} rows, got {batch_size}")
             cross.select(torch.arange(len(memory.hidden), device=memory.hidden.device).repeat_interleave(batch_size // len(memory.hidden)))
         return DecoderCache(KeyValueCache(self.config.num_decoder_layers), cross)
 

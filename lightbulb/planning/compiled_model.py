@@ -14,7 +14,16 @@ import numpy as np
 from numba import njit
 
 from lightbulb.planning.search_kernels import (
-    COMPILATION, Prediction, Rules, Transition, TreeArrays, add_node, back_up, kernel, part, select_path,
+    COMPILATION,
+    Prediction,
+    Rules,
+    Transition,
+    TreeArrays,
+    add_node,
+    back_up,
+    kernel,
+    part,
+    select_path,
 )
 
 # %% auto #0
@@ -49,7 +58,8 @@ def add_product(x: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
         for j in range(out.shape[0]):
             out[j] += x[i] * weights[i, j] + x[i + 1] * weights[i + 1, j] + x[i + 2] * weights[i + 2, j] + x[i + 3] * weights[i + 3, j]
     for i in range(rows, x.shape[0]):
-        for j in range(out.shape[0]): out[j] += x[i] * weights[i, j]
+        for j in range(out.shape[0]):
+            out[j] += x[i] * weights[i, j]
 
 # %% ../../nbs/planning/01_compiled_model.ipynb #b5600200
 _ZERO, _ONE, _TWO, _THREE, _FIVE, _SEVEN, _NINE, _QUARTER = (np.float32(x) for x in (0, 1, 2, 3, 5, 7, 9, 0.25))
@@ -70,22 +80,28 @@ def tanh32(x: np.float32) -> np.float32:
 def activate(x: np.ndarray, activation: int) -> None:
     "Apply an activation in place (GELU in its tanh form)."
     if activation == 1:
-        for j in range(x.shape[0]): x[j] = max(x[j], _ZERO)
+        for j in range(x.shape[0]):
+            x[j] = max(x[j], _ZERO)
     elif activation == 2:
-        for j in range(x.shape[0]): x[j] = tanh32(x[j])
+        for j in range(x.shape[0]):
+            x[j] = tanh32(x[j])
     elif activation == 3:
-        for j in range(x.shape[0]): x[j] = _HALF * x[j] * (_ONE + tanh32(_ROOT * (x[j] + _CUBIC * x[j] * x[j] * x[j])))
+        for j in range(x.shape[0]):
+            x[j] = _HALF * x[j] * (_ONE + tanh32(_ROOT * (x[j] + _CUBIC * x[j] * x[j] * x[j])))
 
 
 @fast
 def normalize(x: np.ndarray, gain: np.ndarray, bias: np.ndarray) -> None:
     "Layer normalisation in place (Ba et al. 2016)."
     mean = variance = _ZERO
-    for j in range(x.shape[0]): mean += x[j]
+    for j in range(x.shape[0]):
+        mean += x[j]
     mean /= np.float32(x.shape[0])
-    for j in range(x.shape[0]): variance += (x[j] - mean) * (x[j] - mean)
+    for j in range(x.shape[0]):
+        variance += (x[j] - mean) * (x[j] - mean)
     scale = _ONE / np.sqrt(variance / np.float32(x.shape[0]) + _EPSILON)
-    for j in range(x.shape[0]): x[j] = (x[j] - mean) * scale * gain[j] + bias[j]
+    for j in range(x.shape[0]):
+        x[j] = (x[j] - mean) * scale * gain[j] + bias[j]
 
 # %% ../../nbs/planning/01_compiled_model.ipynb #661e6bae
 @part
@@ -96,11 +112,14 @@ def next_state(network: Network, state: np.ndarray, action: int, out: np.ndarray
         num_inputs, num_outputs, activation = network.layers[k, 0], network.layers[k, 1], network.layers[k, 2]
         weights, bias, gain = network.layers[k, 3], network.layers[k, 4], network.layers[k, 5]
         y = out if k == network.layers.shape[0] - 1 else network.work[k % 2, :num_outputs]
-        for j in range(num_outputs): y[j] = network.parameters[bias + j] if gain < 0 else _ZERO
+        for j in range(num_outputs):
+            y[j] = network.parameters[bias + j] if gain < 0 else _ZERO
         if k == 0:
-            for j in range(num_outputs): y[j] += network.embedding[action, j]
+            for j in range(num_outputs):
+                y[j] += network.embedding[action, j]
         add_product(x, network.parameters[weights : weights + num_inputs * num_outputs].reshape((num_inputs, num_outputs)), y)
-        if gain >= 0: normalize(y, network.parameters[gain : gain + num_outputs], network.parameters[bias : bias + num_outputs])
+        if gain >= 0:
+            normalize(y, network.parameters[gain : gain + num_outputs], network.parameters[bias : bias + num_outputs])
         activate(y, activation)
         x = y
 
@@ -109,9 +128,11 @@ def next_state(network: Network, state: np.ndarray, action: int, out: np.ndarray
 def read_heads(network: Network, state: np.ndarray, way: Transition, view: Prediction, row: int) -> None:
     "Prior logits, value and reward of a state, which is the one after its action."
     heads, num_actions = network.heads, view.logits.shape[1]
-    for k in range(heads.shape[0]): heads[k] = network.head_bias[k]
+    for k in range(heads.shape[0]):
+        heads[k] = network.head_bias[k]
     add_product(state, network.head_weights, heads)
-    for a in range(num_actions): view.logits[row, a] = heads[a]
+    for a in range(num_actions):
+        view.logits[row, a] = heads[a]
     view.values[row], way.rewards[row], way.discounts[row] = heads[num_actions], heads[num_actions + 1], network.discount
 
 # %% ../../nbs/planning/01_compiled_model.ipynb #6f1785ba
@@ -119,15 +140,23 @@ def read_heads(network: Network, state: np.ndarray, way: Transition, view: Predi
 def step_batch(network: Network, states: np.ndarray, actions: np.ndarray, out: np.ndarray, way: Transition, view: Prediction) -> None:
     "One step of every row; an action of -1 reads the heads of the state itself."
     for row in range(states.shape[0]):
-        if actions[row] >= 0: next_state(network, states[row], actions[row], out[row])
+        if actions[row] >= 0:
+            next_state(network, states[row], actions[row], out[row])
         else:
-            for j in range(states.shape[1]): out[row, j] = states[row, j]
+            for j in range(states.shape[1]):
+                out[row, j] = states[row, j]
         read_heads(network, out[row], way, view, row)
 
 
 @kernel
 def search_network(
-    tree: TreeArrays, rules: Rules, network: Network, states: np.ndarray, way: Transition, view: Prediction, num_simulations: int,
+    tree: TreeArrays,
+    rules: Rules,
+    network: Network,
+    states: np.ndarray,
+    way: Transition,
+    view: Prediction,
+    num_simulations: int,
 ) -> tuple[int, int, int]:
     "All simulations, root by root; `states` (N, B, width) is filled, `way` and `view` hold a row. Returns problem, root, simulation."
     for b in range(states.shape[1]):
@@ -153,7 +182,8 @@ class Layer:
     gain: np.ndarray | None = None  # (outputs,) the normalisation's; None: there is none
 
     def __post_init__(self) -> None:
-        if self.activation not in ACTIVATIONS: raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
         if self.weights.ndim != 2: raise ValueError(f"weights must have two dimensions, got {self.weights.shape}")
         for name, array in (("bias", self.bias), ("gain", self.gain)):
             if array is not None and array.shape != self.weights.shape[1:]:
@@ -168,7 +198,8 @@ def pack(layers: Sequence[Layer]) -> tuple[np.ndarray, np.ndarray]:
         begins = []
         for array in (layer.weights, layer.bias, layer.gain):
             begins.append(sum(part.size for part in parts) if array is not None else -1)
-            if array is not None: parts.append(np.asarray(array, np.float32).ravel())
+            if array is not None:
+                parts.append(np.asarray(array, np.float32).ravel())
         table.append((*layer.weights.shape, ACTIVATIONS.index(layer.activation), *begins))
     return np.concatenate(parts), np.array(table, np.int64)
 
@@ -187,10 +218,15 @@ class CompiledModel:
     ) -> None:
         widths = [layers[0].weights.shape[0], *(layer.weights.shape[1] for layer in layers)]
         for layer, width in zip(layers, widths, strict=False):
-            if layer.weights.shape[0] != width: raise ValueError(f"a layer must take {width} inputs, got {layer.weights.shape[0]}")
+            if layer.weights.shape[0] != width:
+                raise ValueError(f"a layer must take {width} inputs, got {layer.weights.shape[0]}")
         num_actions, self.width = len(action_embedding), widths[0]
         if widths[-1] != widths[0]: raise ValueError(f"the next state must be {widths[0]} wide, got {widths[-1]}")
-        expected = {"action_embedding": (num_actions, widths[1]), "head_weights": (widths[0], num_actions + 2), "head_bias": (num_actions + 2,)}
+        expected = {
+            "action_embedding": (num_actions, widths[1]),
+            "head_weights": (widths[0], num_actions + 2),
+            "head_bias": (num_actions + 2,),
+        }
         for (name, shape), array in zip(expected.items(), (action_embedding, head_weights, head_bias), strict=True):
             if array.shape != shape: raise ValueError(f"{name} must have the shape {shape}, got {array.shape}")
         embedding, weights, bias = (np.ascontiguousarray(array, np.float32) for array in (action_embedding, head_weights, head_bias))
@@ -207,7 +243,8 @@ class CompiledModel:
     def run(self, states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, Transition, Prediction]:
         "Step where the action is not -1, then read the heads."
         states = np.ascontiguousarray(states, np.float32)
-        if states.ndim != 2 or states.shape[1] != self.width: raise ValueError(f"states must have the shape (B, {self.width}), got {states.shape}")
+        if states.ndim != 2 or states.shape[1] != self.width:
+            raise ValueError(f"states must have the shape (B, {self.width}), got {states.shape}")
         out, (way, view) = np.empty_like(states), self.room(len(states))
         step_batch(self.network, states, np.ascontiguousarray(actions, np.int64), out, way, view)
         return out, way, view

@@ -14,8 +14,22 @@ import numpy as np
 
 from .root_noise import dirichlet_noise, gumbel_noise, keys_of_content, keys_of_seeds
 from lightbulb.planning.search_kernels import (
-    GUMBEL, PROBLEMS, PUCT_SIBLINGS, PUCT_TREE, Prediction, Rules, Transition, TreeArrays, expand_and_back_up, exploration_table,
-    gumbel_answer, halving_table, move_subtree, new_arrays, select, start_roots,
+    GUMBEL,
+    PROBLEMS,
+    PUCT_SIBLINGS,
+    PUCT_TREE,
+    Prediction,
+    Rules,
+    Transition,
+    TreeArrays,
+    expand_and_back_up,
+    exploration_table,
+    gumbel_answer,
+    halving_table,
+    move_subtree,
+    new_arrays,
+    select,
+    start_roots,
 )
 from .tree_drawing import Box, draw_tree
 
@@ -45,18 +59,24 @@ class MCTSConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.algorithm not in ("puct", "gumbel"): raise ValueError(f"algorithm must be puct or gumbel, got {self.algorithm!r}")
-        if self.normalization not in ("tree", "siblings"): raise ValueError(f"normalization must be tree or siblings, got {self.normalization!r}")
-        if self.policy_target not in ("visits", "improved"): raise ValueError(f"policy_target must be visits or improved, got {self.policy_target!r}")
+        if self.algorithm not in ("puct", "gumbel"):
+            raise ValueError(f"algorithm must be puct or gumbel, got {self.algorithm!r}")
+        if self.normalization not in ("tree", "siblings"):
+            raise ValueError(f"normalization must be tree or siblings, got {self.normalization!r}")
+        if self.policy_target not in ("visits", "improved"):
+            raise ValueError(f"policy_target must be visits or improved, got {self.policy_target!r}")
         for name in ("num_simulations", "max_considered_actions"):
             number = getattr(self, name)
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
                 raise ValueError(f"{name} must be a positive whole number, got {number!r}")
         for name in ("exploration_base", "dirichlet_alpha"):
-            if not 0 < getattr(self, name) < math.inf: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("exploration_constant", "temperature", "gumbel_scale", "value_scale", "visit_offset"):
-            if not 0 <= getattr(self, name) < math.inf: raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not 0 <= self.dirichlet_fraction <= 1: raise ValueError(f"dirichlet_fraction must be in [0, 1], got {self.dirichlet_fraction}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.dirichlet_fraction <= 1:
+            raise ValueError(f"dirichlet_fraction must be in [0, 1], got {self.dirichlet_fraction}")
 
     def rules(self, num_actions: int, num_visits: int) -> Rules:
         "The same for the kernels; `num_visits` is the most that a node can have."
@@ -69,13 +89,17 @@ class MCTSConfig:
 class ArrayRows:
     "Rows of a numpy array."
 
-    def __init__(self, example: np.ndarray, num_rows: int) -> None: self.buffer = np.zeros((num_rows, *example.shape[1:]), example.dtype)
+    def __init__(self, example: np.ndarray, num_rows: int) -> None:
+        self.buffer = np.zeros((num_rows, *example.shape[1:]), example.dtype)
 
-    def read(self, rows: np.ndarray) -> np.ndarray: return self.buffer.take(rows, axis=0)
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        return self.buffer.take(rows, axis=0)
 
-    def write(self, rows: np.ndarray | slice, values: np.ndarray) -> None: self.buffer[rows] = values
+    def write(self, rows: np.ndarray | slice, values: np.ndarray) -> None:
+        self.buffer[rows] = values
 
-    def indices(self, actions: np.ndarray) -> np.ndarray: return actions.copy()
+    def indices(self, actions: np.ndarray) -> np.ndarray:
+        return actions.copy()
 
 
 class TensorRows:
@@ -87,11 +111,14 @@ class TensorRows:
         self.from_numpy, self.on_cpu = torch.from_numpy, example.device.type == "cpu"
         self.buffer = torch.empty((num_rows, *example.shape[1:]), dtype=example.dtype, device=example.device)
 
-    def read(self, rows: np.ndarray) -> Any: return self.buffer.index_select(0, self.indices(rows))
+    def read(self, rows: np.ndarray) -> Any:
+        return self.buffer.index_select(0, self.indices(rows))
 
     def write(self, rows: np.ndarray | slice, values: Any) -> None:
-        if isinstance(rows, slice): self.buffer[rows] = values.detach()
-        else: self.buffer.index_copy_(0, self.indices(rows), values.detach())
+        if isinstance(rows, slice):
+            self.buffer[rows] = values.detach()
+        else:
+            self.buffer.index_copy_(0, self.indices(rows), values.detach())
 
     def indices(self, actions: np.ndarray) -> Any:
         indices = self.from_numpy(actions.copy())
@@ -101,16 +128,19 @@ class TensorRows:
 class TupleRows:
     "A tuple of such rows."
 
-    def __init__(self, example: tuple[Any, ...], num_rows: int) -> None: self.kind, self.parts = type(example), [rows_for(part, num_rows) for part in example]
+    def __init__(self, example: tuple[Any, ...], num_rows: int) -> None:
+        self.kind, self.parts = type(example), [rows_for(part, num_rows) for part in example]
 
     def read(self, rows: np.ndarray) -> tuple[Any, ...]:
         parts = [part.read(rows) for part in self.parts]
         return self.kind(*parts) if hasattr(self.kind, "_fields") else self.kind(parts)
 
     def write(self, rows: np.ndarray | slice, values: tuple[Any, ...]) -> None:
-        for part, value in zip(self.parts, values, strict=True): part.write(rows, value)
+        for part, value in zip(self.parts, values, strict=True):
+            part.write(rows, value)
 
-    def indices(self, actions: np.ndarray) -> Any: return self.parts[0].indices(actions)
+    def indices(self, actions: np.ndarray) -> Any:
+        return self.parts[0].indices(actions)
 
 # %% ../../nbs/planning/01_mcts.ipynb #d7e9917b
 class StateRows(Protocol):
@@ -173,7 +203,8 @@ class SearchTree:
         num_roots, before, num_actions = self.arrays.children.shape
         new = new_arrays(num_roots, num_nodes, num_actions)
         for name, array in new._asdict().items():
-            if array.ndim >= 2 and name not in ("bounds", "depths", "noise", "start_visits"): array[:, :before] = getattr(self.arrays, name)
+            if array.ndim >= 2 and name not in ("bounds", "depths", "noise", "start_visits"):
+                array[:, :before] = getattr(self.arrays, name)
         new.bounds[:], new.num_nodes[:] = self.arrays.bounds, self.arrays.num_nodes
         places = np.where(np.arange(before) < self.arrays.num_nodes[:, None], np.arange(before), -1)
         return SearchTree(new, self.moved(places, num_nodes))
@@ -195,7 +226,8 @@ class SearchTree:
     def best_path(self, root: int) -> list[int]:
         "From the root along the most visited actions."
         path = [0]
-        while below := self.children(root, path[-1]): path.append(below[0])
+        while below := self.children(root, path[-1]):
+            path.append(below[0])
         return path
 
     def to_svg(self, root: int = 0, *, names: Callable[[int], str] = str, max_children: int = 3, max_depth: int = 4) -> str:
@@ -209,7 +241,8 @@ class SearchTree:
 
         def describe(node: int) -> Box:
             parent, action, visits = arrays.parents[root, node], arrays.actions[root, node], arrays.node_visits[root, node]
-            if node == 0: return Box("root", f"{visits - 1} simulations · value {root_values(arrays)[root]:.2f}", "expanded")
+            if node == 0:
+                return Box("root", f"{visits - 1} simulations · value {root_values(arrays)[root]:.2f}", "expanded")
             visits, q, prior = (float(array[root, parent, action]) for array in (arrays.visits, arrays.q_values, arrays.priors))
             status = "terminal" if arrays.discounts[root, node] == 0 else "expanded" if visits > 1 else "open"
             return Box(names(int(action)), f"{visits:.0f} visits · Q {q:+.2f} · P {prior:.2f}", status)
@@ -231,7 +264,8 @@ class SearchResult:
     max_depth: np.ndarray  # (B,)
     num_steps: np.ndarray  # (B,) model steps; fewer than simulations where the end was reached
 
-    def __iter__(self) -> Iterator[Any]: return iter((self.visit_counts, self.values, self.tree))
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.visit_counts, self.values, self.tree))
 
 # %% ../../nbs/planning/01_mcts.ipynb #b380e78d
 Predict: TypeAlias = Callable[[Any], tuple[Any, Any, Any]]  # states → prior logits (B, A), values (B,), legal (B, A) or None
@@ -249,7 +283,8 @@ class Compiled(Protocol):
 
 def as_floats(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
     "As float64 on the CPU. `ValueError` if the shape is another."
-    if not isinstance(values, np.ndarray) and hasattr(values, "detach"): values = values.detach().cpu().double().numpy()
+    if not isinstance(values, np.ndarray) and hasattr(values, "detach"):
+        values = values.detach().cpu().double().numpy()
     values = np.ascontiguousarray(values, np.float64)
     if values.shape != shape: raise ValueError(f"{name} must have the shape {shape}, got {values.shape}")
     return values
@@ -257,7 +292,8 @@ def as_floats(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
 
 def as_prediction(logits: Any, values: Any, legal: Any, num_rows: int, num_actions: int) -> Prediction:
     "What a model said about so many states, for the kernels."
-    if legal is not None and not isinstance(legal, np.ndarray): legal = np.asarray(legal.detach().cpu() if hasattr(legal, "detach") else legal)
+    if legal is not None and not isinstance(legal, np.ndarray):
+        legal = np.asarray(legal.detach().cpu() if hasattr(legal, "detach") else legal)
     if legal is not None and legal.shape != (num_rows, num_actions):
         raise ValueError(f"legal actions must have the shape {(num_rows, num_actions)}, got {legal.shape}")
     legal = np.zeros((0, num_actions), bool) if legal is None else np.ascontiguousarray(legal, bool)
@@ -267,7 +303,8 @@ def as_prediction(logits: Any, values: Any, legal: Any, num_rows: int, num_actio
 def refuse(problem: int, root: int, simulation: int = -1) -> None:
     "`ValueError` if there is a problem."
     where = f"simulation {simulation}, root {root}" if simulation >= 0 else f"root {root}"
-    if problem: raise ValueError(f"{where}: the model must return finite numbers and a legal action, got {PROBLEMS[problem]}")
+    if problem:
+        raise ValueError(f"{where}: the model must return finite numbers and a legal action, got {PROBLEMS[problem]}")
 
 # %% ../../nbs/planning/01_mcts.ipynb #57e93e07
 class PlantedSearch:
@@ -296,7 +333,8 @@ class PlantedSearch:
         if num_roots == 0: raise ValueError("there must be at least one root, got an empty batch")
         logits, values, legal = self.predict(roots)
         num_actions = logits.shape[-1]
-        if tree is None: tree = SearchTree(new_arrays(num_roots, room, num_actions), rows_for(roots, room * num_roots))
+        if tree is None:
+            tree = SearchTree(new_arrays(num_roots, room, num_actions), rows_for(roots, room * num_roots))
         else:
             if tree.arrays.noise.shape != (num_roots, num_actions):
                 raise ValueError(f"the tree must be of {num_roots} roots with {num_actions} actions, got {tree.arrays.noise.shape}")
@@ -308,7 +346,8 @@ class PlantedSearch:
     def add_noise(self, arrays: TreeArrays, roots: Any, seeds: Sequence[int] | np.ndarray | None) -> np.ndarray:
         "Draw the noise of the roots; returns their streams."
         config, num_roots = self.config, len(arrays.num_nodes)
-        if seeds is not None and np.shape(seeds) != (num_roots,): raise ValueError(f"there must be {num_roots} seeds, got {np.shape(seeds)}")
+        if seeds is not None and np.shape(seeds) != (num_roots,):
+            raise ValueError(f"there must be {num_roots} seeds, got {np.shape(seeds)}")
         streams = keys_of_content(config.seed, words_of(roots)) if seeds is None else keys_of_seeds(np.asarray(seeds))
         if config.algorithm == "gumbel" and config.gumbel_scale > 0:
             gumbel_noise(streams, arrays.noise)
@@ -342,11 +381,13 @@ class MCTS(PlantedSearch):
         rules = self.config.rules(num_actions, num_visits)
         before = tree.arrays.num_nodes.copy()
         if self.compiled:
-            if not isinstance(tree.states, ArrayRows): raise ValueError(f"a compiled model searches numpy states, got {type(roots).__name__}")
+            if not isinstance(tree.states, ArrayRows):
+                raise ValueError(f"a compiled model searches numpy states, got {type(roots).__name__}")
             refuse(*self.compiled.simulate(tree.arrays, rules, tree.states.buffer, self.config.num_simulations))
         else:
             leaves, actions = np.empty(num_roots, np.int64), np.empty(num_roots, np.int64)
-            for simulation in range(self.config.num_simulations): self.simulate(tree, rules, leaves, actions, simulation)
+            for simulation in range(self.config.num_simulations):
+                self.simulate(tree, rules, leaves, actions, simulation)
         return self.result(tree, rules, streams, tree.arrays.num_nodes - before)
 
     def simulate(self, tree: SearchTree, rules: Rules, leaves: np.ndarray, actions: np.ndarray, simulation: int) -> None:
@@ -354,15 +395,21 @@ class MCTS(PlantedSearch):
         arrays, (num_roots, _, num_actions) = tree.arrays, tree.arrays.children.shape
         num_ended, level = select(arrays, rules, leaves, actions)
         count, going, numbers = num_roots - num_ended, slice(None), np.arange(num_roots)
-        if num_ended: going = numbers = np.flatnonzero(actions >= 0)  # the others stand at an end
-        way, view = Transition(np.empty(0), np.empty(0)), Prediction(np.empty((0, num_actions)), np.empty(0), np.empty((0, num_actions), bool))
+        if num_ended:
+            going = numbers = np.flatnonzero(actions >= 0)  # the others stand at an end
+        way, view = (
+            Transition(np.empty(0), np.empty(0)),
+            Prediction(np.empty((0, num_actions)), np.empty(0), np.empty((0, num_actions), bool)),
+        )
         if count:
             states = tree.states.read(leaves[going] * num_roots + numbers)
             states, rewards, discounts, logits, values, legal = self.step_and_predict(states, tree.states.indices(actions[going]))
             way = Transition(as_floats(rewards, (count,), "rewards"), as_floats(discounts, (count,), "discounts"))
             view = as_prediction(logits, values, legal, count, num_actions)
             in_one_block = level >= 0 and not num_ended
-            tree.states.write(slice(level * num_roots, (level + 1) * num_roots) if in_one_block else arrays.num_nodes[going] * num_roots + numbers, states)
+            tree.states.write(
+                slice(level * num_roots, (level + 1) * num_roots) if in_one_block else arrays.num_nodes[going] * num_roots + numbers, states
+            )
         refuse(*expand_and_back_up(arrays, leaves, actions, way, view), simulation)
 
     def result(self, tree: SearchTree, rules: Rules, streams: np.ndarray, num_steps: np.ndarray) -> SearchResult:
@@ -370,13 +417,17 @@ class MCTS(PlantedSearch):
         arrays, config = tree.arrays, self.config
         visits, q_values = arrays.visits[:, 0].copy(), arrays.q_values[:, 0].copy()
         policy, actions = np.empty(visits.shape), np.empty(len(visits), np.int64)
-        if config.algorithm == "gumbel": gumbel_answer(arrays, rules, policy, actions)
+        if config.algorithm == "gumbel":
+            gumbel_answer(arrays, rules, policy, actions)
         else:
             policy = visits / visits.sum(1, keepdims=True)
-            if config.temperature == 0: actions = np.where(visits == visits.max(1, keepdims=True), q_values, -np.inf).argmax(1)
+            if config.temperature == 0:
+                actions = np.where(visits == visits.max(1, keepdims=True), q_values, -np.inf).argmax(1)
             else:
                 gumbel_noise(streams, arrays.noise)
-                with np.errstate(divide="ignore"): actions = (np.log(policy) / config.temperature + arrays.noise).argmax(1)
-            if config.policy_target == "improved": gumbel_answer(arrays, rules, policy := np.empty(visits.shape), np.empty(len(visits), np.int64))
+                with np.errstate(divide="ignore"):
+                    actions = (np.log(policy) / config.temperature + arrays.noise).argmax(1)
+            if config.policy_target == "improved":
+                gumbel_answer(arrays, rules, policy := np.empty(visits.shape), np.empty(len(visits), np.int64))
         mean_depth = arrays.depths[:, 0] / config.num_simulations
         return SearchResult(visits, root_values(arrays), tree, q_values, policy, actions, mean_depth, arrays.depths[:, 1].copy(), num_steps)

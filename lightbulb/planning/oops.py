@@ -79,9 +79,11 @@ class Branch:
 class Meter:
     "Counts instructions; true once the budget is spent."
 
-    def __init__(self, budget: int | None) -> None: self.count, self.budget = 0, math.inf if budget is None else budget
+    def __init__(self, budget: int | None) -> None:
+        self.count, self.budget = 0, math.inf if budget is None else budget
 
-    def is_spent(self) -> bool: return self.count >= self.budget
+    def is_spent(self) -> bool:
+        return self.count >= self.budget
 
 # %% ../../nbs/planning/02_oops.ipynb #c5cdcc70
 class OOPS:
@@ -97,8 +99,10 @@ class OOPS:
         reuse: bool = True,  # freeze, call and continue solutions; without it this is Levin search
         max_instructions: int | None = None,  # for each problem
     ) -> None:
-        if not 0 <= call_probability < 1: raise ValueError(f"call_probability must be in [0, 1), got {call_probability}")
-        if max_instructions is not None and max_instructions < 1: raise ValueError(f"max_instructions must be positive, got {max_instructions}")
+        if not 0 <= call_probability < 1:
+            raise ValueError(f"call_probability must be in [0, 1), got {call_probability}")
+        if max_instructions is not None and max_instructions < 1:
+            raise ValueError(f"max_instructions must be positive, got {max_instructions}")
         self.prior, self.step, self.is_solution = prior, step, is_solution
         self.call_probability, self.reuse, self.max_instructions = call_probability, reuse, max_instructions
         self.frozen: list[tuple[int, ...]] = []  # actions of the programs that solved earlier problems
@@ -116,14 +120,16 @@ class OOPS:
             for origin in ("continued", "fresh") if self.reuse and self.frozen else ("fresh",):
                 found = self.search_phase(problem, origin, limit / 2, meter)
                 if not found: continue
-                if self.reuse and found.actions not in self.frozen: self.frozen.append(found.actions)
+                if self.reuse and found.actions not in self.frozen:
+                    self.frozen.append(found.actions)
                 return Solution(found.program, found.actions, found.probability, origin, meter.count, limit, found.state)
         return Unsolved(meter.count, limit)
 
     def search_phase(self, problem: Any, origin: str, time: float, meter: Meter) -> Branch | None:
         "Try every program that can afford it."
         root: Branch | None = Branch(problem)
-        if origin == "continued": root = self.run(root, Call(len(self.frozen) - 1), 1.0, time, meter)
+        if origin == "continued":
+            root = self.run(root, Call(len(self.frozen) - 1), 1.0, time, meter)
         waiting = [root] if root else []
         while waiting and not meter.is_spent():
             branch = waiting.pop()
@@ -133,16 +139,19 @@ class OOPS:
                 if len(branch.actions) + 1 <= branch.probability * probability * time:
                     after = self.run(branch, token, branch.probability * probability, time, meter)
                 if after and after.is_solved: return after
-                if after: waiting.append(after)
+                if after:
+                    waiting.append(after)
         return None
 
     def tokens(self, state: Any) -> Iterator[tuple[Token, float]]:
         "What a program may do next, with its probability."
         share = self.call_probability if self.reuse and self.frozen else 0.0
         for action, probability in enumerate(checked(self.prior(state))):
-            if probability > 0: yield action, (1 - share) * probability
+            if probability > 0:
+                yield action, (1 - share) * probability
         if share:
-            for number in range(len(self.frozen)): yield Call(number), share / len(self.frozen)
+            for number in range(len(self.frozen)):
+                yield Call(number), share / len(self.frozen)
 
     def run(self, branch: Branch, token: Token, probability: float, time: float, meter: Meter) -> Branch | None:
         "Carry a token out; None if its time does not suffice or it cannot be done."
@@ -153,7 +162,8 @@ class OOPS:
             actions.append(action)
             meter.count += 1
             if state is None: return None
-            if self.is_solution(state): return Branch(state, (*branch.program, token), tuple(actions), probability, True)
+            if self.is_solution(state):
+                return Branch(state, (*branch.program, token), tuple(actions), probability, True)
         return Branch(state, (*branch.program, token), tuple(actions), probability)
 
 # %% ../../nbs/planning/02_oops.ipynb #6aab7d6c
@@ -183,8 +193,10 @@ class Found:
     @property
     def bound(self) -> float:
         "Depth / probability: no more nodes were expanded (inf where that is no float)."
-        try: return len(self.actions) * math.exp(-self.log_probability)
-        except OverflowError: return math.inf
+        try:
+            return len(self.actions) * math.exp(-self.log_probability)
+        except OverflowError:
+            return math.inf
 
 
 def levin_tree_search(
@@ -197,7 +209,8 @@ def levin_tree_search(
     max_expansions: int | None = None,
 ) -> Found | None:
     "Best first by depth / probability (Orseau et al. 2018); None if there is no solution or the budget is spent."
-    if max_expansions is not None and max_expansions < 1: raise ValueError(f"max_expansions must be positive, got {max_expansions}")
+    if max_expansions is not None and max_expansions < 1:
+        raise ValueError(f"max_expansions must be positive, got {max_expansions}")
     waiting: list[tuple[float, int, float, tuple[int, ...], Any]] = [(-math.inf, 0, 0.0, (), problem)]
     seen: set[Hashable] = set()
     num_expansions = num_made = 0

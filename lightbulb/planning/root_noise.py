@@ -56,14 +56,16 @@ def gamma_variate(shape: float, streams: np.ndarray, b: int) -> float:
     while True:
         normal = math.sqrt(-2.0 * math.log(uniform(streams, b))) * math.cos(2.0 * math.pi * uniform(streams, b))
         v = (1.0 + normal / math.sqrt(9.0 * d)) ** 3
-        if v > 0 and math.log(uniform(streams, b)) < 0.5 * normal * normal + d - d * v + d * math.log(v): return d * v * boost
+        if v > 0 and math.log(uniform(streams, b)) < 0.5 * normal * normal + d - d * v + d * math.log(v):
+            return d * v * boost
 
 # %% ../../nbs/planning/00_root_noise.ipynb #c66ecd16
 @njit(cache=True)
 def gumbel_noise(streams: np.ndarray, noise: np.ndarray) -> None:
     "Fill `noise` (B, A)."
     for b in range(noise.shape[0]):
-        for a in range(noise.shape[1]): noise[b, a] = -math.log(-math.log(uniform(streams, b)))
+        for a in range(noise.shape[1]):
+            noise[b, a] = -math.log(-math.log(uniform(streams, b)))
 
 
 @njit(cache=True)
@@ -73,7 +75,10 @@ def dirichlet_noise(streams: np.ndarray, alpha: float, is_legal: np.ndarray, noi
         total, last = 0.0, 0
         for a in range(noise.shape[1]):
             noise[b, a] = 0.0
-            if is_legal[b, a]: noise[b, a], last = gamma_variate(alpha, streams, b), a
+            if is_legal[b, a]:
+                noise[b, a], last = gamma_variate(alpha, streams, b), a
             total += noise[b, a]
-        if total == 0.0: noise[b, last] = total = 1.0
-        for a in range(noise.shape[1]): noise[b, a] /= total
+        if total == 0.0:
+            noise[b, last] = total = 1.0
+        for a in range(noise.shape[1]):
+            noise[b, a] /= total

@@ -46,10 +46,23 @@ def new_arrays(num_roots: int, num_nodes: int, num_actions: int) -> TreeArrays:
     "Empty trees."
     node, edge = (num_roots, num_nodes), (num_roots, num_nodes, num_actions)
     return TreeArrays(
-        np.full(edge, -1, np.int32), np.zeros(edge, np.int32), np.zeros(edge), np.full(edge, -1.0), np.full(edge, -np.inf),
-        np.zeros(node, np.int32), np.full(node, -1, np.int32), np.full(node, -1, np.int32), np.zeros(node), np.ones(node),
-        np.zeros(node), np.ones(node), np.tile([np.inf, -np.inf], (num_roots, 1)), np.zeros(num_roots, np.int64),
-        np.zeros((num_roots, 2), np.int64), np.zeros((num_roots, num_actions)), np.zeros((num_roots, num_actions), np.int32),
+        np.full(edge, -1, np.int32),
+        np.zeros(edge, np.int32),
+        np.zeros(edge),
+        np.full(edge, -1.0),
+        np.full(edge, -np.inf),
+        np.zeros(node, np.int32),
+        np.full(node, -1, np.int32),
+        np.full(node, -1, np.int32),
+        np.zeros(node),
+        np.ones(node),
+        np.zeros(node),
+        np.ones(node),
+        np.tile([np.inf, -np.inf], (num_roots, 1)),
+        np.zeros(num_roots, np.int64),
+        np.zeros((num_roots, 2), np.int64),
+        np.zeros((num_roots, num_actions)),
+        np.zeros((num_roots, num_actions), np.int32),
     )
 
 # %% ../../nbs/planning/00_search_kernels.ipynb #b0ed69ca
@@ -110,7 +123,8 @@ def sibling_bounds(tree: TreeArrays, b: int, node: int) -> tuple[float, float]:
     for a in range(tree.visits.shape[2]):
         visits, q = tree.visits[b, node, a], tree.q_values[b, node, a]
         total += visits * q
-        if visits > 0: low, high = min(low, q), max(high, q)
+        if visits > 0:
+            low, high = min(low, q), max(high, q)
     value = total / tree.node_visits[b, node]
     return min(low, value), max(high, value)
 
@@ -127,8 +141,10 @@ def puct_action(tree: TreeArrays, rules: Rules, b: int, node: int) -> int:
         if prior < 0: continue
         visits = tree.visits[b, node, a]
         score = exploration * prior / (1 + visits)
-        if visits > 0: score += (tree.q_values[b, node, a] - low) * scale
-        if score > best: best, chosen = score, a
+        if visits > 0:
+            score += (tree.q_values[b, node, a] - low) * scale
+        if score > best:
+            best, chosen = score, a
     return chosen
 
 # %% ../../nbs/planning/00_search_kernels.ipynb #224d2efa
@@ -156,8 +172,10 @@ def improved_logits(tree: TreeArrays, rules: Rules, b: int, node: int, scores: n
         low, high, most = min(low, scores[a]), max(high, scores[a]), max(most, tree.visits[b, node, a])
     scale = (rules.visit_offset + most) * rules.value_scale / max(high - low, 1e-8)
     for a in range(scores.shape[0]):
-        if tree.priors[b, node, a] < 0: scores[a] = -np.inf
-        else: scores[a] = tree.logits[b, node, a] + (scores[a] - low) * scale
+        if tree.priors[b, node, a] < 0:
+            scores[a] = -np.inf
+        else:
+            scores[a] = tree.logits[b, node, a] + (scores[a] - low) * scale
 
 # %% ../../nbs/planning/00_search_kernels.ipynb #d7c538a5
 @part
@@ -165,7 +183,8 @@ def gumbel_root_action(tree: TreeArrays, rules: Rules, b: int) -> int:
     "The best action by noise + logits + σ(q) of those whose visit count is due."
     scores, num_legal, index = rules.scores, 0, 0
     for a in range(scores.shape[0]):
-        if tree.priors[b, 0, a] >= 0: num_legal += 1
+        if tree.priors[b, 0, a] >= 0:
+            num_legal += 1
         index += tree.visits[b, 0, a] - tree.start_visits[b, a]
     due = rules.halving[num_legal, index]
     improved_logits(tree, rules, b, 0, scores)
@@ -173,7 +192,8 @@ def gumbel_root_action(tree: TreeArrays, rules: Rules, b: int) -> int:
     for a in range(scores.shape[0]):
         if tree.priors[b, 0, a] < 0 or tree.visits[b, 0, a] - tree.start_visits[b, a] != due: continue
         score = max(tree.noise[b, a] + scores[a], -1e9)
-        if score > best: best, chosen = score, a
+        if score > best:
+            best, chosen = score, a
     return chosen
 
 
@@ -183,10 +203,12 @@ def gumbel_inner_action(tree: TreeArrays, rules: Rules, b: int, node: int) -> in
     scores, best, chosen, total, num_visits = rules.scores, -np.inf, -1, 0.0, tree.node_visits[b, node]
     if num_visits == 1:  # nothing is visited: the improved policy is the prior
         for a in range(scores.shape[0]):
-            if tree.priors[b, node, a] >= 0 and tree.priors[b, node, a] > best: best, chosen = tree.priors[b, node, a], a
+            if tree.priors[b, node, a] >= 0 and tree.priors[b, node, a] > best:
+                best, chosen = tree.priors[b, node, a], a
         return chosen
     improved_logits(tree, rules, b, node, scores)
-    for a in range(scores.shape[0]): best = max(best, scores[a])
+    for a in range(scores.shape[0]):
+        best = max(best, scores[a])
     for a in range(scores.shape[0]):
         scores[a] = math.exp(scores[a] - best)
         total += scores[a]
@@ -194,7 +216,8 @@ def gumbel_inner_action(tree: TreeArrays, rules: Rules, b: int, node: int) -> in
     for a in range(scores.shape[0]):
         if tree.priors[b, node, a] < 0: continue
         score = scores[a] / total - tree.visits[b, node, a] / num_visits
-        if score > best: best, chosen = score, a
+        if score > best:
+            best, chosen = score, a
     return chosen
 
 # %% ../../nbs/planning/00_search_kernels.ipynb #a8e8a9ba
@@ -203,11 +226,15 @@ def select_path(tree: TreeArrays, rules: Rules, b: int) -> tuple[int, int]:
     "The node and action to expand; a terminal node comes with the action -1."
     node, depth = 0, 0
     while True:
-        if rules.algorithm != 2: action = puct_action(tree, rules, b, node)
-        elif node == 0: action = gumbel_root_action(tree, rules, b)
-        else: action = gumbel_inner_action(tree, rules, b, node)
+        if rules.algorithm != 2:
+            action = puct_action(tree, rules, b, node)
+        elif node == 0:
+            action = gumbel_root_action(tree, rules, b)
+        else:
+            action = gumbel_inner_action(tree, rules, b, node)
         child, depth = tree.children[b, node, action], depth + 1
-        if child >= 0: node = child
+        if child >= 0:
+            node = child
         if child < 0 or tree.discounts[b, child] == 0: break
     tree.depths[b, 0] += depth
     tree.depths[b, 1] = max(tree.depths[b, 1], depth)
@@ -220,8 +247,10 @@ def select(tree: TreeArrays, rules: Rules, leaves: np.ndarray, actions: np.ndarr
     num_ended, level = 0, tree.num_nodes[0]
     for b in range(leaves.shape[0]):
         leaves[b], actions[b] = select_path(tree, rules, b)
-        if actions[b] < 0: num_ended += 1
-        if tree.num_nodes[b] != level: level = -1
+        if actions[b] < 0:
+            num_ended += 1
+        if tree.num_nodes[b] != level:
+            level = -1
     return num_ended, level
 
 # %% ../../nbs/planning/00_search_kernels.ipynb #24eda5ee
@@ -240,8 +269,14 @@ class Prediction(NamedTuple):
     legal: np.ndarray  # (rows, A), or (0, A): every action is
 
 # %% ../../nbs/planning/00_search_kernels.ipynb #a3f121f2
-PROBLEMS = ("", "a reward that is not finite", "a discount that is not finite", "a value that is not finite",
-            "prior logits that are nan or inf", "no legal action in a state that has not ended")
+PROBLEMS = (
+    "",
+    "a reward that is not finite",
+    "a discount that is not finite",
+    "a value that is not finite",
+    "prior logits that are nan or inf",
+    "no legal action in a state that has not ended",
+)
 
 
 @part
@@ -250,8 +285,10 @@ def write_prediction(tree: TreeArrays, b: int, node: int, view: Prediction, row:
     largest, total, is_masked = -np.inf, 0.0, view.legal.shape[0] > 0
     for a in range(view.logits.shape[1]):
         logit = view.logits[row, a]
-        if is_masked and not view.legal[row, a]: logit = -np.inf
-        elif np.isnan(logit) or logit == np.inf: return 4
+        if is_masked and not view.legal[row, a]:
+            logit = -np.inf
+        elif np.isnan(logit) or logit == np.inf:
+            return 4
         tree.logits[b, node, a] = logit
         largest = max(largest, logit)
     if largest == -np.inf: return 5
@@ -300,7 +337,11 @@ def back_up(tree: TreeArrays, b: int, node: int) -> None:
 # %% ../../nbs/planning/00_search_kernels.ipynb #b6cb6997
 @kernel
 def expand_and_back_up(
-    tree: TreeArrays, leaves: np.ndarray, actions: np.ndarray, way: Transition, view: Prediction,
+    tree: TreeArrays,
+    leaves: np.ndarray,
+    actions: np.ndarray,
+    way: Transition,
+    view: Prediction,
 ) -> tuple[int, int]:
     "Finish a simulation of every root; the model's rows are those of roots with an action. Returns (problem, root)."
     row = 0
@@ -322,7 +363,8 @@ def start_roots(tree: TreeArrays, view: Prediction) -> tuple[int, int]:
         problem = write_prediction(tree, b, 0, view, b)
         if problem: return problem, b
         tree.num_nodes[b], tree.node_visits[b, 0] = max(tree.num_nodes[b], 1), max(tree.node_visits[b, 0], 1)
-        for a in range(tree.visits.shape[2]): tree.start_visits[b, a] = tree.visits[b, 0, a]
+        for a in range(tree.visits.shape[2]):
+            tree.start_visits[b, a] = tree.visits[b, 0, a]
     return 0, 0
 
 # %% ../../nbs/planning/00_search_kernels.ipynb #f75ccb59
@@ -332,16 +374,19 @@ def gumbel_answer(tree: TreeArrays, rules: Rules, policy: np.ndarray, chosen: np
     for b in range(chosen.shape[0]):
         scores, most, best, largest, total = policy[b], 0, -np.inf, -np.inf, 0.0
         improved_logits(tree, rules, b, 0, scores)
-        for a in range(scores.shape[0]): most = max(most, tree.visits[b, 0, a] - tree.start_visits[b, a])
+        for a in range(scores.shape[0]):
+            most = max(most, tree.visits[b, 0, a] - tree.start_visits[b, a])
         for a in range(scores.shape[0]):
             largest = max(largest, scores[a])
             if tree.priors[b, 0, a] < 0 or tree.visits[b, 0, a] - tree.start_visits[b, a] != most: continue
             score = max(tree.noise[b, a] + scores[a], -1e9)
-            if score > best: best, chosen[b] = score, a
+            if score > best:
+                best, chosen[b] = score, a
         for a in range(scores.shape[0]):
             scores[a] = math.exp(scores[a] - largest)
             total += scores[a]
-        for a in range(scores.shape[0]): scores[a] /= total
+        for a in range(scores.shape[0]):
+            scores[a] /= total
 
 # %% ../../nbs/planning/00_search_kernels.ipynb #fdbd9aa4
 @njit(cache=True)
@@ -349,7 +394,8 @@ def move_subtree(old: TreeArrays, new: TreeArrays, actions: np.ndarray, places: 
     "Copy what lies behind each root's action; `places` (B, N) gets the new number of every node, -1 if it stays behind."
     for b in range(actions.shape[0]):
         top = old.children[b, 0, actions[b]]
-        if top < 0: continue  # never visited: this root starts afresh
+        if top < 0:
+            continue  # never visited: this root starts afresh
         flip = 1.0 if old.signs[b, top] > 0 else -1.0
         for node in range(top, old.num_nodes[b]):
             parent = old.parents[b, node]

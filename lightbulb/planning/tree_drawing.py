@@ -19,8 +19,12 @@ Node = TypeVar("Node", bound=Hashable)
 Status: TypeAlias = Literal["open", "expanded", "terminal", "solved", "pruned", "failed"]
 
 COLORS: dict[Status, tuple[str, str]] = {  # fill and border
-    "open": ("#ffffff", "#8a94a6"), "expanded": ("#eef3fb", "#5b7db1"), "terminal": ("#f2ecfa", "#8560b5"),
-    "solved": ("#e3f4e4", "#3c8c40"), "pruned": ("#f4f4f4", "#c4c4c4"), "failed": ("#fbe9e7", "#c0463a"),
+    "open": ("#ffffff", "#8a94a6"),
+    "expanded": ("#eef3fb", "#5b7db1"),
+    "terminal": ("#f2ecfa", "#8560b5"),
+    "solved": ("#e3f4e4", "#3c8c40"),
+    "pruned": ("#f4f4f4", "#c4c4c4"),
+    "failed": ("#fbe9e7", "#c0463a"),
 }
 BOX_WIDTH, BOX_HEIGHT, GAP_X, GAP_Y, MARGIN = 190, 34, 36, 8, 10  # pixels
 
@@ -45,9 +49,12 @@ def place(
     while waiting:
         node, column, is_done = waiting.pop()
         below = children(node)
-        if is_done: places[node] = (column, sum(places[child][1] for child in below) / len(below))
-        elif below: waiting += [(node, column, True), *((child, column + 1, False) for child in reversed(below))]
-        else: places[node], row = (column, row), row + 1
+        if is_done:
+            places[node] = (column, sum(places[child][1] for child in below) / len(below))
+        elif below:
+            waiting += [(node, column, True), *((child, column + 1, False) for child in reversed(below))]
+        else:
+            places[node], row = (column, row), row + 1
     return places
 
 # %% ../../nbs/planning/00_tree_drawing.ipynb #4e31c149
@@ -79,7 +86,9 @@ def draw_line(start: tuple[float, float], end: tuple[float, float], *, is_best: 
     (left, top), (right, bottom) = (start[0] + BOX_WIDTH, start[1] + BOX_HEIGHT / 2), (end[0], end[1] + BOX_HEIGHT / 2)
     middle = (left + right) / 2
     stroke = 'stroke="#1b2230" stroke-width="2.5"' if is_best else 'stroke="#b3bac6" stroke-width="1"'
-    return f'<path d="M{left:.0f} {top:.0f} C{middle:.0f} {top:.0f} {middle:.0f} {bottom:.0f} {right:.0f} {bottom:.0f}" fill="none" {stroke}/>'
+    return (
+        f'<path d="M{left:.0f} {top:.0f} C{middle:.0f} {top:.0f} {middle:.0f} {bottom:.0f} {right:.0f} {bottom:.0f}" fill="none" {stroke}/>'
+    )
 
 # %% ../../nbs/planning/00_tree_drawing.ipynb #a3b3b20f
 def choose_children(node: Node, children: Callable[[Node], Sequence[Node]], path: Collection[Node], limit: int) -> list[Node]:
@@ -108,7 +117,8 @@ def draw_tree(
     lines, boxes = [], []
     for node, corner in corners.items():
         box, hidden = describe(node), len(children(node)) - len(drawn(node))
-        if hidden: box = Box(box.text, f"{box.note} · {hidden} more".strip(" ·"), box.status, box.tooltip)
+        if hidden:
+            box = Box(box.text, f"{box.note} · {hidden} more".strip(" ·"), box.status, box.tooltip)
         boxes.append(draw_box(box, *corner, is_best=node in path))
         lines += [draw_line(corner, corners[child], is_best=node in path and child in path) for child in drawn(node)]
     width, height = (max(corner[axis] for corner in corners.values()) + size + MARGIN for axis, size in ((0, BOX_WIDTH), (1, BOX_HEIGHT)))

@@ -130,6 +130,7 @@ class ToTConfig:
 @dataclass(frozen=True)
 class Proposed:
     "`parent` was expanded."
+
     parent: ToTNode
     children: tuple[ToTNode, ...]
     num_merged: int = 0  # proposals that said what the tree already holds
@@ -138,24 +139,28 @@ class Proposed:
 @dataclass(frozen=True)
 class Retrieved:
     "Evidence was attached to these nodes."
+
     nodes: tuple[ToTNode, ...]
 
 
 @dataclass(frozen=True)
 class Evaluated:
     "These nodes have a value now."
+
     nodes: tuple[ToTNode, ...]
 
 
 @dataclass(frozen=True)
 class Pruned:
     "These nodes are not followed any further (`node.reason` says why)."
+
     nodes: tuple[ToTNode, ...]
 
 
 @dataclass(frozen=True)
 class Failed:
     "A function raised, or gave no number, for this node; the search goes on without it."
+
     node: ToTNode
     stage: Literal["propose", "retrieve", "evaluate", "is_solution"]
     error: Exception
@@ -164,6 +169,7 @@ class Failed:
 @dataclass(frozen=True)
 class Solved:
     "This node is a solution."
+
     node: ToTNode
 
 # %% ../../nbs/planning/03_tree_of_thought.ipynb #31f8b5f7
@@ -190,6 +196,7 @@ class ToTResult:
 @dataclass(frozen=True)
 class Finished:
     "The search is over."
+
     result: ToTResult
 
 
@@ -221,7 +228,9 @@ def ask_each(
         logger.info("a call for %d thoughts failed (%s): asking for each alone", len(nodes), error)
         return [error if spent() else ask_each(function, [node], spent)[0] for node in nodes]
     if len(results) != len(nodes):
-        raise ValueError(f"{getattr(function, '__name__', 'the function')} must return one result a node: {len(results)} for {len(nodes)} nodes")
+        raise ValueError(
+            f"{getattr(function, '__name__', 'the function')} must return one result a node: {len(results)} for {len(nodes)} nodes"
+        )
     return results
 
 # %% ../../nbs/planning/03_tree_of_thought.ipynb #3dea4c8d
@@ -268,7 +277,8 @@ class Growth:
         self.root, self.search, self.config = root, search, search.config
         self.meter, self.reason = Meter(search.config, search.budget), "interrupted"
         self.seen: dict[Hashable, int] = {}  # key → smallest depth at which it was met
-        if search.key: self.seen[search.key(root)] = 0
+        if search.key:
+            self.seen[search.key(root)] = 0
 
     def ask(self, function: Callable[..., Sequence[Any]], nodes: Sequence[ToTNode]) -> list[Any]:
         "Results for the first nodes, for all of them unless time runs out between two batches."
@@ -296,7 +306,8 @@ def is_known(growth: Growth, node: ToTNode, siblings: set[str]) -> bool:
     if known or not key: return known
     state = key(node)
     known = growth.seen.get(state, math.inf) <= node.depth
-    if not known: growth.seen[state] = node.depth
+    if not known:
+        growth.seen[state] = node.depth
     return known
 
 
@@ -339,7 +350,10 @@ def expand(growth: Growth, parents: Sequence[ToTNode]) -> Generator[Step, None, 
 
 
 def settle(
-    growth: Growth, stage: Literal["retrieve", "evaluate"], function: Callable[..., Sequence[Any]], nodes: list[ToTNode],
+    growth: Growth,
+    stage: Literal["retrieve", "evaluate"],
+    function: Callable[..., Sequence[Any]],
+    nodes: list[ToTNode],
 ) -> Generator[Step, None, list[ToTNode]]:
     "Write what the function returns into the nodes; returns the nodes for which it worked."
     done = []
@@ -347,20 +361,26 @@ def settle(
         if stage == "evaluate":
             growth.meter.num_evaluations += 1
             result = as_value(result)
-        if isinstance(result, Exception): yield growth.fail(node, stage, result)
+        if isinstance(result, Exception):
+            yield growth.fail(node, stage, result)
         else:
-            if stage == "evaluate": node.value = result
-            else: node.evidence = result
+            if stage == "evaluate":
+                node.value = result
+            else:
+                node.evidence = result
             done.append(node)
-    if done: yield Evaluated(tuple(done)) if stage == "evaluate" else Retrieved(tuple(done))
+    if done:
+        yield Evaluated(tuple(done)) if stage == "evaluate" else Retrieved(tuple(done))
     return done
 
 
 def as_value(result: Any) -> float | Exception:
     "A number, or the exception that says why it is none."
     if isinstance(result, Exception): return result
-    try: value = float(result)
-    except (TypeError, ValueError) as error: return error
+    try:
+        value = float(result)
+    except (TypeError, ValueError) as error:
+        return error
     return ValueError("a value must be a number, got nan") if math.isnan(value) else value
 
 # %% ../../nbs/planning/03_tree_of_thought.ipynb #80adad44
@@ -368,16 +388,20 @@ def sort_out(growth: Growth, nodes: list[ToTNode]) -> Generator[Step, None, list
     "Prune what is below the threshold, mark solutions and full paths; returns what stays open, best first."
     threshold, is_solution = growth.config.value_threshold, growth.search.is_solution
     weak = [node for node in nodes if node.value is not None and node.value < threshold]
-    for node in weak: node.status, node.reason = "pruned", f"its value {node.value:.3g} is below {threshold:.3g}"
-    if weak: yield Pruned(tuple(weak))
+    for node in weak:
+        node.status, node.reason = "pruned", f"its value {node.value:.3g} is below {threshold:.3g}"
+    if weak:
+        yield Pruned(tuple(weak))
     alive = [node for node in nodes if node.status == "open"]
     for node in alive:
         verdict = ask_each(lambda batch: [is_solution(item) for item in batch], [node])[0] if is_solution else False
-        if isinstance(verdict, Exception): yield growth.fail(node, "is_solution", verdict)
+        if isinstance(verdict, Exception):
+            yield growth.fail(node, "is_solution", verdict)
         elif verdict:
             node.status = "solved"
             yield Solved(node)
-        elif node.depth >= growth.config.max_depth: node.status = "terminal"
+        elif node.depth >= growth.config.max_depth:
+            node.status = "terminal"
     return sorted((node for node in alive if node.status == "open"), key=rank)
 
 
@@ -387,8 +411,10 @@ def next_frontier(growth: Growth, waiting: list[ToTNode], new: list[ToTNode]) ->
     if growth.config.strategy == "best_first": return sorted(waiting + new, key=rank)
     width = growth.config.beam_width or len(new)
     dropped = new[width:]
-    for node in dropped: node.status, node.reason = "pruned", f"not among the best {width} of its level"
-    if dropped: yield Pruned(tuple(dropped))
+    for node in dropped:
+        node.status, node.reason = "pruned", f"not among the best {width} of its level"
+    if dropped:
+        yield Pruned(tuple(dropped))
     return new[:width]
 
 # %% ../../nbs/planning/03_tree_of_thought.ipynb #1c80b8e8
@@ -396,8 +422,15 @@ def result_of(growth: Growth) -> ToTResult:
     "What a search has so far."
     meter, solutions = growth.meter, sorted((node for node in growth.root.walk() if node.status == "solved"), key=rank)
     return ToTResult(
-        growth.root, best_node(growth.root), growth.reason, tuple(solutions), meter.num_nodes, meter.num_evaluations,
-        meter.num_merged, meter.num_failed, meter.seconds,
+        growth.root,
+        best_node(growth.root),
+        growth.reason,
+        tuple(solutions),
+        meter.num_nodes,
+        meter.num_evaluations,
+        meter.num_merged,
+        meter.num_failed,
+        meter.seconds,
     )
 
 # %% ../../nbs/planning/03_tree_of_thought.ipynb #bc117b6f
@@ -449,8 +482,10 @@ class ToTSearch:
         "Search to the end."
         steps = self.search(root)
         while True:
-            try: next(steps)
-            except StopIteration as end: return end.value
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value
 
     @property
     def result(self) -> ToTResult:

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 # %% ../../nbs/rl/03_advantages.ipynb #30cc4ffa
 class _Rollout(NamedTuple):
     "Checked arrays, all (T, B)."
+
     rewards: np.ndarray
     values: np.ndarray
     next_values: np.ndarray  # of what followed each step; 0 after a termination
@@ -27,24 +28,36 @@ class _Rollout(NamedTuple):
 
 def _matrix(name: str, array: ArrayLike, shape: tuple[int, ...] | None, dtype: type) -> np.ndarray:
     matrix = np.ascontiguousarray(array, dtype)
-    if matrix.ndim != 2 or 0 in matrix.shape: raise ValueError(f"{name} must have the shape (steps, environments), got {matrix.shape}")
-    if shape and matrix.shape != shape: raise ValueError(f"{name} must have the shape of rewards, {shape}, got {matrix.shape}")
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise ValueError(f"{name} must have the shape (steps, environments), got {matrix.shape}")
+    if shape and matrix.shape != shape:
+        raise ValueError(f"{name} must have the shape of rewards, {shape}, got {matrix.shape}")
     return matrix
 
 # %% ../../nbs/rl/03_advantages.ipynb #4d8e4d48
-def _check(rewards: ArrayLike, values: ArrayLike, terminated: ArrayLike, truncated: ArrayLike, last_values: ArrayLike,
-           final_values: ArrayLike | None, valid: ArrayLike | None, discount: float) -> _Rollout:
+def _check(
+    rewards: ArrayLike,
+    values: ArrayLike,
+    terminated: ArrayLike,
+    truncated: ArrayLike,
+    last_values: ArrayLike,
+    final_values: ArrayLike | None,
+    valid: ArrayLike | None,
+    discount: float,
+) -> _Rollout:
     if not 0 <= discount <= 1: raise ValueError(f"discount must be between 0 and 1, got {discount}")
     rewards = _matrix("rewards", rewards, None, np.float64)
     values, shape = _matrix("values", values, rewards.shape, np.float64), rewards.shape
     terminated, truncated = _matrix("terminated", terminated, shape, np.bool_), _matrix("truncated", truncated, shape, np.bool_)
     last = np.asarray(last_values, np.float64)
-    if last.shape != shape[1:]: raise ValueError(f"last_values must hold one value an environment, {shape[1:]}, got {last.shape}")
+    if last.shape != shape[1:]:
+        raise ValueError(f"last_values must hold one value an environment, {shape[1:]}, got {last.shape}")
     only_truncated = truncated & ~terminated
     next_values = np.concatenate([values[1:], last[None]])
     if final_values is not None:
         next_values = np.where(only_truncated, _matrix("final_values", final_values, shape, np.float64), next_values)
-    elif only_truncated.any(): raise ValueError("an episode was truncated: final_values must give the value of its final observation")
+    elif only_truncated.any():
+        raise ValueError("an episode was truncated: final_values must give the value of its final observation")
     next_values[terminated] = 0.0
     usable = np.ones(shape, np.bool_) if valid is None else _matrix("valid", valid, shape, np.bool_)
     return _Rollout(rewards, values, next_values, terminated | truncated, usable)
@@ -59,12 +72,14 @@ def _accumulate(deltas: np.ndarray, ends: np.ndarray, valid: np.ndarray, decay: 
         for b in range(num_envs):
             if not valid[t, b]: continue
             sums[t, b] = deltas[t, b]
-            if t + 1 < num_steps and not ends[t, b]: sums[t, b] += decay * sums[t + 1, b]
+            if t + 1 < num_steps and not ends[t, b]:
+                sums[t, b] += decay * sums[t + 1, b]
     return sums
 
 # %% ../../nbs/rl/03_advantages.ipynb #26a16330
 class Advantages(NamedTuple):
     "What a policy and a value function learn from, both (T, B) in float64; rows that are not valid hold 0."
+
     advantages: np.ndarray
     returns: np.ndarray  # advantages + values: the targets of the value function
 
@@ -90,7 +105,9 @@ def generalized_advantages(
 
 # %% ../../nbs/rl/03_advantages.ipynb #5d29024f
 @njit(cache=True)
-def _look_ahead(rewards: np.ndarray, next_values: np.ndarray, ends: np.ndarray, valid: np.ndarray, num_steps: int, discount: float) -> np.ndarray:
+def _look_ahead(
+    rewards: np.ndarray, next_values: np.ndarray, ends: np.ndarray, valid: np.ndarray, num_steps: int, discount: float
+) -> np.ndarray:
     "Rewards of at most `num_steps` steps and the value of what follows them."
     length, num_envs = rewards.shape
     returns = np.zeros((length, num_envs))

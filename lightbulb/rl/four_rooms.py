@@ -58,7 +58,8 @@ def find_rooms() -> list[frozenset[int]]:
         while waiting:
             cell = waiting.pop()
             if cell in seen: continue
-            seen.add(cell); room.add(cell)
+            seen.add(cell)
+            room.add(cell)
             waiting += neighbours(cell)
         rooms.append(frozenset(room))
     return rooms
@@ -80,7 +81,8 @@ class FourRooms(gymnasium.Env):
         max_steps: int = 1000,  # an episode is truncated after so many
     ) -> None:
         for name, cell in (("goal", goal), ("start", start)):
-            if cell is not None and not 0 <= cell < len(CELLS): raise ValueError(f"{name} must be a cell from 0 to {len(CELLS) - 1}, got {cell}")
+            if cell is not None and not 0 <= cell < len(CELLS):
+                raise ValueError(f"{name} must be a cell from 0 to {len(CELLS) - 1}, got {cell}")
         if start is not None and start == goal: raise ValueError(f"start must not be the goal, got {start} for both")
         if not 0 <= slip <= 1: raise ValueError(f"slip must be between 0 and 1, got {slip}")
         if max_steps < 1: raise ValueError(f"max_steps must be positive, got {max_steps}")
@@ -169,14 +171,20 @@ def tabular_hallway_options(house: FourRooms, discount: float = 0.9) -> list[Tab
     tables = []
     for room, target, other in doors():
         initiation = np.array([cell in room or cell == other for cell in cells])
-        tables.append(TabularOption(initiation, walk_to(target, room, slip=house.slip, discount=discount), np.array([float(cell not in room) for cell in cells])))
+        tables.append(
+            TabularOption(
+                initiation, walk_to(target, room, slip=house.slip, discount=discount), np.array([float(cell not in room) for cell in cells])
+            )
+        )
     return tables
 
 
 def tabular_primitive_options() -> list[TabularOption]:
     "The four moves as tables of one-step options."
     states = len(CELLS)
-    return [TabularOption(np.ones(states, bool), np.tile(np.eye(len(MOVES))[move], (states, 1)), np.ones(states)) for move in range(len(MOVES))]
+    return [
+        TabularOption(np.ones(states, bool), np.tile(np.eye(len(MOVES))[move], (states, 1)), np.ones(states)) for move in range(len(MOVES))
+    ]
 
 # %% ../../nbs/rl/06_four_rooms.ipynb #ee4f894f
 def length_distribution(house: FourRooms, option: TabularOption, start: int, max_length: int = 60) -> np.ndarray:

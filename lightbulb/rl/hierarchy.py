@@ -73,9 +73,12 @@ class HierarchyConfig:
         for name in ("total_steps", "steps_per_update", "max_option_steps", "manager_exploration", "worker_exploration", "report_interval"):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("discount", "manager_epsilon", "worker_epsilon"):
-            if not 0 <= getattr(self, name) <= 1: raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
-        if self.repeat_exponent and not self.repeat_exponent > 1: raise ValueError(f"repeat_exponent must be 0 or above 1, got {self.repeat_exponent}")
-        if self.checkpoint_interval < 0: raise ValueError(f"checkpoint_interval must not be negative, got {self.checkpoint_interval}")
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        if self.repeat_exponent and not self.repeat_exponent > 1:
+            raise ValueError(f"repeat_exponent must be 0 or above 1, got {self.repeat_exponent}")
+        if self.checkpoint_interval < 0:
+            raise ValueError(f"checkpoint_interval must not be negative, got {self.checkpoint_interval}")
         if not 0 <= self.seed < 2**32: raise ValueError(f"seed must be between 0 and {2**32 - 1}, got {self.seed}")
 
 # %% ../../nbs/rl/08_hierarchy.ipynb #a67213f1
@@ -136,7 +139,8 @@ class HierarchicalActor:
 
     def act(self, world: OptionEnvironment) -> tuple[int, int]:
         "The option that runs (a new one if none does) and the next action inside it."
-        if self.running is None: self.running = self._begin_option(world)
+        if self.running is None:
+            self.running = self._begin_option(world)
         running = self.running
         view, running.view = running.view or world.worker_view(running.option), None
         open_ = np.flatnonzero(view.available)
@@ -146,8 +150,10 @@ class HierarchicalActor:
             return running.option, int(open_[0])
         inside = self.model.inside(view, running.option)
         values, after = self.worker.values(inside.observation, running.worker_state)
-        if self.explores and self.config.learn_worker and self.rng.random() < self.worker_epsilon(running.option): action = int(self.rng.choice(open_))
-        else: action = int(np.where(inside.available, values, -np.inf).argmax()) % self.num_actions
+        if self.explores and self.config.learn_worker and self.rng.random() < self.worker_epsilon(running.option):
+            action = int(self.rng.choice(open_))
+        else:
+            action = int(np.where(inside.available, values, -np.inf).argmax()) % self.num_actions
         running.worker = Asked(inside, running.option * self.num_actions + action, running.worker_state)
         running.worker_state = after
         return running.option, action
@@ -155,12 +161,14 @@ class HierarchicalActor:
     def _begin_option(self, world: OptionEnvironment) -> RunningOption:
         view = world.manager_view() if self.view is None else self.view
         self.view = None
-        if not view.available.any(): raise ValueError("at least one option must be open while the episode goes on, got none")
+        if not view.available.any():
+            raise ValueError("at least one option must be open while the episode goes on, got none")
         values, after = self.manager.values(view.observation, self.manager_state)
         option = self._choose(view, values)
         asked = Asked(view, option, self.manager_state)
         self.manager_state = after
-        if self.explores: self.option_counts[option] += 1
+        if self.explores:
+            self.option_counts[option] += 1
         return RunningOption(option, asked, SMDPReturn(self.config.discount), self.worker.online.initial_state())
 
     def _choose(self, view: View, values: np.ndarray) -> int:
@@ -195,8 +203,10 @@ class RememberingActor(HierarchicalActor):
         ended = over or step.option_ended or running.earned.length >= self.config.max_option_steps
         if self.explores:
             self.num_steps += 1
-            if running.worker is not None and self.config.learn_worker: self._remember_worker(world, running, step, ended)
-        if ended: self._end_option(world, step, over)
+            if running.worker is not None and self.config.learn_worker:
+                self._remember_worker(world, running, step, ended)
+        if ended:
+            self._end_option(world, step, over)
         if over:
             self.num_episodes += self.explores
             self.begin()
@@ -205,7 +215,9 @@ class RememberingActor(HierarchicalActor):
         assert running.worker is not None
         running.view = world.worker_view(running.option)
         after, done = self.model.inside(running.view, running.option), step.option_ended or step.terminated
-        self.worker.remember(*running.worker, step.worker_reward, 0.0 if done else self.config.discount, after, terminated=done, truncated=ended)
+        self.worker.remember(
+            *running.worker, step.worker_reward, 0.0 if done else self.config.discount, after, terminated=done, truncated=ended
+        )
 
     def _end_option(self, world: OptionEnvironment, step: OptionStep, over: bool) -> None:
         running, self.running = self.running, None
@@ -218,8 +230,10 @@ class RememberingActor(HierarchicalActor):
     def cut(self, world: OptionEnvironment | None = None) -> None:
         "The episode broke off: keep what both levels have seen of it, as truncated."
         if world is not None and self.running is not None and self.running.earned.length:
-            try: self._end_option(world, OptionStep(0.0, 0.0, False), True)
-            except EnvironmentFailure: pass  # the world shows nothing more: this one choice has no end to learn from
+            try:
+                self._end_option(world, OptionStep(0.0, 0.0, False), True)
+            except EnvironmentFailure:
+                pass  # the world shows nothing more: this one choice has no end to learn from
         self.manager.replay.cut()
         self.worker.replay.cut()
         self.begin()
@@ -231,7 +245,13 @@ class HierarchicalAgent(RememberingActor):
     @classmethod
     def for_world(cls, world: OptionEnvironment, config: HierarchyConfig) -> HierarchicalAgent:
         "An agent of the sizes that the world needs."
-        return cls(config, num_options=world.num_options, num_actions=world.num_actions, manager_size=world.manager_size, worker_size=world.worker_size)
+        return cls(
+            config,
+            num_options=world.num_options,
+            num_actions=world.num_actions,
+            manager_size=world.manager_size,
+            worker_size=world.worker_size,
+        )
 
     def greedy(self) -> HierarchicalAgent:
         "The same models, acting at their best, remembering nothing; for evaluation beside training."
@@ -248,8 +268,14 @@ class HierarchicalAgent(RememberingActor):
 
     def state_dict(self) -> dict[str, Any]:
         "Everything but the running episode, whose steps so far are in the replay memories."
-        return {"manager": self.manager.state_dict(), "worker": self.worker.state_dict(), "option_counts": torch.from_numpy(self.option_counts.copy()),
-                "num_steps": self.num_steps, "num_episodes": self.num_episodes, "rng": self.rng.bit_generator.state}
+        return {
+            "manager": self.manager.state_dict(),
+            "worker": self.worker.state_dict(),
+            "option_counts": torch.from_numpy(self.option_counts.copy()),
+            "num_steps": self.num_steps,
+            "num_episodes": self.num_episodes,
+            "rng": self.rng.bit_generator.state,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         "Go on from there with a new episode."
@@ -258,7 +284,8 @@ class HierarchicalAgent(RememberingActor):
         self.option_counts = state["option_counts"].numpy().copy()
         self.num_steps, self.num_episodes = int(state["num_steps"]), int(state["num_episodes"])
         self.rng.bit_generator.state = state["rng"]
-        self.manager.replay.cut(); self.worker.replay.cut()
+        self.manager.replay.cut()
+        self.worker.replay.cut()
         self.begin()
 
     def take_worker(self, other: HierarchicalAgent) -> None:
@@ -278,12 +305,15 @@ def train_hierarchy(
     world = GuardedWorld(make_env)
     agent = agent or HierarchicalAgent.for_world(world, config)
     path = None if save_dir is None else Path(save_dir) / "hierarchy.ckpt"
-    if resume and path and path.exists(): agent.load_state_dict(load_checkpoint(path))
+    if resume and path and path.exists():
+        agent.load_state_dict(load_checkpoint(path))
 
     def save() -> None:
-        if path: save_checkpoint(path, agent.state_dict() | {"config": asdict(config)})
+        if path:
+            save_checkpoint(path, agent.state_dict() | {"config": asdict(config)})
 
-    try: yield from _steps(agent, world, config, save)
+    try:
+        yield from _steps(agent, world, config, save)
     except (EnvironmentFailure, GeneratorExit, KeyboardInterrupt) as error:
         agent.cut(world)
         save()
@@ -294,7 +324,9 @@ def train_hierarchy(
     return agent
 
 
-def _steps(agent: HierarchicalAgent, world: GuardedWorld, config: HierarchyConfig, save: Callable[[], None]) -> Generator[StepReport, None, None]:
+def _steps(
+    agent: HierarchicalAgent, world: GuardedWorld, config: HierarchyConfig, save: Callable[[], None]
+) -> Generator[StepReport, None, None]:
     log = _Log()
     while agent.num_steps < config.total_steps:
         world.reset(episode_seed(config.seed, agent.num_episodes))
@@ -307,11 +339,14 @@ def _steps(agent: HierarchicalAgent, world: GuardedWorld, config: HierarchyConfi
             agent.observe(world, step)
             over = step.terminated or step.truncated
             log.step(step, agent.running is None)
-            if agent.num_steps % config.steps_per_update == 0: log.update(agent.learn())
-            if over: log.finish()
+            if agent.num_steps % config.steps_per_update == 0:
+                log.update(agent.learn())
+            if over:
+                log.finish()
             if agent.num_steps % config.report_interval == 0 or agent.num_steps >= config.total_steps:
                 yield log.report(agent, config.total_steps)
-        if over and config.checkpoint_interval and agent.num_episodes % config.checkpoint_interval == 0: save()
+        if over and config.checkpoint_interval and agent.num_episodes % config.checkpoint_interval == 0:
+            save()
 
 
 def episode_seed(seed: int, episode: int) -> int:
@@ -329,7 +364,8 @@ class _Log:
     def clear(self) -> None:
         self.returns, self.lengths, self.updates, self.options = [], [], [], [0, 0]
 
-    def episode(self, discount: float) -> None: self.earned = SMDPReturn(discount)
+    def episode(self, discount: float) -> None:
+        self.earned = SMDPReturn(discount)
 
     def step(self, step: OptionStep, option_ended: bool) -> None:
         self.earned.add(step.reward)
@@ -337,7 +373,8 @@ class _Log:
         self.options[1] += option_ended
 
     def update(self, metrics: dict[str, float]) -> None:
-        if metrics: self.updates.append(metrics)
+        if metrics:
+            self.updates.append(metrics)
 
     def finish(self) -> None:
         self.returns.append(self.earned.reward)
@@ -347,8 +384,10 @@ class _Log:
         names = sorted({name for update in self.updates for name in update})
         metrics = {name: float(np.mean([update[name] for update in self.updates if name in update])) for name in names}
         metrics |= {"manager_epsilon": agent.manager_epsilon, "options_tried": float(np.count_nonzero(agent.option_counts))}
-        if self.returns: metrics |= {"discounted_return": float(np.mean(self.returns)), "episode_length": float(np.mean(self.lengths))}
-        if self.options[1]: metrics["option_length"] = self.options[0] / self.options[1]
+        if self.returns:
+            metrics |= {"discounted_return": float(np.mean(self.returns)), "episode_length": float(np.mean(self.lengths))}
+        if self.options[1]:
+            metrics["option_length"] = self.options[0] / self.options[1]
         self.clear()
         return StepReport(agent.num_steps, metrics.get("manager_loss"), max(total, agent.num_steps), metrics=metrics)
 
@@ -368,7 +407,8 @@ def play(agent: HierarchicalAgent, world: OptionEnvironment, *, seed: int | None
     while earned.length < max_steps:
         is_new = greedy.running is None
         option, action = greedy.act(world)
-        if is_new: options.append(option)
+        if is_new:
+            options.append(option)
         step = world.step(option, action)
         greedy.observe(world, step)
         earned.add(step.reward)

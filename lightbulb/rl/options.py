@@ -163,13 +163,15 @@ class GuardedWorld:
         if isinstance(world, gymnasium.Env):
             count = getattr(world.action_space, "n", 0)
             world = GymnasiumOptions(world, primitive_options(int(count)))
-        if not isinstance(world, OptionEnvironment): raise ValueError(f"make_env must make an OptionEnvironment or a Gymnasium environment, got {type(world).__name__}")
+        if not isinstance(world, OptionEnvironment):
+            raise ValueError(f"make_env must make an OptionEnvironment or a Gymnasium environment, got {type(world).__name__}")
         self.world: OptionEnvironment = world
         self.num_options, self.num_actions = world.num_options, world.num_actions
         self.manager_size, self.worker_size = world.manager_size, world.worker_size
 
     def _ask(self, doing: str, call: Callable[[], Any]) -> Any:
-        try: return call()
+        try:
+            return call()
         except Exception as error:  # noqa: BLE001 - a world may raise anything, and all of it means that it failed
             raise EnvironmentFailure(f"{doing} raised {type(error).__name__}: {error}") from error
 
@@ -177,7 +179,8 @@ class GuardedWorld:
         observation, available = np.asarray(view[0], np.float32), np.asarray(view[1], bool)
         if observation.shape != (size,) or available.shape != (choices,):
             raise EnvironmentFailure(f"{doing} must give shapes ({size},) and ({choices},), got {observation.shape} and {available.shape}")
-        if not np.isfinite(observation).all(): raise EnvironmentFailure(f"{doing} gave an observation that is not finite")
+        if not np.isfinite(observation).all():
+            raise EnvironmentFailure(f"{doing} gave an observation that is not finite")
         return View(observation, available)
 
     def reset(self, seed: int | None = None) -> None:

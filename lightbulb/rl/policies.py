@@ -25,10 +25,14 @@ class ObservationEncoder:
 
     def __init__(self, space: spaces.Space) -> None:
         self.space, self.offsets, self.counts = space, np.zeros(0, np.int64), np.zeros(0, np.int64)
-        if isinstance(space, spaces.Discrete): self.counts, self.offsets = np.array([space.n]), np.array([space.start])
-        elif isinstance(space, spaces.MultiDiscrete): self.counts, self.offsets = space.nvec.ravel(), np.asarray(space.start).ravel()
+        if isinstance(space, spaces.Discrete):
+            self.counts, self.offsets = np.array([space.n]), np.array([space.start])
+        elif isinstance(space, spaces.MultiDiscrete):
+            self.counts, self.offsets = space.nvec.ravel(), np.asarray(space.start).ravel()
         elif not isinstance(space, spaces.Box | spaces.MultiBinary):
-            raise ValueError(f"observations must be Box, Discrete, MultiDiscrete or MultiBinary (flatten others with FlattenObservation), got {space}")
+            raise ValueError(
+                f"observations must be Box, Discrete, MultiDiscrete or MultiBinary (flatten others with FlattenObservation), got {space}"
+            )
         self.num_features = int(self.counts.sum()) if len(self.counts) else math.prod(space.shape or ())
 
     def __call__(self, observations: Any) -> np.ndarray:
@@ -50,7 +54,8 @@ class Categoricals:
         races = [part.exp() / torch.empty_like(part).exponential_(generator=generator) for part in self.log_probs]
         return torch.stack([race.argmax(-1) for race in races], -1)
 
-    def mode(self) -> Tensor: return torch.stack([part.argmax(-1) for part in self.log_probs], -1)
+    def mode(self) -> Tensor:
+        return torch.stack([part.argmax(-1) for part in self.log_probs], -1)
 
     def log_prob(self, actions: Tensor) -> Tensor:
         chosen = [part.gather(-1, actions[..., k, None]).squeeze(-1) for k, part in enumerate(self.log_probs)]
@@ -71,13 +76,15 @@ class DiagonalGaussian:
         noise = torch.empty_like(self.mean).normal_(generator=generator)
         return self.mean + self.log_std.exp() * noise
 
-    def mode(self) -> Tensor: return self.mean
+    def mode(self) -> Tensor:
+        return self.mean
 
     def log_prob(self, actions: Tensor) -> Tensor:
         scaled = (actions - self.mean) * (-self.log_std).exp()
         return (-0.5 * scaled.square() - self.log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
 
-    def entropy(self) -> Tensor: return (self.log_std + 0.5 + 0.5 * math.log(2 * math.pi)).sum(-1)
+    def entropy(self) -> Tensor:
+        return (self.log_std + 0.5 + 0.5 * math.log(2 * math.pi)).sum(-1)
 
 
 Distribution = Categoricals | DiagonalGaussian
@@ -89,15 +96,21 @@ class ActionHead(nn.Module):
     def __init__(self, space: spaces.Space) -> None:
         super().__init__()
         self.space, self.counts = space, []
-        if isinstance(space, spaces.Discrete): self.counts, offsets = [int(space.n)], [int(space.start)]
-        elif isinstance(space, spaces.MultiDiscrete): self.counts, offsets = space.nvec.ravel().tolist(), np.asarray(space.start).ravel().tolist()
-        elif isinstance(space, spaces.MultiBinary): self.counts, offsets = [2] * math.prod(space.shape), [0] * math.prod(space.shape)
-        elif isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating): offsets = []
-        else: raise ValueError(f"actions must be Discrete, MultiDiscrete, MultiBinary or a Box of floats, got {space}")
+        if isinstance(space, spaces.Discrete):
+            self.counts, offsets = [int(space.n)], [int(space.start)]
+        elif isinstance(space, spaces.MultiDiscrete):
+            self.counts, offsets = space.nvec.ravel().tolist(), np.asarray(space.start).ravel().tolist()
+        elif isinstance(space, spaces.MultiBinary):
+            self.counts, offsets = [2] * math.prod(space.shape), [0] * math.prod(space.shape)
+        elif isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
+            offsets = []
+        else:
+            raise ValueError(f"actions must be Discrete, MultiDiscrete, MultiBinary or a Box of floats, got {space}")
         self.offsets = np.array(offsets, np.int64)
         self.is_discrete, self.num_components = bool(self.counts), len(self.counts) or math.prod(space.shape or ())
         self.num_outputs = sum(self.counts) or self.num_components
-        if not self.is_discrete: self.log_std = nn.Parameter(torch.zeros(self.num_components))
+        if not self.is_discrete:
+            self.log_std = nn.Parameter(torch.zeros(self.num_components))
 
     def forward(self, outputs: Tensor) -> Distribution:
         return Categoricals(outputs, self.counts) if self.is_discrete else DiagonalGaussian(outputs, self.log_std)
@@ -105,7 +118,8 @@ class ActionHead(nn.Module):
     def to_environment(self, actions: Tensor) -> np.ndarray:  # (B, K)
         "The actions in the form of the batched space."
         shape = (len(actions), *(self.space.shape or ()))
-        if self.is_discrete: return (actions.detach().cpu().numpy() + self.offsets).reshape(shape).astype(self.space.dtype)
+        if self.is_discrete:
+            return (actions.detach().cpu().numpy() + self.offsets).reshape(shape).astype(self.space.dtype)
         low, high = self.space.low, self.space.high  # type: ignore[attr-defined]
         return np.clip(actions.detach().cpu().numpy().reshape(shape), low, high).astype(self.space.dtype)
 
@@ -130,7 +144,8 @@ def chrono_initialize(memory: nn.LSTM, memory_length: int) -> None:
     width, biases = memory.hidden_size, dict(memory.named_parameters())
     spans = torch.empty(width).uniform_(1.0, float(max(memory_length - 1, 2)))
     with torch.no_grad():
-        for name in ("bias_ih_l0", "bias_hh_l0"): biases[name].zero_()
+        for name in ("bias_ih_l0", "bias_hh_l0"):
+            biases[name].zero_()
         biases["bias_ih_l0"][width : 2 * width] = spans.log()  # forget gate
 
 # %% ../../nbs/rl/03_policies.ipynb #3fbb49f3
@@ -172,8 +187,15 @@ class Standardizer(nn.Module):
 class ActorCritic(nn.Module):
     "A policy and a value function, with a shared LSTM if `lstm_width` is positive."
 
-    def __init__(self, num_features: int, head: ActionHead, hidden: Sequence[int] = (64, 64), lstm_width: int = 0, memory_length: int = 0,
-                 standardize: bool = False) -> None:
+    def __init__(
+        self,
+        num_features: int,
+        head: ActionHead,
+        hidden: Sequence[int] = (64, 64),
+        lstm_width: int = 0,
+        memory_length: int = 0,
+        standardize: bool = False,
+    ) -> None:
         super().__init__()
         self.standardizer = Standardizer(num_features) if standardize else None
         self.head, self.lstm_width = head, lstm_width
@@ -181,7 +203,8 @@ class ActorCritic(nn.Module):
         if self.memory is not None:
             for name, weight in self.memory.named_parameters():
                 if name.startswith("weight"):
-                    for gate in weight.data.chunk(4): nn.init.orthogonal_(gate)
+                    for gate in weight.data.chunk(4):
+                        nn.init.orthogonal_(gate)
             chrono_initialize(self.memory, memory_length or 2)
         self.actor = fully_connected(lstm_width or num_features, hidden, head.num_outputs, gain=0.01)
         self.critic = fully_connected(lstm_width or num_features, hidden, 1, gain=1.0)
@@ -192,7 +215,8 @@ class ActorCritic(nn.Module):
 
     def step(self, features: Tensor, state: Tensor | None = None) -> tuple[Distribution, Tensor, Tensor | None]:
         "For (B, F): the distribution, values (B,) and the memory afterwards."
-        if self.standardizer is not None: features = self.standardizer(features)
+        if self.standardizer is not None:
+            features = self.standardizer(features)
         if self.memory is not None and state is not None:
             output, (hidden, cell) = self.memory(features[None], (state[:1], state[1:]))
             features, state = output[0], torch.cat([hidden, cell])
@@ -201,9 +225,12 @@ class ActorCritic(nn.Module):
     def unroll(self, features: Tensor, state: Tensor, starts: np.ndarray) -> tuple[Distribution, Tensor]:
         "For (T, B, F), the memory (2, B, H) before the first row and episode starts (T, B): distribution and values of T·B rows."
         assert self.memory is not None
-        if self.standardizer is not None: features = self.standardizer(features)
+        if self.standardizer is not None:
+            features = self.standardizer(features)
         rows, place, environment = episode_pieces(starts)
-        keeps = torch.from_numpy(np.concatenate([[True], environment[1:] != environment[:-1]]) & ~starts[0][environment]).to(features.device)
+        keeps = torch.from_numpy(np.concatenate([[True], environment[1:] != environment[:-1]]) & ~starts[0][environment]).to(
+            features.device
+        )
         begin = state[:, torch.from_numpy(environment)] * keeps[:, None]  # pieces that begin inside the rollout start empty
         output, _ = self.memory(features.flatten(0, 1)[torch.from_numpy(rows)], (begin[:1].contiguous(), begin[1:].contiguous()))
         output = output.flatten(0, 1)[torch.from_numpy(place)]

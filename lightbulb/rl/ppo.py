@@ -30,6 +30,7 @@ from .vector_environments import EnvironmentFailure, EpisodeStream, MakeEnvironm
 # %% ../../nbs/rl/04_ppo.ipynb #555bc652
 class PPOLoss(NamedTuple):
     "The loss and its parts, scalars; only `loss` and `kl` are meant to be differentiated."
+
     loss: Tensor
     policy_loss: Tensor
     value_loss: Tensor
@@ -55,7 +56,8 @@ def ppo_loss(
     normalize_advantages: bool = True,  # over this minibatch
 ) -> PPOLoss:
     "Clipped surrogate, value error, entropy bonus and KL penalty (Schulman et al. 2017, eqs. 7 to 9)."
-    if normalize_advantages and len(advantages) > 1: advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    if normalize_advantages and len(advantages) > 1:
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
     log_ratio = log_probs - old_log_probs
     ratio = log_ratio.exp()
     policy_loss = -torch.minimum(ratio * advantages, ratio.clamp(1 - clip_range, 1 + clip_range) * advantages).mean()
@@ -65,7 +67,8 @@ def ppo_loss(
         errors = torch.maximum(errors, (near - returns).square())
     value_loss, mean_entropy, kl = errors.mean(), entropy.mean(), (ratio - 1 - log_ratio).mean()
     loss = policy_loss + value_coefficient * value_loss - entropy_coefficient * mean_entropy
-    if kl_coefficient: loss = loss + kl_coefficient * kl
+    if kl_coefficient:
+        loss = loss + kl_coefficient * kl
     return PPOLoss(loss, policy_loss, value_loss, mean_entropy, kl, ((ratio - 1).abs() > clip_range).detach().to(ratio.dtype).mean())
 
 # %% ../../nbs/rl/04_ppo.ipynb #cc39f0a5
@@ -108,15 +111,30 @@ class PPOConfig:
             if getattr(self, name) < 1: raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("learning_rate", "clip_range", "max_grad_norm", "value_clip_range", "target_kl", "reward_scale"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"): raise ValueError(f"{name} must be positive, got {value}")
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be positive, got {value}")
         for name in ("discount", "gae_lambda"):
-            if not 0 <= getattr(self, name) <= 1: raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
-        for name in ("value_coefficient", "entropy_coefficient", "kl_coefficient", "lstm_width", "memory_length", "evaluation_interval", "checkpoint_interval", "seed"):
-            if not 0 <= getattr(self, name) < float("inf"): raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        for name in (
+            "value_coefficient",
+            "entropy_coefficient",
+            "kl_coefficient",
+            "lstm_width",
+            "memory_length",
+            "evaluation_interval",
+            "checkpoint_interval",
+            "seed",
+        ):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         parts = self.num_envs if self.lstm_width else self.num_envs * self.rollout_length
-        if self.num_minibatches > parts: raise ValueError(f"num_minibatches must be at most {parts} here, got {self.num_minibatches}")
-        if self.kl_coefficient and self.target_kl is None: raise ValueError("kl_coefficient needs target_kl, which it is adapted towards")
-        if self.target_return is not None and not self.evaluation_interval: raise ValueError("target_return needs evaluation_interval")
+        if self.num_minibatches > parts:
+            raise ValueError(f"num_minibatches must be at most {parts} here, got {self.num_minibatches}")
+        if self.kl_coefficient and self.target_kl is None:
+            raise ValueError("kl_coefficient needs target_kl, which it is adapted towards")
+        if self.target_return is not None and not self.evaluation_interval:
+            raise ValueError("target_return needs evaluation_interval")
 
 # %% ../../nbs/rl/04_ppo.ipynb #cf7dbb5b
 @dataclass(frozen=True)
@@ -155,28 +173,40 @@ class PPOActor:
     def for_environment(cls, make_env: MakeEnvironment, config: PPOConfig | None = None) -> Self:
         "A new agent for the spaces of this environment."
         env = make_vector_environment(make_env, 1)
-        try: return cls(env.single_observation_space, env.single_action_space, config)
-        finally: env.close()
+        try:
+            return cls(env.single_observation_space, env.single_action_space, config)
+        finally:
+            env.close()
 
     def features(self, observations: Any) -> Tensor:  # (B, …) → (B, F)
         "Observations as the network reads them."
         return torch.from_numpy(self.encode(observations)).to(self.parameters[0])
 
     @torch.no_grad()
-    def act(self, observations: Any, state: Tensor | None = None, *, deterministic: bool = True, generator: torch.Generator | None = None) -> tuple[np.ndarray, Tensor | None]:
+    def act(
+        self, observations: Any, state: Tensor | None = None, *, deterministic: bool = True, generator: torch.Generator | None = None
+    ) -> tuple[np.ndarray, Tensor | None]:
         "Actions for B observations, and the memory afterwards; begin an episode with `network.initial_state(B)`."
         distribution, _, state = self.network.step(self.features(observations), state)
         return self.head.to_environment(distribution.mode() if deterministic else distribution.sample(generator)), state
 
     def state_dict(self) -> dict[str, Any]:
         "All that learning changes."
-        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), "generator": self.generator.get_state(),
-                "num_steps": self.num_steps, "num_updates": self.num_updates, "kl_coefficient": self.kl_coefficient}
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "num_steps": self.num_steps,
+            "num_updates": self.num_updates,
+            "kl_coefficient": self.kl_coefficient,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         "Go on from `state_dict`; `CheckpointError` if it belongs to another network."
-        try: self.network.load_state_dict(state["network"])
-        except (KeyError, RuntimeError) as error: raise CheckpointError(f"not a PPO agent of this shape: {str(error).splitlines()[-1].strip()}") from None
+        try:
+            self.network.load_state_dict(state["network"])
+        except (KeyError, RuntimeError) as error:
+            raise CheckpointError(f"not a PPO agent of this shape: {str(error).splitlines()[-1].strip()}") from None
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"].cpu())
         self.num_steps, self.num_updates, self.kl_coefficient = state["num_steps"], state["num_updates"], state["kl_coefficient"]
@@ -189,8 +219,13 @@ class PPOAgent(PPOActor):
         "One PPO update on a fresh rollout; the means of what was measured."
         config, left = self.config, 1 - min(self.num_steps / self.config.total_steps, 1.0)
         self.optimizer.param_groups[0]["lr"] = config.learning_rate * (left if config.anneal else 1.0)
-        settings: dict[str, Any] = {name: getattr(config, name) for name in ("value_clip_range", "value_coefficient", "entropy_coefficient", "normalize_advantages")}
-        settings |= {"clip_range": config.clip_range * (max(left, 1e-3) if config.anneal_clip_range else 1.0), "kl_coefficient": self.kl_coefficient}
+        settings: dict[str, Any] = {
+            name: getattr(config, name) for name in ("value_clip_range", "value_coefficient", "entropy_coefficient", "normalize_advantages")
+        }
+        settings |= {
+            "clip_range": config.clip_range * (max(left, 1e-3) if config.anneal_clip_range else 1.0),
+            "kl_coefficient": self.kl_coefficient,
+        }
         measured, last_kl, num_epochs, is_far = [], [], 0, False
         while num_epochs < config.num_epochs and not is_far:
             last_kl, num_epochs = [], num_epochs + 1
@@ -205,11 +240,16 @@ class PPOAgent(PPOActor):
         self.num_updates += 1
         means = torch.stack(measured).mean(0).tolist() if measured else [float("nan")] * len(PPOLoss._fields)
         valid = torch.from_numpy(rollout.valid).to(self.device)
-        if self.network.standardizer is not None: self.network.standardizer.observe(rollout.features[valid])
+        if self.network.standardizer is not None:
+            self.network.standardizer.observe(rollout.features[valid])
         unexplained = (rollout.returns - rollout.values)[valid].var() / rollout.returns[valid].var().clamp(min=1e-8)
         return dict(zip(PPOLoss._fields, means, strict=True)) | {
-            "kl": last_kl[-1], "num_epochs": num_epochs, "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "explained_variance": 1 - float(unexplained), "kl_coefficient": self.kl_coefficient}
+            "kl": last_kl[-1],
+            "num_epochs": num_epochs,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "explained_variance": 1 - float(unexplained),
+            "kl_coefficient": self.kl_coefficient,
+        }
 
     def _step(self, loss: Tensor) -> None:
         self.optimizer.zero_grad()
@@ -220,8 +260,10 @@ class PPOAgent(PPOActor):
     def _adapt_penalty(self, kl: float) -> None:
         "Schulman et al. 2017, section 4: the penalty doubles if the policy moved too far, halves if it hardly moved."
         if not self.kl_coefficient or self.config.target_kl is None: return
-        if kl > 1.5 * self.config.target_kl: self.kl_coefficient *= 2
-        elif kl < self.config.target_kl / 1.5: self.kl_coefficient /= 2
+        if kl > 1.5 * self.config.target_kl:
+            self.kl_coefficient *= 2
+        elif kl < self.config.target_kl / 1.5:
+            self.kl_coefficient /= 2
 
     def _minibatches(self, rollout: Rollout) -> Iterator[tuple[Tensor, ...]]:
         "The tensors that `ppo_loss` takes, in its order, for each part of one pass."
@@ -242,7 +284,15 @@ class PPOAgent(PPOActor):
             rows = (torch.arange(len(features), device=self.device)[:, None] * features.shape[1] + group).flatten()
             keep = valid.flatten()[rows]
             old_log_probs, advantages, old_values, returns = columns[rows[keep]].unbind(-1)
-            yield distribution.log_prob(actions[rows])[keep], old_log_probs, advantages, values[keep], old_values, returns, distribution.entropy()[keep]
+            yield (
+                distribution.log_prob(actions[rows])[keep],
+                old_log_probs,
+                advantages,
+                values[keep],
+                old_values,
+                returns,
+                distribution.entropy()[keep],
+            )
 
 # %% ../../nbs/rl/04_ppo.ipynb #fb5a47ad
 class Collector:
@@ -272,13 +322,23 @@ class Collector:
             values.append(value)
             step = self.stream.step(agent.head.to_environment(actions[-1]))
             rewards[t], terminated[t], truncated[t], valid[t] = step[:4]
-            if truncated[t].any(): final_values[t] = network.step(agent.features(step.final_observations), self.state)[1].cpu()
+            if truncated[t].any():
+                final_values[t] = network.step(agent.features(step.final_observations), self.state)[1].cpu()
         last = network.step(agent.features(self.stream.observations), self._memory())[1]
         seen, value = torch.stack(features), torch.stack(values)
-        if not bool(torch.isfinite(seen).all()): raise EnvironmentFailure("the environment gave an observation that is not finite")
+        if not bool(torch.isfinite(seen).all()):
+            raise EnvironmentFailure("the environment gave an observation that is not finite")
         estimate = generalized_advantages(
-            rewards * agent.config.reward_scale, value.cpu().numpy(), terminated, truncated, last_values=last.cpu().numpy(), final_values=final_values,
-            discount=agent.config.discount, gae_lambda=agent.config.gae_lambda, valid=valid)
+            rewards * agent.config.reward_scale,
+            value.cpu().numpy(),
+            terminated,
+            truncated,
+            last_values=last.cpu().numpy(),
+            final_values=final_values,
+            discount=agent.config.discount,
+            gae_lambda=agent.config.gae_lambda,
+            valid=valid,
+        )
         advantages, returns = (torch.from_numpy(array).to(value) for array in estimate)
         return Rollout(seen, torch.stack(actions), torch.stack(log_probs), value, advantages, returns, valid, starts, begin)
 
@@ -301,13 +361,16 @@ def evaluate(
     try:
         stream.reset(seed)
         while quota.any():
-            if state is not None: state = state * torch.from_numpy(~stream.starts).to(state)[:, None]
+            if state is not None:
+                state = state * torch.from_numpy(~stream.starts).to(state)[:, None]
             actions, state = agent.act(stream.observations, state, deterministic=deterministic, generator=generator)
             stream.step(actions)
             for episode in stream.take_finished():
-                if quota[episode.environment]: returns.append(episode.total_reward)
+                if quota[episode.environment]:
+                    returns.append(episode.total_reward)
                 quota[episode.environment] = max(quota[episode.environment] - 1, 0)
-    finally: stream.env.close()
+    finally:
+        stream.env.close()
     return np.array(returns)
 
 # %% ../../nbs/rl/04_ppo.ipynb #5f6ce986
@@ -316,7 +379,9 @@ def _environment_seed(config: PPOConfig, num_updates: int) -> int:
 
 
 def _evaluation_report(agent: PPOAgent, make_env: MakeEnvironment, total_steps: int) -> StepReport:
-    returns = evaluate(agent, make_env, num_episodes=agent.config.evaluation_episodes, seed=_environment_seed(agent.config, 2**31 + agent.num_updates))
+    returns = evaluate(
+        agent, make_env, num_episodes=agent.config.evaluation_episodes, seed=_environment_seed(agent.config, 2**31 + agent.num_updates)
+    )
     measured = {"return_mean": float(returns.mean()), "return_min": float(returns.min()), "num_episodes": float(len(returns))}
     return StepReport(agent.num_steps, total_steps=total_steps, split="validation", metrics=measured)
 
@@ -332,10 +397,12 @@ def train_ppo(
     "Train and report after each update and evaluation; returns the agent. Neither a failing environment nor Ctrl-C loses what was learned."
     agent = agent or PPOAgent.for_environment(make_env, config)
     path = Path(save_dir) / "ppo.ckpt" if save_dir is not None else None
-    if resume and path and path.exists(): agent.load_state_dict(load_checkpoint(path))
+    if resume and path and path.exists():
+        agent.load_state_dict(load_checkpoint(path))
 
     def save() -> None:
-        if path: save_checkpoint(path, agent.state_dict() | {"config": asdict(config)})
+        if path:
+            save_checkpoint(path, agent.state_dict() | {"config": asdict(config)})
 
     stream = EpisodeStream(make_vector_environment(make_env, config.num_envs))
     try:
@@ -343,14 +410,17 @@ def train_ppo(
     except (EnvironmentFailure, GeneratorExit, KeyboardInterrupt):
         save()
         raise
-    finally: stream.env.close()
+    finally:
+        stream.env.close()
     save()
     return agent
 
 
 def _updates(agent: PPOAgent, stream: EpisodeStream, make_env: MakeEnvironment, save: Any) -> Iterator[StepReport]:
     config, collector, fresh = agent.config, None, True
-    next_evaluation = (agent.num_steps // config.evaluation_interval + 1) * config.evaluation_interval if config.evaluation_interval else float("inf")
+    next_evaluation = (
+        (agent.num_steps // config.evaluation_interval + 1) * config.evaluation_interval if config.evaluation_interval else float("inf")
+    )
     while agent.num_steps < config.total_steps:
         if fresh or collector is None:
             stream.reset(_environment_seed(config, agent.num_updates))
@@ -359,7 +429,8 @@ def _updates(agent: PPOAgent, stream: EpisodeStream, make_env: MakeEnvironment, 
         metrics = agent.learn(rollout)
         agent.num_steps += int(rollout.valid.sum())
         total, episodes = max(config.total_steps, agent.num_steps), stream.take_finished()
-        if episodes: metrics["episode_return"] = float(np.mean([episode.total_reward for episode in episodes]))
+        if episodes:
+            metrics["episode_return"] = float(np.mean([episode.total_reward for episode in episodes]))
         if config.checkpoint_interval and agent.num_updates % config.checkpoint_interval == 0:
             save()
             fresh = True

@@ -16,7 +16,20 @@ from numba.core import types
 from numpy.typing import ArrayLike, NDArray
 
 from .storage import OWN
-from .sum_tree import FloatArray, IntArray, SumTree, as_indices, as_numbers, empty_tree, find_eightfold, first_refused, line_max, machine, prefetch, write_leaves
+from lightbulb.rl.sum_tree import (
+    FloatArray,
+    IntArray,
+    SumTree,
+    as_indices,
+    as_numbers,
+    empty_tree,
+    find_eightfold,
+    first_refused,
+    line_max,
+    machine,
+    prefetch,
+    write_leaves,
+)
 
 # %% auto #0
 __all__ = ['HALF_ROOT', 'ROUND', 'ROUND_BITS', 'LOG_TERMS', 'EXP_TERMS', 'UNKNOWN', 'EMPTY', 'SERIAL', 'SAMPLED', 'bits_of',
@@ -27,16 +40,20 @@ __all__ = ['HALF_ROOT', 'ROUND', 'ROUND_BITS', 'LOG_TERMS', 'EXP_TERMS', 'UNKNOW
 @machine
 def bits_of(typing: Any, number: Any) -> Any:
     "The 64 bits of a float64, as a whole number."
+
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], context.get_value_type(types.int64))
+
     return types.int64(types.float64), generate
 
 
 @machine
 def number_of(typing: Any, bits: Any) -> Any:
     "The float64 with these bits."
+
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], context.get_value_type(types.float64))
+
     return types.float64(types.int64), generate
 
 
@@ -57,22 +74,26 @@ def raise_all(numbers, exponent, powers):
         mantissa = number_of(bits_of(number) - (scale << 52))
         s = (mantissa - 1.0) / (mantissa + 1.0)
         square, series = s * s, LOG_TERMS[10]
-        for n in range(9, -1, -1): series = series * square + LOG_TERMS[n]
+        for n in range(9, -1, -1):
+            series = series * square + LOG_TERMS[n]
         power = exponent * ((number_of(ROUND_BITS + scale) - ROUND) + s * series)
         shifted = power + ROUND
         rest, series = power - (shifted - ROUND), EXP_TERMS[13]
-        for n in range(12, -1, -1): series = series * rest + EXP_TERMS[n]
+        for n in range(12, -1, -1):
+            series = series * rest + EXP_TERMS[n]
         powers[i] = number_of(bits_of(series) + ((bits_of(shifted) - ROUND_BITS) << 52))
         odd += not ((number >= 2.0**-1022) & (number < np.inf) & (abs(power) < 1000.0))
     if odd or exponent == 1.0:
-        for i in range(numbers.size): powers[i] = numbers[i] if exponent == 1.0 else numbers[i] ** exponent
+        for i in range(numbers.size):
+            powers[i] = numbers[i] if exponent == 1.0 else numbers[i] ** exponent
 
 # %% ../../nbs/rl/02_priorities.ipynb #5f71f2e7
 @numba.njit(cache=True, nogil=True)
 def write_maxima(tree, starts, indices, values):
     "Set leaves and correct the maxima above them, each way up ending where nothing changes."
     eight, all_lanes, count, nodes = np.uint64(3), np.uint8(255), 0, np.empty(indices.size, np.uint64)
-    for i in range(indices.size): prefetch(tree, np.uint64(indices[i]))
+    for i in range(indices.size):
+        prefetch(tree, np.uint64(indices[i]))
     for i in range(indices.size):
         leaf = np.uint64(indices[i])
         nodes[count] = leaf >> eight
@@ -104,7 +125,8 @@ class MaxTree:
         "Set values, finite and not negative; the last of duplicates wins."
         chosen = as_indices(indices)
         numbers = as_numbers(values, chosen.size, "values")
-        if first_refused(chosen, self.capacity, numbers, self.limit) >= 0: raise ValueError("an index or value is out of range")
+        if first_refused(chosen, self.capacity, numbers, self.limit) >= 0:
+            raise ValueError("an index or value is out of range")
         write_maxima(self.cells, self.starts, chosen, numbers)
 
 # %% ../../nbs/rl/02_priorities.ipynb #1d0da40b
@@ -129,18 +151,23 @@ def draw(cells, starts, words, random, beta, lowest, indices, serials, weights, 
     random[0] += np.uint64(size) * np.uint64(0x9E3779B97F4A7C15)
     find_eightfold(cells, starts, points, indices)
     flat, copied, length = words.reshape(words.size), copies.reshape(copies.size), np.uint64(words.shape[1])
-    for i in range(size): prefetch(flat, np.uint64(indices[i]) * length)
+    for i in range(size):
+        prefetch(flat, np.uint64(indices[i]) * length)
     for i in range(size):
         points[i] = cells[np.uint64(indices[i])]
-        if lowest < 0.0 or points[i] < lowest: lowest = points[i]
+        if lowest < 0.0 or points[i] < lowest:
+            lowest = points[i]
     ratios, powers = points / lowest, np.empty(size)
     raise_all(ratios, -beta, powers)
-    for i in range(size): weights[i] = powers[i]
+    for i in range(size):
+        weights[i] = powers[i]
     for i in range(size):
         record, copy = np.uint64(indices[i]) * length, np.uint64(i) * length
-        for k in range(length): copied[copy + k] = flat[record + k]
+        for k in range(length):
+            copied[copy + k] = flat[record + k]
         serials[i] = copied[copy + np.uint64(SERIAL)]
-    for i in range(size): flat[np.uint64(indices[i]) * length + np.uint64(SAMPLED)] = serials[i]
+    for i in range(size):
+        flat[np.uint64(indices[i]) * length + np.uint64(SAMPLED)] = serials[i]
     return True
 
 # %% ../../nbs/rl/02_priorities.ipynb #a8cd4af8
@@ -148,7 +175,8 @@ def draw(cells, starts, words, random, beta, lowest, indices, serials, weights, 
 def set_measured(cells, measured, largest, starts, indices, is_measured):
     "Mark leaves as measured or not, and correct the greatest measured leaf of their rows and of all."
     eight, one, rows, tops = np.uint64(3), np.uint8(1), np.empty_like(indices), np.empty(indices.size)
-    for i in range(indices.size): prefetch(largest, np.uint64(indices[i]) >> eight)
+    for i in range(indices.size):
+        prefetch(largest, np.uint64(indices[i]) >> eight)
     for i in range(indices.size):
         row, lane = np.uint64(indices[i]) >> eight, one << np.uint8(indices[i] & 7)
         measured[row] = measured[row] | lane if is_measured else measured[row] & ~lane
@@ -159,24 +187,31 @@ def set_measured(cells, measured, largest, starts, indices, is_measured):
 
 
 @numba.njit(cache=True, nogil=True)
-def apply_priorities(cells, starts, bits, measured, largest, largest_starts, words, indices, serials, number, priorities, epsilon, alpha, limit):
+def apply_priorities(
+    cells, starts, bits, measured, largest, largest_starts, words, indices, serials, number, priorities, epsilon, alpha, limit
+):
     "Write (priority + epsilon)^alpha where the item is still there; how many were, or -1 - position of a wrong number or index."
     kept, values, size, fine = np.empty_like(indices), np.empty(indices.size), indices.size, True
-    for i in range(size): fine &= (indices[i] >= 0) & (indices[i] < number)
+    for i in range(size):
+        fine &= (indices[i] >= 0) & (indices[i] < number)
     if fine:
-        for i in range(size): prefetch(words, np.uint64(indices[i]) * np.uint64(words.shape[1]))
+        for i in range(size):
+            prefetch(words, np.uint64(indices[i]) * np.uint64(words.shape[1]))
     raise_all(priorities + epsilon, alpha, values)
-    for i in range(size): fine &= (priorities[i] >= 0.0) & (values[i] <= limit)
+    for i in range(size):
+        fine &= (priorities[i] >= 0.0) & (values[i] <= limit)
     if not fine:
         for i in range(size):
-            if not ((indices[i] >= 0) & (indices[i] < number) & (priorities[i] >= 0.0) & (values[i] <= limit)): return -1 - i
+            if not ((indices[i] >= 0) & (indices[i] < number) & (priorities[i] >= 0.0) & (values[i] <= limit)):
+                return -1 - i
     count = 0
     for i in range(size):
         serial, sampled = words[np.uint64(indices[i]), SERIAL], words[np.uint64(indices[i]), SAMPLED]
         present = serials[i] == serial if serials.size else (sampled == 0) | (sampled == serial)
         kept[count], values[count] = indices[i], values[i]
         count += (serial > 0) & present
-    for i in range(size): words[np.uint64(indices[i]), SAMPLED] = 0
+    for i in range(size):
+        words[np.uint64(indices[i]), SAMPLED] = 0
     write_leaves(cells, starts, bits, kept[:count], values[:count])
     set_measured(cells, measured, largest, largest_starts, kept[:count], True)
     return count
@@ -185,7 +220,8 @@ def apply_priorities(cells, starts, bits, measured, largest, largest_starts, wor
 @numba.njit(cache=True, nogil=True)
 def enter(cells, starts, bits, measured, largest, largest_starts, words, indices, serial, values, is_measured):
     "New items in these slots: serial numbers from `serial` on, leaves, and no part in the maximum unless measured."
-    for i in range(indices.size): words[np.uint64(indices[i]), SERIAL] = serial + i
+    for i in range(indices.size):
+        words[np.uint64(indices[i]), SERIAL] = serial + i
     write_leaves(cells, starts, bits, indices, values)
     set_measured(cells, measured, largest, largest_starts, indices, is_measured)
 
@@ -197,7 +233,8 @@ class SlotTrees:
         if not 0 <= alpha < float("inf"): raise ValueError(f"alpha must not be negative, got {alpha}")
         if not 0 <= epsilon < float("inf"): raise ValueError(f"epsilon must not be negative, got {epsilon}")
         if not 0 <= seed < 2**64: raise ValueError(f"seed must be between 0 and {2**64 - 1}, got {seed}")
-        if normalize not in ("batch", "memory"): raise ValueError(f"normalize must be batch or memory, got {normalize!r}")
+        if normalize not in ("batch", "memory"):
+            raise ValueError(f"normalize must be batch or memory, got {normalize!r}")
         self.tree = SumTree(capacity)
         self.measured = np.zeros(-(-self.tree.capacity // 8), np.uint8)  # a bit a leaf: is it an error that was seen?
         self.largest = MaxTree(len(self.measured))  # of measured leaves, one number for each row of eight
@@ -207,7 +244,8 @@ class SlotTrees:
         self.random = np.array([seed], np.uint64)
         self.num_added = 0
 
-    def __len__(self) -> int: return min(self.num_added, self.capacity)
+    def __len__(self) -> int:
+        return min(self.num_added, self.capacity)
 
     def next_slots(self, count: int) -> IntArray:
         "Where the next `count` items go: free slots, then the oldest."
@@ -219,7 +257,8 @@ class SlotTrees:
         leaves = np.empty(priorities.size)
         raise_all(priorities + self.epsilon, self.alpha, leaves)
         wrong = ~((priorities >= 0) & (leaves <= self.tree.limit))
-        if wrong.any(): self._refuse(priorities[wrong][0])
+        if wrong.any():
+            self._refuse(priorities[wrong][0])
         return leaves
 
     def _note_inverse(self, slots: IntArray) -> None:
@@ -237,8 +276,10 @@ class PrioritizedSlots(SlotTrees):
 
     def enter(self, slots: IntArray, priorities: FloatArray | None) -> None:
         "Fill these slots, with given priorities or at the present maximum (1 while nothing is measured)."
-        if priorities is None: leaves = np.full(slots.size, self.largest.maximum or 1.0)
-        else: leaves = self.to_leaves(priorities)
+        if priorities is None:
+            leaves = np.full(slots.size, self.largest.maximum or 1.0)
+        else:
+            leaves = self.to_leaves(priorities)
         tree = self.tree
         largest = self.measured, self.largest.cells, self.largest.starts
         enter(tree.cells, tree.starts, tree.bits, *largest, self.words, slots, self.num_added + 1, leaves, priorities is not None)
@@ -260,13 +301,27 @@ class PrioritizedSlots(SlotTrees):
         tree, largest, number = self.tree, self.largest, len(self)
         known = UNKNOWN if serials is None else serials
         done = apply_priorities(
-            tree.cells, tree.starts, tree.bits, self.measured, largest.cells, largest.starts, self.words, indices, known, number, priorities, self.epsilon, self.alpha, tree.limit
+            tree.cells,
+            tree.starts,
+            tree.bits,
+            self.measured,
+            largest.cells,
+            largest.starts,
+            self.words,
+            indices,
+            known,
+            number,
+            priorities,
+            self.epsilon,
+            self.alpha,
+            tree.limit,
         )
         if done < 0:
             wrong = indices[-1 - done]
             if not 0 <= wrong < number: raise ValueError(f"indices must be from 0 to {number - 1}, got {wrong}")
             self._refuse(priorities[-1 - done])
-        if self.inverse is not None: self._note_inverse(indices)
+        if self.inverse is not None:
+            self._note_inverse(indices)
         return done
 
     def state_dict(self) -> dict[str, Any]:
@@ -274,12 +329,20 @@ class PrioritizedSlots(SlotTrees):
         measured = np.unpackbits(self.measured, count=self.capacity, bitorder="little") * self.tree.leaves
         arrays = {"leaves": self.tree.cells, "measured": measured, "serials": self.words[:, SERIAL]}
         saved = {name: torch.from_numpy(array[: len(self)].copy()) for name, array in arrays.items()}
-        return {"capacity": self.capacity, "alpha": self.alpha, "epsilon": self.epsilon, "num_added": self.num_added, "random": int(self.random[0]), **saved}
+        return {
+            "capacity": self.capacity,
+            "alpha": self.alpha,
+            "epsilon": self.epsilon,
+            "num_added": self.num_added,
+            "random": int(self.random[0]),
+            **saved,
+        }
 
     def check_state(self, state: Mapping[str, Any]) -> None:
         "`ValueError` if saved priorities belong to a memory of another kind."
         for name in ("capacity", "alpha", "epsilon"):
-            if state[name] != getattr(self, name): raise ValueError(f"the saved memory has {name} {state[name]}, this one {getattr(self, name)}")
+            if state[name] != getattr(self, name):
+                raise ValueError(f"the saved memory has {name} {state[name]}, this one {getattr(self, name)}")
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         "Take over saved priorities; the sums above them are made again, equal in every bit."
@@ -288,7 +351,8 @@ class PrioritizedSlots(SlotTrees):
         padded = lambda name: np.concatenate([state[name].numpy(), np.zeros(self.capacity - filled, state[name].numpy().dtype)])
         self.tree.update(everything, padded("leaves"))
         measured, largest = padded("measured") > 0, self.largest
-        for choice in (False, True): set_measured(self.tree.cells, self.measured, largest.cells, largest.starts, everything[measured == choice], choice)
+        for choice in (False, True):
+            set_measured(self.tree.cells, self.measured, largest.cells, largest.starts, everything[measured == choice], choice)
         self.words[:, SERIAL], self.words[:, SAMPLED] = padded("serials"), 0
         self.num_added, self.random[0] = state["num_added"], state["random"]
         self._note_inverse(everything)

@@ -95,8 +95,10 @@ class RecurrentQConfig:
             if getattr(self, name) < 1: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("learning_rate", "max_grad_norm"):
             if not getattr(self, name) > 0: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if not 0 < self.target_rate <= 1: raise ValueError(f"target_rate must be above 0 and at most 1, got {self.target_rate}")
-        if not 0 <= self.burn_in <= self.unroll: raise ValueError(f"burn_in must be between 0 and unroll {self.unroll}, got {self.burn_in}")
+        if not 0 < self.target_rate <= 1:
+            raise ValueError(f"target_rate must be above 0 and at most 1, got {self.target_rate}")
+        if not 0 <= self.burn_in <= self.unroll:
+            raise ValueError(f"burn_in must be between 0 and unroll {self.unroll}, got {self.burn_in}")
 
 # %% ../../nbs/rl/07_recurrent_q.ipynb #146a6288
 def td_errors(online: RecurrentQNetwork, target: RecurrentQNetwork, sample: SequenceSample, num_steps: int = 1) -> Tensor:
@@ -108,7 +110,8 @@ def td_errors(online: RecurrentQNetwork, target: RecurrentQNetwork, sample: Sequ
         return network(part["observation"], state)[0]
 
     values = run(online)
-    with torch.no_grad(): slow = run(target)
+    with torch.no_grad():
+        slow = run(target)
     targets = double_q_targets(part["reward"], part["discount"], values.detach(), slow, part["available"].bool(), sample.mask, num_steps)
     return values[:, :-1].gather(-1, part["choice"].unsqueeze(-1)).squeeze(-1) - targets
 
@@ -121,13 +124,21 @@ class RecurrentQLearner:
         self.target = copy.deepcopy(network).requires_grad_(False)
         self.optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
         self.replay = SequenceReplayMemory(
-            config.capacity, config.alpha, config.beta, unroll=config.unroll, burn_in=config.burn_in,
-            beta_steps=config.beta_steps, epsilon=1e-3, seed=seed)
+            config.capacity,
+            config.alpha,
+            config.beta,
+            unroll=config.unroll,
+            burn_in=config.burn_in,
+            beta_steps=config.beta_steps,
+            epsilon=1e-3,
+            seed=seed,
+        )
         self.num_updates = 0
 
     def values(self, observation: np.ndarray, state: Tensor) -> tuple[np.ndarray, Tensor]:
         "Values (K,) of the choices now, and the next state (1, 2, H)."
-        with torch.no_grad(): values, after = self.online(torch.from_numpy(observation)[None, None], state)
+        with torch.no_grad():
+            values, after = self.online(torch.from_numpy(observation)[None, None], state)
         return values[0, 0].numpy(), after
 
     def remember(
@@ -143,10 +154,20 @@ class RecurrentQLearner:
         truncated: bool = False,  # the history ends here, but not the value
     ) -> None:
         "Store one choice; it can be replayed when its sequence is full or has ended."
-        self.replay.add({
-            "observation": view.observation, "next_observation": next_view.observation, "available": view.available,
-            "next_available": next_view.available, "choice": np.int64(choice), "reward": np.float32(reward), "discount": np.float32(discount),
-            "terminated": np.bool_(terminated), "truncated": np.bool_(truncated and not terminated)}, state=state[0])
+        self.replay.add(
+            {
+                "observation": view.observation,
+                "next_observation": next_view.observation,
+                "available": view.available,
+                "next_available": next_view.available,
+                "choice": np.int64(choice),
+                "reward": np.float32(reward),
+                "discount": np.float32(discount),
+                "terminated": np.bool_(terminated),
+                "truncated": np.bool_(truncated and not terminated),
+            },
+            state=state[0],
+        )
 
     def learn(self) -> dict[str, float] | None:
         "One update; its loss and errors, or None while too little is stored."
@@ -161,14 +182,21 @@ class RecurrentQLearner:
         self.optimizer.step()
         self.replay.update_priorities(sample, errors)
         with torch.no_grad():
-            for slow, fast in zip(self.target.parameters(), self.online.parameters(), strict=True): slow.lerp_(fast, self.config.target_rate)
+            for slow, fast in zip(self.target.parameters(), self.online.parameters(), strict=True):
+                slow.lerp_(fast, self.config.target_rate)
         self.num_updates += 1
-        with torch.no_grad(): return {"loss": loss.item(), "td_error": ((errors.abs() * mask).sum() / mask.sum()).item()}
+        with torch.no_grad():
+            return {"loss": loss.item(), "td_error": ((errors.abs() * mask).sum() / mask.sum()).item()}
 
     def state_dict(self) -> dict[str, Any]:
         "Everything that learning goes on from, replay included."
-        return {"online": self.online.state_dict(), "target": self.target.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "replay": self.replay.state_dict(), "num_updates": self.num_updates}
+        return {
+            "online": self.online.state_dict(),
+            "target": self.target.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "replay": self.replay.state_dict(),
+            "num_updates": self.num_updates,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         "Go on from there."

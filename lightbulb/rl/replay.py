@@ -37,7 +37,8 @@ class ReplaySample:
     weights: torch.Tensor  # in (0, 1], (batch_size,), float32
     serials: IntArray  # which item was in the slot, (batch_size,)
 
-    def __iter__(self) -> Iterator[Any]: return iter((self.batch, self.indices, self.weights))
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.batch, self.indices, self.weights))
 
 # %% ../../nbs/rl/02_replay.ipynb #42c42d2a
 def view_fields(block: torch.Tensor, record: np.dtype) -> Tensors:
@@ -81,11 +82,14 @@ class ReplayParts:
     ) -> None:
         self.slots = PrioritizedSlots(capacity, alpha, epsilon=epsilon, seed=seed, normalize=normalize)
         if not 0 <= beta <= 1: raise ValueError(f"beta must be between 0 and 1, got {beta}")
-        if beta_steps is not None and beta_steps < 1: raise ValueError(f"beta_steps must be at least 1, got {beta_steps}")
+        if beta_steps is not None and beta_steps < 1:
+            raise ValueError(f"beta_steps must be at least 1, got {beta_steps}")
         if num_steps > capacity: raise ValueError(f"num_steps must not exceed capacity {capacity}, got {num_steps}")
-        if num_steps > 1 and discount is None: raise ValueError(f"discount must be given for num_steps {num_steps}, got None")
+        if num_steps > 1 and discount is None:
+            raise ValueError(f"discount must be given for num_steps {num_steps}, got None")
         NStepReturns(num_steps, 1.0 if discount is None else discount)  # its checks
-        if pin_memory and not torch.cuda.is_available(): raise ValueError("pin_memory needs a CUDA device, and there is none here")
+        if pin_memory and not torch.cuda.is_available():
+            raise ValueError("pin_memory needs a CUDA device, and there is none here")
         self.storage = RingStorage(self.slots.capacity, folder=folder, float_dtype=float_dtype)
         self.device, self.pin_memory = choose_device(device), pin_memory
         self.first_beta, self.beta_steps, self.num_steps, self.discount = float(beta), beta_steps, num_steps, discount
@@ -93,7 +97,8 @@ class ReplayParts:
         self.num_samples = 0
         self.lock = threading.RLock()
 
-    def __len__(self) -> int: return len(self.slots)
+    def __len__(self) -> int:
+        return len(self.slots)
 
     @property
     def capacity(self) -> int:
@@ -115,7 +120,9 @@ class ReplayParts:
 class ReplayIntake(ReplayParts):
     "How experience gets into a memory."
 
-    def add(self, transition: Mapping[str, Any] | None = None, *, environment: int = 0, priority: float | None = None, **fields: Any) -> IntArray:
+    def add(
+        self, transition: Mapping[str, Any] | None = None, *, environment: int = 0, priority: float | None = None, **fields: Any
+    ) -> IntArray:
         "Remember one step of one environment; the slots that were filled (with several steps, perhaps none or more than one)."
         single = {name: to_array(value)[None] for name, value in {**(transition or {}), **fields}.items()}
         return self._take([environment], single, None if priority is None else [priority])
@@ -136,15 +143,22 @@ class ReplayIntake(ReplayParts):
         with self.lock:
             if self.discount is None: return self._store(self.storage.check(rows), priorities)
             checked = self._check_steps(rows)
-            if priorities is not None and self.num_steps > 1: raise ValueError("priorities cannot be given with num_steps above 1")
-            if environments is None: environments = list(range(len(checked["reward"])))
+            if priorities is not None and self.num_steps > 1:
+                raise ValueError("priorities cannot be given with num_steps above 1")
+            if environments is None:
+                environments = list(range(len(checked["reward"])))
             windows = [self.windows.get(number) or NStepReturns(self.num_steps, self.discount) for number in environments]
             before = [window.pending for window in windows]
             try:
-                done = [row for place, window in enumerate(windows) for row in window.push({name: array[place : place + 1] for name, array in checked.items()})]
+                done = [
+                    row
+                    for place, window in enumerate(windows)
+                    for row in window.push({name: array[place : place + 1] for name, array in checked.items()})
+                ]
                 slots = self._store(self.storage.check(join_rows(done)), priorities) if done else np.empty(0, np.int64)
             except ValueError:
-                for window, pending in zip(windows, before, strict=True): window.pending = pending
+                for window, pending in zip(windows, before, strict=True):
+                    window.pending = pending
                 raise
             self.windows.update(zip(environments, windows, strict=True))
             return slots
@@ -152,7 +166,8 @@ class ReplayIntake(ReplayParts):
     def _check_steps(self, rows: Rows) -> Rows:
         if "discount" in rows: raise ValueError("with a discount, the field discount is the memory's own")
         missing = set(NEEDED) - rows.keys()
-        if missing: raise ValueError(f"with a discount, a step needs {', '.join(NEEDED)}; {', '.join(sorted(missing))} missing")
+        if missing:
+            raise ValueError(f"with a discount, a step needs {', '.join(NEEDED)}; {', '.join(sorted(missing))} missing")
         checked = self.storage.check({**rows, "discount": np.zeros(rows["reward"].shape[:1])})
         del checked["discount"]
         return checked
@@ -160,7 +175,8 @@ class ReplayIntake(ReplayParts):
     def _store(self, rows: Rows, priorities: ArrayLike | None) -> IntArray:
         slots = self.slots.next_slots(len(next(iter(rows.values()))))
         values = None if priorities is None else as_numbers(to_array(priorities), slots.size)
-        if values is not None: self.slots.to_leaves(values)  # refuses before anything is written
+        if values is not None:
+            self.slots.to_leaves(values)  # refuses before anything is written
         self.storage.write(slots, rows)
         self.slots.words = self.storage.words
         self.slots.enter(slots, values)
@@ -184,24 +200,33 @@ class PrioritizedReplayMemory(ReplayIntake):
         whole = isinstance(sampled, ReplaySample)
         indices = sampled.indices if whole else as_indices(to_array(sampled))
         values = as_numbers(to_array(priorities), indices.size)
-        with self.lock: return self.slots.update(indices, values, sampled.serials if whole else None)
+        with self.lock:
+            return self.slots.update(indices, values, sampled.serials if whole else None)
 
     def state_dict(self) -> dict[str, Any]:
         "Everything that goes on from here: transitions, priorities, waiting steps, random state. Files in `folder` are copied too."
         with self.lock:
             windows = {number: [tensors(row) for row in window.pending] for number, window in self.windows.items()}
             sizes = {"num_steps": self.num_steps, "discount": self.discount}
-            return {**sizes, "num_samples": self.num_samples, "slots": self.slots.state_dict(), "rows": tensors(self.storage.filled(len(self))), "windows": windows}
+            return {
+                **sizes,
+                "num_samples": self.num_samples,
+                "slots": self.slots.state_dict(),
+                "rows": tensors(self.storage.filled(len(self))),
+                "windows": windows,
+            }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         "Take over a saved memory; `ValueError`, and nothing changed, if capacity, alpha, epsilon, steps or discount differ."
         for name in ("num_steps", "discount"):
-            if state[name] != getattr(self, name): raise ValueError(f"the saved memory has {name} {state[name]}, this one {getattr(self, name)}")
+            if state[name] != getattr(self, name):
+                raise ValueError(f"the saved memory has {name} {state[name]}, this one {getattr(self, name)}")
         with self.lock:
             self.slots.check_state(state["slots"])
             self.storage.clear()
             rows = {name: tensor.numpy() for name, tensor in state["rows"].items()}
-            if rows: self.storage.write(slice(0, len(next(iter(rows.values())))), rows)
+            if rows:
+                self.storage.write(slice(0, len(next(iter(rows.values())))), rows)
             self.slots.words = self.storage.words
             self.slots.load_state_dict(state["slots"])
             self.num_samples, self.windows = state["num_samples"], {}
@@ -217,5 +242,6 @@ class PrioritizedReplayMemory(ReplayIntake):
         return view_fields(block, self.storage.dtype)
 
     def _move(self, tensor: torch.Tensor) -> torch.Tensor:
-        if self.pin_memory: tensor = tensor.pin_memory()
+        if self.pin_memory:
+            tensor = tensor.pin_memory()
         return tensor if self.device.type == "cpu" else tensor.to(self.device, non_blocking=self.pin_memory)

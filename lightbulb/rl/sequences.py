@@ -42,8 +42,10 @@ class WindowPlan:
 
     def __post_init__(self) -> None:
         if self.unroll < 1: raise ValueError(f"unroll must be at least 1, got {self.unroll}")
-        if not 0 <= self.burn_in <= self.unroll: raise ValueError(f"burn_in must be between 0 and unroll {self.unroll} (else steps are never learned), got {self.burn_in}")
-        if not 1 <= self.period <= self.unroll: raise ValueError(f"period must be between 1 and unroll {self.unroll} (else steps are never learned), got {self.period}")
+        if not 0 <= self.burn_in <= self.unroll:
+            raise ValueError(f"burn_in must be between 0 and unroll {self.unroll} (else steps are never learned), got {self.burn_in}")
+        if not 1 <= self.period <= self.unroll:
+            raise ValueError(f"period must be between 1 and unroll {self.unroll} (else steps are never learned), got {self.period}")
 
     def due(self, length: int, ended: bool) -> Window | None:
         "The next window of an episode that has `length` steps, if it is full, or the last of an ended one."
@@ -69,22 +71,28 @@ class EpisodeWindows:
 
     def push(self, step: Rows) -> list[Rows]:
         "Take a step; the windows that are full now. `ValueError`, and nothing taken, if it does not continue the episode."
-        if self.steps and any(self.steps[-1][name].tobytes() != step[name.removeprefix("next_")].tobytes() for name in step if name.startswith("next_")):
+        if self.steps and any(
+            self.steps[-1][name].tobytes() != step[name.removeprefix("next_")].tobytes() for name in step if name.startswith("next_")
+        ):
             raise ValueError("the observation is not the last step's next_observation; if the episode broke off, call cut() first")
         self.steps.append({name: np.array(value) for name, value in step.items()})
         return self._collect(bool(step["terminated"].any() or step["truncated"].any()))
 
     def cut(self) -> list[Rows]:
         "The episode broke off: its last window, as if truncated here."
-        if self.steps: self.steps[-1]["truncated"] = np.ones_like(self.steps[-1]["truncated"])
+        if self.steps:
+            self.steps[-1]["truncated"] = np.ones_like(self.steps[-1]["truncated"])
         return self._collect(True)
 
     def _collect(self, ended: bool) -> list[Rows]:
         windows = []
-        while (window := self.plan.due(self.first + len(self.steps), ended)) is not None: windows.append(self._pad(window))
-        if ended: self._restart()
+        while (window := self.plan.due(self.first + len(self.steps), ended)) is not None:
+            windows.append(self._pad(window))
+        if ended:
+            self._restart()
         surplus = max(self.plan.start - self.plan.burn_in, 0) - self.first
-        if surplus > 0: self.steps, self.first = self.steps[surplus:], self.first + surplus
+        if surplus > 0:
+            self.steps, self.first = self.steps[surplus:], self.first + surplus
         return windows
 
     def state_dict(self) -> dict[str, Any]:
@@ -105,11 +113,13 @@ class EpisodeWindows:
         twins = {name.removeprefix("next_") for name in steps[0] if name.startswith("next_")}
         row: Rows = {"mask": (np.arange(unroll) < window.end - window.start), "has_burn_in": np.array(window.start > window.begin)}
         for name, example in steps[0].items():
-            if name.startswith("state_"): row[name] = example
+            if name.startswith("state_"):
+                row[name] = example
             elif not name.startswith("next_"):
                 padded = np.zeros((burn_in + unroll + (name in twins), *example.shape), example.dtype)
                 padded[place : place + len(steps)] = [step[name] for step in steps]
-                if name in twins: padded[place + len(steps)] = steps[-1]["next_" + name]
+                if name in twins:
+                    padded[place + len(steps)] = steps[-1]["next_" + name]
                 row[name] = padded
         return row
 
@@ -134,7 +144,8 @@ class SequenceSample(ReplaySample):
     def warm_state(self, run: Any) -> State:
         "The state at the first learning step: `run(burn-in part, state)` gives the state after it, used where there is a burn-in."
         if not self.burn_in: return self.state
-        with torch.no_grad(): warmed = run(self.part(learning=False), self.state)
+        with torch.no_grad():
+            warmed = run(self.part(learning=False), self.state)
         choose = lambda new, old: torch.where(self.batch["has_burn_in"].view(-1, *[1] * (old.dim() - 1)), new, old)
         return tuple(map(choose, warmed, self.state)) if isinstance(self.state, tuple) else choose(warmed, self.state)
 
@@ -174,13 +185,15 @@ class SequenceIntake:
         self.schema = RingStorage(1, float_dtype=self.memory.storage.float_dtype)  # what a step looks like
         self.episodes: dict[int, EpisodeWindows] = {}  # by environment
 
-    def __len__(self) -> int: return len(self.memory)
+    def __len__(self) -> int:
+        return len(self.memory)
 
     def add(self, step: Mapping[str, Any], *, state: State = None, environment: int = 0) -> IntArray:
         "Remember a step and the recurrent state before it; slots of the windows that became full."
         rows = {name: np.asarray(to_array(value)) for name, value in step.items()}
         missing = {"observation", "next_observation", "terminated", "truncated"} - rows.keys()
-        if missing: raise ValueError(f"a step needs observation, next_observation, terminated and truncated; {', '.join(sorted(missing))} missing")
+        if missing:
+            raise ValueError(f"a step needs observation, next_observation, terminated and truncated; {', '.join(sorted(missing))} missing")
         reserved = [name for name in rows if name in ("mask", "has_burn_in") or name.startswith("state_")]
         if reserved: raise ValueError(f"these names are the memory's own: {reserved}")
         twins = [name for name in rows if name.startswith("next_")]
@@ -200,9 +213,14 @@ class SequenceIntake:
 
     def extend(self, steps: Mapping[str, Any], *, state: State = None) -> IntArray:
         "One step of each environment 0, 1, …: every field, and the state, with a leading dimension."
-        row = lambda value, place: tuple(part[place] for part in value) if isinstance(value, tuple) else None if value is None else value[place]
+        row = lambda value, place: (
+            tuple(part[place] for part in value) if isinstance(value, tuple) else None if value is None else value[place]
+        )
         count = len(next(iter(steps.values()), ()))
-        done = [self.add({name: row(value, place) for name, value in steps.items()}, state=row(state, place), environment=place) for place in range(count)]
+        done = [
+            self.add({name: row(value, place) for name, value in steps.items()}, state=row(state, place), environment=place)
+            for place in range(count)
+        ]
         return np.concatenate([np.empty(0, np.int64), *done])
 
     def cut(self, environment: int = 0) -> IntArray:
@@ -222,7 +240,9 @@ class SequenceReplayMemory(SequenceIntake):
     def sample(self, batch_size: int, *, beta: float | None = None) -> SequenceSample:
         "Draw windows by priority; `ValueError` if there are none."
         drawn = self.memory.sample(batch_size, beta=beta)
-        states = tuple(drawn.batch.pop(name) for name in sorted(drawn.batch, key=lambda name: (len(name), name)) if name.startswith("state_"))
+        states = tuple(
+            drawn.batch.pop(name) for name in sorted(drawn.batch, key=lambda name: (len(name), name)) if name.startswith("state_")
+        )
         state = states if self.tuple_state else states[0] if states else None
         return SequenceSample(drawn.batch, drawn.indices, drawn.weights, drawn.serials, state, self.sizes[0])
 
@@ -230,7 +250,8 @@ class SequenceReplayMemory(SequenceIntake):
         "Set priorities from the TD errors of the learning steps, (batch, unroll), or give one a window; how many were written."
         values = torch.as_tensor(errors)
         if values.dim() == 2:
-            if values.shape != sample.mask.shape: raise ValueError(f"errors must have shape {tuple(sample.mask.shape)}, got {tuple(values.shape)}")
+            if values.shape != sample.mask.shape:
+                raise ValueError(f"errors must have shape {tuple(sample.mask.shape)}, got {tuple(values.shape)}")
             values = sequence_priorities(values, sample.mask, self.eta)
         return self.memory.update_priorities(sample, values)
 
@@ -242,7 +263,8 @@ class SequenceReplayMemory(SequenceIntake):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         "Take over a saved memory of the same shape; `ValueError`, and nothing changed, if it does not fit."
-        if tuple(state["sizes"]) != self.sizes: raise ValueError(f"the saved windows are (burn_in, unroll, period) {tuple(state['sizes'])}, these {self.sizes}")
+        if tuple(state["sizes"]) != self.sizes:
+            raise ValueError(f"the saved windows are (burn_in, unroll, period) {tuple(state['sizes'])}, these {self.sizes}")
         with self.memory.lock:
             self.memory.load_state_dict(state["memory"])
             self.tuple_state, self.schema = state["tuple_state"], RingStorage(1, float_dtype=self.memory.storage.float_dtype)

@@ -39,8 +39,10 @@ def fit_field(name: str, array: NDArray[Any], field: NDArray[Any] | None, float_
     "Rows in the type and shape of a stored field; `ValueError` if they do not fit. Without a field, in the type they will have."
     dtype = stored_dtype(array.dtype, float_dtype)
     if field is None: return array.astype(dtype, copy=False)
-    if array.shape[1:] != field.shape[1:]: raise ValueError(f"{name} must have shape {field.shape[1:]}, got {array.shape[1:]}")
-    if not np.can_cast(dtype, field.dtype, "same_kind"): raise ValueError(f"{name} is stored as {field.dtype}, got {array.dtype}")
+    if array.shape[1:] != field.shape[1:]:
+        raise ValueError(f"{name} must have shape {field.shape[1:]}, got {array.shape[1:]}")
+    if not np.can_cast(dtype, field.dtype, "same_kind"):
+        raise ValueError(f"{name} is stored as {field.dtype}, got {array.dtype}")
     return array.astype(field.dtype, copy=False)
 
 # %% ../../nbs/rl/02_storage.ipynb #c21533e0
@@ -67,8 +69,10 @@ def new_records(capacity: int, dtype: np.dtype, folder: Path | None) -> NDArray[
         return octets[first : first + size].view(dtype)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
-        if hasattr(os, "posix_fallocate"): os.posix_fallocate(file.fileno(), 0, size)
-        else: file.truncate(size)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
         return np.memmap(file, dtype, "r+", shape=(capacity,))
 
 # %% ../../nbs/rl/02_storage.ipynb #fa7e789e
@@ -97,14 +101,18 @@ class RingStorage:
         if not rows: raise ValueError("a row must have at least one field")
         arrays = {name: to_array(value) for name, value in rows.items()}
         counts = {name: array.shape[0] if array.ndim else -1 for name, array in arrays.items()}
-        if len(set(counts.values())) > 1 or -1 in counts.values(): raise ValueError(f"all fields must have as many rows, got {counts}")
-        if self.fields and self.fields.keys() != arrays.keys(): raise ValueError(MISSING.format(sorted(self.fields), sorted(arrays)))
+        if len(set(counts.values())) > 1 or -1 in counts.values():
+            raise ValueError(f"all fields must have as many rows, got {counts}")
+        if self.fields and self.fields.keys() != arrays.keys():
+            raise ValueError(MISSING.format(sorted(self.fields), sorted(arrays)))
         return {name: fit_field(name, array, self.fields.get(name), self.float_dtype) for name, array in arrays.items()}
 
     def write(self, slots: Any, rows: Rows) -> None:
         "Write rows that `check` returned."
-        if not self.fields: self._make({name: (array.dtype, array.shape[1:]) for name, array in rows.items()})
-        for name, array in rows.items(): self.fields[name][slots] = array
+        if not self.fields:
+            self._make({name: (array.dtype, array.shape[1:]) for name, array in rows.items()})
+        for name, array in rows.items():
+            self.fields[name][slots] = array
 
     def _make(self, fields: dict[str, tuple[np.dtype, tuple[int, ...]]]) -> None:
         self.dtype = record_type(fields)
@@ -137,7 +145,8 @@ NEEDED = ("observation", "reward", "next_observation", "terminated", "truncated"
 def join_steps(steps: Sequence[Rows], discount: float) -> Rows:
     "One transition from consecutive steps: first observation and action, sum of rewards, last next observation."
     total = np.zeros_like(steps[0]["reward"], np.float64)
-    for step in reversed(steps): total = step["reward"] + discount * total
+    for step in reversed(steps):
+        total = step["reward"] + discount * total
     last = steps[-1]
     future = np.where(last["terminated"], 0.0, discount ** len(steps))
     ends = {name: last[name] for name in ("next_observation", "terminated", "truncated")}
@@ -172,5 +181,6 @@ class NStepReturns:
     def cut(self) -> list[Rows]:
         "The episode broke off (the environment raised, or was reset): what waits is complete now, as if truncated here."
         steps, self.pending = self.pending, []
-        if steps: steps[-1]["truncated"] = np.ones_like(steps[-1]["truncated"])
+        if steps:
+            steps[-1]["truncated"] = np.ones_like(steps[-1]["truncated"])
         return [join_steps(steps[first:], self.discount) for first in range(len(steps))]

@@ -80,14 +80,17 @@ def _total(builder: Any, line: Any) -> Any:
 @machine
 def line_sum(typing: Any, array: Any, cell: Any) -> Any:
     "The sum of the eight cells from `cell` on, added in pairs."
+
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return _total(builder, _load(context, builder, signature.args[0], *arguments))
+
     return types.float64(array, types.uint64), generate
 
 
 @machine
 def line_max(typing: Any, array: Any, cell: Any, lanes: Any) -> Any:
     "The greatest of the eight cells from `cell` on whose bit is set in `lanes`, or 0."
+
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         counts = builder.bitcast(arguments[2], ir.VectorType(ir.IntType(1), 8))
         line = builder.select(counts, _load(context, builder, signature.args[0], *arguments[:2]), _ZEROS)
@@ -95,6 +98,7 @@ def line_max(typing: Any, array: Any, cell: Any, lanes: Any) -> Any:
             other = _pick(builder, line, swap)
             line = builder.select(builder.fcmp_ordered(">", line, other), line, other)
         return builder.extract_element(line, _SHORT(0))
+
     return types.float64(array, types.uint64, types.uint8), generate
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #9f7fa600
@@ -123,44 +127,53 @@ def _child(builder: Any, begins: Any, point: Any) -> Any:
 @machine
 def find_child(typing: Any, array: Any, cell: Any, point: Any) -> Any:
     "Which of the eight children from `cell` on holds the point."
+
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return _child(builder, _borders(builder, _load(context, builder, signature.args[0], *arguments[:2])), arguments[2])
+
     return types.uint64(array, types.uint64, types.float64), generate
 
 
 @machine
 def descend(typing: Any, array: Any, cell: Any, point: Any) -> Any:
     "The same child, and the point measured from that child's start."
+
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         begins = _borders(builder, _load(context, builder, signature.args[0], *arguments[:2]))
         child = _child(builder, begins, arguments[2])
         rest = builder.fsub(arguments[2], builder.extract_element(begins, builder.trunc(child, _SHORT)))
         return context.make_tuple(builder, signature.return_type, [child, rest])
+
     return types.Tuple((types.uint64, types.float64))(array, types.uint64, types.float64), generate
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #426a85cc
 @machine
 def child_of_borders(typing: Any, array: Any, cell: Any, point: Any) -> Any:
     "Which child holds the point, where the eight borders from `cell` on are kept."
+
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return _child(builder, _load(context, builder, signature.args[0], *arguments[:2]), arguments[2])
+
     return types.uint64(array, types.uint64, types.float64), generate
 
 
 @machine
 def sum_and_borders(typing: Any, array: Any, cell: Any, place: Any) -> Any:
     "The sum of the eight cells from `cell` on; their borders are written into the line at `place`."
+
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         line = _load(context, builder, signature.args[0], *arguments[:2])
         first = builder.gep(context.make_array(signature.args[0])(context, builder, arguments[0]).data, [arguments[2]])
         builder.store(_borders(builder, line), builder.bitcast(first, _LINE.as_pointer()), align=64)
         return _total(builder, line)
+
     return types.float64(array, types.uint64, types.uint64), generate
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #0035336b
 @machine
 def prefetch(typing: Any, array: Any, cell: Any) -> Any:
     "Ask for the memory of a cell without waiting for it."
+
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         first = builder.gep(context.make_array(signature.args[0])(context, builder, arguments[0]).data, [arguments[1]])
         place = builder.bitcast(first, _BYTE.as_pointer())
@@ -168,6 +181,7 @@ def prefetch(typing: Any, array: Any, cell: Any) -> Any:
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
         builder.call(function, [place, _SHORT(0), _SHORT(3), _SHORT(1)])  # read, keep, data
         return context.get_dummy_value()
+
     return types.void(array, types.uint64), generate
 
 
@@ -178,8 +192,11 @@ BLOCK = 16  # points that go down together
 def find_eightfold(tree, starts, points, found):
     "Write the leaf of each point into `found`; `points` is consumed."
     eight, count, crown = np.uint64(3), points.size, max(starts.size - 1 - CROWN, 1)
-    borders = (((starts[starts.size - 1] >> eight) + np.uint64(1)) << eight) - starts[min(crown, starts.size - 1)]  # from a cell of the crown to its border
-    for i in range(count): found[i] = 0
+    borders = (((starts[starts.size - 1] >> eight) + np.uint64(1)) << eight) - starts[
+        min(crown, starts.size - 1)
+    ]  # from a cell of the crown to its border
+    for i in range(count):
+        found[i] = 0
     for begin in range(0, count + 2 * BLOCK, BLOCK):
         for level in range(starts.size - 2, 0, -1):
             start, below = starts[level], starts[level - 1]
@@ -207,14 +224,16 @@ def find_eightfold(tree, starts, points, found):
 def find_binary(tree, starts, points, found):
     "The same, by the textbook."
     one, passed = np.uint64(1), np.zeros(points.size)
-    for i in range(points.size): found[i] = 0
+    for i in range(points.size):
+        found[i] = 0
     for level in range(starts.size - 2, -1, -1):
         for i in range(points.size):
             node = np.uint64(found[i]) << one
             border, right = passed[i] + tree[starts[level] + node], tree[starts[level] + node + one]
             turn = (points[i] >= border) & (right > 0.0)
             found[i], passed[i] = node + np.uint64(turn), border if turn else passed[i]
-            if level % 3 == 0: points[i], passed[i] = points[i] - passed[i], 0.0
+            if level % 3 == 0:
+                points[i], passed[i] = points[i] - passed[i], 0.0
 
 
 GREATEST = float(np.finfo(np.float64).max)
@@ -227,8 +246,10 @@ def find_points(tree, starts, bits, points, found):
     for i in range(points.size):
         fine &= points[i] >= 0.0
         rest[i] = min(points[i], GREATEST)  # infinity would pass the borders that must not be passed
-    if fine and bits == 3: find_eightfold(tree, starts, rest, found)
-    elif fine: find_binary(tree, starts, rest, found)
+    if fine and bits == 3:
+        find_eightfold(tree, starts, rest, found)
+    elif fine:
+        find_binary(tree, starts, rest, found)
     return not fine
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #18946364
@@ -238,7 +259,8 @@ def write_leaves(tree, starts, bits, indices, priorities):
     for i in range(indices.size):
         prefetch(tree, np.uint64(indices[i]))
         prefetch(tree, starts[1] + (np.uint64(indices[i]) >> bits))
-    for i in range(indices.size): tree[np.uint64(indices[i])] = priorities[i]
+    for i in range(indices.size):
+        tree[np.uint64(indices[i])] = priorities[i]
     eight, crown = np.uint64(3), max(starts.size - 1 - CROWN, 1)
     borders = (((starts[starts.size - 1] >> eight) + np.uint64(1)) << eight) - starts[min(crown, starts.size - 1)]
     for level in range(starts.size - 1):
@@ -248,18 +270,23 @@ def write_leaves(tree, starts, bits, indices, priorities):
         for i in range(num_rows if is_whole else np.uint64(indices.size)):
             row = np.uint64(i) if is_whole else np.uint64(indices[i]) >> shift
             cell = below + (row << bits)
-            if bits != eight: tree[above + row] = tree[cell] + tree[cell + np.uint64(1)]
-            elif level < crown: tree[above + row] = line_sum(tree, cell)
-            else: tree[above + row] = sum_and_borders(tree, cell, cell + borders)
+            if bits != eight:
+                tree[above + row] = tree[cell] + tree[cell + np.uint64(1)]
+            elif level < crown:
+                tree[above + row] = line_sum(tree, cell)
+            else:
+                tree[above + row] = sum_and_borders(tree, cell, cell + borders)
 
 
 @numba.njit(cache=True)
 def read_leaves(tree, indices, capacity, values):
     "Copy leaves into `values`; False if an index is out of range."
     fine = True
-    for i in range(indices.size): fine &= (indices[i] >= 0) & (indices[i] < capacity)
+    for i in range(indices.size):
+        fine &= (indices[i] >= 0) & (indices[i] < capacity)
     if fine:
-        for i in range(indices.size): values[i] = tree[np.uint64(indices[i])]
+        for i in range(indices.size):
+            values[i] = tree[np.uint64(indices[i])]
     return fine
 
 
@@ -271,7 +298,8 @@ def first_refused(indices, capacity, priorities, limit):
         fine &= (indices[i] >= 0) & (indices[i] < capacity) & (priorities[i] >= 0.0) & (priorities[i] <= limit)
     if fine: return -1
     for i in range(indices.size):
-        if not ((indices[i] >= 0) & (indices[i] < capacity) & (priorities[i] >= 0.0) & (priorities[i] <= limit)): return i
+        if not ((indices[i] >= 0) & (indices[i] < capacity) & (priorities[i] >= 0.0) & (priorities[i] <= limit)):
+            return i
     return -1
 
 
@@ -279,7 +307,8 @@ def first_refused(indices, capacity, priorities, limit):
 def write_checked(tree, starts, bits, capacity, limit, indices, priorities):
     "Check, then write; the first position that is refused (then nothing is written), or -1."
     refused = first_refused(indices, capacity, priorities, limit)
-    if refused < 0: write_leaves(tree, starts, bits, indices, priorities)
+    if refused < 0:
+        write_leaves(tree, starts, bits, indices, priorities)
     return refused
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #13166e9e
@@ -297,11 +326,14 @@ def as_indices(values: ArrayLike, name: str = "indices") -> IntArray:
 
 def as_numbers(values: ArrayLike, size: int | None = None, name: str = "priorities") -> FloatArray:
     "A flat, contiguous float64 array of `size` numbers (any, if not given); a single number is repeated."
-    if type(values) is np.ndarray and values.dtype is _FLOAT and values.strides == (8,) and (size is None or values.size == size): return values
+    if type(values) is np.ndarray and values.dtype is _FLOAT and values.strides == (8,) and (size is None or values.size == size):
+        return values
     array = np.asarray(values)
     if array.dtype.kind not in "iufb": raise ValueError(f"{name} must be numbers, got {array.dtype}")
-    if array.ndim == 0: array = np.broadcast_to(array, (1 if size is None else size,))
-    if array.ndim != 1 or size not in (None, len(array)): raise ValueError(f"{name} must have shape ({'any' if size is None else size},), got {array.shape}")
+    if array.ndim == 0:
+        array = np.broadcast_to(array, (1 if size is None else size,))
+    if array.ndim != 1 or size not in (None, len(array)):
+        raise ValueError(f"{name} must have shape ({'any' if size is None else size},), got {array.shape}")
     return np.ascontiguousarray(array, np.float64)
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #97067f15
@@ -322,7 +354,8 @@ class TreeLeaves:
         self.cells, self.starts = empty_tree(self.capacity, arity)
         self.top = int(self.starts[-1])  # the cell of the total
 
-    def __len__(self) -> int: return self.capacity
+    def __len__(self) -> int:
+        return self.capacity
 
     @property
     def total(self) -> float:
@@ -340,7 +373,8 @@ class TreeLeaves:
         "The priorities of these leaves: a number for one index, an array for several; `ValueError` outside the capacity."
         chosen = as_indices(indices)
         values = np.empty(chosen.size)
-        if not read_leaves(self.cells, chosen, self.capacity, values): self._refuse(chosen, np.zeros(chosen.size))
+        if not read_leaves(self.cells, chosen, self.capacity, values):
+            self._refuse(chosen, np.zeros(chosen.size))
         return values if chosen is indices or np.ndim(indices) else float(values[0])
 
     def _refuse(self, indices: IntArray, priorities: FloatArray) -> None:
@@ -357,7 +391,8 @@ class SumTree(TreeLeaves):
         "Set priorities, finite and not negative; the last of duplicates wins. `ValueError`, and nothing changed, if one is wrong."
         chosen = as_indices(indices)
         values = as_numbers(priorities, chosen.size)
-        if write_checked(self.cells, self.starts, self.bits, self.capacity, self.limit, chosen, values) >= 0: self._refuse(chosen, values)
+        if write_checked(self.cells, self.starts, self.bits, self.capacity, self.limit, chosen, values) >= 0:
+            self._refuse(chosen, values)
 
     __setitem__ = update
 
@@ -378,7 +413,6 @@ class SumTree(TreeLeaves):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         "Take over saved priorities; the arity may differ. `ValueError`, and nothing changed, if they do not fit."
-        if state["capacity"] != self.capacity: raise ValueError(f"the saved tree has capacity {state['capacity']}, this one {self.capacity}")
+        if state["capacity"] != self.capacity:
+            raise ValueError(f"the saved tree has capacity {state['capacity']}, this one {self.capacity}")
         self.update(np.arange(self.capacity), np.asarray(state["leaves"]))
-
-

@@ -40,14 +40,18 @@ def make_vector_environment(
             own_version = gymnasium.spec(make_env).vector_entry_point is not None
             if own_version: return gymnasium.make_vec(make_env, num_envs, vectorization_mode="vector_entry_point")
             return SyncVectorEnv([lambda: gymnasium.make(make_env)] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
-        if inspect.signature(make_env).parameters: return make_env(num_envs)  # type: ignore[call-arg]
+        if inspect.signature(make_env).parameters:
+            return make_env(num_envs)  # type: ignore[call-arg]
         return SyncVectorEnv([make_env] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)  # type: ignore[list-item]
-    except gymnasium.error.UnregisteredEnv as error: raise ValueError(f"make_env must be a known Gymnasium id: {error}") from None
-    except Exception as error: raise EnvironmentFailure(f"making the environment failed: {type(error).__name__}: {error}") from error
+    except gymnasium.error.UnregisteredEnv as error:
+        raise ValueError(f"make_env must be a known Gymnasium id: {error}") from None
+    except Exception as error:
+        raise EnvironmentFailure(f"making the environment failed: {type(error).__name__}: {error}") from error
 
 # %% ../../nbs/rl/03_vector_environments.ipynb #196fae4f
 class StreamStep(NamedTuple):
     "What one action in each of B environments led to."
+
     rewards: np.ndarray  # (B,) float64, 0 where not valid
     terminated: np.ndarray  # (B,) nothing follows
     truncated: np.ndarray  # (B,) the future goes on unseen
@@ -57,6 +61,7 @@ class StreamStep(NamedTuple):
 
 class FinishedEpisode(NamedTuple):
     "One whole episode."
+
     environment: int
     total_reward: float  # undiscounted
     length: int
@@ -83,13 +88,15 @@ class EpisodeStream:
         observations, rewards, terminated, truncated, info = self._guard(self.env.step, actions)
         valid, self.num_steps = ~self.is_over, self.num_steps + 1
         rewards = np.where(valid, np.asarray(rewards, np.float64), 0.0)
-        if not np.isfinite(rewards).all(): raise EnvironmentFailure(f"the environment gave reward {rewards} at step {self.num_steps}")
+        if not np.isfinite(rewards).all():
+            raise EnvironmentFailure(f"the environment gave reward {rewards} at step {self.num_steps}")
         terminated, truncated = np.asarray(terminated, bool) & valid, np.asarray(truncated, bool) & valid
         done = terminated | truncated
         self._count(rewards, done, valid)
         self.observations, final = self._restart(observations, done, info)
         self.starts = ~valid if self.mode is AutoresetMode.NEXT_STEP else done
-        if self.mode is AutoresetMode.NEXT_STEP: self.is_over = done
+        if self.mode is AutoresetMode.NEXT_STEP:
+            self.is_over = done
         return StreamStep(rewards, terminated, truncated, valid, final)
 
     def _restart(self, observations: Any, done: np.ndarray, info: dict[str, Any]) -> tuple[Any, Any]:
@@ -99,14 +106,16 @@ class EpisodeStream:
             final = observations.copy()
             return self._guard(self.env.reset, options={"reset_mask": done})[0], final
         final = np.array(observations)
-        for row in np.flatnonzero(done): final[row] = info["final_obs"][row]
+        for row in np.flatnonzero(done):
+            final[row] = info["final_obs"][row]
         return observations, final
 
     def _count(self, rewards: np.ndarray, done: np.ndarray, valid: np.ndarray) -> None:
         self._reward_sums += rewards
         self._lengths += valid
         if not done.any(): return
-        for row in np.flatnonzero(done): self.finished.append(FinishedEpisode(int(row), float(self._reward_sums[row]), int(self._lengths[row])))
+        for row in np.flatnonzero(done):
+            self.finished.append(FinishedEpisode(int(row), float(self._reward_sums[row]), int(self._lengths[row])))
         self._reward_sums[done], self._lengths[done] = 0.0, 0
 
     def take_finished(self) -> list[FinishedEpisode]:
@@ -115,7 +124,8 @@ class EpisodeStream:
         return taken
 
     def _guard(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        try: return call(*arguments, **named)
+        try:
+            return call(*arguments, **named)
         except Exception as error:
             raise EnvironmentFailure(f"the environment failed at step {self.num_steps + 1}: {type(error).__name__}: {error}") from error
 
@@ -148,6 +158,7 @@ class PassiveTMaze(VectorEnv):
         rewards = (np.where(actions == 0, 1.0, -1.0) == self.cue) * float(ends)
         self.position = 0 if ends else self.position + 1
         final = self._look()
-        if ends: self.cue = self.np_random.choice([-1.0, 1.0], self.num_envs)
+        if ends:
+            self.cue = self.np_random.choice([-1.0, 1.0], self.num_envs)
         done = np.full(self.num_envs, ends)
         return self._look(), rewards, done, np.zeros_like(done), {"final_obs": final}

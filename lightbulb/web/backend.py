@@ -81,7 +81,8 @@ def check_query(query: str, num_results: int) -> str:
 def group_passages(passages: Iterable[Passage], num_results: int) -> list[SearchResult]:
     "One result for each page of the passages, which come best first."
     pages: dict[str, list[Passage]] = {}
-    for passage in passages: pages.setdefault(passage.url, []).append(passage)
+    for passage in passages:
+        pages.setdefault(passage.url, []).append(passage)
     results = []
     for url, found in list(pages.items())[:num_results]:
         snippet = found[0].text if len(found[0].text) <= 300 else found[0].text[:300].rsplit(" ", 1)[0] + " …"
@@ -139,26 +140,34 @@ class _Gathered:
             if self._index is not None: return
             documents, failures, index, waiting = {}, {}, self._make_index(), []
             for step in self._gather():
-                if isinstance(step.outcome, FetchFailure): failures[step.url] = step.outcome
+                if isinstance(step.outcome, FetchFailure):
+                    failures[step.url] = step.outcome
                 else:
                     documents[step.outcome.url] = step.outcome
-                    if step.outcome.text and not is_listing(step.outcome): waiting.append(step.outcome)
+                    if step.outcome.text and not is_listing(step.outcome):
+                        waiting.append(step.outcome)
                 yield step
             self.failures = failures
-            if not waiting: waiting = [document for document in documents.values() if document.text]
+            if not waiting:
+                waiting = [document for document in documents.values() if document.text]
             if not waiting: raise SearchError(f"{self.name}: {_why_nothing(failures)}")
-            try: index.add(waiting)
-            except StoreError as error: raise SearchError(f"{self.name}: the index took no documents: {error}") from error
+            try:
+                index.add(waiting)
+            except StoreError as error:
+                raise SearchError(f"{self.name}: the index took no documents: {error}") from error
             self.documents, self._index = documents, index
-            for document in (*waiting, *documents.values()): self._titles.setdefault(title_key(document.title), document.url)  # articles before listings
+            for document in (*waiting, *documents.values()):
+                self._titles.setdefault(title_key(document.title), document.url)  # articles before listings
 
     def _ready(self) -> SearchIndex:
         def gather() -> None:
             for step in self.prepare():
-                if self._progress: self._progress(step)
+                if self._progress:
+                    self._progress(step)
 
         if self._index is None:
-            with self._lock: self._breaker.call(gather)
+            with self._lock:
+                self._breaker.call(gather)
         assert self._index is not None
         return self._index
 
@@ -178,8 +187,10 @@ class Corpus(_Gathered):
         "Pages for the query, best first, with the passages that matched."
         query = check_query(query, num_results)
         index = self._ready()
-        try: passages = index.search(query, 4 * num_results)
-        except StoreError as error: raise SearchError(f"{self.name}: {error}") from error
+        try:
+            passages = index.search(query, 4 * num_results)
+        except StoreError as error:
+            raise SearchError(f"{self.name}: {error}") from error
         return group_passages(passages, num_results)
 
     def read(self, urls: Sequence[str]) -> list[Document | FetchFailure]:
@@ -187,8 +198,11 @@ class Corpus(_Gathered):
         self._ready()
         found = {url: self.documents.get(url) or self.documents.get(canonical_or_same(url)) for url in urls}
         missing = [url for url, document in found.items() if document is None]
-        other = read_pages(self._fetcher, missing) if self._fetcher is not None else [
-            self.failures.get(url) or FetchFailure(url, Reason.INVALID_URL, f"not a document of {self.name}") for url in missing]
+        other = (
+            read_pages(self._fetcher, missing)
+            if self._fetcher is not None
+            else [self.failures.get(url) or FetchFailure(url, Reason.INVALID_URL, f"not a document of {self.name}") for url in missing]
+        )
         read = {url: self.documents.get(outcome.url, outcome) for url, outcome in zip(missing, other, strict=True)}
         return [found[url] or read[url] for url in urls]
 
@@ -202,7 +216,8 @@ class Corpus(_Gathered):
 
     def close(self) -> None:
         "Close the fetcher; what was gathered can still be searched and read."
-        if self._fetcher is not None: self._fetcher.close()
+        if self._fetcher is not None:
+            self._fetcher.close()
 
     def titles(self) -> dict[str, str]:
         "The titles of all pages with their addresses."
@@ -212,14 +227,17 @@ class Corpus(_Gathered):
 
 def canonical_or_same(url: str) -> str:
     "The canonical spelling of a web address; any other address as it is."
-    try: return canonical_url(url)
-    except Refusal: return url
+    try:
+        return canonical_url(url)
+    except Refusal:
+        return url
 
 # %% ../../nbs/web/06_backend.ipynb #0f9605cd
 def open_folder(path: str, make_index: Callable[[], SearchIndex], *, progress: Callable[[CrawlStep], None] | None = None) -> Corpus:
     "The files of a folder as a back end; `SearchError` if it is missing or holds no file that can be read."
     folder = Path(path).expanduser()
-    if not folder.is_dir(): raise SearchError(f"folder:{path} is not a folder" if folder.exists() else f"folder:{path} does not exist")
+    if not folder.is_dir():
+        raise SearchError(f"folder:{path} is not a folder" if folder.exists() else f"folder:{path} does not exist")
     if not list_files(folder, max_files=1): raise SearchError(f"folder:{path} holds no txt, md, html or pdf file")
 
     def gather() -> Iterator[CrawlStep]:
@@ -232,7 +250,8 @@ def open_folder(path: str, make_index: Callable[[], SearchIndex], *, progress: C
     return Corpus(f"folder:{path}", gather, make_index, progress=progress)
 
 # %% ../../nbs/web/06_backend.ipynb #6aef1921
-def _is_loopback(host: str) -> bool: return host == "localhost" or host == "::1" or host.startswith("127.")
+def _is_loopback(host: str) -> bool:
+    return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
 def open_site(
@@ -246,8 +265,10 @@ def open_site(
 ) -> Corpus:
     "One site as a back end, crawled when it is first asked; its start page must be readable then, else `SearchError`."
     scheme = "" if "://" in start_url else "http://" if _is_loopback(start_url.partition("/")[0].partition(":")[0]) else "https://"
-    try: start = canonical_url(scheme + start_url)
-    except Refusal as refusal: raise SearchError(f"site:{start_url} cannot be fetched: {refusal.detail}") from None
+    try:
+        start = canonical_url(scheme + start_url)
+    except Refusal as refusal:
+        raise SearchError(f"site:{start_url} cannot be fetched: {refusal.detail}") from None
     config, parts = fetcher.config, urlsplit(start)
     opened = {entry.casefold() for entry in config.allow_hosts}
     if _is_loopback(parts.hostname or "") and opened & {parts.netloc.casefold(), (parts.hostname or "").casefold()}:

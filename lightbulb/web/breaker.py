@@ -38,7 +38,8 @@ def retry(
 ) -> T:
     "The result of the first attempt that succeeds; the last `Transient` if none does."
     for attempt in range(retries + 1):
-        try: return function()
+        try:
+            return function()
         except Transient as error:
             wait = backoff * 2**attempt if error.wait is None else error.wait
             if attempt == retries or wait > max_wait: raise
@@ -78,14 +79,19 @@ class CircuitBreaker:
             state = self.state
             if state == "open":
                 left = max(0.0, self.cool_down - (self._clock() - self._opened_at))
-                raise SearchError(f"{self.name} failed {self.num_failures} times in a row and is left alone for {left:.0f} more seconds; last: {self._last}")
+                raise SearchError(
+                    f"{self.name} failed {self.num_failures} times in a row and is left alone for {left:.0f} more seconds; last: {self._last}"
+                )
             self._trying = state == "half open"
-        try: result = function()
+        try:
+            result = function()
         except SearchError as error:
             with self._lock:
                 self.num_failures, self._opened_at, self._last = self.num_failures + 1, self._clock(), str(error)
             raise
         else:
-            with self._lock: self.num_failures = 0
+            with self._lock:
+                self.num_failures = 0
             return result
-        finally: self._trying = False
+        finally:
+            self._trying = False

@@ -65,7 +65,8 @@ _MARKDOWN_HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.*?)[ \t]*#*[ \t]*$", re.
 
 def extract_markdown(text: str, url: str) -> Document:
     "The content of a Markdown file: text without marks, headings with offsets, links."
-    for pattern, instead in _MARKDOWN: text = pattern.sub(instead, text.replace("\r\n", "\n"))
+    for pattern, instead in _MARKDOWN:
+        text = pattern.sub(instead, text.replace("\r\n", "\n"))
     targets = ((absolute_url(url, found[2]), normalize(found[1])) for found in _MARKDOWN_LINK.finditer(text))
     links = {target: words for target, words in reversed([pair for pair in targets if pair[0]])}
     text = _MARKDOWN_LINK.sub(r"\1", text)
@@ -73,12 +74,14 @@ def extract_markdown(text: str, url: str) -> Document:
     text = _MARKDOWN_HEADING.sub(r"\n\n\2\n\n", text)
     title = next((name for level, name in headings if level == 1), "")
     document = extract_text(text, url, title=title)
-    if title and document.text.startswith(title + "\n\n"): document = replace(document, text=document.text[len(title) + 2 :])
+    if title and document.text.startswith(title + "\n\n"):
+        document = replace(document, text=document.text[len(title) + 2 :])
     starts, cursor = [], 0
     for _, name in headings:
         found = re.compile(rf"^{re.escape(name)}$", re.MULTILINE).search(document.text, cursor)
         starts.append(found.start() if found else -1)
-        if found: cursor = found.end()
+        if found:
+            cursor = found.end()
     located = tuple(Heading(level, name, start) for (level, name), start in zip(headings, starts, strict=True) if name)
     return replace(document, headings=located, links=tuple(Link(target, words) for target, words in reversed(links.items())))
 
@@ -94,7 +97,8 @@ def _read_pdf(data: bytes, url: str) -> Document:
         if reader.is_encrypted and not reader.decrypt(""): raise ValueError("it asks for a password")
         texts = [page.extract_text() or "" for page in reader.pages[:_MAX_PDF_PAGES]]
         title = normalize(str((reader.metadata or {}).get("/Title") or ""))
-    except ValueError: raise
+    except ValueError:
+        raise
     except Exception as error:  # noqa: BLE001 - pypdf lets any exception of its parsers through on damaged files
         raise ValueError(f"not a readable PDF ({type(error).__name__})") from error
     document = extract_text("\n\n".join(texts), url, title=title)
@@ -102,7 +106,16 @@ def _read_pdf(data: bytes, url: str) -> Document:
     return document
 
 # %% ../../nbs/web/05_corpus.ipynb #b626956e
-FILE_KINDS = {".txt": "text", ".text": "text", ".md": "markdown", ".markdown": "markdown", ".html": "html", ".htm": "html", ".xhtml": "html", ".pdf": "pdf"}
+FILE_KINDS = {
+    ".txt": "text",
+    ".text": "text",
+    ".md": "markdown",
+    ".markdown": "markdown",
+    ".html": "html",
+    ".htm": "html",
+    ".xhtml": "html",
+    ".pdf": "pdf",
+}
 
 
 def read_file(
@@ -114,17 +127,25 @@ def read_file(
     url = path.absolute().as_uri()
     try:
         kind, size = FILE_KINDS.get(path.suffix.lower()), path.stat().st_size
-        if kind is None: return FetchFailure(url, Reason.CONTENT_TYPE, f"{path.suffix or 'a file without a suffix'} is not read, only {', '.join(FILE_KINDS)}")
+        if kind is None:
+            return FetchFailure(
+                url, Reason.CONTENT_TYPE, f"{path.suffix or 'a file without a suffix'} is not read, only {', '.join(FILE_KINDS)}"
+            )
         if size > max_bytes: return FetchFailure(url, Reason.TOO_LARGE, f"{size} bytes are more than {max_bytes}")
         data, changed = path.read_bytes(), path.stat().st_mtime
-    except OSError as error: return FetchFailure(url, Reason.CONTENT_TYPE, f"cannot be read: {error.strerror or error}")
+    except OSError as error:
+        return FetchFailure(url, Reason.CONTENT_TYPE, f"cannot be read: {error.strerror or error}")
     if kind != "pdf" and b"\0" in data[:4096] and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return FetchFailure(url, Reason.CONTENT_TYPE, "binary data under the name of a text")
     try:
-        if kind == "pdf": document = _read_pdf(data, url)
-        elif kind == "html": document = extract(decode_body(data, "text/html"), url)
-        else: document = (extract_markdown if kind == "markdown" else extract_text)(decode_body(data, "text/plain"), url)
-    except ValueError as error: return FetchFailure(url, Reason.CONTENT_TYPE, str(error))
+        if kind == "pdf":
+            document = _read_pdf(data, url)
+        elif kind == "html":
+            document = extract(decode_body(data, "text/html"), url)
+        else:
+            document = (extract_markdown if kind == "markdown" else extract_text)(decode_body(data, "text/plain"), url)
+    except ValueError as error:
+        return FetchFailure(url, Reason.CONTENT_TYPE, str(error))
     if not document.text: return FetchFailure(url, Reason.CONTENT_TYPE, "holds no text")
     return replace(document, fetched_at=changed, source="folder")
 
@@ -140,8 +161,10 @@ def list_files(
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(parent, name)
-            if name.startswith(".") or path.suffix.lower() not in FILE_KINDS or not path.resolve().is_relative_to(root): continue
-            if path.is_file() or path.is_symlink(): found.append(path)
+            if name.startswith(".") or path.suffix.lower() not in FILE_KINDS or not path.resolve().is_relative_to(root):
+                continue
+            if path.is_file() or path.is_symlink():
+                found.append(path)
             if len(found) >= max_files: return found
     return found
 
@@ -170,7 +193,10 @@ class CrawlConfig:
             if getattr(self, name) < 1: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
 
-_NO_PAGE = re.compile(r"\.(?:png|jpe?g|gif|svg|webp|ico|css|js|json|pdf|zip|gz|tar|mp[34]|avi|mov|webm|woff2?|ttf|exe|dmg|docx?|xlsx?|pptx?|rss|atom|xml)$", re.IGNORECASE)
+_NO_PAGE = re.compile(
+    r"\.(?:png|jpe?g|gif|svg|webp|ico|css|js|json|pdf|zip|gz|tar|mp[34]|avi|mov|webm|woff2?|ttf|exe|dmg|docx?|xlsx?|pptx?|rss|atom|xml)$",
+    re.IGNORECASE,
+)
 
 
 class _Queue:
@@ -185,12 +211,16 @@ class _Queue:
     def add(self, urls: Iterable[str]) -> None:
         "Append the addresses that belong to the site and are new."
         for url in urls:
-            try: url = canonical_url(url)
-            except Refusal: continue
+            try:
+                url = canonical_url(url)
+            except Refusal:
+                continue
             parts = urlsplit(url)
             if url in self.seen or parts.netloc != self.origin or _NO_PAGE.search(parts.path): continue
-            if parts.path.count("/") > 20 or (parts.query and self.queries[parts.path] >= self.config.max_queries): continue
-            if parts.query: self.queries[parts.path] += 1
+            if parts.path.count("/") > 20 or (parts.query and self.queries[parts.path] >= self.config.max_queries):
+                continue
+            if parts.query:
+                self.queries[parts.path] += 1
             self.seen.add(url)
             self.waiting.append(url)
 
@@ -213,8 +243,10 @@ def _sitemap_urls(start: str, fetcher: Fetcher, *, max_sitemaps: int = 20) -> li
         page = fetcher.run(url)
         if not isinstance(page, Page) or "<" not in page.html[:200]: continue
         places = [unescape(place.strip()) for place in re.findall(r"<loc>([^<]{1,2000})</loc>", page.html)]
-        if re.search(r"<sitemapindex[\s>]", page.html[:2000]): waiting.extend(places)
-        else: urls.extend(places[:50_000])
+        if re.search(r"<sitemapindex[\s>]", page.html[:2000]):
+            waiting.extend(places)
+        else:
+            urls.extend(places[:50_000])
     return urls
 
 # %% ../../nbs/web/05_corpus.ipynb #a63ca76e
@@ -236,22 +268,27 @@ def crawl(
     queue.add(link.url for link in first.links)
     texts, num_pages, num_failures = {first.content_hash}, 1, 0
     yield CrawlStep(first.url, first, num_pages, len(queue.waiting))
-    if config.max_pages > 1: queue.add(_sitemap_urls(first.url, fetcher))
+    if config.max_pages > 1:
+        queue.add(_sitemap_urls(first.url, fetcher))
     while queue.waiting and num_pages < config.max_pages and num_failures < config.max_failures:
         urls = queue.take(min(config.batch_size, config.max_pages - num_pages))
         for url, outcome in zip(urls, read_pages(fetcher, urls, source=source), strict=True):
-            if isinstance(outcome, Document): outcome = _accept(outcome, url, queue, texts)
+            if isinstance(outcome, Document):
+                outcome = _accept(outcome, url, queue, texts)
             num_pages, num_failures = num_pages + isinstance(outcome, Document), num_failures + isinstance(outcome, FetchFailure)
             yield CrawlStep(url, outcome, num_pages, len(queue.waiting))
 
 
 def _accept(document: Document, url: str, queue: _Queue, texts: set[str]) -> Document | FetchFailure:
     "The document if it is a new page of the site; its links join the queue."
-    if urlsplit(document.url).netloc != queue.origin: return FetchFailure(url, Reason.REDIRECTS, f"leads to another site: {document.url}")
+    if urlsplit(document.url).netloc != queue.origin:
+        return FetchFailure(url, Reason.REDIRECTS, f"leads to another site: {document.url}")
     moved = document.url != url
-    if moved and document.url in queue.seen: return FetchFailure(url, Reason.REDIRECTS, f"the same page as {document.url}")
+    if moved and document.url in queue.seen:
+        return FetchFailure(url, Reason.REDIRECTS, f"the same page as {document.url}")
     queue.seen.add(document.url)
     queue.add(link.url for link in document.links)
-    if document.text and document.content_hash in texts: return FetchFailure(url, Reason.REDIRECTS, "the same text as another page")
+    if document.text and document.content_hash in texts:
+        return FetchFailure(url, Reason.REDIRECTS, "the same text as another page")
     texts.add(document.content_hash)
     return document

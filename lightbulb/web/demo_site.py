@@ -39,6 +39,7 @@ _RULE = re.compile(r"[|\s:-]+")
 @dataclass(frozen=True)
 class Block:
     "One piece of an article, still with its `[[slug|text]]` links and `*stress*`."
+
     kind: Kind
     text: str = ""  # of a heading or paragraph; an image's alternative text
     rows: tuple[tuple[str, ...], ...] = ()  # of a table (header first) or a list (one cell a row)
@@ -63,12 +64,17 @@ def parse_blocks(
     blocks: list[Block] = []
     for kind, group in groupby(lines, key=_line_kind):
         texts = [line.strip() for line in group]
-        if kind == "heading": blocks += [Block(kind, text.removeprefix("## ")) for text in texts]
+        if kind == "heading":
+            blocks += [Block(kind, text.removeprefix("## ")) for text in texts]
         elif kind == "image":
-            for alt, name in _IMAGE.findall("\n".join(texts)): blocks.append(Block(kind, alt, source=name))
-        elif kind == "table": blocks.append(Block(kind, rows=tuple(_cells(text) for text in texts if not _RULE.fullmatch(text))))
-        elif kind == "list": blocks.append(Block(kind, rows=tuple((text.removeprefix("- "),) for text in texts)))
-        elif kind == "paragraph": blocks.append(Block(kind, " ".join(texts)))
+            for alt, name in _IMAGE.findall("\n".join(texts)):
+                blocks.append(Block(kind, alt, source=name))
+        elif kind == "table":
+            blocks.append(Block(kind, rows=tuple(_cells(text) for text in texts if not _RULE.fullmatch(text))))
+        elif kind == "list":
+            blocks.append(Block(kind, rows=tuple((text.removeprefix("- "),) for text in texts)))
+        elif kind == "paragraph":
+            blocks.append(Block(kind, " ".join(texts)))
     return tuple(blocks)
 
 # %% ../../nbs/web/04_demo_site.ipynb #9a234dc3
@@ -85,6 +91,7 @@ def _inline(text: str) -> str:
 @dataclass(frozen=True)
 class Article:
     "One page of the encyclopedia, as its author wrote it."
+
     slug: str  # its place in the address: /wiki/<slug>
     title: str
     description: str  # one sentence
@@ -103,7 +110,8 @@ class Article:
         parts = [self.title]
         for block in self.blocks:
             rows = "\n".join(", ".join(map(plain, row)) for row in block.rows)
-            if block.kind != "image": parts.append(rows or plain(block.text))
+            if block.kind != "image":
+                parts.append(rows or plain(block.text))
         return "\n\n".join(parts)
 
 # %% ../../nbs/web/04_demo_site.ipynb #0ac052aa
@@ -124,8 +132,11 @@ def parse_article(
 @cache
 def load_articles() -> Mapping[str, Article]:
     "Every article by its slug, sorted by title."
-    found = [parse_article(file.name.removesuffix(".md"), file.read_text(encoding="utf-8"))
-             for file in (DEMO_DATA / "articles").iterdir() if file.name.endswith(".md")]
+    found = [
+        parse_article(file.name.removesuffix(".md"), file.read_text(encoding="utf-8"))
+        for file in (DEMO_DATA / "articles").iterdir()
+        if file.name.endswith(".md")
+    ]
     return {article.slug: article for article in sorted(found, key=lambda article: article.title.casefold())}
 
 
@@ -135,9 +146,12 @@ def article_titles() -> tuple[str, ...]:
 
 # %% ../../nbs/web/04_demo_site.ipynb #5c626df5
 SITE_NAME = "The Lamplight Encyclopedia"
+
+
 @dataclass(frozen=True)
 class Frame:
     "What a page says about itself."
+
     title: str
     path: str
     description: str = ""
@@ -160,8 +174,15 @@ def render_page(
     "A whole HTML page: head, menu, breadcrumb, main part, footer."
     links = (f'<a href="{path}">{escape(text)}</a>' for path, text in (("/", "Home"), *frame.trail))
     return _template().substitute(
-        title=escape(frame.title), site="" if frame.title == SITE_NAME else f" – {SITE_NAME}", description=escape(frame.description),
-        meta=f'<meta charset="{frame.charset}">\n' if frame.charset else "", address=base_url + frame.path, trail=" › ".join(links), body=body, aside=aside)
+        title=escape(frame.title),
+        site="" if frame.title == SITE_NAME else f" – {SITE_NAME}",
+        description=escape(frame.description),
+        meta=f'<meta charset="{frame.charset}">\n' if frame.charset else "",
+        address=base_url + frame.path,
+        trail=" › ".join(links),
+        body=body,
+        aside=aside,
+    )
 
 # %% ../../nbs/web/04_demo_site.ipynb #c9664e1a
 def render_block(block: Block) -> str:
@@ -171,8 +192,7 @@ def render_block(block: Block) -> str:
     if block.kind == "image":
         alt = escape(block.text)
         return f'<figure><img src="/images/{block.source}" alt="{alt}" width="320" height="200"><figcaption>{alt}</figcaption></figure>'
-    if block.kind == "list":
-        return "<ul>" + "".join(f"<li>{_inline(cell)}</li>" for cell, in block.rows) + "</ul>"
+    if block.kind == "list": return "<ul>" + "".join(f"<li>{_inline(cell)}</li>" for (cell,) in block.rows) + "</ul>"
     if block.kind == "table":
         tagged = (("td" if i else "th", row) for i, row in enumerate(block.rows))
         rows = ("<tr>" + "".join(f"<{tag}>{_inline(cell)}</{tag}>" for cell in row) + "</tr>" for tag, row in tagged)
@@ -194,8 +214,10 @@ def _topic_path(topic: str) -> str:
 
 def _link_list(slugs: Iterable[str], described: bool = False) -> str:
     known = [load_articles()[slug] for slug in slugs]
-    items = (f'<li><a href="/wiki/{article.slug}">{escape(article.title)}</a>{": " + escape(article.description) if described else ""}</li>'
-             for article in known)
+    items = (
+        f'<li><a href="/wiki/{article.slug}">{escape(article.title)}</a>{": " + escape(article.description) if described else ""}</li>'
+        for article in known
+    )
     return "<ul>\n" + "\n".join(items) + "\n</ul>"
 
 # %% ../../nbs/web/04_demo_site.ipynb #e28b8ed1
@@ -230,8 +252,10 @@ _POPULAR = """<p>Popular searches: <a href="/wiki/Glow_lamp">glow lamp</a>, <a h
 def _index_pages() -> dict[str, tuple[Frame, str]]:
     topics, known = load_topics(), load_articles()
     tops = "\n".join(f'<li><a href="{_topic_path(topic)}">{topic}</a> ({len(slugs)} articles)</li>' for topic, slugs in topics.items())
-    home = (f"<h1>{SITE_NAME}</h1>\n<p>{len(known)} articles about light, electricity and energy, written for curious readers.</p>\n"
-            f'<h2>Topics</h2>\n<ul>{tops}</ul>\n{_POPULAR}\n<p>Or look through the <a href="/index/a-z">list of all articles</a>.</p>')
+    home = (
+        f"<h1>{SITE_NAME}</h1>\n<p>{len(known)} articles about light, electricity and energy, written for curious readers.</p>\n"
+        f'<h2>Topics</h2>\n<ul>{tops}</ul>\n{_POPULAR}\n<p>Or look through the <a href="/index/a-z">list of all articles</a>.</p>'
+    )
     letters = groupby(known.values(), key=lambda article: article.title[0].upper())
     a_to_z = "\n".join(f"<h2>{letter}</h2>\n{_link_list(article.slug for article in group)}" for letter, group in letters)
     pages = {
@@ -337,7 +361,9 @@ class DemoSite:
         found = self.pages.get(path)
         if found is None:
             frame = Frame("Page not found", path)
-            return replace(_html_response(render_page(frame, "<h1>Page not found</h1><p>There is no such page.</p>")), status=404, headers={})
+            return replace(
+                _html_response(render_page(frame, "<h1>Page not found</h1><p>There is no such page.</p>")), status=404, headers={}
+            )
         wanted = {name.casefold(): value for name, value in request.headers.items()}.get("if-none-match")
         if wanted and wanted == found.headers.get("ETag"): return replace(found, status=304, body=b"", delay=0.0)
         return found
@@ -354,7 +380,8 @@ _lock = threading.Lock()
 def serve_demo_site() -> Server:
     "The running demo site of this process, started by the first call; `.url` is where to begin."
     with _lock:
-        if not _shared: _shared.append(DemoSite())
+        if not _shared:
+            _shared.append(DemoSite())
         return _shared[0].server
 
 # %% ../../nbs/web/04_demo_site.ipynb #008097ba
@@ -365,6 +392,7 @@ Split = Literal["train", "calibrate", "report"]
 @dataclass(frozen=True)
 class DemoQuestion:
     "A question about the site, with what is needed to mark an answer."
+
     question: str
     answers: tuple[str, ...]  # accepted forms, the shortest natural one first; empty: the site does not say
     gold_pages: tuple[str, ...]  # titles of the articles that hold the evidence
@@ -375,8 +403,10 @@ class DemoQuestion:
 @cache
 def _all_questions() -> tuple[DemoQuestion, ...]:
     lines = (DEMO_DATA / "questions.jsonl").read_text(encoding="utf-8").splitlines()
-    return tuple(DemoQuestion(row["question"], tuple(row["answers"]), tuple(row["gold_pages"]), row["kind"], row["split"])
-                 for row in map(json.loads, lines))
+    return tuple(
+        DemoQuestion(row["question"], tuple(row["answers"]), tuple(row["gold_pages"]), row["kind"], row["split"])
+        for row in map(json.loads, lines)
+    )
 
 
 def demo_questions(

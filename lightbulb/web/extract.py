@@ -29,21 +29,27 @@ _logger = logging.getLogger(__name__)
 logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it would warn of every page that it leaves to the fallback
 _AROUND = frozenset("nav footer aside".split())
 _AROUND_ROLES = frozenset("navigation banner contentinfo search complementary menu menubar".split())
-_AROUND_CLASS = re.compile(r"(?:^|[\s_-])(?:nav|navbar|navbox|navigation|menu|breadcrumbs?|footer|sidebar|toc|share|social|pagination|cookies?|consent|gdpr)(?:$|[\s_-])", re.IGNORECASE)
+_AROUND_CLASS = re.compile(
+    r"(?:^|[\s_-])(?:nav|navbar|navbox|navigation|menu|breadcrumbs?|footer|sidebar|toc|share|social|pagination|cookies?|consent|gdpr)(?:$|[\s_-])",
+    re.IGNORECASE,
+)
 
 
 def _is_around(element: Any) -> bool:
     "Whether an element holds navigation rather than content."
     if element.tag in _AROUND or element.get("role", "").lower() in _AROUND_ROLES: return True
     if element.tag == "header": return not any(parent.tag in ("article", "main") for parent in element.iterancestors())
-    return element.tag in ("div", "p", "ul", "ol", "table", "section") and bool(_AROUND_CLASS.search(f"{element.get('class', '')} {element.get('id', '')}"))
+    return element.tag in ("div", "p", "ul", "ol", "table", "section") and bool(
+        _AROUND_CLASS.search(f"{element.get('class', '')} {element.get('id', '')}")
+    )
 
 
 def _outside_content(tree: Any) -> set[Any]:
     "All elements that are navigation, or inside of it."
     found: set[Any] = set()
     for element in tree.iter(etree.Element):
-        if element.getparent() in found or _is_around(element): found.add(element)
+        if element.getparent() in found or _is_around(element):
+            found.add(element)
     return found
 
 # %% ../../nbs/web/03_extract.ipynb #b00b4494
@@ -53,9 +59,11 @@ def absolute_url(base: str, href: str) -> str:
     if not href or href.startswith("#") or len(href) > 2000: return ""
     try:
         url = urljoin(base, href)
-        if urlsplit(url).scheme not in ("http", "https", "file") or (not urlsplit(url).hostname and not url.startswith("file:")): return ""
+        if urlsplit(url).scheme not in ("http", "https", "file") or (not urlsplit(url).hostname and not url.startswith("file:")):
+            return ""
         return canonicalize_url(url)
-    except ValueError: return ""
+    except ValueError:
+        return ""
 
 
 def _links(tree: Any, url: str, outside: set[Any]) -> tuple[Link, ...]:
@@ -66,20 +74,26 @@ def _links(tree: Any, url: str, outside: set[Any]) -> tuple[Link, ...]:
         target = absolute_url(base, anchor.get("href") or "")
         if not target: continue
         image = anchor.find(".//img")
-        text = normalize("".join(anchor.itertext())) or normalize(anchor.get("title") or anchor.get("alt") or (image.get("alt") or "" if image is not None else ""))
+        text = normalize("".join(anchor.itertext())) or normalize(
+            anchor.get("title") or anchor.get("alt") or (image.get("alt") or "" if image is not None else "")
+        )
         entry, known = (anchor in outside, text), found.get(target)
-        if known is None: found[target] = entry
+        if known is None:
+            found[target] = entry
         elif known[0] and not entry[0]:  # it moves to its place in the content
             del found[target]
             found[target] = (False, text or known[1])
-        elif not known[1]: found[target] = (known[0], text)
+        elif not known[1]:
+            found[target] = (known[0], text)
     ordered = sorted(found.items(), key=lambda item: item[1][0])
     return tuple(Link(target, text) for target, (_, text) in ordered)
 
 # %% ../../nbs/web/03_extract.ipynb #c04a8c57
 def _meta(tree: Any, *names: str) -> str:
     "The first non-empty `<meta>` of these names."
-    values = {(meta.get("property") or meta.get("name") or "").lower(): meta.get("content") or "" for meta in reversed(list(tree.iter("meta")))}
+    values = {
+        (meta.get("property") or meta.get("name") or "").lower(): meta.get("content") or "" for meta in reversed(list(tree.iter("meta")))
+    }
     return next((text for name in names if (text := normalize(values.get(name, "")))), "")
 
 
@@ -90,7 +104,8 @@ def title_from_url(url: str) -> str:
     return normalize(re.sub(r"[_+-]+", " ", re.sub(r"\.\w{2,5}$", "", last))) or parts.netloc or normalize(url)
 
 
-def _heading_text(element: Any) -> str: return normalize("".join(element.itertext())).rstrip(" ¶#§🔗")
+def _heading_text(element: Any) -> str:
+    return normalize("".join(element.itertext())).rstrip(" ¶#§🔗")
 
 
 def _title(tree: Any, url: str, outside: set[Any]) -> str:
@@ -99,11 +114,14 @@ def _title(tree: Any, url: str, outside: set[Any]) -> str:
     main = next((heading for heading in candidates if heading not in outside), candidates[0] if candidates else None)
     heading = _heading_text(main) if main is not None else ""
     short = _meta(tree, "og:title", "twitter:title")
-    if heading and (not whole or heading.casefold() in whole.casefold() or heading.casefold() in short.casefold()): return heading
+    if heading and (not whole or heading.casefold() in whole.casefold() or heading.casefold() in short.casefold()):
+        return heading
     site = _meta(tree, "og:site_name")
-    if short: whole = short
+    if short:
+        whole = short
     found = re.fullmatch(r"(.+?)\s+[-–—|·:]\s+([^-–—|·:]+)", whole)
-    if found and (found[2].casefold() == site.casefold() or (not site and found[1].casefold() in heading.casefold() != "")): return found[1]
+    if found and (found[2].casefold() == site.casefold() or (not site and found[1].casefold() in heading.casefold() != "")):
+        return found[1]
     return whole or heading or next((text for text in map(_heading_text, tree.iter("h2", "h3")) if text), "") or title_from_url(url)
 
 # %% ../../nbs/web/03_extract.ipynb #53226f7d
@@ -119,34 +137,42 @@ def _headings(found: list[tuple[int, str]], text: str) -> tuple[Heading, ...]:
         starts = lines.get(name, [])
         at = bisect_left(starts, cursor)
         start = starts[at] if at < len(starts) else -1
-        if start >= 0: cursor = start + len(name)
+        if start >= 0:
+            cursor = start + len(name)
         headings.append(Heading(level, name, start))
     return tuple(headings)
 
 # %% ../../nbs/web/03_extract.ipynb #20a1cfb7
 def _trafilatura(tree: Any, *, favor_precision: bool) -> list[str]:
     "The blocks of the main content as trafilatura sees it."
-    try: found = trafilatura.bare_extraction(tree, include_comments=False, favor_precision=favor_precision)
+    try:
+        found = trafilatura.bare_extraction(tree, include_comments=False, favor_precision=favor_precision)
     except (RecursionError, ValueError, TypeError, AttributeError, IndexError, KeyError, etree.LxmlError) as error:
         _logger.debug("trafilatura gave up: %s", error)  # its many heuristics meet trees they do not expect
         return []
     text = getattr(found, "text", None) or ""
     lines = (re.sub(r"^\s*-\s+", "", line, count=1) for line in text.split("\n") if not re.fullmatch(r"[\s|:-]*", line))
-    return [" | ".join(cell for cell in map(normalize, line.strip().strip("|").split("|")) if cell) if line.lstrip().startswith("|") else line
-            for line in lines]
+    return [
+        " | ".join(cell for cell in map(normalize, line.strip().strip("|").split("|")) if cell) if line.lstrip().startswith("|") else line
+        for line in lines
+    ]
 
 # %% ../../nbs/web/03_extract.ipynb #67049f6f
-_BLOCKS = frozenset("p div li ul ol h1 h2 h3 h4 h5 h6 tr table section article main blockquote pre dd dt dl figure figcaption form "
-                    "header address hr body td th details summary fieldset option".split())
+_BLOCKS = frozenset(
+    "p div li ul ol h1 h2 h3 h4 h5 h6 tr table section article main blockquote pre dd dt dl figure figcaption form "
+    "header address hr body td th details summary fieldset option".split()
+)
 _CONTROLS = frozenset("button select textarea head".split())
 
 
 def _everything(tree: Any, outside: set[Any]) -> list[str]:
     "All visible text outside of navigation, by blocks."
     tops = [element for element in outside if element.getparent() not in outside]
-    for element in tops: element.set("data-outside", "")
+    for element in tops:
+        element.set("data-outside", "")
     soup = BeautifulSoup(etree.tostring(tree, encoding="unicode", method="html"), "lxml")
-    for element in tops: del element.attrib["data-outside"]
+    for element in tops:
+        del element.attrib["data-outside"]
     root = soup.body or soup
     homes: dict[int, Any] = {id(root): root}  # element → the block it belongs to, None where its text is left out
     blocks: list[list[str]] = []
@@ -156,9 +182,11 @@ def _everything(tree: Any, outside: set[Any]) -> list[str]:
         if isinstance(node, Tag):
             skipped = home is None or node.name in _CONTROLS or "data-outside" in node.attrs
             homes[id(node)] = None if skipped else node if node.name in _BLOCKS else home
-            if node.name == "br": last = None
+            if node.name == "br":
+                last = None
         elif home is not None and type(node) is NavigableString:
-            if home is not last: blocks.append([])
+            if home is not last:
+                blocks.append([])
             blocks[-1].append(node)
             last = home
     return ["".join(block) for block in blocks]
@@ -173,8 +201,10 @@ def _unwrap(block: str) -> list[str]:
     width = max((len(line.rstrip()) for line in block.split("\n")), default=0)
     last_end = 0
     for line in block.split("\n"):
-        if lines and last_end >= max(40, 0.7 * width) and width <= 120 and not _BULLET.match(line): lines[-1] += " " + line
-        else: lines.append(line)
+        if lines and last_end >= max(40, 0.7 * width) and width <= 120 and not _BULLET.match(line):
+            lines[-1] += " " + line
+        else:
+            lines.append(line)
         last_end = len(line.rstrip())
     return lines
 
@@ -210,17 +240,22 @@ def _content(tree: Any, outside: set[Any]) -> list[str]:
         best = _trafilatura(tree, favor_precision=True)
         if count(best) < 0.6 * len("".join(tree.itertext()).split()):  # else the balanced mode cannot find so much more
             balanced = _trafilatura(tree, favor_precision=False)
-            if count(best) < 0.6 * count(balanced): best = balanced
+            if count(best) < 0.6 * count(balanced):
+                best = balanced
     if (found := count(best)) < 40:
         rest = _everything(tree, outside)
-        if outside and not count(rest): rest = _everything(tree, set())
-        if 2 * found < count(rest): best = rest
+        if outside and not count(rest):
+            rest = _everything(tree, set())
+        if 2 * found < count(rest):
+            best = rest
     return [block for block in map(normalize, best) if block and not _POINTER.fullmatch(block)]
 
 # %% ../../nbs/web/03_extract.ipynb #f60198eb
 _HTML = re.compile(
     r"<(?:!--|!doctype|\?xml|/?(?:html|head|body|title|meta|link|div|p|a|span|h[1-6]|table|t[rdh]|[uod]l|li|br|hr|b|i|em|strong|img|article|section|"
-    r"main|nav|header|footer|script|style|pre|form|font|center|blockquote|noscript|template|code|sup|sub|small|u|d[dt]|select|button|input|label|figure|svg|video|frameset|frame|math|details)(?=[\s/>]))", re.IGNORECASE)
+    r"main|nav|header|footer|script|style|pre|form|font|center|blockquote|noscript|template|code|sup|sub|small|u|d[dt]|select|button|input|label|figure|svg|video|frameset|frame|math|details)(?=[\s/>]))",
+    re.IGNORECASE,
+)
 
 
 def extract(
@@ -239,10 +274,12 @@ def extract(
     outside = _outside_content(tree)
     title, links = _title(tree, url, outside), _links(tree, url, outside)
     simplify(tree)
-    found = [(int(heading.tag[1]), _heading_text(heading))
-             for heading in tree.iter("h1", "h2", "h3", "h4", "h5", "h6") if heading not in outside]
+    found = [
+        (int(heading.tag[1]), _heading_text(heading)) for heading in tree.iter("h1", "h2", "h3", "h4", "h5", "h6") if heading not in outside
+    ]
     blocks = _content(tree, outside)
     is_section = any(level > 1 and name == title for level, name in found[:1])  # a section lent the page its title
-    if len(blocks) > 1 and blocks[0].casefold() == title.casefold() and not is_section: del blocks[0]
+    if len(blocks) > 1 and blocks[0].casefold() == title.casefold() and not is_section:
+        del blocks[0]
     text = "\n\n".join(blocks)
     return Document(url, title, text, description, _headings([one for one in found if one[1]], text), links, num_images)

@@ -74,7 +74,8 @@ def _parse_host(entry: str) -> tuple[str, int | None]:
     try:
         if match is None: return canonical_host(entry.strip()), None
         return canonical_host(match[1]), int(match[2]) if match[2] else None
-    except ValueError: raise ValueError(f"allow_hosts takes host or host:port, got {entry!r}") from None
+    except ValueError:
+        raise ValueError(f"allow_hosts takes host or host:port, got {entry!r}") from None
 
 
 _PAGE_TYPES = ("text/html", "application/xhtml+xml", "text/plain", "text/markdown", "application/xml", "text/xml")
@@ -108,15 +109,26 @@ class FetchConfig:
         if isinstance(self.allow_hosts, str): raise ValueError(f"allow_hosts must be a tuple, got {self.allow_hosts!r}")
         object.__setattr__(self, "allow_hosts", tuple(self.allow_hosts))
         object.__setattr__(self, "content_types", tuple(media_type(name) for name in self.content_types))
-        for entry in self.allow_hosts: _parse_host(entry)
+        for entry in self.allow_hosts:
+            _parse_host(entry)
         if not re.fullmatch(r"[A-Za-z][A-Za-z_-]*(/[\x21-\x7e]+)?( [\x20-\x7e]*)?", self.user_agent):
             raise ValueError(f"user_agent must begin with a product name, all in ASCII, got {self.user_agent!r}")
-        for name in ("connect_timeout", "read_timeout", "total_timeout", "max_per_host", "max_connections", "max_bytes",
-                     "max_header_bytes"):
-            if not 0 < getattr(self, name) < inf: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in (
+            "connect_timeout",
+            "read_timeout",
+            "total_timeout",
+            "max_per_host",
+            "max_connections",
+            "max_bytes",
+            "max_header_bytes",
+        ):
+            if not 0 < getattr(self, name) < inf:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("delay", "max_wait", "max_retries", "max_redirects", "max_interim", "max_age"):
-            if not 0 <= getattr(self, name) < inf: raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not 0 < self.robots_max_age <= 86_400: raise ValueError(f"robots_max_age must be within 24 h, got {self.robots_max_age}")
+            if not 0 <= getattr(self, name) < inf:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 < self.robots_max_age <= 86_400:
+            raise ValueError(f"robots_max_age must be within 24 h, got {self.robots_max_age}")
 
     @property
     def product(self) -> str:
@@ -155,9 +167,12 @@ class _PoliteWire:
             try:
                 await self.connections.acquire()
                 began = self.reactor.seconds()
-                try: reply = await self.wire.get(target, Headers({**self.headers, **questions}), timeout=time_left, check=self._body_limit)
-                finally: self.connections.release()
-            finally: queue.end_turn()
+                try:
+                    reply = await self.wire.get(target, Headers({**self.headers, **questions}), timeout=time_left, check=self._body_limit)
+                finally:
+                    self.connections.release()
+            finally:
+                queue.end_turn()
             time_left = max(0.001, time_left - (self.reactor.seconds() - began))
             wait = parse_retry_after(reply.headers.get("retry-after", ""), now=time.time()) if reply.status in (429, 503) else None
             if wait is None: return reply, time_left
@@ -168,7 +183,8 @@ class _PoliteWire:
 
     def _queue(self, host: str) -> HostQueue:
         if host not in self.queues:
-            if len(self.queues) >= 4096: self.queues = {name: queue for name, queue in self.queues.items() if not queue.idle}
+            if len(self.queues) >= 4096:
+                self.queues = {name: queue for name, queue in self.queues.items() if not queue.idle}
             self.queues[host] = HostQueue(self.reactor, self.config.max_per_host)
         return self.queues[host]
 
@@ -179,7 +195,9 @@ class _PoliteWire:
         return self.config.max_bytes
 
     async def _get_robots(self, target: Target) -> Reply:
-        def check(status: int, _: Mapping[str, str]) -> int: return ROBOTS_BYTES if has_page(status) else 0
+        def check(status: int, _: Mapping[str, str]) -> int:
+            return ROBOTS_BYTES if has_page(status) else 0
+
         return await self.wire.get(target, Headers(self.headers), timeout=self.config.total_timeout, check=check)
 
 # %% ../../nbs/web/02_fetch.ipynb #c219f683
@@ -193,7 +211,8 @@ def _read_reply(reply: Reply, target: Target, stored: StoredPage | None, *, max_
     if not has_page(reply.status):
         reason = Reason.RATE_LIMITED if reply.status == 429 else Reason.HTTP_STATUS
         raise Refusal(reason, f"status {reply.status}", reply.status)
-    if not content_type and b"\0" in reply.body[:1024]: raise Refusal(Reason.CONTENT_TYPE, "none given, and binary", reply.status)
+    if not content_type and b"\0" in reply.body[:1024]:
+        raise Refusal(Reason.CONTENT_TYPE, "none given, and binary", reply.status)
     etag, last_modified = headers.get("etag", ""), headers.get("last-modified", "")
     html = decode_body(reply.body, content_type)
     page = StoredPage(target.canonical, reply.status, content_type, now, fresh_until, private, etag, last_modified, html)
@@ -216,7 +235,8 @@ class _Session:
     async def page(self, url: str) -> Page | FetchFailure:
         "The page or why not; never raises."
         if self.closed: return FetchFailure(url, Reason.CLOSED, "the fetcher is closed")
-        try: return await self._follow(url)
+        try:
+            return await self._follow(url)
         except Exception as error:  # noqa: BLE001 - a fetch has no other outcome than a result; unknown errors are logged by explain
             refusal = explain(error)
             reason = Reason.CLOSED if self.closed and refusal.reason == Reason.CANCELLED else refusal.reason
@@ -233,10 +253,12 @@ class _Session:
             if stored is not None and stored.fresh_until > time.time(): return _page(url, stored, True)
             reply, time_left = await self.polite.get(target, stored.questions() if stored is not None else {}, time_left)
             there = redirect_target(reply, target)
-            if there is not None: target = there
+            if there is not None:
+                target = there
             else:
                 page, keep = _read_reply(reply, target, stored, max_age=self.config.max_age, private=private)
-                if keep or stored is not None: self.cache.put(key, page if keep else None)
+                if keep or stored is not None:
+                    self.cache.put(key, page if keep else None)
                 return _page(url, page, reply.status == 304)
         raise Refusal(Reason.REDIRECTS, f"more than {self.config.max_redirects}")
 
@@ -247,6 +269,7 @@ class _Session:
 
     def track(self, work: Deferred[Any]) -> Deferred[Any]:
         "Remember the work until it ends, so that `close` can cancel it."
+
         def forget(result: Any) -> Any:
             self.under_way.discard(work)
             return result
@@ -257,7 +280,8 @@ class _Session:
     def close(self) -> Deferred[None]:
         "Cancel what is under way, close the connections, write the cache."
         self.closed = True
-        for work in list(self.under_way): work.cancel()
+        for work in list(self.under_way):
+            work.cancel()
         self.polite.wire.close()
         return self.cache.flush()
 
@@ -268,15 +292,20 @@ def _fetch_many(session: _Session, urls: list[str], timeout: float | None) -> De
     queue = iter(enumerate(urls))
 
     async def worker() -> None:
-        for index, url in queue: results[index] = await session.page(url)
+        for index, url in queue:
+            results[index] = await session.page(url)
 
     def stop(_: object = None) -> None:
-        for index, url in queue: results[index] = FetchFailure(url, Reason.CANCELLED, "not begun in time")
-        for work in workers: work.cancel()
+        for index, url in queue:
+            results[index] = FetchFailure(url, Reason.CANCELLED, "not begun in time")
+        for work in workers:
+            work.cancel()
 
     def finish(_: object) -> None:
-        if timer is not None and timer.active(): timer.cancel()
-        if not outcome.called: outcome.callback([results[index] for index in range(len(urls))])
+        if timer is not None and timer.active():
+            timer.cancel()
+        if not outcome.called:
+            outcome.callback([results[index] for index in range(len(urls))])
 
     outcome: Deferred[list[Page | FetchFailure]] = Deferred(stop)
     timer = None if timeout is None else session.reactor.callLater(max(0.0, timeout), stop)
@@ -300,7 +329,8 @@ class Fetcher:
 
     def _start(self) -> _Session | None:
         "The session, made on first use in the reactor thread; None after `close`."
-        if self._session is None and not self._closed: self._session = _Session(self.config, self._stores, self._resolver)
+        if self._session is None and not self._closed:
+            self._session = _Session(self.config, self._stores, self._resolver)
         return self._session
 
     def _fetch(self, urls: list[str], timeout: float | None) -> Deferred[list[Page | FetchFailure]]:
@@ -328,10 +358,13 @@ class Fetcher:
         "Cancel what is under way and close connections and cache; later fetches fail with `closed`. A second call does nothing."
         if self._closed: return
         self._closed = True
-        if self._session is not None: run(self._session.close)
-        for store in self._stores or (): store.close()
+        if self._session is not None:
+            run(self._session.close)
+        for store in self._stores or ():
+            store.close()
 
-    def __enter__(self) -> Fetcher: return self
+    def __enter__(self) -> Fetcher:
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()

@@ -50,7 +50,8 @@ def parse_robots(reply: Reply, product: str) -> Robots:
     text = reply.body.decode("utf-8", "replace").removeprefix("\ufeff")
     lower = text.lower()
     num_groups, num_rules = lower.count("agent"), lower.count("allow")
-    if num_groups * (num_groups + num_rules) > 4_000_000: return _unreadable(f"{num_groups} groups with {num_rules} rules")
+    if num_groups * (num_groups + num_rules) > 4_000_000:
+        return _unreadable(f"{num_groups} groups with {num_rules} rules")
     rules = Protego.parse(text)
     return Robots(rules, float(rules.crawl_delay(product) or 0.0))
 
@@ -85,7 +86,8 @@ class RobotsTable:
         first, waiting = origin not in self.waiting, self.waiting.setdefault(origin, [])
         answer: Deferred[Robots] = Deferred(waiting.remove)  # a cancelled one leaves
         waiting.append(answer)
-        if first: Deferred.fromCoroutine(self._ask(target)).addBoth(self._tell, origin)
+        if first:
+            Deferred.fromCoroutine(self._ask(target)).addBoth(self._tell, origin)
         return answer
 
     def _tell(self, robots: Any, origin: str) -> None:
@@ -95,7 +97,8 @@ class RobotsTable:
         reason = robots.refusal.reason if robots.refusal is not None else None
         age = self.max_age if reason is None else 0.0 if reason in _HOST_FAILURES else self.retry
         self.kept.put(origin, (self.clock() + age, robots))
-        for answer in self.waiting.pop(origin): answer.callback(robots)
+        for answer in self.waiting.pop(origin):
+            answer.callback(robots)
 
     async def _ask(self, target: Target) -> Robots:
         at = parse_url(target.origin + "/robots.txt")
@@ -170,8 +173,10 @@ class StoredPage:
     def from_bytes(cls, data: bytes) -> StoredPage | None:
         "The stored page, or None if the bytes are not one."
         head, _, html = data.partition(b"\n")
-        try: return cls(**json.loads(head), html=html.decode())
-        except (ValueError, TypeError): return None
+        try:
+            return cls(**json.loads(head), html=html.decode())
+        except (ValueError, TypeError):
+            return None
 
     def questions(self) -> dict[bytes, list[bytes]]:
         "The headers that ask whether it is still the same."
@@ -194,7 +199,8 @@ class PageCache:
     def get(self, key: str, *, opened: bool) -> StoredPage | None:
         "The stored page, if it is there and (`opened`: the allow-list has its host) may be given out."
         if self.stores is None: return None
-        try: data = self.waiting.get(key) or self.stores[0].get(key)
+        try:
+            data = self.waiting.get(key) or self.stores[0].get(key)
         except StoreError as error:
             _logger.warning("the page cache cannot be read: %s", error)
             return None
@@ -205,11 +211,13 @@ class PageCache:
         "Keep a page, or forget it (None)."
         if self.stores is None: return
         self.waiting[key] = stored.to_bytes() if stored is not None else b"-"
-        if self._timer is None: self._timer = self.reactor.callLater(0.2, self.flush)
+        if self._timer is None:
+            self._timer = self.reactor.callLater(0.2, self.flush)
 
     def flush(self) -> Deferred[None]:
         "Write in a thread what is waiting."
-        if self._timer is not None and self._timer.active(): self._timer.cancel()
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
         self._timer = None
         if self.stores is None or not self.waiting: return succeed(None)
         items, self.waiting = self.waiting, {}

@@ -20,8 +20,20 @@ from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 # %% ../../nbs/web/02_page_tree.ipynb #0bc70a0b
 _SHAPELESS = (0xAD, 0x180E, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF)
 _INVISIBLE = dict.fromkeys(
-    (*range(0x09), 0x0E, 0x0F, *range(0x10, 0x1C), 0x7F, *_SHAPELESS, *range(0x202A, 0x202F), *range(0x2066, 0x206A),
-     *range(0xD800, 0xE000), 0xFFFE, 0xFFFF, *range(0xE0000, 0xE0080))
+    (
+        *range(0x09),
+        0x0E,
+        0x0F,
+        *range(0x10, 0x1C),
+        0x7F,
+        *_SHAPELESS,
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+        *range(0xD800, 0xE000),
+        0xFFFE,
+        0xFFFF,
+        *range(0xE0000, 0xE0080),
+    )
 )
 
 
@@ -45,8 +57,10 @@ _WRAPPER = re.compile(rf"</?(?:{_WRAPPERS})(?=[\s>/])[^<>]*>", re.IGNORECASE)
 
 def _parse_once(html: str) -> Any:
     parser = lxml.html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True)
-    try: return lxml.html.document_fromstring(html.encode("utf-8", "replace"), parser=parser)
-    except (etree.LxmlError, ValueError): return None
+    try:
+        return lxml.html.document_fromstring(html.encode("utf-8", "replace"), parser=parser)
+    except (etree.LxmlError, ValueError):
+        return None
 
 
 def _depth(tree: Any) -> int:
@@ -61,8 +75,10 @@ def parse(html: str) -> Any:
     "The tree of a page, or None if there is nothing to parse."
     html = _NO_XML.sub(" ", html[:MAX_CHARACTERS])
     tree = _parse_once(html)
-    if tree is not None and _depth(tree) >= _MAX_DEPTH: tree = _parse_once(_WRAPPER.sub(" ", html))
-    if tree is not None and "&#" in html: _clean_references(tree)
+    if tree is not None and _depth(tree) >= _MAX_DEPTH:
+        tree = _parse_once(_WRAPPER.sub(" ", html))
+    if tree is not None and "&#" in html:
+        _clean_references(tree)
     return tree
 
 
@@ -71,7 +87,8 @@ def _clean_references(tree: Any) -> None:
     for element in tree.iter():
         for name in ("text", "tail"):
             value = getattr(element, name)
-            if value and _NO_XML.search(value): setattr(element, name, _NO_XML.sub(" ", value))
+            if value and _NO_XML.search(value):
+                setattr(element, name, _NO_XML.sub(" ", value))
 
 # %% ../../nbs/web/02_page_tree.ipynb #3d8b539d
 _LENGTH = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))\s*(px|r?em|ex|pt|%|vw|vh|cm|mm|in)?")
@@ -100,14 +117,25 @@ def _is_invisible(style: dict[str, str]) -> bool:
     if style.get("display") == "none" or style.get("visibility") in ("hidden", "collapse"): return True
     if style.get("content-visibility") == "hidden" or style.get("color") == "transparent": return True
     if _at_most(style, ("font-size",), 1) or _at_most(style, _SIDES, -500): return True
-    if style.get("overflow") == "hidden" and _at_most(style, ("height", "width", "max-height", "max-width"), 1): return True
+    if style.get("overflow") == "hidden" and _at_most(style, ("height", "width", "max-height", "max-width"), 1):
+        return True
     if re.match(r"rect\(\s*(?:[01](?:px)?[\s,]*){4}\)", style.get("clip", "")): return True
     if re.match(r"inset\(\s*(?:50|100)%|circle\(\s*0", style.get("clip-path", "")): return True
     return re.search(r"scale[xy]?\(\s*0(?:\.0*)?\s*[,)]|translate[xy]?\(\s*-\d{4}", style.get("transform", "")) is not None
 
 # %% ../../nbs/web/02_page_tree.ipynb #d36125d4
-_COLORS = {"white": (255, 255, 255), "black": (0, 0, 0), "snow": (255, 250, 250), "whitesmoke": (245, 245, 245), "ivory": (255, 255, 240),
-           "red": (255, 0, 0), "yellow": (255, 255, 0), "silver": (192, 192, 192), "gray": (128, 128, 128), "grey": (128, 128, 128)}
+_COLORS = {
+    "white": (255, 255, 255),
+    "black": (0, 0, 0),
+    "snow": (255, 250, 250),
+    "whitesmoke": (245, 245, 245),
+    "ivory": (255, 255, 240),
+    "red": (255, 0, 0),
+    "yellow": (255, 255, 0),
+    "silver": (192, 192, 192),
+    "gray": (128, 128, 128),
+    "grey": (128, 128, 128),
+}
 _Color = tuple[int, ...]
 
 
@@ -117,12 +145,15 @@ def _color(value: str) -> _Color | None:
     if found := re.search(r"#([0-9a-f]{8}|[0-9a-f]{6}|[0-9a-f]{3,4})\b", value):
         digits = found[1] if len(found[1]) > 4 else "".join(digit * 2 for digit in found[1])
         return tuple(int(digits[i : i + 2], 16) for i in (0, 2, 4))
-    if found := re.search(r"rgba?\(\s*(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})", value): return tuple(map(int, found.groups()))
-    if found := re.search(r"hsla?\(\s*[\d.]+(?:deg)?[\s,]+[\d.]+%[\s,]+(0|100)%", value): return (int(found[1]) * 255 // 100,) * 3
+    if found := re.search(r"rgba?\(\s*(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})", value):
+        return tuple(map(int, found.groups()))
+    if found := re.search(r"hsla?\(\s*[\d.]+(?:deg)?[\s,]+[\d.]+%[\s,]+(0|100)%", value):
+        return (int(found[1]) * 255 // 100,) * 3
     return next((_COLORS[word] for word in re.findall(r"[a-z]+", value) if word in _COLORS), None)
 
 
-def _same_color(one: _Color, other: _Color) -> bool: return all(abs(a - b) < 16 for a, b in zip(one, other, strict=True))
+def _same_color(one: _Color, other: _Color) -> bool:
+    return all(abs(a - b) < 16 for a, b in zip(one, other, strict=True))
 
 # %% ../../nbs/web/02_page_tree.ipynb #9f09cda3
 def _hiding_selectors(tree: Any) -> set[str]:
@@ -155,12 +186,15 @@ def _hidden_how(element: Any, selectors: set[str]) -> str:
     "`surely`, `perhaps` or nothing."
     get = element.get
     if element.tag in _NEVER_SHOWN or (element.tag == "dialog" and get("open") is None): return "surely"
-    if element.tag in ("html", "body") or not element.attrib: return ""  # a page that hides all of itself fades in by script
+    if element.tag in ("html", "body") or not element.attrib:
+        return ""  # a page that hides all of itself fades in by script
     style = _declarations(get("style") or "")
     classes = set(get("class", "").lower().split())
-    if get("hidden") not in (None, "until-found") or _is_invisible(style) or classes & _FOR_SCREEN_READERS: return "surely"
+    if get("hidden") not in (None, "until-found") or _is_invisible(style) or classes & _FOR_SCREEN_READERS:
+        return "surely"
     if get("aria-hidden", "").lower() == "true" or _at_most(style, ("opacity",), 0.01): return "perhaps"
-    if selectors and (any(f".{name}" in selectors for name in get("class", "").split()) or f"#{get('id')}" in selectors): return "perhaps"
+    if selectors and (any(f".{name}" in selectors for name in get("class", "").split()) or f"#{get('id')}" in selectors):
+        return "perhaps"
     named = style.get("color") or (get("color") if element.tag == "font" else "")
     color = _color(named) if named else None
     if color is None: return ""
@@ -169,12 +203,14 @@ def _hidden_how(element: Any, selectors: set[str]) -> str:
     return "perhaps" if _same_color(color, (255, 255, 255)) else ""
 
 # %% ../../nbs/web/02_page_tree.ipynb #a6d8c6bb
-def _num_words(element: Any) -> int: return len(" ".join(element.itertext()).split())
+def _num_words(element: Any) -> int:
+    return len(" ".join(element.itertext()).split())
 
 
 def _drop(element: Any) -> None:
     "Take an element out of the tree, but keep the text that follows it."
-    if element.getparent() is not None: element.drop_tree()
+    if element.getparent() is not None:
+        element.drop_tree()
 
 
 def remove_hidden(tree: Any) -> None:
@@ -182,13 +218,15 @@ def remove_hidden(tree: Any) -> None:
     selectors = _hiding_selectors(tree)
     found = [(element, how) for element in tree.iter(etree.Element) if (how := _hidden_how(element, selectors))]
     for element, how in found:
-        if how == "surely": _drop(element)
+        if how == "surely":
+            _drop(element)
     body = tree.find("body") if tree.find("body") is not None else tree
     alive = [element for element, how in found if how == "perhaps" and any(one is body for one in element.iterancestors())]
     inside = set(alive)
     outer = [element for element in alive if not any(parent in inside for parent in element.iterancestors())]
     if 2 * sum(map(_num_words, outer)) < _num_words(body):
-        for element in outer: _drop(element)
+        for element in outer:
+            _drop(element)
 
 # %% ../../nbs/web/02_page_tree.ipynb #a6212d20
 class _Cell(NamedTuple):
@@ -203,9 +241,12 @@ def _cell_text(cell: Any) -> str:
     "The text of a cell on one line; words part at line breaks and blocks, not inside `cm<sup>3</sup>`."
     parts: list[str] = []
     for event, element in etree.iterwalk(cell, events=("start", "end")):
-        if element.tag in _BREAKS: parts.append(" ")
-        if event == "start": parts.append(element.text or "")
-        elif element is not cell: parts.append(element.tail or "")
+        if element.tag in _BREAKS:
+            parts.append(" ")
+        if event == "start":
+            parts.append(element.text or "")
+        elif element is not cell:
+            parts.append(element.tail or "")
     return normalize("".join(parts))
 
 
@@ -223,7 +264,8 @@ def _fill_spans(cells: list[_Cell], waiting: dict[int, tuple[int, _Cell]]) -> No
     "Append the cells that reach down from rows above, as long as the next column has one."
     while len(cells) in waiting:
         left, cell = waiting.pop(column := len(cells))
-        if left > 1: waiting[column] = (left - 1, cell)
+        if left > 1:
+            waiting[column] = (left - 1, cell)
         cells.append(cell)
 
 
@@ -237,10 +279,12 @@ def _grid(table: Any) -> list[list[_Cell]]:
             _fill_spans(cells, waiting)
             cell = _Cell(_cell_text(element), element.tag == "th")
             for _ in range(_span_of(element, "colspan")):
-                if (height := _span_of(element, "rowspan")) > 1: waiting[len(cells)] = (height - 1, cell)
+                if (height := _span_of(element, "rowspan")) > 1:
+                    waiting[len(cells)] = (height - 1, cell)
                 cells.append(cell)
         _fill_spans(cells, waiting)
-        if any(text for text, _ in cells): rows.append(cells)
+        if any(text for text, _ in cells):
+            rows.append(cells)
     return rows
 
 # %% ../../nbs/web/02_page_tree.ipynb #2ece21ab
@@ -249,7 +293,8 @@ def _read_row(cells: list[_Cell], headings: list[str]) -> str:
     if _is_banner(cells): return cells[0].text
     texts: list[str] = []
     for i, (text, _) in enumerate(cells):
-        if not text or (i and cells[i - 1] is cells[i]): continue  # the same cell, spanning columns
+        if not text or (i and cells[i - 1] is cells[i]):
+            continue  # the same cell, spanning columns
         heading = headings[i] if i < len(headings) else ""
         texts.append(f"{heading}: {text}" if heading and heading != text else text)
     if headings: return "; ".join(texts)
@@ -260,18 +305,21 @@ def _read_row(cells: list[_Cell], headings: list[str]) -> str:
 
 def read_table(table: Any) -> list[str]:
     "A data table as lines; an empty list for a table that is only layout or navigation."
-    if table.get("role") in ("presentation", "none", "navigation") or next(table.iterdescendants("table"), None) is not None: return []
+    if table.get("role") in ("presentation", "none", "navigation") or next(table.iterdescendants("table"), None) is not None:
+        return []
     rows = _grid(table)
     words = sum(len(text.split()) for row in rows for text, _ in row)
     linked = sum(_num_words(link) for link in table.iter("a"))
     cells = sum(len(row) for row in rows)
     has_headings = next(table.iter("th"), None) is not None
     longest = max((len(text.split()) for row in rows for text, _ in row), default=0)
-    if max(map(len, rows), default=0) < 2 or all(map(_is_banner, rows)) or longest > (150 if has_headings else 60): return []
+    if max(map(len, rows), default=0) < 2 or all(map(_is_banner, rows)) or longest > (150 if has_headings else 60):
+        return []
     if words > 40 * cells or (linked > 0.8 * words and not has_headings): return []
     if re.search(r"\b(?:navbox|sidebar|metadata|ambox|toc)\b", table.get("class", "")): return []
     captions = [_cell_text(caption) for caption in table.iterchildren("caption")]
-    while rows and _is_banner(rows[0]): captions.append(rows.pop(0)[0].text)
+    while rows and _is_banner(rows[0]):
+        captions.append(rows.pop(0)[0].text)
     top = next((i for i, row in enumerate(rows) if _is_banner(row) or not all(head for text, head in row if text)), len(rows))
     if not top or top == len(rows): return captions + [_read_row(row, []) for row in rows]
     columns = [[row[i][0] for row in rows[:top] if i < len(row) and row[i][0]] for i in range(max(map(len, rows)))]
@@ -295,8 +343,10 @@ def _definitions(element: Any) -> list[str]:
     term = ""
     for child in element.iterchildren("dt", "dd"):
         text = _cell_text(child)
-        if child.tag == "dt": term = text.rstrip(":")
-        elif text: lines.append(f"{term}: {text}" if term else text)
+        if child.tag == "dt":
+            term = text.rstrip(":")
+        elif text:
+            lines.append(f"{term}: {text}" if term else text)
     return lines
 
 
@@ -309,16 +359,23 @@ def _is_layout(table: Any) -> bool:
 def simplify(tree: Any) -> None:
     "Replace tables and definition lists by lines of text, accordions and formulas by plain elements; take out reference marks."
     for mark in list(tree.iter("sup")):
-        if re.fullmatch(r"\s*\[[^\[\]]{1,24}\]\s*(?:\[[^\[\]]{1,24}\]\s*)*", "".join(mark.itertext())[:80]): _drop(mark)
-    for edit in tree.xpath("//*[contains(@class, 'mw-editsection')] | //annotation | //annotation-xml"): _drop(edit)
+        if re.fullmatch(r"\s*\[[^\[\]]{1,24}\]\s*(?:\[[^\[\]]{1,24}\]\s*)*", "".join(mark.itertext())[:80]):
+            _drop(mark)
+    for edit in tree.xpath("//*[contains(@class, 'mw-editsection')] | //annotation | //annotation-xml"):
+        _drop(edit)
     for anchor in tree.xpath("//a[starts-with(@href, '#')]"):
-        if "".join(anchor.itertext()).strip() in ("¶", "#", "§", "🔗", "^"): _drop(anchor)
-    for part in tree.xpath("//details | //summary | //math | //math//*"): part.tag = {"details": "div", "summary": "p"}.get(part.tag, "span")
+        if "".join(anchor.itertext()).strip() in ("¶", "#", "§", "🔗", "^"):
+            _drop(anchor)
+    for part in tree.xpath("//details | //summary | //math | //math//*"):
+        part.tag = {"details": "div", "summary": "p"}.get(part.tag, "span")
     for table in list(tree.iter("table")):
         if table.getparent() is None: continue
-        if lines := read_table(table): _paragraphs_instead(table, lines)
+        if lines := read_table(table):
+            _paragraphs_instead(table, lines)
         elif _is_layout(table):
-            for part in (table, *table.iterchildren("tbody"), *table.xpath("tr | tbody/tr | tr/td | tbody/tr/td")): part.tag = "div"
+            for part in (table, *table.iterchildren("tbody"), *table.xpath("tr | tbody/tr | tr/td | tbody/tr/td")):
+                part.tag = "div"
     for element in list(tree.iter("dl")):
         if element.getparent() is None or element.find("dt") is None or element.find(".//dl") is not None: continue
-        if lines := _definitions(element): _paragraphs_instead(element, lines)
+        if lines := _definitions(element):
+            _paragraphs_instead(element, lines)

@@ -69,7 +69,8 @@ def _reactor_main(loop: asyncio.AbstractEventLoop, ready: Future[Any]) -> None:
         twisted_reactor.callWhenRunning(ready.set_result, twisted_reactor)
         twisted_reactor.run(installSignalHandlers=False)
     except BaseException as error:  # noqa: BLE001 - whatever happened here has to reach the thread that waits for us
-        if not ready.done(): ready.set_exception(error)
+        if not ready.done():
+            ready.set_exception(error)
 
 # %% ../../nbs/web/01_reactor.ipynb #f2f0dd7a
 def _start() -> _Running:
@@ -115,10 +116,13 @@ class _Call:
 
     def cancel(self) -> None:
         "Cancel the work, wherever it is; callable from any thread."
-        def cancel() -> None:
-            if self.deferred is not None: self.deferred.cancel()
 
-        if not self.future.cancel(): self.loop.call_soon_threadsafe(cancel)
+        def cancel() -> None:
+            if self.deferred is not None:
+                self.deferred.cancel()
+
+        if not self.future.cancel():
+            self.loop.call_soon_threadsafe(cancel)
 
 # %% ../../nbs/web/01_reactor.ipynb #82659f36
 def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
@@ -134,16 +138,19 @@ def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     if threading.current_thread() is _start().thread:
         raise ReactorError("run() would block the reactor's own thread; use `await arun(...)` there")
     call = _call(function, args, kwargs)
-    try: return call.future.result()
+    try:
+        return call.future.result()
     except BaseException:
-        if not call.future.done(): call.cancel()
+        if not call.future.done():
+            call.cancel()
         raise
 
 # %% ../../nbs/web/01_reactor.ipynb #cd155218
 async def arun(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     "Like `run`, but awaited from any asyncio loop; cancelling the awaiting task cancels the work."
     call = _call(function, args, kwargs)
-    try: return await asyncio.wrap_future(call.future)
+    try:
+        return await asyncio.wrap_future(call.future)
     except asyncio.CancelledError:
         call.cancel()
         raise
@@ -162,9 +169,11 @@ async def gather(calls: Iterable[Callable[[], Awaitable[T]] | Awaitable[T]], *, 
             results[index] = await (call() if callable(call) else call)
 
     workers = [asyncio.ensure_future(worker()) for _ in range(limit)]
-    try: await asyncio.gather(*workers)
+    try:
+        await asyncio.gather(*workers)
     finally:
-        for one in workers: one.cancel()
+        for one in workers:
+            one.cancel()
     return [results[index] for index in sorted(results)]
 
 # %% ../../nbs/web/01_reactor.ipynb #a28978d7
@@ -199,8 +208,7 @@ Handler = Callable[[Request], "Response | Awaitable[Response]"]
 # %% ../../nbs/web/01_reactor.ipynb #a7a45c9e
 def _read_request(request: TwistedRequest) -> Request:
     path, _, query = request.uri.decode("latin-1").partition("?")
-    headers = {name.decode("latin-1").lower(): values[-1].decode("latin-1")
-               for name, values in request.requestHeaders.getAllRawHeaders()}
+    headers = {name.decode("latin-1").lower(): values[-1].decode("latin-1") for name, values in request.requestHeaders.getAllRawHeaders()}
     body = request.content.read() if request.content is not None else b""
     return Request(request.method.decode("latin-1"), unquote(path), dict(parse_qsl(query, keep_blank_values=True)), headers, body)
 
@@ -208,11 +216,16 @@ def _read_request(request: TwistedRequest) -> Request:
 def _write_response(response: Response, request: TwistedRequest) -> None:
     body = response.body.encode() if isinstance(response.body, str) else response.body
     request.setResponseCode(response.status)
-    if response.content_type: request.setHeader(b"content-type", response.content_type.encode("latin-1"))
-    else: vars(request)["defaultContentType"] = None  # else Twisted adds text/html
-    for name, value in response.headers.items(): request.setHeader(name.encode("latin-1"), value.encode("latin-1"))
-    if response.status not in (204, 304): request.setHeader(b"content-length", b"%d" % len(body))
-    if request.method != b"HEAD": request.write(body)
+    if response.content_type:
+        request.setHeader(b"content-type", response.content_type.encode("latin-1"))
+    else:
+        vars(request)["defaultContentType"] = None  # else Twisted adds text/html
+    for name, value in response.headers.items():
+        request.setHeader(name.encode("latin-1"), value.encode("latin-1"))
+    if response.status not in (204, 304):
+        request.setHeader(b"content-length", b"%d" % len(body))
+    if request.method != b"HEAD":
+        request.write(body)
     request.finish()
 
 
@@ -226,11 +239,13 @@ class _HandlerResource(Resource):
     async def _answer(self, request: TwistedRequest) -> None:
         try:
             response = self.handler(_read_request(request))
-            if not isinstance(response, Response): response = await response
+            if not isinstance(response, Response):
+                response = await response
         except Exception:  # a handler is foreign code: its bug becomes a 500 and a line in the log, never a hung client
             _logger.exception("the handler of %s failed", request.uri)
             response = Response(500, "the handler failed", content_type="text/plain")
-        if response.delay: await asyncio.sleep(response.delay)
+        if response.delay:
+            await asyncio.sleep(response.delay)
         _write_response(response, request)
 
     def render(self, request: Any) -> int:
@@ -255,15 +270,19 @@ class Server:
 
     async def _close(self) -> None:
         stopped = self._listening.stopListening()
-        for connection in list(self._connections.protocols): connection.abortConnection()
-        if stopped is not None: await stopped.asFuture(asyncio.get_running_loop())
+        for connection in list(self._connections.protocols):
+            connection.abortConnection()
+        if stopped is not None:
+            await stopped.asFuture(asyncio.get_running_loop())
 
-    def __enter__(self) -> Server: return self
+    def __enter__(self) -> Server:
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def __repr__(self) -> str: return f"Server({self.url})"
+    def __repr__(self) -> str:
+        return f"Server({self.url})"
 
 
 def serve(handler: Handler, port: int = 0) -> Server:
@@ -272,11 +291,14 @@ def serve(handler: Handler, port: int = 0) -> Server:
     A handler runs in the reactor thread, so it must not block: use `Response.delay`, or an `async` handler. Raises
     `ReactorError` if the port is taken.
     """
+
     def listen() -> Server:
         site = Site(_HandlerResource(handler))
         site.displayTracebacks = False
         connections = WrappingFactory(site)
         return Server(get_reactor().listenTCP(port, connections, interface="127.0.0.1"), connections)
 
-    try: return run(listen)
-    except CannotListenError as error: raise ReactorError(f"cannot listen on port {port}: {error.socketError}") from None
+    try:
+        return run(listen)
+    except CannotListenError as error:
+        raise ReactorError(f"cannot listen on port {port}: {error.socketError}") from None

@@ -74,8 +74,10 @@ def canonical_host(host: str) -> str:
         if "%" in host: raise ValueError(f"an address with a zone is local: {host!r}")
         return ipaddress.IPv6Address(host.removeprefix("[").removesuffix("]")).compressed
     if not host.isascii():
-        try: host = idna.encode(host, uts46=True).decode("ascii")
-        except UnicodeError as error: raise ValueError(f"not a host name: {host!r} ({error})") from None
+        try:
+            host = idna.encode(host, uts46=True).decode("ascii")
+        except UnicodeError as error:
+            raise ValueError(f"not a host name: {host!r} ({error})") from None
     host = host.lower().removesuffix(".")
     if not _LABELS.match(host): raise ValueError(f"not a host name: {host[:80]!r}")
     return host
@@ -104,11 +106,14 @@ def parse_url(url: str) -> Target:
     try:
         parts = urlsplit(url.strip())
         port, host = parts.port, parts.hostname or ""
-    except ValueError as error: raise Refusal(Reason.INVALID_URL, str(error)) from None
+    except ValueError as error:
+        raise Refusal(Reason.INVALID_URL, str(error)) from None
     if parts.scheme not in ("http", "https"): raise Refusal(Reason.SCHEME, f"http or https, not {parts.scheme!r}")
     if "@" in parts.netloc: raise Refusal(Reason.CREDENTIALS, "a URL with a user name or password")
-    try: host = canonical_host(host)
-    except ValueError as error: raise Refusal(Reason.INVALID_URL, str(error)) from None
+    try:
+        host = canonical_host(host)
+    except ValueError as error:
+        raise Refusal(Reason.INVALID_URL, str(error)) from None
     if port == 0: raise Refusal(Reason.INVALID_URL, "port 0")
     default = 443 if parts.scheme == "https" else 80
     netloc = (f"[{host}]" if ":" in host else host) + (f":{port}" if port not in (None, default) else "")
@@ -138,8 +143,10 @@ def _inner_address(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | No
 @lru_cache(maxsize=4096)
 def is_public(address: str) -> bool:
     "Whether an IP address (not a name) belongs to the public internet; False for anything that is not an address."
-    try: ip = ipaddress.ip_address(address)
-    except ValueError: return False
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False
     if isinstance(ip, ipaddress.IPv6Address):
         inner = _inner_address(ip)
         if inner is not None: return is_public(str(inner))
@@ -163,12 +170,15 @@ def media_type(content_type: str) -> str:
 def charset_of(body: bytes, content_type: str = "") -> str:
     "The charset of a body, as Python names it."
     declared = html_body_declared_encoding(body)
-    if declared is not None and declared.startswith(("utf-16", "utf-32")): declared = "utf-8"  # or it could not have been read
+    if declared is not None and declared.startswith(("utf-16", "utf-32")):
+        declared = "utf-8"  # or it could not have been read
     for name in (read_bom(body)[0], http_content_type_encoding(content_type), declared):
         name = resolve_encoding(name) if name else None
         if name in _CHARSETS: return name
-    try: body.decode("utf-8")
-    except UnicodeDecodeError: return "cp1252"
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError:
+        return "cp1252"
     return "utf-8"
 
 
@@ -191,15 +201,19 @@ class Inflater:
         "The decompressed pieces of `data`; raises `Refusal` for a bomb and for damaged data."
         piece = b""
         while data or len(piece) == _PIECE:
-            try: piece = self.decompressor.decompress(data, _PIECE)
-            except zlib.error as error: raise Refusal(Reason.CONTENT_ENCODING, str(error)) from None
+            try:
+                piece = self.decompressor.decompress(data, _PIECE)
+            except zlib.error as error:
+                raise Refusal(Reason.CONTENT_ENCODING, str(error)) from None
             self.size += len(piece)
             if self.size > self.limit: raise Refusal(Reason.TOO_LARGE, f"over {self.limit} bytes after decompression")
-            if piece: yield piece
+            if piece:
+                yield piece
             data = self.decompressor.unconsumed_tail
             if self.decompressor.eof:
                 data = self.decompressor.unused_data
-                if not data.startswith(b"\x1f\x8b"): return  # the end, or garbage behind it, which browsers ignore too
+                if not data.startswith(b"\x1f\x8b"):
+                    return  # the end, or garbage behind it, which browsers ignore too
                 self.decompressor = zlib.decompressobj(zlib.MAX_WBITS | 32)  # the next member of a gzip file
 
     @property
@@ -210,9 +224,11 @@ class Inflater:
 
 def inflate(inflaters: Sequence[Inflater], data: bytes) -> Iterator[bytes]:
     "Send `data` through all layers, the outermost first."
-    if not inflaters: yield data
+    if not inflaters:
+        yield data
     else:
-        for piece in inflaters[0].feed(data): yield from inflate(inflaters[1:], piece)
+        for piece in inflaters[0].feed(data):
+            yield from inflate(inflaters[1:], piece)
 
 
 def inflaters_for(encoding: str, limit: int) -> list[Inflater]:
@@ -225,8 +241,10 @@ def inflaters_for(encoding: str, limit: int) -> list[Inflater]:
 # %% ../../nbs/web/00_rules.ipynb #80fb1b9f
 def parse_http_date(value: str) -> float | None:
     "An HTTP date as unix seconds; None if it is none."
-    try: return parsedate_to_datetime(value).timestamp()
-    except (ValueError, OverflowError, TypeError): return None
+    try:
+        return parsedate_to_datetime(value).timestamp()
+    except (ValueError, OverflowError, TypeError):
+        return None
 
 
 def _seconds(value: str) -> int:
@@ -281,7 +299,11 @@ def redirect_target(reply: Reply, at: Target) -> Target | None:
     "Where a reply sends us, or None if it is no redirect; raises `Refusal` if we would not go there."
     location = reply.headers.get("location", "")
     if reply.status not in (301, 302, 303, 307, 308) or not location: return None
-    try: location = location.encode("latin-1").decode("utf-8")
-    except UnicodeError: pass  # then it was latin-1, as the old standard says
-    try: return parse_url(urljoin(at.url, location))
-    except ValueError as error: raise Refusal(Reason.INVALID_URL, f"a redirect to {location[:200]!r}: {error}") from None
+    try:
+        location = location.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        pass  # then it was latin-1, as the old standard says
+    try:
+        return parse_url(urljoin(at.url, location))
+    except ValueError as error:
+        raise Refusal(Reason.INVALID_URL, f"a redirect to {location[:200]!r}: {error}") from None

@@ -85,14 +85,21 @@ class JsonApi:
         try:
             with requests.get(self.url, params=dict(parameters), headers=self._headers, timeout=(wait, wait), stream=True) as response:
                 body = self._read_body(response, deadline)
-        except requests.ReadTimeout: raise Transient(f"{self.name} did not answer within {wait:.0f} s") from None
-        except HTTPError: raise Transient(f"{self.name} broke off its answer") from None
+        except requests.ReadTimeout:
+            raise Transient(f"{self.name} did not answer within {wait:.0f} s") from None
+        except HTTPError:
+            raise Transient(f"{self.name} broke off its answer") from None
         except (requests.RequestException, ValueError) as error:
-            if error.args and isinstance(error.args[0], ProtocolError): raise Transient(f"{self.name} closed the connection") from None
-            raise SearchError(f"{self.name} cannot be reached ({type(error).__name__} at {urlsplit(self.url).netloc}); offline, use demo or folder:<path>") from None
+            if error.args and isinstance(error.args[0], ProtocolError):
+                raise Transient(f"{self.name} closed the connection") from None
+            raise SearchError(
+                f"{self.name} cannot be reached ({type(error).__name__} at {urlsplit(self.url).netloc}); offline, use demo or folder:<path>"
+            ) from None
         self._check_status(response)
-        try: answer = json.loads(body)
-        except ValueError: raise SearchError(f"{self.name} answered with something that is not JSON") from None
+        try:
+            answer = json.loads(body)
+        except ValueError:
+            raise SearchError(f"{self.name} answered with something that is not JSON") from None
         if not isinstance(answer, dict): raise SearchError(f"{self.name} answered with JSON of another form")
         return answer
 
@@ -100,7 +107,8 @@ class JsonApi:
         body = bytearray()
         while piece := response.raw.read1(65_536, decode_content=True):  # what is there, so that trickling bytes meet the deadline
             body += piece
-            if len(body) > self.config.max_bytes: raise SearchError(f"{self.name} answered with more than {self.config.max_bytes} bytes")
+            if len(body) > self.config.max_bytes:
+                raise SearchError(f"{self.name} answered with more than {self.config.max_bytes} bytes")
             if time.monotonic() > deadline: raise Transient(f"{self.name} took longer than {self.config.timeout:.0f} s")
         return bytes(body)
 
@@ -123,7 +131,8 @@ class Wikipedia:
         api_url: str = "",  # empty: the API of that language's Wikipedia; any MediaWiki has one
         config: ApiConfig | None = None,
     ) -> None:
-        if not re.fullmatch(r"[a-z][a-z-]{1,15}", language): raise ValueError(f"language must be a code such as en, got {language!r}")
+        if not re.fullmatch(r"[a-z][a-z-]{1,15}", language):
+            raise ValueError(f"language must be a code such as en, got {language!r}")
         self.name = "wikipedia" if language == "en" else f"wikipedia:{language}"
         url = api_url or f"https://{language}.wikipedia.org/w/api.php"
         self._articles = "{0.scheme}://{0.netloc}/wiki/".format(urlsplit(url))
@@ -144,10 +153,13 @@ class Wikipedia:
         found = self._query({"list": "search", "srsearch": query, "srlimit": min(num_results, 50), "srprop": "snippet"}).get("search")
         if not isinstance(found, list): raise SearchError(f"{self.name} answered without a list of articles")
         items = [item for item in found if isinstance(item, dict) and isinstance(item.get("title"), str)]
-        return [SearchResult(self._url(item["title"]), item["title"], extract(f"<p>{item.get('snippet', '')}</p>", "").text, 1 / (i + 1))
-                for i, item in enumerate(items[:num_results])]
+        return [
+            SearchResult(self._url(item["title"]), item["title"], extract(f"<p>{item.get('snippet', '')}</p>", "").text, 1 / (i + 1))
+            for i, item in enumerate(items[:num_results])
+        ]
 
-    def _url(self, title: str) -> str: return self._articles + quote(title.replace(" ", "_"), safe="(),:'!*;@/")
+    def _url(self, title: str) -> str:
+        return self._articles + quote(title.replace(" ", "_"), safe="(),:'!*;@/")
 
     def read(self, urls: Sequence[str]) -> list[Document | FetchFailure]:
         "The articles, fetched."
@@ -170,7 +182,8 @@ class SearXNG:
 
     def __init__(self, url: str, fetcher: Fetcher, *, config: ApiConfig | None = None) -> None:
         parts = urlsplit(url if "://" in url else "https://" + url)
-        if parts.scheme not in ("http", "https") or not parts.hostname: raise ValueError(f"searxng:<url> needs an http address, got {url!r}")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"searxng:<url> needs an http address, got {url!r}")
         self.name = f"searxng:{parts.netloc}"
         base = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/search')}"
         self._fetcher, self._api = fetcher, JsonApi(self.name, base + "/search", user_agent=fetcher.config.user_agent, config=config)
@@ -178,18 +191,22 @@ class SearXNG:
     def search(self, query: str, num_results: int = 10) -> list[SearchResult]:
         "Pages for the query, in the server's order."
         query = check_query(query, num_results)
-        try: answer = self._api.get({"q": query, "format": "json"})
+        try:
+            answer = self._api.get({"q": query, "format": "json"})
         except SearchError as error:
-            if str(error).endswith("status 403"): raise SearchError(f"{error}: its settings.yml must list json under search.formats") from None
+            if str(error).endswith("status 403"):
+                raise SearchError(f"{error}: its settings.yml must list json under search.formats") from None
             raise
         found = answer.get("results")
         if not isinstance(found, list): raise SearchError(f"{self.name} answered without a list of results")
         pages: dict[str, SearchResult] = {}
         for item in found:
-            if not isinstance(item, dict) or not isinstance(item.get("url"), str) or urlsplit(item["url"]).scheme not in ("http", "https"): continue
+            if not isinstance(item, dict) or not isinstance(item.get("url"), str) or urlsplit(item["url"]).scheme not in ("http", "https"):
+                continue
             title, snippet = (str(item.get(key) or "") for key in ("title", "content"))
             pages.setdefault(item["url"], SearchResult(item["url"], title or item["url"], snippet[:300], 1 / (len(pages) + 1)))
-        if not pages and (silent := answer.get("unresponsive_engines")): raise SearchError(f"{self.name}: its engines failed: {str(silent)[:200]}")
+        if not pages and (silent := answer.get("unresponsive_engines")):
+            raise SearchError(f"{self.name}: its engines failed: {str(silent)[:200]}")
         return list(pages.values())[:num_results]
 
     def read(self, urls: Sequence[str]) -> list[Document | FetchFailure]:
@@ -217,8 +234,10 @@ class Combined:
         "Every member's answer; what fails is recorded, and `SearchError` raised if nothing is left."
         answers, failures = [], {}
         for member in self.members:
-            try: answers.append((member, ask(member)))
-            except SearchError as error: failures[member.name] = str(error)
+            try:
+                answers.append((member, ask(member)))
+            except SearchError as error:
+                failures[member.name] = str(error)
         self.failures = failures
         if not answers: raise SearchError("every search back end failed: " + "; ".join(failures.values()))
         return answers
@@ -233,7 +252,8 @@ class Combined:
                 key = canonical_or_same(result.url)
                 scores[key] = scores.get(key, 0.0) + 1 / (60 + rank)
                 self._homes.setdefault(result.url, member)
-                if key not in best or len(result.passages) > len(best[key].passages): best[key] = result
+                if key not in best or len(result.passages) > len(best[key].passages):
+                    best[key] = result
         ordered = sorted(scores, key=lambda key: -scores[key])[:num_results]
         return [replace(best[key], score=scores[key]) for key in ordered]
 
@@ -243,22 +263,27 @@ class Combined:
         for member in self.members:
             wanted = [url for url in urls if self._homes.get(url, member) is member and not isinstance(outcomes.get(url), Document)]
             if not wanted: continue
-            try: found = member.read(wanted)
-            except SearchError as error: found = [FetchFailure(url, Reason.INTERNAL, str(error)) for url in wanted]
+            try:
+                found = member.read(wanted)
+            except SearchError as error:
+                found = [FetchFailure(url, Reason.INTERNAL, str(error)) for url in wanted]
             for url, outcome in zip(wanted, found, strict=True):
-                if isinstance(outcome, Document) or url not in outcomes: outcomes[url] = outcome
+                if isinstance(outcome, Document) or url not in outcomes:
+                    outcomes[url] = outcome
         return [outcomes[url] for url in urls]
 
     def close(self) -> None:
         "Close the members that can be closed."
         for member in self.members:
-            if callable(close := getattr(member, "close", None)): close()
+            if callable(close := getattr(member, "close", None)):
+                close()
 
     def lookup(self, title: str) -> SearchResult | None:
         "The first member's page of exactly this title, or None."
         found = self._ask_all(lambda member: member.lookup(title) if isinstance(member, TitleLookup) else None)
         for member, result in found:
-            if result is not None: self._homes.setdefault(result.url, member)
+            if result is not None:
+                self._homes.setdefault(result.url, member)
         return next((result for _, result in found if result is not None), None)
 
 # %% ../../nbs/web/07_search.ipynb #e9cc53d5
@@ -277,15 +302,23 @@ def load_search(
     "The back end of a specification; `ValueError` for one that is none, `SearchError` where it cannot be opened."
     parts = [part.strip() for part in re.split(r",(?=\s*(?:demo|wikipedia|folder:|site:|searxng:))", spec) if part.strip()]
     if not parts: raise ValueError(f"search must be {_KINDS}, got {spec!r}")
-    if fetcher is None: fetcher = Fetcher(FetchConfig(allow_hosts=tuple(allow_hosts), cache_path=cache_folder("pages") / "pages.sqlite"))
-    elif allow_hosts: fetcher = Fetcher(replace(fetcher.config, allow_hosts=(*fetcher.config.allow_hosts, *allow_hosts)))
+    if fetcher is None:
+        fetcher = Fetcher(FetchConfig(allow_hosts=tuple(allow_hosts), cache_path=cache_folder("pages") / "pages.sqlite"))
+    elif allow_hosts:
+        fetcher = Fetcher(replace(fetcher.config, allow_hosts=(*fetcher.config.allow_hosts, *allow_hosts)))
     members: list[SearchBackend] = []
     for part in dict.fromkeys(parts):
         kind, _, value = part.partition(":")
-        if part == "demo": members.append(open_demo(make_index, fetcher=fetcher, progress=progress))
-        elif kind == "folder" and value: members.append(open_folder(value, make_index, progress=progress))
-        elif kind == "site" and value: members.append(open_site(value, make_index, fetcher=fetcher, max_crawl_pages=max_crawl_pages, progress=progress))
-        elif kind == "wikipedia" and (value or part == "wikipedia"): members.append(Wikipedia(fetcher, language=value or "en"))
-        elif kind == "searxng" and value: members.append(SearXNG(value, fetcher))
-        else: raise ValueError(f"search must be {_KINDS}, got {part!r}")
+        if part == "demo":
+            members.append(open_demo(make_index, fetcher=fetcher, progress=progress))
+        elif kind == "folder" and value:
+            members.append(open_folder(value, make_index, progress=progress))
+        elif kind == "site" and value:
+            members.append(open_site(value, make_index, fetcher=fetcher, max_crawl_pages=max_crawl_pages, progress=progress))
+        elif kind == "wikipedia" and (value or part == "wikipedia"):
+            members.append(Wikipedia(fetcher, language=value or "en"))
+        elif kind == "searxng" and value:
+            members.append(SearXNG(value, fetcher))
+        else:
+            raise ValueError(f"search must be {_KINDS}, got {part!r}")
     return members[0] if len(members) == 1 else Combined(members)

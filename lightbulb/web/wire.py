@@ -63,16 +63,19 @@ class _AddressFilter:
         self.receiver = resolutionReceiver
         return self.resolver.resolveHostName(self, *args, **kwargs)
 
-    def resolutionBegan(self, resolutionInProgress: Any) -> None: self.receiver.resolutionBegan(resolutionInProgress)
+    def resolutionBegan(self, resolutionInProgress: Any) -> None:
+        self.receiver.resolutionBegan(resolutionInProgress)
 
-    def resolutionComplete(self) -> None: self.receiver.resolutionComplete()
+    def resolutionComplete(self) -> None:
+        self.receiver.resolutionComplete()
 
     def addressResolved(self, address: Any) -> None:
         "Let a public address through, and any address of an opened host."
         if self.allowed or is_public(address.host):
             self.passed.add(address.host)
             self.receiver.addressResolved(address)
-        else: self.refused = address.host
+        else:
+            self.refused = address.host
 
 # %% ../../nbs/web/01_wire.ipynb #56f6b9bf
 @implementer(IReactorPluggableNameResolver)
@@ -87,7 +90,8 @@ class _GuardedReactor:
         if host not in self.nameResolver.passed: raise Refusal(Reason.PRIVATE_ADDRESS, f"{host} was never looked up")
         return self._reactor.connectTCP(host, *args, **kwargs)
 
-    def __getattr__(self, name: str) -> Any: return getattr(self._reactor, name)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
 
 
 @implementer(IStreamClientEndpoint)
@@ -147,7 +151,8 @@ class _WatchedConnection(HTTP11ClientProtocol):
     def request(self, request: Any) -> Deferred[Any]:
         "Send the request; the response carries this connection as `connection`."
         self.touched = self.reactor.seconds()
-        if self._timer is None: self._watch()
+        if self._timer is None:
+            self._watch()
         return super().request(request).addCallback(self._attach)
 
     def _attach(self, response: Any) -> Any:
@@ -164,16 +169,19 @@ class _WatchedConnection(HTTP11ClientProtocol):
     def hang_up(self, refusal: Refusal) -> None:
         "End the request with `refusal` and the connection at once, without waiting for the peer's farewell."
         self.refusal = refusal
-        if self.transport is not None: self.transport.abortConnection()
+        if self.transport is not None:
+            self.transport.abortConnection()
         self._disconnectParser(Failure(refusal))
 
     def _giveUp(self, reason: Failure) -> None:
-        if not reason.check(ConnectionDone) and self.transport is not None: self.transport.abortConnection()
+        if not reason.check(ConnectionDone) and self.transport is not None:
+            self.transport.abortConnection()
         super()._giveUp(reason)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         "Stop the timer."
-        if self._timer is not None and self._timer.active(): self._timer.cancel()
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
         super().connectionLost(reason)
 
 # %% ../../nbs/web/01_wire.ipynb #e93ea61b
@@ -197,19 +205,22 @@ class _Connection(_WatchedConnection):
         parser: Any = self._parser
         if parser is None or parser.state not in ("STATUS", "HEADER"): return
         self.unfinished += len(bytes)
-        if self.unfinished > self.limits.max_header_bytes: self.hang_up(self._too_large())
+        if self.unfinished > self.limits.max_header_bytes:
+            self.hang_up(self._too_large())
 
     def _head_ended(self, parser: Any) -> None:
         self.unfinished = 0
         for headers in (parser.headers, parser.connHeaders):
-            for name, values in headers.getAllRawHeaders(): self.head_bytes += sum(map(len, values), len(name))
+            for name, values in headers.getAllRawHeaders():
+                self.head_bytes += sum(map(len, values), len(name))
         self.num_interim += 100 <= parser.response.code < 200
         if self.head_bytes > self.limits.max_header_bytes: raise self._too_large()
         if self.num_interim > self.limits.max_interim:
             raise _Abort(Reason.INTERIM_RESPONSES, f"more than {self.limits.max_interim} before the response")
         type(parser).allHeadersReceived(parser)
 
-    def _too_large(self) -> _Abort: return _Abort(Reason.HEADERS_TOO_LARGE, f"over {self.limits.max_header_bytes} bytes")
+    def _too_large(self) -> _Abort:
+        return _Abort(Reason.HEADERS_TOO_LARGE, f"over {self.limits.max_header_bytes} bytes")
 
 
 class _ConnectionFactory(Factory):
@@ -238,31 +249,39 @@ class _Body(Protocol):
         self.num_received += len(data)
         try:
             if self.num_received > self.limit: raise Refusal(Reason.TOO_LARGE, f"over {self.limit} bytes")
-            if not self.inflaters: self.parts.append(data)
-            else: self.parts.extend(inflate(self.inflaters, data))
+            if not self.inflaters:
+                self.parts.append(data)
+            else:
+                self.parts.extend(inflate(self.inflaters, data))
         except Refusal as refusal:
             self.parts.clear()
             self.connection.hang_up(refusal)
-            if not self.done.called: self.done.errback(Failure(refusal))
+            if not self.done.called:
+                self.done.errback(Failure(refusal))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         "The end of the body, good or bad."
         if self.done.called: return
-        if self.connection.refusal is not None: self.done.errback(Failure(self.connection.refusal))
-        elif not reason.check(ResponseDone, PotentialDataLoss): self.done.errback(reason)
+        if self.connection.refusal is not None:
+            self.done.errback(Failure(self.connection.refusal))
+        elif not reason.check(ResponseDone, PotentialDataLoss):
+            self.done.errback(reason)
         elif self.num_received and not all(layer.complete for layer in self.inflaters):
             self.done.errback(Failure(Refusal(Reason.CONNECTION_LOST, "the compressed body ends early")))
-        else: self.done.callback(b"".join(self.parts))
+        else:
+            self.done.callback(b"".join(self.parts))
 
 # %% ../../nbs/web/01_wire.ipynb #5f48ced7
 async def _let_go(body: _Body, reactor: Any) -> None:
     "Wait a second for the end of a body, then hang up."
     enough = reactor.callLater(1.0, body.connection.hang_up, Refusal(Reason.TOO_LARGE, "nobody wants it"))
-    try: await body.done
+    try:
+        await body.done
     except Refusal as refusal:
         if refusal.reason == Reason.CANCELLED: raise
     finally:
-        if enough.active(): enough.cancel()
+        if enough.active():
+            enough.cancel()
 
 # %% ../../nbs/web/01_wire.ipynb #522cad9d
 _logger = logging.getLogger(__name__)
@@ -277,7 +296,8 @@ _KINDS: tuple[tuple[tuple[type[BaseException], ...], Reason], ...] = (
 
 
 def _in_words(error: BaseException) -> str:
-    if isinstance(error, SSL.Error): return "; ".join(str(part[-1]) for part in (error.args[0] if error.args else ())) or "no TLS"
+    if isinstance(error, SSL.Error):
+        return "; ".join(str(part[-1]) for part in (error.args[0] if error.args else ())) or "no TLS"
     return (str(error) or type(error).__name__)[:200]
 
 
@@ -297,7 +317,8 @@ def explain(error: BaseException) -> Refusal:
 
 # %% ../../nbs/web/01_wire.ipynb #27bef9c0
 def _trust_root(path: str | Path | None) -> Any:
-    if path is None: return None  # the system's certificate authorities
+    if path is None:
+        return None  # the system's certificate authorities
     blocks = Path(path).read_bytes().split(b"-----END CERTIFICATE-----")
     blocks = [block + b"-----END CERTIFICATE-----\n" for block in blocks if b"-----BEGIN" in block]
     return trustRootFromCertificates([Certificate.loadPEM(block) for block in blocks])
@@ -350,18 +371,21 @@ class Wire:
         check: Callable[[int, dict[str, str]], int],  # (status, headers) → how many bytes of body to take; may raise `Refusal`
     ) -> Reply:
         "The reply to a GET request; raises `Refusal` for every failure."
+
         def too_late(_value: object, _timeout: float) -> Failure:
             return Failure(Refusal(Reason.TOTAL_TIMEOUT, f"not complete within {timeout:.3g} s"))
 
         work = Deferred.fromCoroutine(self._get(target, headers, check)).addTimeout(timeout, self.reactor, too_late)
-        try: return await work
+        try:
+            return await work
         except Exception as error:  # noqa: BLE001 - whatever went wrong gets a name; unknown errors are logged there
             raise explain(error) from None
 
     async def _get(self, target: Target, headers: Headers, check: Callable[[int, dict[str, str]], int]) -> Reply:
         response: Any = await self.agent.request(b"GET", target.url.encode("ascii"), headers)
-        received = {name.decode("latin-1").lower(): b",".join(values).decode("latin-1")
-                    for name, values in response.headers.getAllRawHeaders()}
+        received = {
+            name.decode("latin-1").lower(): b",".join(values).decode("latin-1") for name, values in response.headers.getAllRawHeaders()
+        }
         try:
             limit = check(response.code, received)
             if isinstance(response.length, int) and response.length > limit > 0:

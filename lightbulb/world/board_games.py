@@ -37,8 +37,10 @@ class BoardGame:
 
     def __init__(self, rows: int, columns: int, connect: int, *, gravity: bool) -> None:
         for name, number in (("rows", rows), ("columns", columns), ("connect", connect)):
-            if not isinstance(number, int) or number < 1: raise ValueError(f"{name} must be a positive whole number, got {number!r}")
-        if connect > max(rows, columns): raise ValueError(f"connect must fit on the {rows}x{columns} board, got {connect}")
+            if not isinstance(number, int) or number < 1:
+                raise ValueError(f"{name} must be a positive whole number, got {number!r}")
+        if connect > max(rows, columns):
+            raise ValueError(f"connect must fit on the {rows}x{columns} board, got {connect}")
         self.rows, self.columns, self.connect, self.gravity = rows, columns, connect, gravity
         self.num_actions, self.num_cells = columns if gravity else rows * columns, rows * columns
         self.observation_shape = (2, rows, columns)
@@ -69,19 +71,23 @@ class BoardGame:
         games, actions = np.arange(len(states)), np.asarray(actions)
         self.check(states, actions)
         after, cells = states.copy(), actions
-        if self.gravity: cells = ((states.reshape(-1, self.rows, self.columns)[games, :, actions] == 0).sum(1) - 1) * self.columns + actions
+        if self.gravity:
+            cells = ((states.reshape(-1, self.rows, self.columns)[games, :, actions] == 0).sum(1) - 1) * self.columns + actions
         after[games, cells] = 1
         is_won = (after @ self.line_matrix).max(1) == self.connect
         return -after, is_won.astype(np.float32), is_won | (after != 0).all(1), np.zeros(len(states), bool)
 
     def check(self, states: np.ndarray, actions: np.ndarray) -> None:
         "`ValueError` names the first game in which the action is not legal."
-        if actions.shape != (len(states),): raise ValueError(f"there must be one action for each of {len(states)} games, got the shape {actions.shape}")
+        if actions.shape != (len(states),):
+            raise ValueError(f"there must be one action for each of {len(states)} games, got the shape {actions.shape}")
         legal, inside = self.legal(states), (actions >= 0) & (actions < self.num_actions)
         wrong = np.flatnonzero(~(inside & legal[np.arange(len(states)), np.where(inside, actions, 0)]))
         if len(wrong):
             choices = np.flatnonzero(legal[wrong[0]]).tolist()
-            raise ValueError(f"game {wrong[0]}: the action must be one of {choices}, got {actions[wrong[0]]}" if choices else f"game {wrong[0]} is over")
+            raise ValueError(
+                f"game {wrong[0]}: the action must be one of {choices}, got {actions[wrong[0]]}" if choices else f"game {wrong[0]} is over"
+            )
 
     def to_text(self, state: np.ndarray) -> str:
         "The board with x to move."
@@ -94,7 +100,8 @@ def aligned(stones: Any, height: int, connect: int) -> Any:
     found = (stones & 0) != 0
     for shift in (1, height, height - 1, height + 1):
         run = stones
-        for step in range(1, connect): run = run & (stones >> (step * shift))
+        for step in range(1, connect):
+            run = run & (stones >> (step * shift))
         found = found | (run != 0)
     return found
 
@@ -115,11 +122,20 @@ def bitboards(game: BoardGame) -> Bitboards:
     "`ValueError` if the board does not fit into 62 bits."
     height = game.rows + 1
     num_bits = height * game.columns
-    if num_bits > (62 if game.gravity else 31): raise ValueError(f"a board of {game.rows}x{game.columns} is too large to be solved: it needs {num_bits} bits")
+    if num_bits > (62 if game.gravity else 31):
+        raise ValueError(f"a board of {game.rows}x{game.columns} is too large to be solved: it needs {num_bits} bits")
     column = 2**game.rows - 1
     cells = cell_bits(game)
     moves = [column << (height * i) for i in range(game.columns)] if game.gravity else cells
-    return Bitboards(height, game.connect, int(cells.sum()), sum(1 << (height * i) for i in range(game.columns)), game.gravity, num_bits, np.array(moves, np.int64))
+    return Bitboards(
+        height,
+        game.connect,
+        int(cells.sum()),
+        sum(1 << (height * i) for i in range(game.columns)),
+        game.gravity,
+        num_bits,
+        np.array(moves, np.int64),
+    )
 
 
 def cell_bits(game: BoardGame) -> np.ndarray:
@@ -214,7 +230,8 @@ class Solution:
         keys, order = self._sorted
         places = np.searchsorted(keys, wanted := key_of(*to_bits(self.game, states), bitboards(self.game)))
         missing = np.flatnonzero(keys[np.minimum(places, len(keys) - 1)] != wanted)
-        if len(missing): raise ValueError(f"state {missing[0]} must be an open position of the game, got\n{self.game.to_text(states[missing[0]])}")
+        if len(missing):
+            raise ValueError(f"state {missing[0]} must be an open position of the game, got\n{self.game.to_text(states[missing[0]])}")
         return order[places]
 
 # %% ../../nbs/world/00_board_games.ipynb #7e4db6b1
@@ -228,7 +245,9 @@ def solve_game(
     while len(mine):
         num_open += len(mine)
         if num_open > max_positions:
-            raise ValueError(f"{game.rows}x{game.columns} has more than {max_positions:,} positions: too many to list; ask move_values for single ones")
+            raise ValueError(
+                f"{game.rows}x{game.columns} has more than {max_positions:,} positions: too many to list; ask move_values for single ones"
+            )
         layer, mine, mask, num_ended = expand(mine, mask, board)
         layers.append(layer)
         num_over += num_ended
@@ -266,17 +285,21 @@ def negamax(mine: Any, mask: Any, alpha: int, beta: int, board: Bitboards, order
         move = possible & cells
         if move != 0:
             if _aligned(mine | move, board.height, board.connect): return 1
-            if _aligned(theirs | move, board.height, board.connect): threats |= move
+            if _aligned(theirs | move, board.height, board.connect):
+                threats |= move
     if threats & (threats - 1) != 0: return -1
-    if threats != 0: possible = threats
+    if threats != 0:
+        possible = threats
     left = board.full & ~mask
-    if left & (left - 1) == 0: return 0  # the last stone wins nothing
+    if left & (left - 1) == 0:
+        return 0  # the last stone wins nothing
     memory.nodes[0] += 1
     if memory.nodes[0] > memory.nodes[1]: return STOPPED
     key = _key(mine, mask, board) + 1
     slot = (key ^ (key >> 29)) * 0x1E3779B97F4A7C15 % len(memory.keys)
     lower, upper = -1, 1
-    if memory.keys[slot] == key: lower, upper = max(lower, memory.lower[slot]), min(upper, memory.upper[slot])
+    if memory.keys[slot] == key:
+        lower, upper = max(lower, memory.lower[slot]), min(upper, memory.upper[slot])
     if lower >= beta or lower == upper: return lower
     if upper <= alpha: return upper
     best, first = -1, max(alpha, lower)
@@ -288,8 +311,10 @@ def negamax(mine: Any, mask: Any, alpha: int, beta: int, board: Bitboards, order
             best = max(best, value)
             if best >= beta or best >= upper: break
     best = max(best, lower)
-    if best > alpha: lower = max(lower, best)
-    if best < beta: upper = min(upper, best)
+    if best > alpha:
+        lower = max(lower, best)
+    if best < beta:
+        upper = min(upper, best)
     memory.keys[slot], memory.lower[slot], memory.upper[slot] = key, lower, upper
     return best
 
@@ -310,7 +335,10 @@ def exact_move_values(
         after, rewards, terminated, _ = game.step(states[game_number : game_number + 1], np.array([action]))
         mine, mask = to_bits(game, after)
         value = -int(rewards[0]) if terminated[0] else negamax(mine[0], mask[0], -1, 1, board, middle_first, memory)
-        if value == STOPPED: raise ValueError(f"state {game_number} was not solved within {max_nodes:,} positions: allow more, or ask about a later position\n{game.to_text(states[game_number])}")
+        if value == STOPPED:
+            raise ValueError(
+                f"state {game_number} was not solved within {max_nodes:,} positions: allow more, or ask about a later position\n{game.to_text(states[game_number])}"
+            )
         values[game_number, action] = -value
     return values
 
@@ -330,10 +358,12 @@ class SolvableGame(BoardGame):
 class TicTacToe(SolvableGame):
     "Three in a row on nine cells; an action is a cell, row by row."
 
-    def __init__(self) -> None: super().__init__(3, 3, 3, gravity=False)
+    def __init__(self) -> None:
+        super().__init__(3, 3, 3, gravity=False)
 
 
 class ConnectFour(SolvableGame):
     "Stones fall down; `connect` in a row win. An action is a column."
 
-    def __init__(self, rows: int = 6, columns: int = 7, connect: int = 4) -> None: super().__init__(rows, columns, connect, gravity=True)
+    def __init__(self, rows: int = 6, columns: int = 7, connect: int = 4) -> None:
+        super().__init__(rows, columns, connect, gravity=True)

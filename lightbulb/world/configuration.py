@@ -66,11 +66,13 @@ class LossShares:
     kl: float = 0.0
     ppo: float = 0.0
 
-    def __post_init__(self) -> None: check_ranges(self, not_negative=tuple(field.name for field in fields(self)))
+    def __post_init__(self) -> None:
+        check_ranges(self, not_negative=tuple(field.name for field in fields(self)))
 
     def without(self, name: str) -> LossShares:
         "The same with one loss left out. `ValueError` for an unknown name."
-        if name not in asdict(self): raise ValueError(f"the loss must be one of {', '.join(asdict(self))}, got {name!r}")
+        if name not in asdict(self):
+            raise ValueError(f"the loss must be one of {', '.join(asdict(self))}, got {name!r}")
         return LossShares(**asdict(self) | {name: 0.0})
 
 # %% ../../nbs/world/04_configuration.ipynb #fe4dbed2
@@ -129,22 +131,53 @@ class TrainWorldModel(WorldModelFlags):
 
     def __post_init__(self) -> None:
         check_ranges(
-            self, positive=(
-                "batch_size", "num_epochs", "steps_per_epoch", "accumulation_steps", "learning_rate", "rate_factor", "max_grad_norm", "mcts_iterations", "width",
-                "hidden", "dynamics_blocks", "unroll_length", "capacity", "random_games", "games_per_play", "play_interval",
+            self,
+            positive=(
+                "batch_size",
+                "num_epochs",
+                "steps_per_epoch",
+                "accumulation_steps",
+                "learning_rate",
+                "rate_factor",
+                "max_grad_norm",
+                "mcts_iterations",
+                "width",
+                "hidden",
+                "dynamics_blocks",
+                "unroll_length",
+                "capacity",
+                "random_games",
+                "games_per_play",
+                "play_interval",
             ),
-            not_negative=("seed", "weight_decay", "mcts_exploration_constant", "lambda_reg", "return_steps", "first_play", "renewed_positions", "opening_moves"),
+            not_negative=(
+                "seed",
+                "weight_decay",
+                "mcts_exploration_constant",
+                "lambda_reg",
+                "return_steps",
+                "first_play",
+                "renewed_positions",
+                "opening_moves",
+            ),
             shares=("warmup", "average_decay", "validation_share", "exploration"),
         )
         if self.seed >= 2**32: raise ValueError(f"seed must be below {2**32}, got {self.seed}")
         if self.hidden < 4: raise ValueError(f"hidden must be at least 4, got {self.hidden}")
-        if self.discount is not None and not 0 < self.discount <= 1: raise ValueError(f"discount must be above 0 and at most 1, got {self.discount}")
-        if self.mcts_algorithm not in ("puct", "gumbel"): raise ValueError(f"mcts_algorithm must be puct or gumbel, got {self.mcts_algorithm!r}")
-        if not self.with_search and not self.losses.ppo * self.lambda_reg: raise ValueError("losses.ppo must be positive where with_search is off: nothing else improves the policy, got 0.0")
-        if self.policy_target not in ("improved", "visits"): raise ValueError(f"policy_target must be improved or visits, got {self.policy_target!r}")
-        if self.optimizer not in ("muon", "adamw"): raise ValueError(f"optimizer must be muon or adamw, got {self.optimizer!r}")
+        if self.discount is not None and not 0 < self.discount <= 1:
+            raise ValueError(f"discount must be above 0 and at most 1, got {self.discount}")
+        if self.mcts_algorithm not in ("puct", "gumbel"):
+            raise ValueError(f"mcts_algorithm must be puct or gumbel, got {self.mcts_algorithm!r}")
+        if not self.with_search and not self.losses.ppo * self.lambda_reg:
+            raise ValueError("losses.ppo must be positive where with_search is off: nothing else improves the policy, got 0.0")
+        if self.policy_target not in ("improved", "visits"):
+            raise ValueError(f"policy_target must be improved or visits, got {self.policy_target!r}")
+        if self.optimizer not in ("muon", "adamw"):
+            raise ValueError(f"optimizer must be muon or adamw, got {self.optimizer!r}")
         if self.environment == "text" and self.mode == "train":
-            raise ValueError("environment text cannot be trained yet; give tic_tac_toe, connect_four:4x4 or a Gymnasium id such as FrozenLake-v1, got text")
+            raise ValueError(
+                "environment text cannot be trained yet; give tic_tac_toe, connect_four:4x4 or a Gymnasium id such as FrozenLake-v1, got text"
+            )
 
     @property
     def folder(self) -> Path:
@@ -171,8 +204,13 @@ class TrainWorldModel(WorldModelFlags):
     def search(self, *, with_noise: bool, num_simulations: int | None = None) -> MCTSConfig:
         "How this run searches: with noise where it plays to learn."
         return MCTSConfig(
-            num_simulations or self.mcts_iterations, self.mcts_exploration_constant, self.mcts_algorithm, gumbel_scale=float(with_noise),
-            dirichlet_fraction=0.25 if with_noise else 0.0, policy_target=self.policy_target)
+            num_simulations or self.mcts_iterations,
+            self.mcts_exploration_constant,
+            self.mcts_algorithm,
+            gumbel_scale=float(with_noise),
+            dirichlet_fraction=0.25 if with_noise else 0.0,
+            policy_target=self.policy_target,
+        )
 
 # %% ../../nbs/world/04_configuration.ipynb #935271a7
 FREE_WHEN_RESUMED = ("save_dir", "device", "resume", "num_epochs", "mode")

@@ -24,10 +24,19 @@ __all__ = ['Agent', 'World', 'make_world', 'random_agent', 'perfect_agent', 'ask
            'evaluate_policy', 'optimal_policy', 'optimal_values']
 
 # %% ../../nbs/world/03_environments.ipynb #7fc97dd6
-_all_ = ["BoardGame", "ConnectFour", "Solution", "TicTacToe", "GymnasiumWorld", "GameFailure", "Outcome",
-         "Tables", "evaluate_policy", "optimal_policy", "optimal_values"]  # a caller finds them here too
-
-
+_all_ = [
+    "BoardGame",
+    "ConnectFour",
+    "Solution",
+    "TicTacToe",
+    "GymnasiumWorld",
+    "GameFailure",
+    "Outcome",
+    "Tables",
+    "evaluate_policy",
+    "optimal_policy",
+    "optimal_values",
+]  # a caller finds them here too
 
 
 class World(Protocol):
@@ -61,8 +70,12 @@ def make_world(name: str) -> BoardGame | GymnasiumWorld:
         size = re.fullmatch(r"connect_four(?::(\d+)x(\d+))?", name)
         if not size: raise ValueError(f"a Connect Four board must be written connect_four:ROWSxCOLUMNS, got {name!r}")
         return ConnectFour(*(int(number) for number in size.groups(default="") if number))
-    try: return GymnasiumWorld(name)
-    except ValueError as error: raise ValueError(f"environment must be tic_tac_toe, connect_four:ROWSxCOLUMNS or a Gymnasium id with discrete actions; {error}") from None
+    try:
+        return GymnasiumWorld(name)
+    except ValueError as error:
+        raise ValueError(
+            f"environment must be tic_tac_toe, connect_four:ROWSxCOLUMNS or a Gymnasium id with discrete actions; {error}"
+        ) from None
 
 # %% ../../nbs/world/03_environments.ipynb #865f65c3
 Agent: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]  # states, legal (B, A) → actions (B,)
@@ -97,7 +110,8 @@ class Episodes:
 
 def play_episodes(world: World, agent: Agent, num_games: int, *, seed: int = 0, max_steps: int = 100_000) -> Episodes:
     "Whole games of one player, side by side. `ValueError` if one is not over after `max_steps`."
-    if world.num_players != 1: raise ValueError(f"the world must have one player, got {world.num_players}: let two agents meet in the Arena")
+    if world.num_players != 1:
+        raise ValueError(f"the world must have one player, got {world.num_players}: let two agents meet in the Arena")
     states, going = world.reset(num_games, seed), np.arange(num_games)
     returns, lengths, ended = np.zeros(num_games), np.zeros(num_games, np.int64), np.zeros(num_games, bool)
     for _ in range(max_steps):
@@ -127,11 +141,14 @@ def every_reply_from(world: World, agent: Agent, seat: int, batch_size: int = 40
     totals, lost = {1: 0, 0: 0, -1: 0}, []
     while len(states):
         legal = world.legal(states)
-        if mover == seat: games, actions, num_positions = np.arange(len(states)), ask(agent, states, legal, batch_size), num_positions + len(states)
-        else: games, actions = np.nonzero(legal)
+        if mover == seat:
+            games, actions, num_positions = np.arange(len(states)), ask(agent, states, legal, batch_size), num_positions + len(states)
+        else:
+            games, actions = np.nonzero(legal)
         states, rewards, terminated, truncated = world.step(states[games], actions)
         results, is_over = np.sign(rewards if mover == seat else -rewards), terminated | truncated
-        for result in totals: totals[result] += int(counts[games][is_over & (results == result)].sum())
+        for result in totals:
+            totals[result] += int(counts[games][is_over & (results == result)].sum())
         lost.append(states[is_over & (results < 0)])
         states, rows = np.unique(states[~is_over], axis=0, return_inverse=True)
         games, counts, mover = games[~is_over], np.bincount(rows, counts[games][~is_over], len(states)).astype(np.int64), 1 - mover
@@ -160,7 +177,13 @@ def judge(solution: Solution, agent: Agent, *, batch_size: int = 4096) -> Optima
     actions, rows = ask(agent, solution.states, solution.legal, batch_size), np.arange(len(solution.states))
     solution.game.check(solution.states, actions)
     is_optimal, by_chance, matters = solution.optimal[rows, actions], solution.optimal.sum(1) / solution.legal.sum(1), solution.matters
-    return OptimalShares(float(is_optimal.mean()), float(is_optimal[matters].mean()), float(by_chance.mean()), float(by_chance[matters].mean()), np.flatnonzero(~is_optimal))
+    return OptimalShares(
+        float(is_optimal.mean()),
+        float(is_optimal[matters].mean()),
+        float(by_chance.mean()),
+        float(by_chance[matters].mean()),
+        np.flatnonzero(~is_optimal),
+    )
 
 # %% ../../nbs/world/03_environments.ipynb #16207104
 def wilson_interval(score: float, count: int, z: float = 1.96) -> tuple[float, float]:
@@ -213,14 +236,20 @@ class Arena:
     def play(self, agent: Agent, opponent: Agent) -> ArenaResult:
         "All games; the result is the agent's."
         half, states, going = self.num_games // 2, self.states, np.arange(self.num_games)
-        results, moves, ply = np.zeros(self.num_games, np.int64), [[*row] for row in np.tile(self.openings, (2, 1)).tolist()], self.opening_moves
+        results, moves, ply = (
+            np.zeros(self.num_games, np.int64),
+            [[*row] for row in np.tile(self.openings, (2, 1)).tolist()],
+            self.opening_moves,
+        )
         while len(going):
             is_agents, actions = (going < half) == (ply % 2 == 0), np.zeros(len(going), np.int64)
             for player, rows in ((agent, is_agents), (opponent, ~is_agents)):
-                if rows.any(): actions[rows] = player(states[rows], self.world.legal(states[rows]))
+                if rows.any():
+                    actions[rows] = player(states[rows], self.world.legal(states[rows]))
             states, rewards, terminated, truncated = self.world.step(states, actions)
             results[going] = np.where(is_agents, 1, -1) * np.sign(rewards)
-            for game, action in zip(going, actions, strict=True): moves[game].append(int(action))
+            for game, action in zip(going, actions, strict=True):
+                moves[game].append(int(action))
             states, going, ply = states[open_ := ~(terminated | truncated)], going[open_], ply + 1
         counts = [(int((part > 0).sum()), int((part == 0).sum()), int((part < 0).sum())) for part in (results[:half], results[half:])]
         return ArenaResult(counts[0], counts[1], len({(game < half, *line) for game, line in enumerate(moves)}))

@@ -18,7 +18,19 @@ import torch
 
 from ..planning.mcts import MCTSConfig
 from .configuration import LossShares
-from .environments import Agent, Arena, ConnectFour, GymnasiumWorld, Solution, TicTacToe, World, ask, evaluate_policy, play_episodes, random_agent
+from lightbulb.world.environments import (
+    Agent,
+    Arena,
+    ConnectFour,
+    GymnasiumWorld,
+    Solution,
+    TicTacToe,
+    World,
+    ask,
+    evaluate_policy,
+    play_episodes,
+    random_agent,
+)
 from .losses import mean_losses
 from .networks import WorldModel
 from .self_play import policy_agent, search_agent
@@ -42,7 +54,9 @@ def held_out_losses(
     slots = np.arange(len(held))[-max_windows:]
     reports, totals = [], []
     for begin in range(0, len(slots), 512):
-        windows = cut_windows(held, slots[begin : begin + 512], unroll_length, generator=np.random.default_rng(0)).to(next(model.parameters()).device)
+        windows = cut_windows(held, slots[begin : begin + 512], unroll_length, generator=np.random.default_rng(0)).to(
+            next(model.parameters()).device
+        )
         report, _ = measure(model, windows, shares, lambda_reg=lambda_reg, outside=about and about(windows), everything=True)
         reports.append(report.values())
         totals.append(sum(report.weighted().values()))
@@ -81,7 +95,8 @@ class Examination:
     def of(cls, solution: Solution, max_positions: int | None = None, seed: int = 0) -> Examination:
         "All positions, or a sample of so many."
         rows = np.arange(len(solution.states))
-        if max_positions is not None and max_positions < len(rows): rows = np.sort(np.random.default_rng(seed).choice(rows, max_positions, replace=False))
+        if max_positions is not None and max_positions < len(rows):
+            rows = np.sort(np.random.default_rng(seed).choice(rows, max_positions, replace=False))
         return cls(solution.states[rows], solution.legal[rows], solution.optimal[rows], solution.matters[rows])
 
     def grade(self, agent: Agent, batch_size: int = 1024) -> tuple[float, float]:
@@ -105,18 +120,25 @@ def table_values(world: GymnasiumWorld, agent: Agent) -> dict[str, float]:
     first = np.flatnonzero(tables.initial)
     from_start = lambda values: float(tables.initial[first] @ values[first])  # elsewhere it may be -inf
     values = {"exact_return": from_start(evaluate_policy(tables, policy))}
-    if world.max_steps: values["exact_return_within_limit"] = from_start(evaluate_policy(tables, policy, horizon=world.max_steps))
+    if world.max_steps:
+        values["exact_return_within_limit"] = from_start(evaluate_policy(tables, policy, horizon=world.max_steps))
     return values
 
 
-def quality(model: WorldModel, world: World, search: MCTSConfig, *, exam: Examination | None = None, num_games: int = 50) -> dict[str, float]:
+def quality(
+    model: WorldModel, world: World, search: MCTSConfig, *, exam: Examination | None = None, num_games: int = 50
+) -> dict[str, float]:
     "How well it plays, by the best measure that this world has, with the search and by the policy alone."
     agents, found = {"search": search_agent(model, world, search), "policy": policy_agent(model, world)}, {}
     for name, agent in agents.items():
-        if exam is not None: measured = dict(zip(("optimal", "optimal_where_it_matters"), exam.grade(agent), strict=True))
-        elif isinstance(world, GymnasiumWorld) and world.tables is not None: measured = table_values(world, agent)
-        elif world.num_players == 1: measured = {"return": float(play_episodes(world, agent, num_games, seed=1).returns.mean())}
-        else: measured = {"score_against_random": Arena(world, num_games, seed=1).play(agent, random_agent(1)).score}
+        if exam is not None:
+            measured = dict(zip(("optimal", "optimal_where_it_matters"), exam.grade(agent), strict=True))
+        elif isinstance(world, GymnasiumWorld) and world.tables is not None:
+            measured = table_values(world, agent)
+        elif world.num_players == 1:
+            measured = {"return": float(play_episodes(world, agent, num_games, seed=1).returns.mean())}
+        else:
+            measured = {"score_against_random": Arena(world, num_games, seed=1).play(agent, random_agent(1)).score}
         found |= {f"{name}_{what}": value for what, value in measured.items()}
     return found
 
@@ -124,5 +146,7 @@ def quality(model: WorldModel, world: World, search: MCTSConfig, *, exam: Examin
 def examination_for(world: World, max_positions: int = 4520) -> Examination | None:
     "The positions that a run is judged on at each evaluation; None where the world is not a board game that can be solved."
     if not isinstance(world, TicTacToe | ConnectFour): return None
-    try: return Examination.of(world.solve(500_000), max_positions)
-    except ValueError: return None  # too large to list
+    try:
+        return Examination.of(world.solve(500_000), max_positions)
+    except ValueError:
+        return None  # too large to list

@@ -44,10 +44,12 @@ def seeds_of(num_games: int, seed: int) -> np.ndarray:
 def check_actions(actions: np.ndarray, is_over: np.ndarray, num_actions: int) -> np.ndarray:
     "As (B,) whole numbers; `ValueError` names the first that is out of range or comes too late."
     actions = np.asarray(actions)
-    if actions.shape != is_over.shape: raise ValueError(f"there must be one action for each of {len(is_over)} games, got the shape {actions.shape}")
+    if actions.shape != is_over.shape:
+        raise ValueError(f"there must be one action for each of {len(is_over)} games, got the shape {actions.shape}")
     if is_over.any(): raise ValueError(f"game {is_over.argmax()} is over")
     wrong = np.flatnonzero((actions < 0) | (actions >= num_actions))
-    if len(wrong): raise ValueError(f"game {wrong[0]}: the action must be from 0 to {num_actions - 1}, got {actions[wrong[0]]}")
+    if len(wrong):
+        raise ValueError(f"game {wrong[0]}: the action must be from 0 to {num_actions - 1}, got {actions[wrong[0]]}")
     return actions.astype(np.int64)
 
 
@@ -63,9 +65,11 @@ class TableGames:
         cells = (uniform_of(keys)[:, None] >= self.first).sum(1)
         return np.stack([cells, np.zeros_like(cells), np.zeros_like(cells), (keys + GOLDEN).view(np.int64)], 1)
 
-    def observations(self, states: np.ndarray) -> np.ndarray: return states[:, 0]
+    def observations(self, states: np.ndarray) -> np.ndarray:
+        return states[:, 0]
 
-    def legal(self, states: np.ndarray) -> np.ndarray: return self.tables.legal[states[:, 0]] & (states[:, 2:3] == 0)
+    def legal(self, states: np.ndarray) -> np.ndarray:
+        return self.tables.legal[states[:, 0]] & (states[:, 2:3] == 0)
 
     def step(self, states: np.ndarray, actions: np.ndarray) -> Outcome:
         actions = check_actions(actions, states[:, 2] != 0, self.tables.legal.shape[1])
@@ -73,10 +77,16 @@ class TableGames:
         outcomes = (uniform_of(keys)[:, None] >= self.cumulative[cells, actions]).sum(1)
         rewards, terminated = (table[cells, actions, outcomes] for table in (self.tables.rewards, self.tables.ends))
         truncated = ~terminated & (states[:, 1] + 1 >= self.max_steps)
-        after = [self.tables.next_states[cells, actions, outcomes], states[:, 1] + 1, terminated | truncated, (keys + GOLDEN).view(np.int64)]
+        after = [
+            self.tables.next_states[cells, actions, outcomes],
+            states[:, 1] + 1,
+            terminated | truncated,
+            (keys + GOLDEN).view(np.int64),
+        ]
         return np.stack(after, 1), rewards.astype(np.float32), terminated, truncated
 
-    def close(self) -> None: "Nothing is held."
+    def close(self) -> None:
+        "Nothing is held."
 
 # %% ../../nbs/world/01_gymnasium_worlds.ipynb #1653f52e
 class GameFailure(EnvironmentFailure):
@@ -117,13 +127,15 @@ class EnvironmentCopies:
             observation, reward, terminated, truncated, info = self.copies[number].step(action)
             if not math.isfinite(reward): raise ValueError(f"a reward must be finite, got {reward}")
             self.look(number, observation, info)
-        except Exception as error: raise EnvironmentFailure(f"{type(error).__name__}: {error}") from error
+        except Exception as error:
+            raise EnvironmentFailure(f"{type(error).__name__}: {error}") from error
         return float(reward), terminated, truncated
 
     def close(self) -> None:
         "Close every copy; their games are over."
         for env in self.copies:
-            if env is not None: env.close()
+            if env is not None:
+                env.close()
         self.copies, self.is_over = [None] * len(self.copies), np.ones(len(self.copies), bool)
 
 # %% ../../nbs/world/01_gymnasium_worlds.ipynb #708c19bb
@@ -134,7 +146,9 @@ class EnvironmentGames(EnvironmentCopies):
         seeds, numbers = seeds_of(num_games, seed), np.flatnonzero(self.is_over)[:num_games]
         more = num_games - len(numbers)
         numbers = np.concatenate([numbers, np.arange(more) + len(self.copies)])
-        self.copies += [None] * more; self.seen += [None] * more; self.masks += [np.ones(self.num_actions, bool)] * more
+        self.copies += [None] * more
+        self.seen += [None] * more
+        self.masks += [np.ones(self.num_actions, bool)] * more
         self.serials, self.is_over = np.pad(self.serials, (0, more)), np.pad(self.is_over, (0, more), constant_values=True)
         for number, own_seed in zip(numbers, seeds, strict=True):
             try:
@@ -146,7 +160,8 @@ class EnvironmentGames(EnvironmentCopies):
         self.is_over[numbers] = False
         return np.stack([numbers, self.serials[numbers]], 1)
 
-    def observations(self, states: np.ndarray) -> np.ndarray: return np.stack([self.seen[number] for number in self.numbers(states)])
+    def observations(self, states: np.ndarray) -> np.ndarray:
+        return np.stack([self.seen[number] for number in self.numbers(states)])
 
     def legal(self, states: np.ndarray) -> np.ndarray:
         numbers = self.numbers(states)
@@ -155,10 +170,12 @@ class EnvironmentGames(EnvironmentCopies):
     def step(self, states: np.ndarray, actions: np.ndarray) -> Outcome:
         numbers = self.numbers(states)
         actions = check_actions(actions, self.is_over[numbers], self.num_actions)
-        if len(np.unique(numbers)) < len(numbers): raise ValueError("each game must be there once: this environment cannot take two ways")
+        if len(np.unique(numbers)) < len(numbers):
+            raise ValueError("each game must be there once: this environment cannot take two ways")
         rewards, terminated, truncated, failures = np.zeros(len(numbers), np.float32), *np.zeros((2, len(numbers)), bool), []
         for row, number in enumerate(numbers):
-            try: rewards[row], terminated[row], truncated[row] = self.advance(number, int(actions[row]) + self.first_action)
+            try:
+                rewards[row], terminated[row], truncated[row] = self.advance(number, int(actions[row]) + self.first_action)
             except EnvironmentFailure as failure:
                 failures.append(EnvironmentFailure(f"the environment of game {row} failed: {failure}"))
                 failures[-1].__cause__ = failure.__cause__
@@ -185,34 +202,48 @@ class GymnasiumWorld:
         "`ValueError` for an unknown id or actions that are not discrete, `EnvironmentFailure` if it cannot be made."
         self.environment_id, self.kwargs = environment_id, kwargs
         env = self.make()
-        if not isinstance(env.action_space, spaces.Discrete): raise ValueError(f"{environment_id} must have discrete actions, got {env.action_space}")
+        if not isinstance(env.action_space, spaces.Discrete):
+            raise ValueError(f"{environment_id} must have discrete actions, got {env.action_space}")
         self.num_actions, self.encode = int(env.action_space.n), ObservationEncoder(env.observation_space)
         self.observation_shape: tuple[int, ...] = (self.encode.num_features,)
         self.max_steps = env.spec.max_episode_steps if env.spec else None  # the time limit
         self.tables = read_tables(env) if use_tables else None
-        self.games = TableGames(self.tables, self.max_steps) if self.tables else EnvironmentGames(self.make, self.num_actions, int(env.action_space.start))
+        self.games = (
+            TableGames(self.tables, self.max_steps)
+            if self.tables
+            else EnvironmentGames(self.make, self.num_actions, int(env.action_space.start))
+        )
         env.close()
 
     def make(self) -> gymnasium.Env:
         "One copy, with flat observations."
-        try: env = gymnasium.make(self.environment_id, **self.kwargs)
+        try:
+            env = gymnasium.make(self.environment_id, **self.kwargs)
         except (gymnasium.error.Error, ModuleNotFoundError) as error:
-            if isinstance(error, gymnasium.error.DependencyNotInstalled): raise EnvironmentFailure(f"making {self.environment_id} failed: {error}") from error
+            if isinstance(error, gymnasium.error.DependencyNotInstalled):
+                raise EnvironmentFailure(f"making {self.environment_id} failed: {error}") from error
             raise ValueError(f"{self.environment_id!r} must be a known Gymnasium id: {error}") from None
-        except Exception as error: raise EnvironmentFailure(f"making {self.environment_id} failed: {type(error).__name__}: {error}") from error
+        except Exception as error:
+            raise EnvironmentFailure(f"making {self.environment_id} failed: {type(error).__name__}: {error}") from error
         return FlattenObservation(env) if isinstance(env.observation_space, spaces.Dict | spaces.Tuple) else env
 
-    def reset(self, num_games: int = 1, seed: int = 0) -> np.ndarray: return self.games.reset(num_games, seed)
+    def reset(self, num_games: int = 1, seed: int = 0) -> np.ndarray:
+        return self.games.reset(num_games, seed)
 
-    def observe(self, states: np.ndarray) -> np.ndarray: return self.encode(self.games.observations(states))
+    def observe(self, states: np.ndarray) -> np.ndarray:
+        return self.encode(self.games.observations(states))
 
-    def legal(self, states: np.ndarray) -> np.ndarray: return self.games.legal(states)
+    def legal(self, states: np.ndarray) -> np.ndarray:
+        return self.games.legal(states)
 
-    def step(self, states: np.ndarray, actions: np.ndarray) -> Outcome: return self.games.step(states, actions)
+    def step(self, states: np.ndarray, actions: np.ndarray) -> Outcome:
+        return self.games.step(states, actions)
 
-    def close(self) -> None: self.games.close()
+    def close(self) -> None:
+        self.games.close()
 
     def every_state(self) -> np.ndarray:
         "A state for each cell of the table, at step 0: what to ask a policy for its exact evaluation. `ValueError` without a table."
-        if self.tables is None: raise ValueError(f"{self.environment_id} must have a transition table to list its states")
+        if self.tables is None:
+            raise ValueError(f"{self.environment_id} must have a transition table to list its states")
         return np.stack([np.arange(len(self.tables.initial)), *np.zeros((3, len(self.tables.initial)), np.int64)], 1)

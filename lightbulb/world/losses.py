@@ -32,7 +32,8 @@ def check_same_shape(**tensors: Tensor) -> None:
     "`ValueError` names two tensors whose shapes differ."
     (first, example), *others = tensors.items()
     for name, other in others:
-        if other.shape != example.shape: raise ValueError(f"{first} and {name} must have the same shape, got {tuple(example.shape)} and {tuple(other.shape)}")
+        if other.shape != example.shape:
+            raise ValueError(f"{first} and {name} must have the same shape, got {tuple(example.shape)} and {tuple(other.shape)}")
 
 
 def check_positive(**numbers: float) -> None:
@@ -58,7 +59,8 @@ def mean_over(
 def counted_rows(rows: Tensor, mask: Tensor | None) -> Tensor:  # (…, D), (…) → (N, D)
     "The rows that count, in one list."
     if mask is None: return rows.flatten(0, -2)
-    if mask.shape != rows.shape[:-1]: raise ValueError(f"mask must have the shape {tuple(rows.shape[:-1])}, got {tuple(mask.shape)}")
+    if mask.shape != rows.shape[:-1]:
+        raise ValueError(f"mask must have the shape {tuple(rows.shape[:-1])}, got {tuple(mask.shape)}")
     return rows[mask]
 
 
@@ -185,15 +187,19 @@ def policy_value_joint_loss(
     check_same_shape(values=values, value_targets=value_targets)
     sums = policy_targets.sum(-1)
     if not torch.allclose(sums if mask is None else sums[mask], torch.ones((), dtype=sums.dtype, device=sums.device), atol=1e-3):
-        raise ValueError(f"policy_targets must sum to 1 in every row that counts, got sums from {float(sums.min()):.3g} to {float(sums.max()):.3g}")
+        raise ValueError(
+            f"policy_targets must sum to 1 in every row that counts, got sums from {float(sums.min()):.3g} to {float(sums.max()):.3g}"
+        )
     if legal is not None:
         allowed = torch.where(legal, policy_targets, 0.0).sum(-1)
         if not torch.allclose(allowed if mask is None else allowed[mask], sums if mask is None else sums[mask], atol=1e-3):
             raise ValueError(f"policy_targets must be 0 where legal is not, got {float((sums - allowed).max()):.3g}")
         policy_targets = torch.where(legal, policy_targets, 0.0)
     policy_errors = -(policy_targets.detach() * log_policy(policy_logits, legal)).sum(-1)
-    if values.dim() == policy_errors.dim(): value_errors = (values - value_targets.detach()).square()
-    else: value_errors = -(value_targets.detach() * values.log_softmax(-1)).sum(-1)
+    if values.dim() == policy_errors.dim():
+        value_errors = (values - value_targets.detach()).square()
+    else:
+        value_errors = -(value_targets.detach() * values.log_softmax(-1)).sum(-1)
     policy_loss, value_loss = mean_over(policy_errors, mask, weights), mean_over(value_errors, mask, weights)
     return JointLoss(policy_loss + value_coefficient * value_loss, policy_loss, value_loss)
 
@@ -202,7 +208,8 @@ def action_diversity_reward(
     embeddings: Tensor,  # (…, A, D) of the actions to choose from
 ) -> Tensor:
     "How evenly the actions' directions are spread, averaged over sets; 0 if all are one. To be maximised: its weight is negative."
-    if embeddings.dim() < 2 or embeddings.shape[-2] < 2: raise ValueError(f"embeddings must hold at least 2 actions (…, A, D), got the shape {tuple(embeddings.shape)}")
+    if embeddings.dim() < 2 or embeddings.shape[-2] < 2:
+        raise ValueError(f"embeddings must hold at least 2 actions (…, A, D), got the shape {tuple(embeddings.shape)}")
     directions = functional.normalize(embeddings, dim=-1)
     first, second = torch.triu_indices(directions.shape[-2], directions.shape[-2], 1, device=embeddings.device)
     cosines = (directions @ directions.transpose(-1, -2))[..., first, second]
@@ -254,7 +261,8 @@ class VisitCounter:
 
     def add(self, states: np.ndarray, actions: np.ndarray) -> None:  # (B, …), (B,)
         "Count what was done; a pair that is there twice counts twice."
-        for state, action in zip(states, actions, strict=True): self.table.setdefault(state.tobytes(), np.zeros(self.num_actions, np.int64))[action] += 1
+        for state, action in zip(states, actions, strict=True):
+            self.table.setdefault(state.tobytes(), np.zeros(self.num_actions, np.int64))[action] += 1
 
     def counts(self, states: np.ndarray) -> np.ndarray:  # (B, A)
         "Zeros for a state never seen."
@@ -295,7 +303,8 @@ class LossReport:
     def __post_init__(self) -> None:
         for name, loss in self.losses.items():
             if name not in self.weights: raise ValueError(f"every loss must have a weight, {name!r} has none")
-            if loss.dim() or not torch.isfinite(loss): raise ValueError(f"the loss {name!r} must be one finite number, got {loss.detach().tolist()}")
+            if loss.dim() or not torch.isfinite(loss):
+                raise ValueError(f"the loss {name!r} must be one finite number, got {loss.detach().tolist()}")
 
     @property
     def total(self) -> Tensor:
@@ -321,11 +330,16 @@ class LossReport:
         chosen, norms = [parameter for parameter in parameters if parameter.requires_grad], {}
         for name, loss in self.losses.items():
             gradients = torch.autograd.grad(loss, chosen, retain_graph=True, allow_unused=True) if loss.requires_grad else []
-            norms[name] = abs(self.weights[name]) * math.sqrt(sum(float(gradient.square().sum()) for gradient in gradients if gradient is not None))
+            norms[name] = abs(self.weights[name]) * math.sqrt(
+                sum(float(gradient.square().sum()) for gradient in gradients if gradient is not None)
+            )
         return norms
 
 
 def mean_losses(reports: Iterable[Mapping[str, float]]) -> dict[str, float]:
     "The mean of every loss over several batches, for an evaluation."
     rows = list(reports)
-    return {name: sum(row[name] for row in rows if name in row) / sum(name in row for row in rows) for name in dict.fromkeys(name for row in rows for name in row)}
+    return {
+        name: sum(row[name] for row in rows if name in row) / sum(name in row for row in rows)
+        for name in dict.fromkeys(name for row in rows for name in row)
+    }

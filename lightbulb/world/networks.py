@@ -182,7 +182,8 @@ class WorldModelConfig:
     def __post_init__(self) -> None:
         for name in ("num_actions", "width", "hidden", "representation_blocks", "dynamics_blocks"):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if not self.observation_shape or min(self.observation_shape) < 1: raise ValueError(f"observation_shape must be positive, got {self.observation_shape}")
+        if not self.observation_shape or min(self.observation_shape) < 1:
+            raise ValueError(f"observation_shape must be positive, got {self.observation_shape}")
         if self.num_players not in (1, 2): raise ValueError(f"num_players must be 1 or 2, got {self.num_players}")
         if not 0 < self.discount <= 1: raise ValueError(f"discount must be above 0 and at most 1, got {self.discount}")
 
@@ -208,7 +209,9 @@ class WorldModel(nn.Module):
     def __init__(self, config: WorldModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.representation = RepresentationNetwork(config.observation_shape, config.width, config.hidden, num_blocks=config.representation_blocks)
+        self.representation = RepresentationNetwork(
+            config.observation_shape, config.width, config.hidden, num_blocks=config.representation_blocks
+        )
         self.action_encoder = ActionEncoder(config.num_actions, config.width)
         self.dynamics = DynamicsNetwork(config.width, config.hidden, config.num_bins, num_blocks=config.dynamics_blocks)
         self.prediction = PredictionNetwork(config.width, config.hidden, config.num_actions, config.num_bins)

@@ -42,14 +42,20 @@ class RecurrentWorldModel(nn.Module):
     ) -> None:
         super().__init__()
         self.settings: dict[str, Any] = {
-            "observation_size": observation_size, "num_actions": num_actions, "width": width, "num_layers": num_layers, "discount": discount}
+            "observation_size": observation_size,
+            "num_actions": num_actions,
+            "width": width,
+            "num_layers": num_layers,
+            "discount": discount,
+        }
         for name in ("observation_size", "num_actions", "width", "num_layers"):
             if self.settings[name] < 1: raise ValueError(f"{name} must be positive, got {self.settings[name]}")
         if not 0 < discount <= 1: raise ValueError(f"discount must be above 0 and at most 1, got {discount}")
         self.nothing, self.discount = num_actions, discount  # the "action" before the first observation
         self.see, self.done = nn.Linear(observation_size, width), nn.Embedding(num_actions + 1, width)
         self.lstm = nn.LSTM(width, width, num_layers, batch_first=True)
-        for layer in range(num_layers): nn.init.constant_(getattr(self.lstm, f"bias_ih_l{layer}")[width : 2 * width], FORGET_BIAS)
+        for layer in range(num_layers):
+            nn.init.constant_(getattr(self.lstm, f"bias_ih_l{layer}")[width : 2 * width], FORGET_BIAS)
         self.choice = nn.Embedding(num_actions, width)
         self.future = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, observation_size + 2))
         self.policy_head, self.value_head = nn.Linear(width, num_actions), nn.Linear(width, 1)
@@ -133,5 +139,7 @@ def sequence_losses(model: RecurrentWorldModel, sequences: Sequences) -> dict[st
         "reward": over((foreseen.rewards - sequences.rewards).square(), alive),
         "ending": over(ending, alive),
         "value": over((values - sequences.returns(model.discount)).square(), alive),
-        "policy": over(functional.cross_entropy(logits.flatten(0, 1), sequences.actions.flatten(), reduction="none").view_as(values), alive),
+        "policy": over(
+            functional.cross_entropy(logits.flatten(0, 1), sequences.actions.flatten(), reduction="none").view_as(values), alive
+        ),
     }

@@ -81,14 +81,16 @@ class PlaySettings:
 
     def __post_init__(self) -> None:
         if self.opening_moves < 0: raise ValueError(f"opening_moves must not be negative, got {self.opening_moves}")
-        if not 0 <= self.exploration <= 1: raise ValueError(f"exploration must be between 0 and 1, got {self.exploration}")
+        if not 0 <= self.exploration <= 1:
+            raise ValueError(f"exploration must be between 0 and 1, got {self.exploration}")
         if self.max_moves < 1: raise ValueError(f"max_moves must be positive, got {self.max_moves}")
 
 
 def judge_moves(model: WorldModel | None, observations: np.ndarray, legal: np.ndarray, settings: PlaySettings, seed: int) -> Targets:
     "What to play and what it is worth; without a model even and 0."
     nothing = np.zeros(legal.shape, np.float32)
-    if model is None: return Targets((legal / legal.sum(1, keepdims=True)).astype(np.float32), nothing[:, 0], nothing, nothing)
+    if model is None:
+        return Targets((legal / legal.sum(1, keepdims=True)).astype(np.float32), nothing[:, 0], nothing, nothing)
     if not settings.with_search: return Targets(*ask_policy(model, observations, legal), nothing, nothing)
     return search_targets(search_positions(model, observations, legal, replace(settings.search, seed=seed)))
 
@@ -118,7 +120,9 @@ class Played:
     def split(self, num_first: int) -> tuple[Steps | None, Steps | None]:
         "The first games, and the others; None where there are none."
         border = int(self.lengths[:num_first].sum())
-        return (self.steps.take(slice(0, border)) if border else None), (self.steps.take(slice(border, None)) if border < len(self.steps) else None)
+        return (self.steps.take(slice(0, border)) if border else None), (
+            self.steps.take(slice(border, None)) if border < len(self.steps) else None
+        )
 
     @property
     def returns(self) -> np.ndarray:
@@ -145,7 +149,9 @@ def play_games(world: World, model: WorldModel | None, settings: PlaySettings, n
     return Played(join_steps(parts).take(np.argsort(games, kind="stable")), np.bincount(games, minlength=num_games))
 
 # %% ../../nbs/world/04_self_play.ipynb #fa78ee67
-def renew_targets(experience: Experience, model: WorldModel, config: MCTSConfig, count: int, *, ask: Callable[..., Any] = search_positions) -> None:
+def renew_targets(
+    experience: Experience, model: WorldModel, config: MCTSConfig, count: int, *, ask: Callable[..., Any] = search_positions
+) -> None:
     "Search again from the `count` positions that have waited longest."
     slots = experience.due(count)
     steps = experience.read(slots)

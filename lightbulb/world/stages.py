@@ -30,9 +30,12 @@ class TrainLanguageWorld(TrainLanguageModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.stage not in ("lm", "world", "both"): raise ValueError(f"stage must be lm, world or both, got {self.stage!r}")
-        if self.stage == "both" and self.mode == "inference": raise ValueError("stage must be lm (it writes) or world (it plays) in mode inference, got both")
-        if self.stage != "lm": self.world_model()  # what it refuses is refused now
+        if self.stage not in ("lm", "world", "both"):
+            raise ValueError(f"stage must be lm, world or both, got {self.stage!r}")
+        if self.stage == "both" and self.mode == "inference":
+            raise ValueError("stage must be lm (it writes) or world (it plays) in mode inference, got both")
+        if self.stage != "lm":
+            self.world_model()  # what it refuses is refused now
 
     def language_model(self) -> TrainLanguageModel:
         "The settings of stage lm."
@@ -44,6 +47,21 @@ class TrainLanguageWorld(TrainLanguageModel):
 
 
 SHARED = (
-    "save_dir", "device", "precision", "seed", "resume", "environment", "batch_size", "num_epochs", "accumulation_steps", "learning_rate", "weight_decay",
-    "max_grad_norm", "mcts_iterations", "mcts_exploration_constant", "mcts_algorithm", "lambda_reg", "mode",
+    "save_dir",
+    "device",
+    "precision",
+    "seed",
+    "resume",
+    "environment",
+    "batch_size",
+    "num_epochs",
+    "accumulation_steps",
+    "learning_rate",
+    "weight_decay",
+    "max_grad_norm",
+    "mcts_iterations",
+    "mcts_exploration_constant",
+    "mcts_algorithm",
+    "lambda_reg",
+    "mode",
 )  # what means the same in both stages

@@ -45,7 +45,8 @@ class Tables:
     def reachable(self) -> np.ndarray:
         "States that some policy can come to (S,)."
         steps, found = (self.transitions > 0).any(1), self.initial > 0
-        while (more := found | (found @ steps)).sum() > found.sum(): found = more
+        while (more := found | (found @ steps)).sum() > found.sum():
+            found = more
         return found
 
 # %% ../../nbs/world/00_tables.ipynb #c25173e1
@@ -53,17 +54,20 @@ def read_tables(env: Any) -> Tables | None:
     "The tables of a Gymnasium environment that shows them all, else None."
     world = env.unwrapped
     shown, initial = getattr(world, "P", None), getattr(world, "initial_state_distrib", None)
-    if not isinstance(shown, dict) or initial is None or getattr(world, "fickle_passenger", False): return None  # a fickle passenger is not in P
+    if not isinstance(shown, dict) or initial is None or getattr(world, "fickle_passenger", False):
+        return None  # a fickle passenger is not in P
     num_states, num_actions = len(initial), int(env.action_space.n)
     width = max(len(shown[state][action]) for state in range(num_states) for action in range(num_actions))
     arrays = np.zeros((4, num_states, num_actions, width))
     for state in range(num_states):
         for action in range(num_actions):
-            for place, outcome in enumerate(shown[state][action]): arrays[:, state, action, place] = outcome
+            for place, outcome in enumerate(shown[state][action]):
+                arrays[:, state, action, place] = outcome
     mask = getattr(world, "action_mask", None)
     legal = np.ones((num_states, num_actions), bool) if mask is None else np.array([mask(state) for state in range(num_states)], bool)
     probabilities, next_states, rewards, ends = arrays
-    if not np.allclose(probabilities.sum(2), 1): raise ValueError("the probabilities of an action's outcomes must sum to 1 in env.unwrapped.P")
+    if not np.allclose(probabilities.sum(2), 1):
+        raise ValueError("the probabilities of an action's outcomes must sum to 1 in env.unwrapped.P")
     return Tables(probabilities, next_states.astype(np.int64), rewards, ends.astype(bool), np.asarray(initial, float), legal)
 
 # %% ../../nbs/world/00_tables.ipynb #94a2a5f5
@@ -93,7 +97,10 @@ def optimal_values(
         before, values = values, action_values(tables, values, discount).max(1)
         change = np.abs(values - before)[tables.reachable].max()
         if change < 1e-13 and horizon is None: return values
-    if horizon is None: raise ValueError(f"the values must settle within {max_sweeps} sweeps, the last still moved {change:.1e}: give a horizon or a smaller discount")
+    if horizon is None:
+        raise ValueError(
+            f"the values must settle within {max_sweeps} sweeps, the last still moved {change:.1e}: give a horizon or a smaller discount"
+        )
     return values
 
 # %% ../../nbs/world/00_tables.ipynb #1a6f2b7b
@@ -101,7 +108,8 @@ def recurrent_states(going: np.ndarray) -> np.ndarray:
     "States (S,) that are never left for good under these transitions (S, S), of which rows may sum to less than 1."
     ends = going.sum(1) < 1 - 1e-12
     reach = (going > 0) | np.eye(len(going), dtype=bool)
-    for _ in range(max(1, int(np.ceil(np.log2(len(going)))))): reach = reach.astype(np.float32) @ reach.astype(np.float32) > 0
+    for _ in range(max(1, int(np.ceil(np.log2(len(going)))))):
+        reach = reach.astype(np.float32) @ reach.astype(np.float32) > 0
     return ~(reach & ends).any(1) & ~(reach & ~reach.T).any(1)
 
 
@@ -118,7 +126,8 @@ def total_values(going: np.ndarray, rewards: np.ndarray) -> np.ndarray:
 
 def reaches(going: np.ndarray, goals: np.ndarray) -> np.ndarray:
     "States (S,) from which some of the goals (S,) can be reached."
-    while (more := goals | ((going > 0) @ goals)).sum() > goals.sum(): goals = more
+    while (more := goals | ((going > 0) @ goals)).sum() > goals.sum():
+        goals = more
     return goals
 
 
@@ -132,14 +141,18 @@ def evaluate_policy(
     "The exact value of every state (S,) under a policy."
     check_discount(discount, horizon)
     policy = np.asarray(policy, float)
-    if policy.shape != tables.legal.shape: raise ValueError(f"policy must have the shape {tables.legal.shape}, got {policy.shape}")
+    if policy.shape != tables.legal.shape:
+        raise ValueError(f"policy must have the shape {tables.legal.shape}, got {policy.shape}")
     wrong = np.flatnonzero((policy < 0).any(1) | ~(np.abs(policy.sum(1) - 1) < 1e-5))
-    if len(wrong): raise ValueError(f"policy must be probabilities that sum to 1, got {policy[wrong[0]]} in state {wrong[0]}")
+    if len(wrong):
+        raise ValueError(f"policy must be probabilities that sum to 1, got {policy[wrong[0]]} in state {wrong[0]}")
     policy = policy / policy.sum(1, keepdims=True)
     going, rewards = np.einsum("sa,sat->st", policy, tables.transitions), (policy * tables.expected_rewards).sum(1)
-    if horizon is None: return total_values(going, rewards) if discount == 1 else np.linalg.solve(np.eye(len(going)) - discount * going, rewards)
+    if horizon is None:
+        return total_values(going, rewards) if discount == 1 else np.linalg.solve(np.eye(len(going)) - discount * going, rewards)
     values = np.zeros(len(going))
-    for _ in range(horizon): values = rewards + discount * going @ values
+    for _ in range(horizon):
+        values = rewards + discount * going @ values
     return values
 
 # %% ../../nbs/world/00_tables.ipynb #2be6c869

@@ -21,7 +21,20 @@ from torch import Tensor
 from ..rl.replay import PrioritizedReplayMemory
 
 # %% ../../nbs/world/04_targets.ipynb #b4b96f4b
-FIELDS = ("observation", "action", "reward", "terminated", "truncated", "legal", "policy", "value", "q_values", "visits", "log_prob", "explored")
+FIELDS = (
+    "observation",
+    "action",
+    "reward",
+    "terminated",
+    "truncated",
+    "legal",
+    "policy",
+    "value",
+    "q_values",
+    "visits",
+    "log_prob",
+    "explored",
+)
 
 
 @dataclass
@@ -41,7 +54,8 @@ class Steps:
     log_prob: np.ndarray  # (N,) of the action under whoever acted
     explored: np.ndarray  # (N,) the action was drawn without regard to what it is worth
 
-    def __len__(self) -> int: return len(self.action)
+    def __len__(self) -> int:
+        return len(self.action)
 
     def rows(self) -> dict[str, np.ndarray]:
         "For the memory."
@@ -119,11 +133,13 @@ class Experience:
         self.memory = PrioritizedReplayMemory(capacity, alpha, beta, beta_steps=beta_steps, epsilon=0.05, seed=seed)
         self.discount, self.return_steps, self.cursor = discount, return_steps, 0
 
-    def __len__(self) -> int: return len(self.memory)
+    def __len__(self) -> int:
+        return len(self.memory)
 
     def add(self, steps: Steps) -> None:
         "Whole games, in their order; of more than fit the last. `ValueError` if the last step ends none."
-        if not (steps.terminated[-1] or steps.truncated[-1]): raise ValueError("the last step must end its game: only whole games can be kept")
+        if not (steps.terminated[-1] or steps.truncated[-1]):
+            raise ValueError("the last step must end its game: only whole games can be kept")
         self.memory.extend(steps.take(slice(-self.memory.capacity, None)).rows())
 
     def read(self, slots: np.ndarray) -> Steps:
@@ -169,7 +185,9 @@ def cut_windows(
     alive = np.concatenate([np.ones((len(slots), 1), bool), ~over[:, :-1]], 1)
     ended = np.logical_or.accumulate(terminated & alive, 1)
     known = alive | np.concatenate([np.zeros((len(slots), 1), bool), ended[:, :-1]], 1)
-    searched = value_targets(experience, places, terminated, truncated, num_steps + 1) if experience.return_steps else fields["value"][places]
+    searched = (
+        value_targets(experience, places, terminated, truncated, num_steps + 1) if experience.return_steps else fields["value"][places]
+    )
     values = np.where(alive, searched, 0.0)
     first, later = slice(0, num_steps), slice(0, num_steps + 1)
     drawn = generator.integers(0, fields["legal"].shape[1], (len(slots), num_steps))
@@ -177,15 +195,25 @@ def cut_windows(
     observations = fields["observation"][places[:, later]]
     observations[~alive[:, later]] = 0
     arrays = {
-        "observations": observations, "actions": actions, "rewards": np.where(alive, fields["reward"][places], 0)[:, first], "ended": ended[:, first],
-        "legal": fields["legal"][places[:, later]], "policies": fields["policy"][places[:, later]], "values": values[:, later].astype(np.float32),
-        "alive": alive[:, later], "known": known[:, later], "q_values": fields["q_values"][slots], "visits": fields["visits"][slots],
+        "observations": observations,
+        "actions": actions,
+        "rewards": np.where(alive, fields["reward"][places], 0)[:, first],
+        "ended": ended[:, first],
+        "legal": fields["legal"][places[:, later]],
+        "policies": fields["policy"][places[:, later]],
+        "values": values[:, later].astype(np.float32),
+        "alive": alive[:, later],
+        "known": known[:, later],
+        "q_values": fields["q_values"][slots],
+        "visits": fields["visits"][slots],
     }
     tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
     return Windows(**tensors, weights=torch.ones(len(slots)) if weights is None else weights, indices=slots)
 
 # %% ../../nbs/world/04_targets.ipynb #79713660
-def value_targets(experience: Experience, places: np.ndarray, terminated: np.ndarray, truncated: np.ndarray, num_positions: int) -> np.ndarray:
+def value_targets(
+    experience: Experience, places: np.ndarray, terminated: np.ndarray, truncated: np.ndarray, num_positions: int
+) -> np.ndarray:
     "n-step values of the first positions of each stretch, zeros after them (B, reach)."
     fields, n = experience.memory.storage.fields, experience.return_steps
     rewards, values, follows = fields["reward"][places], fields["value"][places], ~fields["explored"][places]
@@ -193,8 +221,13 @@ def value_targets(experience: Experience, places: np.ndarray, terminated: np.nda
     for position in range(num_positions):
         part, far = slice(position, position + n), slice(position, position + n + 1)
         targets[:, position] = n_step_values(
-            rewards[:, part], values[:, far], is_over=terminated[:, part] | truncated[:, part], follows=follows[:, part],
-            terminated=terminated[:, part], discount=experience.discount)
+            rewards[:, part],
+            values[:, far],
+            is_over=terminated[:, part] | truncated[:, part],
+            follows=follows[:, part],
+            terminated=terminated[:, part],
+            discount=experience.discount,
+        )
     return targets
 
 

@@ -47,8 +47,16 @@ def model_config(config: TrainWorldModel, world: World) -> WorldModelConfig:
     "The shape of the model for these settings and this world."
     facts = config.facts
     return WorldModelConfig(
-        world.observation_shape, world.num_actions, world.num_players, config.width, config.hidden, dynamics_blocks=config.dynamics_blocks,
-        discount=facts.discount, reward_range=facts.reward_range, value_range=facts.value_range)
+        world.observation_shape,
+        world.num_actions,
+        world.num_players,
+        config.width,
+        config.hidden,
+        dynamics_blocks=config.dynamics_blocks,
+        discount=facts.discount,
+        reward_range=facts.reward_range,
+        value_range=facts.value_range,
+    )
 
 
 class WorldModelTraining:
@@ -57,16 +65,24 @@ class WorldModelTraining:
     def __init__(self, config: TrainWorldModel) -> None:
         self.config, self.device = config, choose_device(config.device)
         self.dtype = choose_dtype(config.precision, self.device)
-        if self.dtype == torch.float16 and self.device.type == "cpu": raise ValueError("precision float16 needs a GPU; a CPU has float32 and bfloat16")
+        if self.dtype == torch.float16 and self.device.type == "cpu":
+            raise ValueError("precision float16 needs a GPU; a CPU has float32 and bfloat16")
         self.world = make_world(config.environment)
         seed_everything(config.seed)
         self.model = WorldModel(model_config(config, self.world)).to(self.device)
         self.player = deepcopy(self.model).eval()
-        self.optimizers = build_optimizers(self.model, optimizer=config.optimizer, learning_rate=config.learning_rate * config.rate_factor, weight_decay=config.weight_decay)
+        self.optimizers = build_optimizers(
+            self.model,
+            optimizer=config.optimizer,
+            learning_rate=config.learning_rate * config.rate_factor,
+            weight_decay=config.weight_decay,
+        )
         self.average = WeightAverage(self.model, config.average_decay) if config.average_decay else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)  # pyright: ignore[reportPrivateImportUsage]
         discount = self.model.config.step_discount
-        self.experience = Experience(config.capacity, discount=discount, return_steps=config.return_steps, beta_steps=config.total_steps, seed=config.seed)
+        self.experience = Experience(
+            config.capacity, discount=discount, return_steps=config.return_steps, beta_steps=config.total_steps, seed=config.seed
+        )
         self.held = Experience(max(1, config.capacity // 8), discount=discount, return_steps=config.return_steps, seed=config.seed)
         self.generator, self.counter = np.random.default_rng(config.seed), VisitCounter(self.world.num_actions)
         self.fresh: dict[str, Steps] = {}  # the newest games, of both parts
@@ -82,7 +98,8 @@ class WorldModelTraining:
         "Give the player the newest averaged weights."
         weights = dict(self.model.named_parameters()) if self.average is None else self.average.weights
         with torch.no_grad():
-            for name, parameter in self.player.named_parameters(): parameter.copy_(weights[name])
+            for name, parameter in self.player.named_parameters():
+                parameter.copy_(weights[name])
 
     def autocast(self) -> Any:
         "The precision of forward passes."
@@ -93,10 +110,12 @@ def play(run: WorldModelTraining, num_games: int, *, at_random: bool = False) ->
     "Play games and remember them."
     config, facts = run.config, run.config.facts
     settings = PlaySettings(config.search(with_noise=True), facts.opening_moves, config.exploration, facts.max_moves, config.with_search)
-    with run.autocast(): played = play_games(run.world, None if at_random else run.player, settings, num_games, generator=run.generator)
+    with run.autocast():
+        played = play_games(run.world, None if at_random else run.player, settings, num_games, generator=run.generator)
     wanted = num_games * config.validation_share
     num_held = min(int(wanted) + int(run.generator.random() < wanted % 1), num_games - 1)
-    if wanted and not len(run.held): num_held = max(num_held, 1)
+    if wanted and not len(run.held):
+        num_held = max(num_held, 1)
     remember(run, played, num_held)
 
 
@@ -107,7 +126,8 @@ def remember(run: WorldModelTraining, played: Played, num_held: int) -> None:
         if steps is None: continue
         experience.add(steps)
         run.fresh[name] = steps
-    if learned is not None and run.config.losses.exploration: run.counter.add(learned.observation, learned.action)
+    if learned is not None and run.config.losses.exploration:
+        run.counter.add(learned.observation, learned.action)
     run.num_games += len(played.lengths)
 
 
@@ -117,10 +137,13 @@ def play_at_random(run: WorldModelTraining) -> None:
         play(run, min(run.config.games_per_play, run.config.random_games - run.num_games), at_random=True)
 
 # %% ../../nbs/world/05_training.ipynb #ab1311ad
-def outside_of(run: WorldModelTraining, windows: Windows, *, counter: VisitCounter | None, rollout: Rollout | None, with_policy: bool) -> Outside:
+def outside_of(
+    run: WorldModelTraining, windows: Windows, *, counter: VisitCounter | None, rollout: Rollout | None, with_policy: bool
+) -> Outside:
     "What regularisers need that is not in a stretch."
     first = windows.observations[:, 0]
-    with torch.no_grad(): previous = run.player.prediction(run.player.representation(first)).policy_logits if with_policy else None
+    with torch.no_grad():
+        previous = run.player.prediction(run.player.representation(first)).policy_logits if with_policy else None
     counts = torch.from_numpy(counter.counts(first.cpu().numpy())).to(run.device) if counter else None
     return Outside(previous, counts, rollout)
 
@@ -138,8 +161,11 @@ def accumulate(run: WorldModelTraining) -> LossReport:
     shares, rollout = config.losses, newest_rollout(run, "train") if config.losses.ppo else None
     for _ in range(config.accumulation_steps):
         windows = sample_windows(run.experience, config.num_windows, config.unroll_length, generator=run.generator).to(run.device)
-        outside = outside_of(run, windows, counter=run.counter if shares.exploration else None, rollout=rollout, with_policy=bool(shares.kl))
-        with run.autocast(): report, unrolled = measure(run.model, windows, shares, lambda_reg=config.lambda_reg, outside=outside)
+        outside = outside_of(
+            run, windows, counter=run.counter if shares.exploration else None, rollout=rollout, with_policy=bool(shares.kl)
+        )
+        with run.autocast():
+            report, unrolled = measure(run.model, windows, shares, lambda_reg=config.lambda_reg, outside=outside)
         run.scaler.scale(report.total / config.accumulation_steps).backward()
         run.experience.memory.update_priorities(windows.indices, surprise(run.model, unrolled, windows))
     assert report is not None
@@ -149,13 +175,15 @@ def accumulate(run: WorldModelTraining) -> LossReport:
 def move(run: WorldModelTraining, learning_rate: float) -> float:
     "One step of the optimizer with clipped gradients; the norm that the gradient had."
     set_learning_rate(run.optimizers, learning_rate)
-    for optimizer in run.optimizers: run.scaler.unscale_(optimizer)
+    for optimizer in run.optimizers:
+        run.scaler.unscale_(optimizer)
     norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.config.max_grad_norm)
     for optimizer in run.optimizers:
         run.scaler.step(optimizer)
         optimizer.zero_grad()
     run.scaler.update()
-    if run.average is not None: run.average.update(run.model)
+    if run.average is not None:
+        run.average.update(run.model)
     return float(norm)
 
 # %% ../../nbs/world/05_training.ipynb #ac830343
@@ -168,23 +196,37 @@ def train_step(run: WorldModelTraining) -> StepReport:
         run.renew_player()
         play(run, config.games_per_play)
         if config.renewed_positions:
-            with run.autocast(): renew(run, run.experience, config.renewed_positions, with_noise=True)
-    try: report = accumulate(run)
+            with run.autocast():
+                renew(run, run.experience, config.renewed_positions, with_noise=True)
+    try:
+        report = accumulate(run)
     except ValueError as error:
         if "finite" not in str(error): raise
         raise LightbulbError(f"{error} in step {run.step + 1}; lower --learning_rate; what {config.folder} holds is whole") from None
     learning_rate = config.learning_rate * config.rate_factor * learning_rate_factor(run.step, config.total_steps, warmup=config.warmup)
     norm = move(run, learning_rate)
     run.step, run.is_whole = run.step + 1, True
-    metrics = {"epoch": (run.step - 1) // config.steps_per_epoch + 1, "learning_rate": learning_rate, "gradient_norm": norm, "num_games": run.num_games}
+    metrics = {
+        "epoch": (run.step - 1) // config.steps_per_epoch + 1,
+        "learning_rate": learning_rate,
+        "gradient_norm": norm,
+        "num_games": run.num_games,
+    }
     speed = config.accumulation_steps * config.num_windows * (config.unroll_length + 1) / (time.perf_counter() - begin)
-    return StepReport(run.step, sum(report.weighted().values()), max(run.step, config.total_steps), tokens_per_second=speed, metrics=metrics | report.values())
+    return StepReport(
+        run.step,
+        sum(report.weighted().values()),
+        max(run.step, config.total_steps),
+        tokens_per_second=speed,
+        metrics=metrics | report.values(),
+    )
 
 
 def renew(run: WorldModelTraining, experience: Experience, count: int, *, with_noise: bool) -> None:
     "New targets for the positions that have waited longest; without a search the policy's own word. Noise lets PUCT look at what its prior neglects."
     if not len(experience): return
-    if run.config.with_search: renew_targets(experience, run.player, replace(run.config.search(with_noise=with_noise), seed=run.step), count)
+    if run.config.with_search:
+        renew_targets(experience, run.player, replace(run.config.search(with_noise=with_noise), seed=run.step), count)
     else:
         slots = experience.due(count)
         steps = experience.read(slots)
@@ -202,29 +244,64 @@ def evaluate(run: WorldModelTraining) -> StepReport:
     about = lambda windows: outside_of(run, windows, counter=counter, rollout=rollout, with_policy=True)
     with run.autocast(), torch.no_grad():
         if len(run.held):
-            if config.renewed_positions: renew(run, run.held, len(run.held), with_noise=False)
-            found = held_out_losses(run.player, run.held, config.losses, lambda_reg=config.lambda_reg, unroll_length=config.unroll_length, about=about)
-            weighted = {name: abs(weight * found[name]) for name, weight in loss_weights(config.losses, config.lambda_reg).items() if weight and name in found}
+            if config.renewed_positions:
+                renew(run, run.held, len(run.held), with_noise=False)
+            found = held_out_losses(
+                run.player, run.held, config.losses, lambda_reg=config.lambda_reg, unroll_length=config.unroll_length, about=about
+            )
+            weighted = {
+                name: abs(weight * found[name])
+                for name, weight in loss_weights(config.losses, config.lambda_reg).items()
+                if weight and name in found
+            }
             metrics |= {f"share_{name}": size / (sum(weighted.values()) or 1.0) for name, size in weighted.items()}
             loss, metrics = found.pop("loss"), found | metrics
-            windows = cut_windows(run.held, np.arange(len(run.held)), config.unroll_length, generator=np.random.default_rng(0)).to(run.device)
+            windows = cut_windows(run.held, np.arange(len(run.held)), config.unroll_length, generator=np.random.default_rng(0)).to(
+                run.device
+            )
             wrong = imagination_errors(run.player, windows)
-            metrics |= {"wrong_legality": float(wrong.legality.mean()), "wrong_ending": float(wrong.ending.mean()), "wrong_reward": float(wrong.reward.mean())}
+            metrics |= {
+                "wrong_legality": float(wrong.legality.mean()),
+                "wrong_ending": float(wrong.ending.mean()),
+                "wrong_reward": float(wrong.reward.mean()),
+            }
         metrics |= quality(run.player, run.world, config.search(with_noise=False), exam=run.exam)
-    return StepReport(run.step, loss, max(run.step, config.total_steps), "validation", metrics={"epoch": run.moment.epoch, "num_games": run.num_games} | metrics)
+    return StepReport(
+        run.step,
+        loss,
+        max(run.step, config.total_steps),
+        "validation",
+        metrics={"epoch": run.moment.epoch, "num_games": run.num_games} | metrics,
+    )
 
 # %% ../../nbs/world/05_training.ipynb #0ec8592c
 def save(run: WorldModelTraining) -> None:
     "Keep the present moment."
     weights = {name: tensor.detach().cpu() for name, tensor in run.model.state_dict().items()}
     average = None if run.average is None else {name: tensor.detach().cpu() for name, tensor in run.average.weights.items()}
-    model = {"kind": "world model", "config": run.model.config.as_dict(), "settings": fixed_settings(run.config), "weights": weights, "average": average, "step": run.step}
+    model = {
+        "kind": "world model",
+        "config": run.model.config.as_dict(),
+        "settings": fixed_settings(run.config),
+        "weights": weights,
+        "average": average,
+        "step": run.step,
+    }
     training = {
-        "step": run.step, "num_games": run.num_games, "fixed": fixed_settings(run.config), "scaler": run.scaler.state_dict(),
-        "optimizers": [optimizer.state_dict() for optimizer in run.optimizers], "average_steps": run.average.steps if run.average else 0,
-        "experience": run.experience.state_dict(), "held": run.held.state_dict() if len(run.held) else None, "counter": run.counter.state_dict(),
-        "generator": json.dumps(run.generator.bit_generator.state), "player": {name: tensor.cpu() for name, tensor in run.player.state_dict().items()},
-        "fresh": {name: {field: torch.from_numpy(np.array(array)) for field, array in steps.rows().items()} for name, steps in run.fresh.items()},
+        "step": run.step,
+        "num_games": run.num_games,
+        "fixed": fixed_settings(run.config),
+        "scaler": run.scaler.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in run.optimizers],
+        "average_steps": run.average.steps if run.average else 0,
+        "experience": run.experience.state_dict(),
+        "held": run.held.state_dict() if len(run.held) else None,
+        "counter": run.counter.state_dict(),
+        "generator": json.dumps(run.generator.bit_generator.state),
+        "player": {name: tensor.cpu() for name, tensor in run.player.state_dict().items()},
+        "fresh": {
+            name: {field: torch.from_numpy(np.array(array)) for field, array in steps.rows().items()} for name, steps in run.fresh.items()
+        },
     }
     keep(run.config.folder, run.moment, model, training)
 
@@ -235,11 +312,14 @@ def restore(run: WorldModelTraining) -> None:
     model = load_checkpoint(run.config.folder / moment.name / MODEL_FILE)
     run.model.load_state_dict(model["weights"])
     run.player.load_state_dict(state["player"])
-    for optimizer, kept in zip(run.optimizers, state["optimizers"], strict=True): optimizer.load_state_dict(kept)
+    for optimizer, kept in zip(run.optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(kept)
     run.scaler.load_state_dict(state["scaler"])
-    if run.average is not None: run.average.load_state_dict({"steps": state["average_steps"], "weights": model["average"]})
+    if run.average is not None:
+        run.average.load_state_dict({"steps": state["average_steps"], "weights": model["average"]})
     run.experience.load_state_dict(state["experience"])
-    if state["held"]: run.held.load_state_dict(state["held"])
+    if state["held"]:
+        run.held.load_state_dict(state["held"])
     run.counter.load_state_dict(state["counter"])
     run.generator.bit_generator.state = json.loads(state["generator"])
     run.fresh = {name: Steps(**{field: tensor.numpy() for field, tensor in rows.items()}) for name, rows in state["fresh"].items()}
@@ -258,7 +338,8 @@ class Log:
         "Note the report and hand it on."
         self.file.write(report)
         for name, value in report.as_row().items() if self.board else ():
-            if isinstance(value, float): self.board.add_scalar(f"{report.split}/{name}", value, report.step)
+            if isinstance(value, float):
+                self.board.add_scalar(f"{report.split}/{name}", value, report.step)
         return report
 
 
@@ -266,11 +347,14 @@ def train_world_model(config: TrainWorldModel) -> Iterator[StepReport]:
     "Train, and report each step and each evaluation. `LightbulbError` or `ValueError` in one line; Ctrl-C and closing save first."
     with clear_errors(config.folder, batch_size=config.batch_size, capacity=config.capacity), Interrupt() as interrupt:
         run = WorldModelTraining(config)
-        if config.resume: restore(run)
-        else: set_aside(config.folder)
+        if config.resume:
+            restore(run)
+        else:
+            set_aside(config.folder)
         log, kept = Log(run), run.step
         try:
-            if not run.step: play_at_random(run)
+            if not run.step:
+                play_at_random(run)
             while run.step < config.total_steps:
                 yield log.write(train_step(run))
                 if run.step % config.steps_per_epoch == 0:
@@ -280,7 +364,8 @@ def train_world_model(config: TrainWorldModel) -> Iterator[StepReport]:
                     yield log.write(report)
                 if interrupt.asked: raise KeyboardInterrupt
         except (KeyboardInterrupt, GeneratorExit):
-            if run.is_whole and run.step > kept: save(run)
+            if run.is_whole and run.step > kept:
+                save(run)
             raise
 
 # %% ../../nbs/world/05_training.ipynb #12ae5b72
@@ -300,5 +385,6 @@ def load_world_model(path: str | Path, device: str = "cpu") -> Trained:
     settings = TrainWorldModel(**state["settings"] | {"losses": LossShares(**state["settings"]["losses"])})
     model = WorldModel(WorldModelConfig.from_dict(state["config"]))
     model.load_state_dict(state["weights"])
-    if state["average"]: model.load_state_dict(state["average"], strict=False)
+    if state["average"]:
+        model.load_state_dict(state["average"], strict=False)
     return Trained(model.to(choose_device(device)).eval(), make_world(settings.environment), settings)

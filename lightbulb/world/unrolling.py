@@ -21,8 +21,19 @@ from torch import Tensor
 from ..rl.advantages import generalized_advantages
 from .configuration import REGULARISERS, LossShares
 from lightbulb.world.losses import (
-    LossReport, action_diversity_reward, covariance_regularization, dynamics_performance_loss, expected_thought_value_loss, exploration_regularization, info_nce_loss,
-    kl_divergence_loss, log_policy, mean_over, policy_value_joint_loss, ppo_loss, thought_consistency_loss,
+    LossReport,
+    action_diversity_reward,
+    covariance_regularization,
+    dynamics_performance_loss,
+    expected_thought_value_loss,
+    exploration_regularization,
+    info_nce_loss,
+    kl_divergence_loss,
+    log_policy,
+    mean_over,
+    policy_value_joint_loss,
+    ppo_loss,
+    thought_consistency_loss,
 )
 from .networks import Judgement, WorldModel
 from .targets import Steps, Windows
@@ -42,7 +53,8 @@ class Unrolled:
 def unroll(model: WorldModel, windows: Windows) -> Unrolled:
     "Carry the first latent through the actions really taken."
     batch_size, num_steps = windows.actions.shape
-    with torch.no_grad(): real = model.representation(windows.observations.flatten(0, 1)).unflatten(0, (batch_size, num_steps + 1))
+    with torch.no_grad():
+        real = model.representation(windows.observations.flatten(0, 1)).unflatten(0, (batch_size, num_steps + 1))
     latents, rewards, endings = [model.representation(windows.observations[:, 0])], [], []
     for step in range(num_steps):
         following, reward_logits, ending_logits = model.imagine(latents[-1], windows.actions[:, step])
@@ -67,8 +79,15 @@ def world_losses(model: WorldModel, unrolled: Unrolled, windows: Windows, shares
     of_steps = windows.weights[:, None].expand_as(windows.rewards)
     legal = windows.legal | ~windows.alive[..., None]  # where nobody moves, nothing is asked
     joint = policy_value_joint_loss(
-        said.policy_logits.float(), windows.policies, said.value_logits.float(), model.values.encode(windows.values), legal=legal, mask=windows.alive, weights=weights,
-        value_coefficient=0.0)
+        said.policy_logits.float(),
+        windows.policies,
+        said.value_logits.float(),
+        model.values.encode(windows.values),
+        legal=legal,
+        mask=windows.alive,
+        weights=weights,
+        value_coefficient=0.0,
+    )
     value_errors = model.values.loss(said.value_logits, windows.values)
     legality = functional.binary_cross_entropy_with_logits(said.legality_logits.float(), windows.legal.float(), reduction="none").mean(-1)
     ending = functional.binary_cross_entropy_with_logits(unrolled.ending_logits.float(), windows.ended.float(), reduction="none")
@@ -78,8 +97,12 @@ def world_losses(model: WorldModel, unrolled: Unrolled, windows: Windows, shares
         "reward": mean_over(model.rewards.loss(unrolled.reward_logits, windows.rewards), reached, of_steps),
         "ending": mean_over(ending, reached, of_steps),
         "legality": mean_over(legality, windows.alive, weights),
-        "observation": mean_over((model.reconstruct(unrolled.latents).float() - windows.observations.flatten(2)).square().mean(-1), windows.alive, weights),
-        "dynamics": dynamics_performance_loss(unrolled.latents[:, 1:].float(), unrolled.real[:, 1:].float(), mask=windows.alive[:, 1:], weights=of_steps, spread=0.5),
+        "observation": mean_over(
+            (model.reconstruct(unrolled.latents).float() - windows.observations.flatten(2)).square().mean(-1), windows.alive, weights
+        ),
+        "dynamics": dynamics_performance_loss(
+            unrolled.latents[:, 1:].float(), unrolled.real[:, 1:].float(), mask=windows.alive[:, 1:], weights=of_steps, spread=0.5
+        ),
     }
 
 # %% ../../nbs/world/04_unrolling.ipynb #d9c81c09
@@ -91,7 +114,9 @@ class Outside(NamedTuple):
     rollout: Rollout | None = None  # fresh play, for PPO
 
 
-def regularising_losses(model: WorldModel, unrolled: Unrolled, windows: Windows, outside: Outside, names: tuple[str, ...] = REGULARISERS) -> dict[str, Tensor]:
+def regularising_losses(
+    model: WorldModel, unrolled: Unrolled, windows: Windows, outside: Outside, names: tuple[str, ...] = REGULARISERS
+) -> dict[str, Tensor]:
     "Those that are asked for and have what they need."
     logits, legal, weights = unrolled.judgement.policy_logits[:, 0].float(), windows.legal[:, 0], windows.weights
     imagined, real, moves_on = unrolled.latents[:, 1].float(), unrolled.real[:, 1].float(), windows.alive[:, 1]
@@ -101,12 +126,17 @@ def regularising_losses(model: WorldModel, unrolled: Unrolled, windows: Windows,
         "covariance": lambda: covariance_regularization(imagined, mask=moves_on),
         "thought_consistency": lambda: thought_consistency_loss(imagined, real, mask=moves_on),
         "action_diversity": lambda: action_diversity_reward(model.action_encoder.table.weight),
-        "expected_value": lambda: expected_thought_value_loss(logits, windows.q_values, windows.visits, mean_q, legal=legal, weights=weights),
+        "expected_value": lambda: expected_thought_value_loss(
+            logits, windows.q_values, windows.visits, mean_q, legal=legal, weights=weights
+        ),
     }
     previous, counts, rollout = outside
-    if counts is not None: known["exploration"] = lambda: exploration_regularization(logits, counts, legal=legal, weights=weights)
-    if previous is not None: known["kl"] = lambda: kl_divergence_loss(logits, previous.float(), legal=legal, weights=weights)
-    if rollout is not None: known["ppo"] = lambda: rollout_loss(model, rollout)
+    if counts is not None:
+        known["exploration"] = lambda: exploration_regularization(logits, counts, legal=legal, weights=weights)
+    if previous is not None:
+        known["kl"] = lambda: kl_divergence_loss(logits, previous.float(), legal=legal, weights=weights)
+    if rollout is not None:
+        known["ppo"] = lambda: rollout_loss(model, rollout)
     return {name: known[name]() for name in names if name in known}
 
 # %% ../../nbs/world/04_unrolling.ipynb #2c0474c5
@@ -131,10 +161,25 @@ def fresh_rollout(steps: Steps, num_players: int, discount: float, device: torch
     signs = np.where(move % 2 == 1, -1.0, 1.0) if num_players == 2 else np.ones(len(steps))
     column = lambda array: np.asarray(array)[:, None]
     found = generalized_advantages(
-        column(signs * steps.reward), column(signs * steps.value), column(steps.terminated), column(steps.truncated), last_values=np.zeros(1),
-        final_values=column(signs * steps.value), discount=discount, gae_lambda=gae_lambda)
+        column(signs * steps.reward),
+        column(signs * steps.value),
+        column(steps.terminated),
+        column(steps.truncated),
+        last_values=np.zeros(1),
+        final_values=column(signs * steps.value),
+        discount=discount,
+        gae_lambda=gae_lambda,
+    )
     advantages, returns = (signs * found.advantages[:, 0], signs * found.returns[:, 0])
-    arrays = (steps.observation, steps.action, steps.legal, steps.log_prob, advantages.astype(np.float32), steps.value, returns.astype(np.float32))
+    arrays = (
+        steps.observation,
+        steps.action,
+        steps.legal,
+        steps.log_prob,
+        advantages.astype(np.float32),
+        steps.value,
+        returns.astype(np.float32),
+    )
     return Rollout(*(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays))
 
 
@@ -144,7 +189,16 @@ def rollout_loss(model: WorldModel, rollout: Rollout, entropy_coefficient: float
     log_probs = log_policy(said.policy_logits.float(), rollout.legal)
     entropy, taken = -(log_probs.exp() * log_probs.clamp(min=-50)).sum(-1), log_probs.gather(1, rollout.actions[:, None])[:, 0]
     values = model.values.decode(said.value_logits)
-    return ppo_loss(taken, rollout.log_probs, rollout.advantages, values, rollout.values, rollout.returns, entropy, entropy_coefficient=entropy_coefficient).loss
+    return ppo_loss(
+        taken,
+        rollout.log_probs,
+        rollout.advantages,
+        values,
+        rollout.values,
+        rollout.returns,
+        entropy,
+        entropy_coefficient=entropy_coefficient,
+    ).loss
 
 # %% ../../nbs/world/04_unrolling.ipynb #6af6a2f2
 def loss_weights(shares: LossShares, lambda_reg: float) -> dict[str, float]:
@@ -168,7 +222,8 @@ def measure(
     losses = world_losses(model, unrolled, windows, shares)
     chosen = tuple(name for name in REGULARISERS if everything or weights[name])
     losses |= regularising_losses(model, unrolled, windows, outside or Outside(), chosen)
-    if not everything: losses = {name: loss for name, loss in losses.items() if weights[name]}
+    if not everything:
+        losses = {name: loss for name, loss in losses.items() if weights[name]}
     return LossReport(losses, weights), unrolled
 
 

@@ -1,0 +1,103 @@
+"""Write Python the way this house does: the formatter's 140 columns, and a guard may stay on the line of its `if`.
+
+`format.py` formats modules' notebooks, tests, tools and benchmarks; `--check` changes nothing and says what would change;
+paths limit it. Modules are written by `nbdev_export` and follow their notebooks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("nbs", "tests", "tools", "benchmarks")
+SCRIPTS = ("main_menu.py", "lightbulb_LM.py", "lightbulb_WM.py", "setup.py")
+COLUMNS = 140
+GUARD_COLUMNS = 120  # a guard that is longer reads better on two lines
+HEADER = re.compile(r"^(?P<indent> *)if .*:$")
+GUARD = re.compile(r"^(return|continue|break|raise)\b.*")
+
+
+def join_guards(source: str) -> str:
+    "Put `return`, `continue`, `break` and `raise` back on the line of an `if` that holds nothing else and has no `else`."
+    lines, joined, number = source.split("\n"), [], 0
+    while number < len(lines):
+        line = lines[number]
+        header = HEADER.match(line)
+        body = lines[number + 1] if header and number + 1 < len(lines) else ""
+        after = lines[number + 2] if number + 2 < len(lines) else ""
+        if header and _is_lone_guard(header["indent"], body, after) and len(line) + 1 + len(body.strip()) <= GUARD_COLUMNS:
+            joined.append(f"{line} {body.strip()}")
+            number += 2
+        else:
+            joined.append(line)
+            number += 1
+    return "\n".join(joined)
+
+
+def _is_lone_guard(indent: str, body: str, after: str) -> bool:
+    "Is `body` a whole statement, and the only one, and is there no `else`?"
+    inner = f"{indent}    "
+    if not body.startswith(inner) or not GUARD.match(body[len(inner) :]) or "#" in body or body.endswith(("(", "[", "{", '"""', "\\")):
+        return False
+    if after.startswith(inner) and after.strip(): return False
+    return not re.match(rf"{indent}(else|elif)\b", after)
+
+
+def format_files(files: list[Path]) -> None:
+    "Format files in place."
+    if not files: return
+    ruff = shutil.which("ruff") or str(Path(sys.executable).parent / "ruff")
+    command = [ruff, "format", "--quiet", "--no-cache", "--isolated", "--line-length", str(COLUMNS), "--target-version", "py311"]
+    result = subprocess.run([*command, *map(str, files)], capture_output=True, text=True)
+    if result.returncode:
+        sys.exit(f"format: {result.stderr.strip()}")
+    for file in files:
+        text = file.read_text("utf-8")
+        if file.suffix == ".py":
+            file.write_text(join_guards(text), "utf-8")
+            continue
+        notebook = json.loads(text)
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "code":
+                cell["source"] = join_guards("".join(cell["source"])).splitlines(keepends=True)
+        file.write_text(json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n", "utf-8")
+
+
+def tracked_files(paths: list[Path]) -> list[Path]:
+    "What is written by hand: notebooks, scripts and tests; a module follows its notebook."
+    places = paths or [ROOT / name for name in (*FOLDERS, *SCRIPTS)]
+    listed = [file for place in places for file in ([place] if place.is_file() else sorted(place.rglob("*")))]
+    hidden = lambda file: any(part[0] in "._" and part != "." for part in file.relative_to(ROOT).parts[:-1])
+    return [file for file in listed if file.suffix in (".py", ".ipynb") and not hidden(file.resolve())]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("paths", nargs="*", type=Path)
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args()
+    files = tracked_files([path.resolve() for path in args.paths])
+    if not args.check:
+        format_files(files)
+        return 0
+    with tempfile.TemporaryDirectory(prefix="lightbulb_format_") as folder:
+        copies = [Path(folder) / f"{number}{file.suffix}" for number, file in enumerate(files)]
+        for file, copy in zip(files, copies, strict=True):
+            shutil.copy(file, copy)
+        format_files(copies)
+        changed = [file for file, copy in zip(files, copies, strict=True) if file.read_bytes() != copy.read_bytes()]
+    for file in changed:
+        print(f"{file.relative_to(ROOT)}: not formatted; `make reformat` writes it")
+    print(f"{len(files)} files: " + (f"{len(changed)} would change" if changed else "all formatted"))
+    return int(bool(changed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
