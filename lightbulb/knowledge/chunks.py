@@ -12,6 +12,8 @@ __all__ = ['split_sentences', 'Chunk', 'chunk_text']
 import re
 from dataclasses import dataclass
 
+from ..core.english import CLOSING_ABBREVIATIONS, NUMBERING_ABBREVIATIONS, SENTENCE_OPENERS, TITLE_ABBREVIATIONS
+
 # %% ../../nbs/knowledge/01_chunks.ipynb #5aca5171
 _BULLET = re.compile(r"\s*(?:[-*•·–|#>]|\(?\w{1,3}[.)]\s)")
 
@@ -52,26 +54,6 @@ def _paragraphs(text: str) -> list[tuple[int, int]]:
         first = last + 1
     return ranges
 
-# %% ../../nbs/knowledge/01_chunks.ipynb #8f03f3f3
-_TITLES = frozenset(
-    "mr mrs ms mx dr prof gen col lt sgt capt cmdr adm maj rev hon sen rep gov pres messrs mme mlle vs viz cf e.g i.e eg ie ca c née "
-    "b d r fl".split()
-)
-_NUMBERING = frozenset(
-    "no nos nr vol vols fig figs eq eqs ch chap sec art p pp pt par ed eds op ser tab ref refs "
-    "jan feb mar apr jun jul aug sep sept oct nov dec".split()
-)
-_MAY_END = frozenset(
-    "inc ltd co corp llc plc bros jr sr esq etc al st ste mt ft approx resp incl esp a.k.a dept univ assn est u.s u.k u.n e.u d.c b.c a.d "
-    "b.c.e c.e a.m p.m ph.d m.d b.a m.a b.sc m.sc m.p hrs avg temp lb oz".split()
-)
-_OPENERS = frozenset(
-    "the a an this that these those he she it they we you i his her its their our there here in on at by for from "
-    "with after before during when while where since as although though if because however but and or yet so "
-    "then thus also both each every some many most all no not one two another such what who why how many today "
-    "later soon meanwhile moreover nevertheless instead unlike like under over between among according".split()
-)
-
 # %% ../../nbs/knowledge/01_chunks.ipynb #b4ca0964
 _STOP = re.compile(r"(?<![.!?…])[.!?…]++(?:[)\]\"'”’»]|\[\d+\])*+(?=\s)|[。！？]+[」』”’）]*")
 _NEXT = re.compile(r"[\s(\[{\"'“‘«„¿¡]*([^\W_][\w'’.-]*)?")
@@ -100,11 +82,11 @@ def _ends_sentence(text: str, start: int, stop: re.Match[str], end: int) -> bool
 def _stop_after_word_ends(word: str, follower: str) -> bool:
     "Whether a full stop after `word` ends the sentence when `follower` comes next (it is not in lower case)."
     lowered = word.lower()
-    opens = follower.rstrip(".").lower() in _OPENERS and not re.fullmatch(r"[A-Z]\.(?:[A-Z]\.)*", follower)
-    if lowered in _TITLES and (word != "C" and len(word) > 1 or word.islower()): return False
-    if lowered in _NUMBERING: return not (follower[0].isdigit() or re.fullmatch(r"[IVXLC]+\.?", follower))
+    opens = follower.rstrip(".").lower() in SENTENCE_OPENERS and not re.fullmatch(r"[A-Z]\.(?:[A-Z]\.)*", follower)
+    if lowered in TITLE_ABBREVIATIONS and (word != "C" and len(word) > 1 or word.islower()): return False
+    if lowered in NUMBERING_ABBREVIATIONS: return not (follower[0].isdigit() or re.fullmatch(r"[IVXLC]+\.?", follower))
     is_initial = re.fullmatch(r"(?:[A-Z]\.)*[A-Z]|[A-Z][a-z]?\.-?[A-Z]", word) is not None
-    if is_initial or lowered in _MAY_END: return opens
+    if is_initial or lowered in CLOSING_ABBREVIATIONS: return opens
     return True
 
 # %% ../../nbs/knowledge/01_chunks.ipynb #1284023a

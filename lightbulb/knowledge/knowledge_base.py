@@ -20,6 +20,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from ..core.english import SEARCH_STOP_WORDS
 from ..core.errors import StoreError
 from ..core.records import Document, Passage
 from .chunks import chunk_text
@@ -106,17 +107,10 @@ def top_indices(scores: np.ndarray, k: int) -> np.ndarray:
     return candidates[np.lexsort((candidates, -scores[candidates]))]
 
 # %% ../../nbs/knowledge/03_knowledge_base.ipynb #929df093
-_COMMON = frozenset(
-    "a about all also an and any are as at be been being but by can could did do does for from had has have he her his how i if in "
-    "into is it its may might no not of on or our shall she should so some such than that the their them then there these they this "
-    "those to was we were what when where which who whom whose why will with would you your".split()
-)
-
-
 def match_expression(query: str) -> str:
     "An FTS5 expression that finds any of the query's words; empty if it has none."
     words = list(dict.fromkeys(re.findall(r"\w+", storable(query).lower())))
-    telling = [word for word in words if word not in _COMMON] or words
+    telling = [word for word in words if word not in SEARCH_STOP_WORDS] or words
     return " OR ".join(f'"{word}"' for word in telling[:64])
 
 # %% ../../nbs/knowledge/03_knowledge_base.ipynb #a7ad27d7

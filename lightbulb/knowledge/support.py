@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['FUNCTION_WORDS', 'stem', 'content_words', 'numbers', 'names', 'contradicts', 'coverage', 'ordered_coverage',
-           'support', 'gives_orders', 'quotable', 'leans_back', 'Backing', 'best_backing']
+__all__ = ['content_words', 'numbers', 'names', 'contradicts', 'coverage', 'ordered_coverage', 'support', 'gives_orders',
+           'quotable', 'leans_back', 'Backing', 'best_backing']
 
 # %% ../../nbs/knowledge/06_support.ipynb #5e0c5ca3
 import math
@@ -15,47 +15,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..core.english import BACKWARD_OPENERS, FUNCTION_WORDS, stem
+
 # %% ../../nbs/knowledge/06_support.ipynb #89d4df9b
-FUNCTION_WORDS = frozenset(
-    "a about above after again against all also although am among an and any are around as at back be because been before being between "
-    "both but by can could did do does doing down during each either else even ever every few for from further get gets had has have having "
-    "he her here hers him his how however i if in into is it its itself just many may me might more most much must my nor not now of off on "
-    "once one only or other our out over own per rather same she should since so some such than that the their them then there therefore these "
-    "they this those though through thus to too under until up upon us very was we were what when where whether which while who whom whose why "
-    "will with within without would yet you your".split()
-)
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*", re.UNICODE)
-_SUFFIXES = (
-    "ically",
-    "ations",
-    "ation",
-    "ingly",
-    "ments",
-    "ment",
-    "ness",
-    "edly",
-    "ings",
-    "ally",
-    "ing",
-    "ies",
-    "ers",
-    "ed",
-    "es",
-    "er",
-    "ly",
-    "s",
-    "e",
-)
-
-
-def stem(word: str) -> str:
-    "A word in lower case without its commonest ending; at least three letters stay."
-    word = word.lower().removesuffix("'s").removesuffix("’s")
-    for suffix in _SUFFIXES:
-        if word.endswith(suffix) and len(word) - len(suffix) >= 3:
-            word = word[: -len(suffix)]
-            break
-    return word[:-1] if len(word) > 3 and (word.endswith("y") or word[-1] == word[-2]) else word  # stopped → stop, cities → cit ← city
 
 
 def content_words(text: str) -> list[str]:
@@ -153,10 +116,7 @@ def gives_orders(sentence: str) -> bool:
     return bool(_ORDERS.search(" ".join(sentence.split())))
 
 # %% ../../nbs/knowledge/06_support.ipynb #fa910b13
-_LEANS = re.compile(
-    r"^(?:it|its|he|his|she|her|they|their|them|this|that|these|those|such|both|but|however|there|the (?:latter|former)|instead|also|then|thus|so|yet)\b",
-    re.IGNORECASE,
-)
+_LEANS = re.compile(rf"^(?:{'|'.join(BACKWARD_OPENERS)})\b", re.IGNORECASE)
 
 
 def quotable(
