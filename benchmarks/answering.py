@@ -1,0 +1,596 @@
+"""Answers as a user sees them: manuals, encyclopedia paragraphs, web passages, two-hop questions, absent names, the demo site.
+
+A refusal of an answerable question scores 0. Beside lightbulb stands the simplest thing that could work, one retrieval and one
+prompt of the same language model over the same back end. Gold answers and gold pages are used for scoring alone. With `--keep
+FOLDER` each answer is written down as it comes and a run goes on where it was stopped; `--before FOLDER` puts the answers of
+another state of the code into the same table:
+
+    PYTHONPATH=../older python benchmarks/answering.py --sets manuals --keep kept/before
+    python benchmarks/answering.py --sets manuals --keep kept/now --before kept/before --record
+
+Half of the questions on git (by the first byte of their SHA-256, `is_calibration`) may be used for calibrating; they have rows
+of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import random
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from _scoring import hit, interval, mean, token_f1
+from _table import Table, skip_without
+
+from lightbulb.agent.answering import Answer, TestAgent, answer
+from lightbulb.core.records import Document, Passage
+from lightbulb.web.demo_site import demo_questions
+from lightbulb.web.reactor import Request, Response, serve
+from lightbulb.web.search import SearchResult
+
+PROMPT = "Answer the question from the text, in a few words if possible.\n\nText: {text}\n\nQuestion: {question}\nAnswer:"
+PROMPT_TOKENS, REPLY_TOKENS, NUM_PASSAGES = 1200, 48, 4
+SETS = ("manuals", "xquad", "clapnq", "two_hop", "absent", "demo")
+TEXT_KINDS = ("how", "why", "compare", "definition", "two_page")
+AIMS = {  # issue and design; shares between 0 and 1
+    "facts": 0.60,
+    "yes_no": 0.65,
+    "list": 0.55,
+    "text": 0.55,
+    "refused_answerable": 0.15,
+    "refused_unanswerable": 0.80,
+    "cites_gold": 0.75,
+}
+
+
+@dataclass
+class Question:
+    "One question with what is needed to score it."
+
+    id: str
+    text: str
+    kind: str
+    answers: list[str] = field(default_factory=list)
+    gold_pages: list[str] = field(default_factory=list)
+    gold: dict[str, Any] = field(default_factory=dict)
+    answerable: bool = True
+
+
+@dataclass
+class Reply:
+    "What a user would see, and what it cost."
+
+    id: str
+    text: str = ""
+    short: str = ""
+    refused: bool = False
+    confidence: float = 0.0
+    cited_pages: list[str] = field(default_factory=list)
+    cited_texts: list[str] = field(default_factory=list)
+    read_pages: list[str] = field(default_factory=list)
+    searches: int = 0
+    seconds: float = 0.0
+    prompt_text: str = ""  # the baseline's reply
+
+
+# ---------------------------------------------------------------- sites on the loopback
+
+
+def static_site(folder: Path) -> Any:
+    "A folder of HTML files with listings, as any web server shows it."
+
+    def handler(request: Request) -> Response:
+        path = (folder / request.path.strip("/")).resolve()
+        if request.path == "/robots.txt": return Response(body=b"User-agent: *\nAllow: /\n", content_type="text/plain")
+        if not path.is_relative_to(folder.resolve()) or not path.exists(): return Response(status=404, body=b"not here")
+        if path.is_dir():
+            base = request.path.rstrip("/")
+            names = sorted(f"{item.name}/" if item.is_dir() else item.name for item in path.iterdir())
+            return listing(f"Index of {request.path}", [(f"{base}/{name}", name) for name in names])
+        return Response(body=path.read_bytes())
+
+    return serve(handler)
+
+
+def page_site(pages: Sequence[dict[str, str]]) -> Any:
+    "Passages as a site: a start page, lists of 200 links, one page a passage."
+    head, body = "<!doctype html><html lang=en><head><title>{0}</title></head>", "<body><main><h1>{0}</h1><p>{1}</p></main></body></html>"
+    template = head + body
+
+    def handler(request: Request) -> Response:
+        if request.path == "/robots.txt": return Response(body=b"User-agent: *\nAllow: /\n", content_type="text/plain")
+        if request.path == "/":
+            return listing("Contents", [(f"/list/{first}", f"Pages from {first}") for first in range(0, len(pages), 200)])
+        kind, _, number = request.path.strip("/").partition("/")
+        if not number.isdigit() or int(number) >= len(pages): return Response(status=404, body=b"not here")
+        if kind == "list":
+            return listing("List", [(f"/page/{i}", pages[i]["title"]) for i in range(int(number), min(int(number) + 200, len(pages)))])
+        page = pages[int(number)]
+        return Response(body=template.format(html.escape(page["title"]), html.escape(page["text"])).encode())
+
+    return serve(handler)
+
+
+def listing(title: str, links: list[tuple[str, str]]) -> Response:
+    "A page of links."
+    items = "".join(f'<li><a href="{html.escape(target)}">{html.escape(text)}</a></li>' for target, text in links)
+    page = f"<!doctype html><html lang=en><head><title>{title}</title></head><body><nav><ul>{items}</ul></nav></body></html>"
+    return Response(body=page.encode())
+
+
+class OnePassage:
+    "A back end that holds a single page."
+
+    name = "passage"
+
+    def __init__(self, title: str, text: str) -> None:
+        self.document = Document("https://passage.test/", title, text)
+
+    def search(self, query: str, num_results: int = 10) -> list[SearchResult]:
+        span = self.document.span(0, len(self.document.text))
+        passage = Passage(span, self.document.title, 1.0)
+        return [SearchResult(self.document.url, self.document.title, self.document.text[:300], 1.0, (passage,))]
+
+    def read(self, urls: Sequence[str]) -> list[Document]:
+        return [self.document for _ in urls]
+
+    def lookup(self, title: str) -> SearchResult | None:
+        return None
+
+
+# ---------------------------------------------------------------- the sets
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def is_calibration(question_id: str) -> bool:
+    "Whether a question on git may be used for calibrating: every second one by a hash of its name."
+    return question_id.startswith("git") and hashlib.sha256(question_id.encode()).digest()[0] % 2 == 0
+
+
+def manual_questions(folder: Path, site: str) -> list[Question]:
+    rows = [row for row in read_rows(folder / "questions.jsonl") if row["site"] == site]
+    return [
+        Question(
+            row["id"],
+            row["question"],
+            row["kind"],
+            row["answers"],
+            row["pages"] + row.get("also_pages", []),
+            row,
+            row["kind"] != "unanswerable",
+        )
+        for row in rows
+    ]
+
+
+def xquad_questions(rows: list[dict[str, Any]]) -> list[Question]:
+    return [
+        Question(q["id"], q["question"], "span", [a["text"] for a in q["answers"]], [row["title"]], {"start": q["answers"][0]["start"]})
+        for row in rows
+        for q in row["questions"]
+    ]
+
+
+def clapnq_questions(rows: list[dict[str, Any]]) -> list[Question]:
+    questions = []
+    for row in rows:
+        sentences = [sentence for reply in row["answers"] for sentence in reply.get("selected_sentences", [])]
+        questions.append(Question(row["id"], row["question"], "long", [], [], row | {"sentences": sentences}, bool(row.get("answerable"))))
+    return questions
+
+
+def absent_questions(pages: list[dict[str, str]], count: int = 100) -> list[Question]:
+    "Questions about names that no page bears: first and last words of real titles crossed, kept if no page holds the new name."
+    draw = random.Random(20261127)
+    all_text = "\n".join(f"{page['title']} {page['text']}" for page in pages).casefold()
+    names = [page["title"].split() for page in pages if re.fullmatch(r"[A-Z][a-z]+ [A-Z][a-z]+", page["title"])]
+    films = [page["title"].removesuffix(")").split(" (")[0] for page in pages if "film" in page["title"].casefold()]
+    forms = [
+        "Where was {person} born?",
+        "When did {person} die?",
+        "Who is the spouse of {person}?",
+        "What is the place of birth of the director of film {film}?",
+        "Who directed the film {film}?",
+        "Where did the composer of film {film} study?",
+    ]
+    questions: list[Question] = []
+    while len(questions) < count:
+        person = f"{draw.choice(names)[0]} {draw.choice(names)[1]}"
+        film = f"{draw.choice(films).split()[0]} {draw.choice(names)[1]} {draw.choice(['Returns', 'Nights', 'Affair', 'Road', 'Story'])}"
+        if person.casefold() in all_text or film.casefold() in all_text: continue
+        text = forms[len(questions) % len(forms)].format(person=person, film=film)
+        questions.append(Question(f"absent-{len(questions)}", text, "absent", answerable=False))
+    return questions
+
+
+# ---------------------------------------------------------------- asking
+
+
+def load(config: TestAgent) -> Any:
+    "The tools of either state of the code."
+    try:
+        from lightbulb.agent.tools import load_tools
+    except ImportError:
+        from lightbulb.agent.answering import load_tools
+    return load_tools(config, tell=lambda line: print(f"  {line}", flush=True))
+
+
+def ask(question: Question, tools: Any, config: TestAgent, page_names: Callable[[str, str], str]) -> Reply:
+    "lightbulb's answer."
+    begin = time.monotonic()
+    result = [item for item in answer(question.text, config, tools=tools) if isinstance(item, Answer)][0]
+    reply = Reply(question.id, re.sub(r"\s*\[\d+\]", "", result.text), result.short_answer, result.refused, result.confidence)
+    reply.seconds, reply.searches = time.monotonic() - begin, result.cost.searches
+    reply.cited_pages = [page_names(citation.url, citation.title) for citation in result.citations]
+    reply.cited_texts = [citation.quote for citation in result.citations]
+    reply.read_pages = [page_names(url, title) for url, title in result.pages]
+    return reply
+
+
+def one_prompt(question: str, tools: Any) -> str:
+    "The baseline: search once, put the best passages into one prompt, take what the model writes."
+    results = tools.search.search(question, 10)
+    passages = sorted((passage for result in results for passage in result.passages), key=lambda passage: -passage.score)[:NUM_PASSAGES]
+    text = "\n".join(f"{passage.title}: {passage.text}" for passage in passages)
+    while tools.model.count_tokens(text) > PROMPT_TOKENS:
+        text = text[: len(text) * 9 // 10]
+    return tools.model.generate([PROMPT.format(text=text, question=question)], max_new_tokens=REPLY_TOKENS, stop=("\n",))[0].strip()
+
+
+class Kept:
+    "The replies of one set, written down as they come."
+
+    def __init__(self, folder: Path | None, name: str) -> None:
+        self.path = folder / f"{name}.jsonl" if folder else None
+        self.replies: dict[str, Reply] = {}
+        if self.path and self.path.is_file():
+            self.replies = {row["id"]: Reply(**row) for row in read_rows(self.path)}
+
+    def add(self, reply: Reply) -> None:
+        self.replies[reply.id] = reply
+        if self.path is None: return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(reply), ensure_ascii=False) + "\n")
+
+
+def ask_all(
+    questions: Sequence[Question],
+    tools: Any,
+    config: TestAgent,
+    kept: Kept,
+    page_names: Callable[[str, str], str] = lambda url, title: title,
+    before: Callable[[Question], None] = lambda question: None,
+) -> list[Reply]:
+    "Every question once, by lightbulb and by the one prompt."
+    if getattr(tools, "knowledge", None) is not None:
+        tools.knowledge.close()
+        tools.knowledge = None  # every question starts from nothing
+    for question in questions:
+        if question.id in kept.replies: continue
+        before(question)
+        reply = ask(question, tools, config, page_names)
+        reply.prompt_text = one_prompt(question.text, tools)
+        kept.add(reply)
+        shown = "(refused)" if reply.refused else reply.short or reply.text[:100]
+        shown = f"{shown} | {question.answers[:1]} | {reply.confidence:.2f}, {reply.seconds:.1f} s"
+        print(f"  {question.id} {question.kind}: {question.text} -> {shown}", flush=True)
+    return [kept.replies[question.id] for question in questions]
+
+
+# ---------------------------------------------------------------- scores
+
+
+def names_one(text: str, answers: Sequence[str]) -> float:
+    "Whether a text names one of the answers: whole words, case and punctuation aside."
+    plain = f" {_words(text)} "
+    return float(any(f" {_words(gold)} " in plain for gold in answers if _words(gold)))
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.casefold()))
+
+
+def share_named(text: str, phrases: Sequence[str]) -> float:
+    "The share of phrases, each with alternatives between bars, that a text names."
+    plain = " ".join(text.casefold().split())
+    return mean([float(any(" ".join(part.casefold().split()) in plain for part in phrase.split("|"))) for phrase in phrases])
+
+
+def first_word(text: str) -> str:
+    words = re.findall(r"\w+", text.casefold())
+    return words[0] if words else ""
+
+
+def manual_score(question: Question, text: str, short: str, refused: bool) -> float:
+    "How a manual's question is scored (the data's own description)."
+    if question.kind == "unanswerable": return float(refused)
+    if refused: return 0.0
+    if question.kind in ("factoid", "number"): return names_one(short, question.answers)
+    if question.kind == "yes_no": return float(first_word(text) == question.gold["verdict"])
+    if question.kind == "list": return share_named(text, question.gold["items"])
+    return share_named(text, question.gold["must_mention"])
+
+
+def area_under_curve(scores: Sequence[float], labels: Sequence[bool]) -> float:
+    "The chance that an answerable question scores above an unanswerable one."
+    good, bad = (
+        [s for s, label in zip(scores, labels, strict=True) if label],
+        [s for s, label in zip(scores, labels, strict=True) if not label],
+    )
+    return mean([float(a > b) + 0.5 * (a == b) for a in good for b in bad])
+
+
+def risk_curve(scores: Sequence[float], confidences: Sequence[float]) -> str:
+    "Mean score of the most confident quarter, half, three quarters, and all."
+    ranked = [score for _, score in sorted(zip(confidences, scores, strict=True), key=lambda pair: -pair[0])]
+    return ", ".join(f"{share}%: {mean(ranked[: max(1, len(ranked) * share // 100)]):.2f}" for share in (25, 50, 75, 100))
+
+
+class Scorer:
+    "One row a set and kind: lightbulb, the one prompt, and the code before where it was asked too."
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    def row(
+        self,
+        name: str,
+        ours: Sequence[float],
+        prompt: Sequence[float] = (),
+        before: Sequence[float] = (),
+        *,
+        aim: float | None = None,
+        at_most: bool = False,
+    ) -> None:
+        if not ours: return
+        low, high = interval(ours)
+        parts = [f"{mean(ours):.3f} ({low:.2f} to {high:.2f}, {len(ours)})"]
+        if prompt:
+            low, high = interval([a - b for a, b in zip(ours, prompt, strict=True)])
+            parts.append(f"one prompt {mean(prompt):.3f} (difference {low:+.2f} to {high:+.2f})")
+        if before:
+            parts.append(f"before {mean(before):.3f}")
+        met = None if aim is None else mean(ours) <= aim if at_most else mean(ours) >= aim
+        self.table.row(name, "; ".join(parts), "" if aim is None else f"{'≤' if at_most else '≥'} {aim:.2f}", met)
+
+
+def report_manuals(scorer: Scorer, name: str, questions: list[Question], replies: list[Reply], before: dict[str, Reply]) -> None:
+    "The rows of one group of manuals' questions."
+    pairs = list(zip(questions, replies, strict=True))
+
+    def scores(kinds: Sequence[str], whose: str) -> list[float]:
+        chosen = [(q, r) for q, r in pairs if q.kind in kinds]
+        if whose == "before":
+            if not all(q.id in before for q, _ in chosen): return []
+            chosen = [(q, before[q.id]) for q, _ in chosen]
+        if whose == "prompt": return [manual_score(q, r.prompt_text, r.prompt_text, False) for q, r in chosen]
+        return [manual_score(q, r.text, r.short, r.refused) for q, r in chosen]
+
+    groups = {
+        "over all kinds": (("factoid", "number", "yes_no", "list", *TEXT_KINDS, "unanswerable"), 0.60),
+        "facts and numbers": (("factoid", "number"), AIMS["facts"]),
+        "yes or no": (("yes_no",), AIMS["yes_no"]),
+        "lists": (("list",), AIMS["list"]),
+        "how, why, compare, definition, two pages": (TEXT_KINDS, AIMS["text"]),
+        "refused when unanswerable": (("unanswerable",), AIMS["refused_unanswerable"]),
+    }
+    for group, (kinds, aim) in groups.items():
+        scorer.row(f"{name}: {group}", scores(kinds, "ours"), scores(kinds, "prompt"), scores(kinds, "before"), aim=aim)
+    answerable = [(q, r) for q, r in pairs if q.answerable]
+    old = [before[q.id] for q, _ in answerable] if all(q.id in before for q, _ in answerable) else []
+    refused = [float(r.refused) for _, r in answerable]
+    scorer.row(
+        f"{name}: refused though answerable", refused, (), [float(r.refused) for r in old], aim=AIMS["refused_answerable"], at_most=True
+    )
+    cites = [float(bool(set(r.cited_pages) & set(q.gold_pages))) for q, r in answerable if not r.refused]
+    old_cites = (
+        [float(bool(set(r.cited_pages) & set(q.gold_pages))) for (q, _), r in zip(answerable, old, strict=True) if not r.refused]
+        if old
+        else []
+    )
+    scorer.row(f"{name}: an answer cites a gold page", cites, (), old_cites, aim=AIMS["cites_gold"])
+    ours = scores(groups["over all kinds"][0], "ours")
+    scorer.table.row(f"{name}: score of the most confident", risk_curve(ours, [r.confidence for _, r in pairs]))
+
+
+def report_f1(scorer: Scorer, name: str, questions: list[Question], replies: list[Reply], before: dict[str, Reply], aim: float) -> None:
+    "Token F1 of the short answer as the user sees it: nothing if it was refused."
+    f1 = lambda question, reply: 0.0 if reply.refused else token_f1(reply.short or reply.text, question.answers)
+    pairs = [(q, r) for q, r in zip(questions, replies, strict=True) if q.answerable]
+    ours, prompt = [f1(q, r) for q, r in pairs], [token_f1(r.prompt_text, q.answers) for q, r in pairs]
+    old = [f1(q, before[q.id]) for q, _ in pairs] if all(q.id in before for q, _ in pairs) else []
+    scorer.row(f"{name}: F1 as the user sees it", ours, prompt, old, aim=aim)
+    scorer.row(f"{name}: refused though answerable", [float(r.refused) for _, r in pairs])
+    scorer.table.row(f"{name}: F1 of the most confident", risk_curve(ours, [r.confidence for _, r in pairs]))
+
+
+# ---------------------------------------------------------------- the runs
+
+
+class Run:
+    "The flags of this run and what every set needs."
+
+    def __init__(self, args: Any, table: Table) -> None:
+        self.args, self.table, self.scorer = args, table, Scorer(table)
+        self.seconds: list[float] = []
+
+    def some(self, questions: list[Question]) -> list[Question]:
+        "A fixed sample where only some were asked for."
+        if not self.args.limit or len(questions) <= self.args.limit: return questions
+        ranked = sorted(questions, key=lambda question: hashlib.sha256(question.id.encode()).digest())
+        chosen = {question.id for question in ranked[: self.args.limit]}
+        return [question for question in questions if question.id in chosen]
+
+    def before(self, name: str) -> dict[str, Reply]:
+        return Kept(self.args.before, name).replies if self.args.before else {}
+
+    @contextmanager
+    def tools(self, search: str, port: int = 0, max_pages: int = 0) -> Iterator[tuple[Any, TestAgent]]:
+        "Tools over a back end with a save folder of its own."
+        with tempfile.TemporaryDirectory() as folder:
+            extra: dict[str, Any] = {"max_crawl_pages": max_pages} if max_pages else {}
+            hosts = (f"127.0.0.1:{port}",) if port else ()
+            config = TestAgent(search=search, save_dir=Path(folder), allow_hosts=hosts, model_name=self.args.model_name, **extra)
+            yield load(config), config
+
+    def manuals(self) -> None:
+        folder = self.args.data / "manuals"
+        starts = {"git": "git/git.html", "debian_handbook": "debian_handbook/index.html", "python": "python/"}
+        questions: list[Question] = []
+        replies: list[Reply] = []
+        before = self.before("manuals")
+        with static_site(folder) as server:
+            for site, start in starts.items():
+                chosen = self.some(manual_questions(folder, site))
+                kept = Kept(self.args.keep, "manuals")
+                if all(question.id in kept.replies for question in chosen):
+                    answers = [kept.replies[question.id] for question in chosen]
+                else:
+                    with self.tools(f"site:{server.url}/{start}".replace("//" + start, "/" + start), server.port) as (tools, config):
+                        answers = ask_all(chosen, tools, config, kept, lambda url, title: url.split("#")[0].rsplit("/", 1)[-1])
+                questions, replies = questions + chosen, replies + answers
+        self.seconds += [reply.seconds for reply in replies]
+        tuned = [is_calibration(question.id) for question in questions]
+        for name, wanted in (("manuals, not tuned on", False), ("manuals, git's calibration half", True)):
+            part = [(q, r) for q, r, t in zip(questions, replies, tuned, strict=True) if t is wanted]
+            report_manuals(self.scorer, name, [q for q, _ in part], [r for _, r in part], before)
+
+    def xquad(self) -> None:
+        rows = read_rows(self.args.data / "reading" / "xquad_en.jsonl")
+        questions = self.some(xquad_questions(rows))
+        pages = [{"title": f"{row['title']} {number}", "text": row["text"]} for number, row in enumerate(rows)]
+        self._site("xquad", "xquad_en, 95 paragraphs crawled and searched", pages, questions, 0.62)
+
+    def two_hop(self) -> None:
+        folder = self.args.data / "two_hop"
+        rows = read_rows(folder / "questions.jsonl")
+        questions = [Question(f"two_hop-{i}", row["question"], "two_hop", [row["answer"]], row["gold_pages"]) for i, row in enumerate(rows)]
+        questions, replies = self._site("two_hop", "two_hop", read_rows(folder / "pages.jsonl"), self.some(questions), 0.60)
+        for k, aim in ((10, 0.97), (1, 0.80)):
+            self.scorer.row(
+                f"two_hop: hit@{k}", [hit(r.read_pages, q.gold_pages, k) for q, r in zip(questions, replies, strict=True)], aim=aim
+            )
+
+    def absent(self) -> None:
+        pages = read_rows(self.args.data / "two_hop" / "pages.jsonl")
+        self._site("absent", "names that no page bears", pages, self.some(absent_questions(pages)), 0.0)
+
+    def _site(
+        self, key: str, name: str, pages: list[dict[str, str]], questions: list[Question], aim: float
+    ) -> tuple[list[Question], list[Reply]]:
+        kept, before = Kept(self.args.keep, key), self.before(key)
+        if all(question.id in kept.replies for question in questions):
+            replies = [kept.replies[question.id] for question in questions]
+        else:
+            with page_site(pages) as server, self.tools(f"site:{server.url}", server.port, len(pages) + 100) as (tools, config):
+                replies = ask_all(questions, tools, config, kept)
+        self.seconds += [reply.seconds for reply in replies]
+        if any(question.answerable for question in questions):
+            report_f1(self.scorer, name, questions, replies, before, aim)
+        else:
+            old = [float(before[q.id].refused) for q in questions] if all(q.id in before for q in questions) else []
+            self.scorer.row(f"{name}: refused", [float(reply.refused) for reply in replies], (), old, aim=0.95)
+        return questions, replies
+
+    def clapnq(self) -> None:
+        rows = read_rows(self.args.data / "reading" / "clapnq.jsonl")[100:]  # the first 100 are for calibrating
+        by_id = {row["id"]: row for row in rows}
+        questions, kept = self.some(clapnq_questions(rows)), Kept(self.args.keep, "clapnq")
+        before = self.before("clapnq")
+        if all(question.id in kept.replies for question in questions):
+            replies = [kept.replies[question.id] for question in questions]
+        else:
+            with self.tools("demo") as (tools, config):
+
+                def show(question: Question) -> None:
+                    passage = by_id[question.id]["passages"][0]
+                    tools.search = OnePassage(passage["title"], passage["text"])
+
+                replies = ask_all(questions, tools, config, kept, before=show)
+        self.seconds += [reply.seconds for reply in replies]
+        answerable = [(q, r) for q, r in zip(questions, replies, strict=True) if q.answerable]
+        cited = lambda q, r: mean(
+            [
+                float(any(_words(s) in _words(t) or _words(t) in _words(s) for t in r.cited_texts if len(t) > 30))
+                for s in q.gold["sentences"]
+            ]
+        )
+        first = lambda q: mean([float(_words(s) in _words(q.gold["passages"][0]["text"][:300])) for s in q.gold["sentences"]])
+        old = [cited(q, before[q.id]) for q, _ in answerable] if all(q.id in before for q, _ in answerable) else []
+        self.scorer.row("clapnq, answerable: gold sentences cited", [cited(q, r) for q, r in answerable], (), old, aim=0.60)
+        self.scorer.row("clapnq, answerable: gold sentences among the first 300 characters", [first(q) for q, _ in answerable])
+        area = area_under_curve([r.confidence for r in replies], [q.answerable for q in questions])
+        self.table.row(
+            "clapnq: answerable against unanswerable, area under the curve of the confidence", f"{area:.3f}", "≥ 0.92", area >= 0.92
+        )
+
+    def demo(self) -> None:
+        items = demo_questions("report")
+        questions = [
+            Question(f"demo-{i}", q.question, q.kind, list(q.answers), list(q.gold_pages), {}, bool(q.answers)) for i, q in enumerate(items)
+        ]
+        questions, kept, before = self.some(questions), Kept(self.args.keep, "demo"), self.before("demo")
+        if all(question.id in kept.replies for question in questions):
+            replies = [kept.replies[question.id] for question in questions]
+        else:
+            with self.tools("demo") as (tools, config):
+                replies = ask_all(questions, tools, config, kept)
+        self.seconds += [reply.seconds for reply in replies]
+        report_f1(self.scorer, "demo", questions, replies, before, 0.80)
+        refused = [q.answerable for q, r in zip(questions, replies, strict=True) if r.refused]
+        missing = [float(r.refused) for q, r in zip(questions, replies, strict=True) if not q.answerable]
+        self.scorer.row("demo: precision of refusals", [float(not answerable) for answerable in refused], aim=0.85)
+        self.scorer.row("demo: recall of refusals", missing, aim=0.95)
+
+
+def main() -> int:
+    import argparse
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="four questions of the demo site and of web passages")
+    parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the development data")
+    parser.add_argument("--sets", default=",".join(SETS), help="which sets, with commas")
+    parser.add_argument("--limit", type=int, default=0, help="a fixed sample of so many questions of each site; 0: all")
+    parser.add_argument("--keep", type=Path, help="folder where replies are written down, and found again")
+    parser.add_argument("--before", type=Path, help="such a folder of another state of the code")
+    parser.add_argument("--model_name", default="smollm2")
+    args = parser.parse_args()
+    sets = ["clapnq", "demo"] if args.quick else args.sets.split(",")
+    if args.quick:
+        args.limit = 4
+    if unknown := set(sets) - set(SETS):
+        parser.error(f"unknown sets {', '.join(sorted(unknown))}; there are {', '.join(SETS)}")
+    if set(sets) != {"demo"}:
+        skip_without(args.data)
+    whole = ", ".join(sets) if set(sets) != set(SETS) else "all sets"
+    table = Table(
+        f"Answers as the user sees them: {whole}" + (" (a sample)" if args.limit else ""), packages=("transformers", "onnxruntime")
+    )
+    run = Run(args, table)
+    for name in sets:
+        getattr(run, name)()
+    if run.seconds:
+        times = sorted(run.seconds)
+        median, late = statistics.median(times), times[min(len(times) - 1, int(0.95 * len(times)))]
+        table.row("seconds a question: median, 95th percentile", f"{median:.1f}, {late:.1f}", "≤ 6, ≤ 15", median <= 6 and late <= 15)
+    table.note("Tuned on: what the code's calibration names (agent/calibration.json); nothing on the sets of this table but git's half.")
+    return table.finish(args.record and not args.quick)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
