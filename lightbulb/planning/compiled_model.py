@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from ..core.kernels import kernel
 from lightbulb.planning.search_kernels import (
     COMPILATION,
     Prediction,
@@ -21,8 +21,8 @@ from lightbulb.planning.search_kernels import (
     TreeArrays,
     add_node,
     back_up,
-    kernel,
     part,
+    search_kernel,
     select_path,
 )
 
@@ -47,7 +47,7 @@ class Network(NamedTuple):
     heads: np.ndarray  # (A + 2,) float32, room for the heads
 
 
-fast = njit(**COMPILATION, fastmath={"contract", "reassoc"})
+fast = kernel(**COMPILATION, fastmath={"contract", "reassoc"})
 
 
 @fast
@@ -136,7 +136,7 @@ def read_heads(network: Network, state: np.ndarray, way: Transition, view: Predi
     view.values[row], way.rewards[row], way.discounts[row] = heads[num_actions], heads[num_actions + 1], network.discount
 
 # %% ../../nbs/planning/01_compiled_model.ipynb #6f1785ba
-@kernel
+@search_kernel
 def step_batch(network: Network, states: np.ndarray, actions: np.ndarray, out: np.ndarray, way: Transition, view: Prediction) -> None:
     "One step of every row; an action of -1 reads the heads of the state itself."
     for row in range(states.shape[0]):
@@ -148,7 +148,7 @@ def step_batch(network: Network, states: np.ndarray, actions: np.ndarray, out: n
         read_heads(network, out[row], way, view, row)
 
 
-@kernel
+@search_kernel
 def search_network(
     tree: TreeArrays,
     rules: Rules,

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from ..core.kernels import kernel
 
 # %% auto #0
 __all__ = ['mix', 'keys_of_seeds', 'keys_of_content', 'uniform', 'gamma_variate', 'gumbel_noise', 'dirichlet_noise']
@@ -38,7 +39,7 @@ def keys_of_content(seed: int, content: np.ndarray) -> np.ndarray:
     return mix(keys + ordinals)
 
 # %% ../../nbs/planning/00_root_noise.ipynb #6cdac5f9
-@njit(cache=True)
+@kernel
 def uniform(streams: np.ndarray, b: int) -> float:
     "The next number of a root's stream, between 0 and 1, both excluded."
     streams[b] += np.uint64(0x9E3779B97F4A7C15)
@@ -48,7 +49,7 @@ def uniform(streams: np.ndarray, b: int) -> float:
     return (np.float64((z ^ (z >> np.uint64(31))) >> np.uint64(12)) + 0.5) / 4503599627370496.0  # 2^52
 
 
-@njit(cache=True)
+@kernel
 def gamma_variate(shape: float, streams: np.ndarray, b: int) -> float:
     "Gamma-distributed, scale 1."
     boost = uniform(streams, b) ** (1.0 / shape) if shape < 1 else 1.0
@@ -60,7 +61,7 @@ def gamma_variate(shape: float, streams: np.ndarray, b: int) -> float:
             return d * v * boost
 
 # %% ../../nbs/planning/00_root_noise.ipynb #c66ecd16
-@njit(cache=True)
+@kernel
 def gumbel_noise(streams: np.ndarray, noise: np.ndarray) -> None:
     "Fill `noise` (B, A)."
     for b in range(noise.shape[0]):
@@ -68,7 +69,7 @@ def gumbel_noise(streams: np.ndarray, noise: np.ndarray) -> None:
             noise[b, a] = -math.log(-math.log(uniform(streams, b)))
 
 
-@njit(cache=True)
+@kernel
 def dirichlet_noise(streams: np.ndarray, alpha: float, is_legal: np.ndarray, noise: np.ndarray) -> None:
     "Fill `noise` (B, A): each row sums to 1 over its legal actions, 0 elsewhere."
     for b in range(noise.shape[0]):

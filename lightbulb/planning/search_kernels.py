@@ -10,10 +10,11 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+
+from ..core.kernels import kernel
 
 # %% auto #0
-__all__ = ['PUCT_TREE', 'PUCT_SIBLINGS', 'GUMBEL', 'COMPILATION', 'kernel', 'part', 'PROBLEMS', 'TreeArrays', 'new_arrays',
+__all__ = ['PUCT_TREE', 'PUCT_SIBLINGS', 'GUMBEL', 'COMPILATION', 'search_kernel', 'part', 'PROBLEMS', 'TreeArrays', 'new_arrays',
            'Rules', 'exploration_table', 'halving_plan', 'halving_table', 'tree_bounds', 'sibling_bounds',
            'puct_action', 'mixed_value', 'improved_logits', 'gumbel_root_action', 'gumbel_inner_action', 'select_path',
            'select', 'Transition', 'Prediction', 'write_prediction', 'add_node', 'back_up', 'expand_and_back_up',
@@ -105,8 +106,8 @@ def halving_table(num_actions: int, max_considered: int, num_simulations: int) -
     return np.array([halving_plan(min(m, max_considered), num_simulations) for m in range(num_actions + 1)], np.int32)
 
 # %% ../../nbs/planning/00_search_kernels.ipynb #da04b2cf
-COMPILATION: dict[str, Any] = {"cache": True, "error_model": "numpy", "_nrt": False}
-kernel, part = njit(**COMPILATION), njit(**COMPILATION, forceinline=True)
+COMPILATION: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
+search_kernel, part = kernel(**COMPILATION), kernel(**COMPILATION, forceinline=True)
 
 # %% ../../nbs/planning/00_search_kernels.ipynb #0c91a0ab
 @part
@@ -241,7 +242,7 @@ def select_path(tree: TreeArrays, rules: Rules, b: int) -> tuple[int, int]:
     return node, action if child < 0 else -1
 
 
-@kernel
+@search_kernel
 def select(tree: TreeArrays, rules: Rules, leaves: np.ndarray, actions: np.ndarray) -> tuple[int, int]:
     "Write node and action of every root's next simulation; returns how many stand at an end, and every tree's number of nodes (-1: they differ)."
     num_ended, level = 0, tree.num_nodes[0]
@@ -335,7 +336,7 @@ def back_up(tree: TreeArrays, b: int, node: int) -> None:
         node = parent
 
 # %% ../../nbs/planning/00_search_kernels.ipynb #b6cb6997
-@kernel
+@search_kernel
 def expand_and_back_up(
     tree: TreeArrays,
     leaves: np.ndarray,
@@ -356,7 +357,7 @@ def expand_and_back_up(
     return 0, 0
 
 
-@kernel
+@search_kernel
 def start_roots(tree: TreeArrays, view: Prediction) -> tuple[int, int]:
     "Write the model's view of the roots, keeping what hangs below them. Returns (problem, root)."
     for b in range(view.values.shape[0]):
@@ -368,7 +369,7 @@ def start_roots(tree: TreeArrays, view: Prediction) -> tuple[int, int]:
     return 0, 0
 
 # %% ../../nbs/planning/00_search_kernels.ipynb #f75ccb59
-@kernel
+@search_kernel
 def gumbel_answer(tree: TreeArrays, rules: Rules, policy: np.ndarray, chosen: np.ndarray) -> None:
     "Write the improved policy (B, A) and the action (B,) of every root."
     for b in range(chosen.shape[0]):
@@ -389,7 +390,7 @@ def gumbel_answer(tree: TreeArrays, rules: Rules, policy: np.ndarray, chosen: np
             scores[a] /= total
 
 # %% ../../nbs/planning/00_search_kernels.ipynb #fdbd9aa4
-@njit(cache=True)
+@kernel
 def move_subtree(old: TreeArrays, new: TreeArrays, actions: np.ndarray, places: np.ndarray) -> None:
     "Copy what lies behind each root's action; `places` (B, N) gets the new number of every node, -1 if it stays behind."
     for b in range(actions.shape[0]):

@@ -10,11 +10,12 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
+
+from ..core.kernels import kernel
 
 # %% auto #0
-__all__ = ['COMPILATION', 'STOPPED', 'lines_of', 'BoardGame', 'aligned', 'Bitboards', 'bitboards', 'cell_bits', 'to_bits',
-           'from_bits', 'possible_moves', 'key_of', 'Layer', 'expand', 'Solution', 'solve_game', 'Memory', 'negamax',
+__all__ = ['STOPPED', 'lines_of', 'BoardGame', 'aligned', 'Bitboards', 'bitboards', 'cell_bits', 'to_bits', 'from_bits',
+           'possible_moves', 'key_of', 'Layer', 'expand', 'Solution', 'solve_game', 'Memory', 'negamax',
            'exact_move_values', 'SolvableGame', 'TicTacToe', 'ConnectFour']
 
 # %% ../../nbs/world/00_board_games.ipynb #9a9371c0
@@ -261,11 +262,10 @@ def solve_game(
     return Solution(game, states, np.concatenate(move_values[::-1]), num_open + num_over)
 
 # %% ../../nbs/world/00_board_games.ipynb #f3876d05
-COMPILATION: dict[str, Any] = {"cache": True, "nogil": True}
 STOPPED = 9  # no value: the budget is spent
-_aligned: Any = njit(**COMPILATION)(aligned)
-_possible: Any = njit(**COMPILATION)(possible_moves)
-_key: Any = njit(**COMPILATION)(key_of)
+_aligned: Any = kernel(nogil=True)(aligned)
+_possible: Any = kernel(nogil=True)(possible_moves)
+_key: Any = kernel(nogil=True)(key_of)
 
 
 class Memory(NamedTuple):
@@ -277,7 +277,7 @@ class Memory(NamedTuple):
     nodes: np.ndarray  # (2,) looked at, allowed
 
 
-@njit(**COMPILATION)
+@kernel(nogil=True)
 def negamax(mine: Any, mask: Any, alpha: int, beta: int, board: Bitboards, order: Any, memory: Any) -> Any:
     "The value for the mover inside [alpha, beta], or `STOPPED`."
     possible, theirs, threats = _possible(mask, board), mask ^ mine, 0
