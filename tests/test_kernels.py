@@ -49,7 +49,9 @@ def write_house(folder: Path, number: int, middle: str = "from .low import numbe
     )
 
 
-@pytest.mark.parametrize("middle", ["from .low import number", "from . import low\n\nnumber = low.number", "import house.low\nnumber = house.low.number"])
+@pytest.mark.parametrize(
+    "middle", ["from .low import number", "from . import low\n\nnumber = low.number", "import house.low\nnumber = house.low.number"]
+)
 def test_an_edit_two_modules_below_reaches_the_kernel(copy, middle):
     program = "from house.high import plus_one; print(plus_one(), sum(plus_one.stats.cache_hits.values()))"
     write_house(copy, 1, middle)
@@ -81,7 +83,11 @@ def test_only_the_kernels_that_can_call_an_edited_module_are_stale(copy):
 
 def test_nobody_uses_the_cache_that_does_not_see_edits():
     modules = (ROOT / "lightbulb").rglob("*.py")
-    assert not [path.name for path in modules if path.parent.name in ("planning", "world") and re.search(r"njit|cache=True", path.read_text("utf-8"))]
+    assert not [
+        path.name
+        for path in modules
+        if path.parent.name in ("planning", "world") and re.search(r"njit|cache=True", path.read_text("utf-8"))
+    ]
 
 
 def test_the_stamps_of_all_kernels_together_take_no_time():
