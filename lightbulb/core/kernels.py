@@ -121,6 +121,6 @@ def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     if function is None: return lambda function: kernel(function, **options)
     if options.pop("cache", True) is not True:
         raise ValueError("a kernel is always kept on disk: use numba.njit for one that is not")
-    compiled = njit(**options)(function)
+    compiled: Any = njit(**options)(function)
     compiled._cache = _KernelCache(function)
     return compiled
