@@ -18,10 +18,10 @@ from _scoring import exact_match, interval, mean, token_f1
 from _table import Table, arguments, skip_without
 
 from lightbulb.agent.questions import SLOT, decompose
-from lightbulb.knowledge.answer_kinds import candidates, country_of, expected_kind
+from lightbulb.reading.answer_kinds import candidates, country_of, expected_kind
 from lightbulb.knowledge.chunks import split_sentences
 from lightbulb.knowledge.ranking import load_cross_encoder
-from lightbulb.knowledge.reader import SpanReader
+from lightbulb.reading.reader import SpanReader
 from lightbulb.web.demo_site import demo_questions, demo_text
 
 _STOP = frozenset(
@@ -96,7 +96,7 @@ def best_of_four(table: Table, name: str, tasks: Sequence[Task], spans) -> None:
 
 def without_adapters(reader: SpanReader) -> SpanReader:
     "The same heads on the untouched encoder."
-    from lightbulb.knowledge.reader_network import load_encoder
+    from lightbulb.reading.network import load_encoder
 
     encoder, tokenizer = load_encoder(len(reader.network.encoder.encoder.layer))
     bare = SpanReader.load()

@@ -13,7 +13,7 @@ from lightbulb.agent.evidence import PageRead, Searched
 from lightbulb.knowledge.embedding import load_embedder
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.knowledge.ranking import load_cross_encoder
-from lightbulb.knowledge.reader import SpanReader
+from lightbulb.reading.reader import SpanReader
 from lightbulb.knowledge.summarizer import RAGSummarizer
 from lightbulb.web.demo_site import serve_demo_site
 from lightbulb.web.extract import extract

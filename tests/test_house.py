@@ -51,7 +51,7 @@ PUBLIC = {  # DESIGN's contract: more may be added, these stay
     "knowledge.embedding": "load_embedder",
     "knowledge.knowledge_base": "KnowledgeBase",
     "knowledge.ranking": "load_cross_encoder",
-    "knowledge.reader": "SpanReader train_reader",
+    "reading.reader": "SpanReader train_reader",
     "knowledge.summarizer": "RAGSummarizer",
     "world.networks": "RepresentationNetwork DynamicsNetwork PredictionNetwork ActionEncoder WorldModel RecurrentWorldModel",
     "world.losses": "info_nce_loss covariance_regularization dynamics_performance_loss thought_consistency_loss policy_value_joint_loss action_diversity_reward "

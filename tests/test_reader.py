@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from lightbulb.core.errors import CheckpointError
 from lightbulb.core.runtime import package_folder
-from lightbulb.knowledge.answer_kinds import KINDS, candidates, country_of, expected_kind, fits, kind_of
-from lightbulb.knowledge.reader import SpanReader, TrainReader, encode_example, fit_confidence, train_reader, whole_name, windows
-from lightbulb.knowledge.reader_network import ReaderNetwork, load_encoder, read_onnx_weights
+from lightbulb.reading.answer_kinds import KINDS, candidates, country_of, expected_kind, fits, kind_of
+from lightbulb.reading.reader import SpanReader, TrainReader, encode_example, fit_confidence, train_reader, whole_name, windows
+from lightbulb.reading.network import ReaderNetwork, load_encoder, read_onnx_weights
 
 TEXTS = [
     "The Kvarner lighthouse was designed by the Croatian architect Marija Horvat and first lit on 3 May 1911.",

@@ -26,7 +26,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 NBS, DOCS = ROOT / "nbs", ROOT / "_docs"
-FLOORS = ("core", "lm", "rl", "planning", "web", "knowledge", "world", "agent", "apps")
+FLOORS = ("core", "lm", "rl", "planning", "web", "knowledge", "reading", "world", "agent", "apps")
 STAGE = """
 import inspect
 import fastcore.docments
@@ -47,6 +47,7 @@ ROOM_TITLES = {
     "planning": "planning: search",
     "web": "web: pages",
     "knowledge": "knowledge: what was read",
+    "reading": "reading: answers in texts",
     "world": "world: the world model",
     "agent": "agent: answers",
     "apps": "apps: what a person opens",

@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python tools/train_reader.py --data ../shared/data --out models/reader
 
-takes about 13 CPU-minutes on one core and leaves `models/reader/span_reader.safetensors`; copy it to lightbulb/knowledge/weights/
+takes about 13 CPU-minutes on one core and leaves `models/reader/span_reader.safetensors`; copy it to lightbulb/reading/weights/
 to ship it. The shipped weights were made by these rules and 800 steps on 24 November 2026, from the demo articles as they stood then and
 with 16 more pages left out; a new run draws other examples of the same mixture and gives weights of the same kind, not the same bytes. `--resume` goes on after a kill. Left out of the corpus: every page that answers a question of two_hop or is named in one, and
 the pages of tools/reader_development.jsonl. Questions and answers of two_hop and the `report` questions of the demo site are never read.
@@ -22,11 +22,11 @@ from pathlib import Path
 import torch
 
 from lightbulb.core.report import MetricsFile
-from lightbulb.knowledge.answer_kinds import expected_kind
-from lightbulb.knowledge.reader import SpanReader, TrainReader, could_answer, fit_confidence, train_reader, typed_span
-from lightbulb.knowledge.reader_clauses import sentence_ranges, short_title
-from lightbulb.knowledge.reader_examples import write_examples
-from lightbulb.knowledge.reader_network import Confidence, change_confidence
+from lightbulb.reading.answer_kinds import expected_kind
+from lightbulb.reading.reader import SpanReader, TrainReader, could_answer, fit_confidence, train_reader, typed_span
+from lightbulb.reading.clauses import sentence_ranges, short_title
+from lightbulb.reading.examples import write_examples
+from lightbulb.reading.network import Confidence, change_confidence
 from lightbulb.web.demo_site import demo_questions, demo_text, load_articles
 
 HERE = Path(__file__).parent

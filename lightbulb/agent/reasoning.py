@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from .evidence import Evidence, Researcher, name_match
 from .questions import SLOT, Comparison, compare, decompose, reworded, subject_of, wants_explanation
 from ..core.records import Passage
-from ..knowledge.answer_kinds import country_of, expected_kind, kind_of
+from ..reading.answer_kinds import country_of, expected_kind, kind_of
 from ..knowledge.chunks import split_sentences
 from ..planning.tree_of_thought import Thought, ToTNode
 

@@ -1,1 +1,1 @@
-"""What was read: chunks with exact offsets, embeddings, the knowledge base, ranking, the reader and the summarizer."""
+"""What was read: chunks with exact offsets, embeddings, the knowledge base, ranking and the summarizer."""
