@@ -158,11 +158,11 @@ def test_training_learns_is_repeatable_and_resumes(tmp_path) -> None:
         )
 
     whole = list(train_reader(config("a")))
-    assert whole[-1].loss < 0.7 * whole[0].loss
+    assert whole[-1].loss < 0.7 * whole[0].loss  # type: ignore[operator]
     killed = train_reader(config("b"))
     for _ in range(7):
         next(killed)
-    killed.close()
+    killed.close()  # type: ignore[attr-defined]
     assert not (tmp_path / "b").exists()
     rest = list(train_reader(config("b", resume=True)))
     assert [report.step for report in rest] == list(range(5, 12))
