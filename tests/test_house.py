@@ -182,7 +182,7 @@ def test_nobody_imports_a_module_by_its_name_as_text():
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
             if name in ("__import__", "import_module", "importlib.import_module") and not path.match("*/apps/main_menu.py"):
-                found.append(f"{path.relative_to(ROOT)}:{getattr(node, "lineno", 0)}")
+                found.append(f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}")
     assert not found, found
 
 
