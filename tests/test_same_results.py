@@ -24,7 +24,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import pytest
 
@@ -116,7 +116,7 @@ def losses(reports: Iterable[Any]) -> list[str]:
 # ------------------------------------------------------------------ the runs
 
 
-def language_model(folder: Path, optimizer: str, num_experts: int) -> Results:
+def language_model(folder: Path, optimizer: Any, num_experts: int) -> Results:
     "An epoch of a tiny language model on bytes; and the same one, stopped after three reports and resumed."
     from lightbulb.lm.training import TrainLanguageModel, load_model, train_language_model
 
@@ -147,7 +147,7 @@ def language_model(folder: Path, optimizer: str, num_experts: int) -> Results:
     )
     whole = list(train_language_model(config))
     stopped = dataclasses.replace(config, save_dir=folder / "stopped")
-    reports = train_language_model(stopped)
+    reports: Any = train_language_model(stopped)
     first = [next(reports) for _ in range(3)]
     reports.close()
     rest = list(train_language_model(dataclasses.replace(stopped, resume=True)))
@@ -160,7 +160,7 @@ def language_model(folder: Path, optimizer: str, num_experts: int) -> Results:
     }
 
 
-def world_model(folder: Path, algorithm: str) -> Results:
+def world_model(folder: Path, algorithm: Any) -> Results:
     "A tiny world model of tic-tac-toe with play between; and the same one, stopped and resumed."
     from lightbulb.world.training import TrainWorldModel, load_world_model, train_world_model
 
@@ -191,7 +191,7 @@ def world_model(folder: Path, algorithm: str) -> Results:
     )
     whole = list(train_world_model(config))
     stopped = dataclasses.replace(config, save_dir=folder / "stopped")
-    reports = train_world_model(stopped)
+    reports: Any = train_world_model(stopped)
     first = [next(reports) for _ in range(5)]
     reports.close()
     rest = list(train_world_model(dataclasses.replace(stopped, resume=True)))
@@ -332,7 +332,7 @@ class HashedWorld:
         return states, 2 * chance[:, 0] - 1, np.where(chance[:, 1] < 0.1, 0.0, self.discount)
 
 
-def mcts(folder: Path, algorithm: str, discount: float) -> Results:
+def mcts(folder: Path, algorithm: Any, discount: float) -> Results:
     "A batch of searches with noise at the roots."
     import numpy as np
 
@@ -381,7 +381,7 @@ def oops(folder: Path) -> Results:
     }
 
 
-def tree_of_thought(folder: Path, strategy: str) -> Results:
+def tree_of_thought(folder: Path, strategy: Any) -> Results:
     "Thoughts in the order in which they came, with what became of them."
     from lightbulb.planning.tree_of_thought import ToTConfig, ToTSearch
 
@@ -425,12 +425,13 @@ def writing(folder: Path) -> Results:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     model.eval()
-    contexts, options = [[3, 4, 5, 6], [7, 8, 9]], {"start_id": 1, "max_new_tokens": 20, "end_id": 2}
+    contexts = [[3, 4, 5, 6], [7, 8, 9]]
+    options: dict[str, Any] = {"start_id": 1, "max_new_tokens": 20, "end_id": 2}
     sequences, scores = beam_search(model, contexts, beam_width=4, **options)
     actions = generate_actions(model, contexts, 3, 4, start_id=1)
     return {
         "beams": sequences.tolist(),
-        "scores": numbers(scores.flatten()),
+        "scores": numbers(scores.flatten().tolist()),
         "greedy": generate(model, contexts, **options),
         "sampled": generate(model, contexts, method="sampling", temperature=0.8, top_p=0.9, seed=4, **options),
         "speculative": generate(model, contexts[:1], method="speculative", **options),
@@ -464,7 +465,8 @@ def answers(folder: Path) -> Results:
     tools = Tools(search, SpanReader.load(), embed, rerank, summarizer=silent)
     results = {}
     for question in QUESTIONS:
-        *_, final = answer(question, TestAgent(max_pages=20, max_searches=8, max_tokens=4000, max_seconds=600), tools=tools)
+        config = TestAgent(max_pages=20, max_searches=8, max_tokens=4000, max_seconds=600)
+        final: Any = list(answer(question, config, tools=tools))[-1]
         results[question] = [final.short_answer, final.text, final.refused, f"{final.confidence:.3f}"]
     return results
 
@@ -504,7 +506,7 @@ def compute(run: str, folder: Path) -> Results:
         torch.set_num_threads(threads)
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[str]:
     return isinstance(value, str) and value.lstrip("-").startswith("0x")
 
 
