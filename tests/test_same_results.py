@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import math
 import os
@@ -455,10 +456,11 @@ def answers(folder: Path) -> Results:
     from lightbulb.knowledge.embedding import load_embedder
     from lightbulb.knowledge.knowledge_base import KnowledgeBase
     from lightbulb.knowledge.ranking import load_cross_encoder
-    from lightbulb.knowledge.reader import SpanReader
     from lightbulb.knowledge.summarizer import RAGSummarizer
     from lightbulb.web.search import load_search
 
+    room = "reading" if importlib.util.find_spec("lightbulb.reading") else "knowledge"  # where the reader lived before
+    SpanReader = importlib.import_module(f"lightbulb.{room}.reader").SpanReader
     embed, rerank = load_embedder(), load_cross_encoder()
     search = load_search("demo", make_index=lambda: KnowledgeBase(":memory:", embed=embed))
     silent = RAGSummarizer(lambda prompts, **options: ["" for _ in prompts], embed, rerank=rerank)
