@@ -14,10 +14,14 @@ from pathlib import Path
 from _scoring import exact_match, interval, mean, normalize, recall, token_f1
 from _table import Table, arguments
 
-from lightbulb.agent.answering import Answer, TestAgent, answer, load_tools
+from lightbulb.agent.answering import Answer, TestAgent, answer
+from lightbulb.agent.tools import load_tools
 from lightbulb.web.demo_site import DemoQuestion, demo_questions
 
-PROMPT = "Answer the question with a few words from the text. If the text does not answer it, say: unknown.\n\nText: {text}\n\nQuestion: {question}\nAnswer:"
+PROMPT = (
+    "Answer the question with a few words from the text. If the text does not answer it, say: unknown.\n\n"
+    "Text: {text}\n\nQuestion: {question}\nAnswer:"
+)
 
 
 def one_prompt(question: str, tools, num_passages: int = 4) -> tuple[str, list[str]]:
@@ -27,8 +31,8 @@ def one_prompt(question: str, tools, num_passages: int = 4) -> tuple[str, list[s
     text = "\n".join(f"{passage.title}: {passage.text}" for passage in passages)
     while tools.model.count_tokens(text) > 1200:
         text = text[: len(text) * 9 // 10]
-    said = tools.model.generate([PROMPT.format(text=text, question=question)], max_new_tokens=24, stop=("\n",))[0].strip()
-    return ("" if normalize(said) in ("", "unknown") else said), [result.title for result in results]
+    written = tools.model.generate([PROMPT.format(text=text, question=question)], max_new_tokens=24, stop=("\n",))[0].strip()
+    return ("" if normalize(written) in ("", "unknown") else written), [result.title for result in results]
 
 
 def the_tree(question: str, tools, config: TestAgent) -> Answer:
@@ -67,14 +71,12 @@ def main() -> int:
         begin = time.monotonic()
         result = the_tree(question.question, tools, config)
         seconds.append(time.monotonic() - begin)
-        print(
-            f"  {question.kind}: {question.question} -> {result.short_answer or '(refused)'} | {question.answers} | {result.confidence:.2f} {result.cost}",
-            flush=True,
-        )
+        short = result.short_answer or "(refused)"
+        print(f"  {question.kind}: {question.question} -> {short} | {question.answers} | {result.confidence:.2f} {result.cost}", flush=True)
         texts = {url: document.text for url in {c.url for c in result.citations} for document in tools.search.read([url])}
-        said, pages = one_prompt(question.question, tools)
+        written, pages = one_prompt(question.question, tools)
         tree.append((question, result, citation_scores(result, question, texts)))
-        plain.append((question, said, pages))
+        plain.append((question, written, pages))
     report(table, tree, plain, seconds)
     return table.finish(args.record and not args.quick)
 
@@ -101,19 +103,19 @@ def report(table: Table, tree: list, plain: list, seconds: list[float]) -> None:
         mine = [token_f1(r.short_answer, q.answers) for q, r, _ in tree if q.kind == kind]
         theirs = [token_f1(s, q.answers) for q, s, _ in plain if q.kind == kind]
         table.row(f"F1, {kind} ({len(mine)})", f"{mean(mine):.3f}; one prompt {mean(theirs):.3f}")
-    found, found_plain = (
+    recalls, recalls_plain = (
         [recall([t for _, t in r.pages[:10]], q.gold_pages) for q, r, _ in answerable],
         [recall(p[:10], q.gold_pages) for q, _, p in plain if q.answers],
     )
     table.row(
         "recall of gold pages among ten",
-        f"{mean(found):.3f}; one search {mean(found_plain):.3f}",
+        f"{mean(recalls):.3f}; one search {mean(recalls_plain):.3f}",
         "at least one search",
-        mean(found) >= mean(found_plain) - 1e-9,
+        mean(recalls) >= mean(recalls_plain) - 1e-9,
     )
     for name, refused in (("the tree", [(q, r.refused) for q, r, _ in tree]), ("one prompt", [(q, not s) for q, s, _ in plain])):
-        said_no, no_answer = [q for q, no in refused if no], [no for q, no in refused if not q.answers]
-        precision = mean([float(not q.answers) for q in said_no])
+        refusals, no_answer = [q for q, no in refused if no], [no for q, no in refused if not q.answers]
+        precision = mean([float(not q.answers) for q in refusals])
         table.row(
             f"refusals of {name}: precision, recall",
             f"{precision:.3f}, {mean(list(map(float, no_answer))):.3f} of {len(no_answer)} unanswerable",

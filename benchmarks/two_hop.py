@@ -17,7 +17,8 @@ from pathlib import Path
 from _scoring import exact_match, hit, interval, mean, normalize, token_f1
 from _table import Table, arguments, skip_without
 
-from lightbulb.agent.answering import Answer, TestAgent, Tools, answer
+from lightbulb.agent.answering import Answer, TestAgent, answer
+from lightbulb.agent.tools import Tools
 from lightbulb.core.runtime import cache_folder
 from lightbulb.reading.answer_kinds import COUNTRY_OF
 from lightbulb.knowledge.embedding import load_embedder
@@ -28,7 +29,10 @@ from lightbulb.lm.language_model import load_language_model
 from lightbulb.web.reactor import Request, Response, serve
 from lightbulb.web.search import load_search
 
-PAGE = "<!doctype html><html lang=en><head><title>{title}</title></head><body><main><article><h1>{title}</h1><p>{text}</p></article></main></body></html>"
+PAGE = (
+    "<!doctype html><html lang=en><head><title>{title}</title></head>"
+    "<body><main><article><h1>{title}</h1><p>{text}</p></article></main></body></html>"
+)
 PROMPT = "Answer the question with a few words from the text.\n\nText: {text}\n\nQuestion: {question}\nAnswer:"
 
 
@@ -100,10 +104,8 @@ def _some(pages: list[dict[str, str]], questions: list[dict]) -> list[dict[str, 
 
 def _answered(question: str, tools: Tools) -> Answer:
     result = [item for item in answer(question, TestAgent(), tools=tools) if isinstance(item, Answer)][0]
-    print(
-        f"  {question} -> {result.short_answer or '(refused)'} | {result.trace.subject} > {result.trace.bridge} > {result.trace.page} > {result.trace.span} | {result.confidence:.2f}, {result.cost}",
-        flush=True,
-    )
+    trace = " > ".join((result.trace.subject, result.trace.bridge, result.trace.page, result.trace.span))
+    print(f"  {question} -> {result.short_answer or '(refused)'} | {trace} | {result.confidence:.2f}, {result.cost}", flush=True)
     return result
 
 
@@ -139,10 +141,10 @@ def report(table: Table, questions: list[dict], results: list[Answer]) -> None:
         mean(hits[10]) >= 0.9 and most <= 8,
     )
     table.row("the tree: hit@1", f"{mean(hits[1]):.3f}")
-    said = [result.short_answer or result.trace.span for result in results]
+    answers = [result.short_answer or result.trace.span for result in results]
     f1, em = (
-        [token_f1(s, [q["answer"]]) for s, q in zip(said, questions, strict=True)],
-        [exact_match(s, [q["answer"]]) for s, q in zip(said, questions, strict=True)],
+        [token_f1(s, [q["answer"]]) for s, q in zip(answers, questions, strict=True)],
+        [exact_match(s, [q["answer"]]) for s, q in zip(answers, questions, strict=True)],
     )
     low, high = interval(f1)
     table.row(
@@ -151,8 +153,8 @@ def report(table: Table, questions: list[dict], results: list[Answer]) -> None:
     table.row("the tree, best candidate: exact match", f"{mean(em):.3f}")
     table.row(
         "the same with demonyms and countries as one answer: F1, exact match",
-        f"{mean([token_f1(s, accepted(q)) for s, q in zip(said, questions, strict=True)]):.3f}, "
-        f"{mean([exact_match(s, accepted(q)) for s, q in zip(said, questions, strict=True)]):.3f}",
+        f"{mean([token_f1(s, accepted(q)) for s, q in zip(answers, questions, strict=True)]):.3f}, "
+        f"{mean([exact_match(s, accepted(q)) for s, q in zip(answers, questions, strict=True)]):.3f}",
     )
     failures = Counter(_station(result, question, t) for result, question, t in zip(results, questions, titles, strict=True))
     table.row(
@@ -161,7 +163,8 @@ def report(table: Table, questions: list[dict], results: list[Answer]) -> None:
     )
     table.row(
         "cost of a question, medians",
-        f"{statistics.median(r.cost.pages for r in results):.0f} pages, {statistics.median(r.cost.tokens for r in results):.0f} tokens, {statistics.median(r.cost.seconds for r in results):.1f} s",
+        f"{statistics.median(r.cost.pages for r in results):.0f} pages, {statistics.median(r.cost.tokens for r in results):.0f} tokens, "
+        f"{statistics.median(r.cost.seconds for r in results):.1f} s",
     )
 
 
@@ -173,8 +176,8 @@ def accepted(question: dict) -> list[str]:
 
 
 def _station(result: Answer, question: dict, titles: list[str]) -> str:
-    said = result.short_answer or result.trace.span
-    if token_f1(said, [question["answer"]]) >= 0.8: return "right"
+    span = result.short_answer or result.trace.span
+    if token_f1(span, [question["answer"]]) >= 0.8: return "right"
     if not result.trace.subject: return "subject"
     if not set(titles) & set(question["gold_pages"]): return "bridge"
     return "span" if result.trace.page in question["gold_pages"] else "page"

@@ -8,8 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from lightbulb.agent.answering import Answer, Calibration, StepFailed, TestAgent, Tools, answer
-from lightbulb.agent.evidence import PageRead, Searched
+from lightbulb.agent.answering import Answer, TestAgent, answer
+from lightbulb.agent.answers import PageRead, Searched, StepFailed
+from lightbulb.agent.confidence import Calibration
+from lightbulb.agent.tools import Tools
 from lightbulb.knowledge.embedding import load_embedder
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.knowledge.ranking import load_cross_encoder
@@ -140,4 +142,4 @@ def test_answers_are_the_same_twice(tools: Tools) -> None:
 
 def test_a_stricter_threshold_refuses(tools: Tools) -> None:
     strict = {kind: Calibration((0.0,) * 5, 0.0, 0.9) for kind in ("factoid", "explanation")}
-    assert last(answer("Where was Michael Faraday born?", tools=replace(tools, calibrations=strict))).refused
+    assert last(answer("Where was Michael Faraday born?", tools=tools, calibrations=strict)).refused

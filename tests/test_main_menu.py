@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lightbulb.agent.answering import TestAgent
+from lightbulb.agent.configuration import TestAgent
 from lightbulb.apps.main_menu import main, parse_config
 from lightbulb.world.configuration import TrainWorldModel
 from lightbulb.world.stages import TrainLanguageWorld
@@ -142,7 +142,10 @@ def test_help_is_quick_and_complete() -> None:
     assert time.monotonic() - begin < 20
     assert all(f"--{name}" in shown for name in DEFAULTS)
     assert "test_agent" in run("--help").stdout
-    loaded = "import sys; sys.argv = ['x', '--task', 'test_agent', '--help']; from lightbulb.apps.main_menu import main; main(); print('torch' in sys.modules, file=sys.stderr)"
+    loaded = (
+        "import sys; sys.argv = ['x', '--task', 'test_agent', '--help']; from lightbulb.apps.main_menu import main; "
+        "main(); print('torch' in sys.modules, file=sys.stderr)"
+    )
     assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, cwd=ROOT).stderr.strip().endswith("False")
 
 
@@ -254,7 +257,8 @@ def test_training_says_one_line_an_evaluation(world_run) -> None:
     lines = done.stdout.splitlines()
     said = [
         re.match(
-            r"epoch (\d+), step (\d+) of 24, [\d,]+ games: held-out loss \d+\.\d{4}; wrongly imagined: .*%; with the search: optimal moves \d+\.\d%",
+            r"epoch (\d+), step (\d+) of 24, [\d,]+ games: held-out loss \d+\.\d{4}; wrongly imagined: .*%; "
+            r"with the search: optimal moves \d+\.\d%",
             line,
         )
         for line in lines

@@ -11,7 +11,10 @@ from lightbulb.agent.questions import SLOT, compare, decompose, reworded, subjec
 from lightbulb.agent.reasoning import make_plans, quantity
 
 WORDS = st.sampled_from(
-    "who where when which what is was did the of father inventor Edison's Swan lamp that who built company in born die or first larger 's , ? a".split()
+    (
+        "who where when which what is was did the of father inventor Edison's Swan lamp that who built company in born die "
+        "or first larger 's , ? a"
+    ).split()
 )
 
 

@@ -17,11 +17,15 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from _scoring import mean, token_f1  # noqa: E402
 
-from lightbulb.agent.answering import FEATURES, Answer, Calibration, TestAgent, answer, best_answers, coverage, leaf_features, load_tools  # noqa: E402
+from lightbulb.agent.answering import Answer, TestAgent, answer  # noqa: E402
+from lightbulb.agent.confidence import FEATURES, Calibration, coverage, leaf_features  # noqa: E402
+from lightbulb.agent.ledger import Ledger  # noqa: E402
+from lightbulb.agent.tools import load_tools  # noqa: E402
+from lightbulb.agent.writing import best_answers  # noqa: E402
 from lightbulb.web.demo_site import demo_questions  # noqa: E402
 
 TARGET = ROOT / "lightbulb" / "agent" / "calibration.json"
-OPEN = Calibration((0.0,) * len(FEATURES), 9.0, 0.0)  # says everything while measurements are collected
+ANYTHING = {kind: Calibration((0.0,) * len(FEATURES), 9.0, 0.0) for kind in ("factoid", "explanation")}  # refuses nothing
 
 EXPLAINED = (  # open questions of our own: the first half is answered by the site, the second is not
     ("What are the impacts of renewable energy on global sustainability?", 1),
@@ -55,8 +59,9 @@ def measure(questions, tools) -> tuple[np.ndarray, np.ndarray]:
     "Features of each question's best leaf, and whether it is right."
     rows, right = [], []
     for question in questions:
-        said = [item for item in answer(question.question, TestAgent(), tools=tools) if isinstance(item, Answer)][0]
-        ranked = best_answers([node for node in said.tree.walk() if node.kind == "answer" and node.status != "failed"])
+        *_, result = answer(question.question, TestAgent(), tools=tools, calibrations=ANYTHING)
+        assert isinstance(result, Answer)
+        ranked = best_answers([node for node in result.tree.walk() if node.kind == "answer" and node.status != "failed"])
         if not ranked: continue
         (value, leaf), rivals = ranked[0], [other for other, _ in ranked[1:]]
         rows.append(leaf_features(question.question, value, leaf, rivals))
@@ -70,8 +75,6 @@ def measure_explanations(tools) -> tuple[np.ndarray, np.ndarray]:
     rows = []
     for question, _ in EXPLAINED:
         results = tools.search.search(question, 10)
-        from lightbulb.agent.ledger import Ledger
-
         ledger = Ledger(tools.embed, tools.rerank)
         for document in tools.search.read([result.url for result in results[:3]]):
             ledger.add(document)
@@ -108,7 +111,6 @@ def main() -> None:
     if tools.knowledge is not None:
         tools.knowledge.close()
     tools.knowledge = tools.summarizer = None
-    tools.calibrations = {"factoid": OPEN, "explanation": OPEN}
     features, right = measure(demo_questions("train"), tools)
     weights, bias = fit(features, right)
     held, held_right = measure(demo_questions("calibrate"), tools)
@@ -121,10 +123,8 @@ def main() -> None:
         "explanation": {"weights": [round(float(w), 4) for w in open_weights], "bias": round(open_bias, 4), "threshold": 0.5},
     }
     TARGET.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
-    print(
-        json.dumps(stored),
-        f"right decisions on calibrate {((confidence >= threshold) == (held_right > 0)).mean():.3f}, right answers there {mean(list(held_right)):.3f}",
-    )
+    decisions = ((confidence >= threshold) == (held_right > 0)).mean()
+    print(json.dumps(stored), f"right decisions on calibrate {decisions:.3f}, right answers there {mean(list(held_right)):.3f}")
 
 
 if __name__ == "__main__":

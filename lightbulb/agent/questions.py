@@ -6,32 +6,30 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['KIN', 'ROLES', 'PLACES', 'ATTRIBUTES', 'MAX_CHARS', 'SLOT', 'is_person', 'is_relation', 'innermost',
-           'expand_relatives', 'split_verb', 'decompose', 'subject_of', 'Comparison', 'compare', 'reworded',
-           'wants_explanation']
+__all__ = ['SLOT', 'decompose', 'subject_of', 'Comparison', 'compare', 'reworded', 'wants_explanation']
 
 # %% ../../nbs/agent/01_questions.ipynb #6513f581
 import re
 from dataclasses import dataclass
 
 # %% ../../nbs/agent/01_questions.ipynb #c0a2aece
-KIN = frozenset(
+_KIN = frozenset(
     """father mother parent parents son daughter child children brother sister sibling spouse husband wife partner
     fiancé fiancée widow widower grandfather grandmother grandparent grandson granddaughter grandchild uncle aunt nephew niece cousin
     stepfather stepmother stepson stepdaughter half-brother half-sister""".split()
 )
-ROLES = frozenset(
+_ROLES = frozenset(
     """king queen president chairman chairwoman chair head chief minister mayor leader boss author star lead architect
-    champion heir monarch patron host guest pupil student apprentice opponent ally teacher mentor rival friend colleague man woman person people
-    engineer entrepreneur businessman businesswoman politician nurse poet""".split()
+    champion heir monarch patron host guest pupil student apprentice opponent ally teacher mentor rival friend colleague man woman person
+    people engineer entrepreneur businessman businesswoman politician nurse poet""".split()
 )
-PLACES = frozenset(
+_PLACES = frozenset(
     """capital birthplace country city town village state province county region continent company university college
     school institution hometown employer headquarters publisher sea river island party band group label team club predecessor
     successor laboratory museum subsidiary manufacturer metal element gas material mineral lamp law effect prize award firm
     newspaper magazine book film song album novel""".split()
 )
-ATTRIBUTES = frozenset(
+_ATTRIBUTES = frozenset(
     """place date year name cause nationality number time age day month title height size length area depth speed
     power capacity cost price amount share percentage wavelength temperature efficacy efficiency lifetime unit symbol colour color
     purpose use role kind type result""".split()
@@ -48,20 +46,21 @@ def _head(noun: str) -> str:
     return noun.lower().split()[-1]
 
 
-def is_person(noun: str) -> bool:
+def _is_person(noun: str) -> bool:
     "Whether a noun phrase, judged by its last word, names a person."
     word = _head(noun)
-    if word in PLACES or word in ATTRIBUTES or word in _NO_AGENT: return False
-    return word in KIN or word in ROLES or word.endswith("-in-law") or bool(_AGENT_NOUN.fullmatch(word))
+    if word in _PLACES or word in _ATTRIBUTES or word in _NO_AGENT: return False
+    return word in _KIN or word in _ROLES or word.endswith("-in-law") or bool(_AGENT_NOUN.fullmatch(word))
 
 
-def is_relation(noun: str) -> bool:
+def _is_relation(noun: str) -> bool:
     "Whether `the <noun> of X` names something that may have a page of its own."
-    return is_person(noun) or _head(noun) in PLACES
+    return _is_person(noun) or _head(noun) in _PLACES
 
 # %% ../../nbs/agent/01_questions.ipynb #9d794d74
 _RELATIVE = re.compile(
-    r"(?:the |an? )?(?P<noun>(?:[\w-]+ ){0,3}?[a-z][\w-]*),? (?P<pronoun>who|that|which|(?:(?:after|by|for|of|to|with|in|from) )?(?:whose|whom)) (?P<verb>.+)"
+    r"(?:the |an? )?(?P<noun>(?:[\w-]+ ){0,3}?[a-z][\w-]*),? "
+    r"(?P<pronoun>who|that|which|(?:(?:after|by|for|of|to|with|in|from) )?(?:whose|whom)) (?P<verb>.+)"
 )
 _POSSESSIVE = re.compile(
     r"(?P<before>(?:(?:the |an? )?[a-z][a-z -]* of (?=[A-Z]))?)(?P<owner>.+?)['’]s? (?P<noun>(?:[a-z][\w-]* ){0,2}[a-z][\w-]*)"
@@ -73,41 +72,42 @@ _NO_NOUN = re.compile(r"\b(?:the|an?|called|named|considered|known|was|is|were|a
 
 
 def _about(noun: str, owner: str) -> str:
-    return f"{'Who' if is_person(noun) else 'What'} is the {noun} of {owner}?"
+    return f"{'Who' if _is_person(noun) else 'What'} is the {noun} of {owner}?"
 
 
-def innermost(phrase: str) -> tuple[str, str] | None:
+def _innermost(phrase: str) -> tuple[str, str] | None:
     "The innermost phrase that must be resolved first and the question that resolves it; None for a plain name."
     if (match := _RELATIVE.fullmatch(phrase)) and not _NO_NOUN.search(match["noun"]):
         noun, pronoun = match["noun"], match["pronoun"]
-        asked = pronoun.capitalize() if "who" in pronoun and pronoun != "who" else "Who" if is_person(noun) else f"Which {noun}"
-        return phrase, f"{asked} {match['verb']}?"
+        question_word = pronoun.capitalize() if "who" in pronoun and pronoun != "who" else "Who" if _is_person(noun) else f"Which {noun}"
+        return phrase, f"{question_word} {match['verb']}?"
     possessive = _POSSESSIVE.fullmatch(phrase)
-    of_kin = possessive is not None and _head(possessive["noun"]) in KIN  # "the director of Titanic's father" is the father of the director
+    # "the director of Titanic's father" is the father of the director
+    of_kin = possessive is not None and _head(possessive["noun"]) in _KIN
     if (
         (match := possessive)
-        and is_relation(match["noun"])
+        and _is_relation(match["noun"])
         and (of_kin or not _OF.fullmatch(match["owner"]))
         and re.search("[A-Z]", match["owner"])
     ):
         before, owner = match["before"], match["owner"]
         if before and not owner[0].isupper():
             before, owner = "", before + owner
-        return innermost(owner) or (phrase[len(before) :], _about(match["noun"], owner))
+        return _innermost(owner) or (phrase[len(before) :], _about(match["noun"], owner))
     if (
         (match := _OF.fullmatch(phrase))
         and not _NO_NOUN.search(match["noun"])
-        and (is_relation(match["noun"]) or _head(match["noun"]) in ATTRIBUTES)
+        and (_is_relation(match["noun"]) or _head(match["noun"]) in _ATTRIBUTES)
     ):
-        inner = innermost(match["owner"])
-        if inner or not is_relation(match["noun"]): return inner
+        inner = _innermost(match["owner"])
+        if inner or not _is_relation(match["noun"]): return inner
         return phrase, _about(match["noun"], match["owner"])
     if match := re.fullmatch(r"(?:the |an? )?[a-z][\w -]*? of (?P<owner>(?:the|an?) .+)", phrase):
-        return innermost(match["owner"])
+        return _innermost(match["owner"])
     return None
 
 # %% ../../nbs/agent/01_questions.ipynb #e60c7d2a
-MAX_CHARS = 400  # a longer question is not taken apart: it is a text, and its nesting could be endless
+_MAX_CHARS = 400  # a longer question is not taken apart: it is a text, and its nesting could be endless
 SLOT = "{}"  # where the answer of the step before goes
 _RELATIVES = {  # word: (outer relation, inner relation)
     "paternal grandfather": ("father", "father"),
@@ -138,7 +138,7 @@ _RELATIVES = {  # word: (outer relation, inner relation)
 }
 
 
-def expand_relatives(question: str) -> tuple[str, ...]:
+def _expand_relatives(question: str) -> tuple[str, ...]:
     "The question's two steps if it asks for a relative of a relative, else the question alone."
     match = re.fullmatch(r"Who is the (?P<noun>[\w -]+?) of (?P<owner>.+)\?", question)
     if match is None or match["noun"] not in _RELATIVES: return (question,)
@@ -159,7 +159,7 @@ _VERBS = frozenset(
 )
 
 
-def split_verb(clause: str, auxiliary: str) -> tuple[str, str]:
+def _split_verb(clause: str, auxiliary: str) -> tuple[str, str]:
     "The noun phrase and the verb phrase of what follows an auxiliary; the second is empty if there is none."
     words = clause.split()
     bare = auxiliary in ("did", "does", "do")
@@ -204,78 +204,85 @@ def _rest(question: str) -> tuple[str, ...]:
 def decompose(question: str) -> tuple[str, ...]:
     "The question as steps to be answered in order; each later step has `{}` where the answer before it belongs."
     text = " ".join(question.split()).rstrip("?.! ")
-    if len(text) > MAX_CHARS: return (question,)
+    if len(text) > _MAX_CHARS: return (question,)
     for before, phrase, after in _readings(text):
-        inner = innermost(phrase)
+        inner = _innermost(phrase)
         if inner is None: continue
         whole, first = inner
         if whole == phrase and not after and re.fullmatch(rf"(?:who|what) {_AUXILIARY}", before, re.I):
-            return expand_relatives(first)
+            return _expand_relatives(first)
         if re.fullmatch(
             rf"what (?:is|was) the (?:full |real )?name of {re.escape(SLOT)}",
             f"{before} {phrase.replace(whole, SLOT, 1)} {after}".strip(),
             re.I,
         ):
-            return expand_relatives(first)
+            return _expand_relatives(first)
         remainder = " ".join(f"{before} {phrase.replace(whole, SLOT, 1)} {after}".split()) + "?"
-        return (*expand_relatives(first), *_rest(remainder)) if remainder != question else (question,)
+        return (*_expand_relatives(first), *_rest(remainder)) if remainder != question else (question,)
     return (question,)
 
 # %% ../../nbs/agent/01_questions.ipynb #97954352
 _EXTRAPOSED = re.compile(
-    rf"(?P<asked>.*?\b{_AUXILIARY}) (?P<phrase>(?:the|an?) (?:[\w-]+ ){{0,3}}?[a-z][\w-]*) (?P<verb>(?:{'|'.join(sorted(_PARTICIPLES | _VERBS))}|[a-z]+ed)) "
+    rf"(?P<opening>.*?\b{_AUXILIARY}) (?P<phrase>(?:the|an?) (?:[\w-]+ ){{0,3}}?[a-z][\w-]*) "
+    rf"(?P<verb>(?:{'|'.join(sorted(_PARTICIPLES | _VERBS))}|[a-z]+ed)) "
     r"(?P<clause>(?:(?:after|by|for|of|to|with|in|from) )?(?:who|whose|whom|that|which) .+)",
     re.I,
 )
 _AS_OBJECT = re.compile(
-    r"(?P<before>\S+ (?!(?:is|was|are|were) (?:the|an?)\b)\S+ .*?)\b(?P<phrase>(?:the|an?) (?:[\w-]+ ){0,3}?[a-z][\w-]* (?:of|who|whose|that|behind) .+)"
+    r"(?P<before>\S+ (?!(?:is|was|are|were) (?:the|an?)\b)\S+ .*?)\b"
+    r"(?P<phrase>(?:the|an?) (?:[\w-]+ ){0,3}?[a-z][\w-]* (?:of|who|whose|that|behind) .+)"
 )
 
 
 def _readings(text: str) -> list[tuple[str, str, str]]:
     "Ways to see a question as (what is asked, noun phrase, verb phrase), the likeliest first."
     if not re.match(_QUESTION, text, re.I): return []
-    found = []
+    readings = []
     if match := re.fullmatch(
-        rf"(?P<asked>(?:which|what) (?!{_AUXILIARY}\b)[a-z][\w -]*? of) (?P<phrase>(?:the|an?) .+?) (?P<verb>{_AUXILIARY} .+)", text, re.I
+        rf"(?P<opening>(?:which|what) (?!{_AUXILIARY}\b)[a-z][\w -]*? of) (?P<phrase>(?:the|an?) .+?) (?P<verb>{_AUXILIARY} .+)", text, re.I
     ):
-        found.append((match["asked"], match["phrase"], match["verb"]))
+        readings.append((match["opening"], match["phrase"], match["verb"]))
     if match := _EXTRAPOSED.fullmatch(text):
-        found.append((match["asked"], f"{match['phrase']} {match['clause']}", match["verb"]))
-    if match := re.fullmatch(rf"(?P<asked>.*?\b{_AUXILIARY})\b (?P<clause>.+)", text, re.I):
+        readings.append((match["opening"], f"{match['phrase']} {match['clause']}", match["verb"]))
+    if match := re.fullmatch(rf"(?P<opening>.*?\b{_AUXILIARY})\b (?P<clause>.+)", text, re.I):
         clause, later = match["clause"], ""
         if part := re.fullmatch(r"(?P<clause>.+?) (?P<later>(?:when|while|before) .+)", clause):
             clause, later = part["clause"], part["later"]
-        phrase, verb = split_verb(clause, match["asked"].split()[-1].lower())
+        phrase, verb = _split_verb(clause, match["opening"].split()[-1].lower())
         verb = f"{verb} {later}".strip()
-        found.append((match["asked"], phrase, verb))
+        readings.append((match["opening"], phrase, verb))
         if part := re.fullmatch(r"(?P<head>(?:the )?[a-z][\w -]*? (?:of|for|in|from|by)) (?P<phrase>(?:the|an?) .+|[A-Z].+)", phrase):
-            found.append((f"{match['asked']} {part['head']}", part["phrase"], verb))
+            readings.append((f"{match['opening']} {part['head']}", part["phrase"], verb))
         if part := re.fullmatch(r"(?P<phrase>.+?)(?P<end>['’]s [a-z][\w -]*)", phrase):
-            found.append((match["asked"], part["phrase"], f"{part['end']} {verb}".strip()))
+            readings.append((match["opening"], part["phrase"], f"{part['end']} {verb}".strip()))
     if match := re.fullmatch(
-        r"(?P<asked>(?:(?:in|at|on|from) )?(?:which|what|whose|how many)(?: [a-z][\w-]*){1,3}?) (?P<clause>.*[A-Z].*)", text, re.I
+        r"(?P<opening>(?:(?:in|at|on|from) )?(?:which|what|whose|how many)(?: [a-z][\w-]*){1,3}?) (?P<clause>.*[A-Z].*)", text, re.I
     ):
         words = match["clause"].split()  # no auxiliary: "Which country the maker of X is from"
         last = max((i for i, word in enumerate(words) if not word[0].islower()), default=-1)
-        found += [
-            (match["asked"], " ".join(words[:cut]), " ".join(words[cut:])) for cut in range(last + 1, min(last + 4, len(words) + 1)) if cut
+        readings += [
+            (match["opening"], " ".join(words[:cut]), " ".join(words[cut:]))
+            for cut in range(last + 1, min(last + 4, len(words) + 1))
+            if cut
         ]
-    if match := re.fullmatch(r"(?P<asked>(?:who|what|which [\w -]+?|in which [\w -]+?) [a-z]+) (?P<clause>the .+)", text, re.I):
-        found.append((match["asked"], match["clause"], ""))
+    if match := re.fullmatch(r"(?P<opening>(?:who|what|which [\w -]+?|in which [\w -]+?) [a-z]+) (?P<clause>the .+)", text, re.I):
+        readings.append((match["opening"], match["clause"], ""))
     if match := _AS_OBJECT.fullmatch(text):
-        found.append((match["before"], match["phrase"], ""))
-    return found
+        readings.append((match["before"], match["phrase"], ""))
+    return readings
 
 # %% ../../nbs/agent/01_questions.ipynb #2feb0245
+_CAPITALISED = r"(?:[A-Z0-9À-ÞĀ-Ž][^\s?]*|\([^)]*\))"
 _NAME = re.compile(
-    r"(?:[A-Z0-9À-ÞĀ-Ž][^\s?]*|\([^)]*\))(?:(?:,? (?:of|the|and|de|la|le|du|des|von|van|der|den|da|di|del|al|bin|ibn|zu|for|in|on|to|with|a|&)){0,3}(?: |, )(?:[A-Z0-9À-ÞĀ-Ž][^\s?]*|\([^)]*\)))*"
+    rf"{_CAPITALISED}"
+    r"(?:(?:,? (?:of|the|and|de|la|le|du|des|von|van|der|den|da|di|del|al|bin|ibn|zu|for|in|on|to|with|a|&)){0,3}"
+    rf"(?: |, ){_CAPITALISED})*"
 )
 
 
 def subject_of(question: str) -> str:
     "The name that a question is about, or its last noun phrase; empty if it has neither."
-    text = re.sub(r"^\W*" + _QUESTION + r"\s*", "", question[:MAX_CHARS].strip().rstrip("?.! "), flags=re.I)
+    text = re.sub(r"^\W*" + _QUESTION + r"\s*", "", question[:_MAX_CHARS].strip().rstrip("?.! "), flags=re.I)
     names = [re.sub(r"['’]s?$", "", match[0].strip(" ,")) for match in _NAME.finditer(text)]
     names = [name for name in names if not re.fullmatch(r"(?:\d{1,4}|I)", name)]
     if names: return max(names, key=len)
@@ -297,8 +304,14 @@ _EARLY, _LATE = (
     "first|earlier|earliest|older|oldest|elder|eldest|before|sooner",
     "later|latest|last|younger|youngest|newer|newest|after|more recently",
 )
-_MORE = "more|most|greater|greatest|larger|largest|higher|highest|longer|longest|taller|tallest|bigger|biggest|heavier|heaviest|faster|fastest|hotter|hottest|deeper|deepest|wider|widest|stronger|brighter"
-_LESS = "less|least|fewer|fewest|smaller|smallest|lower|lowest|shorter|shortest|lighter|lightest|slower|slowest|cooler|coolest|cheaper|cheapest|nearer"
+_MORE = (
+    "more|most|greater|greatest|larger|largest|higher|highest|longer|longest|taller|tallest|bigger|biggest|heavier|heaviest|faster|fastest|"
+    "hotter|hottest|deeper|deepest|wider|widest|stronger|brighter"
+)
+_LESS = (
+    "less|least|fewer|fewest|smaller|smallest|lower|lowest|shorter|shortest|lighter|lightest|slower|slowest|cooler|coolest|cheaper|"
+    "cheapest|nearer"
+)
 _ADJECTIVES = {
     "tall": "tall",
     "high": "high",
@@ -323,21 +336,22 @@ _EITHER = re.compile(
     r"(?:.*[,:;] |.*\b(?:of|between|than|is|was|did|does|do|has|had|are|were) )?(?:the )?(?P<a>[^,:;]+?),? or (?:the )?(?P<b>[^,:;]+)", re.I
 )
 _TAIL = re.compile(
-    rf" (?P<tail>(?:(?:the|an?) )?(?:was |were |be |is )?(?:{_EARLY}|{_LATE}|{_MORE}|{_LESS}|born|die|died|built|opened|[a-z]+ed|supply|produce|use|make|have|build|come|get|receive|win)(?![\w-]).*)"
+    rf" (?P<tail>(?:(?:the|an?) )?(?:was |were |be |is )?(?:{_EARLY}|{_LATE}|{_MORE}|{_LESS}|born|die|died|built|opened|[a-z]+ed|"
+    r"supply|produce|use|make|have|build|come|get|receive|win)(?![\w-]).*)"
 )
 
 
 def compare(question: str) -> Comparison | None:
     "The comparison that a question makes between two named things, or None."
     text = " ".join(question.split()).rstrip("?.! ")
-    either = _EITHER.fullmatch(text) if len(text) <= MAX_CHARS else None
+    either = _EITHER.fullmatch(text) if len(text) <= _MAX_CHARS else None
     if either is None: return None
     a, b, stem = either["a"], either["b"], text[: either.start("a")]
     if tail := _TAIL.search(b):
         b, stem = b[: tail.start()], f"{stem.strip()} {tail['tail']}"
     stem = re.sub(r"[,:; ]*(?:the)?$", "", stem.strip(), flags=re.I)
-    found = lambda words: re.search(rf"\b({words})\b", stem, re.I)
-    early, late, more, less = found(_EARLY), found(_LATE), found(_MORE), found(_LESS)
+    in_stem = lambda words: re.search(rf"\b({words})\b", stem, re.I)
+    early, late, more, less = in_stem(_EARLY), in_stem(_LATE), in_stem(_MORE), in_stem(_LESS)
     if re.search(r"\blived? (?:the )?(?:longer|longest|shorter)|\b(?:younger|older|youngest|oldest) age\b", stem):
         return Comparison((a, b), ("When was {} born?", "When did {} die?"), "date", bool(re.search("younger|youngest|shorter", stem)))
     if early or late: return Comparison((a, b), (_when(stem),), "date", bool(early))
@@ -346,7 +360,7 @@ def compare(question: str) -> Comparison | None:
     return None
 
 # %% ../../nbs/agent/01_questions.ipynb #81a658b0
-def _said(stem: str) -> str:
+def _predicate(stem: str) -> str:
     "The verb phrase of a comparison without its question word, comparative and leftovers."
     stem = re.sub(r"^(?:which|who|what|whose)(?: of (?:the|these) (?:two|them))?\b", "", stem.strip(), flags=re.I)
     stem = re.sub(rf"\b(?:{_EARLY}|{_LATE})\b", "", stem)
@@ -357,14 +371,17 @@ _IRREGULAR = {
     past: base
     for past, _, base in (
         pair.partition("=")
-        for pair in "got=get held=hold won=win built=build came=come made=make had=have took=take gave=give found=find wrote=write sold=sell began=begin became=become left=leave".split()
+        for pair in (
+            "got=get held=hold won=win built=build came=come made=make had=have took=take gave=give found=find wrote=write sold=sell "
+            "began=begin became=become left=leave"
+        ).split()
     )
 }
 
 
-def _base_form(said: str) -> str:
+def _base_form(predicate: str) -> str:
     "The verb phrase with its first verb as it stands after *did*."
-    verb, _, rest = said.partition(" ")
+    verb, _, rest = predicate.partition(" ")
     if verb in _IRREGULAR:
         verb = _IRREGULAR[verb]
     elif verb.endswith("ied"):
@@ -375,24 +392,22 @@ def _base_form(said: str) -> str:
 
 
 def _when(stem: str) -> str:
-    said = _said(stem)
-    if re.search(r"\bdie[ds]?\b", said): return f"When did {SLOT} die?"
+    predicate = _predicate(stem)
+    if re.search(r"\bdie[ds]?\b", predicate): return f"When did {SLOT} die?"
     if re.search(r"\b(?:older|younger|oldest|youngest|elder|eldest)\b", stem) and not re.match(r"\W*(?:which|what)", stem, re.I):
         return f"When was {SLOT} born?"
-    if match := re.fullmatch(r"(?:was|were|is) (?P<verb>[a-z]+(?:ed|n|t|lt)\b.*)", said):
+    if match := re.fullmatch(r"(?:was|were|is) (?P<verb>[a-z]+(?:ed|n|t|lt)\b.*)", predicate):
         return f"When was {SLOT} {match['verb']}?"
-    if re.fullmatch(r"(?:[a-z]+ed|born|built|begun|founded)\b.*", said) and len(said.split()) == 1:
-        return f"When was {SLOT} {said}?"
-    if re.fullmatch(r"(?:came|come|is|was|were|are)?(?: the| a)?(?: man| woman| one)?", said):
+    if re.fullmatch(r"(?:[a-z]+ed|born|built|begun|founded)\b.*", predicate) and len(predicate.split()) == 1:
+        return f"When was {SLOT} {predicate}?"
+    if re.fullmatch(r"(?:came|come|is|was|were|are)?(?: the| a)?(?: man| woman| one)?", predicate):
         return f"When was {SLOT} invented or opened?"
-    return f"When did {SLOT} {_base_form(said)}?" if not re.match(r"[a-z]+ (?:came|come)\b", said) else f"When was {SLOT} made?"
+    return f"When did {SLOT} {_base_form(predicate)}?" if not re.match(r"[a-z]+ (?:came|come)\b", predicate) else f"When was {SLOT} made?"
 
 
 def _how_much(stem: str, comparative: str) -> str:
-    said, (before, _, noun) = (
-        _said(stem),
-        _said(stem).partition(f"{comparative} ") if f"{comparative} " in _said(stem) else (_said(stem), "", ""),
-    )
+    predicate = _predicate(stem)
+    before, _, noun = predicate.partition(f"{comparative} ") if f"{comparative} " in predicate else (predicate, "", "")
     verb = re.sub(r"\b(?:the|an?)$", "", before.strip()).strip()
     noun = noun.strip(" ,:")
     if noun.startswith("of "): return f"How much {noun} did {SLOT} {_base_form(verb)}?"
@@ -400,20 +415,24 @@ def _how_much(stem: str, comparative: str) -> str:
         return f"How {'many' if noun.split()[0].endswith('s') else 'much'} {noun} did {SLOT} {_base_form(verb)}?"
     if noun and verb: return f"What is the {noun} of {SLOT}?"
     adjective = next((word for beginning, word in _ADJECTIVES.items() if comparative.startswith(beginning)), "")
-    return f"How {adjective} is {SLOT}?" if adjective else f"How much {noun or said} is {SLOT}?"
+    return f"How {adjective} is {SLOT}?" if adjective else f"How much {noun or predicate} is {SLOT}?"
 
 # %% ../../nbs/agent/01_questions.ipynb #2494803c
 _OPEN = re.compile(
-    r"(?:why\b|how (?:do|does|did|can|could|is|are|was|were|has|have|should)\b|explain|describe|discuss|summari[sz]e|outline|tell me|give an overview"
+    r"(?:why\b|how (?:do|does|did|can|could|is|are|was|were|has|have|should)\b|explain|describe|discuss"
+    r"|summari[sz]e|outline|tell me|give an overview"
     r"|(?:what|which) (?:are|were) (?:the )?(?:[\w-]+ )*?(?:[a-z]+s|criteria|phenomena)\b(?! of (?:[\w]+ )?(?:and )?(?:born|founded))"
-    r"|what (?:is|was) the (?:[\w-]+ )?(?:impact|effect|influence|importance|significance|role|difference|relationship|purpose|reason|history)\b"
+    r"|what (?:is|was) the (?:[\w-]+ )?(?:impact|effect|influence|importance|significance|role|difference|"
+    r"relationship|purpose|reason|history)\b"
     r"|what (?:is|are) (?!the\b)(?!.* (?:of|for|in|at|from)\b)(?:an? )?[a-z][a-z -]*$|what (?:do|does) .* (?:do|mean)$)",
     re.I,
 )
 
 
 _POLITE = re.compile(
-    r"(?:please,? |(?:can|could|would) you (?:please )?)*(?:tell me|say|find out|explain to me|do you know|i(?:'d| would) like to know|i want to know)[,:]? (?=(?:in |at |on )?(?:who|what|when|where|which|how|why)\b)",
+    r"(?:please,? |(?:can|could|would) you (?:please )?)*"
+    r"(?:tell me|say|find out|explain to me|do you know|i(?:'d| would) like to know|i want to know)[,:]? "
+    r"(?=(?:in |at |on )?(?:who|what|when|where|which|how|why)\b)",
     re.I,
 )
 
@@ -422,11 +441,11 @@ def reworded(question: str) -> str:
     "Key words such as *birthplace of Georg Ohm* as a question, and a question without its polite frame; anything else as it is."
     text = " ".join(question.split()).rstrip("?.! ")
     if polite := _POLITE.match(text): return f"{text[polite.end() :][:1].upper()}{text[polite.end() + 1 :]}?"
-    match = re.fullmatch(r"(?:[Nn]ame |the )*(?P<noun>[a-z][a-z -]*?) of (?P<owner>.+)", text[:MAX_CHARS])
+    match = re.fullmatch(r"(?:[Nn]ame |the )*(?P<noun>[a-z][a-z -]*?) of (?P<owner>.+)", text[:_MAX_CHARS])
     if match is None or re.search(_QUESTION, text, re.I): return question
     noun = match["noun"]
     if noun in _PLAIN: return _PLAIN[noun].replace(SLOT, match["owner"])
-    return _about(noun, match["owner"]) if is_relation(noun) or _head(noun) in ATTRIBUTES else question
+    return _about(noun, match["owner"]) if _is_relation(noun) or _head(noun) in _ATTRIBUTES else question
 
 
 _YES_NO = re.compile(r"(?:is|are|was|were|did|does|do|can|could|has|have|had|will|would|should)\b", re.I)
@@ -434,7 +453,7 @@ _YES_NO = re.compile(r"(?:is|are|was|were|did|does|do|can|could|has|have|had|wil
 
 def wants_explanation(question: str) -> bool:
     "Whether a question is answered by sentences rather than by a name, a date or a number; *yes* and *no* need sentences too."
-    text = " ".join(question.split()).rstrip("?.! ")[:MAX_CHARS]
+    text = " ".join(question.split()).rstrip("?.! ")[:_MAX_CHARS]
     if _OPEN.match(text) or not re.search(r"\w", text): return True
     if compare(question) is not None: return False
     return bool(_YES_NO.match(text)) or (len(text.split()) < 12 and not re.search(_QUESTION, text, re.I))
