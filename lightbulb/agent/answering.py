@@ -97,9 +97,7 @@ def _remember(tools: Tools, ledger: Ledger, steps: list[Step]) -> None:
 _TOKENS_OF_A_SUMMARY, _SECONDS_OF_A_SUMMARY = 1500, 20  # left in the budget, or the summary only quotes
 
 
-def _conclude(
-    question: str, root: ToTNode, tools: Tools, ledger: Ledger, meter: Meter, calibrations: Mapping[str, Calibration]
-) -> Answer:
+def _conclude(question: str, root: ToTNode, tools: Tools, ledger: Ledger, meter: Meter, calibrations: Mapping[str, Calibration]) -> Answer:
     short_of_budget = tools.extractor is not None and not (
         meter.may("tokens", _TOKENS_OF_A_SUMMARY) and meter.left("seconds") > _SECONDS_OF_A_SUMMARY
     )
