@@ -185,13 +185,14 @@ def _station(result: Answer, question: dict, titles: list[str]) -> str:
 
 def one_prompt(table: Table, tools: Tools, index: KnowledgeBase, questions: list[dict]) -> None:
     "The baseline: one retrieval, one prompt."
-    answers = []
+    answers, model = [], tools.model
+    assert model is not None
     for question in questions:
         text = "\n".join(f"{passage.title}: {passage.text}" for passage in index.search(question["question"], 4))
-        while tools.model.count_tokens(text) > 1200:
+        while model.count_tokens(text) > 1200:
             text = text[: len(text) * 9 // 10]
         answers.append(
-            tools.model.generate([PROMPT.format(text=text, question=question["question"])], max_new_tokens=24, stop=("\n",))[0].strip()
+            model.generate([PROMPT.format(text=text, question=question["question"])], max_new_tokens=24, stop=("\n",))[0].strip()
         )
     f1 = mean([token_f1(s, [q["answer"]]) for s, q in zip(answers, questions, strict=True)])
     em = mean([exact_match(s, [q["answer"]]) for s, q in zip(answers, questions, strict=True)])

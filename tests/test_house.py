@@ -82,7 +82,7 @@ PLANTED = {  # module → an import that it must not have
     "lm.operations": "lightbulb.world.networks",  # a higher floor
     "world.tables": "lightbulb.world.losses",  # a higher number
     "world.losses": "numba",
-    "apps.world_commands": "lightbulb.apps.main_menu",  # a higher number
+    "apps.world_commands": "lightbulb.apps.main_menu",
 }
 
 

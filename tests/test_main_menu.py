@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -228,17 +229,16 @@ def test_every_flag_of_a_world_model_arrives(field: dataclasses.Field) -> None:
         "opening_moves": "3",
         "save_dir": "elsewhere",
     }
+    default: Any = field.default
     if field.name == "losses":
-        given, expected = ["--losses.kl", "0.25"], dataclasses.replace(field.default, kl=0.25)
-    elif isinstance(field.default, bool):
-        given, expected = [f"--{'no_' if field.default else ''}{field.name}", "--losses.ppo", "1"], not field.default
+        given, expected = ["--losses.kl", "0.25"], dataclasses.replace(default, kl=0.25)
+    elif isinstance(default, bool):
+        given, expected = [f"--{'no_' if default else ''}{field.name}", "--losses.ppo", "1"], not default
     elif field.name in others:
         given, expected = [f"--{field.name}", others[field.name]], others[field.name]
     else:
-        given, expected = (
-            [f"--{field.name}", str(field.default + 7 if isinstance(field.default, int) else field.default / 2 + 0.125)],
-            field.default + 7 if isinstance(field.default, int) else field.default / 2 + 0.125,
-        )
+        expected = default + 7 if isinstance(default, int) else default / 2 + 0.125
+        given = [f"--{field.name}", str(expected)]
     known = [] if field.name == "environment" else ["--environment", "tic_tac_toe"]
     found = getattr(parse_config(TrainWorldModel, [*known, *given], program="x"), field.name)
     assert found != field.default and (found == expected or str(found) == expected)

@@ -15,7 +15,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from _scoring import mean, token_f1  # noqa: E402
+from _scoring import mean, token_f1  # noqa: E402  # pyright: ignore[reportMissingImports]
 
 from lightbulb.agent.answering import Answer, TestAgent, answer  # noqa: E402
 from lightbulb.agent.confidence import FEATURES, Calibration, coverage, leaf_features  # noqa: E402

@@ -9,7 +9,7 @@ from __future__ import annotations
 __all__ = ['answer', 'TestAgent', 'Answer']
 
 # %% ../../nbs/agent/10_answering.ipynb #804cfe72
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 
 from .answers import Answer, Sentence, Step, StepFailed, Thinking, Trace
@@ -33,7 +33,7 @@ def answer(
     *,
     tools: Tools | None = None,  # loaded from the configuration if not given
     calibrations: Mapping[str, Calibration] | None = None,  # of `factoid` and `explanation`; the shipped ones if not given
-) -> Iterator[Step | Answer]:
+) -> Generator[Step | Answer]:
     "Yield typed steps while searching and thinking; the last item is the `Answer`."
     config = config or TestAgent()
     if not question.strip(): raise ValueError("the question is empty")

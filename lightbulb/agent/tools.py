@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['SearchHit', 'Search', 'Span', 'Reader', 'Embed', 'Rerank', 'Memory', 'Model', 'Summarizer', 'Tools', 'load_tools']
+__all__ = ['SearchHit', 'Search', 'Span', 'Reader', 'Memory', 'Model', 'Summarizer', 'Tools', 'load_tools']
 
 # %% ../../nbs/agent/03_tools.ipynb #a7167b42
 from collections.abc import Callable, Iterable, Sequence
@@ -18,8 +18,7 @@ from ..core.errors import LightbulbError
 from ..core.records import Document, Passage
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from lightbulb.knowledge.knowledge_base import Embed, Rerank
     from lightbulb.knowledge.summarizer import Summary
 
 # %% ../../nbs/agent/03_tools.ipynb #b965d61c
@@ -62,18 +61,6 @@ class Reader(Protocol):
 
     def read(self, question: str, texts: Sequence[str], *, top_k: int = 4) -> Sequence[Span]: ...
 
-
-class Embed(Protocol):
-    "Texts become unit vectors (n, width); `query=True` for questions."
-
-    def __call__(self, texts: Sequence[str], *, query: bool = False) -> np.ndarray: ...
-
-
-class Rerank(Protocol):
-    "One score a text, higher where it fits the question better."
-
-    def __call__(self, query: str, texts: Sequence[str], /) -> Sequence[float]: ...
-
 # %% ../../nbs/agent/03_tools.ipynb #e99ba112
 class Memory(Protocol):
     "The part of a knowledge base that the agent uses."
@@ -93,6 +80,7 @@ class Model(Protocol):
     @property
     def num_tokens_used(self) -> int: ...
     def count_tokens(self, text: str) -> int: ...
+    def generate(self, prompts: Sequence[str], *, max_new_tokens: int = 128, stop: Sequence[str] = (), chat: bool = True) -> list[str]: ...
     def score(self, prompt: str, continuations: Sequence[str], *, chat: bool = True) -> list[float]: ...
 
 
