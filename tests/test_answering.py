@@ -89,12 +89,12 @@ def test_orders_and_hidden_text_never_reach_an_answer(tools: Tools) -> None:
 
 
 def test_memory_answers_the_second_question_without_a_search(tools: Tools, tmp_path) -> None:
-    memory = KnowledgeBase(tmp_path / "knowledge.sqlite", embed=tools.embed)  # type: ignore[arg-type]
+    memory = KnowledgeBase(tmp_path / "knowledge.sqlite", embed=tools.embed)
     with_memory = replace(tools, knowledge=memory)
     first = list(answer("Where was Gaston Planté born?", tools=with_memory))
     assert any(isinstance(step, Searched) and step.place == "search" for step in first)
     memory.close()
-    reopened = replace(tools, knowledge=KnowledgeBase(tmp_path / "knowledge.sqlite", embed=tools.embed), search=Broken())  # type: ignore[arg-type]
+    reopened = replace(tools, knowledge=KnowledgeBase(tmp_path / "knowledge.sqlite", embed=tools.embed), search=Broken())
     *steps, said = answer("When was Gaston Planté born?", tools=reopened)
     assert isinstance(said, Answer) and "1834" in said.short_answer
     assert any(isinstance(step, PageRead) and step.place == "memory" for step in steps)
@@ -119,11 +119,11 @@ def test_a_failing_engine_is_a_step_and_a_refusal(tools: Tools) -> None:
 
 
 def test_an_interrupt_keeps_what_was_read(tools: Tools, tmp_path) -> None:
-    memory = KnowledgeBase(tmp_path / "knowledge.sqlite", embed=tools.embed)  # type: ignore[arg-type]
+    memory = KnowledgeBase(tmp_path / "knowledge.sqlite", embed=tools.embed)
     working = answer("When did the inventor of the lead-acid battery die?", tools=replace(tools, knowledge=memory))
     for step in working:
         if isinstance(step, PageRead): break
-    working.close()  # type: ignore[attr-defined]
+    working.close()
     assert len(memory) >= 1
 
 

@@ -86,7 +86,7 @@ class Ledger:
     def __init__(
         self,
         embed: Callable[..., np.ndarray],  # texts → unit vectors (n, width); called with query=True for questions
-        rerank: Callable[[str, Sequence[str]], Sequence[float]] | None = None,  # (question, texts) → scores
+        rerank: Callable[[str, list[str]], Sequence[float]] | None = None,  # (question, texts) → scores
     ) -> None:
         self._embed, self._rerank = embed, rerank
         self._documents: dict[str, Document] = {}  # by content hash and URL

@@ -117,7 +117,7 @@ def load_tools(config: TestAgent, *, tell: Callable[[str], None] = lambda line: 
     from lightbulb.knowledge.embedding import load_embedder
     from lightbulb.knowledge.knowledge_base import KnowledgeBase
     from lightbulb.knowledge.ranking import load_cross_encoder
-    from lightbulb.knowledge.reader import SpanReader
+    from lightbulb.reading.reader import SpanReader
     from lightbulb.knowledge.summarizer import RAGSummarizer, SummarizerConfig
     from lightbulb.lm.language_model import load_language_model
     from lightbulb.web.search import load_search
