@@ -293,6 +293,13 @@ def test_notebooks_hold_no_widget_views_and_no_errors():
                 assert output["output_type"] != "error", f"{path.name} was saved with an error: {output.get('evalue')}"
 
 
+def test_every_notebook_names_the_same_kernel():
+    "Without it Jupyter asks; with an editor's other metadata every save is a diff."
+    kernel = {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
+    others = {path.name: metadata for path in NOTEBOOKS if (metadata := json.loads(path.read_text("utf-8"))["metadata"]) != kernel}
+    assert not others, others
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.relative_to(ROOT / "nbs").as_posix())
 def test_a_notebook_keeps_its_budgets(path):
     "STYLE's budgets warn; only a page that is far out fails."

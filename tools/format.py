@@ -1,7 +1,7 @@
 """Write Python the way this house does: the formatter's 140 columns, and a guard may stay on the line of its `if`.
 
 `format.py` formats modules' notebooks, tests, tools and benchmarks; `--check` changes nothing and says what would change;
-paths limit it. Modules are written by `nbdev_export` and follow their notebooks.
+paths limit it. Modules are written by `nbdev_export` and follow their notebooks. Of a notebook's metadata only the kernel stays.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("nbs", "tests", "tools", "benchmarks")
 SCRIPTS = ("main_menu.py", "lightbulb_LM.py", "lightbulb_WM.py", "setup.py")
 COLUMNS = 140
+KERNEL = {"display_name": "python3", "language": "python", "name": "python3"}  # nbdev_clean names a kernel's display as the kernel
 GUARD_COLUMNS = 120  # a guard that is longer reads better on two lines
 HEADER = re.compile(r"^(?P<indent> *)if .*:$")
 GUARD = re.compile(r"^(return|continue|break|raise)\b.*")
@@ -64,6 +65,7 @@ def format_files(files: list[Path]) -> None:
             file.write_text(join_guards(text), "utf-8")
             continue
         notebook = json.loads(text)
+        notebook["metadata"] = {"kernelspec": KERNEL}
         for cell in notebook["cells"]:
             if cell["cell_type"] == "code":
                 cell["source"] = join_guards("".join(cell["source"])).splitlines(keepends=True)
