@@ -7,7 +7,7 @@ TEXT ?= The arc lamp was
 TINY := --save_dir models/demo --preset tiny --model_name bytes --dataset_name demo
 CHECKS := lint format export-check layers types readme-check docs notebooks pytest wheel
 
-.PHONY: help setup setup-demo demo test update reformat readme clean $(CHECKS)
+.PHONY: help setup setup-demo demo test update reformat readme drivers clean $(CHECKS)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ reformat: setup ## write notebooks, tests, tools and benchmarks as the formatter
 
 readme: setup ## write README.md from nbs/index.ipynb
 	@$(BIN)/python tools/readme.py
+
+drivers: setup ## in this clone: git merges notebooks cell by cell and shows their differences as text
+	@$(BIN)/python tools/notebook.py drivers
 
 clean: ## remove what the checks built (not .venv)
 	@rm -rf _docs _proc build dist .pytest_cache .hypothesis .ruff_cache .import_linter_cache

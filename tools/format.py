@@ -1,7 +1,8 @@
 """Write Python the way this house does: the formatter's 140 columns, and a guard may stay on the line of its `if`.
 
 `format.py` formats modules' notebooks, tests, tools and benchmarks; `--check` changes nothing and says what would change;
-paths limit it. Modules are written by `nbdev_export` and follow their notebooks. Of a notebook's metadata only the kernel stays.
+paths limit it. Modules are written by `nbdev_export` and follow their notebooks. Of a notebook's metadata only the kernel stays,
+of a saved figure only the picture: no version, no date.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from base64 import b64decode, b64encode
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("nbs", "tests", "tools", "benchmarks")
 SCRIPTS = ("main_menu.py", "lightbulb_LM.py", "lightbulb_WM.py", "setup.py")
 COLUMNS = 140
 KERNEL = {"display_name": "python3", "language": "python", "name": "python3"}  # nbdev_clean names a kernel's display as the kernel
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GUARD_COLUMNS = 120  # a guard that is longer reads better on two lines
 HEADER = re.compile(r"^(?P<indent> *)if .*:$")
 GUARD = re.compile(r"^(return|continue|break|raise)\b.*")
@@ -65,11 +69,38 @@ def format_files(files: list[Path]) -> None:
             file.write_text(join_guards(text), "utf-8")
             continue
         notebook = json.loads(text)
-        notebook["metadata"] = {"kernelspec": KERNEL}
+        remove_stamps(notebook)
         for cell in notebook["cells"]:
             if cell["cell_type"] == "code":
                 cell["source"] = join_guards("".join(cell["source"])).splitlines(keepends=True)
-        file.write_text(json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n", "utf-8")
+        file.write_text(as_json(notebook), "utf-8")
+
+
+def as_json(notebook: dict[str, Any]) -> str:
+    "A notebook as nbdev and Jupyter write it."
+    return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def remove_stamps(notebook: dict[str, Any]) -> None:
+    "Leave what says the same on each run: of the metadata the kernel, of a figure its picture."
+    notebook["metadata"] = {"kernelspec": dict(KERNEL)}
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                picture = b64decode("".join(output["data"]["image/png"]))
+                output["data"]["image/png"] = b64encode(without_texts(picture)).decode()
+
+
+def without_texts(png: bytes) -> bytes:
+    "A PNG without its chunks of text and time (the PNG specification, section 5.3: length, name, data, checksum)."
+    start, parts = len(PNG_SIGNATURE), [PNG_SIGNATURE]
+    if not png.startswith(PNG_SIGNATURE): return png
+    while start < len(png):
+        end = start + 12 + int.from_bytes(png[start : start + 4], "big")
+        if png[start + 4 : start + 8] not in (b"tEXt", b"zTXt", b"iTXt", b"tIME"):
+            parts.append(png[start:end])
+        start = end
+    return b"".join(parts)
 
 
 def tracked_files(paths: list[Path]) -> list[Path]:
