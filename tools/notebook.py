@@ -49,11 +49,11 @@ def execute(notebook: Path, slow: bool = False) -> None:
     from execnb.shell import CaptureShell
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    nb = read_nb(notebook)
+    nb: Any = read_nb(notebook)
     for cell in nb.cells:
         if cell.cell_type == "code":
             cell.source = cell.source if isinstance(cell.source, str) else "".join(cell.source)
-    shell = CaptureShell(mpl_format="png")
+    shell: Any = CaptureShell(mpl_format="png")
     matplotlib.rcParams["svg.hashsalt"] = "lightbulb"  # no random names inside a figure
     os.chdir(notebook.parent)
     sys.path.insert(0, str(ROOT))
