@@ -25,7 +25,7 @@ from lightbulb.lm.optimization import Muon, is_for_muon
 from lightbulb.lm.transformer import Transformer, TransformerConfig
 
 ROOT = Path(__file__).resolve().parent.parent
-CODE = ("operations", "attention", "experts", "transformer", "losses", "objectives", "optimization")
+CODE = ("operations", "attention", "expert_gradients", "experts", "transformer", "losses", "objectives", "optimization")
 VERSION = 1  # of what this file makes of a run; a change of results raises it
 
 

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from _table import Table
 from torch import Tensor, nn
 
-from lightbulb.lm.experts import MixtureOfExperts, gated_hidden
+from lightbulb.lm.expert_gradients import gated_hidden
+from lightbulb.lm.experts import MixtureOfExperts
 
 WIDTH, HIDDEN, NUM_EXPERTS, TOP_K, TOKENS = 256, 1024, 8, 2, 8192
 NUM_BATCHES = 6  # different batches, so that the experts' loads change from step to step

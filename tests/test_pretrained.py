@@ -78,7 +78,7 @@ def test_training_opens_the_gate_and_reaches_the_encoder():
     assert loss.item() < first and model.decoder.layers[0].cross.gate.abs() > 0
     assert model.encoder.layers[0].attention.output.weight.grad.any()
     experts = model.decoder.layers[0].experts
-    assert experts.swiglu_up.grad.any() and (experts.gelu_up.grad is None or not experts.gelu_up.grad.any())
+    assert experts.swiglu.up.grad.any() and (experts.gelu.up.grad is None or not experts.gelu.up.grad.any())
 
 
 def test_enabled_gelu_experts_join_the_routing():
@@ -86,7 +86,7 @@ def test_enabled_gelu_experts_join_the_routing():
     tokens = torch.randint(97, (2, 12))
     assert model(tokens).router.load[:, ::2].sum() == 0
     for layer in model.decoder.layers:
-        layer.experts.offsets.zero_()
+        layer.experts.router.offsets.zero_()
     assert (model(tokens).router.load[:, ::2].sum(1) > 0).all()
 
 

@@ -6,63 +6,90 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['gated_hidden', 'choose_experts', 'RouterReport', 'router_report', 'Routes', 'sort_by_expert', 'grouped_experts',
-           'FeedForward', 'MixtureOfExperts']
+__all__ = ['Router', 'RouterReport', 'plain_experts', 'MixtureOfExperts', 'FeedForward']
 
 # %% ../../nbs/lm/03_experts.ipynb #3c313cb8
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from .operations import gated, open_gate, open_gate_backward, product
+from lightbulb.lm.expert_gradients import (
+    GELU,
+    SWIGLU,
+    ExpertKind,
+    ExpertStack,
+    gated_hidden,
+    gather_rows,
+    place_of,
+    router_scores,
+    sliced_experts,
+)
+from .operations import autocast_dtype, gated, product
 
-# %% ../../nbs/lm/03_experts.ipynb #3b99171e
-def gated_hidden(hidden: int) -> int:
-    "Hidden units of a SwiGLU network with the parameters of a GELU network of `hidden` units, within 1%."
-    exact = 2 * hidden / 3
-    if exact % 8 == 0: return int(exact)
-    for multiple in (64, 32, 16, 8, 4, 2):
-        near = max(multiple, round(exact / multiple) * multiple)
-        if abs(near / exact - 1) <= 0.01: return near
-    return max(1, round(exact))
+# %% ../../nbs/lm/03_experts.ipynb #c39f13d1
+class Router(nn.Module):
+    "Scores every expert for each token, and chooses the best."
+
+    def __init__(
+        self,
+        width: int,  # D
+        num_experts: int,  # E
+        top_k: int,  # K, experts of a token
+    ) -> None:
+        super().__init__()
+        self.top_k = top_k
+        self.weight = nn.Parameter(torch.randn(num_experts, width) * width**-0.5)
+        self.offsets: Tensor  # added to the logits; −inf keeps an expert out of the routing
+        self.register_buffer("offsets", torch.zeros(num_experts))
+
+    def forward(
+        self,
+        x: Tensor,  # (N, D)
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        "The weights (N, K) and numbers (N, K) of each token's experts, and the logits (N, E), all in float32."
+        with torch.autocast(x.device.type, enabled=False):
+            logits = router_scores(x, self.weight) + self.offsets.float()
+            return *self.choose(logits), logits
+
+    def choose(
+        self,
+        logits: Tensor,  # (N, E)
+    ) -> tuple[Tensor, Tensor]:
+        "The weights (N, K) and numbers (N, K) of each token's experts."
+        best, experts = logits.topk(self.top_k, -1)
+        if self.top_k == 1: return logits.softmax(-1).gather(1, experts), experts
+        return best.softmax(-1), experts  # the softmax of the chosen is the whole one divided by their sum
 
 # %% ../../nbs/lm/03_experts.ipynb #27c8eef8
-def choose_experts(
-    logits: Tensor,  # (N, E) float32
-    top_k: int,  # K
-) -> tuple[Tensor, Tensor]:
-    "The weights (N, K) and numbers (N, K) of each token's experts."
-    best, experts = logits.topk(top_k, -1)
-    if top_k == 1: return logits.softmax(-1).gather(1, experts), experts
-    return best.softmax(-1), experts  # the softmax of the chosen is the whole one divided by their sum
-
-# %% ../../nbs/lm/03_experts.ipynb #e160436c
-class _Scores(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, router):  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx.save_for_backward(x, router)
-        with torch.autocast(x.device.type, enabled=False):
-            return F.linear(x.float(), router.float())
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, router = ctx.saved_tensors
-        with torch.autocast(x.device.type, enabled=False):
-            return grad.to(x.dtype) @ router.to(x.dtype), (grad.T @ x.float()).to(router.dtype)
-
-# %% ../../nbs/lm/03_experts.ipynb #677f3413
 @dataclass(frozen=True)
 class RouterReport:
     "What routers did with the tokens that count."
 
     balance_loss: Tensor  # 1 where every expert gets an equal share; summed over layers
     z_loss: Tensor  # mean squared log-sum-exp of the logits; summed over layers
-    load: Tensor  # share of the assignments of each expert: (E,) or, of several layers, (layers, E)
+    load: Tensor  # share of the assignments of each expert: (E,) or, of several layers, (layers, E); has no gradient
+
+    @classmethod
+    def of(
+        cls,
+        logits: Tensor,  # (N, E) float32; −inf for an expert that takes no part
+        experts: Tensor,  # (N, K) the chosen ones
+        mask: Tensor | None = None,  # (N,) True where a token counts; None: all
+    ) -> RouterReport:
+        "Losses and load of one layer."
+        num_experts, top_k = logits.shape[1], experts.shape[1]
+        counts = None if mask is None else mask.reshape(-1).float()
+        total = logits.shape[0] if counts is None else counts.sum().clamp(min=1)
+        load = _histogram(experts.reshape(-1), None if counts is None else counts.repeat_interleave(top_k), num_experts) / (total * top_k)
+        weigh: Callable[[Tensor], Tensor] = lambda rows: rows.sum(0) if counts is None else counts @ rows  # noqa: E731
+        log_sum = logits.logsumexp(-1, keepdim=True)
+        mean_probability = weigh((logits - log_sum).exp()) / total
+        z_loss = weigh(log_sum.square())[0] / total
+        return cls((logits[0] > -torch.inf).sum() * (load * mean_probability).sum(), z_loss, load)
 
     @staticmethod
     def sum(reports: Sequence[RouterReport]) -> RouterReport | None:
@@ -72,24 +99,6 @@ class RouterReport:
         return RouterReport(balance, z, torch.stack([report.load for report in reports]))
 
 
-def router_report(
-    logits: Tensor,  # (N, E) float32; −inf for an expert that takes no part
-    experts: Tensor,  # (N, K) the chosen ones
-    mask: Tensor | None = None,  # (N,) True where a token counts; None: all
-) -> RouterReport:
-    "Losses and load; the load has no gradient."
-    num_experts, top_k = logits.shape[1], experts.shape[1]
-    counts = None if mask is None else mask.reshape(-1).float()
-    total = logits.shape[0] if counts is None else counts.sum().clamp(min=1)
-    each = counts if counts is None else counts.repeat_interleave(top_k)
-    load = _histogram(experts.reshape(-1), each, num_experts) / (total * top_k)
-    weigh: Callable[[Tensor], Tensor] = lambda rows: rows.sum(0) if counts is None else counts @ rows  # noqa: E731
-    log_sum = logits.logsumexp(-1, keepdim=True)
-    mean_probability = weigh((logits - log_sum).exp()) / total
-    z_loss = weigh(log_sum.square())[0] / total
-    return RouterReport((logits[0] > -torch.inf).sum() * (load * mean_probability).sum(), z_loss, load)
-
-
 def _histogram(numbers: Tensor, counts: Tensor | None, size: int) -> Tensor:
     "How often each number occurs, each occurrence weighed; without atomic additions, so the same twice."
     if numbers.device.type == "cpu": return torch.bincount(numbers, counts, size).float()
@@ -97,204 +106,55 @@ def _histogram(numbers: Tensor, counts: Tensor | None, size: int) -> Tensor:
     return hits.sum(0).float() if counts is None else counts @ hits.float()
 
 # %% ../../nbs/lm/03_experts.ipynb #fe83a8b8
-@dataclass(frozen=True)
-class Routes:
-    "Rows sorted by expert."
-
-    tokens: Tensor  # (R,) the token of each row; 0 where a row only fills up
-    places: Tensor  # (N, K) the row of each assignment
-    sizes: list[int]  # rows of each expert; they sum to R
-
-
-def sort_by_expert(
-    experts: Tensor,  # (N, K)
-    num_experts: int,
-    multiple: int = 1,  # each size is one of these
-) -> Routes:
-    "Contiguous runs of rows, one for each expert."
-    flat = experts.reshape(-1)
-    order, counts = flat.argsort(stable=True), torch.bincount(flat, minlength=num_experts)
-    sizes = [-(-count // multiple) * multiple for count in counts.tolist()]
-    filled = torch.tensor(sizes).cumsum(0) - torch.tensor(sizes) - (counts.cumsum(0) - counts)  # rows that fill up before each run
-    rows = torch.arange(len(flat)) + filled.repeat_interleave(counts)
-    places, tokens = torch.empty_like(flat), torch.zeros(sum(sizes), dtype=torch.long)
-    places[order] = rows
-    tokens[rows] = order // experts.shape[1]
-    return Routes(tokens, places.view(experts.shape), sizes)
-
-# %% ../../nbs/lm/03_experts.ipynb #913387aa
-def _pieces(
-    sizes: list[int],
-    units: int,  # hidden numbers in a piece, about
-    hidden: int,
-    multiple: int,
-) -> Iterator[tuple[int, slice, bool]]:
-    "Expert, rows, and whether they are its first, piece by piece; the pieces of an expert are about equal."
-    start = 0
-    for expert, size in enumerate(sizes):
-        number = max(1, round(size * hidden / units))
-        step = max(1, -(-size // (number * multiple)) * multiple)
-        for first in range(start, start + size, step):
-            yield expert, slice(first, min(first + step, start + size)), first == start
-        start += size
-
-
-def _add_product(out: Tensor, left: Tensor, right: Tensor, *, fresh: bool) -> None:
-    "out ← leftᵀ right, or out + leftᵀ right; in bfloat16 by 512 rows, where the transposed operand fits the cache."
-    step = 512 if left.dtype == torch.bfloat16 else len(left)
-    for first in range(0, len(left), step):
-        rows = slice(first, first + step)
-        torch.addmm(out, left[rows].T, right[rows], beta=0.0 if fresh and first == 0 else 1.0, out=out)
-
-# %% ../../nbs/lm/03_experts.ipynb #09ddb0d8
-_UNITS = 1 << 20
-
-
-class _Slices(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, weights, routes, gelu_up, gelu_down, swiglu_up, swiglu_down):  # pyright: ignore[reportIncompatibleMethodOverride]
-        dtype, multiple = _result_dtype(x), _multiple(x)
-        full = (gelu_up, gelu_down, swiglu_up, swiglu_down)
-        with torch.autocast("cpu", enabled=False):
-            matrices = [matrix.to(dtype) for matrix in full]
-            rows_in = x.to(dtype).index_select(0, routes.tokens)
-            rows_out, kept, keep = torch.empty_like(rows_in), [], any(ctx.needs_input_grad)
-            for expert, rows, _ in _pieces(routes.sizes, _UNITS, gelu_up.shape[2], multiple):
-                up, down = (matrix[expert // 2] for matrix in (matrices[2:] if expert % 2 else matrices[:2]))
-                hidden = rows_in[rows] @ up
-                opened = open_gate(hidden) if expert % 2 else F.gelu(hidden)
-                torch.mm(opened, down.T, out=rows_out[rows])
-                if keep:
-                    kept += [hidden, opened]
-            out = F.embedding_bag(routes.places, rows_out, per_sample_weights=weights.to(dtype), mode="sum")
-        ctx.save_for_backward(weights, rows_in, rows_out, *matrices, *kept)
-        ctx.routes, ctx.multiple, ctx.dtypes = routes, multiple, (x.dtype, *(matrix.dtype for matrix in full))
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
-        weights, rows_in, rows_out, *matrices = ctx.saved_tensors
-        matrices, kept = matrices[:4], iter(matrices[4:])
-        routes: Routes = ctx.routes
-        scale = _scales(routes, weights.to(grad.dtype))
-        given = grad.index_select(0, routes.tokens)  # piece by piece it makes room for the gradient of the rows
-        to_matrices = [torch.empty_like(matrix) for matrix in matrices]
-        for expert, size in enumerate(routes.sizes):
-            if not size:
-                for matrix in to_matrices[2:] if expert % 2 else to_matrices[:2]:
-                    matrix[expert // 2].zero_()
-        for expert, rows, fresh in _pieces(routes.sizes, _UNITS, matrices[0].shape[2], ctx.multiple):
-            kind, number = slice(2, 4) if expert % 2 else slice(0, 2), expert // 2
-            (up, down), (to_up, to_down) = (matrix[number] for matrix in matrices[kind]), (matrix[number] for matrix in to_matrices[kind])
-            piece, hidden, opened = given[rows].mul_(scale[rows]), next(kept), next(kept)
-            to_hidden = _through(piece, hidden, opened, down, to_down, fresh=fresh, gated=bool(expert % 2))
-            _add_product(to_up, rows_in[rows], to_hidden, fresh=fresh)
-            torch.mm(to_hidden, up.T, out=piece)
-        to_x = F.embedding_bag(routes.places, given, mode="sum").to(ctx.dtypes[0])
-        to_weights = _dot_products(grad, rows_out, routes.places).to(weights.dtype)
-        return to_x, to_weights, None, *(matrix.to(dtype) for matrix, dtype in zip(to_matrices, ctx.dtypes[1:], strict=True))
-
-# %% ../../nbs/lm/03_experts.ipynb #19731a98
-def _through(piece: Tensor, hidden: Tensor, opened: Tensor, down: Tensor, to_down: Tensor, *, fresh: bool, gated: bool) -> Tensor:
-    "From the gradient of a piece's outputs to that of its hidden units; the gradient of `down` is added on the way."
-    to_opened = piece @ down
-    _add_product(to_down, piece, opened, fresh=fresh)
-    if gated: return open_gate_backward(to_opened, hidden)
-    return torch.ops.aten.gelu_backward.grad_input(to_opened, hidden, grad_input=to_opened)
-
-
-def _scales(routes: Routes, weights: Tensor) -> Tensor:
-    "The weight of each row, (R, 1); 0 where a row only fills up."
-    scales = weights.new_zeros(len(routes.tokens))
-    scales[routes.places.reshape(-1)] = weights.reshape(-1)
-    return scales[:, None]
-
-
-def _dot_products(grad: Tensor, rows: Tensor, places: Tensor) -> Tensor:
-    "The product of each token's gradient (N, D) with each of its rows, (N, K): the gradient of the weights."
-    starts = torch.arange(0, places.numel(), places.shape[1])
-    owners = torch.arange(len(places)).repeat_interleave(places.shape[1])
-    return torch.ops.aten._embedding_bag_per_sample_weights_backward(grad.contiguous(), rows, places.reshape(-1), starts, owners, 0).view(
-        places.shape
-    )
-
-
-def _result_dtype(x: Tensor) -> torch.dtype:
-    "Autocast's type where it is on."
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-
-
-def _multiple(x: Tensor) -> int:
-    "Rows of a run come in these; see above."
-    return 64 if _result_dtype(x) == torch.bfloat16 and len(x) >= 64 else 1
-
-# %% ../../nbs/lm/03_experts.ipynb #01f7c594
-class _Gather(torch.autograd.Function):
-    "rows[order]; the gradient of a row is the sum over its `copies`, in a fixed order."
-
-    @staticmethod
-    def forward(ctx, rows, order, copies):  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx.save_for_backward(copies)
-        return rows[order]
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
-        (copies,) = ctx.saved_tensors
-        return grad[copies].sum(1), None, None
-
-
-def _kind(rows: Tensor, ends: Tensor, up: Tensor, down: Tensor, *, gated: bool) -> Tensor:
-    "The experts of one kind on the rows before the last end; zeros behind."
-    own = (torch.arange(len(rows), device=rows.device) < ends[-1])[:, None]
-    hidden = torch.where(own, F.grouped_mm(torch.where(own, rows, 0), up, offs=ends), 0)
-    opened = F.silu(hidden.chunk(2, -1)[0]) * hidden.chunk(2, -1)[1] if gated else F.gelu(hidden)
-    return torch.where(own, F.grouped_mm(opened, down.transpose(1, 2), offs=ends), 0)
-
-
-def grouped_experts(
+def plain_experts(
     x: Tensor,  # (N, D)
     weights: Tensor,  # (N, K)
     experts: Tensor,  # (N, K)
-    matrices: Sequence[Tensor],  # GELU up and down, SwiGLU up and down
+    stacks: Sequence[ExpertStack],  # expert e is in stack e % len(stacks)
 ) -> Tensor:
-    "The weighted sum of each token's experts, (N, D), by grouped products."
-    dtype = _result_dtype(x)
-    num_plain, num_gated, top_k = len(matrices[0]), len(matrices[2]), experts.shape[1]
-    if any(size % 8 for matrix in matrices for size in matrix.shape[1:]):
-        raise ValueError(
-            f"grouped products need a width and hidden units in multiples of 8, got {[tuple(matrix.shape[1:]) for matrix in matrices]}"
-        )
-    flat, out = experts.reshape(-1), 0
-    counts = _histogram(flat, None, num_plain + num_gated).int()
-    for odd, first in ((0, 0), (1, num_plain)):
-        key = torch.where(flat % 2 == odd, flat // 2, num_plain + num_gated)  # the other kind comes last
-        order = key.argsort(stable=True)
+    "The weighted sum of each token's experts, (N, D), expert by expert: the reference."
+    x = x.to(autocast_dtype(x))
+    out = torch.zeros_like(x)
+    for expert in range(sum(map(len, stacks))):
+        kind, number = place_of(expert, len(stacks))
+        activate, up, down = stacks[kind].kind.activate, stacks[kind].up[number], stacks[kind].down[number]
+        tokens, choice = (experts == expert).nonzero(as_tuple=True)
+        rows = activate(x[tokens] @ up) @ down.T
+        out = out.index_add(0, tokens, weights[tokens, choice, None].to(x.dtype) * rows)
+    return out
+
+# %% ../../nbs/lm/03_experts.ipynb #73d6dffd
+def _grouped_kind(rows: Tensor, ends: Tensor, kind: ExpertKind, up: Tensor, down: Tensor) -> Tensor:
+    "The experts of one kind on the rows before the last end; zeros behind."
+    own = (torch.arange(len(rows), device=rows.device) < ends[-1])[:, None]
+    hidden = torch.where(own, F.grouped_mm(torch.where(own, rows, 0), up, offs=ends), 0)
+    return torch.where(own, F.grouped_mm(kind.activate(hidden), down.transpose(1, 2), offs=ends), 0)
+
+
+def _grouped_experts(x: Tensor, weights: Tensor, experts: Tensor, stacks: Sequence[ExpertStack]) -> Tensor:
+    "What `plain_experts` gives, by grouped products."
+    shapes = [tuple(matrix.shape[1:]) for stack in stacks for matrix in (stack.up, stack.down)]
+    if any(size % 8 for shape in shapes for size in shape):
+        raise ValueError(f"grouped products need a width and hidden units in multiples of 8, got {shapes}")
+    dtype, top_k, flat = autocast_dtype(x), experts.shape[1], experts.reshape(-1)
+    num_kinds, num_experts = len(stacks), sum(map(len, stacks))
+    counts, out = _histogram(flat, None, num_experts).int(), torch.zeros((), dtype=dtype, device=x.device)
+    for kind, stack in enumerate(stacks):
+        if not len(stack): continue
+        # sort: the rows of this kind first, expert by expert
+        order = torch.where(flat % num_kinds == kind, flat // num_kinds, num_experts).argsort(stable=True)
         places = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=x.device))
-        up, down = (matrix.to(dtype) for matrix in (matrices[2:] if first else matrices[:2]))
-        if not len(up): continue
-        rows = _Gather.apply(x.to(dtype), order // top_k, places.view(-1, top_k))
-        ends = counts[odd::2].cumsum(0, dtype=torch.int32)
-        done = _kind(rows, ends, up, down, gated=bool(odd))  # pyright: ignore[reportArgumentType]
-        back = _Gather.apply(done, places, order[:, None])
-        out = out + (back.view(*experts.shape, -1) * weights.to(dtype)[..., None]).sum(1)  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
-    assert isinstance(out, Tensor)
+        rows = gather_rows(x.to(dtype), order // top_k, places.view(-1, top_k))
+        # multiply
+        ends = counts[kind::num_kinds].cumsum(0, dtype=torch.int32)
+        done = _grouped_kind(rows, ends, stack.kind, stack.up.to(dtype), stack.down.to(dtype))
+        # back to the tokens, and add
+        back = gather_rows(done, places, order[:, None]).view(*experts.shape, -1)
+        out = out + (back * weights.to(dtype)[..., None]).sum(1)
     return out
 
 # %% ../../nbs/lm/03_experts.ipynb #a49c5645
-class FeedForward(nn.Module):
-    "One dense SwiGLU network with the parameters of a GELU network of `hidden` units."
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        inner = gated_hidden(hidden)
-        self.up = nn.Parameter(torch.randn(width, 2 * inner) * width**-0.5)  # gate, then what it gates
-        self.down = nn.Parameter(torch.randn(inner, width) * inner**-0.5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return product(gated(product(x, self.up)), self.down)
+_BACK_ENDS = {"plain": plain_experts, "sliced": sliced_experts, "grouped": _grouped_experts}
 
 
 class MixtureOfExperts(nn.Module):
@@ -312,15 +172,10 @@ class MixtureOfExperts(nn.Module):
         if not 1 <= top_k <= num_experts:
             raise ValueError(f"top_k must be between 1 and num_experts {num_experts}, got {top_k}")
         self.width, self.hidden, self.num_experts, self.top_k = width, hidden, num_experts, top_k
-        num_plain, num_gated, inner = (num_experts + 1) // 2, num_experts // 2, gated_hidden(hidden)
-        self.router = nn.Parameter(torch.randn(num_experts, width) * width**-0.5)
-        self.gelu_up = nn.Parameter(torch.randn(num_plain, width, hidden) * width**-0.5)
-        self.gelu_down = nn.Parameter(torch.randn(num_plain, width, hidden) * hidden**-0.5)
-        self.swiglu_up = nn.Parameter(torch.randn(num_gated, width, 2 * inner) * width**-0.5)  # gate, then what it gates
-        self.swiglu_down = nn.Parameter(torch.randn(num_gated, width, inner) * inner**-0.5)
-        self.offsets: Tensor  # added to the router's logits; −inf keeps an expert out of the routing
-        self.register_buffer("offsets", torch.zeros(num_experts))
-        self.grouped: bool | None = None  # True: the GPU's back end; None: by device
+        self.router = Router(width, num_experts, top_k)
+        self.gelu = ExpertStack(GELU, (num_experts + 1) // 2, width, hidden)
+        self.swiglu = ExpertStack(SWIGLU, num_experts // 2, width, hidden)
+        self.back_end: Literal["auto", "plain", "sliced", "grouped"] = "auto"  # grouped on a GPU, sliced elsewhere
 
     def forward(
         self,
@@ -332,15 +187,28 @@ class MixtureOfExperts(nn.Module):
         "The weighted sum of each token's experts, like x, and the router's report."
         if x.shape[-1] != self.width: raise ValueError(f"x must have width {self.width}, got {x.shape[-1]}")
         tokens = x.reshape(-1, self.width)
-        with torch.autocast(x.device.type, enabled=False):
-            scores = _Scores.apply(tokens, self.router)
-            assert isinstance(scores, Tensor)
-            logits = scores + self.offsets.float()
-            weights, experts = choose_experts(logits, self.top_k)
-        matrices = (self.gelu_up, self.gelu_down, self.swiglu_up, self.swiglu_down)
-        if self.grouped or (self.grouped is None and tokens.device.type == "cuda"):
-            out = grouped_experts(tokens, weights, experts, matrices)
-        else:
-            out = _Slices.apply(tokens, weights, sort_by_expert(experts, self.num_experts, _multiple(tokens)), *matrices)
-        assert isinstance(out, Tensor)
-        return out.view(x.shape), router_report(logits, experts, mask) if report else None
+        weights, experts, logits = self.router(tokens)
+        back_end = self.back_end if self.back_end != "auto" else "grouped" if x.device.type == "cuda" else "sliced"
+        out = _BACK_ENDS[back_end](tokens, weights, experts, (self.gelu, self.swiglu))
+        return out.view(x.shape), RouterReport.of(logits, experts, mask) if report else None
+
+    def _load_from_state_dict(self, state_dict, prefix, *arguments):
+        "Checkpoints from before the router and the kinds were modules have flat names."
+        for name in ("router", "offsets", "gelu_up", "gelu_down", "swiglu_up", "swiglu_down"):
+            if f"{prefix}{name}" in state_dict:
+                part = {"router": "router.weight", "offsets": "router.offsets"}.get(name, name.replace("_", "."))
+                state_dict[f"{prefix}{part}"] = state_dict.pop(f"{prefix}{name}")
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+# %% ../../nbs/lm/03_experts.ipynb #da1d80bc
+class FeedForward(nn.Module):
+    "One dense SwiGLU network with the parameters of a GELU network of `hidden` units."
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        inner = gated_hidden(hidden)
+        self.up = nn.Parameter(torch.randn(width, 2 * inner) * width**-0.5)  # gate, then what it gates
+        self.down = nn.Parameter(torch.randn(inner, width) * inner**-0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return product(gated(product(x, self.up)), self.down)

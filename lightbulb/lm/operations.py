@@ -86,6 +86,12 @@ def _norm_kernels() -> tuple[Any, Any]:
     return forward, backward
 
 # %% ../../nbs/lm/02_operations.ipynb #d269ed03
+def autocast_dtype(x: Tensor) -> torch.dtype:
+    "What a matrix product makes of x: autocast's type where it is on."
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+# %% ../../nbs/lm/02_operations.ipynb #ab2ee36f
 def _lend(x: Tensor) -> Any:
     "A contiguous tensor's memory as an array, bfloat16 as its bits."
     return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
@@ -96,19 +102,13 @@ def _on_cpu_in_training(x: Tensor) -> bool:
     return known and x.device.type == "cpu" and torch.is_grad_enabled() and x.numel() > 0 and not torch.compiler.is_compiling()
 
 
-def _result_dtype(x: Tensor) -> torch.dtype:
-    "What a matrix product would make of x: autocast's type where it is on."
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if kind == "cpu" and torch.is_autocast_enabled(kind) else x.dtype
-
-
 class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, epsilon):  # pyright: ignore[reportIncompatibleMethodOverride]
         import numpy as np
 
         rows, full = x.detach().reshape(-1, x.shape[-1]).contiguous(), weight.detach().float().contiguous()
-        out = torch.empty(rows.shape, dtype=_result_dtype(x))
+        out = torch.empty(rows.shape, dtype=autocast_dtype(x))
         scales = torch.empty(len(rows))
         _norm_kernels()[0](_lend(rows), _lend(full), np.float32(epsilon), _lend(out), _lend(scales))
         ctx.save_for_backward(rows, full, scales)
@@ -133,7 +133,8 @@ def rms_norm(
     "x with a root mean square of 1 along the last dimension, times the weight (Zhang and Sennrich 2019); under a CPU's autocast in its type."
     if _on_cpu_in_training(x):
         return _Norm.apply(x, weight, epsilon)  # pyright: ignore[reportReturnType]
-    return F.rms_norm(x, weight.shape, weight.to(x.dtype), epsilon).to(_result_dtype(x))
+    normed = F.rms_norm(x, weight.shape, weight.to(x.dtype), epsilon)
+    return normed.to(autocast_dtype(x)) if x.device.type == "cpu" else normed
 
 # %% ../../nbs/lm/02_operations.ipynb #f8d847d0
 @cache
@@ -264,7 +265,7 @@ def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight):  # pyright: ignore[reportIncompatibleMethodOverride]
-        dtype = _result_dtype(x)
+        dtype = autocast_dtype(x)
         with torch.autocast("cpu", enabled=False):
             left, right = x.to(dtype), weight.to(dtype)
             ctx.save_for_backward(left, right)

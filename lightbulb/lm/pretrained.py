@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ..core.errors import UnavailableError
-from .experts import FeedForward, MixtureOfExperts, gated_hidden
+from .expert_gradients import gated_hidden
+from .experts import FeedForward, MixtureOfExperts
 from .local_model import smollm2_checkpoint
 from .tokens import from_hub
 from .transformer import Transformer, TransformerConfig
@@ -97,9 +98,9 @@ def _copy_experts(experts: FeedForward | MixtureOfExperts, take: Take) -> None:
         experts.up.copy_(up)
         experts.down.copy_(take("mlp.down_proj").T)
         return
-    experts.swiglu_up.copy_(up.expand_as(experts.swiglu_up))
-    experts.swiglu_down.copy_(take("mlp.down_proj").expand_as(experts.swiglu_down))
-    experts.offsets[::2] = -math.inf
+    experts.swiglu.up.copy_(up.expand_as(experts.swiglu.up))
+    experts.swiglu.down.copy_(take("mlp.down_proj").expand_as(experts.swiglu.down))
+    experts.router.offsets[::2] = -math.inf
 
 # %% ../../nbs/lm/05_pretrained.ipynb #241139f2
 @torch.no_grad()
