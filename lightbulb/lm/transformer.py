@@ -374,5 +374,8 @@ class Transformer(TransformerParts):
     def num_active_parameters(self) -> int:
         "Parameters that one token meets, the vocabulary included: of the experts only `top_k`."
         experts = [module for module in self.modules() if isinstance(module, MixtureOfExperts)]
-        idle = sum(sum(p.numel() for name, p in e.named_parameters() if not name.startswith("router")) * (1 - e.top_k / e.num_experts) for e in experts)
+        idle = sum(
+            sum(p.numel() for name, p in e.named_parameters() if not name.startswith("router")) * (1 - e.top_k / e.num_experts)
+            for e in experts
+        )
         return round(self.num_parameters - idle)
