@@ -289,9 +289,9 @@ def active_matrices(model: nn.Module) -> float:
     for name, p in model.named_parameters():
         if p.ndim < 2 or "embedding" in name or "positions" in name or "encoder" in name or "embed_tokens" in name or "heads" in name:
             continue
-        config = getattr(model, "config", None)
-        expert = p.ndim == 3 and config is not None
-        total += p.numel() * (config.top_k / config.num_experts if expert else 1.0)
+        config: Any = getattr(model, "config", None)
+        is_expert = p.ndim == 3 and config is not None
+        total += p.numel() * (config.top_k / config.num_experts if is_expert else 1.0)
     return total
 
 

@@ -29,18 +29,18 @@ class Dense(nn.Module):
     def __init__(self, plain: int, gated: int) -> None:
         super().__init__()
         linear = lambda a, b: nn.Linear(a, b, bias=False)
-        self.up, self.down = (linear(WIDTH, plain), linear(plain, WIDTH)) if plain else (None, None)
-        self.gate_up, self.gate_down = (linear(WIDTH, 2 * gated), linear(gated, WIDTH)) if gated else (None, None)
+        self.plain, self.gated = plain, gated
+        if plain:
+            self.up, self.down = linear(WIDTH, plain), linear(plain, WIDTH)
+        if gated:
+            self.gate_up, self.gate_down = linear(WIDTH, 2 * gated), linear(gated, WIDTH)
 
     def part(self, x: Tensor) -> Tensor:
-        out = None
-        if self.up is not None:
-            out = self.down(F.gelu(self.up(x)))
-        if self.gate_up is not None:
+        outs = [self.down(F.gelu(self.up(x)))] if self.plain else []
+        if self.gated:
             gate, up = self.gate_up(x).chunk(2, -1)
-            made = self.gate_down(F.silu(gate) * up)
-            out = made if out is None else out + made
-        return out
+            outs.append(self.gate_down(F.silu(gate) * up))
+        return outs[0] if len(outs) == 1 else outs[0] + outs[1]
 
     def forward(self, x: Tensor, rows: int) -> Tensor:
         return torch.cat([self.part(piece) for piece in x.split(rows)])

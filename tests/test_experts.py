@@ -1,5 +1,6 @@
 """The mixture of experts: all back ends against a plain loop, gradients that reach everything, losses by definition."""
 
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportArgumentType=false, reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import pytest

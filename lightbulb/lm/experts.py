@@ -176,6 +176,7 @@ class MixtureOfExperts(nn.Module):
         self.gelu = ExpertStack(GELU, (num_experts + 1) // 2, width, hidden)
         self.swiglu = ExpertStack(SWIGLU, num_experts // 2, width, hidden)
         self.back_end: Literal["auto", "plain", "sliced", "grouped"] = "auto"  # grouped on a GPU, sliced elsewhere
+        self.register_load_state_dict_pre_hook(_rename_flat_names)
 
     def forward(
         self,
@@ -192,13 +193,13 @@ class MixtureOfExperts(nn.Module):
         out = _BACK_ENDS[back_end](tokens, weights, experts, (self.gelu, self.swiglu))
         return out.view(x.shape), RouterReport.of(logits, experts, mask) if report else None
 
-    def _load_from_state_dict(self, state_dict, prefix, *arguments):
-        "Checkpoints from before the router and the kinds were modules have flat names."
-        for name in ("router", "offsets", "gelu_up", "gelu_down", "swiglu_up", "swiglu_down"):
-            if f"{prefix}{name}" in state_dict:
-                part = {"router": "router.weight", "offsets": "router.offsets"}.get(name, name.replace("_", "."))
-                state_dict[f"{prefix}{part}"] = state_dict.pop(f"{prefix}{name}")
-        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+def _rename_flat_names(layer: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:
+    "Checkpoints from before the router and the kinds were modules have flat names."
+    for name in ("router", "offsets", "gelu_up", "gelu_down", "swiglu_up", "swiglu_down"):
+        if f"{prefix}{name}" in state_dict:
+            part = {"router": "router.weight", "offsets": "router.offsets"}.get(name, name.replace("_", "."))
+            state_dict[f"{prefix}{part}"] = state_dict.pop(f"{prefix}{name}")
 
 # %% ../../nbs/lm/03_experts.ipynb #da1d80bc
 class FeedForward(nn.Module):
