@@ -290,8 +290,8 @@ def active_matrices(model: nn.Module) -> float:
         if p.ndim < 2 or "embedding" in name or "positions" in name or "encoder" in name or "embed_tokens" in name or "heads" in name:
             continue
         config: Any = getattr(model, "config", None)
-        is_expert = p.ndim == 3 and config is not None
-        total += p.numel() * (config.top_k / config.num_experts if is_expert else 1.0)
+        share = config.top_k / config.num_experts if p.ndim == 3 and config is not None else 1.0
+        total += p.numel() * share
     return total
 
 
