@@ -23,7 +23,7 @@ torch.set_num_threads(1)
 
 def train_ours(task: str, seed: int, **settings: Any) -> dict[str, Any]:
     from lightbulb.rl.advantages import generalized_advantages
-    from lightbulb.rl.ppo import PPOAgent, PPOConfig, evaluate, train_ppo
+    from lightbulb.rl.ppo import PPOAgent, PPOConfig, evaluate_policy, train_ppo
     from lightbulb.rl.vector_environments import PassiveTMaze
 
     ones, never = np.ones((2, 1)), np.zeros((2, 1), bool)
@@ -37,7 +37,9 @@ def train_ours(task: str, seed: int, **settings: Any) -> dict[str, Any]:
     result = {"seconds": time.process_time() - start, "steps": agent.num_steps}
     if task == "FrozenLake-v1":
         result |= exact_lake_values(agent.act(np.arange(16))[0])
-    return result | {"returns": evaluate(agent, make_env, num_episodes=400 if task == "T-maze" else 100, seed=10_000 + seed).tolist()}
+    return result | {
+        "returns": evaluate_policy(agent, make_env, num_episodes=400 if task == "T-maze" else 100, seed=10_000 + seed).tolist()
+    }
 
 
 def lake_model() -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import gymnasium
@@ -14,7 +15,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from lightbulb.core.checkpoint import load_checkpoint
 from lightbulb.core.errors import CheckpointError
 from lightbulb.rl import ppo
-from lightbulb.rl.ppo import Collector, PPOAgent, PPOConfig, Rollout, evaluate, train_ppo
+from lightbulb.rl.ppo import Collector, PPOAgent, PPOConfig, Rollout, evaluate_policy, plain_ppo_update, train_ppo
 from lightbulb.rl.vector_environments import EnvironmentFailure, EpisodeStream, PassiveTMaze, make_vector_environment
 
 
@@ -117,6 +118,43 @@ def reference_update(weights, batch, config, num_steps):
     return weights
 
 
+def defined_targets(rollout, discount, gae_lambda):
+    "Advantages and returns of the rows that are steps, from the front (Schulman et al. 2016, eq. 16)."
+    values, (num_steps, num_envs) = rollout.values.numpy(), rollout.rewards.shape
+    following = np.concatenate([values[1:], rollout.last_values[None]]) * ~rollout.terminated
+    surprises = (rollout.rewards + discount * following - values) * rollout.valid
+    advantages = np.zeros((num_steps, num_envs))
+    for t in range(num_steps):
+        for b in range(num_envs):
+            factor = 1.0
+            for k in range(t, num_steps):
+                advantages[t, b] += factor * surprises[k, b]
+                factor *= discount * gae_lambda
+                if rollout.terminated[k, b] or not rollout.valid[k, b]: break
+    return advantages, advantages + values
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_plain_update_and_the_agents_are_one(seed):
+    "Several rollouts of CartPole with ends and time limits; the same order of rows."
+    settings = PPOConfig(num_envs=4, rollout_length=64, anneal=False, entropy_coefficient=0.02, hidden=(8,), seed=seed)
+    make = lambda: gymnasium.make("CartPole-v1", max_episode_steps=25)
+    agent, stream = PPOAgent.for_environment(make, settings), EpisodeStream(make_vector_environment(make, 4))
+    network = copy.deepcopy(agent.network)
+    optimizer = torch.optim.Adam(network.parameters(), settings.learning_rate, eps=1e-5)
+    stream.reset(seed)
+    collector, generator, ends = Collector(agent, stream), torch.Generator(), []
+    for _ in range(4):
+        rollout = collector.collect()
+        ends.append((rollout.truncated.any(), rollout.terminated.any()))
+        generator.set_state(agent.generator.get_state())
+        plain_ppo_update(network, optimizer, rollout=rollout, config=settings, generator=generator)
+        agent.learn(rollout)
+        for plain, learned in zip(network.parameters(), agent.parameters, strict=True):
+            assert (plain - learned).abs().max() < 2e-6
+    assert np.any(ends, axis=0).all()  # both kinds were there
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_one_update_is_the_formula(seed):
     "Four steps on one batch in float64, rows that are no steps among it; every term of the loss is on."
@@ -141,21 +179,31 @@ def test_one_update_is_the_formula(seed):
     random = np.random.default_rng(seed)
     draw = lambda *shape: torch.from_numpy(random.normal(size=(12, 5, *shape)))
     valid = random.random((12, 5)) < 0.8
+    never = np.zeros((12, 5), bool)
     rollout = Rollout(
-        draw(3),
-        torch.from_numpy(random.integers(4, size=(12, 5, 1))),
-        draw() * 0.2 - 1.4,
-        draw(),
-        draw(),
-        draw(),
-        valid,
-        np.zeros((12, 5), bool),
+        features=draw(3),
+        actions=torch.from_numpy(random.integers(4, size=(12, 5, 1))),
+        log_probs=draw() * 0.2 - 1.4,
+        values=draw(),
+        rewards=random.normal(size=(12, 5)),
+        terminated=random.random((12, 5)) < 0.2,
+        truncated=never,
+        final_values=np.zeros((12, 5)),
+        last_values=random.normal(size=5),
+        valid=valid,
+        starts=never,
     )
+    advantages, returns = defined_targets(rollout, config.discount, config.gae_lambda)
     weights = [parameter.detach().numpy().copy() for parameter in agent.network.parameters()]
-    rows = [
-        part.numpy()[valid]
-        for part in (rollout.features, rollout.actions[..., 0], rollout.log_probs, rollout.advantages, rollout.values, rollout.returns)
-    ]
+    parts = (
+        rollout.features.numpy(),
+        rollout.actions[..., 0].numpy(),
+        rollout.log_probs.numpy(),
+        advantages,
+        rollout.values.numpy(),
+        returns,
+    )
+    rows = [part[valid] for part in parts]
     metrics = agent.learn(rollout)
     expected = reference_update(list(weights), rows, config, num_steps=4)
     assert 0 < metrics["clip_fraction"] < 1
@@ -216,8 +264,9 @@ def test_rows_that_are_no_steps_teach_nothing():
         rollout = Collector(agent, stream).collect()
         assert (~rollout.valid).sum() == 3 * 3
         if spoil:
-            for part in (rollout.features, rollout.advantages, rollout.returns, rollout.log_probs):
+            for part in (rollout.features, rollout.values, rollout.log_probs):
                 part[torch.from_numpy(~rollout.valid)] = 1e6
+            rollout.rewards[~rollout.valid] = 1e6
         agent.learn(rollout)
         learned.append(torch.cat([parameter.detach().flatten() for parameter in agent.parameters]))
     assert torch.equal(*learned)
@@ -225,20 +274,21 @@ def test_rows_that_are_no_steps_teach_nothing():
 
 def test_every_autoreset_mode_gives_the_same_advantages():
     "The same episodes, 5 steps and a time limit: δ at the limit holds V of the final observation, in all three modes."
-    found = {}
+    by_mode = {}
     for mode in AutoresetMode:
         agent = PPOAgent.for_environment(Clock, PPOConfig(num_envs=2, rollout_length=24, num_minibatches=1))
         agent.head.to_environment = lambda actions: np.ones(len(actions), np.int64)  # the same acts everywhere
         stream = EpisodeStream(SyncVectorEnv([Clock] * 2, autoreset_mode=mode))
         stream.reset(seed=0)
         rollout = Collector(agent, stream).collect()
-        found[mode] = rollout.advantages[:, 0].numpy()[rollout.valid[:, 0]][:20]
+        advantages, _ = rollout.advantages_and_returns(discount=0.99, gae_lambda=0.95)
+        by_mode[mode] = advantages[:, 0].numpy()[rollout.valid[:, 0]][:20]
         with torch.no_grad():
             values = agent.network.step(torch.arange(6.0)[:, None])[1].numpy()
-        assert found[mode][4] == pytest.approx(1 + 0.99 * values[5] - values[4], abs=1e-6)
-        assert found[mode][3] == pytest.approx(1 + 0.99 * values[4] - values[3] + 0.99 * 0.95 * found[mode][4], abs=1e-6)
+        assert by_mode[mode][4] == pytest.approx(1 + 0.99 * values[5] - values[4], abs=1e-6)
+        assert by_mode[mode][3] == pytest.approx(1 + 0.99 * values[4] - values[3] + 0.99 * 0.95 * by_mode[mode][4], abs=1e-6)
     for mode in AutoresetMode:
-        assert np.allclose(found[mode], found[AutoresetMode.NEXT_STEP], atol=1e-6)
+        assert np.allclose(by_mode[mode], by_mode[AutoresetMode.NEXT_STEP], atol=1e-6)
 
 
 # ------------------------------------------------------------------ memory
@@ -285,7 +335,7 @@ def test_only_memory_solves_the_passive_t_maze(lstm_width):
         target_return=1.0,
     )
     reports, agent = finish(train_ppo(make, config))
-    mean = evaluate(agent, make, num_episodes=400, seed=99).mean()
+    mean = evaluate_policy(agent, make, num_episodes=400, seed=99).mean()
     assert mean == 1.0 if lstm_width else mean < 0.62
 
 
@@ -307,7 +357,7 @@ def test_cartpole_is_solved():
         target_return=500.0,
     )
     reports, agent = finish(train_ppo("CartPole-v1", config))
-    assert evaluate(agent, "CartPole-v1", num_episodes=100, seed=7).mean() >= 490
+    assert evaluate_policy(agent, "CartPole-v1", num_episodes=100, seed=7).mean() >= 490
     assert {report.split for report in reports} == {"train", "validation"}
 
 
@@ -317,7 +367,7 @@ def test_cartpole_is_solved():
 def test_other_actions_are_learned(space):
     config = PPOConfig(total_steps=10_000, num_envs=16, rollout_length=32, learning_rate=5e-3, hidden=(32,), num_epochs=8)
     _, agent = finish(train_ppo(lambda: Match(space), config))
-    mean = evaluate(agent, lambda: Match(space), num_episodes=200).mean()
+    mean = evaluate_policy(agent, lambda: Match(space), num_episodes=200).mean()
     assert mean > (-0.02 if isinstance(space, spaces.Box) else 0.99)
 
 
@@ -447,7 +497,7 @@ class Lengths(gymnasium.Env):
 def test_evaluation_does_not_prefer_short_episodes():
     agent = PPOAgent.for_environment(Lengths, PPOConfig())
     for max_parallel in (10, 128):
-        returns = evaluate(agent, Lengths, num_episodes=1000, seed=3, max_parallel=max_parallel)
+        returns = evaluate_policy(agent, Lengths, num_episodes=1000, seed=3, max_parallel=max_parallel)
         assert len(returns) == 1000 and abs(returns.mean() - 25.5) < 3
 
 

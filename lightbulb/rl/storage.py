@@ -16,8 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 # %% auto #0
-__all__ = ['Rows', 'MISSING', 'OWN', 'NEEDED', 'to_array', 'stored_dtype', 'fit_field', 'record_type', 'new_records',
-           'RingStorage', 'join_steps', 'NStepReturns']
+__all__ = ['RingStorage', 'NStepReturns']
 
 # %% ../../nbs/rl/02_storage.ipynb #c369829b
 Rows: TypeAlias = dict[str, NDArray[Any]]  # named arrays with equal first dimensions
@@ -152,7 +151,7 @@ def join_steps(steps: Sequence[Rows], discount: float) -> Rows:
     ends = {name: last[name] for name in ("next_observation", "terminated", "truncated")}
     return {**steps[0], **ends, "reward": total.astype(steps[0]["reward"].dtype), "discount": future}
 
-
+# %% ../../nbs/rl/02_storage.ipynb #f8afd918
 class NStepReturns:
     "Turns the steps of one environment into n-step transitions; what still waits for its future is `pending`."
 

@@ -16,10 +16,32 @@ from numba.extending import intrinsic
 from numpy.typing import ArrayLike, NDArray
 
 # %% auto #0
-__all__ = ['FloatArray', 'IntArray', 'CROWN', 'machine', 'SWAP_1', 'SWAP_2', 'SWAP_4', 'BLOCK', 'GREATEST', 'tree_levels',
-           'empty_tree', 'line_sum', 'line_max', 'find_child', 'descend', 'child_of_borders', 'sum_and_borders',
-           'prefetch', 'find_eightfold', 'find_binary', 'find_points', 'write_leaves', 'read_leaves', 'first_refused',
-           'write_checked', 'as_indices', 'as_numbers', 'TreeLeaves', 'SumTree']
+__all__ = ['PlainSumTree', 'SumTree']
+
+# %% ../../nbs/rl/01_sum_tree.ipynb #e2b0903c
+class PlainSumTree:
+    "The textbook's binary tree, one item at a time: the reference that tests compare `SumTree` with."
+
+    def __init__(self, capacity: int) -> None:
+        self.num_leaves = 1 << (capacity - 1).bit_length()
+        self.sums = [0.0] * (2 * self.num_leaves)
+
+    def update(self, index: int, priority: float) -> None:
+        "Set one priority, and every sum above it."
+        node = index + self.num_leaves
+        self.sums[node] = priority
+        while node > 1:
+            node //= 2
+            self.sums[node] = self.sums[2 * node] + self.sums[2 * node + 1]
+
+    def find(self, point: float) -> int:
+        "The leaf under the point; a leaf of priority 0 is never found."
+        node = 1
+        while node < self.num_leaves:
+            left, right = self.sums[2 * node], self.sums[2 * node + 1]
+            goes_right = point >= left and right > 0
+            point, node = (point - left, 2 * node + 1) if goes_right else (point, 2 * node)
+        return node - self.num_leaves
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #7480a14a
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -189,14 +211,14 @@ BLOCK = 16  # points that go down together
 
 
 @numba.njit(cache=True, nogil=True)
-def find_eightfold(tree, starts, points, found):
-    "Write the leaf of each point into `found`; `points` is consumed."
+def find_eightfold(tree, starts, points, leaves):
+    "Write the leaf of each point into `leaves`; `points` is consumed."
     eight, count, crown = np.uint64(3), points.size, max(starts.size - 1 - CROWN, 1)
     borders = (((starts[starts.size - 1] >> eight) + np.uint64(1)) << eight) - starts[
         min(crown, starts.size - 1)
     ]  # from a cell of the crown to its border
     for i in range(count):
-        found[i] = 0
+        leaves[i] = 0
     for begin in range(0, count + 2 * BLOCK, BLOCK):
         for level in range(starts.size - 2, 0, -1):
             start, below = starts[level], starts[level - 1]
@@ -204,34 +226,34 @@ def find_eightfold(tree, starts, points, found):
             low, high = np.uint64(max(first, 0)), np.uint64(min(max(first + BLOCK, 0), count))  # unsigned: no test for negative places
             if level >= crown:
                 for i in range(low, high):
-                    node = np.uint64(found[i]) << eight
+                    node = np.uint64(leaves[i]) << eight
                     child = child_of_borders(tree, start + borders + node, points[i])
                     points[i] -= tree[start + borders + node + child]
-                    found[i] = node + child
+                    leaves[i] = node + child
             else:
                 for i in range(low, high):
-                    node = np.uint64(found[i]) << eight
+                    node = np.uint64(leaves[i]) << eight
                     child, points[i] = descend(tree, start + node, points[i])
-                    found[i] = node + child
+                    leaves[i] = node + child
                     prefetch(tree, below + ((node + child) << eight))
         low, high = np.uint64(max(begin - 2 * BLOCK, 0)), np.uint64(min(max(begin - BLOCK, 0), count))
         for i in range(low, high):
-            node = np.uint64(found[i]) << eight
-            found[i] = node + find_child(tree, node, points[i])
+            node = np.uint64(leaves[i]) << eight
+            leaves[i] = node + find_child(tree, node, points[i])
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #9343488a
 @numba.njit(cache=True, nogil=True)
-def find_binary(tree, starts, points, found):
+def find_binary(tree, starts, points, leaves):
     "The same, by the textbook."
     one, passed = np.uint64(1), np.zeros(points.size)
     for i in range(points.size):
-        found[i] = 0
+        leaves[i] = 0
     for level in range(starts.size - 2, -1, -1):
         for i in range(points.size):
-            node = np.uint64(found[i]) << one
+            node = np.uint64(leaves[i]) << one
             border, right = passed[i] + tree[starts[level] + node], tree[starts[level] + node + one]
             turn = (points[i] >= border) & (right > 0.0)
-            found[i], passed[i] = node + np.uint64(turn), border if turn else passed[i]
+            leaves[i], passed[i] = node + np.uint64(turn), border if turn else passed[i]
             if level % 3 == 0:
                 points[i], passed[i] = points[i] - passed[i], 0.0
 
@@ -240,17 +262,17 @@ GREATEST = float(np.finfo(np.float64).max)
 
 
 @numba.njit(cache=True)
-def find_points(tree, starts, bits, points, found):
+def find_points(tree, starts, bits, points, leaves):
     "Leaves of all points, which stay as they are; True, and no leaf, if a point is negative or no number, or all leaves are zero."
-    fine, rest = tree[starts[starts.size - 1]] > 0.0, np.empty(points.size)
+    can_find, rest = tree[starts[starts.size - 1]] > 0.0, np.empty(points.size)
     for i in range(points.size):
-        fine &= points[i] >= 0.0
+        can_find &= points[i] >= 0.0
         rest[i] = min(points[i], GREATEST)  # infinity would pass the borders that must not be passed
-    if fine and bits == 3:
-        find_eightfold(tree, starts, rest, found)
-    elif fine:
-        find_binary(tree, starts, rest, found)
-    return not fine
+    if can_find and bits == 3:
+        find_eightfold(tree, starts, rest, leaves)
+    elif can_find:
+        find_binary(tree, starts, rest, leaves)
+    return not can_find
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #18946364
 @numba.njit(cache=True, nogil=True)
@@ -281,22 +303,22 @@ def write_leaves(tree, starts, bits, indices, priorities):
 @numba.njit(cache=True)
 def read_leaves(tree, indices, capacity, values):
     "Copy leaves into `values`; False if an index is out of range."
-    fine = True
+    is_valid = True
     for i in range(indices.size):
-        fine &= (indices[i] >= 0) & (indices[i] < capacity)
-    if fine:
+        is_valid &= (indices[i] >= 0) & (indices[i] < capacity)
+    if is_valid:
         for i in range(indices.size):
             values[i] = tree[np.uint64(indices[i])]
-    return fine
+    return is_valid
 
 
 @numba.njit(cache=True, nogil=True)
 def first_refused(indices, capacity, priorities, limit):
     "The first position whose index or priority is out of range (NaN is), or -1."
-    fine = True
+    is_valid = True
     for i in range(indices.size):
-        fine &= (indices[i] >= 0) & (indices[i] < capacity) & (priorities[i] >= 0.0) & (priorities[i] <= limit)
-    if fine: return -1
+        is_valid &= (indices[i] >= 0) & (indices[i] < capacity) & (priorities[i] >= 0.0) & (priorities[i] <= limit)
+    if is_valid: return -1
     for i in range(indices.size):
         if not ((indices[i] >= 0) & (indices[i] < capacity) & (priorities[i] >= 0.0) & (priorities[i] <= limit)):
             return i
@@ -337,8 +359,8 @@ def as_numbers(values: ArrayLike, size: int | None = None, name: str = "prioriti
     return np.ascontiguousarray(array, np.float64)
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #97067f15
-class TreeLeaves:
-    "Priorities that can be read: `capacity` of them, any number from 1."
+class SumTree:
+    "`capacity` priorities (any number from 1) with their sums: read, change and find many at once."
 
     def __init__(
         self,
@@ -383,10 +405,6 @@ class TreeLeaves:
             raise ValueError(f"indices must be from 0 to {self.capacity - 1}, got {indices[place]}")
         raise ValueError(f"priorities must be from 0 to {self.limit:.3g}, got {priorities[place]}")
 
-# %% ../../nbs/rl/01_sum_tree.ipynb #3a3948c5
-class SumTree(TreeLeaves):
-    "Priorities with their sums: change and find many at once."
-
     def update(self, indices: ArrayLike, priorities: ArrayLike) -> None:
         "Set priorities, finite and not negative; the last of duplicates wins. `ValueError`, and nothing changed, if one is wrong."
         chosen = as_indices(indices)
@@ -399,11 +417,11 @@ class SumTree(TreeLeaves):
     def find(self, points: ArrayLike) -> Any:
         "The leaf i with p₀+…+pᵢ₋₁ ≤ point < p₀+…+pᵢ; a point at or past the total finds the last leaf that is not zero."
         flat = as_numbers(points, None, "points")
-        found = np.empty(flat.size, _INT)
-        if find_points(self.cells, self.starts, self.bits, flat, found) and flat.size:
+        leaves = np.empty(flat.size, _INT)
+        if find_points(self.cells, self.starts, self.bits, flat, leaves) and flat.size:
             if self.total == 0: raise ValueError("nothing can be found: all priorities are zero")
             raise ValueError(f"points must be numbers from 0 on, got {flat[~(flat >= 0)][0]}")
-        return found if flat is points or np.ndim(points) else int(found[0])
+        return leaves if flat is points or np.ndim(points) else int(leaves[0])
 
     def state_dict(self) -> dict[str, Any]:
         "What `load_state_dict` needs to make the same tree, bit for bit: the leaves, since sums follow from them."
