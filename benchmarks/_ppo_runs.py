@@ -59,13 +59,14 @@ def exact_lake_values(actions: np.ndarray) -> dict[str, float]:
     rewards, transitions = lake_model()
     gain, chosen, states = rewards[np.arange(16), actions], transitions[np.arange(16), actions], [0]
     for state in states:
-        states += [following for following in np.flatnonzero(chosen[state]) if following not in states]
-    matrix = np.eye(len(states)) - chosen[np.ix_(states, states)]
+        states += [following for following in np.flatnonzero(chosen[state]).tolist() if following not in states]
+    reached = np.array(states)
+    matrix = np.eye(len(states)) - chosen[reached[:, None], reached]
     if np.linalg.matrix_rank(matrix) < len(states): raise ValueError(f"the policy {actions} goes in circles for ever")
     limited = np.zeros(16)
     for _ in range(100):
         limited = gain + chosen @ limited
-    return {"exact": float(np.linalg.solve(matrix, gain[states])[0]), "exact_100": float(limited[0])}
+    return {"exact": float(np.linalg.solve(matrix, gain[reached])[0]), "exact_100": float(limited[0])}
 
 
 def best_lake_value() -> float:
@@ -81,9 +82,9 @@ def best_lake_value() -> float:
 
 def train_sb3(task: str, seed: int, **settings: Any) -> dict[str, Any]:
     "`linear` names what falls to 0, `normalize` asks for VecNormalize, the rest are the arguments of SB3's PPO."
-    from stable_baselines3 import PPO
-    from stable_baselines3.common.env_util import make_vec_env
-    from stable_baselines3.common.vec_env import VecNormalize
+    from stable_baselines3 import PPO  # pyright: ignore[reportMissingImports]
+    from stable_baselines3.common.env_util import make_vec_env  # pyright: ignore[reportMissingImports]
+    from stable_baselines3.common.vec_env import VecNormalize  # pyright: ignore[reportMissingImports]
 
     num_envs, steps, linear, normalize = (
         settings.pop(name, default) for name, default in (("num_envs", 1), ("steps", 0), ("linear", ()), ("normalize", False))
@@ -125,7 +126,7 @@ def train_plain(
     envs = gymnasium.make_vec(
         task, num_envs, vectorization_mode="sync", vector_kwargs={"autoreset_mode": gymnasium.vector.AutoresetMode.SAME_STEP}
     )
-    features, actions = envs.single_observation_space.shape[0], envs.single_action_space.n
+    features, actions = gymnasium.spaces.flatdim(envs.single_observation_space), gymnasium.spaces.flatdim(envs.single_action_space)
 
     def layer(before: int, after: int, gain: float) -> nn.Linear:
         linear = nn.Linear(before, after)

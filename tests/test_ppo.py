@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -68,6 +69,7 @@ class Match(gymnasium.Env):
         if isinstance(self.action_space, spaces.Box):
             reward = -float(np.square(action - 0.5 * self.shown).sum())
         else:
+            assert isinstance(self.action_space, spaces.MultiDiscrete)
             reward = float(np.mean((np.asarray(action) - self.action_space.start) == wanted * (self.action_space.nvec - 1)))
         return self.shown, reward, True, False, {}
 
@@ -375,7 +377,7 @@ def test_other_actions_are_learned(space):
 
 
 def test_kl_stops_an_update_and_adapts_the_penalty():
-    base = {
+    base: dict[str, Any] = {
         "num_envs": 8,
         "rollout_length": 32,
         "num_epochs": 20,
@@ -424,7 +426,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, lstm_width):
 
 
 def test_evaluation_does_not_touch_training():
-    base = {"total_steps": 1024, "num_envs": 4, "rollout_length": 32}
+    base: dict[str, Any] = {"total_steps": 1024, "num_envs": 4, "rollout_length": 32}
     _, silent = finish(train_ppo("CartPole-v1", PPOConfig(**base)))
     reports, watched = finish(train_ppo("CartPole-v1", PPOConfig(**base, evaluation_interval=256, evaluation_episodes=3)))
     assert same(silent.state_dict(), watched.state_dict())
@@ -436,7 +438,7 @@ class Fragile(Clock):
 
     num_steps, kind = 0, "raise"
 
-    def step(self, action):
+    def step(self, action) -> Any:
         Fragile.num_steps += 1
         shown, *rest = super().step(action)
         if Fragile.num_steps < 100: return shown, *rest
@@ -505,7 +507,7 @@ def test_gymnasium_makes_the_same_cartpole_in_both_forms():
     "Its own vector version, stepped by the stream, against single environments started in the same states."
     many = EpisodeStream(make_vector_environment("CartPole-v1", 3))
     many.reset(seed=0)
-    alone = [gymnasium.make("CartPole-v1").unwrapped for _ in range(3)]
+    alone: list[Any] = [gymnasium.make("CartPole-v1").unwrapped for _ in range(3)]
     for env, state in zip(alone, many.observations, strict=True):
         env.reset()
         env.state = tuple(np.float64(number) for number in state)
