@@ -392,9 +392,8 @@ def test_kl_stops_an_update_and_adapts_the_penalty():
     assert max(report.metrics["kl"] for report in free) > 0.1
     assert all(report.metrics["num_epochs"] < 20 for report in held)
     for target, grows in ((1e-6, True), (1e6, False)):
-        _, agent = finish(
-            train_ppo("CartPole-v1", PPOConfig(**base | {"num_epochs": 1, "num_minibatches": 4}, target_kl=target, kl_coefficient=1.0))
-        )
+        settings: dict[str, Any] = base | {"num_epochs": 1, "num_minibatches": 4}
+        _, agent = finish(train_ppo("CartPole-v1", PPOConfig(**settings, target_kl=target, kl_coefficient=1.0)))
         assert (agent.kl_coefficient > 1) if grows else (agent.kl_coefficient < 1)
 
 
