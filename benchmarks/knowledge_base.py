@@ -72,7 +72,7 @@ def main() -> int:
             started = time.perf_counter()
             base.search(queries[0], mode="dense")
             table.row("first search after opening (reads all vectors)", f"{time.perf_counter() - started:.2f} s")
-            ids, rows = base._fresh_vectors()
+            ids, _, rows = base.store.vectors(WIDTH)
             assert len(ids) == NUM_CHUNKS, f"{len(ids)} chunks"
             questions = RandomVectors()(queries)
             gc.collect()

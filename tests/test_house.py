@@ -49,7 +49,7 @@ PUBLIC = {  # DESIGN's contract: more may be added, these stay
     "web.search": "SearchBackend SearchResult load_search",
     "knowledge.chunks": "chunk_text split_sentences",
     "knowledge.embedding": "load_embedder",
-    "knowledge.knowledge_base": "KnowledgeBase",
+    "knowledge.knowledge_base": "KnowledgeBase KnowledgeBaseConfig",
     "knowledge.ranking": "load_cross_encoder",
     "reading.reader": "SpanReader train_reader",
     "knowledge.summarizer": "RAGSummarizer",

@@ -19,7 +19,7 @@ from knowledge_writers import HashedWords, Nursery, is_alive, page
 
 from lightbulb.core.errors import StoreError
 from lightbulb.core.records import Document, Heading, Link
-from lightbulb.knowledge.knowledge_base import KnowledgeBase, KnowledgeBaseConfig, mix_rankings, top_indices
+from lightbulb.knowledge.knowledge_base import KnowledgeBase, KnowledgeBaseConfig, Refreshed, mix_rankings, top_indices
 
 
 @pytest.fixture
@@ -215,6 +215,87 @@ def test_titles_are_found_as_people_write_them() -> None:
             found = base.lookup(asked)
             assert (found.title if found else None) == expected, asked
         assert [document.title for document in base.lookup_all("the lamp")] == ["The Lamp (film)", "The Lamp (novel)"]
+
+
+# ---- whose memory, and how old ----
+
+
+def test_a_question_sees_only_what_was_read_through_the_back_ends_that_it_names() -> None:
+    with KnowledgeBase(embed=HashedWords()) as base:
+        base.add([page(1)], scope="demo")
+        base.add([page(2, "A private lamp in the cellar.")], scope="folder:notes")
+        base.add([page(3)], scope="demo")
+        base.add([page(3)], scope="folder:notes")  # both know it
+        base.add([page(4)])  # nobody's
+        seen = lambda **settings: {passage.url for passage in base.search("lamp light cellar", 9, **settings)}
+        number = lambda *numbers: {page(i).url for i in numbers}
+        for mode in ("hybrid", "dense"):
+            assert seen(mode=mode) == number(1, 2, 3, 4)
+            assert seen(mode=mode, scopes=["demo"]) == number(1, 3)
+            assert seen(mode=mode, scopes=["folder:notes"]) == number(2, 3)
+            assert seen(mode=mode, scopes=["demo", "folder:notes"]) == number(1, 2, 3)
+            assert seen(mode=mode, scopes=[]) == seen(mode=mode, scopes=["wikipedia"]) == set()
+        assert seen(mode="keyword", scopes=["demo"]) <= number(1, 3) and seen(mode="keyword", scopes=["folder:notes"]) == number(2)
+        assert base.lookup("Lamp 2", scopes=["demo"]) is None and base.lookup("Lamp 2", scopes=["folder:notes"]) is not None
+        assert base.document(page(2).url, scopes=["demo"]) is None
+        assert base.titles(scopes=["demo"]) == ["Lamp 1", "Lamp 3"] == [document.title for document in base.documents(scopes=["demo"])]
+        with pytest.raises(ValueError, match="one string 'demo'"):
+            base.search("lamp", scopes="demo")
+
+
+def test_a_narrow_search_finds_as_many_as_a_base_of_its_own() -> None:
+    "The filter comes before the choice of the best, not after."
+    with KnowledgeBase(embed=HashedWords(), config=KnowledgeBaseConfig(num_candidates=5)) as base:
+        base.add((page(i, f"A lamp, a lamp, the lamp {i}.") for i in range(40)), scope="site:crowd")
+        base.add((page(i) for i in range(100, 104)), scope="site:few")
+        with KnowledgeBase(embed=HashedWords()) as alone:
+            alone.add(page(i) for i in range(100, 104))
+            for mode in ("hybrid", "dense"):
+                urls = [p.url for p in base.search("lamp", 4, mode=mode, scopes=["site:few"])]
+                assert sorted(urls) == sorted(p.url for p in alone.search("lamp", 4, mode=mode))
+
+
+def test_an_entry_has_an_age_and_is_looked_at_again(base: KnowledgeBase) -> None:
+    now = time.time()
+    base.add([page(1), page(2), page(3), page(4)], scope="site:lamps", checked_at=now - 1000)
+    base.add([page(5)], scope="site:lamps")
+    assert {p.url for p in base.search("lamp1 light", 9, scopes=["site:lamps"], max_age=500)} == {page(5).url}
+    first, *_, last = base.entries(scopes=["site:lamps"])
+    assert (first.url, first.checked_at, first.content_hash) == (page(1).url, now - 1000, page(1).content_hash) and last.url == page(5).url
+    asked: list[str] = []
+
+    def read(urls: list[str]) -> list[object]:
+        asked.extend(urls)
+        now_there: dict[str, object] = {page(1).url: page(1), page(2).url: page(2, "All new and about zirconium."), page(3).url: None}
+        return [now_there.get(url, "read_timeout") for url in urls]
+
+    refreshed = base.refresh(read, scope="site:lamps", max_age=500)
+    assert asked == [page(i).url for i in (1, 2, 3, 4)]
+    assert refreshed == Refreshed((page(1).url,), (page(2).url,), (page(3).url,), (page(4).url,))
+    assert base.search("zirconium", 1, mode="keyword", scopes=["site:lamps"], max_age=500)[0].url == page(2).url
+    assert base.titles(scopes=["site:lamps"]) == ["Lamp 1", "Lamp 2", "Lamp 4", "Lamp 5"] and base.check() == []
+    assert base.document(page(3).url) is None  # no scope has it any more
+    assert base.refresh(read, scope="site:lamps", max_age=500).unchecked == (page(4).url,)
+
+
+def test_forgetting_a_scope_keeps_what_others_know(base: KnowledgeBase) -> None:
+    base.add([page(1), page(2)], scope="demo")
+    base.add([page(2)], scope="folder:notes")
+    assert base.forget("demo") == 2 and base.forget("demo") == 0
+    assert base.document(page(1).url) is None and base.document(page(2).url) == page(2) and base.check() == []
+    assert page(1).url not in {p.url for p in base.search("lamp1", 50, mode="dense")} and len(base) == 29
+
+
+def test_a_file_of_the_first_format_is_taken_over_and_its_pages_belong_to_nobody(tmp_path: Path) -> None:
+    with KnowledgeBase(tmp_path / "b.sqlite", embed=HashedWords()) as base:
+        base.add([page(1)], scope="demo")
+    with sqlite3.connect(tmp_path / "b.sqlite") as old:
+        old.executescript("DROP TABLE readings; PRAGMA user_version = 1;")
+    old.close()
+    with KnowledgeBase.load(tmp_path / "b.sqlite", embed=HashedWords()) as base:
+        assert base.search("lamp", 1)[0].url == page(1).url and base.search("lamp", 1, scopes=["demo"]) == []
+        base.add([page(1)], scope="demo")
+        assert base.search("lamp", 1, scopes=["demo"])[0].url == page(1).url and base.check() == []
 
 
 # ---- files ----

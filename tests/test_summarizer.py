@@ -19,7 +19,7 @@ from lightbulb.knowledge.summarizer import (
     draft_sentences,
     fitting_prompt,
     marginal_relevance,
-    sentences_of,
+    quotable_sentences,
 )
 from lightbulb.knowledge.support import best_backing, contradicts, gives_orders, quotable, support
 from lightbulb.web.demo_site import load_articles
@@ -213,7 +213,7 @@ def test_the_prompt_fits_the_window():
 @given(st.text(alphabet="ab .\n!?A<|1é", max_size=300))
 def test_sentences_of_any_text_are_exact(text):
     passage = Passage("u", "t", 7, 7 + len(text), text, 0.0)
-    for sentence in sentences_of(as_passages([passage], chunk_words=10)):
+    for sentence in quotable_sentences(as_passages([passage], chunk_words=10)):
         assert text[sentence.start - 7 : sentence.end - 7] == sentence.text
     draft_sentences(text)
 
@@ -258,7 +258,7 @@ def test_the_demo_site_is_almost_free_of_false_alarms():
     sentences = [
         sentence.text
         for slug, article in load_articles().items()
-        for sentence in sentences_of(as_passages([Document(slug, article.title, article.text)]))
+        for sentence in quotable_sentences(as_passages([Document(slug, article.title, article.text)]))
     ]
     assert len(sentences) > 1000
     whole = [text for article in load_articles().values() for text in article.text.split(". ") if gives_orders(text)]

