@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -178,7 +179,8 @@ def test_wrong_questions_are_refused(base: KnowledgeBase) -> None:
     with pytest.raises(ValueError, match="mode must be"):
         base.search("lamp", mode="magic")  # type: ignore[arg-type]
     assert base.search("  ") == [] and KnowledgeBase(embed=HashedWords()).search("lamp") == []
-    for wrong in ({"max_words": 0}, {"dense_weight": 1.5}, {"overlap": -1}, {"rerank_weight": float("nan")}):
+    wrongs: list[dict[str, Any]] = [{"max_words": 0}, {"dense_weight": 1.5}, {"overlap": -1}, {"rerank_weight": float("nan")}]
+    for wrong in wrongs:
         with pytest.raises(ValueError, match=next(iter(wrong))):
             KnowledgeBaseConfig(**wrong)
 
@@ -408,7 +410,8 @@ def test_one_connection_sees_what_another_writes_replaces_and_keeps(tmp_path: Pa
     assert {p.text for p in two.search("zirconium", 50, mode="dense") if p.url == page(3).url} == {"Only zirconium now."}
     two.add([page(11)])
     assert len(one.search("lamp light", 50, mode="dense")) == 11 == len(two.search("lamp light", 50, mode="dense"))
-    one.close(), two.close()
+    one.close()
+    two.close()
     with pytest.raises(StoreError, match="closed"):
         one.search("lamp")
 

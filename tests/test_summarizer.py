@@ -129,6 +129,7 @@ def test_what_changed_misses(embed, pages, tmp_path, change):
 def test_a_foreign_value_in_the_cache_is_made_again(embed, pages, tmp_path):
     model = Scripted("Wind turbines burn no fuel.")
     maker = RAGSummarizer(model.generate, embed, cache_path=tmp_path / "s.sqlite")
+    assert maker.disk is not None
     key = maker._key(QUESTION, as_passages(pages))
     for junk in (b"\xff", b"{}", b'{"question": 1, "sentences": [{}], "chunks": []}'):
         maker.disk.put(key, junk)

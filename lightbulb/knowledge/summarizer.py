@@ -22,7 +22,6 @@ import numpy as np
 from ..core.cache import LRUCache, PersistentCache, content_key
 from ..core.records import Document, Passage
 from .chunks import chunk_text, split_sentences
-from .embedding import Embed
 from .ranking import Rerank
 from .support import best_backing, leans_back, quotable
 
@@ -243,7 +242,7 @@ class RAGSummarizer:
     def __init__(
         self,
         generate: Callable[..., list[str]],  # a LanguageModel's method (prompts, *, max_new_tokens, …) → texts, or any function like it
-        embed: Embed,
+        embed: Callable[..., np.ndarray],  # (texts, *, query=False) → unit vectors (n, width)
         *,
         count_tokens: Callable[[str], int] | None = None,  # of the model; an estimate if not given
         rerank: Rerank | None = None,  # a cross-encoder
