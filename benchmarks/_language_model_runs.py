@@ -21,17 +21,26 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from lightbulb.lm.data import TokenStream
 from lightbulb.lm.losses import LanguageModelLoss, LossWeights, Regularisers, num_heads_at
 from lightbulb.lm.objectives import Batch, ObjectiveWeights, TrainingBatches, ValidationBatches
-from lightbulb.lm.optimization import Muon, is_for_muon
+from lightbulb.core.optimization import Muon, is_for_muon
 from lightbulb.lm.transformer import Transformer, TransformerConfig
 
 ROOT = Path(__file__).resolve().parent.parent
-CODE = ("operations", "attention", "expert_gradients", "experts", "transformer", "losses", "objectives", "optimization")
+CODE = (
+    "lm/operations",
+    "lm/attention",
+    "lm/expert_gradients",
+    "lm/experts",
+    "lm/transformer",
+    "lm/losses",
+    "lm/objectives",
+    "core/optimization",
+)
 VERSION = 1  # of what this file makes of a run; a change of results raises it
 
 
 def code_version(family: str) -> str:
     "A hash of everything that decides what a run of this family gives."
-    library = [ROOT / "lightbulb" / "lm" / f"{name}.py" for name in CODE] if family == "lightbulb" else [Path(_nanogpt.__file__)]
+    library = [ROOT / "lightbulb" / f"{name}.py" for name in CODE] if family == "lightbulb" else [Path(_nanogpt.__file__)]
     return hashlib.sha256(b"".join([str(VERSION).encode(), *(file.read_bytes() for file in library)])).hexdigest()[:12]
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lightbulb.lm.losses import LanguageModelLoss
 from lightbulb.lm.objectives import Batch
-from lightbulb.lm.optimization import build_optimizers
+from lightbulb.core.optimization import build_optimizers
 from lightbulb.lm.transformer import Transformer, TransformerConfig
 
 SIX = {

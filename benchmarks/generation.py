@@ -18,7 +18,7 @@ from _table import Table, arguments
 
 from lightbulb.lm.beam_search import beam_search, generate
 from lightbulb.lm.decoding import GenerationConfig, at_rest, read_prompts, speculate
-from lightbulb.lm.optimization import build_optimizers
+from lightbulb.core.optimization import build_optimizers
 from lightbulb.lm.transformer import Transformer, TransformerConfig
 
 BATCH, BEAMS, CONTEXT, NEW = 8, 4, 16, 64

@@ -24,7 +24,7 @@ from lightbulb.lm.configuration import TrainLanguageModel
 from lightbulb.lm.losses import chunked_cross_entropy
 from lightbulb.lm.objectives import Batch
 from lightbulb.lm.pretrained import load_llama
-from lightbulb.lm.training import LanguageModelTraining, train_step
+from lightbulb.lm.training import LanguageModelTraining
 
 LENGTH = 256
 
@@ -78,8 +78,7 @@ def main() -> int:
         begin, seen = time.process_time(), 0
         for index in range(steps):
             batches = [run.batches[0, 2 * index + half] for half in range(2)]
-            run.scored.train()
-            train_step(run, batches)
+            run.train_step(batches)
             seen += sum(batch.num_tokens for batch in batches)
         seconds = time.process_time() - begin
         model.eval()

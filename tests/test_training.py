@@ -20,13 +20,14 @@ import torch
 from lightbulb.apps.main_menu import main, parse_config
 from lightbulb.core.errors import CheckpointError, LightbulbError
 from lightbulb.core.report import MetricsFile
-from lightbulb.lm.checkpoints import TRAINING_FILE, load_model, moments, read_model_state
+from lightbulb.core.run_folder import TRAINING_FILE, moments
+from lightbulb.lm.checkpoints import load_model, read_model_state
 from lightbulb.lm.configuration import TrainLanguageModel
 from lightbulb.lm.losses import LanguageModelLoss, LossWeights, Regularisers, chunked_cross_entropy, plain_token_losses
 from lightbulb.lm.objectives import make_batch
-from lightbulb.lm.optimization import build_optimizers
+from lightbulb.core.optimization import build_optimizers
 from lightbulb.lm.tokens import BytesTokenizer
-from lightbulb.lm.training import LanguageModelTraining, restore, save, train_language_model, train_step
+from lightbulb.lm.training import LanguageModelTraining, train_language_model
 from lightbulb.lm.transformer import Transformer, TransformerConfig
 from lightbulb.world.stages import TrainLanguageWorld
 
@@ -209,7 +210,7 @@ def test_gradients_reach_every_expert_and_router_in_a_real_step(text: Path, tmp_
     batches = [run.batches[0, index] for index in range(12)]
     before = {name: parameter.detach().clone() for name, parameter in run.scored.model.named_parameters()}
     for batch in batches:
-        train_step(run, [batch])
+        run.train_step([batch])
     for name, parameter in run.scored.model.named_parameters():
         moved = (parameter - before[name]).detach()
         parts = moved.flatten(1).norm(dim=1) if parameter.ndim == 3 else moved.norm()[None]
@@ -253,36 +254,26 @@ def test_the_scaler_of_float16_changes_nothing_and_an_overflow_moves_nothing(tex
     ends = []
     for scale in (1.0, 4096.0):
         run = LanguageModelTraining(replace(config(text, tmp_path), dropout=0.0))
-        run.scaler = torch.amp.GradScaler("cpu", init_scale=scale)  # pyright: ignore[reportPrivateImportUsage]
+        run.move.scaler = torch.amp.GradScaler("cpu", init_scale=scale)  # pyright: ignore[reportPrivateImportUsage]
         for step in range(2):
-            train_step(run, [run.batches[0, 2 * step], run.batches[0, 2 * step + 1]])
+            run.train_step([run.batches[0, 2 * step], run.batches[0, 2 * step + 1]])
         ends.append([parameter.detach().clone() for parameter in run.scored.parameters()])
     assert all(torch.allclose(one, two, atol=1e-5) for one, two in zip(*ends, strict=True))
     overflowing = run.scored.model.decoder.layers[0].attention.output.weight.register_hook(
         lambda gradient: gradient * math.inf
     )  # Muon's; AdamW's are finite
-    assert not math.isfinite(train_step(run, [run.batches[0, 4]]).metrics["gradient_norm"])
+    assert not math.isfinite(run.train_step([run.batches[0, 4]]).metrics["gradient_norm"])
     assert all(torch.equal(one, parameter) for one, parameter in zip(ends[1], run.scored.parameters(), strict=True)), "no optimizer moved"
-    assert run.scaler.get_scale() == 2048.0
+    assert run.move.scaler.get_scale() == 2048.0
     overflowing.remove()
-    assert math.isfinite(train_step(run, [run.batches[0, 5]]).metrics["gradient_norm"])
+    assert math.isfinite(run.train_step([run.batches[0, 5]]).metrics["gradient_norm"])
     assert not all(torch.equal(one, parameter) for one, parameter in zip(ends[1], run.scored.parameters(), strict=True)), (
         "the next step does"
     )
-    save(run)
     again = LanguageModelTraining(replace(config(text, tmp_path), dropout=0.0))
-    again.scaler = torch.amp.GradScaler("cpu")  # pyright: ignore[reportPrivateImportUsage]
-    restore(again)
-    assert again.scaler.get_scale() == 2048.0
-
-
-def test_a_gradient_that_is_no_number_is_one_line_and_moves_nothing(text: Path, tmp_path: Path) -> None:
-    run = LanguageModelTraining(config(text, tmp_path))
-    before = [parameter.detach().clone() for parameter in run.scored.parameters()]
-    next(run.scored.parameters()).register_hook(lambda gradient: gradient * math.inf)
-    with pytest.raises(LightbulbError, match="the gradient's norm is .* in step 1; lower --learning_rate"):
-        train_step(run, [run.batches[0, 0]])
-    assert all(torch.equal(one, parameter) for one, parameter in zip(before, run.scored.parameters(), strict=True))
+    again.move.scaler = torch.amp.GradScaler("cpu")  # pyright: ignore[reportPrivateImportUsage]
+    again.load_state(run.model_state(), run.training_state(), tmp_path)
+    assert again.move.scaler.get_scale() == 2048.0
 
 
 def test_tensorboard_shows_what_the_metrics_file_holds(text: Path, tmp_path: Path) -> None:

@@ -521,7 +521,7 @@ def test_old_positions_are_searched_again_without_noise() -> None:
 
 
 def test_the_counts_that_exploration_reads_were_really_counted() -> None:
-    from lightbulb.world.training import WorldModelTraining, outside_of, play, play_at_random
+    from lightbulb.world.training import WorldModelTraining
 
     run = WorldModelTraining(
         TrainWorldModel(
@@ -535,12 +535,13 @@ def test_the_counts_that_exploration_reads_were_really_counted() -> None:
             losses=LossShares(exploration=0.1),
         )
     )
-    play_at_random(run)
-    play(run, 8)
-    steps = run.experience.read(np.arange(len(run.experience)))
+    run.prepare()
+    run.practice.play(8)
+    learned = run.practice.learned
+    steps = learned.read(np.arange(len(learned)))
     plain = Counter((observation.tobytes(), int(action)) for observation, action in zip(steps.observation, steps.action, strict=True))
-    windows = sample_windows(run.experience, 16, 2, generator=np.random.default_rng(0))
-    found = outside_of(run, windows, counter=run.counter, rollout=None, with_policy=False).counts
+    windows = sample_windows(learned, 16, 2, generator=np.random.default_rng(0))
+    found = run.outside_of(windows, counter=run.practice.counter, rollout=None, with_policy=False).counts
     assert found is not None and found.tolist() == [
         [plain[(first.numpy().tobytes(), action)] for action in range(9)] for first in windows.observations[:, 0]
     ]

@@ -16,16 +16,7 @@ from lightbulb.core.errors import CheckpointError, LightbulbError
 from lightbulb.core.report import MetricsFile
 from lightbulb.world.configuration import REGULARISERS, LossShares, TrainWorldModel
 from lightbulb.world.networks import WorldModel
-from lightbulb.world.training import (
-    WorldModelTraining,
-    evaluate,
-    load_world_model,
-    play_at_random,
-    restore,
-    save,
-    train_step,
-    train_world_model,
-)
+from lightbulb.world.training import WorldModelTraining, load_world_model, train_world_model
 
 EVERYTHING = LossShares(**dict.fromkeys(REGULARISERS, 0.1))
 
@@ -80,36 +71,36 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tiny: TrainWorldModel, 
 
 def test_held_out_games_are_whole_and_never_learned_from(tiny: TrainWorldModel) -> None:
     run = WorldModelTraining(replace(tiny, validation_share=0.25, capacity=5000))
-    play_at_random(run)
+    run.prepare()
     for _ in range(8):
-        train_step(run)
+        run.train_step()
     ends = lambda experience: experience.read(np.arange(len(experience))).terminated.sum()
-    assert ends(run.held) + ends(run.experience) == run.num_games == 60 + 2 * 8
-    assert 8 <= ends(run.held) <= 35
-    held = run.held.read(np.arange(len(run.held)))
+    assert ends(run.practice.held) + ends(run.practice.learned) == run.practice.num_games == 60 + 2 * 8
+    assert 8 <= ends(run.practice.held) <= 35
+    held = run.practice.held.read(np.arange(len(run.practice.held)))
     assert (held.observation[np.append(True, held.terminated[:-1])].sum((1, 2, 3)) == 0).all()  # each begins with an empty board
     without = WorldModelTraining(replace(tiny, validation_share=0.0))
-    play_at_random(without)
-    assert not len(without.held) and evaluate(without).loss is None
+    without.prepare()
+    assert not len(without.practice.held) and without.evaluate().loss is None
 
 
 def test_the_average_plays_and_an_evaluation_leaves_no_trace_in_training(tiny: TrainWorldModel) -> None:
     runs = [WorldModelTraining(tiny) for _ in range(2)]
     for run in runs:
-        play_at_random(run)
+        run.prepare()
     for step in range(12):
         for number, run in enumerate(runs):
-            train_step(run)
+            run.train_step()
             if number and step % 3 == 0:
-                evaluate(run)
+                run.evaluate()
     assert torch.equal(weights(runs[0].model), weights(runs[1].model))
     runs[0].renew_player()
     assert runs[0].average is not None
     average = torch.cat([weight.flatten() for weight in runs[0].average.weights.values()])
     assert torch.equal(weights(runs[0].player), average) and not torch.equal(average, weights(runs[0].model))
     newest = WorldModelTraining(replace(tiny, average_decay=0.0))
-    play_at_random(newest)
-    train_step(newest)
+    newest.prepare()
+    newest.train_step()
     newest.renew_player()
     assert torch.equal(weights(newest.player), weights(newest.model))
 
@@ -117,9 +108,9 @@ def test_the_average_plays_and_an_evaluation_leaves_no_trace_in_training(tiny: T
 def test_every_loss_moves_the_weights(tiny: TrainWorldModel) -> None:
     def moved(losses: LossShares) -> torch.Tensor:
         run = WorldModelTraining(replace(tiny, losses=losses, accumulation_steps=1, first_play=0))
-        play_at_random(run)
+        run.prepare()
         for _ in range(3):
-            train_step(run)
+            run.train_step()
         return weights(run.model)
 
     plain = moved(LossShares())
@@ -131,9 +122,9 @@ def test_every_loss_moves_the_weights(tiny: TrainWorldModel) -> None:
 
 def test_a_game_larger_than_the_memory_keeps_its_end(tiny: TrainWorldModel) -> None:
     run = WorldModelTraining(replace(tiny, environment="CliffWalking-v1", capacity=50, random_games=4))
-    play_at_random(run)
-    kept = run.experience.read(np.arange(50))
-    assert len(run.experience) == 50 and (kept.terminated | kept.truncated)[-1]
+    run.prepare()
+    kept = run.practice.learned.read(np.arange(50))
+    assert len(run.practice.learned) == 50 and (kept.terminated | kept.truncated)[-1]
 
 
 def test_a_policy_alone_learns_by_ppo(tiny: TrainWorldModel) -> None:
@@ -157,14 +148,13 @@ def test_a_new_run_sets_the_old_one_aside_and_a_checkpoint_says_what_it_is(tiny:
 def test_what_cannot_be_resumed_or_loaded_is_one_line(tiny: TrainWorldModel) -> None:
     with pytest.raises(CheckpointError, match="nothing to resume"):
         next(train_world_model(replace(tiny, resume=True)))
-    run = WorldModelTraining(tiny)
-    play_at_random(run)
-    train_step(run)
-    save(run)
+    running = train_world_model(tiny)
+    next(running)
+    running.close()
     with pytest.raises(CheckpointError, match="environment was tic_tac_toe and is connect_four:4x4 now"):
-        restore(WorldModelTraining(replace(tiny, environment="connect_four:4x4")))
+        next(train_world_model(replace(tiny, resume=True, environment="connect_four:4x4")))
     with pytest.raises(CheckpointError, match="losses was"):
-        restore(WorldModelTraining(replace(tiny, losses=LossShares(kl=1.0))))
+        next(train_world_model(replace(tiny, resume=True, losses=LossShares(kl=1.0))))
     file = tiny.folder / "epoch_000_step_000001" / "model.ckpt"
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(CheckpointError, match="truncated"):

@@ -89,7 +89,7 @@ def _run_stages(config: TrainLanguageModel | TrainLanguageWorld | TrainWorldMode
     "One stage, or one after the other; a stage that is interrupted is the last."
     from lightbulb.apps.language_model_commands import run_language_model
     from lightbulb.apps.world_commands import run_world_model
-    from lightbulb.lm.checkpoints import moments
+    from lightbulb.core.run_folder import moments
     from lightbulb.world.configuration import TrainWorldModel
     from lightbulb.world.stages import TrainLanguageWorld
 

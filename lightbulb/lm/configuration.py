@@ -6,48 +6,30 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['DEFAULT_DATASET', 'DEFAULT_DATASET_CONFIG', 'FIXED_WHEN_RESUMED', 'check_ranges', 'LanguageModelFlags',
-           'TrainLanguageModel', 'fixed_settings']
+__all__ = ['DEFAULT_DATASET', 'DEFAULT_DATASET_CONFIG', 'FIXED_WHEN_RESUMED', 'TrainLanguageModel', 'fixed_settings']
 
 # %% ../../nbs/lm/07_configuration.ipynb #9f65f4a1
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-# %% ../../nbs/lm/07_configuration.ipynb #309ba626
-def check_ranges(
-    settings: Any,
-    *,
-    positive: tuple[str, ...] = (),  # above 0
-    not_negative: tuple[str, ...] = (),
-    shares: tuple[str, ...] = (),  # at least 0 and below 1
-) -> None:
-    "`ValueError` that names the first setting that is out of its range; a setting that is None is not checked."
-    rules = {
-        "positive": (positive, lambda value: 0 < value < math.inf),
-        "not be negative": (not_negative, lambda value: 0 <= value < math.inf),
-        "at least 0 and below 1": (shares, lambda value: 0 <= value < 1),
-    }
-    for rule, (names, holds) in rules.items():
-        for name in names:
-            value = getattr(settings, name)
-            if value is not None and not holds(value):
-                raise ValueError(f"{name} must {rule if rule.startswith('not') else f'be {rule}'}, got {value}")
+from ..core.configuration import check_ranges
 
 # %% ../../nbs/lm/07_configuration.ipynb #d334f491
 DEFAULT_DATASET, DEFAULT_DATASET_CONFIG = "wikitext", "wikitext-2-raw-v1"
 
 
 @dataclass(frozen=True)
-class LanguageModelFlags:
-    "Every flag of the language model."
+class TrainLanguageModel:
+    "Train the language model on text, or let a trained one write (`--mode inference`)."
 
     save_dir: Path = Path("./models")  # holds language_model/, with checkpoints and metrics.jsonl
     device: str = "auto"  # auto, cpu, cuda, cuda:N or mps
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     seed: int = 0
     resume: bool = False  # continue the run in save_dir where it stopped
+    save_every: float = 5.0  # minutes between moments that a resumed run can go on from; 0: after each step
+    patience: int = 0  # epochs without a lower held-out loss until it stops; 0: it never stops early
     model_name: str = "gpt2"  # tokenizer: a hub name, a path, gpt2, bert, smollm2 or bytes
     init_from_pretrained: bool = False  # take the weights of model_name as well (Llama-type models only)
     transformer_model_path: Path | None = None  # weights to start from (or to write with): a run folder, an epoch or a file
@@ -89,11 +71,6 @@ class LanguageModelFlags:
     sampling_temperature: float = 0.8
     top_p: float = 0.95  # sample only from the likeliest tokens that have this probability together
 
-# %% ../../nbs/lm/07_configuration.ipynb #6abad7d2
-@dataclass(frozen=True)
-class TrainLanguageModel(LanguageModelFlags):
-    "Train the language model on text, or let a trained one write (`--mode inference`)."
-
     def __post_init__(self) -> None:
         check_ranges(
             self,
@@ -126,6 +103,8 @@ class TrainLanguageModel(LanguageModelFlags):
                 "causal_weight",
                 "num_workers",
                 "seed",
+                "save_every",
+                "patience",
             ),
             shares=("warmup", "dropout", "average_decay"),
         )

@@ -27,8 +27,8 @@ class Evaluation:
 
     head_losses: tuple[float, ...]  # nats a token, head 0 (the next token) first
     num_tokens: int  # scored by head 0
-    num_bytes: int
-    num_words: int
+    num_bytes: float  # of a training step, the average of so many tokens
+    num_words: float
     load: tuple[tuple[float, ...], ...] = ()  # share of each expert in each layer (the encoder's first); empty: a dense model
 
     @property

@@ -6,39 +6,34 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['OUT_OF_MEMORY', 'start_accelerator', 'Interrupt', 'clear_errors', 'load_streams', 'build_model', 'open_board',
-           'LanguageModelTraining', 'accumulate', 'move', 'train_step', 'validate', 'random_state', 'data_key', 'save',
-           'restore', 'cut_metrics', 'Log', 'train_language_model', 'TrainLanguageModel', 'load_model']
+__all__ = ['AcceleratedProcesses', 'load_streams', 'build_model', 'LanguageModelTraining', 'train_language_model',
+           'TrainLanguageModel', 'load_model']
 
 # %% ../../nbs/lm/07_training.ipynb #955800c3
 import contextlib
-import errno
-import json
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..core.cache import content_key
-from ..core.checkpoint import write_atomically
 from ..core.errors import CheckpointError, LightbulbError
-from ..core.report import MetricsFile, StepReport
-from ..core.runtime import choose_device, choose_dtype, seed_everything
-from .checkpoints import Moment, keep, load_model, load_weights, model_state, newest_training, read_model_state, set_aside
+from ..core.optimization import MixedPrecision, OptimizerStep, WeightAverage, build_optimizers, learning_rate_factor
+from ..core.report import StepReport
+from ..core.run import OneProcess, Run
+from ..core.run_folder import Moment
+from ..core.runtime import choose_device, seed_everything
+from .checkpoints import load_model, load_weights, model_state, read_model_state
 from .configuration import TrainLanguageModel, fixed_settings
 from .data import TokenStream, load_texts, tokenize
 from .evaluation import Evaluation, evaluate
 from .losses import LanguageModelLoss, LossWeights, Regularisers, num_heads_at
 from .objectives import Batch, ObjectiveWeights, TrainingBatches, ValidationBatches, load_batches, step_places
-from .optimization import WeightAverage, build_optimizers, learning_rate_factor, set_learning_rate
 from .pretrained import transformer_from_pretrained
 from .tokens import Tokenizer, load_tokenizer
 from .transformer import Transformer, TransformerConfig
@@ -47,64 +42,49 @@ from .transformer import Transformer, TransformerConfig
 _all_ = ["TrainLanguageModel", "load_model"]  # a caller finds them here too
 
 # %% ../../nbs/lm/07_training.ipynb #0d05c6ad
-def start_accelerator(device_name: str = "auto") -> Any:
-    "The `accelerate.Accelerator` of this process, on the device that was asked for."
-    from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
-    from accelerate.state import AcceleratorState, PartialState
+class AcceleratedProcesses(OneProcess):
+    "The processes that `accelerate` started, this one among them, on the device that was asked for."
 
-    device = choose_device(device_name)
-    state: Any = PartialState(cpu=device.type == "cpu")
-    if state.num_processes == 1 and state.device.type != device.type:  # an earlier run in this process used another device
-        AcceleratorState._reset_state(reset_partial_state=True)
-    if device.type == "cuda" and device.index is not None and state.num_processes == 1:
-        torch.cuda.set_device(device)
-    found = Accelerator(
-        mixed_precision="no", cpu=device.type == "cpu", kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
-    )
-    if found.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-        raise LightbulbError(f"{found.distributed_type.value} is not supported: start accelerate with plain data parallelism (DDP)")
-    return found
+    def __init__(self, device_name: str = "auto") -> None:
+        from accelerate import Accelerator, DistributedDataParallelKwargs, DistributedType
+        from accelerate.state import AcceleratorState, PartialState
 
-# %% ../../nbs/lm/07_training.ipynb #4f6906c4
-class Interrupt:
-    "Inside the context, the first SIGINT is noted in `asked`; the second one is a `KeyboardInterrupt` at once."
+        device = choose_device(device_name)
+        state: Any = PartialState(cpu=device.type == "cpu")
+        if state.num_processes == 1 and state.device.type != device.type:  # an earlier run in this process used another device
+            AcceleratorState._reset_state(reset_partial_state=True)
+        if device.type == "cuda" and device.index is not None and state.num_processes == 1:
+            torch.cuda.set_device(device)
+        self.accelerator = Accelerator(
+            mixed_precision="no", cpu=device.type == "cpu", kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
+        )
+        kind = self.accelerator.distributed_type
+        if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+            raise LightbulbError(f"{kind.value} is not supported: start accelerate with plain data parallelism (DDP)")
+        self.index, self.count, self.device = self.accelerator.process_index, self.accelerator.num_processes, self.accelerator.device
 
-    def __init__(self) -> None:
-        self.asked = False
+    def total(self, sums: Tensor) -> Tensor:
+        "The sum of a tensor over all processes."
+        return self.accelerator.reduce(sums, "sum")
 
-    def __enter__(self) -> Interrupt:
-        self._is_main = threading.current_thread() is threading.main_thread()  # elsewhere no handler may be set
-        if self._is_main:
-            self._before = signal.signal(signal.SIGINT, self._note)
-        return self
+    def any(self, *flags: bool) -> list[bool]:
+        "For each flag, whether it is set in any process."
+        return [bool(total) for total in self.total(torch.tensor([float(flag) for flag in flags], device=self.device))]
 
-    def __exit__(self, *_: object) -> None:
-        if self._is_main:
-            signal.signal(signal.SIGINT, self._before)
+    def gather(self, value: Any) -> list[Any]:
+        "The values of all processes, by index."
+        from accelerate.utils import gather_object
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked: raise KeyboardInterrupt
-        self.asked = True
+        return gather_object([value])
 
-# %% ../../nbs/lm/07_training.ipynb #ef0b6a98
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
+    def wait(self) -> None:
+        "Go on when all are here."
+        self.accelerator.wait_for_everyone()
 
-
-@contextlib.contextmanager
-def clear_errors(
-    folder: Path,  # of the run
-    **to_lower: int,  # flags that decide how much memory is needed, and what they are
-) -> Iterator[None]:
-    "Memory or disk that ran out as a `LightbulbError` of one line; everything else as it is."
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(words in str(error).lower() for words in OUT_OF_MEMORY): raise
-        flags = " or ".join(f"--{name} (now {value})" for name, value in to_lower.items())
-        raise LightbulbError(f"memory ran out; lower {flags}; what {folder} holds is whole") from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT): raise
-        raise LightbulbError(f"the disk is full; what {folder} holds is whole, and --resume continues from there") from None
+    def end(self) -> None:
+        "Close the connections between the processes."
+        if self.count > 1:
+            self.accelerator.end_training()
 
 # %% ../../nbs/lm/07_training.ipynb #785fe674
 def load_streams(config: TrainLanguageModel, tokenizer: Tokenizer) -> tuple[TokenStream, TokenStream]:
@@ -138,27 +118,16 @@ def build_model(config: TrainLanguageModel, vocabulary: int, num_sentinels: int)
         load_weights(model, state, source=config.transformer_model_path)
     return model
 
-
-def open_board(folder: Path) -> Any:
-    "A TensorBoard writer, or None where TensorBoard is not installed."
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder))
-
 # %% ../../nbs/lm/07_training.ipynb #6338711e
 class LanguageModelTraining:
-    "One run: model, optimizers, data, and the place it has reached."
+    "A language model in training: model, optimizers, data, and the place it has reached; `core.run.Run` trains it."
 
-    def __init__(self, config: TrainLanguageModel) -> None:
-        self.config, self.accelerator = config, start_accelerator(config.device)
-        self.device, self.num_processes = self.accelerator.device, self.accelerator.num_processes
-        self.dtype = choose_dtype(config.precision, self.device)
-        if self.dtype == torch.float16 and self.device.type == "cpu":
-            raise ValueError("precision float16 needs a GPU; a CPU has float32 and bfloat16")
+    def __init__(self, config: TrainLanguageModel, processes: AcceleratedProcesses | None = None) -> None:
+        self.config, self.processes = config, processes or AcceleratedProcesses(config.device)
+        self.device = self.processes.device
+        self.precision = MixedPrecision(config.precision, self.device)
         self.tokenizer = load_tokenizer(config.model_name)
-        with self.accelerator.main_process_first():
+        with self.processes.accelerator.main_process_first():
             self.train, self.validation = load_streams(config, self.tokenizer)
         objectives = ObjectiveWeights(config.next_weight, config.span_weight, config.causal_weight)
         self.batches = TrainingBatches(
@@ -169,250 +138,178 @@ class LanguageModelTraining:
         model = build_model(config, self.tokenizer.vocab_size, objectives.num_sentinels)
         weights = LossWeights(Regularisers(config.alpha, config.beta, config.temperature), head_share=config.head_share)
         self.scored = LanguageModelLoss(model, weights).to(self.device)
-        gate_rate, embedding_rate = (
-            (100.0, 1.0) if config.init_from_pretrained else (1.0, 5.0)
-        )  # cross-attention begins behind closed gates
-        self.optimizers = build_optimizers(
+        optimizers = build_optimizers(
             self.scored,
             optimizer=config.matrix_optimizer,
             learning_rate=config.learning_rate,
             weight_decay=config.weight_decay,
-            gate_rate=gate_rate,
-            embedding_rate=embedding_rate,
+            gate_rate=100.0 if config.init_from_pretrained else 1.0,  # cross-attention begins behind closed gates
+            embedding_rate=1.0 if config.init_from_pretrained else 5.0,
         )
         self.average = WeightAverage(model, config.average_decay) if config.average_decay else None
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)  # pyright: ignore[reportPrivateImportUsage]
-        self.wrapped = self.accelerator.prepare(self.scored)
-        torch.manual_seed((config.seed + 7919 * self.accelerator.process_index) % 2**32)  # dropout differs between processes
-        self.moment, self.step, self.is_whole = Moment(), 0, True  # not whole in the middle of a step
+        self.move = OptimizerStep(
+            self.scored.parameters(),
+            optimizers,
+            max_grad_norm=config.max_grad_norm,
+            scaler=self.precision.scaler(),
+            average=self.average,
+        )
+        self.wrapped = self.processes.accelerator.prepare(self.scored)
+        torch.manual_seed((config.seed + 7919 * self.processes.index) % 2**32)  # dropout differs between processes
+        self.step, self.is_whole = 0, True  # not whole in the middle of a step
+        self._first_steps = [0]  # of each epoch
+        self._epoch_batches: tuple[int, Iterator[Batch]] | None = None  # what is left of an epoch, and which one it is
 
-    def steps_of(self, epoch: int) -> int:
-        "Optimizer steps of an epoch."
-        return -(-self.batches.num_batches(epoch) // (self.config.accumulation_steps * self.num_processes))
+    # The place
+
+    def _first_step(self, epoch: int) -> int:
+        "Optimizer steps before an epoch, as they will really happen."
+        while len(self._first_steps) <= epoch:
+            num_batches = self.batches.num_batches(len(self._first_steps) - 1)
+            group = self.config.accumulation_steps * self.processes.count
+            self._first_steps.append(self._first_steps[-1] - (-num_batches // group))
+        return self._first_steps[epoch]
 
     @property
     def total_steps(self) -> int:
-        "Optimizer steps of the whole run, as they will really happen."
-        return sum(map(self.steps_of, range(self.config.num_epochs)))
+        "Optimizer steps of the whole run."
+        return self._first_step(self.config.num_epochs)
 
-    def _autocast(self) -> Any:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+    @property
+    def moment(self) -> Moment:
+        "Epochs done, and steps of the next one."
+        epoch = 0
+        while self._first_step(epoch + 1) <= self.step:
+            epoch += 1
+        return Moment(epoch, self.step - self._first_step(epoch))
 
-    def _total(self, sums: Tensor) -> Tensor:
-        return self.accelerator.reduce(sums, "sum")
+    @property
+    def evaluation_is_due(self) -> bool:
+        "After each epoch, and before the first if the weights come from somewhere."
+        if not self.step: return self.config.init_from_pretrained or self.config.transformer_model_path is not None
+        return self.moment.step == 0
+
+    @property
+    def is_done(self) -> bool:
+        "Whether all epochs are done."
+        return self.step >= self.total_steps
+
+    # The work
+
+    def prepare(self) -> None:
+        "Nothing comes before the first step."
+
+    def train_step(self, batches: Sequence[Batch] | None = None) -> StepReport:
+        """One optimizer step, on the next batches if none are given; the report's `loss` is the next token's cross-entropy without regularisers.
+
+        `FloatingPointError` if the loss or the gradient is no number.
+        """
+        begin, config, epoch = time.perf_counter(), self.config, self.moment.epoch
+        self.is_whole = False
+        self.scored.train()
+        batches = batches or self._next_batches()
+        local = torch.tensor([sum(batch.num_tokens for batch in batches)], dtype=torch.float64, device=self.device)
+        total_tokens = float(self.processes.total(local))
+        progress = self.step / self.total_steps
+        num_heads = num_heads_at(progress, self.scored.model.config.num_token_heads, ramp=config.head_ramp)
+        learning_rate = config.learning_rate * learning_rate_factor(self.step, self.total_steps, warmup=config.warmup)
+        sums: dict[str, Tensor] = {}
+        norm = self.move(self._losses(batches, num_heads, total_tokens, sums), learning_rate)
+        names = [name for name in ("entropy", "variance", "balance", "router_z") if name in sums]
+        values = self.processes.total(torch.stack([sums["losses"][0], *(sums[name] for name in names)])).tolist()
+        loss, *others = (value / total_tokens for value in values)
+        if not math.isfinite(loss): raise FloatingPointError(f"the loss is {loss}")
+        self.step, self.is_whole = self.step + 1, True
+        if self.moment.step == 0:
+            self._epoch_batches = None  # and the processes that made them
+        num_bytes, num_words = (count * total_tokens / len(self.train) for count in (self.train.num_bytes, self.train.num_words))
+        trained = Evaluation((loss,), int(total_tokens), num_bytes, num_words)
+        metrics = {"epoch": epoch + 1, "learning_rate": learning_rate, "gradient_norm": norm, "num_heads": num_heads}
+        metrics |= {"bits_per_byte": trained.bits_per_byte, "word_perplexity": trained.word_perplexity}
+        metrics |= dict(zip(names, others, strict=True))
+        speed = total_tokens / (time.perf_counter() - begin)
+        return StepReport(self.step, loss, self.total_steps, tokens_per_second=speed, metrics=metrics)
+
+    def _next_batches(self) -> list[Batch]:
+        "The batches of the next step, of this process."
+        moment = self.moment
+        if self._epoch_batches is None or self._epoch_batches[0] != moment.epoch:
+            places = step_places(
+                self.batches.num_batches(moment.epoch),
+                moment.epoch,
+                first_step=moment.step,
+                accumulation_steps=self.config.accumulation_steps,
+                process=self.processes.index,
+                num_processes=self.processes.count,
+            )
+            self._epoch_batches = moment.epoch, load_batches(self.batches, places, self.config.num_workers)
+        return list(islice(self._epoch_batches[1], self.config.accumulation_steps))
+
+    def _losses(self, batches: Sequence[Batch], num_heads: int, total_tokens: float, sums: dict[str, Tensor]) -> Iterator[Tensor]:
+        "A step's losses one by one; `sums` gathers what is measured. Gradients are averaged between processes once, at the end."
+        batches = [batch for batch in batches if batch.num_tokens] or [batches[-1]]
+        for number, batch in enumerate(batches, 1):
+            waits = self.processes.accelerator.no_sync(self.wrapped) if number < len(batches) else contextlib.nullcontext()
+            with waits:  # until the gradient is computed
+                with self.precision.autocast():
+                    measured = self.wrapped(batch.to(self.device), num_heads)
+                yield measured["objective"] * (self.processes.count / total_tokens)
+            for name in measured.keys() - {"load"}:  # the load's layers differ where no encoder reads
+                sums[name] = sums.get(name, 0) + measured[name].detach()
+
+    def evaluate(self) -> StepReport:
+        "The whole validation part, with the averaged weights if there are any."
+        places = range(self.processes.index, len(self.held), self.processes.count)
+        averaged = contextlib.nullcontext() if self.average is None else self.average.applied()
+        begin = time.perf_counter()
+        with averaged, self.precision.autocast():
+            held = load_batches(self.held, places, self.config.num_workers)
+            result = evaluate(self.scored, held, self.validation, total=self.processes.total)
+        speed = result.num_tokens / (time.perf_counter() - begin)
+        metrics = {"epoch": self.moment.epoch, **result.as_metrics()}
+        return StepReport(self.step, result.loss, self.total_steps, "validation", speed, metrics)
+
+    # What is kept
+
+    def model_state(self) -> dict[str, Any]:
+        "What writing needs."
+        averaged = None if self.average is None else self.average.weights
+        return model_state(self.scored.model, self.config.model_name, self.tokenizer.vocab_size, step=self.step, average=averaged)
+
+    def training_state(self) -> dict[str, Any]:
+        "What continuing needs beside it."
+        return {"step": self.step, "data": self._data_key(), "move": self.move.state_dict()}
+
+    def load_state(self, model: Mapping[str, Any], training: Mapping[str, Any], place: Path) -> None:
+        "Go on from both; `CheckpointError` if it was another model or another data set."
+        if training["data"] != self._data_key():
+            raise CheckpointError(f"{place}: cannot be resumed, the data set is not the one it was trained on")
+        load_weights(self.scored.model, model, source=place, averaged=False)
+        self.move.load_state_dict(training["move"], model["average"])
+        self.step = training["step"]
+
+    def _data_key(self) -> str:
+        "A key of both token streams, by their lengths and ends."
+        parts = [
+            part
+            for stream in (self.train, self.validation)
+            for part in (len(stream), stream.tokens[:65536].tobytes(), stream.tokens[-65536:].tobytes())
+        ]
+        return content_key(*parts)
 
 # %% ../../nbs/lm/07_training.ipynb #c9e224aa
-def accumulate(run: LanguageModelTraining, batches: Sequence[Batch], num_heads: int, total_tokens: float) -> dict[str, Tensor]:
-    "Gradients of a step's batches, and the sums of what was measured; gradients are averaged between processes once, at the end."
-    asked = [batch for batch in batches if batch.num_tokens] or [batches[-1]]
-    sums: dict[str, Tensor] = {}
-    for number, batch in enumerate(asked, 1):
-        waits = run.accelerator.no_sync(run.wrapped) if number < len(asked) else contextlib.nullcontext()
-        with waits:
-            with run._autocast():
-                found = run.wrapped(batch.to(run.device), num_heads)
-            run.accelerator.backward(run.scaler.scale(found["objective"] * (run.num_processes / total_tokens)))
-        for name in found.keys() - {"load"}:
-            sums[name] = sums.get(name, 0) + found[name].detach()  # the load's layers differ where no encoder reads
-    return sums
-
-
-def move(run: LanguageModelTraining, learning_rate: float) -> float:
-    "One step of the optimizers with clipped gradients; the norm that the gradient had. A scaled gradient that overflows moves nothing."
-    set_learning_rate(run.optimizers, learning_rate)
-    for optimizer in run.optimizers:
-        run.scaler.unscale_(optimizer)
-    norm = float(torch.nn.utils.clip_grad_norm_(run.scored.parameters(), run.config.max_grad_norm))
-    if not math.isfinite(norm) and not run.scaler.is_enabled():
-        raise LightbulbError(
-            f"the gradient's norm is {norm} in step {run.step + 1}; lower --learning_rate; what {run.config.folder} holds is whole"
-        )
-    for optimizer in run.optimizers:
-        if math.isfinite(norm):
-            run.scaler.step(optimizer)  # else none of them moves: clipping left nothing of the rest
-        optimizer.zero_grad()
-    run.scaler.update()
-    if run.average is not None:
-        run.average.update(run.scored.model)
-    return norm
-
-# %% ../../nbs/lm/07_training.ipynb #3f5b3bcb
-def train_step(run: LanguageModelTraining, batches: Sequence[Batch]) -> StepReport:
-    "One optimizer step; the report's `loss` is the next token's cross-entropy and leaves regularisers out."
-    begin, config = time.perf_counter(), run.config
-    local = torch.tensor([sum(batch.num_tokens for batch in batches)], dtype=torch.float64, device=run.device)
-    total_tokens = float(run._total(local))
-    num_heads = num_heads_at(run.step / run.total_steps, run.scored.model.config.num_token_heads, ramp=config.head_ramp)
-    run.is_whole = False
-    sums = accumulate(run, batches, num_heads, total_tokens)
-    learning_rate = config.learning_rate * learning_rate_factor(run.step, run.total_steps, warmup=config.warmup)
-    norm = move(run, learning_rate)
-    run.step, run.moment, run.is_whole = run.step + 1, Moment(run.moment.epoch, run.moment.step + 1), True
-    names = [name for name in ("entropy", "variance", "balance", "router_z") if name in sums]
-    values = run._total(torch.stack([sums["losses"][0], *(sums[name] for name in names)])).tolist()
-    loss, *others = (value / total_tokens for value in values)
-    if not math.isfinite(loss):
-        raise LightbulbError(f"the loss is {loss} in step {run.step}; lower --learning_rate; what {config.folder} holds is whole")
-    trained = Evaluation((loss,), int(total_tokens), *_share(run.train, total_tokens))
-    metrics = {"epoch": run.moment.epoch + 1, "learning_rate": learning_rate, "gradient_norm": norm, "num_heads": num_heads}
-    metrics |= {"bits_per_byte": trained.bits_per_byte, "word_perplexity": trained.word_perplexity} | dict(zip(names, others, strict=True))
-    return StepReport(run.step, loss, run.total_steps, tokens_per_second=total_tokens / (time.perf_counter() - begin), metrics=metrics)
-
-
-def _share(stream: TokenStream, num_tokens: float) -> tuple[Any, Any]:
-    "Bytes and words that so many tokens of a stream hold on average."
-    return stream.num_bytes * num_tokens / len(stream), stream.num_words * num_tokens / len(stream)
-
-# %% ../../nbs/lm/07_training.ipynb #a933f0ec
-def validate(run: LanguageModelTraining, epoch: int) -> StepReport:
-    "The whole validation part after `epoch` epochs, with the averaged weights if there are any."
-    places = range(run.accelerator.process_index, len(run.held), run.num_processes)
-    applied = contextlib.nullcontext() if run.average is None else run.average.applied(run.scored.model)
-    begin = time.perf_counter()
-    with applied, run._autocast():
-        found = evaluate(run.scored, load_batches(run.held, places, run.config.num_workers), run.validation, total=run._total)
-    speed = found.num_tokens / (time.perf_counter() - begin)
-    return StepReport(run.step, found.loss, run.total_steps, "validation", speed, {"epoch": epoch, **found.as_metrics()})
-
-# %% ../../nbs/lm/07_training.ipynb #a9151f72
-def random_state(device: torch.device) -> dict[str, Tensor]:
-    "The generators that this process draws dropout from."
-    states = {"cpu": torch.get_rng_state()}
-    return states | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
-
-
-def data_key(run: LanguageModelTraining) -> str:
-    "A key of both token streams, by their lengths and ends."
-    parts = [
-        part
-        for stream in (run.train, run.validation)
-        for part in (len(stream), stream.tokens[:65536].tobytes(), stream.tokens[-65536:].tobytes())
-    ]
-    return content_key(*parts)
-
-
-def save(run: LanguageModelTraining) -> None:
-    "Keep the present moment; the main process writes."
-    from accelerate.utils import gather_object
-
-    generators = gather_object([random_state(run.device)])
-    if not run.accelerator.is_main_process: return
-    average = None if run.average is None else run.average.state_dict()
-    training = {
-        "step": run.step,
-        "fixed": fixed_settings(run.config, run.num_processes),
-        "data": data_key(run),
-        "random": generators,
-        "scaler": run.scaler.state_dict(),
-        "optimizers": [optimizer.state_dict() for optimizer in run.optimizers],
-        "average_steps": average["steps"] if average else 0,
-    }
-    model = model_state(
-        run.scored.model, run.config.model_name, run.tokenizer.vocab_size, step=run.step, average=average["weights"] if average else None
-    )
-    keep(run.config.folder, run.moment, model, training)
-
-# %% ../../nbs/lm/07_training.ipynb #8480bf00
-def restore(run: LanguageModelTraining) -> None:
-    "Put a run back to its newest kept moment; `CheckpointError` if there is none, or if it was another run."
-    moment, state = newest_training(run.config.folder, fixed_settings(run.config, run.num_processes))
-    place = run.config.folder / moment.name
-    if state["data"] != data_key(run):
-        raise CheckpointError(f"{place}: cannot be resumed, the data set is not the one it was trained on")
-    model = read_model_state(place)
-    load_weights(run.scored.model, model, source=place, averaged=False)
-    for optimizer, kept in zip(run.optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(kept)
-    run.scaler.load_state_dict(state["scaler"])
-    if run.average is not None and model["average"]:
-        run.average.load_state_dict({"steps": state["average_steps"], "weights": model["average"]})
-    generators = state["random"][run.accelerator.process_index]
-    torch.set_rng_state(generators["cpu"])
-    if "cuda" in generators:
-        torch.cuda.set_rng_state(generators["cuda"], run.device)
-    run.moment, run.step = moment, state["step"]
-
-
-def cut_metrics(file: MetricsFile, step: int) -> None:
-    "Keep only the reports up to `step`."
-    if not file.path.is_file(): return
-    kept = [row for row in file.read() if float(row["step"] or 0) <= step]
-    write_atomically(file.path, lambda out: out.write("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in kept).encode()))
-
-# %% ../../nbs/lm/07_training.ipynb #72c79822
-class Log:
-    "Where reports go: the metrics file and, where it is installed, TensorBoard. Only the main process writes."
-
-    def __init__(self, run: LanguageModelTraining) -> None:
-        self.is_main = run.accelerator.is_main_process
-        if not self.is_main: return
-        run.config.folder.mkdir(parents=True, exist_ok=True)
-        self.file, self.board = MetricsFile(run.config.folder / "metrics.jsonl"), open_board(run.config.folder / "tensorboard")
-        cut_metrics(self.file, run.step)
-
-    def write(self, report: StepReport) -> Iterator[StepReport]:
-        "Note the report and hand it on, on the main process."
-        if not self.is_main: return
-        self.file.write(report)
-        for name, value in report.as_row().items() if self.board else ():
-            if isinstance(value, float):
-                self.board.add_scalar(f"{report.split}/{name}", value, report.step)
-        yield report
-
-# %% ../../nbs/lm/07_training.ipynb #c17e0629
-def _epochs(run: LanguageModelTraining, log: Log, interrupt: Interrupt) -> Iterator[StepReport]:
-    "Steps and evaluations from where the run is to its end."
-    config, process = run.config, run.accelerator.process_index
-    for epoch in range(run.moment.epoch, config.num_epochs):
-        places = step_places(
-            run.batches.num_batches(epoch),
-            epoch,
-            first_step=run.moment.step,
-            accumulation_steps=config.accumulation_steps,
-            process=process,
-            num_processes=run.num_processes,
-        )
-        batches = load_batches(run.batches, places, config.num_workers)
-        while step_batches := list(islice(batches, config.accumulation_steps)):
-            run.scored.train()
-            yield from log.write(train_step(run, step_batches))
-            if _any_asked(run, interrupt): raise KeyboardInterrupt
-        report = validate(run, epoch + 1)
-        run.moment = Moment(epoch + 1)
-        save(run)
-        yield from log.write(report)
-
-
-def _any_asked(run: LanguageModelTraining, interrupt: Interrupt) -> bool:
-    "Whether any process was interrupted; all must stop after the same step."
-    return bool(run._total(torch.tensor([float(interrupt.asked)], device=run.device)))
-
-# %% ../../nbs/lm/07_training.ipynb #c9d1a70f
 def train_language_model(
     config: TrainLanguageModel,
 ) -> Iterator[StepReport]:
     "Train, and report each step and each evaluation. `LightbulbError` or `ValueError` in one line; Ctrl-C and closing save first."
-    with clear_errors(config.folder, batch_size=config.batch_size, max_length=config.max_length), Interrupt() as interrupt:
-        run = LanguageModelTraining(config)
-        if config.resume:
-            restore(run)
-        elif run.accelerator.is_main_process:
-            set_aside(config.folder)
-        run.accelerator.wait_for_everyone()
-        log = Log(run)
-        starts_somewhere = config.init_from_pretrained or config.transformer_model_path
-        kept = run.moment
-        try:
-            if starts_somewhere and not config.resume:
-                yield from log.write(validate(run, 0))
-            for report in _epochs(run, log, interrupt):
-                if report.split == "validation":
-                    kept = run.moment
-                yield report
-        except (KeyboardInterrupt, GeneratorExit):
-            if run.is_whole and run.moment != kept:
-                save(run)
-            raise
-        finally:
-            if run.num_processes > 1:
-                run.accelerator.end_training()
+    processes = AcceleratedProcesses(config.device)
+    run = Run(
+        config.folder,
+        fixed_settings(config, processes.count),
+        resume=config.resume,
+        save_every=config.save_every,
+        patience=config.patience,
+        to_lower={"batch_size": config.batch_size, "max_length": config.max_length},
+        processes=processes,
+    )
+    yield from run.train(lambda: LanguageModelTraining(config, processes))

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['FACTS', 'REGULARISERS', 'WINDOWS_PER_SEQUENCE', 'FREE_WHEN_RESUMED', 'WorldFacts', 'facts_of', 'LossShares',
-           'WorldModelFlags', 'TrainWorldModel', 'fixed_settings']
+           'TrainWorldModel', 'fixed_settings']
 
 # %% ../../nbs/world/04_configuration.ipynb #5a8e1e93
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from ..lm.configuration import check_ranges
+from ..core.configuration import check_ranges
 from ..planning.mcts import MCTSConfig
 
 # %% ../../nbs/world/04_configuration.ipynb #67788453
@@ -76,15 +76,20 @@ class LossShares:
         return LossShares(**asdict(self) | {name: 0.0})
 
 # %% ../../nbs/world/04_configuration.ipynb #fe4dbed2
+WINDOWS_PER_SEQUENCE = 32
+
+
 @dataclass(frozen=True)
-class WorldModelFlags:
-    "Every flag of the world model."
+class TrainWorldModel:
+    "Train a world model: networks that imagine what actions lead to, and plan in it."
 
     save_dir: Path = Path("./models")  # holds world_model/, with checkpoints and metrics.jsonl
     device: str = "auto"  # auto, cpu, cuda, cuda:N or mps
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     seed: int = 0
     resume: bool = False  # continue the run in save_dir where it stopped
+    save_every: float = 5.0  # minutes between moments that a resumed run can go on from; 0: after each step
+    patience: int = 0  # epochs without a lower held-out loss until it stops; 0: it never stops early
     environment: str = "text"  # tic_tac_toe, connect_four:ROWSxCOLUMNS or a Gymnasium id with discrete actions
     batch_size: int = 2  # sequences at a time; one is 32 stretches of experience
     num_epochs: int = 3
@@ -121,14 +126,6 @@ class WorldModelFlags:
     warmup: float = 0.05  # share of the optimizer steps in which the learning rate rises
     mode: Literal["train", "inference"] = "train"  # inference: what was trained plays, and it is said how well
 
-# %% ../../nbs/world/04_configuration.ipynb #92243c35
-WINDOWS_PER_SEQUENCE = 32
-
-
-@dataclass(frozen=True)
-class TrainWorldModel(WorldModelFlags):
-    "Train a world model: networks that imagine what actions lead to, and plan in it."
-
     def __post_init__(self) -> None:
         check_ranges(
             self,
@@ -159,6 +156,8 @@ class TrainWorldModel(WorldModelFlags):
                 "first_play",
                 "renewed_positions",
                 "opening_moves",
+                "save_every",
+                "patience",
             ),
             shares=("warmup", "average_decay", "validation_share", "exploration"),
         )
@@ -213,7 +212,7 @@ class TrainWorldModel(WorldModelFlags):
         )
 
 # %% ../../nbs/world/04_configuration.ipynb #935271a7
-FREE_WHEN_RESUMED = ("save_dir", "device", "resume", "num_epochs", "mode")
+FREE_WHEN_RESUMED = ("save_dir", "device", "resume", "save_every", "patience", "num_epochs", "mode")
 
 
 def fixed_settings(settings: TrainWorldModel) -> dict[str, Any]:

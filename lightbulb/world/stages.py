@@ -52,6 +52,8 @@ SHARED = (
     "precision",
     "seed",
     "resume",
+    "save_every",
+    "patience",
     "environment",
     "batch_size",
     "num_epochs",

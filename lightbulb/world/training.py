@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['model_config', 'WorldModelTraining', 'play', 'remember', 'play_at_random', 'outside_of', 'newest_rollout',
-           'accumulate', 'move', 'train_step', 'renew', 'evaluate', 'save', 'restore', 'Log', 'train_world_model',
-           'Trained', 'load_world_model', 'TrainWorldModel', 'TrainLanguageWorld', 'LossShares']
+__all__ = ['Practice', 'WorldModelTraining', 'train_world_model', 'Trained', 'load_world_model', 'TrainWorldModel',
+           'TrainLanguageWorld', 'LossShares']
 
 # %% ../../nbs/world/05_training.ipynb #18f5e5df
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -21,14 +20,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..core.checkpoint import load_checkpoint
-from ..core.errors import CheckpointError, LightbulbError
-from ..core.report import MetricsFile, StepReport
-from ..core.runtime import choose_device, choose_dtype, seed_everything
-from ..lm.checkpoints import MODEL_FILE, Moment, find_model_file, keep, newest_training, set_aside
-from ..lm.optimization import WeightAverage, build_optimizers, learning_rate_factor, set_learning_rate
-from ..lm.training import Interrupt, clear_errors, cut_metrics, open_board
+from ..core.errors import CheckpointError
+from ..core.optimization import MixedPrecision, OptimizerStep, WeightAverage, build_optimizers, learning_rate_factor
+from ..core.report import StepReport
+from ..core.run import Run
+from ..core.run_folder import Moment, find_model_file
+from ..core.runtime import choose_device, seed_everything
 from .configuration import LossShares, TrainWorldModel, fixed_settings
 from .environments import World, make_world
 from .evaluation import examination_for, held_out_losses, imagination_errors, quality
@@ -43,56 +43,212 @@ from .unrolling import Outside, Rollout, fresh_rollout, loss_weights, measure, s
 _all_ = ["TrainWorldModel", "TrainLanguageWorld", "LossShares"]  # a caller finds them here too
 
 # %% ../../nbs/world/05_training.ipynb #374cbd25
-def model_config(config: TrainWorldModel, world: World) -> WorldModelConfig:
-    "The shape of the model for these settings and this world."
-    facts = config.facts
-    return WorldModelConfig(
-        world.observation_shape,
-        world.num_actions,
-        world.num_players,
-        config.width,
-        config.hidden,
-        dynamics_blocks=config.dynamics_blocks,
-        discount=facts.discount,
-        reward_range=facts.reward_range,
-        value_range=facts.value_range,
-    )
+class Practice:
+    "A player's games in a world: those that are learned from, those that are held out, and what renews them."
 
+    def __init__(self, config: TrainWorldModel, world: World, player: WorldModel, precision: MixedPrecision) -> None:
+        self.config, self.world, self.player, self.precision = config, world, player, precision
+        discount = player.config.step_discount
+        self.learned = Experience(
+            config.capacity, discount=discount, return_steps=config.return_steps, beta_steps=config.total_steps, seed=config.seed
+        )
+        self.held = Experience(max(1, config.capacity // 8), discount=discount, return_steps=config.return_steps, seed=config.seed)
+        self.generator, self.counter = np.random.default_rng(config.seed), VisitCounter(world.num_actions)
+        self.newest: dict[str, Steps] = {}  # the last games of both splits
+        self.num_games = 0
 
+    def play(self, num_games: int, *, at_random: bool = False) -> None:
+        "Play games and remember them."
+        config, facts = self.config, self.config.facts
+        search = config.search(with_noise=True)
+        settings = PlaySettings(search, facts.opening_moves, config.exploration, facts.max_moves, config.with_search)
+        with self.precision.autocast():
+            played = play_games(self.world, None if at_random else self.player, settings, num_games, generator=self.generator)
+        wanted = num_games * config.validation_share
+        num_held = min(int(wanted) + int(self.generator.random() < wanted % 1), num_games - 1)
+        if wanted and not len(self.held):
+            num_held = max(num_held, 1)
+        self._remember(played, num_held)
+
+    def play_at_random(self) -> None:
+        "The games before anything is learned, as many as are asked for or fit."
+        while self.num_games < self.config.random_games and len(self.learned) < self.config.capacity:
+            self.play(min(self.config.games_per_play, self.config.random_games - self.num_games), at_random=True)
+
+    def _remember(self, played: Played, num_held: int) -> None:
+        "Some of the games are held out, the others are learned from."
+        held, learned = played.split(num_held)
+        for split, experience, steps in (("validation", self.held, held), ("train", self.learned, learned)):
+            if steps is None: continue
+            experience.add(steps)
+            self.newest[split] = steps
+        if learned is not None and self.config.losses.exploration:
+            self.counter.add(learned.observation, learned.action)
+        self.num_games += len(played.lengths)
+
+    def renew(self, experience: Experience, count: int, *, with_noise: bool, seed: int) -> None:
+        "New targets for the positions that have waited longest. Noise lets PUCT look at what its prior neglects."
+        if not len(experience): return
+        if self.config.with_search:
+            renew_targets(experience, self.player, replace(self.config.search(with_noise=with_noise), seed=seed), count)
+        else:
+            slots = experience.due(count)
+            steps = experience.read(slots)
+            experience.renew(slots, *ask_policy(self.player, steps.observation, steps.legal), steps.q_values, steps.visits)
+
+    def newest_rollout(self, split: str) -> Rollout | None:
+        "The newest games as PPO sees them; None while there are only random ones."
+        steps = self.newest.get(split)
+        if steps is None or self.num_games <= self.config.random_games: return None
+        return fresh_rollout(steps, self.world.num_players, self.config.facts.discount, self.precision.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        "Every game that is remembered, and the generator of those to come."
+        return {
+            "num_games": self.num_games,
+            "learned": self.learned.state_dict(),
+            "held": self.held.state_dict() if len(self.held) else None,
+            "counter": self.counter.state_dict(),
+            "generator": json.dumps(self.generator.bit_generator.state),
+            "newest": {
+                split: {name: torch.from_numpy(np.array(array)) for name, array in steps.rows().items()}
+                for split, steps in self.newest.items()
+            },
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        "Go on from `state_dict`'s result."
+        self.learned.load_state_dict(state["learned"])
+        if state["held"]:
+            self.held.load_state_dict(state["held"])
+        self.counter.load_state_dict(state["counter"])
+        self.generator.bit_generator.state = json.loads(state["generator"])
+        self.newest = {split: Steps(**{name: tensor.numpy() for name, tensor in rows.items()}) for split, rows in state["newest"].items()}
+        self.num_games = state["num_games"]
+
+# %% ../../nbs/world/05_training.ipynb #f0467c24
 class WorldModelTraining:
-    "One run: model, optimizer, experience, and the place it has reached."
+    "A world model in training: model, player, practice, and the place it has reached; `core.run.Run` trains it."
 
     def __init__(self, config: TrainWorldModel) -> None:
         self.config, self.device = config, choose_device(config.device)
-        self.dtype = choose_dtype(config.precision, self.device)
-        if self.dtype == torch.float16 and self.device.type == "cpu":
-            raise ValueError("precision float16 needs a GPU; a CPU has float32 and bfloat16")
+        self.precision = MixedPrecision(config.precision, self.device)
         self.world = make_world(config.environment)
         seed_everything(config.seed)
-        self.model = WorldModel(model_config(config, self.world)).to(self.device)
+        self.model = WorldModel(self._shape()).to(self.device)
         self.player = deepcopy(self.model).eval()
-        self.optimizers = build_optimizers(
+        optimizers = build_optimizers(
             self.model,
             optimizer=config.optimizer,
             learning_rate=config.learning_rate * config.rate_factor,
             weight_decay=config.weight_decay,
         )
         self.average = WeightAverage(self.model, config.average_decay) if config.average_decay else None
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)  # pyright: ignore[reportPrivateImportUsage]
-        discount = self.model.config.step_discount
-        self.experience = Experience(
-            config.capacity, discount=discount, return_steps=config.return_steps, beta_steps=config.total_steps, seed=config.seed
+        self.move = OptimizerStep(
+            self.model.parameters(),
+            optimizers,
+            max_grad_norm=config.max_grad_norm,
+            scaler=self.precision.scaler(),
+            average=self.average,
         )
-        self.held = Experience(max(1, config.capacity // 8), discount=discount, return_steps=config.return_steps, seed=config.seed)
-        self.generator, self.counter = np.random.default_rng(config.seed), VisitCounter(self.world.num_actions)
-        self.fresh: dict[str, Steps] = {}  # the newest games, of both parts
+        self.practice = Practice(config, self.world, self.player, self.precision)
         self.exam = examination_for(self.world)
-        self.step, self.num_games, self.is_whole = 0, 0, True  # not whole in the middle of a step
+        self.step, self.is_whole = 0, True  # not whole in the middle of a step
+
+    def _shape(self) -> WorldModelConfig:
+        "Of the model for these settings and this world."
+        facts = self.config.facts
+        return WorldModelConfig(
+            self.world.observation_shape,
+            self.world.num_actions,
+            self.world.num_players,
+            self.config.width,
+            self.config.hidden,
+            dynamics_blocks=self.config.dynamics_blocks,
+            discount=facts.discount,
+            reward_range=facts.reward_range,
+            value_range=facts.value_range,
+        )
+
+    # The place
 
     @property
     def moment(self) -> Moment:
-        "How far it is."
+        "Epochs done, and steps of the next one."
         return Moment(*divmod(self.step, self.config.steps_per_epoch))
+
+    @property
+    def evaluation_is_due(self) -> bool:
+        "After each epoch."
+        return self.step > 0 and self.step % self.config.steps_per_epoch == 0
+
+    @property
+    def is_done(self) -> bool:
+        "Whether all epochs are done."
+        return self.step >= self.config.total_steps
+
+    # The work
+
+    def prepare(self) -> None:
+        "Random games, before anything is learned."
+        self.practice.play_at_random()
+
+    def train_step(self) -> StepReport:
+        "One optimizer step, and before it a play if one is due. `FloatingPointError` if a loss or the gradient is no number."
+        begin, config = time.perf_counter(), self.config
+        self.is_whole = False
+        waited = self.step - config.first_play
+        if waited >= 0 and waited % config.play_interval == 0:
+            self.renew_player()
+            self.practice.play(config.games_per_play)
+            if config.renewed_positions:
+                with self.precision.autocast():
+                    self.practice.renew(self.practice.learned, config.renewed_positions, with_noise=True, seed=self.step)
+        factor = learning_rate_factor(self.step, config.total_steps, warmup=config.warmup)
+        learning_rate = config.learning_rate * config.rate_factor * factor
+        reports: list[LossReport] = []
+        try:
+            norm = self.move(self._losses(reports), learning_rate)
+        except ValueError as error:
+            if "finite" not in str(error): raise
+            raise FloatingPointError(str(error)) from None
+        self.step, self.is_whole = self.step + 1, True
+        metrics = {
+            "epoch": (self.step - 1) // config.steps_per_epoch + 1,
+            "learning_rate": learning_rate,
+            "gradient_norm": norm,
+            "num_games": self.practice.num_games,
+        }
+        speed = config.accumulation_steps * config.num_windows * (config.unroll_length + 1) / (time.perf_counter() - begin)
+        return StepReport(
+            self.step,
+            sum(reports[-1].weighted().values()),
+            max(self.step, config.total_steps),
+            tokens_per_second=speed,
+            metrics=metrics | reports[-1].values(),
+        )
+
+    def _losses(self, reports: list[LossReport]) -> Iterator[Tensor]:
+        "A step's losses one by one, then new priorities for what was read; `reports` gathers what each loss was made of."
+        config, shares, memory = self.config, self.config.losses, self.practice.learned
+        counter = self.practice.counter if shares.exploration else None
+        rollout = self.practice.newest_rollout("train") if shares.ppo else None
+        for _ in range(config.accumulation_steps):
+            windows = sample_windows(memory, config.num_windows, config.unroll_length, generator=self.practice.generator).to(self.device)
+            outside = self.outside_of(windows, counter=counter, rollout=rollout, with_policy=bool(shares.kl))
+            with self.precision.autocast():
+                report, unrolled = measure(self.model, windows, shares, lambda_reg=config.lambda_reg, outside=outside)
+            reports.append(report)
+            yield report.total / config.accumulation_steps
+            memory.memory.update_priorities(windows.indices, surprise(self.model, unrolled, windows))
+
+    def outside_of(self, windows: Windows, *, counter: VisitCounter | None, rollout: Rollout | None, with_policy: bool) -> Outside:
+        "What regularisers need that is not in a stretch."
+        first = windows.observations[:, 0]
+        with torch.no_grad():
+            previous = self.player.prediction(self.player.representation(first)).policy_logits if with_policy else None
+        counts = torch.from_numpy(counter.counts(first.cpu().numpy())).to(self.device) if counter else None
+        return Outside(previous, counts, rollout)
 
     def renew_player(self) -> None:
         "Give the player the newest averaged weights."
@@ -101,272 +257,91 @@ class WorldModelTraining:
             for name, parameter in self.player.named_parameters():
                 parameter.copy_(weights[name])
 
-    def autocast(self) -> Any:
-        "The precision of forward passes."
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+    def evaluate(self) -> StepReport:
+        "Every loss on held-out games, wrong imaginations, quality of play: of the averaged weights."
+        config, held = self.config, self.practice.held
+        self.renew_player()
+        loss, metrics = None, dict[str, float]()
+        with self.precision.autocast(), torch.no_grad():
+            if len(held):
+                if config.renewed_positions:
+                    self.practice.renew(held, len(held), with_noise=False, seed=self.step)
+                losses = self._held_out_losses()
+                weights = loss_weights(config.losses, config.lambda_reg)
+                sizes = {name: abs(weight * losses[name]) for name, weight in weights.items() if weight and name in losses}
+                total = sum(sizes.values()) or 1.0
+                loss = losses.pop("loss")
+                metrics |= losses | {f"share_{name}": size / total for name, size in sizes.items()}
+                windows = cut_windows(held, np.arange(len(held)), config.unroll_length, generator=np.random.default_rng(0))
+                wrong = imagination_errors(self.player, windows.to(self.device))
+                for what in ("legality", "ending", "reward"):
+                    metrics[f"wrong_{what}"] = float(getattr(wrong, what).mean())
+            metrics |= quality(self.player, self.world, config.search(with_noise=False), exam=self.exam)
+        metrics = {"epoch": self.moment.epoch, "num_games": self.practice.num_games} | metrics
+        return StepReport(self.step, loss, max(self.step, config.total_steps), "validation", metrics=metrics)
 
-# %% ../../nbs/world/05_training.ipynb #f0467c24
-def play(run: WorldModelTraining, num_games: int, *, at_random: bool = False) -> None:
-    "Play games and remember them."
-    config, facts = run.config, run.config.facts
-    settings = PlaySettings(config.search(with_noise=True), facts.opening_moves, config.exploration, facts.max_moves, config.with_search)
-    with run.autocast():
-        played = play_games(run.world, None if at_random else run.player, settings, num_games, generator=run.generator)
-    wanted = num_games * config.validation_share
-    num_held = min(int(wanted) + int(run.generator.random() < wanted % 1), num_games - 1)
-    if wanted and not len(run.held):
-        num_held = max(num_held, 1)
-    remember(run, played, num_held)
-
-
-def remember(run: WorldModelTraining, played: Played, num_held: int) -> None:
-    "Some of the games are held out, the others are learned from."
-    held, learned = played.split(num_held)
-    for name, experience, steps in (("validation", run.held, held), ("train", run.experience, learned)):
-        if steps is None: continue
-        experience.add(steps)
-        run.fresh[name] = steps
-    if learned is not None and run.config.losses.exploration:
-        run.counter.add(learned.observation, learned.action)
-    run.num_games += len(played.lengths)
-
-
-def play_at_random(run: WorldModelTraining) -> None:
-    "The games before anything is learned, as many as are asked for or fit."
-    while run.num_games < run.config.random_games and len(run.experience) < run.config.capacity:
-        play(run, min(run.config.games_per_play, run.config.random_games - run.num_games), at_random=True)
-
-# %% ../../nbs/world/05_training.ipynb #ab1311ad
-def outside_of(
-    run: WorldModelTraining, windows: Windows, *, counter: VisitCounter | None, rollout: Rollout | None, with_policy: bool
-) -> Outside:
-    "What regularisers need that is not in a stretch."
-    first = windows.observations[:, 0]
-    with torch.no_grad():
-        previous = run.player.prediction(run.player.representation(first)).policy_logits if with_policy else None
-    counts = torch.from_numpy(counter.counts(first.cpu().numpy())).to(run.device) if counter else None
-    return Outside(previous, counts, rollout)
-
-
-def newest_rollout(run: WorldModelTraining, part: str) -> Rollout | None:
-    "The newest games as PPO sees them; None while there are only random ones."
-    steps = run.fresh.get(part)
-    if steps is None or run.num_games <= run.config.random_games: return None
-    return fresh_rollout(steps, run.world.num_players, run.config.facts.discount, run.device)
-
-
-def accumulate(run: WorldModelTraining) -> LossReport:
-    "Gradients of a step's batches; new priorities for what was read; the last batch's report."
-    config, report = run.config, None
-    shares, rollout = config.losses, newest_rollout(run, "train") if config.losses.ppo else None
-    for _ in range(config.accumulation_steps):
-        windows = sample_windows(run.experience, config.num_windows, config.unroll_length, generator=run.generator).to(run.device)
-        outside = outside_of(
-            run, windows, counter=run.counter if shares.exploration else None, rollout=rollout, with_policy=bool(shares.kl)
+    def _held_out_losses(self) -> dict[str, float]:
+        "The mean of every loss on held-out games, those of weight 0 too; the total is called loss."
+        config, practice = self.config, self.practice
+        counter = VisitCounter(self.world.num_actions)
+        known = practice.learned.read(np.arange(len(practice.learned)))
+        counter.add(known.observation, known.action)
+        rollout = practice.newest_rollout("validation")
+        return held_out_losses(
+            self.player,
+            practice.held,
+            config.losses,
+            lambda_reg=config.lambda_reg,
+            unroll_length=config.unroll_length,
+            about=lambda windows: self.outside_of(windows, counter=counter, rollout=rollout, with_policy=True),
         )
-        with run.autocast():
-            report, unrolled = measure(run.model, windows, shares, lambda_reg=config.lambda_reg, outside=outside)
-        run.scaler.scale(report.total / config.accumulation_steps).backward()
-        run.experience.memory.update_priorities(windows.indices, surprise(run.model, unrolled, windows))
-    assert report is not None
-    return report
+
+    # What is kept
+
+    def model_state(self) -> dict[str, Any]:
+        "What playing needs."
+        return {
+            "kind": "world model",
+            "config": self.model.config.as_dict(),
+            "settings": fixed_settings(self.config),
+            "weights": _on_cpu(self.model.state_dict()),
+            "average": None if self.average is None else _on_cpu(self.average.weights),
+            "step": self.step,
+        }
+
+    def training_state(self) -> dict[str, Any]:
+        "What continuing needs beside it."
+        return {
+            "step": self.step,
+            "move": self.move.state_dict(),
+            "player": _on_cpu(self.player.state_dict()),
+            "practice": self.practice.state_dict(),
+        }
+
+    def load_state(self, model: Mapping[str, Any], training: Mapping[str, Any], place: Path) -> None:
+        "Go on from both."
+        self.model.load_state_dict(model["weights"])
+        self.player.load_state_dict(training["player"])
+        self.move.load_state_dict(training["move"], model["average"])
+        self.practice.load_state_dict(training["practice"])
+        self.step = training["step"]
 
 
-def move(run: WorldModelTraining, learning_rate: float) -> float:
-    "One step of the optimizer with clipped gradients; the norm that the gradient had."
-    set_learning_rate(run.optimizers, learning_rate)
-    for optimizer in run.optimizers:
-        run.scaler.unscale_(optimizer)
-    norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.config.max_grad_norm)
-    for optimizer in run.optimizers:
-        run.scaler.step(optimizer)
-        optimizer.zero_grad()
-    run.scaler.update()
-    if run.average is not None:
-        run.average.update(run.model)
-    return float(norm)
-
-# %% ../../nbs/world/05_training.ipynb #ac830343
-def train_step(run: WorldModelTraining) -> StepReport:
-    "One optimizer step, and before it a play if one is due."
-    begin, config = time.perf_counter(), run.config
-    run.is_whole = False
-    waited = run.step - config.first_play
-    if waited >= 0 and waited % config.play_interval == 0:
-        run.renew_player()
-        play(run, config.games_per_play)
-        if config.renewed_positions:
-            with run.autocast():
-                renew(run, run.experience, config.renewed_positions, with_noise=True)
-    try:
-        report = accumulate(run)
-    except ValueError as error:
-        if "finite" not in str(error): raise
-        raise LightbulbError(f"{error} in step {run.step + 1}; lower --learning_rate; what {config.folder} holds is whole") from None
-    learning_rate = config.learning_rate * config.rate_factor * learning_rate_factor(run.step, config.total_steps, warmup=config.warmup)
-    norm = move(run, learning_rate)
-    run.step, run.is_whole = run.step + 1, True
-    metrics = {
-        "epoch": (run.step - 1) // config.steps_per_epoch + 1,
-        "learning_rate": learning_rate,
-        "gradient_norm": norm,
-        "num_games": run.num_games,
-    }
-    speed = config.accumulation_steps * config.num_windows * (config.unroll_length + 1) / (time.perf_counter() - begin)
-    return StepReport(
-        run.step,
-        sum(report.weighted().values()),
-        max(run.step, config.total_steps),
-        tokens_per_second=speed,
-        metrics=metrics | report.values(),
-    )
-
-
-def renew(run: WorldModelTraining, experience: Experience, count: int, *, with_noise: bool) -> None:
-    "New targets for the positions that have waited longest; without a search the policy's own word. Noise lets PUCT look at what its prior neglects."
-    if not len(experience): return
-    if run.config.with_search:
-        renew_targets(experience, run.player, replace(run.config.search(with_noise=with_noise), seed=run.step), count)
-    else:
-        slots = experience.due(count)
-        steps = experience.read(slots)
-        experience.renew(slots, *ask_policy(run.player, steps.observation, steps.legal), steps.q_values, steps.visits)
-
-# %% ../../nbs/world/05_training.ipynb #942365e9
-def evaluate(run: WorldModelTraining) -> StepReport:
-    "Every loss on held-out games, wrong imaginations, quality of play: of the averaged weights."
-    config, metrics, loss = run.config, dict[str, float](), None
-    run.renew_player()
-    counter = VisitCounter(run.world.num_actions)
-    known = run.experience.read(np.arange(len(run.experience)))
-    counter.add(known.observation, known.action)
-    rollout = newest_rollout(run, "validation")
-    about = lambda windows: outside_of(run, windows, counter=counter, rollout=rollout, with_policy=True)
-    with run.autocast(), torch.no_grad():
-        if len(run.held):
-            if config.renewed_positions:
-                renew(run, run.held, len(run.held), with_noise=False)
-            found = held_out_losses(
-                run.player, run.held, config.losses, lambda_reg=config.lambda_reg, unroll_length=config.unroll_length, about=about
-            )
-            weighted = {
-                name: abs(weight * found[name])
-                for name, weight in loss_weights(config.losses, config.lambda_reg).items()
-                if weight and name in found
-            }
-            metrics |= {f"share_{name}": size / (sum(weighted.values()) or 1.0) for name, size in weighted.items()}
-            loss, metrics = found.pop("loss"), found | metrics
-            windows = cut_windows(run.held, np.arange(len(run.held)), config.unroll_length, generator=np.random.default_rng(0)).to(
-                run.device
-            )
-            wrong = imagination_errors(run.player, windows)
-            metrics |= {
-                "wrong_legality": float(wrong.legality.mean()),
-                "wrong_ending": float(wrong.ending.mean()),
-                "wrong_reward": float(wrong.reward.mean()),
-            }
-        metrics |= quality(run.player, run.world, config.search(with_noise=False), exam=run.exam)
-    return StepReport(
-        run.step,
-        loss,
-        max(run.step, config.total_steps),
-        "validation",
-        metrics={"epoch": run.moment.epoch, "num_games": run.num_games} | metrics,
-    )
-
-# %% ../../nbs/world/05_training.ipynb #0ec8592c
-def save(run: WorldModelTraining) -> None:
-    "Keep the present moment."
-    weights = {name: tensor.detach().cpu() for name, tensor in run.model.state_dict().items()}
-    average = None if run.average is None else {name: tensor.detach().cpu() for name, tensor in run.average.weights.items()}
-    model = {
-        "kind": "world model",
-        "config": run.model.config.as_dict(),
-        "settings": fixed_settings(run.config),
-        "weights": weights,
-        "average": average,
-        "step": run.step,
-    }
-    training = {
-        "step": run.step,
-        "num_games": run.num_games,
-        "fixed": fixed_settings(run.config),
-        "scaler": run.scaler.state_dict(),
-        "optimizers": [optimizer.state_dict() for optimizer in run.optimizers],
-        "average_steps": run.average.steps if run.average else 0,
-        "experience": run.experience.state_dict(),
-        "held": run.held.state_dict() if len(run.held) else None,
-        "counter": run.counter.state_dict(),
-        "generator": json.dumps(run.generator.bit_generator.state),
-        "player": {name: tensor.cpu() for name, tensor in run.player.state_dict().items()},
-        "fresh": {
-            name: {field: torch.from_numpy(np.array(array)) for field, array in steps.rows().items()} for name, steps in run.fresh.items()
-        },
-    }
-    keep(run.config.folder, run.moment, model, training)
-
-
-def restore(run: WorldModelTraining) -> None:
-    "Put a run back to its newest kept moment; `CheckpointError` if there is none, or if it was another run."
-    moment, state = newest_training(run.config.folder, fixed_settings(run.config))
-    model = load_checkpoint(run.config.folder / moment.name / MODEL_FILE)
-    run.model.load_state_dict(model["weights"])
-    run.player.load_state_dict(state["player"])
-    for optimizer, kept in zip(run.optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(kept)
-    run.scaler.load_state_dict(state["scaler"])
-    if run.average is not None:
-        run.average.load_state_dict({"steps": state["average_steps"], "weights": model["average"]})
-    run.experience.load_state_dict(state["experience"])
-    if state["held"]:
-        run.held.load_state_dict(state["held"])
-    run.counter.load_state_dict(state["counter"])
-    run.generator.bit_generator.state = json.loads(state["generator"])
-    run.fresh = {name: Steps(**{field: tensor.numpy() for field, tensor in rows.items()}) for name, rows in state["fresh"].items()}
-    run.step, run.num_games = state["step"], state["num_games"]
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
 
 # %% ../../nbs/world/05_training.ipynb #8cbf9ec6
-class Log:
-    "Where reports go: the metrics file and, where it is installed, TensorBoard."
-
-    def __init__(self, run: WorldModelTraining) -> None:
-        run.config.folder.mkdir(parents=True, exist_ok=True)
-        self.file, self.board = MetricsFile(run.config.folder / "metrics.jsonl"), open_board(run.config.folder / "tensorboard")
-        cut_metrics(self.file, run.step)
-
-    def write(self, report: StepReport) -> StepReport:
-        "Note the report and hand it on."
-        self.file.write(report)
-        for name, value in report.as_row().items() if self.board else ():
-            if isinstance(value, float):
-                self.board.add_scalar(f"{report.split}/{name}", value, report.step)
-        return report
-
-
 def train_world_model(config: TrainWorldModel) -> Iterator[StepReport]:
     "Train, and report each step and each evaluation. `LightbulbError` or `ValueError` in one line; Ctrl-C and closing save first."
-    with clear_errors(config.folder, batch_size=config.batch_size, capacity=config.capacity), Interrupt() as interrupt:
-        run = WorldModelTraining(config)
-        if config.resume:
-            restore(run)
-        else:
-            set_aside(config.folder)
-        log, kept = Log(run), run.step
-        try:
-            if not run.step:
-                play_at_random(run)
-            while run.step < config.total_steps:
-                yield log.write(train_step(run))
-                if run.step % config.steps_per_epoch == 0:
-                    report = evaluate(run)
-                    save(run)
-                    kept = run.step
-                    yield log.write(report)
-                if interrupt.asked: raise KeyboardInterrupt
-        except (KeyboardInterrupt, GeneratorExit):
-            if run.is_whole and run.step > kept:
-                save(run)
-            raise
+    run = Run(
+        config.folder,
+        fixed_settings(config),
+        resume=config.resume,
+        save_every=config.save_every,
+        patience=config.patience,
+        to_lower={"batch_size": config.batch_size, "capacity": config.capacity},
+    )
+    yield from run.train(lambda: WorldModelTraining(config))
 
 # %% ../../nbs/world/05_training.ipynb #12ae5b72
 class Trained(NamedTuple):

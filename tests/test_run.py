@@ -1,0 +1,92 @@
+"What every training shares: a gradient that is no number is refused, whoever computed it; with a scaler it moves nothing."
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lightbulb.core.errors import LightbulbError
+from lightbulb.core.run import Run
+from lightbulb.lm.configuration import TrainLanguageModel
+from lightbulb.lm.training import LanguageModelTraining
+from lightbulb.world.configuration import TrainWorldModel
+from lightbulb.world.training import WorldModelTraining
+
+
+def language_model(folder: Path) -> LanguageModelTraining:
+    text = folder / "text.txt"
+    text.write_text("".join(f"lamp {number} burns oil number {number * number % 17}.\n" for number in range(60)))
+    return LanguageModelTraining(
+        TrainLanguageModel(
+            save_dir=folder,
+            device="cpu",
+            dataset_name=str(text),
+            model_name="bytes",
+            width=16,
+            num_heads=2,
+            num_layers=1,
+            max_length=16,
+            batch_size=4,
+            accumulation_steps=2,
+        )
+    )
+
+
+def world_model(folder: Path) -> WorldModelTraining:
+    training = WorldModelTraining(
+        TrainWorldModel(
+            save_dir=folder,
+            device="cpu",
+            environment="tic_tac_toe",
+            random_games=20,
+            width=16,
+            hidden=32,
+            batch_size=1,
+            accumulation_steps=2,
+            mcts_iterations=4,
+        )
+    )
+    training.practice.play_at_random()
+    return training
+
+
+TRAININGS = [language_model, world_model]
+
+
+@pytest.mark.parametrize("make", TRAININGS)
+def test_a_gradient_that_is_no_number_is_one_line_and_moves_nothing(make: Callable[[Path], Any], tmp_path: Path) -> None:
+    training = make(tmp_path)
+    for _ in range(2):
+        training.train_step()
+    before = [parameter.detach().clone() for parameter in training.move.parameters]
+    hook = training.move.parameters[0].register_hook(lambda gradient: gradient * math.inf)
+    folder = tmp_path / "run"
+    with pytest.raises(
+        LightbulbError, match=f"the gradient's norm is (inf|nan) in step 3; lower --learning_rate; what {folder} holds is whole"
+    ):
+        next(Run(folder).train(lambda: training))
+    hook.remove()
+    assert all(torch.equal(one, other) for one, other in zip(before, training.move.parameters, strict=True))
+    assert not list(folder.glob("epoch_*")), "a half step is not kept"
+
+
+@pytest.mark.parametrize("make", TRAININGS)
+def test_an_overflow_under_a_scaler_moves_no_optimizer_and_halves_the_scale(make: Callable[[Path], Any], tmp_path: Path) -> None:
+    training = make(tmp_path)
+    assert len(training.move.optimizers) == 2, "Muon for the matrices, AdamW for the rest"
+    training.move.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)  # pyright: ignore[reportPrivateImportUsage]
+    training.train_step()
+    before = [parameter.detach().clone() for parameter in training.move.parameters]
+    matrix = training.move.optimizers[1].param_groups[0]["params"][0]  # Muon's; AdamW's gradients are finite
+    hook = matrix.register_hook(lambda gradient: gradient * math.inf)
+    assert not math.isfinite(training.train_step().metrics["gradient_norm"])
+    assert all(torch.equal(one, other) for one, other in zip(before, training.move.parameters, strict=True))
+    assert training.move.scaler.get_scale() == 512.0
+    hook.remove()
+    assert math.isfinite(training.train_step().metrics["gradient_norm"])
+    assert not all(torch.equal(one, other) for one, other in zip(before, training.move.parameters, strict=True))
