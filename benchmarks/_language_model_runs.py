@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from lightbulb.core.optimization import Muon, is_for_muon
 from lightbulb.lm.data import TokenStream
 from lightbulb.lm.losses import LanguageModelLoss, LossWeights, Regularisers, num_heads_at
 from lightbulb.lm.objectives import Batch, ObjectiveWeights, TrainingBatches, ValidationBatches
-from lightbulb.core.optimization import Muon, is_for_muon
 from lightbulb.lm.transformer import Transformer, TransformerConfig
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -18,9 +18,9 @@ from _language_model_runs import Run, Text, Trainee, active_matrices, lightbulb,
 from _table import Table
 from torch import Tensor
 
+from lightbulb.core.optimization import build_optimizers
 from lightbulb.lm.losses import LanguageModelLoss
 from lightbulb.lm.objectives import Batch
-from lightbulb.core.optimization import build_optimizers
 from lightbulb.lm.transformer import Transformer, TransformerConfig
 
 SIX = {
@@ -280,7 +280,8 @@ def _tokens_a_second(config: TransformerConfig, device: str, compiled: bool, ste
         return loss.detach()
 
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    for _ in range(6):
+    loss = step()
+    for _ in range(5):
         loss = step()
     wait()
     began = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from lightbulb.lm.transformer import Transformer, TransformerConfig
 
 

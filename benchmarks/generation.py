@@ -10,15 +10,16 @@ import time
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from _llama import llama_like, llama_twin
 from _table import Table, arguments
 
+from lightbulb.core.optimization import build_optimizers
 from lightbulb.lm.beam_search import beam_search, generate
 from lightbulb.lm.decoding import GenerationConfig, at_rest, read_prompts, speculate
-from lightbulb.core.optimization import build_optimizers
 from lightbulb.lm.transformer import Transformer, TransformerConfig
 
 BATCH, BEAMS, CONTEXT, NEW = 8, 4, 16, 64
@@ -45,7 +46,7 @@ def compare_beams(table: Table, vocabulary: int, repeats: int) -> None:
     from transformers import DynamicCache
 
     model = llama_like(vocabulary)
-    twin = llama_twin(model)
+    twin: Any = llama_twin(model)
     ids = torch.randint(vocabulary, (BATCH, CONTEXT), generator=torch.Generator().manual_seed(0))
     rows, one = ids.repeat_interleave(BEAMS, 0), ids[:, :1].repeat_interleave(BEAMS, 0)
 

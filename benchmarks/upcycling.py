@@ -45,7 +45,8 @@ def source_hidden(source, run: LanguageModelTraining, with_prefix: bool) -> Call
     "SmolLM2's hidden states at the piece's positions; with the piece before as prefix or without."
 
     def states(batch: Batch) -> Tensor:
-        if not with_prefix or batch.encoder_tokens is None: return source.model(batch.tokens).last_hidden_state
+        if not with_prefix or batch.encoder_tokens is None or batch.encoder_lengths is None:
+            return source.model(batch.tokens).last_hidden_state
         out = torch.zeros(*batch.tokens.shape, source.config.hidden_size)
         for row, count in enumerate(batch.encoder_lengths):  # start, the piece before, the piece; rows differ in length
             tokens = torch.cat([batch.tokens[row, :1], batch.encoder_tokens[row, :count], batch.targets[row, :-1]])

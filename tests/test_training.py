@@ -19,13 +19,13 @@ import torch
 
 from lightbulb.apps.main_menu import main, parse_config
 from lightbulb.core.errors import CheckpointError, LightbulbError
+from lightbulb.core.optimization import OptimizerStep, build_optimizers
 from lightbulb.core.report import MetricsFile
 from lightbulb.core.run_folder import TRAINING_FILE, moments
 from lightbulb.lm.checkpoints import load_model, read_model_state
 from lightbulb.lm.configuration import TrainLanguageModel
 from lightbulb.lm.losses import LanguageModelLoss, LossWeights, Regularisers, chunked_cross_entropy, plain_token_losses
 from lightbulb.lm.objectives import make_batch
-from lightbulb.core.optimization import build_optimizers
 from lightbulb.lm.tokens import BytesTokenizer
 from lightbulb.lm.training import LanguageModelTraining, train_language_model
 from lightbulb.lm.transformer import Transformer, TransformerConfig
@@ -223,12 +223,11 @@ def test_a_batch_is_learned_by_heart() -> None:
     batch = make_batch(
         "next", [list(b"the lamp burns oil at night"), list(b"a wire glows in glass")], BYTES, [list(b"in the house"), list(b"by day")]
     )
-    optimizers = build_optimizers(scored, learning_rate=3e-3)
+    move = OptimizerStep(scored.parameters(), build_optimizers(scored, learning_rate=3e-3), max_grad_norm=math.inf)
+    sums = scored(batch, 4)
     for _ in range(80):
+        move([sums["objective"] / sums["counts"][0]])
         sums = scored(batch, 4)
-        (sums["objective"] / sums["counts"][0]).backward()
-        for optimizer in optimizers:
-            optimizer.step(), optimizer.zero_grad()
     losses = (sums["losses"] / sums["counts"]).tolist()
     assert losses[0] < 0.1 and max(losses) < 0.5, losses
 

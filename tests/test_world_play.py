@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lightbulb.planning.mcts import MCTSConfig
 from lightbulb.world.board_games import ConnectFour, TicTacToe
 from lightbulb.world.configuration import REGULARISERS, LossShares, TrainWorldModel
-from lightbulb.world.environments import make_world
+from lightbulb.world.environments import World, make_world
 from lightbulb.world.networks import WorldModel, WorldModelConfig
 from lightbulb.world.self_play import (
     PlaySettings,
@@ -35,7 +35,7 @@ GAME = TicTacToe()
 SEARCH = MCTSConfig(8, algorithm="gumbel")
 
 
-def a_model(world=GAME, seed: int = 0) -> WorldModel:
+def a_model(world: World = GAME, seed: int = 0) -> WorldModel:
     torch.manual_seed(seed)
     return WorldModel(WorldModelConfig(world.observation_shape, world.num_actions, world.num_players, width=16, hidden=32)).eval()
 

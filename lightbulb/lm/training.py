@@ -13,10 +13,10 @@ __all__ = ['AcceleratedProcesses', 'load_streams', 'build_model', 'LanguageModel
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -65,7 +65,7 @@ class AcceleratedProcesses(OneProcess):
 
     def total(self, sums: Tensor) -> Tensor:
         "The sum of a tensor over all processes."
-        return self.accelerator.reduce(sums, "sum")
+        return cast(Tensor, self.accelerator.reduce(sums, "sum"))
 
     def any(self, *flags: bool) -> list[bool]:
         "For each flag, whether it is set in any process."
@@ -300,7 +300,7 @@ class LanguageModelTraining:
 # %% ../../nbs/lm/07_training.ipynb #c9e224aa
 def train_language_model(
     config: TrainLanguageModel,
-) -> Iterator[StepReport]:
+) -> Generator[StepReport, None, None]:
     "Train, and report each step and each evaluation. `LightbulbError` or `ValueError` in one line; Ctrl-C and closing save first."
     processes = AcceleratedProcesses(config.device)
     run = Run(

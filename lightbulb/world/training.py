@@ -12,7 +12,7 @@ __all__ = ['Practice', 'WorldModelTraining', 'train_world_model', 'Trained', 'lo
 # %% ../../nbs/world/05_training.ipynb #18f5e5df
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -331,7 +331,7 @@ def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in tensors.items()}
 
 # %% ../../nbs/world/05_training.ipynb #8cbf9ec6
-def train_world_model(config: TrainWorldModel) -> Iterator[StepReport]:
+def train_world_model(config: TrainWorldModel) -> Generator[StepReport, None, None]:
     "Train, and report each step and each evaluation. `LightbulbError` or `ValueError` in one line; Ctrl-C and closing save first."
     run = Run(
         config.folder,
