@@ -7,10 +7,12 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['IRREGULAR_VERBS', 'SEARCH_STOP_WORDS', 'FUNCTION_WORDS', 'TITLE_ABBREVIATIONS', 'NUMBERING_ABBREVIATIONS',
-           'CLOSING_ABBREVIATIONS', 'SENTENCE_OPENERS', 'BACKWARD_OPENERS', 'MONTHS', 'base_form', 'past_tense', 'stem']
+           'CLOSING_ABBREVIATIONS', 'SENTENCE_OPENERS', 'BACKWARD_OPENERS', 'MONTHS', 'base_form', 'past_tense', 'stem',
+           'title_key']
 
 # %% ../../nbs/core/08_english.ipynb #a48fea4c
 import re
+import unicodedata
 
 # %% ../../nbs/core/08_english.ipynb #d1516106
 _VERBS = """be was been, write wrote written, build built built, make made made, find found found, lead led led, sell sold sold,
@@ -114,6 +116,17 @@ BACKWARD_OPENERS = (  # one or two words each
     "the latter",
     "the former",
 )
+
+# %% ../../nbs/core/08_english.ipynb #410dd2da
+def title_key(title: str, *, bare: bool = False) -> str:
+    "The title without case, accents and punctuation; `bare` also drops a bracket at its end and a leading article."
+    if bare:
+        title = re.sub(r"\s*\([^()]*\)\s*$", "", title) or title
+    plain = unicodedata.normalize("NFKD", title.replace("&", " and ").casefold())
+    words = re.findall(r"\w+", "".join(c for c in plain if not unicodedata.combining(c)))
+    if bare and len(words) > 1 and words[0] in ("the", "a", "an"):
+        words = words[1:]
+    return " ".join(words)
 
 # %% ../../nbs/core/08_english.ipynb #1b026c4d
 MONTHS = tuple("January February March April May June July August September October November December".split())
