@@ -18,9 +18,9 @@ from _scoring import exact_match, interval, mean, token_f1
 from _table import Table, arguments, skip_without
 
 from lightbulb.agent.questions import SLOT, decompose
+from lightbulb.reading.answer_kinds import candidates, country_of, expected_kind
 from lightbulb.knowledge.chunks import split_sentences
 from lightbulb.knowledge.ranking import load_cross_encoder
-from lightbulb.reading.answer_kinds import candidates, country_of, expected_kind
 from lightbulb.reading.reader import SpanReader
 from lightbulb.web.demo_site import demo_questions, demo_text
 

@@ -20,12 +20,12 @@ from _table import Table, arguments, skip_without
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.tools import Tools
 from lightbulb.core.runtime import cache_folder
+from lightbulb.reading.answer_kinds import COUNTRY_OF
 from lightbulb.knowledge.embedding import load_embedder
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.knowledge.ranking import load_cross_encoder
-from lightbulb.lm.language_model import load_language_model
-from lightbulb.reading.answer_kinds import COUNTRY_OF
 from lightbulb.reading.reader import SpanReader
+from lightbulb.lm.language_model import load_language_model
 from lightbulb.web.reactor import Request, Response, serve
 from lightbulb.web.search import load_search
 
