@@ -25,9 +25,9 @@ import torch  # noqa: E402
 from _table import Table  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from lightbulb.planning.compiled_model import CompiledModel, Layer  # noqa: E402
-from lightbulb.planning.mcts import MCTS, MCTSConfig, as_prediction  # noqa: E402
-from lightbulb.planning.search_kernels import Transition, expand_and_back_up, new_arrays, select, start_roots  # noqa: E402
+from lightbulb.planning.compiled_model import CompiledModel, DenseLayer  # noqa: E402
+from lightbulb.planning.mcts import MCTS, MCTSConfig  # noqa: E402
+from lightbulb.planning.search_kernels import Prediction, Transition, back_up, expand, new_arrays, new_selection, select, start_roots  # noqa: E402
 
 ACTIONS, SIMULATIONS, DISCOUNT = 16, 50, 0.99
 Weights = dict[str, np.ndarray]
@@ -95,7 +95,10 @@ def ours(weights: Weights, roots: np.ndarray, device: str = "cpu", compiled: boo
     "CPU-seconds of a search and mean depth."
     config = MCTSConfig(SIMULATIONS, 1.25, **kind)
     if compiled:
-        layers = [Layer(weights["first"], np.zeros_like(weights["bias"]), "relu"), Layer(weights["second"], weights["bias"], "tanh")]
+        layers = [
+            DenseLayer(weights["first"], np.zeros_like(weights["bias"]), "relu"),
+            DenseLayer(weights["second"], weights["bias"], "tanh"),
+        ]
         model = CompiledModel(layers, weights["embedding"], weights["heads"], weights["head_bias"], discount=DISCOUNT)
         search, states = MCTS(model.predict, model.step, config, compiled=model), roots
     else:
@@ -110,23 +113,19 @@ def tree_alone(batch: int, peak: float = 0.0, **kind: Any) -> tuple[float, float
     generator, config = np.random.default_rng(0), MCTSConfig(SIMULATIONS, 1.25, **kind)
     logits = generator.normal(size=(SIMULATIONS + 1, batch, ACTIONS))
     logits[:, :, 3] += peak
-    views = [as_prediction(row, generator.normal(size=batch), None, batch, ACTIONS) for row in logits]
-    ways = [Transition(generator.normal(size=batch) / 10, np.full(batch, DISCOUNT)) for _ in logits]
-    rules, leaves, actions, spent, depth = (
-        config.rules(ACTIONS, SIMULATIONS + 1),
-        np.empty(batch, np.int64),
-        np.empty(batch, np.int64),
-        [],
-        0.0,
-    )
+    every_action = np.zeros((0, ACTIONS), bool)
+    predictions = [Prediction(row, generator.normal(size=batch), every_action) for row in logits]
+    transitions = [Transition(generator.normal(size=batch) / 10, np.full(batch, DISCOUNT)) for _ in logits]
+    rules, selection, spent, depth = config.rules(ACTIONS, SIMULATIONS + 1), new_selection(batch), [], 0.0
     for _ in range(12):
         arrays = new_arrays(batch, SIMULATIONS + 1, ACTIONS)
         arrays.noise[:] = generator.gumbel(size=arrays.noise.shape)
-        start_roots(arrays, views[0])
+        start_roots(arrays, predictions[0])
         start = time.process_time()
         for k in range(1, SIMULATIONS + 1):
-            select(arrays, rules, leaves, actions)
-            expand_and_back_up(arrays, leaves, actions, ways[k], views[k])
+            select(arrays, rules, selection)
+            expand(arrays, selection, transitions[k], predictions[k])
+            back_up(arrays, selection)
         spent.append(time.process_time() - start)
         depth = float(arrays.depths[:, 0].mean()) / SIMULATIONS
     return min(spent[1:]), depth

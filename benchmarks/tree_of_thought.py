@@ -21,7 +21,7 @@ from typing import Any
 from _table import Table, arguments, skip_without
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from lightbulb.planning.tree_of_thought import Thought, ToTConfig, ToTNode, ToTResult, ToTSearch, normalize, rank  # noqa: E402
+from lightbulb.planning.tree_of_thought import Thought, ToTConfig, ToTNode, ToTResult, ToTSearch, normalize_thought, rank  # noqa: E402
 
 OPERATORS = {ast.Add: Fraction.__add__, ast.Sub: Fraction.__sub__, ast.Mult: Fraction.__mul__, ast.Div: Fraction.__truediv__}
 
@@ -81,8 +81,8 @@ def best_leaves(result: ToTResult, count: int) -> list[ToTNode]:
 
 def keeps_the_same(record: Record, result: ToTResult) -> bool:
     "Were the states that the record kept (but for repetitions, which we merge) also kept here?"
-    expanded = {normalize(record.state(node)) for node in result.root.walk() if node.status == "expanded" and node.depth}
-    kept = [{normalize(text) for text in step["select_new_ys"] if record.values[text] > 0} for step in record.steps[:-1]]
+    expanded = {normalize_thought(record.state(node)) for node in result.root.walk() if node.status == "expanded" and node.depth}
+    kept = [{normalize_thought(text) for text in step["select_new_ys"] if record.values[text] > 0} for step in record.steps[:-1]]
     return all(states <= expanded for states in kept)
 
 

@@ -1,4 +1,4 @@
-"""Tree search against a recursive version, against mctx's definitions written out, and against games and bandits that are solved."""
+"""Tree search against its plain version, against mctx's definitions written out, and against games and bandits that are solved."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightbulb.planning.compiled_model import CompiledModel, Layer
-from lightbulb.planning.mcts import MCTS, MCTSConfig
-from lightbulb.planning.search_kernels import halving_plan
+from lightbulb.planning.compiled_model import CompiledModel, DenseLayer
+from lightbulb.planning.mcts import MCTS, MCTSConfig, PlainNode, PlainSearch, plain_choice
 
 # ------------------------------------------------------------------ worlds
 
@@ -95,98 +94,15 @@ def game() -> TicTacToe:
     return TicTacToe()
 
 
-# ------------------------------------------------------------------ the recursive version
+# ------------------------------------------------------------------ the plain version
 
 
-class Node:
-    "A node of the recursive version."
-
-    def __init__(self, search, state, reward, discount, sign) -> None:
-        self.state, self.reward, self.discount, self.sign, self.children = state, reward, discount, sign, {}
-        logits, values, legal = search.predict(np.array([state]))
-        self.legal = [a for a in range(logits.shape[1]) if legal is None or legal[0, a]]
-        self.logits = {a: logits[0, a] - max(logits[0, k] for k in self.legal) for a in self.legal}
-        total = 0.0
-        for a in self.legal:
-            total += math.exp(self.logits[a])
-        self.prior = {a: math.exp(self.logits[a]) / total for a in self.legal}
-        self.value = 0.0 if discount == 0 else values[0]
-        self.visits, self.q = dict.fromkeys(self.legal, 0), dict.fromkeys(self.legal, 0.0)
-
-
-class Recursive:
-    "The search as one writes it down: one root, one node at a time, dictionaries."
-
-    def __init__(self, predict, step, config, gumbels=None) -> None:
-        self.predict, self.step, self.config, self.gumbels, self.low, self.high = predict, step, config, gumbels, math.inf, -math.inf
-
-    def search(self, state) -> Node:
-        root = Node(self, state, 0.0, 1.0, 1)
-        for _ in range(self.config.num_simulations):
-            self.simulate(root, root)
-        return root
-
-    def simulate(self, root, node) -> float:
-        "One simulation below a node; its value for the player who moves there."
-        action = self.gumbel(root, node) if self.config.algorithm == "gumbel" else self.puct(node)
-        child = node.children.get(action)
-        if child is None:
-            states, rewards, discounts = self.step(np.array([node.state]), np.array([action]))
-            child = node.children[action] = Node(self, states[0], rewards[0], discounts[0], -node.sign if discounts[0] < 0 else node.sign)
-            value = child.value
-        else:
-            value = 0.0 if child.discount == 0 else self.simulate(root, child)
-        value = child.reward + child.discount * value
-        node.visits[action] += 1
-        node.q[action] += (value - node.q[action]) / node.visits[action]
-        self.low, self.high = min(self.low, node.sign * node.q[action]), max(self.high, node.sign * node.q[action])
-        return value
-
-    def puct(self, node) -> int:
-        total = 1 + sum(node.visits.values())
-        if self.config.normalization == "tree":
-            low, high = (self.low, self.high) if node.sign > 0 else (-self.high, -self.low)
-        else:
-            mean = node.value
-            for a in node.legal:
-                mean += node.visits[a] * node.q[a]
-            seen = [mean / total, *(node.q[a] for a in node.legal if node.visits[a])]
-            low, high = min(seen), max(seen)
-        scale = 1.0 / max(high - low, 1e-8)
-        c, base = self.config.exploration_constant, self.config.exploration_base
-        bonus = lambda a: math.sqrt(total) * (c + math.log((total + base + 1) / base)) * node.prior[a] / (1 + node.visits[a])
-        return max(node.legal, key=lambda a: bonus(a) + ((node.q[a] - low) * scale if node.visits[a] else 0.0))
-
-    def improved(self, node) -> dict[int, float]:
-        "logits + σ(completed Q)."
-        seen = [a for a in node.legal if node.visits[a]]
-        weighted = probability = 0.0
-        for a in seen:
-            probability, weighted = probability + node.prior[a], weighted + node.prior[a] * node.q[a]
-        total = sum(node.visits.values())
-        mixed = (node.value + total * weighted / probability) / (1 + total) if seen else node.value
-        q = {a: node.q[a] if node.visits[a] else mixed for a in node.legal}
-        low, high = min(q.values()), max(q.values())
-        scale = (self.config.visit_offset + max(node.visits.values())) * self.config.value_scale / max(high - low, 1e-8)
-        return {a: node.logits[a] + (q[a] - low) * scale for a in node.legal}
-
-    def gumbel(self, root, node) -> int:
-        scores, total = self.improved(node), sum(node.visits.values())
-        if node is root:
-            due = halving_plan(min(len(node.legal), self.config.max_considered_actions), self.config.num_simulations)[total]
-            return max((a for a in node.legal if node.visits[a] == due), key=lambda a: self.gumbels[a] + scores[a])
-        largest, mass = max(scores.values()), 0.0
-        for a in node.legal:
-            mass += math.exp(scores[a] - largest)
-        return max(node.legal, key=lambda a: math.exp(scores[a] - largest) / mass - node.visits[a] / (1 + total))
-
-
-def assert_same_tree(result, b: int, node: Node, index: int = 0) -> int:
+def assert_same_tree(result, b: int, node: PlainNode, index: int = 0) -> int:
     "Visits, Q, states of the whole tree are equal; returns how many nodes were compared."
     arrays, count = result.tree.arrays, 1
-    for action in node.legal:
+    for action in node.visits:
         assert arrays.visits[b, index, action] == node.visits[action]
-        assert arrays.q_values[b, index, action] == node.q[action]  # to the last bit
+        assert arrays.q_values[b, index, action] == node.q_values[action]  # to the last bit
         if action not in node.children: continue
         child, found = node.children[action], arrays.children[b, index, action]
         assert result.tree.states.read(np.array([found * len(arrays.children) + b]))[0] == child.state
@@ -209,23 +125,24 @@ def assert_same_tree(result, b: int, node: Node, index: int = 0) -> int:
     st.integers(0, 10**6),
     st.sampled_from([2, 16]),
 )
-def test_every_tree_equals_the_recursive_version(kind, num_actions, simulations, two_players, ends, legal, first, considered):
+def test_every_tree_equals_the_plain_version(kind, num_actions, simulations, two_players, ends, legal, first, considered):
     world = RandomWorld(num_actions, ends, legal, two_players)
     config = MCTSConfig(simulations, 1.25, kind[0], normalization=kind[1], max_considered_actions=considered)
     roots = np.arange(first, first + 3)
     result = MCTS(world.predict, world.step, config).search(roots)
     for b, state in enumerate(roots):
-        root = Recursive(world.predict, world.step, config, result.tree.arrays.noise[b]).search(state)
+        search = PlainSearch(world.predict, world.step, plain_choice(config, result.tree.arrays.noise[b]))
+        root = search.search(state, simulations)
         assert [root.visits.get(a, 0) for a in range(num_actions)] == result.visit_counts[b].tolist()
         assert_same_tree(result, b, root)
-        assert math.isclose(result.values[b], (root.value + sum(root.visits[a] * root.q[a] for a in root.legal)) / (1 + simulations))
+        assert math.isclose(result.values[b], (root.value + sum(root.visits[a] * root.q_values[a] for a in root.visits)) / (1 + simulations))
 
 
-def test_a_large_search_equals_the_recursive_version(game):
+def test_a_large_search_equals_the_plain_version(game):
     for algorithm in ("puct", "gumbel"):
         config = MCTSConfig(400, 1.25, algorithm, gumbel_scale=0.0)
         result = MCTS(game.rules, game.step, config).search(np.zeros((1, 9), np.int8))
-        root = Recursive(game.rules, game.step, config, np.zeros(9)).search(np.zeros(9, np.int8))
+        root = PlainSearch(game.rules, game.step, plain_choice(config, np.zeros(9))).search(np.zeros(9, np.int8), 400)
         assert [root.visits[a] for a in range(9)] == result.visit_counts[0].tolist()
 
 
@@ -420,13 +337,12 @@ def test_a_root_whose_move_was_never_visited_starts_afresh():
 
 def dense(generator, num_actions=5, width=24, hidden=40):
     draw = lambda *shape: (generator.normal(size=shape) / math.sqrt(shape[0])).astype(np.float32)
-    layers = [Layer(draw(width, hidden), draw(hidden), "gelu", 1 + draw(hidden)), Layer(draw(hidden, width), draw(width), "tanh")]
+    layers = [DenseLayer(draw(width, hidden), draw(hidden), "gelu", 1 + draw(hidden)), DenseLayer(draw(hidden, width), draw(width), "tanh")]
     return CompiledModel(layers, draw(num_actions, hidden), draw(width, num_actions + 2), draw(num_actions + 2), discount=-0.9)
 
 
 @pytest.mark.parametrize("kind", [dict(), dict(normalization="siblings"), dict(algorithm="gumbel")])
 def test_the_compiled_loop_is_the_same_search(kind):
-    "Its kernels call those of another module, whose numba cache could be stale: equality would break here."
     model, roots = dense(np.random.default_rng(0)), np.random.default_rng(1).normal(size=(7, 24)).astype(np.float32)
     config = MCTSConfig(120, **kind)
     one = MCTS(model.predict, model.step, config).search(roots)

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lightbulb.planning.oops import OOPS, Call, Meter, Solution, Unsolved, hanoi_is_solved, hanoi_step, levin_tree_search
+from lightbulb.planning.oops import (
+    OOPS,
+    Call,
+    FoundProgram,
+    Unsolved,
+    _InstructionCount,
+    hanoi_is_solved,
+    hanoi_step,
+    levin_tree_search,
+    plain_levin_search,
+)
 
 
 class RandomTree:
@@ -57,7 +67,7 @@ def test_work_is_at_most_eight_times_steps_over_probability_of_the_best_program(
     assume(best < math.inf)  # there is one that short
     tree.num_steps = 0
     (found,) = OOPS(tree.prior, tree.step, tree.is_solution).solve([()])
-    assert isinstance(found, Solution) and tree.is_solution(found.state) and found.state == found.actions
+    assert isinstance(found, FoundProgram) and tree.is_solution(found.state) and found.state == found.actions
     assert found.num_instructions == tree.num_steps  # every instruction is counted
     assert found.num_instructions <= 8 * best and found.num_instructions <= found.bound
 
@@ -69,11 +79,21 @@ def test_a_phase_spends_no_more_than_its_time():
     search.frozen.append((0, 1, 2))
     for time in (1, 2, 4, 8, 64, 512, 2048):
         for origin in ("fresh", "continued"):
-            meter = Meter(None)
-            assert search.search_phase((), origin, time, meter) is None
-            assert meter.count <= time
+            count = _InstructionCount(None)
+            assert search._search_phase((), origin, time, count) is None
+            assert count.total <= time
             if time > 100:
-                assert meter.count > time / 50  # and it uses what it has
+                assert count.total > time / 50  # and it uses what it has
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(2, 4), st.sampled_from([0.05, 0.2]), st.sampled_from([0.0, 0.2]))
+def test_without_memory_a_problem_is_solved_in_the_phase_of_the_plain_search(seed, num_actions, goals, dead):
+    tree = RandomTree(seed, num_actions, goals, dead)
+    assume(tree.best(max_depth=5) < math.inf)
+    _, limit = plain_levin_search(tree.prior, tree.step, tree.is_solution, ())
+    (found,) = OOPS(tree.prior, tree.step, tree.is_solution, reuse=False).solve([()])
+    assert found.limit == limit and tree.is_solution(found.actions)
 
 
 @settings(max_examples=40, deadline=None)

@@ -26,7 +26,9 @@ from lightbulb.planning.tree_of_thought import (
     ToTNode,
     ToTSearch,
     best_node,
-    normalize,
+    normalize_thought,
+    plain_breadth_first,
+    plain_depth_first,
 )
 
 
@@ -80,38 +82,26 @@ def test_without_limits_every_strategy_is_exhaustive_search(tree, strategy, toge
 @given(trees, st.integers(1, 4))
 @settings(deadline=None, max_examples=60)
 def test_breadth_first_is_algorithm_1_of_the_paper(tree, width):
-    level, kept = ["r"], []
-    for _ in range(tree.depth):
-        below = [child for name in level for child in tree.children(name)]
-        level = sorted(below, key=lambda name: -tree.value(name))[:width]  # stable: the earlier of equals
-        kept.append(level)
     tree.is_right = lambda name: False
-    result = tree.search(beam_width=width, num_solutions=None).run("r")
-    expanded = [node.text for node in sorted(result.root.walk(), key=lambda node: node.order) if node.status == "expanded" and node.depth]
-    assert sorted(expanded) == sorted(name for level in kept[:-1] for name in level)
-    if kept[-1]:
-        assert result.best.text == kept[-1][0]
+    search = tree.search(beam_width=width, num_solutions=None)
+    levels = plain_breadth_first(search.propose, search.evaluate, ToTNode("r"), max_depth=tree.depth, beam_width=width)
+    result = search.run("r")
+    expanded = [node.text for node in result.root.walk() if node.status == "expanded" and node.depth]
+    assert sorted(expanded) == sorted(node.text for level in levels[1:-1] for node in level)
+    if levels[-1]:
+        assert result.best.text == levels[-1][0].text
 
 
 @given(trees, st.sampled_from([0.0, 0.3, 0.6]))
 @settings(deadline=None, max_examples=60)
 def test_depth_first_is_algorithm_2_of_the_paper(tree, threshold):
-    visited: list[str] = []
-
-    def visit(name: str) -> None:
-        for child in sorted(tree.children(name), key=lambda name: -tree.value(name)):
-            if tree.value(child) < threshold: continue
-            visited.append(child)
-            visit(child)
-
-    visit("r")
     tree.is_right = lambda name: False
     search = tree.search(strategy="dfs", value_threshold=threshold, num_solutions=None)
-    asked: list[str] = []
-    propose = search.propose
-    search.propose = lambda nodes: asked.extend(node.text for node in nodes) or propose(nodes)
+    propose, expanded = search.propose, []
+    entered = plain_depth_first(propose, search.evaluate, ToTNode("r"), max_depth=tree.depth, value_threshold=threshold)
+    search.propose = lambda nodes: expanded.extend(node.text for node in nodes) or propose(nodes)
     result = search.run("r")
-    assert asked == ["r", *(name for name in visited if name.count("/") < tree.depth)]
+    assert expanded == [node.text for node in entered if node.depth < tree.depth]
     assert all(node.value < threshold for node in result.root.walk() if node.status == "pruned")
 
 
@@ -221,7 +211,7 @@ def test_siblings_that_say_the_same_are_one_and_cousins_only_by_key():
     plain = ToTSearch(propose, flat, config=ToTConfig(max_depth=2)).run("q")
     assert [node.text for node in plain.root.children] == ["Tungsten.", "ﬁne wire"] and plain.num_merged == 2
     assert sum(node.text == "again" for node in plain.root.walk()) == 2
-    keyed = ToTSearch(propose, flat, config=ToTConfig(max_depth=2), key=lambda node: normalize(node.text)).run("q")
+    keyed = ToTSearch(propose, flat, config=ToTConfig(max_depth=2), key=lambda node: normalize_thought(node.text)).run("q")
     assert sum(node.text == "again" for node in keyed.root.walk()) == 1
 
 

@@ -133,7 +133,7 @@ def stage(work: Path) -> Path:
     for path in (work / "nbs").rglob("*.ipynb"):
         notebook = json.loads(path.read_text("utf-8"))
         for cell in notebook["cells"]:
-            source = re.sub(r"^#\|\s*export\s*$", "#| exports", joined(cell["source"]), flags=re.MULTILINE)
+            source = re.sub(r"^#\|\s*exporti?\s*$", "#| exports", joined(cell["source"]), flags=re.MULTILINE)
             is_example = cell["cell_type"] == "code" and not re.search(r"^#\|\s*(export|default_exp)", source, re.MULTILINE)
             cell["source"] = f"#| eval: false\n{source}" if is_example else source
         path.write_text(json.dumps(notebook | {"cells": apart(notebook["cells"])}), "utf-8")

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..planning.mcts import MCTSConfig, SearchResult
+from ..planning.mcts import MCTSConfig, MCTSResult
 from .environments import Agent, World
 from .networks import WorldModel
 from .targets import Experience, Steps, join_steps
@@ -30,7 +30,7 @@ def see(model: WorldModel, observations: np.ndarray) -> torch.Tensor:  # (B, *ob
 
 
 @torch.inference_mode()
-def search_positions(model: WorldModel, observations: np.ndarray, legal: np.ndarray, config: MCTSConfig) -> SearchResult:
+def search_positions(model: WorldModel, observations: np.ndarray, legal: np.ndarray, config: MCTSConfig) -> MCTSResult:
     "Search from every position (B, …), of which only the legal actions (B, A) are given."
     return model.planner(legal, config).search(see(model, observations))
 
@@ -52,7 +52,7 @@ class Targets(NamedTuple):
     visits: np.ndarray  # (B, A)
 
 
-def search_targets(result: SearchResult) -> Targets:
+def search_targets(result: MCTSResult) -> Targets:
     "The improved policy, and as value the Q of the most visited action."
     ranking = np.where(result.visit_counts > 0, result.visit_counts + 1e-6 * result.q_values, -1.0)
     values = result.q_values[np.arange(len(ranking)), ranking.argmax(1)]
