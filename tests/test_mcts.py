@@ -135,7 +135,9 @@ def test_every_tree_equals_the_plain_version(kind, num_actions, simulations, two
         root = search.search(state, simulations)
         assert [root.visits.get(a, 0) for a in range(num_actions)] == result.visit_counts[b].tolist()
         assert_same_tree(result, b, root)
-        assert math.isclose(result.values[b], (root.value + sum(root.visits[a] * root.q_values[a] for a in root.visits)) / (1 + simulations))
+        assert math.isclose(
+            result.values[b], (root.value + sum(root.visits[a] * root.q_values[a] for a in root.visits)) / (1 + simulations)
+        )
 
 
 def test_a_large_search_equals_the_plain_version(game):

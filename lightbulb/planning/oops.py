@@ -20,9 +20,7 @@ Prior: TypeAlias = Callable[[Any], Sequence[float]]  # state → probabilities o
 Instruction: TypeAlias = Callable[[Any, int], Any]  # state, action → state, or None where the action cannot be done
 
 
-def plain_levin_search(
-    prior: Prior, step: Instruction, is_solution: Callable[[Any], bool], problem: Any
-) -> tuple[tuple[int, ...], int]:
+def plain_levin_search(prior: Prior, step: Instruction, is_solution: Callable[[Any], bool], problem: Any) -> tuple[tuple[int, ...], int]:
     "The actions of a program that solves the problem, and the time of the phase that had room for it; for ever if there is none."
     limit = 1
     while True:
