@@ -1,6 +1,9 @@
 """The Transformer: no head sees the future, a cache changes nothing, padding is unheard, gradients reach everything."""
 
+# pyright: reportPossiblyUnboundVariable=false
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
@@ -8,7 +11,17 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightbulb.lm.attention import KeyValueCache, RotaryPositions, attend, rotary_tables, rotate
+from lightbulb.lm.attention import (
+    CrossAttention,
+    CrossEntries,
+    KeyValueCache,
+    RotaryPositions,
+    SelfAttention,
+    attend,
+    length_mask,
+    rotary_tables,
+    rotate,
+)
 from lightbulb.lm.transformer import Transformer, TransformerConfig
 
 SHAPES = {
@@ -202,6 +215,83 @@ def test_attention_is_its_formula(groups, causal):
         scores = scores.masked_fill(torch.ones(6, 6).triu(1).bool(), -torch.inf)
     expected = scores.softmax(-1) @ values.repeat_interleave(4 // groups, 1)
     torch.testing.assert_close(attend(queries, keys, values, causal=causal), expected, rtol=1e-4, atol=1e-5)
+
+
+def by_formula(queries, keys, values, *, norms, places, groups, causal, padding=0):
+    "Softmax attention (B, T, D) of projected (B, T, D), written apart from the library: complex rotations and an explicit 1/√d."
+
+    def heads(x, norm, positions):
+        x = x.unflatten(-1, (-1, 8)).transpose(1, 2)  # (B, heads, T, 8)
+        if norm is not None:
+            x = x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * norm
+        if positions is None: return x
+        angles = positions.double()[:, None] * 10_000.0 ** (-torch.arange(4).double() / 4)
+        turned = torch.complex(x[..., :4].double(), x[..., 4:].double()) * torch.complex(angles.cos(), angles.sin())
+        return torch.cat([turned.real, turned.imag], -1).float()
+
+    queries, keys, values = (
+        heads(x, norm, at) for x, norm, at in zip((queries, keys, values), (*norms, None), (*places, None), strict=True)
+    )
+    keys, values = (x.repeat_interleave(queries.shape[1] // groups, 1) for x in (keys, values))
+    scores = (queries[..., None, :] * keys[:, :, None]).sum(-1) * (1 / math.sqrt(8))
+    if causal:
+        scores = scores.masked_fill(torch.ones(scores.shape[-2:]).triu(1).bool(), -torch.inf)
+    if padding:
+        scores[..., -padding:] = -torch.inf
+    return (scores.softmax(-1) @ values).transpose(1, 2).flatten(2)
+
+
+def assert_same_gradients(out, expected, inputs):
+    "Value and the gradient of every input, in one random direction."
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+    direction = torch.randn(out.shape)
+    pairs = zip(torch.autograd.grad(out, inputs, direction), torch.autograd.grad(expected, inputs, direction), strict=True)
+    for number, (own, by_definition) in enumerate(pairs):
+        torch.testing.assert_close(own, by_definition, rtol=1e-3, atol=1e-5, msg=lambda text, number=number: f"input {number}: {text}")
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("qk_norm", [True, False])
+@pytest.mark.parametrize("causal", [True, False])
+def test_self_attention_and_its_gradients_are_the_formula(groups, qk_norm, causal):
+    torch.manual_seed(groups)
+    layer, x = SelfAttention(32, 4, groups, causal=causal, qk_norm=qk_norm), torch.randn(2, 6, 32, requires_grad=True)
+    norms = (layer.query_norm.weight, layer.key_norm.weight) if layer.query_norm and layer.key_norm else (None, None)
+    with torch.no_grad():
+        for norm in norms:
+            if norm is not None:
+                norm.copy_(torch.rand(8) + 0.5)
+    out = layer(x, RotaryPositions(8)(3, 6, x.device, reach=9))
+    projected = (x @ layer.query_key_value.weight.T).split([32, 8 * groups, 8 * groups], -1)
+    places = torch.arange(3, 9)
+    expected = by_formula(*projected, norms=norms, places=(places, places), groups=groups, causal=causal) @ layer.output.weight.T
+    assert_same_gradients(out, expected, [x, *layer.parameters()])
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("qk_norm", [True, False])
+def test_cross_attention_and_its_gradients_are_the_formula(groups, qk_norm):
+    torch.manual_seed(groups)
+    layer, positions = CrossAttention(32, 4, groups, qk_norm=qk_norm), RotaryPositions(8)
+    x, hidden = (torch.randn(2, length, 32, requires_grad=True) for length in (3, 7))
+    norms = (layer.query_norm.weight, layer.key_norm.weight) if layer.query_norm and layer.key_norm else (None, None)
+    with torch.no_grad():
+        layer.gate.fill_(0.7)
+    lengths = torch.tensor([5, 5])
+    keys_and_values = layer.keys_and_values(hidden, positions(-lengths, 7, x.device, reach=8))
+    out = layer(x, positions(0, 3, x.device, reach=8), entries=CrossEntries([keys_and_values], length_mask(lengths, 7)))
+    keys, values = (hidden @ layer.key_value.weight.T).chunk(2, -1)
+    expected = by_formula(
+        x @ layer.query.weight.T,
+        keys,
+        values,
+        norms=norms,
+        places=(torch.arange(3), torch.arange(-5, 2)),
+        groups=groups,
+        causal=False,
+        padding=2,
+    )
+    assert_same_gradients(out, layer.gate * expected @ layer.output.weight.T, [x, hidden, *layer.parameters()])
 
 
 # ------------------------------------------------------------------ learning

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['RMSNorm', 'rotary_tables', 'RotaryPositions', 'rotate', 'attend', 'length_mask', 'GrowingCache', 'KeyValueCache',
-           'CrossEntries', 'DecoderCache', 'SelfAttention', 'CrossAttention']
+__all__ = ['plain_attention', 'RMSNorm', 'KeyValueCache', 'DecoderCache', 'SelfAttention', 'CrossAttention']
 
 # %% ../../nbs/lm/02_attention.ipynb #12e10634
 from collections.abc import Sequence
@@ -17,6 +16,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .operations import product, queries_keys_values, rms_norm
+
+# %% ../../nbs/lm/02_attention.ipynb #0ebe168c
+def plain_attention(
+    queries: Tensor,  # (B, H, T, d)
+    keys: Tensor,  # (B, H, S, d)
+    values: Tensor,  # (B, H, S, d)
+    mask: Tensor | None = None,  # True where a query may look, broadcast to (B, H, T, S)
+) -> Tensor:
+    "Softmax attention by its formula, (B, H, T, d) (Vaswani et al. 2017, eq. 1); every query must see a key."
+    scores = queries @ keys.mT / queries.shape[-1] ** 0.5
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return scores.softmax(-1) @ values
 
 # %% ../../nbs/lm/02_attention.ipynb #6aab9dd7
 class RMSNorm(nn.Module):
@@ -43,11 +55,11 @@ def rotary_tables(
 
 # %% ../../nbs/lm/02_attention.ipynb #8100e1a2
 class RotaryPositions:
-    "Rotary tables for runs of positions; the kept table doubles when a position lies outside."
+    "Rotary tables for runs of positions; the tables that are held double when a position lies outside."
 
     def __init__(self, head_width: int, base: float = 10_000.0) -> None:
         self.head_width, self.base, self._reach = head_width, base, 0
-        self._kept: tuple[Tensor, Tensor] = (torch.empty(0), torch.empty(0))
+        self._tables: tuple[Tensor, Tensor] = (torch.empty(0), torch.empty(0))
 
     def __call__(
         self,
@@ -58,15 +70,15 @@ class RotaryPositions:
         reach: int,  # the positions lie between -reach and reach
     ) -> tuple[Tensor, Tensor]:
         "Tables of positions start … start + length − 1: (length, 1, d / 2) or (B, length, 1, d / 2)."
-        if reach > self._reach or self._kept[0].device != device:
+        if reach > self._reach or self._tables[0].device != device:
             self._reach = max(64, 1 << (reach - 1).bit_length())
             with torch.inference_mode(False):
-                self._kept = rotary_tables(torch.arange(-self._reach, self._reach, device=device), self.head_width, self.base)
+                self._tables = rotary_tables(torch.arange(-self._reach, self._reach, device=device), self.head_width, self.base)
         if isinstance(starts, int):
             first = starts + self._reach
-            return self._kept[0][first : first + length], self._kept[1][first : first + length]
+            return self._tables[0][first : first + length], self._tables[1][first : first + length]
         places = starts[:, None] + torch.arange(length, device=device) + self._reach
-        return self._kept[0][places], self._kept[1][places]
+        return self._tables[0][places], self._tables[1][places]
 
 # %% ../../nbs/lm/02_attention.ipynb #e24bef72
 class _Rotate(torch.autograd.Function):
@@ -89,7 +101,7 @@ def _turned(x: Tensor, cosines: Tensor, sines: Tensor, sign: float) -> Tensor:
     torch.mul(second, cosines, out=turned[..., half:]).addcmul_(first, sines, value=sign)
     return turned
 
-
+# %% ../../nbs/lm/02_attention.ipynb #b515ae5f
 def rotate(
     x: Tensor,  # (B, T, H, d)
     tables: tuple[Tensor, Tensor],  # of `rotary_tables`, for (T,) or (B, T) positions
@@ -115,7 +127,7 @@ def attend(
         return F.scaled_dot_product_attention(folded, keys, values, attn_mask=mask).reshape(queries.shape)
     return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=causal, enable_gqa=heads != groups)
 
-
+# %% ../../nbs/lm/02_attention.ipynb #07ed1b81
 def length_mask(
     lengths: Tensor,  # (B,)
     size: int,  # S
@@ -124,8 +136,8 @@ def length_mask(
     return (torch.arange(size, device=lengths.device) < lengths[:, None])[:, None, None]
 
 # %% ../../nbs/lm/02_attention.ipynb #d1aff1ce
-class GrowingCache:
-    "Room for the keys and values of every layer that grows with the tokens."
+class KeyValueCache:
+    "Keys and values of every layer for the tokens read so far."
 
     def __init__(self, num_layers: int, *, capacity: int = 64) -> None:
         self.num_layers, self.length, self._capacity = num_layers, 0, capacity
@@ -175,10 +187,6 @@ class GrowingCache:
         "Count the tokens that every layer has written."
         self.length += num_tokens
 
-# %% ../../nbs/lm/02_attention.ipynb #89d45cb2
-class KeyValueCache(GrowingCache):
-    "Keys and values of every layer for the tokens read so far."
-
     def truncate(self, length: int) -> None:
         "Forget all tokens after the first `length`."
         if not 0 <= length <= self.length: raise ValueError(f"length must be between 0 and {self.length}, got {length}")
@@ -213,8 +221,8 @@ class KeyValueCache(GrowingCache):
         if self._store is None: return
         if self._ids is not None:
             self._ids[targets] = self._ids[sources]
-        kept = slice(unchanged, self.length)
-        self._store[:, :, targets, :, kept] = self._store[:, :, sources, :, kept]
+        changed = slice(unchanged, self.length)
+        self._store[:, :, targets, :, changed] = self._store[:, :, sources, :, changed]
 
 # %% ../../nbs/lm/02_attention.ipynb #bb3c54fc
 class CrossEntries:
@@ -250,9 +258,9 @@ class CrossEntries:
         keys, values = self.entries[layer]
         if self.shared == 1: return attend(queries, keys, values, mask=self.mask)
         batch, heads, length, width = queries.shape
-        side_by_side = queries.view(-1, self.shared, heads, length, width).transpose(1, 2).reshape(-1, heads, self.shared * length, width)
-        seen = attend(side_by_side, keys, values, mask=self.mask)
-        return seen.view(-1, heads, self.shared, length, width).transpose(1, 2).reshape(batch, heads, length, width)
+        rows = queries.view(-1, self.shared, heads, length, width).transpose(1, 2).reshape(-1, heads, self.shared * length, width)
+        out = attend(rows, keys, values, mask=self.mask)
+        return out.view(-1, heads, self.shared, length, width).transpose(1, 2).reshape(batch, heads, length, width)
 
 # %% ../../nbs/lm/02_attention.ipynb #516d6207
 class DecoderCache:
@@ -341,8 +349,8 @@ class SelfAttention(_Heads):
                 causal = False
             if past and length > 1:
                 mask = torch.ones(length, past + length, dtype=torch.bool, device=x.device).tril(past)[None, None]
-        seen = attend(queries, keys, values, mask=mask, causal=causal and length > 1)
-        return product(self._joined(seen), self.output.weight.T)
+        heads = attend(queries, keys, values, mask=mask, causal=causal and length > 1)
+        return product(self._joined(heads), self.output.weight.T)
 
     def _projected(self, x: Tensor, tables: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         heads, groups = self.num_heads, self.num_groups
@@ -373,7 +381,7 @@ class CrossAttention(_Heads):
     def keys_and_values(
         self,
         hidden: Tensor,  # (B, S, D), an encoder's
-        tables: tuple[Tensor, Tensor],  # of `memory_positions`
+        tables: tuple[Tensor, Tensor],  # of the encoder's positions
     ) -> tuple[Tensor, Tensor]:
         "Each (B, G, S, d); they serve every step of the decoder."
         keys, values = self._split(product(hidden, self.key_value.weight.T), 2 * self.num_groups).chunk(2, dim=2)
@@ -392,8 +400,8 @@ class CrossAttention(_Heads):
         "Attention to the encoder's tokens."
         queries = self._turned(self._split(product(x, self.query.weight.T), self.num_heads), self.query_norm, tables)
         if entries is not None:
-            seen = entries.attend(layer, queries)
+            heads = entries.attend(layer, queries)
         else:
             assert keys_and_values is not None
-            seen = attend(queries, *keys_and_values, mask=mask)
-        return product(self._joined(seen), (self.output.weight * self.gate).T)
+            heads = attend(queries, *keys_and_values, mask=mask)
+        return product(self._joined(heads), (self.output.weight * self.gate).T)
