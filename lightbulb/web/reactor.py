@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['T', 'Handler', 'get_reactor', 'run', 'arun', 'gather', 'Request', 'Response', 'Server', 'serve']
+__all__ = ['run', 'arun', 'gather', 'Request', 'Response', 'Server', 'serve']
 
 # %% ../../nbs/web/01_reactor.ipynb #23b1a9fa
 import asyncio
@@ -33,7 +33,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 from ..core.errors import ReactorError
 
 # %% ../../nbs/web/01_reactor.ipynb #025ee4f2
-T = TypeVar("T")
+_T = TypeVar("_T")
 _logger = logging.getLogger(__name__)
 
 
@@ -156,7 +156,7 @@ async def arun(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         raise
 
 # %% ../../nbs/web/01_reactor.ipynb #cb2baf1d
-async def gather(calls: Iterable[Callable[[], Awaitable[T]] | Awaitable[T]], *, limit: int = 16) -> list[T]:
+async def gather(calls: Iterable[Callable[[], Awaitable[_T]] | Awaitable[_T]], *, limit: int = 16) -> list[_T]:
     """Await all `calls` (coroutines, or functions that make one), at most `limit` at a time; results in order.
 
     The first exception cancels what is under way and is raised.
@@ -203,7 +203,7 @@ class Response:
         if not 0 <= self.delay <= 3600: raise ValueError(f"delay must be 0 to 3600 seconds, got {self.delay}")
 
 
-Handler = Callable[[Request], "Response | Awaitable[Response]"]
+_Handler = Callable[[Request], "Response | Awaitable[Response]"]
 
 # %% ../../nbs/web/01_reactor.ipynb #a7a45c9e
 def _read_request(request: TwistedRequest) -> Request:
@@ -232,7 +232,7 @@ def _write_response(response: Response, request: TwistedRequest) -> None:
 class _HandlerResource(Resource):
     isLeaf = True
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: _Handler) -> None:
         super().__init__()
         self.handler = handler
 
@@ -285,7 +285,7 @@ class Server:
         return f"Server({self.url})"
 
 
-def serve(handler: Handler, port: int = 0) -> Server:
+def serve(handler: _Handler, port: int = 0) -> Server:
     """Serve `handler` on 127.0.0.1 from the reactor thread; port 0 takes a free one.
 
     A handler runs in the reactor thread, so it must not block: use `Response.delay`, or an `async` handler. Raises
