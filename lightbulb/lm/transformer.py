@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Preset', 'PRESETS', 'TransformerSettings', 'TransformerConfig', 'Memory', 'TransformerOutput', 'Encoder', 'Decoder',
-           'TokenHead', 'TransformerParts', 'Transformer']
+__all__ = ['TransformerConfig', 'Memory', 'Transformer']
 
 # %% ../../nbs/lm/04_transformer.ipynb #fafd946a
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,17 +33,16 @@ from .operations import product
 from .token_embedding import TokenEmbedding
 
 # %% ../../nbs/lm/04_transformer.ipynb #c77f9d3e
-Preset = Literal["tiny", "small", "base"]
-PRESETS: dict[str, dict[str, int]] = {  # hidden: of all experts that a token meets
+_PRESETS: dict[str, dict[str, int]] = {  # hidden: of all experts that a token meets
     "tiny": {"width": 128, "num_heads": 4, "num_encoder_layers": 2, "num_decoder_layers": 3, "hidden": 576, "num_experts": 1},
     "small": {"width": 256, "num_heads": 8, "num_encoder_layers": 4, "num_decoder_layers": 6, "hidden": 1024, "num_experts": 1},
     "base": {"width": 768, "num_heads": 12, "num_encoder_layers": 4, "num_decoder_layers": 8, "hidden": 3072, "num_experts": 8},
 }
 
-# %% ../../nbs/lm/04_transformer.ipynb #b6aa5d53
+
 @dataclass(frozen=True)
-class TransformerSettings:
-    "The numbers of a Transformer. `ValueError` names what is out of range."
+class TransformerConfig:
+    "The shape of a Transformer. `ValueError` names what is out of range."
 
     vocab_size: int
     width: int = 256  # D
@@ -104,18 +102,14 @@ class TransformerSettings:
         "d, the channels of one head."
         return self.width // self.num_heads
 
-# %% ../../nbs/lm/04_transformer.ipynb #8ae573d8
-@dataclass(frozen=True)
-class TransformerConfig(TransformerSettings):
-    "The shape of a Transformer."
-
     @classmethod
     def preset(cls, name: str, vocab_size: int, **overrides: Any) -> TransformerConfig:
         "`tiny` (about 1M active parameters besides the vocabulary), `small` (10M) or `base` (100M), however many experts it is given."
-        if name not in PRESETS: raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
-        shape = {"top_k": cls.top_k, **PRESETS[name], **overrides}
-        met = 4 * shape["width"] if "width" in overrides else shape["hidden"]  # units that a token meets
-        return cls(vocab_size, **{**shape, "hidden": overrides.get("hidden", met // min(shape["top_k"], shape["num_experts"]))})
+        if name not in _PRESETS: raise ValueError(f"preset must be one of {', '.join(_PRESETS)}, got {name!r}")
+        shape = {"top_k": cls.top_k, **_PRESETS[name], **overrides}
+        active_units = 4 * shape["width"] if "width" in overrides else shape["hidden"]
+        hidden = overrides.get("hidden", active_units // min(shape["top_k"], shape["num_experts"]))
+        return cls(vocab_size, **{**shape, "hidden": hidden})
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> TransformerConfig:
@@ -139,7 +133,7 @@ class TransformerConfig(TransformerSettings):
         encoder_length: int = 0,  # S
         num_heads: int | None = None,  # token heads that are trained; None: all
     ) -> int:
-        "Floating-point operations of the matrix products of one sequence, forward and backward (three times forward), attention counted in full."
+        "Operations of the matrix products of one sequence, forward and backward (three times forward), attention counted in full."
         d, shared = self.width, (self.num_key_value_heads or self.num_heads) * self.head_width
         projections = 2 * d * d + 2 * d * shared
         feed = 2 * d * self.hidden * self.active_experts + (d * self.num_experts if self.num_experts > 1 else 0)
@@ -158,7 +152,7 @@ class Memory:
     hidden: Tensor  # (B, S, D)
     lengths: Tensor | None = None  # (B,) real tokens of each row; None: all
 
-
+# %% ../../nbs/lm/04_transformer.ipynb #00723612
 @dataclass(frozen=True)
 class TransformerOutput:
     "Of one pass over whole sequences."
@@ -199,7 +193,7 @@ class _Layer(nn.Module):
         return x + self.dropout(out)
 
 # %% ../../nbs/lm/04_transformer.ipynb #f42b2329
-class Encoder(nn.Module):
+class _Encoder(nn.Module):
     "Layers that see both sides."
 
     def __init__(self, config: TransformerConfig) -> None:
@@ -221,7 +215,7 @@ class Encoder(nn.Module):
         return self.norm(x)
 
 # %% ../../nbs/lm/04_transformer.ipynb #8ae33ffa
-class Decoder(nn.Module):
+class _Decoder(nn.Module):
     "Layers that see what came before, and an encoder's memory."
 
     def __init__(self, config: TransformerConfig) -> None:
@@ -261,7 +255,7 @@ class Decoder(nn.Module):
         return self.norm(x)
 
 # %% ../../nbs/lm/04_transformer.ipynb #0cbb2a32
-class TokenHead(nn.Module):
+class _TokenHead(nn.Module):
     "What a head that guesses further ahead adds to a hidden state; nothing at the start (after Cai et al. 2024, section 2.1)."
 
     def __init__(self, width: int) -> None:
@@ -272,8 +266,8 @@ class TokenHead(nn.Module):
         return hidden + product(F.silu(product(hidden, self.up.weight.T)), self.down.weight.T)
 
 # %% ../../nbs/lm/04_transformer.ipynb #e30f4554
-class TransformerParts(nn.Module):
-    "Embedding, encoder, decoder, token heads and unembedding."
+class Transformer(nn.Module):
+    "Encoder and decoder with one embedding, one unembedding and several token heads."
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -287,9 +281,9 @@ class TransformerParts(nn.Module):
             normalise=config.input_norm,
             epsilon=config.norm_epsilon,
         )
-        self.encoder = Encoder(config) if config.num_encoder_layers else None
-        self.decoder = Decoder(config)
-        self.heads = nn.ModuleList(TokenHead(config.width) for _ in range(config.num_token_heads - 1))
+        self.encoder = _Encoder(config) if config.num_encoder_layers else None
+        self.decoder = _Decoder(config)
+        self.heads = nn.ModuleList(_TokenHead(config.width) for _ in range(config.num_token_heads - 1))
         self.output = None if config.tie_embeddings else nn.Linear(config.width, config.vocab_size, bias=False)
         self._initialise()
 
@@ -312,10 +306,6 @@ class TransformerParts(nn.Module):
     def unembedding(self) -> Tensor:
         "(V, D), shared by all heads."
         return self.embedding.tokens.weight if self.output is None else self.output.weight
-
-# %% ../../nbs/lm/04_transformer.ipynb #0a6069d6
-class Transformer(TransformerParts):
-    "Encoder and decoder with one embedding, one unembedding and several token heads."
 
     def encode(self, tokens: Tensor, lengths: Tensor | None = None, *, reports: list[RouterReport] | None = None) -> Memory:
         "Read (B, S) tokens, padded at the right, into a memory. `ValueError` if the model has no encoder."
