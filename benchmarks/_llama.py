@@ -83,7 +83,7 @@ def llama_twin(model: Transformer):
             num_key_value_heads=groups,
             max_position_embeddings=config.max_length,
             rms_norm_eps=config.norm_epsilon,
-            rope_theta=config.rope_base,
+            rope_parameters={"rope_type": "default", "rope_theta": config.rope_base},
             tie_word_embeddings=True,
             bos_token_id=None,
             eos_token_id=None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import re
 import sys
@@ -10,7 +11,7 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
+RESULTS = Path(__file__).resolve().with_name("RESULTS.md")
 
 
 def arguments(description: str, data: bool = True) -> argparse.Namespace:
@@ -28,6 +29,12 @@ def skip_without(folder: Path) -> None:
     if not folder.is_dir():
         print(f"skipped: {folder} is not here; give the folder of the development data with --data")
         raise SystemExit(0)
+
+
+def peer_environment() -> dict[str, str]:
+    "The environment in which another interpreter, that has the peers, finds this lightbulb."
+    places = [str(RESULTS.parents[1]), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places))}
 
 
 class Table:

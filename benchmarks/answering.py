@@ -137,8 +137,8 @@ class OnePassage:
         self.document = Document("https://passage.test/", title, text)
 
     def search(self, query: str, num_results: int = 10) -> list[SearchResult]:
-        span = self.document.span(0, len(self.document.text))
-        passage = Passage(span, self.document.title, 1.0)
+        document = self.document
+        passage = Passage(document.url, document.title, 0, len(document.text), document.text, 1.0)
         return [SearchResult(self.document.url, self.document.title, self.document.text[:300], 1.0, (passage,))]
 
     def read(self, urls: Sequence[str]) -> list[Document]:

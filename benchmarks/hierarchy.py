@@ -19,11 +19,10 @@ import numpy as np
 import torch
 from _table import Table, arguments
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-from lightbulb.core.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from lightbulb.core.runtime import cache_folder  # noqa: E402
-from lightbulb.rl.four_rooms import (  # noqa: E402
+
+from lightbulb.core.checkpoint import load_checkpoint, save_checkpoint
+from lightbulb.core.runtime import cache_folder
+from lightbulb.rl.four_rooms import (
     CELLS,
     HALLWAYS,
     NUMBER,
@@ -33,11 +32,12 @@ from lightbulb.rl.four_rooms import (  # noqa: E402
     tabular_hallway_options,
     tabular_primitive_options,
 )
-from lightbulb.rl.hierarchy import HierarchicalAgent, HierarchyConfig, train_hierarchy  # noqa: E402
-from lightbulb.rl.options import ExpectedUpdate  # noqa: E402
-from lightbulb.rl.recurrent_q import RecurrentQConfig  # noqa: E402
-from lightbulb.rl.replay import PrioritizedReplayMemory  # noqa: E402
+from lightbulb.rl.hierarchy import HierarchicalAgent, HierarchyConfig, train_hierarchy
+from lightbulb.rl.options import ExpectedUpdate
+from lightbulb.rl.recurrent_q import RecurrentQConfig
+from lightbulb.rl.replay import PrioritizedReplayMemory
 
+ROOT = Path(__file__).resolve().parents[1]
 DISCOUNT, CORNER, SHARE = 0.9, NUMBER[1, 1], 0.9  # learned: nine tenths of the best return that any policy can earn
 NUM_WALKERS = 1  # workers that were trained without a goal; seeds share them
 EPISODES = 128  # of an evaluation

@@ -20,14 +20,13 @@ from typing import Any
 
 os.environ.update(OMP_NUM_THREADS="1", XLA_FLAGS="--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1", JAX_PLATFORMS="cpu")
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from _table import Table  # noqa: E402
+import numpy as np
+import torch
+from _table import Table, peer_environment
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from lightbulb.planning.compiled_model import CompiledModel, DenseLayer  # noqa: E402
-from lightbulb.planning.mcts import MCTS, MCTSConfig  # noqa: E402
-from lightbulb.planning.search_kernels import Prediction, Transition, back_up, expand, new_arrays, new_selection, select, start_roots  # noqa: E402
+from lightbulb.planning.compiled_model import CompiledModel, DenseLayer
+from lightbulb.planning.mcts import MCTS, MCTSConfig
+from lightbulb.planning.search_kernels import Prediction, Transition, back_up, expand, new_arrays, new_selection, select, start_roots
 
 ACTIONS, SIMULATIONS, DISCOUNT = 16, 50, 0.99
 Weights = dict[str, np.ndarray]
@@ -369,7 +368,7 @@ def gpu(table: Table) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="at most a minute: 128 states only")
     parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
     parser.add_argument(
@@ -377,7 +376,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     if options.peer_python and options.peer_python.absolute() != Path(sys.executable).absolute():
-        os.execv(options.peer_python, [str(options.peer_python), *sys.argv])
+        os.execve(options.peer_python, [str(options.peer_python), *sys.argv], peer_environment())
     torch.set_num_threads(1)
     table, lightzero = Table("Monte Carlo tree search", ("numba", "mctx", "jax", "lightzero")), lightzero_tree()
     has_mctx = importlib.util.find_spec("mctx") is not None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from _ppo_runs import best_lake_value
-from _table import Table
+from _table import Table, peer_environment
 
 OURS: dict[str, dict[str, Any]] = {
     "CartPole-v1": dict(
@@ -116,7 +115,7 @@ class Runner:
         key = " ".join([*arguments, hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]])
         if key not in self.known:
             python = self.peer_python if algorithm == "sb3" else sys.executable
-            environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+            environment = peer_environment() | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
             made = subprocess.run(
                 [python, "-W", "ignore", str(SCRIPT), *arguments], capture_output=True, text=True, env=environment, check=False
             )

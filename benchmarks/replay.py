@@ -15,10 +15,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ["OMP_NUM_THREADS"] = "1"
-warnings.filterwarnings("ignore")
-logging.disable(logging.INFO)
+
+import numpy as np
+import torch
+from _table import Table, peer_environment
+from _torchrl import load_torchrl
+
+from lightbulb.rl.priorities import apply_priorities, draw
+from lightbulb.rl.replay import PrioritizedReplayMemory
+from lightbulb.rl.sum_tree import SumTree
 
 ALPHA, BETA, EPSILON, BATCH = 0.6, 0.4, 1e-6, 256
 
@@ -35,18 +41,6 @@ def arguments() -> argparse.Namespace:
     )
     return parser.parse_args()
 
-
-if __name__ == "__main__" and (options := arguments()).peer_python and options.peer_python.absolute() != Path(sys.executable).absolute():
-    os.execv(options.peer_python, [str(options.peer_python), *sys.argv])
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from _table import Table  # noqa: E402
-from _torchrl import load_torchrl  # noqa: E402
-
-from lightbulb.rl.priorities import apply_priorities, draw  # noqa: E402
-from lightbulb.rl.replay import PrioritizedReplayMemory  # noqa: E402
-from lightbulb.rl.sum_tree import SumTree  # noqa: E402
 
 Cycle = Callable[[], Any]
 
@@ -421,6 +415,11 @@ def learning(table: Table, quick: bool) -> None:
 
 
 def main() -> int:
+    options = arguments()
+    if options.peer_python and options.peer_python.absolute() != Path(sys.executable).absolute():
+        os.execve(options.peer_python, [str(options.peer_python), *sys.argv], peer_environment())
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.INFO)
     torch.set_num_threads(1)
     table = Table(f"Prioritized replay, batch {BATCH}, one thread", ("numba", "torchrl", "tensordict", "cpprb", "tianshou"))
     compare(table, options.quick)

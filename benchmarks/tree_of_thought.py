@@ -15,13 +15,11 @@ import time
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 from _table import Table, arguments, skip_without
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from lightbulb.planning.tree_of_thought import Thought, ToTConfig, ToTNode, ToTResult, ToTSearch, normalize_thought, rank  # noqa: E402
+from lightbulb.planning.tree_of_thought import Thought, ToTConfig, ToTNode, ToTResult, ToTSearch, normalize_thought, rank
 
 OPERATORS = {ast.Add: Fraction.__add__, ast.Sub: Fraction.__sub__, ast.Mult: Fraction.__mul__, ast.Div: Fraction.__truediv__}
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,14 +19,14 @@ import numpy as np
 import torch
 from _table import Table, arguments
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-from lightbulb.core.runtime import cache_folder  # noqa: E402
-from lightbulb.world.configuration import REGULARISERS, TrainWorldModel  # noqa: E402
-from lightbulb.world.environments import BoardGame, evaluate_policy, judge, make_world, optimal_policy, play_every_reply  # noqa: E402
-from lightbulb.world.self_play import policy_agent, search_agent  # noqa: E402
-from lightbulb.world.training import load_world_model, train_world_model  # noqa: E402
 
+from lightbulb.core.runtime import cache_folder
+from lightbulb.world.configuration import REGULARISERS, TrainWorldModel
+from lightbulb.world.environments import BoardGame, evaluate_policy, judge, make_world, optimal_policy, play_every_reply
+from lightbulb.world.self_play import policy_agent, search_agent
+from lightbulb.world.training import load_world_model, train_world_model
+
+ROOT = Path(__file__).resolve().parents[1]
 FIGURE = Path(__file__).with_name("world.svg")
 SIMULATIONS = (8, 50, 200)
 GAME = TrainWorldModel(
@@ -114,7 +113,7 @@ def kept(folder: Path, name: str, work: Callable[[], Any]) -> Any:
 def exam_of(folder: Path, settings: TrainWorldModel, simulations: int) -> dict[str, Any]:
     "All open positions, and (in a small game) every sequence of replies, with the final checkpoint."
     model, world, _ = load_world_model(folder)
-    assert isinstance(world, BoardGame)
+    assert isinstance(world, BoardGame) and hasattr(world, "solve")
     agent = (
         search_agent(model, world, settings.search(with_noise=False, num_simulations=simulations))
         if simulations
@@ -204,7 +203,7 @@ def default_rows(table: Table) -> None:
 
 def table_rows(table: Table, settings: TrainWorldModel, seeds: int, *, quick: bool, share: float | None) -> None:
     "The learned policy's exact value, beside the best one and random moves."
-    tables = make_world(settings.environment).tables
+    tables = getattr(make_world(settings.environment), "tables", None)
     assert tables is not None
     first = np.flatnonzero(tables.initial)
     start = lambda policy, **limit: float(tables.initial[first] @ evaluate_policy(tables, policy, **limit)[first])  # noqa: E731

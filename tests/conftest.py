@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
 os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
-os.environ.setdefault("LIGHTBULB_CACHE", str(ROOT / ".cache" / "lightbulb"))  # the converted language model is worth keeping
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(Path(__file__).parent))
+os.environ.setdefault("LIGHTBULB_CACHE", str(Path(__file__).resolve().parents[1] / ".cache" / "lightbulb"))  # worth keeping
 
-from offline import refuse_network  # noqa: E402 (the environment comes first)
+
+from offline import refuse_network
 
 refuse_network()  # before any other import, so that no library keeps an unguarded function
 
+ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_FLAGS = [
     "--headless",
@@ -40,7 +38,10 @@ def root() -> Path:
 
 @pytest.fixture(scope="module")
 def browser():
-    "A real Chromium, no longer than a module: its event loop runs in this thread. Missing, it is an error where it can be installed, and a skip elsewhere."
+    """A real Chromium, no longer than a module: its event loop runs in this thread.
+
+    Missing, it is an error where it can be installed, and a skip elsewhere.
+    """
     found = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if not found and shutil.which("apt-get"):
         pytest.fail("chromium is not installed: run make setup")

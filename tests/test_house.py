@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -90,10 +91,16 @@ PLANTED = {  # module → an import that it must not have
 }
 
 
-def run(*command: object, folder: Path = ROOT, timeout: int = 300) -> subprocess.CompletedProcess[str]:
+def run(*command: object, folder: Path = ROOT, timeout: int = 300, **environment: str) -> subprocess.CompletedProcess[str]:
     "A command with its two streams apart."
     return subprocess.run(
-        [str(part) for part in command], cwd=folder, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=timeout
+        [str(part) for part in command],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=timeout,
     )
 
 
@@ -129,7 +136,7 @@ def test_planted_imports_turn_the_linter_red(tmp_path):
     lint = [
         sys.executable,
         "-c",
-        "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports_command as c; c(['--no-cache'])",
+        "from importlinter.cli import lint_imports_command as c; c(['--no-cache'])",
     ]
     clean = run(*lint, folder=tmp_path)
     assert clean.returncode == 0, clean.stdout[-2000:]
@@ -148,7 +155,7 @@ def test_an_unlisted_module_or_room_turns_the_linter_red(tmp_path, stray):
     shutil.copy(ROOT / ".importlinter", tmp_path / ".importlinter")
     (tmp_path / "lightbulb" / stray).parent.mkdir(exist_ok=True)
     (tmp_path / "lightbulb" / stray).write_text('"Nobody listed me."\n')
-    lint = "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports_command as c; c(['--no-cache'])"
+    lint = "from importlinter.cli import lint_imports_command as c; c(['--no-cache'])"
     red = run(sys.executable, "-c", lint, folder=tmp_path)
     assert red.returncode == 1 and stray.split("/")[0 if "attic" in stray else 1].removesuffix(".py") in red.stdout
 
@@ -225,7 +232,6 @@ def test_every_module_says_what_it_is_for():
 
 IMPORT_ALL = """
 import sys
-sys.path.insert(0, "tests")
 from offline import refuse_network
 refuse_network()
 import importlib, pathlib, threading
@@ -242,7 +248,7 @@ print("imported")
 
 
 def test_importing_everything_touches_no_network_no_cuda_and_no_development_tool():
-    result = run(sys.executable, "-c", IMPORT_ALL)
+    result = run(sys.executable, "-c", IMPORT_ALL, PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
     assert result.returncode == 0 and "imported" in result.stdout, result.stderr[-3000:]
 
 

@@ -1,29 +1,25 @@
 """Fit when an answer is good enough to be said, on the demo site's train and calibrate questions.
 
 The weights are fitted on `train`, the threshold is chosen on `calibrate`; `report` is never read. Writes lightbulb/agent/calibration.json.
-Run: python tools/calibrate_answers.py            (about ten minutes of one core)
+Run from the top: python -m tools.calibrate_answers   (about ten minutes of one core)
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
+from benchmarks._scoring import mean, token_f1
+
+from lightbulb.agent.answering import Answer, TestAgent, answer
+from lightbulb.agent.confidence import FEATURES, Calibration, coverage, leaf_features
+from lightbulb.agent.ledger import Ledger
+from lightbulb.agent.tools import load_tools
+from lightbulb.agent.writing import best_answers
+from lightbulb.web.demo_site import demo_questions
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-from _scoring import mean, token_f1  # noqa: E402  # pyright: ignore[reportMissingImports]
-
-from lightbulb.agent.answering import Answer, TestAgent, answer  # noqa: E402
-from lightbulb.agent.confidence import FEATURES, Calibration, coverage, leaf_features  # noqa: E402
-from lightbulb.agent.ledger import Ledger  # noqa: E402
-from lightbulb.agent.tools import load_tools  # noqa: E402
-from lightbulb.agent.writing import best_answers  # noqa: E402
-from lightbulb.web.demo_site import demo_questions  # noqa: E402
-
 TARGET = ROOT / "lightbulb" / "agent" / "calibration.json"
 ANYTHING = {kind: Calibration((0.0,) * len(FEATURES), 9.0, 0.0) for kind in ("factoid", "explanation")}  # refuses nothing
 
