@@ -6,6 +6,7 @@ over nbs/ instead; nothing here needs it. nbdev's own `nbdev_docs` is not called
 
 from __future__ import annotations
 
+import argparse
 import ast
 import base64
 import json
@@ -431,7 +432,9 @@ def build(work: Path) -> list[str]:
 
 
 def main() -> int:
-    if "--sidebar" in sys.argv[1:]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sidebar", action="store_true", help="only write the site's sidebar from the notebooks")
+    if parser.parse_args().sidebar:
         check_quarto_files(write=True)
         return 0
     if not shutil.which("pandoc"):

@@ -6,6 +6,7 @@ Run from the top: python -m tools.calibrate_answers   (about ten minutes of one 
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -103,6 +104,7 @@ def best_threshold(confidence: np.ndarray, right: np.ndarray) -> float:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     tools = load_tools(TestAgent(save_dir=ROOT / ".cache" / "calibration"))
     if tools.knowledge is not None:
         tools.knowledge.close()

@@ -5,6 +5,7 @@ Exports and cleans a temporary copy and compares: the working tree stays as it i
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import shutil
 import subprocess
@@ -44,6 +45,7 @@ def copy_project(target: Path) -> None:
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     problems = []
     with tempfile.TemporaryDirectory(prefix="lightbulb_export_") as folder:
         copy = Path(folder)

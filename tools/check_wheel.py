@@ -8,6 +8,7 @@ dependency instead.
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -76,7 +77,9 @@ def check_contents(wheel: Path, sdist: Path) -> None:
 
 
 def main() -> None:
-    full = "--full" in sys.argv[1:]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", help="install every dependency too")
+    full = parser.parse_args().full
     with tempfile.TemporaryDirectory(prefix="lightbulb_wheel_") as folder:
         work = Path(folder)
         run(sys.executable, "-m", "build", "--no-isolation", "--outdir", work / "dist", ".", folder=ROOT)

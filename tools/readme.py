@@ -6,6 +6,7 @@ cell with `#| hide` is left out whole. Links to `NN_page.ipynb` become links to 
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import json
 import re
@@ -55,13 +56,16 @@ def render(notebook: dict) -> str:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing, and say what differs")
+    check = parser.parse_args().check
     index, readme = ROOT / "nbs" / "index.ipynb", ROOT / "README.md"
     if not index.exists():
         print("nbs/index.ipynb is missing: README.md is written from it")
         return 1
     wanted = render(json.loads(index.read_text("utf-8")))
     present = readme.read_text("utf-8") if readme.exists() else ""
-    if "--check" not in sys.argv[1:]:
+    if not check:
         readme.write_text(wanted, "utf-8")
         print(f"README.md: {len(wanted.splitlines())} lines")
         return 0
