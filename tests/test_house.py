@@ -91,6 +91,10 @@ PLANTED = {  # module → an import that it must not have
 }
 
 
+SETTLED = {"lightbulb", "core", "agent", "apps", "reading"}  # rooms whose numbers are unique and whose contract lists only what is there
+MOST_PUBLIC_NAMES = 1102  # in all `__all__` together: it only falls
+
+
 def run(*command: object, folder: Path = ROOT, timeout: int = 300, **environment: str) -> subprocess.CompletedProcess[str]:
     "A command with its two streams apart."
     return subprocess.run(
@@ -176,6 +180,28 @@ def test_the_contracts_list_every_room_in_the_order_of_its_numbers():
         assert listed == sorted(listed, reverse=True), f"{room}: {list(zip(layers, listed, strict=False))}"
 
 
+def test_the_contracts_list_no_module_that_is_not_there():
+    "A name in parentheses may be absent, so the linter does not miss it; and what was renamed would stay listed for ever."
+    contracts = ConfigParser()
+    contracts.read(ROOT / ".importlinter")
+    sections = [contracts[name] for name in contracts.sections() if contracts[name].get("type") == "layers"]
+    absent = []
+    for section in sections:
+        folder = ROOT / section["containers"].replace(".", "/")
+        layers = [name for name in re.split(r"[\s|:]+", section["layers"]) if name]
+        absent += [f"{section['containers']}: {name}" for name in layers if name.startswith("(") and folder.name in SETTLED]
+        names = [name.strip("()") for name in layers if folder.name in SETTLED or not name.startswith("(")]
+        absent += [f"{folder.name}.{name}" for name in names if not (folder / f"{name}.py").exists() and not (folder / name).is_dir()]
+    assert not absent, absent
+
+
+def test_numbers_of_notebooks_are_unique_in_a_room():
+    "They are the order in which a room is read."
+    for room in sorted({path.parent.name for path in NOTEBOOKS} & SETTLED):
+        numbers = [path.stem[:2] for path in NOTEBOOKS if path.parent.name == room and path.stem[:2].isdigit()]
+        assert len(numbers) == len(set(numbers)), f"{room}: {sorted(number for number in numbers if numbers.count(number) > 1)}"
+
+
 def test_a_room_says_what_it_is_and_nothing_else():
     "A re-export would make `--help` import torch, and no linter sees the package's own `__init__`."
     for path in MODULES:
@@ -210,17 +236,63 @@ def test_requests_never_fetch_a_page():
 def test_the_public_names_are_there(module):
     path = ROOT / "lightbulb" / f"{module.replace('.', '/')}.py"
     assert path.exists(), f"{module} is missing"
-    tree = ast.parse(path.read_text("utf-8"))
-    exported = next(
-        (
-            ast.literal_eval(node.value)
-            for node in tree.body
-            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"
-        ),
-        [],
-    )
-    missing = sorted(set(PUBLIC[module].split()) - set(exported))
+    missing = sorted(set(PUBLIC[module].split()) - set(exported_names(path)))
     assert not missing, f"{module} no longer exports {missing}"
+
+
+def exported_names(path: Path) -> list[str]:
+    "The `__all__` of a module."
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+            return ast.literal_eval(node.value)
+    return []
+
+
+def test_no_more_names_are_public_than_before():
+    "`__all__` names what a user or another room needs; a helper of one module is private."
+    names = {path.relative_to(ROOT / "lightbulb").as_posix(): exported_names(path) for path in MODULES}
+    assert sum(map(len, names.values())) <= MOST_PUBLIC_NAMES, sorted((len(value), name) for name, value in names.items())[-12:]
+
+
+def top_names(path: Path) -> set[str]:
+    "What a module binds at its top."
+    names: set[str] = set()
+    waiting: list[ast.AST] = list(ast.parse(path.read_text("utf-8")).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        else:
+            waiting += ast.iter_child_nodes(node)
+    return names
+
+
+def test_what_tests_tools_and_benchmarks_import_is_there():
+    "A benchmark runs too seldom to notice by itself that a name has moved."
+    missing, known = [], {}
+    for path in sorted(path for folder in ("tests", "tools", "benchmarks") for path in (ROOT / folder).glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("lightbulb"): continue
+            place = ROOT / str(node.module).replace(".", "/")
+            module = place.with_suffix(".py") if place.with_suffix(".py").exists() else place / "__init__.py"
+            if module not in known:
+                known[module] = top_names(module) if module.exists() else set()
+            for alias in node.names:
+                if alias.name in known[module] or (place / f"{alias.name}.py").exists(): continue
+                missing.append(f"{path.relative_to(ROOT)}:{node.lineno}: {node.module}.{alias.name}")
+    assert not missing, missing
+
+
+def test_scripts_find_each_other_without_path_tricks():
+    "The folder of a script is on its path already, and pytest.ini names the two folders that tests need."
+    word = "sys." + "path"
+    scripts = [path for folder in ("lightbulb", "tests", "tools", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    tricks = [path.relative_to(ROOT).as_posix() for path in scripts if word in path.read_text("utf-8")]
+    assert not tricks, tricks
 
 
 def test_every_module_says_what_it_is_for():

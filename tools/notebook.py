@@ -56,7 +56,7 @@ def execute(notebook: Path, slow: bool = False) -> None:
     shell: Any = CaptureShell(mpl_format="png")
     matplotlib.rcParams["svg.hashsalt"] = "lightbulb"  # no random names inside a figure
     os.chdir(notebook.parent)
-    sys.path.insert(0, str(ROOT))
+    shell.set_path(ROOT)  # this checkout, whatever is installed
     skipped = lambda cell: any(
         f"#| {flag}" in cell.source or f"#|{flag}" in cell.source for flag in (*(SKIPPED[1:] if slow else SKIPPED), "eval: false")
     )
