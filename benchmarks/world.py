@@ -113,13 +113,14 @@ def kept(folder: Path, name: str, work: Callable[[], Any]) -> Any:
 def exam_of(folder: Path, settings: TrainWorldModel, simulations: int) -> dict[str, Any]:
     "All open positions, and (in a small game) every sequence of replies, with the final checkpoint."
     model, world, _ = load_world_model(folder)
-    assert isinstance(world, BoardGame) and hasattr(world, "solve")
+    game: Any = world
+    assert isinstance(world, BoardGame)
     agent = (
         search_agent(model, world, settings.search(with_noise=False, num_simulations=simulations))
         if simulations
         else policy_agent(model, world)
     )
-    shares = judge(world.solve(), agent)
+    shares = judge(game.solve(), agent)
     found: dict[str, Any] = {
         "share": shares.share,
         "matters": shares.share_where_it_matters,

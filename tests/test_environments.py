@@ -51,7 +51,9 @@ class PlainBoard:
         ]
 
     def play(self, action: int) -> tuple[float, bool]:
-        row, column = self.cell(action)
+        place = self.cell(action)
+        assert place is not None
+        row, column = place
         self.stones[row, column] = self.mover
         for down, across in ((0, 1), (1, 0), (1, 1), (1, -1)):
             length = 1
