@@ -86,7 +86,10 @@ def training_speed(table: Table, text: Text, rounds: int) -> None:
     peers = [name for name in models if not name.startswith("lightbulb")]
     best = max(peers, key=lambda name: speeds[name])
     for name in models:
-        said = f"{speeds[name]:.0f} tokens a CPU-second, {speeds[name] / speeds[peers[0]]:.2f} × nanoGPT float32; loss {ends[name]:.3f} after {rounds} steps"
+        said = (
+            f"{speeds[name]:.0f} tokens a CPU-second, {speeds[name] / speeds[peers[0]]:.2f} × nanoGPT float32; loss {ends[name]:.3f} "
+            f"after {rounds} steps"
+        )
         asked = name == "lightbulb, bfloat16"
         fulfilled = speeds[name] > speeds[best] and ends[name] <= ends[best]
         table.row(
@@ -96,7 +99,8 @@ def training_speed(table: Table, text: Text, rounds: int) -> None:
             fulfilled if asked and rounds > 5 else None,
         )
     table.note(
-        f"Training speed: 6 layers, width 384, length {LENGTH}, {ROWS} rows, one thread, no encoder; lightbulb's dense layers are SwiGLU of the same size, its heads 128 wide."
+        f"Training speed: 6 layers, width 384, length {LENGTH}, {ROWS} rows, one thread, no encoder; lightbulb's dense layers are "
+        "SwiGLU of the same size, its heads 128 wide."
     )
 
 
@@ -157,7 +161,10 @@ def long_texts(table: Table, trainee: Trainee, text: Text, length: int) -> None:
         ends = losses.view(len(starts), size)[:, -length:].mean().item()
         table.row(
             f"length {size}, {times} × the training's",
-            f"loss {losses.mean().item():.3f}, of the last {length} {ends:.3f}; {1e6 * took:.0f} µs a token read; {memory:.0f} MB for a training step of one row",
+            (
+                f"loss {losses.mean().item():.3f}, of the last {length} {ends:.3f}; {1e6 * took:.0f} µs a token read; {memory:.0f} MB "
+                "for a training step of one row"
+            ),
         )
 
 
@@ -165,7 +172,7 @@ SYMBOLS, FARTHEST, KNOWN = 32, 64, 4
 
 
 def repeated(distance: int, rows: int, random: np.random.Generator) -> tuple[Tensor, Tensor, int]:
-    "Texts of random symbols that repeat once, their next symbols, and where the answers that can be known begin: KNOWN symbols into the second copy."
+    "Texts of random symbols that repeat once, their next symbols, and where the answers are known: KNOWN symbols into the second copy."
     first = torch.from_numpy(random.integers(SYMBOLS, size=(rows, distance)))
     whole = first.repeat(1, 3)[:, : 2 * distance + 1]
     return whole[:, :-1], whole[:, 1:], distance + KNOWN - 1
@@ -222,8 +229,11 @@ def recall(table: Table, seconds: float) -> None:
         f"≥ 99% up to the trained {FARTHEST}",
         near >= 0.99 if seconds > 20 else None,
     )
-    table.note(f"Recall: 2 layers, width 64, {SYMBOLS} symbols, Muon for {seconds:.0f} CPU-seconds ({steps} steps) on distances 4 to {FARTHEST}; 128 and 256 were never seen. Asked from {KNOWN} symbols into the second copy on: before that"
-               f" nobody can know that a copy has begun. Chance is {1 / SYMBOLS:.0%}.")  # fmt: skip
+    table.note(
+        f"Recall: 2 layers, width 64, {SYMBOLS} symbols, Muon for {seconds:.0f} CPU-seconds ({steps} steps) on distances 4 to "
+        f"{FARTHEST}; 128 and 256 were never seen. Asked from {KNOWN} symbols into the second copy on: before that"
+        f" nobody can know that a copy has begun. Chance is {1 / SYMBOLS:.0%}."
+    )
 
 
 # One GPU
@@ -249,7 +259,8 @@ def gpu(table: Table, steps: int = 30) -> None:
                 f"{tokens:.0f} tokens a second{share}, loss {loss:.2f} after {steps} steps of one batch",
             )
     table.note(
-        "Model FLOPs: 6 for each parameter that multiplies a token and 12 × layers × width × length for attention, forward and backward; 16 rows of 1024 tokens, bfloat16."
+        "Model FLOPs: 6 for each parameter that multiplies a token and 12 × layers × width × length for attention, forward and "
+        "backward; 16 rows of 1024 tokens, bfloat16."
     )
 
 

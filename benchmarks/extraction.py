@@ -98,7 +98,8 @@ def main() -> int:
     table.row("gain over trafilatura, 95% interval over pages", f"{low:+.4f} to {high:+.4f}")
     table.row("pages a CPU-second: " + ", ".join(EXTRACTORS), ", ".join(f"{speed:.0f}" for speed in speeds.values()))
     table.note(
-        "Rows of a table become `Heading: value` lines, which costs shared groups on the pages that have tables and is kept for the reader's sake."
+        "Rows of a table become `Heading: value` lines, which costs shared groups on the pages that have tables and is kept for the "
+        "reader's sake."
     )
     return table.finish(args.record and not args.quick)
 

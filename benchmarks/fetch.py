@@ -29,7 +29,8 @@ def article(number: int) -> bytes:
     "A page of about 20 kB with headings, links and a paragraph structure."
     choose = random.Random(number)
     paragraphs = "".join(
-        f"<h2 id='s{part}'>Part {part}</h2><p>{' '.join(choose.choices(WORDS, k=110))} <a href='/wiki/{choose.randrange(999)}'>more</a></p>\n"
+        f"<h2 id='s{part}'>Part {part}</h2><p>{' '.join(choose.choices(WORDS, k=110))} <a "
+        f"href='/wiki/{choose.randrange(999)}'>more</a></p>\n"
         for part in range(24)
     )
     return (

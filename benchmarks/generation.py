@@ -111,7 +111,10 @@ def compare_beams(table: Table, vocabulary: int, repeats: int) -> None:
     )
     table.row(
         f"beam search, vocabulary {vocabulary}: ms a step, of which not the network's pass",
-        f"{1e3 * own / NEW:.2f}, {1e3 * (own - own_passes) / NEW:.2f}; Hugging Face {1e3 * his / NEW:.2f}, {1e3 * (his - his_passes) / NEW:.2f}",
+        (
+            f"{1e3 * own / NEW:.2f}, {1e3 * (own - own_passes) / NEW:.2f}; Hugging Face {1e3 * his / NEW:.2f}, "
+            f"{1e3 * (his - his_passes) / NEW:.2f}"
+        ),
     )
 
 
@@ -233,8 +236,10 @@ def main() -> int:
     else:
         table.note(f"self-speculative decoding was skipped: {file} is not here")
     table.note(
-        "Beam search: 8 contexts of 16 tokens, 4 beams, 64 new tokens, a decoder of width 256 and 4 layers with random weights, one thread; each the best of "
-        "several runs in turn. Speculative: characters of Tiny-Shakespeare, contexts of 64 held-out characters, 400 new ones, float32; of tokens within 1e-4 nats "
+        "Beam search: 8 contexts of 16 tokens, 4 beams, 64 new tokens, a decoder of width 256 and 4 layers with random weights, one "
+        "thread; each the best of "
+        "several runs in turn. Speculative: characters of Tiny-Shakespeare, contexts of 64 held-out characters, 400 new ones, "
+        "float32; of tokens within 1e-4 nats "
         "the lowest id wins, in greedy decoding too. Notes start empty with every text."
     )
     return table.finish(args.record)

@@ -369,7 +369,10 @@ def goal_rows(table: Table, methods: dict[str, int], goal_name: str, seeds: int,
         text = f"{np.median(steps):.0f} steps ({low:.0f} to {high:.0f})" if late < seeds else f"not within {limit} steps"
         table.row(
             f"goal {goal_name}: {method}",
-            f"{text}, {seeds - late} of {seeds} seeds, last share {np.mean(last):.2f}, {np.mean([run['seconds'] for run in runs[method]]):.0f} CPU-s",
+            (
+                f"{text}, {seeds - late} of {seeds} seeds, last share {np.mean(last):.2f}, "
+                f"{np.mean([run['seconds'] for run in runs[method]]):.0f} CPU-s"
+            ),
         )
     for share in (SHARE, 0.5):
         for own, flat in itertools.product(
@@ -383,9 +386,12 @@ def goal_rows(table: Table, methods: dict[str, int], goal_name: str, seeds: int,
                 f"{share:.0%} of the best return: steps of {own} / {flat}", f"{np.median(ratios):.3f} ({low:.3f} to {high:.3f})", *aim
             )
     table.note(
-        f"Learned: two evaluations of {EPISODES} episodes in a row reach {SHARE:.0%} of what the best policy over single moves earns with the same draws, from "
-        f"the corner. Medians of {seeds} seeds with 95% bootstrap intervals; who never gets there counts as {most} steps, in favour of the flat agents. The bar of "
-        "50% is there to see the early part. The flat agents have settings of their own, on seed 0 the best of six that were tried: exploration for 1000, 2000 or "
+        f"Learned: two evaluations of {EPISODES} episodes in a row reach {SHARE:.0%} of what the best policy over single moves earns "
+        "with the same draws, from "
+        f"the corner. Medians of {seeds} seeds with 95% bootstrap intervals; who never gets there counts as {most} steps, in favour "
+        "of the flat agents. The bar of "
+        "50% is there to see the early part. The flat agents have settings of their own, on seed 0 the best of six that were tried: "
+        "exploration for 1000, 2000 or "
         "3000 steps, targets of 1 or 4 steps, prioritised replay with 32 units or uniform with 64."
     )
 

@@ -31,8 +31,16 @@ from lightbulb.lm.transformer import TransformerConfig
 
 NANO = Run("nanogpt", {"num_layers": 4, "num_heads": 4, "width": 128}, batch=12, steps=2000)
 TABLES = {"ngram_orders": [2, 3, 4, 5, 6], "ngram_rows": 32_768, "ngram_dropout": 0.1}
-PLAIN = {"width": 96, "num_heads": 3, "num_encoder_layers": 0, "num_decoder_layers": 4, "hidden": 384, "num_experts": 1,
-         "num_token_heads": 1, "tie_embeddings": False}  # fmt: skip
+PLAIN = {
+    "width": 96,
+    "num_heads": 3,
+    "num_encoder_layers": 0,
+    "num_decoder_layers": 4,
+    "hidden": 384,
+    "num_experts": 1,
+    "num_token_heads": 1,
+    "tie_embeddings": False,
+}
 RECIPE = Run("lightbulb", PLAIN | TABLES, length=128, batch=24)
 BOTH = contexts(64, 128)
 
@@ -46,7 +54,10 @@ def shakespeare_rows(table: Table, trainer: Trainer, quick: bool) -> None:
     peer = trainer.result(nano, contexts(64), "64")
     table.row(
         "nanoGPT's decoder, 0.8M parameters",
-        f"{peer['side_by_side_64']:.3f} (64), {peer['overlapping_64']:.3f} (32 to 64 of context); {budget / 1e12:.2f} TFLOP, {peer['cpu']:.0f} CPU-s",
+        (
+            f"{peer['side_by_side_64']:.3f} (64), {peer['overlapping_64']:.3f} (32 to 64 of context); {budget / 1e12:.2f} TFLOP, "
+            f"{peer['cpu']:.0f} CPU-s"
+        ),
     )
     seeds = range(1 if quick else 3)
     for name, run, aim in (("AdamW", RECIPE, 1.64), ("Muon", replace(RECIPE, optimizer="muon"), 1.55)):
@@ -55,7 +66,10 @@ def shakespeare_rows(table: Table, trainer: Trainer, quick: bool) -> None:
         found = [trainer.result(one, BOTH, "64-128") for one in runs]
         score = {key: mean(one[key] for one in found) for key in found[0] if key.endswith(("_64", "_128"))}
         each = ", ".join(f"{one['side_by_side_64']:.3f}" for one in found)
-        spent = f"{found[0]['steps'] * operations / 1e12:.2f} TFLOP ({moving:.0%} of it the optimizer's), {found[0]['epochs']:.1f} epochs, {mean(one['cpu'] for one in found):.0f} CPU-s"
+        spent = (
+            f"{found[0]['steps'] * operations / 1e12:.2f} TFLOP ({moving:.0%} of it the optimizer's), {found[0]['epochs']:.1f} epochs, "
+            f"{mean(one['cpu'] for one in found):.0f} CPU-s"
+        )
         met = None if quick else score["side_by_side_64"] <= aim
         table.row(
             f"lightbulb, {name}, at most 64 characters of context",
@@ -70,9 +84,12 @@ def shakespeare_rows(table: Table, trainer: Trainer, quick: bool) -> None:
             None if quick else score["side_by_side_128"] <= aim,
         )
     table.note(
-        "Tiny-Shakespeare: nats a character over the whole validation part, windows side by side (so 1 to 64 characters of context) unless a row says otherwise. The same windows for both."
-        f" lightbulb: decoder of 4 layers of width 96 and {found[0]['parameters'] / 1e6:.1f}M parameters, nearly all in tables of hashed n-grams (orders 2 to 6) that are looked up, not multiplied;"
-        " one lookup in ten is left out in training, weight decay 0.1, no other dropout. Operations are counted in a real step, attention without its mask, optimizers included."
+        "Tiny-Shakespeare: nats a character over the whole validation part, windows side by side (so 1 to 64 characters of context) "
+        "unless a row says otherwise. The same windows for both."
+        f" lightbulb: decoder of 4 layers of width 96 and {found[0]['parameters'] / 1e6:.1f}M parameters, nearly all in tables of "
+        "hashed n-grams (orders 2 to 6) that are looked up, not multiplied;"
+        " one lookup in ten is left out in training, weight decay 0.1, no other dropout. Operations are counted in a real step, "
+        "attention without its mask, optimizers included."
     )
 
 
@@ -91,10 +108,19 @@ def ten_minutes_rows(table: Table, trainer: Trainer, quick: bool) -> None:
     found = trainer.result(run, contexts(128, 256), "128-256")
     spent = f"{found['epochs']:.1f} epochs, {found['cpu']:.0f} CPU-s in {found['wall']:.0f} s"
     for context, other in ((256, 128), (128, 64)):
-        table.row(f"Tiny-Shakespeare, at most ten minutes of two cores, at most {context} characters of context", f"{found[f'side_by_side_{context}']:.3f}, {found[f'overlapping_{context}']:.3f} ({other} to {context} of context); {spent}",
-                  "≤ 1.50", None if quick else found[f"side_by_side_{context}"] <= 1.50)  # fmt: skip
-    table.note(f"Ten minutes of two cores are 1200 CPU-seconds; this run was given {run.cpu_seconds:.0f}, on one thread, since others used the machine. One seed. 4 layers of width 192, {found['parameters'] / 1e6:.1f}M parameters, nearly all in n-gram tables (orders 2 to 5);"
-               " dropout 0.15, 0.6 of the lookups left out, weight decay 0.2, windows of 256, Muon. How much to leave out was chosen on the last tenth of the training part, not on the validation part.")  # fmt: skip
+        table.row(
+            f"Tiny-Shakespeare, at most ten minutes of two cores, at most {context} characters of context",
+            f"{found[f'side_by_side_{context}']:.3f}, {found[f'overlapping_{context}']:.3f} ({other} to {context} of context); {spent}",
+            "≤ 1.50",
+            None if quick else found[f"side_by_side_{context}"] <= 1.50,
+        )
+    table.note(
+        f"Ten minutes of two cores are 1200 CPU-seconds; this run was given {run.cpu_seconds:.0f}, on one thread, since others used "
+        f"the machine. One seed. 4 layers of width 192, {found['parameters'] / 1e6:.1f}M parameters, nearly all in n-gram tables "
+        "(orders 2 to 5);"
+        " dropout 0.15, 0.6 of the lookups left out, weight decay 0.2, windows of 256, Muon. How much to leave out was chosen on the "
+        "last tenth of the training part, not on the validation part."
+    )
 
 
 def wikitext_rows(table: Table, trainer: Trainer, quick: bool) -> None:
@@ -131,10 +157,18 @@ def wikitext_rows(table: Table, trainer: Trainer, quick: bool) -> None:
         ours = name.startswith("lightbulb")
         if not ours:
             peers.append(bits)
-        table.row(f"WikiText-2 mini, {name}", f"{bits:.3f} bits a byte, word perplexity {perplexity:.0f}; {found['parameters'] / 1e6:.1f}M parameters, {found['tokens'] / 1e6:.2f}M bytes read, {found['cpu']:.0f} CPU-s",
-                  f"< {min(peers):.3f} bits a byte" if ours else "", (None if quick else bits < min(peers)) if ours else None)  # fmt: skip
+        table.row(
+            f"WikiText-2 mini, {name}",
+            (
+                f"{bits:.3f} bits a byte, word perplexity {perplexity:.0f}; {found['parameters'] / 1e6:.1f}M parameters, "
+                f"{found['tokens'] / 1e6:.2f}M bytes read, {found['cpu']:.0f} CPU-s"
+            ),
+            f"< {min(peers):.3f} bits a byte" if ours else "",
+            (None if quick else bits < min(peers)) if ours else None,
+        )
     table.note(
-        "WikiText-2 mini: learned from the validation part, scored on the whole test part, by UTF-8 bytes, windows of 128 side by side; words are what white space divides. 0.8M parameters multiply a byte in each model."
+        "WikiText-2 mini: learned from the validation part, scored on the whole test part, by UTF-8 bytes, windows of 128 side by "
+        "side; words are what white space divides. 0.8M parameters multiply a byte in each model."
     )
 
 
@@ -143,8 +177,12 @@ def ablations() -> dict[str, Run]:
     base = replace(RECIPE, shape=PLAIN | {"width": 128, "num_heads": 4, "hidden": 512}, length=128, batch=24)
     experts, heads = base.shape | {"num_experts": 8, "hidden": 256}, base.shape | {"num_token_heads": 4}
     piece = replace(base, length=64, batch=48, shape=base.shape | {"num_encoder_layers": 2, "num_decoder_layers": 3})
-    objectives = {"previous piece to next": {"next": 1.0}, "next piece, a fifth span corruption": {"next": 0.8, "span": 0.2},
-                  "next piece, a fifth with an empty encoder": {"next": 0.8, "causal": 0.2}, "next piece 0.8, spans 0.1, empty encoder 0.1 (the defaults)": {"next": 0.8, "span": 0.1, "causal": 0.1}}  # fmt: skip
+    objectives = {
+        "previous piece to next": {"next": 1.0},
+        "next piece, a fifth span corruption": {"next": 0.8, "span": 0.2},
+        "next piece, a fifth with an empty encoder": {"next": 0.8, "causal": 0.2},
+        "next piece 0.8, spans 0.1, empty encoder 0.1 (the defaults)": {"next": 0.8, "span": 0.1, "causal": 0.1},
+    }
     return {
         "decoder alone, dense, one head, AdamW, no regulariser": base,
         "8 experts top-2, as large for a token": replace(base, shape=experts),
@@ -186,7 +224,10 @@ def ablation_rows(table: Table, trainer: Trainer, quick: bool) -> None:
         first = found[next(iter(runs.values())).key()]
         for name, run in runs.items():
             each = found[run.key()]
-            spent = f"{speeds[list(asked).index(name)] * 1000:.0f} CPU-ms a step, {mean(one['tokens'] for one in each) / 1e6:.2f}M characters scored"
+            spent = (
+                f"{speeds[list(asked).index(name)] * 1000:.0f} CPU-ms a step, {mean(one['tokens'] for one in each) / 1e6:.2f}M "
+                "characters scored"
+            )
             losses, apart = (
                 ", ".join(f"{one['loss']:.3f}" for one in each),
                 mean(one["loss"] - other["loss"] for one, other in zip(each, first, strict=False)),
@@ -207,12 +248,17 @@ def ablation_rows(table: Table, trainer: Trainer, quick: bool) -> None:
         None if quick else (preset.num_experts > 1) == ("experts" in better("Muon", "Muon, 8 experts top-2")),
     )
     table.note(
-        f"Token heads: {preset.num_token_heads} are the default whatever they cost here, for what they give is speed in writing (the table Generation) and actions of several tokens. Alpha and beta have the design's defaults, whatever they cost."
+        f"Token heads: {preset.num_token_heads} are the default whatever they cost here, for what they give is speed in writing (the "
+        "table Generation) and actions of several tokens. Alpha and beta have the design's defaults, whatever they cost."
     )
-    table.note("Ablations: Tiny-Shakespeare, each loss scored with 64 to 128 characters of context (decoders: windows that overlap by half; encoder and decoder: pieces of 64 and the piece before); several losses are several seeds, and"
-               " differences are taken seed by seed. The decoder alone is the empty-encoder causal objective. Losses leave regularisers out.")  # fmt: skip
     table.note(
-        f"Equal time: a step's CPU time was measured with all of them taking turns on this machine, and each was given as many steps as fit into {seconds:.0f} CPU-seconds, so other work on the machine favours none."
+        "Ablations: Tiny-Shakespeare, each loss scored with 64 to 128 characters of context (decoders: windows that overlap by half; "
+        "encoder and decoder: pieces of 64 and the piece before); several losses are several seeds, and"
+        " differences are taken seed by seed. The decoder alone is the empty-encoder causal objective. Losses leave regularisers out."
+    )
+    table.note(
+        "Equal time: a step's CPU time was measured with all of them taking turns on this machine, and each was given as many steps "
+        f"as fit into {seconds:.0f} CPU-seconds, so other work on the machine favours none."
     )
 
 
@@ -279,14 +325,28 @@ def other_script(name: str) -> Callable[[Table, Trainer, bool], None]:
 
 
 ROWS: dict[str, Callable[[Table, Trainer, bool], None]] = {
-    "shakespeare": shakespeare_rows, "speed": speed_rows, "ablations": ablation_rows, "ten_minutes": ten_minutes_rows,
-    "wikitext": wikitext_rows, "length": length_rows, "demo": demo_rows, "moe_layer": other_script("moe_layer"), "generation": other_script("generation"),
-}  # fmt: skip
+    "shakespeare": shakespeare_rows,
+    "speed": speed_rows,
+    "ablations": ablation_rows,
+    "ten_minutes": ten_minutes_rows,
+    "wikitext": wikitext_rows,
+    "length": length_rows,
+    "demo": demo_rows,
+    "moe_layer": other_script("moe_layer"),
+    "generation": other_script("generation"),
+}
 TITLES = {
-    "shakespeare": "Tiny-Shakespeare at nanoGPT's budget", "speed": "Training speed of the Transformer", "ablations": "The language model's parts at equal time",
-    "ten_minutes": "Tiny-Shakespeare in ten minutes", "wikitext": "WikiText-2 mini", "length": "Long texts and recall", "gpu": "Training on one GPU", "demo": "The default command on the demo",
-    "moe_layer": "The expert layer, as in the whole run", "generation": "Generation, as in the whole run",
-}  # fmt: skip
+    "shakespeare": "Tiny-Shakespeare at nanoGPT's budget",
+    "speed": "Training speed of the Transformer",
+    "ablations": "The language model's parts at equal time",
+    "ten_minutes": "Tiny-Shakespeare in ten minutes",
+    "wikitext": "WikiText-2 mini",
+    "length": "Long texts and recall",
+    "gpu": "Training on one GPU",
+    "demo": "The default command on the demo",
+    "moe_layer": "The expert layer, as in the whole run",
+    "generation": "Generation, as in the whole run",
+}
 
 
 def options() -> argparse.Namespace:

@@ -18,7 +18,10 @@ from _table import Table, arguments
 
 from lightbulb.lm.local_model import LocalLanguageModel, load_local_model
 
-LOAD = "import time; from lightbulb.lm.language_model import load_language_model as load; t = time.process_time(); load('smollm2'); print(time.process_time() - t)"
+LOAD = (
+    "import time; from lightbulb.lm.language_model import load_language_model as load; t = time.process_time(); load('smollm2'); "
+    "print(time.process_time() - t)"
+)
 PAGE = "An incandescent lamp makes light by heating a filament of tungsten until it glows; most of the power leaves as heat. " * 20
 
 

@@ -151,8 +151,10 @@ def main() -> int:
                 typical[name] > ours,
             )
     table.note(
-        f"Width {WIDTH}, {NUM_EXPERTS} experts, top-{TOP_K}, hidden {HIDDEN} (GELU) or {gated_hidden(HIDDEN)} (SwiGLU, equal parameters), {TOKENS} tokens, router losses included; "
-        "medians of rounds in which all take turns. A dense layer has the active parameters and the same two nonlinearities, in its best row pieces; "
+        f"Width {WIDTH}, {NUM_EXPERTS} experts, top-{TOP_K}, hidden {HIDDEN} (GELU) or {gated_hidden(HIDDEN)} (SwiGLU, equal "
+        f"parameters), {TOKENS} tokens, router losses included; "
+        "medians of rounds in which all take turns. A dense layer has the active parameters and the same two nonlinearities, in its "
+        "best row pieces; "
         "the layers of transformers (Mixtral) have equal active parameters, all SwiGLU."
     )
     return table.finish(args.record)

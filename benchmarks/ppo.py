@@ -156,7 +156,10 @@ def column(runs: list[dict[str, Any]], name: str) -> np.ndarray:
 
 def cost(runs: list[dict[str, Any]]) -> str:
     seconds, steps = column(runs, "seconds"), column(runs, "steps")
-    return f"{np.median(seconds):.1f} CPU-s ({seconds.min():.1f} to {seconds.max():.1f}), {steps.mean():,.0f} steps, {steps.sum() / seconds.sum():,.0f} steps a CPU-second"
+    return (
+        f"{np.median(seconds):.1f} CPU-s ({seconds.min():.1f} to {seconds.max():.1f}), {steps.mean():,.0f} steps, "
+        f"{steps.sum() / seconds.sum():,.0f} steps a CPU-second"
+    )
 
 
 def cartpole(runner: Runner, table: Table, quick: bool) -> None:
@@ -194,7 +197,8 @@ def cartpole(runner: Runner, table: Table, quick: bool) -> None:
         cost(runner.runs("CartPole-v1", "lightbulb", 3, OURS["CartPole-v1"] | same)),
     )
     table.note(
-        "CartPole-v1 as published: CleanRL's documentation 488.75 ± 18.40 at 500,000 steps (training episodes); the zoo's one run 500 at 100,000 steps."
+        "CartPole-v1 as published: CleanRL's documentation 488.75 ± 18.40 at 500,000 steps (training episodes); the zoo's one run "
+        "500 at 100,000 steps."
     )
 
 
@@ -221,7 +225,8 @@ def acrobot(runner: Runner, table: Table, quick: bool) -> None:
             ok,
         )
     table.note(
-        "Acrobot-v1 as published: CleanRL's documentation −82.48 ± 5.93 at 500,000 steps (training episodes); the zoo's one run −73.5 at 1,000,000 steps."
+        "Acrobot-v1 as published: CleanRL's documentation −82.48 ± 5.93 at 500,000 steps (training episodes); the zoo's one run "
+        "−73.5 at 1,000,000 steps."
     )
 
 
@@ -278,7 +283,8 @@ def main() -> int:
         table = Table(f"PPO: {title}", ("gymnasium", "numba"))
         part(runner, table, options.quick)
         table.note(
-            "CPU-seconds are medians over seeds, one thread, imports excluded; the final evaluation is not counted, evaluations during training are."
+            "CPU-seconds are medians over seeds, one thread, imports excluded; the final evaluation is not counted, evaluations "
+            "during training are."
         )
         if runner.version and not options.own and name in ("cartpole", "acrobot"):
             table.note(f"Stable-Baselines3 is version {runner.version}.")

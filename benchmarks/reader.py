@@ -25,7 +25,10 @@ from lightbulb.reading.reader import SpanReader
 from lightbulb.web.demo_site import demo_questions, demo_text
 
 _STOP = frozenset(
-    "a an the of in on at by to for from with and or is are was were be did do does has have had who whom whose what which when where why how".split()
+    (
+        "a an the of in on at by to for from with and or is are was were be did do does has have had who whom whose what which when "
+        "where why how"
+    ).split()
 )
 
 

@@ -370,7 +370,7 @@ def cliffwalk(num_states: int, alpha: float, seed: int) -> int:
 
 
 def noisy_chain(alpha: float, beta: float, seed: int, num_updates: int = 40_000) -> float:
-    "TD(0) on a random walk of 7 states with noisy rewards (errors are noise, not surprise): root mean squared distance from the memory's own solution."
+    "TD(0) on a random walk of 7 states whose rewards are noisy: root mean squared distance from the memory's own solution."
     rng, num_states = np.random.default_rng(seed), 7
     state = rng.integers(0, num_states, 5000)
     following = state + rng.choice([-1, 1], 5000)
@@ -432,8 +432,10 @@ def main() -> int:
         pass
     table.note(
         f"Memories hold CartPole-like transitions and return them with importance weights (alpha {ALPHA}, beta {BETA}); "
-        "CPU time, tenth percentile of interleaved rounds of 20 cycles untimed and 100 timed (the machine had other work), one process. Trees are given points and "
-        "priorities ready-made. All memories give back all fields of the batch: lightbulb and torchrl as tensors, cpprb and tianshou as arrays, tianshou with three more."
+        "CPU time, tenth percentile of interleaved rounds of 20 cycles untimed and 100 timed (the machine had other work), one "
+        "process. Trees are given points and "
+        "priorities ready-made. All memories give back all fields of the batch: lightbulb and torchrl as tensors, cpprb and tianshou "
+        "as arrays, tianshou with three more."
     )
     return table.finish(options.record)
 

@@ -62,10 +62,29 @@ def main() -> int:
     table = Table("Starting from a pretrained model", ("transformers",))
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        run = LanguageModelTraining(TrainLanguageModel(
-            save_dir=Path(folder), model_name="smollm2", init_from_pretrained=True, dataset_name="demo", max_examples=14 if args.quick else 0, num_layers=4, num_experts=2,
-            max_length=LENGTH, batch_size=2, accumulation_steps=2, num_epochs=1, learning_rate=1e-4, optimizer="adamw", warmup=0.1, span_weight=0.0, alpha=0.0, beta=0.0,
-            precision="bfloat16", device="cpu"))  # fmt: skip
+        run = LanguageModelTraining(
+            TrainLanguageModel(
+                save_dir=Path(folder),
+                model_name="smollm2",
+                init_from_pretrained=True,
+                dataset_name="demo",
+                max_examples=14 if args.quick else 0,
+                num_layers=4,
+                num_experts=2,
+                max_length=LENGTH,
+                batch_size=2,
+                accumulation_steps=2,
+                num_epochs=1,
+                learning_rate=1e-4,
+                optimizer="adamw",
+                warmup=0.1,
+                span_weight=0.0,
+                alpha=0.0,
+                beta=0.0,
+                precision="bfloat16",
+                device="cpu",
+            )
+        )
         model = run.scored.model.eval()
         source = load_llama("smollm2").eval()
         alone, prefixed = (bits_per_byte(run, source_hidden(source, run, prefix), source.lm_head.weight) for prefix in (False, True))
@@ -99,7 +118,8 @@ def main() -> int:
             resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 24 * 2**20,
         )
     table.note(
-        f"Held out: {run.validation.num_documents} articles, {len(run.validation):,} tokens; 4 of the encoder's 30 layers are kept, 2 experts a layer. One epoch of {len(run.train):,} tokens in bfloat16, scored in float32."
+        f"Held out: {run.validation.num_documents} articles, {len(run.validation):,} tokens; 4 of the encoder's 30 layers are kept, "
+        f"2 experts a layer. One epoch of {len(run.train):,} tokens in bfloat16, scored in float32."
     )
     return table.finish(args.record)
 

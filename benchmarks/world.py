@@ -1,7 +1,7 @@
-"""A world model plays games whose exact answers are known: tic-tac-toe, Connect Four, a slippery lake, a cliff, a taxi; and what each part adds.
+"""A world model plays games whose exact answers are known: tic-tac-toe, Connect Four, a lake, a cliff, a taxi; and what each part adds.
 
-Long runs are kept in the cache folder by a digest of their settings and of the room's source, so that a stopped benchmark goes on (a run that
-was stopped in its middle continues from its checkpoint).
+Long runs are kept in the cache folder by a digest of their settings and of the room's source, so that a stopped benchmark goes on (a run
+that was stopped in its middle continues from its checkpoint).
 """
 
 from __future__ import annotations
@@ -48,8 +48,25 @@ FOUR = replace(
     capacity=120_000,
     first_play=500,
 )
-LAKE = replace(GAME, environment="FrozenLake-v1", mcts_iterations=4, discount=0.995, steps_per_epoch=500, num_epochs=6, random_games=2500, first_play=100, width=64, hidden=128,
-               unroll_length=2, accumulation_steps=1, capacity=20_000, renewed_positions=8000, games_per_play=32, exploration=0.1, average_decay=0.9)  # fmt: skip
+LAKE = replace(
+    GAME,
+    environment="FrozenLake-v1",
+    mcts_iterations=4,
+    discount=0.995,
+    steps_per_epoch=500,
+    num_epochs=6,
+    random_games=2500,
+    first_play=100,
+    width=64,
+    hidden=128,
+    unroll_length=2,
+    accumulation_steps=1,
+    capacity=20_000,
+    renewed_positions=8000,
+    games_per_play=32,
+    exploration=0.1,
+    average_decay=0.9,
+)
 CLIFF = replace(LAKE, environment="CliffWalking-v1", discount=0.99, random_games=400, num_epochs=4)
 TAXI = replace(
     LAKE,
@@ -159,8 +176,12 @@ def game_rows(table: Table, settings: TrainWorldModel, seeds: int, *, quick: boo
         least, goal = min(exam[judged] for exam in exams), 0.995 if small else 0.99
         asked = simulations and not quick
         of = f"all {4520:,} positions" if small else "positions where some legal move is worse"
-        table.row(f"{name}, {who}: optimal moves in {of}", f"{joined([f'{exam[judged]:.2%}' for exam in exams])}; at random {exams[0]['random' if small else 'random_matters']:.1%}",
-                  f"≥ {goal:.1%}" if asked else "", least >= goal if asked else None)  # fmt: skip
+        table.row(
+            f"{name}, {who}: optimal moves in {of}",
+            f"{joined([f'{exam[judged]:.2%}' for exam in exams])}; at random {exams[0]['random' if small else 'random_matters']:.1%}",
+            f"≥ {goal:.1%}" if asked else "",
+            least >= goal if asked else None,
+        )
         if small:
             lost = [sum(exam["lost"]) for exam in exams]
             table.row(
@@ -175,12 +196,21 @@ def game_rows(table: Table, settings: TrainWorldModel, seeds: int, *, quick: boo
                 f"{joined(['{:.2%}'.format(exam['share']) for exam in exams])}; at random {exams[0]['random']:.1%}",
             )
     last = [known["curve"][-1] for _, known in runs]
-    table.row(f"{name}, wrongly imagined on held-out games: legality, endings, rewards",
-              "; ".join(", ".join(f"{one[f'wrong_{part}']:.2%}" for part in ("legality", "ending", "reward")) for one in last))  # fmt: skip
+    table.row(
+        f"{name}, wrongly imagined on held-out games: legality, endings, rewards",
+        "; ".join(", ".join(f"{one[f'wrong_{part}']:.2%}" for part in ("legality", "ending", "reward")) for one in last),
+    )
     curves = {number: known["curve"] for number, (_, known) in enumerate(runs)}
-    table.note(f"{name}: {settings.total_steps} optimizer steps, {last and runs[0][1]['games']:,.0f} games, {settings.mcts_iterations} simulations while it plays; the last checkpoint counts. Optimal moves of the search after "
-               + ", ".join(str(point["step"]) for point in curves[0]) + " steps: "
-               + "; ".join(", ".join(f"{point['search_optimal_where_it_matters']:.1%}" for point in curve) for curve in curves.values()) + " (where it matters).")  # fmt: skip
+    table.note(
+        (
+            f"{name}: {settings.total_steps} optimizer steps, {last and runs[0][1]['games']:,.0f} games, {settings.mcts_iterations} "
+            "simulations while it plays; the last checkpoint counts. Optimal moves of the search after "
+        )
+        + ", ".join(str(point["step"]) for point in curves[0])
+        + " steps: "
+        + "; ".join(", ".join(f"{point['search_optimal_where_it_matters']:.1%}" for point in curve) for curve in curves.values())
+        + " (where it matters)."
+    )
     return [{"name": name, "seed": number, "curve": curve} for number, curve in curves.items()]
 
 
@@ -192,10 +222,15 @@ def default_rows(table: Table) -> None:
     ):
         runs = [trained(replace(settings, seed=seed)) for seed in range(seeds)]
         exams = [kept(folder, "exam_5", lambda folder=folder: exam_of(folder, DEFAULT, DEFAULT.mcts_iterations)) for folder, _ in runs]
-        table.row(f"tic_tac_toe, {name}: optimal moves in all 4,520 positions; games lost, both seats", f"{', '.join('{:.2%}'.format(exam['share']) for exam in exams)}; "
-                  f"{', '.join(str(sum(exam['lost'])) for exam in exams)} lost; {', '.join('{:.0f}'.format(known['seconds']) for _, known in runs)} CPU-s")  # fmt: skip
+        table.row(
+            f"tic_tac_toe, {name}: optimal moves in all 4,520 positions; games lost, both seats",
+            f"{', '.join('{:.2%}'.format(exam['share']) for exam in exams)}; "
+            f"{', '.join(str(sum(exam['lost'])) for exam in exams)} lost; "
+            f"{', '.join('{:.0f}'.format(known['seconds']) for _, known in runs)} CPU-s",
+        )
     table.note(
-        "Shares of five visits mostly repeat the prior, and a network that learns from them believes itself; the prior improved by Q is the default target."
+        "Shares of five visits mostly repeat the prior, and a network that learns from them believes itself; the prior improved by Q "
+        "is the default target."
     )
 
 
@@ -213,14 +248,22 @@ def table_rows(table: Table, settings: TrainWorldModel, seeds: int, *, quick: bo
     aim = share * best if share else best
     for who in ("search", "policy"):
         values = [known["curve"][-1][f"{who}_exact_return"] for _, known in runs]
-        table.row(f"{settings.environment}, {'searched' if who == 'search' else 'policy alone'}: exact return without the time limit", ", ".join(f"{value:.4f}" for value in values),
-                  f"≥ {aim:.4f}" if share and not quick else f"best {best:.4f}", min(values) >= aim - 1e-9 if share and not quick else None)  # fmt: skip
+        table.row(
+            f"{settings.environment}, {'searched' if who == 'search' else 'policy alone'}: exact return without the time limit",
+            ", ".join(f"{value:.4f}" for value in values),
+            f"≥ {aim:.4f}" if share and not quick else f"best {best:.4f}",
+            min(values) >= aim - 1e-9 if share and not quick else None,
+        )
     limited = [known["curve"][-1].get("search_exact_return_within_limit") for _, known in runs]
     if limited[0] is not None:
         table.row(f"{settings.environment}, searched: exact return within the time limit", ", ".join(f"{value:.4f}" for value in limited))
-    table.note(f"{settings.environment}: best {best:.4f}, random moves {start(even, horizon=1000):.4f} in 1000 steps; {settings.total_steps} optimizer steps, "
-               f"{', '.join('{:.0f}'.format(known['seconds']) for _, known in runs)} CPU-s; returns of the search after each evaluation: "
-               + "; ".join(", ".join(f"{point['search_exact_return']:.3f}" for point in known["curve"]) for _, known in runs) + ".")  # fmt: skip
+    table.note(
+        f"{settings.environment}: best {best:.4f}, random moves {start(even, horizon=1000):.4f} in 1000 steps; "
+        f"{settings.total_steps} optimizer steps, "
+        f"{', '.join('{:.0f}'.format(known['seconds']) for _, known in runs)} CPU-s; returns of the search after each evaluation: "
+        + "; ".join(", ".join(f"{point['search_exact_return']:.3f}" for point in known["curve"]) for _, known in runs)
+        + "."
+    )
 
 
 # ------------------------------------------------------------------ ablations
@@ -268,10 +311,17 @@ def ablation_rows(table: Table, base: TrainWorldModel, seeds: int) -> None:
         last = [known["curve"][-1] for known in runs]
         searched, alone = ([one[f"{who}_optimal_where_it_matters"] for one in last] for who in ("search", "policy"))
         first = first or searched
-        table.row(f"{base.environment}, {base.total_steps} steps: {name}", f"searched {', '.join(f'{one:.1%}' for one in searched)} ({np.mean(searched) - np.mean(first):+.1%}), policy alone "
-                  f"{', '.join(f'{one:.1%}' for one in alone)}; {np.mean([known['seconds'] for known in runs]):.0f} CPU-s")  # fmt: skip
-    table.note(f"Ablations: optimal moves where some legal move is worse, {seeds} seeds, one change at a time, equal optimizer steps and about equal games. Less than half a point is within the noise of seeds: such "
-               "regularisers have weight 0 by default (dynamics, which neither helps nor costs here, keeps 0.2: the runs above had it), and the average's default decay is 0.9.")  # fmt: skip
+        table.row(
+            f"{base.environment}, {base.total_steps} steps: {name}",
+            f"searched {', '.join(f'{one:.1%}' for one in searched)} ({np.mean(searched) - np.mean(first):+.1%}), policy alone "
+            f"{', '.join(f'{one:.1%}' for one in alone)}; {np.mean([known['seconds'] for known in runs]):.0f} CPU-s",
+        )
+    table.note(
+        f"Ablations: optimal moves where some legal move is worse, {seeds} seeds, one change at a time, equal optimizer steps and "
+        "about equal games. Less than half a point is within the noise of seeds: such "
+        "regularisers have weight 0 by default (dynamics, which neither helps nor costs here, keeps 0.2: the runs above had it), and "
+        "the average's default decay is 0.9."
+    )
 
 
 def draw(curves: list[dict[str, Any]]) -> None:

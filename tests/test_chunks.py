@@ -112,9 +112,15 @@ def test_sentences_as_a_reader_would_cut_them(text: str, count: int) -> None:
 
 
 def test_wrapped_lines_are_one_sentence_but_headings_are_not() -> None:
-    wrapped = "The first practical lamp burned for about fourteen hours in October of\nthe year 1879 after more than a thousand attempts that\nhad all failed. It was sold soon."
+    wrapped = (
+        "The first practical lamp burned for about fourteen hours in October of\nthe year 1879 after more than a thousand attempts that\n"
+        "had all failed. It was sold soon."
+    )
     assert len(sentences(wrapped)) == 2
-    page = "A heading of the page\nThe first practical lamp burned for about fourteen hours in October of the year 1879.\nNext Part\nMore text."
+    page = (
+        "A heading of the page\nThe first practical lamp burned for about fourteen hours in October of the year 1879.\nNext Part\n"
+        "More text."
+    )
     assert sentences(page)[0] == "A heading of the page" and sentences(page)[2] == "Next Part"
 
 

@@ -95,7 +95,10 @@ def test_tables_become_lines() -> None:
     )
     text = extract(page(PARAGRAPH + table + PARAGRAPH), URL).text
     assert "Lamp: LED; Efficacy: 100 lm/W" in text and "Lamp: Carbon; Efficacy: 3 lm/W" in text
-    facts = "<table class=infobox><tr><th colspan=2>Tungsten</th></tr><tr><th>Symbol</th><td>W</td></tr><tr><th>Melting point</th><td>3422<br>°C</td></tr><tr><th>Density</th><td>19 g/cm<sup>3</sup></td></tr></table>"
+    facts = (
+        "<table class=infobox><tr><th colspan=2>Tungsten</th></tr><tr><th>Symbol</th><td>W</td></tr><tr><th>Melting point</th>"
+        "<td>3422<br>°C</td></tr><tr><th>Density</th><td>19 g/cm<sup>3</sup></td></tr></table>"
+    )
     assert "Density: 19 g/cm3" in extract(page(facts + PARAGRAPH), URL).text
     assert "Melting point: 3422 °C" in extract(page(facts + PARAGRAPH), URL).text
 
@@ -105,7 +108,8 @@ def test_spans_of_cells_are_repeated() -> None:
 
     table = lxml.html.fromstring(
         "<table><tr><th rowspan=2>Year</th><th colspan=2>Output</th></tr><tr><th>Coal</th><th>Wind</th></tr>"
-        "<tr><td>2000</td><td>10</td><td>10</td></tr><tr><td rowspan=2>2020</td><td>4</td><td>9</td></tr><tr><td>3</td><td>8</td></tr></table>"
+        "<tr><td>2000</td><td>10</td><td>10</td></tr><tr><td rowspan=2>2020</td><td>4</td><td>9</td></tr><tr><td>3</td><td>8</td>"
+        "</tr></table>"
     )
     assert read_table(table) == [
         "Year: 2000; Output Coal: 10; Output Wind: 10",
@@ -125,7 +129,8 @@ def test_links_are_absolute_canonical_once_and_content_first() -> None:
         '<nav><a href="/">Home</a><a href="/b">B in the menu</a></nav>'
         + PARAGRAPH
         + '<p>See <a href="b?z=1&amp;a=2#part">B</a>, <a href="./b?a=2&z=1">B again</a>, '
-        '<a href="/b">B</a>, <a href="mailto:a@b.c">mail</a>, <a href="javascript:x()">js</a>, <a href="#top">top</a>, <a href="http://[bad">bad</a>, <a href="//other.example/x">o</a></p>'
+        '<a href="/b">B</a>, <a href="mailto:a@b.c">mail</a>, <a href="javascript:x()">js</a>, <a href="#top">top</a>, <a '
+        'href="http://[bad">bad</a>, <a href="//other.example/x">o</a></p>'
     )
     assert [link.url for link in extract(page(body), URL).links] == [
         "https://lamps.example/wiki/b?a=2&z=1",
@@ -138,8 +143,14 @@ def test_links_are_absolute_canonical_once_and_content_first() -> None:
 
 
 def test_titles_headings_images_and_description() -> None:
-    head = '<title>Tungsten – The Lamp Library</title><meta name="description" content=" A  metal. "><meta property="og:title" content="Tungsten">'
-    body = f"<h1>Tungsten</h1>{PARAGRAPH}<h2>History <span class='mw-editsection'>[edit]</span></h2>{PARAGRAPH}<h2>History</h2>{PARAGRAPH}<img src=a><img src=b><noscript><img src=b></noscript>"
+    head = (
+        '<title>Tungsten – The Lamp Library</title><meta name="description" content=" A  metal. "><meta property="og:title" '
+        'content="Tungsten">'
+    )
+    body = (
+        f"<h1>Tungsten</h1>{PARAGRAPH}<h2>History <span class='mw-editsection'>[edit]</span>"
+        f"</h2>{PARAGRAPH}<h2>History</h2>{PARAGRAPH}<img src=a><img src=b><noscript><img src=b></noscript>"
+    )
     document = extract(page(body, head), URL)
     assert (document.title, document.description, document.num_images) == ("Tungsten", "A metal.", 2)
     assert [heading.level for heading in document.headings] == [1, 2, 2]
@@ -149,7 +160,10 @@ def test_titles_headings_images_and_description() -> None:
 
 def test_reference_marks_do_not_stand_in_quotations() -> None:
     body = page(
-        '<p>Swan showed his lamp in Newcastle.<sup class="reference"><a href="#1">[1]</a></sup> It glowed at 10<sup>3</sup> K for hours in front of the audience there.</p>'
+        (
+            '<p>Swan showed his lamp in Newcastle.<sup class="reference"><a href="#1">[1]</a></sup> It glowed at 10<sup>3</sup> K for '
+            "hours in front of the audience there.</p>"
+        )
         + PARAGRAPH
     )
     assert "Newcastle. It glowed at 103 K" in extract(body, URL).text
@@ -157,7 +171,8 @@ def test_reference_marks_do_not_stand_in_quotations() -> None:
 
 def test_accordions_formulas_and_heading_marks() -> None:
     body = (
-        f'<h1>Ohm<a class="headerlink" href="#ohm">¶</a></h1>{PARAGRAPH}<details><summary>Who was Ohm?</summary><p>A teacher of mathematics in Cologne.</p></details>'
+        f'<h1>Ohm<a class="headerlink" href="#ohm">¶</a></h1>{PARAGRAPH}<details><summary>Who was Ohm?</summary><p>A teacher of '
+        "mathematics in Cologne.</p></details>"
         "<p>The law is <math><mi>V</mi><mo>=</mo><mi>I</mi><mi>R</mi><annotation>tex</annotation></math> at every moment.</p>"
     )
     document = extract(page(body, "<title>Ohm — Handbook</title>"), URL)

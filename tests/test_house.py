@@ -59,8 +59,8 @@ PUBLIC = {  # DESIGN's contract: more may be added, these stay
     "reading.reader": "SpanReader train_reader",
     "knowledge.summarizer": "RAGSummarizer",
     "world.networks": "RepresentationNetwork DynamicsNetwork PredictionNetwork ActionEncoder WorldModel RecurrentWorldModel",
-    "world.losses": "info_nce_loss covariance_regularization dynamics_performance_loss thought_consistency_loss policy_value_joint_loss action_diversity_reward "
-    "expected_thought_value_loss exploration_regularization kl_divergence_loss ppo_loss",
+    "world.losses": "info_nce_loss covariance_regularization dynamics_performance_loss thought_consistency_loss policy_value_joint_loss "
+    "action_diversity_reward expected_thought_value_loss exploration_regularization kl_divergence_loss ppo_loss",
     "world.environments": "World make_world Arena",
     "world.stages": "TrainLanguageWorld",
     "world.training": "TrainWorldModel train_world_model TrainLanguageWorld load_world_model",

@@ -1,4 +1,4 @@
-"""The objective of a language model against its definition, written apart from it: which token each head is asked for, and at what weight."""
+"""The objective of a language model against its definition, written apart from it: which token each head is asked for, at what weight."""
 
 from __future__ import annotations
 

@@ -382,7 +382,8 @@ def test_torch_tensors_and_tuples_give_the_numpy_result():
 def test_numpy_models_need_no_torch():
     code = (
         "import sys, numpy as np; from lightbulb.planning.mcts import MCTS, MCTSConfig\n"
-        "r = MCTS(lambda s: (np.zeros((len(s), 3)), np.zeros(len(s)), None), lambda s, a: (s, a * 1.0, np.ones(len(s)) * 0.5), MCTSConfig(9)).search(np.zeros(2))\n"
+        "r = MCTS(lambda s: (np.zeros((len(s), 3)), np.zeros(len(s)), None), lambda s, a: (s, a * 1.0, np.ones(len(s)) * 0.5), "
+        "MCTSConfig(9)).search(np.zeros(2))\n"
         "assert 'torch' not in sys.modules and r.visit_counts.sum() == 18"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1], timeout=120)

@@ -175,10 +175,17 @@ def test_a_handler_sees_the_request():
     )
 
 
-@pytest.mark.parametrize(("method", "response", "expected"), [
-    ("GET", Response(body="ü"), (200, b"\xc3\xbc", "2")), ("GET", Response(body=b"\x00"), (200, b"\x00", "1")), ("HEAD", Response(body="four"), (200, b"", "4")),
-    ("GET", Response(204), (204, b"", None)), ("GET", Response(404, "no"), (404, b"no", "2")), ("GET", Response(999), (999, b"", "0")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "response", "expected"),
+    [
+        ("GET", Response(body="ü"), (200, b"\xc3\xbc", "2")),
+        ("GET", Response(body=b"\x00"), (200, b"\x00", "1")),
+        ("HEAD", Response(body="four"), (200, b"", "4")),
+        ("GET", Response(204), (204, b"", None)),
+        ("GET", Response(404, "no"), (404, b"no", "2")),
+        ("GET", Response(999), (999, b"", "0")),
+    ],
+)
 def test_responses_arrive_as_written(method, response, expected):
     with serve(lambda request: response) as server:
         status, headers, body = call(server, "/", method)
@@ -277,14 +284,21 @@ def test_importing_starts_nothing():
     assert program(text) == (0, "False 1", "")
 
 
-@pytest.mark.parametrize(("end", "status"), [
-    ("", 0), ("sys.exit(3)", 3), ("raise SystemExit(4)", 4), ("os._exit(5)", 5), ("server = serve(lambda request: Response())", 0),
-    ("from lightbulb.web.fetch import Fetcher\nFetcher().run('http://127.0.0.1:1/')", 0),
-    ("threading.Thread(target=run, args=(asyncio.sleep, 0.2)).start()", 0),
-    ("threading.Thread(target=lambda: asyncio.run(arun(asyncio.sleep, 0.1))).start()", 0),
-    ("asyncio.run(asyncio.wait_for(arun(asyncio.sleep, 0.01), 1))", 0),
-    ("import atexit\natexit.register(lambda: run(lambda: 1))", 0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        ("", 0),
+        ("sys.exit(3)", 3),
+        ("raise SystemExit(4)", 4),
+        ("os._exit(5)", 5),
+        ("server = serve(lambda request: Response())", 0),
+        ("from lightbulb.web.fetch import Fetcher\nFetcher().run('http://127.0.0.1:1/')", 0),
+        ("threading.Thread(target=run, args=(asyncio.sleep, 0.2)).start()", 0),
+        ("threading.Thread(target=lambda: asyncio.run(arun(asyncio.sleep, 0.1))).start()", 0),
+        ("asyncio.run(asyncio.wait_for(arun(asyncio.sleep, 0.01), 1))", 0),
+        ("import atexit\natexit.register(lambda: run(lambda: 1))", 0),
+    ],
+)
 def test_a_program_ends_when_it_wants_to(end, status):
     assert program(f"{START}run(lambda: 1)\n{end}") == (status, "", "")
 

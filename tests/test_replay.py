@@ -3,7 +3,7 @@
 | reported of | what went wrong | held here by |
 |---|---|---|
 | pytorch/rl #3925 | alpha is applied twice to new items | test_alpha_is_applied_once |
-| pytorch/rl #2210, ray #11750, astooke/rlpyt #102 | the maximum never comes down; or new items always enter at 1 | test_the_maximum_comes_down_again |
+| pytorch/rl #2210, ray #11750, astooke/rlpyt #102 | the maximum never comes down; new ones enter at 1 | test_the_maximum_comes_down_again |
 | instadeepai/flashbax #58 | the maximum is rounded to a whole number | test_the_maximum_comes_down_again |
 | pytorch/rl #2230, ray #7180 | sampled indices lie outside the filled part | test_only_the_filled_part_is_sampled |
 | openai/baselines #170 | a memory of one item cannot be sampled | test_only_the_filled_part_is_sampled |
@@ -11,9 +11,9 @@
 | openai/baselines #1131, chainer/chainerrl #570 | weights are normalised by another maximum than stated | test_weights_are_the_formula |
 | ray #6534, pytorch/rl #4041 | an old error becomes the priority of a new item | test_an_overwritten_item_is_not_updated |
 | tensorflow/agents #939, thu-ml/tianshou #135 | n-step returns run over a truncation | test_n_step_returns_are_the_definition |
-| younggyoseo/FastTD3 #6 | the exponent of the discount is wrong, episodes mix at the write position | test_n_step_returns_are_the_definition |
+| younggyoseo/FastTD3 #6 | wrong exponent of the discount, episodes mix where it writes | test_n_step_returns_are_the_definition |
 | ray #17844 | stored observations share memory with the environment's | test_an_environment_that_reuses_its_arrays |
-| chainer/chainerrl #129, ray #8151 | unfinished steps, or everything, are lost in a checkpoint | test_saved_in_the_middle_and_continued_in_every_bit |
+| chainer/chainerrl #129, ray #8151 | unfinished steps are lost in a checkpoint | test_saved_in_the_middle_and_continued_in_every_bit |
 | ray #26833, ray #44383 | stored recurrent states are missing or of the wrong length | test_windows_are_the_episode |
 """
 
@@ -143,7 +143,7 @@ def test_alpha_is_applied_once():
 
 
 def test_the_maximum_comes_down_again():
-    "It is the greatest measured priority that is still here: outliers leave with their item, and 1 is only for a memory that knows nothing."
+    "It is the greatest measured priority still here: outliers leave with their item, and 1 is only for a memory that knows nothing."
     memory = PrioritizedReplayMemory(4, alpha=1.0, epsilon=0.0)
     memory.extend(numbered(2))
     assert memory.slots.tree[[0, 1]].tolist() == [1.0, 1.0]
@@ -229,7 +229,7 @@ def steps_of(episodes, environment):
 @settings(max_examples=60, deadline=None)
 @given(walks(), st.integers(1, 6), st.sampled_from([0.0, 0.5, 0.99, 1.0]))
 def test_n_step_returns_are_the_definition(environments, num_steps, discount):
-    "Every step becomes one transition, whose sum ends with the episode; environments take turns and do not mix; a full ring changes nothing."
+    "Each step becomes one transition, whose sum ends with the episode; environments do not mix; a full ring changes nothing."
     memory = PrioritizedReplayMemory(1000, num_steps=num_steps, discount=discount, float_dtype=np.float64)
     small = PrioritizedReplayMemory(3, num_steps=num_steps, discount=discount, float_dtype=np.float64) if num_steps <= 1 else None
     streams = [list(steps_of(episodes, number)) for number, episodes in enumerate(environments)]

@@ -299,7 +299,10 @@ def test_hostile_markdown_takes_bounded_time() -> None:
 
 def small_site() -> dict[str, str | Response]:
     return {
-        "/": "Start: <a href=/lamp>lamp</a> <a href=/old>old</a> <a href=/private/x>secret</a> <a href=/gone>gone</a> <a href=/data.json>data</a> <a href=/photo.png>photo</a> <a href='https://elsewhere.example/'>out</a> <a href=/away>away</a>",
+        "/": (
+            "Start: <a href=/lamp>lamp</a> <a href=/old>old</a> <a href=/private/x>secret</a> <a href=/gone>gone</a> <a "
+            "href=/data.json>data</a> <a href=/photo.png>photo</a> <a href='https://elsewhere.example/'>out</a> <a href=/away>away</a>"
+        ),
         "/lamp": "The lamp was invented by Swan. <a href='/lamp#part'>here</a> <a href=/filament>filament</a>",
         "/filament": "A filament of carbon glows.",
         "/private/x": "forbidden treasure",
@@ -341,11 +344,17 @@ def test_sitemaps_are_found_and_followed(site, place: str) -> None:
     if place != "/sitemap.xml":
         named.append(f"User-agent: *\nAllow: /\nSITEMAP:  {server.url}{place}\n")
     pages[place] = Response(
-        body=f"<?xml version='1.0'?><sitemapindex><sitemap><loc>{server.url}/m.xml</loc></sitemap><sitemap><loc>{server.url}{place}</loc></sitemap></sitemapindex>",
+        body=(
+            f"<?xml version='1.0'?><sitemapindex><sitemap><loc>{server.url}/m.xml</loc></sitemap><sitemap><loc>{server.url}{place}</loc>"
+            "</sitemap></sitemapindex>"
+        ),
         content_type="application/xml",
     )
     pages["/m.xml"] = Response(
-        body=f"<urlset><url><loc>{server.url}/alone</loc></url><url><loc> {server.url}/b </loc></url><url><loc>http://elsewhere.example/x</loc></url></urlset>",
+        body=(
+            f"<urlset><url><loc>{server.url}/alone</loc></url><url><loc> {server.url}/b </loc></url><url>"
+            "<loc>http://elsewhere.example/x</loc></url></urlset>"
+        ),
         content_type="text/xml",
     )
     corpus = open_site(server.url, WordIndex, fetcher=fetcher_for(server))

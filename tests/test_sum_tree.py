@@ -2,7 +2,7 @@
 
 | reported of | what went wrong | held here by |
 |---|---|---|
-| pytorch/rl #2230, ray #7180, ray #8118 | a leaf outside the filled part is found | test_a_point_at_or_past_the_end_finds_the_last_leaf_that_is_not_zero |
+| pytorch/rl #2230, ray #7180, #8118 | a leaf past the filled part | test_a_point_at_or_past_the_end_finds_the_last_leaf_that_is_not_zero |
 | vwxyzjn/cleanrl #546 | indices are permuted at capacities that are no power of two | test_leaves_keep_their_order_at_every_capacity |
 | ReinforcementLearningTrajectories.jl #59 | a leaf of priority zero is found | test_a_zero_leaf_is_never_found |
 | Howuhh/prioritized_experience_replay #3 | a point on a border belongs to the left | test_exactly_as_fractions_say |

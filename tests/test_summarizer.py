@@ -71,7 +71,8 @@ def assert_exact(summary, pages) -> None:
 
 def test_ranges_are_exact_and_everything_is_supported(embed, pages):
     model = Scripted(
-        "Renewable energy reduces greenhouse gas emissions and limits climate change. Renewable energy was invented on Mars in 2091. It is great."
+        "Renewable energy reduces greenhouse gas emissions and limits climate change. Renewable energy was invented on Mars in 2091. "
+        "It is great."
     )
     summary = RAGSummarizer(model.generate, embed).summarize(QUESTION, pages)
     assert_exact(summary, pages)

@@ -182,7 +182,8 @@ def test_bfloat16_trains(tiny: TrainWorldModel) -> None:
 def test_ctrl_c_keeps_everything_that_was_learned(tiny: TrainWorldModel) -> None:
     program = (
         "import sys\nfrom pathlib import Path\nfrom lightbulb.world.training import *\n"
-        f"settings = TrainWorldModel(save_dir=Path({str(tiny.save_dir)!r}), device='cpu', environment='tic_tac_toe', num_epochs=50, steps_per_epoch=1000, random_games=20,\n"
+        f"settings = TrainWorldModel(save_dir=Path({str(tiny.save_dir)!r}), device='cpu', environment='tic_tac_toe', num_epochs=50, "
+        "steps_per_epoch=1000, random_games=20,\n"
         "    width=16, hidden=32, batch_size=1, accumulation_steps=1, mcts_algorithm='gumbel', mcts_iterations=4)\n"
         "for report in train_world_model(settings): print(report.step, flush=True)\n"
     )

@@ -67,7 +67,8 @@ def execute(notebook: Path, slow: bool = False) -> None:
             failed = cell.source.splitlines()
             print(f"{notebook.name}: a cell failed:\n  " + "\n  ".join(failed[:12]), file=sys.stderr)
             raise SystemExit(
-                f"{type(shell.exc[1] if isinstance(shell.exc, tuple) else shell.exc).__name__}: {shell.exc[1] if isinstance(shell.exc, tuple) else shell.exc}"
+                f"{type(shell.exc[1] if isinstance(shell.exc, tuple) else shell.exc).__name__}: "
+                f"{shell.exc[1] if isinstance(shell.exc, tuple) else shell.exc}"
             )
         for output in cell.outputs:
             settle(output)

@@ -4,8 +4,9 @@
 
 takes about 13 CPU-minutes on one core and leaves `models/reader/span_reader.safetensors`; copy it to lightbulb/reading/weights/
 to ship it. The shipped weights were made by these rules and 800 steps on 24 November 2026, from the demo articles as they stood then and
-with 16 more pages left out; a new run draws other examples of the same mixture and gives weights of the same kind, not the same bytes. `--resume` goes on after a kill. Left out of the corpus: every page that answers a question of two_hop or is named in one, and
-the pages of tools/reader_development.jsonl. Questions and answers of two_hop and the `report` questions of the demo site are never read.
+with 16 more pages left out; a new run draws other examples of the same mixture and gives weights of the same kind, not the same bytes.
+`--resume` goes on after a kill. Left out of the corpus: every page that answers a question of two_hop or is named in one, and the pages
+of tools/reader_development.jsonl. Questions and answers of two_hop and the `report` questions of the demo site are never read.
 """
 
 from __future__ import annotations
