@@ -274,7 +274,7 @@ def top_names(path: Path) -> set[str]:
 def test_what_tests_tools_and_benchmarks_import_is_there():
     "A benchmark runs too seldom to notice by itself that a name has moved."
     missing, known = [], {}
-    for path in sorted(path for folder in ("tests", "tools", "benchmarks") for path in (ROOT / folder).glob("*.py")):
+    for path in sorted(path for folder in ("tests", "tools", "benchmarks") for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("lightbulb"): continue
             place = ROOT / str(node.module).replace(".", "/")
@@ -423,6 +423,36 @@ def test_a_changed_module_and_a_dirty_notebook_are_drift(tmp_path):
     dirty.write_text(json.dumps(notebook), "utf-8")
     result = run(sys.executable, "tools/check_export.py", folder=tmp_path)
     assert result.returncode == 1 and "edited by hand" in result.stdout and "noise" in result.stdout
+
+
+def test_only_a_guard_shares_the_line_of_its_if(tmp_path):
+    "And no line is longer than 140 columns: the formatter does not break a text, so the linter has to see it."
+    page = tmp_path / "tests/page.py"
+    for folder in ("tests", "tools", "nbs", "benchmarks"):
+        (tmp_path / folder).mkdir()
+    shutil.copy(ROOT / "tools/format.py", tmp_path / "tools/format.py")
+    shutil.copy(ROOT / "ruff.toml", tmp_path / "ruff.toml")
+    guard = (
+        "def first(items):\n    for item in items:\n        if item is None: continue\n        return item\n    if not items: return 0\n"
+    )
+    check = [sys.executable, "tools/format.py", "--check", "tests/page.py"]
+    page.write_text(guard)
+    assert run(*check, folder=tmp_path).returncode == 0
+    bodies = (
+        "class Empty: pass",
+        "for item in (1, 2): print(item)",
+        "if True: number = 1",
+        "try: print(1)\nfinally: print(2)",
+        "with open('a'): ...",
+    )
+    for body in bodies:
+        page.write_text(f"{body}\n\n\n{guard}")
+        red = run(*check, folder=tmp_path)
+        assert red.returncode == 1 and "tests/page.py" in red.stdout, body
+    page.write_text(f'text = "{"word " * 30}"\n')
+    assert run(*check, folder=tmp_path).returncode == 0
+    lint = run(BIN / "ruff", "check", "--no-cache", "--output-format", "concise", "tests", folder=tmp_path)
+    assert lint.returncode == 1 and "E501" in lint.stdout
 
 
 def test_a_python_that_is_too_old_is_one_clear_line(tmp_path):
