@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import shutil
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -13,8 +15,8 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from lightbulb.core.checkpoint import load_checkpoint
 from lightbulb.core.errors import CheckpointError
+from lightbulb.core.report import MetricsFile
 from lightbulb.rl import ppo
 from lightbulb.rl.ppo import Collector, PPOAgent, PPOConfig, Rollout, evaluate_policy, plain_ppo_update, train_ppo
 from lightbulb.rl.vector_environments import EnvironmentFailure, EpisodeStream, PassiveTMaze, make_vector_environment
@@ -407,21 +409,169 @@ def same(one: dict, other: dict) -> bool:
     return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
+def new_runs(folder):
+    "The moments of a run."
+    return sorted(path.name for path in folder.glob("epoch*"))
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
 @pytest.mark.parametrize("lstm_width", [0, 8])
-def test_a_killed_run_goes_on_bit_for_bit(tmp_path, lstm_width):
-    config = PPOConfig(total_steps=6 * 128, num_envs=4, rollout_length=32, num_minibatches=2, lstm_width=lstm_width, checkpoint_interval=2)
-    make = lambda: gymnasium.make("CartPole-v1")
-    _, whole = finish(train_ppo(make, config, save_dir=tmp_path / "whole"))
-    run = train_ppo(make, config, save_dir=tmp_path / "killed")
-    for _ in range(4):
-        next(run)
-    run.close()  # what Ctrl-C does
-    assert load_checkpoint(tmp_path / "killed" / "ppo.ckpt")["num_updates"] == 4
-    reports, resumed = finish(train_ppo(make, config, save_dir=tmp_path / "killed", resume=True))
-    assert len(reports) == 2 and same(whole.state_dict(), resumed.state_dict())
-    other = PPOAgent.for_environment(make, PPOConfig(hidden=(7,), lstm_width=lstm_width))
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path, lstm_width, mode):
+    "From every place at which it may be killed, in the middle of episodes: weights, optimizer, random numbers and reports."
+    config = PPOConfig(
+        total_steps=6 * 128,
+        num_envs=4,
+        rollout_length=32,
+        num_minibatches=2,
+        lstm_width=lstm_width,
+        normalize_rewards=True,
+        standardize=True,
+        evaluation_interval=300,
+        evaluation_episodes=2,
+        save_every=0,
+    )
+    make = lambda num_envs: SyncVectorEnv([lambda: gymnasium.make("CartPole-v1")] * num_envs, autoreset_mode=mode)
+    run, reports, whole = train_ppo(make, config, save_dir=tmp_path / "whole"), [], None
+    while whole is None:
+        try:
+            reports.append(next(run))
+        except StopIteration as stop:
+            whole = stop.value
+        else:
+            shutil.copytree(tmp_path / "whole", tmp_path / f"killed_{len(reports)}")  # what a kill would leave
+    assert len(reports) > 6
+    for number in range(1, len(reports) + 1):
+        if not new_runs(tmp_path / f"killed_{number}"):
+            continue  # killed before the first moment
+        rest, resumed = finish(train_ppo(make, config, save_dir=tmp_path / f"killed_{number}", resume=True))
+        assert same(whole.state_dict(), resumed.state_dict()), number
+        assert [report.as_row() for report in rest] == [report.as_row() for report in reports[len(reports) - len(rest) :]]
+        assert len(rest) <= len(reports) - number + 2
+
+
+def test_an_agent_of_another_shape_is_refused():
+    whole = PPOAgent.for_environment("CartPole-v1", PPOConfig())
+    other = PPOAgent.for_environment("CartPole-v1", PPOConfig(hidden=(7,)))
     with pytest.raises(CheckpointError, match="not a PPO agent of this shape"):
         other.load_state_dict(whole.state_dict())
+
+
+def test_another_setting_is_refused_by_name_and_an_old_run_is_set_aside(tmp_path):
+    config = PPOConfig(total_steps=256, num_envs=4, rollout_length=32)
+    _, first = finish(train_ppo("CartPole-v1", config, save_dir=tmp_path / "run"))
+    with pytest.raises(CheckpointError, match="discount was 0.99 and is 0.5 now"):
+        finish(train_ppo("CartPole-v1", replace(config, discount=0.5), save_dir=tmp_path / "run", resume=True))
+    with pytest.raises(CheckpointError, match="environment was CartPole-v1 and is Acrobot-v1 now"):
+        finish(train_ppo("Acrobot-v1", config, save_dir=tmp_path / "run", resume=True))
+    with pytest.raises(CheckpointError, match="nothing to resume"):
+        finish(train_ppo("CartPole-v1", config, save_dir=tmp_path / "nowhere", resume=True))
+    longer, _ = finish(train_ppo("CartPole-v1", replace(config, total_steps=512), save_dir=tmp_path / "run", resume=True))
+    assert first.num_steps < longer[0].step and 512 <= longer[-1].step < 640
+    _, second = finish(train_ppo("CartPole-v1", replace(config, seed=1), save_dir=tmp_path / "run"))
+    aside = PPOAgent.load(tmp_path / "run_001")
+    assert new_runs(tmp_path / "run_001") == [f"epoch_000_step_{longer[-1].step:06d}"]
+    assert not same(aside.network.state_dict(), second.network.state_dict())
+    assert same(PPOAgent.load(tmp_path / "run").network.state_dict(), second.network.state_dict())
+    steps = [row["step"] for row in MetricsFile(tmp_path / "run" / "metrics.jsonl").read()]
+    assert steps[-1] == second.num_steps and len(steps) == second.num_updates
+
+
+def test_an_agent_that_is_handed_over_follows_the_new_configuration():
+    config, make = PPOConfig(total_steps=256, num_envs=4, rollout_length=32, learning_rate=1e-3), lambda: gymnasium.make("CartPole-v1")
+    _, agent = finish(train_ppo(make, config))
+    reports, further = finish(train_ppo(make, replace(config, learning_rate=1e-5, anneal=False, num_envs=2), agent=agent))
+    assert further is agent and [report.step for report in reports] == [64, 128, 192, 256]
+    assert {report.metrics["learning_rate"] for report in reports} == {1e-5}
+    with pytest.raises(ValueError, match="hidden belongs to the network: the agent has \\(64, 64\\), the configuration \\(8,\\)"):
+        finish(train_ppo(make, replace(config, hidden=(8,)), agent=agent))
+
+
+# ------------------------------------------------------------------ what an agent can see
+
+
+class Quadrant(gymnasium.Env):
+    "Which quadrant of a picture is lit? Its number is the answer; perhaps only two answers are open."
+
+    def __init__(self, side=8, with_mask="observation", channels=0):
+        shape = (side, side, channels) if channels else (side, side)
+        self.picture, self.with_mask = spaces.Box(0, 255, shape, np.uint8), with_mask
+        speed = spaces.Tuple([spaces.Discrete(3), spaces.Box(-1, 1, (2,))])
+        parts: dict[str, Any] = {"picture": self.picture, "speed": speed}
+        if with_mask == "observation":
+            parts["action_mask"] = spaces.MultiBinary(4)
+        self.observation_space, self.action_space = spaces.Dict(parts), spaces.Discrete(4)
+
+    def look(self):
+        self.lit, other = self.np_random.permutation(4)[:2]
+        shape, half = self.picture.low.shape, self.picture.low.shape[0] // 2
+        picture = self.np_random.integers(0, 120, shape, np.uint8)
+        picture[half * (self.lit // 2) :, half * (self.lit % 2) :][:half, :half] += 100
+        self.open = np.isin(np.arange(4), [self.lit, other]).astype(np.int8)
+        shown = {
+            "picture": picture,
+            "speed": (int(self.np_random.integers(3)), self.np_random.normal(size=2).clip(-1, 1).astype(np.float32)),
+        }
+        if self.with_mask == "observation":
+            shown["action_mask"] = self.open
+        return shown, {"action_mask": self.open} if self.with_mask == "info" else {}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = 3
+        return self.look()
+
+    def step(self, action):
+        assert not self.with_mask or self.open[action], "a closed action was taken"
+        reward, self.left = float(action == self.lit), self.left - 1
+        shown, info = self.look()
+        return shown, reward, self.left == 0, False, info
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize("with_mask", ["observation", "info"])
+def test_a_closed_action_is_never_taken(with_mask, mode):
+    "The environment itself asserts it, in training (sampled) and evaluation (likeliest), in every autoreset mode."
+    make = lambda num_envs: SyncVectorEnv([lambda: Quadrant(with_mask=with_mask)] * num_envs, autoreset_mode=mode)
+    config = PPOConfig(total_steps=512, num_envs=8, rollout_length=16, hidden=(16,))
+    reports, agent = finish(train_ppo(make, config))
+    assert all(np.isfinite(list(report.metrics.values())).all() for report in reports)
+    assert reports[0].metrics["entropy"] == pytest.approx(math.log(2), abs=0.05)  # two of four are open
+    evaluate_policy(agent, make, num_episodes=10)
+
+
+def test_where_nothing_is_open_the_environment_failed():
+    class Closed(Quadrant):
+        def look(self):
+            shown, info = super().look()
+            return shown | {"action_mask": np.zeros(4, np.int8)}, info
+
+        def step(self, action):
+            shown, info = self.look()
+            return shown, 0.0, False, False, info
+
+    with pytest.raises(EnvironmentFailure, match="closed all actions"):
+        finish(train_ppo(Closed, PPOConfig(total_steps=64, num_envs=2, rollout_length=8, num_minibatches=1)))
+
+
+def test_pictures_and_dictionaries_are_learned():
+    config = PPOConfig(total_steps=6_000, num_envs=16, rollout_length=32, learning_rate=2e-3, num_epochs=6, device="cpu")
+    _, agent = finish(train_ppo(lambda: Quadrant(with_mask=""), config))
+    assert evaluate_policy(agent, lambda: Quadrant(with_mask=""), num_episodes=100).mean() > 2.7
+    assert len(agent.network.readers) == 1
+
+
+def test_pictures_alone_are_stored_as_octets():
+    agent = PPOAgent(spaces.Box(0, 255, (40, 40, 3), np.uint8), spaces.Discrete(2), PPOConfig(device="cpu"))
+    rows = agent.features(np.full((2, 40, 40, 3), 255, np.uint8))
+    assert rows.dtype == torch.uint8 and rows.shape == (2, 4800)
+    distribution, values, _ = agent.network.step(rows)
+    scaled = agent.network.readers[0](rows.float())
+    assert torch.isfinite(values).all() and scaled.shape == (2, 256)
+
+
+def test_the_taxis_mask_is_heeded():
+    reports, agent = finish(train_ppo("Taxi-v4", PPOConfig(total_steps=1024, num_envs=4, rollout_length=32)))
+    assert agent.network.mask_size == 6 and isinstance(agent.encode.space, spaces.Dict)
 
 
 def test_evaluation_does_not_touch_training():
@@ -460,8 +610,7 @@ def test_an_environment_that_fails_loses_nothing(tmp_path, kind, words):
     assert len(str(failure.value).splitlines()) == 1
     assert agent.num_updates == len(reports) == 3 and not torch.equal(first, agent.parameters[0])
     assert all(bool(torch.isfinite(parameter).all()) for parameter in agent.parameters)
-    saved = load_checkpoint(tmp_path / "ppo.ckpt")
-    assert same(saved["network"], dict(agent.network.state_dict()))
+    assert same(dict(PPOAgent.load(tmp_path).network.state_dict()), dict(agent.network.state_dict()))
     go_on = train_ppo(Clock, config, save_dir=tmp_path, resume=True)
     assert next(go_on).step > agent.num_steps
 
@@ -472,8 +621,7 @@ def test_ctrl_c_keeps_what_was_learned(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         for report in train_ppo(Fragile, config, save_dir=tmp_path):
             reports.append(report)
-    saved = load_checkpoint(tmp_path / "ppo.ckpt")
-    assert saved["num_updates"] == len(reports) == 3
+    assert len(reports) == 3 and new_runs(tmp_path) == [f"epoch_000_step_{reports[-1].step:06d}"]
     assert next(train_ppo(Clock, config, save_dir=tmp_path, resume=True)).step > reports[-1].step
 
 

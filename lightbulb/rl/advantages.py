@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike
+
+from ..core.kernels import kernel
 
 # %% ../../nbs/rl/06_advantages.ipynb #23fb554f
 def plain_advantages(
@@ -80,7 +81,7 @@ def _check(
     return _Rollout(rewards, values, next_values, terminated | truncated, usable)
 
 # %% ../../nbs/rl/06_advantages.ipynb #7554978b
-@njit(cache=True)
+@kernel
 def _accumulate(deltas: np.ndarray, ends: np.ndarray, valid: np.ndarray, decay: float) -> np.ndarray:
     "Discounted sums from the back, cut where an episode ends."
     num_steps, num_envs = deltas.shape
@@ -121,7 +122,7 @@ def generalized_advantages(
     return Advantages(advantages, np.where(rollout.valid, advantages + rollout.values, 0.0))
 
 # %% ../../nbs/rl/06_advantages.ipynb #5d29024f
-@njit(cache=True)
+@kernel
 def _look_ahead(
     rewards: np.ndarray, next_values: np.ndarray, ends: np.ndarray, valid: np.ndarray, num_steps: int, discount: float
 ) -> np.ndarray:

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['ObservationEncoder', 'Categoricals', 'DiagonalGaussian', 'ActionHead', 'ActorCritic']
+__all__ = ['ACTION_MASK', 'ObservationEncoder', 'Categoricals', 'DiagonalGaussian', 'ActionHead', 'ActorCritic']
 
 # %% ../../nbs/rl/07_policies.ipynb #b982baca
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,34 +20,95 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 # %% ../../nbs/rl/07_policies.ipynb #aa3e6b26
+@dataclass(frozen=True)
+class ObservationPart:
+    "One simple space inside an observation: where it is found, and what its numbers mean."
+
+    path: tuple[Any, ...]  # keys of the dictionaries and places in the tuples on the way to it
+    space: spaces.Space
+    kind: str  # numbers, image or mask
+
+    @property
+    def num_columns(self) -> int:
+        "Numbers in a row."
+        if isinstance(self.space, spaces.Discrete) and self.kind == "numbers": return int(self.space.n)
+        if isinstance(self.space, spaces.MultiDiscrete) and self.kind == "numbers": return int(self.space.nvec.sum())
+        return math.prod(self.space.shape or ())
+
+    def encode(self, values: Any) -> np.ndarray:  # (B, …) → (B, num_columns)
+        "Numbers as they are, a choice among n as n of which one is 1."
+        flat = np.asarray(values).reshape(len(values), -1)
+        if self.kind != "numbers" or not isinstance(self.space, spaces.Discrete | spaces.MultiDiscrete): return flat
+        counts = np.array([self.space.n]) if isinstance(self.space, spaces.Discrete) else self.space.nvec.ravel()
+        one_hot = np.zeros((len(flat), int(counts.sum())), np.float32)
+        columns = flat - np.ravel(self.space.start) + np.concatenate([[0], np.cumsum(counts)[:-1]])
+        one_hot[np.arange(len(flat))[:, None], columns] = 1.0
+        return one_hot
+
+
+def is_image(space: spaces.Space) -> bool:
+    "Octets in rows, columns and perhaps channels: what a convolution reads."
+    if not isinstance(space, spaces.Box) or space.dtype != np.uint8 or space.shape is None: return False
+    sides = sorted(space.shape)[-2:]
+    return len(space.shape) in (2, 3) and sides[0] >= 5 and bool((space.low == 0).all() and (space.high == 255).all())
+
+
+def observation_parts(space: spaces.Space, path: tuple[Any, ...] = ()) -> list[ObservationPart]:
+    "The simple spaces inside a space, in order; `ValueError` for what has no fixed number of numbers."
+    if isinstance(space, spaces.Dict):
+        return [part for key, inner in space.spaces.items() for part in observation_parts(inner, (*path, key))]
+    if isinstance(space, spaces.Tuple):
+        return [part for place, inner in enumerate(space.spaces) for part in observation_parts(inner, (*path, place))]
+    if not isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        raise ValueError(f"observations must be Box, Discrete, MultiDiscrete, MultiBinary, or Dict and Tuple of these, got {space}")
+    kind = "mask" if path == (ACTION_MASK,) else "image" if is_image(space) else "numbers"
+    return [ObservationPart(path, space, kind)]
+
+# %% ../../nbs/rl/07_policies.ipynb #68950c6c
+ACTION_MASK = "action_mask"  # the key of a dictionary under which an environment says which actions are open
+
+
 class ObservationEncoder:
-    "Batched observations of a space as (B, F) float32; `ValueError` for spaces that must be flattened first."
+    """Batched observations of a space as rows (B, F): first plain numbers, then the pixels of images, last the action mask.
 
-    def __init__(self, space: spaces.Space) -> None:
-        self.space, self.offsets, self.counts = space, np.zeros(0, np.int64), np.zeros(0, np.int64)
-        if isinstance(space, spaces.Discrete):
-            self.counts, self.offsets = np.array([space.n]), np.array([space.start])
-        elif isinstance(space, spaces.MultiDiscrete):
-            self.counts, self.offsets = space.nvec.ravel(), np.asarray(space.start).ravel()
-        elif not isinstance(space, spaces.Box | spaces.MultiBinary):
-            raise ValueError(
-                f"observations must be Box, Discrete, MultiDiscrete or MultiBinary (flatten others with FlattenObservation), got {space}"
-            )
-        self.num_features = int(self.counts.sum()) if len(self.counts) else math.prod(space.shape or ())
+    Rows are float32; an agent that wants images alone as they are (uint8, a quarter of the memory) says so. `ValueError` for spaces
+    without a fixed number of numbers.
+    """
 
-    def __call__(self, observations: Any) -> np.ndarray:
-        flat = np.asarray(observations).reshape(len(observations), -1)
-        if not len(self.counts): return flat.astype(np.float32)
-        encoded = np.zeros((len(flat), self.num_features), np.float32)
-        columns = flat - self.offsets + np.concatenate([[0], np.cumsum(self.counts)[:-1]])
-        encoded[np.arange(len(flat))[:, None], columns] = 1.0
-        return encoded
+    def __init__(self, space: spaces.Space, *, keep_octets: bool = False) -> None:
+        self.space, parts = space, observation_parts(space)
+        self.parts = [part for kind in ("numbers", "image", "mask") for part in parts if part.kind == kind]
+        self.images = [part.space.shape or () for part in self.parts if part.kind == "image"]
+        self.num_numbers, self.num_pixels, self.mask_size = (
+            sum(part.num_columns for part in self.parts if part.kind == kind) for kind in ("numbers", "image", "mask")
+        )
+        self.num_features = self.num_numbers + self.num_pixels + self.mask_size
+        self.dtype = np.uint8 if keep_octets and self.num_pixels and not self.num_numbers else np.float32
+
+    def __call__(self, observations: Any) -> np.ndarray:  # (B, F)
+        columns = []
+        for part in self.parts:
+            values = observations
+            for key in part.path:
+                values = values[key]
+            columns.append(part.encode(values).astype(self.dtype, copy=False))
+        return columns[0] if len(columns) == 1 else np.concatenate(columns, 1)
 
 # %% ../../nbs/rl/07_policies.ipynb #3678dfe2
+_CLOSED = -1e9  # a logit whose probability is 0 in every precision, and whose entropy is 0 and no NaN
+
+
 class Categoricals:
     "K independent choices; actions are (…, K) whole numbers from 0."
 
-    def __init__(self, logits: Tensor, counts: Sequence[int]) -> None:
+    def __init__(
+        self,
+        logits: Tensor,  # (…, sum of counts)
+        counts: Sequence[int],  # of each choice
+        is_open: Tensor | None = None,  # like logits, bool: what may be chosen; all if not given
+    ) -> None:
+        if is_open is not None:
+            logits = logits.masked_fill(~is_open, _CLOSED)
         self.log_probs = [part.log_softmax(-1) for part in logits.split(list(counts), -1)] if len(counts) > 1 else [logits.log_softmax(-1)]
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
@@ -111,8 +173,8 @@ class ActionHead(nn.Module):
         if not self.is_discrete:
             self.log_std = nn.Parameter(torch.zeros(self.num_components))
 
-    def forward(self, outputs: Tensor) -> Distribution:
-        return Categoricals(outputs, self.counts) if self.is_discrete else DiagonalGaussian(outputs, self.log_std)
+    def forward(self, outputs: Tensor, is_open: Tensor | None = None) -> Distribution:
+        return Categoricals(outputs, self.counts, is_open) if self.is_discrete else DiagonalGaussian(outputs, self.log_std)
 
     def to_environment(self, actions: Tensor) -> np.ndarray:  # (B, K)
         "The actions in the form of the batched space."
@@ -182,13 +244,43 @@ class Standardizer(nn.Module):
         self.mean.add_(share * delta)
         self.count.copy_(total)
 
+# %% ../../nbs/rl/07_policies.ipynb #51a6a966
+class ImageReader(nn.Module):
+    "Pixels from 0 to 255, (N, pixels) of pictures of one shape, as (N, width) features."
+
+    def __init__(self, shape: tuple[int, ...], width: int = 256) -> None:
+        super().__init__()
+        self.shape = shape if len(shape) == 3 else (*shape, 1)
+        self.channels_last = len(shape) == 2 or shape[-1] <= shape[0]
+        channels, height, across = (self.shape[2], *self.shape[:2]) if self.channels_last else self.shape
+        kernels = ((32, 8, 4), (64, 4, 2), (64, 3, 1)) if min(height, across) >= 36 else ((16, 3, 1), (32, 3, 2), (32, 3, 1))
+        layers: list[nn.Module] = []
+        for filters, size, stride in kernels:
+            convolution = nn.Conv2d(channels, filters, size, stride, padding=0 if size > 3 or min(height, across) >= 36 else 1)
+            nn.init.orthogonal_(convolution.weight, math.sqrt(2))
+            nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+            layers += [convolution, nn.ReLU()]
+            channels = filters
+        self.convolutions = nn.Sequential(*layers, nn.Flatten())
+        with torch.no_grad():
+            num_outputs = self.convolutions(self._pictures(torch.zeros(1, math.prod(shape)))).shape[1]
+        self.project = nn.Sequential(orthogonal(nn.Linear(num_outputs, width), math.sqrt(2)), nn.ReLU())
+        self.width, self.num_pixels = width, math.prod(shape)
+
+    def _pictures(self, pixels: Tensor) -> Tensor:
+        pictures = pixels.unflatten(-1, self.shape)
+        return (pictures.movedim(-1, -3) if self.channels_last else pictures) / 255.0
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.project(self.convolutions(self._pictures(pixels)))
+
 # %% ../../nbs/rl/07_policies.ipynb #dd03a6db
 class ActorCritic(nn.Module):
     "A policy and a value function, with a shared LSTM if `lstm_width` is positive."
 
     def __init__(
         self,
-        num_features: int,
+        features: int | ObservationEncoder,  # how many numbers a row has, or the encoder that makes the rows
         head: ActionHead,
         hidden: Sequence[int] = (64, 64),
         lstm_width: int = 0,
@@ -196,7 +288,14 @@ class ActorCritic(nn.Module):
         standardize: bool = False,
     ) -> None:
         super().__init__()
-        self.standardizer = Standardizer(num_features) if standardize else None
+        encoder = features if isinstance(features, ObservationEncoder) else None
+        self.num_numbers = features.num_numbers if isinstance(features, ObservationEncoder) else features
+        self.mask_size = encoder.mask_size if encoder else 0
+        if self.mask_size not in (0, head.num_outputs) or (self.mask_size and not head.is_discrete):
+            raise ValueError(f"an action mask must hold one number for each of {head.num_outputs} choices, got {self.mask_size}")
+        self.standardizer = Standardizer(self.num_numbers) if standardize and self.num_numbers else None
+        self.readers = nn.ModuleList(ImageReader(shape) for shape in (encoder.images if encoder else []))
+        num_features: int = self.num_numbers + sum(reader.width for reader in self._image_readers())
         self.head, self.lstm_width = head, lstm_width
         self.memory = nn.LSTM(num_features, lstm_width) if lstm_width else None
         if self.memory is not None:
@@ -208,29 +307,75 @@ class ActorCritic(nn.Module):
         self.actor = fully_connected(lstm_width or num_features, hidden, head.num_outputs, gain=0.01)
         self.critic = fully_connected(lstm_width or num_features, hidden, 1, gain=1.0)
 
+    def _image_readers(self) -> list[ImageReader]:
+        return [reader for reader in self.readers if isinstance(reader, ImageReader)]
+
     def initial_state(self, num_envs: int) -> Tensor | None:
         "An empty memory (2, B, H); None without one."
         return next(self.parameters()).new_zeros(2, num_envs, self.lstm_width) if self.lstm_width else None
 
-    def step(self, features: Tensor, state: Tensor | None = None) -> tuple[Distribution, Tensor, Tensor | None]:
-        "For (B, F): the distribution, values (B,) and the memory afterwards."
+    def _read(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        "What the layers see of rows (…, F), and which actions are open (None: all)."
+        is_open = rows[..., -self.mask_size :] > 0 if self.mask_size else None
+        numbers = rows[..., : self.num_numbers]
         if self.standardizer is not None:
-            features = self.standardizer(features)
+            numbers = self.standardizer(numbers)
+        if not len(self.readers): return numbers, is_open
+        seen, place, dtype = [numbers], self.num_numbers, next(self.parameters()).dtype
+        for reader in self._image_readers():
+            pixels = rows[..., place : place + reader.num_pixels].to(dtype)
+            seen.append(reader(pixels.flatten(0, -2)).unflatten(0, rows.shape[:-1]))
+            place += reader.num_pixels
+        return torch.cat([part.to(seen[-1]) for part in seen], -1), is_open
+
+    def observe(self, rows: Tensor) -> None:  # (N, F)
+        "Learn the moments of the plain numbers, if they are standardized."
+        if self.standardizer is not None:
+            self.standardizer.observe(rows[:, : self.num_numbers])
+
+    def step(self, rows: Tensor, state: Tensor | None = None) -> tuple[Distribution, Tensor, Tensor | None]:
+        "For (B, F): the distribution, values (B,) and the memory afterwards."
+        features, is_open = self._read(rows)
         if self.memory is not None and state is not None:
             output, (hidden, cell) = self.memory(features[None], (state[:1], state[1:]))
             features, state = output[0], torch.cat([hidden, cell])
-        return self.head(self.actor(features)), self.critic(features).squeeze(-1), state
+        return self.head(self.actor(features), is_open), self.critic(features).squeeze(-1), state
 
-    def unroll(self, features: Tensor, state: Tensor, starts: np.ndarray) -> tuple[Distribution, Tensor]:
+    def unroll(self, rows: Tensor, state: Tensor, starts: np.ndarray) -> tuple[Distribution, Tensor]:
         "For (T, B, F), the memory (2, B, H) before the first row and episode starts (T, B): distribution and values of T·B rows."
         assert self.memory is not None
-        if self.standardizer is not None:
-            features = self.standardizer(features)
-        rows, place, environment = episode_pieces(starts)
-        keeps = torch.from_numpy(np.concatenate([[True], environment[1:] != environment[:-1]]) & ~starts[0][environment]).to(
-            features.device
-        )
-        begin = state[:, torch.from_numpy(environment)] * keeps[:, None]  # pieces that begin inside the rollout start empty
-        output, _ = self.memory(features.flatten(0, 1)[torch.from_numpy(rows)], (begin[:1].contiguous(), begin[1:].contiguous()))
+        features, is_open = self._read(rows)
+        order, place, environment = episode_pieces(starts)
+        keeps = np.concatenate([[True], environment[1:] != environment[:-1]]) & ~starts[0][environment]
+        keeps = torch.from_numpy(keeps).to(features.device)  # pieces that begin inside the rollout start empty
+        begin = state[:, torch.from_numpy(environment)] * keeps[:, None]
+        output, _ = self.memory(features.flatten(0, 1)[torch.from_numpy(order)], (begin[:1].contiguous(), begin[1:].contiguous()))
         output = output.flatten(0, 1)[torch.from_numpy(place)]
-        return self.head(self.actor(output)), self.critic(output).squeeze(-1)
+        is_open = None if is_open is None else is_open.flatten(0, 1)
+        return self.head(self.actor(output), is_open), self.critic(output).squeeze(-1)
+
+# %% ../../nbs/rl/07_policies.ipynb #82bb072a
+def space_to_state(space: spaces.Space) -> dict[str, Any]:
+    "A space as numbers, strings, lists and dictionaries."
+    if isinstance(space, spaces.Dict):
+        return {"kind": "Dict", "parts": {str(key): space_to_state(inner) for key, inner in space.spaces.items()}}
+    if isinstance(space, spaces.Tuple): return {"kind": "Tuple", "parts": [space_to_state(inner) for inner in space.spaces]}
+    if isinstance(space, spaces.Discrete): return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
+    if isinstance(space, spaces.MultiDiscrete):
+        return {"kind": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": np.asarray(space.start).tolist()}
+    if isinstance(space, spaces.MultiBinary): return {"kind": "MultiBinary", "n": list(space.shape)}
+    if isinstance(space, spaces.Box):
+        bounds = {name: torch.from_numpy(np.array(getattr(space, name))) for name in ("low", "high")}
+        return {"kind": "Box", "dtype": str(space.dtype), **bounds}
+    raise ValueError(f"this space cannot be written into a checkpoint: {space}")
+
+
+def space_from_state(state: Mapping[str, Any]) -> spaces.Space:
+    "The space that `space_to_state` wrote down."
+    kind = state["kind"]
+    if kind == "Dict": return spaces.Dict({key: space_from_state(inner) for key, inner in state["parts"].items()})
+    if kind == "Tuple": return spaces.Tuple([space_from_state(inner) for inner in state["parts"]])
+    if kind == "Discrete": return spaces.Discrete(state["n"], start=state["start"])
+    if kind == "MultiDiscrete": return spaces.MultiDiscrete(np.array(state["nvec"]), start=np.array(state["start"]))
+    if kind == "MultiBinary": return spaces.MultiBinary(state["n"])
+    return spaces.Box(state["low"].numpy(), state["high"].numpy(), dtype=np.dtype(state["dtype"]).type)

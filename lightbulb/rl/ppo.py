@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Rollout', 'plain_ppo_update', 'PPOLoss', 'ppo_loss', 'PPOConfig', 'PPOAgent', 'Collector', 'evaluate_policy',
-           'train_ppo']
+__all__ = ['Rollout', 'plain_ppo_update', 'PPOLoss', 'ppo_loss', 'PPOConfig', 'RewardScale', 'PPOAgent', 'Collector',
+           'evaluate_policy', 'PPOTraining', 'train_ppo']
 
 # %% ../../nbs/rl/09_ppo.ipynb #da3f7608
+import contextlib
+import copy
+import tempfile
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -20,13 +23,22 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from ..core.checkpoint import load_checkpoint, save_checkpoint
+from ..core.checkpoint import load_checkpoint
 from ..core.errors import CheckpointError
+from ..core.optimization import OptimizerStep
 from ..core.report import StepReport
+from ..core.run import Run
+from ..core.run_folder import Moment, find_model_file
 from ..core.runtime import choose_device
 from .advantages import generalized_advantages
-from .policies import ActionHead, ActorCritic, ObservationEncoder
-from .vector_environments import EnvironmentFailure, EpisodeStream, MakeEnvironment, make_vector_environment
+from .policies import ActionHead, ActorCritic, ObservationEncoder, space_from_state, space_to_state
+from lightbulb.rl.vector_environments import (
+    EnvironmentFailure,
+    EpisodeStream,
+    MakeEnvironment,
+    make_vector_environment,
+    stream_space,
+)
 
 # %% ../../nbs/rl/09_ppo.ipynb #a62c6cc0
 @dataclass(frozen=True)
@@ -46,10 +58,15 @@ class Rollout:
     starts: np.ndarray  # (T, B) rows that begin an episode
     state: Tensor | None = None  # (2, B, H) memory before the first row
 
-    def advantages_and_returns(self, discount: float, gae_lambda: float, reward_scale: float = 1.0) -> tuple[Tensor, Tensor]:
+    def advantages_and_returns(
+        self,
+        discount: float,
+        gae_lambda: float,
+        rewards: np.ndarray | None = None,  # (T, B) to learn from, if not those that were earned
+    ) -> tuple[Tensor, Tensor]:
         "Generalized advantages and the targets of the value function, both (T, B)."
         estimate = generalized_advantages(
-            self.rewards * reward_scale,
+            self.rewards if rewards is None else rewards,
             self.values.cpu().numpy(),
             self.terminated,
             self.truncated,
@@ -177,6 +194,7 @@ class PPOConfig:
     target_kl: float | None = None  # an update stops when KL passes 1.5 times this
     kl_coefficient: float = 0.0  # first weight of the KL penalty, then adapted towards target_kl
     reward_scale: float = 1.0  # rewards are learned from after this factor, reported without it
+    normalize_rewards: bool = False  # and divided by the spread of the discounted returns so far
     standardize: bool = False  # features of zero mean and unit spread
     hidden: tuple[int, ...] = (64, 64)
     lstm_width: int = 0  # positive: the policy has a memory
@@ -184,9 +202,9 @@ class PPOConfig:
     evaluation_interval: int = 0  # environment steps; 0: never
     evaluation_episodes: int = 20
     target_return: float | None = None  # stop at an evaluation whose mean reaches it
-    checkpoint_interval: int = 0  # updates; 0: only at the end
+    save_every: float = 5.0  # minutes between moments that a resumed run can go on from
     seed: int = 0
-    device: str = "cpu"  # small networks are slower on a GPU
+    device: str = "auto"  # a GPU where the network is worth it: small ones are faster on a CPU
 
     def __post_init__(self) -> None:
         for name in ("total_steps", "num_envs", "rollout_length", "num_epochs", "num_minibatches", "evaluation_episodes"):
@@ -205,7 +223,7 @@ class PPOConfig:
             "lstm_width",
             "memory_length",
             "evaluation_interval",
-            "checkpoint_interval",
+            "save_every",
             "seed",
         ):
             if not 0 <= getattr(self, name) < float("inf"):
@@ -219,6 +237,45 @@ class PPOConfig:
             raise ValueError("target_return needs evaluation_interval")
 
 # %% ../../nbs/rl/09_ppo.ipynb #cf7dbb5b
+_WORTH_A_GPU = 500_000  # weights from which a network is faster on a GPU than on the CPU beside the environments
+
+
+class RewardScale:
+    "The spread of discounted returns so far (Engstrom et al. 2020, section 3): what rewards are divided by, so that values have unit scale."
+
+    def __init__(self) -> None:
+        self.count, self.mean, self.variance = 0, 0.0, 0.0
+        self.running: np.ndarray | None = None  # (B,) discounted sums of the running episodes
+
+    def observe(self, rollout: Rollout, discount: float) -> None:
+        "Take in the sums R ← γ·R + r after each step, which begin anew with an episode."
+        num_steps, num_envs = rollout.rewards.shape
+        running = np.zeros(num_envs) if self.running is None or len(self.running) != num_envs else self.running
+        sums = np.zeros((num_steps, num_envs))
+        for t in range(num_steps):
+            sums[t] = running = running * discount * ~rollout.starts[t] + rollout.rewards[t]
+        self.running, sums = running, sums[rollout.valid]
+        total, delta = self.count + sums.size, float(sums.mean()) - self.mean
+        share = sums.size / total
+        self.variance = (1 - share) * self.variance + share * float(sums.var()) + share * (1 - share) * delta**2
+        self.count, self.mean = total, self.mean + share * delta
+
+    def apply(self, rewards: np.ndarray) -> np.ndarray:
+        "Rewards over the spread, bounded to ±10; as they are while nothing was earned."
+        if self.variance < 1e-12: return rewards
+        return np.clip(rewards / np.sqrt(self.variance), -10.0, 10.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        "All of it."
+        running = None if self.running is None else torch.from_numpy(self.running.copy())
+        return {"count": self.count, "mean": self.mean, "variance": self.variance, "running": running}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        "Go on from there."
+        self.count, self.mean, self.variance = state["count"], state["mean"], state["variance"]
+        self.running = None if state["running"] is None else state["running"].numpy().copy()
+
+
 class _Minibatch(NamedTuple):
     "A share of a rollout's rows, all (N,): what the network says now, and what was written down when it acted."
 
@@ -235,17 +292,20 @@ class PPOAgent:
     "A policy, its critic and their optimizer: `act`, `learn`, `state_dict`."
 
     def __init__(self, observation_space: spaces.Space, action_space: spaces.Space, config: PPOConfig | None = None) -> None:
-        self.config = config or PPOConfig()
-        self.encode, self.device = ObservationEncoder(observation_space), choose_device(self.config.device)
+        self.config, self.encode = config or PPOConfig(), ObservationEncoder(observation_space, keep_octets=True)
         with torch.random.fork_rng(devices=[]):  # the seed is ours alone
             torch.manual_seed(self.config.seed)
             head = ActionHead(action_space)
             sizes = (self.config.hidden, self.config.lstm_width, self.config.memory_length, self.config.standardize)
-            network = ActorCritic(self.encode.num_features, head, *sizes)
+            network = ActorCritic(self.encode, head, *sizes)
+        is_small = not len(network.readers) and sum(weight.numel() for weight in network.parameters()) < _WORTH_A_GPU
+        self.device = torch.device("cpu") if self.config.device == "auto" and is_small else choose_device(self.config.device)
         self.network, self.head = network.to(self.device), head
         self.parameters = list(network.parameters())
         self.optimizer = torch.optim.Adam(self.parameters, self.config.learning_rate, eps=1e-5, fused=True)
+        self._move = OptimizerStep(self.parameters, [self.optimizer], max_grad_norm=self.config.max_grad_norm)
         self.generator = torch.Generator(self.device).manual_seed(self.config.seed)
+        self.reward_spread = RewardScale()
         self.num_steps, self.num_updates, self.kl_coefficient = 0, 0, self.config.kl_coefficient
 
     @classmethod
@@ -253,13 +313,37 @@ class PPOAgent:
         "A new agent for the spaces of this environment."
         env = make_vector_environment(make_env, 1)
         try:
-            return cls(env.single_observation_space, env.single_action_space, config)
+            return cls(stream_space(env), env.single_action_space, config)
         finally:
             env.close()
 
+    @classmethod
+    def load(cls, path: str | Path, device: str = "auto") -> Self:
+        "The agent that a run's folder (its newest moment) or a model file holds, ready to act; `CheckpointError` if there is none."
+        file = find_model_file(Path(path), "ppo agent")
+        state = load_checkpoint(file)
+        if state.get("kind") != "ppo agent": raise CheckpointError(f"{file}: not a PPO agent")
+        known = {field.name for field in fields(PPOConfig)}
+        settings: dict[str, Any] = {name: value for name, value in state["config"].items() if name in known}
+        settings["device"] = device
+        agent = cls(space_from_state(state["observation_space"]), space_from_state(state["action_space"]), PPOConfig(**settings))
+        agent.network.load_state_dict(state["network"])
+        return agent
+
+    def adopt(self, config: PPOConfig) -> None:
+        "Begin a new run with this configuration; `ValueError` names a setting of the network that differs."
+        for name in ("hidden", "lstm_width", "standardize", "device"):
+            ours, asked = getattr(self.config, name), getattr(config, name)
+            if ours != asked: raise ValueError(f"{name} belongs to the network: the agent has {ours}, the configuration {asked}")
+        if config.seed != self.config.seed:
+            self.generator.manual_seed(config.seed)
+        self.config, self.num_steps, self.kl_coefficient = config, 0, config.kl_coefficient
+        self._move.max_grad_norm = config.max_grad_norm
+
     def features(self, observations: Any) -> Tensor:  # (B, …) → (B, F)
         "Observations as the network reads them."
-        return torch.from_numpy(self.encode(observations)).to(self.parameters[0])
+        rows = torch.from_numpy(self.encode(observations))
+        return rows.to(self.device) if rows.dtype == torch.uint8 else rows.to(self.parameters[0])
 
     @torch.no_grad()
     def act(
@@ -273,8 +357,12 @@ class PPOAgent:
         "One PPO update on a fresh rollout; the means of what was measured."
         config, left = self.config, 1 - min(self.num_steps / self.config.total_steps, 1.0)
         clip_range = config.clip_range * (max(left, 1e-3) if config.anneal_clip_range else 1.0)
-        self.optimizer.param_groups[0]["lr"] = config.learning_rate * (left if config.anneal else 1.0)
-        advantages, returns = rollout.advantages_and_returns(config.discount, config.gae_lambda, config.reward_scale)
+        learning_rate = config.learning_rate * (left if config.anneal else 1.0)
+        rewards = rollout.rewards
+        if config.normalize_rewards:
+            self.reward_spread.observe(rollout, config.discount)
+            rewards = self.reward_spread.apply(rewards)
+        advantages, returns = rollout.advantages_and_returns(config.discount, config.gae_lambda, rewards * config.reward_scale)
         measured, last_kl, num_epochs, is_far = [], [], 0, False
         while num_epochs < config.num_epochs and not is_far:
             last_kl, num_epochs = [], num_epochs + 1
@@ -297,28 +385,21 @@ class PPOAgent:
                 last_kl.append(float(loss.kl.detach()))
                 is_far = config.target_kl is not None and last_kl[-1] > 1.5 * config.target_kl
                 if is_far: break
-                self._step(loss.loss)
+                self._move([loss.loss], learning_rate)
                 measured.append(torch.stack([value.detach() for value in loss]))
         self._adapt_penalty(float(np.mean(last_kl)))
         self.num_updates += 1
         means = torch.stack(measured).mean(0).tolist() if measured else [float("nan")] * len(PPOLoss._fields)
         valid = torch.from_numpy(rollout.valid).to(self.device)
-        if self.network.standardizer is not None:
-            self.network.standardizer.observe(rollout.features[valid])
+        self.network.observe(rollout.features[valid])
         unexplained = (returns - rollout.values)[valid].var() / returns[valid].var().clamp(min=1e-8)
         return dict(zip(PPOLoss._fields, means, strict=True)) | {
             "kl": last_kl[-1],
             "num_epochs": num_epochs,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate": learning_rate,
             "explained_variance": 1 - float(unexplained),
             "kl_coefficient": self.kl_coefficient,
         }
-
-    def _step(self, loss: Tensor) -> None:
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
-        self.optimizer.step()
 
     def _adapt_penalty(self, kl: float) -> None:
         "Schulman et al. 2017, section 4: the penalty doubles if the policy moved too far, halves if it hardly moved."
@@ -359,6 +440,7 @@ class PPOAgent:
             "num_steps": self.num_steps,
             "num_updates": self.num_updates,
             "kl_coefficient": self.kl_coefficient,
+            "reward_spread": self.reward_spread.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -369,6 +451,7 @@ class PPOAgent:
             raise CheckpointError(f"not a PPO agent of this shape: {str(error).splitlines()[-1].strip()}") from None
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"].cpu())
+        self.reward_spread.load_state_dict(state["reward_spread"])
         self.num_steps, self.num_updates, self.kl_coefficient = state["num_steps"], state["num_updates"], state["kl_coefficient"]
 
 # %% ../../nbs/rl/09_ppo.ipynb #fb5a47ad
@@ -405,6 +488,8 @@ class Collector:
         seen = torch.stack(features)
         if not bool(torch.isfinite(seen).all()):
             raise EnvironmentFailure("the environment gave an observation that is not finite")
+        if network.mask_size and not bool((seen[..., -network.mask_size :] > 0).any(-1).all()):
+            raise EnvironmentFailure("the environment closed all actions: action_mask must leave one open")
         return Rollout(
             features=seen,
             actions=torch.stack(actions),
@@ -456,66 +541,133 @@ def _environment_seed(config: PPOConfig, num_updates: int) -> int:
     return int(np.random.SeedSequence([config.seed, num_updates]).generate_state(1)[0] >> 1)
 
 
-def _evaluation_report(agent: PPOAgent, make_env: MakeEnvironment, total_steps: int) -> StepReport:
-    returns = evaluate_policy(
-        agent, make_env, num_episodes=agent.config.evaluation_episodes, seed=_environment_seed(agent.config, 2**31 + agent.num_updates)
-    )
-    measured = {"return_mean": float(returns.mean()), "return_min": float(returns.min()), "num_episodes": float(len(returns))}
-    return StepReport(agent.num_steps, total_steps=total_steps, split="validation", metrics=measured)
+class PPOTraining:
+    """PPO in training: an agent, its environments and the collector between them; `core.run.Run` trains it.
+
+    Its moment is always the last update that is complete: what a step has done so far is not in it.
+    """
+
+    is_whole = True
+
+    def __init__(self, make_env: MakeEnvironment, config: PPOConfig, agent: PPOAgent | None = None) -> None:
+        self.make_env, self.config, self.agent = make_env, config, agent or PPOAgent.for_environment(make_env, config)
+        if agent is not None and (agent.config != config or agent.num_steps):
+            agent.adopt(config)
+        self.stream = EpisodeStream(make_vector_environment(make_env, config.num_envs))
+        self.collector = Collector(self.agent, self.stream)
+        self._steps_before, self._reached_target = 0, False
+
+    def prepare(self) -> None:
+        "Begin the episodes; the seed follows from the run's and from how often the agent has learned before."
+        self.stream.reset(_environment_seed(self.config, self.agent.num_updates))
+        self._mark()
+
+    def _mark(self) -> None:
+        "Remember this place, since the next update changes weights and moments where they are."
+        state = {"agent": self.agent.state_dict(), "memory": self.collector.state, "steps_before": self._steps_before}
+        self._place, self._num_actions = copy.deepcopy(state), self.stream.num_actions
+
+    @property
+    def step(self) -> int:
+        "Environment steps done."
+        return self.agent.num_steps
+
+    @property
+    def moment(self) -> Moment:
+        "The last complete update."
+        return Moment(0, self._place["agent"]["num_steps"])
+
+    @property
+    def is_done(self) -> bool:
+        "Whether all steps are done, or the target is reached."
+        return self._reached_target or self.step >= self.config.total_steps
+
+    @property
+    def evaluation_is_due(self) -> bool:
+        "Whether the last update passed an interval, or was the last one."
+        interval = self.config.evaluation_interval
+        if not interval or not self.step: return False
+        return self.step >= self.config.total_steps or self.step // interval > self._steps_before // interval
+
+    def train_step(self) -> StepReport:
+        "One rollout and one update."
+        rollout = self.collector.collect()
+        metrics = self.agent.learn(rollout)
+        self._steps_before = self.agent.num_steps
+        self.agent.num_steps += int(rollout.valid.sum())
+        if episodes := self.stream.take_finished():
+            metrics["episode_return"] = float(np.mean([episode.total_reward for episode in episodes]))
+        self._mark()
+        return StepReport(self.step, metrics.pop("loss"), max(self.config.total_steps, self.step), metrics=metrics)
+
+    def evaluate(self) -> StepReport:
+        "Episodes in environments of their own, with the likeliest actions."
+        config, seed = self.config, _environment_seed(self.config, 2**31 + self.agent.num_updates)
+        returns = evaluate_policy(self.agent, self.make_env, num_episodes=config.evaluation_episodes, seed=seed)
+        measured = {"return_mean": float(returns.mean()), "return_min": float(returns.min()), "num_episodes": float(len(returns))}
+        self._reached_target = config.target_return is not None and measured["return_mean"] >= config.target_return
+        return StepReport(self.step, total_steps=max(config.total_steps, self.step), split="validation", metrics=measured)
+
+    def model_state(self) -> dict[str, Any]:
+        "What acting needs."
+        return {
+            "kind": "ppo agent",
+            "config": asdict(self.config),
+            "observation_space": space_to_state(self.agent.encode.space),
+            "action_space": space_to_state(self.agent.head.space),
+            "network": self._place["agent"]["network"],
+        }
+
+    def training_state(self) -> dict[str, Any]:
+        "What going on needs beside it: the optimizer, the place of the environments, the memory."
+        agent = {name: value for name, value in self._place["agent"].items() if name != "network"}
+        return {
+            "agent": agent,
+            "stream": self.stream.state_dict(self._num_actions),
+            "memory": self._place["memory"],
+            "steps_before": self._place["steps_before"],
+            "reached_target": self._reached_target,
+        }
+
+    def load_state(self, model: Mapping[str, Any], training: Mapping[str, Any], place: Path) -> None:
+        "Go on from a moment; its environments are brought to where they were by the actions that they were given."
+        try:
+            self.agent.load_state_dict(training["agent"] | {"network": model["network"]})
+        except (CheckpointError, KeyError) as error:
+            raise CheckpointError(f"{place}: {error}") from None
+        self.stream.load_state_dict(training["stream"])
+        self.collector.state = None if training["memory"] is None else training["memory"].to(self.agent.device)
+        self._steps_before, self._reached_target = training["steps_before"], training["reached_target"]
+        self._mark()
+
+
+_MAY_CHANGE = ("total_steps", "evaluation_interval", "evaluation_episodes", "target_return", "save_every", "device")  # on resume
 
 
 def train_ppo(
     make_env: MakeEnvironment,  # a Gymnasium id, or as `make_vector_environment` says
     config: PPOConfig,
     *,
-    agent: PPOAgent | None = None,  # a new one if not given
-    save_dir: str | Path | None = None,  # holds ppo.ckpt
-    resume: bool = False,  # go on from ppo.ckpt if it is there
+    agent: PPOAgent | None = None,  # one to train further, by this configuration and for all of its steps; a new one if not given
+    save_dir: str | Path | None = None,  # of moments and metrics.jsonl; nothing is kept if not given
+    resume: bool = False,  # go on from the newest moment of save_dir; else an earlier run there is set aside
 ) -> Generator[StepReport, None, PPOAgent]:
-    "Train and report after each update and evaluation; returns the agent. Neither a failing environment nor Ctrl-C loses what was learned."
-    agent = agent or PPOAgent.for_environment(make_env, config)
-    path = Path(save_dir) / "ppo.ckpt" if save_dir is not None else None
-    if resume and path and path.exists():
-        agent.load_state_dict(load_checkpoint(path))
+    """Train and report after each update and evaluation; returns the agent. `core.run` says what an interrupt or a kill leaves.
 
-    def save() -> None:
-        if path:
-            save_checkpoint(path, agent.state_dict() | {"config": asdict(config)})
+    `EnvironmentFailure` if an environment fails, `CheckpointError` if nothing can be resumed or a setting is another one now.
+    """
+    if resume and save_dir is None: raise ValueError("resume needs save_dir, the folder of the run to go on from")
+    fixed = {name: value for name, value in asdict(config).items() if name not in _MAY_CHANGE}
+    fixed["environment"] = make_env if isinstance(make_env, str) else None
+    with contextlib.ExitStack() as stack:
+        folder = Path(save_dir) if save_dir is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        to_lower = {"num_envs": config.num_envs, "rollout_length": config.rollout_length}
+        run = Run(folder, fixed, resume=resume, save_every=config.save_every, to_lower=to_lower)
 
-    stream = EpisodeStream(make_vector_environment(make_env, config.num_envs))
-    try:
-        yield from _updates(agent, stream, make_env, save)
-    except (EnvironmentFailure, GeneratorExit, KeyboardInterrupt):
-        save()
-        raise
-    finally:
-        stream.env.close()
-    save()
-    return agent
+        def make() -> PPOTraining:
+            training = PPOTraining(make_env, config, agent)
+            stack.callback(training.stream.env.close)
+            return training
 
-
-def _updates(agent: PPOAgent, stream: EpisodeStream, make_env: MakeEnvironment, save: Any) -> Iterator[StepReport]:
-    config, collector, fresh = agent.config, None, True
-    next_evaluation = (
-        (agent.num_steps // config.evaluation_interval + 1) * config.evaluation_interval if config.evaluation_interval else float("inf")
-    )
-    while agent.num_steps < config.total_steps:
-        if fresh or collector is None:
-            stream.reset(_environment_seed(config, agent.num_updates))
-            collector, fresh = Collector(agent, stream), False
-        rollout = collector.collect()
-        metrics = agent.learn(rollout)
-        agent.num_steps += int(rollout.valid.sum())
-        total, episodes = max(config.total_steps, agent.num_steps), stream.take_finished()
-        if episodes:
-            metrics["episode_return"] = float(np.mean([episode.total_reward for episode in episodes]))
-        if config.checkpoint_interval and agent.num_updates % config.checkpoint_interval == 0:
-            save()
-            fresh = True
-        yield StepReport(agent.num_steps, metrics.pop("loss"), total, metrics=metrics)
-        if agent.num_steps < next_evaluation and agent.num_steps < config.total_steps: continue
-        if config.evaluation_interval:
-            next_evaluation = (agent.num_steps // config.evaluation_interval + 1) * config.evaluation_interval
-            report = _evaluation_report(agent, make_env, total)
-            yield report
-            if config.target_return is not None and report.metrics["return_mean"] >= config.target_return: return
+        training = yield from run.train(make)
+    return training.agent

@@ -11,11 +11,13 @@ __all__ = ['MakeEnvironment', 'EnvironmentFailure', 'make_vector_environment', '
 
 # %% ../../nbs/rl/08_vector_environments.ipynb #3c6bdafa
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
+import torch
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import batch_space
 
@@ -40,7 +42,7 @@ def make_vector_environment(
             own_version = gymnasium.spec(make_env).vector_entry_point is not None
             if own_version: return gymnasium.make_vec(make_env, num_envs, vectorization_mode="vector_entry_point")
             return SyncVectorEnv([lambda: gymnasium.make(make_env)] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
-        if inspect.signature(make_env).parameters:
+        if any(parameter.default is parameter.empty for parameter in inspect.signature(make_env).parameters.values()):
             return make_env(num_envs)  # type: ignore[call-arg]
         return SyncVectorEnv([make_env] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)  # type: ignore[list-item]
     except gymnasium.error.UnregisteredEnv as error:
@@ -67,24 +69,59 @@ class FinishedEpisode(NamedTuple):
     length: int
 
 # %% ../../nbs/rl/08_vector_environments.ipynb #ff6f7b71
+def map_arrays(function: Callable[..., Any], *trees: Any) -> Any:
+    "Apply a function to the arrays of observations that may be dictionaries or tuples of them."
+    first = trees[0]
+    if isinstance(first, Mapping): return {key: map_arrays(function, *(tree[key] for tree in trees)) for key in first}
+    if isinstance(first, tuple): return tuple(map_arrays(function, *parts) for parts in zip(*trees, strict=True))
+    return function(*trees)
+
+
+def add_action_mask(observations: Any, info: Mapping[str, Any]) -> Any:
+    "Observations with the mask that `info` holds under `action_mask` (rows without one: everything is open), if it holds one."
+    if "action_mask" not in info: return observations
+    masks = np.stack([np.asarray(row) for row in info["action_mask"]]).astype(np.int8)
+    given = np.asarray(info.get("_action_mask", np.ones(len(masks), bool)))
+    masks[~given] = 1
+    parts = observations if isinstance(observations, Mapping) else {"observation": observations}
+    return {**parts, "action_mask": masks}
+
+
+def stream_space(env: VectorEnv) -> spaces.Space:
+    "The space of one environment's observations as a stream gives them: with `action_mask`, if the environment's info holds one."
+    _, info = env.reset(seed=0)
+    if "action_mask" not in info: return env.single_observation_space
+    inner = env.single_observation_space
+    parts = inner.spaces if isinstance(inner, spaces.Dict) else {"observation": inner}
+    return spaces.Dict({**parts, "action_mask": spaces.MultiBinary(len(np.asarray(info["action_mask"][0])))})
+
+# %% ../../nbs/rl/08_vector_environments.ipynb #75fe01bf
 class EpisodeStream:
-    "A vector environment whose episodes restart by themselves; every failure of it is an `EnvironmentFailure`."
+    """A vector environment whose episodes restart by themselves; every failure of it is an `EnvironmentFailure`.
+
+    Its place is its seed and the actions since: `state_dict` holds both, and `load_state_dict` plays them again.
+    """
 
     def __init__(self, env: VectorEnv) -> None:
         mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
         self.env, self.mode, self.num_envs, self.num_steps = env, AutoresetMode(mode), env.num_envs, 0
         self.observations: Any = None
         self.finished: list[FinishedEpisode] = []  # since `take_finished`
+        self._seed: int | None = None
+        self._actions: list[np.ndarray] = []  # since the reset
 
     def reset(self, seed: int | None = None) -> None:
         "Begin anew everywhere; unfinished episodes are dropped."
-        self.observations, _ = self._guard(self.env.reset, seed=seed)
+        observations, info = self._guard(self.env.reset, seed=seed)
+        self.observations = add_action_mask(observations, info)
         self.starts, self.is_over = np.ones(self.num_envs, bool), np.zeros(self.num_envs, bool)
         self._reward_sums, self._lengths = np.zeros(self.num_envs), np.zeros(self.num_envs, np.int64)
+        self._seed, self._actions = seed, []
 
     def step(self, actions: np.ndarray) -> StreamStep:
         "Act everywhere once."
         if self.observations is None: raise ValueError("reset must be called before step")
+        self._actions.append(np.array(actions))
         observations, rewards, terminated, truncated, info = self._guard(self.env.step, actions)
         valid, self.num_steps = ~self.is_over, self.num_steps + 1
         rewards = np.where(valid, np.asarray(rewards, np.float64), 0.0)
@@ -101,14 +138,18 @@ class EpisodeStream:
 
     def _restart(self, observations: Any, done: np.ndarray, info: dict[str, Any]) -> tuple[Any, Any]:
         "Where to act next, and what the last actions led to."
-        if self.mode is AutoresetMode.NEXT_STEP or not done.any(): return observations, observations
+        shown = add_action_mask(observations, info)
+        if self.mode is AutoresetMode.NEXT_STEP or not done.any(): return shown, shown
+        final = map_arrays(np.array, shown)
         if self.mode is AutoresetMode.DISABLED:
-            final = observations.copy()
-            return self._guard(self.env.reset, options={"reset_mask": done})[0], final
-        final = np.array(observations)
+            return add_action_mask(*self._guard(self.env.reset, options={"reset_mask": done})), final
         for row in np.flatnonzero(done):
-            final[row] = info["final_obs"][row]
-        return observations, final
+            one = info["final_obs"][row]
+            if "action_mask" in info and not isinstance(observations, Mapping):
+                one = {"observation": one}
+            inner = final if not isinstance(one, Mapping) else {key: final[key] for key in one}
+            map_arrays(lambda whole, part, row=row: whole.__setitem__(row, part), inner, one)
+        return shown, final
 
     def _count(self, rewards: np.ndarray, done: np.ndarray, valid: np.ndarray) -> None:
         self._reward_sums += rewards
@@ -122,6 +163,23 @@ class EpisodeStream:
         "The episodes that ended since the last call."
         taken, self.finished = self.finished, []
         return taken
+
+    @property
+    def num_actions(self) -> int:
+        "Steps since the last reset."
+        return len(self._actions)
+
+    def state_dict(self, num_actions: int | None = None) -> dict[str, Any]:
+        "The place after the first `num_actions` steps (all, if not given): the seed of the last reset and the actions since."
+        actions = self._actions[:num_actions]
+        return {"seed": self._seed, "actions": torch.from_numpy(np.stack(actions)) if actions else None}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        "Play the saved actions again. An environment with luck of its own ends in another place, which is as good a place to go on from."
+        self.reset(state["seed"])
+        for actions in [] if state["actions"] is None else state["actions"].numpy():
+            self.step(actions)
+        self.finished = []
 
     def _guard(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         try:
