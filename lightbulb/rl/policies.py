@@ -359,7 +359,8 @@ def space_to_state(space: spaces.Space) -> dict[str, Any]:
     "A space as numbers, strings, lists and dictionaries."
     if isinstance(space, spaces.Dict):
         return {"kind": "Dict", "parts": {str(key): space_to_state(inner) for key, inner in space.spaces.items()}}
-    if isinstance(space, spaces.Tuple): return {"kind": "Tuple", "parts": [space_to_state(inner) for inner in space.spaces]}
+    if isinstance(space, spaces.Tuple):
+        return {"kind": "Tuple", "parts": [space_to_state(inner) for inner in space.spaces]}
     if isinstance(space, spaces.Discrete): return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
     if isinstance(space, spaces.MultiDiscrete):
         return {"kind": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": np.asarray(space.start).tolist()}

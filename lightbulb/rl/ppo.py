@@ -334,7 +334,8 @@ class PPOAgent:
         "Begin a new run with this configuration; `ValueError` names a setting of the network that differs."
         for name in ("hidden", "lstm_width", "standardize", "device"):
             ours, asked = getattr(self.config, name), getattr(config, name)
-            if ours != asked: raise ValueError(f"{name} belongs to the network: the agent has {ours}, the configuration {asked}")
+            if ours != asked:
+                raise ValueError(f"{name} belongs to the network: the agent has {ours}, the configuration {asked}")
         if config.seed != self.config.seed:
             self.generator.manual_seed(config.seed)
         self.config, self.num_steps, self.kl_coefficient = config, 0, config.kl_coefficient
