@@ -1,35 +1,36 @@
-"""Reading alone: the right page is given, and the reader has to point at the answer.
+"""Reading alone: the right text is given, and the reader has to point at the answer, or to see that there is none.
 
-On two-hop questions the page of the second step is given and its title put into the question; on the demo site the gold article of each
-single-hop question. Gold answers are used for scoring alone; neither set of questions trained the reader or chose its weights.
+Sets: paragraphs with questions in SQuAD's manner (xquad_en), two-hop questions with the gold page and its title in the question, sentences
+with questions of people (QAMR, the articles kept from training), search-engine questions on a passage that answers or does not (clapnq
+without its first 100), facts and numbers of three manuals on their gold page, the demo site. Gold answers are used for scoring alone; none
+of these questions trained the reader. `--before FILE` reads everything with other weights as well and says how much better the shipped ones are, question by question.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import random
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from _scoring import exact_match, interval, mean, token_f1
-from _table import Table, arguments, skip_without
+from _table import Table, skip_without
 
 from lightbulb.agent.questions import SLOT, decompose
-from lightbulb.reading.answer_kinds import candidates, country_of, expected_kind
-from lightbulb.knowledge.chunks import split_sentences
+from lightbulb.core.english import FUNCTION_WORDS
 from lightbulb.knowledge.ranking import load_cross_encoder
-from lightbulb.reading.reader import SpanReader
+from lightbulb.reading.answer_kinds import candidates, country_of, expected_kind
+from lightbulb.reading.judge import Judge, calibration_error, gather_candidates
+from lightbulb.reading.people import HumanExamples
+from lightbulb.reading.reader import AnswerSpan, SpanReader
 from lightbulb.web.demo_site import demo_questions, demo_text
-
-_STOP = frozenset(
-    (
-        "a an the of in on at by to for from with and or is are was were be did do does has have had who whom whose what which when "
-        "where why how"
-    ).split()
-)
+from lightbulb.web.extract import extract
 
 
 @dataclass(frozen=True)
@@ -41,34 +42,63 @@ class Task:
     answers: tuple[str, ...]
 
 
-def two_hop_tasks(pages: dict[str, str], questions: list[dict]) -> list[Task]:
+def read_lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+# ---------------------------------------------------------------- the sets
+
+
+def two_hop_tasks(folder: Path) -> list[Task]:
     "The last step of each question with the gold page's title in its place."
+    pages = {row["title"]: row["text"] for row in read_lines(folder / "two_hop" / "pages.jsonl")}
     tasks = []
-    for row in questions:
+    for row in read_lines(folder / "two_hop" / "questions.jsonl"):
         title = row["gold_pages"][0]
         name = re.sub(r"\s*\([^)]*\)$", "", title)
         tasks.append(Task(decompose(row["question"])[-1].replace(SLOT, name), pages[title], (row["answer"],)))
     return tasks
 
 
-def by_rules(task: Task) -> str:
-    "The candidate of the wanted kind that stands nearest to the question's words."
-    words = set(re.findall(r"\w+", task.question.lower())) - _STOP
-    marks = [match.start() for match in re.finditer(r"\w+", task.text) if match.group().lower() in words]
-    kind = expected_kind(task.question)
-    spans = [span for span in candidates(task.text, kind) if task.text[slice(*span)].lower() not in task.question.lower()]
-    if not spans: return ""
-    start, end = min(spans, key=lambda span: sum(sorted(abs(span[0] - mark) for mark in marks)[:3]) + span[0] / 100)
-    return task.text[start:end]
+def paragraph_tasks(folder: Path) -> list[Task]:
+    rows = read_lines(folder / "reading" / "xquad_en.jsonl")
+    return [Task(asked["question"], row["text"], tuple(a["text"] for a in asked["answers"])) for row in rows for asked in row["questions"]]
 
 
-def selected(task: Task, rerank) -> str:
-    "The lead and the two sentences that the cross-encoder likes best, in their order."
-    spans = split_sentences(task.text)
-    if len(spans) <= 3: return task.text
-    scores = rerank(task.question, [task.text[start:end] for start, end in spans])
-    best = sorted(range(1, len(spans)), key=lambda i: -scores[i])[:2]
-    return " ".join(task.text[slice(*spans[i])].strip() for i in sorted([0, *best]))
+def sentence_tasks(folder: Path, num_questions: int = 300) -> list[Task]:
+    "Questions on the sixteen kept articles of QAMR, each sentence among others or alone."
+    rows = read_lines(folder / "reading" / "qamr.jsonl")
+    article = lambda row: ":".join(row["title"].split(":")[:2])
+    articles = sorted({article(row) for row in rows})
+    random.Random(5).shuffle(articles)  # as tools/train_reader.py draws them
+    kept = [row for row in rows if article(row) in frozenset(articles[:16])]
+    answers = {(row["text"], asked["question"]): asked["answers"] for row in kept for asked in row["questions"]}
+    tasks, examples = [], iter(HumanExamples(kept, random.Random(7), unanswered=0.0, rivals=0.0))
+    for example in examples:
+        gold = next((golds for (text, asked), golds in answers.items() if asked == example.question and text in example.text), None)
+        if gold:
+            tasks.append(Task(example.question, example.text, tuple(answer["text"] for answer in gold)))
+        if len(tasks) == num_questions: break
+    return tasks
+
+
+def manual_tasks(folder: Path) -> list[Task]:
+    "Facts and numbers of the manuals with the text of their first gold page."
+    tasks = []
+    for row in read_lines(folder / "manuals" / "questions.jsonl"):
+        if row["kind"] not in ("factoid", "number"): continue
+        path = folder / "manuals" / row["site"] / row["pages"][0]
+        tasks.append(
+            Task(row["question"], extract(path.read_text(encoding="utf-8", errors="replace"), path.name).text, tuple(row["answers"]))
+        )
+    return tasks
+
+
+def demo_tasks() -> list[Task]:
+    return [Task(row.question, demo_text(row.gold_pages), row.answers) for row in demo_questions("report") if row.kind == "single_hop"]
+
+
+# ---------------------------------------------------------------- scores
 
 
 def forms(answer: str) -> list[str]:
@@ -77,92 +107,176 @@ def forms(answer: str) -> list[str]:
     return [answer, country] if country else [answer]
 
 
-def score(table: Table, name: str, tasks: Sequence[Task], answers: Sequence[str], aim: float | None = None) -> None:
-    f1 = [max(token_f1(form, task.answers) for form in forms(answer)) for task, answer in zip(tasks, answers, strict=True)]
-    exact = [max(exact_match(form, task.answers) for form in forms(answer)) for task, answer in zip(tasks, answers, strict=True)]
-    low, high = interval(f1)
-    table.row(
-        name,
-        f"F1 {mean(f1):.3f} ({low:.3f} to {high:.3f}), exact {mean(exact):.3f}, {len(tasks)} questions",
-        "" if aim is None else f"F1 ≥ {aim:.2f}",
-        None if aim is None else mean(f1) >= aim,
-    )
+def f1(answer: str, task: Task) -> float:
+    return max(token_f1(form, task.answers) for form in forms(answer))
 
 
-def best_of_four(table: Table, name: str, tasks: Sequence[Task], spans) -> None:
-    f1 = [
-        max((token_f1(form, task.answers) for span in found for form in forms(span.text)), default=0.0)
-        for task, found in zip(tasks, spans, strict=True)
+def names(answer: str, task: Task) -> float:
+    "1 if the answer names a gold answer in whole words (how the manuals are scored)."
+    plain = lambda text: " " + " ".join(re.findall(r"[\w%.]+", text.lower())) + " "
+    return float(any(plain(gold) in plain(answer) for gold in task.answers))
+
+
+def paired(after: Sequence[float], before: Sequence[float]) -> str:
+    "The mean difference of the same questions with its 95% interval."
+    differences = [a - b for a, b in zip(after, before, strict=True)]
+    low, high = interval(differences)
+    return f"{mean(differences):+.3f} [{low:+.3f}, {high:+.3f}] against before"
+
+
+def by_rules(task: Task) -> str:
+    "The candidate of the wanted kind that stands nearest to the question's words."
+    words = set(re.findall(r"\w+", task.question.lower())) - FUNCTION_WORDS
+    marks = [match.start() for match in re.finditer(r"\w+", task.text) if match.group().lower() in words]
+    spans = [
+        span for span in candidates(task.text, expected_kind(task.question)) if task.text[slice(*span)].lower() not in task.question.lower()
     ]
-    table.row(name, f"F1 {mean(f1):.3f} if the best of four spans were chosen")
-
-
-def without_adapters(reader: SpanReader) -> SpanReader:
-    "The same heads on the untouched encoder."
-    from lightbulb.reading.network import load_encoder
-
-    encoder, tokenizer = load_encoder(len(reader.network.encoder.encoder.layer))
-    bare = SpanReader.load()
-    bare.network.encoder.load_state_dict(encoder.state_dict())
-    return SpanReader(bare.network, tokenizer, reader.confidence)
-
-
-def read_all(reader: SpanReader, tasks: Sequence[Task]):
-    return [reader.read(task.question, [task.text]) for task in tasks]
-
-
-def first(spans) -> list[str]:
-    return [found[0].text if found else "" for found in spans]
+    if not spans: return ""
+    start, end = min(spans, key=lambda span: sum(sorted(abs(span[0] - mark) for mark in marks)[:3]) + span[0] / 100)
+    return task.text[start:end]
 
 
 def rank_of_right(right: Sequence[float], wrong: Sequence[float]) -> float:
-    "The chance that a right span scores above a wrong one (area under the ROC curve)."
+    "The chance that a right one scores above a wrong one (area under the ROC curve)."
     return mean([(a > b) + 0.5 * (a == b) for a in right for b in wrong])
 
 
-def main() -> int:
-    args = arguments(__doc__ or "")
-    torch.set_num_threads(1)
-    reader = SpanReader.load()
-    table = Table("Reading the right page" + (" (quick: few questions)" if args.quick else ""), packages=("transformers",))
-    demo = [Task(row.question, demo_text(row.gold_pages), row.answers) for row in demo_questions("report") if row.kind == "single_hop"]
-    if args.quick:
-        demo = demo[:12]
-    spans = read_all(reader, demo)
-    score(table, "demo site, single-hop, report split: reader", demo, first(spans))
-    best_of_four(table, "demo site: the same", demo, spans)
-    score(table, "demo site: rules alone", demo, [by_rules(task) for task in demo])
-    score(table, "demo site: reader without adapters", demo, first(read_all(without_adapters(reader), demo)))
-    right = [found[0].score for task, found in zip(demo, spans, strict=True) if token_f1(found[0].text, task.answers) >= 0.5]
-    others = [
-        reader.read(task.question, [other.text])[0].score
-        for task, other in zip(demo, demo[1:] + demo[:1], strict=True)
-        if not any(answer.lower() in other.text.lower() for answer in task.answers)
-    ]
+def compare(
+    table: Table,
+    name: str,
+    tasks: Sequence[Task],
+    readers: dict[str, SpanReader],
+    aims: tuple[float | None, float | None] = (None, None),  # F1 of the best, of the best of four
+    score: Callable[[str, Task], float] = f1,
+    measure: str = "F1",
+) -> dict[str, list[list[AnswerSpan]]]:
+    "The rows of one set: each reader's best span and the best of its four."
+    spans = {which: [reader.read(task.question, [task.text]) for task in tasks] for which, reader in readers.items()}
+    scores = {
+        which: [score(row[0].text, task) if row else 0.0 for row, task in zip(rows, tasks, strict=True)] for which, rows in spans.items()
+    }
+    for which, values in scores.items():
+        shipped = which == "shipped"
+        exact = mean(
+            [
+                float(bool(row) and any(exact_match(form, task.answers) for form in forms(row[0].text)))
+                for row, task in zip(spans[which], tasks, strict=True)
+            ]
+        )
+        low, high = interval(values)
+        text = f"{measure} {mean(values):.3f} ({low:.3f} to {high:.3f}), exact {exact:.3f}, {len(tasks)} questions"
+        if shipped and "before" in scores:
+            text += f"; {paired(values, scores['before'])}"
+        aim = aims[0] if shipped else None
+        table.row(f"{name}: {which}", text, f"≥ {aim}" if aim else "", mean(values) >= aim if aim else None)
+        four = mean([max((score(span.text, task) for span in row), default=0.0) for row, task in zip(spans[which], tasks, strict=True)])
+        aim = aims[1] if shipped else None
+        table.row(f"{name}: {which}, best of four", f"{measure} {four:.3f}", f"≥ {aim}" if aim else "", four >= aim if aim else None)
+    return spans
+
+
+def judged(
+    table: Table, name: str, tasks: Sequence[Task], reader: SpanReader, texts: Sequence[tuple[list[str], list[str]]], rerank, judge: Judge
+) -> None:
+    "What the judge makes of the same texts: its choice, and whether its probability can be believed."
+    before, after, chances = [], [], []
+    for task, (passages, pages) in zip(tasks, texts, strict=True):
+        spans = reader.read(task.question, passages, top_k=6)
+        verdicts = judge.judge(task.question, gather_candidates(task.question, passages, spans, pages=pages, rerank=rerank))
+        before.append(f1(spans[0].text, task) if spans else 0.0)
+        after.append(f1(verdicts[0].text, task) if verdicts else 0.0)
+        chances.append(verdicts[0].probability if verdicts else 0.0)
+    low, high = interval(after)
     table.row(
-        "demo site: a right span scores above the best span of another article",
-        f"{rank_of_right(right, others):.3f} (mean probability {mean(right):.2f} against {mean(others):.2f})",
+        f"{name}: the judge's choice", f"F1 {mean(after):.3f} ({low:.3f} to {high:.3f}); {paired(after, before)} (the reader's first)"
     )
-    short = [sentence for task in demo for sentence in [" ".join(task.text.split()[:75])]][:10]
-    reader.read("Who made the first lamp?", short)
+    error = calibration_error(chances, [value >= 0.5 for value in after])
+    table.row(f"{name}: calibration error of the judge", f"{error:.3f}, mean probability {mean(chances):.2f}", "≤ 0.05", error <= 0.05)
+
+
+def engine_rows(table: Table, folder: Path, readers: dict[str, SpanReader], rerank, judge: Judge, step: int) -> None:
+    "Whether a passage answers at all: areas under the curve on clapnq without its first 100."
+    rows = read_lines(folder / "reading" / "clapnq.jsonl")[100::step]
+    passages = [" ".join(part["text"] for part in row["passages"]) for row in rows]
+    crossed = [rerank(row["question"], [passage])[0] for row, passage in zip(rows, passages, strict=True)]
+    area = lambda scores: rank_of_right(
+        [s for s, row in zip(scores, rows, strict=True) if row["answerable"]],
+        [s for s, row in zip(scores, rows, strict=True) if not row["answerable"]],
+    )
+    table.row("clapnq, answered at all: cross-encoder alone", f"area {area(crossed):.3f}, {len(rows)} questions")
+    for which, reader in readers.items():
+        best = [reader.read(row["question"], [passage])[0] for row, passage in zip(rows, passages, strict=True)]
+        table.row(
+            f"clapnq, answered at all: {which}",
+            f"area {area([span.answerable for span in best]):.3f} (margins {area([span.margin for span in best]):.3f})",
+        )
+    none = []
+    for row, passage in zip(rows, passages, strict=True):
+        spans = readers["shipped"].read(row["question"], [passage], top_k=6)
+        found = gather_candidates(row["question"], [passage], spans, pages=["passage"], rerank=rerank)
+        none.append(-float(judge.shares(row["question"], found)[-1]))
+    table.row("clapnq, answered at all: the judge", f"area {area(none):.3f}", "≥ 0.92", area(none) >= 0.92)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="at most a minute: few questions")
+    parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the development data")
+    parser.add_argument("--before", type=Path, help="weights of another reader, read beside the shipped ones")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = arguments()
+    torch.set_num_threads(1)
+    readers = {"shipped": SpanReader.load()}
+    if args.before:
+        readers = {"before": SpanReader.load(args.before), **readers}
+    table = Table("Reading the right text" + (" (quick: few questions)" if args.quick else ""), packages=("transformers",))
+    step = 12 if args.quick else 1
+    demo = demo_tasks()[:: 4 if args.quick else 1]
+    compare(table, "demo site, single-hop, report split", demo, readers)
+    rules = [f1(by_rules(task), task) for task in demo]
+    table.row("demo site: rules alone", f"F1 {mean(rules):.3f}")
+    short = [" ".join(task.text.split()[:75]) for task in demo for _ in range(10)][:10]
+    readers["shipped"].read("Who made the first lamp?", short)
     begin = time.process_time()
     for _ in range(3):
-        reader.read("Who made the first lamp?", short)
+        readers["shipped"].read("Who made the first lamp?", short)
     seconds = (time.process_time() - begin) / 3
     table.row("ten passages of 75 words, one core", f"{seconds:.2f} CPU-s", "< 0.3 s", seconds < 0.3)
-    folder = args.data / "two_hop"
-    skip_without(folder)
-    pages = {row["title"]: row["text"] for row in map(json.loads, (folder / "pages.jsonl").read_text(encoding="utf-8").splitlines())}
-    questions = [json.loads(line) for line in (folder / "questions.jsonl").read_text(encoding="utf-8").splitlines()]
-    tasks = two_hop_tasks(pages, questions[::8] if args.quick else questions)
-    spans = read_all(reader, tasks)
-    score(table, "two-hop, gold page, title in the question: reader", tasks, first(spans), 0.55)
-    best_of_four(table, "two-hop: the same", tasks, spans)
-    rerank = load_cross_encoder()
-    chosen = [Task(task.question, selected(task, rerank), task.answers) for task in tasks]
-    score(table, "two-hop: lead and two sentences chosen by the cross-encoder", tasks, first(read_all(reader, chosen)))
-    score(table, "two-hop: rules alone", tasks, [by_rules(task) for task in tasks])
-    score(table, "two-hop: reader without adapters", tasks, first(read_all(without_adapters(reader), tasks)))
+    skip_without(args.data)
+    rerank, judge = load_cross_encoder(num_threads=1), Judge.load()
+    paragraphs = paragraph_tasks(args.data)[::step]
+    compare(table, "xquad_en", paragraphs, readers, (0.72, 0.83))
+    every = list(dict.fromkeys(task.text for task in paragraph_tasks(args.data)))
+    four = {text: [text, *(every[(i + k) % len(every)] for k in (1, 2, 3))] for i, text in enumerate(every)}
+    judged(
+        table,
+        "xquad_en, the paragraph and three others",
+        paragraphs,
+        readers["shipped"],
+        [(four[task.text], ["1", "2", "3", "4"]) for task in paragraphs],
+        rerank,
+        judge,
+    )
+    pages = two_hop_tasks(args.data)[::step]
+    compare(table, "two-hop, gold page, title in the question", pages, readers, (0.69, None))
+    judged(table, "two-hop, gold page", pages, readers["shipped"], [([task.text], ["page"]) for task in pages], rerank, judge)
+    rules = [f1(by_rules(task), task) for task in pages]
+    table.row("two-hop: rules alone", f"F1 {mean(rules):.3f}")
+    compare(table, "QAMR, kept articles", sentence_tasks(args.data)[::step], readers)
+    compare(
+        table,
+        "manuals, facts and numbers, gold page",
+        manual_tasks(args.data)[:: 9 if args.quick else 1],
+        readers,
+        (None, None),
+        names,
+        "named",
+    )
+    engine_rows(table, args.data, readers, rerank, judge, step)
     return table.finish(args.record and not args.quick)
 
 

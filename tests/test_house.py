@@ -56,7 +56,9 @@ PUBLIC = {  # DESIGN's contract: more may be added, these stay
     "knowledge.embedding": "load_embedder",
     "knowledge.knowledge_base": "KnowledgeBase KnowledgeBaseConfig",
     "knowledge.ranking": "load_cross_encoder",
-    "reading.reader": "SpanReader train_reader",
+    "reading.judge": "Candidate gather_candidates Judge",
+    "reading.reader": "SpanReader AnswerSpan",
+    "reading.teaching": "TrainReader train_reader",
     "knowledge.summarizer": "RAGSummarizer",
     "world.networks": "RepresentationNetwork DynamicsNetwork PredictionNetwork ActionEncoder WorldModel RecurrentWorldModel",
     "world.losses": "info_nce_loss covariance_regularization dynamics_performance_loss thought_consistency_loss policy_value_joint_loss "

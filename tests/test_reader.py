@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +15,11 @@ from hypothesis import strategies as st
 from lightbulb.core.errors import CheckpointError
 from lightbulb.core.runtime import package_folder
 from lightbulb.reading.answer_kinds import KINDS, candidates, country_of, expected_kind, fits, kind_of
-from lightbulb.reading.reader import SpanReader, TrainReader, encode_example, fit_confidence, train_reader, whole_name, windows
-from lightbulb.reading.network import ReaderNetwork, load_encoder, read_onnx_weights
+from lightbulb.reading.judge import Candidate, Judge, LabelledCandidates, calibration_error, fit_judge
+from lightbulb.reading.network import ReaderNetwork, load_encoder, load_reader, padded, read_onnx_weights, save_reader
+from lightbulb.reading.people import HumanExamples
+from lightbulb.reading.reader import SpanReader, windows
+from lightbulb.reading.teaching import TrainReader, average_readers, encode_example, fit_confidence, reader_loss, train_reader
 
 TEXTS = [
     "The Kvarner lighthouse was designed by the Croatian architect Marija Horvat and first lit on 3 May 1911.",
@@ -111,27 +116,60 @@ def test_onnx_weights_equal_the_runtime() -> None:
 def test_adapters_start_as_nothing() -> None:
     pair = load_encoder(2)[1].encode("Who?", "Ada did.")
     inputs = torch.tensor([pair.ids]), torch.tensor([pair.type_ids]), torch.ones(1, len(pair.ids), dtype=torch.long)
-    plain = load_encoder(2)[0].eval()
-    adapted = ReaderNetwork(load_encoder(2)[0], rank=3, first_layer=0).eval()
+    plain, adapted = (ReaderNetwork(load_encoder(2)[0]).eval() for _ in range(2))
+    adapted.learn(0, rank=3)
     with torch.no_grad():
-        assert torch.allclose(
-            plain(inputs[0], token_type_ids=inputs[1], attention_mask=inputs[2]).last_hidden_state,
-            adapted.encoder(inputs[0], token_type_ids=inputs[1], attention_mask=inputs[2]).last_hidden_state,
-            atol=1e-5,
-        )
+        hidden = [network.encoder(inputs[0], token_type_ids=inputs[1], attention_mask=inputs[2])[0] for network in (plain, adapted)]
+    assert torch.allclose(*hidden, atol=1e-5)
+
+
+def test_a_reader_survives_its_file(tmp_path) -> None:
+    network = ReaderNetwork(load_encoder(2)[0]).eval()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in network.encoder.encoder.layer[1].parameters():
+            weight.add_(torch.randn_like(weight) * 0.01)
+    save_reader(network, tmp_path / "reader")
+    again = load_reader(tmp_path / "reader")[0]
+    for name, weight in network.state_dict().items():
+        step = 0.05 / 127  # five deviations of what was added, in 127 steps
+        assert (weight - again.state_dict()[name]).abs().max() <= step, name
+    assert (tmp_path / "reader").stat().st_size < 2.1e6  # one layer at one byte a number
 
 
 def test_example_ranges_become_tokens() -> None:
     _, tokenizer = load_encoder(1)
     text = "In 1911 Marija Horvat lit it."
-    row = encode_example(tokenizer, {"question": "Who lit it?", "text": text, "start": 8, "end": 21})
-    assert row is not None
-    assert tokenizer.decode(row[0][row[2] : row[3] + 1]) == "marija horvat"
-    assert encode_example(tokenizer, {"question": "Who?", "text": text, "start": -1, "end": -1})[2:] == (0, 0)  # type: ignore[index]
-    assert encode_example(tokenizer, {"question": "Who?", "text": "", "start": -1, "end": -1}) is None
+    (row,) = encode_example(tokenizer, {"question": "Who lit it?", "text": text, "start": 8, "end": 21}, 256) or []
+    assert tokenizer.decode(row.ids[row.first : row.last + 1]) == "marija horvat"
+    (row,) = encode_example(tokenizer, {"question": "Who?", "text": text, "start": -1, "end": -1}, 256) or []
+    assert (row.first, row.last) == (0, 0)
+    assert encode_example(tokenizer, {"question": "Who?", "text": "", "start": -1, "end": -1}, 256) is None
+    assert encode_example(tokenizer, {"question": "Who lit it?", "text": text, "start": 8, "end": 21}, 9) is None
 
 
-def test_training_learns_is_repeatable_and_resumes(tmp_path) -> None:
+def test_windows_of_a_question_compete_in_one_softmax() -> None:
+    _, tokenizer = load_encoder(1)
+    network = ReaderNetwork(load_encoder(2)[0]).eval()
+    texts = ["Ada lit the lamp.", "Rosa drew a map of Turin.", "It rained."]
+    example = {"question": "Who lit it?", "text": texts[0], "start": 0, "end": 3, "others": texts[1:]}
+    batch = [encode_example(tokenizer, example, 64) or [], encode_example(tokenizer, {**example, "others": []}, 64) or []]
+    with torch.no_grad():
+        loss, _ = reader_loss(network, batch, torch.device("cpu"))
+        by_hand = []
+        for rows in batch:
+            for column, token in ((0, rows[0].first), (1, rows[0].last)):
+                margins = [torch.zeros(1)]
+                for row in rows:
+                    scores = network(*padded([(row.ids, row.passage)], torch.device("cpu")))[0][0, :, column]
+                    margins.append(scores[row.passage : -1] - scores[0])
+                answer = margins[1][token - rows[0].passage]
+                by_hand.append(float(torch.cat(margins).logsumexp(0) - answer))
+    assert float(loss) == pytest.approx(np.mean(by_hand), abs=1e-4)
+
+
+def training_examples(folder) -> None:
+    "Three questions on one sentence, and one that it does not answer."
     text = "Rosa Levi drew the map of Turin in 1754."
     rows = [
         {"question": question, "text": text, "start": text.index(answer), "end": text.index(answer) + len(answer)}
@@ -142,31 +180,49 @@ def test_training_learns_is_repeatable_and_resumes(tmp_path) -> None:
         )
     ]
     rows.append({"question": "How deep is the sea?", "text": text, "start": -1, "end": -1})
-    (tmp_path / "examples.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "examples.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
-    def config(name: str, **changes) -> TrainReader:
+
+@pytest.mark.parametrize(("rank", "learning_rate"), [(16, 4e-3), (0, 5e-4)])
+def test_training_learns_is_repeatable_and_resumes(tmp_path, rank: int, learning_rate: float) -> None:
+    training_examples(tmp_path)
+
+    def config(name: str, *, resume: bool = False) -> TrainReader:
         return TrainReader(
             tmp_path / "examples.jsonl",
             tmp_path / name,
+            rank=rank,
             num_steps=12,
             batch_size=4,
             num_layers=2,
             first_layer=0,
             checkpoint_every=5,
-            learning_rate=4e-3,
-            **changes,
+            learning_rate=learning_rate,
+            resume=resume,
         )
 
-    whole = list(train_reader(config("a")))
-    assert whole[-1].loss < 0.7 * whole[0].loss  # type: ignore[operator]
+    losses = [report.loss or 0.0 for report in train_reader(config("a"))]
+    assert losses[-1] < 0.7 * losses[0]
     killed = train_reader(config("b"))
-    for _ in range(7):
+    for _ in range(8):
         next(killed)
-    killed.close()  # type: ignore[attr-defined]
+    killed.close()
     assert not (tmp_path / "b").exists()
     rest = list(train_reader(config("b", resume=True)))
     assert [report.step for report in rest] == list(range(5, 12))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_second_stage_goes_on_and_averages(tmp_path) -> None:
+    training_examples(tmp_path)
+    first = TrainReader(tmp_path / "examples.jsonl", tmp_path / "first", num_steps=4, num_layers=2, first_layer=1, batch_size=4)
+    list(train_reader(first))
+    list(train_reader(replace(first, save_path=tmp_path / "second", start=tmp_path / "first", rank=0)))
+    average_readers({tmp_path / "first": 0.25, tmp_path / "second": 0.75}, tmp_path / "both")
+    name = "encoder.encoder.layer.1.output.dense.weight"
+    one, other, both = (load_reader(tmp_path / stage)[0].state_dict()[name] for stage in ("first", "second", "both"))
+    assert not torch.equal(one, other)
+    assert torch.allclose(both, 0.25 * one + 0.75 * other, atol=1e-4)
 
 
 def test_refusals(reader: SpanReader, tmp_path) -> None:
@@ -188,6 +244,57 @@ def test_refusals(reader: SpanReader, tmp_path) -> None:
     (tmp_path / "none.jsonl").write_text("")
     with pytest.raises(ValueError, match="no example fits"):
         list(train_reader(TrainReader(tmp_path / "none.jsonl", tmp_path / "x")))
+
+
+def test_human_questions_keep_their_ranges() -> None:
+    rows = [
+        {"title": f"News:{article}:{i}", "text": text, "questions": [{"question": question, "answers": [{"text": answer, "start": start}]}]}
+        for article in range(3)
+        for i, (text, question, answer, start) in enumerate(
+            [
+                (f"Ship {article} left port in 19{article}4.", "When did it leave?", f"19{article}4", 20),
+                ("Nobody saw it.", "Who saw it?", "Nobody", 0),
+            ]
+        )
+    ]
+    document = "word " * 300 + "The key was 42 letters long. " + "word " * 300
+    rows.append(
+        {"title": "", "text": document, "questions": [{"question": "How long?", "answers": [{"text": "42 letters", "start": 1512}]}]}
+    )
+    drawn = [example for example, _ in zip(HumanExamples(rows, random.Random(2)), range(300), strict=False)]
+    assert drawn == [example for example, _ in zip(HumanExamples(rows, random.Random(2)), range(300), strict=False)]
+    assert {example.answer for example in drawn} == {"", "1904", "1914", "1924", "Nobody", "42 letters"}
+    for example in drawn:
+        assert len(example.text.split()) < 200 and not any(example.answer and example.answer in text for text in example.others)
+
+
+def candidate_lists(generator: np.random.Generator, count: int) -> list[LabelledCandidates]:
+    "Lists where the best margin is right with the chance that its size says."
+    lists = []
+    for _ in range(count):
+        margins = generator.normal(0, 3, 3)
+        right = generator.random() < 1 / (1 + np.exp(-margins.max()))
+        rows = tuple(Candidate(f"Name{i}", f"page{i}", float(margin), 0.0, 0.0) for i, margin in enumerate(margins))
+        lists.append(LabelledCandidates("Who?", rows, tuple(bool(right and margin == margins.max()) for margin in margins)))
+    return lists
+
+
+def test_the_judge_knows_how_sure_it_may_be(tmp_path) -> None:
+    generator = np.random.default_rng(1)
+    judge = fit_judge(candidate_lists(generator, 500))
+    verdicts = [(row, judge.judge(row.question, row.candidates)[0]) for row in candidate_lists(generator, 500)]
+    right = [row.right[verdict.candidates[0]] for row, verdict in verdicts]
+    assert calibration_error([verdict.probability for _, verdict in verdicts], right) < 0.07
+    judge.save(tmp_path / "judge.json")
+    assert Judge.load(tmp_path / "judge.json") == judge
+
+
+def test_the_judge_does_not_depend_on_the_order() -> None:
+    rows = candidate_lists(np.random.default_rng(2), 1)[0].candidates
+    judge = Judge.load()
+    forward = {row.text: row.probability for row in judge.judge("Who?", rows)}
+    backward = {row.text: row.probability for row in judge.judge("Who?", rows[::-1])}
+    assert forward == pytest.approx(backward)
 
 
 def test_confidence_survives_a_set_that_can_be_separated() -> None:
@@ -237,4 +344,3 @@ def test_kinds_of_spans() -> None:
     ]
     assert fits("1879", "date") and not fits("the lamp", "number")
     assert country_of("English") == "England" and country_of("Elvish") is None
-    assert text[slice(*whole_name(text, text.index("Joseph"), text.index(" W."), "person"))] == "Joseph W. Swan"

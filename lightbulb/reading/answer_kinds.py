@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Kind', 'KINDS', 'COUNTRY_OF', 'NATIONALITY', 'MONTH', 'YEAR', 'DATE', 'UNIT', 'NUMBER', 'NAME', 'expected_kind',
-           'country_of', 'candidates', 'kind_of', 'fits']
+__all__ = ['COUNTRY_OF', 'expected_kind', 'country_of', 'candidates', 'kind_of', 'fits']
 
 # %% ../../nbs/reading/00_answer_kinds.ipynb #f7960aa8
 import re
 from typing import Literal, get_args
+
+from ..core.english import MONTHS, SENTENCE_OPENERS
 
 # %% ../../nbs/reading/00_answer_kinds.ipynb #a30a72a8
 Kind = Literal["date", "number", "person", "place", "nationality", "other"]
@@ -79,7 +80,7 @@ South_Korean=South_Korea North_Korean=North_Korea New_Zealand=New_Zealand Sri_La
 COUNTRY_OF: dict[str, str] = {
     demonym.replace("_", " "): country.replace("_", " ") for demonym, country in (pair.split("=") for pair in _COUNTRIES.split())
 }
-NATIONALITY = "(?:" + "|".join(sorted(map(re.escape, COUNTRY_OF), key=len, reverse=True)) + ")"  # one demonym, as a regular expression
+_NATIONALITY = "(?:" + "|".join(sorted(map(re.escape, COUNTRY_OF), key=len, reverse=True)) + ")"  # one demonym, as a regular expression
 
 
 def country_of(demonym: str) -> str | None:
@@ -87,7 +88,7 @@ def country_of(demonym: str) -> str | None:
     return COUNTRY_OF.get(" ".join(demonym.split()).removesuffix("-born"))
 
 # %% ../../nbs/reading/00_answer_kinds.ipynb #d81b672f
-MONTH = r"(?:January|February|March|April|May|June|July|August|September|October|November|December|Jan|Feb|Aug|Sept?|Oct|Nov|Dec)\b\.?"
+MONTH = rf"(?:{'|'.join(MONTHS)}|Jan|Feb|Aug|Sept?|Oct|Nov|Dec)\b\.?"
 YEAR = (
     r"(?:(?<![\d,.])\b(?:1\d{3}|20\d{2})\b(?![,.]?\d| ?[%°])|(?:(?<=\b[Ii]n )|(?<=died )|(?<=born )|(?<=– ))[1-9]\d{2}\b(?![,.]?\d| [a-z]))"
 )
@@ -109,17 +110,13 @@ NAME = rf"(?<![\w’']){_CAPITAL}(?:[ -](?:{_INSIDE} ){{0,2}}{_CAPITAL})*"
 _PLACE = rf"{NAME}(?:, {_CAPITAL}(?: {_CAPITAL})*){{0,2}}"
 
 # %% ../../nbs/reading/00_answer_kinds.ipynb #b0b8332d
-_SENTENCE_STARTERS = frozenset(
-    "he she it they the a an in on at his her its this that these those after before during when while as for from by with but and "
-    "also however although there one two some most many other if their since until who both all among another each first to of not "
-    "later today what where why how which we you i our no such then thus despite because under over between early modern".split()
-)
+_SENTENCE_STARTERS = SENTENCE_OPENERS | frozenset("despite early first modern of other to until which".split())
 _PATTERNS = {
     "date": re.compile(DATE),
     "number": re.compile(NUMBER),
     "person": re.compile(NAME),
     "place": re.compile(_PLACE),
-    "nationality": re.compile(rf"\b{NATIONALITY}\b"),
+    "nationality": re.compile(rf"\b{_NATIONALITY}\b"),
 }
 _DATE_ONLY = re.compile(rf"(?:{DATE}|{MONTH})")
 

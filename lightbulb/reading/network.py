@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['HUB_NAME', 'read_onnx_weights', 'load_encoder', 'LowRankLinear', 'ReaderNetwork', 'padded', 'native_dtype',
-           'Confidence', 'save_reader', 'change_confidence']
+__all__ = ['ReaderNetwork', 'Confidence', 'save_reader', 'load_reader', 'change_confidence']
 
 # %% ../../nbs/reading/01_network.ipynb #83bfc815
 import json
@@ -19,13 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
-from ..core.errors import UnavailableError
+from ..core.errors import CheckpointError, UnavailableError
 from ..core.runtime import package_folder
 
 # %% ../../nbs/reading/01_network.ipynb #25d83e08
@@ -130,7 +129,7 @@ def load_encoder(num_layers: int = 8) -> tuple[BertModel, Tokenizer]:
     return encoder, tokenizer
 
 # %% ../../nbs/reading/01_network.ipynb #1bbea578
-class LowRankLinear(nn.Module):
+class _LowRankLinear(nn.Module):
     "A frozen linear layer plus a trained product of two thin matrices (Hu et al. 2021, eq. 3)."
 
     def __init__(self, frozen: nn.Linear, rank: int) -> None:
@@ -148,29 +147,15 @@ class LowRankLinear(nn.Module):
         return self.frozen
 
 
-_ADAPTED = (
-    "attention.self.query",
-    "attention.self.key",
-    "attention.self.value",
-    "attention.output.dense",
-    "intermediate.dense",
-    "output.dense",
-)
-
-
 class ReaderNetwork(nn.Module):
-    "The encoder with adapters from `first_layer` upward, a span head and an answerable head."
+    "An encoder, a span head and an answerable head; nothing of the encoder learns before `learn` is called."
 
-    def __init__(self, encoder: BertModel, rank: int, first_layer: int) -> None:
+    def __init__(self, encoder: BertModel) -> None:
         super().__init__()
         self.encoder = encoder.requires_grad_(False)
-        for layer in list(encoder.encoder.layer)[first_layer:]:
-            for name in _ADAPTED:
-                part = layer.get_submodule(name)
-                assert isinstance(part, nn.Linear)
-                layer.set_submodule(name, LowRankLinear(part, rank))
         self.span_head = nn.Linear(encoder.config.hidden_size, 2)
         self.answerable_head = nn.Linear(encoder.config.hidden_size, 1)
+        self.mixed = False  # multiply in bfloat16 although the encoder's weights are float32, as training does
 
     def forward(
         self,
@@ -178,27 +163,31 @@ class ReaderNetwork(nn.Module):
         segments: Tensor,  # (B, T), 0 for the question, 1 for the passage
         mask: Tensor,  # (B, T), 1 for tokens, 0 for padding
     ) -> tuple[Tensor, Tensor]:  # start and end scores (B, T, 2), answerable score (B,)
-        hidden = self.encoder(ids, token_type_ids=segments, attention_mask=mask).last_hidden_state.float()
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.mixed):
+            hidden = self.encoder(ids, token_type_ids=segments, attention_mask=mask).last_hidden_state
+        hidden = hidden.float()
         return self.span_head(hidden), self.answerable_head(hidden[:, 0])[:, 0]
 
-    def trained_state(self) -> dict[str, Tensor]:
-        "Only what training changes: adapters and heads."
-        return {name: weight.detach() for name, weight in self.state_dict().items() if name.endswith((".down", ".up")) or "_head." in name}
-
-    def compute_in(self, dtype: torch.dtype) -> None:
-        "Keep the encoder in another precision; adapters and heads stay float32, since small steps would vanish in them."
-        nn.Module.to(self.encoder, dtype)
-        for part in self.modules():
-            if isinstance(part, LowRankLinear):
-                part.down.data, part.up.data = part.down.data.float(), part.up.data.float()
+    def learn(
+        self,
+        first_layer: int,  # layers below stay as they are
+        rank: int,  # of the adapters; 0 lets the layers' own weights learn
+    ) -> list[nn.Parameter]:  # what an optimizer has to move, heads included
+        "Open the upper layers, or put adapters on them."
+        for layer in list(self.encoder.encoder.layer)[first_layer:]:
+            if not rank:
+                layer.requires_grad_(True)
+                continue
+            for name, part in list(layer.named_modules()):
+                if isinstance(part, nn.Linear):
+                    layer.set_submodule(name, _LowRankLinear(part, rank))
+        return [weight for weight in self.parameters() if weight.requires_grad]
 
     def merge(self) -> None:
         "Add all adapters into their layers."
-        for layer in self.encoder.encoder.layer:
-            for name in _ADAPTED:
-                part = layer.get_submodule(name)
-                if isinstance(part, LowRankLinear):
-                    layer.set_submodule(name, part.merged())
+        for name, part in list(self.named_modules()):
+            if isinstance(part, _LowRankLinear):
+                self.set_submodule(name, part.merged())
 
 # %% ../../nbs/reading/01_network.ipynb #53a691eb
 def padded(rows: Sequence[tuple[Sequence[int], int]], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -231,15 +220,58 @@ class Confidence:
         "The log-odds that a span is right."
         return self.margin * margin + self.answerable * answerable + (0.0 if fit else self.misfit) + self.bias
 
+# %% ../../nbs/reading/01_network.ipynb #0ebff566
+def _encoder_difference(network: ReaderNetwork) -> dict[str, Tensor]:
+    "What training changed in the encoder: int8 steps and a float32 step size a row."
+    bare = load_encoder(network.encoder.config.num_hidden_layers)[0].state_dict()
+    stored: dict[str, Tensor] = {}
+    for name, weight in network.encoder.state_dict().items():
+        if not weight.is_floating_point(): continue
+        difference = weight.float().cpu() - bare[name]
+        if difference.abs().max() < 1e-6: continue  # an average of equal numbers may differ in its last bit
+        step = difference.abs().amax(-1, keepdim=True).clamp(min=1e-12) / 127
+        stored[f"{name}.steps"] = (difference / step).round().to(torch.int8)
+        stored[f"{name}.size"] = step.contiguous()
+    return stored
+
 
 def save_reader(
-    network: ReaderNetwork, path: str | Path, *, num_layers: int, rank: int, first_layer: int, confidence: Confidence | None = None
+    network: ReaderNetwork,  # merged
+    path: str | Path,
+    confidence: Confidence | None = None,
 ) -> None:
-    "Write adapters and heads as float16 safetensors, with the settings that `SpanReader.load` needs."
-    settings = {"num_layers": num_layers, "rank": rank, "first_layer": first_layer, "confidence": asdict(confidence or Confidence())}
-    state = {name: weight.to(torch.float16).contiguous().cpu() for name, weight in network.trained_state().items()}
+    "Write what training changed, with what `load_reader` needs to build the network again."
+    state = _encoder_difference(network)
+    for name, weight in network.state_dict().items():
+        if "_head." in name:
+            state[name] = weight.float().cpu().contiguous()
+    settings = {"num_layers": network.encoder.config.num_hidden_layers, "confidence": asdict(confidence or Confidence())}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     save_file(state, str(path), metadata={"reader": json.dumps(settings)})
+
+
+def load_reader(path: str | Path) -> tuple[ReaderNetwork, Tokenizer, Confidence]:
+    "Network (float32), tokenizer and confidence of a file; `CheckpointError` if it is none, `UnavailableError` without the encoder."
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            settings = json.loads((file.metadata() or {}).get("reader", "null"))
+            state = {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: not a file of reader weights ({type(error).__name__})") from None
+    if not isinstance(settings, dict): raise CheckpointError(f"{path}: safetensors without the reader's settings")
+    encoder, tokenizer = load_encoder(settings["num_layers"])
+    network = ReaderNetwork(encoder).eval()
+    weights = network.state_dict()
+    try:
+        for name, stored in state.items():
+            if name.endswith(".steps"):
+                target = name.removesuffix(".steps")
+                weights[f"encoder.{target}"] += stored.float() * state[f"{target}.size"]
+            elif not name.endswith(".size"):
+                weights[name].copy_(stored)
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: weights of another shape of reader ({error})") from None
+    return network, tokenizer, Confidence(**settings["confidence"])
 
 # %% ../../nbs/reading/01_network.ipynb #f752cfa8
 def change_confidence(path: str | Path, confidence: Confidence) -> None:

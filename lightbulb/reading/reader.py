@@ -6,31 +6,21 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['WEIGHTS', 'Window', 'windows', 'AnswerSpan', 'whole_name', 'typed_span', 'could_answer', 'SpanReader', 'TrainReader',
-           'encode_example', 'reader_loss', 'train_reader', 'fit_confidence']
+__all__ = ['AnswerSpan', 'SpanReader']
 
 # %% ../../nbs/reading/02_reader.ipynb #bc6bf10e
-import json
 import math
-import random
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from ..core.checkpoint import load_checkpoint, save_checkpoint
-from ..core.errors import CheckpointError
-from ..core.report import StepReport
-from ..core.runtime import choose_device, seed_everything
-from .answer_kinds import COUNTRY_OF, NATIONALITY, candidates, expected_kind, fits, kind_of
-from .network import Confidence, ReaderNetwork, load_encoder, native_dtype, padded, save_reader
+from ..core.runtime import choose_device
+from .answer_kinds import expected_kind, fits, kind_of
+from .network import Confidence, ReaderNetwork, load_reader, native_dtype, padded
 
 # %% ../../nbs/reading/02_reader.ipynb #73e5e38f
 @dataclass(frozen=True)
@@ -74,75 +64,17 @@ class AnswerSpan:
     end: int
     text: str  # texts[text_index][start:end]
     kind: str  # one of KINDS in reading.answer_kinds
-    score: float  # probability, comparable across texts and questions
+    score: float  # probability that it is right, comparable across texts and questions
+    margin: float = 0.0  # log-odds against *no answer in this window*
+    answerable: float = 0.0  # log-odds that the window answers at all
 
 
 def _sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-max(-60.0, min(60.0, x))))
 
 # %% ../../nbs/reading/02_reader.ipynb #747b333e
-_ORIGIN = re.compile(rf"{NATIONALITY} ")
-
-
-def whole_name(text: str, start: int, end: int, expected: str) -> tuple[int, int]:
-    "The span grown to the capitalised name that it cuts, and for a person shrunk to its only name; other kinds stay as they are."
-    if expected in ("date", "number", "nationality"): return start, end
-    begin = max(0, start - 60)
-    names = [(begin + left, begin + right) for left, right in candidates(text[begin : end + 60], "person") if left or not begin]
-    names = [name for name in names if text[slice(*name)] not in COUNTRY_OF]
-    if text[start : start + 1].isupper() or expected == "person":
-        start = next((left for left, right in names if left < start < right and end >= right), start)
-        if text[start : start + 1].isupper():
-            end = next((right for left, right in names if left < end < right and left <= start), end)
-    inside = [(left, right) for left, right in names if left < end and start < right]
-    if (
-        expected == "person"
-        and len(inside) == 1
-        and start <= inside[0][0]
-        and inside[0][1] <= end
-        and not text[start:end].startswith(text[slice(*inside[0])])
-    ):
-        start, end = inside[0]
-    origin = _ORIGIN.match(text[start:end]) if expected == "person" else None
-    return (start + origin.end() if origin and text[start + origin.end()].isupper() else start), end
-
-# %% ../../nbs/reading/02_reader.ipynb #06e8b165
-_AFTER_NAME = re.compile(r"['’]s\b| (?!(?:and|of|de|du|von|van|der|the|la|le|al|bin|ibn|da|di|del)\b)[a-z]")
-_AFTER_PLACE = re.compile(r" (?:to|from|that|which|where|when|by|until)\b|;")
-_PREPOSITION = re.compile(r"\b(?:in|at|near) (?:the )?$", re.I)
-
-
-def typed_span(text: str, start: int, end: int, expected: str) -> tuple[int, int]:
-    "The span in the shape of its kind: the first date or number alone, a whole name and nothing behind it."
-    start, end = whole_name(text, start, end, expected)
-    inside = text[start:end]
-    if expected in ("date", "number"):
-        spans = candidates(inside, expected)
-        about = (
-            re.match(
-                r"(?:about|over|nearly|almost|around|approximately|up to|at least|(?:more|less) than)? *$", inside[: spans[0][0]], re.I
-            )
-            if spans
-            else None
-        )
-        return (start if about else start + spans[0][0], start + spans[0][1]) if spans else (start, end)
-    stop = {"person": _AFTER_NAME, "place": _AFTER_PLACE}.get(expected)
-    match = stop.search(inside) if stop and inside[:1].isupper() else None
-    if match:
-        end = start + match.start()
-    while end > start + 1 and text[end - 1] in " ,;:":
-        end -= 1
-    return start, end
-
-
-def could_answer(text: str, start: int, end: int, expected: str) -> bool:
-    "Whether form and surroundings of a span allow it to answer a question of that kind."
-    if not fits(text[start:end], expected): return False
-    return expected != "person" or not (_PREPOSITION.search(text[max(0, start - 14) : start]) or re.search(r"\d{2}", text[start:end]))
-
-# %% ../../nbs/reading/02_reader.ipynb #5de4f0e9
-_MAX_ANSWER_TOKENS = 16
-WEIGHTS = (
+_MAX_ANSWER_TOKENS = 30
+_WEIGHTS = (
     Path(__file__).parent / "weights" / "span_reader.safetensors"
     if "__file__" in globals()
     else Path("../../lightbulb/reading/weights/span_reader.safetensors")
@@ -164,25 +96,12 @@ class SpanReader:
         precision: str = "auto",  # auto, float32 or bfloat16
     ) -> SpanReader:
         "A reader with trained weights; `CheckpointError` for a file that is no reader, `UnavailableError` without the encoder."
-        path = Path(path or WEIGHTS)
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                settings = json.loads((file.metadata() or {}).get("reader", "null"))
-                state = {name: file.get_tensor(name).float() for name in file.keys()}
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path}: not a file of reader weights ({type(error).__name__})") from None
-        if not isinstance(settings, dict): raise CheckpointError(f"{path}: safetensors without the reader's settings")
-        encoder, tokenizer = load_encoder(settings["num_layers"])
-        network = ReaderNetwork(encoder, settings["rank"], settings["first_layer"])
-        if set(state) != set(network.trained_state()):
-            raise CheckpointError(f"{path}: weights of another shape of reader")
-        network.load_state_dict(state, strict=False)
-        network.merge()
         if precision not in ("auto", "float32", "bfloat16"):
             raise ValueError(f"precision must be auto, float32 or bfloat16, got {precision!r}")
+        network, tokenizer, confidence = load_reader(path or _WEIGHTS)
         target = choose_device(device)
-        network.compute_in(native_dtype(target) if precision == "auto" else getattr(torch, precision))
-        return cls(network.to(target), tokenizer, Confidence(**settings["confidence"]))
+        nn.Module.to(network.encoder, native_dtype(target) if precision == "auto" else getattr(torch, precision))
+        return cls(network.to(target), tokenizer, confidence)
 
     def read(
         self,
@@ -195,24 +114,24 @@ class SpanReader:
         if not question.strip(): raise ValueError("question must not be empty")
         if top_k < 1: raise ValueError(f"top_k must be at least 1, got {top_k}")
         expected = expected_kind(question)
-        found = []
+        scored: list[tuple[float, int, int, int, float, float]] = []
         for index, start, end, margin, answerable in self.spans(question, texts, top_k=3 * top_k):
-            start, end = typed_span(texts[index], start, end, expected)
-            fit = could_answer(texts[index], start, end, expected)
-            found.append((self.confidence.logit(margin, answerable, fit), index, start, end))
-        found.sort(key=lambda row: (-row[0], row[1:]))
-        kept: list[tuple[float, int, int, int]] = []
-        for row in found:
-            if len(kept) < top_k and not any(row[1] == other[1] and row[2] < other[3] and other[2] < row[3] for other in kept):
-                kept.append(row)
-        return [
-            AnswerSpan(index, start, end, texts[index][start:end], kind_of(texts[index][start:end], expected), _sigmoid(logit))
-            for logit, index, start, end in kept
-        ]
+            logit = self.confidence.logit(margin, answerable, fits(texts[index][start:end], expected))
+            scored.append((logit, index, start, end, margin, answerable))
+        scored.sort(key=lambda row: (-row[0], row[1:4]))
+        best: list[AnswerSpan] = []
+        for logit, index, start, end, margin, answerable in scored:
+            if len(best) == top_k: break
+            if any(index == other.text_index and start < other.end and other.start < end for other in best): continue
+            text = texts[index][start:end]
+            best.append(AnswerSpan(index, start, end, text, kind_of(text, expected), _sigmoid(logit), margin, answerable))
+        return best
 
-    def spans(self, question: str, texts: Sequence[str], *, top_k: int = 12) -> list[tuple[int, int, int, float, float]]:
-        "The best (text index, start, end, margin, answerable score) of every window, in no order."
-        result = []
+    def spans(
+        self, question: str, texts: Sequence[str], *, top_k: int = 12
+    ) -> list[tuple[int, int, int, float, float]]:  # text index, start, end, margin, answerable score
+        "The best spans of every window, in no order."
+        rows = []
         for window, span_scores, answerable in self.scores(question, texts):
             start, end = span_scores[window.passage : -1].T  # without the last separator
             table = start[:, None] + end[None] - span_scores[0].sum()
@@ -221,8 +140,8 @@ class SpanReader:
             for margin, place in zip(best.values.tolist(), best.indices.tolist(), strict=True):
                 first, last = divmod(place, len(start))
                 if margin > -math.inf:
-                    result.append((window.text_index, window.offsets[first][0], window.offsets[last][1], margin, answerable))
-        return result
+                    rows.append((window.text_index, window.offsets[first][0], window.offsets[last][1], margin, answerable))
+        return rows
 
     @torch.inference_mode()
     def scores(self, question: str, texts: Sequence[str]) -> Iterator[tuple[Window, Tensor, float]]:
@@ -235,127 +154,3 @@ class SpanReader:
             )
             for part, row, verdict in zip(batch, span_scores.cpu(), answerable.tolist(), strict=True):
                 yield part, row[: len(part.ids)], verdict
-
-# %% ../../nbs/reading/02_reader.ipynb #4e42112a
-@dataclass(frozen=True)
-class TrainReader:
-    "What `train_reader` needs to know."
-
-    examples: str | Path  # JSON lines: question, text, start, end
-    save_path: str | Path  # where the trained weights go (safetensors); a checkpoint for resuming stands beside it
-    num_steps: int = 1200
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    decay: float = 0.3  # share of the steps in which the learning rate falls to zero
-    num_layers: int = 8
-    first_layer: int = 2  # layers below keep the encoder's weights
-    rank: int = 16
-    max_tokens: int = 180  # longer pairs are left out
-    checkpoint_every: int = 100  # steps
-    resume: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("num_steps", "batch_size", "num_layers", "rank", "checkpoint_every", "max_tokens"):
-            if getattr(self, name) < 1: raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-        if not 0 <= self.decay <= 1: raise ValueError(f"decay must be between 0 and 1, got {self.decay}")
-        if not 0 <= self.first_layer < self.num_layers:
-            raise ValueError(f"first_layer must be between 0 and {self.num_layers - 1}, got {self.first_layer}")
-
-    def rate(self, step: int) -> float:
-        "The learning rate of a step: 30 steps of warm-up, a plateau, a linear fall."
-        fall = (self.num_steps - step) / max(1.0, self.decay * self.num_steps)
-        return self.learning_rate * min(1.0, (step + 1) / 30, fall)
-
-# %% ../../nbs/reading/02_reader.ipynb #794ef8df
-def encode_example(tokenizer: Tokenizer, example: Mapping) -> tuple[list[int], int, int, int] | None:
-    "Token ids, index of the first passage token, and the answer's first and last token (0, 0 for no answer); None if the range holds no token."
-    part = windows(tokenizer, example["question"], [example["text"]], size=1_000_000, stride=1_000_000)
-    if not part: return None
-    ids, passage, offsets = part[0].ids, part[0].passage, part[0].offsets
-    if example["start"] < 0: return ids, passage, 0, 0
-    inside = [i for i, (start, end) in enumerate(offsets) if start < example["end"] and end > example["start"]]
-    return (ids, passage, passage + inside[0], passage + inside[-1]) if inside else None
-
-
-def _batches(rows: list[tuple[list[int], int, int, int]], size: int, seed: int) -> Iterator[list[tuple[list[int], int, int, int]]]:
-    "Endless batches of rows of like length, each row once in every round."
-    rng = random.Random(seed)
-    while True:
-        rng.shuffle(rows)
-        for i in range(0, len(rows), 16 * size):
-            group = sorted(rows[i : i + 16 * size], key=lambda row: len(row[0]))
-            batches = [group[j : j + size] for j in range(0, len(group), size)]
-            rng.shuffle(batches)
-            yield from batches
-
-
-def reader_loss(network: ReaderNetwork, batch: Sequence[tuple[list[int], int, int, int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    "Mean cross entropy of start and end over passage tokens and *no answer* (nats), and that of the answerable head."
-    ids, segments, mask = padded([row[:2] for row in batch], device)
-    span_scores, answerable = network(ids, segments, mask)
-    closed = segments == 0
-    closed[:, 0] = False  # the first token means: no answer here
-    span_scores = span_scores.masked_fill(closed[..., None], -1e4)
-    start, end = (torch.tensor([row[i] for row in batch], device=device) for i in (2, 3))
-    return (cross_entropy(span_scores[..., 0], start) + cross_entropy(span_scores[..., 1], end)) / 2, binary_cross_entropy_with_logits(
-        answerable, (start > 0).float()
-    )
-
-# %% ../../nbs/reading/02_reader.ipynb #a2c00820
-def train_reader(config: TrainReader) -> Iterator[StepReport]:
-    "Train adapters and heads on the example file; yields a report a step and leaves the weights at `save_path`."
-    seed_everything(config.seed)
-    encoder, tokenizer = load_encoder(config.num_layers)
-    device = choose_device("auto")
-    network = ReaderNetwork(encoder, config.rank, config.first_layer).to(device)
-    network.compute_in(native_dtype(device))
-    trained = [weight for weight in network.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    with open(config.examples, encoding="utf-8") as file:
-        rows = [encode_example(tokenizer, json.loads(line)) for line in file]
-    usable = [row for row in rows if row and len(row[0]) <= config.max_tokens]
-    if not usable: raise ValueError(f"{config.examples}: no example fits into {config.max_tokens} tokens")
-    checkpoint, first = Path(f"{config.save_path}.training"), 0
-    if config.resume and checkpoint.is_file():
-        state = load_checkpoint(checkpoint)
-        network.load_state_dict(state["network"], strict=False)
-        optimizer.load_state_dict(state["optimizer"])
-        first = state["step"]
-    batches = _batches(usable, config.batch_size, config.seed)
-    for _ in range(first):
-        next(batches)
-    for step in range(first, config.num_steps):
-        for group in optimizer.param_groups:
-            group["lr"] = config.rate(step)
-        span_loss, verdict_loss = reader_loss(network, next(batches), device)
-        (span_loss + 0.3 * verdict_loss).backward()
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        if (step + 1) % config.checkpoint_every == 0:
-            save_checkpoint(checkpoint, {"network": network.trained_state(), "optimizer": optimizer.state_dict(), "step": step + 1})
-        yield StepReport(step, span_loss.item(), config.num_steps, metrics={"answerable_loss": verdict_loss.item()})
-    save_reader(network, config.save_path, num_layers=config.num_layers, rank=config.rank, first_layer=config.first_layer)
-
-# %% ../../nbs/reading/02_reader.ipynb #de59cacf
-def fit_confidence(
-    rows: Sequence[tuple[float, float, bool, bool]],  # margin, answerable score, kind fits, span is right
-    *,
-    ridge: float = 0.01,  # pulls the weights towards zero; keeps a separable set finite
-) -> Confidence:
-    "The logistic regression of *right* on margin, answerable score and misfit."
-    if not rows: raise ValueError("rows must not be empty")
-    features = np.array([[margin, answerable, 0.0 if fit else 1.0, 1.0] for margin, answerable, fit, _ in rows])
-    right = np.array([float(row[3]) for row in rows])
-    weights = np.zeros(4)
-    penalty = ridge * np.diag([1.0, 1.0, 1.0, 0.0]) * len(rows) + 1e-9 * np.eye(4)
-    for _ in range(50):
-        chance = 1 / (1 + np.exp(-np.clip(features @ weights, -30, 30)))
-        gradient = features.T @ (chance - right) + penalty @ weights
-        step = np.linalg.solve(features.T @ (features * (chance * (1 - chance))[:, None]) + penalty, gradient)
-        weights -= step
-        if np.abs(step).max() < 1e-8: break
-    return Confidence(*(float(weight) for weight in weights))
