@@ -228,7 +228,8 @@ def _encoder_difference(network: ReaderNetwork) -> dict[str, Tensor]:
     for name, weight in network.encoder.state_dict().items():
         if not weight.is_floating_point(): continue
         difference = weight.float().cpu() - bare[name]
-        if difference.abs().max() < 1e-6: continue  # an average of equal numbers may differ in its last bit
+        if difference.abs().max() < 1e-6:
+            continue  # an average of equal numbers may differ in its last bit
         step = difference.abs().amax(-1, keepdim=True).clamp(min=1e-12) / 127
         stored[f"{name}.steps"] = (difference / step).round().to(torch.int8)
         stored[f"{name}.size"] = step.contiguous()

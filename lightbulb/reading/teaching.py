@@ -107,9 +107,11 @@ class TrainReader:
         for name in ("num_steps", "batch_size", "num_layers", "checkpoint_every", "max_tokens"):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.rank < 0: raise ValueError(f"rank must not be negative, got {self.rank}")
-        if not 0 < self.learning_rate < math.inf: raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         for name in ("decay", "averaged"):
-            if not 0 <= getattr(self, name) <= 1: raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         if not 0 <= self.first_layer < self.num_layers:
             raise ValueError(f"first_layer must be between 0 and {self.num_layers - 1}, got {self.first_layer}")
 
@@ -224,7 +226,8 @@ def write_mixture(
     seed: int = 0,
 ) -> dict[str, int]:
     "Write examples drawn from the sources by their shares as JSON lines; how many each gave."
-    if not sources or num_examples < 1: raise ValueError(f"num_examples must be at least 1 and sources not empty, got {num_examples}")
+    if not sources or num_examples < 1:
+        raise ValueError(f"num_examples must be at least 1 and sources not empty, got {num_examples}")
     rng, counts = random.Random(seed), dict.fromkeys(sources, 0)
     streams = {name: iter(examples) for name, (_, examples) in sources.items()}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
