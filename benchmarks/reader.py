@@ -3,7 +3,8 @@
 Sets: paragraphs with questions in SQuAD's manner (xquad_en), two-hop questions with the gold page and its title in the question, sentences
 with questions of people (QAMR, the articles kept from training), search-engine questions on a passage that answers or does not (clapnq
 without its first 100), facts and numbers of three manuals on their gold page, the demo site. Gold answers are used for scoring alone; none
-of these questions trained the reader. `--before FILE` reads everything with other weights as well and says how much better the shipped ones are, question by question.
+of these questions trained the reader. `--before FILE` reads everything with other weights as well and says how much better the shipped
+ones are, question by question.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Make the reader's weights and its judge: questions, three stages of training, a confidence and a judge fitted on what training never saw.
+"""Make the reader's weights and its judge: two trainings, their average, and a confidence and a judge fitted on what they never saw.
 
     OMP_NUM_THREADS=1 python tools/train_reader.py --data ../shared/data --out models/reader
 
-goes, with a fixed seed, from the bare encoder to `models/reader/span_reader.safetensors` and `judge.json`; copy the one to lightbulb/reading/weights/
-and the other to lightbulb/reading/ to ship them. It takes about half an hour of one core: `generated` (adapters, questions made from raw pages), `people` (all weights of the
-upper layers, questions that people asked, some generated ones and science articles), their average, and `judge`. `--stage` runs one of them alone, `--resume`
-goes on after a kill.
+goes, with a fixed seed, from the bare encoder to `models/reader/span_reader.safetensors` and `judge.json`; copy the one to
+lightbulb/reading/weights/ and the other to lightbulb/reading/ to ship them. It takes about half an hour of one core: `generated` (adapters,
+questions made from raw pages), `people` (all weights of the upper layers; questions that people asked, some generated ones and science
+articles), `average`, and `judge`. `--stage` runs one of them alone, `--resume` goes on after a kill.
 
-Never read: xquad_en, the manuals, questions and answers of two_hop, the `report` questions of the demo site; of clapnq the first 100 for the judge alone.
-Left out of the raw pages: every page that answers a question of two_hop or is named in one, and the pages of tools/reader_development.jsonl. Of QAMR sixteen
-articles and of COVID-QA every second document are kept for the confidence and the judge.
+Never read: xquad_en, the manuals, questions and answers of two_hop, the `report` questions of the demo site; of clapnq the first 100, for
+the judge alone. Left out of the raw pages: every page that answers a question of two_hop or is named in one, and the pages of
+tools/reader_development.jsonl. Sixteen articles of QAMR and every second document of COVID-QA are kept for the confidence and the judge.
 """
 
 from __future__ import annotations
@@ -319,9 +319,8 @@ def stage_judge(args: argparse.Namespace) -> None:
     verdicts = [(row, fold[1 - k].judge(row.question, row.candidates)[0]) for k in range(2) for row in lists[k::2]]
     hits = [row.right[verdict.candidates[0]] for row, verdict in verdicts]
     reader_hits = [row.right[0] for row, _ in verdicts]
-    print(
-        f"{len(lists)} lists; two folds: the judge's first is right in {sum(hits) / len(hits):.3f}, the reader's in {sum(reader_hits) / len(hits):.3f}"
-    )
+    judged, read = (sum(values) / len(values) for values in (hits, reader_hits))
+    print(f"{len(lists)} lists; two folds: the judge's first is right in {judged:.3f}, the reader's in {read:.3f}")
     print(f"calibration error {calibration_error([verdict.probability for _, verdict in verdicts], hits):.3f}; {confidence}")
     fit_judge(lists).save(args.out / "judge.json")
 
