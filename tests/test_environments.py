@@ -11,7 +11,7 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightbulb.world.board_games import BoardGame, ConnectFour, TicTacToe, aligned, bitboards, from_bits, to_bits
+from lightbulb.world.board_games import BoardGame, ConnectFour, TicTacToe, _Bitboards, _holds_line, plain_values
 from lightbulb.world.environments import (
     Arena,
     GameFailure,
@@ -24,7 +24,15 @@ from lightbulb.world.environments import (
     random_agent,
     wilson_interval,
 )
-from lightbulb.world.tables import Tables, evaluate_policy, optimal_policy, optimal_values, read_tables, recurrent_states
+from lightbulb.world.tables import (
+    Tables,
+    _recurrent_states,
+    evaluate_policy,
+    optimal_policy,
+    optimal_values,
+    plain_optimal_values,
+    read_tables,
+)
 
 # ------------------------------------------------------------------ boards as one writes them down
 
@@ -103,9 +111,10 @@ def test_bits_hold_a_line_where_the_cells_do(rows, columns, connect, seed):
     connect = min(connect, max(rows, columns))
     game = BoardGame(rows, columns, connect, gravity=True)
     states = np.random.default_rng(seed).integers(-1, 2, (30, rows * columns)).astype(np.int8)
-    mine, mask = to_bits(game, states)
-    np.testing.assert_array_equal(from_bits(game, mine, mask), states)
-    np.testing.assert_array_equal(aligned(mine, rows + 1, connect), (states[:, game.lines] == 1).all(2).any(1))
+    board = _Bitboards.of(game)
+    mine, mask = board.encode(states)
+    np.testing.assert_array_equal(board.decode(mine, mask), states)
+    np.testing.assert_array_equal(_holds_line(mine, rows + 1, connect), (states[:, game.lines] == 1).all(2).any(1))
 
 
 def test_illegal_moves_name_the_game_and_the_choices():
@@ -152,6 +161,12 @@ def test_every_position_of_tic_tac_toe_has_its_minimax_value():
         assert value == right and set(np.flatnonzero(legal)) == set(worth)
         assert all(values[move] == worth[move] for move in worth)
         assert set(np.flatnonzero(optimal)) == {move for move in worth if worth[move] == right}
+
+
+@pytest.mark.parametrize("game", [TicTacToe(), ConnectFour(3, 4), BoardGame(3, 3, 2, gravity=False), BoardGame(2, 3, 3, gravity=True)], ids=str)
+def test_all_positions_at_once_equal_one_after_the_other(game):
+    solution = game.solve()
+    assert {state.tobytes(): value for state, value in zip(solution.states, solution.values, strict=True)} == plain_values(game)
 
 
 def plain_connect_four(rows: int, columns: int) -> dict[tuple[str, ...], int]:
@@ -226,7 +241,7 @@ def test_what_cannot_be_solved_is_said():
     with pytest.raises(ValueError, match="not solved within 500 positions"):
         ConnectFour().move_values(ConnectFour().reset(1), max_nodes=500)
     with pytest.raises(ValueError, match="needs 70 bits"):
-        bitboards(ConnectFour(6, 10))
+        _Bitboards.of(ConnectFour(6, 10))
     game = ConnectFour(9, 9)  # too large to be solved, not to be played
     states, rewards, *_ = game.step(game.reset(3), np.array([0, 4, 8]))
     assert states.shape == (3, 81) and not rewards.any()
@@ -296,20 +311,6 @@ def test_an_interval_that_wilson_would_recognise():
 # ------------------------------------------------------------------ tables
 
 
-def plain_value_iteration(env: gymnasium.Env, discount: float, sweeps: int) -> list[float]:
-    "Bellman's equation in loops over Gymnasium's own lists."
-    world, values = env.unwrapped, [0.0] * env.observation_space.n
-    for _ in range(sweeps):
-        values = [
-            max(
-                sum(p * (reward + (0 if ends else discount * values[after])) for p, after, reward, ends in outcomes)
-                for outcomes in actions.values()
-            )
-            for actions in world.P.values()
-        ]
-    return values
-
-
 @pytest.mark.parametrize(
     ("name", "kwargs", "discount"),
     [
@@ -323,13 +324,13 @@ def plain_value_iteration(env: gymnasium.Env, discount: float, sweeps: int) -> l
 )
 def test_optimal_values_equal_value_iteration_in_loops(name, kwargs, discount):
     env = gymnasium.make(name, **kwargs)
-    tables, right = read_tables(env), plain_value_iteration(env, discount, 700 if discount == 1 else 250)
+    tables, right = read_tables(env), plain_optimal_values(env, discount, num_sweeps=700 if discount == 1 else 250)
     values = optimal_values(tables, discount)
     np.testing.assert_allclose(values[tables.reachable], np.array(right)[tables.reachable], atol=1e-6 if discount == 1 else 1e-3)
     achieved = evaluate_policy(tables, optimal_policy(tables, discount), discount)
     np.testing.assert_allclose(achieved[tables.reachable], values[tables.reachable], atol=1e-9)
     np.testing.assert_allclose(
-        optimal_values(tables, discount, horizon=7), plain_value_iteration(env, discount, 7), atol=1e-12
+        optimal_values(tables, discount, horizon=7), plain_optimal_values(env, discount, num_sweeps=7), atol=1e-12
     )  # illegal taxi actions never help
 
 
@@ -391,7 +392,7 @@ def test_evaluation_solves_bellmans_equation_and_bounds_every_horizon(num_states
 
 def test_circles_are_found_and_what_ends_is_not_one():
     going = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0.5, 0, 0.5, 0], [0, 0, 0, 0.9]])
-    assert recurrent_states(going).tolist() == [True, True, False, False]
+    assert _recurrent_states(going).tolist() == [True, True, False, False]
 
 
 # ------------------------------------------------------------------ Gymnasium in batches
