@@ -21,9 +21,11 @@ from _table import Table, arguments
 
 
 from lightbulb.core.runtime import cache_folder
+from lightbulb.world.board_games import BoardGame
 from lightbulb.world.configuration import REGULARISERS, TrainWorldModel
-from lightbulb.world.environments import BoardGame, evaluate_policy, judge, make_world, optimal_policy, play_every_reply
+from lightbulb.world.environments import judge, make_world, play_every_reply
 from lightbulb.world.self_play import policy_agent, search_agent
+from lightbulb.world.tables import evaluate_policy, optimal_policy
 from lightbulb.world.training import load_world_model, train_world_model
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,11 +12,10 @@ import torch
 import torch.nn.functional as functional
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_mcts import Recursive
 from torch import Tensor, nn
 
 from lightbulb.core.checkpoint import load_checkpoint, save_checkpoint
-from lightbulb.planning.mcts import MCTS, MCTSConfig
+from lightbulb.planning.mcts import MCTS, MCTSConfig, PlainSearch, plain_choice
 from lightbulb.world.board_games import Solution, TicTacToe
 from lightbulb.world.networks import (
     CategoricalValue,
@@ -25,8 +24,8 @@ from lightbulb.world.networks import (
     RecurrentWorldModel,
     WorldModel,
     WorldModelConfig,
-    invert_transform,
-    transform_value,
+    _invert_transform,
+    _transform_value,
 )
 
 BATCH = 6
@@ -76,9 +75,9 @@ def some_latents(model: WorldModel, count: int = BATCH, seed: int = 1) -> Tensor
 
 @given(st.floats(-1e6, 1e6))
 def test_the_transform_is_its_formula_and_can_be_inverted(value: float) -> None:
-    squashed = float(transform_value(torch.tensor(value, dtype=torch.float64)))
+    squashed = float(_transform_value(torch.tensor(value, dtype=torch.float64)))
     assert squashed == pytest.approx(math.copysign(math.sqrt(abs(value) + 1) - 1, value) + 0.001 * value, abs=1e-9)
-    assert float(invert_transform(torch.tensor(squashed, dtype=torch.float64))) == pytest.approx(value, rel=1e-6, abs=1e-7)
+    assert float(_invert_transform(torch.tensor(squashed, dtype=torch.float64))) == pytest.approx(value, rel=1e-6, abs=1e-7)
 
 
 @settings(deadline=None)
@@ -184,9 +183,10 @@ def test_the_planner_agrees_with_the_recursive_search(num_players: int, algorith
         (arrays.discounts == 0).any() and (arrays.priors[:, 1:20] == -1).any() and found.max_depth.max() >= 3
     )  # ends and illegal actions were met, and depth
     for row in range(BATCH):
-        plain = Recursive(predict, step, config, np.zeros(4)).search(latents[row].numpy())
+        search = PlainSearch(predict, step, plain_choice(config, np.zeros(4)))
+        plain = search.search(latents[row].numpy(), config.num_simulations)
         assert [plain.visits.get(action, 0) for action in range(4)] == found.visit_counts[row].tolist()
-        assert [plain.q.get(action, 0.0) for action in range(4)] == pytest.approx(found.q_values[row].tolist(), abs=1e-6)
+        assert [plain.q_values.get(action, 0.0) for action in range(4)] == pytest.approx(found.q_values[row].tolist(), abs=1e-6)
 
 
 @torch.inference_mode()

@@ -19,8 +19,8 @@ from lightbulb.world.networks import WorldModel, WorldModelConfig
 from lightbulb.world.self_play import (
     PlaySettings,
     ask_policy,
-    draw_moves,
-    judge_moves,
+    _draw_moves,
+    _judge_moves,
     play_games,
     policy_agent,
     renew_targets,
@@ -438,7 +438,7 @@ def test_play_repeats_under_a_seed_and_openings_differ_between_games() -> None:
 
 def test_the_noise_of_a_search_is_that_of_its_seed() -> None:
     states, settings = GAME.solve().states[:40], PlaySettings(MCTSConfig(3, algorithm="gumbel"))
-    one, same, other = (judge_moves(a_model(), GAME.observe(states), GAME.legal(states), settings, seed).visits for seed in (1, 1, 2))
+    one, same, other = (_judge_moves(a_model(), GAME.observe(states), GAME.legal(states), settings, seed).visits for seed in (1, 1, 2))
     assert (one == same).all() and (one != other).any(1).mean() > 0.3
 
 
@@ -458,7 +458,7 @@ def test_games_are_split_and_cut() -> None:
 def test_moves_are_drawn_from_the_mixture_and_its_log_probability_is_kept() -> None:
     policy, legal = np.array([0.5, 0.3, 0.2, 0.0]), np.array([True, True, True, False])
     for noise in (0.0, 0.4, 1.0):
-        actions, log_probs, is_noise = draw_moves(
+        actions, log_probs, is_noise = _draw_moves(
             np.tile(policy, (20_000, 1)), np.tile(legal, (20_000, 1)), np.full(20_000, noise), np.random.default_rng(0)
         )
         mixture = noise * legal / 3 + (1 - noise) * policy
@@ -494,7 +494,7 @@ def test_without_a_search_the_policy_speaks_and_only_of_legal_actions() -> None:
         assert policies[row] == pytest.approx(plain / plain.sum(), abs=1e-5) and values[row] == pytest.approx(
             float(expected[row]), abs=1e-5
         )
-    spoken = judge_moves(model, world.observe(states), legal, PlaySettings(with_search=False), 0)
+    spoken = _judge_moves(model, world.observe(states), legal, PlaySettings(with_search=False), 0)
     assert spoken.policies == pytest.approx(policies) and not spoken.visits.any()
     for agent in (search_agent(model, world, MCTSConfig(4)), policy_agent(model, world)):
         assert legal[np.arange(len(states)), agent(states, legal)].all()

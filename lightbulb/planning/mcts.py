@@ -506,7 +506,8 @@ class MCTS:
             tree.states.write(arrays.num_nodes[roots] * num_roots + roots, states)
         transition = Transition(_as_floats(rewards, (num_open,), "rewards"), _as_floats(discounts, (num_open,), "discounts"))
         prediction = _as_prediction(logits, values, legal, num_open, arrays.noise.shape[1])
-        _refuse(*expand(arrays, selection, transition, prediction), simulation)
+        problem, root = expand(arrays, selection, transition, prediction)
+        _refuse(problem, root, simulation)
 
     def _result(self, tree: SearchTree, rules: Rules, noise_streams: np.ndarray, num_steps: np.ndarray) -> MCTSResult:
         "Sum up what the trees hold."

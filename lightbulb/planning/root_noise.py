@@ -12,7 +12,7 @@ import numpy as np
 from ..core.kernels import kernel
 
 # %% auto #0
-__all__ = ['keys_of_seeds', 'keys_of_content', 'gumbel_noise', 'dirichlet_noise']
+__all__ = []
 
 # %% ../../nbs/planning/02_root_noise.ipynb #3295decd
 def _mix(keys: np.ndarray) -> np.ndarray:

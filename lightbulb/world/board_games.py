@@ -334,7 +334,8 @@ def _exact_move_values(game: BoardGame, states: np.ndarray, max_nodes: int) -> n
     "Move values (B, A) by alpha-beta. `ValueError` if more than `max_nodes` positions have to be looked at, for all states together."
     board, legal = _Bitboards.of(game), game.legal(states)
     num_slots = min(1 << 22, max_nodes) + 1
-    known = _KnownBounds(*np.zeros((1, num_slots), np.int64), *np.zeros((2, num_slots), np.int8), np.array([0, max_nodes]))
+    bounds = (np.zeros(num_slots, np.int8), np.zeros(num_slots, np.int8))
+    known = _KnownBounds(np.zeros(num_slots, np.int64), *bounds, np.array([0, max_nodes]))
     middle_first = board.moves[np.argsort(np.abs(np.arange(len(board.moves)) - (len(board.moves) - 1) / 2), kind="stable")]
     values = np.full(legal.shape, np.nan, np.float32)
     for game_number, action in np.argwhere(legal):

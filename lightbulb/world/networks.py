@@ -50,7 +50,9 @@ class CategoricalValue(nn.Module):
         if not low < high: raise ValueError(f"low must be below high, got {low} and {high}")
         if num_bins < 2: raise ValueError(f"num_bins must be at least 2, got {num_bins}")
         first, last = _transform_value(torch.tensor([low, high], dtype=torch.float64)).tolist()
-        self.register_buffer("bins", _invert_transform(torch.linspace(first, last, num_bins, dtype=torch.float64)).float(), persistent=False)
+        self.register_buffer(
+            "bins", _invert_transform(torch.linspace(first, last, num_bins, dtype=torch.float64)).float(), persistent=False
+        )
 
     def encode(self, values: Tensor) -> Tensor:  # (…) → (…, S)
         "Two-hot distributions; what lies outside counts as the nearest end."

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Unrolled', 'unroll', 'measure']
+__all__ = []
 
 # %% ../../nbs/world/12_unrolling.ipynb #8312bc37
 from dataclasses import dataclass
