@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +14,18 @@ from benchmarks._llama import llama_like, llama_twin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightbulb.lm.beam_search import Finished, beam_search, best_continuations, generate, generate_actions, largest, num_texts, slots_of
-from lightbulb.lm.decoding import GenerationConfig, at_rest, candidates, likeliest, read_prompts, speculate
+from lightbulb.lm.beam_search import (
+    _best_continuations,
+    _FinishedTexts,
+    _largest,
+    _num_texts,
+    _slots_of,
+    beam_search,
+    generate,
+    generate_actions,
+    plain_beam_search,
+)
+from lightbulb.lm.decoding import GenerationConfig, _candidates, _likeliest, at_rest, read_prompts, speculate
 from lightbulb.lm.transformer import Transformer, TransformerConfig
 
 
@@ -46,7 +57,7 @@ class WithoutCache:
     def new_cache(self, batch_size, memory=None):
         return self.Ids(batch_size, memory)
 
-    def decode(self, tokens, memory=None, cache=None):
+    def decode(self, tokens, memory=None, cache: Any = None):
         cache.ids = torch.cat([cache.ids, tokens], 1)
         return self.model.decode(cache.ids, cache.memory)[:, -tokens.shape[1] :]
 
@@ -54,7 +65,7 @@ class WithoutCache:
 def random_model(size=4, seed=0, **changes) -> Transformer:
     "A tiny Transformer whose distributions are neither flat nor certain."
     torch.manual_seed(seed)
-    shape = dict(
+    shape: dict[str, Any] = dict(
         width=16,
         num_heads=2,
         num_encoder_layers=0,
@@ -97,7 +108,7 @@ def cut(ids: list[int], end_id: int | None) -> tuple[int, ...]:
 def test_a_beam_of_full_width_is_exhaustive_search(seed, penalty, end_id):
     model, config = random_model(4, seed), GenerationConfig(max_new_tokens=4, end_id=end_id, length_penalty=penalty, early_stopping="never")
     starts = [[1], [3, 2]]  # of two lengths: two groups
-    width = num_texts(config, 4)
+    width = _num_texts(config, 4)
     sequences, scores = beam_search(model, starts, config, beam_width=width)
     for row, start in enumerate(starts):
         truth = dict(all_texts(model, start, config))
@@ -109,16 +120,14 @@ def test_a_beam_of_full_width_is_exhaustive_search(seed, penalty, end_id):
 
 @pytest.mark.parametrize("width", [1, 2, 3, 5])
 def test_a_narrow_beam_is_the_definition(width):
-    "Beam search written with lists, sorting every continuation."
+    "Beam search with lists, sorting every continuation."
     model = random_model(5, 3)
-    beams = [((), 0.0)]
-    for _ in range(6):
-        grown = []
-        for text, score in beams:
-            with torch.no_grad():
-                logs = model.logits(model.decode(torch.tensor([[1, *text]]))[0, -1]).log_softmax(-1).tolist()
-            grown += [((*text, token), score + log) for token, log in enumerate(logs)]
-        beams = sorted(grown, key=lambda pair: -pair[1])[:width]
+
+    def next_logs(text: tuple[int, ...]) -> list[float]:
+        with torch.no_grad():
+            return model.logits(model.decode(torch.tensor([[1, *text]]))[0, -1]).log_softmax(-1).tolist()
+
+    beams = plain_beam_search(next_logs, 6, width)
     sequences, scores = beam_search(model, [1], beam_width=width, max_new_tokens=6, length_penalty=0.0)
     assert sequences[0].tolist() == [list(text) for text, _ in beams]
     torch.testing.assert_close(scores[0], torch.tensor([score for _, score in beams]), atol=2e-5, rtol=1e-5)
@@ -217,6 +226,58 @@ def test_a_row_does_not_depend_on_its_neighbours(method, num_encoder_layers):
     assert generate(model, padded, config, lengths=lengths) == together
 
 
+# ------------------------------------------------------------------ longer than the model
+
+
+@pytest.mark.parametrize("method", ["greedy", "sampling", "beam", "speculative"])
+@pytest.mark.parametrize("shape", [{}, {"num_encoder_layers": 1}], ids=["decoder", "encoder"])
+def test_a_text_longer_than_the_model_goes_on_from_what_was_written(method, shape):
+    "Written in pieces by hand: an encoder reads the last of the text, a decoder alone begins with the last half of what it can read."
+    model = random_model(9, 8, max_length=10, **shape)
+    once: dict[str, Any] = dict(method=method, start_id=0, beam_width=3)
+    context = [1, 2, 3]
+    if shape:
+        first = generate(model, context, **once, max_new_tokens=10)[0]
+        second = generate(model, (context + first)[-10:], **once, max_new_tokens=10, seed=1)[0]
+        third = generate(model, second, **once, max_new_tokens=5, seed=2)[0]
+    else:  # start and three tokens leave room for seven, start and five for five
+        first = generate(model, context, **once, max_new_tokens=7)[0]
+        second = generate(model, first[-5:], **once, max_new_tokens=5, seed=1)[0]
+        third = generate(model, second, **once, max_new_tokens=5, seed=2)[0]
+    whole = first + second + third
+    assert generate(model, context, **once, max_new_tokens=len(whole)) == [whole]
+    assert generate(model, context, **once, max_new_tokens=len(first) + 1)[0][: len(first)] == first
+    last_end = whole[len(first) + 2]  # a row that ends in its second piece ends there
+    if method == "greedy":
+        ended = generate(model, context, **once, end_id=last_end, max_new_tokens=len(whole))[0]
+        assert ended == list(cut(whole, last_end))
+
+
+@pytest.mark.parametrize("num_encoder_layers", [0, 1])
+def test_neighbours_and_stops_hold_in_long_texts_too(num_encoder_layers):
+    model = random_model(9, 6, num_encoder_layers=num_encoder_layers, max_length=12)
+    contexts = [[1, 2, 3], [], [5, 6], [7, 8, 1, 2]]
+    for method in ("greedy", "sampling"):
+        config = GenerationConfig(method=method, max_new_tokens=50, start_id=0, seed=2)
+        together = generate(model, contexts, config)
+        assert together == [generate(model, context, config)[0] for context in contexts]
+        assert [len(ids) for ids in together] == [50] * 4
+    stop = lambda row, ids: len(ids) == 20 + row
+    stopped = generate(model, contexts, start_id=0, max_new_tokens=50, stop=stop)
+    assert [len(ids) for ids in stopped] == [20, 21, 22, 23]
+    assert stopped == [ids[: 20 + row] for row, ids in enumerate(generate(model, contexts, start_id=0, max_new_tokens=50))]
+
+
+def test_a_search_or_an_action_beyond_the_model_is_refused_without_advice_that_nobody_can_follow():
+    model = random_model(5)
+    for search in (lambda: beam_search(model, [1, 2], max_new_tokens=64), lambda: generate_actions(model, [1, 2], 64, 2)):
+        with pytest.raises(ValueError, match="2 tokens and 64 new ones do not fit the model's max_length 64; ask for fewer") as caught:
+            search()
+        assert "allow" not in str(caught.value)
+    with pytest.raises(ValueError, match="a context of 70 tokens is more than the model's max_length 64; give its last part"):
+        generate(model, [1] * 70)
+
+
 # ------------------------------------------------------------------ speculative decoding
 
 
@@ -245,10 +306,10 @@ def trained():
             group["lr"] = 7e-3 * min(1, (step + 1) / 20) * (1 - step / steps)
         windows = torch.stack([ids[at : at + length + heads] for at in torch.randint(len(ids) - length - heads, (8,))])
         hidden = model(windows[:, :length]).hidden
-        loss = (
-            sum(F.cross_entropy(model.logits(hidden, k).flatten(0, 1), windows[:, k + 1 : k + 1 + length].flatten()) for k in range(heads))
-            / heads
-        )
+        losses = [
+            F.cross_entropy(model.logits(hidden, k).flatten(0, 1), windows[:, k + 1 : k + 1 + length].flatten()) for k in range(heads)
+        ]
+        loss = sum(losses[1:], losses[0]) / heads
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -264,10 +325,11 @@ def test_speculative_decoding_is_greedy_decoding_on_a_trained_model(trained):
         expected = generate(model, text[start : start + 40], config)
         for notes in passes:
             with at_rest(model):
-                found = speculate(model, prompt, replace(config, notes=notes))
-            assert [found.tokens] == expected and sum(part.num_kept for part in found.rounds) == len(found.tokens)
-            assert not any(any(part.noted) for part in found.rounds) or notes
-            passes[notes] += len(found.rounds)
+                speculation = speculate(model, prompt, replace(config, notes=notes))
+            assert [speculation.tokens] == expected
+            assert sum(part.num_confirmed for part in speculation.rounds) == len(speculation.tokens)
+            assert not any(any(part.from_notes) for part in speculation.rounds) or notes
+            passes[notes] += len(speculation.rounds)
         written += len(expected[0])
     assert written / passes[False] > 1.5 and written / passes[True] > 2  # learned text is guessed well ahead
 
@@ -292,13 +354,13 @@ def test_notes_alone_let_a_model_with_one_head_speculate():
     model = random_model(6, 0, num_token_heads=1)
     config = GenerationConfig(max_new_tokens=40, num_draft=6)
     with at_rest(model):
-        found = speculate(model, read_prompts(model, [1, 2], config)[0], config)
-    assert [found.tokens] == generate(model, [1, 2], config) and found.tokens_per_pass > 1
+        speculation = speculate(model, read_prompts(model, [1, 2], config)[0], config)
+    assert [speculation.tokens] == generate(model, [1, 2], config) and speculation.tokens_per_pass > 1
 
 
 def test_of_equal_tokens_the_lowest_id_wins():
-    assert likeliest(torch.tensor([0.0, 1.0, 1.0 + 5e-5, 1.0 - 5e-5])).tolist() == 1
-    assert likeliest(torch.tensor([0.0, 1.0, 1.0 + 5e-4])).tolist() == 2
+    assert _likeliest(torch.tensor([0.0, 1.0, 1.0 + 5e-5, 1.0 - 5e-5])).tolist() == 1
+    assert _likeliest(torch.tensor([0.0, 1.0, 1.0 + 5e-4])).tolist() == 2
     model = random_model(6, 1)
     with torch.no_grad():
         model.unembedding[4] = model.unembedding[2]  # two tokens that are one
@@ -315,7 +377,7 @@ def test_of_equal_tokens_the_lowest_id_wins():
 @settings(max_examples=60, deadline=None)
 def test_candidates_are_the_definition(seed, top_k, top_p, temperature):
     logits = torch.randn(7, generator=torch.Generator().manual_seed(seed)) * 3
-    found, ids = candidates(logits[None], GenerationConfig(top_k=top_k, top_p=top_p, temperature=temperature))
+    found, ids = _candidates(logits[None], GenerationConfig(top_k=top_k, top_p=top_p, temperature=temperature))
     whole = (logits.double() / temperature).softmax(-1).tolist()
     order = sorted(range(7), key=lambda token: -whole[token])[: top_k or 7]
     mass, kept = sum(whole[token] for token in order), []
@@ -374,14 +436,14 @@ def test_with_every_combination_proposed_actions_are_exhaustive_search():
 @settings(max_examples=60, deadline=None)
 def test_largest_is_topk(seed, rows, size, count):
     values = torch.randn(rows, size, generator=torch.Generator().manual_seed(seed))
-    found, places = largest(values, min(count, size))
+    found, places = _largest(values, min(count, size))
     assert torch.equal(found, values.topk(min(count, size)).values) and torch.equal(values.gather(1, places), found)
     assert all(len(set(row)) == len(row) for row in places.tolist())
 
 
 @given(st.lists(st.lists(st.integers(0, 4), min_size=5, max_size=5), min_size=1, max_size=4))
 def test_every_beam_gets_one_slot_and_moves_only_if_it_must(parents):
-    slots, moved = slots_of(torch.tensor(parents))
+    slots, moved = _slots_of(torch.tensor(parents))
     for row, slot, went in zip(parents, slots.tolist(), moved.tolist(), strict=True):
         assert sorted(slot) == list(range(5))
         assert [went[i] for i in range(5)] == [row[i] in row[:i] for i in range(5)]
@@ -389,13 +451,13 @@ def test_every_beam_gets_one_slot_and_moves_only_if_it_must(parents):
 
 
 def test_impossible_continuations_come_last():
-    values, parents, ids = best_continuations(torch.zeros(1, 3), torch.zeros(1, 1), 8)
+    values, parents, ids = _best_continuations(torch.zeros(1, 3), torch.zeros(1, 1), 8)
     assert values[0, :3].isfinite().all() and (values[0, 3:] == -torch.inf).all()
     assert parents.max() == 0 and ids[0, :3].sort().values.tolist() == [0, 1, 2]
 
 
 def test_a_closed_context_takes_no_more():
-    store = Finished(2, GenerationConfig(beam_width=1, max_new_tokens=2, end_id=0, early_stopping=True), torch.device("cpu"))
+    store = _FinishedTexts(2, GenerationConfig(beam_width=1, max_new_tokens=2, end_id=0, early_stopping=True), torch.device("cpu"))
     texts, both = torch.tensor([[[1, 0]], [[2, 0]]]), torch.ones(2, 1, dtype=torch.bool)
     store.add(torch.tensor([[-2.0], [-2.0]]), texts, torch.tensor([[True], [False]]), 1)
     store.close(torch.zeros(2), 1)
@@ -431,7 +493,6 @@ def test_an_empty_context_is_written_from_the_start_token(shape):
     [
         ({"beam_width": 10, "method": "beam", "max_new_tokens": 1}, "beam_width must be at most the 5 texts of 1 tokens over 5, got 10"),
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1, got 0"),
-        ({"max_new_tokens": 64}, "2 tokens and 64 new ones do not fit the model's max_length 64"),
         ({"end_id": 5}, "token ids must be between 0 and 4, got 5"),
         ({"length_penalty": float("nan")}, "length_penalty must be a number, got nan"),
         ({"method": "sampling", "top_k": 0}, "top_k must be at least 1, got 0"),

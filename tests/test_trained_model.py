@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,9 @@ SHAPES = {
 
 def made(vocab_size=BYTES.vocab_size, seed=0, **changes) -> Transformer:
     torch.manual_seed(seed)
-    shape = dict(width=16, num_heads=2, num_decoder_layers=2, hidden=32, num_experts=1, top_k=1, num_token_heads=3, max_length=24)
+    shape: dict[str, Any] = dict(
+        width=16, num_heads=2, num_decoder_layers=2, hidden=32, num_experts=1, top_k=1, num_token_heads=3, max_length=24
+    )
     network = Transformer(TransformerConfig(vocab_size, **{**shape, **changes}))
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
@@ -76,21 +79,21 @@ def test_a_text_does_not_depend_on_its_neighbours(model, temperature):
 
 def test_an_answer_longer_than_a_piece_goes_on_from_its_last_piece():
     model = TrainedLanguageModel("small", made(num_encoder_layers=1), BYTES)
-    start = dict(start_id=BYTES.start_id, end_id=BYTES.end_id)
+    start: dict[str, Any] = dict(start_id=BYTES.start_id, end_id=BYTES.end_id)
     ids = BYTES.encode("abcde")
-    first = generate(model.model, ids, **start, max_new_tokens=24)[0]
-    assert BYTES.end_id not in first
-    second = generate(model.model, (ids + first)[-24:], **start, max_new_tokens=10)[0]
-    assert model.generate(["abcde"], max_new_tokens=34) == [BYTES.decode([*first, *second])]
-    full = "z" * 40  # the encoder reads 24, the decoder has room for 8
-    assert (
-        len(BYTES.decode(generate(model.model, BYTES.encode(full)[:24], **start, prefix=[BYTES.encode(full)[24:]], max_new_tokens=8)[0]))
-        >= 1
-    )
-    with pytest.raises(ValueError, match="40 tokens and 9 more are wanted, but small reads 48 in all"):
-        model.generate([full], max_new_tokens=9)
-    mixed = model.generate(["abcde", full], max_new_tokens=8)
-    assert mixed == [model.generate([prompt], max_new_tokens=8)[0] for prompt in ("abcde", full)]
+    pieces = [generate(model.model, ids, **start, max_new_tokens=24)[0]]
+    for _ in range(2):
+        assert BYTES.end_id not in pieces[-1]
+        pieces.append(generate(model.model, (ids + sum(pieces, []))[-24:], **start, max_new_tokens=24)[0])
+    assert model.generate(["abcde"], max_new_tokens=72) == [BYTES.decode(sum(pieces, []))]
+    full = "z" * 40  # the encoder reads 24, the decoder begins with 16 and has room for 8
+    first = generate(model.model, BYTES.encode(full)[:24], **start, prefix=[BYTES.encode(full)[24:]], max_new_tokens=8)[0]
+    second = generate(model.model, (BYTES.encode(full) + first)[-24:], **start, max_new_tokens=12)[0]
+    assert model.generate([full], max_new_tokens=20) == [BYTES.decode(first + second)]
+    mixed = model.generate(["abcde", full], max_new_tokens=20)
+    assert mixed == [model.generate([prompt], max_new_tokens=20)[0] for prompt in ("abcde", full)]
+    with pytest.raises(ValueError, match="48 tokens and 1 more are wanted, but small reads 48 in all"):
+        model.generate(["z" * 48], max_new_tokens=9)
 
 
 def test_a_stop_string_ends_a_text_before_it(model):

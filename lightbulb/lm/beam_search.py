@@ -5,7 +5,9 @@
 # %% ../../nbs/lm/06_beam_search.ipynb #636fa04e
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -16,44 +18,56 @@ from lightbulb.lm.decoding import (
     Context,
     GenerationConfig,
     Prompt,
+    Stop,
     TokenModel,
     at_rest,
-    greedy,
     read_prompts,
-    row_seeds,
-    sampled,
+    room_for,
+    slide,
     speculate,
     write,
 )
 
 # %% auto #0
-__all__ = ['BLOCK', 'Watch', 'Stop', 'largest', 'best_continuations', 'slots_of', 'first_difference', 'Finished', 'Beams',
-           'num_texts', 'beam_search', 'generate', 'Actions', 'generate_actions']
+__all__ = ['plain_beam_search', 'Beams', 'beam_search', 'generate', 'Actions', 'generate_actions']
+
+# %% ../../nbs/lm/06_beam_search.ipynb #fb9e2a4a
+def plain_beam_search(
+    next_logs: Callable[[tuple[int, ...]], Sequence[float]],  # log-probabilities of every token after a text
+    num_tokens: int,  # T, of a text
+    beam_width: int,  # K
+) -> list[tuple[tuple[int, ...], float]]:
+    "The best texts with their log-probabilities, the best first."
+    beams: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
+    for _ in range(num_tokens):
+        longer = [((*text, token), score + log) for text, score in beams for token, log in enumerate(next_logs(text))]
+        beams = sorted(longer, key=lambda beam: -beam[1])[:beam_width]
+    return beams
 
 # %% ../../nbs/lm/06_beam_search.ipynb #206883cb
-BLOCK = 64  # numbers
+_BLOCK = 64  # numbers
 
 
-def largest(
+def _largest(
     values: Tensor,  # (R, V)
     count: int,  # at most V
 ) -> tuple[Tensor, Tensor]:
     "The `count` largest numbers of each row, in falling order, and their places."
     num_rows, size = values.shape
-    num_blocks = size // BLOCK
+    num_blocks = size // _BLOCK
     if num_blocks < max(32, 4 * count): return values.topk(count, -1)
-    body, rest = values[:, : num_blocks * BLOCK].view(num_rows, num_blocks, BLOCK), values[:, num_blocks * BLOCK :]
+    body, rest = values[:, : num_blocks * _BLOCK].view(num_rows, num_blocks, _BLOCK), values[:, num_blocks * _BLOCK :]
     blocks = body.amax(-1).topk(count, -1).indices
-    found = body.gather(1, blocks[..., None].expand(-1, -1, BLOCK)).flatten(1)
-    places = (blocks[..., None] * BLOCK + torch.arange(BLOCK, device=values.device)).flatten(1)
+    candidates = body.gather(1, blocks[..., None].expand(-1, -1, _BLOCK)).flatten(1)
+    places = (blocks[..., None] * _BLOCK + torch.arange(_BLOCK, device=values.device)).flatten(1)
     if rest.shape[1]:
-        found = torch.cat([found, rest], 1)
-        places = torch.cat([places, torch.arange(num_blocks * BLOCK, size, device=values.device).expand(num_rows, -1)], 1)
-    best, where = found.topk(count, -1)
-    return best, places.gather(1, where)
+        candidates = torch.cat([candidates, rest], 1)
+        places = torch.cat([places, torch.arange(num_blocks * _BLOCK, size, device=values.device).expand(num_rows, -1)], 1)
+    best, chosen = candidates.topk(count, -1)
+    return best, places.gather(1, chosen)
 
 # %% ../../nbs/lm/06_beam_search.ipynb #9de0110e
-def best_continuations(
+def _best_continuations(
     logits: Tensor,  # (B × K, V)
     scores: Tensor,  # (B, K), of what is continued
     count: int,
@@ -61,7 +75,7 @@ def best_continuations(
     "The `count` best continuations of each context: scores, the beam that each continues, and its new token, all (B, count)."
     (batch, beams), size = scores.shape, logits.shape[-1]
     each = min(count, size)
-    values, ids = largest(logits, each)
+    values, ids = _largest(logits, each)
     values = (values - logits.logsumexp(-1, keepdim=True)).view(batch, beams, each) + scores[..., None]
     missing = max(0, count - beams * each)  # fewer continuations than wanted: the others are impossible
     values = F.pad(values.view(batch, -1), (0, missing), value=-torch.inf)
@@ -69,7 +83,7 @@ def best_continuations(
     return best, (places // each).clamp(max=beams - 1), F.pad(ids.view(batch, -1), (0, missing)).gather(1, places)
 
 # %% ../../nbs/lm/06_beam_search.ipynb #5faca63c
-def slots_of(
+def _slots_of(
     parents: Tensor,  # (B, K), the slot of the beam that each new beam continues
 ) -> tuple[Tensor, Tensor]:
     "A slot for each new beam, a permutation (B, K); and whether the beam had to move."
@@ -80,7 +94,7 @@ def slots_of(
     return slots, later_child
 
 # %% ../../nbs/lm/06_beam_search.ipynb #3ba198a1
-def first_difference(
+def _first_difference(
     texts: Tensor,  # (R, T)
     others: Tensor,  # (R, T)
 ) -> int:
@@ -89,7 +103,7 @@ def first_difference(
     return int(differs.to(torch.uint8).argmax()) if bool(differs.any()) else texts.shape[1]
 
 # %% ../../nbs/lm/06_beam_search.ipynb #ce0958dd
-class Finished:
+class _FinishedTexts:
     "The best ended texts of each context."
 
     def __init__(self, batch: int, config: GenerationConfig, device: torch.device) -> None:
@@ -123,14 +137,11 @@ class Finished:
         self.is_open &= ~(full if config.early_stopping is True else full & hopeless)
 
 # %% ../../nbs/lm/06_beam_search.ipynb #d19802e3
-Watch: TypeAlias = Callable[[Tensor, Tensor], object]  # called after each step: beams (B, K, tokens so far), log-probabilities (B, K)
-
-
 class _Beams:
     "The running beams of all contexts of one prompt."
 
     def __init__(self, model: TokenModel, prompt: Prompt, config: GenerationConfig) -> None:
-        self.model, self.config, self.begun = model, config, prompt.tokens.shape[1]
+        self.model, self.config, self.num_before = model, config, prompt.tokens.shape[1]
         batch, device = len(prompt.rows), prompt.tokens.device
         self.cache = model.new_cache(batch, prompt.memory)
         self.logits = model.logits(model.decode(prompt.tokens, cache=self.cache)[:, -1])
@@ -143,49 +154,59 @@ class _Beams:
         tokens[..., step] = ids
         return tokens
 
-    def go_on(self, scores: Tensor, parents: Tensor, ids: Tensor, step: int) -> None:
+    def advance(self, scores: Tensor, parents: Tensor, ids: Tensor, step: int) -> None:
         "Let (B, K) chosen continuations be the beams, and read their tokens."
         batch, width = ids.shape
         if step == 0:
             self.cache.select(torch.arange(batch, device=ids.device).repeat_interleave(width))
             self.tokens = self.tokens.repeat(1, width, 1)
         else:
-            scores, ids = self._placed(scores, parents, ids, step)
+            scores, ids = self._move_into_slots(scores, parents, ids, step)
         self.scores, self.tokens[..., step] = scores, ids
         self.logits = self.model.logits(self.model.decode(ids.reshape(-1, 1), cache=self.cache)[:, -1])
 
-    def _placed(self, scores: Tensor, parents: Tensor, ids: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def _move_into_slots(self, scores: Tensor, parents: Tensor, ids: Tensor, step: int) -> tuple[Tensor, Tensor]:
         "Scores and ids in the order of their slots; those that moved take the text and the cache of their parent."
-        slots, moved = slots_of(parents)
+        slots, moved = _slots_of(parents)
         order = slots.argsort(-1)
         scores, parents, ids, moved = (part.gather(1, order) for part in (scores, parents, ids, moved))
         if moved.any():
             rows = torch.arange(parents.numel(), device=ids.device).view_as(parents)
             sources = torch.where(moved, rows - rows % parents.shape[1] + parents, rows).flatten()  # a beam that stays is its own source
             texts = self.tokens.flatten(0, 1)
-            followed = texts[sources]
-            self.cache.select(sources, self.begun + first_difference(texts[:, :step], followed[:, :step]))
-            self.tokens = followed.view_as(self.tokens)
+            parent_texts = texts[sources]
+            self.cache.select(sources, self.num_before + _first_difference(texts[:, :step], parent_texts[:, :step]))
+            self.tokens = parent_texts.view_as(self.tokens)
         return scores, ids
 
 # %% ../../nbs/lm/06_beam_search.ipynb #20428678
-def _search(model: TokenModel, prompt: Prompt, config: GenerationConfig, watch: Watch | None) -> Finished:
+_Watch: TypeAlias = Callable[[Tensor, Tensor], object]  # called after each step: beams (B, K, tokens so far), log-probabilities (B, K)
+
+
+def _search(model: TokenModel, prompt: Prompt, config: GenerationConfig, watch: _Watch | None = None) -> _FinishedTexts:
     "The best texts of the contexts of one prompt."
-    width, last = config.beam_width, config.max_new_tokens - 1
-    beams, finished = _Beams(model, prompt, config), Finished(len(prompt.rows), config, prompt.tokens.device)
+    width, last, end_id = config.beam_width, config.max_new_tokens - 1, config.end_id
+    beams, finished = _Beams(model, prompt, config), _FinishedTexts(len(prompt.rows), config, prompt.tokens.device)
     for step in range(config.max_new_tokens):
-        scores, parents, ids = best_continuations(beams.logits, beams.scores, 2 * width)
-        ended = torch.full_like(ids, step == last, dtype=torch.bool) if config.end_id is None else (ids == config.end_id) | (step == last)
-        some_ended = step == last or (config.end_id is not None and bool(ended.any()))
+        # a. The best continuations of all beams: twice as many as beams, for half of them may end here.
+        scores, parents, ids = _best_continuations(beams.logits, beams.scores, 2 * width)
+
+        # b. Which of them end. Only those among the best K count: a worse one would not have been a beam.
+        ended = torch.full_like(ids, step == last, dtype=torch.bool) if end_id is None else (ids == end_id) | (step == last)
+        some_ended = step == last or (end_id is not None and bool(ended.any()))
         if some_ended:
             finished.add(scores[:, :width], beams.extended(parents[:, :width], ids[:, :width], step), ended[:, :width], step + 1)
         if step == last: break
-        if some_ended:  # those that run on move to the front, in their order
+
+        # c. Those that run on move to the front, in their order; a context whose beams cannot get better is closed.
+        if some_ended:
             order = ended.to(torch.uint8).argsort(dim=-1, stable=True)
             scores, parents, ids = (part.gather(1, order) for part in (scores.masked_fill(ended, -torch.inf), parents, ids))
             finished.close(scores[:, 0], step + 1)
             if not finished.is_open.any(): break
-        beams.go_on(scores[:, :width], parents[:, :width], ids[:, :width], step)
+
+        # d. The best K are the beams of the next step, and the network reads their tokens.
+        beams.advance(scores[:, :width], parents[:, :width], ids[:, :width], step)
         if watch:
             watch(beams.tokens[..., : step + 1], beams.scores)
     return finished
@@ -198,13 +219,6 @@ class Beams(NamedTuple):
     scores: Tensor  # (B, K), log-probability / tokens ** length_penalty
 
 
-def num_texts(config: GenerationConfig, size: int) -> int:
-    "How many texts there are over a vocabulary of `size` tokens: the most that a beam can hold."
-    length = config.max_new_tokens
-    if config.end_id is None: return size**length
-    return (size - 1) ** length + sum((size - 1) ** shorter for shorter in range(length))
-
-
 def beam_search(
     model: TokenModel,
     context: Context,
@@ -212,22 +226,42 @@ def beam_search(
     *,
     lengths: Sequence[int] | Tensor | None = None,  # of a padded context
     prefix: Context | None = None,  # what the decoder has written already, a row for each context
-    watch: Watch | None = None,
+    watch: Callable[[Tensor, Tensor], object] | None = None,  # called after each step with beams (B, K, T) and their scores (B, K)
     **changes: Any,  # of the config: beam_width, max_new_tokens, length_penalty, early_stopping, end_id …
 ) -> Beams:
-    "The `beam_width` likeliest texts that the search finds for each context. `ValueError` if there are not so many texts."
+    "The `beam_width` likeliest texts that the search finds for each context. `ValueError` if there are not so many, or no room for them."
     config = GenerationConfig.of(config, changes)
-    size = model.config.vocab_size
-    if config.beam_width > size and config.beam_width > num_texts(config, size):
-        raise ValueError(
-            f"beam_width must be at most the {num_texts(config, size)} texts of {config.max_new_tokens} tokens over {size}, got {config.beam_width}"
-        )
+    _check_width(config, model.config.vocab_size)
     with at_rest(model):
         prompts = read_prompts(model, context, config, lengths=lengths, prefix=prefix)
-        found = [_search(model, prompt, config, watch) for prompt in prompts]
-        order = torch.tensor([row for prompt in prompts for row in prompt.rows], device=found[0].scores.device).argsort()
-        sequences = torch.cat([part.tokens for part in found])[order]
-        return Beams(sequences[..., : _longest(sequences, config)], torch.cat([part.scores for part in found])[order])
+        _check_room(model, prompts, config)
+        results = [_search(model, prompt, config, watch) for prompt in prompts]
+        order = torch.tensor([row for prompt in prompts for row in prompt.rows], device=results[0].scores.device).argsort()
+        sequences = torch.cat([result.tokens for result in results])[order]
+        return Beams(sequences[..., : _longest(sequences, config)], torch.cat([result.scores for result in results])[order])
+
+
+def _num_texts(config: GenerationConfig, size: int) -> int:
+    "How many texts there are over a vocabulary of `size` tokens: the most that a beam can hold."
+    length = config.max_new_tokens
+    if config.end_id is None: return size**length
+    return (size - 1) ** length + sum((size - 1) ** shorter for shorter in range(length))
+
+
+def _check_width(config: GenerationConfig, size: int) -> None:
+    if config.beam_width > size and config.beam_width > (most := _num_texts(config, size)):
+        raise ValueError(
+            f"beam_width must be at most the {most} texts of {config.max_new_tokens} tokens over {size}, got {config.beam_width}"
+        )
+
+
+def _check_room(model: TokenModel, prompts: Sequence[Prompt], config: GenerationConfig) -> None:
+    for prompt in prompts:
+        if config.max_new_tokens > room_for(model, prompt):
+            raise ValueError(
+                f"{prompt.tokens.shape[1]} tokens and {config.max_new_tokens} new ones do not fit the model's max_length "
+                f"{model.config.max_length}; ask for fewer (`generate` goes on beyond it)"
+            )
 
 
 def _longest(sequences: Tensor, config: GenerationConfig) -> int:
@@ -236,9 +270,6 @@ def _longest(sequences: Tensor, config: GenerationConfig) -> int:
     return min(int((sequences != config.end_id).any(0).any(0).sum()) + 1, sequences.shape[-1])
 
 # %% ../../nbs/lm/06_beam_search.ipynb #3c608389
-Stop: TypeAlias = Callable[[int, list[int]], bool]  # whether a row, given its number and its new ids, is finished
-
-
 def generate(
     model: TokenModel,
     context: Context,
@@ -254,19 +285,41 @@ def generate(
     if stop and config.method not in ("greedy", "sampling"):
         raise ValueError(f"stop can be asked by greedy and sampling only, not by {config.method}")
     if config.method == "beam":
-        best = beam_search(model, context, config, lengths=lengths, prefix=prefix).sequences[:, 0].tolist()
-        return [text[: text.index(config.end_id) + 1] if config.end_id in text else text for text in best]
+        _check_width(config, model.config.vocab_size)
     texts: dict[int, list[int]] = {}
     with at_rest(model):
         for prompt in read_prompts(model, context, config, lengths=lengths, prefix=prefix):
-            texts |= zip(prompt.rows, _written(model, prompt, config, stop), strict=True)
+            texts |= zip(prompt.rows, _write_on(model, prompt, config, stop), strict=True)
     return [texts[row] for row in sorted(texts)]
 
 
-def _written(model: TokenModel, prompt: Prompt, config: GenerationConfig, stop: Stop | None) -> list[list[int]]:
+def _write_on(model: TokenModel, prompt: Prompt, config: GenerationConfig, stop: Stop | None) -> list[list[int]]:
+    "The texts of one prompt's rows: written until the decoder is full, and again from what they are so far."
+    texts: list[list[int]] = [[] for _ in prompt.rows]
+    rows, part, left = list(range(len(texts))), prompt, config.max_new_tokens
+    for number in itertools.count():
+        room = min(left, room_for(model, part))
+        has_ended: Stop | None = stop and (lambda row, ids: stop(row, texts[prompt.rows.index(row)] + ids))
+        written = _write_once(model, part, replace(config, max_new_tokens=room, seed=config.seed + number), has_ended)
+        unfinished = [
+            row
+            for row, ids in zip(rows, written, strict=True)
+            if len(ids) == room and ids[-1] != config.end_id and not (has_ended and has_ended(prompt.rows[row], ids))
+        ]
+        for row, ids in zip(rows, written, strict=True):
+            texts[row] += ids
+        rows, left = unfinished, left - room
+        if not rows or not left: break
+        part = slide(model, prompt, texts, rows, config)
+    return texts
+
+
+def _write_once(model: TokenModel, prompt: Prompt, config: GenerationConfig, stop: Stop | None) -> list[list[int]]:
+    "The texts of one prompt's rows, as long as the decoder has room."
     if config.method == "speculative": return [speculate(model, prompt, config).tokens]
-    choose = sampled(prompt, config, row_seeds(prompt.keys, config.seed)) if config.method == "sampling" else greedy
-    return write(model, prompt, choose, config, stop)
+    if config.method != "beam": return write(model, prompt, config, stop)
+    best = _search(model, prompt, config).tokens[:, 0].tolist()
+    return [text[: text.index(config.end_id) + 1] if config.end_id in text else text for text in best]
 
 # %% ../../nbs/lm/06_beam_search.ipynb #1869ec0a
 class Actions(NamedTuple):
@@ -284,7 +337,7 @@ def _combinations(
 ) -> tuple[Tensor, Tensor]:
     "The best sums of a beginning's score and one log-probability a head: the beginnings (B, W) and the tokens (B, W, n)."
     batch, beginnings, num_heads, size = logs.shape
-    values, ids = largest(logs.reshape(-1, size), min(count, size))
+    values, ids = _largest(logs.reshape(-1, size), min(count, size))
     values, ids = (part.view(batch, beginnings, num_heads, -1) for part in (values, ids))
     origins = torch.arange(beginnings, device=logs.device).expand(batch, -1)
     tokens = torch.zeros(batch, beginnings, 0, dtype=torch.long, device=logs.device)
@@ -298,27 +351,32 @@ def _combinations(
     return origins, tokens
 
 # %% ../../nbs/lm/06_beam_search.ipynb #388e345e
-def _act(model: TokenModel, prompt: Prompt, num_tokens: int, beam_width: int, num_proposals: int) -> Actions:
-    "The actions of one prompt."
+def _propose_and_score(model: TokenModel, prompt: Prompt, num_tokens: int, beam_width: int, num_proposals: int) -> Actions:
+    "The actions of one prompt, as many tokens a round as there are heads."
     batch, device = len(prompt.rows), prompt.tokens.device
     cache = model.new_cache(batch, prompt.memory)
     last = model.decode(prompt.tokens, cache=cache)[:, -1:]  # (B, k, D), k beginnings a context
     scores, tokens = torch.zeros(batch, 1, device=device), torch.zeros(batch, 1, 0, dtype=torch.long, device=device)
     states = last.new_zeros(batch, 1, 0, last.shape[-1])
-    while (written := tokens.shape[-1]) < num_tokens:
-        num_heads = min(model.config.num_token_heads, num_tokens - written)
+    while (num_written := tokens.shape[-1]) < num_tokens:
+        # The heads propose: the best combinations of one token a head, after each beginning.
+        num_heads = min(model.config.num_token_heads, num_tokens - num_written)
         logs = torch.stack([model.logits(last, head) for head in range(num_heads)], 2).log_softmax(-1)
         origins, new = _combinations(logs, scores, num_proposals)
+
+        # One pass reads all proposals; their exact log-probabilities follow.
         rows = origins + torch.arange(batch, device=device)[:, None] * last.shape[1]
         cache.select(rows.flatten())
         hidden = model.decode(new.flatten(0, 1), cache=cache).unflatten(0, rows.shape)  # (B, W, n, D)
         after = model.logits(hidden[:, :, :-1]).log_softmax(-1)
         exact = torch.cat([logs[:, :, :1].flatten(0, 1)[rows], after], 2).gather(-1, new[..., None])[..., 0].sum(-1)
+
+        # The best of them are the beginnings of the next round.
         scores, best = (scores.flatten()[rows] + exact).topk(min(beam_width, rows.shape[1]), 1)
-        kept = torch.arange(batch, device=device)[:, None], best
-        cache.select((kept[0] * rows.shape[1] + best).flatten())
-        tokens = torch.cat([tokens.flatten(0, 1)[rows[kept]], new[kept]], -1)
-        states = torch.cat([states.flatten(0, 1)[rows[kept]], hidden[kept]], 2)
+        chosen = torch.arange(batch, device=device)[:, None], best
+        cache.select((chosen[0] * rows.shape[1] + best).flatten())
+        tokens = torch.cat([tokens.flatten(0, 1)[rows[chosen]], new[chosen]], -1)
+        states = torch.cat([states.flatten(0, 1)[rows[chosen]], hidden[chosen]], 2)
         last = states[:, :, -1]
     return Actions(tokens, scores, states)
 
@@ -330,7 +388,7 @@ def generate_actions(
     beam_width: int,  # K, actions returned for each context
     *,
     num_proposals: int | None = None,  # of the heads, in each round; None: twice the beam width
-    config: GenerationConfig | None = None,  # start_id, context_to, allow_longer
+    config: GenerationConfig | None = None,  # start_id, context_to
     lengths: Sequence[int] | Tensor | None = None,
     prefix: Context | None = None,
     **changes: Any,
@@ -346,6 +404,7 @@ def generate_actions(
     settings = GenerationConfig.of(config, changes | {"max_new_tokens": num_tokens})
     with at_rest(model):
         prompts = read_prompts(model, context, settings, lengths=lengths, prefix=prefix)
-        found = [_act(model, prompt, num_tokens, beam_width, proposals) for prompt in prompts]
-        order = torch.tensor([row for prompt in prompts for row in prompt.rows], device=found[0].scores.device).argsort()
-        return Actions(*(torch.cat(parts)[order] for parts in zip(*found, strict=True)))
+        _check_room(model, prompts, settings)
+        results = [_propose_and_score(model, prompt, num_tokens, beam_width, proposals) for prompt in prompts]
+        order = torch.tensor([row for prompt in prompts for row in prompt.rows], device=results[0].scores.device).argsort()
+        return Actions(*(torch.cat(parts)[order] for parts in zip(*results, strict=True)))

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['GGUF_NAMES', 'MAX_ROWS', 'MAX_CACHED_TOKENS', 'PIECE', 'weight_name', 'in_halves', 'smollm2_checkpoint',
-           'quickest_dtype', 'PromptFrame', 'frame_of', 'Sampling', 'row_seeds', 'LocalLanguageModel',
-           'load_local_model']
+           'quickest_dtype', 'PromptFrame', 'frame_of', 'Sampling', 'LocalLanguageModel', 'load_local_model']
 
 # %% ../../nbs/lm/02_local_model.ipynb #57264928
 import hashlib
