@@ -396,7 +396,8 @@ def speculate(
             num_confirmed += 1
         ids += proposed[:num_confirmed]
         rounds.append(Round(tuple(proposed), num_confirmed, tuple(from_notes)))
-        if len(ids) - num_before == config.max_new_tokens or ids[-1] == config.end_id: return Speculation(ids[num_before:], rounds)
+        if len(ids) - num_before == config.max_new_tokens or ids[-1] == config.end_id:
+            return Speculation(ids[num_before:], rounds)
 
         # forget the others; the answer after the last that stays is certain
         cache.truncate(cache.length - len(proposed) + num_confirmed)
