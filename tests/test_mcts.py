@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightbulb.planning.compiled_model import CompiledModel, DenseLayer
-from lightbulb.planning.mcts import MCTS, MCTSConfig, PlainNode, PlainSearch, plain_choice
+from lightbulb.planning.mcts import MCTS, MCTSConfig, PlainNode, PlainSearch, plain_choice, plain_completed_q
 
 # ------------------------------------------------------------------ worlds
 
@@ -135,9 +135,9 @@ def test_every_tree_equals_the_plain_version(kind, num_actions, simulations, two
         root = search.search(state, simulations)
         assert [root.visits.get(a, 0) for a in range(num_actions)] == result.visit_counts[b].tolist()
         assert_same_tree(result, b, root)
-        assert math.isclose(
-            result.values[b], (root.value + sum(root.visits[a] * root.q_values[a] for a in root.visits)) / (1 + simulations)
-        )
+        mean = (root.value + sum(root.visits[a] * root.q_values[a] for a in root.visits)) / (1 + simulations)
+        improved = sum(result.policy[b, a] * q for a, q in plain_completed_q(root).items())
+        assert math.isclose(result.values[b], improved if kind[0] == "gumbel" else mean, abs_tol=1e-12)
 
 
 def test_a_large_search_equals_the_plain_version(game):
@@ -178,7 +178,9 @@ def test_a_bandit_gives_its_best_arm_and_its_value(algorithm):
     seen = result.visit_counts > 0
     assert np.allclose(result.q_values[seen], rewards[seen])
     assert (result.num_steps == seen.sum(1)).all() and (result.max_depth == 1).all()  # an end is stepped into once
-    assert np.allclose(result.values, (result.visit_counts * rewards).sum(1) / 401)
+    if algorithm == "puct":
+        assert np.allclose(result.values, (result.visit_counts * rewards).sum(1) / 401)
+    assert np.allclose(result.values, rewards.max(1), atol=0.06 if algorithm == "gumbel" else 0.5)
 
 
 @pytest.mark.parametrize("simulations", [2, 4, 8])
@@ -195,6 +197,15 @@ def test_gumbel_improves_on_every_draw_of_its_noise(simulations, seed, num_actio
     drawn = (result.tree.arrays.noise + prior).argmax(1)
     assert (q[arms, result.actions] >= q[arms, drawn]).all()
     assert q[arms, result.actions].mean() > mean.mean()
+
+
+@pytest.mark.parametrize(("algorithm", "tolerance"), [("puct", 0.12), ("gumbel", 0.06)])
+def test_the_value_of_a_root_tends_to_that_of_best_play(game, algorithm, tolerance):
+    boards = game.positions[::15]
+    exact = np.array([game.solve(tuple(board)) for board in boards.tolist()])
+    values = [MCTS(game.rules, game.step, MCTSConfig(n, algorithm=algorithm)).search(boards).values for n in (16, 256)]
+    few, many = (np.abs(value - exact).mean() for value in values)
+    assert many < tolerance and many < 0.5 * few
 
 
 def test_a_golden_tree():

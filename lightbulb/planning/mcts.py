@@ -44,7 +44,7 @@ StepAndPredict: TypeAlias = Callable[[Any, Any], tuple[Any, Any, Any, Any, Any, 
 
 # %% auto #0
 __all__ = ['Predict', 'Step', 'StepAndPredict', 'PlainNode', 'PlainSearch', 'plain_puct', 'MCTSConfig', 'SearchTree',
-           'MCTSResult', 'MCTS', 'plain_gumbel', 'plain_choice']
+           'MCTSResult', 'MCTS', 'plain_completed_q', 'plain_gumbel', 'plain_choice']
 
 # %% ../../nbs/planning/05_mcts.ipynb #f93847cf
 class PlainNode:
@@ -344,7 +344,7 @@ class SearchTree:
         def describe(node: int) -> Box:
             parent, action, visits = arrays.parents[root, node], arrays.actions[root, node], arrays.node_visits[root, node]
             if node == 0:
-                return Box("root", f"{visits - 1} simulations · value {_root_values(arrays)[root]:.2f}", "expanded")
+                return Box("root", f"{visits - 1} simulations · mean {_root_values(arrays)[root]:.2f}", "expanded")
             visits, q, prior = (float(array[root, parent, action]) for array in (arrays.visits, arrays.q_values, arrays.priors))
             status = "terminal" if arrays.discounts[root, node] == 0 else "expanded" if visits > 1 else "open"
             return Box(names(int(action)), f"{visits:.0f} visits · Q {q:+.2f} · P {prior:.2f}", status)
@@ -357,7 +357,7 @@ class MCTSResult:
     "The answer for B roots with A actions; unpacks into visit counts, values and tree."
 
     visit_counts: np.ndarray  # (B, A), with those of a reused tree
-    values: np.ndarray  # (B,) for the player who moves
+    values: np.ndarray  # (B,) for the player who moves: PUCT's mean of all that was backed up, the worth of Gumbel's `policy`
     tree: SearchTree
     q_values: np.ndarray  # (B, A), 0 where there is no visit
     policy: np.ndarray  # (B, A) the target for a network
@@ -513,9 +513,9 @@ class MCTS:
         "Sum up what the trees hold."
         arrays, config = tree.arrays, self.config
         visits, q_values = arrays.visits[:, 0].copy(), arrays.q_values[:, 0].copy()
-        policy, actions = np.empty(visits.shape), np.empty(len(visits), np.int64)
+        policy, actions, values = np.empty(visits.shape), np.empty(len(visits), np.int64), _root_values(arrays)
         if config.algorithm == "gumbel":
-            gumbel_answer(arrays, rules, policy, actions)
+            gumbel_answer(arrays, rules, policy, actions, values)
         else:
             policy = visits / visits.sum(1, keepdims=True)
             if config.temperature == 0:
@@ -525,19 +525,25 @@ class MCTS:
                 with np.errstate(divide="ignore"):
                     actions = (np.log(policy) / config.temperature + arrays.noise).argmax(1)
             if config.policy_target == "improved":
-                gumbel_answer(arrays, rules, policy := np.empty(visits.shape), np.empty(len(visits), np.int64))
+                policy = np.empty(visits.shape)
+                gumbel_answer(arrays, rules, policy, np.empty(len(visits), np.int64), np.empty(len(visits)))
         mean_depth, max_depth = arrays.depths[:, 0] / config.num_simulations, arrays.depths[:, 1].copy()
-        return MCTSResult(visits, _root_values(arrays), tree, q_values, policy, actions, mean_depth, max_depth, num_steps)
+        return MCTSResult(visits, values, tree, q_values, policy, actions, mean_depth, max_depth, num_steps)
 
 # %% ../../nbs/planning/05_mcts.ipynb #7bc3d5be
-def plain_gumbel(search: PlainSearch, node: PlainNode, *, config: MCTSConfig, noise: np.ndarray) -> int:
-    "The action that Gumbel's search takes in a node (Danihelka et al. 2022, equations 14 and 33); `noise` (A,) is the root's."
+def plain_completed_q(node: PlainNode) -> dict[int, float]:
+    "Q of the tried actions, and the mixed value for all others (Danihelka et al. 2022, equation 33)."
     tried, total = [a for a in node.visits if node.visits[a]], sum(node.visits.values())
     weighted = probability = 0.0
     for a in tried:
         probability, weighted = probability + node.priors[a], weighted + node.priors[a] * node.q_values[a]
     mixed = (node.value + total * weighted / probability) / (1 + total) if tried else node.value
-    completed = {a: node.q_values[a] if node.visits[a] else mixed for a in node.visits}
+    return {a: node.q_values[a] if node.visits[a] else mixed for a in node.visits}
+
+
+def plain_gumbel(search: PlainSearch, node: PlainNode, *, config: MCTSConfig, noise: np.ndarray) -> int:
+    "The action that Gumbel's search takes in a node (Danihelka et al. 2022, equation 14); `noise` (A,) is the root's."
+    total, completed = sum(node.visits.values()), plain_completed_q(node)
     low, high = min(completed.values()), max(completed.values())
     scale = (config.visit_offset + max(node.visits.values())) * config.value_scale / max(high - low, 1e-8)
     improved = {a: node.logits[a] + (completed[a] - low) * scale for a in node.visits}

@@ -385,8 +385,8 @@ def back_up(tree: TreeArrays, selection: Selection) -> None:
 
 # %% ../../nbs/planning/03_search_kernels.ipynb #f75ccb59
 @search_kernel
-def gumbel_answer(tree: TreeArrays, rules: Rules, policy: np.ndarray, chosen: np.ndarray) -> None:
-    "Write the improved policy (B, A) and the action (B,) of every root."
+def gumbel_answer(tree: TreeArrays, rules: Rules, policy: np.ndarray, chosen: np.ndarray, values: np.ndarray) -> None:
+    "Write the improved policy (B, A), the action (B,) and the value (B,) of that policy, by completed Q, of every root."
     for b in range(chosen.shape[0]):
         scores, most, best, largest, total = policy[b], 0, -np.inf, -np.inf, 0.0
         _improved_logits(tree, rules, b, 0, scores)
@@ -401,8 +401,11 @@ def gumbel_answer(tree: TreeArrays, rules: Rules, policy: np.ndarray, chosen: np
         for a in range(scores.shape[0]):
             scores[a] = math.exp(scores[a] - largest)
             total += scores[a]
+        mixed, values[b] = _mixed_value(tree, b, 0), 0.0
         for a in range(scores.shape[0]):
             scores[a] /= total
+            if tree.priors[b, 0, a] >= 0:
+                values[b] += scores[a] * (tree.q_values[b, 0, a] if tree.visits[b, 0, a] > 0 else mixed)
 
 # %% ../../nbs/planning/03_search_kernels.ipynb #fdbd9aa4
 @kernel
