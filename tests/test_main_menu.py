@@ -205,13 +205,12 @@ def test_an_interrupt_leaves_an_open_question_that_resume_asks(notes: Path, tmp_
 
 
 def test_the_flags_of_a_world_model_are_the_promised_ones() -> None:
-    alone, both = TrainWorldModel(environment="tic_tac_toe"), TrainLanguageWorld()
+    alone, both = TrainWorldModel(environment="tic_tac_toe"), TrainLanguageWorld.flags()
     assert {name: getattr(alone, name) for name in WORLD_DEFAULTS} == WORLD_DEFAULTS | {"environment": "tic_tac_toe"}
-    assert {name: getattr(both, name) for name in WORLD_DEFAULTS} == WORLD_DEFAULTS
-    assert (alone.batch_size, both.batch_size, both.stage) == (2, 4, "lm")
-    as_stage = TrainLanguageWorld(
-        stage="world", environment="tic_tac_toe", mcts_iterations=9, lambda_reg=0.5, seed=3, num_epochs=7
-    ).world_model()
+    assert {name: both[name][1] for name in WORLD_DEFAULTS} == WORLD_DEFAULTS
+    assert (alone.batch_size, both["batch_size"][1], both["stage"][1]) == (2, 4, "lm")
+    given = "--stage world --environment tic_tac_toe --mcts_iterations 9 --lambda_reg 0.5 --seed 3 --num_epochs 7".split()
+    as_stage = parse_config(TrainLanguageWorld, given, program="x").world_model
     assert (as_stage.batch_size, as_stage.mcts_iterations, as_stage.lambda_reg, as_stage.seed, as_stage.num_epochs) == (4, 9, 0.5, 3, 7)
 
 

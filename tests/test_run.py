@@ -1,8 +1,12 @@
-"What every training shares: a gradient that is no number is refused, whoever computed it; with a scaler it moves nothing."
+"What every training shares: a gradient that is no number is refused, an interrupt ends it at once, and a kill loses nothing that was kept."
 
 from __future__ import annotations
 
 import math
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,9 @@ from lightbulb.lm.configuration import TrainLanguageModel
 from lightbulb.lm.training import LanguageModelTraining
 from lightbulb.world.configuration import TrainWorldModel
 from lightbulb.world.training import WorldModelTraining
+
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def language_model(folder: Path) -> LanguageModelTraining:
@@ -90,3 +97,26 @@ def test_an_overflow_under_a_scaler_moves_no_optimizer_and_halves_the_scale(make
     hook.remove()
     assert math.isfinite(training.train_step().metrics["gradient_norm"])
     assert not all(torch.equal(one, other) for one, other in zip(before, training.move.parameters, strict=True))
+
+
+def test_ctrl_c_before_anything_was_learned_does_not_wait(tmp_path: Path) -> None:
+    "Random games for hours: the first SIGINT is one line and status 130, within seconds."
+    command = [sys.executable, "lightbulb_WM.py", "--environment", "tic_tac_toe", "--random_games", "100000000", "--capacity", "100000000"]
+    command += ["--device", "cpu", "--save_dir", str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        begin = time.monotonic()
+        while not (tmp_path / "world_model" / "metrics.jsonl").parent.is_dir():
+            assert process.poll() is None and time.monotonic() - begin < 120
+            time.sleep(0.05)
+        time.sleep(1.0)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    lines = [line for line in errors.splitlines() if line.strip()]
+    assert process.returncode == 130 and lines == ["lightbulb: interrupted"]
+
+
+def test_kills_at_random_moments_lose_nothing_that_was_kept() -> None:
+    "tools/kill_runs.py --kills 1000 is the long one."
+    done = subprocess.run([sys.executable, "tools/kill_runs.py", "--kills", "12"], cwd=ROOT, capture_output=True, text=True, timeout=1000)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [line.rsplit(" | ", 1)[1] for line in done.stdout.splitlines()] == ["yes", "yes"]

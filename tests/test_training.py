@@ -128,12 +128,17 @@ def whole(text: Path, tmp_path_factory) -> Path:
 
 
 def test_flags_and_defaults_are_the_promised_ones() -> None:
-    alone, both = TrainLanguageModel(), TrainLanguageWorld()
-    assert {name: getattr(alone, name) for name in FLAGS} == FLAGS == {name: getattr(both, name) for name in FLAGS}
-    assert (alone.batch_size, both.batch_size, both.stage) == (8, 4, "lm")
-    assert {field.name for field in dataclasses.fields(TrainLanguageWorld)} - {
-        field.name for field in dataclasses.fields(TrainLanguageModel)
-    } == {"stage", "environment", "mcts_iterations", "mcts_exploration_constant", "mcts_algorithm", "lambda_reg"}
+    alone, both = TrainLanguageModel(), parse_config(TrainLanguageWorld, [], program="x")
+    assert {name: getattr(alone, name) for name in FLAGS} == FLAGS == {name: getattr(both.language_model, name) for name in FLAGS}
+    assert (alone.batch_size, both.language_model.batch_size, both.stage, both.world_model) == (8, 4, "lm", None)
+    assert TrainLanguageWorld.flags().keys() - {field.name for field in dataclasses.fields(TrainLanguageModel)} == {
+        "stage",
+        "environment",
+        "mcts_iterations",
+        "mcts_exploration_constant",
+        "mcts_algorithm",
+        "lambda_reg",
+    }
 
 
 @pytest.mark.parametrize("program", [["lightbulb_LM.py"], ["main_menu.py", "--task", "train_llm_world"]])

@@ -11,13 +11,14 @@ __all__ = ['UsageError', 'parse_config', 'main']
 # %% ../../nbs/apps/04_main_menu.ipynb #ae351a07
 import contextlib
 import importlib
+import inspect
 import io
 import itertools
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import make_dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from .. import __version__
 from ..core.errors import LightbulbError
@@ -59,14 +60,28 @@ def _split_task(arguments: Sequence[str]) -> tuple[str, list[str]]:
     return task, rest
 
 # %% ../../nbs/apps/04_main_menu.ipynb #7fc5b49b
+def _flat_flags(config_class: type[Any]) -> type[Any]:
+    "One flat dataclass of the flags of a configuration that holds several, each with the comment beside it in the class that owns it."
+    import tyro
+
+    rows = []
+    for name, (owner, default) in config_class.flags().items():
+        comments = dict(re.findall(r"^    (\w+): .*  # (.+)$", inspect.getsource(owner), re.MULTILINE))
+        meaning = tyro.conf.arg(help=comments.get(name, ""))
+        rows.append((name, Annotated[get_type_hints(owner)[name], meaning], default))
+    return make_dataclass(config_class.__name__, rows, frozen=True, namespace={"__doc__": config_class.__doc__})
+
+
 def parse_config(config_class: type[Any], arguments: Sequence[str], *, program: str) -> Any:
     "The configuration that the arguments describe; `UsageError` in one line; `--help` prints and raises `SystemExit(0)`."
     import tyro
 
-    caught = io.StringIO()
+    caught, is_joint = io.StringIO(), hasattr(config_class, "from_flags")
     try:
         with contextlib.redirect_stderr(caught):
-            return tyro.cli(config_class, args=list(arguments), prog=program, use_underscores=True)
+            flags_class = _flat_flags(config_class) if is_joint else config_class
+            flags = tyro.cli(flags_class, args=list(arguments), prog=program, use_underscores=True)
+        return config_class.from_flags(**vars(flags)) if is_joint else flags
     except SystemExit as stop:
         if stop.code in (0, None): raise
         rows = [
@@ -95,9 +110,9 @@ def _run_stages(config: TrainLanguageModel | TrainLanguageWorld | TrainWorldMode
 
     if isinstance(config, TrainWorldModel): return run_world_model(config)
     if not isinstance(config, TrainLanguageWorld): return run_language_model(config)
-    status = run_language_model(config.language_model()) if config.stage in ("lm", "both") else 0
-    if status or config.stage == "lm": return status
-    world = config.world_model()
+    status = run_language_model(config.language_model) if config.stage in ("lm", "both") else 0
+    world = config.world_model
+    if status or world is None: return status
     if config.stage == "both" and not moments(world.folder):
         world = replace(world, resume=False)  # the interrupt came before it had begun
     return run_world_model(world)

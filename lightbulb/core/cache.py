@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Key', 'Value', 'content_key', 'LRUCache', 'PersistentCache']
+__all__ = ['content_key', 'LRUCache', 'PersistentCache']
 
 # %% ../../nbs/core/06_cache.ipynb #6a9fdd23
 import hashlib
@@ -31,20 +31,20 @@ def content_key(*parts: str | bytes | int | float | bool | None) -> str:
     return digest.hexdigest()
 
 # %% ../../nbs/core/06_cache.ipynb #c4a2c153
-Key = TypeVar("Key", bound=Hashable)
-Value = TypeVar("Value")
+_Key = TypeVar("_Key", bound=Hashable)
+_Value = TypeVar("_Value")
 
 
-class LRUCache(Generic[Key, Value]):
+class LRUCache(Generic[_Key, _Value]):
     "The `capacity` most recently used values; safe from several threads."
 
     def __init__(self, capacity: int) -> None:
         if capacity < 1: raise ValueError(f"capacity must be at least 1, got {capacity}")
         self.capacity, self.hits, self.misses = capacity, 0, 0
-        self._values: OrderedDict[Key, Value] = OrderedDict()
+        self._values: OrderedDict[_Key, _Value] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, key: Key) -> Value | None:
+    def get(self, key: _Key) -> _Value | None:
         "The value, which becomes the most recently used; None if it is not there."
         with self._lock:
             if key not in self._values:
@@ -54,7 +54,7 @@ class LRUCache(Generic[Key, Value]):
             self._values.move_to_end(key)
             return self._values[key]
 
-    def put(self, key: Key, value: Value) -> None:
+    def put(self, key: _Key, value: _Value) -> None:
         "Keep the value; the least recently used one leaves if there are too many."
         with self._lock:
             self._values[key] = value
@@ -69,11 +69,10 @@ class LRUCache(Generic[Key, Value]):
         return key in self._values
 
 # %% ../../nbs/core/06_cache.ipynb #a33c6e23
-_SCHEMA = "CREATE TABLE IF NOT EXISTS cache (key TEXT PRIMARY KEY, value BLOB NOT NULL, used REAL NOT NULL) WITHOUT ROWID"
+class PersistentCache:
+    "Bytes by key in one SQLite file, shared by threads and processes, bounded by bytes of values."
 
-
-class _CacheFile:
-    "The file of a cache: opened, kept within its bound, counted and closed."
+    _SCHEMA = "CREATE TABLE IF NOT EXISTS cache (key TEXT PRIMARY KEY, value BLOB NOT NULL, used REAL NOT NULL) WITHOUT ROWID"
 
     def __init__(
         self,
@@ -99,32 +98,9 @@ class _CacheFile:
         version = db.execute("PRAGMA user_version").fetchone()[0]
         names = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if version != 1 and names: raise sqlite3.DatabaseError("the file belongs to another program")
-        db.execute(_SCHEMA)
+        db.execute(self._SCHEMA)
         db.execute("PRAGMA user_version=1")
         return db
-
-    def _trim(self) -> None:
-        "Let the least recently used values go until the rest fits."
-        self._unchecked = 0
-        total = self._db.execute("SELECT coalesce(sum(length(value)), 0) FROM cache").fetchone()[0]
-        if total <= self.max_bytes: return
-        for key, size in self._db.execute("SELECT key, length(value) FROM cache ORDER BY used, key").fetchall():
-            self._db.execute("DELETE FROM cache WHERE key = ?", (key,))
-            total -= size
-            if total <= self.max_bytes: return
-
-    def __len__(self) -> int:
-        with self._lock:
-            return self._db.execute("SELECT count(*) FROM cache").fetchone()[0]
-
-    def close(self) -> None:
-        "Close the file; the values stay."
-        with self._lock:
-            self._db.close()
-
-# %% ../../nbs/core/06_cache.ipynb #fd01abf0
-class PersistentCache(_CacheFile):
-    "Bytes by key in one SQLite file, shared by threads and processes, bounded by bytes of values."
 
     def get(self, key: str) -> bytes | None:
         "The value, or None if it is not there."
@@ -132,20 +108,20 @@ class PersistentCache(_CacheFile):
 
     def get_many(self, keys: list[str]) -> list[bytes | None]:
         "The values in the order of the keys, None for each that is not there."
-        now, found = self._clock(), {}
+        now, values = self._clock(), dict[str, bytes]()
         try:
             with self._lock:
                 for start in range(0, len(keys), 500):
                     part = keys[start : start + 500]
                     marks = ",".join("?" * len(part))
                     rows = self._db.execute(f"SELECT key, value, used FROM cache WHERE key IN ({marks})", part).fetchall()
-                    found |= {key: value for key, value, _ in rows}
+                    values |= {key: value for key, value, _ in rows}
                     stale = [(now, key) for key, _, used in rows if now - used > 60]
                     if stale:
                         self._db.executemany("UPDATE cache SET used = ? WHERE key = ?", stale)
         except sqlite3.Error as error:
             raise StoreError(f"{self.path}: cannot be read ({error})") from None
-        return [found.get(key) for key in keys]
+        return [values.get(key) for key in keys]
 
     def put(self, key: str, value: bytes) -> None:
         "Keep the value; an older one under the same key is replaced."
@@ -168,3 +144,22 @@ class PersistentCache(_CacheFile):
                     raise
         except sqlite3.Error as error:
             raise StoreError(f"{self.path}: cannot be written ({error})") from None
+
+    def _trim(self) -> None:
+        "Let the least recently used values go until the rest fits."
+        self._unchecked = 0
+        total = self._db.execute("SELECT coalesce(sum(length(value)), 0) FROM cache").fetchone()[0]
+        if total <= self.max_bytes: return
+        for key, size in self._db.execute("SELECT key, length(value) FROM cache ORDER BY used, key").fetchall():
+            self._db.execute("DELETE FROM cache WHERE key = ?", (key,))
+            total -= size
+            if total <= self.max_bytes: return
+
+    def __len__(self) -> int:
+        with self._lock:
+            return self._db.execute("SELECT count(*) FROM cache").fetchone()[0]
+
+    def close(self) -> None:
+        "Close the file; the values stay."
+        with self._lock:
+            self._db.close()

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['MAGIC', 'HEADER', 'write_atomically', 'save_checkpoint', 'load_checkpoint']
+__all__ = ['write_atomically', 'save_checkpoint', 'load_checkpoint']
 
 # %% ../../nbs/core/05_checkpoint.ipynb #fff00758
 import contextlib
@@ -52,8 +52,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 # %% ../../nbs/core/05_checkpoint.ipynb #9d45b346
-MAGIC = b"lightbulb-ckpt-1"  # sixteen bytes: format and version
-HEADER = len(MAGIC) + 8 + 32  # name, length (8 bytes, big-endian), SHA-256
+_MAGIC = b"lightbulb-ckpt-1"  # sixteen bytes: format and version
+_HEADER = len(_MAGIC) + 8 + 32  # name, length (8 bytes, big-endian), SHA-256
 
 
 def save_checkpoint(
@@ -70,7 +70,7 @@ def save_checkpoint(
         torch.load(io.BytesIO(payload), map_location="meta", weights_only=True)
     except Exception as error:  # noqa: BLE001 - torch raises several kinds; all mean that this state cannot be read back
         raise ValueError(f"this state cannot be saved: {str(error).splitlines()[0]}") from None
-    header = MAGIC + len(payload).to_bytes(8, "big") + hashlib.sha256(payload).digest()
+    header = _MAGIC + len(payload).to_bytes(8, "big") + hashlib.sha256(payload).digest()
     write_atomically(path, lambda file: file.write(header + payload))
 
 # %% ../../nbs/core/05_checkpoint.ipynb #2a0f2472
@@ -86,10 +86,10 @@ def load_checkpoint(path: str | Path, device: str = "cpu") -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
     if not data: raise CheckpointError(f"{path}: the file is empty")
-    if data[: len(MAGIC)] != MAGIC: raise CheckpointError(f"{path}: not a lightbulb checkpoint")
-    length = int.from_bytes(data[len(MAGIC) : len(MAGIC) + 8], "big")
-    if len(data) != HEADER + length:
-        raise CheckpointError(f"{path}: truncated or extended, {len(data)} bytes where {HEADER + length} were written")
-    if hashlib.sha256(memoryview(data)[HEADER:]).digest() != data[len(MAGIC) + 8 : HEADER]:
+    if data[: len(_MAGIC)] != _MAGIC: raise CheckpointError(f"{path}: not a lightbulb checkpoint")
+    length = int.from_bytes(data[len(_MAGIC) : len(_MAGIC) + 8], "big")
+    if len(data) != _HEADER + length:
+        raise CheckpointError(f"{path}: truncated or extended, {len(data)} bytes where {_HEADER + length} were written")
+    if hashlib.sha256(memoryview(data)[_HEADER:]).digest() != data[len(_MAGIC) + 8 : _HEADER]:
         raise CheckpointError(f"{path}: damaged, the checksum does not match")
-    return torch.load(io.BytesIO(memoryview(data)[HEADER:]), map_location=device, weights_only=True)
+    return torch.load(io.BytesIO(memoryview(data)[_HEADER:]), map_location=device, weights_only=True)

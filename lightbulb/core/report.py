@@ -73,7 +73,7 @@ class MetricsFile:
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError:
-                if not line.startswith('{"step"'):
+                if line[:7] != '{"step"'[: len(line)]:
                     raise ValueError(f"{self.path}: line {number} is not a report: {line[:40]!r}") from None
         return rows
 

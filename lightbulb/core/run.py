@@ -274,8 +274,10 @@ class Run:
                 self._judge(report)
                 yield from self._write(log, report, training)
             if training.is_done or (self.patience and self._num_higher >= self.patience): break
+            nothing_to_lose = not training.step or training.moment == self._kept
             try:
-                report = training.train_step()
+                with self._at_once(interrupt) if nothing_to_lose else contextlib.nullcontext():
+                    report = training.train_step()
             except FloatingPointError as error:
                 raise LightbulbError(
                     f"{error} in step {training.step + 1}; lower --learning_rate; what {self.folder} holds is whole"

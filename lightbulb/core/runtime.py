@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['PRECISIONS', 'choose_device', 'choose_dtype', 'seed_everything', 'limit_threads', 'cache_folder', 'package_folder']
+__all__ = ['choose_device', 'choose_dtype', 'seed_everything', 'limit_threads', 'cache_folder', 'package_folder']
 
 # %% ../../nbs/core/02_runtime.ipynb #5f91a97b
 import contextlib
@@ -39,18 +39,18 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 # %% ../../nbs/core/02_runtime.ipynb #e4294f92
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+_PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 def choose_dtype(
-    precision: str = "auto",  # one of PRECISIONS
+    precision: str = "auto",  # auto, float32, bfloat16 or float16
     device: torch.device | None = None,  # where the numbers will live; the CPU if not given
 ) -> torch.dtype:
     "The torch dtype of a precision; `auto` is float32 on a CPU, bfloat16 where the GPU has it, else float16."
     import torch
 
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if precision not in _PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(_PRECISIONS)}, got {precision!r}")
     if precision != "auto": return getattr(torch, precision)
     if device is None or device.type == "cpu": return torch.float32
     if device.type == "cuda" and torch.cuda.is_bf16_supported(): return torch.bfloat16

@@ -34,7 +34,7 @@ from .environments import World, make_world
 from .evaluation import examination_for, held_out_losses, imagination_errors, quality
 from .losses import LossReport, VisitCounter
 from .networks import WorldModel, WorldModelConfig
-from .self_play import Played, PlaySettings, ask_policy, play_games, renew_targets
+from .self_play import Played, PlaySettings, ask_policy, play_games, renew_targets, search_positions
 from .stages import TrainLanguageWorld
 from .targets import Experience, Steps, Windows, cut_windows, sample_windows
 from .unrolling import Outside, Rollout, fresh_rollout, loss_weights, measure, surprise
@@ -190,8 +190,12 @@ class WorldModelTraining:
     # The work
 
     def prepare(self) -> None:
-        "Random games, before anything is learned."
+        "Random games, before anything is learned; and one search, so that its kernels are compiled while an interrupt need not wait."
         self.practice.play_at_random()
+        if self.config.with_search:
+            board = self.world.reset(1, 0)
+            search = self.config.search(with_noise=True)
+            search_positions(self.player, self.world.observe(board), self.world.legal(board), search)
 
     def train_step(self) -> StepReport:
         "One optimizer step, and before it a play if one is due. `FloatingPointError` if a loss or the gradient is no number."
