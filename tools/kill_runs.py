@@ -1,11 +1,11 @@
-"""Kill trainings with signal 9 at random moments and resume them: what was acknowledged stays, and the end is the unbroken run's, bit for bit.
+"""Kill trainings with signal 9 at random moments and resume them: what was acknowledged stays, and the end is the unbroken run's.
 
     python tools/kill_runs.py --kills 1000
 
-Each training is a process of its own (forked, so that libraries are loaded once) that tells each report through a pipe. After each kill:
-every evaluation that was reported has its moment on the disk and can be loaded; between the newest moment and the kill lie at most
-`--save_every` seconds, one step and one save. Then the run is resumed and perhaps killed again. Where it ends, its metrics (but for speed) and its
-weights must be those of a run that nobody killed, and no unfinished file may be left.
+Each training is a process of its own (forked, so that libraries are loaded once) that tells each report through a pipe. After each
+kill: every evaluation that was reported has its moment on the disk and can be loaded; between the newest moment and the kill lie at
+most `--save_every` seconds, one step and one save. Then the run is resumed and perhaps killed again. Where it ends, its metrics (but
+for speed) and its weights must be those of a run that nobody killed, to the last bit, and no unfinished file may be left.
 """
 
 from __future__ import annotations
@@ -230,8 +230,8 @@ def main() -> int:
                 assert not list(folder.rglob("*.tmp")), f"{folder}: an unfinished file was left"
                 shutil.rmtree(save_dir)
             print(
-                f"{name} | {num_kills} kills in {num_runs} runs of {len(wanted[0])} reports and {duration:.1f} s: all equal to the unbroken one, "
-                f"at most {max(costs):.2f} s of work lost with a moment every {args.save_every} s | yes",
+                f"{name} | {num_kills} kills in {num_runs} runs of {len(wanted[0])} reports and {duration:.1f} s: "
+                f"all equal to the unbroken one, at most {max(costs):.2f} s of work lost with a moment every {args.save_every} s | yes",
                 flush=True,
             )
     return 0
