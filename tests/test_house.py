@@ -93,8 +93,8 @@ PLANTED = {  # module → an import that it must not have
 }
 
 
-SETTLED = {"lightbulb", "core", "agent", "apps", "reading"}  # rooms whose numbers are unique and whose contract lists only what is there
-MOST_PUBLIC_NAMES = 1102  # in all `__all__` together: it only falls
+UNSETTLED = {"lm", "world"}  # rooms whose numbers are not unique yet: none should be left
+MOST_PUBLIC_NAMES = 800  # in all `__all__` together: it only falls
 
 
 def run(*command: object, folder: Path = ROOT, timeout: int = 300, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -191,15 +191,15 @@ def test_the_contracts_list_no_module_that_is_not_there():
     for section in sections:
         folder = ROOT / section["containers"].replace(".", "/")
         layers = [name for name in re.split(r"[\s|:]+", section["layers"]) if name]
-        absent += [f"{section['containers']}: {name}" for name in layers if name.startswith("(") and folder.name in SETTLED]
-        names = [name.strip("()") for name in layers if folder.name in SETTLED or not name.startswith("(")]
+        absent += [f"{section['containers']}: {name}" for name in layers if name.startswith("(")]
+        names = [name.strip("()") for name in layers]
         absent += [f"{folder.name}.{name}" for name in names if not (folder / f"{name}.py").exists() and not (folder / name).is_dir()]
     assert not absent, absent
 
 
 def test_numbers_of_notebooks_are_unique_in_a_room():
     "They are the order in which a room is read."
-    for room in sorted({path.parent.name for path in NOTEBOOKS} & SETTLED):
+    for room in sorted({path.parent.name for path in NOTEBOOKS} - UNSETTLED):
         numbers = [path.stem[:2] for path in NOTEBOOKS if path.parent.name == room and path.stem[:2].isdigit()]
         assert len(numbers) == len(set(numbers)), f"{room}: {sorted(number for number in numbers if numbers.count(number) > 1)}"
 
@@ -400,7 +400,7 @@ def test_a_notebook_keeps_its_budgets(path):
     assert any(outputs for _, _, outputs in cells), "saved outputs"
     soft = {
         f"{len(cells)} cells (30 to 80)": not 20 <= len(cells) <= 90,
-        f"{wordiest} words of prose at once (120)": wordiest > 130,
+        f"{wordiest} words of prose at once (80)": wordiest > 90,
         "no section that says what is refused": not any(
             "##" in text and "refuse" in text.lower() for kind, text, _ in cells if kind == "markdown"
         ),
