@@ -384,6 +384,22 @@ def test_every_notebook_names_the_same_kernel():
     assert not others, others
 
 
+def test_no_saved_cell_times_itself():
+    "A measured time is another on each run: a page asserts a bound, and a benchmark reports figures."
+    clock = re.compile(r"\btime\.(perf_counter|process_time|monotonic|time)\(")
+    seconds = re.compile(r"\d ?(s|ms|µs|CPU-s|CPU-seconds|seconds|minutes)\b")
+    limits = {"wire.ipynb"}  # its output names the limits that it sets
+    timed = []
+    for path in NOTEBOOKS:
+        for cell in json.loads(path.read_text("utf-8"))["cells"]:
+            source = "".join(cell["source"])
+            if cell["cell_type"] != "code" or not clock.search(source) or "#| slow" in source: continue
+            said = "".join(line for output in cell["outputs"] for line in output.get("text", []))
+            if seconds.search(said) and path.name.partition("_")[2] not in limits:
+                timed.append(f"{path.name}: {said[:120]}")
+    assert not timed, timed
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.relative_to(ROOT / "nbs").as_posix())
 def test_a_notebook_keeps_its_budgets(path):
     "STYLE's budgets warn; only a page that is far out fails."
@@ -464,6 +480,12 @@ def test_a_python_that_is_too_old_is_one_clear_line(tmp_path):
     result = subprocess.run(["/bin/sh", ROOT / "tools/find_python.sh"], env={"PATH": str(tmp_path)}, capture_output=True, text=True)
     assert (result.returncode, result.stdout, len(result.stderr.splitlines())) == (1, "", 1)
     assert "3.11" in result.stderr
+
+
+def test_every_planted_error_fits_its_module():
+    "Else `tools/mutate.py` would plant nothing and call it noticed."
+    result = run(sys.executable, "tools/mutate.py", "--check")
+    assert result.returncode == 0, result.stdout
 
 
 def test_setting_up_again_changes_nothing():

@@ -2,7 +2,7 @@
 
 `format.py` formats modules' notebooks, tests, tools and benchmarks; `--check` changes nothing and says what would change;
 paths limit it. Modules are written by `nbdev_export` and follow their notebooks. Of a notebook's metadata only the kernel stays,
-of a saved figure only the picture: no version, no date.
+of a saved figure only the picture: no version, no date; of an output nothing that is another on each run (PASSING).
 """
 
 from __future__ import annotations
@@ -23,6 +23,13 @@ FOLDERS = ("nbs", "tests", "tools", "benchmarks")
 SCRIPTS = ("main_menu.py", "lightbulb_LM.py", "lightbulb_WM.py", "setup.py")
 COLUMNS = 140
 KERNEL = {"display_name": "python3", "language": "python", "name": "python3"}  # nbdev_clean names a kernel's display as the kernel
+PASSING = (  # what is another on each run and says nothing to a reader
+    (re.compile(r"/(?:var/)?tmp/(?:tmp[a-z0-9_]{8}|[A-Za-z_]+[a-z0-9_]{8}(?=/))"), "/tmp/…"),  # a temporary folder
+    (re.compile(r"(127\.0\.0\.1|localhost):\d{4,5}\b"), r"\1:…"),  # a port that the system gave
+    (re.compile(r"^(Confidence .* tokens), \d+\.\d s$", re.MULTILINE), r"\1, … s"),  # the command line says how long it took
+    (re.compile(r"^( *ready after) \d+\.\d s$", re.MULTILINE), r"\1 … s"),
+    (re.compile(r"^(epoch .* loss .*), \d+ s$", re.MULTILINE), r"\1, … s"),
+)
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GUARD_COLUMNS = 120  # a guard that is longer reads better on two lines
 HEADER = re.compile(r"^(?P<indent> *)if .*:$")
@@ -89,6 +96,17 @@ def remove_stamps(notebook: dict[str, Any]) -> None:
             if "image/png" in output.get("data", {}):
                 picture = b64decode("".join(output["data"]["image/png"]))
                 output["data"]["image/png"] = b64encode(without_texts(picture)).decode()
+            settle(output)
+
+
+def settle(output: dict[str, Any]) -> None:
+    "Write in an output as an ellipsis what is another on each run: temporary folders, ports, the seconds of a command."
+    for holder, names in ((output, ("text",)), (output.get("data", {}), ("text/plain", "text/html", "text/markdown", "image/svg+xml"))):
+        for name in (name for name in names if name in holder):
+            text = "".join(holder[name])
+            for pattern, standing in PASSING:
+                text = pattern.sub(standing, text)
+            holder[name] = text.splitlines(keepends=True)
 
 
 def without_texts(png: bytes) -> bytes:

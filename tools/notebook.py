@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import json
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -21,10 +20,6 @@ from format import as_json, remove_stamps
 
 ROOT = Path(__file__).resolve().parents[1]
 SKIPPED = ("slow", "gpu", "net")
-PASSING = (  # what is another on each run and says nothing to a reader
-    (re.compile(r"/(?:var/)?tmp/(?:tmp[a-z0-9_]{8}|[A-Za-z_]+[a-z0-9_]{8}(?=/))"), "/tmp/…"),  # a temporary folder
-    (re.compile(r"(127\.0\.0\.1|localhost):\d{4,5}\b"), r"\1:…"),  # a port that the system gave
-)
 
 
 def to_py(notebook: Path) -> Path:
@@ -70,19 +65,7 @@ def execute(notebook: Path, slow: bool = False) -> None:
                 f"{type(shell.exc[1] if isinstance(shell.exc, tuple) else shell.exc).__name__}: "
                 f"{shell.exc[1] if isinstance(shell.exc, tuple) else shell.exc}"
             )
-        for output in cell.outputs:
-            settle(output)
     write_nb(nb, notebook)
-
-
-def settle(output: dict[str, Any]) -> None:
-    "Write temporary folders and ports of the loopback in an output as an ellipsis."
-    for holder, names in ((output, ("text",)), (output.get("data", {}), ("text/plain", "text/html", "text/markdown", "image/svg+xml"))):
-        for name in (name for name in names if name in holder):
-            text = "".join(holder[name])
-            for pattern, standing in PASSING:
-                text = pattern.sub(standing, text)
-            holder[name] = text.splitlines(keepends=True)
 
 
 def clean(notebook: Path) -> None:
