@@ -46,8 +46,8 @@ def test_shared_cache_equals_no_cache(exact, chat):
 def test_scores_are_batched_in_parts_and_long_prompts_in_pieces(exact, monkeypatch):
     endings = [f" {number} degrees" for number in range(5)]
     whole = exact.score(PAGE, endings, chat=False)
-    monkeypatch.setattr("lightbulb.lm.local_model.PIECE", 7)
-    monkeypatch.setattr("lightbulb.lm.local_model.MAX_CACHED_TOKENS", 250)
+    monkeypatch.setattr("lightbulb.lm.local_model._PIECE", 7)
+    monkeypatch.setattr("lightbulb.lm.local_model._MAX_CACHED_TOKENS", 250)
     assert exact.score(PAGE, endings, chat=False) == pytest.approx(whole, abs=2e-3)
     assert (
         exact.generate(["Light is", PAGE], max_new_tokens=4, chat=False)[0] == exact.generate(["Light is"], max_new_tokens=4, chat=False)[0]

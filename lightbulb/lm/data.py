@@ -6,10 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['TEXT_COLUMNS', 'ROW_READERS', 'FILE_KINDS', 'HUB_NAMES', 'VALIDATION_SPLITS', 'MIN_DOCUMENTS', 'plain_article',
-           'demo_documents', 'find_text_column', 'read_file', 'read_path', 'join_lines', 'read_hub', 'split_texts',
-           'Texts', 'load_texts', 'TokenStream', 'tokenizer_key', 'encode_texts', 'tokenize', 'piece_bounds',
-           'pad_right']
+__all__ = ['Texts', 'load_texts', 'TokenStream', 'tokenize']
 
 # %% ../../nbs/lm/06_data.ipynb #7957f108
 import contextlib
@@ -35,7 +32,7 @@ _LINK = re.compile(r"\[\[[a-z0-9-]+\|([^\]]+)\]\]")
 _TABLE_RULE = re.compile(r"[|\s:-]*-[|\s:-]*")
 
 
-def plain_article(
+def _plain_article(
     source: str,  # an article of the demo site as its author wrote it
 ) -> str:
     "The words of an article: title, headings, paragraphs, tables and lists, without marks, links and pictures."
@@ -52,13 +49,13 @@ def demo_documents() -> list[str]:
     "The articles of the demo site, sorted by file name."
     folder = files("lightbulb") / "web" / "demo_data" / "articles"
     found = sorted((file for file in folder.iterdir() if file.name.endswith(".md")), key=lambda file: file.name.removesuffix(".md"))
-    return [plain_article(file.read_text(encoding="utf-8")) for file in found]
+    return [_plain_article(file.read_text(encoding="utf-8")) for file in found]
 
 # %% ../../nbs/lm/06_data.ipynb #b1f1a02b
-TEXT_COLUMNS = ("text", "content", "document", "article", "body", "passage", "context")
+_TEXT_COLUMNS = ("text", "content", "document", "article", "body", "passage", "context")
 
 
-def find_text_column(
+def _find_text_column(
     rows: Sequence[Mapping[str, Any]],  # some rows of a table
     wanted: str = "",  # the column's name; empty: find it
     *,
@@ -71,7 +68,7 @@ def find_text_column(
             raise ValueError(f"{source} has no column {wanted!r}; its columns are {', '.join(names) or 'none'}")
         return wanted
     lengths = {name: sum(len(value) for row in rows if isinstance(value := row.get(name), str)) for name in names}
-    found = [name for name in TEXT_COLUMNS if lengths.get(name)] or sorted(
+    found = [name for name in _TEXT_COLUMNS if lengths.get(name)] or sorted(
         (name for name in names if lengths[name]), key=lambda name: -lengths[name]
     )
     if not found:
@@ -101,38 +98,38 @@ def _parquet_rows(path: Path) -> list[dict[str, Any]]:
         raise ValueError(f"{path} is not a Parquet table: {first_line(error)}") from None
 
 
-ROW_READERS = {".jsonl": _json_rows, ".parquet": _parquet_rows}
-FILE_KINDS = (".txt", ".md", *ROW_READERS)
+_ROW_READERS = {".jsonl": _json_rows, ".parquet": _parquet_rows}
+_FILE_KINDS = (".txt", ".md", *_ROW_READERS)
 
 # %% ../../nbs/lm/06_data.ipynb #96612a50
-def read_file(
+def _read_file(
     path: Path,
     text_column: str = "",
 ) -> list[str]:
     "The documents of one `.txt`, `.md`, `.jsonl` or `.parquet` file; `ValueError` in one line if it cannot be read as text."
-    if path.suffix not in FILE_KINDS: raise ValueError(f"{path}: the file must end in {', '.join(FILE_KINDS)}")
+    if path.suffix not in _FILE_KINDS: raise ValueError(f"{path}: the file must end in {', '.join(_FILE_KINDS)}")
     try:
-        if path.suffix not in ROW_READERS: return [path.read_text(encoding="utf-8")]
-        rows = ROW_READERS[path.suffix](path)
+        if path.suffix not in _ROW_READERS: return [path.read_text(encoding="utf-8")]
+        rows = _ROW_READERS[path.suffix](path)
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8 text") from None
     if not rows: return []
-    column = find_text_column(rows[:1000], text_column, source=str(path))
+    column = _find_text_column(rows[:1000], text_column, source=str(path))
     return [text for row in rows if isinstance(text := row.get(column), str)]
 
 
-def read_path(
+def _read_path(
     path: Path,  # a file, or a folder whose files are read in the order of their names
     text_column: str = "",
 ) -> list[str]:
     "The documents under a path."
-    if not path.is_dir(): return read_file(path, text_column)
-    found = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix in FILE_KINDS)
-    if not found: raise ValueError(f"{path} has no text: it holds no file that ends in {', '.join(FILE_KINDS)}")
-    return [text for file in found for text in read_file(file, text_column)]
+    if not path.is_dir(): return _read_file(path, text_column)
+    found = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix in _FILE_KINDS)
+    if not found: raise ValueError(f"{path} has no text: it holds no file that ends in {', '.join(_FILE_KINDS)}")
+    return [text for file in found for text in _read_file(file, text_column)]
 
 # %% ../../nbs/lm/06_data.ipynb #dac8b26b
-HUB_NAMES = {"wikitext": "Salesforce/wikitext", "imdb": "stanfordnlp/imdb", "squad": "rajpurkar/squad", "ag_news": "fancyzhx/ag_news"}
+_HUB_NAMES = {"wikitext": "Salesforce/wikitext", "imdb": "stanfordnlp/imdb", "squad": "rajpurkar/squad", "ag_news": "fancyzhx/ag_news"}
 _ARTICLE = re.compile(r" = [^=].* = \n")
 
 
@@ -160,7 +157,7 @@ def _hub_switched_off() -> Iterator[None]:
         config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
 
 # %% ../../nbs/lm/06_data.ipynb #5156fe94
-VALIDATION_SPLITS = ("validation", "valid", "val", "dev")
+_VALIDATION_SPLITS = ("validation", "valid", "val", "dev")
 
 
 def read_hub(
@@ -176,13 +173,13 @@ def read_hub(
     online = hub_answers()
     try:
         with contextlib.nullcontext() if online else _hub_switched_off():
-            found: Any = datasets.load_dataset(HUB_NAMES.get(name, name), config or None)
+            found: Any = datasets.load_dataset(_HUB_NAMES.get(name, name), config or None)
     except Exception as error:  # noqa: BLE001  the loader raises types of several libraries, none of them ours
         reason = f"the hub has no usable data set {name!r}: {first_line(error)}"
         if not online:
             reason = f"the data set {name!r} is not on this machine and the model hub does not answer"
         raise UnavailableError(f"{reason}; --dataset_name demo, or a path to .txt, .jsonl or .parquet, works offline") from None
-    parts = [next((found[split] for split in names if split in found), None) for names in (("train", *found), VALIDATION_SPLITS)]
+    parts = [next((found[split] for split in names if split in found), None) for names in (("train", *found), _VALIDATION_SPLITS)]
     return _part_texts(parts[0], text_column, max_examples, name), _part_texts(parts[1], text_column, max_examples, name)
 
 
@@ -190,11 +187,11 @@ def _part_texts(part: Any, text_column: str, max_examples: int, name: str) -> li
     if part is None: return []
     if max_examples:
         part = part.select(range(min(max_examples, len(part))))
-    column = find_text_column(list(part.select(range(min(100, len(part))))), text_column, source=name)
+    column = _find_text_column(list(part.select(range(min(100, len(part))))), text_column, source=name)
     return join_lines([text for text in part[column] if isinstance(text, str)])
 
 # %% ../../nbs/lm/06_data.ipynb #7496a5c5
-MIN_DOCUMENTS = 10  # below, a validation part is cut from the end of the text
+_MIN_DOCUMENTS = 10  # below, a validation part is cut from the end of the text
 
 
 def split_texts(
@@ -209,7 +206,7 @@ def split_texts(
     sizes = dict.fromkeys(sorted(set(keys)), 0)
     for key, text in zip(keys, documents, strict=True):
         sizes[key] += len(text)
-    if len(sizes) < MIN_DOCUMENTS: return _cut_end(list(dict.fromkeys(documents)), fraction)
+    if len(sizes) < _MIN_DOCUMENTS: return _cut_end(list(dict.fromkeys(documents)), fraction)
     held, total = set(), 0
     for key, size in sizes.items():
         if total >= wanted or len(held) == len(sizes) - 1: break
@@ -260,8 +257,8 @@ def load_texts(
     if name == "demo":
         train, validation = demo_documents(), []
     elif path.exists():
-        train, validation = read_path(path, text_column), []
-    elif path.suffix in FILE_KINDS or name.startswith((".", "/", "~")):
+        train, validation = _read_path(path, text_column), []
+    elif path.suffix in _FILE_KINDS or name.startswith((".", "/", "~")):
         raise ValueError(f"there is no file or folder {name!r}")
     else:
         train, validation = read_hub(name, config, text_column, max_examples=max_examples)
@@ -288,13 +285,13 @@ class TokenStream:
         return len(self.tokens)
 
 
-def tokenizer_key(tokenizer: Tokenizer) -> str:
+def _tokenizer_key(tokenizer: Tokenizer) -> str:
     "A key of everything that decides which ids a text becomes."
     backend = getattr(tokenizer, "backend", None)
     return content_key(tokenizer.name, tokenizer.vocab_size, tokenizer.end_id, backend.to_str() if backend is not None else "")
 
 
-def encode_texts(tokenizer: Tokenizer, texts: Sequence[str], batch: int = 256) -> Iterator[list[int]]:
+def _encode_texts(tokenizer: Tokenizer, texts: Sequence[str], batch: int = 256) -> Iterator[list[int]]:
     "The ids of each text, in order; a compiled tokenizer encodes a batch on all its threads."
     backend = getattr(tokenizer, "backend", None)
     for start in range(0, len(texts), batch):
@@ -314,11 +311,11 @@ def tokenize(
     "The stream of a list of documents, from the cache if it was made before; `ValueError` if there is no text."
     if not any(text.strip() for text in texts): raise ValueError("there is no text to tokenize")
     folder = folder or cache_folder("tokens")
-    key = content_key("tokens 1", tokenizer_key(tokenizer), *texts)
+    key = content_key("tokens 1", _tokenizer_key(tokenizer), *texts)
     stream, facts = folder / f"{key}.npy", folder / f"{key}.json"
     if not facts.is_file():  # written last, so that it vouches for the stream
         dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
-        ids = [np.array([*document, tokenizer.end_id], dtype) for document in encode_texts(tokenizer, texts)]
+        ids = [np.array([*document, tokenizer.end_id], dtype) for document in _encode_texts(tokenizer, texts)]
         write_atomically(stream, lambda file: np.save(file, np.concatenate(ids)))
         counts = {
             "num_bytes": sum(len(text.encode("utf-8", "replace")) for text in texts),

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['log', 'SPECS', 'LanguageModel', 'ServerConfig', 'retry_after', 'ModelServer', 'ServedLanguageModel',
-           'load_language_model']
+__all__ = ['LanguageModel', 'ServerConfig', 'ModelServer', 'ServedLanguageModel', 'load_language_model']
 
 # %% ../../nbs/lm/21_language_model.ipynb #816cace9
 import json
@@ -33,7 +32,7 @@ from ..core.errors import LanguageModelError, UnavailableError
 from .local_model import Sampling, load_local_model
 from .trained_model import load_trained_model
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # %% ../../nbs/lm/21_language_model.ipynb #a4122dd9
 class LanguageModel(Protocol):
@@ -101,7 +100,7 @@ class _Bearer(AuthBase):
         return "Bearer ***"
 
 # %% ../../nbs/lm/21_language_model.ipynb #c1a635f9
-def retry_after(
+def _retry_after(
     header: str | None,
     now: float | None = None,  # seconds since 1970
 ) -> float | None:
@@ -121,8 +120,8 @@ class _TryAgain(Exception):
         self.wait = wait
 
 
-class _Exchange:
-    "One question to a server, within its limits."
+class ModelServer:
+    "POSTs JSON to a server and gets JSON back, with limits, retries and errors of one line."
 
     def __init__(
         self,
@@ -138,6 +137,22 @@ class _Exchange:
         if parts.username or parts.password:
             raise ValueError("a model server's url must hold no password; set OPENAI_API_KEY instead")
         self.url, self.config, self._sleep, self._auth = url.rstrip("/"), config or ServerConfig(), sleep, _Bearer(api_key)
+
+    def post(self, path: str, content: dict[str, Any]) -> dict[str, Any]:
+        "The answer; `LanguageModelError` if there is none worth having."
+        deadline = time.monotonic() + self.config.total_timeout
+        for attempt in range(self.config.max_tries):
+            try:
+                return self._post_once(f"{self.url}/{path}", content, deadline)
+            except _TryAgain as error:
+                wait = self.config.backoff * 2**attempt * random.uniform(0.8, 1.2) if error.wait is None else error.wait
+                late = time.monotonic() + wait > deadline or wait > self.config.max_wait
+                if late or attempt + 1 == self.config.max_tries:
+                    tries = f" after {attempt + 1} tries" if attempt else ""
+                    raise LanguageModelError(f"the model server {self.url} failed{tries}: {error}") from None
+                _log.info("the model server %s failed (%s); trying again in %.1f s", self.url, error, wait)
+            self._sleep(wait)
+        raise AssertionError("the last try returns or raises")
 
     def _post_once(self, url: str, content: dict[str, Any], deadline: float) -> dict[str, Any]:
         left = deadline - time.monotonic()
@@ -172,35 +187,15 @@ class _Exchange:
             answer = None
         if response.status_code == 200 and isinstance(answer, dict): return answer
         if response.status_code == 200: raise _TryAgain("its answer is not JSON")
-        said = answer.get("error") if isinstance(answer, dict) else None
-        detail = said.get("message") if isinstance(said, dict) else said
+        error = answer.get("error") if isinstance(answer, dict) else None
+        detail = error.get("message") if isinstance(error, dict) else error
         reason = f"HTTP {response.status_code}" + (f", {self._short(str(detail))}" if detail else "")
         if response.status_code in (408, 409, 425, 429) or response.status_code >= 500:
-            raise _TryAgain(reason, retry_after(response.headers.get("Retry-After")))
+            raise _TryAgain(reason, _retry_after(response.headers.get("Retry-After")))
         raise LanguageModelError(f"the model server {self.url} refused: {reason}")
 
     def _short(self, text: str) -> str:
         return self._auth.blank(" ".join(text.split()))[:200]
-
-# %% ../../nbs/lm/21_language_model.ipynb #c6c484e2
-class ModelServer(_Exchange):
-    "POSTs JSON to a server and gets JSON back, with limits, retries and errors of one line."
-
-    def post(self, path: str, content: dict[str, Any]) -> dict[str, Any]:
-        "The answer; `LanguageModelError` if there is none worth having."
-        deadline = time.monotonic() + self.config.total_timeout
-        for attempt in range(self.config.max_tries):
-            try:
-                return self._post_once(f"{self.url}/{path}", content, deadline)
-            except _TryAgain as error:
-                wait = self.config.backoff * 2**attempt * random.uniform(0.8, 1.2) if error.wait is None else error.wait
-                late = time.monotonic() + wait > deadline or wait > self.config.max_wait
-                if late or attempt + 1 == self.config.max_tries:
-                    tries = f" after {attempt + 1} tries" if attempt else ""
-                    raise LanguageModelError(f"the model server {self.url} failed{tries}: {error}") from None
-                log.info("the model server %s failed (%s); trying again in %.1f s", self.url, error, wait)
-            self._sleep(wait)
-        raise AssertionError("the last try returns or raises")
 
 # %% ../../nbs/lm/21_language_model.ipynb #755986ff
 class ServedLanguageModel:
@@ -303,11 +298,11 @@ def _echoed(answer: dict[str, Any], start: int, end: int, url: str) -> float:
     return float(sum(inside))
 
 # %% ../../nbs/lm/21_language_model.ipynb #b5e98ad3
-SPECS = "smollm2, a hub name or folder, lightbulb:<checkpoint>, openai:<model>@<url>"
+_SPECS = "smollm2, a hub name or folder, lightbulb:<checkpoint>, openai:<model>@<url>"
 
 
 def load_language_model(
-    spec: str,  # see SPECS
+    spec: str,  # see _SPECS
     *,
     device: str = "auto",  # of a local model
     precision: str = "auto",  # of a local model; float32 where scores must not depend on how they are batched
@@ -315,7 +310,8 @@ def load_language_model(
 ) -> LanguageModel:
     """The model that a spec names.
 
-    `ValueError` for a spec of no known kind, `UnavailableError` for a model that is not here, `CheckpointError` for a checkpoint that cannot be used.
+    `ValueError` for a spec of no known kind, `UnavailableError` for a model that is not here, `CheckpointError` for a checkpoint that
+    cannot be used.
     """
     kind, _, rest = spec.partition(":")
     if kind == "lightbulb":
@@ -328,5 +324,5 @@ def load_language_model(
             raise ValueError(f"a served model is written openai:<model>@<url>, with http:// or https://; got {spec!r}")
         return ServedLanguageModel(model, ModelServer(f"http{url}", api_key=os.environ.get("OPENAI_API_KEY", ""), config=server))
     if not spec.strip() or (re.fullmatch(r"[a-z_]{2,}", kind) and rest):
-        raise ValueError(f"unknown language model {spec!r}; known are {SPECS}")
+        raise ValueError(f"unknown language model {spec!r}; known are {_SPECS}")
     return load_local_model(spec, device=device, precision=precision)

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['GGUF_NAMES', 'MAX_ROWS', 'MAX_CACHED_TOKENS', 'PIECE', 'weight_name', 'in_halves', 'smollm2_checkpoint',
-           'quickest_dtype', 'PromptFrame', 'frame_of', 'Sampling', 'LocalLanguageModel', 'load_local_model']
+__all__ = ['Sampling', 'LocalLanguageModel', 'load_local_model']
 
 # %% ../../nbs/lm/02_local_model.ipynb #57264928
 import hashlib
@@ -39,7 +38,7 @@ from lightbulb.lm.tokens import (
 )
 
 # %% ../../nbs/lm/02_local_model.ipynb #c7bda79c
-GGUF_NAMES = {
+_GGUF_NAMES = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
     "attn_norm": "input_layernorm",
@@ -54,14 +53,14 @@ GGUF_NAMES = {
 }
 
 
-def weight_name(gguf_name: str) -> str:
+def _weight_name(gguf_name: str) -> str:
     "The name of a GGUF tensor of a Llama model in `transformers`: `blk.3.attn_q.weight` is layer 3's query projection."
     parts = gguf_name.split(".")
-    if parts[0] != "blk": return f"{GGUF_NAMES[parts[0]]}.weight"
-    return f"model.layers.{parts[1]}.{GGUF_NAMES[parts[2]]}.weight"
+    if parts[0] != "blk": return f"{_GGUF_NAMES[parts[0]]}.weight"
+    return f"model.layers.{parts[1]}.{_GGUF_NAMES[parts[2]]}.weight"
 
 
-def in_halves(
+def _in_halves(
     weight: torch.Tensor,  # (heads × head width, width), rows of each head interleaved
     num_heads: int,
 ) -> torch.Tensor:
@@ -89,7 +88,7 @@ def smollm2_checkpoint() -> Path:
     for tensor in reader.tensors:
         weight = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
         kind = tensor.name.split(".")[2] if tensor.name.startswith("blk.") else ""
-        weights[weight_name(tensor.name)] = in_halves(weight, heads[kind]) if kind in heads else weight
+        weights[_weight_name(tensor.name)] = _in_halves(weight, heads[kind]) if kind in heads else weight
     _write_settings(folder, settings)
     with written_at_once(folder / "model.safetensors") as temporary:
         save_file(weights, temporary, metadata={"format": "pt"})
@@ -134,7 +133,7 @@ def _write_settings(folder: Path, settings: dict[str, Any]) -> None:
 
 # %% ../../nbs/lm/02_local_model.ipynb #da8dbebf
 @cache
-def quickest_dtype(device_type: str) -> torch.dtype:
+def _quickest_dtype(device_type: str) -> torch.dtype:
     "float32 or bfloat16, whichever multiplies matrices of a small model sooner on this CPU; the usual choice on a GPU."
     if device_type != "cpu": return choose_dtype("auto", torch.device(device_type))
     seconds = {}
@@ -150,7 +149,7 @@ def quickest_dtype(device_type: str) -> torch.dtype:
 
 # %% ../../nbs/lm/02_local_model.ipynb #56ae7534
 @dataclass(frozen=True)
-class PromptFrame:
+class _PromptFrame:
     "The ids before and after a prompt."
 
     chat: tuple[tuple[int, ...], tuple[int, ...]]  # around a user's turn; the model's answer comes next
@@ -161,17 +160,17 @@ class PromptFrame:
         return [*self.chat[0], *ids, *self.chat[1]] if chat else [*self.plain, *ids]
 
 
-def frame_of(
+def _frame_of(
     found: Any,  # a tokenizer of `transformers`
     tokenizer: SubwordTokenizer,  # the same, compiled
-) -> PromptFrame:
+) -> _PromptFrame:
     "How this model wants to be asked. Without a chat template a chat prompt is given as it is."
     plain = tuple(found("a").input_ids[:1]) if found.bos_token_id is not None else ()
     plain = plain if plain == (found.bos_token_id,) else ()
-    if not found.chat_template: return PromptFrame((plain, ()), plain)
+    if not found.chat_template: return _PromptFrame((plain, ()), plain)
     turn = [{"role": "user", "content": "PROMPT"}]
     before, _, after = found.apply_chat_template(turn, tokenize=False, add_generation_prompt=True).rpartition("PROMPT")
-    return PromptFrame((tuple(tokenizer.encode(before, special=True)), tuple(tokenizer.encode(after, special=True))), plain)
+    return _PromptFrame((tuple(tokenizer.encode(before, special=True)), tuple(tokenizer.encode(after, special=True))), plain)
 
 # %% ../../nbs/lm/02_local_model.ipynb #546a45bf
 @dataclass(frozen=True)
@@ -225,20 +224,29 @@ def row_seeds(
     return seeds
 
 # %% ../../nbs/lm/02_local_model.ipynb #89fd8ed1
-MAX_ROWS = 16  # prompts written for at once
-MAX_CACHED_TOKENS = 16_384  # in the key-value caches of one batch
-PIECE = 512  # tokens of a prompt read at once
+_MAX_ROWS = 16  # prompts written for at once
+_MAX_CACHED_TOKENS = 16_384  # in the key-value caches of one batch
+_PIECE = 512  # tokens of a prompt read at once
 
 
-class _Reading:
-    "A network and its tokenizer: prompts are framed, read in pieces, counted."
+@dataclass
+class _Row:
+    index: int
+    generator: torch.Generator
+    ids: list[int]
+    text: str = ""
+    done: bool = False
+
+
+class LocalLanguageModel:
+    "A causal model of the hub's kind on this machine. Safe from several threads, which take turns."
 
     def __init__(
         self,
         name: str,
         network: Any,  # a causal model of `transformers`
         tokenizer: SubwordTokenizer,
-        frame: PromptFrame,
+        frame: _PromptFrame,
     ) -> None:
         self.name, self.network, self.tokenizer, self.frame = name, network.eval(), tokenizer, frame
         self.device: torch.device = network.device
@@ -254,53 +262,6 @@ class _Reading:
     def count_tokens(self, text: str) -> int:
         "How many tokens a text is, alone."
         return len(self.tokenizer.encode(text))
-
-    def _framed(self, prompts: Sequence[str], room: int, *, chat: bool) -> list[list[int]]:
-        "The ids of the prompts; `ValueError` if one with `room` more tokens does not fit the model's window."
-        if isinstance(prompts, str):
-            raise ValueError("prompts must be a sequence of strings, got one string; put it into a list")
-        framed = [self.frame.around(self.tokenizer.encode(prompt), chat=chat) or [self.tokenizer.start_id] for prompt in prompts]
-        for number, ids in enumerate(framed, 1):
-            if len(ids) + room > self.context_length:
-                raise ValueError(
-                    f"prompt {number} has {len(ids)} tokens and {room} more are wanted, but {self.name} reads {self.context_length} in all"
-                )
-        return framed
-
-    def _read(self, ids: torch.Tensor, mask: torch.Tensor | None, memory: Any, *, keep: int) -> torch.Tensor:
-        "Feed (rows, tokens) into the model after what `memory` holds; the logits of the last `keep` tokens, in float32."
-        positions = mask.cumsum(-1).sub_(1).clamp_(min=0)[:, -ids.shape[1] :] if mask is not None else None
-        past, logits = memory.get_seq_length(), torch.empty(0)
-        for start in range(0, ids.shape[1], PIECE):
-            part = slice(start, min(start + PIECE, ids.shape[1]))
-            last = part.stop == ids.shape[1]
-            logits = self.network(
-                input_ids=ids[:, part],
-                use_cache=True,
-                logits_to_keep=min(keep, part.stop - start) if last else 1,
-                **{self._memory_name: memory},
-                attention_mask=mask[:, : past + part.stop] if mask is not None else None,
-                position_ids=positions[:, part] if positions is not None else None,
-            ).logits
-        return logits.float()
-
-    def _memory(self) -> Any:
-        from transformers import DynamicCache
-
-        return DynamicCache(config=self.network.config)
-
-# %% ../../nbs/lm/02_local_model.ipynb #638ea7e7
-@dataclass
-class _Row:
-    index: int
-    generator: torch.Generator
-    ids: list[int]
-    text: str = ""
-    done: bool = False
-
-# %% ../../nbs/lm/02_local_model.ipynb #9b59a029
-class _Writing(_Reading):
-    "Prompts gone on with, many at a time."
 
     def generate(
         self,
@@ -319,7 +280,7 @@ class _Writing(_Reading):
         seeds, texts = row_seeds(framed, seed), [""] * len(framed)
         order = sorted(range(len(framed)), key=lambda i: len(framed[i]))  # alike lengths share a batch
         while order:
-            size = max(1, min(MAX_ROWS, MAX_CACHED_TOKENS // (len(framed[order[-1]]) + max_new_tokens)))
+            size = max(1, min(_MAX_ROWS, _MAX_CACHED_TOKENS // (len(framed[order[-1]]) + max_new_tokens)))
             batch, order = order[-size:], order[:-size]
             rows = [_Row(i, torch.Generator().manual_seed(seeds[i]), []) for i in batch]
             with self._lock, torch.inference_mode():
@@ -327,39 +288,6 @@ class _Writing(_Reading):
             for row in rows:
                 texts[row.index] = row.text
         return texts
-
-    def _write(self, prompts: list[list[int]], rows: list[_Row], sampling: Sampling) -> None:
-        "Fill the rows' texts."
-        width = max(map(len, prompts))
-        ids = torch.tensor([[self.tokenizer.pad_id] * (width - len(prompt)) + prompt for prompt in prompts], device=self.device)
-        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=self.device)
-        memory = self._memory()
-        logits = self._read(ids, mask, memory, keep=1)[:, -1].cpu()
-        self.num_tokens_used += sum(map(len, prompts))
-        for step in range(sampling.max_new_tokens):
-            for row, row_logits in zip(rows, logits, strict=True):
-                if not row.done:
-                    self._advance(row, sampling.choose(row_logits, row.generator), sampling)
-            if step + 1 == sampling.max_new_tokens or all(row.done for row in rows): return
-            if sum(row.done for row in rows) * 2 >= len(rows):
-                kept = [i for i, row in enumerate(rows) if not row.done]
-                rows, mask = [rows[i] for i in kept], mask[kept]
-                memory.batch_select_indices(torch.tensor(kept, device=self.device))
-            mask = F.pad(mask, (0, 1), value=1)
-            ids = torch.tensor([[row.ids[-1]] for row in rows], device=self.device)
-            logits = self._read(ids, mask, memory, keep=1)[:, -1].cpu()
-
-    def _advance(self, row: _Row, token: int, sampling: Sampling) -> None:
-        row.ids.append(token)
-        self.num_tokens_used += 1
-        if token in self._endings:
-            row.done = True
-        else:
-            row.text, row.done = sampling.cut(self.tokenizer.decode(row.ids))
-
-# %% ../../nbs/lm/02_local_model.ipynb #7de0f6a0
-class LocalLanguageModel(_Writing):
-    "A causal model of the hub's kind on this machine. Safe from several threads, which take turns."
 
     def score(
         self,
@@ -385,11 +313,74 @@ class LocalLanguageModel(_Writing):
             scores = [float(first[ending[0]]) if ending else 0.0 for ending in endings]
             longer = sorted((i for i, ending in enumerate(endings) if len(ending) > 1), key=lambda i: len(endings[i]))
             while longer:
-                size = max(1, min(64, MAX_CACHED_TOKENS // (len(ids) + len(endings[longer[-1]]))))
+                size = max(1, min(64, _MAX_CACHED_TOKENS // (len(ids) + len(endings[longer[-1]]))))
                 batch, longer = longer[-size:], longer[:-size]
                 for i, rest in zip(batch, self._judge(memory, len(ids), [endings[i] for i in batch]), strict=True):
                     scores[i] += rest
         return scores
+
+    def _framed(self, prompts: Sequence[str], room: int, *, chat: bool) -> list[list[int]]:
+        "The ids of the prompts; `ValueError` if one with `room` more tokens does not fit the model's window."
+        if isinstance(prompts, str):
+            raise ValueError("prompts must be a sequence of strings, got one string; put it into a list")
+        framed = [self.frame.around(self.tokenizer.encode(prompt), chat=chat) or [self.tokenizer.start_id] for prompt in prompts]
+        for number, ids in enumerate(framed, 1):
+            if len(ids) + room > self.context_length:
+                raise ValueError(
+                    f"prompt {number} has {len(ids)} tokens and {room} more are wanted, but {self.name} reads {self.context_length} in all"
+                )
+        return framed
+
+    def _read(self, ids: torch.Tensor, mask: torch.Tensor | None, memory: Any, *, keep: int) -> torch.Tensor:
+        "Feed (rows, tokens) into the model after what `memory` holds; the logits of the last `keep` tokens, in float32."
+        positions = mask.cumsum(-1).sub_(1).clamp_(min=0)[:, -ids.shape[1] :] if mask is not None else None
+        past, logits = memory.get_seq_length(), torch.empty(0)
+        for start in range(0, ids.shape[1], _PIECE):
+            part = slice(start, min(start + _PIECE, ids.shape[1]))
+            last = part.stop == ids.shape[1]
+            logits = self.network(
+                input_ids=ids[:, part],
+                use_cache=True,
+                logits_to_keep=min(keep, part.stop - start) if last else 1,
+                **{self._memory_name: memory},
+                attention_mask=mask[:, : past + part.stop] if mask is not None else None,
+                position_ids=positions[:, part] if positions is not None else None,
+            ).logits
+        return logits.float()
+
+    def _memory(self) -> Any:
+        from transformers import DynamicCache
+
+        return DynamicCache(config=self.network.config)
+
+    def _write(self, prompts: list[list[int]], rows: list[_Row], sampling: Sampling) -> None:
+        "Fill the rows' texts."
+        width = max(map(len, prompts))
+        ids = torch.tensor([[self.tokenizer.pad_id] * (width - len(prompt)) + prompt for prompt in prompts], device=self.device)
+        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=self.device)
+        memory = self._memory()
+        logits = self._read(ids, mask, memory, keep=1)[:, -1].cpu()
+        self.num_tokens_used += sum(map(len, prompts))
+        for step in range(sampling.max_new_tokens):
+            for row, row_logits in zip(rows, logits, strict=True):
+                if not row.done:
+                    self._advance(row, sampling.choose(row_logits, row.generator), sampling)
+            if step + 1 == sampling.max_new_tokens or all(row.done for row in rows): return
+            if sum(row.done for row in rows) * 2 >= len(rows):
+                unfinished = [i for i, row in enumerate(rows) if not row.done]
+                rows, mask = [rows[i] for i in unfinished], mask[unfinished]
+                memory.batch_select_indices(torch.tensor(unfinished, device=self.device))
+            mask = F.pad(mask, (0, 1), value=1)
+            ids = torch.tensor([[row.ids[-1]] for row in rows], device=self.device)
+            logits = self._read(ids, mask, memory, keep=1)[:, -1].cpu()
+
+    def _advance(self, row: _Row, token: int, sampling: Sampling) -> None:
+        row.ids.append(token)
+        self.num_tokens_used += 1
+        if token in self._endings:
+            row.done = True
+        else:
+            row.text, row.done = sampling.cut(self.tokenizer.decode(row.ids))
 
     def _judge(self, memory: Any, num_read: int, endings: list[list[int]]) -> list[float]:
         "Log-probabilities of all tokens but the first of each ending. Padding comes last, where nothing looks back at it."
@@ -411,7 +402,7 @@ def load_local_model(
     "A model of this machine or the hub; code that comes with a model is never run. `UnavailableError` in one line."
     source = str(smollm2_checkpoint()) if name == "smollm2" else name
     where = choose_device(device)
-    dtype = quickest_dtype(where.type) if precision == "auto" else choose_dtype(precision, where)
+    dtype = _quickest_dtype(where.type) if precision == "auto" else choose_dtype(precision, where)
     instead = "the model smollm2 works offline"
     found = load_hub_tokenizer(source, instead=instead)
     tokenizer = compiled(found, name)
@@ -422,8 +413,8 @@ def load_local_model(
 
         logging.disable_progress_bar()
         path = Path(source).expanduser()
-        kept = str(path) if path.exists() else source
-        return AutoModelForCausalLM.from_pretrained(kept, dtype=dtype, local_files_only=local_files_only, trust_remote_code=False)
+        place = str(path) if path.exists() else source
+        return AutoModelForCausalLM.from_pretrained(place, dtype=dtype, local_files_only=local_files_only, trust_remote_code=False)
 
     network = from_hub(load, source, instead=instead).to(where)
-    return LocalLanguageModel(name, network, tokenizer, frame_of(found, tokenizer))
+    return LocalLanguageModel(name, network, tokenizer, _frame_of(found, tokenizer))

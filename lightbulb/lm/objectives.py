@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Objective', 'NUM_SENTINELS', 'Batch', 'make_batch', 'corrupt_spans', 'ObjectiveWeights', 'Pieces', 'TrainingBatches',
-           'load_batches', 'step_places', 'ValidationBatches']
+__all__ = ['Batch', 'make_batch', 'ObjectiveWeights', 'TrainingBatches', 'ValidationBatches']
 
 # %% ../../nbs/lm/06_objectives.ipynb #688105fc
 import math
@@ -26,7 +25,7 @@ from .tokens import Tokenizer
 # %% ../../nbs/lm/06_objectives.ipynb #eb591824
 Objective = Literal["next", "span", "causal"]
 
-
+# %% ../../nbs/lm/06_objectives.ipynb #ab6fa152
 @dataclass(frozen=True)
 class Batch:
     "What a model is asked at once."
@@ -53,7 +52,7 @@ class Batch:
         "Positions of the flattened (B·T,) batch whose target for head `head` lies in the row; the target is `head` positions further."
         return (torch.arange(self.tokens.shape[1]) < self.lengths[:, None] - head).flatten().nonzero()[:, 0]
 
-# %% ../../nbs/lm/06_objectives.ipynb #ab6fa152
+# %% ../../nbs/lm/06_objectives.ipynb #e1ec6c33
 def _ids(rows: Sequence[Sequence[int] | np.ndarray], pad_id: int) -> tuple[Tensor, Tensor]:
     padded, lengths = pad_right(rows, pad_id)
     return torch.from_numpy(padded), torch.from_numpy(lengths)
@@ -66,13 +65,13 @@ def make_batch(
     encoder: Sequence[Sequence[int] | np.ndarray] | None = None,  # what the encoder reads, a row each
 ) -> Batch:
     "Rows of ids as a batch: padded on the right, the decoder's moved by one."
-    asked, lengths = _ids(targets, tokenizer.pad_id)
-    tokens = torch.cat([torch.full((len(asked), 1), tokenizer.start_id), asked[:, :-1]], 1)
-    if encoder is None or not any(len(row) for row in encoder): return Batch(objective, tokens, asked, lengths)
-    return Batch(objective, tokens, asked, lengths, *_ids(encoder, tokenizer.pad_id))
+    padded, lengths = _ids(targets, tokenizer.pad_id)
+    tokens = torch.cat([torch.full((len(padded), 1), tokenizer.start_id), padded[:, :-1]], 1)
+    if encoder is None or not any(len(row) for row in encoder): return Batch(objective, tokens, padded, lengths)
+    return Batch(objective, tokens, padded, lengths, *_ids(encoder, tokenizer.pad_id))
 
 # %% ../../nbs/lm/06_objectives.ipynb #f5f29d18
-NUM_SENTINELS = 64  # ids that follow the tokenizer's own, if spans are asked at all
+_NUM_SENTINELS = 64  # ids that follow the tokenizer's own, if spans are asked at all
 
 
 def _segments(total: int, parts: int, random: np.random.Generator) -> np.ndarray:
@@ -91,7 +90,7 @@ def corrupt_spans(
 ) -> tuple[np.ndarray, np.ndarray]:  # the encoder's ids, the decoder's
     "A piece with some spans cut out, and the spans; together they hold every token once."
     count = min(max(round(len(tokens) * density), 1), len(tokens) - 1)
-    spans = min(max(round(count / mean_length), 1), count, len(tokens) - count, NUM_SENTINELS - 1)
+    spans = min(max(round(count / mean_length), 1), count, len(tokens) - count, _NUM_SENTINELS - 1)
     lengths = np.stack([_segments(len(tokens) - count, spans, random), _segments(count, spans, random)], 1).flatten()
     parts = np.split(tokens.astype(np.int64), np.cumsum(lengths)[:-1])
     marks = [np.array([first_sentinel + number]) for number in range(spans + 1)]
@@ -121,7 +120,7 @@ class ObjectiveWeights:
     @property
     def num_sentinels(self) -> int:
         "Ids that the model needs beyond its tokenizer's."
-        return NUM_SENTINELS if self.span else 0
+        return _NUM_SENTINELS if self.span else 0
 
 # %% ../../nbs/lm/06_objectives.ipynb #2e617243
 class Pieces:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['rms_norm', 'queries_keys_values', 'product', 'open_gate', 'open_gate_backward', 'gated']
+__all__ = []
 
 # %% ../../nbs/lm/02_operations.ipynb #11efc1da
 from functools import cache
@@ -130,7 +130,7 @@ def rms_norm(
     weight: Tensor,  # (D,)
     epsilon: float = 1e-6,
 ) -> Tensor:
-    "x with a root mean square of 1 along the last dimension, times the weight (Zhang and Sennrich 2019); under a CPU's autocast in its type."
+    "x with a root mean square of 1 along the last dimension, times the weight (Zhang and Sennrich 2019); on a CPU in autocast's type."
     if _on_cpu_in_training(x):
         return _Norm.apply(x, weight, epsilon)  # pyright: ignore[reportReturnType]
     normed = F.rms_norm(x, weight.shape, weight.to(x.dtype), epsilon)

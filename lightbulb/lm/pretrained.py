@@ -21,7 +21,7 @@ from .tokens import from_hub
 from .transformer import Transformer, TransformerConfig
 
 # %% auto #0
-__all__ = ['Take', 'converted_config', 'copy_llama', 'load_llama', 'transformer_from_pretrained']
+__all__ = ['transformer_from_pretrained']
 
 # %% ../../nbs/lm/05_pretrained.ipynb #ad5a8bf0
 def _refusal(settings: Any) -> str | None:
@@ -73,10 +73,10 @@ def converted_config(
     )
 
 # %% ../../nbs/lm/05_pretrained.ipynb #d30dfcfe
-Take = Callable[[str], Tensor]
+_Take = Callable[[str], Tensor]
 
 
-def _copy_attention(layer: Any, take: Take) -> None:
+def _copy_attention(layer: Any, take: _Take) -> None:
     "Self-attention, and cross-attention from the same matrices behind a closed gate."
     query, key, value, output = (take(f"self_attn.{part}_proj") for part in "qkvo")
     layer.attention.query_key_value.weight.copy_(torch.cat((query, key, value)))
@@ -91,7 +91,7 @@ def _copy_attention(layer: Any, take: Take) -> None:
     layer.cross.gate.zero_()
 
 
-def _copy_experts(experts: FeedForward | MixtureOfExperts, take: Take) -> None:
+def _copy_experts(experts: FeedForward | MixtureOfExperts, take: _Take) -> None:
     "Every SwiGLU expert becomes the source's network; GELU experts leave the routing."
     up = torch.cat((take("mlp.gate_proj"), take("mlp.up_proj"))).T
     if isinstance(experts, FeedForward):
@@ -118,7 +118,7 @@ def copy_llama(
     for stack, numbers in stacks:
         stack.norm.weight.copy_(weights["model.norm.weight"])
         for layer, number in zip(stack.layers, numbers, strict=True):
-            take: Take = lambda part, number=number: weights[f"model.layers.{number}.{part}.weight"]  # noqa: E731
+            take: _Take = lambda part, number=number: weights[f"model.layers.{number}.{part}.weight"]  # noqa: E731
             _copy_attention(layer, take)
             _copy_experts(layer.experts, take)
     model.embedding.tokens.weight.copy_(weights["model.embed_tokens.weight"])
@@ -141,7 +141,7 @@ def load_llama(name: str) -> Any:
 
     return from_hub(load, source, instead="the model smollm2 works offline")
 
-
+# %% ../../nbs/lm/05_pretrained.ipynb #99623cbf
 def transformer_from_pretrained(
     name: str,  # smollm2, a hub name, or a folder
     *,

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from .attention import KeyValueCache
 
 # %% auto #0
-__all__ = ['ngram_hashes', 'TokenEmbedding']
+__all__ = ['TokenEmbedding']
 
 # %% ../../nbs/lm/03_token_embedding.ipynb #38c7161d
-def ngram_hashes(
+def _ngram_hashes(
     tokens: Tensor,  # (B, before + T) ids, the first `before` only looked back at
     orders: Sequence[int],
     before: int,  # at least max(orders) - 1
@@ -76,7 +76,7 @@ class TokenEmbedding(nn.Module):
                 seen = cache.remember(tokens, before, self.vocab_size)
             else:
                 seen = F.pad(tokens, (before, 0), value=self.vocab_size)
-            for table, hashes in zip(self.ngrams, ngram_hashes(seen, self.orders, before), strict=True):
+            for table, hashes in zip(self.ngrams, _ngram_hashes(seen, self.orders, before), strict=True):
                 x = x + self._thinned(table(hashes % self.rows))
         return F.rms_norm(x, x.shape[-1:], eps=self.epsilon) if self.normalise else x
 

