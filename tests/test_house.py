@@ -94,7 +94,7 @@ PLANTED = {  # module → an import that it must not have
 
 
 UNSETTLED = {"lm", "world"}  # rooms whose numbers are not unique yet: none should be left
-MOST_PUBLIC_NAMES = 800  # in all `__all__` together: it only falls
+MOST_PUBLIC_NAMES = 599  # in all `__all__` together: it only falls
 
 
 def run(*command: object, folder: Path = ROOT, timeout: int = 300, **environment: str) -> subprocess.CompletedProcess[str]:

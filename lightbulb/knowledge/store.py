@@ -443,7 +443,10 @@ class PageStore:
         "Chunk id → BM25 score of the k best, best first."
         allowed, values = within.sql("document")
         narrowed = "" if not values else f"AND rowid IN (SELECT id FROM chunks WHERE {allowed})"
-        sql = f"SELECT rowid, -rank FROM words WHERE words MATCH ? AND rank MATCH 'bm25({title_weight}, 1.0)' {narrowed} ORDER BY rank LIMIT ?"
+        sql = (
+            f"SELECT rowid, -rank FROM words WHERE words MATCH ? AND rank MATCH 'bm25({title_weight}, 1.0)' {narrowed} ORDER BY rank "
+            "LIMIT ?"
+        )
         with self.file.reading() as db:
             return dict(db.execute(sql, (expression, *values, k)).fetchall())
 

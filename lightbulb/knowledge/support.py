@@ -89,21 +89,41 @@ def support(
     return math.sqrt(ordered_coverage(sentence, quotation) * min(max(cosine, 0.0), 1.0))
 
 # %% ../../nbs/knowledge/06_support.ipynb #153771eb
-_MACHINE = r"(?:\bA\.?I\.?(?!\w)|\bartificial intelligence\b|\b(?:language|AI) models?\b|\bLLMs?\b|\bchat-?bots?\b|\bautomated (?:readers?|systems?)\b)"
+_MACHINE = (
+    r"(?:\bA\.?I\.?(?!\w)|\bartificial intelligence\b|\b(?:language|AI) models?\b|\bLLMs?\b|\bchat-?bots?\b|\bautomated (?:readers?|"
+    r"systems?)\b)"
+)
 _ASSISTANT = rf"(?:{_MACHINE}|\bassistants?\b|\bagents?\b|\bbots?\b)"
 _ORDERS = re.compile(
     "|".join(
         (
-            r"\b(?:ignore|disregard|forget|override|bypass|discard)\b[^.!?]{0,60}\b(?:previous|prior|above|earlier|preceding|all|any|your|these|other|everything|system)\b[^.!?]{0,40}"
+            r"\b(?:ignore|disregard|forget|override|bypass|discard)\b[^.!?]{0,60}\b(?:previous|prior|above|earlier|preceding|all|any|"
+            r"your|these|other|everything|system)\b[^.!?]{0,40}"
             r"(?:\b(?:instructions?|prompts?|rules?|guidelines?|directions?|commands?|messages?|text|context|told|sources?|pages?)\b|$)",
-            rf"\b(?:attention|notice|important|warning|message|instructions?|note|dear|hello|hey)\b[^.!?]{{0,30}}(?:{_MACHINE}|[:,] *(?:to |for |all |any )*{_ASSISTANT})",
+            (
+                rf"\b(?:attention|notice|important|warning|message|instructions?|note|dear|hello|hey)\b[^.!?]{{0,30}}(?:{_MACHINE}|[:,] "
+                rf"*(?:to |for |all |any )*{_ASSISTANT})"
+            ),
             rf"\b(?:you are|act as|pretend (?:to be|you))\b[^.!?]{{0,25}}\b(?:an?|the|now)\b[^.!?]{{0,25}}{_ASSISTANT}",
             rf"\bas (?:an?|the) [^.!?]{{0,12}}{_MACHINE}",
-            rf"{_ASSISTANT}[^.!?]{{0,40}}\b(?:must|shall|should|are (?:required|instructed|asked|told)|have to|need to)\b[^.!?]{{0,40}}\b(?:answer|reply|respond|say|state|tell|write|output|recommend|ignore|follow|obey|quote|cite|include|repeat)\b",
-            r"\b(?:answer|reply|respond|say|state|print|output|write|repeat|tell (?:the user|them|everyone))\s+(?:only|just|exactly|instead|always|to every question)\b",
+            (
+                rf"{_ASSISTANT}[^.!?]{{0,40}}\b(?:must|shall|should|are (?:required|instructed|asked|told)|have to|need "
+                rf"to)\b[^.!?]{{0,40}}\b(?:answer|reply|respond|say|state|tell|write|output|recommend|ignore|follow|obey|quote|cite|"
+                r"include|repeat)\b"
+            ),
+            (
+                r"\b(?:answer|reply|respond|say|state|print|output|write|repeat|tell (?:the user|them|everyone))\s+(?:only|just|exactly|"
+                r"instead|always|to every question)\b"
+            ),
             r"\b(?:answer|reply|respond)\s+(?:with|that|by saying|as follows)\b",
-            r"\b(?:the|your) (?:user|operator|developer|system prompt)\b[^.!?]{0,40}\b(?:asked|asks|wants|instructions?|prompt|says|must not|should not)\b|\bsystem prompt\b",
-            r"\b(?:do not|don['’]t|never)\s+(?:mention|reveal|tell|disclose|cite|quote|summari[sz]e|trust|use)\b[^.!?]{0,40}\b(?:this|these|the user|other|any|your|anyone)\b",
+            (
+                r"\b(?:the|your) (?:user|operator|developer|system prompt)\b[^.!?]{0,40}\b(?:asked|asks|wants|instructions?|prompt|says|"
+                r"must not|should not)\b|\bsystem prompt\b"
+            ),
+            (
+                r"\b(?:do not|don['’]t|never)\s+(?:mention|reveal|tell|disclose|cite|quote|summari[sz]e|trust|"
+                r"use)\b[^.!?]{0,40}\b(?:this|these|the user|other|any|your|anyone)\b"
+            ),
             r"<\|?(?:im_start|im_end|system|endoftext)|\[/?INST\]|^\s*(?:system|assistant|user)\s*:",
         )
     ),

@@ -200,7 +200,7 @@ class LanguageModelTraining:
         "Nothing comes before the first step."
 
     def train_step(self, batches: Sequence[Batch] | None = None) -> StepReport:
-        """One optimizer step, on the next batches if none are given; the report's `loss` is the next token's cross-entropy without regularisers.
+        """One optimizer step, on the next batches if none are given; the report's `loss` is the next token's cross-entropy alone.
 
         `FloatingPointError` if the loss or the gradient is no number.
         """

@@ -30,19 +30,27 @@ _RULES: tuple[tuple[str, Kind], ...] = (
         "nationality",
     ),
     (
-        r"^(?:when|since when|until when)\b|\b(?:what|which) (?:year|date|day|month|decade|century|time)\b|\bdate of\b|\b(?:birth|release|death) ?(?:date|year|day)\b|\byear of\b|\bhow long ago\b",
+        r"^(?:when|since when|until when)\b|\b(?:what|which) (?:year|date|day|month|decade|century|time)\b|\bdate of\b|\b(?:birth|"
+        r"release|death) ?(?:date|year|day)\b|\byear of\b|\bhow long ago\b",
         "date",
     ),
     (
-        rf"^(?:about |roughly )?how (?:many|much|tall|high|long|far|fast|old|large|big|heavy|deep|wide|hot|often|efficient)\b|\b(?:what|which) (?:{_QUANTITY})\b|\b(?:what|which) (?:is|are|was|were) (?:the |its |their )?(?:[a-z-]+ ){{0,3}}(?:{_QUANTITY})\b|(?:{_QUANTITY})$",
+        r"^(?:about |roughly )?how (?:many|much|tall|high|long|far|fast|old|large|big|heavy|deep|wide|hot|often|efficient)\b|"
+        rf"\b(?:what|which) (?:{_QUANTITY})\b|\b(?:what|which) (?:is|are|was|were) (?:the |its |their )?(?:[a-z-]+ "
+        rf"){{0,3}}(?:{_QUANTITY})\b|(?:{_QUANTITY})$",
         "number",
     ),
     (
-        r"^(?:where|from where|to where)\b|\b(?:what|which) (?:\w+ )?(?:country|city|town|village|place|state|region|county|continent|location|university|school|college|cemetery|church|river|island)\b|\b(?:place|location|country|city|town) of\b|\b(?:birthplace|alma mater|residence|capital|headquarters|hometown)\b",
+        r"^(?:where|from where|to where)\b|\b(?:what|which) (?:\w+ )?(?:country|city|town|village|place|state|region|county|"
+        r"continent|location|university|school|college|cemetery|church|river|island)\b|\b(?:place|location|country|city|town) of\b|"
+        r"\b(?:birthplace|alma mater|residence|capital|headquarters|hometown)\b",
         "place",
     ),
     (
-        r"^(?:by |to |for |after |from |with |of )?(?:who|whom|whose)\b|\b(?:what|which) (?:\w+ )?(?:person|scientist|engineer|inventor|actor|actress|director|author|writer|king|queen|president|man|woman|physicist|chemist|composer|singer|artist)\b|\b(?:name (?:of|the) .*)?\b(?:father|mother|spouse|wife|husband|son|daughter|founder|inventor|director|author|composer|sibling|brother|sister|child|predecessor|successor|producer|performer)\b(?! born| die| of birth)",
+        r"^(?:by |to |for |after |from |with |of )?(?:who|whom|whose)\b|\b(?:what|which) (?:\w+ )?(?:person|scientist|engineer|"
+        r"inventor|actor|actress|director|author|writer|king|queen|president|man|woman|physicist|chemist|composer|singer|artist)\b|"
+        r"\b(?:name (?:of|the) .*)?\b(?:father|mother|spouse|wife|husband|son|daughter|founder|inventor|director|author|composer|"
+        r"sibling|brother|sister|child|predecessor|successor|producer|performer)\b(?! born| die| of birth)",
         "person",
     ),
 )
@@ -93,13 +101,17 @@ YEAR = (
     r"(?:(?<![\d,.])\b(?:1\d{3}|20\d{2})\b(?![,.]?\d| ?[%°])|(?:(?<=\b[Ii]n )|(?<=died )|(?<=born )|(?<=– ))[1-9]\d{2}\b(?![,.]?\d| [a-z]))"
 )
 DATE = (
-    rf"(?:\b\d{{1,2}}(?:st|nd|rd|th)? {MONTH},? {YEAR}|\b{MONTH} \d{{1,2}},? {YEAR}|\b{MONTH},? {YEAR}|\b\d{{4}}-\d{{2}}-\d{{2}}\b|\b(?:\d{{4}})s\b|"
+    rf"(?:\b\d{{1,2}}(?:st|nd|rd|th)? {MONTH},? {YEAR}|\b{MONTH} \d{{1,2}},? {YEAR}|\b{MONTH},? {YEAR}|\b\d{{4}}-\d{{2}}-\d{{2}}\b|"
+    rf"\b(?:\d{{4}})s\b|"
     rf"\b\d{{1,2}}(?:st|nd|rd|th) century\b|{YEAR}(?: BC)?)"
 )
 UNIT = (
-    r"(?:%|per ?cent\b|percentage points?\b|°[CF]|(?:degrees?|kelvins?)(?: Celsius| Fahrenheit)?\b|(?:square|cubic) (?:kilo|centi|milli)?(?:met(?:re|er)s?|miles?|feet)\b|"
-    r"(?:nano|micro|milli|centi|kilo)?met(?:re|er)s?\b|(?:milli|kilo|mega|giga|tera)?(?:watt|volt|amp(?:ere)?|ohm|hertz|joule|lumen|candela|gram|tonne|ton|byte)(?:[- ]hours?|s)?\b|"
-    r"(?:lumens? per watt|lm/W|nm|mm|cm|km/h|km|kg|lb|[kMGT]?Wh?|[kM]?V|[kMG]?Hz|mph|m|K)\b|(?:miles?|feet|foot|inch(?:es)?|pounds?|hours?|minutes?|seconds?|days?|weeks?|months?|years?|"
+    r"(?:%|per ?cent\b|percentage points?\b|°[CF]|(?:degrees?|kelvins?)(?: Celsius| Fahrenheit)?\b|(?:square|cubic) (?:kilo|centi|"
+    r"milli)?(?:met(?:re|er)s?|miles?|feet)\b|"
+    r"(?:nano|micro|milli|centi|kilo)?met(?:re|er)s?\b|(?:milli|kilo|mega|giga|tera)?(?:watt|volt|amp(?:ere)?|ohm|hertz|joule|lumen|"
+    r"candela|gram|tonne|ton|byte)(?:[- ]hours?|s)?\b|"
+    r"(?:lumens? per watt|lm/W|nm|mm|cm|km/h|km|kg|lb|[kMGT]?Wh?|[kM]?V|[kMG]?Hz|mph|m|K)\b|(?:miles?|feet|foot|inch(?:es)?|pounds?|"
+    r"hours?|minutes?|seconds?|days?|weeks?|months?|years?|"
     r"hectares?|acres?|lit(?:re|er)s?|dollars?|euros?|people|inhabitants|residents|times)\b)"
 )
 _WORDS = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|sixty|hundred|thousand"

@@ -84,7 +84,8 @@ _ROLE = (
 )
 _IMPERSONAL = ("company", "firm", "magazine", "newspaper", "studio", "university", "city", "town", "village", "river", "label")
 _HUMAN_VERB = re.compile(
-    r"(?:invent|discover|wr[oi]te|marri|found|buil|design|patent|direct|compos|devis|show|demonstrat|receiv|w[io]n|di|publish|describ|measur|"
+    r"(?:invent|discover|wr[oi]te|marri|found|buil|design|patent|direct|compos|devis|show|demonstrat|receiv|w[io]n|di|publish|"
+    r"describ|measur|"
     r"propos|argu|call|nam|drove|draw|drew|paint|act|serv|rul|reign)"
 )
 
@@ -133,7 +134,8 @@ class _Clause:
 def _by_agent(clause: _Clause, sentence: str) -> None:
     choose = clause.rng.choice
     pattern = (
-        r"(?P<s>[^,;()]{3,70}?) (?P<aux>was|were|is|are) (?:[a-z]+ly |first |originally |later )?(?P<v>[a-z]+(?:ed|en|wn|lt|de|nd|ught|lt|ne|ld|pt|ot|un|ut))"
+        r"(?P<s>[^,;()]{3,70}?) (?P<aux>was|were|is|are) (?:[a-z]+ly |first |originally |later )?(?P<v>[a-z]+(?:ed|en|wn|lt|de|nd|"
+        r"ught|lt|ne|ld|pt|ot|un|ut))"
         rf"(?P<mid>(?: [a-z]+){{0,2}}?) by (?:{_ROLE}|(?:the |an? )?(?:{NATION} )?(?:[a-z]+ ){{0,2}}?)(?P<a>{NAMES})"
     )
     for match in re.finditer(pattern, sentence):
@@ -149,7 +151,8 @@ def _by_agent(clause: _Clause, sentence: str) -> None:
 def _passive_place(clause: _Clause, sentence: str) -> None:
     pattern = (
         r"(?:^|[,;] (?:and )?)(?P<s>[^,;()]{3,70}?) (?P<aux>was|were|is|are) (?:[a-z]+ly |first |originally |later )?"
-        rf"(?P<v>[a-z]+(?:ed|en|wn|lt|de|nd|ught|ne|ld|pt|ot|un|ut|rn))(?P<mid>[^,;.()]{{0,50}}?) (?P<p>in|on|at|near|around) (?:the )?(?P<a>{DATE}|{PLACE})"
+        rf"(?P<v>[a-z]+(?:ed|en|wn|lt|de|nd|ught|ne|ld|pt|ot|un|ut|rn))(?P<mid>[^,;.()]{{0,50}}?) (?P<p>in|on|at|near|around) (?:the "
+        rf")?(?P<a>{DATE}|{PLACE})"
     )
     for match in re.finditer(pattern, sentence):
         dated, subject = re.fullmatch(DATE, match["a"]) is not None, clause.subject(match["s"])
@@ -178,7 +181,8 @@ def _active_place(clause: _Clause, sentence: str) -> None:
         ask = clause.rng.choice(["When", "In which year", "In what year"] if dated else ["Where", "In which place", "In what place"])
         clause.add(f"{ask} did {subject} {base}{match['mid']}?", match.span("a"), "date" if dated else "place", "clause_in")
     first = re.match(
-        rf"^(?:In|On|By|Around|During) (?P<a>{DATE}),? (?P<s>(?:{NAME}|he|she|it|they|the [a-z ]{{3,30}}?)) (?P<v>{_PAST_VERB})(?P<mid>[^;.()]{{5,90}}?)(?=[;.,]|$)",
+        rf"^(?:In|On|By|Around|During) (?P<a>{DATE}),? (?P<s>(?:{NAME}|he|she|it|they|the [a-z ]{{3,30}}?)) "
+        rf"(?P<v>{_PAST_VERB})(?P<mid>[^;.()]{{5,90}}?)(?=[;.,]|$)",
         sentence,
     )
     if first and base_form(first["v"]) and first["v"] != "was":
@@ -195,7 +199,8 @@ _SUBJECT = re.compile(
     r"(?=[;.:]|, (?:who|which|and|but|where|while|a|an|the|so)\b|$)"
 )
 _THING = re.compile(
-    r"^(?P<a>(?:The|A|An) (?:[a-z-]+ ){1,4}?)(?P<r>(?:is|are|was|were|has|have|can|must|uses?|makes?|produces?|gives?|carries|turns?|converts?|"
+    r"^(?P<a>(?:The|A|An) (?:[a-z-]+ ){1,4}?)(?P<r>(?:is|are|was|were|has|have|can|must|uses?|makes?|produces?|gives?|carries|turns?|"
+    r"converts?|"
     r"emits?|needs?) [^;()]{8,100}?)(?=[;.]|, (?:which|and|but|where|while|so)\b|$)"
 )
 
@@ -235,7 +240,8 @@ def _things(clause: _Clause, sentence: str) -> None:
 
 # %% ../../nbs/reading/05_clauses.ipynb #3b1dee36
 _OBJECT = re.compile(
-    rf"(?:^|[,;] (?:and )?|^(?:In|On|By) [^,;()]{{3,30}}?,? )(?P<s>(?:[Tt]he )?{NAMES}|He|She|It|he|she|it|they|[Tt]he [a-z ]{{3,25}}?) (?P<v>{_PAST_VERB}) "
+    rf"(?:^|[,;] (?:and )?|^(?:In|On|By) [^,;()]{{3,30}}?,? )(?P<s>(?:[Tt]he )?{NAMES}|He|She|It|he|she|it|they|[Tt]he [a-z "
+    rf"]{{3,25}}?) (?P<v>{_PAST_VERB}) "
     rf"(?P<a>(?:(?:the|an?|his|her|its) )?(?:[a-z-]+ ){{0,3}}?(?:{NAME}|[a-z-]{{4,}}))"
     r"(?P<rest>(?: (?:in|on|at|for|from|to|with|by|near|as|of) [^,;.()]{3,60})?)(?=[,;.]|$| and\b)"
 )
@@ -277,7 +283,10 @@ def _objects(clause: _Clause, sentence: str) -> None:
 
 
 _NO_KIND = frozenset(
-    "with from that than when where after before under over into near between called named late first second early great young former then".split()
+    (
+        "with from that than when where after before under over into near between called named late first second early great young "
+        "former then"
+    ).split()
 )
 
 
@@ -314,7 +323,8 @@ def _definitions(clause: _Clause, sentence: str) -> None:
             ways = [ways[0], f"Which thing {aux} {subject}?", f"{subject} {aux} what?"]
         clause.add(choose(ways), match.span("a"), "other", "clause_is")
     pattern = (
-        r"\b[Tt]he (?P<n>(?:[a-z-]+ ){0,3}[a-z-]+) of (?P<s>(?:the |an? )?[\w' -]{3,40}?) (?P<aux>is|was|are|were) (?:called |named |about |known as )?"
+        r"\b[Tt]he (?P<n>(?:[a-z-]+ ){0,3}[a-z-]+) of (?P<s>(?:the |an? )?[\w' -]{3,40}?) (?P<aux>is|was|are|were) (?:called |named |"
+        r"about |known as )?"
         rf"(?P<a>{NUMBER}(?: ?{UNIT}\b)?|{NAME}|(?:the |an? )?[a-z][a-z -]{{3,50}}?)"
         r"(?= (?:and|that|which|who|in|for|per|with|by|when|where|because|as|at)\b|[.,;]|$)"
     )
@@ -327,11 +337,14 @@ def _definitions(clause: _Clause, sentence: str) -> None:
 _ADJECTIVES = ("high", "tall", "long", "wide", "deep", "thick", "old", "heavy")
 _DO = {"has": "does", "have": "do", "had": "did"}
 _MEASURE = re.compile(
-    rf"(?P<a>{NUMBER} ?{UNIT})\b(?: (?P<adj>high|tall|long|wide|deep|thick|old|heavy|across|away|above sea level|in (?:height|length|width|diameter|area|depth)))?"
+    rf"(?P<a>{NUMBER} ?{UNIT})\b(?: (?P<adj>high|tall|long|wide|deep|thick|old|heavy|across|away|above sea level|in (?:height|length|"
+    r"width|diameter|area|depth)))?"
 )
 _PROPERTY = re.compile(
-    r"(?:\bwith|\bof|\bat|\bto) (?:an? |its )?(?P<n>(?:[a-z]+ ){0,2}(?:capacity|population|length|height|area|power|mass|weight|speed|voltage|output|temperature|"
-    r"frequency|wavelength|efficiency|diameter|cost|price|value|rate|depth|width|lifetime|life|budget|density|elevation|peak)) (?:of|is|was)(?: [a-z]+){0,2}$"
+    r"(?:\bwith|\bof|\bat|\bto) (?:an? |its )?(?P<n>(?:[a-z]+ ){0,2}(?:capacity|population|length|height|area|power|mass|weight|"
+    r"speed|voltage|output|temperature|"
+    r"frequency|wavelength|efficiency|diameter|cost|price|value|rate|depth|width|lifetime|life|budget|density|elevation|peak)) (?:of|"
+    r"is|was)(?: [a-z]+){0,2}$"
 )
 _SHARE = re.compile(
     r" of (?P<n>(?:the |all )?[a-z][\w' -]{3,50}?) (?P<r>(?:is|was|are|were|came|comes|come|goes|went|live|had|have|has) [^,;.()]{3,60})"
@@ -368,7 +381,10 @@ def _measure_question(clause: _Clause, sentence: str, match: re.Match[str]) -> s
     base = base_form(verb["v"]) if past else (None if verb["v"].endswith("ss") else verb["v"][:-1])
     if not base or base in ("i", "ha", "wa"): return None
     after = re.split(r"[,;.]", sentence[match.end() :])[0][:60]
-    return f"{'How many ' + unit if len(unit) > 3 else 'How much'} {'did' if past else 'does'} {clause.subject(verb['s'])} {base}{verb['mid']}{after}?"
+    return (
+        f"{'How many ' + unit if len(unit) > 3 else 'How much'} {'did' if past else 'does'} {clause.subject(verb['s'])} "
+        f"{base}{verb['mid']}{after}?"
+    )
 
 
 def _numbers(clause: _Clause, sentence: str) -> None:
@@ -378,7 +394,8 @@ def _numbers(clause: _Clause, sentence: str) -> None:
         if question:
             clause.add(question, match.span("a"), "number", "clause_number")
     counted = (
-        r"(?P<v>has|have|had|contains?|contained|includes?|with|comprises|of) (?P<a>\d[\d,]*|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|"
+        r"(?P<v>has|have|had|contains?|contained|includes?|with|comprises|of) (?P<a>\d[\d,]*|two|three|four|five|six|seven|eight|"
+        r"nine|ten|eleven|twelve|twenty|"
         r"thirty|forty|fifty|hundreds) (?P<n>(?:[a-z-]+ )?[a-z]+s)\b"
     )
     for match in re.finditer(counted, sentence):
@@ -386,7 +403,10 @@ def _numbers(clause: _Clause, sentence: str) -> None:
         if match["v"] in _DO and len(before.split()) < 9:
             question = f"How many {noun} {_DO[match['v']]} {before} have?"
         else:
-            question = f"How many {noun} {rng.choice(['are there', 'were there', 'are mentioned'])} {rng.choice(['for', 'in', 'with'])} {short_title(clause.title)}?"
+            question = (
+                f"How many {noun} {rng.choice(['are there', 'were there', 'are mentioned'])} {rng.choice(['for', 'in', 'with'])} "
+                f"{short_title(clause.title)}?"
+            )
         clause.add(question, match.span("a"), "number", "clause_number")
 
 # %% ../../nbs/reading/05_clauses.ipynb #44f45b29

@@ -32,7 +32,8 @@ from lightbulb.reading.relations import (
 
 # %% ../../nbs/reading/06_examples.ipynb #75cb9306
 _NOUN = re.compile(
-    r"\b(?:is|was) (?:an?|the) (?:[\w-]+ ){0,6}?(film|movie|song|album|single|novel|book|series|band|company|city|town|village|river|school|play|"
+    r"\b(?:is|was) (?:an?|the) (?:[\w-]+ ){0,6}?(film|movie|song|album|single|novel|book|series|band|company|city|town|village|river|"
+    r"school|play|"
     r"magazine|church|building|university|species|game)\b"
 )
 
@@ -132,7 +133,8 @@ _WORDS = {
     "other": ("What", "Which thing", "What"),
 }
 _NOUNS = re.compile(
-    r"\b(?:a|an|the|of|by|with|from|into|called|as) (?P<a>(?:[a-z-]{4,} ){0,2}[a-z-]{4,})(?= (?:that|which|in|and|by|for|to|of|on|is|was|at|from)\b|[.,;]|$)"
+    r"\b(?:a|an|the|of|by|with|from|into|called|as) (?P<a>(?:[a-z-]{4,} ){0,2}[a-z-]{4,})(?= (?:that|which|in|and|by|for|to|of|on|is|"
+    r"was|at|from)\b|[.,;]|$)"
 )
 
 

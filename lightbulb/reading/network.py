@@ -100,7 +100,7 @@ def read_onnx_weights(path: Path) -> dict[str, Tensor]:
 
 # %% ../../nbs/reading/01_network.ipynb #aaf87656
 def load_encoder(num_layers: int = 8) -> tuple[BertModel, Tokenizer]:
-    "The first layers of the cross-encoder and its tokenizer: from the offline package, else from the hub; `UnavailableError` if neither is there."
+    "The first layers of the cross-encoder and its tokenizer: from the offline package, else from the hub; else `UnavailableError`."
     folder = package_folder(_OFFLINE_PACKAGE[0])
     folder = folder / _OFFLINE_PACKAGE[1] if folder else None
     if folder and (folder / "model.onnx").is_file():

@@ -19,13 +19,15 @@ MONTH = rf"(?:{'|'.join(MONTHS)}|Jan\.?|Feb\.?|Aug\.?|Sept?\.?|Oct\.?|Nov\.?|Dec
 YEAR = r"(?:1[0-9]{3}|20[0-9]{2}|[3-9][0-9]{2})"
 DATE = rf"(?:\d{{1,2}} {MONTH},? {YEAR}|{MONTH} \d{{1,2}},? {YEAR}|{MONTH},? {YEAR}|(?:the )?(?:early |late |mid-)?{YEAR}s|{YEAR})"
 _NATIONS = """American British English Scottish Welsh Irish French German Italian Spanish Portuguese Dutch Belgian Swiss Austrian
-    Hungarian Polish Czech Slovak Romanian Bulgarian Serbian Croatian Slovenian Albanian Greek Turkish Russian Ukrainian Belarusian
-    Latvian Lithuanian Estonian Finnish Swedish Norwegian Danish Icelandic Canadian Mexican Cuban Brazilian Argentine Argentinian Chilean Peruvian
-    Colombian Venezuelan Uruguayan Bolivian Ecuadorian Indian Pakistani Bangladeshi Nepalese Chinese Japanese Korean Taiwanese Thai
-    Vietnamese Filipino Philippine Indonesian Malaysian Singaporean Australian Iranian Persian Iraqi Syrian Lebanese Israeli Egyptian Moroccan
-    Algerian Tunisian Libyan Ethiopian Nigerian Ghanaian Kenyan Ugandan Tanzanian Zimbabwean Armenian Georgian Azerbaijani Kazakh Uzbek Afghan
-    Saudi Jordanian Kuwaiti Qatari Jamaican Dominican Haitian Bosnian Macedonian Montenegrin Maltese Cypriot Luxembourgish Yugoslav Czechoslovak
-    Soviet Roman Byzantine Prussian Bavarian Venetian Senegalese Congolese Angolan Zambian Sudanese Somali Mongolian Burmese Cambodian Sri~Lankan New~Zealand South~African South~Korean Puerto~Rican"""
+    Hungarian Polish Czech Slovak Romanian Bulgarian Serbian Croatian Slovenian Albanian Greek Turkish Russian Ukrainian
+    Belarusian Latvian Lithuanian Estonian Finnish Swedish Norwegian Danish Icelandic Canadian Mexican Cuban Brazilian
+    Argentine Argentinian Chilean Peruvian Colombian Venezuelan Uruguayan Bolivian Ecuadorian Indian Pakistani Bangladeshi
+    Nepalese Chinese Japanese Korean Taiwanese Thai Vietnamese Filipino Philippine Indonesian Malaysian Singaporean
+    Australian Iranian Persian Iraqi Syrian Lebanese Israeli Egyptian Moroccan Algerian Tunisian Libyan Ethiopian Nigerian
+    Ghanaian Kenyan Ugandan Tanzanian Zimbabwean Armenian Georgian Azerbaijani Kazakh Uzbek Afghan Saudi Jordanian Kuwaiti
+    Qatari Jamaican Dominican Haitian Bosnian Macedonian Montenegrin Maltese Cypriot Luxembourgish Yugoslav Czechoslovak
+    Soviet Roman Byzantine Prussian Bavarian Venetian Senegalese Congolese Angolan Zambian Sudanese Somali Mongolian Burmese
+    Cambodian Sri~Lankan New~Zealand South~African South~Korean Puerto~Rican"""
 NATIONS = tuple(word.replace("~", " ") for word in _NATIONS.split())
 NATION = r"(?:" + "|".join(sorted(map(re.escape, NATIONS), key=len, reverse=True)) + r")"
 _WORD = r"(?:(?:[A-Z]\.(?: ?[A-Z]\.)*|Jr\.|Sr\.|St\.|Dr\.|Mt\.)(?= [A-Z])|[A-ZÀ-ÖØ-ÞŁŚŽČĐİŞ][\w’'\-&]*)"
@@ -205,7 +207,8 @@ LIFE: tuple[Relation, ...] = (
         "person",
         None,
         (
-            rf"^[^.]{{0,160}}?\b(?:is|was) (?:an?|the) (?:former |retired )?(?:{NATION}(?:-[A-Z][a-z]+)? )(?P<a>[a-z][a-z-]+(?: [a-z-]+)?(?:(?:, [a-z]+)*,? and [a-z]+)?)(?= who|[.,]| for| from| known| best)",
+            rf"^[^.]{{0,160}}?\b(?:is|was) (?:an?|the) (?:former |retired )?(?:{NATION}(?:-[A-Z][a-z]+)? )(?P<a>[a-z][a-z-]+(?: "
+            r"[a-z-]+)?(?:(?:, [a-z]+)*,? and [a-z]+)?)(?= who|[.,]| for| from| known| best)",
         ),
         (
             "What did {s} do for a living?",
@@ -253,10 +256,14 @@ FAMILY: tuple[Relation, ...] = (
         "person",
         r"son |daughter|mother|child|paren|born to|grand",
         (
-            rf"\b(?:son|daughter|child|children) (?:born )?(?:of|to) [^.;]{{3,90}}? (?:and|by|with) (?:his (?:first |second |third )?wife,? |wife |the |Princess |Queen |Lady )?(?P<a>{NAME})",
+            rf"\b(?:son|daughter|child|children) (?:born )?(?:of|to) [^.;]{{3,90}}? (?:and|by|with) (?:his (?:first |second |third "
+            rf")?wife,? |wife |the |Princess |Queen |Lady )?(?P<a>{NAME})",
             rf"\b(?:[Hh]is|[Hh]er) mother,? (?:was )?(?:[a-z]+ ){{0,3}}(?P<a>{NAME})",
             rf"mother was (?P<a>{NAME})",
-            rf"\b(?:son|daughter) of (?P<a>(?:Queen|Princess|Lady|Countess|Duchess|Empress|Mary|Anna|Elizabeth|Margaret|Catherine|Maria) {NAME})",
+            (
+                r"\b(?:son|daughter) of (?P<a>(?:Queen|Princess|Lady|Countess|Duchess|Empress|Mary|Anna|Elizabeth|Margaret|Catherine|"
+                rf"Maria) {NAME})"
+            ),
         ),
         (
             "Who was the mother of {s}?",
@@ -300,7 +307,10 @@ FAMILY: tuple[Relation, ...] = (
         r"son |sons|daughter|child|father|mother|paren|issue",
         (
             rf"\b(?:father|mother|parent) of (?:the |[a-z]+ ){{0,4}}(?P<a>{NAME})",
-            rf"\b(?:[Hh]is|[Hh]er|[Tt]heir|whose) (?:eldest |only |younger |second |first |oldest |youngest )?(?:son|daughter|child|children),? (?:(?:was|is|were|are|include|included) )?(?:[a-z]+ ){{0,2}}(?P<a>{NAME})",
+            (
+                r"\b(?:[Hh]is|[Hh]er|[Tt]heir|whose) (?:eldest |only |younger |second |first |oldest |youngest )?(?:son|daughter|child|"
+                rf"children),? (?:(?:was|is|were|are|include|included) )?(?:[a-z]+ ){{0,2}}(?P<a>{NAME})"
+            ),
             rf"had (?:a|one|two|three|four|five|\d) (?:son|daughter|child|children|sons|daughters)s?[,:]? (?:named |called )?(?P<a>{NAME})",
         ),
         (
@@ -321,7 +331,10 @@ FAMILY: tuple[Relation, ...] = (
         r"brother|sister|sibling|twin|son |daughter",
         (
             rf"\b(?:brother|sister|sibling|half-? ?brother|half-? ?sister|twin) (?:of|to) (?:the |[a-z]+ ){{0,4}}(?P<a>{NAME})",
-            rf"\b(?:[Hh]is|[Hh]er|[Tt]heir) (?:elder |older |younger |twin |half- ?|only )?(?:brother|sister|sibling)s?,? (?:(?:was|is|were) )?(?:[a-z]+ ){{0,2}}(?P<a>{NAME})",
+            (
+                r"\b(?:[Hh]is|[Hh]er|[Tt]heir) (?:elder |older |younger |twin |half- ?|only )?(?:brother|sister|sibling)s?,? (?:(?:was|"
+                rf"is|were) )?(?:[a-z]+ ){{0,2}}(?P<a>{NAME})"
+            ),
         ),
         (
             "Who was the brother of {s}?",
@@ -343,7 +356,8 @@ CAREER: tuple[Relation, ...] = (
         "person",
         r"stud|educat|graduat|school|universit|colleg|degree|attend|academ",
         (
-            rf"\b(?:graduated|educated|studied|schooled|degree|doctorate|Ph\.?D\.?|B\.?A\.?|M\.?A\.?|alumn(?:us|a)|graduate|matriculated|studies)\b[^.;()]{{0,60}}?\b(?:at|from|of) (?:the )?(?P<a>{NAME}(?:, {_WORD})?)",
+            r"\b(?:graduated|educated|studied|schooled|degree|doctorate|Ph\.?D\.?|B\.?A\.?|M\.?A\.?|alumn(?:us|a)|graduate|"
+            rf"matriculated|studies)\b[^.;()]{{0,60}}?\b(?:at|from|of) (?:the )?(?P<a>{NAME}(?:, {_WORD})?)",
             rf"\battended (?:the )?(?P<a>{NAME})",
         ),
         (
@@ -366,7 +380,8 @@ CAREER: tuple[Relation, ...] = (
         "person",
         r"work|profess|employ|teach|taught|compan|joined|director|editor|universit|institut|serv|lectur|fellow",
         (
-            rf"\b(?:professor|lecturer|fellow|teacher|curator|researcher|reader|dean|president|chairman|director|editor|engineer|CEO|manager|head)\b[^.;()]{{0,50}}?\b(?:at|of) (?:the )?(?P<a>{NAME})",
+            r"\b(?:professor|lecturer|fellow|teacher|curator|researcher|reader|dean|president|chairman|director|editor|engineer|CEO|"
+            rf"manager|head)\b[^.;()]{{0,50}}?\b(?:at|of) (?:the )?(?P<a>{NAME})",
             rf"\b(?:worked|works|employed|working|taught|teaches) (?:for|by|at|with) (?:the )?(?P<a>{NAME})",
         ),
         (
@@ -387,7 +402,8 @@ CAREER: tuple[Relation, ...] = (
         "person",
         r"award|prize|medal|honou?r|win|won|nomin|order|receiv",
         (
-            rf"\b(?:won|received|awarded|recipient of|earned|winner of|nominated for|honou?red with|winning|given)\b[^.;()]{{0,40}}?\b(?:the|an?) (?P<a>{NAME}(?: (?:for|in) {NAME})?(?<=[a-z]))",
+            r"\b(?:won|received|awarded|recipient of|earned|winner of|nominated for|honou?red with|winning|"
+            rf"given)\b[^.;()]{{0,40}}?\b(?:the|an?) (?P<a>{NAME}(?: (?:for|in) {NAME})?(?<=[a-z]))",
         ),
         (
             "Which award did {s} receive?",
@@ -438,7 +454,10 @@ CAREER: tuple[Relation, ...] = (
         r"die[ds] |death|kill|murder|execut|shot|cancer|assassin|accident",
         (
             r"\bdied (?:[^.;()]{0,30} )?(?:of|from|after) (?P<a>(?:a |an )?[a-z][a-z -]+?)(?= (?:in|on|at|while|and|when)\b|[.,;])",
-            r"(?:was|were) (?P<a>(?:killed|murdered|executed|assassinated|beheaded|shot|drowned|poisoned)(?: in (?:an? )?[a-z ]+?)?)(?= (?:by|in|on|at|during|when)\b|[.,;])",
+            (
+                r"(?:was|were) (?P<a>(?:killed|murdered|executed|assassinated|beheaded|shot|drowned|poisoned)(?: in (?:an? )?[a-z "
+                r"]+?)?)(?= (?:by|in|on|at|during|when)\b|[.,;])"
+            ),
         ),
         (
             "How did {s} die?",
@@ -457,7 +476,8 @@ CAREER: tuple[Relation, ...] = (
         "person",
         r"liv|resid|settl|mov|emigr|home",
         (
-            rf"\b(?:lives|lived|resides|resided|living|residing|settled|moved|emigrated|relocated)\b[^.;()]{{0,20}}? (?:in|to) (?P<a>(?!{MONTH}){PLACE})",
+            rf"\b(?:lives|lived|resides|resided|living|residing|settled|moved|emigrated|relocated)\b[^.;()]{{0,20}}? (?:in|to) "
+            rf"(?P<a>(?!{MONTH}){PLACE})",
         ),
         (
             "Where does {s} live?",
@@ -567,7 +587,8 @@ WORKS: tuple[Relation, ...] = (
         "work",
         r"by |perform|sing|sang|record|artist|band|releas",
         (
-            rf"\b(?:song|single|album|EP|track|record|mixtape)\b[^.;]{{0,40}}? (?:by|from) (?:the )?(?:{NATION} )?(?:[a-z&-]+ ){{0,5}}(?P<a>{NAME})",
+            rf"\b(?:song|single|album|EP|track|record|mixtape)\b[^.;]{{0,40}}? (?:by|from) (?:the )?(?:{NATION} )?(?:[a-z&-]+ "
+            rf"){{0,5}}(?P<a>{NAME})",
             rf"\b(?:performed|recorded|sung) by (?:the )?(?:{NATION} )?(?:[a-z&-]+ ){{0,5}}(?P<a>{NAME})",
         ),
         (
@@ -586,7 +607,8 @@ WORKS: tuple[Relation, ...] = (
         "work",
         None,
         (
-            rf"\b(?:released|published|premiered|aired|issued|debuted|launched|opened|came out|broadcast)\b[^.;()]{{0,50}}?(?:on|in) (?P<a>{DATE})",
+            rf"\b(?:released|published|premiered|aired|issued|debuted|launched|opened|came out|broadcast)\b[^.;()]{{0,50}}?(?:on|in) "
+            rf"(?P<a>{DATE})",
             rf"\b(?:is|was) an? (?P<a>{YEAR}) ",
         ),
         (
@@ -610,7 +632,8 @@ _PLACES: tuple[Relation, ...] = (
         "work",
         r"found|establish|creat|form|start|by",
         (
-            rf"\b(?:founded|established|created|formed|started|set up|co-?founded)(?: [^.;()]{{0,40}}?)? by (?:[a-z]+ ){{0,3}}(?P<a>{NAME})",
+            rf"\b(?:founded|established|created|formed|started|set up|co-?founded)(?: [^.;()]{{0,40}}?)? by (?:[a-z]+ "
+            rf"){{0,3}}(?P<a>{NAME})",
             rf"\b(?:founder|founders|creator|inventor) (?:was|is|were) (?P<a>{NAME})",
         ),
         (
@@ -629,7 +652,8 @@ _PLACES: tuple[Relation, ...] = (
         "work",
         None,
         (
-            rf"\b(?:founded|established|formed|created|incorporated|built|constructed|opened|completed|erected|started|began|inaugurated|organi[sz]ed)\b[^.;()]{{0,50}}?(?:in|on) (?P<a>{DATE})",
+            r"\b(?:founded|established|formed|created|incorporated|built|constructed|opened|completed|erected|started|began|"
+            rf"inaugurated|organi[sz]ed)\b[^.;()]{{0,50}}?(?:in|on) (?P<a>{DATE})",
         ),
         (
             "When was {s} founded?",
@@ -648,7 +672,8 @@ _PLACES: tuple[Relation, ...] = (
         "work",
         None,
         (
-            rf"\b(?:located|situated|based|headquartered|lies|lie|found|headquarters (?:is|are)?|stands)\b[^.;()]{{0,40}}? (?:in|at|near|on) (?:the )?(?:(?:city|town|village|county|district|province|state|municipality|[a-z]+) of )?(?P<a>{PLACE})",
+            rf"\b(?:located|situated|based|headquartered|lies|lie|found|headquarters (?:is|are)?|stands)\b[^.;()]{{0,40}}? (?:in|at|"
+            rf"near|on) (?:the )?(?:(?:city|town|village|county|district|province|state|municipality|[a-z]+) of )?(?P<a>{PLACE})",
             rf"\b(?:is|was) an? (?:[A-Za-z-]+ ){{0,5}}(?:in|on|near) (?:the )?(?:[a-z]+ ){{0,3}}(?:of )?(?P<a>{PLACE})",
         ),
         (
@@ -670,7 +695,8 @@ _PLACES: tuple[Relation, ...] = (
         "any",
         None,
         (
-            rf"\b(?:also known as|better known as|known as|nicknamed|also called|called|known simply as|known professionally as|stage name|pen name|pseudonym|formerly|alias|aka|a\.k\.a\.)[, ]*(?:the |\" ?|“|‘)*(?P<a>{NAME})",
+            r"\b(?:also known as|better known as|known as|nicknamed|also called|called|known simply as|known professionally as|"
+            rf"stage name|pen name|pseudonym|formerly|alias|aka|a\.k\.a\.)[, ]*(?:the |\" ?|“|‘)*(?P<a>{NAME})",
         ),
         (
             "What is another name of {s}?",
@@ -738,7 +764,8 @@ THINGS: tuple[Relation, ...] = (
         "work",
         None,
         (
-            rf"\b(?:is|was) an? (?:{YEAR} )?(?:{NATION}(?:-[A-Z]\w+)? )?(?:[A-Z][a-z]+-language )?(?P<a>[a-z-]+(?: [a-z-]+){{0,2}}) (?:film|movie|album|song|novel|book|series|band|game|magazine|play)\b",
+            rf"\b(?:is|was) an? (?:{YEAR} )?(?:{NATION}(?:-[A-Z]\w+)? )?(?:[A-Z][a-z]+-language )?(?P<a>[a-z-]+(?: [a-z-]+){{0,2}}) "
+            r"(?:film|movie|album|song|novel|book|series|band|game|magazine|play)\b",
         ),
         (
             "What kind of work is {s}?",
@@ -754,7 +781,8 @@ THINGS: tuple[Relation, ...] = (
         "work",
         r"own|operat|run|manag|publish|by",
         (
-            rf"\b(?:owned|operated|run|managed|published|distributed|manufactured|developed|maintained|administered|governed)(?: and [a-z-]+)? by (?:the )?(?P<a>{NAME})",
+            r"\b(?:owned|operated|run|managed|published|distributed|manufactured|developed|maintained|administered|governed)(?: and "
+            rf"[a-z-]+)? by (?:the )?(?P<a>{NAME})",
         ),
         (
             "Who owns {s}?",
@@ -775,7 +803,8 @@ DEEDS: tuple[Relation, ...] = (
         "person",
         None,
         (
-            rf"\b(?:plays|played|playing|pitcher|midfielder|goalkeeper|defender|forward|striker|quarterback|player)\b[^.;()]{{0,40}}? (?:for|with|of) (?:the |[A-Z]?[a-z]+ )*?(?P<a>{NAME})",
+            r"\b(?:plays|played|playing|pitcher|midfielder|goalkeeper|defender|forward|striker|quarterback|"
+            rf"player)\b[^.;()]{{0,40}}? (?:for|with|of) (?:the |[A-Z]?[a-z]+ )*?(?P<a>{NAME})",
             rf"\bmember of (?:the )?(?:[a-z]+ ){{0,3}}(?P<a>{NAME})",
         ),
         (
@@ -793,7 +822,8 @@ DEEDS: tuple[Relation, ...] = (
         "person",
         r"invent|discover|develop|design|introduc|pioneer|patent|creat",
         (
-            r"\b(?:invented|devised|pioneered|patented|discovered|coined|introduced|developed|designed) (?P<a>(?:the |an? )(?:[a-z-]+ ){0,4}[a-z-]+)(?= (?:in|at|that|which|to|for|and|by|with|as|on|from)\b|[.,;])",
+            r"\b(?:invented|devised|pioneered|patented|discovered|coined|introduced|developed|designed) (?P<a>(?:the |an? "
+            r")(?:[a-z-]+ ){0,4}[a-z-]+)(?= (?:in|at|that|which|to|for|and|by|with|as|on|from)\b|[.,;])",
         ),
         (
             "What did {s} invent?",
@@ -810,7 +840,8 @@ DEEDS: tuple[Relation, ...] = (
         "person",
         None,
         (
-            rf"\b(?:became|elected|appointed|crowned|ascended|succeeded|inherited|reigned|ruled|king|queen|duke|count|bishop|president|minister|mayor|governor)\b[^.;()]{{0,60}}?(?:in|on|from|since) (?P<a>{DATE})",
+            r"\b(?:became|elected|appointed|crowned|ascended|succeeded|inherited|reigned|ruled|king|queen|duke|count|bishop|"
+            rf"president|minister|mayor|governor)\b[^.;()]{{0,60}}?(?:in|on|from|since) (?P<a>{DATE})",
         ),
         (
             "When did {s} take office?",

@@ -241,7 +241,7 @@ _WORTH_A_GPU = 500_000  # weights from which a network is faster on a GPU than o
 
 
 class RewardScale:
-    "The spread of discounted returns so far (Engstrom et al. 2020, section 3): what rewards are divided by, so that values have unit scale."
+    "The spread of discounted returns so far (Engstrom et al. 2020, section 3): rewards are divided by it, so that values have unit scale."
 
     def __init__(self) -> None:
         self.count, self.mean, self.variance = 0, 0.0, 0.0

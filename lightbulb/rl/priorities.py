@@ -135,7 +135,7 @@ SERIAL, SAMPLED = 0, 1  # the first words of a record: the number of its item, a
 
 @kernel(nogil=True)
 def draw(cells, starts, words, random, beta, lowest, indices, serials, weights, copies):
-    "One leaf from each of `indices.size` equal parts of the total, its serial number, its normalised weight, and its record; False if all are zero."
+    "One leaf of each of `indices.size` equal parts of the total, its serial number, normalised weight and record; False if all are zero."
     size = indices.size
     total = cells[starts[starts.size - 1]]
     if not total > 0.0: return False

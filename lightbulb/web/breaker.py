@@ -80,7 +80,8 @@ class CircuitBreaker:
             if state == "open":
                 left = max(0.0, self.cool_down - (self._clock() - self._opened_at))
                 raise SearchError(
-                    f"{self.name} failed {self.num_failures} times in a row and is left alone for {left:.0f} more seconds; last: {self._last}"
+                    f"{self.name} failed {self.num_failures} times in a row and is left alone for {left:.0f} more seconds; last: "
+                    f"{self._last}"
                 )
             self._trying = state == "half open"
         try:

@@ -175,7 +175,8 @@ class TrainWorldModel:
             raise ValueError(f"optimizer must be muon or adamw, got {self.optimizer!r}")
         if self.environment == "text" and self.mode == "train":
             raise ValueError(
-                "environment text cannot be trained yet; give tic_tac_toe, connect_four:4x4 or a Gymnasium id such as FrozenLake-v1, got text"
+                "environment text cannot be trained yet; give tic_tac_toe, connect_four:4x4 or a Gymnasium id such as FrozenLake-v1, "
+                "got text"
             )
 
     @property
