@@ -548,6 +548,49 @@ def test_the_counts_that_exploration_reads_were_really_counted() -> None:
     assert max(plain.values()) > 3
 
 
+def test_the_gradients_of_a_step_are_clipped_to_their_norm() -> None:
+    "By plain gradient descent: the step's length is the learning rate times the norm, or times the bound where the norm is larger."
+    from lightbulb.world.training import WorldModelTraining
+
+    def length_and_norm(max_grad_norm: float) -> tuple[float, float]:
+        run = WorldModelTraining(
+            TrainWorldModel(
+                environment="tic_tac_toe", device="cpu", random_games=30, width=16, hidden=32, max_grad_norm=max_grad_norm, warmup=0.0
+            )
+        )
+        run.prepare()
+        run.move.optimizers = [torch.optim.SGD(run.model.parameters(), 0.0)]
+        before = torch.cat([parameter.detach().flatten().clone() for parameter in run.model.parameters()])
+        metrics = run.train_step().metrics
+        after = torch.cat([parameter.detach().flatten() for parameter in run.model.parameters()])
+        return float((after - before).norm()) / metrics["learning_rate"], metrics["gradient_norm"]
+
+    free, norm = length_and_norm(1e6)
+    clipped, same_norm = length_and_norm(0.5)
+    assert norm == same_norm > 0.5
+    assert free == pytest.approx(norm, rel=1e-3) and clipped == pytest.approx(0.5, rel=1e-3)
+
+
+def test_positions_that_the_memory_has_never_seen_are_told_apart() -> None:
+    from lightbulb.world.evaluation import imagination_errors, unseen_positions
+
+    windows, model = some_windows(num_steps=4), a_model()
+    assert torch.equal(unseen_positions(windows, np.zeros((0, 2, 3, 3), np.float32)), windows.alive)
+    seen = windows.observations[:8].flatten(0, 1).numpy()
+    new, known = unseen_positions(windows, seen), {row.tobytes() for row in seen}
+    for row in range(24):
+        for place in range(5):
+            is_new = bool(windows.alive[row, place]) and windows.observations[row, place].numpy().tobytes() not in known
+            assert bool(new[row, place]) == is_new
+    assert not new[:8].any() and new.any()
+    everywhere, where_new = imagination_errors(model, windows), imagination_errors(model, windows, counted=new)
+    illegal = ((unroll(model, windows).judgement.legality_logits > 0) != windows.legal).any(-1)
+    for place in range(5):
+        if new[:, place].any():
+            assert where_new.legality[place] == pytest.approx(float(illegal[new[:, place], place].float().mean()))
+    assert not np.array_equal(everywhere.legality, where_new.legality)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['FACTS', 'REGULARISERS', 'WINDOWS_PER_SEQUENCE', 'FREE_WHEN_RESUMED', 'WorldFacts', 'facts_of', 'LossShares',
+__all__ = ['FACTS', 'REGULARISERS', 'STRETCHES_PER_BATCH_UNIT', 'FREE_WHEN_RESUMED', 'WorldFacts', 'facts_of', 'LossShares',
            'TrainWorldModel', 'fixed_settings']
 
 # %% ../../nbs/world/08_configuration.ipynb #5a8e1e93
@@ -76,7 +76,7 @@ class LossShares:
         return LossShares(**asdict(self) | {name: 0.0})
 
 # %% ../../nbs/world/08_configuration.ipynb #fe4dbed2
-WINDOWS_PER_SEQUENCE = 32
+STRETCHES_PER_BATCH_UNIT = 32
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,13 @@ class TrainWorldModel:
     save_every: float = 5.0  # minutes between moments that a resumed run can go on from; 0: after each step
     patience: int = 0  # epochs without a lower held-out loss until it stops; 0: it never stops early
     environment: str = "text"  # tic_tac_toe, connect_four:ROWSxCOLUMNS or a Gymnasium id with discrete actions
-    batch_size: int = 2  # sequences at a time; one is 32 stretches of experience
+    batch_size: int = 2  # times 32 stretches of experience at once
     num_epochs: int = 3
     steps_per_epoch: int = 700  # optimizer steps until the next evaluation and checkpoint
     accumulation_steps: int = 4  # batches for one optimizer step
     learning_rate: float = 1e-4
     optimizer: Literal["muon", "adamw"] = "muon"  # of the matrices inside
-    rate_factor: float = 80.0  # times the learning rate: these networks are small
+    learning_rate_scale: float = 80.0  # times the learning rate: these networks are small
     weight_decay: float = 1e-2
     max_grad_norm: float = 1.0  # gradients are clipped to this norm
     mcts_iterations: int = 5  # simulations of a search
@@ -135,7 +135,7 @@ class TrainWorldModel:
                 "steps_per_epoch",
                 "accumulation_steps",
                 "learning_rate",
-                "rate_factor",
+                "learning_rate_scale",
                 "max_grad_norm",
                 "mcts_iterations",
                 "width",
@@ -194,7 +194,7 @@ class TrainWorldModel:
     @property
     def num_windows(self) -> int:
         "Stretches of experience in one batch."
-        return self.batch_size * WINDOWS_PER_SEQUENCE
+        return self.batch_size * STRETCHES_PER_BATCH_UNIT
 
     @property
     def total_steps(self) -> int:

@@ -64,13 +64,32 @@ class ImaginationErrors:
 
 
 @torch.no_grad()
-def imagination_errors(model: WorldModel, windows: Windows, tolerance: float = 0.5) -> ImaginationErrors:
+def imagination_errors(
+    model: WorldModel,
+    windows: Windows,
+    tolerance: float = 0.5,
+    *,
+    counted: torch.Tensor | None = None,  # (B, K + 1) the positions that are asked about; None: all
+) -> ImaginationErrors:
     "How often the rules are broken along real play."
-    unrolled, alive, before = unroll(model, windows), windows.alive, windows.alive[:, :-1]
-    share = lambda wrong, asked: ((wrong & asked).sum(0) / asked.sum(0).clamp(min=1)).cpu().numpy()
+    unrolled = unroll(model, windows)
+    alive = windows.alive if counted is None else windows.alive & counted
+    before = alive[:, :-1]
+    share = lambda wrong, places: ((wrong & places).sum(0) / places.sum(0).clamp(min=1)).cpu().numpy()
     illegal = ((unrolled.judgement.legality_logits > 0) != windows.legal).any(-1)
     rewards = (model.rewards.decode(unrolled.reward_logits) - windows.rewards).abs() > tolerance
     return ImaginationErrors(share(illegal, alive), share((unrolled.ending_logits > 0) != windows.ended, before), share(rewards, before))
+
+# %% ../../nbs/world/13_evaluation.ipynb #1a1d8557
+def unseen_positions(
+    windows: Windows,
+    observations: np.ndarray,  # (N, *observation_shape) of everything that is remembered
+) -> torch.Tensor:  # (B, K + 1)
+    "The positions with a mover that are none of these observations."
+    remembered = {row.tobytes() for row in observations}
+    places = windows.observations.cpu().numpy().reshape(*windows.alive.shape, -1)
+    is_new = [[place.tobytes() not in remembered for place in row] for row in places]
+    return torch.tensor(is_new, device=windows.alive.device) & windows.alive
 
 # %% ../../nbs/world/13_evaluation.ipynb #32e4db5f
 @dataclass(frozen=True, eq=False)

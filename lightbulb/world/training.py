@@ -31,7 +31,7 @@ from ..core.run_folder import Moment, find_model_file
 from ..core.runtime import choose_device, seed_everything
 from .configuration import LossShares, TrainWorldModel, fixed_settings
 from .environments import World, make_world
-from .evaluation import examination_for, held_out_losses, imagination_errors, quality
+from .evaluation import examination_for, held_out_losses, imagination_errors, quality, unseen_positions
 from .losses import LossReport, VisitCounter
 from .networks import WorldModel, WorldModelConfig
 from .self_play import Played, PlaySettings, ask_policy, play_games, renew_targets, search_positions
@@ -140,7 +140,7 @@ class WorldModelTraining:
         optimizers = build_optimizers(
             self.model,
             optimizer=config.optimizer,
-            learning_rate=config.learning_rate * config.rate_factor,
+            learning_rate=config.learning_rate * config.learning_rate_scale,
             weight_decay=config.weight_decay,
         )
         self.average = WeightAverage(self.model, config.average_decay) if config.average_decay else None
@@ -209,7 +209,7 @@ class WorldModelTraining:
                 with self.precision.autocast():
                     self.practice.renew(self.practice.learned, config.renewed_positions, with_noise=True, seed=self.step)
         factor = learning_rate_factor(self.step, config.total_steps, warmup=config.warmup)
-        learning_rate = config.learning_rate * config.rate_factor * factor
+        learning_rate = config.learning_rate * config.learning_rate_scale * factor
         reports: list[LossReport] = []
         try:
             norm = self.move(self._losses(reports), learning_rate)
@@ -280,9 +280,23 @@ class WorldModelTraining:
                 wrong = imagination_errors(self.player, windows.to(self.device))
                 for what in ("legality", "ending", "reward"):
                     metrics[f"wrong_{what}"] = float(getattr(wrong, what).mean())
+                metrics |= self._errors_where_new(windows)
             metrics |= quality(self.player, self.world, config.search(with_noise=False), exam=self.exam)
         metrics = {"epoch": self.moment.epoch, "num_games": self.practice.num_games} | metrics
         return StepReport(self.step, loss, max(self.step, config.total_steps), "validation", metrics=metrics)
+
+    def _errors_where_new(self, windows: Windows) -> dict[str, float]:
+        "The share of held-out positions that the memory has never seen, and what is wrongly imagined there (if there are any)."
+        learned = self.practice.learned
+        new = unseen_positions(windows, learned.read(np.arange(len(learned))).observation).to(self.device)
+        errors = {"unseen_share": float(new.sum()) / max(1, int(windows.alive.sum()))}
+        if new.any():
+            wrong = imagination_errors(self.player, windows.to(self.device), counted=new)
+            for what, places in (("legality", new), ("ending", new[:, :-1]), ("reward", new[:, :-1])):
+                weights = places.sum(0).cpu().numpy()  # every position counts alike, however deep
+                if weights.any():
+                    errors[f"wrong_{what}_unseen"] = float(np.average(getattr(wrong, what), weights=weights))
+        return errors
 
     def _held_out_losses(self) -> dict[str, float]:
         "The mean of every loss on held-out games, those of weight 0 too; the total is called loss."
