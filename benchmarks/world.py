@@ -202,6 +202,15 @@ def game_rows(table: Table, settings: TrainWorldModel, seeds: int, *, quick: boo
         f"{name}, wrongly imagined on held-out games: legality, endings, rewards",
         "; ".join(", ".join(f"{one[f'wrong_{part}']:.2%}" for part in ("legality", "ending", "reward")) for one in last),
     )
+    if all("wrong_legality_unseen" in one for one in last):
+        parts = ("legality", "ending", "reward")
+        table.row(
+            f"{name}, the same in positions that the memory has never seen",
+            "; ".join(
+                f"{', '.join(format(one.get(f'wrong_{part}_unseen', 0.0), '.2%') for part in parts)} of {one['unseen_share']:.1%}"
+                for one in last
+            ),
+        )
     curves = {number: known["curve"] for number, (_, known) in enumerate(runs)}
     table.note(
         (
