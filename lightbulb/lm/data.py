@@ -36,20 +36,20 @@ def _plain_article(
     source: str,  # an article of the demo site as its author wrote it
 ) -> str:
     "The words of an article: title, headings, paragraphs, tables and lists, without marks, links and pictures."
-    kept = []
+    lines = []
     for line in source.splitlines():
         if line.startswith(("> ", "![")) or (line.strip() and _TABLE_RULE.fullmatch(line)): continue
         if line.startswith("|"):
             line = ", ".join(cell.strip() for cell in line.strip().strip("|").split("|"))
-        kept.append(_LINK.sub(r"\1", line).replace("*", "").lstrip("#").removeprefix("- ").strip())
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip() + "\n"
+        lines.append(_LINK.sub(r"\1", line).replace("*", "").lstrip("#").removeprefix("- ").strip())
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
 
 
 def demo_documents() -> list[str]:
     "The articles of the demo site, sorted by file name."
     folder = files("lightbulb") / "web" / "demo_data" / "articles"
-    found = sorted((file for file in folder.iterdir() if file.name.endswith(".md")), key=lambda file: file.name.removesuffix(".md"))
-    return [_plain_article(file.read_text(encoding="utf-8")) for file in found]
+    articles = sorted((file for file in folder.iterdir() if file.name.endswith(".md")), key=lambda file: file.name.removesuffix(".md"))
+    return [_plain_article(file.read_text(encoding="utf-8")) for file in articles]
 
 # %% ../../nbs/lm/12_data.ipynb #b1f1a02b
 _TEXT_COLUMNS = ("text", "content", "document", "article", "body", "passage", "context")
@@ -68,12 +68,12 @@ def _find_text_column(
             raise ValueError(f"{source} has no column {wanted!r}; its columns are {', '.join(names) or 'none'}")
         return wanted
     lengths = {name: sum(len(value) for row in rows if isinstance(value := row.get(name), str)) for name in names}
-    found = [name for name in _TEXT_COLUMNS if lengths.get(name)] or sorted(
+    text_columns = [name for name in _TEXT_COLUMNS if lengths.get(name)] or sorted(
         (name for name in names if lengths[name]), key=lambda name: -lengths[name]
     )
-    if not found:
+    if not text_columns:
         raise ValueError(f"{source} has no text: none of its columns ({', '.join(names) or 'none'}) holds any")
-    return found[0]
+    return text_columns[0]
 
 # %% ../../nbs/lm/12_data.ipynb #6868bb9a
 def _json_rows(path: Path) -> list[dict[str, Any]]:
@@ -124,9 +124,9 @@ def _read_path(
 ) -> list[str]:
     "The documents under a path."
     if not path.is_dir(): return _read_file(path, text_column)
-    found = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix in _FILE_KINDS)
-    if not found: raise ValueError(f"{path} has no text: it holds no file that ends in {', '.join(_FILE_KINDS)}")
-    return [text for file in found for text in _read_file(file, text_column)]
+    text_files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix in _FILE_KINDS)
+    if not text_files: raise ValueError(f"{path} has no text: it holds no file that ends in {', '.join(_FILE_KINDS)}")
+    return [text for file in text_files for text in _read_file(file, text_column)]
 
 # %% ../../nbs/lm/12_data.ipynb #dac8b26b
 _HUB_NAMES = {"wikitext": "Salesforce/wikitext", "imdb": "stanfordnlp/imdb", "squad": "rajpurkar/squad", "ag_news": "fancyzhx/ag_news"}
@@ -173,13 +173,13 @@ def read_hub(
     online = hub_answers()
     try:
         with contextlib.nullcontext() if online else _hub_switched_off():
-            found: Any = datasets.load_dataset(_HUB_NAMES.get(name, name), config or None)
+            splits: Any = datasets.load_dataset(_HUB_NAMES.get(name, name), config or None)
     except Exception as error:  # noqa: BLE001  the loader raises types of several libraries, none of them ours
         reason = f"the hub has no usable data set {name!r}: {first_line(error)}"
         if not online:
             reason = f"the data set {name!r} is not on this machine and the model hub does not answer"
         raise UnavailableError(f"{reason}; --dataset_name demo, or a path to .txt, .jsonl or .parquet, works offline") from None
-    parts = [next((found[split] for split in names if split in found), None) for names in (("train", *found), _VALIDATION_SPLITS)]
+    parts = [next((splits[split] for split in names if split in splits), None) for names in (("train", *splits), _VALIDATION_SPLITS)]
     return _part_texts(parts[0], text_column, max_examples, name), _part_texts(parts[1], text_column, max_examples, name)
 
 

@@ -288,8 +288,8 @@ def _text_of(answer: dict[str, Any], url: str) -> str:
 def _echoed(answer: dict[str, Any], start: int, end: int, url: str) -> float:
     "The sum of the log-probabilities of the echoed tokens that lie between two characters."
     try:
-        found = answer["choices"][0]["logprobs"]
-        pairs = list(zip(found["text_offset"], found["token_logprobs"], strict=True))
+        logprobs = answer["choices"][0]["logprobs"]
+        pairs = list(zip(logprobs["text_offset"], logprobs["token_logprobs"], strict=True))
     except (KeyError, IndexError, TypeError, ValueError):
         pairs = []
     inside = [value for offset, value in pairs if start <= offset < end]

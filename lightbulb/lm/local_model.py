@@ -161,15 +161,15 @@ class _PromptFrame:
 
 
 def _frame_of(
-    found: Any,  # a tokenizer of `transformers`
+    original: Any,  # a tokenizer of `transformers`
     tokenizer: SubwordTokenizer,  # the same, compiled
 ) -> _PromptFrame:
     "How this model wants to be asked. Without a chat template a chat prompt is given as it is."
-    plain = tuple(found("a").input_ids[:1]) if found.bos_token_id is not None else ()
-    plain = plain if plain == (found.bos_token_id,) else ()
-    if not found.chat_template: return _PromptFrame((plain, ()), plain)
+    plain = tuple(original("a").input_ids[:1]) if original.bos_token_id is not None else ()
+    plain = plain if plain == (original.bos_token_id,) else ()
+    if not original.chat_template: return _PromptFrame((plain, ()), plain)
     turn = [{"role": "user", "content": "PROMPT"}]
-    before, _, after = found.apply_chat_template(turn, tokenize=False, add_generation_prompt=True).rpartition("PROMPT")
+    before, _, after = original.apply_chat_template(turn, tokenize=False, add_generation_prompt=True).rpartition("PROMPT")
     return _PromptFrame((tuple(tokenizer.encode(before, special=True)), tuple(tokenizer.encode(after, special=True))), plain)
 
 # %% ../../nbs/lm/02_local_model.ipynb #546a45bf
@@ -404,8 +404,8 @@ def load_local_model(
     where = choose_device(device)
     dtype = _quickest_dtype(where.type) if precision == "auto" else choose_dtype(precision, where)
     instead = "the model smollm2 works offline"
-    found = load_hub_tokenizer(source, instead=instead)
-    tokenizer = compiled(found, name)
+    original = load_hub_tokenizer(source, instead=instead)
+    tokenizer = compiled(original, name)
 
     def load(local_files_only: bool) -> Any:
         from transformers import AutoModelForCausalLM
@@ -417,4 +417,4 @@ def load_local_model(
         return AutoModelForCausalLM.from_pretrained(place, dtype=dtype, local_files_only=local_files_only, trust_remote_code=False)
 
     network = from_hub(load, source, instead=instead).to(where)
-    return LocalLanguageModel(name, network, tokenizer, _frame_of(found, tokenizer))
+    return LocalLanguageModel(name, network, tokenizer, _frame_of(original, tokenizer))

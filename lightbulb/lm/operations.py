@@ -74,12 +74,12 @@ def _norm_kernels() -> tuple[Any, Any]:
     def backward(grad, x, weight, scales, to_x, to_weight):
         width = x.shape[1]
         for i in range(x.shape[0]):
-            given, row, to, scale, inner = grad[i], x[i], to_x[i], scales[i], np.float32(0)
+            grads, row, to, scale, inner = grad[i], x[i], to_x[i], scales[i], np.float32(0)
             for j in range(width):
-                inner += widen(given[j]) * weight[j] * widen(row[j])
+                inner += widen(grads[j]) * weight[j] * widen(row[j])
             inner *= scale * scale / np.float32(width)
             for j in range(width):
-                g, v = widen(given[j]), widen(row[j])
+                g, v = widen(grads[j]), widen(row[j])
                 to_weight[j] += g * v * scale
                 to[j] = narrow(scale * (g * weight[j] - v * inner), to[j])
 
@@ -120,8 +120,8 @@ class _Norm(torch.autograd.Function):
     def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
         rows, weight, scales = ctx.saved_tensors
         to_x, to_weight = torch.empty_like(rows), torch.zeros_like(weight)
-        given = grad.reshape(rows.shape).contiguous()
-        _norm_kernels()[1](_lend(given), _lend(rows), _lend(weight), _lend(scales), _lend(to_x), _lend(to_weight))
+        grads = grad.reshape(rows.shape).contiguous()
+        _norm_kernels()[1](_lend(grads), _lend(rows), _lend(weight), _lend(scales), _lend(to_x), _lend(to_weight))
         return to_x.view(ctx.shape), to_weight.to(ctx.dtype), None
 
 
@@ -171,9 +171,9 @@ def _head_kernels() -> tuple[Any, Any]:
         for i in range(x.shape[0]):
             c, s = cosines[i % len(cosines)], sines[i % len(cosines)]
             for head in range(heads):
-                at, given, scale = (first + head) * 2 * half, head * 2 * half, scales[i, head]
+                at, offset, scale = (first + head) * 2 * half, head * 2 * half, scales[i, head]
                 low, high = x[i, at : at + half], x[i, at + half : at + 2 * half]
-                grad_low, grad_high = grad[i, given : given + half], grad[i, given + half : given + 2 * half]
+                grad_low, grad_high = grad[i, offset : offset + half], grad[i, offset + half : offset + 2 * half]
                 to_low, to_high = to_x[i, at : at + half], to_x[i, at + half : at + 2 * half]
                 u, v, weight_low, weight_high, inner = weight[:half], weight[half:], to_weight[:half], to_weight[half:], np.float32(0)
                 for j in range(half):
@@ -217,9 +217,9 @@ class _Heads(torch.autograd.Function):
         rows, *weights, cosines, sines, query_scales, key_scales = ctx.saved_tensors
         to_x, first, to_weights = torch.empty_like(rows), 0, []
         for grad, weight, scale in ((to_queries, weights[0], query_scales), (to_keys, weights[1], key_scales)):
-            given, to_weight = grad.reshape(len(rows), -1).contiguous(), torch.zeros_like(weight)
+            grads, to_weight = grad.reshape(len(rows), -1).contiguous(), torch.zeros_like(weight)
             _head_kernels()[1](
-                _lend(given), _lend(rows), first, _lend(weight), _lend(cosines), _lend(sines), _lend(scale), _lend(to_x), _lend(to_weight)
+                _lend(grads), _lend(rows), first, _lend(weight), _lend(cosines), _lend(sines), _lend(scale), _lend(to_x), _lend(to_weight)
             )
             first += scale.shape[1]
             to_weights.append(to_weight)
@@ -346,9 +346,9 @@ def _gate_kernels() -> tuple[Any, Any]:
     def backward(grad, x, to_x):
         width = grad.shape[1]
         for i in range(len(x)):
-            given, gates, ups, to_gates, to_ups = grad[i], x[i, :width], x[i, width:], to_x[i, :width], to_x[i, width:]
+            grads, gates, ups, to_gates, to_ups = grad[i], x[i, :width], x[i, width:], to_x[i, :width], to_x[i, width:]
             for j in range(width):
-                g, gate = widen(given[j]), widen(gates[j])
+                g, gate = widen(grads[j]), widen(gates[j])
                 share = one / (one + exponential(-gate))
                 to_ups[j] = narrow(g * gate * share, to_ups[j])
                 to_gates[j] = narrow(g * widen(ups[j]) * share * (one + gate * (one - share)), to_gates[j])

@@ -95,9 +95,9 @@ class SubwordTokenizer:
         self._markers = re.compile("(" + "|".join(map(re.escape, sorted(markers, key=len, reverse=True))) + ")")
 
     def _id_of(self, token: str) -> int:
-        found = self.backend.token_to_id(token)
-        if found is None: raise ValueError(f"{self.name} has no token {token!r}")
-        return found
+        number = self.backend.token_to_id(token)
+        if number is None: raise ValueError(f"{self.name} has no token {token!r}")
+        return number
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         "The ids of a text, without start and end."
@@ -288,16 +288,16 @@ def load_hub_tokenizer(
 
 # %% ../../nbs/lm/01_tokens.ipynb #1e905440
 def compiled(
-    found: Any,  # a tokenizer of `transformers`
+    tokenizer: Any,  # a tokenizer of `transformers`
     name: str,  # what to call it
 ) -> SubwordTokenizer:
     "The same tokenizer without `transformers`; `UnavailableError` if it is not compiled or never ends a text."
-    backend = getattr(found, "backend_tokenizer", None)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None: raise UnavailableError(f"{name!r} has no compiled tokenizer; {_OFFLINE_TOKENIZERS}")
-    end = found.eos_token or found.sep_token
-    start = found.bos_token or found.cls_token or end
+    end = tokenizer.eos_token or tokenizer.sep_token
+    start = tokenizer.bos_token or tokenizer.cls_token or end
     if not end: raise UnavailableError(f"{name!r} names no token that ends a text; {_OFFLINE_TOKENIZERS}")
-    return SubwordTokenizer(name, tokenizers.Tokenizer.from_str(backend.to_str()), start=start, end=end, pad=found.pad_token or end)
+    return SubwordTokenizer(name, tokenizers.Tokenizer.from_str(backend.to_str()), start=start, end=end, pad=tokenizer.pad_token or end)
 
 # %% ../../nbs/lm/01_tokens.ipynb #3df4f3e6
 _SHORT_NAMES: dict[str, tuple[Callable[[], tokenizers.Tokenizer | None], tuple[str, str, str], str, str]] = {
