@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..core.errors import CheckpointError
 from ..core.english import FUNCTION_WORDS, stem
+from ..core.errors import CheckpointError
 from .answer_kinds import expected_kind, fits, kind_of
 from .reader import AnswerSpan
 
@@ -234,12 +234,14 @@ def fit_judge(
     there = torch.tensor([[i < len(row.candidates) for i in range(longest)] for row in lists])
     right = torch.tensor([[i < len(row.right) and row.right[i] for i in range(longest)] for row in lists])
     target = torch.cat([right, ~right.any(1, keepdim=True)], 1)  # the last column: none of them
-    weights = torch.zeros(len(FEATURES), dtype=torch.float64, requires_grad=True)
+    free = torch.full((len(FEATURES),), 0.1, dtype=torch.float64, requires_grad=True)
+    witness = torch.tensor([name == "witnesses" for name in FEATURES])
     none_weights = torch.zeros(len(LIST_FEATURES), dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights, none_weights], max_iter=300, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([free, none_weights], max_iter=300, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
+        weights = torch.where(witness, free.square(), free)  # a page that says the same can only speak for an answer
         scores = torch.cat([(table @ weights).masked_fill(~there, -torch.inf), (whole @ none_weights)[:, None]], 1)
         value = (scores.logsumexp(1) - scores.masked_fill(~target, -torch.inf).logsumexp(1)).mean()
         value = value + ridge * (weights.square().sum() + none_weights[1:].square().sum()) / 2
@@ -247,7 +249,7 @@ def fit_judge(
         return value
 
     optimizer.step(loss)
-    judge = Judge(tuple(weights.tolist()), tuple(none_weights.tolist()))
+    judge = Judge(tuple(torch.where(witness, free.square(), free).tolist()), tuple(none_weights.tolist()))
     winners = [(row, judge.judge(row.question, row.candidates)[0]) for row in lists]
     log_odds = np.array([_log_odds(winner.probability) for _, winner in winners])
     slope, bias = _fit_curve(log_odds, np.array([float(row.right[winner.candidates[0]]) for row, winner in winners]), 1.0)
