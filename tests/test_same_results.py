@@ -31,8 +31,14 @@ import pytest
 
 RECORDED = Path(__file__).with_name("recorded_results.json")
 TOLERANCE = 2e-3  # relative, on another kind of machine: a few steps of training amplify the last bit that much
+RELEARNED = "the reader was taught anew, and all windows of a question share one scale: the same answer, a lower confidence"
 CHANGED: dict[str, str] = {  # "run: result" → why it is another than the recorded one
     "MCTS, Gumbel: values": "the worth of the improved policy; it was the mean of all visits, which does not tend to best play",
+    "answers: When did the inventor of the modern steam turbine die?": RELEARNED,
+    "answers: Where was Michael Faraday born?": RELEARNED,
+    "answers: Who won the Eurovision Song Contest in 1974?": RELEARNED,
+    "answers: Who was born first, Michael Faraday or Gaston Planté?": RELEARNED,
+    "answers: Who invented the incandescent light bulb?": RELEARNED,
 }
 
 Results = dict[str, Any]  # numbers as hexadecimal text, whole numbers, text, or a digest of arrays

@@ -85,8 +85,8 @@ MUTATIONS = (
     mutation(
         "further heads' targets are not shifted",
         "lm/losses.py",
-        "wanted = torch.cat([targets[row.to(device) + head]",
-        "wanted = torch.cat([targets[row.to(device)]",
+        "answers = torch.cat([targets[row.to(device) + head]",
+        "answers = torch.cat([targets[row.to(device)]",
         LOSSES,
     ),
     mutation(
