@@ -366,6 +366,113 @@ def test_an_option_without_end_is_interrupted():
     assert all(discount == pytest.approx(0.9) for *_, discount in choices_of(agent.worker))  # interrupted, not ended: the value goes on
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_mask_may_shrink_and_grow(first):
+    "Every step from an option's first choice on is stored, and those before it: the history that the worker's memory sees has no hole."
+
+    class World(Corridor):
+        def worker_view(self, option):
+            closed = (self.place + first) % 2 == 1
+            return View(self.view(1.0, 2).observation, np.array([not closed, True]))
+
+    config = HierarchyConfig(total_steps=300, discount=0.5, manager=SMALL, worker=SMALL, steps_per_update=7, max_option_steps=4)
+    agent, _ = finish(train_hierarchy(lambda: World(stamps=True), config))
+    steps = choices_of(agent.worker)
+    assert len(steps) > 200
+    rows = agent.worker.replay.memory.storage.read(np.arange(len(agent.worker.replay)))
+    burn, open_counts = agent.worker.config.burn_in, set()
+    for row in range(len(rows["mask"])):
+        for step in range(int(rows["mask"][row].sum())):
+            open_counts.add(int(rows["available"][row, burn + step].sum()))
+            assert rows["available"][row, burn + step].ravel()[rows["choice"][row, burn + step]], "a closed action was stored"
+    assert open_counts == {1, 2}
+
+
+def test_the_worker_sees_the_steps_before_its_first_choice():
+    "Its stored states are those of a network that was shown every step of the option, also those with one open action."
+
+    class Late(Corridor):
+        def worker_view(self, option):
+            return View(self.view(1.0, 2).observation, np.array([self.in_option >= 1, True]))
+
+    config = HierarchyConfig(total_steps=60, discount=0.5, manager=SMALL, worker=SMALL, steps_per_update=1000)
+    agent, _ = finish(train_hierarchy(Late, config))
+    for weight in agent.worker.online.parameters():
+        torch.nn.init.normal_(weight, std=0.4)
+    agent.worker.replay = RecurrentQLearner(agent.worker.online, agent.worker.config).replay
+    agent.begin()
+    world = Late()
+    world.reset(0)
+    states = []
+    for _ in range(20):
+        starts = agent.running is None
+        option, action = agent.act(world)
+        assert agent.running is not None
+        if starts:
+            states.append([])
+        inside, before = agent.running.inside, states[-1][-1][1] if states[-1] else agent.worker.online.initial_state()
+        assert inside is not None
+        states[-1].append((inside, agent.worker.values(inside.observation, before)[1]))
+        if agent.running.worker is not None:
+            assert torch.allclose(agent.running.worker_state, states[-1][-1][1])
+        step = world.step(option, action)
+        agent.observe(world, step)
+        if step.terminated:
+            world.reset(1)
+    assert max(map(len, states)) > 1
+
+
+# ------------------------------------------------------------------ the learner's loss
+
+
+def filled_learner(**changes) -> RecurrentQLearner:
+    "A learner with sequences of random experience."
+    torch.manual_seed(0)
+    learner = RecurrentQLearner(RecurrentQNetwork(3, 2, hidden=8), replace(SMALL, hidden=8, batch_size=6, alpha=1.0, beta=1.0, **changes))
+    for network in (learner.online, learner.target):
+        for weight in network.parameters():
+            torch.nn.init.normal_(weight, std=0.5)
+    rng, state = np.random.default_rng(0), learner.online.initial_state()
+    view = lambda: View(rng.normal(size=3).astype(np.float32), np.ones(2, bool))
+    now = view()
+    for step in range(160):
+        following = view()
+        choice, ended = int(rng.integers(2)), step % 20 == 19
+        learner.remember(now, choice, state, float(rng.normal()), 0.0 if ended else 0.9, following, terminated=ended)
+        now = following
+    return learner
+
+
+def test_the_loss_is_weighed_by_importance_and_judged_by_the_slow_network():
+    "The gradient of one update is that of Σ w δ² over the real steps, δ with the slow network's values: computed here from the pieces."
+    learner = filled_learner()
+    for _ in range(20):
+        seen = learner.replay.sample(6)
+        learner.replay.update_priorities(seen, 4 * torch.rand(6, learner.config.unroll))
+    sample = learner.replay.sample(6)
+    assert float(sample.weights.max() - sample.weights.min()) > 0.05  # the weights do differ
+    part = sample.part(learning=True)
+    initial = lambda network: sample.warm_state(lambda burn, state: network(burn["observation"][:, : sample.burn_in], state)[1])
+    online = learner.online(part["observation"], initial(learner.online))[0]
+    with torch.no_grad():
+        slow = learner.target(part["observation"], initial(learner.target))[0]
+        best = online.argmax(-1, keepdim=True)
+        wanted = part["reward"] + part["discount"] * slow.gather(-1, best).squeeze(-1)[:, 1:]
+    errors = online[:, :-1].gather(-1, part["choice"].unsqueeze(-1)).squeeze(-1) - wanted
+    expected = (sample.weights[:, None] * errors.square() * sample.mask).sum() / sample.mask.sum()
+    own_judge = td_errors(learner.online, learner.online, sample)
+    assert (own_judge - errors).abs().max() > 0.05  # the two networks do disagree
+    gradients = torch.autograd.grad(expected, list(learner.online.parameters()))
+    learner.replay.sample = lambda *_, **__: sample  # type: ignore[method-assign]
+    before = [weight.detach().clone() for weight in learner.online.parameters()]
+    learner.optimizer = torch.optim.SGD(learner.online.parameters(), lr=1.0)
+    learner.config = replace(learner.config, max_grad_norm=1e9)
+    metrics = learner.learn()
+    assert metrics is not None and metrics["loss"] == pytest.approx(float(expected.detach()), rel=1e-5)
+    for weight, old, gradient in zip(learner.online.parameters(), before, gradients, strict=True):
+        assert torch.allclose(old - weight, gradient, atol=1e-5)
+
+
 # ------------------------------------------------------------------ nothing is lost
 
 

@@ -22,6 +22,14 @@ from lightbulb.rl.ppo import Collector, PPOAgent, PPOConfig, Rollout, evaluate_p
 from lightbulb.rl.vector_environments import EnvironmentFailure, EpisodeStream, PassiveTMaze, make_vector_environment
 
 
+AS_WRITTEN: dict[str, Any] = {
+    "num_epochs": 4,
+    "num_minibatches": 4,
+    "standardize": False,
+    "normalize_rewards": False,
+}  # no scaling around it
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     before = torch.get_num_threads()
@@ -141,7 +149,7 @@ def defined_targets(rollout, discount, gae_lambda):
 @pytest.mark.parametrize("seed", range(4))
 def test_the_plain_update_and_the_agents_are_one(seed):
     "Several rollouts of CartPole with ends and time limits; the same order of rows."
-    settings = PPOConfig(num_envs=4, rollout_length=64, anneal=False, entropy_coefficient=0.02, hidden=(8,), seed=seed)
+    settings = PPOConfig(**AS_WRITTEN, num_envs=4, rollout_length=64, anneal=False, entropy_coefficient=0.02, hidden=(8,), seed=seed)
     make = lambda: gymnasium.make("CartPole-v1", max_episode_steps=25)
     agent, stream = PPOAgent.for_environment(make, settings), EpisodeStream(make_vector_environment(make, 4))
     network = copy.deepcopy(agent.network)
@@ -167,6 +175,8 @@ def test_one_update_is_the_formula(seed):
         rollout_length=12,
         num_epochs=4,
         num_minibatches=1,
+        standardize=False,
+        normalize_rewards=False,
         hidden=(6,),
         learning_rate=0.02,
         anneal=False,
@@ -239,7 +249,12 @@ def test_rate_and_clip_range_fall_and_each_minibatch_has_its_own_scale(monkeypat
         train_ppo(
             "CartPole-v1",
             PPOConfig(
-                total_steps=512, num_envs=8, rollout_length=16, num_epochs=1, num_minibatches=4, anneal_clip_range=True, learning_rate=0.01
+                **AS_WRITTEN | {"num_epochs": 1},
+                total_steps=512,
+                num_envs=8,
+                rollout_length=16,
+                anneal_clip_range=True,
+                learning_rate=0.01,
             ),
         )
     )
@@ -325,6 +340,7 @@ def test_a_memory_recomputes_the_log_probabilities_of_its_rollout(mode):
 def test_only_memory_solves_the_passive_t_maze(lstm_width):
     make = lambda num_envs: PassiveTMaze(num_envs, length=8)
     config = PPOConfig(
+        **AS_WRITTEN,
         total_steps=40_000 if lstm_width else 8_000,
         num_envs=32,
         rollout_length=9,
@@ -348,10 +364,10 @@ def test_only_memory_solves_the_passive_t_maze(lstm_width):
 
 def test_cartpole_is_solved():
     config = PPOConfig(
+        **AS_WRITTEN | {"num_epochs": 10},
         total_steps=100_000,
         num_envs=32,
         rollout_length=32,
-        num_epochs=10,
         learning_rate=2e-3,
         anneal_clip_range=True,
         discount=0.98,
@@ -369,7 +385,8 @@ def test_cartpole_is_solved():
     "space", [spaces.MultiDiscrete([3, 2], start=[5, 1]), spaces.Box(-1, 1, (2,))], ids=["multi-discrete", "continuous"]
 )
 def test_other_actions_are_learned(space):
-    config = PPOConfig(total_steps=10_000, num_envs=16, rollout_length=32, learning_rate=5e-3, hidden=(32,), num_epochs=8)
+    settings = AS_WRITTEN | {"num_epochs": 8}
+    config = PPOConfig(**settings, total_steps=10_000, num_envs=16, rollout_length=32, learning_rate=5e-3, hidden=(32,))
     _, agent = finish(train_ppo(lambda: Match(space), config))
     mean = evaluate_policy(agent, lambda: Match(space), num_episodes=200).mean()
     assert mean > (-0.02 if isinstance(space, spaces.Box) else 0.99)
@@ -388,6 +405,8 @@ def test_kl_stops_an_update_and_adapts_the_penalty():
         "total_steps": 1024,
         "anneal": False,
         "clip_range": 1e3,
+        "standardize": False,
+        "normalize_rewards": False,
     }
     free, _ = finish(train_ppo("CartPole-v1", PPOConfig(**base)))
     held, _ = finish(train_ppo("CartPole-v1", PPOConfig(**base, target_kl=0.02)))
@@ -532,7 +551,7 @@ class Quadrant(gymnasium.Env):
 def test_a_closed_action_is_never_taken(with_mask, mode):
     "The environment itself asserts it, in training (sampled) and evaluation (likeliest), in every autoreset mode."
     make = lambda num_envs: SyncVectorEnv([lambda: Quadrant(with_mask=with_mask)] * num_envs, autoreset_mode=mode)
-    config = PPOConfig(total_steps=512, num_envs=8, rollout_length=16, hidden=(16,))
+    config = PPOConfig(total_steps=512, num_envs=8, rollout_length=16, hidden=(16,), num_epochs=1)
     reports, agent = finish(train_ppo(make, config))
     assert all(np.isfinite(list(report.metrics.values())).all() for report in reports)
     assert reports[0].metrics["entropy"] == pytest.approx(math.log(2), abs=0.05)  # two of four are open
@@ -554,7 +573,7 @@ def test_where_nothing_is_open_the_environment_failed():
 
 
 def test_pictures_and_dictionaries_are_learned():
-    config = PPOConfig(total_steps=6_000, num_envs=16, rollout_length=32, learning_rate=2e-3, num_epochs=6, device="cpu")
+    config = PPOConfig(total_steps=6_000, num_envs=16, rollout_length=32, learning_rate=2e-3, num_epochs=6, num_minibatches=4, device="cpu")
     _, agent = finish(train_ppo(lambda: Quadrant(with_mask=""), config))
     assert evaluate_policy(agent, lambda: Quadrant(with_mask=""), num_episodes=100).mean() > 2.7
     assert len(agent.network.readers) == 1

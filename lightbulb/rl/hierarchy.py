@@ -100,6 +100,18 @@ class _Decision(NamedTuple):
     state: Tensor
 
 
+class _Experience(NamedTuple):
+    "What the worker's choice (perhaps the only one that was open) led to."
+
+    view: View
+    choice: int
+    reward: float
+    discount: float
+    next_view: View
+    terminated: bool
+    truncated: bool
+
+
 @dataclass
 class _RunningOption:
     "An option that has begun and not ended."
@@ -108,7 +120,10 @@ class _RunningOption:
     manager: _Decision
     earned: SMDPReturn
     worker_state: Tensor
-    worker: _Decision | None = None  # None where only one action is open
+    worker: _Decision | None = None  # None where nothing could be chosen since the option began
+    choice: int = 0  # the present one, also if it is the only one
+    inside: View | None = None  # what it was chosen from
+    unseen: list[_Experience] = field(default_factory=list)  # steps before the first choice
     view: View | None = None  # the worker's next one, if it was seen already
 
 # %% ../../nbs/rl/13_hierarchy.ipynb #57a1f069
@@ -144,18 +159,37 @@ class HierarchicalAgent:
         view, running.view = running.view or world.worker_view(running.option), None
         open_ = np.flatnonzero(view.available)
         if not open_.size: raise ValueError(f"option {running.option} must have an open action, got none")
-        if open_.size == 1:
-            running.worker = None
-            return running.option, int(open_[0])
-        inside = self.model.inside(view, running.option)
+        inside = running.inside = self.model.inside(view, running.option)
+        is_free = open_.size > 1
+        if not is_free:
+            running.choice = running.option * self.num_actions + int(open_[0])
+            if running.worker is None: return running.option, int(open_[0])
+        if running.worker is None:
+            self._catch_up(running)
         values, after = self.worker.values(inside.observation, running.worker_state)
+        if not is_free:
+            running.worker, running.worker_state = _Decision(inside, running.choice, running.worker_state), after
+            return running.option, int(open_[0])
         if self.explores and self.config.learn_worker and self.rng.random() < self.worker_epsilon(running.option):
             action = int(self.rng.choice(open_))
         else:
             action = int(np.where(inside.available, values, -np.inf).argmax()) % self.num_actions
-        running.worker = _Decision(inside, running.option * self.num_actions + action, running.worker_state)
-        running.worker_state = after
+        running.choice = running.option * self.num_actions + action
+        running.worker, running.worker_state = _Decision(inside, running.choice, running.worker_state), after
         return running.option, action
+
+    def _catch_up(self, running: _RunningOption) -> None:
+        "Before the first real choice of an option: the worker's memory sees the steps that left no choice, and they are stored."
+        for past in running.unseen:
+            _, after = self.worker.values(past.view.observation, running.worker_state)
+            if self.explores and self.config.learn_worker:
+                self._store(past, running.worker_state)
+            running.worker_state = after
+        running.unseen = []
+
+    def _store(self, past: _Experience, state: Tensor) -> None:
+        ends = {"terminated": past.terminated, "truncated": past.truncated}
+        self.worker.remember(past.view, past.choice, state, past.reward, past.discount, past.next_view, **ends)
 
     def _begin_option(self, world: OptionEnvironment) -> _RunningOption:
         view = world.manager_view() if self.view is None else self.view
@@ -198,8 +232,8 @@ class HierarchicalAgent:
         ended = over or step.option_ended or running.earned.length >= self.config.max_option_steps
         if self.explores:
             self.num_steps += 1
-            if running.worker is not None and self.config.learn_worker:
-                self._remember_worker(world, running, step, ended)
+        if self.explores or running.worker is None:
+            self._remember_worker(world, running, step, ended)
         if ended:
             self._end_option(world, step, over)
         if over:
@@ -207,12 +241,17 @@ class HierarchicalAgent:
             self.begin()
 
     def _remember_worker(self, world: OptionEnvironment, running: _RunningOption, step: OptionStep, ended: bool) -> None:
-        assert running.worker is not None
+        "Store a step; before the first choice of an option it waits for one, since a worker that never chooses has nothing to learn."
+        assert running.inside is not None
+        if running.worker is None and ended or running.worker is not None and not self.config.learn_worker: return
         running.view = world.worker_view(running.option)
         after, done = self.model.inside(running.view, running.option), step.option_ended or step.terminated
-        self.worker.remember(
-            *running.worker, step.worker_reward, 0.0 if done else self.config.discount, after, terminated=done, truncated=ended
-        )
+        discount = 0.0 if done else self.config.discount
+        past = _Experience(running.inside, running.choice, step.worker_reward, discount, after, done, ended)
+        if running.worker is None:
+            running.unseen.append(past)
+        else:
+            self._store(past, running.worker.state)
 
     def _end_option(self, world: OptionEnvironment, step: OptionStep, over: bool) -> None:
         running, self.running = self.running, None

@@ -178,9 +178,9 @@ class PPOConfig:
     total_steps: int = 100_000  # environment steps
     num_envs: int = 8  # B
     rollout_length: int = 128  # T
-    num_epochs: int = 4  # passes over one rollout
-    num_minibatches: int = 4  # of a pass; with memory, groups of environments
-    learning_rate: float = 3e-4
+    num_epochs: int = 10  # passes over one rollout
+    num_minibatches: int = 16  # of a pass; with memory, groups of environments
+    learning_rate: float = 1e-3
     anneal: bool = True  # learning rate falls linearly to 0
     anneal_clip_range: bool = False  # so does the clip range
     discount: float = 0.99
@@ -194,8 +194,8 @@ class PPOConfig:
     target_kl: float | None = None  # an update stops when KL passes 1.5 times this
     kl_coefficient: float = 0.0  # first weight of the KL penalty, then adapted towards target_kl
     reward_scale: float = 1.0  # rewards are learned from after this factor, reported without it
-    normalize_rewards: bool = False  # and divided by the spread of the discounted returns so far
-    standardize: bool = False  # features of zero mean and unit spread
+    normalize_rewards: bool = True  # and divided by the spread of the discounted returns so far
+    standardize: bool = True  # features of zero mean and unit spread
     hidden: tuple[int, ...] = (64, 64)
     lstm_width: int = 0  # positive: the policy has a memory
     memory_length: int = 0  # steps that the memory should span at first
