@@ -25,7 +25,7 @@ from lightbulb.world.board_games import BoardGame
 from lightbulb.world.configuration import REGULARISERS, TrainWorldModel
 from lightbulb.world.environments import judge, make_world, play_every_reply
 from lightbulb.world.self_play import policy_agent, search_agent
-from lightbulb.world.tables import evaluate_policy, optimal_policy
+from lightbulb.world.tables import policy_values, optimal_policy
 from lightbulb.world.training import load_world_model, train_world_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -253,7 +253,7 @@ def table_rows(table: Table, settings: TrainWorldModel, seeds: int, *, quick: bo
     tables = getattr(make_world(settings.environment), "tables", None)
     assert tables is not None
     first = np.flatnonzero(tables.initial)
-    start = lambda policy, **limit: float(tables.initial[first] @ evaluate_policy(tables, policy, **limit)[first])  # noqa: E731
+    start = lambda policy, **limit: float(tables.initial[first] @ policy_values(tables, policy, **limit)[first])  # noqa: E731
     best, even = start(optimal_policy(tables)), tables.legal / tables.legal.sum(1, keepdims=True)
     runs = [trained(replace(settings, seed=seed)) for seed in range(seeds)]
     aim = share * best if share else best

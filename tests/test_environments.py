@@ -26,7 +26,7 @@ from lightbulb.world.gymnasium_worlds import GameFailure, GymnasiumWorld
 from lightbulb.world.tables import (
     Tables,
     _recurrent_states,
-    evaluate_policy,
+    policy_values,
     optimal_policy,
     optimal_values,
     plain_optimal_values,
@@ -328,7 +328,7 @@ def test_optimal_values_equal_value_iteration_in_loops(name, kwargs, discount):
     tables, right = read_tables(env), plain_optimal_values(env, discount, num_sweeps=700 if discount == 1 else 250)
     values = optimal_values(tables, discount)
     np.testing.assert_allclose(values[tables.reachable], np.array(right)[tables.reachable], atol=1e-6 if discount == 1 else 1e-3)
-    achieved = evaluate_policy(tables, optimal_policy(tables, discount), discount)
+    achieved = policy_values(tables, optimal_policy(tables, discount), discount)
     np.testing.assert_allclose(achieved[tables.reachable], values[tables.reachable], atol=1e-9)
     np.testing.assert_allclose(
         optimal_values(tables, discount, horizon=7), plain_optimal_values(env, discount, num_sweeps=7), atol=1e-12
@@ -377,9 +377,9 @@ def test_evaluation_solves_bellmans_equation_and_bounds_every_horizon(num_states
         )
 
     values, short, long = (
-        evaluate_policy(tables, policy),
-        evaluate_policy(tables, policy, horizon=2000),
-        evaluate_policy(tables, policy, horizon=4000),
+        policy_values(tables, policy),
+        policy_values(tables, policy, horizon=2000),
+        policy_values(tables, policy, horizon=4000),
     )
     assert not np.isnan(values).any() and (values >= -1e-12).all()  # rewards are never negative here; the rest is rounding
     np.testing.assert_allclose(backup(values, 1.0)[np.isfinite(values)], values[np.isfinite(values)], atol=1e-9)
@@ -387,8 +387,8 @@ def test_evaluation_solves_bellmans_equation_and_bounds_every_horizon(num_states
     plain = np.zeros(num_states)
     for _ in range(30):
         plain = backup(plain, 0.9)
-    np.testing.assert_allclose(evaluate_policy(tables, policy, 0.9, horizon=30), plain, atol=1e-12)
-    np.testing.assert_allclose(backup(discounted := evaluate_policy(tables, policy, 0.9), 0.9), discounted, atol=1e-12)
+    np.testing.assert_allclose(policy_values(tables, policy, 0.9, horizon=30), plain, atol=1e-12)
+    np.testing.assert_allclose(backup(discounted := policy_values(tables, policy, 0.9), 0.9), discounted, atol=1e-12)
 
 
 def test_circles_are_found_and_what_ends_is_not_one():
@@ -472,7 +472,7 @@ def test_chance_is_in_the_state_alone():
 def test_simulated_games_agree_with_the_exact_value():
     world = GymnasiumWorld("FrozenLake-v1", max_episode_steps=20)
     policy = np.random.default_rng(0).dirichlet(np.ones(4), 16)
-    exact, rng = world.tables.initial @ evaluate_policy(world.tables, policy, horizon=20), np.random.default_rng(1)
+    exact, rng = world.tables.initial @ policy_values(world.tables, policy, horizon=20), np.random.default_rng(1)
     draw = lambda states, legal: (rng.random((len(states), 1)) > policy.cumsum(1)[states[:, 0]]).sum(1)
     episodes = play_episodes(world, draw, 20_000)
     assert abs(episodes.returns.mean() - exact) < 4 * max(episodes.returns.std(), 0.01) / 20_000**0.5

@@ -20,7 +20,7 @@ from lightbulb.world.board_games import Solution, TicTacToe
 from lightbulb.world.networks import (
     CategoricalValue,
     Imagined,
-    Judgement,
+    LatentPrediction,
     RecurrentWorldModel,
     WorldModel,
     WorldModelConfig,
@@ -38,9 +38,9 @@ class Vivid(nn.Module):
         super().__init__()
         self.inner = inner
 
-    def forward(self, latents: Tensor) -> Judgement:
+    def forward(self, latents: Tensor) -> LatentPrediction:
         policy, legality, value = self.inner(latents)
-        return Judgement(3 * policy, 5 * legality + 0.7, 3 * value)
+        return LatentPrediction(3 * policy, 5 * legality + 0.7, 3 * value)
 
 
 class VividModel(WorldModel):
@@ -229,7 +229,7 @@ class Chain(WorldModel):
 @torch.inference_mode()
 def test_an_imagined_end_stops_the_search_and_the_value_behind_it(num_players: int) -> None:
     model = Chain(WorldModelConfig((2,), num_actions=2, num_players=num_players, width=4, hidden=8, discount=0.5))
-    model.prediction.forward = lambda latents: Judgement(
+    model.prediction.forward = lambda latents: LatentPrediction(
         torch.zeros(len(latents), 2), torch.ones(len(latents), 2), torch.zeros(len(latents), 21)
     )
     found = model.planner(np.ones((1, 2), bool), MCTSConfig(100)).search(torch.zeros(1, 4))
@@ -338,8 +338,8 @@ class Rules(WorldModel):
 class RulesPrediction(nn.Module):
     "No opinion but on what is empty."
 
-    def forward(self, latents: Tensor) -> Judgement:
-        return Judgement(torch.zeros(len(latents), 9), torch.where(latents == 0, 9.0, -9.0), torch.zeros(len(latents), 1))
+    def forward(self, latents: Tensor) -> LatentPrediction:
+        return LatentPrediction(torch.zeros(len(latents), 9), torch.where(latents == 0, 9.0, -9.0), torch.zeros(len(latents), 1))
 
 
 @pytest.fixture(scope="module")

@@ -39,11 +39,11 @@ from lightbulb.planning.search_kernels import (
 from .tree_drawing import Box, draw_tree
 
 Predict: TypeAlias = Callable[[Any], tuple[Any, Any, Any]]  # states → prior logits (B, A), values (B,), legal (B, A) or None
-Step: TypeAlias = Callable[[Any, Any], tuple[Any, Any, Any]]  # states, actions → states, rewards (B,), discounts (B,)
+ModelStep: TypeAlias = Callable[[Any, Any], tuple[Any, Any, Any]]  # states, actions → states, rewards (B,), discounts (B,)
 StepAndPredict: TypeAlias = Callable[[Any, Any], tuple[Any, Any, Any, Any, Any, Any]]  # what `step` says, then what `predict` says
 
 # %% auto #0
-__all__ = ['Predict', 'Step', 'StepAndPredict', 'PlainNode', 'PlainSearch', 'plain_puct', 'MCTSConfig', 'SearchTree',
+__all__ = ['Predict', 'ModelStep', 'StepAndPredict', 'PlainNode', 'PlainSearch', 'plain_puct', 'MCTSConfig', 'SearchTree',
            'MCTSResult', 'MCTS', 'plain_completed_q', 'plain_gumbel', 'plain_choice']
 
 # %% ../../nbs/planning/05_mcts.ipynb #f93847cf
@@ -72,7 +72,7 @@ class PlainNode:
 class PlainSearch:
     "Monte Carlo tree search of one root as one writes it down; `MCTS` is held to it."
 
-    def __init__(self, predict: Predict, step: Step, choose: Callable[[PlainSearch, PlainNode], int] | None = None) -> None:
+    def __init__(self, predict: Predict, step: ModelStep, choose: Callable[[PlainSearch, PlainNode], int] | None = None) -> None:
         self.predict, self.step, self.choose = predict, step, choose or plain_puct
         self.low, self.high = math.inf, -math.inf  # the bounds of Q in the tree, for the root's player
 
@@ -414,7 +414,7 @@ class MCTS:
     def __init__(
         self,
         predict: Predict,
-        step: Step,
+        step: ModelStep,
         config: MCTSConfig | None = None,
         *,
         step_and_predict: StepAndPredict | None = None,  # both in one call

@@ -24,7 +24,7 @@ from .gymnasium_worlds import GymnasiumWorld
 from .losses import mean_losses
 from .networks import WorldModel
 from .self_play import policy_agent, search_agent
-from .tables import evaluate_policy
+from .tables import policy_values
 from .targets import Experience, Windows, cut_windows
 from .unrolling import Outside, measure, unroll
 
@@ -129,9 +129,9 @@ def table_values(world: GymnasiumWorld, agent: Agent) -> dict[str, float]:
     if tables is None: raise ValueError(f"the world must be a table, got {type(world).__name__} without one")
     first = np.flatnonzero(tables.initial)
     from_start = lambda values: float(tables.initial[first] @ values[first])  # elsewhere it may be -inf
-    values = {"exact_return": from_start(evaluate_policy(tables, policy))}
+    values = {"exact_return": from_start(policy_values(tables, policy))}
     if world.max_steps:
-        values["exact_return_within_limit"] = from_start(evaluate_policy(tables, policy, horizon=world.max_steps))
+        values["exact_return_within_limit"] = from_start(policy_values(tables, policy, horizon=world.max_steps))
     return values
 
 

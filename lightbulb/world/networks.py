@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['CategoricalValue', 'RepresentationNetwork', 'ActionEncoder', 'Imagined', 'DynamicsNetwork', 'Judgement',
+__all__ = ['CategoricalValue', 'RepresentationNetwork', 'ActionEncoder', 'Imagined', 'DynamicsNetwork', 'LatentPrediction',
            'PredictionNetwork', 'WorldModelConfig', 'WorldModel', 'RecurrentWorldModel']
 
 # %% ../../nbs/world/05_networks.ipynb #a3878056
@@ -143,7 +143,7 @@ class DynamicsNetwork(nn.Module):
         return Imagined(self.layers(steps), *self.outcome(steps))
 
 # %% ../../nbs/world/05_networks.ipynb #9141f89c
-class Judgement(NamedTuple):
+class LatentPrediction(NamedTuple):
     "What is said of latent states."
 
     policy_logits: Tensor  # (B, A)
@@ -159,9 +159,9 @@ class PredictionNetwork(nn.Module):
         self.sizes = (num_actions, num_actions, num_bins)
         self.layers, self.answer = nn.Sequential(nn.Linear(width, hidden), nn.GELU()), nn.Linear(hidden, sum(self.sizes))
 
-    def forward(self, latents: Tensor) -> Judgement:  # (B, D)
+    def forward(self, latents: Tensor) -> LatentPrediction:  # (B, D)
         "The three together."
-        return Judgement(*self.answer(self.layers(latents)).split(self.sizes, -1))
+        return LatentPrediction(*self.answer(self.layers(latents)).split(self.sizes, -1))
 
 # %% ../../nbs/world/05_networks.ipynb #48f54c09
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 # %% auto #0
-__all__ = ['plain_optimal_values', 'Tables', 'read_tables', 'optimal_values', 'evaluate_policy', 'optimal_policy']
+__all__ = ['plain_optimal_values', 'Tables', 'read_tables', 'optimal_values', 'policy_values', 'optimal_policy']
 
 # %% ../../nbs/world/02_tables.ipynb #fdd4ceaa
 def plain_optimal_values(env: Any, discount: float = 1.0, *, num_sweeps: int = 700) -> list[float]:
@@ -140,7 +140,7 @@ def _reaches(going: np.ndarray, goals: np.ndarray) -> np.ndarray:
     return goals
 
 
-def evaluate_policy(
+def policy_values(
     tables: Tables,
     policy: np.ndarray,  # (S, A) probabilities of the actions
     discount: float = 1.0,

@@ -37,7 +37,7 @@ from .networks import WorldModel, WorldModelConfig
 from .self_play import Played, PlaySettings, ask_policy, play_games, renew_targets, search_positions
 from .stages import TrainLanguageWorld
 from .targets import Experience, Steps, Windows, cut_windows, sample_windows
-from .unrolling import Outside, Rollout, fresh_rollout, loss_weights, measure, surprise
+from .unrolling import Outside, GameRollout, fresh_rollout, loss_weights, measure, surprise
 
 # %% ../../nbs/world/14_training.ipynb #41edcc32
 _all_ = ["TrainWorldModel", "TrainLanguageWorld", "LossShares"]  # a caller finds them here too
@@ -96,7 +96,7 @@ class Practice:
             steps = experience.read(slots)
             experience.renew(slots, *ask_policy(self.player, steps.observation, steps.legal), steps.q_values, steps.visits)
 
-    def newest_rollout(self, split: str) -> Rollout | None:
+    def newest_rollout(self, split: str) -> GameRollout | None:
         "The newest games as PPO sees them; None while there are only random ones."
         steps = self.newest.get(split)
         if steps is None or self.num_games <= self.config.random_games: return None
@@ -246,7 +246,7 @@ class WorldModelTraining:
             yield report.total / config.accumulation_steps
             memory.memory.update_priorities(windows.indices, surprise(self.model, unrolled, windows))
 
-    def outside_of(self, windows: Windows, *, counter: VisitCounter | None, rollout: Rollout | None, with_policy: bool) -> Outside:
+    def outside_of(self, windows: Windows, *, counter: VisitCounter | None, rollout: GameRollout | None, with_policy: bool) -> Outside:
         "What regularisers need that is not in a stretch."
         first = windows.observations[:, 0]
         with torch.no_grad():

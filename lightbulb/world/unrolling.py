@@ -34,7 +34,7 @@ from lightbulb.world.losses import (
     ppo_loss,
     thought_consistency_loss,
 )
-from .networks import Judgement, WorldModel
+from .networks import LatentPrediction, WorldModel
 from .targets import Steps, Windows
 
 # %% ../../nbs/world/12_unrolling.ipynb #d027a645
@@ -44,7 +44,7 @@ class Unrolled:
 
     latents: Tensor  # (B, K + 1, D)
     real: Tensor  # (B, K + 1, D) representations of what was really seen, without gradient
-    judgement: Judgement  # of all positions (B, K + 1, …)
+    judgement: LatentPrediction  # of all positions (B, K + 1, …)
     reward_logits: Tensor  # (B, K, S)
     ending_logits: Tensor  # (B, K)
 
@@ -110,7 +110,7 @@ class Outside(NamedTuple):
 
     previous_logits: Tensor | None = None  # (B, A) of the policy before, at the first positions
     counts: Tensor | None = None  # (B, A) how often each action was really taken there
-    rollout: Rollout | None = None  # fresh play, for PPO
+    rollout: GameRollout | None = None  # fresh play, for PPO
 
 
 def regularising_losses(
@@ -140,7 +140,7 @@ def regularising_losses(
 
 # %% ../../nbs/world/12_unrolling.ipynb #2c0474c5
 @dataclass
-class Rollout:
+class GameRollout:
     "N fresh steps."
 
     observations: Tensor  # (N, *observation_shape)
@@ -152,7 +152,7 @@ class Rollout:
     returns: Tensor  # (N,)
 
 
-def fresh_rollout(steps: Steps, num_players: int, discount: float, device: torch.device, gae_lambda: float = 0.95) -> Rollout:
+def fresh_rollout(steps: Steps, num_players: int, discount: float, device: torch.device, gae_lambda: float = 0.95) -> GameRollout:
     "Advantages of whole games, game behind game. Behind a time limit the last value stands in for the next."
     over = steps.terminated | steps.truncated
     starts = np.concatenate([[0], np.flatnonzero(over)[:-1] + 1])
@@ -179,10 +179,10 @@ def fresh_rollout(steps: Steps, num_players: int, discount: float, device: torch
         steps.value,
         returns.astype(np.float32),
     )
-    return Rollout(*(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays))
+    return GameRollout(*(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays))
 
 
-def _rollout_loss(model: WorldModel, rollout: Rollout, entropy_coefficient: float = 0.01) -> Tensor:
+def _rollout_loss(model: WorldModel, rollout: GameRollout, entropy_coefficient: float = 0.01) -> Tensor:
     "PPO's loss of the policy and value that the representation leads to."
     said = model.prediction(model.representation(rollout.observations))
     log_probs = log_policy(said.policy_logits.float(), rollout.legal)
