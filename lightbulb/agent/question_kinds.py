@@ -261,7 +261,7 @@ def _possible_kinds(shapes: Sequence[str]) -> tuple[str, ...]:
     if (first, second) == ("do", "you") or (second == "you" and third in _REQUESTS): return KINDS
     if first in _VERDICT_OPENERS: return ("yes_no", "compare") if "or" in shapes else ("yes_no",)
     if first == "why": return ("why", "compare")
-    if first == "how" and second in _NUMBER_OPENERS: return ("number",)
+    if any(pair[0] == "how" and pair[1] in _NUMBER_OPENERS for pair in zip(shapes, shapes[1:], strict=False)): return ("number",)
     if first in ("who", "whom", "whose", "when", "where"): return ("fact", "list", "number", "compare")
     return KINDS
 
