@@ -141,5 +141,5 @@ def test_answers_are_the_same_twice(tools: Tools) -> None:
 
 
 def test_a_stricter_threshold_refuses(tools: Tools) -> None:
-    strict = {kind: Calibration((0.0,) * 5, 0.0, 0.9) for kind in ("factoid", "explanation")}
+    strict = {kind: Calibration({}, 0.0, 0.9) for kind in ("short", "text", "verdict")}
     assert last(answer("Where was Michael Faraday born?", tools=tools, calibrations=strict)).refused

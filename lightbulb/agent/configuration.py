@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ['Budget', 'TestAgent', 'ReasoningConfig']
 
 # %% ../../nbs/agent/03_configuration.ipynb #f0e0822e
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,10 +62,17 @@ class TestAgent:
     "of every random generator"
     resume: bool = False
     "ask the questions that an interrupted session left open"
+    guess: bool = False
+    "show the best guess, marked as one, where nothing is sure enough to be said"
+    verbose: bool = False
+    "tell every thought with its log-probability, and dead ends"
+    memory_days: float = 7.0
+    "days after which a page in memory is looked at again before it is used"
 
     def __post_init__(self) -> None:
         _ = self.budget
         if self.max_crawl_pages < 1: raise ValueError(f"max_crawl_pages must be positive, got {self.max_crawl_pages}")
+        if not self.memory_days >= 0: raise ValueError(f"memory_days must not be negative, got {self.memory_days}")
         if not self.search.strip(): raise ValueError("search must name a back end, such as demo or folder:<path>")
         if not 0 <= self.seed < 2**32: raise ValueError(f"seed must be between 0 and {2**32 - 1}, got {self.seed}")
         if self.precision not in ("auto", "float32", "bfloat16", "float16"):
@@ -74,6 +82,11 @@ class TestAgent:
     def budget(self) -> Budget:
         "What one question may cost."
         return Budget(self.max_pages, self.max_searches, self.max_tokens, self.max_seconds)
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        "The back ends of `search`, one by one: what memory may be asked for."
+        return tuple(part.strip() for part in re.split(r",(?=\s*(?:demo|wikipedia|folder:|site:|searxng:))", self.search) if part.strip())
 
     @property
     def knowledge_path(self) -> Path:
@@ -86,8 +99,14 @@ class ReasoningConfig:
     "How thoughts are made and weighed."
 
     branching: int = 4  # candidates followed at each step
-    num_passages: int = 6  # read at each step
+    num_passages: int = 6  # read at each step of a chain
+    num_surveyed: int = 8  # read for a question that is answered as it stands
+    num_lines: int = 32  # sentences that the reranker reads one by one
     model_weight: float = 0.15  # of the language model's log-probability
+    line_weight: float = 0.4  # nats for each point by which a candidate's sentence answers worse than the best one
+    max_line_gap: float = 8.0  # points that count at most
+    vote_bonus: float = 1.5  # nats, for a candidate that the language model's own short answer names
+    reply_tokens: int = 600  # of passages that the language model reads for that answer
     stray_penalty: float = 3.0  # nats, for a candidate from a page that does not bear the subject's name when some page does
     missing_page_penalty: float = 1.0  # nats, for a bridge without a page of its own
     min_log_probability: float = -12.0  # thoughts below it are not followed

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['name_match', 'Evidence', 'Researcher']
+__all__ = ['name_match', 'long_names', 'is_mentioned', 'Evidence', 'Researcher']
 
 # %% ../../nbs/agent/07_evidence.ipynb #393a9310
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 from typing import Any
 
 from .answers import PageRead, Searched, StepFailed
@@ -35,6 +37,33 @@ def _overlap(one: list[str], other: list[str]) -> float:
     shared = weight([word for word in one if word in other])
     return 2 * shared / (weight(one) + weight(other))
 
+# %% ../../nbs/agent/07_evidence.ipynb #7b1e8bff
+_NAME_WORD = r"[A-ZÀ-ÞĀ-Ž][\w’'.-]*"
+_LONG_NAME = re.compile(rf"{_NAME_WORD}(?: (?:(?:of|the|and|de|la|le|du|des|von|van|der|den|da|di|del|al|bin|ibn|zu|&) ){{0,2}}{_NAME_WORD})+")
+
+
+def long_names(question: str) -> list[str]:
+    "The names of at least two words in a question, without the word that begins it."
+    text = re.sub(r"^\W*\w+['’]?\w*", lambda first: " " * len(first[0]), " ".join(question.split()))
+    names = [re.sub(r"['’]s?$", "", match[0].strip(" .,?!")) for match in _LONG_NAME.finditer(text)]
+    return [name for name in dict.fromkeys(names) if len(name.split()) > 1]
+
+
+def is_mentioned(name: str, texts: Iterable[str], *, window: int = 12) -> bool:
+    "Whether one of the texts has the telling words of a name within a dozen words, spelled alike but for a slip."
+    wanted = [word for word in title_key(name).split() if len(word) > 2] or title_key(name).split()
+    for text in texts:
+        words = title_key(text).split()
+        places = [[i for i, word in enumerate(words) if _alike(word, part)] for part in wanted]
+        if all(places) and any(all(any(abs(i - j) < window for j in other) for other in places) for i in places[0]): return True
+    return False
+
+
+def _alike(word: str, part: str) -> bool:
+    if word == part or word == part + "s": return True
+    if len(part) < 5 or abs(len(word) - len(part)) > 1 or word[:2] != part[:2]: return False
+    return SequenceMatcher(None, word, part).ratio() >= 0.85
+
 # %% ../../nbs/agent/07_evidence.ipynb #d9fd9faa
 @dataclass(frozen=True)
 class Evidence:
@@ -56,12 +85,17 @@ class Researcher:
         meter: Meter,
         *,
         knowledge: Memory | None = None,
+        scopes: Sequence[str] = (),  # the back ends of this question: what memory may be asked for
+        memory_seconds: float = 7 * 86_400,  # a page in memory that was checked longer ago is looked at again
         tell: Callable[[Any], None] = lambda step: None,  # called with each typed step
         pages_per_search: int = 3,
     ) -> None:
         self.search, self.ledger, self.meter, self.knowledge, self.tell = search, ledger, meter, knowledge, tell
-        self.pages_per_search = pages_per_search
+        self.scopes, self.memory_seconds, self.pages_per_search = tuple(scopes), memory_seconds, pages_per_search
+        self.failures: list[StepFailed] = []
         self._results: dict[str, list[tuple[str, str]]] = {}  # query → (url, title), best first
+        self._offered: dict[tuple[str, int, int], Passage] = {}  # pieces that the engine cut, with their best scores
+        self._searched: set[str] = set()  # pages that a search of this question found
         self._unreadable: set[str] = set()
 
     def gather(
@@ -74,10 +108,9 @@ class Researcher:
     ) -> Evidence:
         "Evidence for the question: memory, then the subject, then the further queries until a page bears the subject's name."
         candidates = self._recall(subject or question)
-        wanted = [subject or question, *queries]
-        for query in dict.fromkeys(wanted):
-            best = max((name_match(subject, title) for _, title in candidates), default=0.0) if subject else 0.0
-            if best >= 0.9: break
+        for query in dict.fromkeys([subject or question, *queries]):
+            searched = [title for url, title in candidates if url in self._searched]
+            if subject and any(name_match(subject, title) >= 0.9 for title in searched): break
             candidates += self._search(query)
         return self._evidence(question, subject, candidates, num_passages)
 
@@ -87,25 +120,80 @@ class Researcher:
         titles = {url: self.ledger[url].title for url in evidence.urls if url in self.ledger}
         return self._evidence(question, evidence.page, [*titles.items(), *more], num_passages)
 
+    def survey(
+        self,
+        question: str,
+        subject: str = "",  # a name that a page may bear
+        *,
+        queries: Sequence[str] = (),  # other words for the question
+        num_passages: int = 8,
+        num_pages: int = 8,  # of each search, where the engine has read them already
+    ) -> Evidence:
+        "The passages of all pages that the question and the queries find, whatever their titles."
+        candidates = self._recall(subject or question)
+        for query in dict.fromkeys([question, *queries]):
+            candidates += self._search(query, num_pages)
+        urls = [url for url in dict.fromkeys(url for url, _ in candidates) if url in self.ledger]
+        offered = [passage for passage in self._offered.values() if passage.url in urls]
+        whole = [url for url in urls if not any(passage.url == url for passage in offered)]
+        passages = self.ledger.ranked(question, offered, num_passages=num_passages) if offered else []
+        if whole:  # pages that nobody cut yet
+            passages = [*passages, *self.ledger.passages(question, urls=whole, num_passages=num_passages)]
+            passages = sorted(passages, key=lambda passage: -passage.score)[:num_passages] if offered else passages
+        page, match = self._named_page(subject, urls)
+        ordered = tuple(dict.fromkeys([*(passage.url for passage in passages), *urls]))
+        return Evidence(tuple(passages), ordered, page, match)
+
     def _recall(self, query: str) -> list[tuple[str, str]]:
-        "Pages of the knowledge base that bear the name or fit the question."
-        if self.knowledge is None or not len(self.knowledge): return []
+        "Pages of the knowledge base, read through these back ends, that bear the name or fit the question; old ones are looked at again."
+        if self.knowledge is None or not self.scopes: return []
         try:
-            named = self.knowledge.lookup(query)
-            passages = self.knowledge.search(query, self.pages_per_search)
-            documents = [named] if named else []
-            for url in dict.fromkeys(passage.url for passage in passages):
-                if (document := self.knowledge.document(url)) and document not in documents:
-                    documents.append(document)
+            documents = self._remembered(query)
+            unchecked: set[str] = set()
+            for scope in self.scopes if documents else ():
+                urls = [document.url for document in documents]
+                outcome = self.knowledge.refresh(self._look_again, scope=scope, max_age=self._memory_age, urls=urls)
+                unchecked.update(outcome.unchecked)
+            current = [self.knowledge.document(document.url, scopes=self.scopes) for document in documents]
+            lost = unchecked if self._holds_pages else set()  # a back end that holds its pages does not have these any more
+            documents = [document for document in current if document is not None and document.url not in lost]
         except LightbulbError as error:
-            self.tell(StepFailed("recall", query, str(error)))
+            self.fail("recall", query, str(error))
             return []
+        if not documents: return []
         self.tell(Searched(query, len(documents), "memory"))
         for document in documents:
             self._enter(document, "memory")
         return [(document.url, document.title) for document in documents]
 
-    def _search(self, query: str) -> list[tuple[str, str]]:
+    def _remembered(self, query: str) -> list[Document]:
+        assert self.knowledge is not None
+        if not len(self.knowledge): return []
+        named = self.knowledge.lookup(query, scopes=self.scopes)
+        passages = self.knowledge.search(query, self.pages_per_search, scopes=self.scopes)
+        documents = [named] if named else []
+        for url in dict.fromkeys(passage.url for passage in passages):
+            if (document := self.knowledge.document(url, scopes=self.scopes)) and document not in documents:
+                documents.append(document)
+        return documents
+
+    @property
+    def _memory_age(self) -> float:
+        "Seconds; a back end that holds its pages is looked at every time, since that costs nothing."
+        return 0.0 if self._holds_pages else self.memory_seconds
+
+    @property
+    def _holds_pages(self) -> bool:
+        return all(hasattr(member, "prepare") for member in getattr(self.search, "members", [self.search]))
+
+    def _look_again(self, urls: list[str]) -> Sequence[object]:
+        try:
+            return self.search.read(urls)
+        except LightbulbError as error:
+            self.fail("read", ", ".join(urls), str(error))
+            return [error] * len(urls)
+
+    def _search(self, query: str, num_pages: int = 0) -> list[tuple[str, str]]:
         "Search, read the best pages, and say which they are; nothing if the budget is spent or the engine fails."
         if query not in self._results:
             if not self.meter.may("searches"): return []
@@ -113,33 +201,40 @@ class Researcher:
             try:
                 results = list(self.search.search(query, 10))
             except LightbulbError as error:
-                self.tell(StepFailed("search", query, str(error)))
+                self.fail("search", query, str(error))
                 results = []
             else:
                 self.tell(Searched(query, len(results), "search"))
             for name, reason in getattr(self.search, "failures", {}).items():  # of several back ends, those that failed
                 if isinstance(reason, str):
-                    self.tell(StepFailed("search", f"{query} ({name})", reason))
+                    self.fail("search", f"{query} ({name})", reason)
             self._results[query] = [(result.url, result.title) for result in results]
-        ordered = sorted(
-            self._results[query], key=lambda page: -(name_match(query, page[1]) >= 0.9)
-        )  # stable: the engine's order otherwise
-        return self._read([page for page in ordered if page[0] not in self._unreadable][: self.pages_per_search])
+            for passage in (passage for result in results for passage in getattr(result, "passages", ())):
+                known = self._offered.get((passage.url, passage.start, passage.end))
+                if known is None or known.score < passage.score:
+                    self._offered[passage.url, passage.start, passage.end] = passage
+        results = self._results[query]
+        self._searched.update(url for url, _ in results)
+        ordered = sorted(results, key=lambda page: -(name_match(query, page[1]) >= 0.9))  # stable: the engine's order otherwise
+        held = {url for url, _, _ in self._offered}
+        count = num_pages if num_pages and all(url in held for url, _ in ordered) else self.pages_per_search
+        return self._read([page for page in ordered if page[0] not in self._unreadable][:count])
 
     def _read(self, pages: list[tuple[str, str]]) -> list[tuple[str, str]]:
         missing = [url for url, _ in pages if url not in self.ledger]
-        missing = missing[: int(self.meter.left("pages"))] if self.meter.left("seconds") > 0 else []
+        if missing and self.meter.may("pages", len(missing)) is False:
+            missing = missing[: int(self.meter.left("pages"))] if self.meter.left("seconds") > 0 else []
         if missing:
             self.meter.spend("pages", len(missing))
             try:
                 documents = self.search.read(missing)
             except LightbulbError as error:
-                self.tell(StepFailed("read", ", ".join(missing), str(error)))
+                self.fail("read", ", ".join(missing), str(error))
                 documents = []
             for url, document in zip(missing, documents, strict=False):
                 if not isinstance(document, Document):
                     self._unreadable.add(url)
-                    self.tell(StepFailed("read", url, str(getattr(document, "reason", document))))
+                    self.fail("read", url, str(getattr(document, "reason", document)))
                 elif document.text.strip():
                     self._enter(document if document.url == url else replace(document, url=url), "search")
         return [(url, self.ledger[url].title or title) for url, title in pages if url in self.ledger]
@@ -148,13 +243,22 @@ class Researcher:
         if self.ledger.add(document):
             self.tell(PageRead(document.url, document.title, document.num_words, place))
 
+    def fail(self, action: str, target: str, reason: str) -> None:
+        "Record and tell that a tool failed."
+        self.failures.append(StepFailed(action, target, reason))
+        self.tell(self.failures[-1])
+
     def _evidence(self, question: str, subject: str, candidates: list[tuple[str, str]], num_passages: int) -> Evidence:
         ranked = list(dict.fromkeys(candidates))
         if subject:
             ranked.sort(key=lambda page: -(name_match(subject, page[1]) >= 0.5) * name_match(subject, page[1]))
         urls = tuple(url for url, _ in ranked if url in self.ledger)
         passages = self.ledger.passages(question, num_passages=num_passages, urls=urls)
-        page, match = max(
-            ((self.ledger[url].title, name_match(subject, self.ledger[url].title)) for url in urls), key=lambda p: p[1], default=("", 0.0)
-        )
-        return Evidence(tuple(passages), urls, page if subject and match >= 0.5 else "", match if subject else 0.0)
+        return Evidence(tuple(passages), urls, *self._named_page(subject, urls))
+
+    def _named_page(self, subject: str, urls: Sequence[str]) -> tuple[str, float]:
+        "The page that bears the subject's name best, and how well, among those that a search found."
+        if not subject: return "", 0.0
+        titles = [self.ledger[url].title for url in urls if url in self._searched]
+        title, match = max(((title, name_match(subject, title)) for title in titles), key=lambda pair: pair[1], default=("", 0.0))
+        return title if match >= 0.5 else "", match

@@ -35,16 +35,19 @@ class Cost:
 
 # %% ../../nbs/agent/05_ledger.ipynb #6bc9ce56
 class Meter:
-    "Counts what is spent and says what is left."
+    "Counts what is spent, says what is left, and remembers what it had to refuse."
 
     def __init__(self, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
         self.budget, self._clock, self._begin = budget, clock, clock()
         self._spent = {"pages": 0, "searches": 0, "tokens": 0}
+        self._stopped_at: float | None = None
+        self.refused: list[str] = []  # limits that were met, in order: max_pages, max_searches, max_tokens, max_seconds
 
     def left(self, what: str) -> float:
         "How much of pages, searches, tokens or seconds may still be spent, at least 0."
-        spent = self._clock() - self._begin if what == "seconds" else self._spent[what]
-        return max(getattr(self.budget, f"max_{what}") - spent, 0)
+        if what == "seconds":
+            return 0.0 if self._stopped_at is not None else max(self.budget.max_seconds - (self._clock() - self._begin), 0.0)
+        return max(getattr(self.budget, f"max_{what}") - self._spent[what], 0)
 
     def spend(self, what: str, amount: int = 1) -> None:
         "Count pages, searches or tokens that were spent."
@@ -52,13 +55,24 @@ class Meter:
         self._spent[what] += amount
 
     def may(self, what: str, amount: int = 1) -> bool:
-        "Whether that many more fit into the budget, the clock included."
-        return self.left(what) >= amount and self.left("seconds") > 0
+        "Whether that many more fit into the budget, the clock included; what does not fit is remembered."
+        for limit, enough in (("max_seconds", self.left("seconds") > 0), (f"max_{what}", self.left(what) >= amount)):
+            if not enough:
+                if limit not in self.refused:
+                    self.refused.append(limit)
+                return False
+        return True
+
+    def stop(self) -> None:
+        "From now on no second is left: whoever still works for this question finds nothing to spend."
+        if self._stopped_at is None:
+            self._stopped_at = self._clock()
 
     @property
     def cost(self) -> Cost:
         "What was spent so far."
-        return Cost(**self._spent, seconds=self._clock() - self._begin)
+        now = self._clock() if self._stopped_at is None else self._stopped_at
+        return Cost(**self._spent, seconds=now - self._begin)
 
 # %% ../../nbs/agent/05_ledger.ipynb #424970e8
 @dataclass(frozen=True)
@@ -151,6 +165,33 @@ class Ledger:
         best = [_scored(passage, float(score)) for passage, score in zip(best, reranked, strict=True)]
         return sorted(best, key=lambda passage: -passage.score)[:num_passages]
 
+    def ranked(
+        self,
+        question: str,
+        offered: Sequence[Passage],  # of pages in the ledger, with the scores of the engine that offers them
+        *,
+        num_passages: int = 8,
+        num_reranked: int = 24,
+        rerank_weight: float = 0.7,  # of the reranker beside the engine
+    ) -> list[Passage]:
+        "Offered passages, best first, by reranker and engine together; `score` is the reranker's, the engine's if there is none."
+        usable = {
+            (passage.url, passage.start, passage.end): passage
+            for passage in sorted(offered, key=lambda passage: passage.score)
+            if passage.url in self and self[passage.url].holds(passage.span) and not _commands(passage.text)
+        }
+        nearest = sorted(usable.values(), key=lambda passage: -passage.score)[: num_reranked if self._rerank else num_passages]
+        if self._rerank is None or not nearest or not question.strip(): return nearest[:num_passages]
+        judged = np.asarray(self._rerank(question, [f"{self.heading_of(passage)}. {passage.text}" for passage in nearest]), float)
+        own = np.array([passage.score for passage in nearest])
+        mixed = rerank_weight * _standardized(judged) + (1 - rerank_weight) * _standardized(own)
+        return [_scored(nearest[i], float(judged[i])) for i in np.argsort(-mixed, kind="stable")[:num_passages]]
+
+    def heading_of(self, passage: Passage) -> str:
+        "The title of a passage's page and the heading above the passage."
+        above = [heading.text for heading in self[passage.url].headings if 0 <= heading.start <= passage.start]
+        return f"{passage.title} > {above[-1]}" if above and above[-1] != passage.title else passage.title
+
     def _chunked(self, key: str) -> tuple[list[Passage], np.ndarray]:
         if key not in self._chunks:
             document = self._documents[key]
@@ -159,6 +200,15 @@ class Ledger:
             chunks = [Passage(document.url, document.title, c.start, c.end, c.text, 0.0) for c in cut]
             self._chunks[key] = chunks, self._embed([f"{c.title}\n{c.text}" for c in chunks]) if chunks else np.zeros((0, 1), np.float32)
         return self._chunks[key]
+
+
+def _commands(text: str) -> bool:
+    return any(gives_orders(text[start:end]) for start, end in split_sentences(text))
+
+
+def _standardized(values: np.ndarray) -> np.ndarray:
+    spread = values.std()
+    return (values - values.mean()) / spread if spread > 1e-9 else np.zeros_like(values)
 
 
 def _scored(passage: Passage, score: float) -> Passage:

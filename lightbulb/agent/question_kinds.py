@@ -278,7 +278,9 @@ def kind_probabilities(
 ) -> dict[str, float]:
     "The probability of each of KINDS."
     weights = _shipped_weights() if weights is None else weights
-    scores = np.sum([np.zeros(len(KINDS)), *(weights[feature] for feature in _features(question) if feature in weights)], axis=0)
+    scores = np.zeros(len(KINDS))
+    for feature in sorted(_features(question)):
+        scores += np.asarray(weights.get(feature, 0.0))
     possible = _possible_kinds(shape_of(question))
     scores = np.where([kind in possible for kind in KINDS], scores, -np.inf)
     return dict(zip(KINDS, (float(value) for value in _softmax(scores)), strict=True))

@@ -9,9 +9,12 @@ from __future__ import annotations
 __all__ = ['describe_step', 'format_answer', 'ask', 'run_test_agent']
 
 # %% ../../nbs/apps/01_question_commands.ipynb #44cdb325
+import itertools
 import json
+import os
 import sys
 import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -20,13 +23,14 @@ from ..core.errors import LightbulbError
 if TYPE_CHECKING:
     from lightbulb.agent.answers import Answer, Step
     from lightbulb.agent.configuration import TestAgent
-    from lightbulb.agent.ledger import Citation
     from lightbulb.agent.tools import Tools
+    from lightbulb.agent.waiting import Working
 
 # %% ../../nbs/apps/01_question_commands.ipynb #2139d6db
-def describe_step(step: Step | Answer) -> str:
-    "One line for one step; empty for a step that nobody needs to see."
+def describe_step(step: Step | Answer, *, verbose: bool = False) -> str:
+    "One line for one step; empty for a step that only a verbose listener wants to hear."
     from lightbulb.agent.answers import PageRead, Searched, StepFailed, Thinking
+    from lightbulb.agent.waiting import Working
 
     match step:
         case Searched(query, num_results, place):
@@ -35,7 +39,9 @@ def describe_step(step: Step | Answer) -> str:
             return f"read {title or url}: {num_words} words{_from(place)}"
         case StepFailed(action, target, reason):
             return f"failed to {action} {target}: {reason}"
-        case Thinking(text, kind, value):
+        case Working(activity, seconds):
+            return f"{activity} ({seconds:.0f} s)" if seconds >= 1 else activity
+        case Thinking(text, kind, value) if verbose:
             return f"thought {text!r} ({kind}, {value:.1f})"
     return ""
 
@@ -44,41 +50,53 @@ def _from(place: str) -> str:
     return " (from memory)" if place == "memory" else ""
 
 
-def format_answer(answer: Answer) -> str:
-    "The answer, its numbered sources with the quoted ranges, and what it cost."
-    lines = ["", answer.text, ""]
-    sources: dict[int, list[Citation]] = {}
-    for citation in answer.citations:
-        sources.setdefault(citation.number, []).append(citation)
-    if sources:
-        lines.append("Sources")
-    for number, citations in sorted(sources.items()):
-        lines.append(f"  [{number}] {citations[0].title} - {citations[0].url}")
-        lines += [f'      characters {c.start}-{c.end}: "{" ".join(c.quote.split())}"' for c in citations]
+_BOLD, _FAINT, _YELLOW, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[33m", "\x1b[0m"
+
+
+def format_answer(
+    answer: Answer,
+    *,
+    verbose: bool = False,  # with the path through the pages
+    colour: bool = False,  # for a terminal that has it
+) -> str:
+    "The answer apart from all else, its numbered sources with the quoted ranges, and what it cost."
+    paint = lambda style, text: f"{style}{text}{_PLAIN}" if colour and text else text
+    lines = ["", paint(_YELLOW if answer.refused else _BOLD, answer.text), ""]
+    citations = answer.citations or tuple(dict.fromkeys(one for sentence in answer.unchecked for one in sentence.citations))
+    if citations:
+        lines.append("Sources" if answer.citations else "Sources of what was not checked")
+    for number, ranges in itertools.groupby(sorted(citations, key=lambda one: one.number), key=lambda one: one.number):
+        quoted = list(ranges)
+        lines.append(f"  [{number}] {quoted[0].title} - {quoted[0].url}")
+        lines += [paint(_FAINT, f'      characters {one.start}-{one.end}: "{" ".join(one.quote.split())}"') for one in quoted]
     trace = " > ".join(part for part in (answer.trace.subject, answer.trace.bridge, answer.trace.page, answer.trace.span) if part)
-    if trace:
+    if trace and verbose:
         lines.append(f"Path: {trace}")
-    if answer.refused:
+    if answer.refused and verbose:
         lines.append(f"It failed at: {answer.trace.failed_at}")
-    lines.append(f"Confidence {answer.confidence:.2f}; cost: {answer.cost}")
+    lines.append(paint(_FAINT, f"Confidence {answer.confidence:.2f}; cost: {answer.cost}"))
     return "\n".join(lines)
 
 # %% ../../nbs/apps/01_question_commands.ipynb #60d8c9f6
 def ask(question: str, config: TestAgent, tools: Tools, *, out: TextIO, log: TextIO) -> Answer:
-    "Answer one question: steps to `log` as they happen, the answer to `out`."
+    "Answer one question: steps to `log` as they happen, the answer to `out`, in colour if that is a terminal."
     from lightbulb.agent.answering import Answer, answer
 
     working = answer(question, config, tools=tools)
     try:
         for item in working:
             if isinstance(item, Answer):
-                print(format_answer(item), file=out, flush=True)
+                print(format_answer(item, verbose=config.verbose, colour=_has_colour(out)), file=out, flush=True)
                 return item
-            if line := describe_step(item):
+            if line := describe_step(item, verbose=config.verbose):
                 print(f"  {line}", file=log, flush=True)
     finally:
-        working.close()  # type: ignore[attr-defined] - answer is a generator
+        working.close()
     raise AssertionError("an answer always comes last")
+
+
+def _has_colour(out: TextIO) -> bool:
+    return out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 # %% ../../nbs/apps/01_question_commands.ipynb #3279ef47
 class _OpenQuestions:
@@ -111,13 +129,13 @@ class _OpenQuestions:
 # %% ../../nbs/apps/01_question_commands.ipynb #1a10bd3a
 def run_test_agent(config: TestAgent) -> int:
     "Answer the query, or talk until `quit`; the exit status (130 after an interrupt). `LightbulbError` in one line."
-    from lightbulb.agent.tools import load_tools
+    from lightbulb.agent.tools import open_tools
 
     out, log = sys.stdout, sys.stderr
     waiting = _OpenQuestions(config.save_dir / "agent" / "open_questions.json")
     begin = time.monotonic()
     try:
-        tools = load_tools(config, tell=lambda line: print(f"  {line}", file=log, flush=True))
+        tools = _told(open_tools(config), log)
     except ValueError as error:
         raise LightbulbError(str(error)) from None  # a value that only loading could judge
     print(f"  ready after {time.monotonic() - begin:.1f} s", file=log, flush=True)
@@ -130,6 +148,15 @@ def run_test_agent(config: TestAgent) -> int:
     finally:
         tools.close()
         print(f"  saved what was read in {config.knowledge_path}", file=log, flush=True)
+
+
+def _told(loading: Generator[Working, None, Tools], log: TextIO) -> Tools:
+    "The tools, once they are loaded; what is being loaded is told meanwhile."
+    while True:
+        try:
+            print(f"  {describe_step(next(loading))}", file=log, flush=True)
+        except StopIteration as done:
+            return done.value
 
 
 def _answered(question: str, config: TestAgent, tools: Tools, waiting: _OpenQuestions, out: TextIO, log: TextIO) -> int:
