@@ -161,7 +161,7 @@ def _softmax(scores: np.ndarray) -> np.ndarray:
 # %% ../../nbs/agent/02_question_kinds.ipynb #70caceeb
 _NOUNS = (
     "server garden file engine contract oven recipe patient branch index router lamp bridge invoice molecule password kernel tyre window parser "
-    "script committee wallet protein planet lens cable backup ledger turbine cursor vaccine violin harvest tenant loan treaty glacier yeast"
+    "script committee wallet protein planet lens cable backup ledger turbine cursor vaccine violin harvest tenant loan treaty glacier yeast gas process status bus"
 ).split()
 _QUALIFIERS = "linear local remote hidden internal legal annual basic small wooden digital shared temporary virtual frozen".split()
 _NAMES = (
@@ -196,6 +196,7 @@ class _Filler:
         if kind == "N": return " ".join(draw.choices(_NAMES, k=draw.choice((1, 1, 2))))
         if kind == "v": return self._action()
         if kind == "g": return draw.choice(_ACTIONS).rstrip("e") + "ing"
+        if kind == "w": return draw.choice(_ACTIONS) + "s"
         if kind == "x": return self._clause()
         return draw.choice({"d": _DONE, "a": _ADJECTIVES, "o": _OPTIONS}[kind])
 
