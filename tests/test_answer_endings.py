@@ -82,7 +82,7 @@ def test_a_spent_budget_is_named(flags: dict[str, int], limit: str) -> None:
 
 
 def test_missing_evidence_is_no_failure_and_no_budget() -> None:
-    _, result = ask("What gas fills a turbine?", small_tools())
+    _, result = ask("What gas fills the wind turbines?", small_tools())
     assert result.refused and result.ending is Ending.NO_EVIDENCE and "none supports an answer" in result.text
 
 

@@ -88,7 +88,8 @@ def shape_of(question: str) -> list[str]:
     "The asking part of a question as cues and shapes, runs of one shape merged."
     words = _TOKEN.findall(asking_part(question))
     lowered = [word.casefold().replace("’", "'") for word in words]
-    foreign = sum(word in _FOREIGN for word in lowered) > sum(word in _cues() for word in lowered)
+    num_foreign = sum(word in _FOREIGN for word in lowered)
+    foreign = num_foreign > 1 and num_foreign >= sum(word in _cues() and word not in _FOREIGN for word in lowered)
     shapes: list[str] = []
     for number, (word, lower) in enumerate(zip(words, lowered, strict=True)):
         if foreign and lower in _FOREIGN:
@@ -110,7 +111,7 @@ def _shape(word: str, lower: str, *, is_first: bool) -> str:
     if lower.endswith("'s"): return "_'s"
     if lower.endswith("ing") and len(lower) > 5: return "_ing"
     if word[0].isupper() and not is_first: return "A"
-    if lower.endswith("s") and not lower.endswith("ss") and len(lower) > 3: return "_s"
+    if lower.endswith("s") and not lower.endswith(("ss", "us", "is", "as")) and len(lower) > 3: return "_s"
     return "_ed" if lower.endswith("ed") and len(lower) > 4 else "_"
 
 # %% ../../nbs/agent/02_question_kinds.ipynb #f6418d1d
@@ -230,7 +231,7 @@ class _Filler:
 
 def filled_forms(
     *,
-    per_form: int = 4,
+    per_form: int = 8,
     seed: int = 0,
 ) -> list[tuple[str, str]]:  # question, kind
     "Examples to learn from, in a random order."
@@ -263,6 +264,8 @@ def _possible_kinds(shapes: Sequence[str]) -> tuple[str, ...]:
     if first in _VERDICT_OPENERS: return ("yes_no", "compare") if "or" in shapes else ("yes_no",)
     if first == "why": return ("why", "compare")
     if any(pair[0] == "how" and pair[1] in _NUMBER_OPENERS for pair in zip(shapes, shapes[1:], strict=False)): return ("number",)
+    if first == "which": return ("fact", "number", "list", "how", "compare")
+    if first == "what": return tuple(kind for kind in KINDS if kind != "yes_no")
     if first in ("who", "whom", "whose", "when", "where"): return ("fact", "list", "number", "compare")
     return KINDS
 
