@@ -149,7 +149,9 @@ def test_a_question_that_is_dropped_stops_working() -> None:
             time.sleep(0.3)
             return super().search(query, num_results)
 
-    working = answer("Where was the inventor of the arc lamp born?", TestAgent(), tools=small_tools(search=Counting()), calibrations=LENIENT)
+    working = answer(
+        "Where was the inventor of the arc lamp born?", TestAgent(), tools=small_tools(search=Counting()), calibrations=LENIENT
+    )
     for step in working:
         if not isinstance(step, Working): break
     working.close()

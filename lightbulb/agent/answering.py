@@ -242,7 +242,8 @@ class _Inquiry:
             return f"I can't answer this, because a database is closed ({closed.reason}): {read}."
         if ending is Ending.TOOL_FAILED and failures:
             return f"I can't answer this: {read}, and I failed to {failures[0].action} {failures[0].target}: {failures[0].reason}."
-        if ending is Ending.UNKNOWN_NAME: return f"I can't answer this: {read}, and none mentions {' or '.join(unknown)}."
+        if ending is Ending.UNKNOWN_NAME:
+            return f"I can't answer this: {read}, and none mentions {' or '.join(unknown)}."
         if not num_pages: return "I can't answer this: nothing was found, so no page could be read."
         return f"I can't answer this from what I found: {read} and none supports an answer."
 

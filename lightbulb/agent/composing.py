@@ -149,7 +149,9 @@ def listings(page: Sequence[Line]) -> list[Listing]:
     for number, line in enumerate(page):
         opens = number > 0 and page[number - 1].text.rstrip().endswith(":") and page[number - 1].role != "entry"
         own_block = number == 0 or line.block != page[number - 1].block or page[number - 1].role == "entry"
-        is_item = line.role == "entry" or ((bare or opens) and line.role == "sentence" and line.num_words <= 14 and line.text[-1] not in ".:?!")
+        is_item = line.role == "entry" or (
+            (bare or opens) and line.role == "sentence" and line.num_words <= 14 and line.text[-1] not in ".:?!"
+        )
         if is_item and (own_block or not entries):
             if not entries:
                 intro, bare = page[number - 1] if number else None, line.role != "entry"
@@ -191,9 +193,7 @@ _OPPOSITE_OF: dict[str, set[str]] = {}
 for _one, _other in (tuple(stem(word) for word in pair.split()) for pair in _OPPOSITES.split(",")):
     _OPPOSITE_OF.setdefault(_one, set()).add(_other)
     _OPPOSITE_OF.setdefault(_other, set()).add(_one)
-_CLAUSE = re.compile(
-    r"[;:]|,? (?:but|because|since|although|though|while|whereas|unless|so that|so) |, (?:which|and|where|from where) "
-)
+_CLAUSE = re.compile(r"[;:]|,? (?:but|because|since|although|though|while|whereas|unless|so that|so) |, (?:which|and|where|from where) ")
 
 
 def says_yes(
@@ -205,7 +205,9 @@ def says_yes(
         return 2.0 if match[1].lower() == "yes" else -2.0
     stems = lambda text: {stem(word) for word in re.findall(r"[a-z][a-z'’-]+", text.lower()) if word not in FUNCTION_WORDS}
     asked_about = stems(question)
-    clause = max(filter(str.strip, _CLAUSE.split(statement)), key=lambda part: (len(asked_about & stems(part)), -len(part)), default=statement)
+    clause = max(
+        filter(str.strip, _CLAUSE.split(statement)), key=lambda part: (len(asked_about & stems(part)), -len(part)), default=statement
+    )
     stated = stems(clause)
     negated = len(_NEGATION.findall(clause)) % 2
     opposed = any(_OPPOSITE_OF.get(word, set()) & stated and word not in stated for word in asked_about)
@@ -229,7 +231,10 @@ class Piece:
 
 
 def _verbatim(lines: Sequence[Line]) -> list[Piece]:
-    return [Piece(" ".join(line.text.split()) if line.role != "command" else line.text.strip(), ((line.url, line.start, line.end),)) for line in lines]
+    return [
+        Piece(" ".join(line.text.split()) if line.role != "command" else line.text.strip(), ((line.url, line.start, line.end),))
+        for line in lines
+    ]
 
 
 def compose(
@@ -269,7 +274,8 @@ def compose(
 _SIDES = (
     re.compile(r"\b(?:between|compare|comparison of|contrast|are) (?P<a>.{1,50}?) (?:and|with|to) (?P<b>[^,?]{1,50})", re.I),
     re.compile(
-        r"(?P<a>[^,:;?]{1,60}?) (?:differ\w*(?: \w+)? from|different (?:from|to)|apart from|rather than|instead of) (?P<b>[^,?]{1,50})", re.I
+        r"(?P<a>[^,:;?]{1,60}?) (?:differ\w*(?: \w+)? from|different (?:from|to)|apart from|rather than|instead of) (?P<b>[^,?]{1,50})",
+        re.I,
     ),
     re.compile(r"(?P<a>[^\s,;:?]\S*(?: [^\s,;:?]+){0,3}?) (?:vs\.?|versus|or) (?P<b>[^\s,;:?]\S*(?: [^\s,;:?]+){0,3})", re.I),
 )

@@ -39,7 +39,9 @@ def _overlap(one: list[str], other: list[str]) -> float:
 
 # %% ../../nbs/agent/08_evidence.ipynb #7b1e8bff
 _NAME_WORD = r"[A-ZÀ-ÞĀ-Ž][\w’'.-]*"
-_LONG_NAME = re.compile(rf"{_NAME_WORD}(?: (?:(?:of|the|and|de|la|le|du|des|von|van|der|den|da|di|del|al|bin|ibn|zu|&) ){{0,2}}{_NAME_WORD})+")
+_LONG_NAME = re.compile(
+    rf"{_NAME_WORD}(?: (?:(?:of|the|and|de|la|le|du|des|von|van|der|den|da|di|del|al|bin|ibn|zu|&) ){{0,2}}{_NAME_WORD})+"
+)
 
 
 def long_names(question: str) -> list[str]:
@@ -55,7 +57,8 @@ def is_mentioned(name: str, texts: Iterable[str], *, window: int = 12) -> bool:
     for text in texts:
         words = title_key(text).split()
         places = [[i for i, word in enumerate(words) if _alike(word, part)] for part in wanted]
-        if all(places) and any(all(any(abs(i - j) < window for j in other) for other in places) for i in places[0]): return True
+        if all(places) and any(all(any(abs(i - j) < window for j in other) for other in places) for i in places[0]):
+            return True
     return False
 
 

@@ -30,7 +30,11 @@ _GREETING = re.compile(r"^\W*(?:(?:hi|hello|hey|dear all|please|thanks)\b[,!.]* 
 def asking_part(question: str) -> str:
     "The sentence of a question that asks, without a greeting."
     text = _GREETING.sub("", " ".join(question.split()))
-    sentences = [part for part in re.split(r"(?<=[.!?])(?<!\bvs\.)(?<!\be\.g\.)(?<!\bi\.e\.)\s+(?=\S)|(?<=[:;][()])\s+", text) if re.search(r"\w", part)]
+    sentences = [
+        part
+        for part in re.split(r"(?<=[.!?])(?<!\bvs\.)(?<!\be\.g\.)(?<!\bi\.e\.)\s+(?=\S)|(?<=[:;][()])\s+", text)
+        if re.search(r"\w", part)
+    ]
     if not sentences: return text
     asking = next((number for number in range(len(sentences) - 1, -1, -1) if sentences[number].endswith("?")), len(sentences) - 1)
     alone = len(re.findall(r"\w+", sentences[asking])) > 1
@@ -123,7 +127,9 @@ def _features(question: str) -> frozenset[str]:
     padded = ["<", *shapes, ">"]
     grams = {" ".join(padded[i : i + n]) for n in (1, 2, 3) for i in range(len(padded) - n + 1)}
     begins = {f"begins {' '.join(shapes[:n])}" for n in (1, 2, 3)}
-    later = {f"then {' '.join(shapes[i + 1 : i + 1 + n])}" for i, shape in enumerate(shapes) if shape in (",", ":", ";", "-") for n in (1, 2)}
+    later = {
+        f"then {' '.join(shapes[i + 1 : i + 1 + n])}" for i, shape in enumerate(shapes) if shape in (",", ":", ";", "-") for n in (1, 2)
+    }
     about = {f"length {min(len(shapes), 12) // 3}", f"ends {' '.join(shapes[-2:])}"}
     if not _QUESTION_WORDS & set(shapes):
         about.add("no question word")
@@ -168,7 +174,9 @@ _QUALIFIERS = "linear local remote hidden internal legal annual basic small wood
 _NAMES = (
     "Linux Paris Excel Rome Boeing Toyota Kubernetes Amsterdam Newton Bach Oslo Django Photoshop Canada Mozart Neptune Redis Vermont Siemens Ada"
 ).split()
-_ACTIONS = "delete open merge rename build pay cook restart lock copy measure plant repair sign print send compile store grow update bake".split()
+_ACTIONS = (
+    "delete open merge rename build pay cook restart lock copy measure plant repair sign print send compile store grow update bake".split()
+)
 _DONE = "stored deleted merged opened copied locked built signed printed mounted compiled paid planted measured cooked written kept sent".split()
 _ADJECTIVES = "slow safe legal large empty valid useful stable heavy cheap optional faster dangerous portable thread-safe mandatory".split()
 _OPTIONS = "-x --force --bare -X --mirror sort() append() .sort() --hard --soft ~/.profile /etc/fstab config.json".split()
@@ -192,7 +200,8 @@ class _Filler:
 
     def _gap(self, kind: str) -> str:
         draw = self.draw
-        if kind == "n": return draw.choice((self._noun(), self._noun(), self._noun(), draw.choice(_OPTIONS), draw.choice(_NAMES)))
+        if kind == "n":
+            return draw.choice((self._noun(), self._noun(), self._noun(), draw.choice(_OPTIONS), draw.choice(_NAMES)))
         if kind == "s": return self._noun(plural=True)
         if kind == "N": return " ".join(draw.choices(_NAMES, k=draw.choice((1, 1, 2))))
         if kind == "v": return self._action()
@@ -241,9 +250,7 @@ def filled_forms(
     return examples
 
 # %% ../../nbs/agent/02_question_kinds.ipynb #8f3227ce
-_VERDICT_OPENERS = frozenset(
-    "is are was were am does do did can could may might must should shall will would has have had".split()
-)
+_VERDICT_OPENERS = frozenset("is are was were am does do did can could may might must should shall will would has have had".split())
 _NUMBER_OPENERS = frozenset("many much long often old tall far fast big large high heavy deep wide".split())
 
 
@@ -263,7 +270,8 @@ def _possible_kinds(shapes: Sequence[str]) -> tuple[str, ...]:
     if (first, second) == ("do", "you") or (second == "you" and third in _REQUESTS): return KINDS
     if first in _VERDICT_OPENERS: return ("yes_no", "compare") if "or" in shapes else ("yes_no",)
     if first == "why": return ("why", "compare")
-    if any(pair[0] == "how" and pair[1] in _NUMBER_OPENERS for pair in zip(shapes, shapes[1:], strict=False)): return ("number",)
+    if any(pair[0] == "how" and pair[1] in _NUMBER_OPENERS for pair in zip(shapes, shapes[1:], strict=False)):
+        return ("number",)
     if first == "which": return ("fact", "number", "list", "how", "compare")
     if first == "what": return tuple(kind for kind in KINDS if kind != "yes_no")
     if first in ("who", "whom", "whose", "when", "where"): return ("fact", "list", "number", "compare")
@@ -321,7 +329,9 @@ def search_words(question: str) -> str:
 # %% ../../nbs/agent/02_question_kinds.ipynb #bde1d07d
 _WH = r"(?:what|which|who|whose|when|where|why|how|in which|in what|on which|at which|from which|for how|after how|to which|under which)"
 _TWO_CLAUSES = re.compile(rf"(?P<first>.*\b{_WH}\b.{{8,}}?)(?:, and|,? and(?! who)) (?P<second>(?!whose|whom){_WH}\b.{{8,}})", re.I)
-_TWO_NOUNS = re.compile(r"(?P<head>.+?) (?P<word>for|of|in|from|to|on|by|with) (?P<a>\S.{1,60}?) and (?P=word) (?P<b>\S.{1,60}?)(?P<tail>(?: if| when| by default| unless|,).*)?")
+_TWO_NOUNS = re.compile(
+    r"(?P<head>.+?) (?P<word>for|of|in|from|to|on|by|with) (?P<a>\S.{1,60}?) and (?P=word) (?P<b>\S.{1,60}?)(?P<tail>(?: if| when| by default| unless|,).*)?"
+)
 _TWO_QUOTED = re.compile(r"(?P<head>.+?)(?P<a>['\"‘“][^'\"’”]+['\"’”]) and (?:the )?(?P<b>['\"‘“][^'\"’”]+['\"’”])(?P<tail> .*\beach\b.*)")
 
 
@@ -336,7 +346,9 @@ def question_parts(question: str) -> tuple[str, ...]:
     if match := _TWO_CLAUSES.fullmatch(asking):
         second = match["second"]
         if noun := re.match(r"which one\b", second):
-            head = re.search(r"\bwhich ((?:[A-Z]?[a-z]+ ){1,2}?)(?:[a-z]+(?:s|ed|t|ve)|is|was|do|does|did|can|has) ", match["first"] + " ", re.I)
+            head = re.search(
+                r"\bwhich ((?:[A-Z]?[a-z]+ ){1,2}?)(?:[a-z]+(?:s|ed|t|ve)|is|was|do|does|did|can|has) ", match["first"] + " ", re.I
+            )
             second = f"which {head[1].strip() if head else 'one'}{second[noun.end() :]}"
         parts = [match["first"], second]
     elif match := _TWO_QUOTED.fullmatch(asking):

@@ -322,7 +322,8 @@ class Reasoning:
     def _judged(self, question: str, candidates: list[Candidate]) -> list[Candidate]:
         "The candidates in the order that the language model's log-probabilities suggest too; as they are if it gives none."
         meter, model = self.researcher.meter, self.model
-        if model is None or not getattr(model, "can_score", True) or not meter.may("tokens", 100 * len(candidates)): return candidates
+        if model is None or not getattr(model, "can_score", True) or not meter.may("tokens", 100 * len(candidates)):
+            return candidates
         try:
             return _second_opinion(
                 model, question, candidates, weight=self.config.model_weight, spend=lambda tokens: meter.spend("tokens", tokens)
@@ -336,7 +337,9 @@ class Reasoning:
         if self.rerank is None: return []
         if question not in self.lines:
             ledger = self.researcher.ledger
-            self.lines[question] = scored_lines(question, evidence.passages, ledger.__getitem__, self.rerank, max_lines=self.config.num_lines)
+            self.lines[question] = scored_lines(
+                question, evidence.passages, ledger.__getitem__, self.rerank, max_lines=self.config.num_lines
+            )
         return self.lines[question]
 
     def _weighed(self, question: str, candidates: list[Candidate], evidence: Evidence) -> list[Candidate]:

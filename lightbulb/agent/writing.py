@@ -75,7 +75,9 @@ class Writer:
 
     def composed(self, pieces: Sequence[Piece]) -> list[Sentence]:
         "Pieces with their ranges as citations."
-        return [Sentence(piece.text, tuple(self.ledger.cite(self.ledger[url].span(*span)) for url, *span in piece.ranges)) for piece in pieces]
+        return [
+            Sentence(piece.text, tuple(self.ledger.cite(self.ledger[url].span(*span)) for url, *span in piece.ranges)) for piece in pieces
+        ]
 
     def _quote(self, candidate: Candidate) -> Citation:
         document = self.ledger[candidate.url]
