@@ -177,14 +177,17 @@ def _goes_on(page: Sequence[Line], number: int, *, max_lines: int = 6) -> bool:
 # %% ../../nbs/agent/09_composing.ipynb #a0d1e7de
 _NEGATION = re.compile(r"\b(?:not|no|never|cannot|neither|nor|none|nobody|nothing|without|hardly|rarely)\b|n['’]t\b", re.I)
 _DENIAL = re.compile(
-    r"\b(?:impossible|forbidden|prohibited|discouraged|void(?:s|ed)?|mutually exclusive|omitted|ignored|skipped|refus(?:es|ed)|reject(?:s|ed)?|"
+    r"\b(?:impossible|forbidden|prohibited|discouraged|void(?:s|ed)?|mutually exclusive|omitted|ignored|skipped|refus(?:es|ed)|"
+    r"reject(?:s|ed)?|"
     r"fail(?:s|ed)?|error|denied|lacks?|missing|unsupported|unsafe|invalid|incompatible|only|at most|exactly one|too late|prevents?|"
     r"dangerous|instead|rather than|by hand|avoid|unlikely|unable)\b",
     re.I,
 )
 _OPPOSITES = (
-    "open closed,keep remove,keep delete,keep lose,keep forget,safe dangerous,mutable immutable,automatic manual,allow forbid,include exclude,"
-    "enable disable,same different,possible impossible,encrypt clear,need optional,start stop,before after,free paid,visible hidden,dry wet,"
+    "open closed,keep remove,keep delete,keep lose,keep forget,safe dangerous,mutable immutable,automatic manual,allow "
+    "forbid,include exclude,"
+    "enable disable,same different,possible impossible,encrypt clear,need optional,start stop,before after,free paid,visible "
+    "hidden,dry wet,"
     "fail correct,fail success,fail start,delete remain,delete survive,leave stay,require optional,public private,permanent temporary,"
     "local remote,valid invalid,accept reject,inside outside,more less,first last,increase decrease,alone together,succeed fail,true false,"
     "present absent,online offline,static dynamic,replace keep,read write,slow fast,early late,always never,all none"

@@ -14,7 +14,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 
@@ -167,17 +167,23 @@ def _softmax(scores: np.ndarray) -> np.ndarray:
 
 # %% ../../nbs/agent/02_question_kinds.ipynb #70caceeb
 _NOUNS = (
-    "server garden file engine contract oven recipe patient branch index router lamp bridge invoice molecule password kernel tyre window parser "
-    "script committee wallet protein planet lens cable backup ledger turbine cursor vaccine violin harvest tenant loan treaty glacier yeast gas process status bus"
+    "server garden file engine contract oven recipe patient branch index router lamp bridge invoice molecule password kernel "
+    "tyre window parser "
+    "script committee wallet protein planet lens cable backup ledger turbine cursor vaccine violin harvest tenant loan treaty"
+    " glacier yeast gas process status bus"
 ).split()
 _QUALIFIERS = "linear local remote hidden internal legal annual basic small wooden digital shared temporary virtual frozen".split()
 _NAMES = (
-    "Linux Paris Excel Rome Boeing Toyota Kubernetes Amsterdam Newton Bach Oslo Django Photoshop Canada Mozart Neptune Redis Vermont Siemens Ada"
+    "Linux Paris Excel Rome Boeing Toyota Kubernetes Amsterdam Newton Bach Oslo Django Photoshop Canada Mozart Neptune Redis "
+    "Vermont Siemens Ada"
 ).split()
 _ACTIONS = (
     "delete open merge rename build pay cook restart lock copy measure plant repair sign print send compile store grow update bake".split()
 )
-_DONE = "stored deleted merged opened copied locked built signed printed mounted compiled paid planted measured cooked written kept sent".split()
+_DONE = (
+    "stored deleted merged opened copied locked built signed printed mounted compiled paid planted measured cooked "
+    "written kept sent"
+).split()
 _ADJECTIVES = "slow safe legal large empty valid useful stable heavy cheap optional faster dangerous portable thread-safe mandatory".split()
 _OPTIONS = "-x --force --bare -X --mirror sort() append() .sort() --hard --soft ~/.profile /etc/fstab config.json".split()
 
@@ -305,7 +311,8 @@ def kind_of_question(question: str) -> str:
 
 # %% ../../nbs/agent/02_question_kinds.ipynb #9f2ae183
 _FRAME_WORDS = FUNCTION_WORDS | frozenset(
-    "tell me please hi hello hey thanks know want like need get default way best trick reason difference list name explain describe define mean "
+    "tell me please hi hello hey thanks know want like need get default way best trick reason difference list name explain "
+    "describe define mean "
     "meaning called exactly actually currently moment possible supported allowed whats dont cant".split()
 )
 
@@ -330,7 +337,8 @@ def search_words(question: str) -> str:
 _WH = r"(?:what|which|who|whose|when|where|why|how|in which|in what|on which|at which|from which|for how|after how|to which|under which)"
 _TWO_CLAUSES = re.compile(rf"(?P<first>.*\b{_WH}\b.{{8,}}?)(?:, and|,? and(?! who)) (?P<second>(?!whose|whom){_WH}\b.{{8,}})", re.I)
 _TWO_NOUNS = re.compile(
-    r"(?P<head>.+?) (?P<word>for|of|in|from|to|on|by|with) (?P<a>\S.{1,60}?) and (?P=word) (?P<b>\S.{1,60}?)(?P<tail>(?: if| when| by default| unless|,).*)?"
+    r"(?P<head>.+?) (?P<word>for|of|in|from|to|on|by|with) (?P<a>\S.{1,60}?) and (?P=word) (?P<b>\S.{1,60}?)"
+    r"(?P<tail>(?: if| when| by default| unless|,).*)?"
 )
 _TWO_QUOTED = re.compile(r"(?P<head>.+?)(?P<a>['\"‘“][^'\"’”]+['\"’”]) and (?:the )?(?P<b>['\"‘“][^'\"’”]+['\"’”])(?P<tail> .*\beach\b.*)")
 

@@ -39,7 +39,8 @@ def best_answers(leaves: Sequence[ToTNode]) -> list[tuple[float, ToTNode]]:
 
 # %% ../../nbs/agent/12_writing.ipynb #83a82ca1
 _EMPTY_WORDS = frozenset(
-    "a an the in on at by of to from only just also about around approximately roughly nearly almost circa called named its his her their".split()
+    "a an the in on at by of to from only just also about around approximately roughly nearly almost circa called named its his her "
+    "their".split()
 )
 
 
