@@ -181,8 +181,7 @@ _ACTIONS = (
     "delete open merge rename build pay cook restart lock copy measure plant repair sign print send compile store grow update bake".split()
 )
 _DONE = (
-    "stored deleted merged opened copied locked built signed printed mounted compiled paid planted measured cooked "
-    "written kept sent"
+    "stored deleted merged opened copied locked built signed printed mounted compiled paid planted measured cooked written kept sent"
 ).split()
 _ADJECTIVES = "slow safe legal large empty valid useful stable heavy cheap optional faster dangerous portable thread-safe mandatory".split()
 _OPTIONS = "-x --force --bare -X --mirror sort() append() .sort() --hard --soft ~/.profile /etc/fstab config.json".split()
