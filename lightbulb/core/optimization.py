@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['orthogonalize', 'Muon', 'is_for_muon', 'build_optimizers', 'learning_rate_factor', 'set_learning_rate',
-           'WeightAverage', 'MixedPrecision', 'OptimizerStep']
+__all__ = ['Muon', 'is_for_muon', 'build_optimizers', 'learning_rate_factor', 'WeightAverage', 'MixedPrecision', 'OptimizerStep']
 
 # %% ../../nbs/core/10_optimization.ipynb #61daf435
 import math
@@ -24,7 +23,7 @@ from .runtime import choose_dtype
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # a, b, c of Jordan et al.: steep at zero, never far from 1
 
 
-def orthogonalize(
+def _orthogonalize(
     matrices: Tensor,  # (…, m, n)
     steps: int = 5,
 ) -> Tensor:
@@ -66,7 +65,7 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(parameter)
                 state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                update = orthogonalize(parameter.grad.lerp(state["momentum"], group["momentum"]))  # Nesterov's look ahead
+                update = _orthogonalize(parameter.grad.lerp(state["momentum"], group["momentum"]))  # Nesterov's look ahead
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update, alpha=-group["lr"] * 0.2 * math.sqrt(max(parameter.shape[-2:])))
         return loss
@@ -128,7 +127,7 @@ def learning_rate_factor(
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def set_learning_rate(optimizers: Sequence[torch.optim.Optimizer], learning_rate: float) -> None:
+def _set_learning_rate(optimizers: Sequence[torch.optim.Optimizer], learning_rate: float) -> None:
     "Give every group this learning rate, times its own `rate` if it has one."
     for optimizer in optimizers:
         for group in optimizer.param_groups:
@@ -211,7 +210,7 @@ class OptimizerStep:
         `FloatingPointError` if the norm is no number and there is no scaler to answer it.
         """
         if learning_rate is not None:
-            set_learning_rate(self.optimizers, learning_rate)
+            _set_learning_rate(self.optimizers, learning_rate)
         for loss in losses:
             self.scaler.scale(loss).backward()
         for optimizer in self.optimizers:

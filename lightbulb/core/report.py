@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['StepReport', 'MetricsFile', 'Pace', 'paced']
+__all__ = ['StepReport', 'MetricsFile']
 
 # %% ../../nbs/core/03_report.ipynb #fdf3bdd2
 import json
@@ -76,24 +76,3 @@ class MetricsFile:
                 if line[:7] != '{"step"'[: len(line)]:
                     raise ValueError(f"{self.path}: line {number} is not a report: {line[:40]!r}") from None
         return rows
-
-# %% ../../nbs/core/03_report.ipynb #6838ae8c
-@dataclass(frozen=True)
-class Pace:
-    "How fast work goes at present."
-
-    steps_per_second: float
-    seconds_left: float | None  # None if the total is unknown
-
-
-def paced(reports: Iterable[StepReport], window: int = 20, clock=time.monotonic) -> Iterator[tuple[StepReport, Pace]]:
-    "Pair each report with the pace over the last `window` reports."
-    if window < 1: raise ValueError(f"window must be at least 1, got {window}")
-    marks = [(clock(), 0)]
-    for report in reports:
-        marks.append((clock(), report.step))
-        marks = marks[-window - 1 :]
-        (begin, first), (now, last) = marks[0], marks[-1]
-        rate = max(last - first, 0) / max(now - begin, 1e-9)
-        left = (report.total_steps - report.step) / rate if report.total_steps and rate > 0 else None
-        yield report, Pace(rate, left)

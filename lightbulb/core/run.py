@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['AnyTraining', 'Training', 'Interrupt', 'clear_errors', 'RunLog', 'OneProcess', 'Run']
+__all__ = ['Training', 'Interrupt', 'OneProcess', 'Run']
 
 # %% ../../nbs/core/12_run.ipynb #40bfe813
 import contextlib
@@ -119,7 +119,7 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory",
 
 
 @contextlib.contextmanager
-def clear_errors(
+def _clear_errors(
     folder: Path,  # of the run
     to_lower: Mapping[str, int],  # flags that decide how much memory is needed, and what they are
 ) -> Iterator[None]:
@@ -136,7 +136,7 @@ def clear_errors(
         raise LightbulbError(f"the disk is full; what {folder} holds is whole, and --resume continues from there") from None
 
 # %% ../../nbs/core/12_run.ipynb #1e6d3bf5
-class RunLog:
+class _RunLog:
     "Where the reports of a run go: its metrics file and, where it is installed, TensorBoard."
 
     def __init__(
@@ -202,7 +202,7 @@ class OneProcess:
         "The run is over."
 
 # %% ../../nbs/core/12_run.ipynb #a5d25ca7
-AnyTraining = TypeVar("AnyTraining", bound=Training)
+_AnyTraining = TypeVar("_AnyTraining", bound=Training)
 
 
 @dataclass
@@ -223,12 +223,12 @@ class Run:
         self._kept: Moment | None = None
         self._kept_at = 0.0  # seconds
 
-    def train(self, make: Callable[[], AnyTraining]) -> Generator[StepReport, None, AnyTraining]:
+    def train(self, make: Callable[[], _AnyTraining]) -> Generator[StepReport, None, _AnyTraining]:
         """Train what `make` makes, report each step and each evaluation (in the main process), and return it.
 
         `LightbulbError` or `ValueError` in one line. An interrupt and closing the generator keep everything first.
         """
-        with clear_errors(self.folder, self.to_lower), Interrupt() as interrupt:
+        with _clear_errors(self.folder, self.to_lower), Interrupt() as interrupt:
             with self._at_once(interrupt):
                 training = make()
                 log = self._begin(training)
@@ -250,7 +250,7 @@ class Run:
         "Nothing waits for an interrupt inside, unless other processes would wait for this one."
         return interrupt.at_once() if self.processes.count == 1 else contextlib.nullcontext()
 
-    def _begin(self, training: Training) -> RunLog | None:
+    def _begin(self, training: Training) -> _RunLog | None:
         "Go on from the newest moment, or put an earlier run aside."
         if self.resume:
             self._kept, model, state = read_newest(self.folder, self.fixed)
@@ -263,9 +263,9 @@ class Run:
         self._kept_at = time.monotonic()
         if not self.processes.is_main: return None
         remove_leftovers(self.folder)
-        return RunLog(self.folder, step=training.step, evaluated=self._evaluated)
+        return _RunLog(self.folder, step=training.step, evaluated=self._evaluated)
 
-    def _loop(self, training: Training, log: RunLog | None, interrupt: Interrupt) -> Iterator[StepReport]:
+    def _loop(self, training: Training, log: _RunLog | None, interrupt: Interrupt) -> Iterator[StepReport]:
         "Steps and evaluations from where the training is to its end."
         while True:
             if training.evaluation_is_due and self._evaluated != training.step:
@@ -290,7 +290,7 @@ class Run:
                 self._keep(training)
         self._keep(training)
 
-    def _write(self, log: RunLog | None, report: StepReport, training: Training | None = None) -> Iterator[StepReport]:
+    def _write(self, log: _RunLog | None, report: StepReport, training: Training | None = None) -> Iterator[StepReport]:
         "Note a report, keep the training if it is given, then hand the report on: what was handed on is never lost."
         if log is not None:
             log.write(report)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['DEFAULT_DATASET', 'DEFAULT_DATASET_CONFIG', 'FIXED_WHEN_RESUMED', 'TrainLanguageModel', 'fixed_settings']
+__all__ = ['TrainLanguageModel']
 
 # %% ../../nbs/lm/17_configuration.ipynb #9f65f4a1
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from typing import Any, Literal
 from ..core.configuration import check_ranges
 
 # %% ../../nbs/lm/17_configuration.ipynb #d334f491
-DEFAULT_DATASET, DEFAULT_DATASET_CONFIG = "wikitext", "wikitext-2-raw-v1"
+_DEFAULT_DATASET, _DEFAULT_DATASET_CONFIG = "wikitext", "wikitext-2-raw-v1"
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class TrainLanguageModel:
     model_name: str = "gpt2"  # tokenizer: a hub name, a path, gpt2, bert, smollm2 or bytes
     init_from_pretrained: bool = False  # take the weights of model_name as well (Llama-type models only)
     transformer_model_path: Path | None = None  # weights to start from (or to write with): a run folder, an epoch or a file
-    dataset_name: str = DEFAULT_DATASET  # a hub name, a path to .txt, .jsonl or .parquet, a folder, or demo
-    dataset_config: str = DEFAULT_DATASET_CONFIG  # of a hub data set; another data set takes it only if given
+    dataset_name: str = _DEFAULT_DATASET  # a hub name, a path to .txt, .jsonl or .parquet, a folder, or demo
+    dataset_config: str = _DEFAULT_DATASET_CONFIG  # of a hub data set; another data set takes it only if given
     text_column: str = ""  # empty: found by itself
     max_examples: int = 0  # documents; 0: all
     batch_size: int = 8  # sequences at a time on each process
@@ -133,7 +133,7 @@ class TrainLanguageModel:
     @property
     def hub_config(self) -> str:
         "The configuration that a hub data set is asked for."
-        own = self.dataset_name == DEFAULT_DATASET or self.dataset_config != DEFAULT_DATASET_CONFIG
+        own = self.dataset_name == _DEFAULT_DATASET or self.dataset_config != _DEFAULT_DATASET_CONFIG
         return self.dataset_config if own else ""
 
     @property
@@ -152,22 +152,8 @@ class TrainLanguageModel:
             "dropout": self.dropout,
         }
 
-# %% ../../nbs/lm/17_configuration.ipynb #e7f44ed9
-FIXED_WHEN_RESUMED = (
-    "seed",
-    "batch_size",
-    "accumulation_steps",
-    "max_length",
-    "model_name",
-    "optimizer",
-    "precision",
-    "next_weight",
-    "span_weight",
-    "causal_weight",
-)
-
-
-def fixed_settings(settings: TrainLanguageModel, num_processes: int = 1) -> dict[str, Any]:
-    "The settings that a checkpoint keeps, to be compared when the run is resumed."
-    chosen = {name: getattr(settings, name) for name in FIXED_WHEN_RESUMED}
-    return chosen | {"optimizer": settings.matrix_optimizer, "number of processes": num_processes}
+    def fixed_settings(self, num_processes: int = 1) -> dict[str, Any]:
+        "What must be the same when the run is resumed."
+        names = ("seed", "batch_size", "accumulation_steps", "max_length", "model_name", "precision")
+        fixed = {name: getattr(self, name) for name in (*names, "next_weight", "span_weight", "causal_weight")}
+        return fixed | {"optimizer": self.matrix_optimizer, "number of processes": num_processes}

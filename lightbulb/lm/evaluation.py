@@ -20,7 +20,7 @@ from .data import TokenStream
 from .losses import LanguageModelLoss
 from .objectives import Batch
 
-# %% ../../nbs/lm/16_evaluation.ipynb #efe32682
+# %% ../../nbs/lm/16_evaluation.ipynb #ab0f41e1
 @dataclass(frozen=True)
 class Evaluation:
     "A model on a whole held-out text."
@@ -49,10 +49,10 @@ class Evaluation:
 
     def as_metrics(self) -> dict[str, float]:
         "Everything but the loss itself, flat, for a report; an expert's load in units of an even share."
-        found = {"bits_per_byte": self.bits_per_byte, "word_perplexity": self.word_perplexity}
-        found |= {f"loss_head_{head}": loss for head, loss in enumerate(self.head_losses) if head}
+        metrics = {"bits_per_byte": self.bits_per_byte, "word_perplexity": self.word_perplexity}
+        metrics |= {f"loss_head_{head}": loss for head, loss in enumerate(self.head_losses) if head}
         shares = [share * len(layer) for layer in self.load for share in layer]
-        return found | ({"expert_load_max": max(shares), "expert_load_min": min(shares)} if shares else {})
+        return metrics | ({"expert_load_max": max(shares), "expert_load_min": min(shares)} if shares else {})
 
 # %% ../../nbs/lm/16_evaluation.ipynb #038cdd9f
 def evaluate(
@@ -72,10 +72,10 @@ def evaluate(
     try:
         with torch.inference_mode():
             for batch in batches:
-                found = scored(batch.to(device), heads)
-                sums += torch.stack([found["losses"], found["counts"]])
-                if "load" in found:
-                    load = found["load"] if load is None else load + found["load"]
+                measured = scored(batch.to(device), heads)
+                sums += torch.stack([measured["losses"], measured["counts"]])
+                if "load" in measured:
+                    load = measured["load"] if load is None else load + measured["load"]
     finally:
         scored.train(training)
     flat = total(sums if load is None else torch.cat([sums.flatten(), load.flatten()])).flatten().cpu()

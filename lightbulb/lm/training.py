@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['AcceleratedProcesses', 'load_streams', 'build_model', 'LanguageModelTraining', 'train_language_model',
-           'TrainLanguageModel', 'load_model']
+__all__ = ['AcceleratedProcesses', 'LanguageModelTraining', 'train_language_model', 'TrainLanguageModel', 'load_model']
 
 # %% ../../nbs/lm/19_training.ipynb #955800c3
 import contextlib
@@ -29,7 +28,7 @@ from ..core.run import OneProcess, Run
 from ..core.run_folder import Moment
 from ..core.runtime import choose_device, seed_everything
 from .checkpoints import load_model, load_weights, model_state, read_model_state
-from .configuration import TrainLanguageModel, fixed_settings
+from .configuration import TrainLanguageModel
 from .data import TokenStream, load_texts, tokenize
 from .evaluation import Evaluation, evaluate
 from .losses import LanguageModelLoss, LossWeights, Regularisers, num_heads_at
@@ -87,13 +86,13 @@ class AcceleratedProcesses(OneProcess):
             self.accelerator.end_training()
 
 # %% ../../nbs/lm/19_training.ipynb #785fe674
-def load_streams(config: TrainLanguageModel, tokenizer: Tokenizer) -> tuple[TokenStream, TokenStream]:
+def _load_streams(config: TrainLanguageModel, tokenizer: Tokenizer) -> tuple[TokenStream, TokenStream]:
     "Training and validation tokens of the data set."
     texts = load_texts(config.dataset_name, config.hub_config, text_column=config.text_column, max_examples=config.max_examples)
     return tokenize(texts.train, tokenizer), tokenize(texts.validation, tokenizer)
 
 
-def build_model(config: TrainLanguageModel, vocabulary: int, num_sentinels: int) -> Transformer:
+def _build_model(config: TrainLanguageModel, vocabulary: int, num_sentinels: int) -> Transformer:
     "A model of the preset's shape, with weights from where the settings say; `ValueError` if a sequence would be longer than the model."
     if config.init_from_pretrained:
         if num_sentinels:
@@ -128,14 +127,14 @@ class LanguageModelTraining:
         self.precision = MixedPrecision(config.precision, self.device)
         self.tokenizer = load_tokenizer(config.model_name)
         with self.processes.accelerator.main_process_first():
-            self.train, self.validation = load_streams(config, self.tokenizer)
+            self.train, self.validation = _load_streams(config, self.tokenizer)
         objectives = ObjectiveWeights(config.next_weight, config.span_weight, config.causal_weight)
         self.batches = TrainingBatches(
             self.train, self.tokenizer, batch_size=config.batch_size, max_length=config.max_length, weights=objectives, seed=config.seed
         )
         self.held = ValidationBatches(self.validation, self.tokenizer, batch_size=config.batch_size, max_length=config.max_length)
         seed_everything(config.seed)
-        model = build_model(config, self.tokenizer.vocab_size, objectives.num_sentinels)
+        model = _build_model(config, self.tokenizer.vocab_size, objectives.num_sentinels)
         weights = LossWeights(Regularisers(config.alpha, config.beta, config.temperature), head_share=config.head_share)
         self.scored = LanguageModelLoss(model, weights).to(self.device)
         optimizers = build_optimizers(
@@ -305,7 +304,7 @@ def train_language_model(
     processes = AcceleratedProcesses(config.device)
     run = Run(
         config.folder,
-        fixed_settings(config, processes.count),
+        config.fixed_settings(processes.count),
         resume=config.resume,
         save_every=config.save_every,
         patience=config.patience,

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['FACTS', 'REGULARISERS', 'STRETCHES_PER_BATCH_UNIT', 'FREE_WHEN_RESUMED', 'WorldFacts', 'facts_of', 'LossShares',
-           'TrainWorldModel', 'fixed_settings']
+__all__ = ['REGULARISERS', 'WorldFacts', 'LossShares', 'TrainWorldModel']
 
 # %% ../../nbs/world/08_configuration.ipynb #5a8e1e93
 from dataclasses import asdict, dataclass, fields
@@ -28,19 +27,19 @@ class WorldFacts:
     opening_moves: int = 20  # random first moves of a game, up to so many
     max_moves: int = 1000  # then a game is cut off
 
+    @classmethod
+    def of(cls, environment: str) -> WorldFacts:
+        "The facts of a world by its name; wide ranges for one that is not in the table."
+        return next((facts for name, facts in _FACTS.items() if environment.startswith(name)), cls())
 
-FACTS = {
+
+_FACTS = {
     "tic_tac_toe": WorldFacts((-1.0, 1.0), (-1.0, 1.0), 1.0, 8),
     "connect_four": WorldFacts((-1.0, 1.0), (-1.0, 1.0), 1.0, 12),
     "FrozenLake": WorldFacts((0.0, 1.0), (0.0, 1.0), 0.99, 20, 200),
     "CliffWalking": WorldFacts((-100.0, 0.0), (-200.0, 0.0), 0.99, 20, 100),
     "Taxi": WorldFacts((-10.0, 20.0), (-200.0, 20.0), 0.99, 100, 200),
 }
-
-
-def facts_of(environment: str) -> WorldFacts:
-    "The facts of a world by its name; wide ranges for one that is not in the table."
-    return next((facts for name, facts in FACTS.items() if environment.startswith(name)), WorldFacts())
 
 # %% ../../nbs/world/08_configuration.ipynb #d6183739
 REGULARISERS = ("info_nce", "covariance", "thought_consistency", "action_diversity", "expected_value", "exploration", "kl", "ppo")
@@ -76,7 +75,7 @@ class LossShares:
         return LossShares(**asdict(self) | {name: 0.0})
 
 # %% ../../nbs/world/08_configuration.ipynb #fe4dbed2
-STRETCHES_PER_BATCH_UNIT = 32
+_STRETCHES_PER_BATCH_UNIT = 32
 
 
 @dataclass(frozen=True)
@@ -187,14 +186,14 @@ class TrainWorldModel:
     @property
     def facts(self) -> WorldFacts:
         "What is known of the world, with what these settings say instead."
-        own = facts_of(self.environment)
+        own = WorldFacts.of(self.environment)
         opening = own.opening_moves if self.opening_moves is None else self.opening_moves
         return WorldFacts(own.reward_range, own.value_range, self.discount or own.discount, opening, own.max_moves)
 
     @property
     def num_windows(self) -> int:
         "Stretches of experience in one batch."
-        return self.batch_size * STRETCHES_PER_BATCH_UNIT
+        return self.batch_size * _STRETCHES_PER_BATCH_UNIT
 
     @property
     def total_steps(self) -> int:
@@ -212,11 +211,7 @@ class TrainWorldModel:
             policy_target=self.policy_target,
         )
 
-# %% ../../nbs/world/08_configuration.ipynb #935271a7
-FREE_WHEN_RESUMED = ("save_dir", "device", "resume", "save_every", "patience", "num_epochs", "mode")
-
-
-def fixed_settings(settings: TrainWorldModel) -> dict[str, Any]:
-    "The settings that a checkpoint keeps, to be compared when the run is resumed."
-    kept = {name: value for name, value in asdict(settings).items() if name not in FREE_WHEN_RESUMED}
-    return {name: str(value) if isinstance(value, Path) else value for name, value in kept.items()}
+    def fixed_settings(self) -> dict[str, Any]:
+        "What must be the same when the run is resumed, and what a checkpoint says about it."
+        free = ("save_dir", "device", "resume", "save_every", "patience", "num_epochs", "mode")
+        return {name: value for name, value in asdict(self).items() if name not in free}

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['held_out_losses', 'ImaginationErrors', 'imagination_errors', 'Examination', 'policy_matrix', 'table_values',
-           'quality', 'examination_for']
+__all__ = ['held_out_losses', 'ImaginationErrors', 'imagination_errors', 'Examination', 'quality', 'examination_for']
 
 # %% ../../nbs/world/13_evaluation.ipynb #89045dec
 from collections.abc import Callable
@@ -38,7 +37,7 @@ def held_out_losses(
     lambda_reg: float = 1.0,
     unroll_length: int = 5,
     max_windows: int = 2048,
-    about: Callable[[Windows], Outside] | None = None,  # what regularisers need that is not in a stretch
+    outside_of: Callable[[Windows], Outside] | None = None,  # what regularisers need that is not in a stretch
 ) -> dict[str, float]:
     "The mean of every loss, and their weighted total as `loss`."
     if not len(held): raise ValueError("there are no games held out yet")
@@ -48,7 +47,7 @@ def held_out_losses(
         windows = cut_windows(held, slots[begin : begin + 512], unroll_length, generator=np.random.default_rng(0)).to(
             next(model.parameters()).device
         )
-        report, _ = measure(model, windows, shares, lambda_reg=lambda_reg, outside=about and about(windows), everything=True)
+        report, _ = measure(model, windows, shares, lambda_reg=lambda_reg, outside=outside_of and outside_of(windows), everything=True)
         reports.append(report.values())
         totals.append(sum(report.weighted().values()))
     return {"loss": float(np.mean(totals)), **mean_losses(reports)}
@@ -115,7 +114,7 @@ class Examination:
         return float(right.mean()), float(right[self.matters].mean())
 
 # %% ../../nbs/world/13_evaluation.ipynb #ecd64605
-def policy_matrix(world: GymnasiumWorld, agent: Agent) -> np.ndarray:
+def _policy_matrix(world: GymnasiumWorld, agent: Agent) -> np.ndarray:
     "What the agent does in each cell of the table (S, A)."
     states = world.every_state()
     legal = world.legal(states)
@@ -123,9 +122,9 @@ def policy_matrix(world: GymnasiumWorld, agent: Agent) -> np.ndarray:
     return np.eye(world.num_actions)[ask(agent, states, legal, 1024)]
 
 
-def table_values(world: GymnasiumWorld, agent: Agent) -> dict[str, float]:
+def _table_values(world: GymnasiumWorld, agent: Agent) -> dict[str, float]:
     "The exact expected return from the start: for ever (-inf: it walks in circles at a cost), and within the time limit."
-    policy, tables = policy_matrix(world, agent), world.tables
+    policy, tables = _policy_matrix(world, agent), world.tables
     if tables is None: raise ValueError(f"the world must be a table, got {type(world).__name__} without one")
     first = np.flatnonzero(tables.initial)
     from_start = lambda values: float(tables.initial[first] @ values[first])  # elsewhere it may be -inf
@@ -139,18 +138,18 @@ def quality(
     model: WorldModel, world: World, search: MCTSConfig, *, exam: Examination | None = None, num_games: int = 50
 ) -> dict[str, float]:
     "How well it plays, by the best measure that this world has, with the search and by the policy alone."
-    agents, found = {"search": search_agent(model, world, search), "policy": policy_agent(model, world)}, {}
+    agents, metrics = {"search": search_agent(model, world, search), "policy": policy_agent(model, world)}, {}
     for name, agent in agents.items():
         if exam is not None:
             measured = dict(zip(("optimal", "optimal_where_it_matters"), exam.grade(agent), strict=True))
         elif isinstance(world, GymnasiumWorld) and world.tables is not None:
-            measured = table_values(world, agent)
+            measured = _table_values(world, agent)
         elif world.num_players == 1:
             measured = {"return": float(play_episodes(world, agent, num_games, seed=1).returns.mean())}
         else:
             measured = {"score_against_random": Arena(world, num_games, seed=1).play(agent, random_agent(1)).score}
-        found |= {f"{name}_{what}": value for what, value in measured.items()}
-    return found
+        metrics |= {f"{name}_{what}": value for what, value in measured.items()}
+    return metrics
 
 
 def examination_for(world: World, max_positions: int = 4520) -> Examination | None:

@@ -29,7 +29,7 @@ from ..core.report import StepReport
 from ..core.run import Run
 from ..core.run_folder import Moment, find_model_file
 from ..core.runtime import choose_device, seed_everything
-from .configuration import LossShares, TrainWorldModel, fixed_settings
+from .configuration import LossShares, TrainWorldModel
 from .environments import World, make_world
 from .evaluation import examination_for, held_out_losses, imagination_errors, quality, unseen_positions
 from .losses import LossReport, VisitCounter
@@ -311,7 +311,7 @@ class WorldModelTraining:
             config.losses,
             lambda_reg=config.lambda_reg,
             unroll_length=config.unroll_length,
-            about=lambda windows: self.outside_of(windows, counter=counter, rollout=rollout, with_policy=True),
+            outside_of=lambda windows: self.outside_of(windows, counter=counter, rollout=rollout, with_policy=True),
         )
 
     # What is kept
@@ -321,7 +321,7 @@ class WorldModelTraining:
         return {
             "kind": "world model",
             "config": self.model.config.as_dict(),
-            "settings": fixed_settings(self.config),
+            "settings": self.config.fixed_settings(),
             "weights": _on_cpu(self.model.state_dict()),
             "average": None if self.average is None else _on_cpu(self.average.weights),
             "step": self.step,
@@ -353,7 +353,7 @@ def train_world_model(config: TrainWorldModel) -> Generator[StepReport, None, No
     "Train, and report each step and each evaluation. `LightbulbError` or `ValueError` in one line; Ctrl-C and closing save first."
     run = Run(
         config.folder,
-        fixed_settings(config),
+        config.fixed_settings(),
         resume=config.resume,
         save_every=config.save_every,
         patience=config.patience,
