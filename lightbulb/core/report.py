@@ -11,8 +11,7 @@ __all__ = ['StepReport', 'MetricsFile']
 # %% ../../nbs/core/03_report.ipynb #fdf3bdd2
 import json
 import math
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
