@@ -22,6 +22,9 @@ from lightbulb.web.extract import extract
 from lightbulb.web.search import load_search
 
 
+PATIENT = TestAgent(max_seconds=600)  # other work on the machine must not decide
+
+
 @pytest.fixture(scope="module")
 def tools() -> Tools:
     embed, rerank = load_embedder(), load_cross_encoder()
@@ -38,7 +41,7 @@ def last(items) -> Answer:
 
 @pytest.fixture(scope="module")
 def two_hop(tools: Tools) -> Answer:
-    return last(answer("When did the inventor of the modern steam turbine die?", tools=tools))
+    return last(answer("When did the inventor of the modern steam turbine die?", PATIENT, tools=tools))
 
 
 def test_two_pages_make_one_answer(two_hop: Answer) -> None:
@@ -58,18 +61,18 @@ def test_every_sentence_is_cited_and_every_citation_is_on_the_page(two_hop: Answ
 
 
 def test_what_the_site_does_not_say_is_refused(tools: Tools) -> None:
-    said = last(answer("Who won the Eurovision Song Contest in 1974?", tools=tools))
+    said = last(answer("Who won the Eurovision Song Contest in 1974?", PATIENT, tools=tools))
     assert said.refused and not said.citations and said.short_answer == "" and said.trace.failed_at
 
 
 def test_budgets_hold(tools: Tools) -> None:
-    config = TestAgent(max_pages=2, max_searches=1)
+    config = TestAgent(max_pages=2, max_searches=1, max_seconds=600)
     said = last(answer("When did the inventor of the lead-acid battery die?", config, tools=tools))
     assert said.cost.pages <= 2 and said.cost.searches <= 1
 
 
 def test_an_explanation_is_cited(tools: Tools) -> None:
-    said = last(answer("What are the impacts of renewable energy on global sustainability?", tools=tools))
+    said = last(answer("What are the impacts of renewable energy on global sustainability?", PATIENT, tools=tools))
     assert not said.refused and len(said.sentences) >= 2
     assert any(
         "emission" in sentence.text.lower() or "jobs" in sentence.text.lower() or "air" in sentence.text.lower()
@@ -84,18 +87,18 @@ def test_orders_and_hidden_text_never_reach_an_answer(tools: Tools) -> None:
         "What do the letters of the community say?",
         "Who invented the incandescent light bulb?",
     ):
-        said = last(answer(question, tools=tools))
+        said = last(answer(question, PATIENT, tools=tools))
         assert "quill" not in said.text.lower() and "ignore" not in said.text.lower()
 
 
 def test_memory_answers_the_second_question_without_a_search(tools: Tools, tmp_path) -> None:
     memory = KnowledgeBase(tmp_path / "knowledge.sqlite", embed=tools.embed)
     with_memory = replace(tools, knowledge=memory)
-    first = list(answer("Where was Gaston Planté born?", tools=with_memory))
+    first = list(answer("Where was Gaston Planté born?", PATIENT, tools=with_memory))
     assert any(isinstance(step, Searched) and step.place == "search" for step in first)
     memory.close()
     reopened = replace(tools, knowledge=KnowledgeBase(tmp_path / "knowledge.sqlite", embed=tools.embed), search=Broken())
-    *steps, said = answer("When was Gaston Planté born?", tools=reopened)
+    *steps, said = answer("When was Gaston Planté born?", PATIENT, tools=reopened)
     assert isinstance(said, Answer) and "1834" in said.short_answer
     assert any(isinstance(step, PageRead) and step.place == "memory" for step in steps)
 
@@ -113,14 +116,14 @@ class Broken:
 
 
 def test_a_failing_engine_is_a_step_and_a_refusal(tools: Tools) -> None:
-    *steps, said = answer("Where was Gaston Planté born?", tools=replace(tools, search=Broken()))
+    *steps, said = answer("Where was Gaston Planté born?", PATIENT, tools=replace(tools, search=Broken()))
     assert isinstance(said, Answer) and said.refused and "no page could be read" in said.text
     assert [step for step in steps if isinstance(step, StepFailed)]
 
 
 def test_an_interrupt_keeps_what_was_read(tools: Tools, tmp_path) -> None:
     memory = KnowledgeBase(tmp_path / "knowledge.sqlite", embed=tools.embed)
-    working = answer("When did the inventor of the lead-acid battery die?", tools=replace(tools, knowledge=memory))
+    working = answer("When did the inventor of the lead-acid battery die?", PATIENT, tools=replace(tools, knowledge=memory))
     for step in working:
         if isinstance(step, PageRead): break
     working.close()
@@ -136,10 +139,10 @@ def test_forbidden_pages_were_never_asked_for(tools: Tools) -> None:
 
 def test_answers_are_the_same_twice(tools: Tools) -> None:
     question = "Where was Michael Faraday born?"
-    one, two = (last(answer(question, tools=tools)) for _ in range(2))
+    one, two = (last(answer(question, PATIENT, tools=tools)) for _ in range(2))
     assert (one.text, one.confidence) == (two.text, two.confidence)
 
 
 def test_a_stricter_threshold_refuses(tools: Tools) -> None:
     strict = {kind: Calibration({}, 0.0, 0.9) for kind in ("short", "text", "verdict")}
-    assert last(answer("Where was Michael Faraday born?", tools=tools, calibrations=strict)).refused
+    assert last(answer("Where was Michael Faraday born?", PATIENT, tools=tools, calibrations=strict)).refused
