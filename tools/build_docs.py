@@ -170,19 +170,19 @@ def fenced(text: str, kind: str) -> str:
     return f"{fence}{{{kind}}}\n{text.rstrip()}\n{fence}"
 
 
-def image(kind: str, data: str) -> str:
+def image(kind: str, data: str, text: str) -> str:
     "An image inside the page, so that a page is one file."
     code = base64.b64encode(data.encode()).decode() if kind == "image/svg+xml" else data.replace("\n", "")
-    return f'```{{=html}}\n<figure><img alt="figure drawn by the cell above" src="data:{kind};base64,{code}"></figure>\n```'
+    return f'```{{=html}}\n<figure><img alt="{escape(text, quote=True)}" src="data:{kind};base64,{code}"></figure>\n```'
 
 
-def output_markdown(output: dict) -> str:
-    "One output of a cell."
+def output_markdown(output: dict, figure_text: str) -> str:
+    "One output of a cell; the text is for who cannot see its figure."
     if output["output_type"] == "stream": return fenced(joined(output["text"]), ".output")
     if output["output_type"] == "error": return fenced(f"{output['ename']}: {output['evalue']}", ".output .error")
     data = output.get("data", {})
     for kind in ("image/svg+xml", "image/png", "image/jpeg"):
-        if kind in data: return image(kind, joined(data[kind]))
+        if kind in data: return image(kind, joined(data[kind]), figure_text)
     if "text/markdown" in data: return show_doc_markdown(joined(data["text/markdown"]))
     if "text/html" in data: return fenced(f'<div class="html-output">{joined(data["text/html"])}</div>', "=html")
     return fenced(joined(data["text/plain"]), ".output") if "text/plain" in data else ""
@@ -213,7 +213,8 @@ def cell_markdown(cell: dict) -> Iterator[str]:
             )
         yield block
     if options.get("output") != "false":
-        yield from (output_markdown(output) for output in cell.get("outputs", []))
+        figure_text = options.get("fig-alt", "figure drawn by the cell above").strip().strip("\"'")
+        yield from (output_markdown(output, figure_text) for output in cell.get("outputs", []))
 
 
 def signatures_first(cells: list[dict]) -> list[dict]:
