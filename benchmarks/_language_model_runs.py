@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from lightbulb.core.optimization import Muon, is_for_muon
+from lightbulb.core.optimization import Muon, OptimizerStep, is_for_muon
+from lightbulb.core.report import StepReport
+from lightbulb.core.run import Run as TrainingRun
+from lightbulb.core.run_folder import Moment, moments, read_newest
 from lightbulb.lm.data import TokenStream
 from lightbulb.lm.losses import LanguageModelLoss, LossWeights, Regularisers, num_heads_at
 from lightbulb.lm.objectives import Batch, ObjectiveWeights, TrainingBatches, ValidationBatches
@@ -311,6 +314,102 @@ def autocast(run: Run, device: str = "cpu") -> Any:
 # Training
 
 
+def optimizer_step(run: Run, trainee: Trainee) -> OptimizerStep:
+    "One move of a trainee; its learning rate is a factor of each group's first one."
+    for optimizer in trainee.optimizers:
+        for group in optimizer.param_groups:
+            group["rate"] = group["lr"]
+    is_clipped = run.family != "lightbulb" or run.optimizer == "adamw"
+    return OptimizerStep(trainee.model.parameters(), trainee.optimizers, max_grad_norm=1.0 if is_clipped else math.inf)
+
+
+def move(run: Run, trainee: Trainee, step: OptimizerStep, batch: Batch, progress: float, number: int) -> float:
+    "Learn from one batch; its loss."
+    trainee.model.train()
+    with autocast(run):
+        loss = trainee.loss(batch, progress)
+    step([loss], trainee.rate(progress, number))
+    return loss.item()
+
+
+class RunTraining:
+    "A run of this file as `lightbulb.core.run` trains it."
+
+    evaluation_is_due = False
+
+    def __init__(self, run: Run, text: Text, total_steps: int) -> None:
+        torch.manual_seed(run.seed)
+        self.run, self.text, self.total_steps = run, text, total_steps  # 0 steps: until the CPU-seconds are over
+        self.trainee = FAMILIES[run.family](run, text)
+        self.optimizer_step = optimizer_step(run, self.trainee)
+        self.step, self.num_tokens, self.recent_losses, self.is_whole = 0, 0, list[float](), True
+        self.cpu_seconds, self.seconds = 0.0, 0.0
+        self._batches: Iterator[Batch] | None = None
+
+    @property
+    def moment(self) -> Moment:
+        return Moment(0, self.step)
+
+    @property
+    def progress(self) -> float:
+        return self.step / self.total_steps if self.total_steps else self.cpu_seconds / self.run.cpu_seconds
+
+    @property
+    def is_done(self) -> bool:
+        return self.progress >= 1
+
+    def prepare(self) -> None:
+        self._start_clocks()
+
+    def _start_clocks(self) -> None:
+        self._cpu_began, self._began = time.process_time() - self.cpu_seconds, time.monotonic() - self.seconds
+
+    def train_step(self) -> StepReport:
+        self.is_whole = False
+        if self._batches is None:
+            self._batches = batches(self.run, self.text, self.step)
+        batch = next(self._batches)
+        loss = move(self.run, self.trainee, self.optimizer_step, batch, self.progress, self.step)
+        self.recent_losses = [*self.recent_losses[-99:], loss]
+        self.step, self.num_tokens, self.is_whole = self.step + 1, self.num_tokens + batch.num_tokens, True
+        self.cpu_seconds, self.seconds = time.process_time() - self._cpu_began, time.monotonic() - self._began
+        return StepReport(self.step, loss, self.total_steps or None)
+
+    def evaluate(self) -> StepReport:
+        raise AssertionError("a run is scored when it has ended")
+
+    def model_state(self) -> dict[str, Any]:
+        return {"weights": self.trainee.model.state_dict()}
+
+    def training_state(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "num_tokens": self.num_tokens,
+            "recent_losses": self.recent_losses,
+            "cpu_seconds": self.cpu_seconds,
+            "seconds": self.seconds,
+            "optimizer_step": self.optimizer_step.state_dict(),
+        }
+
+    def load_state(self, model: Mapping[str, Any], training: Mapping[str, Any], place: Path) -> None:
+        self.trainee.model.load_state_dict(model["weights"])
+        self.optimizer_step.load_state_dict(training["optimizer_step"])
+        self.step, self.num_tokens, self.recent_losses = training["step"], training["num_tokens"], training["recent_losses"]
+        self.cpu_seconds, self.seconds = training["cpu_seconds"], training["seconds"]
+        self._start_clocks()
+
+    def story(self) -> dict[str, Any]:
+        "How it went."
+        return {
+            "steps": self.step,
+            "tokens": self.num_tokens,
+            "cpu": self.cpu_seconds,
+            "wall": self.seconds,
+            "recent": sum(self.recent_losses) / max(1, len(self.recent_losses)),
+            "epochs": self.num_tokens / len(self.text.train),
+        }
+
+
 class Trainer:
     "Runs what is not in the folder yet."
 
@@ -341,30 +440,16 @@ class Trainer:
 
     def _train(self, run: Run, text: Text) -> tuple[Trainee, dict[str, Any]]:
         flops_of_step(run, text)  # a step thrown away: compilers and allocators are warm when the clock starts
-        torch.manual_seed(run.seed)
-        trainee, state = FAMILIES[run.family](run, text), self._state(run)
-        for optimizer in trainee.optimizers:
-            for group in optimizer.param_groups:
-                group["first"] = group["lr"]
-        at: dict[str, Any] = {"steps": 0, "tokens": 0, "cpu": 0.0, "wall": 0.0, "recent": []}
-        if state.exists():
-            at = self._load(state, trainee)
-        total = self._steps(run, text)
-        saved, cpu, wall = time.monotonic(), time.process_time(), time.monotonic()
-        before = dict(at)
-        for batch in batches(run, text, at["steps"]):
-            progress = at["steps"] / total if total else at["cpu"] / run.cpu_seconds
-            if progress >= 1: break
-            at["recent"] = [*at["recent"][-99:], self._step(run, trainee, batch, progress, at["steps"])]
-            at["steps"], at["tokens"] = at["steps"] + 1, at["tokens"] + batch.num_tokens
-            at["cpu"], at["wall"] = before["cpu"] + time.process_time() - cpu, before["wall"] + time.monotonic() - wall
-            over = time.monotonic() > self.ends
-            if over or time.monotonic() - saved > 60:
-                self._save(state, trainee, at)
-                saved = time.monotonic()
-            if over: raise Unfinished
-        self._save(state, trainee, at)
-        return trainee, {**at, "recent": sum(at["recent"]) / max(1, len(at["recent"])), "epochs": at["tokens"] / len(text.train)}
+        steps, folder = self._steps(run, text), self._folder(run)
+        reports = TrainingRun(folder, resume=bool(moments(folder)), save_every=1.0).train(lambda: RunTraining(run, text, steps))
+        while True:
+            try:
+                next(reports)
+            except StopIteration as end:
+                return end.value.trainee, end.value.story()
+            if time.monotonic() > self.ends:
+                reports.close()
+                raise Unfinished
 
     def step_seconds(self, runs: list[Run], rounds: int = 12, steps: int = 5) -> list[float]:
         "CPU-seconds of a training step of each run, measured with all taking turns, from the ramp's begin to its end; kept in the folder."
@@ -379,16 +464,14 @@ class Trainer:
         for run in runs:
             torch.set_num_threads(run.threads)
             torch.manual_seed(run.seed)
-            ready.append((FAMILIES[run.family](run, self.texts[run.text]), batches(run, self.texts[run.text], 0)))
-            for optimizer in ready[-1][0].optimizers:
-                for group in optimizer.param_groups:
-                    group["first"] = group["lr"]
+            trainee = FAMILIES[run.family](run, self.texts[run.text])
+            ready.append((trainee, optimizer_step(run, trainee), batches(run, self.texts[run.text], 0)))
         for turn in range(-1, rounds):  # the first one warms up
-            for number, (run, (trainee, source)) in enumerate(zip(runs, ready, strict=True)):
+            for number, (run, (trainee, step, source)) in enumerate(zip(runs, ready, strict=True)):
                 given, begin = [next(source) for _ in range(steps)], time.process_time()
                 for index, batch in enumerate(given):
                     done = max(0, turn) * steps + index
-                    self._step(run, trainee, batch, (done + 0.5) / rounds / steps, done)
+                    move(run, trainee, step, batch, (done + 0.5) / rounds / steps, done)
                 if turn >= 0:
                     taken[number] += time.process_time() - begin
         found = [seconds / rounds / steps for seconds in taken]
@@ -397,53 +480,18 @@ class Trainer:
 
     def trained(self, run: Run) -> Trainee:
         "The model of a finished run."
-        torch.manual_seed(run.seed)
-        trainee = FAMILIES[run.family](run, self.texts[run.text])
-        self._load(self._state(run), trainee)
-        return trainee
+        training, folder = RunTraining(run, self.texts[run.text], 0), self._folder(run)
+        moment, model, state = read_newest(folder, {})
+        training.load_state(model, state["training"], folder / moment.name)
+        return training.trainee
 
-    def _state(self, run: Run) -> Path:
-        return self.cache / f"{run.key()}.{'kept' if self.keep else self.code[run.family]}.pt"
+    def _folder(self, run: Run) -> Path:
+        return self.cache / f"{run.key()}.{'kept' if self.keep else self.code[run.family]}"
 
     def _steps(self, run: Run, text: Text) -> int:
         if run.steps: return run.steps
         if run.tokens: return math.ceil(run.tokens / run.batch / run.length)
         return int(run.flops // flops_of_step(run, text)[0]) if run.flops else 0
-
-    @staticmethod
-    def _step(run: Run, trainee: Trainee, batch: Batch, progress: float, step: int) -> float:
-        factor = trainee.rate(progress, step)
-        for optimizer in trainee.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = group["first"] * factor
-        trainee.model.train()
-        with autocast(run):
-            loss = trainee.loss(batch, progress)
-        loss.backward()
-        if run.family != "lightbulb" or run.optimizer == "adamw":
-            nn.utils.clip_grad_norm_(trainee.model.parameters(), 1.0)
-        for optimizer in trainee.optimizers:
-            optimizer.step()
-        trainee.model.zero_grad(set_to_none=True)
-        return loss.item()
-
-    @staticmethod
-    def _save(path: Path, trainee: Trainee, at: dict[str, Any]) -> None:
-        states = [optimizer.state_dict() for optimizer in trainee.optimizers]
-        torch.save(
-            {"at": at, "model": trainee.model.state_dict(), "optimizers": states, "random": torch.get_rng_state()},
-            path.with_suffix(".part"),
-        )
-        path.with_suffix(".part").replace(path)
-
-    @staticmethod
-    def _load(path: Path, trainee: Trainee) -> dict[str, Any]:
-        saved = torch.load(path, weights_only=False)
-        trainee.model.load_state_dict(saved["model"])
-        for optimizer, state in zip(trainee.optimizers, saved["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
-        torch.set_rng_state(saved["random"])
-        return saved["at"]
 
 
 # Scores
