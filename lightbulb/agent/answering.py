@@ -63,7 +63,9 @@ class _Inquiry:
             memory_seconds=config.memory_days * 86_400,
             tell=self.tell,
         )
-        self.reasoning = Reasoning(self.researcher, tools.reader, tools.model, rerank=tools.rerank, config=tools.reasoning)
+        self.reasoning = Reasoning(
+            self.researcher, tools.reader, tools.model, rerank=tools.rerank, weigh=tools.weigh, config=tools.reasoning
+        )
         self.writer = Writer(self.ledger, tools.summarizer)
         self.root = ToTNode(question)
         self.draft: tuple[Sentence, ...] = ()  # the best that is known so far, not yet weighed

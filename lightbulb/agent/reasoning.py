@@ -20,7 +20,7 @@ from .configuration import ReasoningConfig
 from .evidence import Evidence, Researcher, name_match
 from .question_kinds import kind_of_question, search_words
 from .questions import SLOT, Comparison, compare, decompose, reworded, subject_of
-from .tools import Model, Reader
+from .tools import Model, Reader, Weigh
 from .waiting import Working
 from ..core.errors import LightbulbError
 from ..core.records import Passage
@@ -72,20 +72,29 @@ class Candidate:
     passage: Passage | None = field(default=None, repr=False)
 
 # %% ../../nbs/agent/10_reasoning.ipynb #0116a960
-def read_passages(reader: Reader, question: str, passages: Sequence[Passage], *, top_k: int = 6) -> list[Candidate]:
+def read_passages(
+    reader: Reader,
+    question: str,
+    passages: Sequence[Passage],
+    *,
+    top_k: int = 6,
+    weigh: Weigh | None = None,  # a judge over all spans together; without one the reader's own scores count
+) -> list[Candidate]:
     "Candidates for the question, best first, each a verbatim range of its page; of equal texts the likeliest place is kept."
     if not passages: return []
     heads = [f"{passage.title}. " for passage in passages]
     kind = expected_kind(question)
-    spans = reader.read(question, [head + passage.text for head, passage in zip(heads, passages, strict=True)], top_k=2 * top_k)
+    texts = [head + passage.text for head, passage in zip(heads, passages, strict=True)]
+    spans = reader.read(question, texts, top_k=2 * top_k)
+    chances = weigh(question, texts, spans, [passage.url for passage in passages]) if weigh else [span.score for span in spans]
     likeliest: dict[str, Candidate] = {}
-    for span in spans:
+    for span, chance in zip(spans, chances, strict=True):
         head, passage = heads[span.text_index], passages[span.text_index]
         text = _tidied(span.text, kind)
         start = span.start - len(head) if span.start >= len(head) else passage.text.find(text)
         end = start + len(text)
         if start < 0 or not _is_possible(text, kind): continue
-        score = min(max(float(span.score), 1e-6), 1 - 1e-6)
+        score = min(max(float(chance), 1e-6), 1 - 1e-6)
         odds = math.log(score / (1 - score))
         new = Candidate(
             passage.text[start:end], passage.url, passage.title, passage.start + start, passage.start + end, span.kind, odds, passage
@@ -284,9 +293,10 @@ class Reasoning:
         model: Model | None = None,
         *,
         rerank: Rerank | None = None,
+        weigh: Weigh | None = None,
         config: ReasoningConfig | None = None,
     ) -> None:
-        self.researcher, self.reader, self.model, self.rerank = researcher, reader, model, rerank
+        self.researcher, self.reader, self.model, self.rerank, self.weigh = researcher, reader, model, rerank, weigh
         self.config = config or ReasoningConfig()
         self.lines: dict[str, list[Line]] = {}  # question → the scored lines of its evidence
 
@@ -309,7 +319,7 @@ class Reasoning:
     def candidates(self, state: State, evidence: Evidence) -> list[Candidate]:
         "The likeliest answers to the state's step, best first."
         config, question = self.config, state.question
-        spans = read_passages(self.reader, question, evidence.passages, top_k=2 * config.branching)
+        spans = read_passages(self.reader, question, evidence.passages, top_k=2 * config.branching, weigh=self.weigh)
         question_words = set(normalized(question).split())
         if kind := state.plan.comparison and state.plan.comparison.kind:
             spans = [candidate for candidate in spans if quantity(candidate.text, kind) is not None]

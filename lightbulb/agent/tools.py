@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['SearchHit', 'Search', 'Span', 'Reader', 'Checked', 'Memory', 'Model', 'Summarizer', 'Tools', 'open_tools',
+__all__ = ['SearchHit', 'Search', 'Span', 'Reader', 'Weigh', 'Checked', 'Memory', 'Model', 'Summarizer', 'Tools', 'open_tools',
            'load_tools']
 
 # %% ../../nbs/agent/05_tools.ipynb #a7167b42
@@ -63,6 +63,12 @@ class Reader(Protocol):
 
     def read(self, question: str, texts: Sequence[str], *, top_k: int = 4) -> Sequence[Span]: ...
 
+
+class Weigh(Protocol):
+    "The chance that each of a reader's spans is right, seen together; spans that say the same have the same."
+
+    def __call__(self, question: str, texts: Sequence[str], spans: Sequence[Any], pages: Sequence[str], /) -> Sequence[float]: ...
+
 # %% ../../nbs/agent/05_tools.ipynb #e99ba112
 class Checked(Protocol):
     "What came of looking at pages again."
@@ -114,6 +120,7 @@ class Tools:
     summarizer: Summarizer | None = None
     extractor: Summarizer | None = None  # only quotes, for when the budget is nearly spent
     knowledge: Memory | None = None
+    weigh: Weigh | None = None
     reasoning: ReasoningConfig = field(default_factory=ReasoningConfig)
 
     def close(self) -> None:
@@ -135,6 +142,7 @@ def load_tools(config: TestAgent, *, tell: Callable[[str], None] = lambda line: 
     from lightbulb.knowledge.embedding import load_embedder
     from lightbulb.knowledge.knowledge_base import KnowledgeBase
     from lightbulb.knowledge.ranking import load_cross_encoder
+    from lightbulb.reading.judge import Judge, gather_candidates
     from lightbulb.reading.reader import SpanReader
     from lightbulb.knowledge.summarizer import RAGSummarizer, SummarizerConfig
     from lightbulb.lm.language_model import load_language_model
@@ -156,7 +164,17 @@ def load_tools(config: TestAgent, *, tell: Callable[[str], None] = lambda line: 
     )
     extractor = RAGSummarizer(model.generate, embed, rerank=rerank, config=SummarizerConfig(mode="extractive"))
     _prepare_search(search, tell)
-    return Tools(search, reader, embed, rerank, model, summarizer, extractor, KnowledgeBase(config.knowledge_path, embed=embed))
+    judge = Judge.load()
+
+    def weigh(question: str, texts: Sequence[str], spans: Sequence[Any], pages: Sequence[str]) -> list[float]:
+        chances = [0.0] * len(spans)
+        for judgement in judge.judge(question, gather_candidates(question, texts, spans, pages=pages, rerank=rerank)):
+            for place in judgement.candidates:
+                chances[place] = judgement.probability
+        return chances
+
+    knowledge = KnowledgeBase(config.knowledge_path, embed=embed)
+    return Tools(search, reader, embed, rerank, model, summarizer, extractor, knowledge, weigh)
 
 
 def _prepare_search(search: Search, tell: Callable[[str], None]) -> None:

@@ -10,6 +10,7 @@ __all__ = ['AnswerSpan', 'SpanReader']
 
 # %% ../../nbs/reading/02_reader.ipynb #bc6bf10e
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from ..core.english import FUNCTION_WORDS
 from ..core.runtime import choose_device
 from .answer_kinds import expected_kind, fits, kind_of
 from .network import Confidence, ReaderNetwork, load_reader, native_dtype, padded
@@ -69,6 +71,17 @@ class AnswerSpan:
     answerable: float = 0.0  # log-odds that the window answers at all
 
 
+def _word_edges(text: str, offsets: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    "Which tokens begin a word of the text, and which end one (T,): an answer is whole words."
+    inside = lambda place: 0 < place < len(text) and text[place - 1].isalnum() and text[place].isalnum()
+    return torch.tensor([not inside(start) for start, _ in offsets]), torch.tensor([not inside(end) for _, end in offsets])
+
+
+def _says_nothing(text: str) -> bool:
+    "Whether a text has nothing but function words and signs."
+    return all(word in FUNCTION_WORDS for word in re.findall(r"\w+", text.lower()))
+
+
 def _sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-max(-60.0, min(60.0, x))))
 
@@ -116,6 +129,7 @@ class SpanReader:
         expected = expected_kind(question)
         scored: list[tuple[float, int, int, int, float, float]] = []
         for index, start, end, margin, answerable in self.spans(question, texts, top_k=3 * top_k):
+            if _says_nothing(texts[index][start:end]): continue
             logit = self.confidence.logit(margin, answerable, fits(texts[index][start:end], expected))
             scored.append((logit, index, start, end, margin, answerable))
         scored.sort(key=lambda row: (-row[0], row[1:4]))
@@ -134,6 +148,8 @@ class SpanReader:
         rows = []
         for window, span_scores, answerable in self.scores(question, texts):
             start, end = span_scores[window.passage : -1].T  # without the last separator
+            begins, ends = _word_edges(texts[window.text_index], window.offsets)
+            start, end = start.masked_fill(~begins, -torch.inf), end.masked_fill(~ends, -torch.inf)
             table = start[:, None] + end[None] - span_scores[0].sum()
             table = table.masked_fill(~torch.ones_like(table).triu().tril(_MAX_ANSWER_TOKENS - 1).bool(), -torch.inf)
             best = table.flatten().topk(min(top_k, len(start)))
