@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Line', 'lines_of', 'scored_lines', 'stretch', 'Listing', 'listings', 'says_yes', 'Piece', 'compose', 'sides_of']
+__all__ = ['Line', 'lines_of', 'scored_lines', 'stretch', 'Listing', 'listings', 'Piece', 'compose']
 
 # %% ../../nbs/agent/09_composing.ipynb #e112967d
 import re

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['UsageError', 'parse_config', 'main']
+__all__ = ['parse_config', 'main']
 
 # %% ../../nbs/apps/04_main_menu.ipynb #ae351a07
 import contextlib

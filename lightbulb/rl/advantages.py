@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['plain_advantages', 'Advantages', 'generalized_advantages', 'n_step_returns']
+__all__ = ['Advantages', 'generalized_advantages', 'n_step_returns']
 
 # %% ../../nbs/rl/06_advantages.ipynb #49f546db
 from collections.abc import Sequence

@@ -17,7 +17,7 @@ from .options import GymnasiumOptions, Option, TabularOption, TabularTask, optio
 
 # %% auto #0
 __all__ = ['CELLS', 'NUMBER', 'HALLWAYS', 'FourRooms', 'hallway_options', 'tabular_hallway_options', 'tabular_primitive_options',
-           'length_distribution', 'exact_house_values', 'four_rooms']
+           'exact_house_values', 'four_rooms']
 
 # %% ../../nbs/rl/11_four_rooms.ipynb #1a72897a
 _HOUSE = """

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..core.kernels import kernel
 
 # %% auto #0
-__all__ = ['PlainSumTree', 'SumTree']
+__all__ = ['SumTree']
 
 # %% ../../nbs/rl/01_sum_tree.ipynb #e2b0903c
 class PlainSumTree:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['REGULARISERS', 'WorldFacts', 'LossShares', 'TrainWorldModel']
+__all__ = ['REGULARISERS', 'LossShares', 'TrainWorldModel']
 
 # %% ../../nbs/world/08_configuration.ipynb #5a8e1e93
 from dataclasses import asdict, dataclass, fields
