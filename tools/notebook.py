@@ -57,6 +57,7 @@ def execute(notebook: Path, slow: bool = False) -> None:
     )
     for cell in nb.cells:
         if cell.cell_type != "code" or skipped(cell): continue
+        cell.outputs = []  # a cell that prints nothing now keeps nothing of before
         shell.cell(cell)
         if shell.exc:
             failed = cell.source.splitlines()
