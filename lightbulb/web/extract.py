@@ -12,17 +12,16 @@ __all__ = ['extract']
 import logging
 import re
 from bisect import bisect_left
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 import trafilatura
-from bs4 import BeautifulSoup
-from bs4.element import NavigableString, Tag
 from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 from w3lib.url import canonicalize_url
 
 from ..core.records import Document, Heading, Link
-from .page_tree import MAX_CHARACTERS, MAX_ELEMENTS, join_blocks, normalize, parse, remove_hidden, simplify
+from .page_tree import MAX_CHARACTERS, MAX_ELEMENTS, join_blocks, normalize, parse, read_block, remove_hidden, simplify
 
 # %% ../../nbs/web/07_extract.ipynb #628a26c9
 _logger = logging.getLogger(__name__)
@@ -47,11 +46,30 @@ def _is_around(element: Any) -> bool:
 
 def _outside_content(tree: Any) -> set[Any]:
     "All elements that are navigation, or inside of it."
-    found: set[Any] = set()
+    outside: set[Any] = set()
     for element in tree.iter(etree.Element):
-        if element.getparent() in found or _is_around(element):
-            found.add(element)
-    return found
+        if element.getparent() in outside or _is_around(element):
+            outside.add(element)
+    return outside
+
+
+def _words(element: Any) -> tuple[int, int]:
+    "Words of an element, and those of them that are links."
+    count = lambda part: len(" ".join(part.itertext()).split())
+    return count(element), sum(map(count, element.iter("a")))
+
+
+def _unbox(tree: Any) -> None:
+    "Take the class from a *sidebar* that is a box of text inside a text, as manuals have them, so that nobody takes it for a column beside one."
+    for element in tree.iter("div", "aside", "section"):
+        if "sidebar" not in element.get("class", "").lower().split(): continue
+        words, linked = _words(element)
+        if words < 15 or linked > 0.3 * words: continue
+        neighbours = [part for part in element.getparent() if part is not element and part.tag in ("p", "div", "pre", "ul", "ol")]
+        prose = [part for part in neighbours[:200] if "sidebar" not in part.get("class", "").lower() and _words(part)[0] >= 10]
+        if len(prose) >= 2:
+            del element.attrib["class"]
+            element.tag = "div"
 
 # %% ../../nbs/web/07_extract.ipynb #b00b4494
 def absolute_url(base: str, href: str) -> str:
@@ -166,31 +184,94 @@ _BLOCKS = frozenset(
 _CONTROLS = frozenset("button select textarea head".split())
 
 
-def _everything(tree: Any, outside: set[Any]) -> list[str]:
+@dataclass
+class _Block:
+    "What one block element says itself."
+
+    parts: list[str] = field(default_factory=list)
+    num_linked: int = 0  # characters of links among them
+    is_caption: bool = False  # of a figure
+
+    @property
+    def text(self) -> str:
+        return "".join(self.parts)
+
+    @property
+    def is_prose(self) -> bool:
+        "Whether it reads like a paragraph or is code, rather than a button, a caption or a row of links."
+        text = read_block(self.text)
+        if self.is_caption or text.startswith("    "): return not self.is_caption
+        return len(text.split()) >= 8 and text.rstrip("\"'”’)»]")[-1:] in tuple(".!?:;…") and self.num_linked < 0.5 * len(text)
+
+
+def _everything(tree: Any, outside: set[Any]) -> list[_Block]:
     "All visible text outside of navigation, by blocks."
-    tops = [element for element in outside if element.getparent() not in outside]
-    for element in tops:
-        element.set("data-outside", "")
-    soup = BeautifulSoup(etree.tostring(tree, encoding="unicode", method="html"), "lxml")
-    for element in tops:
-        del element.attrib["data-outside"]
-    root = soup.body or soup
-    homes: dict[int, Any] = {id(root): root}  # element → the block it belongs to, None where its text is left out
-    blocks: list[list[str]] = []
-    last: Any = None
-    for node in root.descendants:
-        home = homes[id(node.parent)]
-        if isinstance(node, Tag):
-            skipped = home is None or node.name in _CONTROLS or "data-outside" in node.attrs
-            homes[id(node)] = None if skipped else node if node.name in _BLOCKS else home
-            if node.name == "br":
+    body = tree.find("body") if tree.find("body") is not None else tree
+    homes: dict[Any, Any] = {}  # element → the block it belongs to, None where its text is left out
+    blocks: list[_Block] = []
+    last, num_links = None, 0  # the block of the text before, links that are open
+
+    def say(home: Any, text: str | None) -> None:
+        nonlocal last
+        if not text or home is None: return
+        if home is not last:
+            blocks.append(
+                _Block(
+                    is_caption=any(
+                        one.tag == "figure" or "caption" in one.get("class", "").lower() for one in (home, *home.iterancestors())
+                    )
+                )
+            )
+        blocks[-1].parts.append(text)
+        blocks[-1].num_linked += len(text) if num_links else 0
+        last = home
+
+    for event, element in etree.iterwalk(body, events=("start", "end")):
+        num_links += (1 if event == "start" else -1) if element.tag == "a" else 0
+        if event == "start":
+            home = body if element is body else homes[element.getparent()]
+            is_left_out = home is None or element.tag in _CONTROLS or element in outside
+            homes[element] = None if is_left_out else element if element.tag in _BLOCKS else home
+            if element.tag == "br":
                 last = None
-        elif home is not None and type(node) is NavigableString:
-            if home is not last:
-                blocks.append([])
-            blocks[-1].append(node)
-            last = home
-    return ["".join(block) for block in blocks]
+            say(homes[element], element.text)
+        elif element is not body:
+            say(homes[element.getparent()], element.tail)
+    return blocks
+
+# %% ../../nbs/web/07_extract.ipynb #c49f1379
+def _letters(text: str) -> str:
+    "What identifies a block: its first letters and digits."
+    return "".join(re.findall(r"\w+", text[:160]))[:60].casefold()
+
+
+def _groups(text: str) -> set[tuple[str, ...]]:
+    "Five words in a row, all of them."
+    words = re.findall(r"\w+", text.casefold())
+    return {tuple(words[i : i + 5]) for i in range(max(1, len(words) - 4))}
+
+
+def _filled(kept: list[str], everything: list[_Block]) -> list[str]:
+    "The blocks that were kept, with the prose that is missing between them."
+    places: dict[str, list[int]] = {}
+    for i, text in enumerate(kept):
+        places.setdefault(_letters(text), []).append(i)
+    known = set().union(*map(_groups, kept))
+    filled: list[str] = []
+    cursor, missing = 0, []  # the next kept block; blocks seen since the last kept one
+    for block in everything:
+        candidates = places.get(_letters(block.text), [])
+        at = candidates[i] if (i := bisect_left(candidates, cursor)) < len(candidates) else -1
+        if at < 0:
+            if block.is_prose and 2 * len((groups := _groups(block.text)) & known) < len(groups):
+                missing.append(block.text)
+                known |= groups
+            continue
+        if cursor:
+            filled += missing
+        filled += kept[cursor : at + 1]
+        cursor, missing = at + 1, []
+    return filled + kept[cursor:]
 
 # %% ../../nbs/web/07_extract.ipynb #ad6435e5
 _BULLET = re.compile(r"\s*(?:[-*•+–]|\d{1,3}[.)]|[a-z][.)]|#{1,6}|\|)\s|\s*\|")
@@ -244,13 +325,16 @@ def _content(tree: Any, outside: set[Any]) -> list[str]:
             balanced = _trafilatura(tree, favor_precision=False)
             if count(best) < 0.6 * count(balanced):
                 best = balanced
-    if (found := count(best)) < 40:
-        rest = _everything(tree, outside)
-        if outside and not count(rest):
-            rest = _everything(tree, set())
-        if 2 * found < count(rest):
-            best = rest
-    return [block for block in map(normalize, best) if block and not _POINTER.fullmatch(block)]
+    everything = _everything(tree, outside)
+    if (num_words := count(best)) < 40:
+        texts = [block.text for block in everything]
+        if outside and not count(texts):
+            texts = [block.text for block in _everything(tree, set())]
+        if 2 * num_words < count(texts):
+            best = texts
+    else:
+        best = _filled(best, everything)
+    return [block for block in map(read_block, best) if block and not _POINTER.fullmatch(block)]
 
 # %% ../../nbs/web/07_extract.ipynb #f60198eb
 _HTML = re.compile(
@@ -275,6 +359,7 @@ def extract(
     num_images = sum(1 for image in tree.iter("img") if not any(parent.tag == "noscript" for parent in image.iterancestors()))
     description = _meta(tree, "description", "og:description", "twitter:description")
     remove_hidden(tree)
+    _unbox(tree)
     outside = _outside_content(tree)
     title, links = _title(tree, url, outside), _links(tree, url, outside)
     simplify(tree)

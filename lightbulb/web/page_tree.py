@@ -46,11 +46,24 @@ def join_blocks(blocks: Iterable[str]) -> str:
     "The blocks in their one form, a blank line between two; empty ones are left out."
     return "\n\n".join(block for block in map(normalize, blocks) if block)
 
+
+def clean_code(text: str) -> str:
+    "Code as it stands, without what is invisible: line breaks and inner spaces kept, ends of lines and empty lines around it trimmed."
+    lines = [line.rstrip() for line in text.replace("\r\n", "\n").replace("\r", "\n").expandtabs().split("\n")]
+    lines = [unicodedata.normalize("NFC", line.translate(_INVISIBLE)) for line in lines]
+    while lines and not lines[0]:
+        del lines[0]
+    while lines and not lines[-1]:
+        del lines[-1]
+    return "\n".join(lines)
+
 # %% ../../nbs/web/06_page_tree.ipynb #b5bc8845
 MAX_CHARACTERS = 4_000_000  # of html; the rest of a longer page is not read
 MAX_ELEMENTS = 40_000  # a tree with more goes straight to the fallback, which takes linear time
 _MAX_DEPTH = 250
 _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # what lxml would not write back
+_CODE, _LINE_BREAK, _SPACE = "\U00014630\U00014631\U00014632"  # what stands in for code's own while trafilatura reads; no page has them
+_OUR_MARKS = dict.fromkeys(map(ord, (_CODE, _LINE_BREAK, _SPACE)), "\ufffd")
 _WRAPPERS = "div|span|b|i|u|em|strong|font|center|section|article|small|big|blockquote|ul|ol|li|table|tbody|tr|td|dl|dd"
 _WRAPPER = re.compile(rf"</?(?:{_WRAPPERS})(?=[\s>/])[^<>]*>", re.IGNORECASE)
 
@@ -73,7 +86,7 @@ def _depth(tree: Any) -> int:
 
 def parse(html: str) -> Any:
     "The tree of a page, or None if there is nothing to parse."
-    html = _NO_XML.sub(" ", html[:MAX_CHARACTERS])
+    html = _NO_XML.sub(" ", html[:MAX_CHARACTERS]).translate(_OUR_MARKS)
     tree = _parse_once(html)
     if tree is not None and _depth(tree) >= _MAX_DEPTH:
         tree = _parse_once(_WRAPPER.sub(" ", html))
@@ -155,13 +168,24 @@ def _color(value: str) -> _Color | None:
 def _same_color(one: _Color, other: _Color) -> bool:
     return all(abs(a - b) < 16 for a, b in zip(one, other, strict=True))
 
+# %% ../../nbs/web/06_page_tree.ipynb #3a80ba44
+def cut_out(text: str, begin: str, end: str) -> str:
+    "The text without what stands between two marks, in linear time; what is opened and not closed ends with the text."
+    parts, position = [], 0
+    while (opened := text.find(begin, position)) >= 0:
+        parts.append(text[position:opened])
+        closed = text.find(end, opened + len(begin))
+        if closed < 0: return " ".join(parts)
+        position = closed + len(end)
+    return " ".join([*parts, text[position:]])
+
 # %% ../../nbs/web/06_page_tree.ipynb #9f09cda3
 def _hiding_selectors(tree: Any) -> set[str]:
     "The simple selectors (`.name`, `#name`) that the page's own style sheets make invisible."
     found: set[str] = set()
     for element in tree.iter("style"):
         depth = 0
-        for rule in re.sub(r"/\*.*?\*/", " ", (element.text or "")[:200_000], flags=re.DOTALL).split("}"):
+        for rule in cut_out((element.text or "")[:200_000], "/*", "*/").split("}"):
             opened, (selectors, _, body) = rule.count("{"), rule.partition("{")
             if depth == 0 and opened == 1 and _is_invisible(_declarations(body)):
                 found |= {name for part in selectors.split(",") if re.fullmatch(r"[.#][\w-]+", name := part.strip())}
@@ -305,7 +329,7 @@ def _read_row(cells: list[_Cell], headings: list[str]) -> str:
 
 def read_table(table: Any) -> list[str]:
     "A data table as lines; an empty list for a table that is only layout or navigation."
-    if table.get("role") in ("presentation", "none", "navigation") or next(table.iterdescendants("table"), None) is not None:
+    if table.get("role") in ("presentation", "none", "navigation") or next(table.iterdescendants("table", "pre"), None) is not None:
         return []
     rows = _grid(table)
     words = sum(len(text.split()) for row in rows for text, _ in row)
@@ -337,31 +361,90 @@ def _paragraphs_instead(element: Any, lines: list[str]) -> None:
     element.getparent().replace(element, box)
 
 
-def _definitions(element: Any) -> list[str]:
-    "The terms of a definition list with what they mean."
-    lines: list[str] = []
-    term = ""
-    for child in element.iterchildren("dt", "dd"):
-        text = _cell_text(child)
+_BLOCKS = frozenset("p div ul ol dl table pre blockquote section article h1 h2 h3 h4 h5 h6 figure details".split())
+
+
+def _paragraph(text: str) -> Any:
+    paragraph = lxml.html.Element("p")
+    paragraph.text = text
+    return paragraph
+
+
+def _begin_with(term: str, element: Any) -> None:
+    "Let the text of a block begin with a term."
+    first = next(iter(element), None)
+    if (element.text or "").strip() or first is None or first.tag not in _BLOCKS:
+        run = _paragraph(f"{term}: {element.text or ''}")
+        element.text = None
+        while first is not None and first.tag not in _BLOCKS:
+            following = first.getnext()
+            run.append(first)
+            first = following
+        element.insert(0, run)
+    elif first.tag == "p":
+        first.text = f"{term}: {first.text or ''}"
+    elif first.tag in ("div", "section", "article", "blockquote"):
+        _begin_with(term, first)
+    else:
+        element.insert(0, _paragraph(f"{term}:"))
+
+
+def _define(element: Any) -> None:
+    "Turn a definition list into blocks, each beginning with what it defines."
+    box, terms, is_open = lxml.html.Element("div"), [], False
+    for child in list(element.iter("dt", "dd")):
         if child.tag == "dt":
-            term = text.rstrip(":")
-        elif text:
-            lines.append(f"{term}: {text}" if term else text)
-    return lines
+            terms, is_open = [*([] if is_open else terms), _cell_text(child).rstrip(":")], False
+            continue
+        term, is_open = ", ".join(filter(None, terms)), True
+        if any(part.tag in _BLOCKS for part in child):
+            if term:
+                _begin_with(term, child)
+            child.tag, child.tail = "div", None
+            box.append(child)
+        elif text := _cell_text(child):
+            box.append(_paragraph(f"{term}: {text}" if term else text))
+    if not is_open:
+        box.extend(_paragraph(term) for term in terms if term)
+    box.tail = element.tail
+    element.getparent().replace(element, box)
+
+# %% ../../nbs/web/06_page_tree.ipynb #f2339285
+def _mark_code(element: Any) -> None:
+    "Replace a `<pre>` by a paragraph that carries its line breaks and indentation as signs."
+    for line_break in element.iter("br"):
+        line_break.tail = "\n" + (line_break.tail or "")
+    code = clean_code("".join(element.itertext()))
+    marked = re.sub(" {2,}|^ | $", lambda blank: _SPACE * len(blank[0]), code, flags=re.MULTILINE).replace("\n", f" {_LINE_BREAK} ")
+    paragraph = _paragraph(f"{_CODE} {marked}" if code else "")
+    paragraph.tail = element.tail
+    element.getparent().replace(element, paragraph)
+
+
+def read_block(text: str) -> str:
+    "A block of an extractor in its one form: prose on one line, code on lines of its own, each four spaces in."
+    text = text.strip()
+    if not text.startswith(_CODE): return normalize(text)
+    lines = [part.strip(" \n") for part in text[1:].split(_LINE_BREAK)]
+    return "\n".join(f"    {line}" if line else "" for line in lines).replace(_CODE, "").replace(_SPACE, " ")
 
 
 def _is_layout(table: Any) -> bool:
-    "Whether a table only arranges a page: it holds other tables, or whole paragraphs."
-    if next(table.iterdescendants("table"), None) is not None: return True
+    "Whether a table only arranges a page: it holds other tables, code, or whole paragraphs."
+    if next(table.iterdescendants("table", "pre"), None) is not None: return True
     return any(_num_words(cell) > 60 for cell in table.iter("td"))
 
 
+def _on_one_line(text: str | None) -> str | None:
+    return " ".join(text.split("\n")) if text and "\n" in text and not text.isspace() else text
+
+
 def simplify(tree: Any) -> None:
-    "Replace tables and definition lists by lines of text, accordions and formulas by plain elements; take out reference marks."
+    "Replace tables and definition lists by lines of text, accordions and formulas by plain elements; mark code; take out reference marks."
     for mark in list(tree.iter("sup")):
         if re.fullmatch(r"\s*\[[^\[\]]{1,24}\]\s*(?:\[[^\[\]]{1,24}\]\s*)*", "".join(mark.itertext())[:80]):
             _drop(mark)
-    for edit in tree.xpath("//*[contains(@class, 'mw-editsection')] | //annotation | //annotation-xml"):
+    for edit in tree.xpath("//*[contains(@class, 'mw-editsection')] | //annotation | //annotation-xml | //*[@class='linenos']"):
         _drop(edit)
     for anchor in tree.xpath("//a[starts-with(@href, '#')]"):
         if "".join(anchor.itertext()).strip() in ("¶", "#", "§", "🔗", "^"):
@@ -375,7 +458,14 @@ def simplify(tree: Any) -> None:
         elif _is_layout(table):
             for part in (table, *table.iterchildren("tbody"), *table.xpath("tr | tbody/tr | tr/td | tbody/tr/td")):
                 part.tag = "div"
-    for element in list(tree.iter("dl")):
-        if element.getparent() is None or element.find("dt") is None or element.find(".//dl") is not None: continue
-        if lines := _definitions(element):
-            _paragraphs_instead(element, lines)
+    for element in reversed(list(tree.iter("dl"))):  # inner lists first
+        if element.getparent() is not None and next(element.iter("dt"), None) is not None:
+            _define(element)
+    for element in list(tree.iter("pre")):
+        if element.getparent() is not None and next(element.iterancestors("pre"), None) is None:
+            _mark_code(element)
+    for element in tree.iter("div"):
+        if not any(part.tag in _BLOCKS for part in element) and _num_words(element) >= 10:
+            element.tag = "p"
+    for element in tree.iter(etree.Element):  # what the author wrapped in the source is one line for a reader
+        element.text, element.tail = _on_one_line(element.text), _on_one_line(element.tail)
