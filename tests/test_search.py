@@ -20,9 +20,10 @@ from lightbulb.core.errors import SearchError
 from lightbulb.core.records import Document, Passage
 from lightbulb.web.backend import Corpus, SearchResult, group_passages, is_listing, open_demo, open_site, title_key
 from lightbulb.web.breaker import CircuitBreaker, Transient, retry
-from lightbulb.web.corpus import CrawlConfig, CrawlStep, crawl, extract_markdown, list_files, read_file
+from lightbulb.web.corpus import CrawlConfig, CrawlStep, crawl, list_files, read_files
 from lightbulb.web.demo_site import HIDDEN_TEXT, demo_questions
 from lightbulb.web.fetch import FetchConfig, Fetcher, FetchFailure
+from lightbulb.web.parsing import extract_markdown
 from lightbulb.web.reactor import Request, Response, Server, serve
 from lightbulb.web.search import ApiConfig, Combined, SearchBackend, SearXNG, Wikipedia, load_search
 
@@ -225,9 +226,9 @@ def test_a_folder_is_read_searched_and_cited(notes: Path) -> None:
 
 def test_a_large_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "big.txt").write_text("word " * 1000)
-    outcome = read_file(tmp_path / "big.txt", max_bytes=100)
+    outcome, gone = read_files([tmp_path / "big.txt", tmp_path / "gone.txt"], max_bytes=100)
     assert isinstance(outcome, FetchFailure) and outcome.reason == "too_large"
-    assert isinstance(read_file(tmp_path / "gone.txt"), FetchFailure)
+    assert isinstance(gone, FetchFailure)
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "file", "nothing readable"])

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['split_sentences', 'Chunk', 'chunk_text']
+__all__ = ['split_sentences', 'Chunk', 'is_code', 'chunk_text', 'chunk_document', 'index_text']
 
 # %% ../../nbs/knowledge/01_chunks.ipynb #f698fd4f
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..core.english import CLOSING_ABBREVIATIONS, NUMBERING_ABBREVIATIONS, SENTENCE_OPENERS, TITLE_ABBREVIATIONS
+from ..core.records import Document, Heading
 
 # %% ../../nbs/knowledge/01_chunks.ipynb #5aca5171
 _BULLET = re.compile(r"\s*(?:[-*•·–|#>]|\(?\w{1,3}[.)]\s)")
@@ -28,13 +29,15 @@ def _is_wrapped(line: str, following: str, width: int) -> bool:
 
 # %% ../../nbs/knowledge/01_chunks.ipynb #ca95a707
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|$)")
+_CODE_LINES = 12  # of one block of code that are one piece
+_CODE_LINE = re.compile(r" {4}|\t")
 
 
-def _paragraphs(text: str) -> list[tuple[int, int]]:
-    "Ranges of text between the line breaks that mean something, in order."
+def _paragraphs(text: str) -> list[tuple[int, int, bool]]:
+    "Ranges of text between the line breaks that mean something, in order, and whether they are code."
     lines = [match.span() for match in _LINE.finditer(text) if match.end() > match.start()]
     blank = [not text[start:end].strip() for start, end in lines]
-    ranges: list[tuple[int, int]] = []
+    ranges: list[tuple[int, int, bool]] = []
     first = 0
     while first < len(lines):
         if blank[first]:
@@ -43,40 +46,61 @@ def _paragraphs(text: str) -> list[tuple[int, int]]:
         last = first
         while last + 1 < len(lines) and not blank[last + 1]:
             last += 1
-        block = [text[start:end] for start, end in lines[first : last + 1]]
-        width = max(len(line.rstrip()) for line in block)
-        start = lines[first][0]
-        for i in range(len(block)):
-            if i + 1 < len(block) and _is_wrapped(block[i], block[i + 1], width): continue
-            end = lines[first + i][1]
-            ranges.append((start, end))
-            start = end
+        if all(_CODE_LINE.match(text, start) for start, _ in lines[first : last + 1]):
+            for i in range(first, last + 1, _CODE_LINES):
+                ranges.append((lines[i][0], lines[min(i + _CODE_LINES - 1, last)][1], True))
+        else:
+            ranges += [(start, end, False) for start, end in _prose([(text[start:end], end) for start, end in lines[first : last + 1]])]
         first = last + 1
+    return ranges
+
+
+def _prose(lines: list[tuple[str, int]]) -> list[tuple[int, int]]:
+    "The ranges of a block's lines, each with its end, those joined that were only wrapped."
+    width = max(len(line.rstrip()) for line, _ in lines)
+    start = lines[0][1] - len(lines[0][0])
+    ranges: list[tuple[int, int]] = []
+    for i, (line, end) in enumerate(lines):
+        if i + 1 < len(lines) and _is_wrapped(line, lines[i + 1][0], width): continue
+        ranges.append((start, end))
+        start = end
     return ranges
 
 # %% ../../nbs/knowledge/01_chunks.ipynb #b4ca0964
 _STOP = re.compile(r"(?<![.!?…])[.!?…]++(?:[)\]\"'”’»]|\[\d+\])*+(?=\s)|[。！？]+[」』”’）]*")
-_NEXT = re.compile(r"[\s(\[{\"'“‘«„¿¡]*([^\W_][\w'’.-]*)?")
+_NEXT = re.compile(r"[\s(\[{\"'“‘«„¿¡]*(?:([^\W_][\w'’.-]*)|(\S{1,3}))?")
+_NUMBER_OF_PART = re.compile(
+    r"(?:(?:chapter|section|figure|table|example|appendix|step|part)\s)?(?:\d{1,3}(?:\.\d{1,3})*|[A-Za-z](?:\.\d{1,3})*|[ivx]{1,4})",
+    re.IGNORECASE,
+)
 
 
-def _ends_sentence(text: str, start: int, stop: re.Match[str], end: int) -> bool:
+def _ends_sentence(text: str, start: int, stop: re.Match[str], end: int, *, is_tokenised: bool = False) -> bool:
     "Whether the punctuation at `stop` ends the sentence that began at `start`; `end` is the paragraph's end."
     mark = stop.group()
     if mark[0] in "。！？": return True
     carrier = text[max(start, stop.start() - 60) : stop.start()]
-    found = _NEXT.match(text, stop.end(), end)
-    follower = (found.group(1) or "") if found else ""
-    if not carrier or carrier[-1].isspace():  # tokenised text: "a lamp . the next", but not "3 . 5"
-        return any(c.isalnum() for c in carrier) and not (follower[:1].isdigit() and carrier.rstrip()[-1:].isdigit())
+    following = _NEXT.match(text, stop.end(), end)
+    follower, symbol = (following[1] or "", following[2] or "") if following else ("", "")
+    if not carrier or carrier[-1].isspace():  # tokenised text: "a lamp . the next", but not "3 . 5", nor "git add ."
+        if mark.startswith("..") or symbol or not any(c.isalnum() for c in carrier): return False
+        if follower[:1].isdigit() and carrier.rstrip()[-1:].isdigit(): return False
+        return is_tokenised or not follower[:1].islower()
+    word = carrier.split()[-1].lstrip("([{\"'“‘«„")
+    if symbol:  # an option, a path, a dash, an operator
+        return symbol[0] not in "&|=<>+)],;:" and not (mark[0] == "." and _is_abbreviation(word))
     if not follower: return True
     if follower[0].islower(): return False
     if mark[0] != "." or mark.startswith(".."): return True
     if follower[0].isupper() and re.search(r"\d\s[A-Z]$", carrier):
         return True  # a unit: "at 12 V. Edison"
-    word = carrier.split()[-1].lstrip("([{\"'“‘«„")
-    if stop.start() - start == len(word) and re.fullmatch(r"\d{1,3}|[A-Za-z]|[ivxIVX]{1,4}", word):
-        return False  # "1. Introduction"
+    if _NUMBER_OF_PART.fullmatch(text, start, stop.start()):
+        return False  # "1. Introduction", "Figure 3.2. A lamp"
     return _stop_after_word_ends(word, follower)
+
+
+def _is_abbreviation(word: str) -> bool:
+    return word.lower() in TITLE_ABBREVIATIONS | NUMBERING_ABBREVIATIONS | CLOSING_ABBREVIATIONS and word != "C"
 
 
 def _stop_after_word_ends(word: str, follower: str) -> bool:
@@ -99,15 +123,27 @@ def _trim(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
+_ROW = re.compile(r"[^.;:]{1,60}: [^;]{1,200}(?:; [^.;:]{1,60}: [^;]{1,200})+")
+
+
+def _is_whole(paragraph: str) -> bool:
+    "Whether a paragraph is a heading, a caption or a row of a table, of which no part is a sentence."
+    if len(paragraph) > 600: return False
+    is_open = paragraph[-1:] not in tuple(".!?…:。！？\"'”’»)]")
+    return (is_open and len(paragraph) <= 80) or " | " in paragraph or (is_open and _ROW.fullmatch(paragraph) is not None)
+
+
 def split_sentences(
-    text: str,  # any text; headings, list items and rows of tables count as sentences
+    text: str,  # any text; headings, list items, rows of tables and blocks of code count as sentences
 ) -> list[tuple[int, int]]:
     "Ranges `(start, end)` of the sentences, in order: they do not overlap and hold every character that is not white space."
     ranges: list[tuple[int, int]] = []
-    for paragraph_start, paragraph_end in _paragraphs(text):
+    sample = text[:20_000]
+    is_tokenised = len(re.findall(r"\w\s\.(?=\s|$)", sample)) > len(re.findall(r"\w\.(?=\s|$)", sample))
+    for paragraph_start, paragraph_end, is_code in _paragraphs(text):
         start, end = _trim(text, paragraph_start, paragraph_end)
-        for stop in _STOP.finditer(text, start, end):
-            if stop.end() < end and _ends_sentence(text, start, stop, end):
+        for stop in () if is_code or _is_whole(text[start:end]) else _STOP.finditer(text, start, end):
+            if stop.end() < end and _ends_sentence(text, start, stop, end, is_tokenised=is_tokenised):
                 ranges.append((start, stop.end()))
                 start = _trim(text, stop.end(), end)[0]
         if start < end:
@@ -122,6 +158,7 @@ class Chunk:
     start: int  # first character
     end: int  # one past the last character
     text: str
+    path: tuple[str, ...] = ()  # the headings it stands under, outermost first; not part of the text
 
 # %% ../../nbs/knowledge/01_chunks.ipynb #d9c17ca0
 _WORD = re.compile(r"\S+")
@@ -146,13 +183,17 @@ def _cut_to_budget(text: str, start: int, end: int, *, max_words: int, max_chars
     return pieces
 
 # %% ../../nbs/knowledge/01_chunks.ipynb #90b7492e
-def _is_heading(text: str, sentence: tuple[int, int]) -> bool:
-    "Whether the sentence is a short line of its own without closing punctuation."
+def is_code(text: str, start: int) -> bool:
+    "Whether the line that a character stands in is code."
+    return _CODE_LINE.match(text, max(text.rfind("\n", 0, start), text.rfind("\r", 0, start)) + 1) is not None
+
+
+def _leads_on(text: str, sentence: tuple[int, int]) -> bool:
+    "Whether a line of its own is a heading, short and without closing punctuation, or ends in a colon."
     start, end = sentence
-    rest = text[end : end + 2]
-    return (
-        end - start <= 80 and text[end - 1] not in ".!?:;,…|。" and "|" not in text[start:end] and rest.lstrip(" ").startswith(("\n", "\r"))
-    )
+    if not text[end : end + 2].lstrip(" ").startswith(("\n", "\r")) or is_code(text, start): return False
+    if text[end - 1] == ":": return True
+    return end - start <= 80 and text[end - 1] not in ".!?;,…|。" and "|" not in text[start:end]
 
 
 def _pack(text: str, pieces: list[tuple[int, int]], *, max_words: int, max_chars: int, overlap: int) -> list[tuple[int, int]]:
@@ -170,7 +211,7 @@ def _pack(text: str, pieces: list[tuple[int, int]], *, max_words: int, max_chars
         if last <= done:
             first += 1
             continue  # the overlap left no room for anything new: give up a piece of it
-        if last < len(pieces) and last - 1 > done and _is_heading(text, pieces[last - 1]):
+        if last < len(pieces) and last - 1 > done and _leads_on(text, pieces[last - 1]):
             last -= 1
         ranges.append((first, last))
         done = last
@@ -201,3 +242,28 @@ def chunk_text(
     packed = _pack(text, pieces, max_words=max_words, max_chars=max_chars, overlap=overlap)
     ranges = [(pieces[first][0], pieces[last - 1][1]) for first, last in packed]
     return [Chunk(start, end, text[start:end]) for start, end in ranges]
+
+# %% ../../nbs/knowledge/01_chunks.ipynb #f73cf035
+def chunk_document(
+    document: Document,
+    *,
+    max_words: int = 120,  # words in a chunk, at most
+    overlap: int = 1,  # sentences that a chunk repeats from the one before
+) -> list[Chunk]:
+    "The chunks of a document's text, each with the headings it stands under."
+    headings = sorted((heading for heading in document.headings if heading.start >= 0), key=lambda heading: heading.start)
+    open_headings: list[Heading] = []
+    chunks: list[Chunk] = []
+    passed = 0
+    for chunk in chunk_text(document.text, max_words=max_words, overlap=overlap):
+        while passed < len(headings) and headings[passed].start <= chunk.start:
+            open_headings = [heading for heading in open_headings if heading.level < headings[passed].level] + [headings[passed]]
+            passed += 1
+        path = tuple(heading.text for heading in open_headings if heading.text != document.title)
+        chunks.append(replace(chunk, path=path))
+    return chunks
+
+
+def index_text(document: Document, chunk: Chunk) -> str:
+    "What an index reads of a chunk: the page's title, its headings, its text."
+    return "\n".join(filter(None, (document.title, " › ".join(chunk.path), chunk.text)))

@@ -23,7 +23,7 @@ import numpy as np
 from ..core.english import SEARCH_STOP_WORDS
 from ..core.errors import StoreError
 from ..core.records import Document, Passage
-from .chunks import chunk_text
+from .chunks import chunk_document, index_text
 from .embedding import DEFAULT_EMBEDDER, Embed, load_embedder
 from .ranking import Rerank
 from .store import Entry, PageStore, PreparedPage, Within, storable
@@ -168,8 +168,8 @@ class KnowledgeBase:
     def _prepare(self, documents: list[Document]) -> list[PreparedPage]:
         "Cut and embed pages; what the file holds already is not computed again."
         config = self.config
-        cut = [chunk_text(document.text, max_words=config.max_words, overlap=config.overlap) for document in documents]
-        texts = [[f"{document.title}\n{chunk.text}" for chunk in chunks] for document, chunks in zip(documents, cut, strict=True)]
+        cut = [chunk_document(document, max_words=config.max_words, overlap=config.overlap) for document in documents]
+        texts = [[index_text(document, chunk) for chunk in chunks] for document, chunks in zip(documents, cut, strict=True)]
         hashes = [[_digest(text) for text in part] for part in texts]
         wanted = {digest: text for part, digests in zip(texts, hashes, strict=True) for text, digest in zip(part, digests, strict=True)}
         vectors = self.store.vectors_of(wanted)

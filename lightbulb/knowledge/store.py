@@ -329,7 +329,9 @@ class PageStore:
         for chunk, digest, vector in zip(page.chunks, page.hashes, page.vectors, strict=True):
             place = (number, chunk.start, chunk.end, digest, vector.tobytes())
             chunk_id = db.execute("INSERT INTO chunks (document, start, end, hash, vector) VALUES (?,?,?,?,?)", place).lastrowid
-            db.execute("INSERT INTO words (rowid, title, body) VALUES (?,?,?)", (chunk_id, title, storable(chunk.text)))
+            db.execute(
+                "INSERT INTO words (rowid, title, body) VALUES (?,?,?)", (chunk_id, title, storable("\n".join((*chunk.path, chunk.text))))
+            )
         return number
 
     def forget(self, scope: str, urls: Collection[str] | None = None) -> int:

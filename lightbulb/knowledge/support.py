@@ -90,41 +90,32 @@ def support(
 
 # %% ../../nbs/knowledge/06_support.ipynb #153771eb
 _MACHINE = (
-    r"(?:\bA\.?I\.?(?!\w)|\bartificial intelligence\b|\b(?:language|AI) models?\b|\bLLMs?\b|\bchat-?bots?\b|\bautomated (?:readers?|"
-    r"systems?)\b)"
+    r"(?:(?-i:\bA\.?I\.?s?\b)(?!\w)|\bartificial intelligence\b|\b(?:language|AI) models?\b|\bLLMs?\b|\bchat-?bots?\b|\bautomated (?:readers?|systems?)\b"
+    r"|\b(?:AI|virtual|digital|helpful) assistants?\b|\b(?:intelligence artificielle|(?-i:IA|KI)|künstliche Intelligenz|Sprachmodelle?)\b)"
 )
-_ASSISTANT = rf"(?:{_MACHINE}|\bassistants?\b|\bagents?\b|\bbots?\b)"
+_FIRST = r"(?:^|[.!?:;,]\s*|\bplease\s+|\band\s+|\bthen\s+|\bmust\s+|\bshould\s+|\bnow\s+)"  # what stands before an imperative
+_EARLIER = r"(?:previous|prior|above|earlier|preceding|foregoing|existing|system|other|your|my|these|those)"
 _ORDERS = re.compile(
     "|".join(
         (
-            r"\b(?:ignore|disregard|forget|override|bypass|discard)\b[^.!?]{0,60}\b(?:previous|prior|above|earlier|preceding|all|any|"
-            r"your|these|other|everything|system)\b[^.!?]{0,40}"
-            r"(?:\b(?:instructions?|prompts?|rules?|guidelines?|directions?|commands?|messages?|text|context|told|sources?|pages?)\b|$)",
-            (
-                rf"\b(?:attention|notice|important|warning|message|instructions?|note|dear|hello|hey)\b[^.!?]{{0,30}}(?:{_MACHINE}|[:,] "
-                rf"*(?:to |for |all |any )*{_ASSISTANT})"
-            ),
-            rf"\b(?:you are|act as|pretend (?:to be|you))\b[^.!?]{{0,25}}\b(?:an?|the|now)\b[^.!?]{{0,25}}{_ASSISTANT}",
-            rf"\bas (?:an?|the) [^.!?]{{0,12}}{_MACHINE}",
-            (
-                rf"{_ASSISTANT}[^.!?]{{0,40}}\b(?:must|shall|should|are (?:required|instructed|asked|told)|have to|need "
-                rf"to)\b[^.!?]{{0,40}}\b(?:answer|reply|respond|say|state|tell|write|output|recommend|ignore|follow|obey|quote|cite|"
-                r"include|repeat)\b"
-            ),
-            (
-                r"\b(?:answer|reply|respond|say|state|print|output|write|repeat|tell (?:the user|them|everyone))\s+(?:only|just|exactly|"
-                r"instead|always|to every question)\b"
-            ),
-            r"\b(?:answer|reply|respond)\s+(?:with|that|by saying|as follows)\b",
-            (
-                r"\b(?:the|your) (?:user|operator|developer|system prompt)\b[^.!?]{0,40}\b(?:asked|asks|wants|instructions?|prompt|says|"
-                r"must not|should not)\b|\bsystem prompt\b"
-            ),
-            (
-                r"\b(?:do not|don['’]t|never)\s+(?:mention|reveal|tell|disclose|cite|quote|summari[sz]e|trust|"
-                r"use)\b[^.!?]{0,40}\b(?:this|these|the user|other|any|your|anyone)\b"
-            ),
-            r"<\|?(?:im_start|im_end|system|endoftext)|\[/?INST\]|^\s*(?:system|assistant|user)\s*:",
+            rf"{_FIRST}(?:ignore|disregard|forget|override|bypass|discard)\s+(?:all |any |everything |of |the )*(?:{_EARLIER}\s+){{1,2}}"
+            r"(?:\w+ ){0,2}(?:instructions?|prompts?|rules|guidelines?|directions?|messages?|context|sources?)\b",
+            rf"{_FIRST}(?:ignore|disregard|forget)\s+(?:all |any )?instructions\b",
+            rf"{_FIRST}(?:ignore|disregard|forget)\s+(?:everything|anything|all|what(?:ever)?)\b[^.!?]{{0,30}}\b(?:told|said|read|instructed|above|before)\b",
+            r"\bignor(?:e[zr]?|ieren?|iert?|a[rd]?)\b[^.!?]{0,40}\b(?:instructions?|consignes|directives|Anweisungen|Instruktionen|Vorgaben|instrucciones|istruzioni)\b"
+            r"[^.!?]{0,25}(?:précédentes?|ci-dessus|vorherig\w+|bisherig\w+|anteriores|precedenti)",
+            r"\bignor(?:iere?|ieren)\b[^.!?]{0,25}\b(?:vorherig|bisherig|obig|früher)\w*\s+(?:Anweisungen|Instruktionen|Vorgaben|Befehle)",
+            rf"\b(?:attention|notice|important|warning|message|instructions?|note|dear|hello|hey)\b[^.!?]{{0,12}}{_MACHINE}",
+            rf"\b(?:you are(?: now)?|act as|pretend to be|from now on,? you are)\s+(?:an?|the)\s+(?:[\w-]+\s+){{0,3}}(?:assistant|bot|{_MACHINE})",
+            rf"^\W*as (?:an?|the) (?:\w+ )?{_MACHINE}",
+            rf"{_MACHINE}[^.!?]{{0,40}}\b(?:must|shall|should|are (?:required|instructed|asked|told)|have to|need to|doit|doivent|müssen|sollen)\b[^.!?]{{0,40}}"
+            r"\b(?:answer|reply|respond|say|state|tell|write|output|recommend|ignore|follow|obey|quote|cite|include|repeat|répondre|dire|antworten|sagen)\b",
+            rf"{_FIRST}(?:answer|reply|respond|say)\s+(?:only|just|exactly|instead|always|to every question)\b",
+            r"(?:^|[.!?:;,]\s*|\bplease\s+)(?:answer|reply|respond)\s+(?:that|by saying|with (?:only|exactly|the (?:words?|phrase|sentence|text|letters?)))\b",
+            r"(?:^|[.!?:;,]\s*)(?:répond(?:s|ez)|antworten? Sie|antworte)\s+(?:uniquement|seulement|toujours|par|nur|immer|mit)\b",
+            r"\b(?:whatever|no matter what)\s+(?:the |a )?(?:user|question)\b|\b(?:your|the|hidden) system prompt\b",
+            rf"{_FIRST}(?:do not|don['’]t|never)\s+(?:mention|reveal|disclose|cite|quote|summari[sz]e)\b[^.!?]{{0,40}}\b(?:sources?|pages?|sites?|prompt|instructions?|the user)\b",
+            r"<\|(?:im_start|im_end|system|endoftext)|<im_(?:start|end)|\[/?INST\]|^\s*(?:system|assistant|user)\s*:\s*(?:you|ignore|answer)",
         )
     ),
     re.IGNORECASE,
@@ -132,7 +123,7 @@ _ORDERS = re.compile(
 
 
 def gives_orders(sentence: str) -> bool:
-    "Whether a sentence speaks to its reader or to a model as if to command it."
+    "Whether a sentence speaks to a model as if to command it."
     return bool(_ORDERS.search(" ".join(sentence.split())))
 
 # %% ../../nbs/knowledge/06_support.ipynb #fa910b13
@@ -148,7 +139,8 @@ def quotable(
     "Whether a sentence can stand as part of an answer: whole, a statement, and not an order."
     words = sentence.split()
     if not min_words <= len(words) <= max_words or " | " in sentence: return False
-    if not re.search(r"[.!…][\"'”’)\]]*$", sentence) or not re.match(r"[\"'“‘(]?[^\W_]", sentence): return False
+    if not re.search(r"[.!…][\"'”’)\]]*$", sentence) or not re.match(r"[\"'“‘(\[<]?[-./$@~%#]{0,2}[^\W_]", sentence):
+        return False
     return not gives_orders(sentence) and any(word[0].islower() for word in words[1:])
 
 

@@ -12,7 +12,7 @@ __all__ = ['SearchResult', 'SearchIndex', 'SearchBackend', 'TitleLookup', 'Corpu
 # %% ../../nbs/web/12_backend.ipynb #b9b61589
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -22,7 +22,7 @@ from ..core.english import title_key
 from ..core.errors import SearchError, StoreError
 from ..core.records import Document, Passage
 from .breaker import CircuitBreaker
-from .corpus import CrawlConfig, CrawlStep, crawl, list_files, read_file, read_pages
+from .corpus import CrawlConfig, CrawlStep, crawl, list_files, read_files, read_pages
 from .demo_site import serve_demo_site
 from .fetch import Fetcher, FetchFailure
 from .rules import Reason, Refusal, canonical_url
@@ -57,8 +57,8 @@ class SearchBackend(Protocol):
         "Pages for the query, best first; [] only if nothing was found, `SearchError` if the back end failed."
         ...
 
-    def read(self, urls: Sequence[str]) -> list[Document | FetchFailure]:
-        "The documents behind the addresses, in order, with a failure where one could not be had."
+    def read(self, urls: Sequence[str], *, timeout: float | None = None) -> list[Document | FetchFailure]:
+        "The documents behind the addresses, in order, with a failure where one could not be had (within `timeout` seconds)."
         ...
 
 
@@ -96,13 +96,20 @@ def is_listing(document: Document) -> bool:
     blocks = document.text.split("\n\n")
     begun = sum(any(block[:end] in names for end in _first_stops(block)) for block in blocks)
     if len(blocks) >= 5 and begun >= 0.6 * len(blocks): return True
-    linked = sum(len(name.split()) for name in names if name in document.text)
-    return len(names) >= 8 and linked >= 0.6 * max(1, document.num_words)
+    return len(names) >= 8 and _num_linked_words(names, document.text) >= 0.6 * max(1, document.num_words)
 
 
 def _first_stops(block: str) -> list[int]:
     "Where a name at the beginning of a block may end."
-    return [found.start() for found in re.finditer(r"\s*[:(–—|,-]|\s|$", block[:100])]
+    return [match.start() for match in re.finditer(r"\s*[:(–—|,-]|\s|$", block[:100])]
+
+
+def _num_linked_words(names: Collection[str], text: str) -> int:
+    "How many words the names have that stand in the text; a long name is told by its first six words. Linear in both."
+    words = [tuple(re.findall(r"\w+", name)[:6]) for name in names]
+    spoken = re.findall(r"\w+", text)
+    known = {size: set(zip(*(spoken[i:] for i in range(size)), strict=False)) for size in set(map(len, words)) - {0}}
+    return sum(len(name.split()) for name, key in zip(names, words, strict=True) if key and key in known[len(key)])
 
 # %% ../../nbs/web/12_backend.ipynb #77fdc60b
 class Corpus:
@@ -172,13 +179,18 @@ class Corpus:
             raise SearchError(f"{self.name}: {error}") from error
         return group_passages(passages, num_results)
 
-    def read(self, urls: Sequence[str]) -> list[Document | FetchFailure]:
+    def read(
+        self,
+        urls: Sequence[str],
+        *,
+        timeout: float | None = None,  # seconds for what was not gathered
+    ) -> list[Document | FetchFailure]:
         "The documents as they were gathered; other addresses are fetched where the back end has a fetcher."
         self._ready()
         found = {url: self.documents.get(url) or self.documents.get(canonical_or_same(url)) for url in urls}
         missing = [url for url, document in found.items() if document is None]
         other = (
-            read_pages(self._fetcher, missing)
+            read_pages(self._fetcher, missing, timeout=timeout)
             if self._fetcher is not None
             else [self.failures.get(url) or FetchFailure(url, Reason.INVALID_URL, f"not a document of {self.name}") for url in missing]
         )
@@ -229,10 +241,10 @@ def open_folder(path: str, make_index: Callable[[], SearchIndex], *, progress: C
 
     def gather() -> Iterator[CrawlStep]:
         files, num_pages = list_files(folder), 0
-        for i, file in enumerate(files):
-            outcome = read_file(file)
-            num_pages += isinstance(outcome, Document)
-            yield CrawlStep(outcome.url, outcome, num_pages, len(files) - i - 1)
+        for first in range(0, len(files), 16):
+            for i, outcome in enumerate(read_files(files[first : first + 16]), first + 1):
+                num_pages += isinstance(outcome, Document)
+                yield CrawlStep(outcome.url, outcome, num_pages, len(files) - i)
 
     return Corpus(f"folder:{path}", gather, make_index, progress=progress)
 

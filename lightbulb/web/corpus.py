@@ -6,34 +6,38 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['read_file', 'list_files', 'CrawlStep', 'CrawlConfig', 'crawl']
+__all__ = ['read_files', 'list_files', 'CrawlStep', 'CrawlConfig', 'crawl']
 
 # %% ../../nbs/web/10_corpus.ipynb #0fcbdeeb
-import io
-import logging
 import os
 import re
+import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import unescape
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
-import pypdf
-
-from ..core.records import Document, Heading, Link
-from .extract import absolute_url, extract, extract_text
+from ..core.records import Document
 from .fetch import Fetcher, FetchFailure, Page
-from .page_tree import normalize
+from .parsing import Source, parser_pool, source_of
 from .rules import Reason, Refusal, canonical_url, decode_body, media_type
 
 # %% ../../nbs/web/10_corpus.ipynb #06be2500
-def to_document(page: Page, *, source: str = "web") -> Document:
-    "The readable content of a fetched page."
-    plain = media_type(page.content_type) in ("text/plain", "text/markdown")
-    document = (extract_text if plain else extract)(page.html, page.final_url)
-    return replace(document, fetched_at=page.fetched_at, source=source)
+def _page_source(page: Page) -> Source:
+    kind = "text" if media_type(page.content_type) in ("text/plain", "text/markdown") else "html"
+    return source_of(kind, page.final_url, page.html)
+
+
+def parse_sources(sources: Sequence[Source], *, timeout: float | None = None) -> list[Document | FetchFailure]:
+    "Documents in the order of the sources, a failure in the place of each that could not be parsed."
+    outcomes = parser_pool().parse(sources, timeout=timeout)
+    return [
+        outcome if isinstance(outcome, Document) else FetchFailure(source.url, outcome.reason, outcome.detail)
+        for source, outcome in zip(sources, outcomes, strict=True)
+    ]
 
 
 def read_pages(
@@ -41,71 +45,23 @@ def read_pages(
     urls: Iterable[str],
     *,
     source: str = "web",  # recorded in the documents
+    timeout: float | None = None,  # seconds for all of them; what is not read by then is a failure
 ) -> list[Document | FetchFailure]:
     "Fetch pages and extract their content; in the order of `urls`, with a failure where a page could not be had."
-    fetched = fetcher.run_many(urls)
-    return [to_document(page, source=source) if isinstance(page, Page) else page for page in fetched]
+    begun = time.monotonic()
+    outcomes: list[Page | Document | FetchFailure] = list(fetcher.run_many(urls, timeout=timeout))
+    pages = {i: page for i, page in enumerate(outcomes) if isinstance(page, Page)}
+    left = None if timeout is None else max(0.0, timeout - (time.monotonic() - begun))
+    parsed = parse_sources([_page_source(page) for page in pages.values()], timeout=left)
+    for (i, page), document in zip(pages.items(), parsed, strict=True):
+        if isinstance(document, Document):
+            outcomes[i] = replace(document, fetched_at=page.fetched_at, source=source)
+        else:
+            outcomes[i] = replace(document, url=page.url, status=page.status)
+    return [outcome for outcome in outcomes if not isinstance(outcome, Page)]
 
 # %% ../../nbs/web/10_corpus.ipynb #54f9bb2f
-_MARKDOWN = (
-    (re.compile(r"\A---\n.*?\n---\n", re.DOTALL), ""),  # front matter
-    (re.compile(r"<!--.{0,4000}?-->", re.DOTALL), " "),
-    (re.compile(r"^ {0,3}(?:```|~~~).*$", re.MULTILINE), ""),
-    (re.compile(r"!\[([^\[\]]{0,500})\]\([^()\s]{0,2000}(?: \"[^\"\n]{0,500}\")?\)"), r"\1"),  # images
-    (re.compile(r"(?<!\w)(\*\*|__)(?=\S)([^*_\n]{1,500}?)(?<=\S)\1(?!\w)"), r"\2"),
-    (re.compile(r"(?<!\w)([*_])(?=\S)([^*_\n]{1,500}?)(?<=\S)\1(?!\w)"), r"\2"),
-    (re.compile(r"`([^`\n]{1,500})`"), r"\1"),
-    (re.compile(r"^(?=[^\n]*---)[ \t|:-]+$", re.MULTILINE), ""),  # the rule of a table, and thematic breaks
-    (re.compile(r"^\s{0,3}>\s?", re.MULTILINE), ""),
-)
-_MARKDOWN_LINK = re.compile(r"\[([^\[\]\n]{1,500})\]\(<?([^()\s<>]{1,2000})>?(?: \"[^\"\n]{0,500}\")?\)")
-_MARKDOWN_HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.*?)[ \t]*#*[ \t]*$", re.MULTILINE)
-
-
-def extract_markdown(text: str, url: str) -> Document:
-    "The content of a Markdown file: text without marks, headings with offsets, links."
-    for pattern, instead in _MARKDOWN:
-        text = pattern.sub(instead, text.replace("\r\n", "\n"))
-    targets = ((absolute_url(url, found[2]), normalize(found[1])) for found in _MARKDOWN_LINK.finditer(text))
-    links = {target: words for target, words in reversed([pair for pair in targets if pair[0]])}
-    text = _MARKDOWN_LINK.sub(r"\1", text)
-    headings = [(len(found[1]), normalize(found[2])) for found in _MARKDOWN_HEADING.finditer(text)]
-    text = _MARKDOWN_HEADING.sub(r"\n\n\2\n\n", text)
-    title = next((name for level, name in headings if level == 1), "")
-    document = extract_text(text, url, title=title)
-    if title and document.text.startswith(title + "\n\n"):
-        document = replace(document, text=document.text[len(title) + 2 :])
-    starts, cursor = [], 0
-    for _, name in headings:
-        found = re.compile(rf"^{re.escape(name)}$", re.MULTILINE).search(document.text, cursor)
-        starts.append(found.start() if found else -1)
-        if found:
-            cursor = found.end()
-    located = tuple(Heading(level, name, start) for (level, name), start in zip(headings, starts, strict=True) if name)
-    return replace(document, headings=located, links=tuple(Link(target, words) for target, words in reversed(links.items())))
-
-# %% ../../nbs/web/10_corpus.ipynb #3c06e9b6
-logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what it would warn of comes back as a failure
-_MAX_PDF_PAGES = 500
-
-
-def _read_pdf(data: bytes, url: str) -> Document:
-    "The text of a PDF file, page by page; `ValueError` if it has none that can be read."
-    try:
-        reader = pypdf.PdfReader(io.BytesIO(data), strict=False)
-        if reader.is_encrypted and not reader.decrypt(""): raise ValueError("it asks for a password")
-        texts = [page.extract_text() or "" for page in reader.pages[:_MAX_PDF_PAGES]]
-        title = normalize(str((reader.metadata or {}).get("/Title") or ""))
-    except ValueError:
-        raise
-    except Exception as error:  # noqa: BLE001 - pypdf lets any exception of its parsers through on damaged files
-        raise ValueError(f"not a readable PDF ({type(error).__name__})") from error
-    document = extract_text("\n\n".join(texts), url, title=title)
-    if not document.text: raise ValueError("a PDF without text, perhaps scanned")
-    return document
-
-# %% ../../nbs/web/10_corpus.ipynb #b626956e
-_FILE_KINDS = {
+_FILE_KINDS: dict[str, Literal["html", "text", "markdown", "pdf"]] = {
     ".txt": "text",
     ".text": "text",
     ".md": "markdown",
@@ -117,36 +73,42 @@ _FILE_KINDS = {
 }
 
 
-def read_file(
-    path: Path,
-    *,
-    max_bytes: int = 20_000_000,  # a larger file is not read
-) -> Document | FetchFailure:
-    "One file as a document, or the reason why not."
+def _file_source(path: Path, max_bytes: int) -> tuple[Source, float] | FetchFailure:
+    "What is to be parsed of a file and when it was changed, or why it is not read."
     url = path.absolute().as_uri()
     try:
         kind, size = _FILE_KINDS.get(path.suffix.lower()), path.stat().st_size
         if kind is None:
-            return FetchFailure(
-                url, Reason.CONTENT_TYPE, f"{path.suffix or 'a file without a suffix'} is not read, only {', '.join(_FILE_KINDS)}"
-            )
+            detail = f"{path.suffix or 'a file without a suffix'} is not read, only {', '.join(_FILE_KINDS)}"
+            return FetchFailure(url, Reason.CONTENT_TYPE, detail)
         if size > max_bytes: return FetchFailure(url, Reason.TOO_LARGE, f"{size} bytes are more than {max_bytes}")
         data, changed = path.read_bytes(), path.stat().st_mtime
     except OSError as error:
         return FetchFailure(url, Reason.CONTENT_TYPE, f"cannot be read: {error.strerror or error}")
-    if kind != "pdf" and b"\0" in data[:4096] and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if kind == "pdf": return Source(kind, url, data), changed
+    if b"\0" in data[:4096] and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return FetchFailure(url, Reason.CONTENT_TYPE, "binary data under the name of a text")
-    try:
-        if kind == "pdf":
-            document = _read_pdf(data, url)
-        elif kind == "html":
-            document = extract(decode_body(data, "text/html"), url)
-        else:
-            document = (extract_markdown if kind == "markdown" else extract_text)(decode_body(data, "text/plain"), url)
-    except ValueError as error:
-        return FetchFailure(url, Reason.CONTENT_TYPE, str(error))
-    if not document.text: return FetchFailure(url, Reason.CONTENT_TYPE, "holds no text")
-    return replace(document, fetched_at=changed, source="folder")
+    return source_of(kind, url, decode_body(data, "text/html" if kind == "html" else "text/plain")), changed
+
+
+def read_files(
+    paths: Sequence[Path],
+    *,
+    max_bytes: int = 20_000_000,  # a larger file is not read
+    timeout: float | None = None,  # seconds for all of them
+) -> list[Document | FetchFailure]:
+    "Files as documents, in their order, with a failure in the place of each that could not be read."
+    prepared = [_file_source(path, max_bytes) for path in paths]
+    sources = [one for one in prepared if not isinstance(one, FetchFailure)]
+    parsed = iter(parse_sources([source for source, _ in sources], timeout=timeout))
+    outcomes: list[Document | FetchFailure] = []
+    for one in prepared:
+        outcome = one if isinstance(one, FetchFailure) else next(parsed)
+        if isinstance(outcome, Document) and not isinstance(one, FetchFailure):
+            empty = FetchFailure(outcome.url, Reason.CONTENT_TYPE, "holds no text")
+            outcome = replace(outcome, fetched_at=one[1], source="folder") if outcome.text else empty
+        outcomes.append(outcome)
+    return outcomes
 
 # %% ../../nbs/web/10_corpus.ipynb #f6aeaacb
 def list_files(
@@ -233,7 +195,7 @@ def _sitemap_urls(start: str, fetcher: Fetcher, *, max_sitemaps: int = 20) -> li
     parts = urlsplit(start)
     root = f"{parts.scheme}://{parts.netloc}"
     robots = fetcher.run(root + "/robots.txt")
-    named = re.findall(r"^\s*sitemap:\s*(\S+)", robots.html, re.IGNORECASE | re.MULTILINE) if isinstance(robots, Page) else []
+    named = re.findall(r"^[ \t]*sitemap:[ \t]*(\S+)", robots.html, re.IGNORECASE | re.MULTILINE) if isinstance(robots, Page) else []
     waiting, read, urls = deque(named or [root + "/sitemap.xml"]), set(), []
     while waiting and len(read) < max_sitemaps:
         url = waiting.popleft()

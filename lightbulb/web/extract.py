@@ -21,7 +21,7 @@ from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 from w3lib.url import canonicalize_url
 
 from ..core.records import Document, Heading, Link
-from .page_tree import MAX_CHARACTERS, MAX_ELEMENTS, join_blocks, normalize, parse, read_block, remove_hidden, simplify
+from .page_tree import MAX_CHARACTERS, MAX_ELEMENTS, clean_code, normalize, parse, read_block, remove_hidden, simplify
 
 # %% ../../nbs/web/07_extract.ipynb #628a26c9
 _logger = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ def _title(tree: Any, url: str, outside: set[Any]) -> str:
     return whole or heading or next((text for text in map(_heading_text, tree.iter("h2", "h3")) if text), "") or _title_from_url(url)
 
 # %% ../../nbs/web/07_extract.ipynb #53226f7d
-def _headings(found: list[tuple[int, str]], text: str) -> tuple[Heading, ...]:
+def locate_headings(found: list[tuple[int, str]], text: str) -> tuple[Heading, ...]:
     "Headings with the offset of the line that holds them, searched from each one's predecessor on."
     lines: dict[str, list[int]] = {}
     position = 0
@@ -299,8 +299,13 @@ def extract_text(
 ) -> Document:
     "Plain text as a document, its blocks in their one form."
     text = text[:MAX_CHARACTERS].replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n\n")
-    blocks = [line for block in re.split(r"\n[^\S\n]*\n", text) for line in _unwrap(block)]
-    joined = join_blocks(blocks)
+    raw = re.split(r"\n[^\S\n]*\n", text)
+    indented = [all(line.startswith(("    ", "\t")) for line in block.split("\n") if line.strip()) and bool(block.strip()) for block in raw]
+    has_code = 2 * sum(indented) < len(raw)  # else the whole page is set in
+    blocks: list[str] = []
+    for block, is_code in zip(raw, indented, strict=True):
+        blocks += [clean_code(block)] if is_code and has_code else map(normalize, _unwrap(block))
+    joined = "\n\n".join(filter(None, blocks))
     first, _, rest = joined.partition("\n\n")
     looks_like_title = rest and len(first) <= 100 and not _BULLET.match(first) and first[-1] not in ".;:,"
     return Document(url, title or (first if looks_like_title else _title_from_url(url)), joined)
@@ -371,4 +376,4 @@ def extract(
     if len(blocks) > 1 and blocks[0].casefold() == title.casefold() and not is_section:
         del blocks[0]
     text = "\n\n".join(blocks)
-    return Document(url, title, text, description, _headings([one for one in found if one[1]], text), links, num_images)
+    return Document(url, title, text, description, locate_headings([one for one in found if one[1]], text), links, num_images)

@@ -50,6 +50,8 @@ class Reason(StrEnum):
     ROBOTS_UNREACHABLE = "robots_unreachable"  # no robots.txt to ask, which counts as forbidden
     RATE_LIMITED = "rate_limited"  # the server asks for more patience than allowed
     HTTP_STATUS = "http_status"  # a status of 400 or more, or an unusable one
+    PARSING_TIMEOUT = "parsing_timeout"  # a parser needs longer than there is time
+    PARSING_FAILED = "parsing_failed"  # a parser dies of it
     CANCELLED = "cancelled"
     CLOSED = "closed"  # the fetcher was closed
     INTERNAL = "internal"  # a bug; the log has the traceback

@@ -15,8 +15,9 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from html import unescape
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import requests
 from urllib3.exceptions import HTTPError, ProtocolError
@@ -38,8 +39,8 @@ from lightbulb.web.backend import (
 )
 from .breaker import CircuitBreaker, Transient, retry
 from .corpus import CrawlStep, read_pages
-from .extract import extract
 from .fetch import FetchConfig, Fetcher, FetchFailure
+from .page_tree import normalize
 from .rules import Reason
 
 # %% ../../nbs/web/13_search.ipynb #35d1cf60
@@ -65,6 +66,15 @@ class ApiConfig:
             if not getattr(self, name) >= 0: raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
 
+def _same_server(one: str, other: str) -> bool:
+    "Whether a redirect stays where the user sent us: the same host at the same port, or the step from http to https."
+    here, there = urlsplit(one), urlsplit(other)
+    ports = {"http": 80, "https": 443}
+    port = lambda parts: parts.port or ports.get(parts.scheme)
+    if there.scheme not in ports or here.hostname != there.hostname: return False
+    return port(here) == port(there) or (here.scheme, there.scheme, port(there)) == ("http", "https", 443)
+
+
 class _JsonApi:
     "A JSON API behind retries and a circuit breaker."
 
@@ -81,12 +91,12 @@ class _JsonApi:
 
     def _ask(self, parameters: Mapping[str, str | int]) -> dict[str, Any]:
         deadline = time.monotonic() + self.config.timeout
-        wait = min(self.config.timeout, 5.0)
         try:
-            with requests.get(self.url, params=dict(parameters), headers=self._headers, timeout=(wait, wait), stream=True) as response:
-                body = self._read_body(response, deadline)
+            with requests.Session() as session:
+                session.trust_env = False  # no proxy, no password of the environment
+                response, body = self._follow(session, parameters, deadline)
         except requests.ReadTimeout:
-            raise Transient(f"{self.name} did not answer within {wait:.0f} s") from None
+            raise Transient(f"{self.name} did not answer within {min(self.config.timeout, 5.0):.0f} s") from None
         except HTTPError:
             raise Transient(f"{self.name} broke off its answer") from None
         except (requests.RequestException, ValueError) as error:
@@ -102,6 +112,19 @@ class _JsonApi:
             raise SearchError(f"{self.name} answered with something that is not JSON") from None
         if not isinstance(answer, dict): raise SearchError(f"{self.name} answered with JSON of another form")
         return answer
+
+    def _follow(self, session: requests.Session, parameters: Mapping[str, str | int], deadline: float) -> tuple[requests.Response, bytes]:
+        "The response and its body, redirects on the same server followed; `SearchError` for one that leads elsewhere."
+        url, query, wait = self.url, dict(parameters), min(self.config.timeout, 5.0)
+        for _ in range(4):
+            with session.get(
+                url, params=query, headers=self._headers, timeout=(wait, wait), stream=True, allow_redirects=False
+            ) as response:
+                if not response.is_redirect: return response, self._read_body(response, deadline)
+                url, query = urljoin(url, response.headers["Location"]), {}
+            if not _same_server(self.url, url):
+                raise SearchError(f"{self.name} redirects to {url[:100]}, another server, which was not asked for")
+        raise SearchError(f"{self.name} redirects for ever")
 
     def _read_body(self, response: requests.Response, deadline: float) -> bytes:
         body = bytearray()
@@ -120,6 +143,11 @@ class _JsonApi:
         if status != 200: raise SearchError(f"{self.name} answered with status {status}")
 
 # %% ../../nbs/web/13_search.ipynb #d71a3f44
+def _without_tags(snippet: object) -> str:
+    "The words of a snippet of HTML."
+    return normalize(unescape(re.sub(r"<[^<>]*>", "", str(snippet)[:2000])))
+
+
 class Wikipedia:
     "Wikipedia's search API; articles are fetched as pages."
 
@@ -154,16 +182,16 @@ class Wikipedia:
         if not isinstance(found, list): raise SearchError(f"{self.name} answered without a list of articles")
         items = [item for item in found if isinstance(item, dict) and isinstance(item.get("title"), str)]
         return [
-            SearchResult(self._url(item["title"]), item["title"], extract(f"<p>{item.get('snippet', '')}</p>", "").text, 1 / (i + 1))
+            SearchResult(self._url(item["title"]), item["title"], _without_tags(item.get("snippet", "")), 1 / (i + 1))
             for i, item in enumerate(items[:num_results])
         ]
 
     def _url(self, title: str) -> str:
         return self._articles + quote(title.replace(" ", "_"), safe="(),:'!*;@/")
 
-    def read(self, urls: Sequence[str]) -> list[Document | FetchFailure]:
+    def read(self, urls: Sequence[str], *, timeout: float | None = None) -> list[Document | FetchFailure]:
         "The articles, fetched."
-        return read_pages(self._fetcher, urls, source=self.name)
+        return read_pages(self._fetcher, urls, source=self.name, timeout=timeout)
 
     def close(self) -> None:
         "Close the fetcher."
@@ -209,9 +237,9 @@ class SearXNG:
             raise SearchError(f"{self.name}: its engines failed: {str(silent)[:200]}")
         return list(pages.values())[:num_results]
 
-    def read(self, urls: Sequence[str]) -> list[Document | FetchFailure]:
+    def read(self, urls: Sequence[str], *, timeout: float | None = None) -> list[Document | FetchFailure]:
         "The pages, fetched."
-        return read_pages(self._fetcher, urls, source=self.name)
+        return read_pages(self._fetcher, urls, source=self.name, timeout=timeout)
 
     def close(self) -> None:
         "Close the fetcher."
@@ -257,14 +285,15 @@ class Combined:
         ordered = sorted(scores, key=lambda key: -scores[key])[:num_results]
         return [replace(best[key], score=scores[key]) for key in ordered]
 
-    def read(self, urls: Sequence[str]) -> list[Document | FetchFailure]:
+    def read(self, urls: Sequence[str], *, timeout: float | None = None) -> list[Document | FetchFailure]:
         "Each address from the member that found it, else from the first member that has it."
         outcomes: dict[str, Document | FetchFailure] = {}
+        deadline = time.monotonic() + (timeout or 0.0)
         for member in self.members:
             wanted = [url for url in urls if self._homes.get(url, member) is member and not isinstance(outcomes.get(url), Document)]
             if not wanted: continue
             try:
-                found = member.read(wanted)
+                found = member.read(wanted) if timeout is None else member.read(wanted, timeout=max(0.0, deadline - time.monotonic()))
             except SearchError as error:
                 found = [FetchFailure(url, Reason.INTERNAL, str(error)) for url in wanted]
             for url, outcome in zip(wanted, found, strict=True):
