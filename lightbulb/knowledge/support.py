@@ -90,7 +90,8 @@ def support(
 
 # %% ../../nbs/knowledge/06_support.ipynb #153771eb
 _MACHINE = (
-    r"(?:(?-i:\bA\.?I\.?s?\b)(?!\w)|\bartificial intelligence\b|\b(?:language|AI) models?\b|\bLLMs?\b|\bchat-?bots?\b|\bautomated (?:readers?|systems?)\b"
+    r"(?:(?-i:\bA\.?I\.?s?\b)(?!\w)|\bartificial intelligence\b|\b(?:language|AI) models?\b|\bLLMs?\b|\bchat-?bots?\b"
+    r"|\bautomated (?:readers?|systems?)\b"
     r"|\b(?:AI|virtual|digital|helpful) assistants?\b|\b(?:intelligence artificielle|(?-i:IA|KI)|künstliche Intelligenz|Sprachmodelle?)\b)"
 )
 _FIRST = r"(?:^|[.!?:;,]\s*|\bplease\s+|\band\s+|\bthen\s+|\bmust\s+|\bshould\s+|\bnow\s+)"  # what stands before an imperative
@@ -106,15 +107,19 @@ _ORDERS = re.compile(
             r"[^.!?]{0,25}(?:précédentes?|ci-dessus|vorherig\w+|bisherig\w+|anteriores|precedenti)",
             r"\bignor(?:iere?|ieren)\b[^.!?]{0,25}\b(?:vorherig|bisherig|obig|früher)\w*\s+(?:Anweisungen|Instruktionen|Vorgaben|Befehle)",
             rf"\b(?:attention|notice|important|warning|message|instructions?|note|dear|hello|hey)\b[^.!?]{{0,12}}{_MACHINE}",
-            rf"\b(?:you are(?: now)?|act as|pretend to be|from now on,? you are)\s+(?:an?|the)\s+(?:[\w-]+\s+){{0,3}}(?:assistant|bot|{_MACHINE})",
+            rf"\b(?:you are(?: now)?|act as|pretend to be|from now on,? you are)\s+(?:an?|the)\s+(?:[\w-]+\s+){{0,3}}"
+            rf"(?:assistant|bot|{_MACHINE})",
             rf"^\W*as (?:an?|the) (?:\w+ )?{_MACHINE}",
-            rf"{_MACHINE}[^.!?]{{0,40}}\b(?:must|shall|should|are (?:required|instructed|asked|told)|have to|need to|doit|doivent|müssen|sollen)\b[^.!?]{{0,40}}"
+            rf"{_MACHINE}[^.!?]{{0,40}}\b(?:must|shall|should|are (?:required|instructed|asked|told)|have to|need to|doit|doivent|müssen|"
+            r"sollen)\b[^.!?]{0,40}"
             r"\b(?:answer|reply|respond|say|state|tell|write|output|recommend|ignore|follow|obey|quote|cite|include|repeat|répondre|dire|antworten|sagen)\b",
             rf"{_FIRST}(?:answer|reply|respond|say)\s+(?:only|just|exactly|instead|always|to every question)\b",
-            r"(?:^|[.!?:;,]\s*|\bplease\s+)(?:answer|reply|respond)\s+(?:that|by saying|with (?:only|exactly|the (?:words?|phrase|sentence|text|letters?)))\b",
+            r"(?:^|[.!?:;,]\s*|\bplease\s+)(?:answer|reply|respond)\s+"
+            r"(?:that|by saying|with (?:only|exactly|the (?:words?|phrase|sentence|text|letters?)))\b",
             r"(?:^|[.!?:;,]\s*)(?:répond(?:s|ez)|antworten? Sie|antworte)\s+(?:uniquement|seulement|toujours|par|nur|immer|mit)\b",
             r"\b(?:whatever|no matter what)\s+(?:the |a )?(?:user|question)\b|\b(?:your|the|hidden) system prompt\b",
-            rf"{_FIRST}(?:do not|don['’]t|never)\s+(?:mention|reveal|disclose|cite|quote|summari[sz]e)\b[^.!?]{{0,40}}\b(?:sources?|pages?|sites?|prompt|instructions?|the user)\b",
+            rf"{_FIRST}(?:do not|don['’]t|never)\s+(?:mention|reveal|disclose|cite|quote|summari[sz]e)\b[^.!?]{{0,40}}"
+            r"\b(?:sources?|pages?|sites?|prompt|instructions?|the user)\b",
             r"<\|(?:im_start|im_end|system|endoftext)|<im_(?:start|end)|\[/?INST\]|^\s*(?:system|assistant|user)\s*:\s*(?:you|ignore|answer)",
         )
     ),

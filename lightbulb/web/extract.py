@@ -29,8 +29,7 @@ logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it would warn of 
 _AROUND = frozenset("nav footer aside".split())
 _AROUND_ROLES = frozenset("navigation banner contentinfo search complementary menu menubar".split())
 _AROUND_CLASS = re.compile(
-    r"(?:^|[\s_-])(?:nav|navbar|navbox|navigation|menu|breadcrumbs?|footer|sidebar|toc|share|social|pagination|cookies?|consent|"
-    r"gdpr)(?:$|[\s_-])",
+    r"(?:^|[\s_-])(?:nav|navbar|navbox|navigation|menu|breadcrumbs?|footer|sidebar|toc|share|social|pagination|cookies?|consent|gdpr)(?:$|[\s_-])",
     re.IGNORECASE,
 )
 
@@ -60,7 +59,7 @@ def _words(element: Any) -> tuple[int, int]:
 
 
 def _unbox(tree: Any) -> None:
-    "Take the class from a *sidebar* that is a box of text inside a text, as manuals have them, so that nobody takes it for a column beside one."
+    "Take the class from a *sidebar* that is a box inside a text, as manuals have them: it is no column beside one."
     for element in tree.iter("div", "aside", "section"):
         if "sidebar" not in element.get("class", "").lower().split(): continue
         words, linked = _words(element)
@@ -312,8 +311,8 @@ def extract_text(
 
 # %% ../../nbs/web/07_extract.ipynb #ba5ed711
 _POINTER = re.compile(
-    r"\W*(?:(?:comments?|share(?: this)?(?: article| story| page)?|advertisement|related(?: articles| stories| posts| content)?|read "
-    r"more|print|"
+    r"\W*(?:(?:comments?|share(?: this)?(?: article| story| page)?|advertisement|related(?: articles| stories| posts| content)?|"
+    r"read more|print|"
     r"tweet|you may also like|continue reading|skip to (?:main )?content|back to top|sign up|subscribe)\W*"
     r"|(?:read (?:more|also|next)|related(?: articles?| stories| coverage)?|also on [\w.]+|filed under|share this)\s*:.{0,160})",
     re.IGNORECASE,
@@ -343,10 +342,8 @@ def _content(tree: Any, outside: set[Any]) -> list[str]:
 
 # %% ../../nbs/web/07_extract.ipynb #f60198eb
 _HTML = re.compile(
-    r"<(?:!--|!doctype|\?xml|/?(?:html|head|body|title|meta|link|div|p|a|span|h[1-6]|table|t[rdh]|[uod]l|li|br|hr|b|i|em|strong|img|"
-    r"article|section|"
-    r"main|nav|header|footer|script|style|pre|form|font|center|blockquote|noscript|template|code|sup|sub|small|u|d[dt]|select|button|"
-    r"input|label|figure|svg|video|frameset|frame|math|details)(?=[\s/>]))",
+    r"<(?:!--|!doctype|\?xml|/?(?:html|head|body|title|meta|link|div|p|a|span|h[1-6]|table|t[rdh]|[uod]l|li|br|hr|b|i|em|strong|img|article|section|"
+    r"main|nav|header|footer|script|style|pre|form|font|center|blockquote|noscript|template|code|sup|sub|small|u|d[dt]|select|button|input|label|figure|svg|video|frameset|frame|math|details)(?=[\s/>]))",
     re.IGNORECASE,
 )
 
