@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightbulb.knowledge.chunks import Chunk, chunk_text, split_sentences
+from lightbulb.core.records import Document, Heading
+from lightbulb.knowledge.chunks import Chunk, chunk_document, chunk_text, index_text, is_code, split_sentences
 
 WORDS = st.sampled_from(
     [
@@ -109,6 +110,45 @@ def test_chunks_are_slices_within_the_budget_and_lose_nothing(text: str, max_wor
 )
 def test_sentences_as_a_reader_would_cut_them(text: str, count: int) -> None:
     assert len(sentences(text)) == count, sentences(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("It reads 150 MB/s. The disk holds 2 GB. Then it stops.", 3),
+        ("Keep the merge, e.g. --no-ff does so. Since 3.25.0 it is the default.", 2),
+        ("Sources (cf. /etc/apt/sources.list) are read, i.e. $HOME is not. Run it.", 2),
+        ("The file .gitignore is read. git then starts and apt follows.", 1),
+        ("Run git add . && git commit, or git add . and wait.", 1),
+        ("5.4. Manipulating Packages with dpkg", 1),
+        ("Figure 3.2. A merge of two branches", 1),
+        ("What is a branch? An overview", 1),
+        ("Level: 1; Disks: 2 of 3; Use: fast. Unsafe", 1),
+        ("Pos. | Driver Jr. | No. 5", 1),
+        ("-f, --force: Overwrites the branch. Use it with care.", 2),
+        ("Use these commands:\n\n    $ git add .\n    $ git commit -m 'Fix. Done.'\n\nThat is all.", 3),
+    ],
+)
+def test_a_manual_as_a_reader_would_cut_it(text: str, count: int) -> None:
+    assert len(sentences(text)) == count, sentences(text)
+
+
+def test_code_stays_as_it_stands() -> None:
+    code = "    if lit:\n        burn()  # No. Yes."
+    text = f"Write this:\n\n{code}\n\nIt burns."
+    assert sentences(text) == ["Write this:", code.strip(), "It burns."]
+    assert is_code(text, text.index("burn()")) and not is_code(text, text.index("It burns"))
+    assert [chunk.text for chunk in chunk_text(text, max_words=9, overlap=0)][0].endswith("# No. Yes.")
+
+
+def test_a_chunk_knows_its_headings_and_the_index_reads_them() -> None:
+    text = "Intro here.\n\nOPTIONS\n\n--timeout\n\nThe default is 900.\n\nSEE ALSO\n\nOther pages."
+    headings = tuple(Heading(level, name, text.index(name)) for level, name in ((2, "OPTIONS"), (3, "--timeout"), (2, "SEE ALSO")))
+    document = Document("u:/cache", "cache", text, headings=headings)
+    chunks = {chunk.text: chunk for chunk in chunk_document(document, max_words=4, overlap=0)}
+    assert chunks["The default is 900."].path == ("OPTIONS", "--timeout") and chunks["Intro here."].path == ()
+    assert index_text(document, chunks["The default is 900."]) == "cache\nOPTIONS › --timeout\nThe default is 900."
+    assert all(document.text[chunk.start : chunk.end] == chunk.text for chunk in chunks.values())
 
 
 def test_wrapped_lines_are_one_sentence_but_headings_are_not() -> None:

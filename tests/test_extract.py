@@ -316,3 +316,32 @@ def test_any_html_gives_one_normal_text(html: str) -> None:
 def test_parsing_never_fails(html: str) -> None:
     parse(html)
     extract(f"<p>{html}</p>", URL)
+
+
+# ------------------------------------------------------------------ manuals
+
+
+def test_code_keeps_its_lines_and_its_indentation() -> None:
+    html = "<title>t</title><p>Write a loop that ends, like this one here:</p><pre>while lit:\n    burn()\n\ndone()</pre><p>It ends, after a while.</p>"
+    text = extract(html, "https://x.example/").text
+    assert "    while lit:\n        burn()\n\n    done()" in text and "It ends, after a while." in text.split("\n\n")
+
+
+def test_a_definition_begins_with_its_term_whatever_follows() -> None:
+    html = """<title>git-push</title><p>Updates remote refs using local refs, while sending what is needed for it.</p><dl>
+    <dt>-f</dt><dt>--force</dt><dd><p>Usually, the command refuses to update a remote ref. This turns
+    the check off.</p><p>Use it with care, because it can lose commits.</p></dd><dt>-n</dt><dd>Do everything except sending.</dd></dl>"""
+    blocks = extract(html, "https://x.example/").text.split("\n\n")
+    assert "-f, --force: Usually, the command refuses to update a remote ref. This turns the check off." in blocks
+    assert "Use it with care, because it can lose commits." in blocks and "-n: Do everything except sending." in blocks
+
+
+def test_a_box_inside_a_text_is_content_and_a_column_beside_one_is_not() -> None:
+    prose = "<p>{} The base of the system is explained here in a sentence of some length.</p>"
+    box = (
+        "<div class=sidebar><p>BACK TO BASICS. A repository is a place where packages are kept and from which they are installed.</p></div>"
+    )
+    column = "<div class=sidebar><ul>" + "<li><a href=/{0}>Chapter {0}</a>".format(1) * 12 + "</ul></div>"
+    inside = "<title>t</title><div>" + prose.format("One.") + prose.format("Two.") + box + prose.format("Three.") + "</div>" + column
+    text = extract(inside, "https://x.example/").text
+    assert "BACK TO BASICS" in text and "Chapter 1" not in text

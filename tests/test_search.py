@@ -717,3 +717,51 @@ def test_list_files_is_sorted_and_bounded(notes: Path) -> None:
     names = [path.name for path in list_files(notes)]
     assert names == ["binary.txt", "broken.pdf", "empty.txt", "swan.txt", "tungsten.pdf", "arc.md", "neon.html"]
     assert len(list_files(notes, max_files=2)) == 2
+
+
+# ------------------------------------------------------------------ whom an API client talks to
+
+
+def test_a_redirect_to_another_server_is_not_followed(site) -> None:
+    asked: list[str] = []
+
+    def inside(request: Request) -> Response:
+        asked.append(request.path)
+        return as_json({"results": [{"url": "https://a.example/", "title": "secret"}]})
+
+    private = site(inside)
+    engine = SearXNG(site(lambda _: Response(302, headers={"Location": private.url + "/search"})).url, Fetcher(), config=QUICK)
+    with pytest.raises(SearchError, match="another server"):
+        engine.search("x")
+    assert asked == []
+
+
+def test_a_redirect_on_the_same_server_is_followed_and_a_loop_ends(site) -> None:
+    def moved(request: Request) -> Response:
+        if request.path == "/search": return Response(301, headers={"Location": "/new/search?q=x&format=json"})
+        return as_json({"results": [{"url": "https://a.example/", "title": "A"}]})
+
+    assert SearXNG(site(moved).url, Fetcher(), config=QUICK).search("x")[0].title == "A"
+    loop = site(lambda request: Response(301, headers={"Location": request.path}))
+    with pytest.raises(SearchError, match="redirects for ever"):
+        SearXNG(loop.url, Fetcher(), config=QUICK).search("x")
+
+
+def test_proxies_and_passwords_of_the_environment_are_not_used(site, monkeypatch, tmp_path: Path) -> None:
+    seen: list[Request] = []
+
+    def handler(request: Request) -> Response:
+        seen.append(request)
+        return as_json({"results": []})
+
+    server, proxy = site(handler), site(lambda _: Response(500))
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password secret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy.url)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert SearXNG(server.url, Fetcher(), config=QUICK).search("x") == []
+    assert len(seen) == 1 and "authorization" not in seen[0].headers

@@ -139,7 +139,9 @@ def split_sentences(
     "Ranges `(start, end)` of the sentences, in order: they do not overlap and hold every character that is not white space."
     ranges: list[tuple[int, int]] = []
     sample = text[:20_000]
-    is_tokenised = len(re.findall(r"\w\s\.(?=\s|$)", sample)) > len(re.findall(r"\w\.(?=\s|$)", sample))
+    num_apart = len(re.findall(r"\w\s\.(?=\s|$)", sample))  # full stops with a space before them
+    ends_apart = re.search(r"\w\s\.\s*$", sample[-100:]) is not None
+    is_tokenised = num_apart > len(re.findall(r"\w\.(?=\s|$)", sample)) and (ends_apart or num_apart >= 4)
     for paragraph_start, paragraph_end, is_code in _paragraphs(text):
         start, end = _trim(text, paragraph_start, paragraph_end)
         for stop in () if is_code or _is_whole(text[start:end]) else _STOP.finditer(text, start, end):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['serve_parsing']
+__all__ = []
 
 # %% ../../nbs/web/08_parsing.ipynb #b8ce774b
 import atexit
@@ -186,17 +186,21 @@ def _work() -> None:
 # %% ../../nbs/web/08_parsing.ipynb #155f5dfa
 _START_SECONDS = 60.0  # for Python and its imports, on a machine that is busy
 _LONGEST_REPLY = 64 << 20  # bytes
-_PROGRAM = "import sys; sys.path[:0] = sys.argv[1:]; from lightbulb.web.parsing import _work; _work()"
+_PROGRAM = "from lightbulb.web.parsing import _work; _work()"
 
 
 class _Worker:
     "A parsing process; used by one thread at a time."
 
     def __init__(self) -> None:
-        root = str(Path(lightbulb.__file__).resolve().parents[1])
-        command = [sys.executable, "-c", _PROGRAM, root]
+        places = [str(Path(lightbulb.__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+            [sys.executable, "-c", _PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))},
         )
         self._is_ready = False
 

@@ -1,0 +1,130 @@
+"""Foreign bytes are parsed at arm's length: what takes too long or kills a parser costs its own page and nothing else."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lightbulb.core.records import Document
+from lightbulb.web.corpus import parse_sources
+from lightbulb.web.extract import extract
+from lightbulb.web.parsing import ParserPool, Source, extract_markdown, source_of
+from lightbulb.web.rules import Reason, Refusal
+
+FRIENDLY = [source_of("html", f"http://lamps.example/{i}", f"<title>Lamp {i}</title><p>Lamp {i} is lit.") for i in range(6)]
+ENDLESS = source_of("html", "http://hostile.example/", "<ul>" + "<li><p>x<table>" * 250_000)
+
+
+@pytest.fixture
+def pool():
+    pool = ParserPool(2)
+    yield pool
+    pool.close()
+
+
+def children() -> list[int]:
+    "Processes of this one that are not ended or were not waited for."
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(os.getpid())], capture_output=True, text=True).stdout
+    return [int(number) for number in listed.split()]
+
+
+def test_documents_come_in_order_and_equal_those_parsed_here(pool: ParserPool) -> None:
+    outcomes = pool.parse(FRIENDLY)
+    assert outcomes == [extract(source.data.decode(), source.url) for source in FRIENDLY]
+    assert pool.parse([]) == []
+
+
+def test_a_page_that_keeps_a_parser_busy_is_given_up_and_the_others_are_read(pool: ParserPool) -> None:
+    pool.parse(FRIENDLY)  # loaded
+    pool.seconds_each = 1.0
+    begun = time.monotonic()
+    outcomes = pool.parse([FRIENDLY[0], ENDLESS, *FRIENDLY[1:]])
+    assert [isinstance(outcome, Document) for outcome in outcomes] == [True, False, True, True, True, True, True]
+    assert isinstance(outcomes[1], Refusal) and outcomes[1].reason == Reason.PARSING_TIMEOUT
+    assert time.monotonic() - begun < 40  # the worker that follows has to load
+
+
+def test_the_time_of_a_question_is_kept(pool: ParserPool) -> None:
+    pool.parse(FRIENDLY)
+    begun = time.monotonic()
+    outcomes = pool.parse([ENDLESS] * 4, timeout=1.0)
+    assert time.monotonic() - begun < 3
+    assert {outcome.reason for outcome in outcomes if isinstance(outcome, Refusal)} == {Reason.PARSING_TIMEOUT}
+
+
+def test_a_worker_that_dies_is_replaced(pool: ParserPool) -> None:
+    pool.parse(FRIENDLY)
+    for worker in pool._idle:
+        worker._process.kill()
+        worker._process.wait()
+    assert all(isinstance(outcome, Document) for outcome in pool.parse(FRIENDLY))
+
+
+def test_a_damaged_pdf_is_a_failure_with_a_reason() -> None:
+    (outcome,) = parse_sources([Source("pdf", "file:///a.pdf", b"%PDF-1.4 broken")])
+    assert not isinstance(outcome, Document) and outcome.reason == Reason.CONTENT_TYPE and "not a readable PDF" in outcome.detail
+
+
+def test_a_closed_pool_leaves_no_process(pool: ParserPool) -> None:
+    before = set(children())
+    pool.parse(FRIENDLY)
+    assert set(children()) - before
+    pool.close()
+    assert not [number for number in set(children()) - before if Path(f"/proc/{number}").exists()]
+
+
+def test_a_script_that_ends_leaves_no_process_behind(tmp_path: Path) -> None:
+    "And needs no guard around its main part: nothing of it is imported again."
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from lightbulb.web.parsing import parser_pool, source_of\n"
+        "pool = parser_pool()\n"
+        "print(pool.parse([source_of('html', 'u:/', '<p>A lamp.')])[0].text, [worker._process.pid for worker in pool._idle][0])\n"
+    )
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    assert ended.stdout.startswith("A lamp."), ended.stderr
+    number = ended.stdout.split()[-1]
+    assert not Path(f"/proc/{number}").exists()
+
+
+# ------------------------------------------------------------------ no worse than n log n
+
+
+def seconds(html: str) -> float:
+    begun = time.process_time()
+    extract(html, "https://x.example/")
+    return time.process_time() - begun
+
+
+def test_comments_of_a_style_sheet_that_never_end_take_linear_time() -> None:
+    "Sixty kilobytes of `/*` once took seven CPU-seconds."
+    assert seconds(f"<style>{'/*x' * 20_000}</style><p>A lamp.") < 1.5
+
+
+FRAGMENTS = (
+    "<p>x <div> </div> <span>y <a href=/z>z</a> <li>i <ul> </ul> <table> <tr><td>1 <dl><dt>t<dd>d </dl> <pre>c </pre> <h2>h <b> </b> "
+    "<style>/* </style> <style>a{ </style> <sup>[1] <details> <p,style='color:white'>w <p,hidden>h &amp; A. e.g. 5. | ** [a](b) "
+    "<!-- --> /* { } <nav> </nav>"
+).split()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_repeated_fragments_take_time_in_proportion(seed: int) -> None:
+    "Generated pages: eight times the size takes at most about eight times as long, not sixty-four."
+    chance = random.Random(seed)
+    unit = " ".join(chance.choice(FRAGMENTS).replace(",", " ") for _ in range(chance.randint(1, 4))) + " "
+    size = lambda number: unit * (number // len(unit))
+    small, large = max(seconds(size(6_000)), 0.02), seconds(size(48_000))
+    assert large < 8 * 2.5 * small + 0.5, unit
+
+
+def test_comments_of_markdown_that_never_end_take_linear_time() -> None:
+    begun = time.process_time()
+    extract_markdown("<!-- a " * 100_000, "file:///x.md")
+    assert time.process_time() - begun < 1.5
