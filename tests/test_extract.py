@@ -322,7 +322,8 @@ def test_parsing_never_fails(html: str) -> None:
 
 
 def test_code_keeps_its_lines_and_its_indentation() -> None:
-    html = "<title>t</title><p>Write a loop that ends, like this one here:</p><pre>while lit:\n    burn()\n\ndone()</pre><p>It ends, after a while.</p>"
+    code = "while lit:\n    burn()\n\ndone()"
+    html = f"<title>t</title><p>Write a loop that ends, like this one here:</p><pre>{code}</pre><p>It ends, after a while.</p>"
     text = extract(html, "https://x.example/").text
     assert "    while lit:\n        burn()\n\n    done()" in text and "It ends, after a while." in text.split("\n\n")
 
