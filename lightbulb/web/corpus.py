@@ -220,6 +220,7 @@ def crawl(
 ) -> Iterator[CrawlStep]:
     "Walk a site breadth-first from `start_url`; yields a step for each address. If the first is a failure, it is the only one."
     config = config or CrawlConfig()
+    parser_pool().start()  # it loads while the first page is fetched
     first = read_pages(fetcher, [start_url], source=source)[0]
     if not isinstance(first, Document):
         yield CrawlStep(start_url, first, 0, 0)

@@ -199,7 +199,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,
+            process_group=0,  # an interrupt from the terminal is not for it; in the session, and so the scheduler's group, of its parent
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))},
         )
         self._is_ready = False
