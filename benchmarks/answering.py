@@ -220,11 +220,12 @@ def absent_questions(pages: list[dict[str, str]], count: int = 100) -> list[Ques
 
 
 def load(config: TestAgent) -> Any:
-    "The tools of either state of the code."
-    try:
+    "The tools of either state of the code: older ones kept the loader beside `answer`."
+    from lightbulb.agent import answering
+
+    load_tools = getattr(answering, "load_tools", None)
+    if load_tools is None:
         from lightbulb.agent.tools import load_tools
-    except ImportError:
-        from lightbulb.agent.answering import load_tools
     return load_tools(config, tell=lambda line: print(f"  {line}", flush=True))
 
 

@@ -368,9 +368,7 @@ MUTATIONS = (
     ),
     # ------------------------------------------------------------------ agent
     mutation("a quotation need not be on the page", "agent/ledger.py", "if not document.holds(span):", "if False:", ANSWERING),
-    mutation(
-        "a budget may be overdrawn", "agent/ledger.py", "return self.left(what) >= amount and", "return self.left(what) >= 0 and", ANSWERING
-    ),
+    mutation("a budget may be overdrawn", "agent/ledger.py", "self.left(what) >= amount)", "self.left(what) >= 0)", ANSWERING),
     mutation(
         "the unlikeliest answer is said",
         "agent/writing.py",
