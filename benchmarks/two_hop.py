@@ -18,7 +18,7 @@ from _scoring import exact_match, hit, interval, mean, normalize, token_f1
 from _table import Table, arguments, skip_without
 
 from lightbulb.agent.answering import Answer, TestAgent, answer
-from lightbulb.agent.tools import Tools
+from lightbulb.agent.tools import Tools, load_judge
 from lightbulb.core.runtime import cache_folder
 from lightbulb.reading.answer_kinds import COUNTRY_OF
 from lightbulb.knowledge.embedding import load_embedder
@@ -86,7 +86,8 @@ def main() -> int:
         )
         search.search("start", 1)
         print(f"  crawled and indexed {len(index)} pages in {time.monotonic() - begin:.0f} s", flush=True)
-        tools = Tools(search, SpanReader.load(), embed, load_cross_encoder(), load_language_model("smollm2"))
+        rerank = load_cross_encoder()
+        tools = Tools(search, SpanReader.load(), embed, rerank, load_language_model("smollm2"), weigh=load_judge(rerank))
         one_query(table, index, minilm, pages, questions)
         results = [_answered(question["question"], tools) for question in questions]
         report(table, questions, results)

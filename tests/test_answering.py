@@ -11,7 +11,7 @@ import pytest
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.answers import PageRead, Searched, StepFailed
 from lightbulb.agent.confidence import Calibration
-from lightbulb.agent.tools import Tools
+from lightbulb.agent.tools import Tools, load_judge
 from lightbulb.knowledge.embedding import load_embedder
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.knowledge.ranking import load_cross_encoder
@@ -30,7 +30,7 @@ def tools() -> Tools:
     embed, rerank = load_embedder(), load_cross_encoder()
     search = load_search("demo", make_index=lambda: KnowledgeBase(":memory:", embed=embed))
     silent = RAGSummarizer(lambda prompts, **options: ["" for _ in prompts], embed, rerank=rerank)
-    return Tools(search, SpanReader.load(), embed, rerank, summarizer=silent)
+    return Tools(search, SpanReader.load(), embed, rerank, summarizer=silent, weigh=load_judge(rerank))
 
 
 def last(items) -> Answer:

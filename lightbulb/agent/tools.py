@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['SearchHit', 'Search', 'Span', 'Reader', 'Weigh', 'Checked', 'Memory', 'Model', 'Summarizer', 'Tools', 'open_tools',
-           'load_tools']
+           'load_judge', 'load_tools']
 
 # %% ../../nbs/agent/05_tools.ipynb #a7167b42
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
@@ -135,6 +135,24 @@ def open_tools(config: TestAgent) -> Generator[Working, None, Tools]:
     return Background(lambda tell: load_tools(config, tell=lambda line: tell(Working(line)))).follow()
 
 
+def load_judge(
+    rerank: Rerank,  # the cross-encoder
+) -> Weigh:
+    "The shipped judge over the spans of the shipped reader."
+    from lightbulb.reading.judge import Judge, gather_candidates
+
+    judge = Judge.load()
+
+    def weigh(question: str, texts: Sequence[str], spans: Sequence[Any], pages: Sequence[str]) -> list[float]:
+        chances = [0.0] * len(spans)
+        for judgement in judge.judge(question, gather_candidates(question, texts, spans, pages=pages, rerank=rerank)):
+            for place in judgement.candidates:
+                chances[place] = judgement.probability
+        return chances
+
+    return weigh
+
+
 def load_tools(config: TestAgent, *, tell: Callable[[str], None] = lambda line: None) -> Tools:
     "Everything that the configuration names; `ValueError`, `UnavailableError` or `SearchError` says in one line what is missing."
     tell("loading models that embed, rank and read")
@@ -142,7 +160,6 @@ def load_tools(config: TestAgent, *, tell: Callable[[str], None] = lambda line: 
     from lightbulb.knowledge.embedding import load_embedder
     from lightbulb.knowledge.knowledge_base import KnowledgeBase
     from lightbulb.knowledge.ranking import load_cross_encoder
-    from lightbulb.reading.judge import Judge, gather_candidates
     from lightbulb.reading.reader import SpanReader
     from lightbulb.knowledge.summarizer import RAGSummarizer, SummarizerConfig
     from lightbulb.lm.language_model import load_language_model
@@ -164,17 +181,8 @@ def load_tools(config: TestAgent, *, tell: Callable[[str], None] = lambda line: 
     )
     extractor = RAGSummarizer(model.generate, embed, rerank=rerank, config=SummarizerConfig(mode="extractive"))
     _prepare_search(search, tell)
-    judge = Judge.load()
-
-    def weigh(question: str, texts: Sequence[str], spans: Sequence[Any], pages: Sequence[str]) -> list[float]:
-        chances = [0.0] * len(spans)
-        for judgement in judge.judge(question, gather_candidates(question, texts, spans, pages=pages, rerank=rerank)):
-            for place in judgement.candidates:
-                chances[place] = judgement.probability
-        return chances
-
     knowledge = KnowledgeBase(config.knowledge_path, embed=embed)
-    return Tools(search, reader, embed, rerank, model, summarizer, extractor, knowledge, weigh)
+    return Tools(search, reader, embed, rerank, model, summarizer, extractor, knowledge, load_judge(rerank))
 
 
 def _prepare_search(search: Search, tell: Callable[[str], None]) -> None:
