@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
 from collections import Counter
 from dataclasses import replace
 
@@ -13,6 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightbulb.core.checkpoint import load_checkpoint
+from lightbulb.core.errors import CheckpointError
+from lightbulb.core.report import MetricsFile
+from lightbulb.core.run_folder import Moment, moments
 from lightbulb.rl.four_rooms import (
     CELLS,
     HALLWAYS,
@@ -486,16 +491,18 @@ def test_a_world_that_raises_in_the_middle_loses_nothing_and_says_where(tmp_path
     assert again.num_steps == 60 and len(choices_of(again.worker)) == 60
 
 
-def test_ctrl_c_loses_nothing(tmp_path):
+def test_ctrl_c_waits_for_the_report_and_loses_nothing(tmp_path):
     class Interrupted(Corridor):
         def step(self, option, action):
-            if agent.num_steps == 36: raise KeyboardInterrupt
+            if agent.num_steps == 36:
+                signal.raise_signal(signal.SIGINT)
             return super().step(option, action)
 
-    config = HierarchyConfig(total_steps=500, manager=SMALL, worker=SMALL)
+    config = HierarchyConfig(total_steps=500, manager=SMALL, worker=SMALL, report_interval=20)
     agent = HierarchicalAgent.for_world(GuardedWorld(Corridor), config)
     with pytest.raises(KeyboardInterrupt):
         finish(train_hierarchy(Interrupted, config, agent=agent, save_dir=tmp_path))
+    assert agent.num_steps == 40 and moments(tmp_path) == [Moment(0, 40)]
     again, _ = finish(train_hierarchy(Corridor, replace(config, total_steps=60), save_dir=tmp_path, resume=True))
     assert again.num_steps == 60 and len(choices_of(again.worker)) == 60
 
@@ -519,28 +526,78 @@ def test_a_malformed_world_is_named(broken, message):
         finish(train_hierarchy(type("Broken", (Corridor,), broken), config))
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path):
-    config = HierarchyConfig(total_steps=10_000, manager=SMALL, worker=SMALL, report_interval=1, checkpoint_interval=4)
+def same(one, other) -> bool:
+    "Whether two states are equal, bit by bit."
+    if isinstance(one, dict): return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
+    if isinstance(one, (list, tuple)): return len(one) == len(other) and all(map(same, one, other))
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
-    def weights_after(episodes: int, **options) -> tuple[HierarchicalAgent, list[torch.Tensor]]:
-        agent = HierarchicalAgent.for_world(GuardedWorld(Corridor), config)
-        run = train_hierarchy(lambda: Corridor(stamps=False), config, agent=agent, **options)
-        while agent.num_episodes < episodes:
-            next(run)
-        learners = (agent.manager, agent.worker)
-        return agent, [
-            weight.clone()
-            for learner in learners
-            for network in (learner.online, learner.target)
-            for weight in network.state_dict().values()
-        ]
 
-    straight, expected = weights_after(9)
-    weights_after(5, save_dir=tmp_path)
-    assert load_checkpoint(tmp_path / "hierarchy.ckpt")["num_episodes"] == 5  # closing a run saves it where it stands
-    resumed, got = weights_after(9, save_dir=tmp_path, resume=True)
-    assert all(torch.equal(*pair) for pair in zip(expected, got, strict=True))
-    assert resumed.num_episodes == straight.num_episodes == 9
+@pytest.mark.parametrize(
+    "make_env", [lambda: Corridor(stamps=False), lambda: four_rooms("both"), "CartPole-v1"], ids=["corridor", "rooms", "pole"]
+)
+def test_a_run_that_was_killed_anywhere_equals_one_that_was_not(make_env, tmp_path):
+    config = HierarchyConfig(total_steps=100, manager=SMALL, worker=SMALL, report_interval=9, save_every=0, repeat_exponent=2.0)
+    run, reports, whole = train_hierarchy(make_env, config, save_dir=tmp_path / "whole"), [], None
+    while whole is None:
+        try:
+            reports.append(next(run))
+        except StopIteration as stop:
+            whole = stop.value
+        else:
+            shutil.copytree(tmp_path / "whole", tmp_path / f"killed_{len(reports)}")  # what a kill would leave
+    under_way = set()
+    for number in range(3, len(reports) + 1, 3):
+        folder = tmp_path / f"killed_{number}"
+        under_way.add(load_checkpoint(folder / moments(folder)[-1].name / "training.ckpt")["training"]["episode"] is not None)
+        resumed, rest = finish(train_hierarchy(make_env, config, save_dir=folder, resume=True))
+        assert same(whole.state_dict(), resumed.state_dict()), number
+        assert [report.as_row() for report in rest] == [report.as_row() for report in reports[len(reports) - len(rest) :]]
+        assert len(rest) == len(reports) - number + 1
+    assert True in under_way  # some were killed inside an episode
+
+
+def test_a_closed_run_goes_on_to_more_steps_as_if_it_had_not_been_closed(tmp_path):
+    config, make_env = HierarchyConfig(total_steps=130, manager=SMALL, worker=SMALL, report_interval=10), lambda: Corridor(stamps=False)
+    expected, _ = finish(train_hierarchy(make_env, config))
+    run = train_hierarchy(make_env, config, save_dir=tmp_path)
+    while next(run).step < 50:
+        pass
+    run.close()
+    assert moments(tmp_path) == [Moment(0, 50)]
+    finish(train_hierarchy(make_env, replace(config, total_steps=90), save_dir=tmp_path, resume=True))
+    resumed, reports = finish(train_hierarchy(make_env, config, save_dir=tmp_path, resume=True))
+    assert [report.step for report in reports] == [100, 110, 120, 130]
+    assert same(expected.state_dict(), resumed.state_dict())
+    rows = MetricsFile(tmp_path / "metrics.jsonl").read()
+    assert [row["step"] for row in rows] == list(range(10, 131, 10))
+
+
+def test_another_setting_is_refused_by_name_and_an_old_run_is_set_aside(tmp_path):
+    config, folder = HierarchyConfig(total_steps=40, manager=SMALL, worker=SMALL), tmp_path / "run"
+    finish(train_hierarchy(Corridor, config, save_dir=folder))
+    resume = lambda config, make_env=Corridor, folder=folder: finish(train_hierarchy(make_env, config, save_dir=folder, resume=True))
+    with pytest.raises(CheckpointError, match="discount was 0.99 and is 0.5 now"):
+        resume(replace(config, discount=0.5))
+    with pytest.raises(CheckpointError, match="worker.hidden was 16 and is 7 now"):
+        resume(replace(config, worker=replace(SMALL, hidden=7)))
+    with pytest.raises(CheckpointError, match="environment was None and is CartPole-v1 now"):
+        resume(config, "CartPole-v1")
+    with pytest.raises(CheckpointError, match="the world's num_options was 2 and is 1 now"):
+        resume(config, type("Narrow", (Corridor,), {"num_options": 1}))
+    with pytest.raises(CheckpointError, match="nothing to resume"):
+        resume(config, folder=tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="resume needs save_dir"):
+        finish(train_hierarchy(Corridor, config, resume=True))
+    finish(train_hierarchy(Corridor, replace(config, total_steps=20), save_dir=folder))
+    assert moments(folder) == [Moment(0, 20)] and moments(tmp_path / "run_001") == [Moment(0, 40)]
+
+
+def test_a_world_with_luck_of_its_own_begins_a_new_episode_when_resumed(tmp_path):
+    config = HierarchyConfig(total_steps=23, manager=SMALL, worker=SMALL)
+    finish(train_hierarchy(lambda: Corridor(length=50), config, save_dir=tmp_path))
+    agent, _ = finish(train_hierarchy(lambda: Corridor(length=1), replace(config, total_steps=40), save_dir=tmp_path, resume=True))
+    assert agent.num_steps == 40 and len(choices_of(agent.worker)) == 40
 
 
 # ------------------------------------------------------------------ learning
@@ -630,6 +687,7 @@ def test_models_and_configs_refuse_nonsense():
         ({"max_option_steps": 0}, "max_option_steps must be positive"),
         ({"repeat_exponent": 0.5}, "repeat_exponent must be 0 or above 1"),
         ({"seed": -1}, "seed must be between 0"),
+        ({"save_every": -1.0}, "save_every must not be negative, got -1.0"),
     ):
         with pytest.raises(ValueError, match=rule):
             HierarchyConfig(**wrong)

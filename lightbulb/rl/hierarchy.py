@@ -5,7 +5,9 @@
 # %% ../../nbs/rl/13_hierarchy.ipynb #e8369891
 from __future__ import annotations
 
+import contextlib
 import copy
+import tempfile
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,8 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.checkpoint import load_checkpoint, save_checkpoint
+from ..core.errors import CheckpointError
 from ..core.report import StepReport
+from ..core.run import Run
+from ..core.run_folder import Moment
 from .options import GuardedWorld, OptionEnvironment, OptionStep, SMDPReturn, View
 from .recurrent_q import RecurrentQConfig, RecurrentQLearner, RecurrentQNetwork
 from .vector_environments import EnvironmentFailure
@@ -64,8 +68,8 @@ class HierarchyConfig:
     worker_exploration: int = 50  # runs of an option until then, from 1 at its first
     repeat_exponent: float = 0.0  # above 1: an exploring choice is repeated n times with probability ∝ n^-exponent
     learn_worker: bool = True  # False: the worker is used as it is, without exploration
-    report_interval: int = 500  # low-level steps
-    checkpoint_interval: int = 0  # episodes; 0: only at the end
+    report_interval: int = 500  # low-level steps; an interrupt waits for a report, and moments are kept at one
+    save_every: float = 5.0  # minutes between moments that a resumed run can go on from
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -76,8 +80,8 @@ class HierarchyConfig:
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         if self.repeat_exponent and not self.repeat_exponent > 1:
             raise ValueError(f"repeat_exponent must be 0 or above 1, got {self.repeat_exponent}")
-        if self.checkpoint_interval < 0:
-            raise ValueError(f"checkpoint_interval must not be negative, got {self.checkpoint_interval}")
+        if not 0 <= self.save_every < float("inf"):
+            raise ValueError(f"save_every must not be negative, got {self.save_every}")
         if not 0 <= self.seed < 2**32: raise ValueError(f"seed must be between 0 and {2**32 - 1}, got {self.seed}")
 
 # %% ../../nbs/rl/13_hierarchy.ipynb #a67213f1
@@ -125,6 +129,27 @@ class _RunningOption:
     inside: View | None = None  # what it was chosen from
     unseen: list[_Experience] = field(default_factory=list)  # steps before the first choice
     view: View | None = None  # the worker's next one, if it was seen already
+
+
+_RECORDS = {record.__name__: record for record in (View, SMDPReturn, _Decision, _Experience, _RunningOption)}
+
+
+def _to_state(value: Any) -> Any:
+    "An option under way and its parts as a checkpoint can hold them: dictionaries, lists, tensors and numbers."
+    if isinstance(value, (np.ndarray, np.generic)):
+        return {"record": "array", "values": torch.from_numpy(np.array(value))}
+    if isinstance(value, list): return [_to_state(part) for part in value]
+    if type(value).__name__ not in _RECORDS: return value
+    parts = value._asdict() if isinstance(value, (View, _Decision, _Experience)) else vars(value)
+    return {"record": type(value).__name__} | {name: _to_state(part) for name, part in parts.items()}
+
+
+def _from_state(state: Any) -> Any:
+    "The reverse of `_to_state`."
+    if isinstance(state, list): return [_from_state(part) for part in state]
+    if not isinstance(state, Mapping): return state
+    if state["record"] == "array": return state["values"].numpy()[()]
+    return _RECORDS[state["record"]](**{name: _from_state(part) for name, part in state.items() if name != "record"})
 
 # %% ../../nbs/rl/13_hierarchy.ipynb #57a1f069
 class HierarchicalAgent:
@@ -297,7 +322,7 @@ class HierarchicalAgent:
         return {f"manager_{name}": value for name, value in manager.items()} | {f"worker_{name}": value for name, value in worker.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        "Everything but the running episode, whose steps so far are in the replay memories."
+        "Everything but the running episode (`episode_state`), whose steps so far are in the replay memories."
         return {
             "manager": self.manager.state_dict(),
             "worker": self.worker.state_dict(),
@@ -307,83 +332,28 @@ class HierarchicalAgent:
             "rng": self.rng.bit_generator.state,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        "Go on from there with a new episode."
+    def episode_state(self) -> dict[str, Any]:
+        "What both levels remember of the running episode, and the option that runs."
+        names = ("running", "manager_state", "view", "repeats", "repeated")
+        return {name: _to_state(getattr(self, name)) for name in names}
+
+    def load_state_dict(self, state: Mapping[str, Any], episode: Mapping[str, Any] | None = None) -> None:
+        "Go on from there, in the episode that `episode_state` described, or else with a new one."
         self.manager.load_state_dict(state["manager"])
         self.worker.load_state_dict(state["worker"])
         self.option_counts = state["option_counts"].numpy().copy()
         self.num_steps, self.num_episodes = int(state["num_steps"]), int(state["num_episodes"])
         self.rng.bit_generator.state = state["rng"]
-        self.manager.replay.cut()
-        self.worker.replay.cut()
-        self.begin()
+        if episode is None:
+            self.cut()
+        else:
+            vars(self).update({name: _from_state(part) for name, part in episode.items()})
 
     def take_worker(self, other: HierarchicalAgent) -> None:
         "Use another agent's worker: what it learned belongs to the options, not to a goal."
         self.worker.load_state_dict(other.worker.state_dict())
 
 # %% ../../nbs/rl/13_hierarchy.ipynb #e445a8e5
-def train_hierarchy(
-    make_env: Callable[[], Any] | str,  # makes an OptionEnvironment or a Gymnasium environment; or a Gymnasium id
-    config: HierarchyConfig,
-    *,
-    agent: HierarchicalAgent | None = None,  # a new one if not given
-    save_dir: str | Path | None = None,  # holds hierarchy.ckpt
-    resume: bool = False,  # go on from hierarchy.ckpt if it is there
-) -> Generator[StepReport, None, HierarchicalAgent]:
-    "Train both levels; reports as it goes, returns the agent. `EnvironmentFailure` if the world fails; nothing is lost, nor by Ctrl-C."
-    world = GuardedWorld(make_env)
-    agent = agent or HierarchicalAgent.for_world(world, config)
-    path = None if save_dir is None else Path(save_dir) / "hierarchy.ckpt"
-    if resume and path and path.exists():
-        agent.load_state_dict(load_checkpoint(path))
-
-    def save() -> None:
-        if path:
-            save_checkpoint(path, agent.state_dict() | {"config": asdict(config)})
-
-    try:
-        yield from _steps(agent, world, config, save)
-    except (EnvironmentFailure, GeneratorExit, KeyboardInterrupt) as error:
-        agent.cut(world)
-        save()
-        if not isinstance(error, EnvironmentFailure): raise
-        raise EnvironmentFailure(f"episode {agent.num_episodes}, step {agent.num_steps}: {error}") from error
-    agent.cut(world)
-    save()
-    return agent
-
-
-def _steps(
-    agent: HierarchicalAgent, world: GuardedWorld, config: HierarchyConfig, save: Callable[[], None]
-) -> Generator[StepReport, None, None]:
-    log = _Log()
-    while agent.num_steps < config.total_steps:
-        world.reset(_episode_seed(config.seed, agent.num_episodes))
-        agent.begin()
-        log.episode(config.discount)
-        over = False
-        while not over and agent.num_steps < config.total_steps:
-            option, action = agent.act(world)
-            step = world.step(option, action)
-            agent.observe(world, step)
-            over = step.terminated or step.truncated
-            log.step(step, agent.running is None)
-            if agent.num_steps % config.steps_per_update == 0:
-                log.update(agent.learn())
-            if over:
-                log.finish()
-            if agent.num_steps % config.report_interval == 0 or agent.num_steps >= config.total_steps:
-                yield log.report(agent, config.total_steps)
-        if over and config.checkpoint_interval and agent.num_episodes % config.checkpoint_interval == 0:
-            save()
-
-
-def _episode_seed(seed: int, episode: int) -> int:
-    "A seed for one episode of one run."
-    return int(np.random.SeedSequence((seed, episode)).generate_state(1)[0])
-
-# %% ../../nbs/rl/13_hierarchy.ipynb #a63dac0c
 class _Log:
     "Sums between two reports."
 
@@ -398,7 +368,6 @@ class _Log:
         self.earned = SMDPReturn(discount)
 
     def step(self, step: OptionStep, option_ended: bool) -> None:
-        self.earned.add(step.reward)
         self.options[0] += 1
         self.options[1] += option_ended
 
@@ -420,6 +389,173 @@ class _Log:
             metrics["option_length"] = self.options[0] / self.options[1]
         self.clear()
         return StepReport(agent.num_steps, metrics.get("manager_loss"), max(total, agent.num_steps), metrics=metrics)
+
+# %% ../../nbs/rl/13_hierarchy.ipynb #a63dac0c
+class _HierarchyTraining:
+    """Both levels in training, and their world; `core.run.Run` trains it.
+
+    Its moment is the last complete low-level step. Of an episode under way it keeps the actions, which are played again in the world.
+    """
+
+    evaluation_is_due = False  # a new goal is measured beside the training, by `play`
+
+    def __init__(self, make_env: Callable[[], Any] | str, config: HierarchyConfig, agent: HierarchicalAgent | None = None) -> None:
+        self.config, self.world = config, GuardedWorld(make_env)
+        self.agent = agent or HierarchicalAgent.for_world(self.world, config)
+        self.is_whole, self._log = True, _Log()
+        self._actions: list[tuple[int, int]] | None = None  # options and actions of the running episode; None between two
+
+    def prepare(self) -> None:
+        "Nothing comes before the first step: an episode begins with its first one."
+
+    @property
+    def step(self) -> int:
+        "Low-level steps done."
+        return self.agent.num_steps
+
+    @property
+    def moment(self) -> Moment:
+        "The last complete low-level step."
+        return Moment(0, self.step)
+
+    @property
+    def is_done(self) -> bool:
+        "Whether all steps are done."
+        return self.step >= self.config.total_steps
+
+    def train_step(self) -> StepReport:
+        "Low-level steps up to the next report; `EnvironmentFailure` says where the world failed, and the episode is over then."
+        agent, config = self.agent, self.config
+        try:
+            while True:
+                self.is_whole = False
+                self._take_step()
+                self.is_whole = True
+                if agent.num_steps % config.report_interval == 0 or self.is_done:
+                    return self._log.report(agent, config.total_steps)
+        except EnvironmentFailure as error:
+            self.break_off()
+            self.is_whole = True
+            raise EnvironmentFailure(f"episode {agent.num_episodes}, step {agent.num_steps}: {error}") from error
+
+    def _take_step(self) -> None:
+        "One low-level step, and an update where one is due."
+        agent, config = self.agent, self.config
+        if self._actions is None:
+            self._begin_episode()
+            agent.begin()
+        option, action = agent.act(self.world)
+        step = self._do(option, action)
+        agent.observe(self.world, step)
+        self._log.step(step, agent.running is None)
+        if agent.num_steps % config.steps_per_update == 0:
+            self._log.update(agent.learn())
+        if step.terminated or step.truncated:
+            self._log.finish()
+            self._actions = None
+
+    def _begin_episode(self) -> None:
+        self.world.reset(_episode_seed(self.config.seed, self.agent.num_episodes))
+        self._log.episode(self.config.discount)
+        self._actions = []
+
+    def _do(self, option: int, action: int) -> OptionStep:
+        assert self._actions is not None
+        step = self.world.step(option, action)
+        self._actions.append((option, action))
+        self._log.earned.add(step.reward)
+        return step
+
+    def break_off(self) -> None:
+        "End the running episode here; what both levels have seen of it is remembered."
+        self.agent.cut(self.world)
+        self._actions = None
+
+    def evaluate(self) -> StepReport:
+        "A report of nothing, since none is ever due."
+        return StepReport(self.step, split="validation")
+
+    def model_state(self) -> dict[str, Any]:
+        "What acting needs."
+        networks = {"manager": self.agent.manager.online.state_dict(), "worker": self.agent.worker.online.state_dict()}
+        return {"kind": "hierarchical agent", "config": asdict(self.config), "sizes": self._sizes()} | networks
+
+    def _sizes(self) -> dict[str, int]:
+        world = self.world
+        sizes = {"num_options": world.num_options, "num_actions": world.num_actions}
+        return sizes | {"manager_size": world.manager_size, "worker_size": world.worker_size}
+
+    def training_state(self) -> dict[str, Any]:
+        "What going on needs beside it: slow networks, optimizers, replay memories, and the running episode."
+        agent = self.agent.state_dict()
+        for level in ("manager", "worker"):
+            del agent[level]["online"]
+        if self._actions is None: return {"agent": agent, "episode": None}
+        actions = torch.tensor(self._actions, dtype=torch.int64).reshape(-1, 2)
+        earned = _to_state(self._log.earned)
+        return {"agent": agent, "episode": {"agent": self.agent.episode_state(), "actions": actions, "earned": earned}}
+
+    def load_state(self, model: Mapping[str, Any], training: Mapping[str, Any], place: Path) -> None:
+        "Go on from a moment. A world with luck of its own may not do the same again: the episode is broken off then."
+        for name, size in self._sizes().items():
+            if model["sizes"][name] != size:
+                raise CheckpointError(f"{place}: cannot be resumed, the world's {name} was {model['sizes'][name]} and is {size} now")
+        levels = {level: training["agent"][level] | {"online": model[level]} for level in ("manager", "worker")}
+        episode = training["episode"]
+        self.agent.load_state_dict({**training["agent"], **levels}, None if episode is None else episode["agent"])
+        if episode is not None and not self._play_again(episode["actions"].tolist(), _from_state(episode["earned"])):
+            self.agent.cut()
+            self._actions = None
+
+    def _play_again(self, actions: list[list[int]], earned: SMDPReturn) -> bool:
+        "Bring the world to where it was; whether it earned the same and has not ended."
+        self._begin_episode()
+        for option, action in actions:
+            step = self._do(option, action)
+            if step.terminated or step.truncated: return False
+        return self._log.earned == earned
+
+
+_MAY_CHANGE = ("total_steps", "report_interval", "save_every")  # on resume
+
+
+def train_hierarchy(
+    make_env: Callable[[], Any] | str,  # makes an OptionEnvironment or a Gymnasium environment; or a Gymnasium id
+    config: HierarchyConfig,
+    *,
+    agent: HierarchicalAgent | None = None,  # a new one if not given
+    save_dir: str | Path | None = None,  # of moments and metrics.jsonl; nothing is kept if not given
+    resume: bool = False,  # go on from the newest moment of save_dir; else an earlier run there is set aside
+) -> Generator[StepReport, None, HierarchicalAgent]:
+    """Train both levels; reports as it goes, returns the agent. `core.run` says what an interrupt or a kill leaves.
+
+    `EnvironmentFailure` if the world fails, `CheckpointError` if nothing can be resumed or a setting is another one now.
+    """
+    if resume and save_dir is None: raise ValueError("resume needs save_dir, the folder of the run to go on from")
+    with contextlib.ExitStack() as stack:
+        folder = Path(save_dir) if save_dir is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        fixed = _fixed_settings(config) | {"environment": make_env if isinstance(make_env, str) else None}
+        run = Run(folder, fixed, resume=resume, save_every=config.save_every)
+
+        def make() -> _HierarchyTraining:
+            training = _HierarchyTraining(make_env, config, agent)
+            stack.callback(training.break_off)
+            return training
+
+        training = yield from run.train(make)
+    return training.agent
+
+
+def _fixed_settings(config: HierarchyConfig) -> dict[str, Any]:
+    "Settings that must be the same when a run is resumed, those of the two levels as manager.hidden and the like."
+    settings = {name: value for name, value in asdict(config).items() if name not in _MAY_CHANGE}
+    levels = {level: settings.pop(level) for level in ("manager", "worker")}
+    return settings | {f"{level}.{name}": value for level, parts in levels.items() for name, value in parts.items()}
+
+
+def _episode_seed(seed: int, episode: int) -> int:
+    "A seed for one episode of one run."
+    return int(np.random.SeedSequence((seed, episode)).generate_state(1)[0])
 
 # %% ../../nbs/rl/13_hierarchy.ipynb #5486d3cd
 class Episode(NamedTuple):
