@@ -472,7 +472,9 @@ def answers(folder: Path) -> Results:
     embed, rerank = load_embedder(), load_cross_encoder()
     search = load_search("demo", make_index=lambda: KnowledgeBase(":memory:", embed=embed))
     silent = RAGSummarizer(lambda prompts, **options: ["" for _ in prompts], embed, rerank=rerank)
-    tools = Tools(search, SpanReader.load(), embed, rerank, summarizer=silent)
+    tools: Any = Tools(search, SpanReader.load(), embed, rerank, summarizer=silent)
+    if room == "reading":  # since then a judge weighs what the reader points at
+        tools.weigh = importlib.import_module("lightbulb.agent.tools").load_judge(rerank)
     results = {}
     for question in QUESTIONS:
         config = TestAgent(max_pages=20, max_searches=8, max_tokens=4000, max_seconds=600)
