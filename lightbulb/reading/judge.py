@@ -46,7 +46,7 @@ def gather_candidates(
     spans: Sequence[AnswerSpan],  # what `SpanReader.read` found in the texts
     *,
     pages: Sequence[str],  # of each text
-    rerank: Callable[[str, Sequence[str]], Sequence[float]],  # the cross-encoder: question, passages → logits
+    rerank: Callable[[str, list[str]], Sequence[float]],  # the cross-encoder: question, passages → logits
     log_probability: Callable[[str, str, str], float | None] | None = None,  # question, passage, answer → nats a token
 ) -> list[Candidate]:
     "One candidate a span, in the order of the spans; one cross-encoder call for all of their passages."
