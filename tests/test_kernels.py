@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STAMPS = """
 from lightbulb.core.kernels import source_stamp
 from lightbulb.planning import compiled_model, root_noise
-print(source_stamp(compiled_model.search_network.py_func), source_stamp(root_noise.uniform.py_func))
+print(source_stamp(compiled_model._search_network.py_func), source_stamp(root_noise._uniform.py_func))
 """
 
 

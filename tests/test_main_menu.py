@@ -36,6 +36,9 @@ DEFAULTS = {
     "resume": False,
     "allow_hosts": (),
     "max_crawl_pages": 200,
+    "guess": False,
+    "verbose": False,
+    "memory_days": 7.0,
 }
 
 

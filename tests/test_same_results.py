@@ -36,6 +36,7 @@ CHANGED: dict[str, str] = {  # "run: result" → why it is another than the reco
     "MCTS, Gumbel: values": "the worth of the improved policy; it was the mean of all visits, which does not tend to best play",
     "answers: When did the inventor of the modern steam turbine die?": RELEARNED,
     "answers: Where was Michael Faraday born?": RELEARNED,
+    "answers: What are the impacts of renewable energy on global sustainability?": "composed of what one stretch of a page says, in its order",
     "answers: Who won the Eurovision Song Contest in 1974?": RELEARNED,
     "answers: Who was born first, Michael Faraday or Gaston Planté?": RELEARNED,
     "answers: Who invented the incandescent light bulb?": RELEARNED,
@@ -242,6 +243,8 @@ def ppo(folder: Path) -> Results:
         seed=3,
         device="cpu",
     )
+    if hasattr(config, "normalize_rewards"):  # newer than the recorded code
+        config = dataclasses.replace(config, normalize_rewards=False)
     reports, agent = finish(train_ppo("CartPole-v1", config))
     metrics = ("return_mean", "episode_return")
     returns = [report.metrics[name] for report in reports for name in metrics if name in report.metrics]

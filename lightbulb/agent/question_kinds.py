@@ -303,8 +303,8 @@ def kind_probabilities(
 
 
 def kind_of_question(question: str) -> str:
-    "The likeliest of KINDS."
-    probabilities = kind_probabilities(question)
+    "The likeliest of KINDS; of a very long text its beginning and its end count."
+    probabilities = kind_probabilities(question if len(question) <= 2000 else f"{question[:1000]} {question[-1000:]}")
     return max(KINDS, key=lambda kind: probabilities[kind])
 
 # %% ../../nbs/agent/02_question_kinds.ipynb #9f2ae183
