@@ -315,6 +315,7 @@ def answer(
         yield result
     finally:
         inquiry.meter.stop()
+        thinking.leave()
         _remember(inquiry)
         if own:
             thinking.thread.join(5.0)

@@ -9,12 +9,16 @@ from __future__ import annotations
 __all__ = ['Result', 'Working', 'OutOfTime', 'Background']
 
 # %% ../../nbs/agent/04_waiting.ipynb #5e835f77
+import atexit
+import os
+import sys
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
+from weakref import WeakSet
 
 # %% ../../nbs/agent/04_waiting.ipynb #a0a7e0c9
 Result = TypeVar("Result")
@@ -32,8 +36,15 @@ class OutOfTime(Exception):
     "No second is left; the work may still be going on."
 
 
+class _Left(BaseException):
+    "Nobody waits for this work any more."
+
+
 class Background(Generic[Result]):
     "A function that works in a thread of its own."
+
+    exit_status: ClassVar[int] = 0  # of the process, if a thread that nobody waits for outlives it
+    _at_work: ClassVar[WeakSet[Background]] = WeakSet()
 
     def __init__(
         self,
@@ -43,8 +54,9 @@ class Background(Generic[Result]):
     ) -> None:
         self.function, self.heartbeat, self.activity = function, heartbeat, "starting"
         self._queue: SimpleQueue[tuple[str, Any]] = SimpleQueue()
-        self._begin = time.monotonic()
+        self._begin, self._is_left = time.monotonic(), False
         self.thread = Thread(target=self._run, name="lightbulb-background", daemon=True)
+        self._at_work.add(self)
         self.thread.start()
 
     def _run(self) -> None:
@@ -54,6 +66,7 @@ class Background(Generic[Result]):
             self._queue.put(("error", error))
 
     def _tell(self, step: Any) -> None:
+        if self._is_left: raise _Left
         if isinstance(step, Working):
             self.activity = step.activity
         self._queue.put(("step", step))
@@ -73,3 +86,27 @@ class Background(Generic[Result]):
             if kind == "result": return item
             if kind == "error": raise item
             yield item
+
+    def leave(self) -> None:
+        "Nobody waits any more: the work ends when it next tells something."
+        self._is_left = True
+
+    @classmethod
+    def leave_all(cls, seconds: float = 5.0) -> bool:
+        "Leave whatever still works and wait for it, that many seconds together; whether every thread has ended."
+        deadline = time.monotonic() + seconds
+        working = [background for background in cls._at_work if background.thread.is_alive()]
+        for background in working:
+            background.leave()
+        for background in working:
+            background.thread.join(max(deadline - time.monotonic(), 0.0))
+        return not any(background.thread.is_alive() for background in working)
+
+
+@atexit.register
+def _end_process() -> None:
+    "Python ends a thread by unwinding it, which aborts the process (SIGABRT) if the thread is inside PyTorch: so the thread ends first."
+    if Background.leave_all(): return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(Background.exit_status)

@@ -130,10 +130,12 @@ class _OpenQuestions:
 def run_test_agent(config: TestAgent) -> int:
     "Answer the query, or talk until `quit`; the exit status (130 after an interrupt). `LightbulbError` in one line."
     from lightbulb.agent.tools import open_tools
+    from lightbulb.agent.waiting import Background
 
     out, log = sys.stdout, sys.stderr
     waiting = _OpenQuestions(config.save_dir / "agent" / "open_questions.json")
     begin = time.monotonic()
+    Background.exit_status = 130  # until the command has come to its end
     try:
         tools = _told(open_tools(config), log)
     except ValueError as error:
@@ -142,10 +144,14 @@ def run_test_agent(config: TestAgent) -> int:
     try:
         for question in waiting.read() if config.resume else []:
             _answered(question, config, tools, waiting, out, log)
-        if config.query.strip(): return _answered(config.query, config, tools, waiting, out, log)
-        _converse(config, tools, waiting, out, log)
-        return 0
+        if config.query.strip():
+            Background.exit_status = _answered(config.query, config, tools, waiting, out, log)
+        else:
+            _converse(config, tools, waiting, out, log)
+            Background.exit_status = 0
+        return Background.exit_status
     finally:
+        Background.leave_all()
         tools.close()
         print(f"  saved what was read in {config.knowledge_path}", file=log, flush=True)
 
