@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Line', 'lines_of', 'scored_lines', 'stretch', 'Listing', 'listings', 'Piece', 'compose']
+__all__ = ['stretch', 'Listing', 'listings']
 
 # %% ../../nbs/agent/09_composing.ipynb #e112967d
 import re

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['name_match', 'long_names', 'is_mentioned', 'Evidence', 'Researcher']
+__all__ = ['Evidence', 'Researcher']
 
 # %% ../../nbs/agent/08_evidence.ipynb #393a9310
 import re

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Cost', 'Meter', 'Citation', 'Ledger']
+__all__ = ['Cost', 'Citation', 'Ledger']
 
 # %% ../../nbs/agent/06_ledger.ipynb #35aa8f40
 import time

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['KINDS', 'asking_part', 'kind_probabilities', 'kind_of_question', 'search_words', 'question_parts']
+__all__ = ['KINDS', 'asking_part']
 
 # %% ../../nbs/agent/02_question_kinds.ipynb #3e2bbc6d
 import json

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Plan', 'make_plans', 'Candidate', 'read_passages', 'normalized', 'sentence_around', 'quantity', 'State', 'Reasoning']
+__all__ = ['Candidate', 'State', 'Reasoning']
 
 # %% ../../nbs/agent/10_reasoning.ipynb #65f91883
 import math

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['source_stamp', 'kernel']
+__all__ = ['kernel']
 
 # %% ../../nbs/core/07_kernels.ipynb #c435117e
 import hashlib

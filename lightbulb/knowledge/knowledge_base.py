@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['KnowledgeBaseConfig', 'Refreshed', 'KnowledgeBase']
+__all__ = ['KnowledgeBaseConfig', 'KnowledgeBase']
 
 # %% ../../nbs/knowledge/05_knowledge_base.ipynb #17d9426a
 import dataclasses

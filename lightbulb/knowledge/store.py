@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['EVERY_PAGE', 'Entry', 'Within', 'PageStore']
+__all__ = ['PageStore']
 
 # %% ../../nbs/knowledge/04_store.ipynb #6672dec1
 import contextlib

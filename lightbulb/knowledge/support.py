@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['gives_orders', 'quotable', 'leans_back', 'Backing', 'best_backing']
+__all__ = ['gives_orders']
 
 # %% ../../nbs/knowledge/06_support.ipynb #5e0c5ca3
 import math

@@ -29,7 +29,7 @@ from lightbulb.lm.decoding import (
 )
 
 # %% auto #0
-__all__ = ['plain_beam_search', 'Beams', 'beam_search', 'generate', 'Actions', 'generate_actions']
+__all__ = ['Beams', 'beam_search', 'generate', 'Actions', 'generate_actions']
 
 # %% ../../nbs/lm/11_beam_search.ipynb #fb9e2a4a
 def plain_beam_search(

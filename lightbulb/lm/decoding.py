@@ -17,7 +17,7 @@ from torch import Tensor
 from .local_model import row_seeds
 
 # %% auto #0
-__all__ = ['TokenModel', 'GenerationConfig', 'read_prompts', 'at_rest', 'speculate']
+__all__ = ['GenerationConfig']
 
 # %% ../../nbs/lm/10_decoding.ipynb #b6f309cf
 class TokenModel(Protocol):

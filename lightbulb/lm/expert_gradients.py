@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['GELU', 'SWIGLU', 'gated_hidden', 'ExpertKind', 'ExpertStack', 'sliced_experts']
+__all__ = ['GELU', 'SWIGLU', 'ExpertKind']
 
 # %% ../../nbs/lm/05_expert_gradients.ipynb #ce74fdd6
 from collections.abc import Callable, Iterator, Sequence

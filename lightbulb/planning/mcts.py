@@ -43,8 +43,7 @@ ModelStep: TypeAlias = Callable[[Any, Any], tuple[Any, Any, Any]]  # states, act
 StepAndPredict: TypeAlias = Callable[[Any, Any], tuple[Any, Any, Any, Any, Any, Any]]  # what `step` says, then what `predict` says
 
 # %% auto #0
-__all__ = ['Predict', 'ModelStep', 'StepAndPredict', 'PlainNode', 'PlainSearch', 'MCTSConfig', 'SearchTree', 'MCTSResult', 'MCTS',
-           'plain_completed_q', 'plain_gumbel', 'plain_choice']
+__all__ = ['Predict', 'ModelStep', 'StepAndPredict', 'MCTSConfig', 'SearchTree', 'MCTSResult', 'MCTS']
 
 # %% ../../nbs/planning/05_mcts.ipynb #f93847cf
 class PlainNode:

@@ -16,9 +16,8 @@ from typing import Any, Literal, TypeAlias
 from .tree_drawing import Box, Status, draw_tree
 
 # %% auto #0
-__all__ = ['Propose', 'Retrieve', 'Evaluate', 'ToTStep', 'Thought', 'ToTNode', 'plain_breadth_first', 'plain_depth_first',
-           'ToTConfig', 'Proposed', 'Retrieved', 'Evaluated', 'Pruned', 'Failed', 'Solved', 'ToTResult', 'Finished',
-           'normalize_thought', 'ToTSearch']
+__all__ = ['Propose', 'Retrieve', 'Evaluate', 'ToTStep', 'Thought', 'ToTNode', 'ToTConfig', 'Proposed', 'Retrieved', 'Evaluated',
+           'Pruned', 'Failed', 'Solved', 'ToTResult', 'Finished', 'ToTSearch']
 
 # %% ../../nbs/planning/07_tree_of_thought.ipynb #ea64b786
 _logger = logging.getLogger(__name__)

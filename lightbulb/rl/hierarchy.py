@@ -26,8 +26,7 @@ from .recurrent_q import RecurrentQConfig, RecurrentQLearner, RecurrentQNetwork
 from .vector_environments import EnvironmentFailure
 
 # %% auto #0
-__all__ = ['ManagerModel', 'WorkerModel', 'HierarchyConfig', 'rarely_tried', 'HierarchicalAgent', 'train_hierarchy', 'Episode',
-           'play']
+__all__ = ['ManagerModel', 'WorkerModel', 'HierarchyConfig', 'HierarchicalAgent', 'train_hierarchy', 'Episode', 'play']
 
 # %% ../../nbs/rl/13_hierarchy.ipynb #9c0cfb81
 class ManagerModel(RecurrentQNetwork):

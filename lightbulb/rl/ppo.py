@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Rollout', 'plain_ppo_update', 'PPOLoss', 'ppo_loss', 'PPOConfig', 'RewardScale', 'PPOAgent', 'Collector',
-           'evaluate_policy', 'PPOTraining', 'train_ppo']
+__all__ = ['Rollout', 'PPOLoss', 'ppo_loss', 'PPOConfig', 'RewardScale', 'PPOAgent', 'evaluate_policy', 'PPOTraining',
+           'train_ppo']
 
 # %% ../../nbs/rl/09_ppo.ipynb #da3f7608
 import contextlib

@@ -32,7 +32,7 @@ from lightbulb.rl.sum_tree import (
 )
 
 # %% auto #0
-__all__ = ['MaxTree', 'PrioritizedSlots']
+__all__ = []
 
 # %% ../../nbs/rl/03_priorities.ipynb #80a1ae5f
 @machine

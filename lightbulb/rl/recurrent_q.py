@@ -18,7 +18,7 @@ from .options import View
 from .sequences import SequenceReplayMemory, SequenceSample
 
 # %% auto #0
-__all__ = ['RecurrentQNetwork', 'double_q_targets', 'RecurrentQConfig', 'td_errors', 'RecurrentQLearner']
+__all__ = ['RecurrentQNetwork', 'RecurrentQConfig', 'RecurrentQLearner']
 
 # %% ../../nbs/rl/12_recurrent_q.ipynb #7af95882
 class RecurrentQNetwork(nn.Module):

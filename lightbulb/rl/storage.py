@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 # %% auto #0
-__all__ = ['RingStorage', 'NStepReturns']
+__all__ = []
 
 # %% ../../nbs/rl/02_storage.ipynb #c369829b
 Rows: TypeAlias = dict[str, NDArray[Any]]  # named arrays with equal first dimensions

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Corpus', 'canonical_or_same', 'open_folder', 'open_site', 'open_demo']
+__all__ = []
 
 # %% ../../nbs/web/12_backend.ipynb #b9b61589
 import re

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['read_files', 'list_files', 'CrawlStep', 'CrawlConfig', 'crawl']
+__all__ = ['CrawlStep', 'CrawlConfig', 'crawl']
 
 # %% ../../nbs/web/10_corpus.ipynb #0fcbdeeb
 import os

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['serve_demo_site', 'DemoQuestion', 'demo_questions', 'demo_text']
+__all__ = ['serve_demo_site', 'DemoQuestion', 'demo_questions']
 
 # %% ../../nbs/web/09_demo_site.ipynb #a41b9e93
 import hashlib

@@ -14,7 +14,7 @@ import numpy as np
 from ..core.kernels import kernel
 
 # %% auto #0
-__all__ = ['BoardGame', 'plain_values', 'Solution', 'TicTacToe', 'ConnectFour']
+__all__ = ['BoardGame', 'TicTacToe', 'ConnectFour']
 
 # %% ../../nbs/world/01_board_games.ipynb #9a9371c0
 def _lines_of(rows: int, columns: int, connect: int) -> np.ndarray:

@@ -17,8 +17,8 @@ from .board_games import BoardGame, ConnectFour, Solution, TicTacToe
 from .gymnasium_worlds import GymnasiumWorld, Outcome
 
 # %% auto #0
-__all__ = ['Agent', 'World', 'make_world', 'random_agent', 'perfect_agent', 'Episodes', 'play_episodes', 'EveryReply',
-           'play_every_reply', 'OptimalShares', 'judge', 'ArenaResult', 'Arena']
+__all__ = ['Agent', 'World', 'make_world', 'random_agent', 'perfect_agent', 'Episodes', 'play_episodes', 'OptimalShares', 'judge',
+           'ArenaResult', 'Arena']
 
 # %% ../../nbs/world/07_environments.ipynb #cbd99f3d
 class World(Protocol):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['held_out_losses', 'ImaginationErrors', 'imagination_errors', 'quality', 'examination_for']
+__all__ = ['quality', 'examination_for']
 
 # %% ../../nbs/world/13_evaluation.ipynb #89045dec
 from collections.abc import Callable

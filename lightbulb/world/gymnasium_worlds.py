@@ -19,7 +19,7 @@ from ..rl.vector_environments import EnvironmentFailure
 from .tables import Tables, read_tables
 
 # %% auto #0
-__all__ = ['Outcome', 'GameFailure', 'GymnasiumWorld']
+__all__ = ['GameFailure', 'GymnasiumWorld']
 
 # %% ../../nbs/world/03_gymnasium_worlds.ipynb #27d36d5c
 Outcome: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # states, rewards (B,), terminated (B,), truncated (B,)

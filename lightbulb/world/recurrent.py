@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['RecurrentWorldModel', 'Sequences', 'read_sequences', 'sequence_losses']
+__all__ = ['RecurrentWorldModel']
 
 # %% ../../nbs/world/04_recurrent.ipynb #71c91759
 from dataclasses import dataclass

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['search_positions', 'search_agent', 'policy_agent', 'PlaySettings', 'play_games', 'renew_targets']
+__all__ = ['search_positions', 'search_agent', 'policy_agent']
 
 # %% ../../nbs/world/11_self_play.ipynb #19c1128a
 from collections.abc import Callable
