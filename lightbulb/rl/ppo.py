@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Rollout', 'PPOLoss', 'ppo_loss', 'PPOConfig', 'RewardScale', 'PPOAgent', 'evaluate_policy', 'PPOTraining',
+__all__ = ['PPOConfig', 'Rollout', 'PPOLoss', 'ppo_loss', 'RewardScale', 'PPOAgent', 'evaluate_policy', 'PPOTraining',
            'train_ppo']
 
 # %% ../../nbs/rl/09_ppo.ipynb #da3f7608
@@ -39,6 +39,72 @@ from lightbulb.rl.vector_environments import (
     make_vector_environment,
     stream_space,
 )
+
+# %% ../../nbs/rl/09_ppo.ipynb #cc39f0a5
+@dataclass(frozen=True)
+class PPOConfig:
+    "How to train; `ValueError` for numbers out of range."
+
+    total_steps: int = 100_000  # environment steps
+    num_envs: int = 8  # B
+    rollout_length: int = 128  # T
+    num_epochs: int = 10  # passes over one rollout
+    num_minibatches: int = 16  # of a pass; with memory, groups of environments
+    learning_rate: float = 1e-3
+    anneal: bool = True  # learning rate falls linearly to 0
+    anneal_clip_range: bool = False  # so does the clip range
+    discount: float = 0.99
+    gae_lambda: float = 0.95
+    clip_range: float = 0.2
+    value_clip_range: float | None = None
+    normalize_advantages: bool = True
+    value_coefficient: float = 0.5
+    entropy_coefficient: float = 0.0
+    max_grad_norm: float = 0.5
+    target_kl: float | None = None  # an update stops when KL passes 1.5 times this
+    kl_coefficient: float = 0.0  # first weight of the KL penalty, then adapted towards target_kl
+    reward_scale: float = 1.0  # rewards are learned from after this factor, reported without it
+    normalize_rewards: bool = True  # and divided by the spread of the discounted returns so far
+    standardize: bool = True  # features of zero mean and unit spread
+    hidden: tuple[int, ...] = (64, 64)
+    lstm_width: int = 0  # positive: the policy has a memory
+    memory_length: int = 0  # steps that the memory should span at first
+    evaluation_interval: int = 0  # environment steps; 0: never
+    evaluation_episodes: int = 20
+    target_return: float | None = None  # stop at an evaluation whose mean reaches it
+    save_every: float = 5.0  # minutes between moments that a resumed run can go on from
+    seed: int = 0
+    device: str = "auto"  # a GPU where the network is worth it: small ones are faster on a CPU
+
+    def __post_init__(self) -> None:
+        for name in ("total_steps", "num_envs", "rollout_length", "num_epochs", "num_minibatches", "evaluation_episodes"):
+            if getattr(self, name) < 1: raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip_range", "max_grad_norm", "value_clip_range", "target_kl", "reward_scale"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be positive, got {value}")
+        for name in ("discount", "gae_lambda"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        for name in (
+            "value_coefficient",
+            "entropy_coefficient",
+            "kl_coefficient",
+            "lstm_width",
+            "memory_length",
+            "evaluation_interval",
+            "save_every",
+            "seed",
+        ):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        parts = self.num_envs if self.lstm_width else self.num_envs * self.rollout_length
+        if self.num_minibatches > parts:
+            raise ValueError(f"num_minibatches must be at most {parts} here, got {self.num_minibatches}")
+        if self.kl_coefficient and self.target_kl is None:
+            raise ValueError("kl_coefficient needs target_kl, which it is adapted towards")
+        if self.target_return is not None and not self.evaluation_interval:
+            raise ValueError("target_return needs evaluation_interval")
 
 # %% ../../nbs/rl/09_ppo.ipynb #a62c6cc0
 @dataclass(frozen=True)
@@ -169,72 +235,6 @@ def ppo_loss(
     if kl_coefficient:
         loss = loss + kl_coefficient * kl
     return PPOLoss(loss, policy_loss, value_loss, mean_entropy, kl, ((ratio - 1).abs() > clip_range).detach().to(ratio.dtype).mean())
-
-# %% ../../nbs/rl/09_ppo.ipynb #cc39f0a5
-@dataclass(frozen=True)
-class PPOConfig:
-    "How to train; `ValueError` for numbers out of range."
-
-    total_steps: int = 100_000  # environment steps
-    num_envs: int = 8  # B
-    rollout_length: int = 128  # T
-    num_epochs: int = 10  # passes over one rollout
-    num_minibatches: int = 16  # of a pass; with memory, groups of environments
-    learning_rate: float = 1e-3
-    anneal: bool = True  # learning rate falls linearly to 0
-    anneal_clip_range: bool = False  # so does the clip range
-    discount: float = 0.99
-    gae_lambda: float = 0.95
-    clip_range: float = 0.2
-    value_clip_range: float | None = None
-    normalize_advantages: bool = True
-    value_coefficient: float = 0.5
-    entropy_coefficient: float = 0.0
-    max_grad_norm: float = 0.5
-    target_kl: float | None = None  # an update stops when KL passes 1.5 times this
-    kl_coefficient: float = 0.0  # first weight of the KL penalty, then adapted towards target_kl
-    reward_scale: float = 1.0  # rewards are learned from after this factor, reported without it
-    normalize_rewards: bool = True  # and divided by the spread of the discounted returns so far
-    standardize: bool = True  # features of zero mean and unit spread
-    hidden: tuple[int, ...] = (64, 64)
-    lstm_width: int = 0  # positive: the policy has a memory
-    memory_length: int = 0  # steps that the memory should span at first
-    evaluation_interval: int = 0  # environment steps; 0: never
-    evaluation_episodes: int = 20
-    target_return: float | None = None  # stop at an evaluation whose mean reaches it
-    save_every: float = 5.0  # minutes between moments that a resumed run can go on from
-    seed: int = 0
-    device: str = "auto"  # a GPU where the network is worth it: small ones are faster on a CPU
-
-    def __post_init__(self) -> None:
-        for name in ("total_steps", "num_envs", "rollout_length", "num_epochs", "num_minibatches", "evaluation_episodes"):
-            if getattr(self, name) < 1: raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "clip_range", "max_grad_norm", "value_clip_range", "target_kl", "reward_scale"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"{name} must be positive, got {value}")
-        for name in ("discount", "gae_lambda"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
-        for name in (
-            "value_coefficient",
-            "entropy_coefficient",
-            "kl_coefficient",
-            "lstm_width",
-            "memory_length",
-            "evaluation_interval",
-            "save_every",
-            "seed",
-        ):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        parts = self.num_envs if self.lstm_width else self.num_envs * self.rollout_length
-        if self.num_minibatches > parts:
-            raise ValueError(f"num_minibatches must be at most {parts} here, got {self.num_minibatches}")
-        if self.kl_coefficient and self.target_kl is None:
-            raise ValueError("kl_coefficient needs target_kl, which it is adapted towards")
-        if self.target_return is not None and not self.evaluation_interval:
-            raise ValueError("target_return needs evaluation_interval")
 
 # %% ../../nbs/rl/09_ppo.ipynb #cf7dbb5b
 _WORTH_A_GPU = 500_000  # weights from which a network is faster on a GPU than on the CPU beside the environments
@@ -541,7 +541,7 @@ def evaluate_policy(
 def _environment_seed(config: PPOConfig, num_updates: int) -> int:
     return int(np.random.SeedSequence([config.seed, num_updates]).generate_state(1)[0] >> 1)
 
-
+# %% ../../nbs/rl/09_ppo.ipynb #2802a2d0
 class PPOTraining:
     """PPO in training: an agent, its environments and the collector between them; `core.run.Run` trains it.
 
@@ -641,7 +641,7 @@ class PPOTraining:
         self._steps_before, self._reached_target = training["steps_before"], training["reached_target"]
         self._mark()
 
-
+# %% ../../nbs/rl/09_ppo.ipynb #18be5cc8
 _MAY_CHANGE = ("total_steps", "evaluation_interval", "evaluation_episodes", "target_return", "save_every", "device")  # on resume
 
 
