@@ -1,0 +1,154 @@
+"""Environments of text against brute force over whole expressions, against random play, and against what must be refused."""
+
+from __future__ import annotations
+
+import random
+from fractions import Fraction
+from itertools import combinations_with_replacement, permutations, product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightbulb.lm.tokens import load_tokenizer
+from lightbulb.world.text_environments import Countdown, GameOf24, TextContinuation, make_text_environment, results_of
+
+OPERATORS = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": lambda a, b: None if b == 0 else a / b,
+}
+
+
+def every_result(numbers: tuple[int, ...]) -> set[Fraction]:
+    "Values of every bracketed expression over every order of the numbers: splits a sequence in two, not a multiset in moves."
+    memo: dict[tuple[int, ...], set[Fraction]] = {}
+
+    def values(sequence: tuple[int, ...]) -> set[Fraction]:
+        if sequence not in memo:
+            memo[sequence] = {Fraction(sequence[0])} if len(sequence) == 1 else set()
+            for cut in range(1, len(sequence)):
+                for a, b in product(values(sequence[:cut]), values(sequence[cut:])):
+                    memo[sequence] |= {value for operator in OPERATORS.values() if (value := operator(a, b)) is not None}
+        return memo[sequence]
+
+    return set().union(*(values(order) for order in set(permutations(numbers))))
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.integers(1, 13), min_size=2, max_size=4))
+def test_search_by_moves_finds_what_expressions_give(numbers):
+    numbers = tuple(sorted(numbers))
+    assert set(results_of(tuple(map(Fraction, numbers)), False)) == every_result(numbers)
+
+
+def test_1362_hands_can_make_24():
+    "The number of puzzles that people have been given (4nums.com, the list behind the published benchmark)."
+    cards = GameOf24()
+    counts = {}
+    for split in ("train", "validation", "test"):
+        hands = [hand for hand in combinations_with_replacement(range(1, 14), 4)]
+        low, high = 0, len(hands)
+        while low < high:  # the largest number of problems that the split has
+            middle = (low + high + 1) // 2
+            try:
+                cards.problems(split, middle)
+                low = middle
+            except ValueError:
+                high = middle - 1
+        counts[split] = low
+    assert sum(counts.values()) == 1362 and counts["train"] > counts["test"] > 50
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 4), st.integers(0, 10**6), st.booleans())
+def test_every_listed_action_is_accepted_and_every_end_is_an_expression_of_its_value(num_numbers, seed, is_cards):
+    rng = random.Random(seed)
+    environment = GameOf24() if is_cards else Countdown(num_numbers)
+    problem = environment.problems("validation", 1, seed=seed % 7)[0]
+    state = environment.start(problem)
+    while options := environment.actions(state):
+        for option in options:
+            environment.act(state, option)
+        state = environment.act(state, rng.choice(options))
+    assert environment.is_over(state) and len(state.data) == 1
+    expression = environment.expression(state)
+    assert environment.score_answer(problem, expression) == environment.reward(state)
+    assert environment.play(problem, state.actions).data == state.data
+
+
+@pytest.mark.parametrize("num_numbers", [3, 4])
+def test_problems_can_be_solved_and_splits_share_no_numbers(num_numbers):
+    environment = Countdown(num_numbers)
+    drawn = {split: environment.problems(split, 60) for split in ("train", "validation", "test")}
+    numbers = {split: {problem.data[0] for problem in problems} for split, problems in drawn.items()}
+    assert not numbers["train"] & numbers["test"] and not numbers["train"] & numbers["validation"]
+    assert not numbers["validation"] & numbers["test"]
+    for problem in drawn["test"]:
+        state = environment.start(problem)
+        assert environment.can_be_solved(state) and problem.difficulty > 0
+        while options := environment.actions(state):  # a solver that looks one step ahead never leaves the solvable part
+            state = next(after for option in options if environment.can_be_solved(after := environment.act(state, option)))
+        assert environment.reward(state) == 1.0
+    assert drawn["test"] == environment.problems("test", 60) != environment.problems("test", 60, seed=1)
+
+
+def test_difficulty_is_the_chance_of_random_play():
+    environment = Countdown(3)
+    problem = environment.problems("train", 1)[0]
+
+    def chance(state):
+        options = environment.actions(state)
+        if not options: return environment.reward(state)
+        return sum(chance(environment.act(state, option)) for option in options) / len(options)
+
+    assert 2**-problem.difficulty == pytest.approx(chance(environment.start(problem)))
+
+
+@pytest.mark.parametrize(
+    "action", ["", "4", "4 +", "4 + 5 + 6", "7 + 4", "4 - 5", "5 / 4", "4 + 5 = 8", "4 / 0", "4 + 5 = 1/0", "4 + 5 = 9 (left: 9 6 9)"]
+)
+def test_what_breaks_a_rule_is_refused(action):
+    environment = Countdown(4)
+    with pytest.raises(ValueError, match="must"):
+        environment.act(environment.start(environment.problem([4, 5, 6, 10], 24)), action)
+
+
+@pytest.mark.parametrize(
+    "answer", ["", "24", "4 * 5 + 10", "4 * 5 + 10 - 6 - 0", "(4 * 5 + 10 - 6", "4 * 5 + 10 - 6 or 1", "4 ** 5 + 10 - 6", "4 5 6 10"]
+)
+def test_what_is_no_answer_is_worth_nothing(answer):
+    environment = GameOf24()
+    assert environment.score_answer(environment.problem([4, 5, 6, 10]), answer) == 0.0
+
+
+def test_the_rewards_of_a_continuation_are_their_weighted_sum():
+    tokenizer = load_tokenizer("bytes")
+    asked = []
+
+    def log_likelihood(context, continuation):
+        asked.append((context, continuation))
+        return -2.0
+
+    texts = [f"text {i}: the quick brown fox jumps over the lazy dog" for i in range(60)]
+    environment = TextContinuation(
+        texts, tokenizer, context_tokens=8, action_tokens=3, num_actions=2, rewards={"agreement": 2.0, "likelihood": 0.5},
+        log_likelihood=log_likelihood,
+    )  # fmt: skip
+    problem = environment.problems("train", 1)[0]
+    real = problem.data[1]
+    half = environment.act_tokens(environment.start(problem), real[:3])
+    assert environment.reward(half) == 0.0 and not asked
+    state = environment.act_tokens(half, [0, 0, 0])
+    assert environment.reward(state) == pytest.approx(2.0 * 0.5 + 0.5 * -2.0)
+    assert asked == [(problem.text, tokenizer.decode([*real[:3], 0, 0, 0]))]
+    assert environment.prompt(half) == problem.text + tokenizer.decode(list(real[:3]))
+    splits = [{name.partition(":")[0] for name in (p.name for p in environment.problems(s, 3))} for s in ("train", "validation", "test")]
+    assert not splits[0] & splits[1] and not splits[0] & splits[2] and not splits[1] & splits[2]
+
+
+def test_environments_have_names():
+    assert isinstance(make_text_environment("game_of_24"), GameOf24)
+    with pytest.raises(ValueError, match="countdown"):
+        make_text_environment("tic_tac_toe")
