@@ -17,6 +17,7 @@ from lightbulb.planning.tree_of_thought import (
     Evaluated,
     Failed,
     Finished,
+    OutOfBudget,
     Proposed,
     Pruned,
     Retrieved,
@@ -398,3 +399,23 @@ def test_a_very_deep_tree_needs_no_recursion_in_walk_and_drawing():
     for i in range(300):
         node = node.add(str(i + 1))
     assert len(list(root.walk())) == 301 and root.to_svg(node).count("<g class=") == 301
+
+
+@pytest.mark.parametrize("strategy", ["bfs", "dfs", "best_first"])
+@pytest.mark.parametrize("affordable", [0, 1, 4, 9])
+def test_a_result_without_a_budget_ends_the_search_and_its_node_stays_open(strategy, affordable):
+    tree, asked = RandomTree(3, max_children=4), []
+
+    def evaluate(nodes):
+        results = []
+        for node in nodes:
+            asked.append(node)
+            results.append(OutOfBudget("forwards") if len(asked) > affordable else tree.value(node.text))
+        return results
+
+    search = ToTSearch(lambda nodes: [tree.children(n.text) for n in nodes], evaluate, config=ToTConfig(strategy=strategy, beam_width=None))
+    result = search.run("r")
+    refused = [node for node in result.root.walk() if node in asked[affordable:]]
+    assert refused and result.reason == "forwards" and result.num_failed == 0
+    assert all(node.status == "open" and node.value is None for node in refused)
+    assert result.num_evaluations == affordable

@@ -17,7 +17,7 @@ from .tree_drawing import Box, Status, draw_tree
 
 # %% auto #0
 __all__ = ['Propose', 'Retrieve', 'Evaluate', 'ToTStep', 'Thought', 'ToTNode', 'ToTConfig', 'Proposed', 'Retrieved', 'Evaluated',
-           'Pruned', 'Failed', 'Solved', 'ToTResult', 'Finished', 'ToTSearch']
+           'Pruned', 'Failed', 'Solved', 'ToTResult', 'Finished', 'OutOfBudget', 'ToTSearch']
 
 # %% ../../nbs/planning/07_tree_of_thought.ipynb #ea64b786
 _logger = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ class Thought:
     text: str
     kind: str = "thought"  # the caller's word for it: "question", "answer" …
     payload: Any = None  # whatever `evaluate` and `propose` need of it later
+    log_probability: float | None = None  # of this thought among those that could follow, in nats
 
 
 @dataclass(eq=False)
@@ -46,6 +47,7 @@ class ToTNode:
     status: Status = "open"
     reason: str = ""  # why it was pruned or failed
     order: int = 0  # creation number, 0 for the root: of equal values the earlier wins
+    log_probability: float | None = field(default=None, repr=False)  # of this thought after its parent, in nats
     children: list[ToTNode] = field(default_factory=list, repr=False)
 
     @property
@@ -56,7 +58,9 @@ class ToTNode:
     def add(self, thought: str | Thought, order: int = 0) -> ToTNode:
         "Append a child and return it."
         thought = Thought(thought) if isinstance(thought, str) else thought
-        child = ToTNode(thought.text, thought.kind, parent=self, payload=thought.payload, order=order)
+        child = ToTNode(
+            thought.text, thought.kind, parent=self, payload=thought.payload, order=order, log_probability=thought.log_probability
+        )
         self.children.append(child)
         return child
 
@@ -246,6 +250,10 @@ def best_node(root: ToTNode) -> ToTNode | None:
     return min(judged, key=rank, default=None)
 
 # %% ../../nbs/planning/07_tree_of_thought.ipynb #451a0c2a
+class OutOfBudget(Exception):
+    "Stands in for a result that there is no budget for; its text is the reason why the search ends."
+
+
 def _ask_each(
     function: Callable[[Sequence[ToTNode]], Sequence[Any]],
     nodes: Sequence[ToTNode],
@@ -433,6 +441,10 @@ class _Growth:
                 self.spending.cut = reason
                 break
             results += _ask_each(function, nodes[first : first + size], self.spending.out_of_time)
+            refused = next((i for i, result in enumerate(results) if isinstance(result, OutOfBudget)), None)
+            if refused is not None:
+                self.spending.cut = str(results[refused])
+                return results[:refused]
         return results
 
     def _fail(self, node: ToTNode, stage: Literal["propose", "retrieve", "evaluate", "is_solution"], error: Exception) -> Failed:
