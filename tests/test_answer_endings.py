@@ -73,6 +73,15 @@ def test_a_closed_knowledge_base_is_named_or_done_without(tmp_path: Path) -> Non
     assert result.refused and result.ending is Ending.MEMORY_CLOSED and "closed" in result.text
 
 
+def test_an_engine_that_closed_its_connection_is_no_closed_database() -> None:
+    class HangsUp(SmallSite):
+        def search(self, query: str, num_results: int = 10) -> list[Any]:
+            raise SearchError("wikipedia closed the connection")
+
+    _, result = ask(BORN, small_tools(search=HangsUp()))
+    assert result.refused and result.ending is Ending.TOOL_FAILED
+
+
 @pytest.mark.parametrize(("flags", "limit"), [({"max_pages": 1}, "max_pages = 1"), ({"max_searches": 1}, "max_searches = 1")])
 def test_a_spent_budget_is_named(flags: dict[str, int], limit: str) -> None:
     _, result = ask("Where was the inventor of the arc lamp born?", small_tools(), **flags)

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from knowledge_writers import HashedWords, Nursery, is_alive, page
 
-from lightbulb.core.errors import StoreError
+from lightbulb.core.errors import StoreClosedError, StoreError
 from lightbulb.core.records import Document, Heading, Link
 from lightbulb.knowledge.knowledge_base import KnowledgeBase, KnowledgeBaseConfig, Refreshed, mix_rankings, top_indices
 
@@ -412,7 +412,7 @@ def test_one_connection_sees_what_another_writes_replaces_and_keeps(tmp_path: Pa
     assert len(one.search("lamp light", 50, mode="dense")) == 11 == len(two.search("lamp light", 50, mode="dense"))
     one.close()
     two.close()
-    with pytest.raises(StoreError, match="closed"):
+    with pytest.raises(StoreClosedError, match="closed"):
         one.search("lamp")
 
 

@@ -112,7 +112,7 @@ class _Inquiry:
                 if ranked := best_answers([node for node in event.nodes if node.kind == "answer"]):
                     self.draft = tuple(self.writer.factoid(ranked[0][1].payload))
             elif isinstance(event, Failed):
-                self.researcher.fail(event.stage, event.node.text, str(event.error))
+                self.researcher.fail(event.stage, event.node.text, event.error)
 
     # ---- concluding
 
@@ -180,7 +180,7 @@ class _Inquiry:
         if ending is Ending.GUESSED:
             text = f"Not sure, my best guess: {text}"
         trace = best.trace if sentences else replace(best.trace, failed_at=best.trace.failed_at or "subject")
-        return self._made(best, ending, text or self._refusal(ending, unknown), sentences, trace)
+        return self._made(best, ending, text or self._refusal(ending, unknown, bool(best.sentences)), sentences, trace)
 
     def out_of_time(self) -> Answer:
         "The answer when the last second is spent: what was found until then, as not checked."
@@ -224,14 +224,13 @@ class _Inquiry:
         "Why there is no answer."
         failures = self.researcher.failures
         if self.meter.left("seconds") <= 0: return Ending.BUDGET_SPENT
-        if any("closed" in failure.reason for failure in failures if failure.action in ("recall", "search", "read")):
-            return Ending.MEMORY_CLOSED
+        if any(failure.is_closed_store for failure in failures): return Ending.MEMORY_CLOSED
         if failures and (not len(self.ledger) or any(failure.action not in ("read", "recall") for failure in failures)):
             return Ending.TOOL_FAILED
         if unknown and len(self.ledger): return Ending.UNKNOWN_NAME
         return Ending.BUDGET_SPENT if self.meter.refused else Ending.NO_EVIDENCE
 
-    def _refusal(self, ending: Ending, unknown: Sequence[str]) -> str:
+    def _refusal(self, ending: Ending, unknown: Sequence[str], has_guess: bool = False) -> str:
         num_pages = len(self.ledger)
         read = f"{num_pages} page{'s were' if num_pages > 1 else ' was'} read" if num_pages else "no page could be read"
         failures = [failure for failure in self.researcher.failures if num_pages == 0 or failure.action not in ("read",)]
@@ -240,14 +239,14 @@ class _Inquiry:
             if "max_seconds" in self.meter.refused: return f"Time ran out ({limits}) before I had an answer: {read}."
             return f"I can't answer this within the budget ({limits}): {read} and none supports an answer."
         if ending is Ending.MEMORY_CLOSED:
-            closed = next(failure for failure in self.researcher.failures if "closed" in failure.reason)
+            closed = next(failure for failure in self.researcher.failures if failure.is_closed_store)
             return f"I can't answer this, because a database is closed ({closed.reason}): {read}."
         if ending is Ending.TOOL_FAILED and failures:
             return f"I can't answer this: {read}, and I failed to {failures[0].action} {failures[0].target}: {failures[0].reason}."
         if ending is Ending.UNKNOWN_NAME:
             return f"I can't answer this: {read}, and none mentions {' or '.join(unknown)}."
         if not num_pages: return "I can't answer this: nothing was found, so no page could be read."
-        return f"I can't answer this from what I found: {read} and none supports an answer."
+        return f"I can't answer this from what I found: {read} and none supports an answer{' well enough' if has_guess else ''}."
 
 
 def _tokens_used(tools: Tools) -> int:

@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from .ledger import Citation, Cost
 from .waiting import Working
+from ..core.errors import StoreClosedError
 from ..planning.tree_of_thought import ToTNode
 
 # %% ../../nbs/agent/07_answers.ipynb #9c030edd
@@ -43,6 +44,15 @@ class StepFailed:
     action: str  # search, read, recall …
     target: str
     reason: str
+    error: BaseException | None = field(default=None, repr=False, compare=False)  # what was raised, if anything was
+
+    @property
+    def is_closed_store(self) -> bool:
+        "Whether a database that had been closed was the cause."
+        error = self.error
+        while error is not None and not isinstance(error, StoreClosedError):
+            error = error.__cause__
+        return error is not None
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,7 @@ class Ending(StrEnum):
 
     ANSWERED = "answered"
     GUESSED = "guessed"  # below the threshold, and shown because a guess was asked for
-    NO_EVIDENCE = "no evidence"  # pages were read, and none says it
+    NO_EVIDENCE = "no evidence"  # nothing that was found supports an answer well enough for it to be said
     UNKNOWN_NAME = "unknown name"  # no page mentions what the question is about
     TOOL_FAILED = "tool failed"  # a search engine, a page or a model did not work
     MEMORY_CLOSED = "memory closed"  # the database of pages is closed

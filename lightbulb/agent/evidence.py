@@ -161,7 +161,7 @@ class Researcher:
             lost = unchecked if self._holds_pages else set()  # a back end that holds its pages does not have these any more
             documents = [document for document in current if document is not None and document.url not in lost]
         except LightbulbError as error:
-            self.fail("recall", query, str(error))
+            self.fail("recall", query, error)
             return []
         if not documents: return []
         self.tell(Searched(query, len(documents), "memory"))
@@ -193,7 +193,7 @@ class Researcher:
         try:
             return self.search.read(urls)
         except LightbulbError as error:
-            self.fail("read", ", ".join(urls), str(error))
+            self.fail("read", ", ".join(urls), error)
             return [error] * len(urls)
 
     def _search(self, query: str, num_pages: int = 0) -> list[tuple[str, str]]:
@@ -204,7 +204,7 @@ class Researcher:
             try:
                 results = list(self.search.search(query, 10))
             except LightbulbError as error:
-                self.fail("search", query, str(error))
+                self.fail("search", query, error)
                 results = []
             else:
                 self.tell(Searched(query, len(results), "search"))
@@ -232,7 +232,7 @@ class Researcher:
             try:
                 documents = self.search.read(missing)
             except LightbulbError as error:
-                self.fail("read", ", ".join(missing), str(error))
+                self.fail("read", ", ".join(missing), error)
                 documents = []
             for url, document in zip(missing, documents, strict=False):
                 if not isinstance(document, Document):
@@ -246,9 +246,9 @@ class Researcher:
         if self.ledger.add(document):
             self.tell(PageRead(document.url, document.title, document.num_words, place))
 
-    def fail(self, action: str, target: str, reason: str) -> None:
+    def fail(self, action: str, target: str, reason: str | BaseException) -> None:
         "Record and tell that a tool failed."
-        self.failures.append(StepFailed(action, target, reason))
+        self.failures.append(StepFailed(action, target, str(reason), reason if isinstance(reason, BaseException) else None))
         self.tell(self.failures[-1])
 
     def _evidence(self, question: str, subject: str, candidates: list[tuple[str, str]], num_passages: int) -> Evidence:

@@ -339,7 +339,7 @@ class Reasoning:
                 model, question, candidates, weight=self.config.model_weight, spend=lambda tokens: meter.spend("tokens", tokens)
             )
         except LightbulbError as error:
-            self.researcher.fail("judge", question, str(error))
+            self.researcher.fail("judge", question, error)
             return candidates
 
     def scored_lines(self, question: str, evidence: Evidence) -> list[Line]:
@@ -386,7 +386,7 @@ class Reasoning:
         try:
             return model.generate([prompt], max_new_tokens=24, stop=("\n",))[0].strip()
         except LightbulbError as error:
-            self.researcher.fail("ask the language model", question, str(error))
+            self.researcher.fail("ask the language model", question, error)
             return ""
 
     def _placed(self, candidate: Candidate, evidence: Evidence, state: State) -> Candidate:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 # %% auto #0
 __all__ = ['LightbulbError', 'UnavailableError', 'ReactorError', 'SearchError', 'LanguageModelError', 'StoreError',
-           'CheckpointError']
+           'StoreClosedError', 'CheckpointError']
 
 # %% ../../nbs/core/01_errors.ipynb #0acb5e18
 class LightbulbError(Exception):
@@ -32,6 +32,10 @@ class LanguageModelError(LightbulbError):
 
 class StoreError(LightbulbError):
     "A knowledge base or cache file is foreign, damaged or locked; the message gives its path."
+
+
+class StoreClosedError(StoreError):
+    "A knowledge base is used after it was closed."
 
 
 class CheckpointError(LightbulbError):

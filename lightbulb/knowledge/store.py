@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from ..core.english import title_key
-from ..core.errors import StoreError
+from ..core.errors import StoreClosedError, StoreError
 from ..core.records import Document, Heading, Link, Passage
 from .chunks import Chunk
 
@@ -95,6 +95,7 @@ class StoreFile:
     def __init__(self, path: str | Path, *, busy_timeout: float = 30.0) -> None:
         self.path, self.timeout = str(path), busy_timeout
         self.num_writes = 0  # by this object
+        self.is_closed = False
         self._lock = threading.RLock()
         with self._explained():
             self._db = _open_file(self.path, busy_timeout)
@@ -106,6 +107,7 @@ class StoreFile:
             yield
         except (sqlite3.Error, OSError) as error:
             reason = str(error)
+            if self.is_closed: raise StoreClosedError(f"{self.path}: {reason}") from None
             if "locked" in reason or "busy" in reason:
                 reason = f"another process holds it for more than {self.timeout:g} s ({reason})"
             elif "malformed" in reason or "not a database" in reason:
@@ -153,6 +155,7 @@ class StoreFile:
         "Close the file; what was added stays."
         with self._lock:
             self._db.close()
+            self.is_closed = True
 
 # %% ../../nbs/knowledge/04_store.ipynb #b31dd19a
 class VectorTable:

@@ -260,14 +260,15 @@ class Combined:
 
     def _ask_all(self, ask: Callable[[SearchBackend], Any]) -> list[tuple[SearchBackend, Any]]:
         "Every member's answer; what fails is recorded, and `SearchError` raised if nothing is left."
-        answers, failures = [], {}
+        answers, errors = [], dict[str, SearchError]()
         for member in self.members:
             try:
                 answers.append((member, ask(member)))
             except SearchError as error:
-                failures[member.name] = str(error)
-        self.failures = failures
-        if not answers: raise SearchError("every search back end failed: " + "; ".join(failures.values()))
+                errors[member.name] = error
+        self.failures = {name: str(error) for name, error in errors.items()}
+        if not answers:
+            raise SearchError("every search back end failed: " + "; ".join(self.failures.values())) from next(iter(errors.values()))
         return answers
 
     def search(self, query: str, num_results: int = 10) -> list[SearchResult]:
