@@ -22,6 +22,7 @@ BIN = Path(sys.executable).parent
 MODULES = sorted(path for path in (ROOT / "lightbulb").rglob("*.py") if path.name != "_modidx.py")
 NOTEBOOKS = sorted(path for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 PUBLIC = {  # DESIGN's contract: more may be added, these stay
+    "core.display": "Displayable Picture",
     "core.errors": "LightbulbError UnavailableError ReactorError SearchError LanguageModelError StoreError CheckpointError",
     "core.runtime": "choose_device choose_dtype seed_everything limit_threads cache_folder package_folder",
     "core.report": "StepReport MetricsFile",

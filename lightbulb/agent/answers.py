@@ -11,9 +11,11 @@ __all__ = ['Step', 'Searched', 'PageRead', 'StepFailed', 'Thinking', 'Sentence',
 # %% ../../nbs/agent/07_answers.ipynb #a7fb9bee
 from dataclasses import dataclass, field
 from enum import StrEnum
+from html import escape
 
 from .ledger import Citation, Cost
 from .waiting import Working
+from ..core.display import Displayable, escape_markdown, fold, link, mark_range
 from ..core.errors import StoreClosedError
 from ..planning.tree_of_thought import ToTNode
 
@@ -103,7 +105,7 @@ class Ending(StrEnum):
 
 
 @dataclass(frozen=True)
-class Answer:
+class Answer(Displayable):
     "What is said to a question, and all that is needed to check it."
 
     question: str
@@ -124,3 +126,52 @@ class Answer:
     def citations(self) -> tuple[Citation, ...]:
         "All citations in order, each once."
         return tuple(dict.fromkeys(citation for sentence in self.sentences for citation in sentence.citations))
+
+    @property
+    def confidence_in_words(self) -> str:
+        "What the number means: the share of answers like this one that are right."
+        if self.confidence >= 0.95: return "nearly all answers like this one are right"
+        if self.confidence < 0.05: return "hardly any answer like this one is right"
+        return f"about {round(10 * self.confidence)} in 10 answers like this one are right"
+
+    def to_html(self) -> str:
+        "Answer, confidence, citations as folds that open at the quoted range, cost, and the tree as a fold."
+        lines = [f"<p><b>{escape(self.question)}</b></p>", f"<p>{escape(self.text)}</p>"]
+        if not self.refused:
+            lines.append(f"<p>{self._assurance()}</p>")
+        lines += [_source(citation) for citation in self._sources()]
+        considered = "".join(f"<li>{link(url, title)}</li>" for url, title in self.pages)
+        if considered:
+            lines.append(fold(f"{len(self.pages)} pages considered", f"<ul>{considered}</ul>"))
+        lines.append(fold("the tree of thoughts", self.tree.to_html()))
+        return f"{''.join(lines)}<p><small>Cost: {escape(str(self.cost))}</small></p>"
+
+    def to_markdown(self) -> str:
+        "Question, answer, confidence, the quotations and their places, and cost."
+        lines = [f"**{escape_markdown(self.question)}**", escape_markdown(self.text)]
+        if not self.refused:
+            lines.append(self._assurance())
+        lines += [
+            f"- \\[{one.number}\\] {escape_markdown(one.title)}, {escape_markdown(one.url)}, characters {one.start} to {one.end}: "
+            f"“{escape_markdown(one.quote)}”"
+            for one in self._sources()
+        ]
+        return "\n\n".join([*lines, f"Cost: {self.cost}"])
+
+    def _assurance(self) -> str:
+        return f"Confidence {self.confidence:.2f}: {self.confidence_in_words}."
+
+    def _sources(self) -> list[Citation]:
+        "The citations by number; those of what was not checked, if nothing was."
+        unchecked = dict.fromkeys(citation for sentence in self.unchecked for citation in sentence.citations)
+        return sorted(self.citations or unchecked, key=lambda citation: (citation.number, citation.start))
+
+
+def _source(citation: Citation) -> str:
+    "A fold with the quotation marked where it stands."
+    before = citation.before.partition(" ")[2] if len(citation.before) < citation.start else citation.before
+    after = citation.after.rpartition(" ")[0] or citation.after
+    start, passage = len(before), f"{before}{citation.quote}{after}"
+    place = f"characters {citation.start} to {citation.end}"
+    body = f"<blockquote>{mark_range(passage, start, start + len(citation.quote))}</blockquote>{link(citation.url, citation.url)}, {place}"
+    return fold(f"[{citation.number}] {escape(citation.title)}", body)

@@ -13,9 +13,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.display import Displayable
+
 # %% ../../nbs/agent/03_configuration.ipynb #0f9c76ca
 @dataclass(frozen=True)
-class Budget:
+class Budget(Displayable):
     "What one question may cost."
 
     max_pages: int = 20  # pages read
@@ -29,7 +31,7 @@ class Budget:
 
 # %% ../../nbs/agent/03_configuration.ipynb #9867182e
 @dataclass(frozen=True)
-class TestAgent:
+class TestAgent(Displayable):
     "Answer one question, or several interactively, with citations."
 
     __test__ = False  # not a test, whatever pytest thinks of its name
@@ -95,7 +97,7 @@ class TestAgent:
 
 # %% ../../nbs/agent/03_configuration.ipynb #1ec8f8b9
 @dataclass(frozen=True)
-class ReasoningConfig:
+class ReasoningConfig(Displayable):
     "How thoughts are made and weighed."
 
     branching: int = 4  # candidates followed at each step

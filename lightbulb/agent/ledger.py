@@ -11,7 +11,7 @@ __all__ = ['Cost', 'Citation', 'Ledger']
 # %% ../../nbs/agent/06_ledger.ipynb #35aa8f40
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -75,6 +75,9 @@ class Meter:
         return Cost(**self._spent, seconds=now - self._begin)
 
 # %% ../../nbs/agent/06_ledger.ipynb #424970e8
+_SHOWN_AROUND = 240  # characters on each side of a quotation
+
+
 @dataclass(frozen=True)
 class Citation:
     "A verbatim range of a page that was read."
@@ -87,6 +90,8 @@ class Citation:
     quote: str  # text[start:end]
     fetched_at: float  # seconds since 1970
     content_hash: str  # SHA-256 of the document's text
+    before: str = field(default="", repr=False, compare=False)  # of the passage around it, for people
+    after: str = field(default="", repr=False, compare=False)
 
     @property
     def span(self) -> Span:
@@ -137,7 +142,18 @@ class Ledger:
         if not document.holds(span):
             raise ValueError(f"characters {span.start} to {span.end} of {span.url} do not read {span.text[:60]!r}")
         number = self._numbers.setdefault(span.url, len(self._numbers) + 1)
-        return Citation(number, span.url, document.title, span.start, span.end, span.text, document.fetched_at, document.content_hash)
+        return Citation(
+            number,
+            span.url,
+            document.title,
+            span.start,
+            span.end,
+            span.text,
+            document.fetched_at,
+            document.content_hash,
+            document.text[max(span.start - _SHOWN_AROUND, 0) : span.start],
+            document.text[span.end : span.end + _SHOWN_AROUND],
+        )
 
     def verify(self, citation: Citation) -> bool:
         "Whether the quotation stands, character by character, in the version of the page that was cited."

@@ -33,7 +33,8 @@ def fold(
 
 def mark_range(text: str, start: int, end: int) -> str:
     "The text as HTML, its characters from `start` to `end` marked; `ValueError` if they are not in it."
-    if not 0 <= start <= end <= len(text): raise ValueError(f"characters {start} to {end} are not in a text of {len(text)}")
+    if not 0 <= start <= end <= len(text):
+        raise ValueError(f"characters {start} to {end} are not in a text of {len(text)}")
     return f"{escape(text[:start])}<mark>{escape(text[start:end])}</mark>{escape(text[end:])}"
 
 
@@ -101,7 +102,8 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "to_dict"): return value.to_dict()
     if isinstance(value, Mapping): return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset): return [_plain(item) for item in value]
-    if is_dataclass(value) and not isinstance(value, type): return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     return str(value)
 
 # %% ../../nbs/core/00_display.ipynb #bf175d27

@@ -15,9 +15,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .display import Displayable
+
 # %% ../../nbs/core/03_report.ipynb #03365cec
 @dataclass(frozen=True)
-class StepReport:
+class StepReport(Displayable):
     "Where long work is, and what it measured there."
 
     step: int  # optimizer steps, pages or episodes done, from 0

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..core.configuration import check_ranges
+from ..core.display import Displayable
 
 # %% ../../nbs/lm/17_configuration.ipynb #d334f491
 _DEFAULT_DATASET, _DEFAULT_DATASET_CONFIG = "wikitext", "wikitext-2-raw-v1"
 
 
 @dataclass(frozen=True)
-class TrainLanguageModel:
+class TrainLanguageModel(Displayable):
     "Train the language model on text, or let a trained one write (`--mode inference`)."
 
     save_dir: Path = Path("./models")  # holds language_model/, with checkpoints and metrics.jsonl

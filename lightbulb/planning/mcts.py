@@ -5,10 +5,12 @@
 # %% ../../nbs/planning/05_mcts.ipynb #c6389f39
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -36,7 +38,8 @@ from lightbulb.planning.search_kernels import (
     select,
     start_roots,
 )
-from .tree_drawing import Box, draw_tree
+from ..core.display import Displayable, Picture, escape_markdown, fold
+from .tree_drawing import Box, draw_tree, fold_tree
 
 Predict: TypeAlias = Callable[[Any], tuple[Any, Any, Any]]  # states → prior logits (B, A), values (B,), legal (B, A) or None
 ModelStep: TypeAlias = Callable[[Any, Any], tuple[Any, Any, Any]]  # states, actions → states, rewards (B,), discounts (B,)
@@ -141,7 +144,7 @@ def plain_puct(
 
 # %% ../../nbs/planning/05_mcts.ipynb #01ee0e43
 @dataclass(frozen=True)
-class MCTSConfig:
+class MCTSConfig(Displayable):
     "How to search. `ValueError` names what is out of range."
 
     num_simulations: int = 50
@@ -283,7 +286,7 @@ def _root_values(arrays: TreeArrays) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class SearchTree:
+class SearchTree(Displayable):
     "The trees of B roots: arrays, and the states of their nodes."
 
     arrays: TreeArrays
@@ -333,6 +336,42 @@ class SearchTree:
 
     def to_svg(self, root: int = 0, *, names: Callable[[int], str] = str, max_children: int = 3, max_depth: int = 4) -> str:
         "A drawing of one tree, its best path in bold; `names` says how an action is called."
+        below, describe = self._part(root, names, max_depth)
+        return draw_tree(0, below, describe=describe, path=self.best_path(root)[: max_depth + 1], max_children=max_children)
+
+    def to_html(self, root: int = 0, *, names: Callable[[int], str] = str, max_depth: int = 4) -> str:
+        "The drawing of one tree, and all of its nodes down to `max_depth` as folds."
+        below, describe = self._part(root, names, max_depth)
+        picture = Picture(self.to_svg(root, names=names, max_depth=max_depth), f"Search tree {root}, most visited actions first")
+        return picture.to_html() + fold_tree(0, below, describe=describe, path=self.best_path(root)[: max_depth + 1])
+
+    def to_markdown(self, root: int = 0, *, names: Callable[[int], str] = str, max_depth: int = 4) -> str:
+        "The nodes of one tree as a nested list."
+        below, describe = self._part(root, names, max_depth)
+        lines, waiting = [], [(0, 0)]
+        while waiting:
+            node, depth = waiting.pop()
+            box = describe(node)
+            lines.append(f"{'  ' * depth}- {escape_markdown(box.text)}: {escape_markdown(box.note)}")
+            waiting += [(child, depth + 1) for child in reversed(below(node))]
+        return "\n".join(lines)
+
+    def to_json(self, root: int = 0, *, names: Callable[[int], str] = str) -> str:
+        "All nodes of one tree: action, visits, value for the player who moves there, and children."
+        below, describe = self._part(root, names, len(self.arrays.parents[root]))
+        nodes: dict[int, dict[str, Any]] = {}
+        waiting = [0]
+        while waiting:
+            node = waiting.pop()
+            box = describe(node)
+            nodes[node] = {"action": box.text, "note": box.note, "status": box.status, "children": []}
+            if node:
+                nodes[int(self.arrays.parents[root, node])]["children"].append(nodes[node])
+            waiting += reversed(below(node))
+        return json.dumps(nodes[0], ensure_ascii=False, indent=1)
+
+    def _part(self, root: int, names: Callable[[int], str], max_depth: int) -> tuple[Callable[[int], list[int]], Callable[[int], Box]]:
+        "The children of a node, down to `max_depth`, and what is said of it."
         arrays, depth = self.arrays, {0: 0}
 
         def below(node: int) -> list[int]:
@@ -348,11 +387,11 @@ class SearchTree:
             status = "terminal" if arrays.discounts[root, node] == 0 else "expanded" if visits > 1 else "open"
             return Box(names(int(action)), f"{visits:.0f} visits · Q {q:+.2f} · P {prior:.2f}", status)
 
-        return draw_tree(0, below, describe=describe, path=self.best_path(root)[: max_depth + 1], max_children=max_children)
+        return below, describe
 
 # %% ../../nbs/planning/05_mcts.ipynb #2b6b1a44
 @dataclass(frozen=True, eq=False)
-class MCTSResult:
+class MCTSResult(Displayable):
     "The answer for B roots with A actions; unpacks into visit counts, values and tree."
 
     visit_counts: np.ndarray  # (B, A), with those of a reused tree
@@ -367,6 +406,23 @@ class MCTSResult:
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.visit_counts, self.values, self.tree))
+
+    def to_html(self) -> str:
+        "The move for each root, and the tree of each as a fold."
+        return "".join(fold(escape(move), self.tree.to_html(root), is_open=root == 0) for root, move in enumerate(self._moves()))
+
+    def to_markdown(self) -> str:
+        "The move for each root."
+        return "\n".join(f"- {escape_markdown(move)}" for move in self._moves())
+
+    def to_json(self) -> str:
+        "Moves, values, visits and the target policy of each root."
+        names = ("actions", "values", "visit_counts", "q_values", "policy")
+        return json.dumps({name: np.asarray(getattr(self, name)).tolist() for name in names}, indent=1)
+
+    def _moves(self) -> list[str]:
+        rows = zip(self.actions, self.values, self.visit_counts, strict=True)
+        return [f"root {i}: action {a}, value {value:+.2f}, {visits.sum():.0f} visits" for i, (a, value, visits) in enumerate(rows)]
 
 # %% ../../nbs/planning/05_mcts.ipynb #b380e78d
 def _as_floats(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray:

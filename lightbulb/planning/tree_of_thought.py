@@ -5,15 +5,18 @@
 # %% ../../nbs/planning/07_tree_of_thought.ipynb #e9370b8e
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
 import unicodedata
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from html import escape
 from typing import Any, Literal, TypeAlias
 
-from .tree_drawing import Box, Status, draw_tree
+from ..core.display import Displayable, Picture, escape_markdown
+from .tree_drawing import Box, Status, draw_tree, fold_tree
 
 # %% auto #0
 __all__ = ['Propose', 'Retrieve', 'Evaluate', 'ToTStep', 'Thought', 'ToTNode', 'ToTConfig', 'Proposed', 'Retrieved', 'Evaluated',
@@ -34,7 +37,7 @@ class Thought:
 
 
 @dataclass(eq=False)
-class ToTNode:
+class ToTNode(Displayable):
     "One thought in the tree: its text, its value, the evidence for it, and what became of it."
 
     text: str
@@ -86,6 +89,24 @@ class ToTNode:
         path = best.path() if best else []
         return draw_tree(self, _by_interest, describe=_describe, path=path, max_children=max_children)
 
+    def to_html(self, best: ToTNode | None = None) -> str:
+        "The drawing, and below it every thought as a fold that is open on the path to `best` (the best node, if not given)."
+        best = best or best_node(self)
+        picture = Picture(self.to_svg(best), f"Tree of {sum(1 for _ in self.walk())} thoughts about {self.text}")
+        return picture.to_html() + fold_tree(self, _by_interest, describe=_describe, path=best.path() if best else ())
+
+    def to_markdown(self) -> str:
+        "A nested list of all thoughts."
+        top, lines = self.depth, []
+        for node in self.walk():
+            box = _describe(node)
+            lines.append(f"{'  ' * (node.depth - top)}- {escape_markdown(box.text)} ({escape_markdown(f'{box.note}, {node.status}')})")
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        "`to_dict` as text."
+        return json.dumps(self.to_dict(), ensure_ascii=False, indent=1)
+
 
 def _by_interest(node: ToTNode) -> list[ToTNode]:
     "The children, those that led on first, then by value."
@@ -102,6 +123,18 @@ def _describe(node: ToTNode) -> Box:
 Propose: TypeAlias = Callable[[Sequence[ToTNode]], Sequence[Sequence[str | Thought]]]  # nodes → thoughts that could follow each
 Retrieve: TypeAlias = Callable[[Sequence[ToTNode]], Sequence[Any]]  # nodes → evidence
 Evaluate: TypeAlias = Callable[[Sequence[ToTNode]], Sequence[float]]  # nodes → values, higher is better
+
+# %% ../../nbs/planning/07_tree_of_thought.ipynb #bcd24443
+def rank(node: ToTNode) -> tuple[bool, bool, float, int]:
+    "Sort key, best first: solutions, paths of full length, value, age."
+    assert node.value is not None
+    return (node.status != "solved", node.status != "terminal", -node.value, node.order)
+
+
+def best_node(root: ToTNode) -> ToTNode | None:
+    "The best node below the root that was evaluated and not pruned."
+    judged = (node for node in root.walk() if node is not root and node.value is not None and node.status != "pruned")
+    return min(judged, key=rank, default=None)
 
 # %% ../../nbs/planning/07_tree_of_thought.ipynb #d44a7e3b
 def plain_breadth_first(
@@ -133,7 +166,7 @@ def plain_depth_first(
 
 # %% ../../nbs/planning/07_tree_of_thought.ipynb #15eec3b6
 @dataclass(frozen=True)
-class ToTConfig:
+class ToTConfig(Displayable):
     "How to search. `ValueError` names what is out of range."
 
     strategy: Literal["bfs", "dfs", "best_first"] = "bfs"
@@ -209,7 +242,7 @@ class Solved:
 
 # %% ../../nbs/planning/07_tree_of_thought.ipynb #31f8b5f7
 @dataclass(frozen=True)
-class ToTResult:
+class ToTResult(Displayable):
     "The tree, its best path, and why the search ended."
 
     root: ToTNode
@@ -227,6 +260,18 @@ class ToTResult:
         "From the root to the best node; the root alone if there is none."
         return self.best.path() if self.best else [self.root]
 
+    def to_html(self) -> str:
+        "What was found and why the search ended, then the tree."
+        return f"<p>{escape(self._summary())}</p>{self.root.to_html(self.best)}"
+
+    def to_markdown(self) -> str:
+        "The same as text, the tree as a nested list."
+        return f"{escape_markdown(self._summary())}\n\n{self.root.to_markdown()}"
+
+    def _summary(self) -> str:
+        best = self.best.text if self.best else "nothing was found"
+        return f"{best} (search ended: {self.reason}; {self.num_nodes} thoughts, {self.num_evaluations} evaluations)"
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -236,18 +281,6 @@ class Finished:
 
 
 ToTStep: TypeAlias = Proposed | Retrieved | Evaluated | Pruned | Failed | Solved | Finished
-
-# %% ../../nbs/planning/07_tree_of_thought.ipynb #bcd24443
-def rank(node: ToTNode) -> tuple[bool, bool, float, int]:
-    "Sort key, best first: solutions, paths of full length, value, age."
-    assert node.value is not None
-    return (node.status != "solved", node.status != "terminal", -node.value, node.order)
-
-
-def best_node(root: ToTNode) -> ToTNode | None:
-    "The best node below the root that was evaluated and not pruned."
-    judged = (node for node in root.walk() if node is not root and node.value is not None and node.status != "pruned")
-    return min(judged, key=rank, default=None)
 
 # %% ../../nbs/planning/07_tree_of_thought.ipynb #451a0c2a
 class OutOfBudget(Exception):

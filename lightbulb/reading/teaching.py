@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from ..core.checkpoint import load_checkpoint, save_checkpoint
+from ..core.display import Displayable
 from ..core.report import StepReport
 from ..core.runtime import choose_device, seed_everything
 from .clauses import ReadingExample
@@ -84,7 +85,7 @@ def reader_loss(
 
 # %% ../../nbs/reading/08_teaching.ipynb #f5ebe9cf
 @dataclass(frozen=True)
-class TrainReader:
+class TrainReader(Displayable):
     "What `train_reader` needs to know."
 
     examples: str | Path  # JSON lines: question, text, start, end, others

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.display import Displayable
 from ..core.errors import CheckpointError
 from ..core.report import StepReport
 from ..core.run import Run
@@ -52,7 +53,7 @@ class WorkerModel(RecurrentQNetwork):
 
 # %% ../../nbs/rl/13_hierarchy.ipynb #fd2e2051
 @dataclass(frozen=True)
-class HierarchyConfig:
+class HierarchyConfig(Displayable):
     "How to train both levels; `ValueError` names what is out of range."
 
     total_steps: int = 20_000  # low-level steps

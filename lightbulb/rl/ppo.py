@@ -24,6 +24,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from ..core.checkpoint import load_checkpoint
+from ..core.display import Displayable
 from ..core.errors import CheckpointError
 from ..core.optimization import OptimizerStep
 from ..core.report import StepReport
@@ -42,7 +43,7 @@ from lightbulb.rl.vector_environments import (
 
 # %% ../../nbs/rl/09_ppo.ipynb #cc39f0a5
 @dataclass(frozen=True)
-class PPOConfig:
+class PPOConfig(Displayable):
     "How to train; `ValueError` for numbers out of range."
 
     total_steps: int = 100_000  # environment steps

@@ -13,10 +13,12 @@ import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
+from ..core.display import Displayable, escape_markdown, fold, link
 from ..core.english import title_key
 from ..core.errors import SearchError, StoreError
 from ..core.records import Document, Passage
@@ -28,7 +30,7 @@ from .rules import Reason, Refusal, canonical_url
 
 # %% ../../nbs/web/12_backend.ipynb #74d99ee1
 @dataclass(frozen=True)
-class SearchResult:
+class SearchResult(Displayable):
     "A page that a search found."
 
     url: str
@@ -36,6 +38,15 @@ class SearchResult:
     snippet: str  # a few words of it, for people; never citable
     score: float  # higher is better, within one search
     passages: tuple[Passage, ...] = ()  # exact ranges of its document, best first, where the back end knows them
+
+    def to_html(self) -> str:
+        "Title and snippet, then the passages as a fold."
+        texts = "".join(f"<p>{escape(passage.text)}</p>" for passage in self.passages)
+        return f"<p>{link(self.url, self.title)}<br>{escape(self.snippet)}</p>" + (fold("passages", texts) if texts else "")
+
+    def to_markdown(self) -> str:
+        "Title, address and snippet."
+        return f"**{escape_markdown(self.title)}** {escape_markdown(self.url)}\n\n{escape_markdown(self.snippet)}"
 
 
 class SearchIndex(Protocol):

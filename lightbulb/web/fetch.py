@@ -23,6 +23,7 @@ from twisted.web.http_headers import Headers
 
 from .. import __version__
 from ..core.cache import PersistentCache, content_key
+from ..core.display import Displayable
 from .manners import ROBOTS_BYTES, HostQueue, PageCache, RobotsTable, StoredPage
 from .reactor import arun, get_reactor, run
 from lightbulb.web.rules import (
@@ -82,7 +83,7 @@ _PAGE_TYPES = ("text/html", "application/xhtml+xml", "text/plain", "text/markdow
 
 # %% ../../nbs/web/05_fetch.ipynb #2351cdb0
 @dataclass(frozen=True)
-class FetchConfig:
+class FetchConfig(Displayable):
     "How a `Fetcher` behaves; durations in seconds."
 
     allow_hosts: tuple[str, ...] = ()  # `host` or `host:port` that may have a private address

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..core.configuration import check_ranges
+from ..core.display import Displayable
 from ..planning.mcts import MCTSConfig
 
 # %% ../../nbs/world/08_configuration.ipynb #67788453
@@ -79,7 +80,7 @@ _STRETCHES_PER_BATCH_UNIT = 32
 
 
 @dataclass(frozen=True)
-class TrainWorldModel:
+class TrainWorldModel(Displayable):
     "Train a world model: networks that imagine what actions lead to, and plan in it."
 
     save_dir: Path = Path("./models")  # holds world_model/, with checkpoints and metrics.jsonl

@@ -12,6 +12,7 @@ __all__ = ['TrainLanguageWorld']
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from ..core.display import Displayable
 from ..lm.configuration import TrainLanguageModel
 from .configuration import TrainWorldModel
 
@@ -36,7 +37,7 @@ _OF_THE_WORLD = ("environment", "mcts_iterations", "mcts_exploration_constant", 
 
 
 @dataclass(frozen=True)
-class TrainLanguageWorld:
+class TrainLanguageWorld(Displayable):
     """Train the language model (stage lm), a world model (stage world), or one after the other (stage both);
     or use what was trained (`--mode inference`)."""
 

@@ -1,0 +1,155 @@
+"""Objects that show themselves: in HTML and Markdown nothing of a stranger's page is active, and JSON loses nothing."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightbulb.agent.answers import Answer, Ending, Sentence, Trace
+from lightbulb.agent.configuration import TestAgent
+from lightbulb.agent.ledger import Citation, Cost, Ledger
+from lightbulb.core.display import Displayable, escape_markdown, mark_range
+from lightbulb.core.records import Document
+from lightbulb.core.report import StepReport
+from lightbulb.lm.configuration import TrainLanguageModel
+from lightbulb.planning.mcts import MCTS, MCTSConfig
+from lightbulb.planning.tree_of_thought import ToTNode, ToTSearch
+from lightbulb.rl.ppo import PPOConfig
+from lightbulb.web.backend import SearchResult
+from lightbulb.world.configuration import TrainWorldModel
+from lightbulb.world.stages import TrainLanguageWorld
+
+EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)>\" onload=\"alert(2) [click](javascript:alert(3)) ![](http://x/) & <b>"
+ALLOWED_TAGS = set("p b br small ul li a details summary blockquote mark div span img table tbody tr td".split())
+ALLOWED_ATTRIBUTES = {"href", "rel", "open", "style", "title", "alt", "src"}
+
+
+class Elements(HTMLParser):
+    "Every tag with its attributes, and all text."
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("br", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def hostile_answer(evil: str) -> Answer:
+    "An answer in which every text that can come from a page or a model is the same."
+    citation = Citation(1, f"javascript:{evil}", evil, 0, len(evil), evil, 0.0, "", evil, evil)
+    tree = ToTNode(evil)
+    tree.add(evil).value = 0.5
+    sentences = (Sentence(evil, (citation,)),)
+    return Answer(evil, evil, evil, sentences, 0.5, False, Trace(evil, evil), Cost(), tree, pages=((f"javascript:{evil}", evil),))
+
+
+def search_result() -> Displayable:
+    search = ToTSearch(lambda nodes: [[EVIL, "other"]] * len(nodes), lambda nodes: [0.5] * len(nodes))
+    return search.run(EVIL)
+
+
+def moves() -> Displayable:
+    predict = lambda states: (np.zeros((len(states), 2)), np.zeros(len(states)), None)
+    step = lambda states, actions: (states, np.asarray(actions, float), np.ones(len(states)))
+    return MCTS(predict, step, MCTSConfig(num_simulations=8)).search(np.zeros((2, 1)))
+
+
+SHOWN = {
+    "answer": lambda: hostile_answer(EVIL),
+    "thought": lambda: hostile_answer(EVIL).tree,
+    "result of a tree of thought": search_result,
+    "result of a tree search": moves,
+    "search tree": lambda: moves().tree,
+    "page that a search found": lambda: SearchResult(f"javascript:{EVIL}", EVIL, EVIL, 1.0),
+    "report": lambda: StepReport(3, 0.5, metrics={EVIL: 1.0}),
+    "settings of answering": lambda: TestAgent(query=EVIL, save_dir=Path(EVIL)),
+    "settings of a language model": lambda: TrainLanguageModel(dataset_name=EVIL),
+    "settings of a world model": lambda: TrainWorldModel(environment="tic_tac_toe"),
+    "settings of both": TrainLanguageWorld,
+    "settings of PPO": PPOConfig,
+    "settings of a search": MCTSConfig,
+}
+
+
+@pytest.mark.parametrize("make", SHOWN.values(), ids=SHOWN)
+def test_nothing_that_was_given_is_active(make):
+    shown = make()
+    assert shown._repr_html_() == shown.to_html() and shown._repr_markdown_() == shown.to_markdown()
+    page = Elements(shown.to_html())
+    assert page.tags and not page.open
+    for tag, attributes in page.tags:
+        assert tag in ALLOWED_TAGS and set(attributes) <= ALLOWED_ATTRIBUTES, (tag, attributes)
+        assert (attributes.get("href") or "http://").startswith(("http://", "https://", "file://"))
+        assert (attributes.get("src") or "data:image/svg+xml;").startswith("data:image/svg+xml;")
+    markdown = shown.to_markdown()
+    assert "<" not in markdown and "](" not in markdown
+    assert json.loads(shown.to_json()) is not None
+
+
+@given(st.text())
+def test_an_answer_reads_as_it_was_written(text):
+    page = Elements(hostile_answer(text).to_html())
+    assert not page.open and {tag for tag, _ in page.tags} <= ALLOWED_TAGS
+    kept = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd")
+    assert kept in page.text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd")
+    assert json.loads(hostile_answer(text).to_json())["text"] == text.encode("utf-8", "surrogatepass").decode("utf-8", "surrogatepass")
+
+
+@given(st.text(), st.data())
+def test_the_marked_range_is_the_quoted_one(text, data):
+    end = data.draw(st.integers(0, len(text)))
+    start = data.draw(st.integers(0, end))
+    marked = mark_range(text, start, end)
+    assert marked.count("<mark>") == marked.count("</mark>") == 1
+    assert Elements(marked.partition("<mark>")[2].partition("</mark>")[0]).text == text[start:end]
+
+
+@given(st.text())
+def test_markdown_stays_on_one_line(text):
+    assert "\n" not in escape_markdown(text) and "<" not in escape_markdown(text)
+
+
+def test_a_citation_shows_its_passage_around_the_quotation():
+    text = f"{'before ' * 60}Davy was born in Penzance.{' after' * 60}"
+    ledger = Ledger(lambda texts, query=False: np.zeros((len(texts), 2)))
+    ledger.add(Document("http://site/davy", "Humphry Davy", text))
+    start = text.index("Davy")
+    citation = ledger.cite(ledger["http://site/davy"].span(start, start + 26))
+    assert text[start - len(citation.before) : start] == citation.before and text[start + 26 :].startswith(citation.after)
+    answer = Answer(
+        "Where?", "Penzance [1]", "Penzance", (Sentence("Penzance", (citation,)),), 0.93, False, Trace(), Cost(), ToTNode("Where?")
+    )
+    html = answer.to_html()
+    assert "before <mark>Davy was born in Penzance.</mark> after" in html
+    assert html.index("Penzance [1]") < html.index("about 9 in 10 answers") < html.index("<mark>") < html.index("the tree of thoughts")
+
+
+def test_a_refusal_shows_no_confidence():
+    refusal = Answer("Who?", "I can't.", "", (), 0.0, True, Trace(), Cost(), ToTNode("Who?"), ending=Ending.NO_EVIDENCE)
+    assert "Confidence" not in refusal.to_html() + refusal.to_markdown()
+    assert json.loads(refusal.to_json())["ending"] == "no evidence"
+
+
+def test_settings_that_were_chosen_stand_out():
+    html = TestAgent(max_pages=7).to_html()
+    assert "<b>max_pages</b>" in html and "<b>max_searches</b>" not in html
+    assert "**max\\_pages** | 7" in TestAgent(max_pages=7).to_markdown()
