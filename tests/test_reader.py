@@ -196,20 +196,21 @@ def test_training_learns_is_repeatable_and_resumes(tmp_path, rank: int, learning
             batch_size=4,
             num_layers=2,
             first_layer=0,
-            checkpoint_every=5,
             learning_rate=learning_rate,
             resume=resume,
         )
 
     losses = [report.loss or 0.0 for report in train_reader(config("a"))]
     assert losses[-1] < 0.7 * losses[0]
-    killed = train_reader(config("b"))
+    left = train_reader(config("b"))
     for _ in range(8):
-        next(killed)
-    killed.close()
+        next(left)
+    left.close()
     assert not (tmp_path / "b").exists()
     rest = list(train_reader(config("b", resume=True)))
-    assert [report.step for report in rest] == list(range(5, 12))
+    assert [report.step for report in rest] == list(range(9, 13)) and [report.loss for report in rest] == losses[8:]
+    with pytest.raises(CheckpointError, match="learning_rate was"):
+        list(train_reader(replace(config("b", resume=True), learning_rate=1e-5)))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 

@@ -25,14 +25,14 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import torch
 
 from lightbulb.core.english import FUNCTION_WORDS, stem
-from lightbulb.core.report import MetricsFile
+from lightbulb.core.run_folder import moments
 from lightbulb.knowledge.ranking import load_cross_encoder
 from lightbulb.reading.answer_kinds import expected_kind, fits
 from lightbulb.reading.clauses import sentence_ranges, short_title
@@ -126,11 +126,10 @@ def covid(data: Path) -> tuple[list[dict], list[dict]]:
 # ---------------------------------------------------------------- the stages
 
 
-def train(config: TrainReader, metrics: Path) -> None:
-    "Run one training, a line every 25 steps."
-    began, file = time.process_time(), MetricsFile(metrics)
-    for report in train_reader(config):
-        file.write(report)
+def train(config: TrainReader, resume: bool) -> None:
+    "Run one training, or go on with it if it had begun; a line every 25 steps."
+    began = time.process_time()
+    for report in train_reader(replace(config, resume=resume and bool(moments(config.run_folder)))):
         if report.step % 25 == 0:
             print(f"step {report.step}: span loss {report.loss:.3f}, {time.process_time() - began:.0f} CPU-s", flush=True)
 
@@ -142,9 +141,7 @@ def stage_generated(args: argparse.Namespace) -> None:
         pool = ExamplePool.from_pages(corpus(args.data), rng)
         print(write_mixture(examples, {"generated": (1.0, mixture(pool, rng))}, num_examples=21_000, seed=args.seed))
     steps = args.num_steps or 800
-    train(
-        TrainReader(examples, args.out / "generated.safetensors", num_steps=steps, resume=args.resume, seed=args.seed), args.out / "1.jsonl"
-    )
+    train(TrainReader(examples, args.out / "generated.safetensors", num_steps=steps, seed=args.seed), args.resume)
 
 
 def stage_people(args: argparse.Namespace) -> None:
@@ -172,10 +169,9 @@ def people(args: argparse.Namespace, seed: int) -> None:
         num_steps=steps,
         learning_rate=2.2e-4,
         averaged=0.35,
-        resume=args.resume,
         seed=seed,
     )
-    train(config, args.out / f"2_{seed}.jsonl")
+    train(config, args.resume)
 
 
 def stage_average(args: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['TrainReader', 'train_reader', 'average_readers', 'fit_confidence', 'write_mixture']
+__all__ = ['TrainReader', 'average_readers', 'fit_confidence', 'write_mixture']
 
 # %% ../../nbs/reading/08_teaching.ipynb #d4bf1110
 import json
@@ -14,18 +14,22 @@ import math
 import random
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from ..core.checkpoint import load_checkpoint, save_checkpoint
+from ..core.configuration import check_ranges
 from ..core.display import Displayable
+from ..core.errors import CheckpointError
+from ..core.optimization import OptimizerStep
 from ..core.report import StepReport
+from ..core.run import Run
+from ..core.run_folder import Moment
 from ..core.runtime import choose_device, seed_everything
 from .clauses import ReadingExample
 from .network import Confidence, ReaderNetwork, load_encoder, load_reader, native_dtype, padded, save_reader
@@ -89,7 +93,7 @@ class TrainReader(Displayable):
     "What `train_reader` needs to know."
 
     examples: str | Path  # JSON lines: question, text, start, end, others
-    save_path: str | Path  # where the trained weights go (safetensors); a checkpoint for resuming stands beside it
+    save_path: str | Path  # where the trained weights go (safetensors); the folder of the run stands beside it
     start: str | Path | None = None  # weights of an earlier stage; the bare encoder if not given
     rank: int = 16  # of the adapters; 0 lets the layers' own weights learn
     num_steps: int = 800
@@ -100,12 +104,12 @@ class TrainReader(Displayable):
     num_layers: int = 8
     first_layer: int = 2  # layers below keep the encoder's weights
     max_tokens: int = 256  # longer windows are cut; an example whose answer lies behind is left out
-    checkpoint_every: int = 100  # steps
-    resume: bool = False
+    save_every: float = 5.0  # minutes between moments that a resumed run can go on from
+    resume: bool = False  # go on from the newest moment; else an earlier run is set aside
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "batch_size", "num_layers", "checkpoint_every", "max_tokens"):
+        for name in ("num_steps", "batch_size", "num_layers", "max_tokens"):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.rank < 0: raise ValueError(f"rank must not be negative, got {self.rank}")
         if not 0 < self.learning_rate < math.inf:
@@ -115,6 +119,12 @@ class TrainReader(Displayable):
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         if not 0 <= self.first_layer < self.num_layers:
             raise ValueError(f"first_layer must be between 0 and {self.num_layers - 1}, got {self.first_layer}")
+        check_ranges(self, not_negative=("save_every",))
+
+    @property
+    def run_folder(self) -> Path:
+        "Where moments and metrics.jsonl are."
+        return Path(f"{self.save_path}.training")
 
     def rate(self, step: int) -> float:
         "The learning rate of a step: 30 steps of warm-up, a plateau, a linear fall."
@@ -133,53 +143,108 @@ def _batches(examples: list[list[EncodedWindow]], size: int, seed: int) -> Itera
             rng.shuffle(batches)
             yield from batches
 
+# %% ../../nbs/reading/08_teaching.ipynb #229b3a5b
+class ReaderTraining:
+    "A reader in training; `core.run.Run` trains it. `ValueError` if no example fits."
+
+    evaluation_is_due = False  # nothing is measured before the end
+
+    def __init__(self, config: TrainReader) -> None:
+        self.config = config
+        seed_everything(config.seed)
+        if config.start is None:
+            encoder, tokenizer = load_encoder(config.num_layers)
+            self.network = ReaderNetwork(encoder)
+        else:
+            self.network, tokenizer, _ = load_reader(config.start)
+        self.device = choose_device("auto")
+        self.trained = self.network.to(self.device).learn(config.first_layer, config.rank)
+        self.network.mixed = native_dtype(self.device) == torch.bfloat16
+        self.optimizer = torch.optim.AdamW(self.trained, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+        self._move = OptimizerStep(self.trained, [self.optimizer], max_grad_norm=1.0)
+        with open(config.examples, encoding="utf-8") as file:
+            encoded = [encode_example(tokenizer, json.loads(line), config.max_tokens) for line in file]
+        usable = [rows for rows in encoded if rows]
+        if not usable: raise ValueError(f"{config.examples}: no example fits into {config.max_tokens} tokens")
+        self.num_examples, self._batches = len(usable), _batches(usable, config.batch_size, config.seed)
+        self.averaged = [torch.zeros_like(weight) for weight in self.trained]
+        self.first_averaged = min(config.num_steps - 1, round((1 - config.averaged) * config.num_steps))
+        self.step, self.is_whole = 0, True  # not whole in the middle of a step
+
+    @property
+    def moment(self) -> Moment:
+        "After the last step; there are no epochs."
+        return Moment(0, self.step)
+
+    @property
+    def is_done(self) -> bool:
+        "Whether all steps are done."
+        return self.step >= self.config.num_steps
+
+    def prepare(self) -> None:
+        "Nothing comes before the first step."
+
+    def train_step(self) -> StepReport:
+        "One batch of questions; the report's loss is that of the spans (nats)."
+        self.is_whole = False
+        span_loss, verdict_loss = reader_loss(self.network, next(self._batches), self.device)
+        self._move([span_loss + 0.3 * verdict_loss], self.config.rate(self.step))
+        if self.step >= self.first_averaged:
+            for mean, weight in zip(self.averaged, self.trained, strict=True):
+                mean.lerp_(weight.detach(), 1 / (self.step - self.first_averaged + 1))
+        self.step, self.is_whole = self.step + 1, True
+        return StepReport(self.step, span_loss.item(), self.config.num_steps, metrics={"answerable_loss": verdict_loss.item()})
+
+    def evaluate(self) -> StepReport:
+        "Never due."
+        raise NotImplementedError("a reader's training evaluates nothing")
+
+    def model_state(self) -> dict[str, Any]:
+        "The weights that learn."
+        return {"kind": "reader in training", "trained": [weight.detach() for weight in self.trained]}
+
+    def training_state(self) -> dict[str, Any]:
+        "What going on needs beside them."
+        return {
+            "step": self.step,
+            "num_examples": self.num_examples,
+            "averaged": self.averaged,
+            "move": self._move.state_dict(),
+        }
+
+    def load_state(self, model: Mapping[str, Any], training: Mapping[str, Any], place: Path) -> None:
+        "Go on from a moment; `CheckpointError` if the file of examples is another one now."
+        if training["num_examples"] != self.num_examples:
+            raise CheckpointError(f"{place}: there were {training['num_examples']} examples and are {self.num_examples} now")
+        for weight, mean, kept, kept_mean in zip(self.trained, self.averaged, model["trained"], training["averaged"], strict=True):
+            weight.data.copy_(kept)
+            mean.copy_(kept_mean)
+        self._move.load_state_dict(training["move"])
+        for _ in range(training["step"]):
+            next(self._batches)
+        self.step = training["step"]
+
+    def save(self) -> None:
+        "Write the reader of the averaged weights."
+        for weight, mean in zip(self.trained, self.averaged, strict=True):
+            weight.data.copy_(mean)
+        self.network.merge()
+        save_reader(self.network, self.config.save_path)
+
+
+_MAY_CHANGE = ("examples", "save_path", "save_every", "resume")  # when a run is resumed
+
 
 def train_reader(config: TrainReader) -> Generator[StepReport]:
-    "Train on the example file; yields a report a step and leaves the weights at `save_path`."
-    seed_everything(config.seed)
-    if config.start is None:
-        encoder, tokenizer = load_encoder(config.num_layers)
-        network = ReaderNetwork(encoder)
-    else:
-        network, tokenizer, _ = load_reader(config.start)
-    device = choose_device("auto")
-    trained = network.to(device).learn(config.first_layer, config.rank)
-    network.mixed = native_dtype(device) == torch.bfloat16
-    optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    with open(config.examples, encoding="utf-8") as file:
-        encoded = [encode_example(tokenizer, json.loads(line), config.max_tokens) for line in file]
-    usable = [rows for rows in encoded if rows]
-    if not usable: raise ValueError(f"{config.examples}: no example fits into {config.max_tokens} tokens")
-    averaged, first, checkpoint = [torch.zeros_like(weight) for weight in trained], 0, Path(f"{config.save_path}.training")
-    if config.resume and checkpoint.is_file():
-        state = load_checkpoint(checkpoint)
-        for weight, mean, stored, stored_mean in zip(trained, averaged, state["trained"], state["averaged"], strict=True):
-            weight.data.copy_(stored)
-            mean.copy_(stored_mean)
-        optimizer.load_state_dict(state["optimizer"])
-        first = state["step"]
-    begin_average = min(config.num_steps - 1, round((1 - config.averaged) * config.num_steps))
-    batches = _batches(usable, config.batch_size, config.seed)
-    for step, batch in enumerate(islice(batches, config.num_steps)):
-        if step < first: continue
-        for group in optimizer.param_groups:
-            group["lr"] = config.rate(step)
-        span_loss, verdict_loss = reader_loss(network, batch, device)
-        (span_loss + 0.3 * verdict_loss).backward()
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        if step >= begin_average:
-            for mean, weight in zip(averaged, trained, strict=True):
-                mean.lerp_(weight.detach(), 1 / (step - begin_average + 1))
-        if (step + 1) % config.checkpoint_every == 0:
-            state = {"trained": [weight.detach() for weight in trained], "averaged": averaged, "optimizer": optimizer.state_dict()}
-            save_checkpoint(checkpoint, {**state, "step": step + 1})
-        yield StepReport(step, span_loss.item(), config.num_steps, metrics={"answerable_loss": verdict_loss.item()})
-    for weight, mean in zip(trained, averaged, strict=True):
-        weight.data.copy_(mean)
-    network.merge()
-    save_reader(network, config.save_path)
+    """Train on the example file; yields a report after each step and leaves the weights at `save_path`.
+
+    `core.run` says what an interrupt or a kill leaves. `CheckpointError` if nothing can be resumed or a setting is another one now.
+    """
+    fixed = {name: value for name, value in asdict(config).items() if name not in _MAY_CHANGE} | {"start": str(config.start)}
+    to_lower = {"batch_size": config.batch_size, "max_tokens": config.max_tokens}
+    run = Run(config.run_folder, fixed, resume=config.resume, save_every=config.save_every, to_lower=to_lower)
+    training = yield from run.train(lambda: ReaderTraining(config))
+    training.save()
 
 # %% ../../nbs/reading/08_teaching.ipynb #17d6a22c
 def average_readers(
