@@ -35,7 +35,7 @@ DEFAULTS = {
     "seed": 0,
     "resume": False,
     "allow_hosts": (),
-    "max_crawl_pages": 200,
+    "max_crawl_pages": 500,
     "guess": False,
     "verbose": False,
     "memory_days": 7.0,

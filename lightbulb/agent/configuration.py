@@ -52,7 +52,7 @@ class TestAgent(Displayable):
     "tokens of the language model for one question"
     max_seconds: float = 60.0
     "seconds for one question"
-    max_crawl_pages: int = 200
+    max_crawl_pages: int = 500
     "pages that opening a site: back end may fetch"
     save_dir: Path = Path("./models")
     "holds agent/, where what was read is kept"

@@ -17,7 +17,7 @@ import numpy as np
 
 from .configuration import Budget
 from ..core.records import Document, Passage, Span
-from ..knowledge.chunks import chunk_text, split_sentences
+from ..knowledge.chunks import chunk_document, index_text, split_sentences
 from ..knowledge.support import gives_orders
 
 # %% ../../nbs/agent/06_ledger.ipynb #cdb8b5ee
@@ -212,9 +212,10 @@ class Ledger:
         if key not in self._chunks:
             document = self._documents[key]
             orders = [start for start, end in split_sentences(document.text) if gives_orders(document.text[start:end])]
-            cut = [c for c in chunk_text(document.text) if not any(c.start <= start < c.end for start in orders)]
-            chunks = [Passage(document.url, document.title, c.start, c.end, c.text, 0.0) for c in cut]
-            self._chunks[key] = chunks, self._embed([f"{c.title}\n{c.text}" for c in chunks]) if chunks else np.zeros((0, 1), np.float32)
+            cut = [c for c in chunk_document(document) if not any(c.start <= start < c.end for start in orders)]
+            passages = [Passage(document.url, document.title, c.start, c.end, c.text, 0.0) for c in cut]
+            vectors = self._embed([index_text(document, chunk) for chunk in cut]) if cut else np.zeros((0, 1), np.float32)
+            self._chunks[key] = passages, vectors
         return self._chunks[key]
 
 
