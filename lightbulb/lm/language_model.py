@@ -162,7 +162,10 @@ class ModelServer:
             raise LanguageModelError(f"the model server {self.url} gave no answer within {self.config.total_timeout:g} s")
         timeouts = (min(self.config.connect_timeout, left), min(self.config.read_timeout, left))
         try:
-            with self._session() as session, session.post(url, json=content, timeout=timeouts, stream=True, allow_redirects=False) as response:
+            with (
+                self._session() as session,
+                session.post(url, json=content, timeout=timeouts, stream=True, allow_redirects=False) as response,
+            ):
                 body = self._body(response, deadline)
         except (requests.Timeout, ReadTimeoutError):
             raise _TryAgain("it gave no answer in time") from None
