@@ -22,14 +22,19 @@ import numpy as np
 from ..lm.tokens import Tokenizer
 
 # %% auto #0
-__all__ = ['Split', 'TextProblem', 'TextState', 'TextEnvironment', 'split_of', 'Countdown', 'GameOf24', 'TextContinuation',
-           'make_text_environment']
+__all__ = ['TextProblem', 'TextState', 'TextEnvironment', 'Countdown', 'GameOf24', 'TextContinuation', 'make_text_environment']
 
 # %% ../../nbs/world/15_text_environments.ipynb #1eb85135
 Split: TypeAlias = Literal["train", "validation", "test"]
 _SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
+def split_of(name: str) -> Split:
+    "Eight parts of ten are for training, one for validation, one for the test; decided by a digest, so it is the same everywhere."
+    share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
+    return _SPLITS[0 if share < 0.8 else 1 if share < 0.9 else 2]
+
+# %% ../../nbs/world/15_text_environments.ipynb #352c871a
 @dataclass(frozen=True)
 class TextProblem:
     "One task of an environment."
@@ -86,12 +91,6 @@ class TextEnvironment(ABC):
     def prompt(self, state: TextState) -> str:
         "What a language model reads: the task, and what was written."
         return "\n".join([state.problem.text, *state.actions]) + "\n"
-
-
-def split_of(name: str) -> Split:
-    "Eight parts of ten are for training, one for validation, one for the test; decided by a digest, so it is the same everywhere."
-    share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
-    return _SPLITS[0 if share < 0.8 else 1 if share < 0.9 else 2]
 
 # %% ../../nbs/world/15_text_environments.ipynb #3fb76a50
 Numbers: TypeAlias = tuple[Fraction, ...]  # sorted
@@ -155,18 +154,15 @@ class Countdown(TextEnvironment):
     ) -> None:
         if not 2 <= num_numbers <= 6: raise ValueError(f"num_numbers must be from 2 to 6, got {num_numbers}")
         if largest < 2: raise ValueError(f"largest must be at least 2, got {largest}")
-        if not 0 < targets[0] <= targets[1]:
-            raise ValueError(f"targets must be two rising positive numbers, got {targets}")
-        if not 0 <= difficulty[0] < difficulty[1]:
-            raise ValueError(f"difficulty must be two rising numbers of bits, got {difficulty}")
+        if not 0 < targets[0] <= targets[1]: raise ValueError(f"targets must be two rising positive numbers, got {targets}")
+        if not 0 <= difficulty[0] < difficulty[1]: raise ValueError(f"difficulty must be two rising numbers of bits, got {difficulty}")
         self.num_numbers, self.largest, self.targets, self.difficulty = num_numbers, largest, targets, difficulty
 
     def problem(self, numbers: Sequence[int], target: int) -> TextProblem:
         "This very problem. `ValueError` if it cannot be solved."
         start, goal = tuple(sorted(map(Fraction, numbers))), Fraction(target)
         luck = luck_of(start, self.whole_numbers, goal)
-        if not luck:
-            raise ValueError(f"a problem must have a solution: {' '.join(map(str, numbers))} cannot make {target}")
+        if not luck: raise ValueError(f"a problem must have a solution: {' '.join(map(str, numbers))} cannot make {target}")
         listed = " ".join(map(written, start))
         text = f"Use the numbers {listed} once each with + - * / to make {target}."
         return TextProblem(f"{listed} -> {target}", text, (start, goal), -math.log2(luck))
@@ -374,8 +370,7 @@ class TextContinuation(TextEnvironment):
 
     def act_tokens(self, state: TextState, tokens: Sequence[int]) -> TextState:
         "Write tokens, for a model that chooses ids. `ValueError` if there are not `action_tokens` of them."
-        if len(tokens) != self.action_tokens:
-            raise ValueError(f"an action must have {self.action_tokens} tokens, got {len(tokens)}")
+        if len(tokens) != self.action_tokens: raise ValueError(f"an action must have {self.action_tokens} tokens, got {len(tokens)}")
         if self.is_over(state): raise ValueError(f"there must be at most {self.num_actions} actions")
         return TextState(state.problem, (*state.actions, self.tokenizer.decode(list(tokens))), (*state.data, *map(int, tokens)))
 
@@ -405,6 +400,5 @@ def make_text_environment(name: str) -> Countdown:
     "`countdown`, `countdown:3` (so many numbers) or `game_of_24`; `ValueError` for anything else."
     if name == "game_of_24": return GameOf24()
     size = re.fullmatch(r"countdown(?::(\d+))?", name)
-    if not size:
-        raise ValueError(f"a text environment must be countdown, countdown:NUMBERS or game_of_24, got {name!r}")
+    if not size: raise ValueError(f"a text environment must be countdown, countdown:NUMBERS or game_of_24, got {name!r}")
     return Countdown(int(size[1] or 4))

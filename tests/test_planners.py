@@ -1,0 +1,292 @@
+"""Every planner against exhaustive search, its account against the functions' own count, and its promises: seed, budget, prefix."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from typing import get_args
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightbulb.planning.mcts import MCTS, MCTSConfig
+from lightbulb.planning.planners import PlannerConfig, PlannerName, Thinking, plan
+from lightbulb.planning.run_events import Budget, Cost, ModelAsked, RunLog, ThoughtFailed, ThoughtProposed, ThoughtPruned, tree_of
+from lightbulb.planning.tree_of_thought import Thought, ToTConfig, ToTNode, ToTSearch, plain_breadth_first
+from lightbulb.world.text_environments import Countdown
+
+PLANNERS = get_args(PlannerName)
+COMPLETE = ("beam", "value_beam", "tot_bfs", "tot_dfs", "best_first", "uct", "mcts", "levin", "oops")
+
+
+class RandomTask:
+    "A tree drawn from a seed; states of equal name are met on several paths. Counts what it is asked."
+
+    def __init__(self, seed: int, depth: int = 3, most: int = 3) -> None:
+        self.seed, self.depth, self.most = seed, depth, most
+        self.asked: Counter[tuple[str, str]] = Counter()
+        self.num_calls = 0
+
+    def draw(self, name: str, what: str) -> float:
+        return random.Random(f"{self.seed}{name}{what}").random()
+
+    def children(self, name: str) -> list[str]:
+        if name.count("/") >= self.depth: return []
+        return [f"{name}/{int(4 * self.draw(f'{name}{i}', 'name'))}" for i in range(int(self.draw(name, "n") * (self.most + 1)))]
+
+    def thoughts(self, name: str) -> list[Thought]:
+        names = self.children(name)
+        weights = [0.1 + self.draw(f"{child}{i}", "p") for i, child in enumerate(names)]
+        return [
+            Thought(child, payload=child, log_probability=math.log(weight / sum(weights)))
+            for child, weight in zip(names, weights, strict=True)
+        ]
+
+    def count(self, stage: str, nodes: list[ToTNode]) -> None:
+        self.num_calls += 1
+        self.asked.update((stage, node.payload) for node in nodes)
+
+    def propose(self, nodes):
+        self.count("propose", nodes)
+        return [self.thoughts(node.payload) for node in nodes]
+
+    def evaluate(self, nodes):
+        self.count("evaluate", nodes)
+        return [round(self.draw(node.payload, "v"), 1) for node in nodes]
+
+    def is_right(self, node: ToTNode) -> bool:
+        return self.draw(node.payload, "right") < 0.15
+
+    def thinking(self, *, verified: bool = True, **extra) -> Thinking:
+        return Thinking(
+            propose=self.propose,
+            evaluate=self.evaluate,
+            is_solution=self.is_right if verified else None,
+            key=lambda node: node.payload,
+            max_depth=self.depth,
+            **extra,
+        )
+
+    def run(self, planner, *, budget: Budget, seed: int = 0, **extra):
+        self.asked.clear()
+        self.num_calls = 0
+        return plan(ToTNode("r", payload="r"), self.thinking(**extra), planner, budget=budget, seed=seed)
+
+    def solutions(self, name: str = "r") -> list[str]:
+        "All right ends, by walking the whole tree."
+        if name.count("/") == self.depth: return [name] if self.is_right(ToTNode(name, payload=name)) else []
+        return [end for child in self.children(name) for end in self.solutions(child)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(PLANNERS), st.integers(0, 400), st.integers(1, 30), st.booleans(), st.sampled_from([None, 1, 3]))
+def test_the_account_is_what_the_functions_counted_and_never_above_the_budget(planner, seed, forwards, verified, batch_size):
+    task = RandomTask(seed)
+    result = task.run(planner, budget=Budget(forwards=forwards), verified=verified, batch_size=batch_size)
+    assert result.cost.forwards == task.asked.total() <= forwards
+    assert result.cost.calls == task.num_calls
+    assert all(count == 1 for count in task.asked.values()), "a state was asked about twice"
+    told = [event.cost.forwards for event in result.events if isinstance(event, ModelAsked)]
+    assert told == sorted(told) and (not told or told[-1] <= result.cost.forwards)
+    assert sum(node.cost.forwards for node in tree_of(result.events).values()) <= result.cost.forwards
+
+
+@pytest.mark.parametrize("planner", PLANNERS)
+@pytest.mark.parametrize("budget", [Budget(tokens=100), Budget(calls=6), Budget(forwards=9, tokens=55)])
+def test_tokens_and_calls_are_budgets_too(planner, budget):
+    task, used = RandomTask(7, depth=4), [0]
+
+    def propose(nodes):
+        used[0] += sum(3 + len(node.payload) for node in nodes)
+        return task.propose(nodes)
+
+    prices = {"propose": Cost(1, 20), "evaluate": Cost(1, 0)}
+    thinking = Thinking(
+        propose=propose, evaluate=task.evaluate, key=lambda n: n.payload, max_depth=4, prices=prices, tokens_used=lambda: used[0]
+    )
+    result = plan(ToTNode("r", payload="r"), thinking, planner, budget=budget)
+    assert result.cost.tokens == used[0] and result.cost.calls == task.num_calls and result.cost.forwards == task.asked.total()
+    assert not budget.refuses(result.cost)
+
+
+@pytest.mark.parametrize("planner", PLANNERS)
+def test_a_forward_that_gives_both_is_paid_once(planner):
+    task = RandomTask(11)
+    result = task.run(planner, budget=Budget(forwards=12), one_forward=True, verified=False)
+    assert result.cost.forwards == len({name for _, name in task.asked}) <= 12
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(PLANNERS), st.integers(0, 400), st.integers(1, 12), st.integers(0, 20), st.booleans())
+def test_equal_seeds_give_equal_events_and_more_budget_the_same_beginning(planner, seed, small, more, verified):
+    task = RandomTask(seed)
+    first = task.run(planner, budget=Budget(forwards=small), seed=seed, verified=verified)
+    assert task.run(planner, budget=Budget(forwards=small), seed=seed, verified=verified).events == first.events
+    if planner == "gumbel":
+        return  # its halving is planned for the whole budget
+    large = task.run(planner, budget=Budget(forwards=small + more), seed=seed, verified=verified)
+    head = first.events[1:-1]
+    assert large.events[1 : 1 + len(head)] == head
+    assert large.is_solved or not first.is_solved
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(COMPLETE), st.integers(0, 1000))
+def test_without_a_limit_a_complete_planner_solves_what_can_be_solved(planner, seed):
+    task = RandomTask(seed)
+    result = task.run(planner, budget=Budget())
+    assert result.is_solved == bool(task.solutions())
+    assert result.reason == ("solved" if result.is_solved else "exhausted")
+    if result.best and result.is_solved:
+        assert result.best.payload in task.solutions()
+
+
+@pytest.mark.parametrize("planner", COMPLETE)
+def test_all_countdown_problems_of_three_numbers_are_solved_without_a_limit(planner):
+    environment = Countdown(3)
+
+    def propose(nodes):
+        return [
+            [Thought(action, payload=environment.act(node.payload, action)) for action in environment.actions(node.payload)]
+            for node in nodes
+        ]
+
+    for problem in environment.problems("validation", 12):
+        thinking = Thinking(
+            propose=propose,
+            evaluate=lambda nodes: [0.0] * len(nodes),
+            is_solution=lambda node: environment.reward(node.payload) == 1.0,
+            key=lambda node: repr(node.payload.data),
+            max_depth=2,
+        )
+        result = plan(ToTNode(problem.text, payload=environment.start(problem)), thinking, planner, budget=Budget())
+        assert result.is_solved and environment.reward(environment.play(problem, result.thoughts)) == 1.0
+
+
+def plain_task(seed: int, depth: int = 3, width: int = 3) -> RandomTask:
+    "Every node has `width` children of different names."
+    task = RandomTask(seed, depth)
+    task.children = lambda name: [f"{name}/{i}" for i in range(width)] if name.count("/") < depth else []
+    return task
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("width", [1, 2, 5])
+def test_breadth_first_keeps_what_the_paper_and_our_own_search_keep(seed, width):
+    task = plain_task(seed)
+    root = ToTNode("r", payload="r")
+    levels = plain_breadth_first(
+        lambda nodes: [task.thoughts(node.payload) for node in nodes], task.evaluate, root, max_depth=3, beam_width=width
+    )
+    kept = [{node.text for node in level} for level in levels[:-1]]
+    result = task.run(PlannerConfig(planner="tot_bfs", beam_width=width), budget=Budget(), verified=False)
+    expanded = {event.node for event in result.events if isinstance(event, ModelAsked) and event.stage == "propose"}
+    names = {event.node: event.text for event in result.events if isinstance(event, ThoughtProposed)} | {0: "r"}
+    assert {names[number] for number in expanded} == set().union(*kept)
+    ours = ToTSearch(task.propose, task.evaluate, config=ToTConfig(max_depth=3, beam_width=width)).run(ToTNode("r", payload="r"))
+    assert result.best and ours.best and result.best.text == ours.best.text == levels[-1][0].text
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_wide_beam_finds_the_most_probable_path_and_greedy_takes_the_best_each_time(seed):
+    task = plain_task(seed)
+    paths: dict[str, float] = {"r": 0.0}
+    for _ in range(3):
+        paths = {thought.text: total + (thought.log_probability or 0) for name, total in paths.items() for thought in task.thoughts(name)}
+    beam = task.run("beam", budget=Budget(), verified=False)
+    assert beam.best and beam.best.text == max(paths, key=paths.__getitem__)
+    name = "r"
+    for _ in range(3):
+        name = max(task.thoughts(name), key=lambda thought: thought.log_probability or 0).text
+    greedy = task.run("greedy", budget=Budget(), verified=False)
+    assert greedy.best and greedy.best.text == name and greedy.cost == Cost(3, 0, 3)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_tree_search_over_thoughts_visits_as_the_array_search_does(seed):
+    "Deep enough that no end is reached; the arrays' search numbers its states as the task names them."
+    task, simulations = plain_task(seed, depth=40), 30
+    config = PlannerConfig(planner="mcts", exploration_constant=1.25)
+    result = task.run(config, budget=Budget(forwards=simulations + 1), one_forward=True, verified=False)
+    names = ["r"]
+
+    def predict(states):
+        rows = [names[int(state)] for state in states]
+        logits = np.array([[thought.log_probability for thought in task.thoughts(name)] for name in rows])
+        return logits, np.array([round(task.draw(name, "v"), 1) for name in rows]), None
+
+    def step(states, actions):
+        after = [f"{names[int(state)]}/{int(action)}" for state, action in zip(states, actions, strict=True)]
+        names.extend(after)
+        return np.arange(len(names) - len(after), len(names)), np.zeros(len(after)), np.ones(len(after))
+
+    arrays = MCTS(predict, step, MCTSConfig(num_simulations=simulations, exploration_constant=1.25)).search(np.zeros(1, np.int64))
+    ours = Counter(node.payload.split("/")[1] for node in result.root.walk() if node.status == "expanded" and node.depth)
+    assert [ours[str(action)] for action in range(3)] == arrays.visit_counts[0].tolist()
+
+
+def test_levin_stays_within_its_bound():
+    for seed in range(30):
+        task = plain_task(seed, depth=4)
+        result = task.run("levin", budget=Budget())
+        if not result.is_solved or not result.best: continue
+        bound = result.best.depth * math.exp(-sum(node.log_probability or 0 for node in result.best.path()))
+        assert result.cost.forwards <= bound
+
+
+def test_self_consistency_submits_the_answer_of_most_paths():
+    shares = {"a1": 0.3, "a2": 0.3, "b": 0.4}
+    thinking = Thinking(
+        propose=lambda nodes: [[Thought(text, log_probability=math.log(share)) for text, share in shares.items()] for _ in nodes],
+        answer=lambda node: node.text[0],
+        max_depth=1,
+    )
+    result = plan("?", thinking, PlannerConfig(planner="self_consistency", num_samples=60))
+    assert result.best and result.best.text.startswith("a") and result.cost.forwards == 1
+    assert plan("?", thinking, "greedy").thoughts == ["b"]
+
+
+@pytest.mark.parametrize("planner", PLANNERS)
+def test_a_function_that_fails_costs_its_node_and_no_more(planner):
+    task = plain_task(5)
+
+    def evaluate(nodes):
+        if any(node.payload.startswith("r/1") for node in nodes): raise TimeoutError("no answer")
+        return task.evaluate(nodes)
+
+    thinking = Thinking(propose=task.propose, evaluate=evaluate, key=lambda node: node.payload, batch_size=1)
+    result = plan(ToTNode("r", payload="r"), thinking, planner, budget=Budget(forwards=60))
+    assert result.best and result.reason
+    if planner in ("value_beam", "tot_bfs", "tot_dfs", "best_first", "uct", "mcts"):
+        assert any(isinstance(event, ThoughtFailed) and "no answer" in event.error for event in result.events)
+        assert not result.best.text.startswith("r/1")
+
+
+def test_pruned_below_the_threshold_is_not_followed():
+    task = plain_task(3)
+    for planner in ("tot_bfs", "tot_dfs", "best_first"):
+        result = task.run(PlannerConfig(planner=planner, value_threshold=0.4), budget=Budget(), verified=False)
+        values = {event.node: task.draw(event.text, "v") for event in result.events if isinstance(event, ThoughtProposed)}
+        asked = {event.node for event in result.events if isinstance(event, ModelAsked) and event.stage == "propose"} - {0}
+        assert asked and all(round(values[number], 1) >= 0.4 for number in asked)
+        assert any(isinstance(event, ThoughtPruned) and "below 0.4" in event.reason for event in result.events)
+
+
+def test_evidence_is_retrieved_before_a_thought_is_judged(tmp_path):
+    seen = []
+    thinking = Thinking(
+        propose=lambda nodes: [["left", "right"] for _ in nodes],
+        retrieve=lambda nodes: [[f"page about {node.text}"] for node in nodes],
+        evaluate=lambda nodes: [seen.append(node.evidence) or float(node.text == "right") for node in nodes],
+        max_depth=1,
+        prices={"retrieve": Cost(0, 0)},
+    )
+    for planner in ("tot_bfs", "best_first"):
+        log = RunLog(tmp_path / "run.jsonl")
+        result = plan("where?", thinking, planner, log=log)
+        assert result.thoughts == ["right"] and result.best and result.best.evidence == ["page about right"]
+        assert tree_of(log.events)[2].evidence == ["page about right"]
+    assert seen == [["page about left"], ["page about right"]] * 2
