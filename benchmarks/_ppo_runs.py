@@ -18,8 +18,24 @@ import torch
 
 torch.set_num_threads(1)
 
+TIME_LIMITS = {"CliffWalking-v1": 200}  # steps, where Gymnasium sets none
+NUM_BINS = 10  # of the training's steps, for its curve
 
-def train_ours(task: str, seed: int, **settings: Any) -> dict[str, Any]:
+
+def make_environment(task: str) -> gymnasium.Env:
+    "The environment, with an end to every episode."
+    limit = TIME_LIMITS.get(task)
+    return gymnasium.make(task) if limit is None else gymnasium.make(task, max_episode_steps=limit)
+
+
+def training_curve(episodes: list[tuple[int, float]], total_steps: int) -> list[float | None]:
+    "Mean return of the episodes (step at their end, return) that ended in each tenth of the training; None where none did."
+    ends, returns = np.array(episodes).reshape(-1, 2).T
+    bins = np.minimum((ends - 1) * NUM_BINS // total_steps, NUM_BINS - 1)
+    return [float(returns[bins == number].mean()) if (bins == number).any() else None for number in range(NUM_BINS)]
+
+
+def train_ours(task: str, seed: int, num_episodes: int = 100, **settings: Any) -> dict[str, Any]:
     from lightbulb.rl.advantages import generalized_advantages
     from lightbulb.rl.ppo import PPOAgent, PPOConfig, evaluate_policy, train_ppo
     from lightbulb.rl.vector_environments import PassiveTMaze
@@ -28,16 +44,19 @@ def train_ours(task: str, seed: int, **settings: Any) -> dict[str, Any]:
     generalized_advantages(ones, ones, never, never, last_values=[0])  # loads the compiled kernel
     config = PPOConfig(seed=seed, **settings)
     make_env = (lambda num_envs: PassiveTMaze(num_envs, 100)) if task == "T-maze" else task
-    start = time.process_time()
+    make_env = (lambda: make_environment(task)) if task in TIME_LIMITS else make_env
+    start, episodes = time.process_time(), []
     agent = PPOAgent.for_environment(make_env, config)
-    for _ in train_ppo(make_env, config, agent=agent):
-        pass
-    result = {"seconds": time.process_time() - start, "steps": agent.num_steps}
+    for report in train_ppo(make_env, config, agent=agent):
+        if "episode_return" in report.metrics:
+            episodes.append((report.step, report.metrics["episode_return"]))
+    result = {"seconds": time.process_time() - start, "steps": agent.num_steps, "curve": training_curve(episodes, agent.num_steps)}
     if task == "FrozenLake-v1":
         result |= exact_lake_values(agent.act(np.arange(16))[0])
-    return result | {
-        "returns": evaluate_policy(agent, make_env, num_episodes=400 if task == "T-maze" else 100, seed=10_000 + seed).tolist()
-    }
+    earn = lambda deterministic: evaluate_policy(
+        agent, make_env, num_episodes=num_episodes, seed=10_000 + seed, deterministic=deterministic
+    ).tolist()
+    return result | {"returns": earn(True), "sampled": earn(False)}
 
 
 def lake_model() -> tuple[np.ndarray, np.ndarray]:
@@ -78,9 +97,10 @@ def best_lake_value() -> float:
     return float(values[0])
 
 
-def train_sb3(task: str, seed: int, **settings: Any) -> dict[str, Any]:
+def train_sb3(task: str, seed: int, num_episodes: int = 100, **settings: Any) -> dict[str, Any]:
     "`linear` names what falls to 0, `normalize` asks for VecNormalize, the rest are the arguments of SB3's PPO."
     from stable_baselines3 import PPO  # pyright: ignore[reportMissingImports]
+    from stable_baselines3.common.callbacks import BaseCallback  # pyright: ignore[reportMissingImports]
     from stable_baselines3.common.env_util import make_vec_env  # pyright: ignore[reportMissingImports]
     from stable_baselines3.common.vec_env import VecNormalize  # pyright: ignore[reportMissingImports]
 
@@ -89,20 +109,34 @@ def train_sb3(task: str, seed: int, **settings: Any) -> dict[str, Any]:
     )
     for name in linear:
         settings[name] = lambda left, first=settings[name]: first * left
+    episodes: list[tuple[int, float]] = []
+
+    class Watch(BaseCallback):
+        def _on_step(self) -> bool:
+            episodes.extend((self.num_timesteps, info["episode"]["r"]) for info in self.locals["infos"] if "episode" in info)
+            return True
+
     start = time.process_time()
-    envs = make_vec_env(task, num_envs, seed=seed)
+    envs = make_vec_env(lambda: make_environment(task), num_envs, seed=seed)
     if normalize:
         envs = VecNormalize(envs)
     model = PPO("MlpPolicy", envs, seed=seed, device="cpu", **settings)
-    model.learn(steps)
-    result = {"seconds": time.process_time() - start, "steps": model.num_timesteps}
+    model.learn(steps, Watch())
+    steps = model.num_timesteps
+    result = {"seconds": time.process_time() - start, "steps": steps, "curve": training_curve(episodes, steps)}
     normal = envs.normalize_obs if normalize else lambda shown: shown
-    return result | {"returns": play(task, lambda shown: model.predict(normal(shown), deterministic=True)[0], 10_000 + seed)}
+    earn = lambda deterministic: play(
+        task, lambda shown: model.predict(normal(shown), deterministic=deterministic)[0], 10_000 + seed, num_episodes
+    )
+    return result | {"returns": earn(True), "sampled": earn(False)}
 
 
 def play(task: str, act: Any, seed: int, num_episodes: int = 100) -> list[float]:
-    "The first episode of each of 100 environments."
-    envs = gymnasium.make_vec(task, num_episodes, vectorization_mode="vector_entry_point" if task == "CartPole-v1" else "sync")
+    "The first episode of each of so many environments."
+    if task == "CartPole-v1":
+        envs: Any = gymnasium.make_vec(task, num_episodes, vectorization_mode="vector_entry_point")
+    else:
+        envs = gymnasium.vector.SyncVectorEnv([lambda: make_environment(task)] * num_episodes)
     shown, _ = envs.reset(seed=seed)
     returns, running = np.zeros(num_episodes), np.ones(num_episodes, bool)
     while running.any():

@@ -8,16 +8,20 @@ another environment: `--peer-python PATH`; where it is absent its rows say so.
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _ppo_runs import best_lake_value
 from _table import Table, peer_environment
+
+from lightbulb.rl.ppo import PPOConfig
 
 FORMER: dict[str, Any] = dict(num_epochs=4, num_minibatches=4, standardize=False, normalize_rewards=False)  # where a row says nothing else
 OURS: dict[str, dict[str, Any]] = {
@@ -78,10 +82,61 @@ ZOO: dict[str, dict[str, Any]] = {  # rl-baselines3-zoo, hyperparams/ppo.yml; "l
     "Acrobot-v1": dict(num_envs=16, steps=1_000_000, normalize=True, n_steps=256, gae_lambda=0.94, n_epochs=4),
 }
 
+SUITE = {  # environment steps; the defaults of PPOConfig were chosen on the first six, the last two were looked at afterwards
+    "CartPole-v1": 30_000,
+    "Acrobot-v1": 40_000,
+    "MountainCarContinuous-v0": 30_000,
+    "Pendulum-v1": 40_000,
+    "FrozenLake-v1": 40_000,
+    "LunarLander-v3": 100_000,
+    "LunarLanderContinuous-v3": 60_000,
+    "CliffWalking-v1": 30_000,
+}
+HELD_OUT = ("LunarLanderContinuous-v3", "CliffWalking-v1")
+SB3_DEFAULTS: dict[str, Any] = dict(  # of stable_baselines3.PPO, under our names
+    num_envs=1,
+    rollout_length=2048,
+    num_epochs=10,
+    num_minibatches=32,
+    learning_rate=3e-4,
+    anneal=False,
+    standardize=False,
+    normalize_rewards=False,
+    normalize_advantages=True,
+    value_coefficient=0.5,
+    entropy_coefficient=0.0,
+    max_grad_norm=0.5,
+    discount=0.99,
+    gae_lambda=0.95,
+    clip_range=0.2,
+    hidden=(64, 64),
+)
+
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "benchmarks/_ppo_runs.py"
 OWN = [ROOT / f"lightbulb/rl/{name}.py" for name in ("advantages", "policies", "vector_environments", "ppo")]
+OWN += [ROOT / f"lightbulb/core/{name}.py" for name in ("run", "optimization")]
+COMMON = ("make_environment", "training_curve")  # of SCRIPT
+USES = {  # the functions of SCRIPT that a run depends on
+    "lightbulb": (*COMMON, "train_ours", "lake_model", "exact_lake_values"),
+    "sb3": (*COMMON, "train_sb3", "play"),
+    "plain": (*COMMON, "train_plain", "play"),
+}
 RUNS = ROOT / ".cache" / "ppo_runs.jsonl"
+
+
+def code_digest(algorithm: str) -> str:
+    "Of the statements that a run depends on; not of comments and docstrings, nor of PPOConfig's defaults, which are a run's settings."
+    trees = [node for node in ast.parse(SCRIPT.read_text("utf-8")).body if getattr(node, "name", None) in USES[algorithm]]
+    trees += [ast.parse(path.read_text("utf-8")) for path in (OWN if algorithm == "lightbulb" else [])]
+    for tree in trees:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and ast.get_docstring(node, clean=False) is not None:
+                del node.body[0]
+            for field in node.body if isinstance(node, ast.ClassDef) and node.name == "PPOConfig" else ():
+                if isinstance(field, ast.AnnAssign):
+                    field.value = None
+    return hashlib.sha256("".join(map(ast.dump, trees)).encode()).hexdigest()[:16]
 
 
 def parse() -> argparse.Namespace:
@@ -90,6 +145,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
     parser.add_argument("--peer-python", default=sys.executable, help="the interpreter that has stable-baselines3")
     parser.add_argument("--own", action="store_true", help="lightbulb's runs alone; the rows of its peers say that they were left out")
+    parser.add_argument("--fill", nargs="+", help="make these runs of the suite and nothing else: number of a method, seeds, environments")
     parser.add_argument("--only", choices=["cartpole", "acrobot", "lake", "maze"], help="one part; each has a table of its own")
     return parser.parse_args()
 
@@ -112,9 +168,12 @@ class Runner:
     def run(self, task: str, algorithm: str, seed: int, settings: dict[str, Any]) -> dict[str, Any] | None:
         "One run's seconds, steps and returns; None where the peer is absent."
         if algorithm != "lightbulb" and self.own or algorithm == "sb3" and not self.version: return None
-        sources = [SCRIPT, *OWN] if algorithm == "lightbulb" else [SCRIPT]
+        if algorithm == "lightbulb":  # all of them, so that a default and the same number written out are one run
+            extra = {name: value for name, value in settings.items() if name == "num_episodes"}
+            settings = asdict(PPOConfig(**{name: value for name, value in settings.items() if name not in extra})) | extra
+            del settings["seed"]
         arguments = [task, algorithm, str(seed), json.dumps(settings)]
-        key = " ".join([*arguments, hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]])
+        key = " ".join([*arguments, code_digest(algorithm)])
         if key not in self.known:
             python = self.peer_python if algorithm == "sb3" else sys.executable
             environment = peer_environment() | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
@@ -269,6 +328,20 @@ def maze(runner: Runner, table: Table, quick: bool) -> None:
     )
 
 
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "lightbulb's defaults": ("lightbulb", {}),
+    "Stable-Baselines3's defaults": ("sb3", {}),
+    "lightbulb with Stable-Baselines3's numbers": ("lightbulb", SB3_DEFAULTS),
+}
+
+
+def suite_runs(runner: Runner, task: str, method: str, num_seeds: int) -> list[dict[str, Any]]:
+    "Runs of one method on one environment of the suite."
+    algorithm, settings = METHODS[method] if method in METHODS else ("lightbulb", json.loads(method))
+    budget = {"steps" if algorithm == "sb3" else "total_steps": SUITE[task], "num_episodes": 30}
+    return runner.runs(task, algorithm, num_seeds, budget | settings)
+
+
 PARTS = {
     "cartpole": ("CartPole", cartpole),
     "maze": ("a maze for memory", maze),
@@ -280,6 +353,14 @@ PARTS = {
 def main() -> int:
     options = parse()
     runner, status = Runner(options.peer_python, options.own), 0
+    if options.fill:
+        method, num_seeds, *tasks = options.fill
+        for task in tasks:
+            runs = suite_runs(runner, task, list(METHODS)[int(method)] if method.isdigit() else method, int(num_seeds))
+            if not runs: continue
+            for name in ("returns", "sampled"):
+                print(task, method, name, column(runs, name).mean(1).round(1), column(runs, "seconds").round(1), flush=True)
+        return 0
     for name, (title, part) in PARTS.items():
         if options.only not in (None, name) or (options.quick and name == "acrobot" and not options.only): continue
         table = Table(f"PPO: {title}", ("gymnasium", "numba"))

@@ -534,10 +534,18 @@ def same(one, other) -> bool:
 
 
 @pytest.mark.parametrize(
-    "make_env", [lambda: Corridor(stamps=False), lambda: four_rooms("both"), "CartPole-v1"], ids=["corridor", "rooms", "pole"]
+    ("make_env", "changes"),
+    [
+        (lambda: Corridor(stamps=False), {}),
+        (lambda: four_rooms("both"), {}),
+        ("CartPole-v1", {}),
+        (lambda: Corridor(stamps=False), {"num_envs": 3, "worker_remembers": True}),
+        (lambda: Stalls(), {"num_envs": 3, "worker_remembers": True}),
+    ],
+    ids=["corridor", "rooms", "pole", "three corridors", "three stalls"],
 )
-def test_a_run_that_was_killed_anywhere_equals_one_that_was_not(make_env, tmp_path):
-    config = HierarchyConfig(total_steps=100, manager=SMALL, worker=SMALL, report_interval=9, save_every=0, repeat_exponent=2.0)
+def test_a_run_that_was_killed_anywhere_equals_one_that_was_not(make_env, changes, tmp_path):
+    config = HierarchyConfig(total_steps=100, manager=SMALL, worker=SMALL, report_interval=9, save_every=0, repeat_exponent=2.0, **changes)
     run, reports, whole = train_hierarchy(make_env, config, save_dir=tmp_path / "whole"), [], None
     while whole is None:
         try:
@@ -549,7 +557,7 @@ def test_a_run_that_was_killed_anywhere_equals_one_that_was_not(make_env, tmp_pa
     under_way = set()
     for number in range(3, len(reports) + 1, 3):
         folder = tmp_path / f"killed_{number}"
-        under_way.add(load_checkpoint(folder / moments(folder)[-1].name / "training.ckpt")["training"]["episode"] is not None)
+        under_way.add(load_checkpoint(folder / moments(folder)[-1].name / "training.ckpt")["training"]["episodes"] != [None])
         resumed, rest = finish(train_hierarchy(make_env, config, save_dir=folder, resume=True))
         assert same(whole.state_dict(), resumed.state_dict()), number
         assert [report.as_row() for report in rest] == [report.as_row() for report in reports[len(reports) - len(rest) :]]
@@ -598,6 +606,237 @@ def test_a_world_with_luck_of_its_own_begins_a_new_episode_when_resumed(tmp_path
     finish(train_hierarchy(lambda: Corridor(length=50), config, save_dir=tmp_path))
     agent, _ = finish(train_hierarchy(lambda: Corridor(length=1), replace(config, total_steps=40), save_dir=tmp_path, resume=True))
     assert agent.num_steps == 40 and len(choices_of(agent.worker)) == 40
+
+
+# ------------------------------------------------------------------ described actions, worlds side by side, one level alone
+
+
+class Stalls:
+    "One to five stalls, each with a number of its own; only those below a half pay. Nothing else is shown, and their order is chance."
+
+    num_options, num_actions, manager_size, worker_size, action_size = 2, 5, 1, 1, 2
+
+    def reset(self, seed=None):
+        self.random, self.time = np.random.default_rng(seed), 0
+        self._open()
+
+    def _open(self):
+        self.numbers = self.random.random(self.random.integers(1, 6))
+
+    def manager_view(self):
+        return View(np.zeros(1, np.float32), np.ones(2, bool))
+
+    def worker_view(self, option):
+        return View(np.zeros(1, np.float32), np.ones(len(self.numbers), bool), np.stack([self.numbers, 1 - self.numbers], 1))
+
+    def step(self, option, action):
+        paid, self.time = float(self.numbers[action] < 0.5), self.time + 1
+        self._open()
+        return OptionStep(paid, paid, self.time % 3 == 0, truncated=self.time == 9)
+
+
+def test_described_actions_are_valued_by_their_features_alone():
+    "In any order, among any number, with room for more: the same value; and every stored choice was one that was offered."
+    config = HierarchyConfig(total_steps=240, manager=SMALL, worker=SMALL, num_envs=2)
+    agent, _ = finish(train_hierarchy(Stalls, config))
+    for weight in agent.worker.online.parameters():
+        torch.nn.init.normal_(weight, std=0.4)
+    wider = WorkerModel(1, 2, num_actions=9, hidden=16, action_size=2)
+    wider.load_state_dict(agent.worker.online.state_dict())
+    features, order = np.random.default_rng(0).random((4, 2)), [2, 0, 3, 1]
+
+    def values(model, rows):
+        inside = model.inside(View(np.zeros(1), np.ones(len(rows), bool), rows), option=1)
+        assert inside.available.sum() == len(rows)
+        with torch.no_grad():
+            return model(torch.from_numpy(inside.observation)[None, None], model.initial_state())[0][0, 0, : len(rows)].numpy()
+
+    whole = values(agent.model, features)
+    assert np.ptp(whole) > 1e-3
+    assert np.allclose(values(agent.model, features[order]), whole[order], atol=1e-6)
+    assert np.allclose(values(agent.model, features[:2]), whole[:2], atol=1e-6)
+    assert np.allclose(values(wider, features), whole, atol=1e-6)
+    rows, burn, counts = agent.worker.replay.memory.storage.read(np.arange(len(agent.worker.replay))), SMALL.burn_in, set()
+    for row in range(len(rows["mask"])):
+        for place in burn + np.flatnonzero(rows["mask"][row]):
+            counts.add(int(rows["available"][row, place].sum()))
+            assert rows["available"][row, place, rows["choice"][row, place]]
+    assert len(counts) > 3
+
+
+def test_described_actions_are_learned_where_numbers_cannot_be():
+    config = HierarchyConfig(total_steps=1200, num_envs=8, discount=0.5, manager=SMALL, worker=replace(SMALL, learning_rate=1e-2))
+    agent, _ = finish(train_hierarchy(Stalls, config))
+    greedy, world, paid, possible = agent.greedy(), Stalls(), 0.0, 0
+    for seed in range(30):
+        world.reset(seed)
+        for _ in range(9):
+            can_pay = bool((world.numbers < 0.5).any())
+            step = world.step(*greedy.act(world))
+            greedy.observe(world, step)
+            paid, possible = paid + step.reward, possible + can_pay
+    assert paid >= 0.9 * possible > 100, (paid, possible)
+
+
+@pytest.mark.parametrize(
+    ("view", "message"),
+    [
+        (View(np.zeros(1), np.ones(6, bool), np.ones((6, 2))), "must offer 1 to 5 actions, got 6"),
+        (View(np.zeros(1), np.ones(0, bool), np.ones((0, 2))), "must offer 1 to 5 actions, got 0"),
+        (View(np.zeros(1), np.ones(3, bool), np.ones((2, 2))), r"in the shape \(3, 2\), got \(2, 2\)"),
+        (View(np.zeros(1), np.ones(3, bool)), r"in the shape \(3, 2\), got \(\)"),
+        (View(np.zeros(1), np.ones(3, bool), np.full((3, 2), np.nan)), "features that are not finite"),
+    ],
+)
+def test_badly_described_actions_are_named(view, message):
+    world = type("Broken", (Stalls,), {"worker_view": lambda self, option: view})
+    with pytest.raises(EnvironmentFailure, match=message):
+        finish(train_hierarchy(world, HierarchyConfig(total_steps=20, manager=SMALL, worker=SMALL)))
+
+
+@pytest.mark.parametrize("world_type", [lambda: four_rooms("both"), Stalls], ids=["rooms", "stalls"])
+@pytest.mark.parametrize("remembers", [False, True])
+def test_worlds_side_by_side_are_answered_like_each_alone(world_type, remembers):
+    config = HierarchyConfig(manager=SMALL, worker=SMALL, num_envs=3, worker_remembers=remembers, max_option_steps=4)
+    together = HierarchicalAgent.for_world(world_type(), config)
+    torch.manual_seed(0)
+    for level in (together.manager, together.worker):
+        for name, weight in level.online.named_parameters():
+            torch.nn.init.normal_(weight, std=0.0 if name.endswith("bias") else 1.0)
+    together.explores = False
+    alone = [together.greedy() for _ in range(3)]
+    worlds, twins = ([world_type() for _ in range(3)] for _ in range(2))
+    for seed, (world, twin) in enumerate(zip(worlds, twins, strict=True)):
+        world.reset(seed)
+        twin.reset(seed)
+    options = set()
+    for _ in range(25):
+        decisions = together.act_all(worlds)
+        assert decisions == [agent.act(world) for agent, world in zip(alone, twins, strict=True)]
+        options |= set(decisions)
+        for place, decision in enumerate(decisions):
+            step, same_step = worlds[place].step(*decision), twins[place].step(*decision)
+            assert step == same_step
+            together.observe(worlds[place], step, place)
+            alone[place].observe(twins[place], same_step)
+            if step.terminated or step.truncated:
+                worlds[place].reset(99)
+                twins[place].reset(99)
+    assert len(options) > 1
+
+
+def test_worlds_side_by_side_store_whole_histories_and_share_the_updates():
+    "The next observation of a stored step is the same world's: the episodes are told apart by their stamps."
+    config = HierarchyConfig(total_steps=240, discount=0.5, num_envs=4, manager=SMALL, worker=SMALL, steps_per_update=3)
+    number = iter(range(100))
+
+    class Stamped(Corridor):
+        def __init__(self):
+            super().__init__()
+            self.stamp = next(number)
+
+        def view(self, level, choices):
+            view = super().view(level, choices)
+            return view._replace(observation=np.array([view.observation[0], level, self.stamp], np.float32))
+
+    agent, reports = finish(train_hierarchy(Stamped, config))
+    assert agent.num_steps == 240 and [report.step for report in reports] == [240]
+    steps = choices_of(agent.worker)
+    assert len(steps) == 240 and {before[2] for before, *_ in steps} == {0.0, 1.0, 2.0, 3.0}
+    assert all(before[2] == after[2] for before, after, *_ in (*steps, *choices_of(agent.manager)))
+    assert agent.worker.num_updates in range(70, 81)  # 80 less those for which too little was stored
+
+
+class Whisper:
+    "Option 0 hears a side; option 1 comes next, hears nothing, and is paid for that side."
+
+    num_options, num_actions, manager_size, worker_size = 2, 2, 2, 3
+
+    def __init__(self, first_is_free=True):
+        self.first_is_free = first_is_free
+
+    def reset(self, seed=None):
+        self.side, self.time = int(np.random.default_rng(seed).integers(2)), 0
+
+    def manager_view(self):
+        return View(np.eye(2, dtype=np.float32)[self.time % 2], np.arange(2) == self.time % 2)
+
+    def worker_view(self, option):
+        heard = np.eye(3, dtype=np.float32)[self.side if option == 0 else 2]
+        return View(heard, np.array([True, self.first_is_free or option == 1]))
+
+    def step(self, option, action):
+        paid, self.time = float(option == 1 and action == self.side), self.time + 1
+        return OptionStep(paid, paid, option_ended=True, terminated=self.time == 2)
+
+
+@pytest.mark.parametrize("first_is_free", [True, False])
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_workers_memory_lives_across_options_if_it_may(first_is_free, remembers):
+    "Also through an option in which it had no choice; without that memory half of the answers are right."
+    make_env = lambda: Whisper(first_is_free)
+    config = HierarchyConfig(
+        total_steps=1600 if remembers else 200,
+        num_envs=8,
+        manager=SMALL,
+        worker=replace(SMALL, learning_rate=5e-3),
+        worker_exploration=200,
+        worker_remembers=remembers,
+    )
+    agent, _ = finish(train_hierarchy(make_env, config))
+    greedy, right = agent.greedy(), []
+    for seed in range(40):
+        world = make_env()
+        world.reset(seed)
+        for _ in range(2):
+            step = world.step(*greedy.act(world))
+            greedy.observe(world, step)
+        right.append(step.reward)
+    if remembers:
+        assert np.mean(right) == 1.0
+    else:
+        answers = {int(reward == 1.0) ^ int(np.random.default_rng(seed).integers(2)) for seed, reward in enumerate(right)}
+        assert len(answers) == 1  # always the same side: it cannot know
+
+
+def test_each_level_is_a_file_of_its_own(tmp_path):
+    config = HierarchyConfig(total_steps=120, manager=SMALL, worker=SMALL, num_envs=2)
+    agent, _ = finish(train_hierarchy(Stalls, config, save_dir=tmp_path / "run"))
+    agent.save_manager_model(tmp_path / "manager.ckpt")
+    agent.save_worker_model(tmp_path / "worker.ckpt")
+    other = HierarchicalAgent.for_world(Stalls(), replace(config, seed=5))
+    weights = lambda learner: torch.cat([weight.detach().flatten() for weight in learner.online.parameters()])
+    assert not torch.equal(weights(other.worker), weights(agent.worker))
+    other.load_worker_model(tmp_path / "worker.ckpt")
+    assert torch.equal(weights(other.worker), weights(agent.worker)) and not torch.equal(weights(other.manager), weights(agent.manager))
+    other.load_manager_model(tmp_path / "manager.ckpt")
+    assert torch.equal(weights(other.manager), weights(agent.manager))
+    assert all(torch.equal(*pair) for pair in zip(other.worker.target.parameters(), agent.worker.online.parameters(), strict=True))
+    loaded = HierarchicalAgent.load(tmp_path / "run")
+    assert torch.equal(weights(loaded.worker), weights(agent.worker)) and torch.equal(weights(loaded.manager), weights(agent.manager))
+    with pytest.raises(CheckpointError, match="not a manager model"):
+        other.load_manager_model(tmp_path / "worker.ckpt")
+    blind = HierarchicalAgent.for_world(Corridor(), config)
+    with pytest.raises(CheckpointError, match="worker_size is 1 in the file and 3 here"):
+        blind.load_worker_model(tmp_path / "worker.ckpt")
+    with pytest.raises(CheckpointError, match="there is no checkpoint of a hierarchical agent here"):
+        HierarchicalAgent.load(tmp_path / "nowhere")
+
+
+def test_small_networks_stay_on_the_cpu_and_unknown_devices_are_refused():
+    agent = HierarchicalAgent.for_world(Corridor(), HierarchyConfig(manager=SMALL, worker=SMALL))
+    assert agent.worker.device.type == "cpu" and agent.manager.replay.memory.device.type == "cpu"
+    with pytest.raises(ValueError, match="device must be auto, cpu"):
+        HierarchicalAgent.for_world(Corridor(), HierarchyConfig(manager=SMALL, worker=SMALL, device="abacus"))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_learns_and_its_moments_go_on_anywhere(tmp_path):
+    config = HierarchyConfig(total_steps=120, manager=SMALL, worker=SMALL, num_envs=2, device="cuda")
+    agent, _ = finish(train_hierarchy(Stalls, config, save_dir=tmp_path))
+    assert next(agent.worker.online.parameters()).is_cuda
+    again, _ = finish(train_hierarchy(Stalls, replace(config, total_steps=160, device="cpu"), save_dir=tmp_path, resume=True))
+    assert again.num_steps == 160
 
 
 # ------------------------------------------------------------------ learning

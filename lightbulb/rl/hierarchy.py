@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import tempfile
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,17 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.display import Displayable
+from ..core.checkpoint import load_checkpoint, save_checkpoint
 from ..core.errors import CheckpointError
 from ..core.report import StepReport
 from ..core.run import Run
-from ..core.run_folder import Moment
+from ..core.run_folder import Moment, find_model_file
+from ..core.runtime import choose_device
 from .options import GuardedWorld, OptionEnvironment, OptionStep, SMDPReturn, View
 from .recurrent_q import RecurrentQConfig, RecurrentQLearner, RecurrentQNetwork
 from .vector_environments import EnvironmentFailure
 
 # %% auto #0
-__all__ = ['ManagerModel', 'WorkerModel', 'HierarchyConfig', 'HierarchicalAgent', 'train_hierarchy', 'Episode', 'play']
+__all__ = ['ManagerModel', 'WorkerModel', 'HierarchyConfig', 'rarely_tried', 'HierarchicalAgent', 'train_hierarchy', 'Episode',
+           'play']
 
 # %% ../../nbs/rl/13_hierarchy.ipynb #9c0cfb81
 class ManagerModel(RecurrentQNetwork):
@@ -38,28 +40,44 @@ class ManagerModel(RecurrentQNetwork):
 
 
 class WorkerModel(RecurrentQNetwork):
-    "Values of all actions inside all options: an LSTM between fully connected layers, a row of values an option."
+    """Values of all actions inside all options: an LSTM between fully connected layers, a row of values an option.
 
-    def __init__(self, worker_size: int, num_options: int, num_actions: int, hidden: int = 64) -> None:
-        super().__init__(worker_size + num_options, num_options * num_actions, hidden)
+    With `action_size`, one value for each action that the view describes: `num_actions` is then only how many there can be at once.
+    """
+
+    def __init__(self, worker_size: int, num_options: int, num_actions: int, hidden: int = 64, action_size: int = 0) -> None:
+        num_choices = num_actions if action_size else num_options * num_actions
+        super().__init__(worker_size + num_options, num_choices, hidden, action_size)
         self.num_options, self.num_actions = num_options, num_actions
 
     def inside(self, view: View, option: int) -> View:
-        "The worker's view with the running option added to it, and only this option's row open."
-        row = np.zeros((self.num_options, self.num_actions), bool)
-        row[option] = view.available
+        "The worker's view with the running option added to it, and open only what may be done inside this option."
         runs = np.arange(self.num_options) == option
-        return View(np.concatenate((view.observation, runs)).astype(np.float32), row.reshape(-1))
+        if not self.choice_size:
+            row = np.zeros((self.num_options, self.num_actions), bool)
+            row[option] = view.available
+            return View(np.concatenate((view.observation, runs)).astype(np.float32), row.reshape(-1))
+        if view.choices is None: raise ValueError("the worker values described actions, and the view describes none")
+        choices = np.zeros((self.num_actions, self.choice_size), np.float32)
+        choices[: len(view.choices)] = view.choices
+        available = np.zeros(self.num_actions, bool)
+        available[: len(view.available)] = view.available
+        return View(np.concatenate((view.observation, runs, choices.reshape(-1))).astype(np.float32), available)
+
+    def choice(self, option: int, action: int) -> int:
+        "The place of an action's value inside an option; the action is this number modulo `num_actions`."
+        return action if self.choice_size else option * self.num_actions + action
 
 # %% ../../nbs/rl/13_hierarchy.ipynb #fd2e2051
 @dataclass(frozen=True)
-class HierarchyConfig(Displayable):
+class HierarchyConfig:
     "How to train both levels; `ValueError` names what is out of range."
 
     total_steps: int = 20_000  # low-level steps
     discount: float = 0.99  # of one low-level step
     manager: RecurrentQConfig = field(default_factory=RecurrentQConfig)
     worker: RecurrentQConfig = field(default_factory=RecurrentQConfig)
+    num_envs: int = 1  # worlds side by side, whose choices are valued together
     steps_per_update: int = 2  # low-level steps from one update of both to the next
     max_option_steps: int = 50  # an option is interrupted after so many
     manager_epsilon: float = 0.1  # share of exploring choices in the end
@@ -68,12 +86,22 @@ class HierarchyConfig(Displayable):
     worker_exploration: int = 50  # runs of an option until then, from 1 at its first
     repeat_exponent: float = 0.0  # above 1: an exploring choice is repeated n times with probability ∝ n^-exponent
     learn_worker: bool = True  # False: the worker is used as it is, without exploration
+    worker_remembers: bool = False  # its memory lives for the whole episode, and not for one run of an option
     report_interval: int = 500  # low-level steps; an interrupt waits for a report, and moments are kept at one
     save_every: float = 5.0  # minutes between moments that a resumed run can go on from
     seed: int = 0
+    device: str = "auto"  # a GPU where the networks are worth it: small ones are faster on a CPU
 
     def __post_init__(self) -> None:
-        for name in ("total_steps", "steps_per_update", "max_option_steps", "manager_exploration", "worker_exploration", "report_interval"):
+        for name in (
+            "total_steps",
+            "num_envs",
+            "steps_per_update",
+            "max_option_steps",
+            "manager_exploration",
+            "worker_exploration",
+            "report_interval",
+        ):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("discount", "manager_epsilon", "worker_epsilon"):
             if not 0 <= getattr(self, name) <= 1:
@@ -131,7 +159,19 @@ class _RunningOption:
     view: View | None = None  # the worker's next one, if it was seen already
 
 
-_RECORDS = {record.__name__: record for record in (View, SMDPReturn, _Decision, _Experience, _RunningOption)}
+@dataclass
+class _RunningEpisode:
+    "What both levels remember of one world's episode."
+
+    manager_state: Tensor
+    worker_state: Tensor  # at the beginning of the next option
+    running: _RunningOption | None = None
+    view: View | None = None  # the manager's next one, if it was seen already
+    repeats: int = 0  # more times that an exploring choice is made again
+    repeated: int = 0
+
+
+_RECORDS = {record.__name__: record for record in (View, SMDPReturn, _Decision, _Experience, _RunningOption, _RunningEpisode)}
 
 
 def _to_state(value: Any) -> Any:
@@ -152,91 +192,135 @@ def _from_state(state: Any) -> Any:
     return _RECORDS[state["record"]](**{name: _from_state(part) for name, part in state.items() if name != "record"})
 
 # %% ../../nbs/rl/13_hierarchy.ipynb #57a1f069
+_WORTH_A_GPU = 500_000  # weights from which both networks are faster on a GPU than on the CPU beside the worlds
+
+
 class HierarchicalAgent:
     "A manager that picks options, a worker that picks actions inside them, and their memory: `act`, `observe`, `learn`, `state_dict`."
 
-    def __init__(self, config: HierarchyConfig, *, num_options: int, num_actions: int, manager_size: int, worker_size: int) -> None:
+    def __init__(
+        self,
+        config: HierarchyConfig,
+        *,
+        num_options: int,
+        num_actions: int,
+        manager_size: int,
+        worker_size: int,
+        action_size: int = 0,  # numbers that describe an action; 0: actions are known by their numbers
+    ) -> None:
         self.config, self.num_options, self.num_actions = config, num_options, num_actions
+        self.sizes = {"num_options": num_options, "num_actions": num_actions, "manager_size": manager_size, "worker_size": worker_size}
+        self.sizes["action_size"] = action_size
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             manager = ManagerModel(manager_size, num_options, config.manager.hidden)
-            worker = WorkerModel(worker_size, num_options, num_actions, config.worker.hidden)
-        self.manager = RecurrentQLearner(manager, config.manager, seed=config.seed)
-        self.worker = RecurrentQLearner(worker, config.worker, seed=config.seed)
+            worker = WorkerModel(worker_size, num_options, num_actions, config.worker.hidden, action_size)
+        num_weights = sum(weight.numel() for model in (manager, worker) for weight in model.parameters())
+        device = "cpu" if config.device == "auto" and num_weights < _WORTH_A_GPU else str(choose_device(config.device))
+        self.manager = RecurrentQLearner(manager, config.manager, seed=config.seed, device=device)
+        self.worker = RecurrentQLearner(worker, config.worker, seed=config.seed, device=device)
         self.model: WorkerModel = worker
         self.rng = np.random.default_rng(config.seed)
         self.option_counts = np.zeros(num_options, np.int64)  # runs of each option
         self.num_steps, self.num_episodes, self.explores = 0, 0, True
-        self.begin()
+        self.episodes = [self._empty_episode() for _ in range(config.num_envs)]
 
-    def begin(self) -> None:
-        "Forget the running episode: both memories are empty, no option runs."
-        self.running: _RunningOption | None = None
-        self.manager_state = self.manager.online.initial_state()
-        self.view: View | None = None  # the manager's next one, if it was seen already
-        self.repeats, self.repeated = 0, 0
+    def _empty_episode(self) -> _RunningEpisode:
+        return _RunningEpisode(self.manager.online.initial_state(), self.worker.online.initial_state())
 
-    def act(self, world: OptionEnvironment) -> tuple[int, int]:
+    def begin(self, environment: int = 0) -> None:
+        "Forget the running episode of an environment: both memories are empty, no option runs."
+        self.episodes[environment] = self._empty_episode()
+
+    @property
+    def running(self) -> _RunningOption | None:
+        "The option that runs in the first environment."
+        return self.episodes[0].running
+
+    def act(self, world: OptionEnvironment, environment: int = 0) -> tuple[int, int]:
         "The option that runs (a new one if none does) and the next action inside it."
-        if self.running is None:
-            self.running = self._begin_option(world)
-        running = self.running
-        view, running.view = running.view or world.worker_view(running.option), None
-        open_ = np.flatnonzero(view.available)
-        if not open_.size: raise ValueError(f"option {running.option} must have an open action, got none")
-        inside = running.inside = self.model.inside(view, running.option)
-        is_free = open_.size > 1
-        if not is_free:
-            running.choice = running.option * self.num_actions + int(open_[0])
-            if running.worker is None: return running.option, int(open_[0])
-        if running.worker is None:
-            self._catch_up(running)
-        values, after = self.worker.values(inside.observation, running.worker_state)
-        if not is_free:
-            running.worker, running.worker_state = _Decision(inside, running.choice, running.worker_state), after
-            return running.option, int(open_[0])
-        if self.explores and self.config.learn_worker and self.rng.random() < self.worker_epsilon(running.option):
-            action = int(self.rng.choice(open_))
-        else:
-            action = int(np.where(inside.available, values, -np.inf).argmax()) % self.num_actions
-        running.choice = running.option * self.num_actions + action
-        running.worker, running.worker_state = _Decision(inside, running.choice, running.worker_state), after
-        return running.option, action
+        return self.act_all([world], [environment])[0]
 
-    def _catch_up(self, running: _RunningOption) -> None:
+    def act_all(
+        self,
+        worlds: Sequence[OptionEnvironment],
+        environments: Sequence[int] | None = None,  # whose episodes they are; 0, 1, … if not given
+    ) -> list[tuple[int, int]]:
+        "What `act` says for worlds side by side; each network is asked once for all of them."
+        episodes = [self.episodes[place] for place in (range(len(worlds)) if environments is None else environments)]
+        self._begin_options([(world, episode) for world, episode in zip(worlds, episodes, strict=True) if episode.running is None])
+        actions, thinking = {}, []
+        for place, (world, episode) in enumerate(zip(worlds, episodes, strict=True)):
+            running = episode.running
+            assert running is not None
+            view, running.view = running.view or world.worker_view(running.option), None
+            open_ = np.flatnonzero(view.available)
+            if not open_.size: raise ValueError(f"option {running.option} must have an open action, got none")
+            running.inside = self.model.inside(view, running.option)
+            if open_.size == 1:
+                running.choice, actions[place] = self.model.choice(running.option, int(open_[0])), int(open_[0])
+                if running.worker is None: continue
+            if running.worker is None:
+                self._catch_up(running, place if environments is None else environments[place])
+            thinking.append((place, running, open_))
+        if thinking:
+            self._decide(thinking, actions)
+        return [(episode.running.option, actions[place]) for place, episode in enumerate(episodes) if episode.running is not None]
+
+    def _decide(self, thinking: list[tuple[int, _RunningOption, np.ndarray]], actions: dict[int, int]) -> None:
+        "The worker sees each of these options, and chooses where more than one action is open."
+        observations = np.stack([running.inside.observation for _, running, _ in thinking if running.inside is not None])
+        values, after = self.worker.values_of_all(observations, torch.cat([running.worker_state for _, running, _ in thinking]))
+        for row, (place, running, open_) in enumerate(thinking):
+            inside = running.inside
+            assert inside is not None
+            if open_.size > 1:
+                if self.explores and self.config.learn_worker and self.rng.random() < self.worker_epsilon(running.option):
+                    action = int(self.rng.choice(open_))
+                else:
+                    action = int(np.where(inside.available, values[row], -np.inf).argmax()) % self.num_actions
+                running.choice, actions[place] = self.model.choice(running.option, action), action
+            running.worker, running.worker_state = _Decision(inside, running.choice, running.worker_state), after[row : row + 1]
+
+    def _catch_up(self, running: _RunningOption, environment: int) -> None:
         "Before the first real choice of an option: the worker's memory sees the steps that left no choice, and they are stored."
         for past in running.unseen:
             _, after = self.worker.values(past.view.observation, running.worker_state)
             if self.explores and self.config.learn_worker:
-                self._store(past, running.worker_state)
+                self._store(past, running.worker_state, environment)
             running.worker_state = after
         running.unseen = []
 
-    def _store(self, past: _Experience, state: Tensor) -> None:
-        ends = {"terminated": past.terminated, "truncated": past.truncated}
+    def _store(self, past: _Experience, state: Tensor, environment: int) -> None:
+        ends = {"terminated": past.terminated, "truncated": past.truncated, "environment": environment}
         self.worker.remember(past.view, past.choice, state, past.reward, past.discount, past.next_view, **ends)
 
-    def _begin_option(self, world: OptionEnvironment) -> _RunningOption:
-        view = world.manager_view() if self.view is None else self.view
-        self.view = None
-        if not view.available.any():
+    def _begin_options(self, asking: list[tuple[OptionEnvironment, _RunningEpisode]]) -> None:
+        "The manager chooses an option for each of these worlds."
+        if not asking: return
+        views = [world.manager_view() if episode.view is None else episode.view for world, episode in asking]
+        if not all(view.available.any() for view in views):
             raise ValueError("at least one option must be open while the episode goes on, got none")
-        values, after = self.manager.values(view.observation, self.manager_state)
-        option = self._choose(view, values)
-        decision = _Decision(view, option, self.manager_state)
-        self.manager_state = after
-        if self.explores:
-            self.option_counts[option] += 1
-        return _RunningOption(option, decision, SMDPReturn(self.config.discount), self.worker.online.initial_state())
+        states = torch.cat([episode.manager_state for _, episode in asking])
+        observations = np.stack([view.observation for view in views]).astype(np.float32, copy=False)
+        values, after = self.manager.values_of_all(observations, states)
+        for row, (view, (_, episode)) in enumerate(zip(views, asking, strict=True)):
+            option = self._choose(view, values[row], episode)
+            decision = _Decision(view, option, episode.manager_state)
+            episode.view, episode.manager_state = None, after[row : row + 1]
+            if self.explores:
+                self.option_counts[option] += 1
+            state = episode.worker_state if self.config.worker_remembers else self.worker.online.initial_state()
+            episode.running = _RunningOption(option, decision, SMDPReturn(self.config.discount), state)
 
-    def _choose(self, view: View, values: np.ndarray) -> int:
-        if self.explores and self.repeats and view.available[self.repeated]:
-            self.repeats -= 1
-            return self.repeated
+    def _choose(self, view: View, values: np.ndarray, episode: _RunningEpisode) -> int:
+        if self.explores and episode.repeats and view.available[episode.repeated]:
+            episode.repeats -= 1
+            return episode.repeated
         if self.explores and self.rng.random() < self.manager_epsilon:
-            self.repeated = rarely_tried(view.available, self.option_counts, self.rng)
-            self.repeats = int(self.rng.zipf(self.config.repeat_exponent)) - 1 if self.config.repeat_exponent else 0
-            return self.repeated
+            episode.repeated = rarely_tried(view.available, self.option_counts, self.rng)
+            episode.repeats = int(self.rng.zipf(self.config.repeat_exponent)) - 1 if self.config.repeat_exponent else 0
+            return episode.repeated
         return int(np.where(view.available, values, -np.inf).argmax())
 
     @property
@@ -248,9 +332,9 @@ class HierarchicalAgent:
         "The present share of exploring actions in an option, by its own runs."
         return _annealed(int(self.option_counts[option]), self.config.worker_exploration, self.config.worker_epsilon)
 
-    def observe(self, world: OptionEnvironment, step: OptionStep) -> None:
+    def observe(self, world: OptionEnvironment, step: OptionStep, environment: int = 0) -> None:
         "Take in what the last action led to; both levels remember their part of it."
-        running = self.running
+        running = self.episodes[environment].running
         if running is None: raise ValueError("observe must follow act, but no option is running")
         running.earned.add(step.reward)
         over = step.terminated or step.truncated
@@ -258,14 +342,14 @@ class HierarchicalAgent:
         if self.explores:
             self.num_steps += 1
         if self.explores or running.worker is None:
-            self._remember_worker(world, running, step, ended)
+            self._remember_worker(world, running, step, ended, environment)
         if ended:
-            self._end_option(world, step, over)
+            self._end_option(world, step, over, environment)
         if over:
             self.num_episodes += self.explores
-            self.begin()
+            self.begin(environment)
 
-    def _remember_worker(self, world: OptionEnvironment, running: _RunningOption, step: OptionStep, ended: bool) -> None:
+    def _remember_worker(self, world: OptionEnvironment, running: _RunningOption, step: OptionStep, ended: bool, environment: int) -> None:
         "Store a step; before the first choice of an option it waits for one, since a worker that never chooses has nothing to learn."
         assert running.inside is not None
         if running.worker is None and ended or running.worker is not None and not self.config.learn_worker: return
@@ -276,26 +360,38 @@ class HierarchicalAgent:
         if running.worker is None:
             running.unseen.append(past)
         else:
-            self._store(past, running.worker.state)
+            self._store(past, running.worker.state, environment)
 
-    def _end_option(self, world: OptionEnvironment, step: OptionStep, over: bool) -> None:
-        running, self.running = self.running, None
+    def _end_option(self, world: OptionEnvironment, step: OptionStep, over: bool, environment: int) -> None:
+        episode = self.episodes[environment]
+        running, episode.running = episode.running, None
         assert running is not None
-        self.view = world.manager_view()
+        if self.config.worker_remembers:
+            self._carry_memory(running, episode)
+        episode.view = world.manager_view()
         if not self.explores: return
         discount = 0.0 if step.terminated else running.earned.next_discount
-        self.manager.remember(*running.manager, running.earned.reward, discount, self.view, terminated=step.terminated, truncated=over)
+        ends = {"terminated": step.terminated, "truncated": over, "environment": environment}
+        self.manager.remember(*running.manager, running.earned.reward, discount, episode.view, **ends)
 
-    def cut(self, world: OptionEnvironment | None = None) -> None:
-        "The episode broke off: keep what both levels have seen of it, as truncated."
-        if world is not None and self.running is not None and self.running.earned.length:
+    def _carry_memory(self, running: _RunningOption, episode: _RunningEpisode) -> None:
+        "The next option's worker begins with what this one remembers; it has seen this option also where it left no choice."
+        if running.worker is None and running.inside is not None:
+            for view in (*(past.view for past in running.unseen), running.inside):
+                _, running.worker_state = self.worker.values(view.observation, running.worker_state)
+        episode.worker_state = running.worker_state
+
+    def cut(self, world: OptionEnvironment | None = None, environment: int = 0) -> None:
+        "The episode of an environment broke off: keep what both levels have seen of it, as truncated."
+        running = self.episodes[environment].running
+        if world is not None and running is not None and running.earned.length:
             try:
-                self._end_option(world, OptionStep(0.0, 0.0, False), True)
+                self._end_option(world, OptionStep(0.0, 0.0, False), True, environment)
             except EnvironmentFailure:
                 pass  # the world shows nothing more: this one choice has no end to learn from
-        self.manager.replay.cut()
-        self.worker.replay.cut()
-        self.begin()
+        self.manager.replay.cut(environment)
+        self.worker.replay.cut(environment)
+        self.begin(environment)
 
     @classmethod
     def for_world(cls, world: OptionEnvironment, config: HierarchyConfig) -> HierarchicalAgent:
@@ -306,13 +402,58 @@ class HierarchicalAgent:
             num_actions=world.num_actions,
             manager_size=world.manager_size,
             worker_size=world.worker_size,
+            action_size=int(getattr(world, "action_size", 0)),
         )
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "auto") -> HierarchicalAgent:
+        "The agent that a run's folder (its newest moment) or a model file holds, ready to act; `CheckpointError` if there is none."
+        file = find_model_file(Path(path), "hierarchical agent")
+        state = load_checkpoint(file)
+        if state.get("kind") != "hierarchical agent": raise CheckpointError(f"{file}: not a hierarchical agent")
+        levels = {level: RecurrentQConfig(**state["config"][level]) for level in ("manager", "worker")}
+        agent = cls(HierarchyConfig(**{**state["config"], **levels, "device": device}), **state["sizes"])
+        for level in ("manager", "worker"):
+            getattr(agent, level).online.load_state_dict(state[level])
+            getattr(agent, level).target.load_state_dict(state[level])
+        return agent
+
+    def save_manager_model(self, path: str | Path) -> None:
+        "Write what the manager knows, without its replay memory."
+        sizes = {name: self.sizes[name] for name in ("num_options", "manager_size")} | {"hidden": self.config.manager.hidden}
+        save_checkpoint(path, {"kind": "manager model", "sizes": sizes, "weights": self.manager.online.state_dict()})
+
+    def save_worker_model(self, path: str | Path) -> None:
+        "Write what the worker knows, without its replay memory."
+        save_checkpoint(path, {"kind": "worker model", "sizes": self._worker_sizes(), "weights": self.worker.online.state_dict()})
+
+    def _worker_sizes(self) -> dict[str, int]:
+        "What another worker must share with this one to have its weights; not how many described actions there can be."
+        names = ("num_options", "worker_size", "action_size") + (() if self.sizes["action_size"] else ("num_actions",))
+        return {name: self.sizes[name] for name in names} | {"hidden": self.config.worker.hidden}
+
+    def load_manager_model(self, path: str | Path) -> None:
+        "Go on with a saved manager, for acting and for learning; `CheckpointError` names a size that differs."
+        sizes = {name: self.sizes[name] for name in ("num_options", "manager_size")} | {"hidden": self.config.manager.hidden}
+        self._load_model(self.manager, Path(path), "manager model", sizes)
+
+    def load_worker_model(self, path: str | Path) -> None:
+        "Go on with a saved worker, for acting and for learning; `CheckpointError` names a size that differs."
+        self._load_model(self.worker, Path(path), "worker model", self._worker_sizes())
+
+    def _load_model(self, learner: RecurrentQLearner, path: Path, kind: str, sizes: dict[str, int]) -> None:
+        state = load_checkpoint(path)
+        if state.get("kind") != kind: raise CheckpointError(f"{path}: not a {kind}")
+        for name, size in sizes.items():
+            if state["sizes"].get(name) != size:
+                raise CheckpointError(f"{path}: {name} is {state['sizes'].get(name)} in the file and {size} here")
+        learner.online.load_state_dict(state["weights"])
+        learner.target.load_state_dict(state["weights"])
 
     def greedy(self) -> HierarchicalAgent:
         "The same models, acting at their best, remembering nothing; for evaluation beside training."
         other = copy.copy(self)
-        other.explores = False
-        other.begin()
+        other.explores, other.episodes = False, [self._empty_episode()]
         return other
 
     def learn(self) -> dict[str, float]:
@@ -332,22 +473,34 @@ class HierarchicalAgent:
             "rng": self.rng.bit_generator.state,
         }
 
-    def episode_state(self) -> dict[str, Any]:
-        "What both levels remember of the running episode, and the option that runs."
-        names = ("running", "manager_state", "view", "repeats", "repeated")
-        return {name: _to_state(getattr(self, name)) for name in names}
+    def episode_state(self, environment: int = 0) -> dict[str, Any]:
+        "What both levels remember of the running episode of an environment, and the option that runs."
+        return _to_state(self.episodes[environment])
 
-    def load_state_dict(self, state: Mapping[str, Any], episode: Mapping[str, Any] | None = None) -> None:
-        "Go on from there, in the episode that `episode_state` described, or else with a new one."
+    def load_state_dict(self, state: Mapping[str, Any], episodes: Mapping[int, Any] | None = None) -> None:
+        "Go on from there, in the episodes that `episode_state` described, by environment; new ones begin elsewhere."
         self.manager.load_state_dict(state["manager"])
         self.worker.load_state_dict(state["worker"])
         self.option_counts = state["option_counts"].numpy().copy()
         self.num_steps, self.num_episodes = int(state["num_steps"]), int(state["num_episodes"])
         self.rng.bit_generator.state = state["rng"]
-        if episode is None:
-            self.cut()
-        else:
-            vars(self).update({name: _from_state(part) for name, part in episode.items()})
+        for environment in range(len(self.episodes)):
+            if environment in (episodes or {}):
+                self.episodes[environment] = self._on_device(_from_state((episodes or {})[environment]))
+            else:
+                self.cut(environment=environment)
+
+    def _on_device(self, episode: _RunningEpisode) -> _RunningEpisode:
+        "An episode's memories where the networks are."
+        episode.manager_state, episode.worker_state = (
+            state.to(self.manager.device) for state in (episode.manager_state, episode.worker_state)
+        )
+        if (running := episode.running) is not None:
+            running.manager = running.manager._replace(state=running.manager.state.to(self.manager.device))
+            running.worker_state = running.worker_state.to(self.worker.device)
+            if running.worker is not None:
+                running.worker = running.worker._replace(state=running.worker.state.to(self.worker.device))
+        return episode
 
     def take_worker(self, other: HierarchicalAgent) -> None:
         "Use another agent's worker: what it learned belongs to the options, not to a goal."
@@ -358,14 +511,10 @@ class _Log:
     "Sums between two reports."
 
     def __init__(self) -> None:
-        self.earned = SMDPReturn(1.0)
         self.clear()
 
     def clear(self) -> None:
         self.returns, self.lengths, self.updates, self.options = [], [], [], [0, 0]
-
-    def episode(self, discount: float) -> None:
-        self.earned = SMDPReturn(discount)
 
     def step(self, step: OptionStep, option_ended: bool) -> None:
         self.options[0] += 1
@@ -375,9 +524,9 @@ class _Log:
         if metrics:
             self.updates.append(metrics)
 
-    def finish(self) -> None:
-        self.returns.append(self.earned.reward)
-        self.lengths.append(self.earned.length)
+    def finish(self, earned: SMDPReturn) -> None:
+        self.returns.append(earned.reward)
+        self.lengths.append(earned.length)
 
     def report(self, agent: HierarchicalAgent, total: int) -> StepReport:
         names = sorted({name for update in self.updates for name in update})
@@ -391,19 +540,46 @@ class _Log:
         return StepReport(agent.num_steps, metrics.get("manager_loss"), max(total, agent.num_steps), metrics=metrics)
 
 # %% ../../nbs/rl/13_hierarchy.ipynb #a63dac0c
-class _HierarchyTraining:
-    """Both levels in training, and their world; `core.run.Run` trains it.
+class _Place:
+    "A world, and what brings its running episode back: the number that seeds it and the actions so far."
 
-    Its moment is the last complete low-level step. Of an episode under way it keeps the actions, which are played again in the world.
+    def __init__(self, world: GuardedWorld) -> None:
+        self.world, self.number = world, -1  # -1 between two episodes
+        self.earned = SMDPReturn(1.0)
+        self.actions: list[tuple[int, int]] = []  # options and actions
+
+    @property
+    def is_running(self) -> bool:
+        "Whether an episode is under way."
+        return self.number >= 0
+
+    def begin(self, number: int, config: HierarchyConfig) -> None:
+        "Reset the world for an episode."
+        self.world.reset(_episode_seed(config.seed, number))
+        self.number, self.earned, self.actions = number, SMDPReturn(config.discount), []
+
+    def do(self, option: int, action: int) -> OptionStep:
+        "One low-level step."
+        step = self.world.step(option, action)
+        self.actions.append((option, action))
+        self.earned.add(step.reward)
+        return step
+
+
+class _HierarchyTraining:
+    """Both levels in training, and their worlds; `core.run.Run` trains it.
+
+    Its moment is the last complete round of steps, one in each world. Of episodes under way it keeps the actions, which are played again.
     """
 
     evaluation_is_due = False  # a new goal is measured beside the training, by `play`
 
     def __init__(self, make_env: Callable[[], Any] | str, config: HierarchyConfig, agent: HierarchicalAgent | None = None) -> None:
-        self.config, self.world = config, GuardedWorld(make_env)
-        self.agent = agent or HierarchicalAgent.for_world(self.world, config)
+        self.config, self.places = config, [_Place(GuardedWorld(make_env)) for _ in range(config.num_envs)]
+        self.agent = agent or HierarchicalAgent.for_world(self.places[0].world, config)
+        if len(self.agent.episodes) != config.num_envs:
+            raise ValueError(f"num_envs must be the agent's, {len(self.agent.episodes)}, got {config.num_envs}")
         self.is_whole, self._log = True, _Log()
-        self._actions: list[tuple[int, int]] | None = None  # options and actions of the running episode; None between two
 
     def prepare(self) -> None:
         "Nothing comes before the first step: an episode begins with its first one."
@@ -415,7 +591,7 @@ class _HierarchyTraining:
 
     @property
     def moment(self) -> Moment:
-        "The last complete low-level step."
+        "The last complete round of steps."
         return Moment(0, self.step)
 
     @property
@@ -424,52 +600,44 @@ class _HierarchyTraining:
         return self.step >= self.config.total_steps
 
     def train_step(self) -> StepReport:
-        "Low-level steps up to the next report; `EnvironmentFailure` says where the world failed, and the episode is over then."
+        "Low-level steps up to the next report; `EnvironmentFailure` says where a world failed, and the episodes are over then."
         agent, config = self.agent, self.config
         try:
             while True:
+                before = agent.num_steps
                 self.is_whole = False
-                self._take_step()
+                self._take_steps()
                 self.is_whole = True
-                if agent.num_steps % config.report_interval == 0 or self.is_done:
+                if before // config.report_interval < agent.num_steps // config.report_interval or self.is_done:
                     return self._log.report(agent, config.total_steps)
         except EnvironmentFailure as error:
             self.break_off()
             self.is_whole = True
             raise EnvironmentFailure(f"episode {agent.num_episodes}, step {agent.num_steps}: {error}") from error
 
-    def _take_step(self) -> None:
-        "One low-level step, and an update where one is due."
+    def _take_steps(self) -> None:
+        "One low-level step in each world, and an update wherever one is due."
         agent, config = self.agent, self.config
-        if self._actions is None:
-            self._begin_episode()
-            agent.begin()
-        option, action = agent.act(self.world)
-        step = self._do(option, action)
-        agent.observe(self.world, step)
-        self._log.step(step, agent.running is None)
-        if agent.num_steps % config.steps_per_update == 0:
-            self._log.update(agent.learn())
-        if step.terminated or step.truncated:
-            self._log.finish()
-            self._actions = None
-
-    def _begin_episode(self) -> None:
-        self.world.reset(_episode_seed(self.config.seed, self.agent.num_episodes))
-        self._log.episode(self.config.discount)
-        self._actions = []
-
-    def _do(self, option: int, action: int) -> OptionStep:
-        assert self._actions is not None
-        step = self.world.step(option, action)
-        self._actions.append((option, action))
-        self._log.earned.add(step.reward)
-        return step
+        for environment, place in enumerate(self.places):
+            if not place.is_running:
+                place.begin(agent.num_episodes + sum(other.is_running for other in self.places), config)
+                agent.begin(environment)
+        decisions = agent.act_all([place.world for place in self.places])
+        for environment, (place, decision) in enumerate(zip(self.places, decisions, strict=True)):
+            step = place.do(*decision)
+            agent.observe(place.world, step, environment)
+            self._log.step(step, agent.episodes[environment].running is None)
+            if agent.num_steps % config.steps_per_update == 0:
+                self._log.update(agent.learn())
+            if step.terminated or step.truncated:
+                self._log.finish(place.earned)
+                place.number = -1
 
     def break_off(self) -> None:
-        "End the running episode here; what both levels have seen of it is remembered."
-        self.agent.cut(self.world)
-        self._actions = None
+        "End the running episodes here; what both levels have seen of them is remembered."
+        for environment, place in enumerate(self.places):
+            self.agent.cut(place.world, environment)
+            place.number = -1
 
     def evaluate(self) -> StepReport:
         "A report of nothing, since none is ever due."
@@ -478,45 +646,44 @@ class _HierarchyTraining:
     def model_state(self) -> dict[str, Any]:
         "What acting needs."
         networks = {"manager": self.agent.manager.online.state_dict(), "worker": self.agent.worker.online.state_dict()}
-        return {"kind": "hierarchical agent", "config": asdict(self.config), "sizes": self._sizes()} | networks
-
-    def _sizes(self) -> dict[str, int]:
-        world = self.world
-        sizes = {"num_options": world.num_options, "num_actions": world.num_actions}
-        return sizes | {"manager_size": world.manager_size, "worker_size": world.worker_size}
+        return {"kind": "hierarchical agent", "config": asdict(self.config), "sizes": self.agent.sizes} | networks
 
     def training_state(self) -> dict[str, Any]:
-        "What going on needs beside it: slow networks, optimizers, replay memories, and the running episode."
+        "What going on needs beside it: slow networks, optimizers, replay memories, and the running episodes."
         agent = self.agent.state_dict()
         for level in ("manager", "worker"):
             del agent[level]["online"]
-        if self._actions is None: return {"agent": agent, "episode": None}
-        actions = torch.tensor(self._actions, dtype=torch.int64).reshape(-1, 2)
-        earned = _to_state(self._log.earned)
-        return {"agent": agent, "episode": {"agent": self.agent.episode_state(), "actions": actions, "earned": earned}}
+        episodes = [self._episode_state(environment) if place.is_running else None for environment, place in enumerate(self.places)]
+        return {"agent": agent, "episodes": episodes}
+
+    def _episode_state(self, environment: int) -> dict[str, Any]:
+        place, agent = self.places[environment], self.agent.episode_state(environment)
+        actions = torch.tensor(place.actions, dtype=torch.int64).reshape(-1, 2)
+        return {"agent": agent, "number": place.number, "actions": actions, "earned": _to_state(place.earned)}
 
     def load_state(self, model: Mapping[str, Any], training: Mapping[str, Any], place: Path) -> None:
         "Go on from a moment. A world with luck of its own may not do the same again: the episode is broken off then."
-        for name, size in self._sizes().items():
-            if model["sizes"][name] != size:
-                raise CheckpointError(f"{place}: cannot be resumed, the world's {name} was {model['sizes'][name]} and is {size} now")
+        for name, size in self.agent.sizes.items():
+            if model["sizes"].get(name, 0) != size:
+                raise CheckpointError(f"{place}: cannot be resumed, the world's {name} was {model['sizes'].get(name, 0)} and is {size} now")
         levels = {level: training["agent"][level] | {"online": model[level]} for level in ("manager", "worker")}
-        episode = training["episode"]
-        self.agent.load_state_dict({**training["agent"], **levels}, None if episode is None else episode["agent"])
-        if episode is not None and not self._play_again(episode["actions"].tolist(), _from_state(episode["earned"])):
-            self.agent.cut()
-            self._actions = None
+        episodes = {environment: episode for environment, episode in enumerate(training["episodes"]) if episode is not None}
+        self.agent.load_state_dict({**training["agent"], **levels}, {place: episode["agent"] for place, episode in episodes.items()})
+        for environment, episode in episodes.items():
+            if not self._play_again(self.places[environment], episode):
+                self.agent.cut(environment=environment)
+                self.places[environment].number = -1
 
-    def _play_again(self, actions: list[list[int]], earned: SMDPReturn) -> bool:
-        "Bring the world to where it was; whether it earned the same and has not ended."
-        self._begin_episode()
-        for option, action in actions:
-            step = self._do(option, action)
+    def _play_again(self, place: _Place, episode: Mapping[str, Any]) -> bool:
+        "Bring a world to where it was; whether it earned the same and has not ended."
+        place.begin(episode["number"], self.config)
+        for option, action in episode["actions"].tolist():
+            step = place.do(option, action)
             if step.terminated or step.truncated: return False
-        return self._log.earned == earned
+        return place.earned == _from_state(episode["earned"])
 
 
-_MAY_CHANGE = ("total_steps", "report_interval", "save_every")  # on resume
+_MAY_CHANGE = ("total_steps", "report_interval", "save_every", "device")  # on resume
 
 
 def train_hierarchy(

@@ -50,6 +50,7 @@ class View(NamedTuple):
 
     observation: np.ndarray  # (size,) float32
     available: np.ndarray  # (num_choices,) bool: what may be chosen here
+    choices: np.ndarray | None = None  # (num_choices, action_size) float32: what is known of each, where actions have features
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,14 @@ class OptionStep:
 
 @runtime_checkable
 class OptionEnvironment(Protocol):
-    "A world for two levels; Four Rooms and a search episode are both one."
+    """A world for two levels; Four Rooms and a search episode are both one.
+
+    An attribute `action_size` above 0 says that each action is described by so many numbers. A worker's view then holds as many actions
+    as there are here and now, with their features in `choices`, and what is learned belongs to features, not to places in a list.
+    """
 
     num_options: int
-    num_actions: int
+    num_actions: int  # at most, at once
     manager_size: int  # numbers in the manager's observation
     worker_size: int  # numbers in the worker's observation
 
@@ -76,7 +81,7 @@ class OptionEnvironment(Protocol):
 
     def manager_view(self) -> View: ...  # available: (num_options,)
 
-    def worker_view(self, option: int) -> View: ...  # available: (num_actions,)
+    def worker_view(self, option: int) -> View: ...  # available: (num_actions,), or fewer where actions have features
 
     def step(self, option: int, action: int) -> OptionStep: ...
 
@@ -166,6 +171,7 @@ class GuardedWorld:
         self.world: OptionEnvironment = world
         self.num_options, self.num_actions = world.num_options, world.num_actions
         self.manager_size, self.worker_size = world.manager_size, world.worker_size
+        self.action_size = int(getattr(world, "action_size", 0))
 
     def _ask(self, doing: str, call: Callable[[], Any]) -> Any:
         try:
@@ -181,6 +187,17 @@ class GuardedWorld:
             raise EnvironmentFailure(f"{doing} gave an observation that is not finite")
         return View(observation, available)
 
+    def _described_view(self, doing: str, view: View) -> View:
+        "A view of actions with features, of which there may be any number up to `num_actions`."
+        count = len(np.asarray(view[1]))
+        if not 1 <= count <= self.num_actions:
+            raise EnvironmentFailure(f"{doing} must offer 1 to {self.num_actions} actions, got {count}")
+        choices = np.asarray(view[2] if len(view) > 2 else None, np.float32)
+        if choices.shape != (count, self.action_size):
+            raise EnvironmentFailure(f"{doing} must describe its actions in the shape ({count}, {self.action_size}), got {choices.shape}")
+        if not np.isfinite(choices).all(): raise EnvironmentFailure(f"{doing} gave features that are not finite")
+        return self._view(doing, view, self.worker_size, count)._replace(choices=choices)
+
     def reset(self, seed: int | None = None) -> None:
         "Begin an episode."
         self._ask("reset", lambda: self.world.reset(seed))
@@ -192,7 +209,9 @@ class GuardedWorld:
     def worker_view(self, option: int) -> View:
         "What the worker sees, checked."
         doing = f"worker_view of option {option}"
-        return self._view(doing, self._ask(doing, lambda: self.world.worker_view(option)), self.worker_size, self.num_actions)
+        view = self._ask(doing, lambda: self.world.worker_view(option))
+        if self.action_size: return self._described_view(doing, view)
+        return self._view(doing, view, self.worker_size, self.num_actions)
 
     def step(self, option: int, action: int) -> OptionStep:
         "One low-level action, checked."

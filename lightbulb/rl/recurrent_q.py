@@ -21,35 +21,71 @@ from .sequences import SequenceReplayMemory, SequenceSample
 __all__ = ['RecurrentQNetwork', 'RecurrentQConfig', 'RecurrentQLearner']
 
 # %% ../../nbs/rl/12_recurrent_q.ipynb #7af95882
-class RecurrentQNetwork(nn.Module):
-    "Values of all choices after each observation of a history."
+def _begins_at_zero(width: int, num_outputs: int) -> nn.Linear:
+    "A last layer that has no opinion yet."
+    layer = nn.Linear(width, num_outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
-    def __init__(self, input_size: int, num_choices: int, hidden: int = 64) -> None:
+
+class _DescribedChoices(nn.Module):
+    "A value for each choice, from the situation and from what is known of the choice: its vector is added to and multiplies the situation."
+
+    def __init__(self, hidden: int, choice_size: int) -> None:
+        super().__init__()
+        self.situation, self.choice = nn.Linear(hidden, hidden), nn.Linear(choice_size, hidden)
+        self.last = _begins_at_zero(hidden, 1)
+
+    def forward(self, situation: Tensor, choices: Tensor) -> Tensor:  # (…, H), (…, K, choice_size) → (…, K)
+        before, question = self.situation(situation).unsqueeze(-2), self.choice(choices)
+        return self.last(torch.relu(before + question + before * question)).squeeze(-1)
+
+
+class RecurrentQNetwork(nn.Module):
+    """Values of all choices after each observation of a history.
+
+    With `choice_size`, each choice is described by so many numbers, which follow the observation's own. No weight then belongs to a
+    choice's place in the list, nor does any depend on how many there are.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        num_choices: int,  # K
+        hidden: int = 64,  # H
+        choice_size: int = 0,  # 0: choices are known by their numbers
+    ) -> None:
         super().__init__()
         for name, number in (("input_size", input_size), ("num_choices", num_choices), ("hidden", hidden)):
             if number < 1: raise ValueError(f"{name} must be positive, got {number}")
-        self.input_size, self.num_choices, self.hidden = input_size, num_choices, hidden
+        if choice_size < 0: raise ValueError(f"choice_size must not be negative, got {choice_size}")
+        self.input_size, self.num_choices, self.hidden, self.choice_size = input_size, num_choices, hidden, choice_size
         self.embed = nn.Linear(input_size, hidden)
         self.memory = nn.LSTM(hidden, hidden, batch_first=True)
-        last = nn.Linear(hidden, num_choices)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.head = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), last)
+        if choice_size:
+            self.head: nn.Module = _DescribedChoices(hidden, choice_size)
+        else:
+            last = _begins_at_zero(hidden, num_choices)
+            self.head = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), last)
 
     def initial_state(self, batch_size: int = 1) -> Tensor:
         "The state before the first observation: (B, 2, H)."
-        return torch.zeros(batch_size, 2, self.hidden)
+        return self.embed.weight.new_zeros(batch_size, 2, self.hidden)
 
     def forward(
         self,
-        observations: Tensor,  # (B, T, input_size)
+        observations: Tensor,  # (B, T, input_size + K · choice_size)
         state: Tensor,  # before the first of them, (B, 2, H)
     ) -> tuple[Tensor, Tensor]:
         "Values (B, T, K) and the state after the last observation (B, 2, H)."
         before = tuple(part.contiguous() for part in state.transpose(0, 1).unsqueeze(1))
-        seen = torch.relu(self.embed(observations))
+        seen = torch.relu(self.embed(observations[..., : self.input_size] if self.choice_size else observations))
         remembered, after = self.memory(seen, before)
-        return self.head(seen + remembered), torch.cat(after).transpose(0, 1)
+        situation, after = seen + remembered, torch.cat(after).transpose(0, 1)
+        if not self.choice_size: return self.head(situation), after
+        choices = observations[..., self.input_size :].unflatten(-1, (self.num_choices, self.choice_size))
+        return self.head(situation, choices), after
 
 # %% ../../nbs/rl/12_recurrent_q.ipynb #2d8a706a
 def double_q_targets(
@@ -119,8 +155,8 @@ def td_errors(online: RecurrentQNetwork, target: RecurrentQNetwork, sample: Sequ
 class RecurrentQLearner:
     "Double-Q for a recurrent network, with prioritized replay of sequences and an optimizer of its own."
 
-    def __init__(self, network: RecurrentQNetwork, config: RecurrentQConfig, seed: int = 0) -> None:
-        self.online, self.config = network, config
+    def __init__(self, network: RecurrentQNetwork, config: RecurrentQConfig, seed: int = 0, device: str = "cpu") -> None:
+        self.online, self.config, self.device = network.to(device), config, torch.device(device)
         self.target = copy.deepcopy(network).requires_grad_(False)
         self.optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
         self.replay = SequenceReplayMemory(
@@ -132,14 +168,24 @@ class RecurrentQLearner:
             beta_steps=config.beta_steps,
             epsilon=1e-3,
             seed=seed,
+            device=device,
         )
         self.num_updates = 0
 
     def values(self, observation: np.ndarray, state: Tensor) -> tuple[np.ndarray, Tensor]:
         "Values (K,) of the choices now, and the next state (1, 2, H)."
+        values, after = self.values_of_all(observation[None], state)
+        return values[0], after
+
+    def values_of_all(
+        self,
+        observations: np.ndarray,  # (B, …), of histories side by side
+        states: Tensor,  # (B, 2, H)
+    ) -> tuple[np.ndarray, Tensor]:
+        "Values (B, K) of the choices now, and the next states (B, 2, H)."
         with torch.no_grad():
-            values, after = self.online(torch.from_numpy(observation)[None, None], state)
-        return values[0, 0].numpy(), after
+            values, after = self.online(torch.from_numpy(observations)[:, None].to(self.device), states)
+        return values[:, 0].cpu().numpy(), after
 
     def remember(
         self,
@@ -152,6 +198,7 @@ class RecurrentQLearner:
         *,
         terminated: bool,
         truncated: bool = False,  # the history ends here, but not the value
+        environment: int = 0,  # whose history it is
     ) -> None:
         "Store one choice; it can be replayed when its sequence is full or has ended."
         self.replay.add(
@@ -167,6 +214,7 @@ class RecurrentQLearner:
                 "truncated": np.bool_(truncated and not terminated),
             },
             state=state[0],
+            environment=environment,
         )
 
     def learn(self) -> dict[str, float] | None:
