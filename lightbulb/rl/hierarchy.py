@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..core.checkpoint import load_checkpoint, save_checkpoint
+from ..core.display import Displayable
 from ..core.errors import CheckpointError
 from ..core.report import StepReport
 from ..core.run import Run
@@ -28,8 +29,7 @@ from .recurrent_q import RecurrentQConfig, RecurrentQLearner, RecurrentQNetwork
 from .vector_environments import EnvironmentFailure
 
 # %% auto #0
-__all__ = ['ManagerModel', 'WorkerModel', 'HierarchyConfig', 'rarely_tried', 'HierarchicalAgent', 'train_hierarchy', 'Episode',
-           'play']
+__all__ = ['ManagerModel', 'WorkerModel', 'HierarchyConfig', 'HierarchicalAgent', 'train_hierarchy', 'Episode', 'play']
 
 # %% ../../nbs/rl/13_hierarchy.ipynb #9c0cfb81
 class ManagerModel(RecurrentQNetwork):
@@ -70,7 +70,7 @@ class WorkerModel(RecurrentQNetwork):
 
 # %% ../../nbs/rl/13_hierarchy.ipynb #fd2e2051
 @dataclass(frozen=True)
-class HierarchyConfig:
+class HierarchyConfig(Displayable):
     "How to train both levels; `ValueError` names what is out of range."
 
     total_steps: int = 20_000  # low-level steps
