@@ -81,6 +81,25 @@ def test_only_the_kernels_that_can_call_an_edited_module_are_stale(copy):
     assert edited_search != search and edited_noise == noise
 
 
+def test_an_edit_of_the_language_models_operations_is_noticed(tmp_path):
+    "Their kernels are closures, which each process compiles for itself: nothing is kept that could be stale."
+    (tmp_path / "lightbulb" / "lm").mkdir(parents=True)
+    for name in ("__init__.py", "lm/__init__.py", "lm/operations.py"):
+        shutil.copy(ROOT / "lightbulb" / name, tmp_path / "lightbulb" / name)
+    program = (
+        "import torch; from lightbulb.lm.operations import rms_norm; "
+        "print(round(rms_norm(torch.tensor([[3.0, 4.0]], requires_grad=True), torch.ones(2)).square().sum().item(), 3))"
+    )
+    assert run(program, tmp_path) == "2.0"
+    file = tmp_path / "lightbulb" / "lm" / "operations.py"
+    text = file.read_text("utf-8")
+    edited = text.replace("np.sqrt(squares / np.float32(width) + epsilon)", "np.sqrt(squares + epsilon)", 1)
+    assert edited != text
+    file.write_text(edited, "utf-8")
+    assert run(program, tmp_path) == "1.0"
+    assert not list(tmp_path.rglob("*.nbi"))
+
+
 def test_nobody_uses_the_cache_that_does_not_see_edits():
     modules = [path for path in (ROOT / "lightbulb").rglob("*.py") if path.name != "kernels.py"]
     assert not [path.name for path in modules if re.search(r"njit\([^)]*cache=True", path.read_text("utf-8"))]

@@ -12,6 +12,8 @@ __all__ = ['Comparison', 'compare']
 import re
 from dataclasses import dataclass
 
+from ..core.english import IRREGULAR_VERBS, base_form
+
 # %% ../../nbs/agent/01_questions.ipynb #c0a2aece
 _KIN = frozenset(
     """father mother parent parents son daughter child children brother sister sibling spouse husband wife partner
@@ -147,10 +149,7 @@ def _expand_relatives(question: str) -> tuple[str, ...]:
 
 # %% ../../nbs/agent/01_questions.ipynb #dd07bf5f
 _AUXILIARY = r"(?:was|were|is|are|did|does|do|had|has|have)"
-_PARTICIPLES = frozenset(
-    """born built made known written sold held found given taken won led run set laid put paid left lost bought
-    brought taught seen shown drawn grown spoken chosen driven""".split()
-)
+_PARTICIPLES = frozenset(participle for _, participle in IRREGULAR_VERBS.values())
 _VERBS = frozenset(
     """die live study graduate work attend grow marry win receive come spend move invent discover found start begin
     end open close write teach serve reign retire train stand lie flow belong originate use make produce emigrate settle reside earn
@@ -367,28 +366,10 @@ def _predicate(stem: str) -> str:
     return " ".join(re.sub(r"^\s*(?:did|does|do)\b", "", stem, flags=re.I).split())
 
 
-_IRREGULAR = {
-    past: base
-    for past, _, base in (
-        pair.partition("=")
-        for pair in (
-            "got=get held=hold won=win built=build came=come made=make had=have took=take gave=give found=find wrote=write sold=sell "
-            "began=begin became=become left=leave"
-        ).split()
-    )
-}
-
-
-def _base_form(predicate: str) -> str:
+def _as_after_did(predicate: str) -> str:
     "The verb phrase with its first verb as it stands after *did*."
     verb, _, rest = predicate.partition(" ")
-    if verb in _IRREGULAR:
-        verb = _IRREGULAR[verb]
-    elif verb.endswith("ied"):
-        verb = verb[:-3] + "y"
-    elif verb.endswith("ed"):
-        verb = verb[:-1] if re.search(r"(?:[vczu]|[^s]s|[^n]g|at|ir)ed$", verb) else verb[:-2]
-    return f"{verb} {rest}".strip()
+    return f"{base_form(verb) or verb} {rest}".strip()
 
 
 def _when(stem: str) -> str:
@@ -402,7 +383,7 @@ def _when(stem: str) -> str:
         return f"When was {SLOT} {predicate}?"
     if re.fullmatch(r"(?:came|come|is|was|were|are)?(?: the| a)?(?: man| woman| one)?", predicate):
         return f"When was {SLOT} invented or opened?"
-    return f"When did {SLOT} {_base_form(predicate)}?" if not re.match(r"[a-z]+ (?:came|come)\b", predicate) else f"When was {SLOT} made?"
+    return f"When did {SLOT} {_as_after_did(predicate)}?" if not re.match(r"[a-z]+ (?:came|come)\b", predicate) else f"When was {SLOT} made?"
 
 
 def _how_much(stem: str, comparative: str) -> str:
@@ -410,9 +391,9 @@ def _how_much(stem: str, comparative: str) -> str:
     before, _, noun = predicate.partition(f"{comparative} ") if f"{comparative} " in predicate else (predicate, "", "")
     verb = re.sub(r"\b(?:the|an?)$", "", before.strip()).strip()
     noun = noun.strip(" ,:")
-    if noun.startswith("of "): return f"How much {noun} did {SLOT} {_base_form(verb)}?"
+    if noun.startswith("of "): return f"How much {noun} did {SLOT} {_as_after_did(verb)}?"
     if noun and comparative in ("more", "most", "fewer", "fewest", "less", "least") and verb not in ("has", "have", "had", "is", "was", ""):
-        return f"How {'many' if noun.split()[0].endswith('s') else 'much'} {noun} did {SLOT} {_base_form(verb)}?"
+        return f"How {'many' if noun.split()[0].endswith('s') else 'much'} {noun} did {SLOT} {_as_after_did(verb)}?"
     if noun and verb: return f"What is the {noun} of {SLOT}?"
     adjective = next((word for beginning, word in _ADJECTIVES.items() if comparative.startswith(beginning)), "")
     return f"How {adjective} is {SLOT}?" if adjective else f"How much {noun or predicate} is {SLOT}?"

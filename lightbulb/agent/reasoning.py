@@ -22,6 +22,7 @@ from .question_kinds import kind_of_question, search_words
 from .questions import SLOT, Comparison, compare, decompose, reworded, subject_of
 from .tools import Model, Reader, Weigh
 from .waiting import Working
+from ..core.english import MONTHS
 from ..core.errors import LightbulbError
 from ..core.records import Passage
 from ..reading.answer_kinds import country_of, expected_kind, kind_of
@@ -190,7 +191,6 @@ def _context(candidate: Candidate) -> str:
     return f"{passage.title}: {passage.text[start:end]}"
 
 # %% ../../nbs/agent/10_reasoning.ipynb #12b27149
-_MONTHS = "january february march april may june july august september october november december".split()
 _SCALES = {
     "thousand": 1e3,
     "million": 1e6,
@@ -213,7 +213,7 @@ def quantity(text: str, kind: str) -> float | None:
     if kind == "date":
         year = re.search(r"\b(\d{3,4})\b", text)
         if year is None: return None
-        month = next((i for i, name in enumerate(_MONTHS) if re.search(rf"\b{name[:3]}", text.lower())), 0)
+        month = next((i for i, name in enumerate(MONTHS) if re.search(rf"\b{name[:3].lower()}", text.lower())), 0)
         day = re.search(r"\b(\d{1,2})(?:st|nd|rd|th)?\b(?!\d)", text.replace(year[0], ""))
         return (-1 if re.search(r"\bBCE?\b", text) else 1) * int(year[1]) + month / 12 + (int(day[1]) / 372 if day else 0)
     number = re.search(r"(?<![\w.])(-?\d[\d,  ]*(?:\.\d+)?)", text)
