@@ -383,7 +383,9 @@ def _when(stem: str) -> str:
         return f"When was {SLOT} {predicate}?"
     if re.fullmatch(r"(?:came|come|is|was|were|are)?(?: the| a)?(?: man| woman| one)?", predicate):
         return f"When was {SLOT} invented or opened?"
-    return f"When did {SLOT} {_as_after_did(predicate)}?" if not re.match(r"[a-z]+ (?:came|come)\b", predicate) else f"When was {SLOT} made?"
+    return (
+        f"When did {SLOT} {_as_after_did(predicate)}?" if not re.match(r"[a-z]+ (?:came|come)\b", predicate) else f"When was {SLOT} made?"
+    )
 
 
 def _how_much(stem: str, comparative: str) -> str:
