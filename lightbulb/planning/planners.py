@@ -110,11 +110,9 @@ class PlannerConfig:
             if number is None and name in ("beam_width", "num_samples"): continue
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise ValueError(f"{name} must be a positive whole number, got {number!r}")
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature must be positive, got {self.temperature}")
+        if not 0 < self.temperature < math.inf: raise ValueError(f"temperature must be positive, got {self.temperature}")
         for name in ("prior_weight", "exploration_constant"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf: raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if math.isnan(self.value_threshold): raise ValueError("value_threshold must be a number, got nan")
 
 # %% ../../nbs/planning/09_planners.ipynb #5d33aa8b
@@ -195,8 +193,7 @@ class PlannerRun:
             results: list[Any] = list(function(nodes))
         except Exception as error:  # noqa: BLE001 (a tool may fail in any way: the failure is recorded at its node)
             results = [error] * len(nodes)
-        if len(results) != len(nodes):
-            raise ValueError(f"{stage} must return one result a node: {len(results)} for {len(nodes)} nodes")
+        if len(results) != len(nodes): raise ValueError(f"{stage} must return one result a node: {len(results)} for {len(nodes)} nodes")
         if used:
             share, rest = divmod(used() - before, len(nodes))
             costs = [replace(cost, tokens=share + (i < rest)) for i, cost in enumerate(costs)]
@@ -212,8 +209,7 @@ class PlannerRun:
         "Thoughts, a number, evidence; or the exception that says why there is none."
         try:
             if isinstance(result, Exception): return result
-            if stage == "propose":
-                return [Thought(thought) if isinstance(thought, str) else thought for thought in result]
+            if stage == "propose": return [Thought(thought) if isinstance(thought, str) else thought for thought in result]
             if stage == "evaluate" and math.isnan(float(result)): return ValueError("a value must be a number, got nan")
             return float(result) if stage == "evaluate" else result
         except (TypeError, ValueError) as error:
@@ -375,8 +371,7 @@ def paths(run: PlannerRun, patience: int = 100) -> Iterator[ToTNode]:
     while idle < patience and num_drawn < (run.config.num_samples or math.inf):
         node, num_drawn = draw_path(run), num_drawn + 1
         idle, before = (idle + 1 if run.cost == before else 0), run.cost
-        if node:
-            yield node
+        if node: yield node
 
 
 def run_best_of_n(run: PlannerRun) -> None:
@@ -490,12 +485,12 @@ class ThoughtSearch(PlainSearch):
         raise AssertionError("thoughts are asked for by the run")
 
     def ask(self, node: PlainNode) -> PlainNode:
-        "Children and value; a node without children is an end."
+        "Children and value; a node without children is an end that is worth nothing."
         thought = node.state
         children = self.run.expand([thought])[0]
         value = self.run.values([thought])[0]
         if not children:
-            node.reward, node.discount = (value if math.isfinite(value) else 0.0), 0.0
+            node.reward, node.discount = min(0.0, value if math.isfinite(value) else 0.0), 0.0
             return node
         return node.predicted([child.log_probability or 0.0 for child in children], value if math.isfinite(value) else 0.0, None)
 
@@ -519,8 +514,7 @@ class ThoughtSearch(PlainSearch):
         if leaf.discount == 0:
             self.closed.add(id(leaf))
         for node, _ in reversed(path):
-            if len(node.children) < len(node.visits) or any(id(child) not in self.closed for child in node.children.values()):
-                return
+            if len(node.children) < len(node.visits) or any(id(child) not in self.closed for child in node.children.values()): return
             self.closed.add(id(node))
 
     def _choose_open(self, choose: Callable[[PlainSearch, PlainNode], int], search: PlainSearch, node: PlainNode) -> int:
@@ -539,7 +533,6 @@ def run_mcts(run: PlannerRun, algorithm: Literal["uct", "mcts"]) -> None:
     choose = plain_uct if algorithm == "uct" else plain_puct
     search = ThoughtSearch(run, partial(choose, exploration_constant=run.config.exploration_constant))
     search.root = search.ask(PlainNode(run.root))
-    run.choose = lambda: most_visited_end(run, search.root, run.root)
     while search.root.discount and id(search.root) not in search.closed:
         search.simulate()
 
@@ -560,25 +553,12 @@ def run_gumbel(run: PlannerRun) -> None:
         scale = (config.visit_offset + most) * config.value_scale / max(max(completed.values()) - min(completed.values()), 1e-8)
         tried = [a for a in root.visits if root.visits[a] == most]
         action = max(tried, key=lambda a: noise[a] + root.logits[a] + scale * completed[a])
-        return most_visited_end(run, root.children[action], run.children[run.root][action])
+        below = [end for end in run.offers if run.children[run.root][action] in end.path()]
+        return max(below, key=lambda end: run.offers[end]) if below else run.best_offer()
 
     run.choose = choose
     for _ in range(config.num_simulations if search.root.discount else 0):
         search.simulate()
-
-
-def most_visited_end(run: PlannerRun, node: PlainNode, thought: ToTNode) -> ToTNode | None:
-    "The end on the path of most visits; where it breaks off, the best end below the last node that has one."
-    path = [thought]
-    while node.visits and any(node.visits.values()):
-        action = max(node.visits, key=lambda a: (node.visits[a], node.q_values[a]))
-        if action not in node.children: break
-        node = node.children[action]
-        path.append(node.state)
-    for last in reversed(path):
-        below = [end for end in run.offers if last in end.path()]
-        if below: return max(below, key=lambda end: run.offers[end])
-    return run.best_offer()
 
 # %% ../../nbs/planning/09_planners.ipynb #833ebd20
 def shares(run: PlannerRun, node: ToTNode) -> list[float]:
@@ -587,8 +567,7 @@ def shares(run: PlannerRun, node: ToTNode) -> list[float]:
     if not children: return [0.0]
     weights = [math.exp(child.log_probability or 0.0) for child in children]
     total = sum(weights)
-    if all(child.log_probability is None for child in children) or total > 1:
-        return [weight / total for weight in weights]
+    if all(child.log_probability is None for child in children) or total > 1: return [weight / total for weight in weights]
     return weights
 
 
@@ -661,8 +640,7 @@ def plan(
     config = PlannerConfig(planner=planner) if isinstance(planner, str) else planner
     if config.planner in _NEEDS_VALUES and not thinking.evaluate:
         raise ValueError(f"{config.planner} must be given values: thinking.evaluate is None")
-    if programs is not None and config.planner != "oops":
-        raise ValueError(f"programs must be given to oops only, not to {config.planner}")
+    if programs is not None and config.planner != "oops": raise ValueError(f"programs must be given to oops only, not to {config.planner}")
     root = ToTNode(question) if isinstance(question, str) else question
     if root.children: raise ValueError(f"a question must be a node without children, got {len(root.children)}")
     budget, log = budget or Budget(forwards=64), log or RunLog()
