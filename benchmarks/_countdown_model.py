@@ -1,4 +1,4 @@
-"""A small policy and value network for Countdown, taught by exhaustive search on the training numbers; kept in the cache by its settings."""
+"""A small policy and value network for Countdown, taught by exhaustive search on the training numbers; kept in the cache by its digest."""
 
 from __future__ import annotations
 
