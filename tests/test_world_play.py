@@ -17,7 +17,7 @@ from lightbulb.world.configuration import REGULARISERS, LossShares, TrainWorldMo
 from lightbulb.world.environments import World, make_world
 from lightbulb.world.networks import WorldModel, WorldModelConfig
 from lightbulb.world.self_play import (
-    PlaySettings,
+    PlayConfig,
     ask_policy,
     _draw_moves,
     _judge_moves,
@@ -235,7 +235,7 @@ def some_windows(seed: int = 0, world=GAME, num_steps: int = 3) -> Windows:
     experience = Experience(500, discount=-1.0)
     for max_moves in (6, 9):
         experience.add(
-            play_games(world, a_model(world, 9), PlaySettings(SEARCH, max_moves=max_moves), 10, generator=np.random.default_rng(seed)).steps
+            play_games(world, a_model(world, 9), PlayConfig(SEARCH, max_moves=max_moves), 10, generator=np.random.default_rng(seed)).steps
         )  # some are cut
     weights = torch.from_numpy(np.random.default_rng(seed).random(24).astype(np.float32))
     return cut_windows(
@@ -341,7 +341,7 @@ def test_the_report_weighs_and_leaves_out() -> None:
         torch.randn(24, 9),
         torch.randint(0, 5, (24, 9)),
         fresh_rollout(
-            play_games(GAME, a_model(), PlaySettings(SEARCH), 4, generator=np.random.default_rng(0)).steps, 2, 1.0, torch.device("cpu")
+            play_games(GAME, a_model(), PlayConfig(SEARCH), 4, generator=np.random.default_rng(0)).steps, 2, 1.0, torch.device("cpu")
         ),
     )
     all_on = LossShares(**dict.fromkeys(REGULARISERS, 0.5))
@@ -402,7 +402,7 @@ def test_advantages_of_fresh_games_are_those_of_a_loop_with_alternating_movers(n
 def test_what_was_played_can_be_played_again(name: str) -> None:
     world = make_world(name)
     played = play_games(
-        world, a_model(world), PlaySettings(SEARCH, opening_moves=3, exploration=0.2, max_moves=12), 6, generator=np.random.default_rng(0)
+        world, a_model(world), PlayConfig(SEARCH, opening_moves=3, exploration=0.2, max_moves=12), 6, generator=np.random.default_rng(0)
     )
     steps, begin = played.steps, 0
     assert len(played.lengths) == 6 and played.lengths.sum() == len(steps)
@@ -426,24 +426,24 @@ def test_what_was_played_can_be_played_again(name: str) -> None:
 
 
 def test_play_repeats_under_a_seed_and_openings_differ_between_games() -> None:
-    one, two = (play_games(GAME, a_model(), PlaySettings(SEARCH), 8, generator=np.random.default_rng(5)) for _ in range(2))
+    one, two = (play_games(GAME, a_model(), PlayConfig(SEARCH), 8, generator=np.random.default_rng(5)) for _ in range(2))
     assert all((first == second).all() for first, second in zip(one.steps.rows().values(), two.steps.rows().values(), strict=True))
     firsts = np.concatenate([[0], one.lengths.cumsum()[:-1]])
     assert len(set(one.steps.action[firsts].tolist())) > 1
-    none = play_games(GAME, a_model(), PlaySettings(SEARCH, opening_moves=0), 4, generator=np.random.default_rng(5))
+    none = play_games(GAME, a_model(), PlayConfig(SEARCH, opening_moves=0), 4, generator=np.random.default_rng(5))
     assert not none.steps.explored.any()
-    at_random = play_games(GAME, None, PlaySettings(), 30, generator=np.random.default_rng(5)).steps
+    at_random = play_games(GAME, None, PlayConfig(), 30, generator=np.random.default_rng(5)).steps
     assert at_random.explored.all() and np.exp(at_random.log_prob) == pytest.approx(1 / at_random.legal.sum(1), rel=1e-4)
 
 
 def test_the_noise_of_a_search_is_that_of_its_seed() -> None:
-    states, settings = GAME.solve().states[:40], PlaySettings(MCTSConfig(3, algorithm="gumbel"))
+    states, settings = GAME.solve().states[:40], PlayConfig(MCTSConfig(3, algorithm="gumbel"))
     one, same, other = (_judge_moves(a_model(), GAME.observe(states), GAME.legal(states), settings, seed).visits for seed in (1, 1, 2))
     assert (one == same).all() and (one != other).any(1).mean() > 0.3
 
 
 def test_games_are_split_and_cut() -> None:
-    played = play_games(GAME, None, PlaySettings(max_moves=5), 10, generator=np.random.default_rng(0))
+    played = play_games(GAME, None, PlayConfig(max_moves=5), 10, generator=np.random.default_rng(0))
     assert played.lengths.tolist().count(5) > 5 and played.steps.truncated.sum() + played.steps.terminated.sum() == 10
     first, second = played.split(3)
     assert (
@@ -494,7 +494,7 @@ def test_without_a_search_the_policy_speaks_and_only_of_legal_actions() -> None:
         assert policies[row] == pytest.approx(plain / plain.sum(), abs=1e-5) and values[row] == pytest.approx(
             float(expected[row]), abs=1e-5
         )
-    spoken = _judge_moves(model, world.observe(states), legal, PlaySettings(with_search=False), 0)
+    spoken = _judge_moves(model, world.observe(states), legal, PlayConfig(with_search=False), 0)
     assert spoken.policies == pytest.approx(policies) and not spoken.visits.any()
     for agent in (search_agent(model, world, MCTSConfig(4)), policy_agent(model, world)):
         assert legal[np.arange(len(states)), agent(states, legal)].all()
@@ -502,7 +502,7 @@ def test_without_a_search_the_policy_speaks_and_only_of_legal_actions() -> None:
 
 def test_old_positions_are_searched_again_without_noise() -> None:
     model, experience = a_model(seed=4), Experience(400, discount=-1.0)
-    experience.add(play_games(GAME, None, PlaySettings(), 12, generator=np.random.default_rng(0)).steps)
+    experience.add(play_games(GAME, None, PlayConfig(), 12, generator=np.random.default_rng(0)).steps)
     before, config = experience.read(np.arange(len(experience))), MCTSConfig(16, algorithm="gumbel")
     renew_targets(experience, model, config, 20)
     after = experience.read(np.arange(len(experience)))
@@ -601,4 +601,4 @@ def test_positions_that_the_memory_has_never_seen_are_told_apart() -> None:
 )
 def test_bad_ways_to_play_are_refused(settings: dict, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        PlaySettings(**settings)
+        PlayConfig(**settings)

@@ -69,7 +69,7 @@ def policy_agent(model: WorldModel, world: World) -> Agent:
 
 # %% ../../nbs/world/11_self_play.ipynb #b77f9966
 @dataclass(frozen=True)
-class PlaySettings:
+class PlayConfig:
     "How games are played. `ValueError` names what is out of range."
 
     search: MCTSConfig = field(default_factory=lambda: MCTSConfig(16, algorithm="gumbel"))
@@ -85,7 +85,7 @@ class PlaySettings:
         if self.max_moves < 1: raise ValueError(f"max_moves must be positive, got {self.max_moves}")
 
 
-def _judge_moves(model: WorldModel | None, observations: np.ndarray, legal: np.ndarray, settings: PlaySettings, seed: int) -> SearchTargets:
+def _judge_moves(model: WorldModel | None, observations: np.ndarray, legal: np.ndarray, settings: PlayConfig, seed: int) -> SearchTargets:
     "What to play and what it is worth; without a model even and 0."
     nothing = np.zeros(legal.shape, np.float32)
     if model is None:
@@ -132,7 +132,7 @@ class Played:
 def play_games(
     world: World,
     model: WorldModel | None,  # None: every move is random
-    settings: PlaySettings,
+    settings: PlayConfig,
     num_games: int,
     *,
     generator: np.random.Generator,

@@ -34,7 +34,7 @@ from .environments import World, make_world
 from .evaluation import examination_for, held_out_losses, imagination_errors, quality, unseen_positions
 from .losses import LossReport, VisitCounter
 from .networks import WorldModel, WorldModelConfig
-from .self_play import Played, PlaySettings, ask_policy, play_games, renew_targets, search_positions
+from .self_play import Played, PlayConfig, ask_policy, play_games, renew_targets, search_positions
 from .stages import TrainLanguageWorld
 from .targets import Experience, Steps, Windows, cut_windows, sample_windows
 from .unrolling import Outside, GameRollout, fresh_rollout, loss_weights, measure, surprise
@@ -61,7 +61,7 @@ class Practice:
         "Play games and remember them."
         config, facts = self.config, self.config.facts
         search = config.search(with_noise=True)
-        settings = PlaySettings(search, facts.opening_moves, config.exploration, facts.max_moves, config.with_search)
+        settings = PlayConfig(search, facts.opening_moves, config.exploration, facts.max_moves, config.with_search)
         with self.precision.autocast():
             played = play_games(self.world, None if at_random else self.player, settings, num_games, generator=self.generator)
         wanted = num_games * config.validation_share
