@@ -10,6 +10,7 @@ __all__ = ['run_language_model']
 
 # %% ../../nbs/apps/02_language_model_commands.ipynb #fc978229
 import itertools
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -34,12 +35,30 @@ def _describe_evaluation(report: StepReport) -> str:
     return f"epoch {metrics['epoch']:.0f}, step {report.step} of {report.total_steps}: {', '.join(parts + load)}"
 
 
+def _log_to_standard_error() -> None:
+    "What trainings say by the way, a line each: what they chose, and what they could not reach."
+    log = logging.getLogger("lightbulb.lm.training")
+    if not log.handlers:
+        log.addHandler(_TrainingLines())
+        log.setLevel(logging.INFO)
+
+
+class _TrainingLines(logging.Handler):
+    "Lines between those of the bar, on whatever is standard error at that moment."
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(f"  {record.getMessage()}", file=sys.stderr)
+
+
 def _follow_training(config: TrainLanguageModel) -> int:
     "Train to the end and show how it goes; the exit status (130 after an interrupt). `LightbulbError` in one line."
     from tqdm import tqdm
 
     from lightbulb.lm.training import train_language_model
 
+    _log_to_standard_error()
     before = set(config.save_dir.glob("language_model_*"))
     reports, begin, last = train_language_model(config), time.monotonic(), None
     try:

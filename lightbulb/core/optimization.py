@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Muon', 'is_for_muon', 'build_optimizers', 'learning_rate_factor', 'WeightAverage', 'MixedPrecision', 'OptimizerStep']
+__all__ = ['multiplies_bfloat16', 'Muon', 'is_for_muon', 'build_optimizers', 'learning_rate_factor', 'WeightAverage',
+           'MixedPrecision', 'OptimizerStep']
 
 # %% ../../nbs/core/10_optimization.ipynb #61daf435
 import math
@@ -23,15 +24,23 @@ from .runtime import choose_dtype
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # a, b, c of Jordan et al.: steep at zero, never far from 1
 
 
+def multiplies_bfloat16(device: torch.device) -> bool:
+    "Whether matrix products are quicker in bfloat16 than in float32 there: on a GPU, and on a CPU that has instructions for them."
+    if device.type != "cpu": return device.type == "cuda"
+    abilities = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in abilities)
+
+
 def _orthogonalize(
     matrices: Tensor,  # (…, m, n)
     steps: int = 5,
+    dtype: torch.dtype = torch.float32,  # of the products
 ) -> Tensor:
     "Each matrix with its singular values pushed to about 1 (0.7 to 1.2), its singular vectors kept."
     a, b, c = _COEFFICIENTS
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
-    x = x.to(torch.bfloat16 if x.is_cuda else torch.float32)
+    x = x.to(dtype)
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(steps):
         gram = x @ x.mT
@@ -49,7 +58,9 @@ class Muon(torch.optim.Optimizer):
         lr: float,
         momentum: float = 0.95,
         weight_decay: float = 0.0,  # decoupled
+        dtype: torch.dtype | None = None,  # of the orthogonalization's products; None: bfloat16 on a GPU, float32 elsewhere
     ) -> None:
+        self.dtype = dtype
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         flat = next((p for group in self.param_groups for p in group["params"] if p.ndim < 2), None)
         if flat is not None: raise ValueError(f"Muon moves matrices, got a parameter of shape {tuple(flat.shape)}")
@@ -65,7 +76,8 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(parameter)
                 state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-                update = _orthogonalize(parameter.grad.lerp(state["momentum"], group["momentum"]))  # Nesterov's look ahead
+                dtype = self.dtype or (torch.bfloat16 if parameter.is_cuda else torch.float32)
+                update = _orthogonalize(parameter.grad.lerp(state["momentum"], group["momentum"]), dtype=dtype)  # Nesterov's look ahead
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update, alpha=-group["lr"] * 0.2 * math.sqrt(max(parameter.shape[-2:])))
         return loss
@@ -87,6 +99,7 @@ def build_optimizers(
     betas: tuple[float, float] = (0.9, 0.95),  # of AdamW
     embedding_rate: float = 1.0,  # times the learning rate, for the tables of tokens: a row moves only when its token comes
     gate_rate: float = 1.0,  # times the learning rate, for parameters that are one number: a closed gate has a long way to go
+    orthogonal_dtype: torch.dtype | None = None,  # of Muon's products; None: bfloat16 on a GPU, float32 elsewhere
 ) -> list[torch.optim.Optimizer]:
     "The optimizers that together move every parameter once."
     if optimizer not in ("adamw", "muon"): raise ValueError(f"optimizer must be adamw or muon, got {optimizer!r}")
@@ -106,7 +119,7 @@ def build_optimizers(
         torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, betas=betas, fused=fused)
     ]
     if matrices:
-        built.append(Muon(matrices, lr=learning_rate, weight_decay=weight_decay))
+        built.append(Muon(matrices, lr=learning_rate, weight_decay=weight_decay, dtype=orthogonal_dtype))
     return built
 
 # %% ../../nbs/core/10_optimization.ipynb #b13ad414

@@ -18,6 +18,10 @@ from ..core.display import Displayable
 
 # %% ../../nbs/lm/17_configuration.ipynb #d334f491
 _DEFAULT_DATASET, _DEFAULT_DATASET_CONFIG = "wikitext", "wikitext-2-raw-v1"
+_MOST_BATCHES, _STEPS_OF_EPOCH = 4, 700  # of a step; an epoch has as many steps or more before batches are put together
+_RATES = {"muon": 1e-2, "adamw": 3e-3}  # of a run of 500 steps of a model of width 128
+_POWER_OF_WIDTH, _POWER_OF_LENGTH = 0.5, 0.25
+_RATE_OF_PRETRAINED = 1e-4  # of weights that a larger training left well placed
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,8 @@ class TrainLanguageModel(Displayable):
     width: int | None = None
     num_heads: int | None = None
     num_experts: int | None = None  # 1: none; of more a token meets two, together as large as one; tiny and small have none, base 8
-    accumulation_steps: int = 4  # batches for one optimizer step
-    learning_rate: float = 1e-4
+    accumulation_steps: int | Literal["auto"] = "auto"  # batches for one optimizer step; auto: by the size of the text
+    learning_rate: float | Literal["auto"] = "auto"  # at its highest; auto: by optimizer, width and length of the run
     weight_decay: float = 1e-2
     max_grad_norm: float = 1.0  # gradients are clipped to this norm
     alpha: float = 0.1  # weight of the entropy of the next-token distribution (higher is rewarded)
@@ -73,9 +77,13 @@ class TrainLanguageModel(Displayable):
     top_p: float = 0.95  # sample only from the likeliest tokens that have this probability together
 
     def __post_init__(self) -> None:
+        for name in ("accumulation_steps", "learning_rate"):
+            if isinstance(value := getattr(self, name), str) and value != "auto":
+                raise ValueError(f"{name} must be positive or auto, got {value!r}")
         check_ranges(
             self,
             positive=(
+                *(name for name in ("accumulation_steps", "learning_rate") if getattr(self, name) != "auto"),
                 "batch_size",
                 "num_epochs",
                 "max_length",
@@ -83,8 +91,6 @@ class TrainLanguageModel(Displayable):
                 "width",
                 "num_heads",
                 "num_experts",
-                "accumulation_steps",
-                "learning_rate",
                 "max_grad_norm",
                 "temperature",
                 "num_token_heads",
@@ -130,6 +136,27 @@ class TrainLanguageModel(Displayable):
         "What `optimizer` means: Muon learns most in a given time, but weights that AdamW trained are left to AdamW."
         if self.optimizer != "auto": return self.optimizer
         return "adamw" if self.init_from_pretrained else "muon"
+
+    def batches_of_step(
+        self,
+        num_tokens: int,  # of the training text
+        num_processes: int = 1,
+    ) -> int:
+        "Batches of one optimizer step, on each process."
+        if self.accumulation_steps != "auto": return self.accumulation_steps
+        num_batches = num_tokens // (self.batch_size * self.max_length * num_processes)
+        return min(_MOST_BATCHES, max(1, num_batches // _STEPS_OF_EPOCH))
+
+    def peak_learning_rate(
+        self,
+        width: int,
+        num_steps: int,  # optimizer steps of the whole run
+    ) -> float:
+        "The highest learning rate of the run."
+        if self.learning_rate != "auto": return self.learning_rate
+        if self.init_from_pretrained: return _RATE_OF_PRETRAINED
+        rate = _RATES[self.matrix_optimizer] * (128 / width) ** _POWER_OF_WIDTH * (500 / num_steps) ** _POWER_OF_LENGTH
+        return rate / 4 if self.transformer_model_path else rate
 
     @property
     def hub_config(self) -> str:

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Evaluation', 'evaluate']
+__all__ = ['Evaluation', 'evaluate', 'bigram_loss']
 
 # %% ../../nbs/lm/16_evaluation.ipynb #e9a76370
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -84,3 +85,24 @@ def evaluate(
     if not counts[0]: raise ValueError("nothing was scored: the held-out text has no tokens")
     per_head = tuple(loss / count if count else 0.0 for loss, count in zip(losses, counts, strict=True))
     return Evaluation(per_head, int(counts[0]), stream.num_bytes, stream.num_words, tuple(map(tuple, shares)))
+
+# %% ../../nbs/lm/16_evaluation.ipynb #d760b9d7
+_COUNTED = 1 << 22  # tokens of a training text from which pairs are counted
+
+
+def bigram_loss(train: TokenStream, held_out: TokenStream, vocab_size: int) -> float:
+    "Nats a token of the held-out text for a smoothed table of the training text's pairs (Witten and Bell 1991, method C)."
+    seen, asked = (np.asarray(stream.tokens[:_COUNTED], np.int64) for stream in (train, held_out))
+    counts = np.bincount(seen, minlength=vocab_size)
+    kinds = np.count_nonzero(counts)
+    singles = (counts + kinds / vocab_size) / (len(seen) + kinds)
+    pairs, pair_counts = np.unique(seen[:-1] * vocab_size + seen[1:], return_counts=True)
+    followers = np.bincount(pairs // vocab_size, minlength=vocab_size)  # T(h)
+    followed = np.bincount(seen[:-1], minlength=vocab_size)  # c(h)
+    before, after = asked[:-1], asked[1:]
+    places = np.minimum(np.searchsorted(pairs, before * vocab_size + after), len(pairs) - 1) if len(pairs) else None
+    together = 0 if places is None else np.where(pairs[places] == before * vocab_size + after, pair_counts[places], 0)
+    weights = followers[before]
+    is_known = followed[before] > 0
+    chances = np.where(is_known, (together + weights * singles[after]) / np.maximum(followed[before] + weights, 1), singles[after])
+    return float(-np.log(np.concatenate([singles[asked[:1]], chances])).mean())

@@ -10,9 +10,11 @@ __all__ = ['LanguageModelTraining', 'train_language_model', 'TrainLanguageModel'
 
 # %% ../../nbs/lm/19_training.ipynb #955800c3
 import contextlib
+import logging
 import math
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +24,14 @@ from torch import Tensor
 
 from ..core.cache import content_key
 from ..core.errors import CheckpointError, LightbulbError
-from ..core.optimization import MixedPrecision, OptimizerStep, WeightAverage, build_optimizers, learning_rate_factor
+from lightbulb.core.optimization import (
+    MixedPrecision,
+    OptimizerStep,
+    WeightAverage,
+    build_optimizers,
+    learning_rate_factor,
+    multiplies_bfloat16,
+)
 from ..core.report import StepReport
 from ..core.run import OneProcess, Run
 from ..core.run_folder import Moment
@@ -30,7 +39,7 @@ from ..core.runtime import choose_device, seed_everything
 from .checkpoints import load_model, load_weights, model_state, read_model_state
 from .configuration import TrainLanguageModel
 from .data import TokenStream, load_texts, tokenize
-from .evaluation import Evaluation, evaluate
+from .evaluation import Evaluation, bigram_loss, evaluate
 from .losses import LanguageModelLoss, LossWeights, Regularisers, num_heads_at
 from .objectives import Batch, ObjectiveWeights, TrainingBatches, ValidationBatches, load_batches, step_places
 from .pretrained import transformer_from_pretrained
@@ -39,6 +48,7 @@ from .transformer import Transformer, TransformerConfig
 
 # %% ../../nbs/lm/19_training.ipynb #40efbd52
 _all_ = ["TrainLanguageModel", "load_model"]  # a caller finds them here too
+_log = logging.getLogger(__name__)
 
 # %% ../../nbs/lm/19_training.ipynb #0d05c6ad
 class AcceleratedProcesses(OneProcess):
@@ -133,17 +143,23 @@ class LanguageModelTraining:
             self.train, self.tokenizer, batch_size=config.batch_size, max_length=config.max_length, weights=objectives, seed=config.seed
         )
         self.held = ValidationBatches(self.validation, self.tokenizer, batch_size=config.batch_size, max_length=config.max_length)
+        self.step, self.is_whole = 0, True  # not whole in the middle of a step
+        self._first_steps = [0]  # of each epoch
+        self._epoch_batches: tuple[int, Iterator[Batch]] | None = None  # what is left of an epoch, and which one it is
         seed_everything(config.seed)
         model = _build_model(config, self.tokenizer.vocab_size, objectives.num_sentinels)
+        self.accumulation_steps = config.batches_of_step(len(self.train), self.processes.count)
+        self.learning_rate = config.peak_learning_rate(model.config.width, self.total_steps)
         weights = LossWeights(Regularisers(config.alpha, config.beta, config.temperature), head_share=config.head_share)
         self.scored = LanguageModelLoss(model, weights).to(self.device)
         optimizers = build_optimizers(
             self.scored,
             optimizer=config.matrix_optimizer,
-            learning_rate=config.learning_rate,
+            learning_rate=self.learning_rate,
             weight_decay=config.weight_decay,
             gate_rate=100.0 if config.init_from_pretrained else 1.0,  # cross-attention begins behind closed gates
             embedding_rate=1.0 if config.init_from_pretrained else 5.0,
+            orthogonal_dtype=self._orthogonal_dtype,
         )
         self.average = WeightAverage(model, config.average_decay) if config.average_decay else None
         self.move = OptimizerStep(
@@ -155,9 +171,23 @@ class LanguageModelTraining:
         )
         self.wrapped = self.processes.accelerator.prepare(self.scored)
         torch.manual_seed((config.seed + 7919 * self.processes.index) % 2**32)  # dropout differs between processes
-        self.step, self.is_whole = 0, True  # not whole in the middle of a step
-        self._first_steps = [0]  # of each epoch
-        self._epoch_batches: tuple[int, Iterator[Batch]] | None = None  # what is left of an epoch, and which one it is
+        if self.processes.index == 0:
+            self._say_what_was_chosen()
+
+    def _say_what_was_chosen(self) -> None:
+        config, shape = self.config, self.scored.model.config
+        if config.learning_rate == "auto":
+            reasons = f"{config.matrix_optimizer}, width {shape.width}, {self.total_steps} steps"
+            _log.info("learning rate %.2g (auto: %s)", self.learning_rate, reasons)
+        if config.accumulation_steps == "auto":
+            sequences = self.accumulation_steps * config.batch_size * self.processes.count
+            _log.info("a step on %d sequences (auto: the text has %s tokens)", sequences, f"{len(self.train):,}")
+
+    @property
+    def _orthogonal_dtype(self) -> torch.dtype:
+        "Of Muon's products: bfloat16 where that is quicker, unless every bit is asked for."
+        is_quicker = self.config.precision != "float32" and multiplies_bfloat16(self.device)
+        return torch.bfloat16 if is_quicker else torch.float32
 
     # The place
 
@@ -165,7 +195,7 @@ class LanguageModelTraining:
         "Optimizer steps before an epoch, as they will really happen."
         while len(self._first_steps) <= epoch:
             num_batches = self.batches.num_batches(len(self._first_steps) - 1)
-            group = self.config.accumulation_steps * self.processes.count
+            group = self.accumulation_steps * self.processes.count
             self._first_steps.append(self._first_steps[-1] - (-num_batches // group))
         return self._first_steps[epoch]
 
@@ -211,7 +241,7 @@ class LanguageModelTraining:
         total_tokens = float(self.processes.total(local))
         progress = self.step / self.total_steps
         num_heads = num_heads_at(progress, self.scored.model.config.num_token_heads, ramp=config.head_ramp)
-        learning_rate = config.learning_rate * learning_rate_factor(self.step, self.total_steps, warmup=config.warmup)
+        learning_rate = self.learning_rate * learning_rate_factor(self.step, self.total_steps, warmup=config.warmup)
         sums: dict[str, Tensor] = {}
         norm = self.move(self._losses(batches, num_heads, total_tokens, sums), learning_rate)
         names = [name for name in ("entropy", "variance", "balance", "router_z") if name in sums]
@@ -237,12 +267,12 @@ class LanguageModelTraining:
                 self.batches.num_batches(moment.epoch),
                 moment.epoch,
                 first_step=moment.step,
-                accumulation_steps=self.config.accumulation_steps,
+                accumulation_steps=self.accumulation_steps,
                 process=self.processes.index,
                 num_processes=self.processes.count,
             )
             self._epoch_batches = moment.epoch, load_batches(self.batches, places, self.config.num_workers)
-        return list(islice(self._epoch_batches[1], self.config.accumulation_steps))
+        return list(islice(self._epoch_batches[1], self.accumulation_steps))
 
     def _losses(self, batches: Sequence[Batch], num_heads: int, total_tokens: float, sums: dict[str, Tensor]) -> Iterator[Tensor]:
         "A step's losses one by one; `sums` gathers what is measured. Gradients are averaged between processes once, at the end."
@@ -265,8 +295,28 @@ class LanguageModelTraining:
             held = load_batches(self.held, places, self.config.num_workers)
             result = evaluate(self.scored, held, self.validation, total=self.processes.total)
         speed = result.num_tokens / (time.perf_counter() - begin)
-        metrics = {"epoch": self.moment.epoch, **result.as_metrics()}
+        metrics = {"epoch": self.moment.epoch, **result.as_metrics(), "bigram_loss": self.bigram_loss}
+        if self.is_done and self.processes.index == 0 and result.loss >= self.bigram_loss:
+            _log.warning(self._advice(result.loss))
         return StepReport(self.step, result.loss, self.total_steps, "validation", speed, metrics)
+
+    @cached_property
+    def bigram_loss(self) -> float:
+        "What counting pairs of tokens gives on the held-out text: a run that stays above has learned too little."
+        return bigram_loss(self.train, self.validation, self.tokenizer.vocab_size)
+
+    def _advice(self, loss: float) -> str:
+        "One line for a run that did not get below the pairs, with what would change most first."
+        config, advice = self.config, []
+        if config.learning_rate != "auto" or config.accumulation_steps != "auto":
+            advice.append("without --learning_rate and --accumulation_steps")
+        if config.model_name != "bytes" and self.tokenizer.vocab_size > len(self.train) / 100:
+            advice.append("with --model_name bytes, for so little text")
+        advice += [f"with --num_epochs {4 * config.num_epochs}", "with more text"]
+        return (
+            f"the held-out loss {loss:.3f} is not below {self.bigram_loss:.3f}, which counting pairs of tokens gives: "
+            f"the model has learned too little; try it {', or '.join(advice)}"
+        )
 
     # What is kept
 

@@ -33,6 +33,7 @@ _SHARED = (
     "max_grad_norm",
     "mode",
 )
+_OWN_CHOICE = ("accumulation_steps", "learning_rate")  # auto: each stage chooses for itself
 _OF_THE_WORLD = ("environment", "mcts_iterations", "mcts_exploration_constant", "mcts_algorithm", "lambda_reg")
 
 
@@ -68,5 +69,6 @@ class TrainLanguageWorld(Displayable):
             raise ValueError(f"the flags must be among those of both stages, got {', '.join(sorted(unknown))}")
         values |= flags
         language_model = TrainLanguageModel(**{field.name: values[field.name] for field in fields(TrainLanguageModel)})
-        world_model = None if values["stage"] == "lm" else TrainWorldModel(**{name: values[name] for name in _SHARED + _OF_THE_WORLD})
-        return cls(values["stage"], language_model, world_model)
+        if values["stage"] == "lm": return cls("lm", language_model)
+        chosen = [name for name in _SHARED + _OF_THE_WORLD if not (name in _OWN_CHOICE and values[name] == "auto")]
+        return cls(values["stage"], language_model, TrainWorldModel(**{name: values[name] for name in chosen}))
