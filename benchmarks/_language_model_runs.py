@@ -7,18 +7,19 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import _nanogpt
+import _plain_decoder
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from lightbulb.core.optimization import Muon, OptimizerStep, is_for_muon
+from lightbulb.core.optimization import Muon, OptimizerStep, is_for_muon, multiplies_bfloat16
 from lightbulb.core.report import StepReport
 from lightbulb.core.run import Run as TrainingRun
 from lightbulb.core.run_folder import Moment, moments, read_newest
@@ -43,7 +44,8 @@ VERSION = 1  # of what this file makes of a run; a change of results raises it
 
 def code_version(family: str) -> str:
     "A hash of everything that decides what a run of this family gives."
-    library = [ROOT / "lightbulb" / f"{name}.py" for name in CODE] if family == "lightbulb" else [Path(_nanogpt.__file__)]
+    peer = Path((_plain_decoder if family == "plain" else _nanogpt).__file__)
+    library = [ROOT / "lightbulb" / f"{name}.py" for name in CODE] if family == "lightbulb" else [peer]
     return hashlib.sha256(b"".join([str(VERSION).encode(), *(file.read_bytes() for file in library)])).hexdigest()[:12]
 
 
@@ -107,7 +109,7 @@ def wikitext(data: Path, scored: int | None = None) -> Text:
 class Run:
     "One training; exactly one of the budgets is given."
 
-    family: str  # lightbulb, nanogpt or llama
+    family: str  # lightbulb, nanogpt, llama or plain
     shape: dict[str, Any] = field(default_factory=dict)  # of a TransformerConfig or of the peer
     text: str = "Tiny-Shakespeare"
     seed: int = 0
@@ -168,7 +170,8 @@ def lightbulb(run: Run, text: Text) -> Trainee:
     )
     optimizers: list[torch.optim.Optimizer] = [torch.optim.AdamW(adamw, betas=(0.9, 0.95), weight_decay=0.0, fused=True)]
     if run.optimizer == "muon":
-        optimizers.append(Muon(matrices, lr=run.matrix_learning_rate, weight_decay=run.weight_decay))
+        quick = torch.bfloat16 if run.precision == "bfloat16" and multiplies_bfloat16(torch.device("cpu")) else torch.float32
+        optimizers.append(Muon(matrices, lr=run.matrix_learning_rate, weight_decay=run.weight_decay, dtype=quick))
 
     def mean_loss(batch: Batch, progress: float) -> Tensor:
         return scored(batch, num_heads_at(progress, heads))["objective"] / batch.num_tokens
@@ -193,6 +196,13 @@ def llama(run: Run, text: Text) -> Trainee:
     return _peer(model, lambda tokens: model(tokens).logits, run)
 
 
+def plain(run: Run, text: Text) -> Trainee:
+    "The decoder that anyone would write first."
+    model = _plain_decoder.PlainDecoder(text.tokenizer.vocab_size, **run.shape)
+    trainee = _peer(model, model, run)
+    return replace(trainee, optimizers=[_plain_decoder.optimizer(model, run.learning_rate)], rate=_plain_decoder.factor)
+
+
 def _peer(model: nn.Module, logits: Callable[[Tensor], Tensor], run: Run) -> Trainee:
     def mean_loss(batch: Batch, progress: float) -> Tensor:
         return F.cross_entropy(logits(batch.tokens).flatten(0, 1).float(), batch.targets.flatten())
@@ -200,7 +210,7 @@ def _peer(model: nn.Module, logits: Callable[[Tensor], Tensor], run: Run) -> Tra
     return Trainee(model, mean_loss, logits, [_nanogpt.optimizer(model)], _nanogpt.factor)
 
 
-FAMILIES = {"lightbulb": lightbulb, "nanogpt": nanogpt, "llama": llama}
+FAMILIES = {"lightbulb": lightbulb, "nanogpt": nanogpt, "llama": llama, "plain": plain}
 
 
 # Batches
@@ -502,8 +512,9 @@ def window_loss(trainee: Trainee, text: Text, window_length: int, stride: int) -
     ids = torch.from_numpy(np.asarray(text.held_out.tokens, np.int64))
     last, nats, counted = len(ids) - 1, 0.0, 0
     begins = list(range(0, last, stride))
-    for group in range(0, len(begins), 128):
-        new = torch.tensor(begins[group : group + 128])
+    rows = max(1, min(128, (1 << 24) // (window_length * text.tokenizer.vocab_size)))  # logits that exist at a time: 64 MB
+    for group in range(0, len(begins), rows):
+        new = torch.tensor(begins[group : group + rows])
         ends = (new + stride).clamp(max=last)
         starts = (ends - window_length).clamp(min=0)
         batch = window(ids, starts, window_length)

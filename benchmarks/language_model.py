@@ -21,6 +21,7 @@ from statistics import mean
 from typing import Any
 
 import torch
+from _language_model_defaults import default_rows
 from _language_model_runs import Run, Text, Trainer, Unfinished, contexts, flops_of_step, pairs, shakespeare, wikitext
 from _language_model_speed import gpu, long_texts, recall, training_speed
 from _table import Table, skip_without

@@ -171,17 +171,6 @@ class LanguageModelTraining:
         )
         self.wrapped = self.processes.accelerator.prepare(self.scored)
         torch.manual_seed((config.seed + 7919 * self.processes.index) % 2**32)  # dropout differs between processes
-        if self.processes.index == 0:
-            self._say_what_was_chosen()
-
-    def _say_what_was_chosen(self) -> None:
-        config, shape = self.config, self.scored.model.config
-        if config.learning_rate == "auto":
-            reasons = f"{config.matrix_optimizer}, width {shape.width}, {self.total_steps} steps"
-            _log.info("learning rate %.2g (auto: %s)", self.learning_rate, reasons)
-        if config.accumulation_steps == "auto":
-            sequences = self.accumulation_steps * config.batch_size * self.processes.count
-            _log.info("a step on %d sequences (auto: the text has %s tokens)", sequences, f"{len(self.train):,}")
 
     @property
     def _orthogonal_dtype(self) -> torch.dtype:
@@ -226,7 +215,14 @@ class LanguageModelTraining:
     # The work
 
     def prepare(self) -> None:
-        "Nothing comes before the first step."
+        "Say what the run has chosen by itself."
+        config = self.config
+        if config.learning_rate == "auto" and self.processes.is_main:
+            reasons = f"{config.matrix_optimizer}, width {self.scored.model.config.width}, {self.total_steps} steps"
+            _log.info("learning rate %.2g (auto: %s)", self.learning_rate, reasons)
+        if config.accumulation_steps == "auto" and self.processes.is_main:
+            sequences = self.accumulation_steps * config.batch_size * self.processes.count
+            _log.info("a step on %d sequences (auto: the text has %s tokens)", sequences, f"{len(self.train):,}")
 
     def train_step(self, batches: Sequence[Batch] | None = None) -> StepReport:
         """One optimizer step, on the next batches if none are given; the report's `loss` is the next token's cross-entropy alone.
@@ -296,7 +292,7 @@ class LanguageModelTraining:
             result = evaluate(self.scored, held, self.validation, total=self.processes.total)
         speed = result.num_tokens / (time.perf_counter() - begin)
         metrics = {"epoch": self.moment.epoch, **result.as_metrics(), "bigram_loss": self.bigram_loss}
-        if self.is_done and self.processes.index == 0 and result.loss >= self.bigram_loss:
+        if self.is_done and self.processes.is_main and result.loss >= self.bigram_loss:
             _log.warning(self._advice(result.loss))
         return StepReport(self.step, result.loss, self.total_steps, "validation", speed, metrics)
 
@@ -314,7 +310,7 @@ class LanguageModelTraining:
             advice.append("with --model_name bytes, for so little text")
         advice += [f"with --num_epochs {4 * config.num_epochs}", "with more text"]
         return (
-            f"the held-out loss {loss:.3f} is not below {self.bigram_loss:.3f}, which counting pairs of tokens gives: "
+            f"{loss:.3f} nats a token of held-out text are not below {self.bigram_loss:.3f}, what counting pairs of tokens gives: "
             f"the model has learned too little; try it {', or '.join(advice)}"
         )
 
