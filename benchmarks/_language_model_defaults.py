@@ -111,7 +111,9 @@ def compare(table: Table, trainer: Trainer, cell: Cell, seeds: int, has_aim: boo
     label = f"{cell.source}, {cell.num_bytes // 1000} kB, {cell.tokenizer}, {cell.preset}"
     story = f"{ours[0]['steps']} steps at {ours[0]['learning_rate']:.2g}, {size / 1e6:.1f}M parameters, {seconds:.0f} CPU-s"
     aim = f"below pairs ({pair_bits:.3f}) and ≤ {best:.3f}"
-    table.row(f"{label}: default flags", f"{bits:.3f} bits a byte{each}; {story}", aim, bits < min(pair_bits, best + 5e-4) if has_aim else None)
+    table.row(
+        f"{label}: default flags", f"{bits:.3f} bits a byte{each}; {story}", aim, bits < min(pair_bits, best + 5e-4) if has_aim else None
+    )
     for name, value in others.items():
         table.row(f"{label}: {name}", f"{value:.3f} bits a byte; width {width}, {layers} layers")
 
@@ -126,7 +128,9 @@ def default_rows(table: Table, trainer: Trainer, quick: bool, data: Path, packag
     for source, file in (("the package's text", package_text), ("WikiText-2", wikitext)):
         if file is None: continue
         for (tokenizer, preset), num_bytes in sizes.items():
-            compare(table, trainer, Cell(source, file, num_bytes, tokenizer, preset), trainer.seeds if preset == "tiny" else 1, has_aim=True)
+            compare(
+                table, trainer, Cell(source, file, num_bytes, tokenizer, preset), trainer.seeds if preset == "tiny" else 1, has_aim=True
+            )
     table.note(
         "Default flags: nothing but preset, tokenizer and text were given; three epochs. The peers have as many parameters and as many "
         "CPU-seconds on the same tokens, in float32 like lightbulb: a decoder of 70 lines (AdamW, cosine, 4 windows of 256) and nanoGPT's "
