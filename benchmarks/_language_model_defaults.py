@@ -16,12 +16,14 @@ from _language_model_runs import Run, Text, Trainer, contexts
 from _plain_decoder import width_of
 from _table import Table
 
+import lightbulb.lm.configuration
 from lightbulb.lm.configuration import TrainLanguageModel
 from lightbulb.lm.data import load_texts, tokenize
 from lightbulb.lm.evaluation import bigram_loss
 from lightbulb.lm.tokens import load_tokenizer
 from lightbulb.lm.training import LanguageModelTraining
 
+_RULES = Path(lightbulb.lm.configuration.__file__)  # where the defaults stand
 PLAIN_RATE = 3e-3  # the better of 1e-3 and 3e-3 on the first 60 kB of Tiny-Shakespeare, on which lightbulb's own rule was chosen too
 LAYERS = {"tiny": 4, "small": 6, "moe": 6}  # of the peers
 
@@ -48,7 +50,7 @@ def learn_by_default(trainer: Trainer, cell: Cell, seed: int) -> dict[str, Any]:
     "lightbulb with nothing but preset, tokenizer, text and seed; kept in the folder."
     file = cut(cell, trainer.cache)
     key = hashlib.sha256(json.dumps([cell.tokenizer, cell.preset, seed]).encode() + file.read_bytes()).hexdigest()[:20]
-    path, code = trainer.cache / f"defaults-{key}.json", trainer.code["lightbulb"]
+    path, code = trainer.cache / f"defaults-{key}.json", trainer.code["lightbulb"] + hashlib.sha256(_RULES.read_bytes()).hexdigest()[:8]
     if path.exists():
         kept = json.loads(path.read_text())
         if trainer.keep or kept["code"] == code:
@@ -107,12 +109,12 @@ def compare(table: Table, trainer: Trainer, cell: Cell, seeds: int, has_aim: boo
     pair_bits = pairs * len(text.held_out) / math.log(2) / text.held_out.num_bytes
     others = {name: peer_bits(trainer, run, context, text) for name, (run, context) in peers.items()}
     best, bits = min(others.values()), mean(one["bits"] for one in ours)
-    each = f" ({', '.join(f'{one["bits"]:.3f}' for one in ours)})" if len(ours) > 1 else ""
+    each = ", ".join(f"{one['bits']:.3f}" for one in ours)
     label = f"{cell.source}, {cell.num_bytes // 1000} kB, {cell.tokenizer}, {cell.preset}"
     story = f"{ours[0]['steps']} steps at {ours[0]['learning_rate']:.2g}, {size / 1e6:.1f}M parameters, {seconds:.0f} CPU-s"
     aim = f"below pairs ({pair_bits:.3f}) and ≤ {best:.3f}"
     table.row(
-        f"{label}: default flags", f"{bits:.3f} bits a byte{each}; {story}", aim, bits < min(pair_bits, best + 5e-4) if has_aim else None
+        f"{label}: default flags", f"{bits:.3f} bits a byte ({each}); {story}", aim, bits < min(pair_bits, best + 5e-4) if has_aim else None
     )
     for name, value in others.items():
         table.row(f"{label}: {name}", f"{value:.3f} bits a byte; width {width}, {layers} layers")

@@ -423,8 +423,18 @@ class RunTraining:
 class Trainer:
     "Runs what is not in the folder yet."
 
-    def __init__(self, cache: Path, texts: dict[str, Text], *, minutes: float = 0.0, keep: bool = False, seeds: int = 2) -> None:
-        self.cache, self.texts, self.keep, self.seeds = cache, texts, keep, seeds
+    def __init__(
+        self,
+        cache: Path,
+        texts: dict[str, Text],
+        *,
+        minutes: float = 0.0,
+        keep: bool = False,
+        seeds: int = 2,
+        data: Path = Path(),
+        package_text: Path | None = None,
+    ) -> None:
+        self.cache, self.texts, self.keep, self.seeds, self.data, self.package_text = cache, texts, keep, seeds, data, package_text
         self.code = {family: code_version(family) for family in FAMILIES}  # as imported, so read at once
         self.older = 0  # results that an earlier state of the code gave
         self.ends = time.monotonic() + 60 * minutes if minutes else math.inf

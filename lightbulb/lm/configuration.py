@@ -14,18 +14,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..core.configuration import check_ranges
-from ..core.display import Displayable
 
 # %% ../../nbs/lm/17_configuration.ipynb #d334f491
 _DEFAULT_DATASET, _DEFAULT_DATASET_CONFIG = "wikitext", "wikitext-2-raw-v1"
 _MOST_BATCHES, _STEPS_OF_EPOCH = 4, 700  # of a step; an epoch has as many steps or more before batches are put together
-_RATES = {"muon": 1e-2, "adamw": 3e-3}  # of a run of 500 steps of a model of width 128
+_RATES = {"muon": 1.5e-2, "adamw": 4e-3}  # of a run of 500 steps of a model of width 128
 _POWER_OF_WIDTH, _POWER_OF_LENGTH = 0.5, 0.25
 _RATE_OF_PRETRAINED = 1e-4  # of weights that a larger training left well placed
 
 
 @dataclass(frozen=True)
-class TrainLanguageModel(Displayable):
+class TrainLanguageModel:
     "Train the language model on text, or let a trained one write (`--mode inference`)."
 
     save_dir: Path = Path("./models")  # holds language_model/, with checkpoints and metrics.jsonl
