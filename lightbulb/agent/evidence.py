@@ -17,7 +17,7 @@ from typing import Any
 
 from .answers import PageRead, Searched, StepFailed
 from .ledger import Ledger, Meter
-from .tools import Memory, Search
+from .tools import PageMemory, Search
 from ..core.errors import LightbulbError
 from ..core.records import Document, Passage
 from ..knowledge.store import title_key
@@ -87,7 +87,7 @@ class Researcher:
         ledger: Ledger,
         meter: Meter,
         *,
-        knowledge: Memory | None = None,
+        knowledge: PageMemory | None = None,
         scopes: Sequence[str] = (),  # the back ends of this question: what memory may be asked for
         memory_seconds: float = 7 * 86_400,  # a page in memory that was checked longer ago is looked at again
         tell: Callable[[Any], None] = lambda step: None,  # called with each typed step

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Checked', 'Memory', 'Model', 'Summarizer', 'Tools', 'open_tools', 'load_judge', 'load_tools']
+__all__ = ['Checked', 'PageMemory', 'Model', 'Summarizer', 'Tools', 'open_tools', 'load_judge', 'load_tools']
 
 # %% ../../nbs/agent/05_tools.ipynb #a7167b42
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
@@ -76,7 +76,7 @@ class Checked(Protocol):
     def unchecked(self) -> Collection[str]: ...  # addresses that could not be read now
 
 
-class Memory(Protocol):
+class PageMemory(Protocol):
     "The part of a knowledge base that the agent uses."
 
     def __len__(self) -> int: ...
@@ -118,7 +118,7 @@ class Tools:
     model: Model | None = None
     summarizer: Summarizer | None = None
     extractor: Summarizer | None = None  # only quotes, for when the budget is nearly spent
-    knowledge: Memory | None = None
+    knowledge: PageMemory | None = None
     weigh: Weigh | None = None
     reasoning: ReasoningConfig = field(default_factory=ReasoningConfig)
 
