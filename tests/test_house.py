@@ -411,12 +411,15 @@ def test_a_notebook_keeps_its_budgets(path):
     wordiest = max(
         len(re.sub(r"\$\$?[^$]+\$\$?|^\|.*$", "", source, flags=re.MULTILINE).split()) for kind, source, _ in cells if kind == "markdown"
     )
+    prose = "\n".join(re.sub(r"```.*?```", "", source, flags=re.DOTALL) for kind, source, _ in cells if kind == "markdown")
+    widest = max(len(line) for line in prose.split("\n") if not line.startswith(("|", "$$")))
     assert code[0].startswith("#| default_exp"), "the first code cell names the module"
     assert re.match(r"# .+\n+> .+", title), "a title and one sentence after >"
     assert any(outputs for _, _, outputs in cells), "saved outputs"
     soft = {
         f"{len(cells)} cells (30 to 80)": not 20 <= len(cells) <= 90,
         f"{wordiest} words of prose at once (80)": wordiest > 90,
+        f"{widest} columns of prose (140)": widest > 140,
         "no section that says what is refused": not any(
             "##" in text and "refuse" in text.lower() for kind, text, _ in cells if kind == "markdown"
         ),

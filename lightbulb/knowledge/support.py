@@ -101,8 +101,10 @@ _ORDERS = re.compile(
             rf"{_FIRST}(?:ignore|disregard|forget|override|bypass|discard)\s+(?:all |any |everything |of |the )*(?:{_EARLIER}\s+){{1,2}}"
             r"(?:\w+ ){0,2}(?:instructions?|prompts?|rules|guidelines?|directions?|messages?|context|sources?)\b",
             rf"{_FIRST}(?:ignore|disregard|forget)\s+(?:all |any )?instructions\b",
-            rf"{_FIRST}(?:ignore|disregard|forget)\s+(?:everything|anything|all|what(?:ever)?)\b[^.!?]{{0,30}}\b(?:told|said|read|instructed|above|before)\b",
-            r"\bignor(?:e[zr]?|ieren?|iert?|a[rd]?)\b[^.!?]{0,40}\b(?:instructions?|consignes|directives|Anweisungen|Instruktionen|Vorgaben|instrucciones|istruzioni)\b"
+            rf"{_FIRST}(?:ignore|disregard|forget)\s+(?:everything|anything|all|what(?:ever)?)\b[^.!?]{{0,30}}"
+            r"\b(?:told|said|read|instructed|above|before)\b",
+            r"\bignor(?:e[zr]?|ieren?|iert?|a[rd]?)\b[^.!?]{0,40}"
+            r"\b(?:instructions?|consignes|directives|Anweisungen|Instruktionen|Vorgaben|instrucciones|istruzioni)\b"
             r"[^.!?]{0,25}(?:précédentes?|ci-dessus|vorherig\w+|bisherig\w+|anteriores|precedenti)",
             r"\bignor(?:iere?|ieren)\b[^.!?]{0,25}\b(?:vorherig|bisherig|obig|früher)\w*\s+(?:Anweisungen|Instruktionen|Vorgaben|Befehle)",
             rf"\b(?:attention|notice|important|warning|message|instructions?|note|dear|hello|hey)\b[^.!?]{{0,12}}{_MACHINE}",
@@ -111,7 +113,8 @@ _ORDERS = re.compile(
             rf"^\W*as (?:an?|the) (?:\w+ )?{_MACHINE}",
             rf"{_MACHINE}[^.!?]{{0,40}}\b(?:must|shall|should|are (?:required|instructed|asked|told)|have to|need to|doit|doivent|müssen|"
             r"sollen)\b[^.!?]{0,40}"
-            r"\b(?:answer|reply|respond|say|state|tell|write|output|recommend|ignore|follow|obey|quote|cite|include|repeat|répondre|dire|antworten|sagen)\b",
+            r"\b(?:answer|reply|respond|say|state|tell|write|output|recommend|ignore|follow|obey|quote|cite|include|repeat|"
+            r"répondre|dire|antworten|sagen)\b",
             rf"{_FIRST}(?:answer|reply|respond|say)\s+(?:only|just|exactly|instead|always|to every question)\b",
             r"(?:^|[.!?:;,]\s*|\bplease\s+)(?:answer|reply|respond)\s+"
             r"(?:that|by saying|with (?:only|exactly|the (?:words?|phrase|sentence|text|letters?)))\b",
@@ -119,7 +122,8 @@ _ORDERS = re.compile(
             r"\b(?:whatever|no matter what)\s+(?:the |a )?(?:user|question)\b|\b(?:your|the|hidden) system prompt\b",
             rf"{_FIRST}(?:do not|don['’]t|never)\s+(?:mention|reveal|disclose|cite|quote|summari[sz]e)\b[^.!?]{{0,40}}"
             r"\b(?:sources?|pages?|sites?|prompt|instructions?|the user)\b",
-            r"<\|(?:im_start|im_end|system|endoftext)|<im_(?:start|end)|\[/?INST\]|^\s*(?:system|assistant|user)\s*:\s*(?:you|ignore|answer)",
+            r"<\|(?:im_start|im_end|system|endoftext)|<im_(?:start|end)|\[/?INST\]|"
+            r"^\s*(?:system|assistant|user)\s*:\s*(?:you|ignore|answer)",
         )
     ),
     re.IGNORECASE,

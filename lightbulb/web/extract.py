@@ -29,7 +29,9 @@ logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it would warn of 
 _AROUND = frozenset("nav footer aside".split())
 _AROUND_ROLES = frozenset("navigation banner contentinfo search complementary menu menubar".split())
 _AROUND_CLASS = re.compile(
-    r"(?:^|[\s_-])(?:nav|navbar|navbox|navigation|menu|breadcrumbs?|footer|sidebar|toc|share|social|pagination|cookies?|consent|gdpr)(?:$|[\s_-])",
+    r"(?:^|[\s_-])"
+    r"(?:nav|navbar|navbox|navigation|menu|breadcrumbs?|footer|sidebar|toc|share|social|pagination|cookies?|consent|gdpr)"
+    r"(?:$|[\s_-])",
     re.IGNORECASE,
 )
 
@@ -342,8 +344,9 @@ def _content(tree: Any, outside: set[Any]) -> list[str]:
 
 # %% ../../nbs/web/07_extract.ipynb #f60198eb
 _HTML = re.compile(
-    r"<(?:!--|!doctype|\?xml|/?(?:html|head|body|title|meta|link|div|p|a|span|h[1-6]|table|t[rdh]|[uod]l|li|br|hr|b|i|em|strong|img|article|section|"
-    r"main|nav|header|footer|script|style|pre|form|font|center|blockquote|noscript|template|code|sup|sub|small|u|d[dt]|select|button|input|label|figure|svg|video|frameset|frame|math|details)(?=[\s/>]))",
+    r"<(?:!--|!doctype|\?xml|/?(?:html|head|body|title|meta|link|div|p|a|span|h[1-6]|table|t[rdh]|[uod]l|li|br|hr|b|i|em|strong|img|"
+    r"article|section|main|nav|header|footer|script|style|pre|form|font|center|blockquote|noscript|template|code|sup|sub|small|u|d[dt]|"
+    r"select|button|input|label|figure|svg|video|frameset|frame|math|details)(?=[\s/>]))",
     re.IGNORECASE,
 )
 
