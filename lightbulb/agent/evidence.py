@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Evidence', 'Researcher']
+__all__ = ['Evidence']
 
 # %% ../../nbs/agent/08_evidence.ipynb #393a9310
 import re

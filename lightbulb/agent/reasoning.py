@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Candidate', 'State', 'Reasoning']
+__all__ = []
 
 # %% ../../nbs/agent/10_reasoning.ipynb #65f91883
 import math

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['best_answers']
+__all__ = []
 
 # %% ../../nbs/agent/12_writing.ipynb #bddde32d
 import math

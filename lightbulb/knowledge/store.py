@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['PageStore']
+__all__ = []
 
 # %% ../../nbs/knowledge/04_store.ipynb #6672dec1
 import contextlib

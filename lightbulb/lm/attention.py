@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['RMSNorm', 'SelfAttention', 'CrossAttention']
+__all__ = []
 
 # %% ../../nbs/lm/04_attention.ipynb #12e10634
 from collections.abc import Sequence

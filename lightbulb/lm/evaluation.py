@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Evaluation', 'evaluate', 'bigram_loss']
+__all__ = ['evaluate']
 
 # %% ../../nbs/lm/16_evaluation.ipynb #e9a76370
 import math

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['RouterReport', 'MixtureOfExperts', 'FeedForward']
+__all__ = ['RouterReport', 'MixtureOfExperts']
 
 # %% ../../nbs/lm/06_experts.ipynb #3c313cb8
 from collections.abc import Callable, Sequence

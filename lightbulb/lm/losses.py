@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Regularisers', 'LossWeights', 'LanguageModelLoss']
+__all__ = []
 
 # %% ../../nbs/lm/14_losses.ipynb #4b48d594
 import math

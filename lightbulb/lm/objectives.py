@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Batch', 'ObjectiveWeights', 'TrainingBatches', 'ValidationBatches']
+__all__ = []
 
 # %% ../../nbs/lm/13_objectives.ipynb #688105fc
 import math

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .attention import KeyValueCache
 
 # %% auto #0
-__all__ = ['TokenEmbedding']
+__all__ = []
 
 # %% ../../nbs/lm/07_token_embedding.ipynb #38c7161d
 def _ngram_hashes(

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Tokenizer', 'BytesTokenizer', 'SubwordTokenizer', 'load_tokenizer']
+__all__ = ['Tokenizer', 'BytesTokenizer', 'load_tokenizer']
 
 # %% ../../nbs/lm/01_tokens.ipynb #b1548b7c
 import contextlib

@@ -21,7 +21,7 @@ from .tokens import Tokenizer, load_tokenizer
 from .transformer import Transformer
 
 # %% auto #0
-__all__ = ['TrainedLanguageModel', 'load_trained_model']
+__all__ = ['TrainedLanguageModel']
 
 # %% ../../nbs/lm/20_trained_model.ipynb #e4a46046
 _MAX_ROWS = 32  # prompts written for at once

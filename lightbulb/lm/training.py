@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['LanguageModelTraining', 'train_language_model', 'TrainLanguageModel', 'load_model']
+__all__ = ['train_language_model', 'TrainLanguageModel', 'load_model']
 
 # %% ../../nbs/lm/19_training.ipynb #955800c3
 import contextlib

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['ReaderNetwork', 'Confidence', 'save_reader', 'load_reader']
+__all__ = ['Confidence']
 
 # %% ../../nbs/reading/01_network.ipynb #83bfc815
 import json

@@ -16,7 +16,7 @@ from gymnasium import spaces
 from .options import GymnasiumOptions, Option, TabularOption, TabularTask, option_values, primitive_options
 
 # %% auto #0
-__all__ = ['CELLS', 'NUMBER', 'HALLWAYS', 'FourRooms', 'exact_house_values', 'four_rooms']
+__all__ = ['FourRooms', 'exact_house_values', 'four_rooms']
 
 # %% ../../nbs/rl/11_four_rooms.ipynb #1a72897a
 _HOUSE = """

@@ -16,7 +16,7 @@ from gymnasium import spaces
 from .vector_environments import EnvironmentFailure
 
 # %% auto #0
-__all__ = ['View', 'OptionStep', 'OptionEnvironment', 'Option', 'primitive_options', 'GymnasiumOptions']
+__all__ = ['Option', 'primitive_options', 'GymnasiumOptions']
 
 # %% ../../nbs/rl/10_options.ipynb #7dd2b4bb
 @dataclass

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['ACTION_MASK', 'ObservationEncoder', 'ActionHead', 'ActorCritic']
+__all__ = ['ACTION_MASK', 'ObservationEncoder']
 
 # %% ../../nbs/rl/07_policies.ipynb #b982baca
 import math

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['PPOConfig', 'Rollout', 'PPOLoss', 'ppo_loss', 'RewardScale', 'PPOAgent', 'evaluate_policy', 'PPOTraining',
-           'train_ppo']
+__all__ = ['PPOConfig', 'Rollout', 'PPOLoss', 'ppo_loss', 'RewardScale', 'PPOAgent', 'evaluate_policy', 'train_ppo']
 
 # %% ../../nbs/rl/09_ppo.ipynb #da3f7608
 import contextlib

@@ -18,7 +18,7 @@ from .options import View
 from .sequences import SequenceReplayMemory, SequenceSample
 
 # %% auto #0
-__all__ = ['RecurrentQNetwork', 'RecurrentQConfig', 'RecurrentQLearner']
+__all__ = ['RecurrentQConfig']
 
 # %% ../../nbs/rl/12_recurrent_q.ipynb #7af95882
 def _begins_at_zero(width: int, num_outputs: int) -> nn.Linear:

@@ -21,7 +21,7 @@ from .storage import NEEDED, NStepReturns, RingStorage, Rows, to_array
 from .sum_tree import IntArray, as_indices, as_numbers
 
 # %% auto #0
-__all__ = ['ReplaySample', 'PrioritizedReplayMemory']
+__all__ = ['PrioritizedReplayMemory']
 
 # %% ../../nbs/rl/04_replay.ipynb #356534c4
 Tensors: TypeAlias = dict[str, torch.Tensor]

@@ -17,7 +17,7 @@ from .storage import RingStorage, Rows, to_array
 from .sum_tree import IntArray
 
 # %% auto #0
-__all__ = ['SequenceSample', 'sequence_priorities', 'SequenceReplayMemory']
+__all__ = ['SequenceReplayMemory']
 
 # %% ../../nbs/rl/05_sequences.ipynb #17990efb
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from ..rl.ppo import ppo_loss
 # %% auto #0
 __all__ = ['info_nce_loss', 'covariance_regularization', 'variance_hinge', 'dynamics_performance_loss',
            'thought_consistency_loss', 'JointLoss', 'policy_value_joint_loss', 'action_diversity_reward',
-           'expected_thought_value_loss', 'exploration_regularization', 'kl_divergence_loss', 'LossReport', 'ppo_loss']
+           'expected_thought_value_loss', 'exploration_regularization', 'kl_divergence_loss', 'ppo_loss']
 
 # %% ../../nbs/world/06_losses.ipynb #2881acb7
 _all_ = ["ppo_loss"]  # a caller finds it here too: the tenth loss is the one of rl.ppo

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 # %% auto #0
-__all__ = ['Tables', 'optimal_values', 'policy_values', 'optimal_policy']
+__all__ = ['Tables', 'optimal_values', 'optimal_policy']
 
 # %% ../../nbs/world/02_tables.ipynb #fdd4ceaa
 def plain_optimal_values(env: Any, discount: float = 1.0, *, num_sweeps: int = 700) -> list[float]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Steps', 'Experience']
+__all__ = ['Steps']
 
 # %% ../../nbs/world/10_targets.ipynb #841d4269
 from collections.abc import Mapping

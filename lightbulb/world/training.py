@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['WorldModelTraining', 'train_world_model', 'Trained', 'load_world_model', 'TrainWorldModel', 'TrainLanguageWorld',
-           'LossShares']
+__all__ = ['train_world_model', 'Trained', 'load_world_model', 'TrainWorldModel', 'TrainLanguageWorld', 'LossShares']
 
 # %% ../../nbs/world/14_training.ipynb #18f5e5df
 import json
