@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['TrainReader', 'average_readers', 'fit_confidence', 'write_mixture']
+__all__ = ['TrainReader', 'train_reader', 'average_readers', 'fit_confidence', 'write_mixture']
 
 # %% ../../nbs/reading/08_teaching.ipynb #d4bf1110
 import json
@@ -231,7 +231,7 @@ class ReaderTraining:
         self.network.merge()
         save_reader(self.network, self.config.save_path)
 
-
+# %% ../../nbs/reading/08_teaching.ipynb #5a7e11d1
 _MAY_CHANGE = ("examples", "save_path", "save_every", "resume")  # when a run is resumed
 
 
