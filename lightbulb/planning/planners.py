@@ -18,6 +18,7 @@ import numpy as np
 from .mcts import MCTSConfig, PlainNode, PlainSearch, plain_choice, plain_completed_q, plain_puct
 from .oops import OOPS, levin_tree_search
 from lightbulb.planning.run_events import (
+    AnswerDrafted,
     Budget,
     Cost,
     ModelAsked,
@@ -110,11 +111,9 @@ class PlannerConfig:
             if number is None and name in ("beam_width", "num_samples"): continue
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise ValueError(f"{name} must be a positive whole number, got {number!r}")
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature must be positive, got {self.temperature}")
+        if not 0 < self.temperature < math.inf: raise ValueError(f"temperature must be positive, got {self.temperature}")
         for name in ("prior_weight", "exploration_constant"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf: raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if math.isnan(self.value_threshold): raise ValueError("value_threshold must be a number, got nan")
 
 # %% ../../nbs/planning/09_planners.ipynb #5d33aa8b
@@ -195,8 +194,7 @@ class PlannerRun:
             results: list[Any] = list(function(nodes))
         except Exception as error:  # noqa: BLE001 (a tool may fail in any way: the failure is recorded at its node)
             results = [error] * len(nodes)
-        if len(results) != len(nodes):
-            raise ValueError(f"{stage} must return one result a node: {len(results)} for {len(nodes)} nodes")
+        if len(results) != len(nodes): raise ValueError(f"{stage} must return one result a node: {len(results)} for {len(nodes)} nodes")
         if used:
             share, rest = divmod(used() - before, len(nodes))
             costs = [replace(cost, tokens=share + (i < rest)) for i, cost in enumerate(costs)]
@@ -212,8 +210,7 @@ class PlannerRun:
         "Thoughts, a number, evidence; or the exception that says why there is none."
         try:
             if isinstance(result, Exception): return result
-            if stage == "propose":
-                return [Thought(thought) if isinstance(thought, str) else thought for thought in result]
+            if stage == "propose": return [Thought(thought) if isinstance(thought, str) else thought for thought in result]
             if stage == "evaluate" and math.isnan(float(result)): return ValueError("a value must be a number, got nan")
             return float(result) if stage == "evaluate" else result
         except (TypeError, ValueError) as error:
@@ -375,8 +372,7 @@ def paths(run: PlannerRun, patience: int = 100) -> Iterator[ToTNode]:
     while idle < patience and num_drawn < (run.config.num_samples or math.inf):
         node, num_drawn = draw_path(run), num_drawn + 1
         idle, before = (idle + 1 if run.cost == before else 0), run.cost
-        if node:
-            yield node
+        if node: yield node
 
 
 def run_best_of_n(run: PlannerRun) -> None:
@@ -391,6 +387,9 @@ def run_self_consistency(run: PlannerRun) -> None:
     run.choose = lambda: max(votes.values(), key=len)[0] if votes else None
     for node in paths(run):
         answer = run.thinking.answer(node) if run.thinking.answer else node.text
+        if node not in run.offers:
+            run.offer(node, 0.0)
+            run.log.add(AnswerDrafted(node.order, answer))
         votes.setdefault(normalize_thought(answer), []).append(node)
 
 # %% ../../nbs/planning/09_planners.ipynb #3c179e0f
@@ -449,10 +448,20 @@ def run_tree_of_thought(run: PlannerRun, strategy: Literal["dfs", "best_first"])
         num_solutions=None,
         max_nodes=None,
     )
+    candidates: dict[ToTNode, str] = {}  # proposals of the latest thought, those that are met again included
+
+    def key(node: ToTNode) -> str:
+        candidates[node] = run.state(node)
+        return candidates[node]
+
     retrieve = (lambda nodes: all_of(run.ask("retrieve", nodes), nodes)) if run.thinking.retrieve else None
-    search = ToTSearch(propose, lambda nodes: all_of(run.judge(nodes), nodes), retrieve=retrieve, config=config, key=run.state)
+    search = ToTSearch(propose, lambda nodes: all_of(run.judge(nodes), nodes), retrieve=retrieve, config=config, key=key)
     for step in search.search(run.root):
         if isinstance(step, Proposed):
+            for node, state in candidates.items():
+                if node.parent and node not in step.children:
+                    run.log.add(ThoughtMerged(step.parent.order, node.text, state))
+            candidates.clear()
             run.children[step.parent] = list(step.children)
             run.num_open -= not run.is_complete(step.parent)
             run.register(step.children)
@@ -519,8 +528,7 @@ class ThoughtSearch(PlainSearch):
         if leaf.discount == 0:
             self.closed.add(id(leaf))
         for node, _ in reversed(path):
-            if len(node.children) < len(node.visits) or any(id(child) not in self.closed for child in node.children.values()):
-                return
+            if len(node.children) < len(node.visits) or any(id(child) not in self.closed for child in node.children.values()): return
             self.closed.add(id(node))
 
     def _choose_open(self, choose: Callable[[PlainSearch, PlainNode], int], search: PlainSearch, node: PlainNode) -> int:
@@ -573,8 +581,7 @@ def shares(run: PlannerRun, node: ToTNode) -> list[float]:
     if not children: return [0.0]
     weights = [math.exp(child.log_probability or 0.0) for child in children]
     total = sum(weights)
-    if all(child.log_probability is None for child in children) or total > 1:
-        return [weight / total for weight in weights]
+    if all(child.log_probability is None for child in children) or total > 1: return [weight / total for weight in weights]
     return weights
 
 
@@ -647,15 +654,19 @@ def plan(
     config = PlannerConfig(planner=planner) if isinstance(planner, str) else planner
     if config.planner in _NEEDS_VALUES and not thinking.evaluate:
         raise ValueError(f"{config.planner} must be given values: thinking.evaluate is None")
-    if programs is not None and config.planner != "oops":
-        raise ValueError(f"programs must be given to oops only, not to {config.planner}")
+    if programs is not None and config.planner != "oops": raise ValueError(f"programs must be given to oops only, not to {config.planner}")
     root = ToTNode(question) if isinstance(question, str) else question
     if root.children: raise ValueError(f"a question must be a node without children, got {len(root.children)}")
-    budget, log = budget or Budget(forwards=64), log or RunLog()
-    run = PlannerRun(root, thinking, config, budget, seed, log)
+    run = PlannerRun(root, thinking, config, budget or Budget(forwards=64), seed, log or RunLog())
+    return _carry_out(run, programs)
+
+
+def _carry_out(run: PlannerRun, programs: list[tuple[int, ...]] | None = None) -> Plan:
+    "Let the planner work, and write down how it began and ended."
+    root, thinking, config, log = run.root, run.thinking, run.config, run.log
     settings = {
         "config": asdict(config),
-        "budget": asdict(budget),
+        "budget": asdict(run.budget),
         "max_depth": thinking.max_depth,
         "one_forward": thinking.one_forward,
         "batch_size": thinking.batch_size,
@@ -664,7 +675,7 @@ def plan(
         "state": run.state(root),
         "programs": [list(program) for program in programs] if programs is not None else None,
     }
-    log.add(RunStarted(root.text, config.planner, seed, settings))
+    log.add(RunStarted(root.text, config.planner, run.seed, settings))
     try:
         _run_planner(run, programs)
         best, reason = run.choose(), "exhausted" if not run.num_open else "chosen"

@@ -88,10 +88,11 @@ class ThoughtProposed:
 
 @dataclass(frozen=True)
 class ThoughtMerged:
-    "A proposal says what a sibling says already."
+    "A proposal says what a sibling says, or leads to a state that was met."
 
-    node: int  # the sibling
+    node: int  # under which it was proposed
     text: str
+    state: str = ""  # where it led to that one
 
 
 @dataclass(frozen=True)
@@ -238,8 +239,7 @@ def read_run(path: Path) -> list[RunEvent]:
             events.append(read_event(line))
         except ValueError as error:
             raise ValueError(f"{path.name}, line {number}: {error}") from None
-    if not events or not isinstance(events[0], RunStarted):
-        raise ValueError(f"{path.name}: a run must begin with run_started")
+    if not events or not isinstance(events[0], RunStarted): raise ValueError(f"{path.name}: a run must begin with run_started")
     return events
 
 # %% ../../nbs/planning/08_run_events.ipynb #17b7b90c
@@ -255,7 +255,7 @@ class RunNode:
     status: str = "open"  # open, complete, solved, pruned, failed
     reason: str = ""
     value: float | None = None
-    num_merged: int = 0  # proposals that said the same
+    num_merged: int = 0  # proposals below it that said what was there already
     cost: Cost = Cost()  # of asking about this node
     evidence: list[str] = field(default_factory=list)
     pages: list[PageRead] = field(default_factory=list)
@@ -275,8 +275,7 @@ def tree_of(events: Sequence[RunEvent]) -> dict[int, RunNode]:
         if isinstance(event, ThoughtProposed):
             nodes[event.node] = RunNode(event.node, event.parent, event.text, event.kind, event.log_probability, event.status)
         for number in (event.node, event.parent) if isinstance(event, ThoughtProposed) else (event.node,):
-            if number not in nodes:
-                raise ValueError(f"an event must name a node that was proposed, got {number} in {event}")
+            if number not in nodes: raise ValueError(f"an event must name a node that was proposed, got {number} in {event}")
         node = nodes[event.node]
         if isinstance(event, ThoughtProposed):
             nodes[event.parent].children.append(event.node)

@@ -1,0 +1,168 @@
+"""Every planner on Countdown with one small network at equal forwards; and whether its values know which sibling can be solved.
+
+The network (`_countdown_model.py`) is taught by exhaustive search on the training numbers and kept in the cache. A forward of it gives
+the proposals and the value of one state; a state is paid once a run; the exact reward ends a run, for every planner alike, and costs
+nothing. Settings of planners are chosen on validation problems, the table is of test problems, whose numbers nobody has seen.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+from _countdown_model import NetworkPredict, Settings, trained_network
+from _table import Table, arguments
+
+from lightbulb.planning.planners import PlannerConfig
+from lightbulb.planning.run_events import Budget
+from lightbulb.world.text_environments import Countdown, TextProblem
+from lightbulb.world.text_planning import plan_in
+
+BUDGETS = {3: (2, 3, 4, 6, 8, 16), 4: (8, 16, 32, 64, 128, 256, 512)}  # of forwards, by the number of numbers
+CHOICES: dict[str, list[dict[str, Any]]] = {  # planner → settings to choose from
+    "greedy": [{}],
+    "best_of_n": [{"temperature": temperature} for temperature in (1.0, 2.0)],
+    "beam": [{}],
+    "value_beam": [{"candidates": many, "prior_weight": weight} for many in (2, 4) for weight in (0.0, 0.1, 0.3)],
+    "tot_bfs": [{"prior_weight": weight} for weight in (0.0, 0.1)],
+    "tot_dfs": [{}, {"value_threshold": 0.2}],
+    "best_first": [{}],
+    "uct": [{"exploration_constant": constant} for constant in (0.3, 1.0)],
+    "mcts": [{"exploration_constant": constant} for constant in (0.5, 1.25, 3.0)],
+    "gumbel": [{}],
+    "levin": [{}],
+    "oops": [{}],
+}
+
+
+class Exam:
+    "Problems, the network's answers, and the forwards after which each planner solved each problem."
+
+    def __init__(self, predict: NetworkPredict, problems: Sequence[TextProblem]) -> None:
+        self.predict, self.environment, self.problems = predict, predict.environment, problems
+        self.budgets = BUDGETS[predict.environment.num_numbers]
+
+    def forwards_needed(self, config: PlannerConfig) -> np.ndarray:
+        "(problems, budgets): was it solved? One run with the largest budget says it for all of them, but for gumbel."
+        solved = np.zeros((len(self.problems), len(self.budgets)), bool)
+        depth = self.environment.num_numbers - 1
+        for row, problem in enumerate(self.problems):
+            self.predict.know_all(self.environment.start(problem))
+            for column, most in enumerate(self.budgets) if config.planner == "gumbel" else [(-1, self.budgets[-1])]:
+                result = plan_in(self.environment, problem, self.predict, config, max_depth=depth, budget=Budget(forwards=most))
+                assert result.cost.forwards <= most
+                if result.is_solved and config.planner == "gumbel":
+                    solved[row, column] = True
+                elif result.is_solved:
+                    solved[row] = [result.cost.forwards <= budget for budget in self.budgets]
+        return solved
+
+
+def interval(successes: np.ndarray) -> str:
+    "A share with Wilson's 95% interval."
+    n, p, z = len(successes), float(successes.mean()), 1.96
+    middle, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    low, high = max(0.0, middle - spread) / (1 + z * z / n), min(1 + z * z / n, middle + spread) / (1 + z * z / n)
+    return f"{100 * p:.0f}% ({100 * low:.0f} to {100 * high:.0f})"
+
+
+def difference(ours: np.ndarray, theirs: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+    "Of two shares over the same problems, in points, with a 95% interval by the bootstrap."
+    each = ours.astype(float) - theirs.astype(float)
+    draws = np.random.default_rng(seed).choice(each, (4000, len(each))).mean(1)
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return 100 * float(each.mean()), 100 * float(low), 100 * float(high)
+
+
+def sibling_accuracy(predict: NetworkPredict, problems: Sequence[TextProblem]) -> tuple[float, float, int]:
+    "How often the value (and the prior) of a sibling that can be solved is above that of one that cannot; and the number of pairs."
+    environment = predict.environment
+    by_value, by_prior, pairs = 0.0, 0.0, 0
+    for problem in problems:
+        level = [environment.start(problem)]
+        while level := [state for state in level if not environment.is_over(state) and environment.can_be_solved(state)][:6]:
+            below = []
+            for state in level:
+                ((named, _),) = predict([state])
+                after = [environment.act(state, action) for action, _ in named]
+                values, good = [value for _, value in predict(after)], [environment.can_be_solved(child) for child in after]
+                for i, j in ((i, j) for i in range(len(after)) for j in range(len(after)) if good[i] and not good[j]):
+                    pairs += 1
+                    by_value += (values[i] > values[j]) + 0.5 * (values[i] == values[j])
+                    by_prior += (named[i][1] > named[j][1]) + 0.5 * (named[i][1] == named[j][1])
+                below += after
+            level = below
+    return by_value / pairs, by_prior / pairs, pairs
+
+
+def examine(table: Table, predict: NetworkPredict, *, num_problems: int, num_validation: int) -> None:
+    "All planners on one size of problem."
+    size = predict.environment.num_numbers
+    budgets = BUDGETS[size]
+    validation = Exam(predict, predict.environment.problems("validation", num_validation))
+    test = Exam(predict, predict.environment.problems("test", num_problems))
+    solved: dict[str, np.ndarray] = {}
+    for name, choices in CHOICES.items():
+        configs = [replace(PlannerConfig(), planner=name, **choice) for choice in choices]
+        scores = [validation.forwards_needed(config).mean() for config in configs] if len(configs) > 1 else [0.0]
+        pick = int(np.argmax(scores))
+        start = time.process_time()
+        solved[name] = test.forwards_needed(configs[pick])
+        words = ", ".join(f"{key} {value:g}" for key, value in choices[pick].items())
+        shares = "; ".join(f"{most}: {interval(solved[name][:, column])}" for column, most in enumerate(budgets))
+        table.row(f"{size} numbers, {name}{f' ({words})' if words else ''}: solved within forwards", shares)
+        print(f"  {time.process_time() - start:.0f} CPU-s", flush=True)
+        if name != "gumbel":
+            assert (np.diff(solved[name].astype(int), axis=1) >= 0).all()
+    means = {name: float(share.mean()) for name, share in solved.items()}
+    plain, others = ("greedy", "best_of_n", "beam"), [name for name in CHOICES if name not in ("greedy", "best_of_n", "beam", "value_beam")]
+    best = max(others, key=means.__getitem__)
+    for rival in (*plain, "value_beam"):
+        gaps = [difference(solved[best][:, column], solved[rival][:, column]) for column in range(len(budgets))]
+        words = "; ".join(f"{most}: {gap:+.0f} ({low:+.0f} to {high:+.0f})" for most, (gap, low, high) in zip(budgets, gaps, strict=True))
+        ahead, behind = sum(low > 0 for _, low, _ in gaps), sum(high < 0 for *_, high in gaps)
+        aim = "ahead at some budget, behind at none" if rival != "value_beam" else ""
+        table.row(f"{size} numbers, {best} minus {rival}, points", words, aim, (ahead > 0 and not behind) if aim else None)
+    means_text = ", ".join(f"{name} {100 * mean:.0f}" for name, mean in sorted(means.items(), key=lambda item: -item[1]))
+    table.row(f"{size} numbers, mean over the budgets, percent", means_text)
+    by_value, by_prior, pairs = sibling_accuracy(predict, test.problems)
+    table.row(
+        f"{size} numbers, siblings of which one can be solved and one cannot: value, prior rank them right",
+        f"{100 * by_value:.1f}%, {100 * by_prior:.1f}% of {pairs:,} pairs",
+        "value > 50%",
+        by_value > 0.5,
+    )
+
+
+def main() -> int:
+    options = arguments(__doc__ or "", data=False)
+    settings = Settings(width=64, batch_size=256, num_steps=500) if options.quick else Settings()
+    network, notes = trained_network(settings)
+    table = Table("Planners on Countdown at equal forwards")
+    last = notes["curve"][-1]
+    table.row(
+        "the network: parameters; training",
+        f"{notes['parameters']:,}; {notes['step']:,} steps of {settings.batch_size} states, {notes['seconds']:.0f} CPU-s; "
+        f"cross-entropy of the policy {last[1]:.2f} nats, of the value {last[2]:.2f}",
+        "at most 10,000,000",
+        notes["parameters"] <= 10_000_000,
+    )
+    for size in (3, 4):
+        predict = NetworkPredict(network, Countdown(size))
+        examine(table, predict, num_problems=30 if options.quick else 200, num_validation=10 if options.quick else 50)
+    table.note(
+        "A run ends with the first proposed thought that reaches the target. With three numbers there are at most 13 states to ask about, "
+        "with four at most 313: the largest budgets are enough for everything. All planners but gumbel are anytime. Intervals: 95%, "
+        f"Wilson's for shares, paired bootstrap for differences. Settings of the network: {json.dumps(asdict(settings))}."
+    )
+    return table.finish(options.record)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

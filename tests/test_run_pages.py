@@ -1,0 +1,225 @@
+"""Runs that can be seen: replayed byte for byte, drawn without letting anything through, readable on a phone."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from html.parser import HTMLParser
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightbulb.planning.planners import PlannerConfig, PlannerName, Thinking, plan
+from lightbulb.planning.run_events import (
+    AnswerDrafted,
+    Budget,
+    Cost,
+    ModelAsked,
+    PageRead,
+    RunFinished,
+    RunLog,
+    RunStarted,
+    ThoughtFailed,
+    ThoughtMerged,
+    ThoughtProposed,
+    ThoughtPruned,
+    ThoughtScored,
+    read_event,
+    read_run,
+    save_run,
+    tree_of,
+    write_event,
+)
+from lightbulb.planning.run_pages import compare_runs, replay_run, run_to_html, run_to_json, run_to_markdown
+from lightbulb.planning.tree_of_thought import Thought, ToTNode
+
+PLANNERS = get_args(PlannerName)
+TEXTS = st.text(max_size=12)
+NUMBERS = st.floats(allow_nan=False)
+COSTS = st.builds(Cost, st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))
+EVENTS = st.one_of(
+    st.builds(RunStarted, TEXTS, TEXTS, st.integers(), st.dictionaries(TEXTS.filter(lambda key: key != "number"), NUMBERS, max_size=2)),
+    st.builds(ModelAsked, st.sampled_from(["propose", "retrieve", "evaluate"]), st.integers(0), NUMBERS, COSTS, st.booleans()),
+    st.builds(ThoughtProposed, st.integers(0), st.integers(0), TEXTS, TEXTS, st.none() | NUMBERS, TEXTS, st.just("open")),
+    st.builds(ThoughtMerged, st.integers(0), TEXTS, TEXTS),
+    st.builds(ThoughtScored, st.integers(0), NUMBERS),
+    st.builds(ThoughtPruned, st.integers(0), TEXTS),
+    st.builds(ThoughtFailed, st.integers(0), TEXTS, TEXTS),
+    st.builds(PageRead, st.integers(0), TEXTS, TEXTS),
+    st.builds(AnswerDrafted, st.integers(0), TEXTS, st.tuples(TEXTS)),
+    st.builds(RunFinished, st.none() | st.integers(0), TEXTS, COSTS),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(EVENTS)
+def test_an_event_is_one_line_that_reads_back(event):
+    line = write_event(event)
+    assert line.endswith("\n") and len(line.splitlines()) == 1 and line.isascii()
+    assert read_event(line) == event and write_event(read_event(line)) == line
+    json.loads(line, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+
+
+class Trouble:
+    "A task with everything that a record has to keep: repeats, equal states, failures, tokens, evidence, tools that add events."
+
+    def __init__(self, seed: int, log: RunLog) -> None:
+        self.seed, self.log, self.tokens = seed, log, 0
+
+    def draw(self, name: str) -> float:
+        return random.Random(f"{self.seed} {name}").random()
+
+    def children(self, name: str) -> list[str]:
+        words = [f"{name}{letter}" for letter in "abcd"[: int(self.draw(f"n{name}") * 5)]]
+        return words + [word.upper() for word in words if self.draw(f"twice {word}") < 0.3]
+
+    def propose(self, nodes):
+        self.tokens += sum(3 + len(node.payload) for node in nodes)
+        if any(self.draw(f"fail {node.payload}") < 0.1 for node in nodes): raise TimeoutError("no answer: try later")
+        return [[Thought(word, "step", word.lower(), math.log(0.05 + self.draw(word))) for word in self.children(n.payload)] for n in nodes]
+
+    def retrieve(self, nodes):
+        for node in nodes:
+            self.log.add(PageRead(node.order, f"https://example.org/{node.payload}", node.payload))
+        return [[f"about {node.payload}"] for node in nodes]
+
+    def evaluate(self, nodes):
+        return [round(self.draw(f"v{''.join(sorted(node.payload))}"), 1) for node in nodes]
+
+    def run(self, planner, budget: Budget, *, verified: bool, merged: bool, retrieves: bool, batch_size: int | None):
+        thinking = Thinking(
+            propose=self.propose,
+            evaluate=self.evaluate,
+            retrieve=self.retrieve if retrieves else None,
+            is_solution=(lambda node: self.draw(f"right {node.payload}") < 0.1) if verified else None,
+            key=(lambda node: "".join(sorted(node.payload)) * 9) if merged else None,
+            answer=lambda node: node.payload[:1],
+            prices={"propose": Cost(1, 20), "evaluate": Cost(1)},
+            tokens_used=lambda: self.tokens,
+            batch_size=batch_size,
+        )
+        return plan(ToTNode("?", payload=""), thinking, planner, budget=budget, seed=self.seed, log=self.log)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(PLANNERS),
+    st.integers(0, 10**6),
+    st.integers(1, 40),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([None, 1, 3]),
+)
+def test_any_run_is_replayed_byte_for_byte_without_its_functions(planner, seed, forwards, verified, merged, retrieves, batch_size):
+    log = RunLog()
+    config = PlannerConfig(planner=planner, value_threshold=0.2, num_samples=30)
+    budget = Budget(forwards=forwards, tokens=60 + 5 * forwards)
+    result = Trouble(seed, log).run(config, budget, verified=verified, merged=merged, retrieves=retrieves, batch_size=batch_size)
+    log.add(AnswerDrafted(0, "written after the end"))
+    read = [read_event(write_event(event)) for event in log.events]
+    again = replay_run(read)
+    assert [write_event(event) for event in again.events] == [write_event(event) for event in log.events]
+    assert (again.thoughts, again.reason, again.cost, again.is_solved) == (result.thoughts, result.reason, result.cost, result.is_solved)
+
+
+@pytest.mark.parametrize("planner", PLANNERS)
+def test_files_and_pages_of_a_replay_are_the_same_bytes(planner, tmp_path):
+    log = RunLog(tmp_path / "run.jsonl")
+    Trouble(3, log).run(planner, Budget(forwards=25), verified=False, merged=True, retrieves=True, batch_size=None)
+    again = replay_run(read_run(tmp_path / "run.jsonl"))
+    save_run(again.events, tmp_path / "again.jsonl")
+    assert (tmp_path / "run.jsonl").read_bytes() == (tmp_path / "again.jsonl").read_bytes()
+    for draw in (run_to_html, run_to_markdown, run_to_json):
+        assert draw(log.events) == draw(again.events)
+
+
+@pytest.mark.parametrize("change", ["drop", "double", "value"])
+def test_a_record_that_was_changed_is_refused(change):
+    log = RunLog()
+    Trouble(4, log).run("best_first", Budget(forwards=25), verified=False, merged=False, retrieves=False, batch_size=None)
+    place = next(i for i, event in enumerate(log.events) if isinstance(event, ThoughtScored))
+    event = log.events[place]
+    assert isinstance(event, ThoughtScored)
+    altered = {"drop": [], "double": [event, event], "value": [ThoughtScored(event.node, event.value + 0.5)]}[change]
+    with pytest.raises(ValueError, match="of the replay must be"):
+        replay_run([*log.events[:place], *altered, *log.events[place + 1 :]])
+
+
+NASTY = "</title></style><script>document.title='hacked'</script>\"'><img src=x onerror=\"document.title='hacked'\"> &amp; \ud800 \x00"
+HOSTILE = [
+    RunStarted(NASTY, NASTY, 0, {"budget": {"forwards": 3}}),
+    ThoughtProposed(1, 0, NASTY, NASTY, None, NASTY, "open"),
+    ThoughtProposed(2, 1, "long " + "w" * 300, "thought", -1.0, "2", "open"),
+    ModelAsked("retrieve", 1, [NASTY], Cost(0, 7, 1)),
+    ThoughtFailed(2, NASTY, NASTY),
+    PageRead(1, "javascript:document.title='hacked'", NASTY),
+    PageRead(1, "https://example.org/" + "x" * 300, NASTY),
+    AnswerDrafted(1, NASTY, ("javascript:1", "https://example.org/")),
+    RunFinished(2, NASTY, Cost(0, 7, 1)),
+]
+
+
+class Tags(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+
+@pytest.mark.parametrize("draw", [run_to_html, lambda events: compare_runs(events, events)], ids=["one run", "two runs"])
+def test_nothing_that_was_given_becomes_markup(draw):
+    page = draw(HOSTILE)
+    tags = Tags(page).tags
+    allowed = "html head meta title style body h1 h2 table tr th td ol li details summary div b span p blockquote a br section tbody"
+    assert {tag for tag, _ in tags} <= set(allowed.split())
+    assert all(name in ("class", "open", "lang", "charset", "name", "content", "http-equiv", "href", "rel") for _, a in tags for name in a)
+    addresses = [attributes["href"] for tag, attributes in tags if tag == "a"]
+    assert addresses and all(address and address.startswith("https://example.org/") for address in addresses)
+    page.encode("utf-8", "strict")
+
+
+def test_markdown_and_json_hold_the_tree():
+    told = json.loads(run_to_json(HOSTILE))
+    assert told["tree"]["children"][0]["children"][0]["number"] == 2 and told["submitted"] == [0, 1, 2]
+    text = run_to_markdown(HOSTILE)
+    assert "<script" not in text and text.count("\n- ") == 1
+    text.encode("utf-8", "strict")
+
+
+def test_a_run_that_is_still_going_can_be_drawn():
+    log = RunLog()
+    Trouble(5, log).run("mcts", Budget(forwards=12), verified=False, merged=False, retrieves=False, batch_size=None)
+    for length in range(1, len(log.events) + 1):
+        assert tree_of(log.events[:length])[0].text == "?"
+    assert "not yet" in run_to_html(log.events[: len(log.events) // 2])
+
+
+@pytest.mark.parametrize("width", [390, 1300])
+def test_a_page_is_readable_on_a_phone_and_on_a_laptop(browser, tmp_path, width):
+    log = RunLog()
+    Trouble(8, log).run("tot_bfs", Budget(forwards=40), verified=False, merged=False, retrieves=True, batch_size=None)
+    for name, content in (
+        ("run.html", run_to_html(log.events)),
+        ("two.html", compare_runs(log.events, log.events)),
+        ("bad.html", run_to_html(HOSTILE)),
+    ):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        asked: list[str] = []
+        page.on("request", lambda request, asked=asked: asked.append(request.url))
+        page.goto((tmp_path / name).as_uri())
+        page.locator("details").evaluate_all("folds => folds.forEach(fold => fold.open = true)")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{name} is wider than the window"
+        assert page.title() != "hacked" and len(asked) == 1
+        if name == "run.html":
+            fold = page.locator("details").first
+            fold.locator("summary").first.click()
+            assert not fold.evaluate("fold => fold.open")
+        page.close()
