@@ -239,7 +239,8 @@ def read_run(path: Path) -> list[RunEvent]:
             events.append(read_event(line))
         except ValueError as error:
             raise ValueError(f"{path.name}, line {number}: {error}") from None
-    if not events or not isinstance(events[0], RunStarted): raise ValueError(f"{path.name}: a run must begin with run_started")
+    if not events or not isinstance(events[0], RunStarted):
+        raise ValueError(f"{path.name}: a run must begin with run_started")
     return events
 
 # %% ../../nbs/planning/08_run_events.ipynb #17b7b90c
@@ -275,7 +276,8 @@ def tree_of(events: Sequence[RunEvent]) -> dict[int, RunNode]:
         if isinstance(event, ThoughtProposed):
             nodes[event.node] = RunNode(event.node, event.parent, event.text, event.kind, event.log_probability, event.status)
         for number in (event.node, event.parent) if isinstance(event, ThoughtProposed) else (event.node,):
-            if number not in nodes: raise ValueError(f"an event must name a node that was proposed, got {number} in {event}")
+            if number not in nodes:
+                raise ValueError(f"an event must name a node that was proposed, got {number} in {event}")
         node = nodes[event.node]
         if isinstance(event, ThoughtProposed):
             nodes[event.parent].children.append(event.node)

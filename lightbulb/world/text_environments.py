@@ -159,15 +159,18 @@ class Countdown(TextEnvironment):
     ) -> None:
         if not 2 <= num_numbers <= 6: raise ValueError(f"num_numbers must be from 2 to 6, got {num_numbers}")
         if largest < 2: raise ValueError(f"largest must be at least 2, got {largest}")
-        if not 0 < targets[0] <= targets[1]: raise ValueError(f"targets must be two rising positive numbers, got {targets}")
-        if not 0 <= difficulty[0] < difficulty[1]: raise ValueError(f"difficulty must be two rising numbers of bits, got {difficulty}")
+        if not 0 < targets[0] <= targets[1]:
+            raise ValueError(f"targets must be two rising positive numbers, got {targets}")
+        if not 0 <= difficulty[0] < difficulty[1]:
+            raise ValueError(f"difficulty must be two rising numbers of bits, got {difficulty}")
         self.num_numbers, self.largest, self.targets, self.difficulty = num_numbers, largest, targets, difficulty
 
     def problem(self, numbers: Sequence[int], target: int) -> TextProblem:
         "This very problem. `ValueError` if it cannot be solved."
         start, goal = tuple(sorted(map(Fraction, numbers))), Fraction(target)
         luck = luck_of(start, self.whole_numbers, goal)
-        if not luck: raise ValueError(f"a problem must have a solution: {' '.join(map(str, numbers))} cannot make {target}")
+        if not luck:
+            raise ValueError(f"a problem must have a solution: {' '.join(map(str, numbers))} cannot make {target}")
         listed = " ".join(map(written, start))
         text = f"Use the numbers {listed} once each with + - * / to make {target}."
         return TextProblem(f"{listed} -> {target}", text, (start, goal), -math.log2(luck))
@@ -379,7 +382,8 @@ class TextContinuation(TextEnvironment):
 
     def act_tokens(self, state: TextState, tokens: Sequence[int]) -> TextState:
         "Write tokens, for a model that chooses ids. `ValueError` if there are not `action_tokens` of them."
-        if len(tokens) != self.action_tokens: raise ValueError(f"an action must have {self.action_tokens} tokens, got {len(tokens)}")
+        if len(tokens) != self.action_tokens:
+            raise ValueError(f"an action must have {self.action_tokens} tokens, got {len(tokens)}")
         if self.is_over(state): raise ValueError(f"there must be at most {self.num_actions} actions")
         return TextState(state.problem, (*state.actions, self.tokenizer.decode(list(tokens))), (*state.data, *map(int, tokens)))
 
@@ -409,5 +413,6 @@ def make_text_environment(name: str) -> Countdown:
     "`countdown`, `countdown:3` (so many numbers) or `game_of_24`; `ValueError` for anything else."
     if name == "game_of_24": return GameOf24()
     size = re.fullmatch(r"countdown(?::(\d+))?", name)
-    if not size: raise ValueError(f"a text environment must be countdown, countdown:NUMBERS or game_of_24, got {name!r}")
+    if not size:
+        raise ValueError(f"a text environment must be countdown, countdown:NUMBERS or game_of_24, got {name!r}")
     return Countdown(int(size[1] or 4))
