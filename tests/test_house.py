@@ -73,6 +73,7 @@ PUBLIC = {  # DESIGN's contract: more may be added, these stay
     "world.text_planning": "think_in plan_in",
     "world.training": "TrainWorldModel train_world_model TrainLanguageWorld load_world_model",
     "agent.answering": "TestAgent answer",
+    "agent.environment": "SearchEnv",
     "apps.main_menu": "main",
 }
 PLANTED = {  # module → an import that it must not have
