@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..core.optimization import OptimizerStep
 from .options import View
 from .sequences import SequenceReplayMemory, SequenceSample
 
@@ -159,6 +160,7 @@ class RecurrentQLearner:
         self.online, self.config, self.device = network.to(device), config, torch.device(device)
         self.target = copy.deepcopy(network).requires_grad_(False)
         self.optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+        self._move = OptimizerStep(network.parameters(), [self.optimizer], max_grad_norm=config.max_grad_norm)
         self.replay = SequenceReplayMemory(
             config.capacity,
             config.alpha,
@@ -218,16 +220,13 @@ class RecurrentQLearner:
         )
 
     def learn(self) -> dict[str, float] | None:
-        "One update; its loss and errors, or None while too little is stored."
+        "One update; its loss and errors, or None while too little is stored. `FloatingPointError` if the gradient is no number."
         if len(self.replay) < self.config.min_sequences: return None
         sample = self.replay.sample(self.config.batch_size)
         errors = td_errors(self.online, self.target, sample, self.config.num_steps)
         mask = sample.mask
         loss = (sample.weights[:, None] * errors.square() * mask).sum() / mask.sum()
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.online.parameters(), self.config.max_grad_norm)
-        self.optimizer.step()
+        self._move([loss])
         self.replay.update_priorities(sample, errors)
         with torch.no_grad():
             for slow, fast in zip(self.target.parameters(), self.online.parameters(), strict=True):
