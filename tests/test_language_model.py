@@ -377,3 +377,91 @@ def test_a_redirect_is_not_followed():
             with serve(lambda request, moved=moved: moved) as server, pytest.raises(LanguageModelError, match=f"HTTP {status}"):
                 ServedLanguageModel("m", ModelServer(server.url)).generate(["a"])
     assert not followed
+
+
+# --- what it can, and conversations ---------------------------------------------------------------------------------------
+
+
+def events(*pieces: str, done: bool = True, **more) -> Response:
+    lines = [f"data: {json.dumps({'choices': [{'delta': {'content': piece}}], **more})}\n\n" for piece in pieces]
+    return Response(200, "".join([": waiting\n\n", *lines, "data: [DONE]\n\n" if done else ""]), {"Content-Type": "text/event-stream"})
+
+
+HELLO = [{"role": "user", "content": "hello"}]
+READS = '{"action": "read", "pages": ["p2"]}'
+
+
+@pytest.mark.parametrize(
+    ("reply", "leads"),
+    [(READS, True), (f"```json\n{READS}\n```", True), ("p2", False), ('{"action": "read", "pages": ["p1"]}', False), ("[" * 10_000, False)],
+)
+def test_whether_a_model_leads_is_asked_once(reply, leads):
+    asked = []
+    with serve(lambda request: (asked.append(request.path), events(reply))[1]) as server:
+        model = served(server)
+        assert [model.can_chat for _ in range(3)] == [leads] * 3 and asked == ["/v1/chat/completions"]
+        assert model.num_tokens_used > 0
+
+
+@pytest.mark.parametrize(
+    ("entry", "length"),
+    [
+        ({"id": "m", "max_model_len": 32768}, 32768),
+        ({"id": "m", "meta": {"n_ctx_train": 4096}}, 4096),
+        ({"id": "m", "context_length": "long"}, 8192),
+        ({"id": "other", "max_model_len": 16}, 16),
+        (7, 8192),
+    ],
+)
+def test_the_window_is_what_the_server_tells(entry, length):
+    with serve(lambda request: Response(200, json.dumps({"data": [entry]}))) as server:
+        assert served(server).context_length == length
+        assert served(server, context_length=77).context_length == 77
+
+
+def test_what_is_known_is_not_asked(monkeypatch):
+    asked = []
+    with serve(lambda request: (asked.append(request.path), Response(500, "{}"))[1]) as server:
+        model = load_language_model(f"openai:m@{server.url}", can_chat=True, can_score=False, context_length=9000)
+        assert (model.can_chat, model.can_score, model.context_length) == (True, False, 9000) and not asked
+        model = served(server)
+        assert (model.can_score, model.context_length) == (False, 8192) and len(asked) == 2
+        with pytest.raises(LanguageModelError):
+            _ = model.can_chat  # a server that fails now may answer later
+
+
+def test_a_conversation_comes_in_pieces():
+    with serve(lambda request: events("Pen", "", "zance", usage={"total_tokens": 5})) as server:
+        model = served(server)
+        assert list(model.chat(HELLO)) == ["Pen", "zance"] and model.num_tokens_used == 15
+    with serve(lambda request: Response(200, chat_reply("whole"))) as server:  # a server that does not stream
+        assert list(served(server).chat(HELLO)) == ["whole"]
+
+
+@pytest.mark.parametrize(
+    ("response", "message"),
+    [
+        (events("Pen", done=False), "broke off"),
+        (Response(200, "data: {not json\n\n", {"Content-Type": "text/event-stream"}), "not JSON"),
+        (Response(200, 'data: {"error": {"message": "no memory"}}\n\n', {"Content-Type": "text/event-stream"}), "no memory"),
+        (Response(400, '{"error": "too long"}'), "too long"),
+    ],
+)
+def test_a_conversation_that_fails_is_one_clear_line(response, message):
+    with serve(lambda request: response) as server, pytest.raises(LanguageModelError, match=message) as caught:
+        list(served(server).chat(HELLO))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_conversation_with_a_silent_server_is_left():
+    with serve(lambda request: Response(200, chat_reply("late"), delay=30)) as server:
+        started = time.perf_counter()
+        with pytest.raises(LanguageModelError):
+            list(served(server).chat(HELLO, seconds=1.0))
+        assert time.perf_counter() - started < 10
+
+
+def test_the_small_model_talks_in_pieces_as_it_writes_at_once(exact):
+    pieces = list(exact.chat([{"role": "user", "content": "What is a filament?"}], max_new_tokens=6))
+    assert len(pieces) >= 5 and "".join(pieces) == exact.generate(["What is a filament?"], max_new_tokens=6)[0]
+    assert not exact.can_chat and exact.can_score and exact.context_length == 8192

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ['LanguageModel', 'ServerConfig', 'ModelServer', 'ServedLanguageModel', 'load_language_model']
 
 # %% ../../nbs/lm/21_language_model.ipynb #816cace9
+import copy
 import json
 import logging
 import math
@@ -17,11 +18,11 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -29,7 +30,7 @@ from requests.auth import AuthBase
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from ..core.errors import LanguageModelError, UnavailableError
-from .local_model import Sampling, load_local_model
+from .local_model import Message, Sampling, follows_orders, load_local_model
 from .trained_model import load_trained_model
 
 _log = logging.getLogger(__name__)
@@ -39,8 +40,18 @@ class LanguageModel(Protocol):
     "What every back end offers. Calls may come from several threads."
 
     name: str
-    context_length: int  # tokens of prompt and answer together
     num_tokens_used: int  # read and written since loading
+    known: dict[str, Any]  # what it can, where that needs no asking any more
+
+    @property
+    def context_length(self) -> int:  # tokens of prompt and answer together
+        ...
+    @property
+    def can_chat(self) -> bool:  # whether it follows a form that is asked for, so that it can lead a search
+        ...
+    @property
+    def can_score(self) -> bool:  # whether it gives log-probabilities
+        ...
 
     def count_tokens(self, text: str) -> int:
         "How many tokens a text is; an estimate where only a server knows."
@@ -60,6 +71,18 @@ class LanguageModel(Protocol):
         "One text a prompt, in order."
         ...
 
+    def chat(
+        self,
+        messages: Sequence[Message],  # the turns so far, oldest first
+        *,
+        max_new_tokens: int = 512,
+        temperature: float = 0.0,
+        stop: Sequence[str] = (),
+        seconds: float = math.inf,  # no piece is waited for any longer
+    ) -> Iterator[str]:
+        "The next turn, piece by piece."
+        ...
+
     def score(self, prompt: str, continuations: Sequence[str], *, chat: bool = True) -> list[float]:
         "The total log-probability (nats) of each continuation after the prompt."
         ...
@@ -77,12 +100,13 @@ class ServerConfig:
     max_wait: float = 30.0  # the longest Retry-After that is obeyed; a longer one is a failure
     concurrency: int = 4  # prompts asked at once
     max_bytes: int = 16_000_000  # of one answer
-    context_length: int = 8192  # the server's window, which its API does not tell
+    context_length: int = 0  # the server's window; 0: the server is asked, and 8192 is taken if it does not tell
+    test_timeout: float = 20.0  # seconds for each question about what the model can
     use_environment: bool = False  # take proxies and passwords from the environment (HTTP_PROXY, NETRC …)
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if isinstance(value, bool): continue
+            if isinstance(value, bool) or (name == "context_length" and value == 0): continue
             if not (value > 0 and math.isfinite(value)): raise ValueError(f"{name} must be positive, got {value}")
 
 # %% ../../nbs/lm/21_language_model.ipynb #5e56ff45
@@ -116,6 +140,9 @@ def _retry_after(
     return max(0.0, moment - (time.time() if now is None else now))
 
 # %% ../../nbs/lm/21_language_model.ipynb #ccc91fcf
+_Reply = TypeVar("_Reply")
+
+
 class _TryAgain(Exception):
     def __init__(self, reason: str, wait: float | None = None) -> None:
         super().__init__(reason)
@@ -140,12 +167,79 @@ class ModelServer:
             raise ValueError("a model server's url must hold no password; set OPENAI_API_KEY instead")
         self.url, self.config, self._sleep, self._auth = url.rstrip("/"), config or ServerConfig(), sleep, _Bearer(api_key)
 
+    def hasty(self) -> ModelServer:
+        "The same server, asked once and with little patience."
+        hasty, seconds = copy.copy(self), self.config.test_timeout
+        hasty.config = replace(
+            self.config, max_tries=1, total_timeout=seconds, read_timeout=seconds, connect_timeout=min(seconds, self.config.connect_timeout)
+        )
+        return hasty
+
+    def get(self, path: str) -> dict[str, Any]:
+        "What stands at a path; `LanguageModelError` if nothing worth having."
+        return self._patiently(lambda deadline: self._ask_once("GET", path, None, deadline), math.inf)
+
     def post(self, path: str, content: dict[str, Any]) -> dict[str, Any]:
         "The answer; `LanguageModelError` if there is none worth having."
-        deadline = time.monotonic() + self.config.total_timeout
+        return self._patiently(lambda deadline: self._ask_once("POST", path, content, deadline), math.inf)
+
+    def stream(
+        self,
+        path: str,
+        content: dict[str, Any],
+        *,
+        seconds: float = math.inf,  # for all of it
+    ) -> Iterator[dict[str, Any]]:
+        "The events of an answer as they come; one event from a server that does not stream. `LanguageModelError` if it breaks off."
+        deadline = time.monotonic() + min(seconds, self.config.total_timeout)
+        response = self._patiently(lambda deadline: self._opened(path, content, deadline), seconds)
+        with response:
+            if "event-stream" not in response.headers.get("Content-Type", ""):
+                yield self._checked(response, self._body(response, deadline))
+                return
+            try:
+                yield from self._events(response, deadline)
+            except (requests.RequestException, HTTPError, OSError) as error:
+                raise LanguageModelError(f"the model server {self.url} broke off its answer: {type(error).__name__}") from None
+
+    def _opened(self, path: str, content: dict[str, Any], deadline: float) -> requests.Response:
+        "A response whose head is good."
+        response = self._sent("POST", path, content, deadline)
+        if response.status_code == 200: return response
+        with response:
+            self._checked(response, self._body(response, deadline))
+        raise AssertionError("a status that is not 200 is refused")
+
+    def _events(self, response: requests.Response, deadline: float) -> Iterator[dict[str, Any]]:
+        "Server-sent events up to [DONE]."
+        for line in self._lines(response, deadline):
+            if not line.startswith(b"data:"): continue
+            data = line[5:].strip()
+            if data == b"[DONE]": return
+            try:
+                event = json.loads(data)
+            except ValueError:
+                event = None
+            if not isinstance(event, dict):
+                raise LanguageModelError(f"the model server {self.url} sent an event that is not JSON")
+            if error := event.get("error"):
+                raise LanguageModelError(f"the model server {self.url} failed: {self._short(str(error))}")
+            yield event
+        raise LanguageModelError(f"the model server {self.url} broke off its answer")
+
+    def _lines(self, response: requests.Response, deadline: float) -> Iterator[bytes]:
+        rest = b""
+        for piece in self._pieces(response, deadline):
+            *lines, rest = (rest + piece).split(b"\n")
+            yield from lines
+        yield rest
+
+    def _patiently(self, ask: Callable[[float], _Reply], seconds: float) -> _Reply:
+        "What `ask` gives before the deadline that it is told, tried again after passing trouble."
+        deadline = time.monotonic() + min(seconds, self.config.total_timeout)
         for attempt in range(self.config.max_tries):
             try:
-                return self._post_once(f"{self.url}/{path}", content, deadline)
+                return ask(deadline)
             except _TryAgain as error:
                 wait = self.config.backoff * 2**attempt * random.uniform(0.8, 1.2) if error.wait is None else error.wait
                 late = time.monotonic() + wait > deadline or wait > self.config.max_wait
@@ -156,22 +250,29 @@ class ModelServer:
             self._sleep(wait)
         raise AssertionError("the last try returns or raises")
 
-    def _post_once(self, url: str, content: dict[str, Any], deadline: float) -> dict[str, Any]:
+    def _ask_once(self, method: str, path: str, content: dict[str, Any] | None, deadline: float) -> dict[str, Any]:
+        with self._sent(method, path, content, deadline) as response:
+            try:
+                body = self._body(response, deadline)
+            except (requests.Timeout, ReadTimeoutError):
+                raise _TryAgain("it gave no answer in time") from None
+            except (requests.RequestException, HTTPError, OSError) as error:
+                raise _TryAgain(type(error).__name__) from None
+        return self._checked(response, body)
+
+    def _sent(self, method: str, path: str, content: dict[str, Any] | None, deadline: float) -> requests.Response:
+        "The response as soon as its head is here."
         left = deadline - time.monotonic()
         if left <= 0:
             raise LanguageModelError(f"the model server {self.url} gave no answer within {self.config.total_timeout:g} s")
         timeouts = (min(self.config.connect_timeout, left), min(self.config.read_timeout, left))
         try:
-            with (
-                self._session() as session,
-                session.post(url, json=content, timeout=timeouts, stream=True, allow_redirects=False) as response,
-            ):
-                body = self._body(response, deadline)
+            with self._session() as session:
+                return session.request(method, f"{self.url}/{path}", json=content, timeout=timeouts, stream=True, allow_redirects=False)
         except (requests.Timeout, ReadTimeoutError):
             raise _TryAgain("it gave no answer in time") from None
         except (requests.RequestException, HTTPError, OSError) as error:
             raise _TryAgain(type(error).__name__) from None
-        return self._checked(response, body)
 
     def _session(self) -> requests.Session:
         "A session that takes nothing from the environment unless that was asked for; redirects are never followed."
@@ -180,15 +281,18 @@ class ModelServer:
         return session
 
     def _body(self, response: requests.Response, deadline: float) -> bytes:
-        body = bytearray()
-        read = getattr(response.raw, "read1", response.raw.read)  # read1 gives what is there instead of waiting for the whole piece
+        return b"".join(self._pieces(response, deadline))
+
+    def _pieces(self, response: requests.Response, deadline: float) -> Iterator[bytes]:
+        "What has come, as it comes; `LanguageModelError` for too much or too late."
+        read, num_bytes = getattr(response.raw, "read1", response.raw.read), 0  # read1 gives what is there, and does not wait for more
         while piece := read(65_536, decode_content=True):
-            body += piece
-            if len(body) > self.config.max_bytes:
+            num_bytes += len(piece)
+            if num_bytes > self.config.max_bytes:
                 raise LanguageModelError(f"the model server {self.url} sent more than {self.config.max_bytes} bytes")
             if time.monotonic() > deadline:
                 raise LanguageModelError(f"the model server {self.url} gave no whole answer within {self.config.total_timeout:g} s")
-        return bytes(body)
+            yield piece
 
     def _checked(self, response: requests.Response, body: bytes) -> dict[str, Any]:
         "The answer's JSON, or the right kind of refusal."
@@ -215,9 +319,54 @@ class ServedLanguageModel:
     def __init__(self, model: str, server: ModelServer) -> None:
         self.model, self.server = model, server
         self.name = f"openai:{model}@{server.url}"
-        self.context_length = server.config.context_length
         self.num_tokens_used = 0
+        self.known: dict[str, Any] = {}  # what the model can, once it is known
         self._lock = threading.Lock()
+
+    @property
+    def context_length(self) -> int:
+        "The window: as configured, else as the server's list of models tells, else 8192."
+        return self._find_out("context_length", self._ask_context_length)
+
+    @property
+    def can_score(self) -> bool:
+        "Whether the server echoes log-probabilities: asked once."
+        return self._find_out("can_score", self._ask_for_scores)
+
+    @property
+    def can_chat(self) -> bool:
+        "Whether the model passes `follows_orders`: asked once; `LanguageModelError` if it gives no answer."
+        return self._find_out("can_chat", self._ask_for_form)
+
+    def _find_out(self, name: str, ask: Callable[[], _Reply]) -> _Reply:
+        if name not in self.known:
+            self.known[name] = ask()
+        return self.known[name]
+
+    def _ask_context_length(self) -> int:
+        if self.server.config.context_length: return self.server.config.context_length
+        try:
+            listed = self.server.hasty().get("models").get("data")
+        except LanguageModelError:
+            return _USUAL_CONTEXT
+        entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+        own = [entry for entry in entries if entry.get("id") == self.model] or entries[:1]
+        return next((length for entry in own if (length := _told_length(entry))), _USUAL_CONTEXT)
+
+    def _ask_for_scores(self) -> bool:
+        try:
+            self._scored(self.server.hasty(), "A lamp", " shines")
+        except (UnavailableError, LanguageModelError):
+            return False
+        return True
+
+    def _ask_for_form(self) -> bool:
+        hasty = ServedLanguageModel(self.model, self.server.hasty())
+        try:
+            return follows_orders(hasty.chat)
+        finally:
+            with self._lock:
+                self.num_tokens_used += hasty.num_tokens_used
 
     def count_tokens(self, text: str) -> int:
         "An estimate on the safe side: no vocabulary in use spends more than a token on three bytes of prose, as a rule."
@@ -253,12 +402,47 @@ class ServedLanguageModel:
         with ThreadPoolExecutor(self.server.config.concurrency) as pool:
             return list(pool.map(ask, range(len(prompts))))
 
-    def _ask(self, path: str, content: dict[str, Any]) -> dict[str, Any]:
-        answer = self.server.post(path, content)
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        max_new_tokens: int = 512,
+        temperature: float = 0.0,
+        stop: Sequence[str] = (),
+        seconds: float = math.inf,  # for all of it
+    ) -> Iterator[str]:
+        "The next turn, piece by piece as the server sends it; `LanguageModelError` if it fails or breaks off."
+        content = {
+            "model": self.model,
+            "messages": list(messages),
+            "max_tokens": max_new_tokens,
+            "temperature": temperature,
+            "stream": True,
+        }
+        if stop:
+            content["stop"] = list(stop)[:4]
+        text, is_counted = "", False
+        for event in self.server.stream("chat/completions", content, seconds=seconds):
+            is_counted |= self._count(event)
+            if piece := _piece_of(event, self.server.url):
+                text += piece
+                yield piece
+        if not is_counted:
+            with self._lock:
+                self.num_tokens_used += sum(self.count_tokens(message["content"]) for message in messages) + self.count_tokens(text)
+
+    def _count(self, answer: dict[str, Any]) -> bool:
+        "Add the tokens that an answer names; whether it does."
         used = answer.get("usage")
         total = used.get("total_tokens") if isinstance(used, dict) else None
+        if not isinstance(total, int): return False
         with self._lock:
-            self.num_tokens_used += total if isinstance(total, int) else 0
+            self.num_tokens_used += total
+        return True
+
+    def _ask(self, path: str, content: dict[str, Any], server: ModelServer | None = None) -> dict[str, Any]:
+        answer = (server or self.server).post(path, content)
+        self._count(answer)
         return answer
 
     def score(self, prompt: str, continuations: Sequence[str], *, chat: bool = True) -> list[float]:
@@ -269,19 +453,17 @@ class ServedLanguageModel:
         if isinstance(continuations, str):
             raise ValueError("continuations must be a sequence of strings, got one string; put it into a list")
 
-        def judge(continuation: str) -> float:
-            if not continuation: return 0.0
-            try:
-                answer = self._ask(
-                    "completions",
-                    {"model": self.model, "prompt": prompt + continuation, "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0},
-                )
-            except LanguageModelError as error:
-                raise UnavailableError(f"{error}; it may not score texts at all: the model smollm2 does") from None
-            return _echoed(answer, len(prompt), len(prompt) + len(continuation), self.server.url)
-
         with ThreadPoolExecutor(self.server.config.concurrency) as pool:
-            return list(pool.map(judge, continuations))
+            return list(pool.map(lambda continuation: self._scored(self.server, prompt, continuation), continuations))
+
+    def _scored(self, server: ModelServer, prompt: str, continuation: str) -> float:
+        if not continuation: return 0.0
+        content = {"model": self.model, "prompt": prompt + continuation, "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0}
+        try:
+            answer = self._ask("completions", content, server)
+        except LanguageModelError as error:
+            raise UnavailableError(f"{error}; it may not score texts at all: the model smollm2 does") from None
+        return _echoed(answer, len(prompt), len(prompt) + len(continuation), server.url)
 
 # %% ../../nbs/lm/21_language_model.ipynb #e69f2b18
 def _text_of(answer: dict[str, Any], url: str) -> str:
@@ -294,6 +476,28 @@ def _text_of(answer: dict[str, Any], url: str) -> str:
     if text is not None and not isinstance(text, str):
         raise LanguageModelError(f"the model server {url} sent a text that is none")
     return text or ""
+
+
+def _piece_of(event: dict[str, Any], url: str) -> str:
+    "What an event adds to the text; a whole answer, from a server that does not stream, is one piece."
+    choices = event.get("choices")
+    if choices == []:
+        return ""  # such as the event that tells the tokens used
+    if isinstance(choices, list) and isinstance(choices[0], dict) and isinstance(choices[0].get("delta"), dict):
+        piece = choices[0]["delta"].get("content")
+        return piece if isinstance(piece, str) else ""
+    return _text_of(event, url)
+
+
+_USUAL_CONTEXT = 8192  # tokens
+
+
+def _told_length(entry: dict[str, Any]) -> int:
+    "The window in a server's description of a model, under the names that servers give it; 0 if it is not there."
+    parts = [entry, *(part for part in entry.values() if isinstance(part, dict))]
+    names = ("max_model_len", "context_length", "context_window", "max_context_length", "n_ctx", "n_ctx_train")
+    lengths = [part[name] for name in names for part in parts if isinstance(part.get(name), int) and part[name] > 0]
+    return lengths[0] if lengths else 0
 
 
 def _echoed(answer: dict[str, Any], start: int, end: int, url: str) -> float:
@@ -318,12 +522,23 @@ def load_language_model(
     device: str = "auto",  # of a local model
     precision: str = "auto",  # of a local model; float32 where scores must not depend on how they are batched
     server: ServerConfig | None = None,  # patience with a served model
+    can_chat: bool | None = None,  # what it can, where that is known better than by asking; None: ask
+    can_score: bool | None = None,
+    context_length: int = 0,  # tokens; 0: ask
 ) -> LanguageModel:
     """The model that a spec names.
 
     `ValueError` for a spec of no known kind, `UnavailableError` for a model that is not here, `CheckpointError` for a checkpoint that
     cannot be used.
     """
+    model = _opened(spec, device=device, precision=precision, server=server)
+    model.known.update({name: value for name, value in (("can_chat", can_chat), ("can_score", can_score)) if value is not None})
+    if context_length:
+        model.known["context_length"] = context_length
+    return model
+
+
+def _opened(spec: str, *, device: str, precision: str, server: ServerConfig | None) -> LanguageModel:
     kind, _, rest = spec.partition(":")
     if kind == "lightbulb":
         if not rest:

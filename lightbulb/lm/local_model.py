@@ -12,10 +12,12 @@ __all__ = ['Sampling', 'LocalLanguageModel', 'load_local_model']
 import hashlib
 import inspect
 import json
+import math
+import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -224,6 +226,39 @@ def row_seeds(
         seen[prompt] += 1
     return seeds
 
+# %% ../../nbs/lm/02_local_model.ipynb #561c343b
+Message = dict[str, str]  # role (system, user or assistant) and content
+
+
+def first_json_object(text: str) -> dict[str, Any] | None:
+    "The first JSON object in a text, whatever stands around it; None if there is none."
+    decoder = json.JSONDecoder()
+    for start in (place.start() for place in re.finditer(r"\{", text)):
+        try:
+            found, _ = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            continue
+        return found
+    return None
+
+
+_ERRAND: list[Message] = [
+    {"role": "system", "content": "You answer with one JSON object and nothing else."},
+    {
+        "role": "user",
+        "content": 'Two pages are offered: {"p1": "How to cook pasta", "p2": "The life of Humphry Davy"}. Which says when Davy was born? '
+        'Answer in the form {"action": "read", "pages": ["<id>"]}.',
+    },
+]
+
+
+def follows_orders(
+    chat: Callable[..., Iterable[str]],  # a language model's
+) -> bool:
+    "Whether a model answers a small errand in the form that was asked for, rightly."
+    reply = first_json_object("".join(chat(_ERRAND, max_new_tokens=64)))
+    return reply == {"action": "read", "pages": ["p2"]}
+
 # %% ../../nbs/lm/02_local_model.ipynb #89fd8ed1
 _MAX_ROWS = 16  # prompts written for at once
 _MAX_CACHED_TOKENS = 16_384  # in the key-value caches of one batch
@@ -251,7 +286,10 @@ class LocalLanguageModel:
     ) -> None:
         self.name, self.network, self.tokenizer, self.frame = name, network.eval(), tokenizer, frame
         self.device: torch.device = network.device
-        self.context_length = int(getattr(network.config, "max_position_embeddings", 0) or 2048)
+        window = int(getattr(network.config, "max_position_embeddings", 0) or 2048)
+        self.known: dict[str, Any] = {"context_length": window, "can_score": True}  # what it can
+        if name == "smollm2":
+            self.known["can_chat"] = False  # it has 135 million parameters
         self.num_tokens_used = 0  # read and written since loading
         self._lock = threading.RLock()
         self._memory_name = (
@@ -259,6 +297,23 @@ class LocalLanguageModel:
         )  # as transformers renames it
         endings = getattr(network.generation_config, "eos_token_id", None)
         self._endings = {tokenizer.end_id, *(endings if isinstance(endings, list) else [endings] if endings is not None else [])}
+
+    @property
+    def context_length(self) -> int:
+        "Tokens of prompt and answer together."
+        return self.known["context_length"]
+
+    @property
+    def can_score(self) -> bool:
+        "Whether it gives log-probabilities."
+        return self.known["can_score"]
+
+    @property
+    def can_chat(self) -> bool:
+        "Whether it passes `follows_orders`: asked once."
+        if "can_chat" not in self.known:
+            self.known["can_chat"] = follows_orders(self.chat)
+        return self.known["can_chat"]
 
     def count_tokens(self, text: str) -> int:
         "How many tokens a text is, alone."
@@ -289,6 +344,29 @@ class LocalLanguageModel:
             for row in rows:
                 texts[row.index] = row.text
         return texts
+
+    def chat(
+        self,
+        messages: Sequence[Message],  # the turns so far, joined into one of the user
+        *,
+        max_new_tokens: int = 512,
+        temperature: float = 0.0,  # 0 is greedy
+        stop: Sequence[str] = (),
+        seconds: float = math.inf,  # no piece begins later
+    ) -> Iterator[str]:
+        "The answer, piece by piece as it is written; between two pieces other threads may use the model."
+        sampling, deadline = Sampling(max_new_tokens, temperature, stop=tuple(stop)), time.monotonic() + seconds
+        (ids,) = self._framed(["\n\n".join(message["content"] for message in messages)], max_new_tokens, chat=True)
+        row, memory, told, following = _Row(0, torch.Generator().manual_seed(0), []), self._memory(), 0, ids
+        self.num_tokens_used += len(ids)
+        while not row.done and len(row.ids) < max_new_tokens and time.monotonic() < deadline:
+            with self._lock, torch.inference_mode():
+                logits = self._read(torch.tensor([following], device=self.device), None, memory, keep=1)[0, -1].cpu()
+                self._advance(row, sampling.choose(logits, row.generator), sampling)
+            following = row.ids[-1:]
+            if row.done or not row.text.endswith("\N{REPLACEMENT CHARACTER}"):  # not within a letter
+                yield row.text[told:]
+                told = len(row.text)
 
     def score(
         self,

@@ -5,9 +5,11 @@
 # %% ../../nbs/lm/20_trained_model.ipynb #121b1eb0
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from ..core.runtime import choose_device, choose_dtype
 from .beam_search import generate
 from .checkpoints import load_model
 from .decoding import GenerationConfig, Prompt, at_rest, read_prompts
-from .local_model import Sampling
+from .local_model import Message, Sampling
 from .tokens import Tokenizer, load_tokenizer
 from .transformer import Transformer
 
@@ -35,9 +37,25 @@ class TrainedLanguageModel:
             raise ValueError(f"the tokenizer {tokenizer.name} has {tokenizer.vocab_size} ids, but {name} knows {model.config.vocab_size}")
         self.name, self.model, self.tokenizer = name, model.eval(), tokenizer
         self.piece, self.has_encoder = model.config.max_length, model.config.num_encoder_layers > 0
-        self.context_length = self.piece * (2 if self.has_encoder else 1)
+        window = self.piece * (2 if self.has_encoder else 1)
+        self.known: dict[str, Any] = {"context_length": window, "can_score": True, "can_chat": False}  # what it can
         self.num_tokens_used = 0  # read and written since loading
         self._lock = threading.RLock()
+
+    @property
+    def context_length(self) -> int:
+        "Tokens of prompt and answer together."
+        return self.known["context_length"]
+
+    @property
+    def can_score(self) -> bool:
+        "Whether it gives log-probabilities."
+        return self.known["can_score"]
+
+    @property
+    def can_chat(self) -> bool:
+        "Whether it can lead a search: it goes on with a text and does not talk."
+        return self.known["can_chat"]
 
     def count_tokens(self, text: str) -> int:
         "How many tokens a text is, alone."
@@ -64,6 +82,19 @@ class TrainedLanguageModel:
             for row, ids in zip(batch, self._write([rows[row] for row in batch], sampling), strict=True):
                 texts[row] = sampling.cut(self._text(ids))[0]
         return texts
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        stop: Sequence[str] = (),
+        seconds: float = math.inf,  # not looked at: such a model is small
+    ) -> Iterator[str]:
+        "What it writes after the messages, in one piece: it was trained to go on with a text, not to talk."
+        prompt = "\n\n".join(message["content"] for message in messages)
+        yield self.generate([prompt], max_new_tokens=max_new_tokens, temperature=temperature, stop=stop)[0]
 
     def score(self, prompt: str, continuations: Sequence[str], *, chat: bool = True) -> list[float]:
         "The total log-probability (nats) of each continuation after the prompt. `ValueError` if one does not fit the model."
