@@ -39,6 +39,11 @@ DEFAULTS = {
     "guess": False,
     "verbose": False,
     "memory_days": 7.0,
+    "length": "short",
+    "can_chat": "auto",
+    "can_score": "auto",
+    "context_length": 0,
+    "use_environment": False,
 }
 
 
@@ -126,6 +131,9 @@ def test_flags_and_defaults_are_the_promised_ones() -> None:
         ["--task", "test_agent", "--max_seconds", "nan"],
         ["--task", "test_agent", "--max_tokens", "-1"],
         ["--task", "test_agent", "--seed", "-1"],
+        ["--task", "test_agent", "--length", "endless"],
+        ["--task", "test_agent", "--can_chat", "perhaps"],
+        ["--task", "test_agent", "--context_length", "7"],
         ["--task", "test_agent", "--search", "folder:/no/such/folder", "--query", "Who?"],
         ["--task", "test_agent", "--search", "telepathy", "--query", "Who?"],
         ["--task", "test_agent", "--device", "abacus", "--query", "Who?"],

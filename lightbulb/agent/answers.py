@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Step', 'Searched', 'PageRead', 'StepFailed', 'Thinking', 'Sentence', 'Trace', 'Ending', 'Answer']
+__all__ = ['Step', 'Searched', 'PageRead', 'StepFailed', 'Thinking', 'Decided', 'Sentence', 'Trace', 'Ending', 'Answer']
 
 # %% ../../nbs/agent/07_answers.ipynb #a7fb9bee
 from dataclasses import dataclass, field
@@ -66,7 +66,15 @@ class Thinking:
     value: float  # nats
 
 
-Step = Searched | PageRead | StepFailed | Thinking | Working
+@dataclass(frozen=True)
+class Decided:
+    "What a language model that leads the search has decided."
+
+    action: str  # plan, search, read, write, missing, dropped, rewritten or refuse
+    text: str
+
+
+Step = Searched | PageRead | StepFailed | Thinking | Decided | Working
 
 # %% ../../nbs/agent/07_answers.ipynb #ca7161d1
 @dataclass(frozen=True)
@@ -118,9 +126,11 @@ class Answer(Displayable):
     cost: Cost
     tree: ToTNode = field(repr=False)
     pages: tuple[tuple[str, str], ...] = ()  # (url, title) of the pages considered, those on the best paths first
-    kind: str = ""  # fact, number, list, yes_no, how, why, compare or definition
+    kind: str = ""  # fact, number, list, yes_no, how, why, compare or definition; synthesis if a language model led
     ending: Ending = Ending.ANSWERED
     unchecked: tuple[Sentence, ...] = ()  # what was found until time ran out, or what would have been the best guess
+    num_dropped: int = 0  # claims that the pages do not say
+    num_rewritten: int = 0  # claims that stood only when they were written anew
 
     @property
     def citations(self) -> tuple[Citation, ...]:

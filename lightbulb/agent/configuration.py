@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Budget', 'TestAgent', 'ReasoningConfig']
+__all__ = ['LENGTHS', 'Budget', 'TestAgent', 'ReasoningConfig']
 
 # %% ../../nbs/agent/03_configuration.ipynb #f0e0822e
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..core.display import Displayable
@@ -30,6 +30,11 @@ class Budget(Displayable):
             if not value > 0: raise ValueError(f"{name} must be positive, got {value}")
 
 # %% ../../nbs/agent/03_configuration.ipynb #9867182e
+LENGTHS = ("short", "medium", "report")  # of an answer that a language model writes
+_ABILITIES = {"auto": None, "yes": True, "no": False}
+_DEFAULT_TOKENS = 4000
+
+
 @dataclass(frozen=True)
 class TestAgent(Displayable):
     "Answer one question, or several interactively, with citations."
@@ -49,7 +54,7 @@ class TestAgent(Displayable):
     max_searches: int = 8
     "queries and look-ups for one question"
     max_tokens: int = 4000
-    "tokens of the language model for one question"
+    "tokens of the language model for one question; at 4000 a model that leads may use four times its context, at most 100000"
     max_seconds: float = 60.0
     "seconds for one question"
     max_crawl_pages: int = 500
@@ -70,11 +75,27 @@ class TestAgent(Displayable):
     "tell every thought with its log-probability, and dead ends"
     memory_days: float = 7.0
     "days after which a page in memory is looked at again before it is used"
+    length: str = "short"
+    "short, medium or report: how much a model that leads writes"
+    can_chat: str = "auto"
+    "yes or no: whether the language model can lead the search; auto asks it once"
+    can_score: str = "auto"
+    "yes or no: whether the language model gives log-probabilities; auto asks it once"
+    context_length: int = 0
+    "tokens that the language model reads at most; 0 asks it"
+    use_environment: bool = False
+    "reach a model server through the proxies and passwords of the environment"
 
     def __post_init__(self) -> None:
         _ = self.budget
         if self.max_crawl_pages < 1: raise ValueError(f"max_crawl_pages must be positive, got {self.max_crawl_pages}")
         if not self.memory_days >= 0: raise ValueError(f"memory_days must not be negative, got {self.memory_days}")
+        if self.length not in LENGTHS: raise ValueError(f"length must be one of {', '.join(LENGTHS)}, got {self.length!r}")
+        for name in ("can_chat", "can_score"):
+            if getattr(self, name) not in _ABILITIES:
+                raise ValueError(f"{name} must be one of {', '.join(_ABILITIES)}, got {getattr(self, name)!r}")
+        if self.context_length and self.context_length < 512:
+            raise ValueError(f"context_length must be 0 or at least 512, got {self.context_length}")
         if not self.search.strip(): raise ValueError("search must name a back end, such as demo or folder:<path>")
         if not 0 <= self.seed < 2**32: raise ValueError(f"seed must be between 0 and {2**32 - 1}, got {self.seed}")
         if self.precision not in ("auto", "float32", "bfloat16", "float16"):
@@ -84,6 +105,19 @@ class TestAgent(Displayable):
     def budget(self) -> Budget:
         "What one question may cost."
         return Budget(self.max_pages, self.max_searches, self.max_tokens, self.max_seconds)
+
+    def leading_budget(
+        self,
+        context_length: int,  # tokens that the model reads at once
+    ) -> Budget:
+        "What one question may cost when a model leads: its tokens follow its context, unless they were set."
+        if self.max_tokens != _DEFAULT_TOKENS: return self.budget
+        return replace(self.budget, max_tokens=max(_DEFAULT_TOKENS, min(4 * context_length, 100_000)))
+
+    @property
+    def abilities(self) -> dict[str, bool | None]:
+        "What was said of the language model; None where it is to be asked."
+        return {"can_chat": _ABILITIES[self.can_chat], "can_score": _ABILITIES[self.can_score]}
 
     @property
     def scopes(self) -> tuple[str, ...]:

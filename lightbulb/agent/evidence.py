@@ -17,7 +17,7 @@ from typing import Any
 
 from .answers import PageRead, Searched, StepFailed
 from .ledger import Ledger, Meter
-from .tools import PageMemory, Search
+from .tools import PageMemory, Search, read_in_time
 from ..core.errors import LightbulbError
 from ..core.records import Document, Passage
 from ..knowledge.store import title_key
@@ -110,7 +110,7 @@ class Researcher:
         num_passages: int = 6,
     ) -> Evidence:
         "Evidence for the question: memory, then the subject, then the further queries until a page bears the subject's name."
-        candidates = self._recall(subject or question)
+        candidates = self.recall(subject or question)
         for query in dict.fromkeys([subject or question, *queries]):
             searched = [title for url, title in candidates if url in self._searched]
             if subject and any(name_match(subject, title) >= 0.9 for title in searched): break
@@ -133,7 +133,7 @@ class Researcher:
         num_pages: int = 8,  # of each search, where the engine has read them already
     ) -> Evidence:
         "The passages of all pages that the question and the queries find, whatever their titles."
-        candidates = self._recall(subject or question)
+        candidates = self.recall(subject or question)
         for query in dict.fromkeys([question, *queries]):
             candidates += self._search(query, num_pages)
         urls = [url for url in dict.fromkeys(url for url, _ in candidates) if url in self.ledger]
@@ -147,7 +147,7 @@ class Researcher:
         ordered = tuple(dict.fromkeys([*(passage.url for passage in passages), *urls]))
         return Evidence(tuple(passages), ordered, page, match)
 
-    def _recall(self, query: str) -> list[tuple[str, str]]:
+    def recall(self, query: str) -> list[tuple[str, str]]:
         "Pages of the knowledge base, read through these back ends, that bear the name or fit the question; old ones are looked at again."
         if self.knowledge is None or not self.scopes: return []
         try:
@@ -191,13 +191,13 @@ class Researcher:
 
     def _look_again(self, urls: list[str]) -> Sequence[object]:
         try:
-            return self.search.read(urls)
+            return read_in_time(self.search, urls, self.meter.left("seconds"))
         except LightbulbError as error:
             self.fail("read", ", ".join(urls), error)
             return [error] * len(urls)
 
-    def _search(self, query: str, num_pages: int = 0) -> list[tuple[str, str]]:
-        "Search, read the best pages, and say which they are; nothing if the budget is spent or the engine fails."
+    def find(self, query: str) -> list[tuple[str, str]]:
+        "The (url, title) of the pages that the engine offers, best first; nothing if the budget is spent or the engine fails."
         if query not in self._results:
             if not self.meter.may("searches"): return []
             self.meter.spend("searches")
@@ -216,21 +216,26 @@ class Researcher:
                 known = self._offered.get((passage.url, passage.start, passage.end))
                 if known is None or known.score < passage.score:
                     self._offered[passage.url, passage.start, passage.end] = passage
-        results = self._results[query]
+        return self._results[query]
+
+    def _search(self, query: str, num_pages: int = 0) -> list[tuple[str, str]]:
+        "Search, read the best pages, and say which they are; nothing if the budget is spent or the engine fails."
+        results = self.find(query)
         self._searched.update(url for url, _ in results)
         ordered = sorted(results, key=lambda page: -(name_match(query, page[1]) >= 0.9))  # stable: the engine's order otherwise
         held = {url for url, _, _ in self._offered}
         count = num_pages if num_pages and all(url in held for url, _ in ordered) else self.pages_per_search
-        return self._read([page for page in ordered if page[0] not in self._unreadable][:count])
+        return self.read([page for page in ordered if page[0] not in self._unreadable][:count])
 
-    def _read(self, pages: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    def read(self, pages: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        "Read pages within the budget; the (url, title) of those that are in the ledger now."
         missing = [url for url, _ in pages if url not in self.ledger]
         if missing and self.meter.may("pages", len(missing)) is False:
             missing = missing[: int(self.meter.left("pages"))] if self.meter.left("seconds") > 0 else []
         if missing:
             self.meter.spend("pages", len(missing))
             try:
-                documents = self.search.read(missing)
+                documents = read_in_time(self.search, missing, self.meter.left("seconds"))
             except LightbulbError as error:
                 self.fail("read", ", ".join(missing), error)
                 documents = []

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Checked', 'PageMemory', 'Model', 'Summarizer', 'Tools', 'open_tools', 'load_judge', 'load_tools']
+__all__ = ['Checked', 'PageMemory', 'Model', 'LeadingModel', 'Summarizer', 'Tools', 'open_tools', 'load_judge', 'load_tools']
 
 # %% ../../nbs/agent/05_tools.ipynb #a7167b42
-from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+import inspect
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -37,7 +38,13 @@ class Search(Protocol):
 
     def search(self, query: str, num_results: int = 10) -> Sequence[SearchHit]: ...
 
-    def read(self, urls: Sequence[str]) -> Sequence[Any]: ...  # a Document or a failure with a reason, in order
+    def read(self, urls: Sequence[str]) -> Sequence[Any]: ...  # a Document or a failure with a reason, in order; `timeout` where it has one
+
+
+def read_in_time(search: Search, urls: Sequence[str], seconds: float) -> Sequence[Any]:
+    "What the addresses hold; a back end that takes a timeout is told how much time is left."
+    if "timeout" not in inspect.signature(search.read).parameters: return search.read(urls)
+    return search.read(urls, timeout=seconds)  # type: ignore[call-arg]
 
 
 class Span(Protocol):
@@ -101,6 +108,16 @@ class Model(Protocol):
     def score(self, prompt: str, continuations: Sequence[str], *, chat: bool = True) -> list[float]: ...
 
 
+class LeadingModel(Model, Protocol):
+    "A language model that may lead a search."
+
+    @property
+    def can_chat(self) -> bool: ...
+    @property
+    def context_length(self) -> int: ...
+    def chat(self, messages: Sequence[dict[str, str]], *, max_new_tokens: int = 512, seconds: float = 60.0) -> Iterator[str]: ...
+
+
 class Summarizer(Protocol):
     "Answers an open question out of passages, in sentences that name the ranges they stand on."
 
@@ -161,7 +178,7 @@ def load_tools(config: TestAgent, *, tell: Callable[[str], None] = lambda line: 
     from lightbulb.knowledge.ranking import load_cross_encoder
     from lightbulb.reading.reader import SpanReader
     from lightbulb.knowledge.summarizer import RAGSummarizer, SummarizerConfig
-    from lightbulb.lm.language_model import load_language_model
+    from lightbulb.lm.language_model import ServerConfig, load_language_model
     from lightbulb.web.search import load_search
 
     seed_everything(config.seed)
@@ -173,7 +190,15 @@ def load_tools(config: TestAgent, *, tell: Callable[[str], None] = lambda line: 
         max_crawl_pages=config.max_crawl_pages,
     )
     tell(f"loading the language model {config.model_name}")
-    model = load_language_model(config.model_name, device=config.device, precision=config.precision)
+    model = load_language_model(
+        config.model_name,
+        device=config.device,
+        precision=config.precision,
+        server=ServerConfig(use_environment=config.use_environment),
+        can_chat=config.abilities["can_chat"],
+        can_score=config.abilities["can_score"],
+        context_length=config.context_length,
+    )
     rerank, reader = load_cross_encoder(), SpanReader.load(device=config.device)
     summarizer = RAGSummarizer(
         model.generate, embed, rerank=rerank, count_tokens=model.count_tokens, cache_path=cache_folder("summaries") / "summaries.sqlite"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # %% ../../nbs/apps/01_question_commands.ipynb #2139d6db
 def describe_step(step: Step | Answer, *, verbose: bool = False) -> str:
     "One line for one step; empty for a step that only a verbose listener wants to hear."
-    from lightbulb.agent.answers import PageRead, Searched, StepFailed, Thinking
+    from lightbulb.agent.answers import Decided, PageRead, Searched, StepFailed, Thinking
     from lightbulb.agent.waiting import Working
 
     match step:
@@ -39,6 +39,8 @@ def describe_step(step: Step | Answer, *, verbose: bool = False) -> str:
             return f"read {title or url}: {num_words} words{_from(place)}"
         case StepFailed(action, target, reason):
             return f"failed to {action} {target}: {reason}"
+        case Decided(action, text):
+            return f"{action}: {text}"
         case Working(activity, seconds):
             return f"{activity} ({seconds:.0f} s)" if seconds >= 1 else activity
         case Thinking(text, kind, value) if verbose:
@@ -74,6 +76,8 @@ def format_answer(
         lines.append(f"Path: {trace}")
     if answer.refused and verbose:
         lines.append(f"It failed at: {answer.trace.failed_at}")
+    if answer.num_dropped or answer.num_rewritten:
+        lines.append(f"Dropped, since no page says it: {answer.num_dropped}; written anew: {answer.num_rewritten}")
     lines.append(paint(_FAINT, f"Confidence {answer.confidence:.2f}; cost: {answer.cost}"))
     return "\n".join(lines)
 

@@ -30,6 +30,15 @@ _NEGATION = re.compile(r"\b(?:not|never|cannot|neither|nor|nobody|nothing|none|n
 _ANY_NEGATION = re.compile(rf"{_NEGATION.pattern}|\b(?:no|without|un\w+|less|lack\w*|fail\w*)\b", re.IGNORECASE)
 
 
+def negates(
+    text: str,
+    *,
+    loosely: bool = False,  # "without", "unlit" and "fails" count too
+) -> bool:
+    "Whether a text denies something."
+    return bool((_ANY_NEGATION if loosely else _NEGATION).search(text))
+
+
 def numbers(text: str) -> set[str]:
     "The numbers of a text, without thousands separators."
     return {number.replace(",", "").rstrip(".") for number in _NUMBER.findall(text)}
