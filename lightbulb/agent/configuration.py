@@ -90,7 +90,8 @@ class TestAgent(Displayable):
         _ = self.budget
         if self.max_crawl_pages < 1: raise ValueError(f"max_crawl_pages must be positive, got {self.max_crawl_pages}")
         if not self.memory_days >= 0: raise ValueError(f"memory_days must not be negative, got {self.memory_days}")
-        if self.length not in LENGTHS: raise ValueError(f"length must be one of {', '.join(LENGTHS)}, got {self.length!r}")
+        if self.length not in LENGTHS:
+            raise ValueError(f"length must be one of {', '.join(LENGTHS)}, got {self.length!r}")
         for name in ("can_chat", "can_score"):
             if getattr(self, name) not in _ABILITIES:
                 raise ValueError(f"{name} must be one of {', '.join(_ABILITIES)}, got {getattr(self, name)!r}")
