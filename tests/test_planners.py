@@ -290,3 +290,12 @@ def test_evidence_is_retrieved_before_a_thought_is_judged(tmp_path):
         assert result.thoughts == ["right"] and result.best and result.best.evidence == ["page about right"]
         assert tree_of(log.events)[2].evidence == ["page about right"]
     assert seen == [["page about left"], ["page about right"]] * 2
+
+
+@pytest.mark.parametrize("planner", PLANNERS)
+def test_somebody_may_stop_a_run(planner):
+    task = plain_task(2)
+    result = plan(
+        ToTNode("r", payload="r"), task.thinking(verified=False), planner, stopped=lambda: "max_seconds" if task.num_calls >= 2 else ""
+    )
+    assert (result.reason, task.num_calls) == ("max_seconds", 2)

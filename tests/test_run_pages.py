@@ -89,7 +89,7 @@ class Trouble:
     def evaluate(self, nodes):
         return [round(self.draw(f"v{''.join(sorted(node.payload))}"), 1) for node in nodes]
 
-    def run(self, planner, budget: Budget, *, verified: bool, merged: bool, retrieves: bool, batch_size: int | None):
+    def run(self, planner, budget: Budget, *, verified: bool, merged: bool, retrieves: bool, batch_size: int | None, stop_after=None):
         thinking = Thinking(
             propose=self.propose,
             evaluate=self.evaluate,
@@ -101,7 +101,8 @@ class Trouble:
             tokens_used=lambda: self.tokens,
             batch_size=batch_size,
         )
-        return plan(ToTNode("?", payload=""), thinking, planner, budget=budget, seed=self.seed, log=self.log)
+        stopped = lambda: "out of patience" if stop_after is not None and self.tokens >= stop_after else ""
+        return plan(ToTNode("?", payload=""), thinking, planner, budget=budget, seed=self.seed, log=self.log, stopped=stopped)
 
 
 @settings(max_examples=150, deadline=None)
@@ -113,12 +114,16 @@ class Trouble:
     st.booleans(),
     st.booleans(),
     st.sampled_from([None, 1, 3]),
+    st.sampled_from([None, 0, 30, 90]),
 )
-def test_any_run_is_replayed_byte_for_byte_without_its_functions(planner, seed, forwards, verified, merged, retrieves, batch_size):
+def test_any_run_is_replayed_byte_for_byte(planner, seed, forwards, verified, merged, retrieves, batch_size, stop_after):
+    "Without its functions, and without the clock that stopped it."
     log = RunLog()
     config = PlannerConfig(planner=planner, value_threshold=0.2, num_samples=30)
     budget = Budget(forwards=forwards, tokens=60 + 5 * forwards)
-    result = Trouble(seed, log).run(config, budget, verified=verified, merged=merged, retrieves=retrieves, batch_size=batch_size)
+    result = Trouble(seed, log).run(
+        config, budget, verified=verified, merged=merged, retrieves=retrieves, batch_size=batch_size, stop_after=stop_after
+    )
     log.add(AnswerDrafted(0, "written after the end"))
     read = [read_event(write_event(event)) for event in log.events]
     again = replay_run(read)

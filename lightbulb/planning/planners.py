@@ -111,11 +111,9 @@ class PlannerConfig:
             if number is None and name in ("beam_width", "num_samples"): continue
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise ValueError(f"{name} must be a positive whole number, got {number!r}")
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature must be positive, got {self.temperature}")
+        if not 0 < self.temperature < math.inf: raise ValueError(f"temperature must be positive, got {self.temperature}")
         for name in ("prior_weight", "exploration_constant"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf: raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if math.isnan(self.value_threshold): raise ValueError("value_threshold must be a number, got nan")
 
 # %% ../../nbs/planning/09_planners.ipynb #5d33aa8b
@@ -134,7 +132,17 @@ class Exhausted(Exception):
 class PlannerRun:
     "One search: its tree, its account, and what is worth submitting so far."
 
-    def __init__(self, root: ToTNode, thinking: Thinking, config: PlannerConfig, budget: Budget, seed: int, log: RunLog) -> None:
+    def __init__(
+        self,
+        root: ToTNode,
+        thinking: Thinking,
+        config: PlannerConfig,
+        budget: Budget,
+        seed: int,
+        log: RunLog,
+        stopped: Callable[[], str] = lambda: "",
+    ) -> None:
+        self.stopped = stopped
         self.root, self.thinking, self.config, self.budget, self.log, self.seed = root, thinking, config, budget, log, seed
         self.rng = random.Random(f"planner {seed}")
         self.cost = self.told = Cost()  # what was spent; what the events have told of it
@@ -165,27 +173,30 @@ class PlannerRun:
 
     def ask(self, stage: Stage, nodes: Sequence[ToTNode]) -> Iterator[tuple[ToTNode, Any]]:
         "Each node with its answer or the exception that was raised; with `OutOfBudget` the first that cannot be paid, which is the last."
-        unknown = list({self.state(node): node for node in nodes if (stage, self.state(node)) not in self.answers}.values())
-        costs: dict[str, Cost] = {}
-        while unknown:
-            batch, most = [], self.cost
-            for node in unknown[: self.thinking.batch_size]:
-                price = self.price(stage, self.state(node))
-                most += replace(price, calls=0) if most.calls > self.cost.calls else price
-                if self.budget.refuses(most): break
-                batch.append(node)
-            if not batch: break
-            costs |= self._call(stage, batch)
-            unknown = unknown[len(batch) :]
-        for node in nodes:
+        costs: dict[str, Cost] = {}  # paid, not told yet
+        for place, node in enumerate(nodes):
             state = self.state(node)
             if (stage, state) not in self.answers:
-                yield node, OutOfBudget(self.budget.refuses(self.cost + self.price(stage, state)))
-                return
+                batch = self._affordable(stage, nodes[place:])
+                if reason := self.stopped() or ("" if batch else self.budget.refuses(self.cost + self.price(stage, state))):
+                    yield node, OutOfBudget(reason)
+                    return
+                costs |= self._call(stage, batch)
             answer, cost = self.answers[stage, state], costs.pop(state, None)
             self.told += cost or Cost()
             self.log.add(ModelAsked(stage, node.order, self._told(stage, answer), self.told, cost is None))
             yield node, answer
+
+    def _affordable(self, stage: Stage, nodes: Sequence[ToTNode]) -> list[ToTNode]:
+        "The next batch: nodes of states that are not known, each state once, as far as the budget goes."
+        unknown = list({self.state(node): node for node in nodes if (stage, self.state(node)) not in self.answers}.values())
+        batch, most = [], self.cost
+        for node in unknown[: self.thinking.batch_size]:
+            price = self.price(stage, self.state(node))
+            most += replace(price, calls=0) if most.calls > self.cost.calls else price
+            if self.budget.refuses(most): break
+            batch.append(node)
+        return batch
 
     def _call(self, stage: Stage, nodes: Sequence[ToTNode]) -> dict[str, Cost]:
         "Ask the function about these nodes; returns the cost of each state."
@@ -196,8 +207,7 @@ class PlannerRun:
             results: list[Any] = list(function(nodes))
         except Exception as error:  # noqa: BLE001 (a tool may fail in any way: the failure is recorded at its node)
             results = [error] * len(nodes)
-        if len(results) != len(nodes):
-            raise ValueError(f"{stage} must return one result a node: {len(results)} for {len(nodes)} nodes")
+        if len(results) != len(nodes): raise ValueError(f"{stage} must return one result a node: {len(results)} for {len(nodes)} nodes")
         if used:
             share, rest = divmod(used() - before, len(nodes))
             costs = [replace(cost, tokens=share + (i < rest)) for i, cost in enumerate(costs)]
@@ -213,8 +223,7 @@ class PlannerRun:
         "Thoughts, a number, evidence; or the exception that says why there is none."
         try:
             if isinstance(result, Exception): return result
-            if stage == "propose":
-                return [Thought(thought) if isinstance(thought, str) else thought for thought in result]
+            if stage == "propose": return [Thought(thought) if isinstance(thought, str) else thought for thought in result]
             if stage == "evaluate" and math.isnan(float(result)): return ValueError("a value must be a number, got nan")
             return float(result) if stage == "evaluate" else result
         except (TypeError, ValueError) as error:
@@ -376,8 +385,7 @@ def paths(run: PlannerRun, patience: int = 100) -> Iterator[ToTNode]:
     while idle < patience and num_drawn < (run.config.num_samples or math.inf):
         node, num_drawn = draw_path(run), num_drawn + 1
         idle, before = (idle + 1 if run.cost == before else 0), run.cost
-        if node:
-            yield node
+        if node: yield node
 
 
 def run_best_of_n(run: PlannerRun) -> None:
@@ -533,8 +541,7 @@ class ThoughtSearch(PlainSearch):
         if leaf.discount == 0:
             self.closed.add(id(leaf))
         for node, _ in reversed(path):
-            if len(node.children) < len(node.visits) or any(id(child) not in self.closed for child in node.children.values()):
-                return
+            if len(node.children) < len(node.visits) or any(id(child) not in self.closed for child in node.children.values()): return
             self.closed.add(id(node))
 
     def _choose_open(self, choose: Callable[[PlainSearch, PlainNode], int], search: PlainSearch, node: PlainNode) -> int:
@@ -587,8 +594,7 @@ def shares(run: PlannerRun, node: ToTNode) -> list[float]:
     if not children: return [0.0]
     weights = [math.exp(child.log_probability or 0.0) for child in children]
     total = sum(weights)
-    if all(child.log_probability is None for child in children) or total > 1:
-        return [weight / total for weight in weights]
+    if all(child.log_probability is None for child in children) or total > 1: return [weight / total for weight in weights]
     return weights
 
 
@@ -633,7 +639,7 @@ class Plan:
     root: ToTNode
     best: ToTNode | None  # None: it has nothing to submit
     is_solved: bool  # the verifier accepted it
-    reason: str  # solved, exhausted, chosen, or the limit that was reached: forwards, tokens, calls
+    reason: str  # solved, exhausted, chosen, the limit that was reached (forwards, tokens, calls), or the words of `stopped`
     cost: Cost
     events: tuple[RunEvent, ...] = field(repr=False)
 
@@ -651,6 +657,7 @@ def plan(
     budget: Budget | None = None,  # None: 64 forwards
     seed: int = 0,
     log: RunLog | None = None,  # where events go as they happen
+    stopped: Callable[[], str] = lambda: "",  # asked before each call: why no further may be made (a clock, a person), or nothing
     programs: list[tuple[int, ...]] | None = None,  # oops: what solved earlier questions; what solves this one is added
 ) -> Plan:
     """Search for the best thoughts after a question.
@@ -661,11 +668,11 @@ def plan(
     config = PlannerConfig(planner=planner) if isinstance(planner, str) else planner
     if config.planner in _NEEDS_VALUES and not thinking.evaluate:
         raise ValueError(f"{config.planner} must be given values: thinking.evaluate is None")
-    if programs is not None and config.planner != "oops":
-        raise ValueError(f"programs must be given to oops only, not to {config.planner}")
+    if programs is not None and config.planner != "oops": raise ValueError(f"programs must be given to oops only, not to {config.planner}")
     root = ToTNode(question) if isinstance(question, str) else question
+    if root.order: raise ValueError(f"a question must have the order 0, got {root.order}")
     if root.children: raise ValueError(f"a question must be a node without children, got {len(root.children)}")
-    run = PlannerRun(root, thinking, config, budget or Budget(forwards=64), seed, log or RunLog())
+    run = PlannerRun(root, thinking, config, budget or Budget(forwards=64), seed, log or RunLog(), stopped)
     return _carry_out(run, programs)
 
 

@@ -228,6 +228,7 @@ class ReplayRun(PlannerRun):
         self.told_answers: dict[tuple[Stage, int], tuple[Any, Cost]] = {}
         self.places: dict[tuple[int, str], tuple[str, str]] = {}  # parent, text → state, status
         self.end, drafted, before = end, dict[int, str](), Cost()
+        self.log: ReplayLog
         for event in record:
             if isinstance(event, ModelAsked):
                 spent = Cost(*(now - then for now, then in zip(asdict(event.cost).values(), asdict(before).values(), strict=True)))
@@ -256,7 +257,13 @@ class ReplayRun(PlannerRun):
             batch_size=settings["batch_size"],
         )
         config, budget = PlannerConfig(**settings["config"]), Budget(**settings["budget"])
-        super().__init__(ToTNode(start.question), thinking, config, budget, start.seed, ReplayLog(record))
+        super().__init__(ToTNode(start.question), thinking, config, budget, start.seed, ReplayLog(record), self._was_stopped)
+
+    def _was_stopped(self) -> str:
+        "Why the record ends here, if somebody stopped it here."
+        rest = (event for event in self.log.record[len(self.log.events) :] if not isinstance(event, PageRead | AnswerDrafted))
+        limits = ("solved", "exhausted", "chosen", "forwards", "tokens", "calls")
+        return self.end.reason if next(rest, None) == self.end and self.end.reason not in limits else ""
 
     def _call(self, stage: Stage, nodes: Sequence[ToTNode]) -> dict[str, Cost]:
         "What the record says; what it does not say was asked in the last batch and never looked at."
