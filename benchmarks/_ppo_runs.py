@@ -213,6 +213,95 @@ def train_plain(
         return result | {"returns": play(task, lambda x: actor(torch.tensor(x)).argmax(-1).numpy(), 10_000 + seed)}
 
 
+def compare_with_sb3(task: str, seed: int, num_envs: int = 4, num_steps: int = 128, num_rollouts: int = 3) -> dict[str, Any]:
+    "Largest differences between what both libraries collect and learn when they take the same actions; time limits and ends are among it."
+    from stable_baselines3 import PPO  # pyright: ignore[reportMissingImports]
+    from stable_baselines3.common.env_util import make_vec_env  # pyright: ignore[reportMissingImports]
+
+    from lightbulb.rl.ppo import Collector, PPOAgent, PPOConfig
+    from lightbulb.rl.vector_environments import EpisodeStream, make_vector_environment
+
+    make_env, discount, gae_lambda = lambda: gymnasium.make(task, max_episode_steps=50), 0.99, 0.95
+    theirs = PPO("MlpPolicy", make_vec_env(make_env, num_envs, seed=seed), n_steps=num_steps, batch_size=64, seed=seed, device="cpu")
+    config = PPOConfig(
+        num_envs=num_envs,
+        rollout_length=num_steps,
+        num_epochs=10,
+        num_minibatches=num_steps * num_envs // 64,
+        learning_rate=3e-4,
+        anneal=False,
+        standardize=False,
+        normalize_rewards=False,
+        discount=discount,
+        gae_lambda=gae_lambda,
+    )
+    ours = PPOAgent.for_environment(make_env, config)
+    policy, linear = theirs.policy, lambda module: [part for part in module.modules() if isinstance(part, torch.nn.Linear)]
+    bodies = [policy.mlp_extractor.policy_net, policy.action_net, policy.mlp_extractor.value_net, policy.value_net]
+    pairs = list(zip(linear(ours.network), [layer for body in bodies for layer in linear(body)], strict=True))
+    with torch.no_grad():
+        for own, other in pairs:
+            own.weight.copy_(other.weight)
+            own.bias.copy_(other.bias)
+    stream = EpisodeStream(make_vector_environment(make_env, num_envs))
+    stream.reset(seed)
+    collector, queue, step = Collector(ours, stream), [], ours.network.step
+
+    class Forced:  # a distribution whose draws are given
+        def __init__(self, distribution: Any) -> None:
+            self.distribution = distribution
+
+        def sample(self, generator: Any = None) -> torch.Tensor:
+            return queue.pop(0)
+
+        def log_prob(self, actions: torch.Tensor) -> torch.Tensor:
+            return self.distribution.log_prob(actions)
+
+    def forced_step(rows: torch.Tensor, state: Any = None) -> tuple[Any, Any, Any]:
+        distribution, values, after = step(rows, state)
+        return Forced(distribution), values, after
+
+    theirs._setup_learn(10**6)
+    callback, buffer, draw_order = theirs._init_callback(None), theirs.rollout_buffer, torch.randperm
+    found: dict[str, float] = {"truncated": 0, "terminated": 0, "scale": 0.0}
+    for number in range(num_rollouts):
+        theirs.collect_rollouts(theirs.env, callback, buffer, n_rollout_steps=num_steps)
+        dtype = torch.int64 if ours.head.is_discrete else torch.float32
+        queue[:] = [torch.as_tensor(actions.copy()).reshape(num_envs, -1).to(dtype) for actions in buffer.actions]
+        ours.network.step = forced_step
+        rollout = collector.collect()
+        ours.network.step = step
+        advantages, returns = rollout.advantages_and_returns(discount, gae_lambda)
+        own = {"observations": rollout.features, "values": rollout.values, "log_probs": rollout.log_probs}
+        own |= {"advantages": advantages, "returns": returns}
+        for name, values in own.items():
+            error = float(np.abs(values.numpy() - getattr(buffer, name).reshape(values.shape)).max())
+            found[name] = max(found.get(name, 0.0), error)
+        found["truncated"] += int(rollout.truncated.sum())
+        found["terminated"] += int(rollout.terminated.sum())
+        found["scale"] = max(found["scale"], float(returns.abs().max()))
+        np.random.seed(number)
+        theirs.train()
+        np.random.seed(number)
+
+        def their_order(count: int, **_: Any) -> torch.Tensor:
+            "Their rows stand environment by environment, ours step by step."
+            environment, time_step = np.divmod(np.random.permutation(count), num_steps)
+            return torch.as_tensor(time_step * num_envs + environment)
+
+        torch.randperm = their_order
+        ours.learn(rollout)
+        torch.randperm = draw_order
+    found["weights"] = max(float((own.weight - other.weight).detach().abs().max()) for own, other in pairs)
+    return found
+
+
 if __name__ == "__main__":
     task, algorithm, seed, settings = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
-    print(json.dumps({"lightbulb": train_ours, "plain": train_plain, "sb3": train_sb3}[algorithm](task, seed, **settings)))
+    print(
+        json.dumps(
+            {"lightbulb": train_ours, "plain": train_plain, "sb3": train_sb3, "equality": compare_with_sb3}[algorithm](
+                task, seed, **settings
+            )
+        )
+    )

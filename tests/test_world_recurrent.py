@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from lightbulb.core.errors import CheckpointError, LightbulbError
+from lightbulb.core.report import MetricsFile
+from lightbulb.core.run_folder import moments
 from lightbulb.planning.mcts import MCTS, MCTSConfig
-from lightbulb.world.recurrent import RecurrentWorldModel, Sequences, read_sequences, sequence_losses
+from lightbulb.world.recurrent import (
+    RecurrentWorldModel,
+    Sequences,
+    TrainRecurrentModel,
+    read_sequences,
+    sequence_losses,
+    train_recurrent_model,
+)
 
 
 def a_model(num_layers: int = 2) -> RecurrentWorldModel:
@@ -156,12 +169,142 @@ def test_only_memory_tells_the_secret(kind: type[RecurrentWorldModel], low: floa
     assert right > 0.98 if kind is RecurrentWorldModel else right < 0.65
 
 
+# ------------------------------------------------------------------ its training
+
+
+QUICK = TrainRecurrentModel(num_steps=12, batch_size=4, evaluation_interval=5, save_every=0)
+
+
+def finish(reports):
+    "The model of a training, and its reports."
+    seen = []
+    while True:
+        try:
+            seen.append(next(reports))
+        except StopIteration as stop:
+            return stop.value, seen
+
+
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    return all(torch.equal(*pair) for pair in zip(one.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("from_function", [False, True])
+def test_a_training_killed_anywhere_ends_as_the_unbroken_one(tmp_path: Path, from_function: bool) -> None:
+    "Batches drawn from a set, or made by a function of the step; weights, losses and held-out errors to the last bit."
+    source = (lambda step: some_sequences(seed=step)) if from_function else some_sequences(num=20)
+    held_out, whole, reports = some_sequences(seed=99), None, []
+    run = train_recurrent_model(a_model(), source, QUICK, held_out=held_out, save_dir=tmp_path / "whole")
+    while whole is None:
+        try:
+            reports.append(next(run))
+        except StopIteration as stop:
+            whole = stop.value
+        else:
+            shutil.copytree(tmp_path / "whole", tmp_path / f"killed_{len(reports)}")
+    assert [report.step for report in reports if report.split == "validation"] == [5, 10, 12]
+    for number in (3, 5, 6, 9, 12):
+        folder = tmp_path / f"killed_{number}"
+        torch.manual_seed(number)
+        fresh = RecurrentWorldModel(**whole.settings)
+        resumed, rest = finish(train_recurrent_model(fresh, source, QUICK, held_out=held_out, save_dir=folder, resume=True))
+        assert same_weights(resumed, whole) and resumed is fresh
+        assert [report.as_row() for report in rest] == [report.as_row() for report in reports[len(reports) - len(rest) :]]
+        rows = [MetricsFile(place / "metrics.jsonl").read() for place in (folder, tmp_path / "whole")]
+        assert rows[0] == rows[1]
+    loaded = RecurrentWorldModel.load(tmp_path / "whole")
+    assert same_weights(loaded, whole) and loaded.settings == whole.settings
+
+
+def test_a_training_lowers_the_sum_of_its_errors_and_weighs_the_reward() -> None:
+    "The first step moves as AdamW does by the gradient of the weighed sum, computed here; and later the errors are lower."
+    source, config = some_sequences(num=4), replace(QUICK, batch_size=4, reward_weight=3.0, max_grad_norm=1e9, num_steps=60)
+    model, reports = finish(train_recurrent_model(a_model(), lambda step: source, config))
+    losses = sequence_losses(a_model(), source)
+    assert reports[0].loss == pytest.approx(float((sum(losses.values()) + 2 * losses["reward"]).detach()), rel=1e-5)
+    assert {name: pytest.approx(float(value.detach()), rel=1e-5) for name, value in losses.items()} == {
+        name.removesuffix("_error"): value for name, value in reports[0].metrics.items() if name.endswith("_error")
+    }
+    assert reports[-1].loss < 0.7 * reports[0].loss
+    rates = [report.metrics["learning_rate"] for report in reports]
+    assert max(rates) <= config.learning_rate and rates[-1] < 0.2 * config.learning_rate
+    assert float(sequence_losses(model, source)["reward"].detach()) < float(losses["reward"].detach())
+
+
+def test_what_a_training_cannot_do_is_said(tmp_path: Path) -> None:
+    finish(train_recurrent_model(a_model(), some_sequences(), QUICK, save_dir=tmp_path))
+    resume = lambda config, model=None: finish(
+        train_recurrent_model(model or a_model(), some_sequences(), config, save_dir=tmp_path, resume=True)
+    )
+    with pytest.raises(CheckpointError, match="learning_rate was 0.01 and is 0.1 now"):
+        resume(replace(QUICK, learning_rate=0.1))
+    with pytest.raises(CheckpointError, match="the model was .*'width': 8.* and is .*'width': 9"):
+        resume(QUICK, RecurrentWorldModel(3, 2, width=9))
+    with pytest.raises(ValueError, match="resume needs save_dir"):
+        finish(train_recurrent_model(a_model(), some_sequences(), QUICK, resume=True))
+    with pytest.raises(ValueError, match="num_steps must be positive, got 0"):
+        replace(QUICK, num_steps=0)
+    spoiled = some_sequences()
+    spoiled.rewards[:] = math.nan
+    with pytest.raises(LightbulbError, match="step 1"):
+        finish(train_recurrent_model(a_model(), spoiled, QUICK, save_dir=tmp_path))
+    assert len(moments(tmp_path.with_name(tmp_path.name + "_001"))) > 0  # the run before it was set aside
+
+
+def test_episodes_of_any_length_become_sequences() -> None:
+    episodes = [
+        (np.ones((3, 2)), np.array([1, 0]), np.array([0.5, 1.0]), True),
+        (np.full((5, 2), 2.0), np.array([1, 1, 0, 1]), np.arange(4.0), False),
+    ]
+    sequences = Sequences.of_episodes(episodes)
+    assert sequences.observations.shape == (2, 5, 2) and sequences.actions.shape == sequences.rewards.shape == (2, 4)
+    assert sequences.alive.tolist() == [[True, True, False, False], [True] * 4]
+    assert sequences.ended.tolist() == [[False, True, False, False], [False] * 4]
+    assert sequences.returns(0.5)[:, 0].tolist() == [1.0, 0 + 0.5 + 0.5 + 0.375]
+    assert sequences.rows(torch.tensor([1])).rewards.tolist() == [[0.0, 1.0, 2.0, 3.0]] and len(sequences) == 2
+    with pytest.raises(ValueError, match=r"episode 0 must have T \+ 1 observations, T actions and T rewards, got \(2, 2, 2\)"):
+        Sequences.of_episodes([(np.ones((2, 2)), np.array([1, 0]), np.array([0.5, 1.0]), True)])
+    with pytest.raises(ValueError, match="at least one episode"):
+        Sequences.of_episodes([])
+
+
+def test_described_actions_are_read_and_asked_about_by_their_features() -> None:
+    "Step by step is at once; many questions to one belief are the questions one by one; two actions of equal features are one."
+    torch.manual_seed(0)
+    model = RecurrentWorldModel(3, action_size=2, width=8)
+    observations, actions = torch.randn(4, 5, 3), torch.randn(4, 5, 2)
+    actions[:, 0] = model.nothing
+    outputs, after = model.read(model.begin(4), actions, observations)
+    beliefs = model.begin(4)
+    for step in range(5):
+        output, beliefs = model.read(beliefs, actions[:, [step]], observations[:, [step]])
+        assert torch.allclose(output[:, 0], outputs[:, step], atol=1e-6)
+    assert torch.allclose(beliefs, after, atol=1e-6)
+    questions = torch.randn(4, 7, 2)
+    questions[:, 6] = questions[:, 0]
+    together = model.foresee(outputs[:, -1:], questions)
+    for number in range(7):
+        alone = model.foresee(outputs[:, -1], questions[:, number])
+        assert all(torch.allclose(part[:, number], single, atol=1e-6) for part, single in zip(together, alone, strict=True))
+    assert torch.equal(together.rewards[:, 0], together.rewards[:, 6]) and not torch.equal(together.rewards[:, 0], together.rewards[:, 1])
+    sequences = some_sequences()
+    described = Sequences(sequences.observations, torch.randn(5, 6, 2), sequences.rewards, sequences.ended, sequences.alive)
+    losses = sequence_losses(model, described)
+    assert losses.keys() == {"observation", "reward", "ending", "value"}
+    sum(losses.values()).backward()
+    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in model.parameters())
+    with pytest.raises(ValueError, match="a search by numbers needs num_actions"):
+        model.predict(beliefs)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"observation_size": 0}, "observation_size must be positive, got 0"),
         ({"num_actions": -1}, "num_actions must be positive"),
         ({"width": 0}, "width must be positive"),
+        ({"action_size": 2}, "described actions have no numbers: num_actions must be 0, got 2"),
+        ({"action_size": -1, "num_actions": 0}, "action_size must be positive, got -1"),
         ({"num_layers": 0}, "num_layers must be positive"),
         ({"discount": 0.0}, "discount must be above 0"),
         ({"discount": math.nan}, "discount must be above 0"),

@@ -2,10 +2,11 @@
 
     python tools/kill_runs.py --kills 1000
 
-Each training is a process of its own (forked, so that libraries are loaded once) that tells each report through a pipe. After each
-kill: every evaluation that was reported has its moment on the disk and can be loaded; between the newest moment and the kill lie at
-most `--save_every` seconds, one step and one save. Then the run is resumed and perhaps killed again. Where it ends, its metrics (but
-for speed) and its weights must be those of a run that nobody killed, to the last bit, and no unfinished file may be left.
+Each training is a process of its own (forked, so that libraries and compiled kernels are there already) that tells each report through
+a pipe. After each kill: every evaluation that was reported has its moment on the disk and can be loaded; between the newest moment and
+the kill lie at most `--save_every` seconds, one step and one save, counted in the training's own CPU-seconds. Then the run is resumed
+and perhaps killed again. Where it ends, its metrics (but for speed) and its weights must be those of a run that nobody killed, to the
+last bit, and no unfinished file may be left. Language model, world model, PPO, and a manager with its worker are tried.
 """
 
 from __future__ import annotations
@@ -29,13 +30,17 @@ import torch
 from lightbulb.core.checkpoint import load_checkpoint
 from lightbulb.core.report import MetricsFile, StepReport
 from lightbulb.core.run_folder import MODEL_FILE, TRAINING_FILE, moments
+from lightbulb.lm.training import TrainLanguageModel, train_language_model
+from lightbulb.rl.four_rooms import four_rooms
+from lightbulb.rl.hierarchy import HierarchyConfig, train_hierarchy
+from lightbulb.rl.ppo import PPOConfig, train_ppo
+from lightbulb.rl.recurrent_q import RecurrentQConfig
+from lightbulb.world.training import TrainWorldModel, train_world_model
 
 Train = Callable[[Path, bool, float], Iterator[StepReport]]  # save_dir, whether to resume, minutes between moments
 
 
 def language_model(save_dir: Path, resume: bool, save_every: float) -> Iterator[StepReport]:
-    from lightbulb.lm.training import TrainLanguageModel, train_language_model
-
     text = save_dir / "text.txt"
     if not text.is_file():
         text.write_text("".join(f"lamp {number} burns oil number {number * number % 17}.\n" for number in range(120)))
@@ -62,8 +67,6 @@ def language_model(save_dir: Path, resume: bool, save_every: float) -> Iterator[
 
 
 def world_model(save_dir: Path, resume: bool, save_every: float) -> Iterator[StepReport]:
-    from lightbulb.world.training import TrainWorldModel, train_world_model
-
     yield from train_world_model(
         TrainWorldModel(
             save_dir=save_dir,
@@ -89,7 +92,39 @@ def world_model(save_dir: Path, resume: bool, save_every: float) -> Iterator[Ste
     )
 
 
-TRAININGS: dict[str, Train] = {"language_model": language_model, "world_model": world_model}
+def ppo(save_dir: Path, resume: bool, save_every: float) -> Iterator[StepReport]:
+    config = PPOConfig(
+        total_steps=2048,
+        num_envs=4,
+        rollout_length=16,
+        num_epochs=2,
+        num_minibatches=2,
+        hidden=(16,),
+        evaluation_interval=512,
+        evaluation_episodes=2,
+        save_every=save_every,
+        device="cpu",
+    )
+    yield from train_ppo("CartPole-v1", config, save_dir=save_dir / "ppo", resume=resume)
+
+
+def hierarchy(save_dir: Path, resume: bool, save_every: float) -> Iterator[StepReport]:
+    level = RecurrentQConfig(hidden=8, batch_size=8, unroll=4, burn_in=2, min_sequences=4, capacity=300)
+    config = HierarchyConfig(
+        total_steps=600,
+        manager=level,
+        worker=level,
+        num_envs=2,
+        steps_per_update=8,
+        report_interval=20,
+        save_every=save_every,
+        worker_remembers=True,
+        device="cpu",
+    )
+    yield from train_hierarchy(lambda: four_rooms("both"), config, save_dir=save_dir / "hierarchy", resume=resume)
+
+
+TRAININGS: dict[str, Train] = {"language_model": language_model, "world_model": world_model, "ppo": ppo, "hierarchy": hierarchy}
 
 
 @dataclass
@@ -97,8 +132,7 @@ class Life:
     "What a training told before it ended or was killed."
 
     ended: bool = False
-    ended_at: float = 0.0  # seconds of the machine's monotonic clock, as all times here
-    reports: list[dict[str, Any]] = field(default_factory=list)  # step, split, at
+    reports: list[dict[str, Any]] = field(default_factory=list)  # step, split, at: CPU-seconds of its process
 
     def at_step(self, step: int) -> float | None:
         "When a step was reported; None if it was not in this life."
@@ -106,7 +140,7 @@ class Life:
 
     @property
     def longest_gap(self) -> float:
-        "Seconds between two reports at most."
+        "CPU-seconds between two reports at most."
         times = [report["at"] for report in self.reports]
         return max((later - earlier for earlier, later in zip(times, times[1:], strict=False)), default=0.0)
 
@@ -120,7 +154,7 @@ def live(train: Train, save_dir: Path, *, resume: bool, save_every: float, secon
         status = 1
         try:
             for report in train(save_dir, resume, save_every / 60):
-                row = {"step": report.step, "split": report.split, "at": time.monotonic()}
+                row = {"step": report.step, "split": report.split, "at": time.process_time()}
                 os.write(writer, json.dumps(row).encode() + b"\n")
             status = 0
         except BaseException as error:  # noqa: BLE001 - the parent reads what went wrong
@@ -134,7 +168,6 @@ def live(train: Train, save_dir: Path, *, resume: bool, save_every: float, secon
     with os.fdopen(reader, "rb") as pipe:
         life.reports = [json.loads(line) for line in _whole_lines(pipe)]
     _, status = os.waitpid(child, 0)
-    life.ended_at = time.monotonic()
     life.ended = os.WIFEXITED(status)
     if life.ended and os.WEXITSTATUS(status): raise SystemExit(f"the training in {save_dir} failed")
     return life
@@ -154,7 +187,8 @@ def step_of(folder: Path) -> int:
     resumable = [folder / moment.name for moment in moments(folder) if (folder / moment.name / TRAINING_FILE).is_file()]
     if not resumable: return 0
     load_checkpoint(resumable[-1] / MODEL_FILE)
-    return int(load_checkpoint(resumable[-1] / TRAINING_FILE)["training"]["step"])
+    training = load_checkpoint(resumable[-1] / TRAINING_FILE)["training"]
+    return int(training["step"] if "step" in training else training["agent"]["num_steps"])
 
 
 def outcome(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -174,7 +208,7 @@ def equal(one: Any, other: Any) -> bool:
 
 
 def judge_kill(life: Life, folder: Path, save_every: float, slack: float) -> float:
-    "Seconds of work that a kill cost. `AssertionError` if something acknowledged is lost or too much work is."
+    "CPU-seconds of work that a kill cost. `AssertionError` if something acknowledged is lost or too much work is."
     kept = step_of(folder)
     evaluated = [report["step"] for report in life.reports if report["split"] == "validation"]
     assert kept >= max(evaluated, default=0), f"an evaluation at step {evaluated[-1]} was reported, and step {kept} is kept"
@@ -192,6 +226,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=40, help="of all trainings together")
     parser.add_argument("--trainings", nargs="+", choices=list(TRAININGS), default=list(TRAININGS))
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="for each training at most; the run under way is finished")
     parser.add_argument("--save_every", type=float, default=0.2, help="seconds between moments")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -210,14 +245,16 @@ def main() -> int:
             duration = time.monotonic() - begin
             wanted, slack = outcome(run_folder(place / "whole")), 5 * whole.longest_gap + 0.5
             num_kills, num_runs, costs = 0, 0, [0.0]
-            while num_kills < kills:
+            deadline = time.monotonic() + 60 * args.minutes
+            wants_more = lambda: num_kills < kills and time.monotonic() < deadline  # noqa: B023 - called in this round only
+            while wants_more():
                 save_dir = place / f"run_{num_runs}"
                 save_dir.mkdir()
                 num_runs += 1
                 while True:
                     folder = run_folder(save_dir)
                     resume = folder.is_dir() and bool(step_of(folder))
-                    seconds = chance.uniform(0.0, duration) if num_kills < kills else None
+                    seconds = chance.uniform(0.0, duration) if wants_more() else None
                     life = live(train, save_dir, resume=resume, save_every=args.save_every, seconds=seconds)
                     if life.ended: break
                     num_kills += 1
@@ -225,13 +262,13 @@ def main() -> int:
                 folder = run_folder(save_dir)
                 rows, model = outcome(folder)
                 assert rows == wanted[0], f"{folder}: the metrics are not those of the unbroken run"
-                assert equal(model["weights"], wanted[1]["weights"]), f"{folder}: the weights are not those of the unbroken run"
-                assert equal(model["average"], wanted[1]["average"]), f"{folder}: the averaged weights are not those of the unbroken run"
+                for part in model.keys() & {"weights", "average", "network", "manager", "worker"}:
+                    assert equal(model[part], wanted[1][part]), f"{folder}: its {part} is not that of the unbroken run"
                 assert not list(folder.rglob("*.tmp")), f"{folder}: an unfinished file was left"
                 shutil.rmtree(save_dir)
             print(
                 f"{name} | {num_kills} kills in {num_runs} runs of {len(wanted[0])} reports and {duration:.1f} s: "
-                f"all equal to the unbroken one, at most {max(costs):.2f} s of work lost with a moment every {args.save_every} s | yes",
+                f"all equal to the unbroken one, at most {max(costs):.2f} CPU-s of work lost with a moment every {args.save_every} s | yes",
                 flush=True,
             )
     return 0
