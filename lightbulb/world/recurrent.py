@@ -6,15 +6,29 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['RecurrentWorldModel']
+__all__ = ['RecurrentWorldModel', 'TrainRecurrentModel', 'train_recurrent_model']
 
 # %% ../../nbs/world/04_recurrent.ipynb #71c91759
-from dataclasses import dataclass
+import contextlib
+import tempfile
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from ..core.checkpoint import load_checkpoint
+from ..core.configuration import check_ranges
+from ..core.errors import CheckpointError
+from ..core.optimization import OptimizerStep, build_optimizers, learning_rate_factor
+from ..core.report import StepReport
+from ..core.run import Run
+from ..core.run_folder import Moment, find_model_file
+from ..core.runtime import choose_device
 
 # %% ../../nbs/world/04_recurrent.ipynb #881b625f
 class Foreseen(NamedTuple):
@@ -25,17 +39,22 @@ class Foreseen(NamedTuple):
     ending_logits: Tensor  # (…,) above 0: the world ends here
 
 # %% ../../nbs/world/04_recurrent.ipynb #2ca4f76e
+_KIND = "recurrent world model"
 _FORGET_BIAS = 2.0  # of the forget gates at the beginning: they keep 88% of a cell in each step
 
 
 class RecurrentWorldModel(nn.Module):
-    "An LSTM over what was seen and done, and what it says of the present and of the next step. `ValueError` names what is out of range."
+    """An LSTM over what was seen and done, and what it says of the present and of the next step. `ValueError` names what is out of range.
+
+    With `action_size`, actions are no numbers but rows of so many features: any action can be asked about, however many there are now.
+    """
 
     def __init__(
         self,
         observation_size: int,  # F
-        num_actions: int,  # A
+        num_actions: int = 0,  # A
         *,
+        action_size: int = 0,  # features of an action, where actions are described and not numbered
         width: int = 64,  # D
         num_layers: int = 1,  # L, of the LSTM
         discount: float = 0.99,  # of one step, for the search
@@ -44,21 +63,35 @@ class RecurrentWorldModel(nn.Module):
         self.settings: dict[str, Any] = {
             "observation_size": observation_size,
             "num_actions": num_actions,
+            "action_size": action_size,
             "width": width,
             "num_layers": num_layers,
             "discount": discount,
         }
-        for name in ("observation_size", "num_actions", "width", "num_layers"):
+        for name in ("observation_size", "action_size" if action_size else "num_actions", "width", "num_layers"):
             if self.settings[name] < 1: raise ValueError(f"{name} must be positive, got {self.settings[name]}")
+        if action_size and num_actions: raise ValueError(f"described actions have no numbers: num_actions must be 0, got {num_actions}")
         if not 0 < discount <= 1: raise ValueError(f"discount must be above 0 and at most 1, got {discount}")
-        self.nothing, self.discount = num_actions, discount  # the "action" before the first observation
-        self.see, self.done = nn.Linear(observation_size, width), nn.Embedding(num_actions + 1, width)
+        self.nothing, self.discount = num_actions, discount  # the "action" before the first observation (features of 0)
+        self.see = nn.Linear(observation_size, width)
+        self.done: nn.Module = nn.Linear(action_size, width) if action_size else nn.Embedding(num_actions + 1, width)
         self.lstm = nn.LSTM(width, width, num_layers, batch_first=True)
         for layer in range(num_layers):
             nn.init.constant_(getattr(self.lstm, f"bias_ih_l{layer}")[width : 2 * width], _FORGET_BIAS)
-        self.choice = nn.Embedding(num_actions, width)
+        self.choice: nn.Module = nn.Linear(action_size, width) if action_size else nn.Embedding(num_actions, width)
         self.future = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, observation_size + 2))
-        self.policy_head, self.value_head = nn.Linear(width, num_actions), nn.Linear(width, 1)
+        self.policy_head = nn.Linear(width, num_actions) if num_actions else None
+        self.value_head = nn.Linear(width, 1)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "cpu") -> "RecurrentWorldModel":
+        "The model that a run's folder (its newest moment) or a model file holds; `CheckpointError` if there is none."
+        file = find_model_file(Path(path), _KIND)
+        state = load_checkpoint(file)
+        if state.get("kind") != _KIND: raise CheckpointError(f"{file}: not a {_KIND}")
+        model = cls(**state["settings"])
+        model.load_state_dict(state["weights"])
+        return model.to(choose_device(device)).eval()
 
     def begin(self, num_sequences: int) -> Tensor:
         "Beliefs of those who have seen nothing (B, 2 · L · D)."
@@ -67,7 +100,7 @@ class RecurrentWorldModel(nn.Module):
     def read(
         self,
         beliefs: Tensor,  # (B, 2 · L · D)
-        actions: Tensor,  # (B, T) what was done before each observation; `nothing` before the first
+        actions: Tensor,  # (B, T) or (B, T, action_size): what was done before each observation; `nothing` before the first
         observations: Tensor,  # (B, T, F)
     ) -> tuple[Tensor, Tensor]:
         "Outputs at every step (B, T, D), and the beliefs after the last."
@@ -80,17 +113,19 @@ class RecurrentWorldModel(nn.Module):
         return beliefs.unflatten(1, (2, self.lstm.num_layers, -1))[:, 0, -1]
 
     def judge(self, outputs: Tensor) -> tuple[Tensor, Tensor]:  # (…, D) → (…, A), (…,)
-        "Policy logits and values of the present."
-        return self.policy_head(outputs), self.value_head(outputs).squeeze(-1)
+        "Policy logits (of no action, where they are described) and values of the present."
+        logits = outputs[..., :0] if self.policy_head is None else self.policy_head(outputs)
+        return logits, self.value_head(outputs).squeeze(-1)
 
-    def foresee(self, outputs: Tensor, actions: Tensor) -> Foreseen:  # (…, D), (…)
-        "What these actions lead to."
+    def foresee(self, outputs: Tensor, actions: Tensor) -> Foreseen:  # (…, D), (…) or (…, action_size)
+        "What these actions lead to; outputs (B, 1, D) and described actions (B, K, action_size) are K questions to each of B."
         question = self.choice(actions)
         ahead = self.future(torch.cat([outputs * question, question], -1))
         return Foreseen(ahead[..., :-2], ahead[..., -2], ahead[..., -1])
 
     def predict(self, beliefs: Tensor) -> tuple[Tensor, Tensor, None]:
-        "For the search: policy logits (B, A), values (B,); every action may be taken."
+        "For the search: policy logits (B, A), values (B,); every action may be taken. `ValueError` where actions have no numbers."
+        if self.policy_head is None: raise ValueError("a search by numbers needs num_actions; ask foresee about described actions")
         return *self.judge(self.output(beliefs)), None
 
     def step(self, beliefs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -105,7 +140,7 @@ class Sequences:
     "B sequences of T steps, filled up with anything where not alive."
 
     observations: Tensor  # (B, T + 1, F) before each step, and after the last
-    actions: Tensor  # (B, T)
+    actions: Tensor  # (B, T), or (B, T, action_size)
     rewards: Tensor  # (B, T)
     ended: Tensor  # (B, T) bool: the world was over after this step (a time limit does not count)
     alive: Tensor  # (B, T) bool: the step was really made
@@ -118,6 +153,35 @@ class Sequences:
             returns[:, step] = total
         return returns
 
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    def rows(self, numbers: Tensor) -> "Sequences":
+        "These sequences alone."
+        return Sequences(*(part[numbers] for part in vars(self).values()))
+
+    def to(self, device: torch.device) -> "Sequences":
+        "The same on a device."
+        return Sequences(*(part.to(device) for part in vars(self).values()))
+
+    @classmethod
+    def of_episodes(
+        cls,
+        episodes: Iterable[tuple[Any, Any, Any, bool]],  # observations (T + 1, F), actions (T,) or (T, action_size), rewards (T,), ended
+    ) -> "Sequences":
+        "Episodes of any lengths, filled up to the longest."
+        rows = [([torch.as_tensor(part) for part in episode[:3]], bool(episode[3])) for episode in episodes]
+        if not rows: raise ValueError("there must be at least one episode")
+        for number, ((observations, actions, rewards), _) in enumerate(rows):
+            if not len(observations) - 1 == len(actions) == len(rewards) > 0:
+                sizes = len(observations), len(actions), len(rewards)
+                raise ValueError(f"episode {number} must have T + 1 observations, T actions and T rewards, got {sizes}")
+        lengths = torch.tensor([len(parts[2]) for parts, _ in rows])
+        steps = torch.arange(int(lengths.max()))
+        ended = (steps == lengths[:, None] - 1) & torch.tensor([over for _, over in rows])[:, None]
+        observations, actions, rewards = (pad_sequence([parts[place] for parts, _ in rows], batch_first=True) for place in range(3))
+        return cls(observations.float(), actions, rewards.float(), ended, steps < lengths[:, None])
+
 # %% ../../nbs/world/04_recurrent.ipynb #78fe1db7
 def read_sequences(model: RecurrentWorldModel, sequences: Sequences) -> tuple[Tensor, Foreseen]:
     "Outputs before each step (B, T, D), and what was foreseen of the action that was then taken."
@@ -128,18 +192,137 @@ def read_sequences(model: RecurrentWorldModel, sequences: Sequences) -> tuple[Te
 
 
 def sequence_losses(model: RecurrentWorldModel, sequences: Sequences) -> dict[str, Tensor]:
-    "Mean errors of the next observation, reward, ending, value (of the return) and policy (of the action taken)."
+    "Mean errors of the next observation, reward, ending, value (of the return) and, of numbered actions, policy (of the one taken)."
     outputs, foreseen = read_sequences(model, sequences)
     logits, values = model.judge(outputs)
     over = lambda errors, counts: (errors * counts).sum() / counts.sum().clamp(min=1)
     alive, goes_on = sequences.alive, sequences.alive & ~sequences.ended
     ending = functional.binary_cross_entropy_with_logits(foreseen.ending_logits, sequences.ended.float(), reduction="none")
-    return {
+    losses = {
         "observation": over((foreseen.observations - sequences.observations[:, 1:]).square().sum(-1), goes_on),
         "reward": over((foreseen.rewards - sequences.rewards).square(), alive),
         "ending": over(ending, alive),
         "value": over((values - sequences.returns(model.discount)).square(), alive),
-        "policy": over(
-            functional.cross_entropy(logits.flatten(0, 1), sequences.actions.flatten(), reduction="none").view_as(values), alive
-        ),
     }
+    if model.policy_head is not None:
+        likely = functional.cross_entropy(logits.flatten(0, 1), sequences.actions.flatten(), reduction="none")
+        losses["policy"] = over(likely.view_as(values), alive)
+    return losses
+
+# %% ../../nbs/world/04_recurrent.ipynb #e35366c1
+_SequenceSource = Sequences | Callable[[int], Sequences]  # a set to draw from, or the batch of each step
+
+
+@dataclass(frozen=True)
+class TrainRecurrentModel:
+    "How to train a `RecurrentWorldModel`; `ValueError` for numbers out of range."
+
+    num_steps: int = 400  # updates
+    batch_size: int = 64  # sequences drawn for each of them, where there is a set
+    learning_rate: float = 1e-2  # at first; it falls along a cosine
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    reward_weight: float = 1.0  # of the reward's error beside the others: more where rewards are rare
+    evaluation_interval: int = 100  # updates between two looks at held-out sequences, if there are any
+    save_every: float = 5.0  # minutes between moments that a resumed run can go on from
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        positive = ("num_steps", "batch_size", "learning_rate", "max_grad_norm", "evaluation_interval")
+        check_ranges(self, positive=positive, not_negative=("weight_decay", "reward_weight", "save_every", "seed"))
+
+
+class _RecurrentTraining:
+    "A recurrent model in training; `core.run.Run` trains it."
+
+    is_whole = True
+
+    def __init__(self, model: RecurrentWorldModel, source: _SequenceSource, config: TrainRecurrentModel, held_out: Sequences | None) -> None:
+        self.device = choose_device(config.device)
+        self.model, self.source, self.config, self.held_out, self.step = model.to(self.device), source, config, held_out, 0
+        self.generator = torch.Generator().manual_seed(config.seed)
+        optimizers = build_optimizers(model, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
+        self._move = OptimizerStep(model.parameters(), optimizers, max_grad_norm=config.max_grad_norm)
+
+    def prepare(self) -> None:
+        "Nothing comes before the first step."
+
+    @property
+    def moment(self) -> Moment:
+        "The last update."
+        return Moment(0, self.step)
+
+    @property
+    def is_done(self) -> bool:
+        "Whether all updates are done."
+        return self.step >= self.config.num_steps
+
+    @property
+    def evaluation_is_due(self) -> bool:
+        "Whether the last update passed an interval, or was the last one."
+        return self.held_out is not None and self.step > 0 and (self.is_done or self.step % self.config.evaluation_interval == 0)
+
+    def _batch(self) -> Sequences:
+        if not isinstance(self.source, Sequences): return self.source(self.step)
+        return self.source.rows(torch.randint(len(self.source), (self.config.batch_size,), generator=self.generator))
+
+    def _errors(self, sequences: Sequences) -> tuple[Tensor, dict[str, float]]:
+        "The loss, and its parts by name."
+        losses = sequence_losses(self.model, sequences.to(self.device))
+        loss = torch.stack(list(losses.values())).sum() + (self.config.reward_weight - 1) * losses["reward"]
+        return loss, {f"{name}_error": float(value.detach()) for name, value in losses.items()}
+
+    def train_step(self) -> StepReport:
+        "One update."
+        learning_rate = self.config.learning_rate * learning_rate_factor(self.step, self.config.num_steps)
+        loss, metrics = self._errors(self._batch())
+        self._move([loss], learning_rate)
+        self.step += 1
+        return StepReport(self.step, float(loss.detach()), self.config.num_steps, metrics=metrics | {"learning_rate": learning_rate})
+
+    @torch.no_grad()
+    def evaluate(self) -> StepReport:
+        "Errors of the held-out sequences."
+        assert self.held_out is not None
+        loss, metrics = self._errors(self.held_out)
+        return StepReport(self.step, float(loss), self.config.num_steps, split="validation", metrics=metrics)
+
+    def model_state(self) -> dict[str, Any]:
+        "What using the model needs."
+        return {"kind": _KIND, "settings": self.model.settings, "weights": self.model.state_dict()}
+
+    def training_state(self) -> dict[str, Any]:
+        "What going on needs beside it."
+        return {"step": self.step, "optimizer": self._move.state_dict(), "generator": self.generator.get_state()}
+
+    def load_state(self, model: Mapping[str, Any], training: Mapping[str, Any], place: Path) -> None:
+        "Go on from both."
+        if model["settings"] != self.model.settings:
+            raise CheckpointError(f"{place}: cannot be resumed, the model was {model['settings']} and is {self.model.settings} now")
+        self.model.load_state_dict(model["weights"])
+        self._move.load_state_dict(training["optimizer"])
+        self.generator.set_state(training["generator"])
+        self.step = training["step"]
+
+
+def train_recurrent_model(
+    model: RecurrentWorldModel,  # trained where it is
+    source: _SequenceSource,  # a set of sequences to draw from, or a function that gives the batch of a step
+    config: TrainRecurrentModel,
+    *,
+    held_out: Sequences | None = None,  # to be judged by
+    save_dir: str | Path | None = None,  # of moments and metrics.jsonl; nothing is kept if not given
+    resume: bool = False,  # go on from the newest moment of save_dir; else an earlier run there is set aside
+) -> Generator[StepReport, None, RecurrentWorldModel]:
+    """Train and report after each update and evaluation; returns the model. `core.run` says what an interrupt or a kill leaves.
+
+    `CheckpointError` if nothing can be resumed or a setting is another one now, `LightbulbError` if a loss is no number.
+    """
+    if resume and save_dir is None: raise ValueError("resume needs save_dir, the folder of the run to go on from")
+    fixed = {name: value for name, value in asdict(config).items() if name not in ("save_every", "device")}
+    with contextlib.ExitStack() as stack:
+        folder = Path(save_dir) if save_dir is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        run = Run(folder, fixed, resume=resume, save_every=config.save_every, to_lower={"batch_size": config.batch_size})
+        training = yield from run.train(lambda: _RecurrentTraining(model, source, config, held_out))
+    return training.model
