@@ -70,7 +70,8 @@ class RecurrentWorldModel(nn.Module):
         }
         for name in ("observation_size", "action_size" if action_size else "num_actions", "width", "num_layers"):
             if self.settings[name] < 1: raise ValueError(f"{name} must be positive, got {self.settings[name]}")
-        if action_size and num_actions: raise ValueError(f"described actions have no numbers: num_actions must be 0, got {num_actions}")
+        if action_size and num_actions:
+            raise ValueError(f"described actions have no numbers: num_actions must be 0, got {num_actions}")
         if not 0 < discount <= 1: raise ValueError(f"discount must be above 0 and at most 1, got {discount}")
         self.nothing, self.discount = num_actions, discount  # the "action" before the first observation (features of 0)
         self.see = nn.Linear(observation_size, width)
@@ -125,7 +126,8 @@ class RecurrentWorldModel(nn.Module):
 
     def predict(self, beliefs: Tensor) -> tuple[Tensor, Tensor, None]:
         "For the search: policy logits (B, A), values (B,); every action may be taken. `ValueError` where actions have no numbers."
-        if self.policy_head is None: raise ValueError("a search by numbers needs num_actions; ask foresee about described actions")
+        if self.policy_head is None:
+            raise ValueError("a search by numbers needs num_actions; ask foresee about described actions")
         return *self.judge(self.output(beliefs)), None
 
     def step(self, beliefs: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -238,7 +240,9 @@ class _RecurrentTraining:
 
     is_whole = True
 
-    def __init__(self, model: RecurrentWorldModel, source: _SequenceSource, config: TrainRecurrentModel, held_out: Sequences | None) -> None:
+    def __init__(
+        self, model: RecurrentWorldModel, source: _SequenceSource, config: TrainRecurrentModel, held_out: Sequences | None
+    ) -> None:
         self.device = choose_device(config.device)
         self.model, self.source, self.config, self.held_out, self.step = model.to(self.device), source, config, held_out, 0
         self.generator = torch.Generator().manual_seed(config.seed)
