@@ -50,6 +50,7 @@ PUBLIC = {  # DESIGN's contract: more may be added, these stay
     "planning.tree_of_thought": "ToTNode ToTSearch ToTConfig",
     "planning.run_events": "Cost Budget RunLog read_run save_run",
     "planning.planners": "Thinking PlannerConfig Plan plan",
+    "planning.proposals": "Proposer verdict_values evidence_values agreement_values learned_values combine_values think_with",
     "planning.run_pages": "run_to_html run_to_markdown run_to_json compare_runs replay_run",
     "web.reactor": "run arun gather serve",
     "web.fetch": "Fetcher FetchConfig Page FetchFailure",
