@@ -28,9 +28,7 @@ class Model(Protocol):
 
     def count_tokens(self, text: str) -> int: ...
 
-    def generate(
-        self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float, stop: Sequence[str], seed: int
-    ) -> list[str]: ...
+    def generate(self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float, stop: Sequence[str], seed: int) -> list[str]: ...
 
     def score(self, prompt: str, continuations: Sequence[str]) -> list[float]: ...
 
@@ -48,10 +46,12 @@ class Proposer:
     template: str = ""  # with {question} and {thoughts}, and {num} or {perspective} where they matter; empty: the one of the manner
 
     def __post_init__(self) -> None:
-        if self.manner not in _TEMPLATES: raise ValueError(f"manner must be one of {', '.join(_TEMPLATES)}, got {self.manner!r}")
+        if self.manner not in _TEMPLATES:
+            raise ValueError(f"manner must be one of {', '.join(_TEMPLATES)}, got {self.manner!r}")
         for name in ("num_thoughts", "max_new_tokens"):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.manner == "perspective" and not self.perspectives: raise ValueError("perspectives must be given, got none")
+        if self.manner == "perspective" and not self.perspectives:
+            raise ValueError("perspectives must be given, got none")
         if not all(place in self.wording for place in ("{question}", "{thoughts}")):
             raise ValueError(f"a template must have places for question and thoughts, got {self.wording!r}")
 
@@ -175,13 +175,15 @@ def combine_values(
     "Several judges in one: the weighted mean, the product of powers (values must not be negative), or the least, weights left aside."
     if not parts: raise ValueError("there must be at least one judge, got none")
     if how not in ("mean", "product", "least"): raise ValueError(f"how must be mean, product or least, got {how!r}")
-    if not all(weight > 0 for _, weight in parts): raise ValueError(f"weights must be positive, got {[weight for _, weight in parts]}")
+    if not all(weight > 0 for _, weight in parts):
+        raise ValueError(f"weights must be positive, got {[weight for _, weight in parts]}")
     weights = [weight / sum(weight for _, weight in parts) for _, weight in parts]
 
     def evaluate(nodes: Sequence[ToTNode]) -> list[float]:
         columns = list(zip(*(judge(nodes) for judge, _ in parts), strict=True))
         if how == "least": return [min(values) for values in columns]
-        if how == "mean": return [sum(w * value for w, value in zip(weights, values, strict=True)) for values in columns]
+        if how == "mean":
+            return [sum(w * value for w, value in zip(weights, values, strict=True)) for values in columns]
         return [math.prod(value**w for w, value in zip(weights, values, strict=True)) for values in columns]
 
     return evaluate
