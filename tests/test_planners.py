@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections import Counter
@@ -299,3 +300,12 @@ def test_somebody_may_stop_a_run(planner):
         ToTNode("r", payload="r"), task.thinking(verified=False), planner, stopped=lambda: "max_seconds" if task.num_calls >= 2 else ""
     )
     assert (result.reason, task.num_calls) == ("max_seconds", 2)
+
+
+def test_a_plan_shows_itself_and_lets_no_markup_through():
+    nasty = "<script>alert(1)</script>*_"
+    result = plan(nasty, Thinking(propose=lambda nodes: [[nasty] for _ in nodes], max_depth=1), "greedy")
+    assert "<script" not in result._repr_html_() and "<script" not in result._repr_markdown_()
+    assert json.loads(result.to_json())["thoughts"] == [nasty]
+    empty = plan("?", Thinking(propose=lambda nodes: [[] for _ in nodes]), "greedy")
+    assert empty.best is None and "nothing" in empty.to_html()
