@@ -3,27 +3,32 @@
 The network (`_countdown_model.py`) is taught by exhaustive search on the training numbers and kept in the cache. A forward of it gives
 the proposals and the value of one state; a state is paid once a run; the exact reward ends a run, for every planner alike, and costs
 nothing. Settings of planners are chosen on validation problems, the table is of test problems, whose numbers nobody has seen.
+`--network small` takes one that half a minute of training gives. Finished exams are kept in the cache by a digest of everything that
+decides them, so a stopped benchmark goes on.
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import json
 import math
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from _countdown_model import NetworkPredict, Settings, trained_network
-from _table import Table, arguments
+from _table import Table
 
 from lightbulb.planning.planners import PlannerConfig
 from lightbulb.planning.run_events import Budget
 from lightbulb.world.text_environments import Countdown, TextProblem
 from lightbulb.world.text_planning import plan_in
 
+NETWORKS = {"small": Settings(width=64, batch_size=256, num_steps=500), "long": Settings()}
 BUDGETS = {3: (2, 3, 4, 6, 8, 16), 4: (8, 16, 32, 64, 128, 256, 512)}  # of forwards, by the number of numbers
 CHOICES: dict[str, list[dict[str, Any]]] = {  # planner → settings to choose from
     "greedy": [{}],
@@ -41,15 +46,32 @@ CHOICES: dict[str, list[dict[str, Any]]] = {  # planner → settings to choose f
 }
 
 
+def code() -> str:
+    "Of what decides how an exam goes."
+    root, here = Path(__file__).resolve().parents[1] / "lightbulb", Path(__file__).resolve()
+    names = (
+        "planning/planners",
+        "planning/mcts",
+        "planning/oops",
+        "planning/tree_of_thought",
+        "world/text_planning",
+        "world/text_environments",
+    )
+    return "".join(path.read_text("utf-8") for path in (*(root / f"{name}.py" for name in names), here.with_name("_countdown_model.py")))
+
+
 class Exam:
     "Problems, the network's answers, and the forwards after which each planner solved each problem."
 
-    def __init__(self, predict: NetworkPredict, problems: Sequence[TextProblem]) -> None:
-        self.predict, self.environment, self.problems = predict, predict.environment, problems
+    def __init__(self, predict: NetworkPredict, problems: Sequence[TextProblem], folder: Path) -> None:
+        self.predict, self.environment, self.problems, self.folder = predict, predict.environment, problems, folder
         self.budgets = BUDGETS[predict.environment.num_numbers]
 
     def forwards_needed(self, config: PlannerConfig) -> np.ndarray:
         "(problems, budgets): was it solved? One run with the largest budget says it for all of them, but for gumbel."
+        words = json.dumps([asdict(config), [problem.name for problem in self.problems], self.budgets, code()])
+        kept = self.folder / f"exam-{hashlib.sha256(words.encode()).hexdigest()[:16]}.json"
+        if kept.exists(): return np.array(json.loads(kept.read_text()), bool)
         solved = np.zeros((len(self.problems), len(self.budgets)), bool)
         depth = self.environment.num_numbers - 1
         for row, problem in enumerate(self.problems):
@@ -61,6 +83,7 @@ class Exam:
                     solved[row, column] = True
                 elif result.is_solved:
                     solved[row] = [result.cost.forwards <= budget for budget in self.budgets]
+        kept.write_text(json.dumps(solved.astype(int).tolist()))
         return solved
 
 
@@ -101,23 +124,21 @@ def sibling_accuracy(predict: NetworkPredict, problems: Sequence[TextProblem]) -
     return by_value / pairs, by_prior / pairs, pairs
 
 
-def examine(table: Table, predict: NetworkPredict, *, num_problems: int, num_validation: int) -> None:
+def examine(table: Table, predict: NetworkPredict, folder: Path, *, num_problems: int, num_validation: int) -> None:
     "All planners on one size of problem."
     size = predict.environment.num_numbers
     budgets = BUDGETS[size]
-    validation = Exam(predict, predict.environment.problems("validation", num_validation))
-    test = Exam(predict, predict.environment.problems("test", num_problems))
+    validation = Exam(predict, predict.environment.problems("validation", num_validation), folder)
+    test = Exam(predict, predict.environment.problems("test", num_problems), folder)
     solved: dict[str, np.ndarray] = {}
     for name, choices in CHOICES.items():
         configs = [replace(PlannerConfig(), planner=name, **choice) for choice in choices]
         scores = [validation.forwards_needed(config).mean() for config in configs] if len(configs) > 1 else [0.0]
         pick = int(np.argmax(scores))
-        start = time.process_time()
         solved[name] = test.forwards_needed(configs[pick])
         words = ", ".join(f"{key} {value:g}" for key, value in choices[pick].items())
         shares = "; ".join(f"{most}: {interval(solved[name][:, column])}" for column, most in enumerate(budgets))
         table.row(f"{size} numbers, {name}{f' ({words})' if words else ''}: solved within forwards", shares)
-        print(f"  {time.process_time() - start:.0f} CPU-s", flush=True)
         if name != "gumbel":
             assert (np.diff(solved[name].astype(int), axis=1) >= 0).all()
     means = {name: float(share.mean()) for name, share in solved.items()}
@@ -141,8 +162,15 @@ def examine(table: Table, predict: NetworkPredict, *, num_problems: int, num_val
 
 
 def main() -> int:
-    options = arguments(__doc__ or "", data=False)
-    settings = Settings(width=64, batch_size=256, num_steps=500) if options.quick else Settings()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="at most a minute: the small network, 30 problems of each size")
+    parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
+    parser.add_argument("--network", choices=sorted(NETWORKS), default="long", help="half a minute of training, or some minutes")
+    parser.add_argument("--problems", type=int, default=200, help="test problems of each size; a quarter as many for validation")
+    options = parser.parse_args()
+    if options.quick:
+        options.network, options.problems = "small", 30
+    settings = NETWORKS[options.network]
     network, notes = trained_network(settings)
     table = Table("Planners on Countdown at equal forwards")
     last = notes["curve"][-1]
@@ -155,8 +183,9 @@ def main() -> int:
     )
     for size in (3, 4):
         predict = NetworkPredict(network, Countdown(size))
-        examine(table, predict, num_problems=30 if options.quick else 200, num_validation=10 if options.quick else 50)
+        examine(table, predict, settings.folder, num_problems=options.problems, num_validation=options.problems // 4)
     table.note(
+        f"{options.problems} test problems of each size, settings of planners chosen on {options.problems // 4} others. "
         "A run ends with the first proposed thought that reaches the target. With three numbers there are at most 13 states to ask about, "
         "with four at most 313: the largest budgets are enough for everything. All planners but gumbel are anytime. Intervals: 95%, "
         f"Wilson's for shares, paired bootstrap for differences. Settings of the network: {json.dumps(asdict(settings))}."
