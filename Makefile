@@ -22,8 +22,8 @@ setup-demo: ## .venv with what answering needs
 demo: setup-demo ## set up, answer one question with checkable sources, then train a tiny language model for about a minute and let it write
 	@$(BIN)/python main_menu.py --task test_agent --query "$(QUERY)"
 	@printf '\nNow a tiny language model learns to spell from the demo site, byte by byte, and writes:\n'
-	@$(BIN)/python lightbulb_LM.py $(TINY) --learning_rate 1e-2 --accumulation_steps 1 --num_epochs 1
-	@$(BIN)/python lightbulb_LM.py --mode inference $(TINY) --query "$(TEXT)" --planner sample --max_new_tokens 120
+	@$(BIN)/python lightbulb_LM.py $(TINY) --num_epochs 1
+	@$(BIN)/python lightbulb_LM.py --mode inference $(TINY) --query "$(TEXT)" --max_new_tokens 120
 
 test: setup ## every check below, then one line with the counts
 	@$(BIN)/python tools/check.py $(CHECKS)

@@ -44,11 +44,11 @@ class TrainLanguageModel:
     batch_size: int = 8  # sequences at a time on each process
     num_epochs: int = 3
     max_length: int = 128  # tokens of a sequence
-    preset: Literal["tiny", "small", "base"] = "small"
+    preset: Literal["tiny", "small", "moe", "base"] = "small"
     num_layers: int | None = None  # of encoder and decoder each; these four override the preset
     width: int | None = None
     num_heads: int | None = None
-    num_experts: int | None = None  # 1: none; of more a token meets two, together as large as one; tiny and small have none, base 8
+    num_experts: int | None = None  # 1: none; of more a token meets two, together as large as one; tiny and small have none, moe and base 8
     accumulation_steps: int | Literal["auto"] = "auto"  # batches for one optimizer step; auto: by the size of the text
     learning_rate: float | Literal["auto"] = "auto"  # at its highest; auto: by optimizer, width and length of the run
     weight_decay: float = 1e-2
@@ -69,11 +69,11 @@ class TrainLanguageModel:
     num_workers: int = 0  # processes that make batches
     mode: Literal["train", "inference"] = "train"
     query: str = ""  # what to continue; empty: asks for prompts until quit
-    planner: Literal["greedy", "sample", "beam"] = "greedy"
+    planner: Literal["greedy", "sample", "beam"] = "sample"  # greedy and beam repeat themselves where a model has learned little
     beam_width: int = 4
     max_new_tokens: int = 64
-    sampling_temperature: float = 0.8
-    top_p: float = 0.95  # sample only from the likeliest tokens that have this probability together
+    sampling_temperature: float = 0.5
+    top_p: float = 0.9  # sample only from the likeliest tokens that have this probability together
 
     def __post_init__(self) -> None:
         for name in ("accumulation_steps", "learning_rate"):

@@ -36,6 +36,7 @@ from .token_embedding import TokenEmbedding
 _PRESETS: dict[str, dict[str, int]] = {  # hidden: of all experts that a token meets
     "tiny": {"width": 128, "num_heads": 4, "num_encoder_layers": 2, "num_decoder_layers": 3, "hidden": 576, "num_experts": 1},
     "small": {"width": 256, "num_heads": 8, "num_encoder_layers": 4, "num_decoder_layers": 6, "hidden": 1024, "num_experts": 1},
+    "moe": {"width": 256, "num_heads": 8, "num_encoder_layers": 4, "num_decoder_layers": 6, "hidden": 1024, "num_experts": 8},
     "base": {"width": 768, "num_heads": 12, "num_encoder_layers": 4, "num_decoder_layers": 8, "hidden": 3072, "num_experts": 8},
 }
 
@@ -104,7 +105,7 @@ class TransformerConfig:
 
     @classmethod
     def preset(cls, name: str, vocab_size: int, **overrides: Any) -> TransformerConfig:
-        "`tiny` (about 1M active parameters besides the vocabulary), `small` (10M) or `base` (100M), however many experts it is given."
+        "`tiny` (about 1M active parameters besides the vocabulary), `small` or `moe` (10M) or `base` (100M), however many experts it is given."
         if name not in _PRESETS: raise ValueError(f"preset must be one of {', '.join(_PRESETS)}, got {name!r}")
         shape = {"top_k": cls.top_k, **_PRESETS[name], **overrides}
         active_units = 4 * shape["width"] if "width" in overrides else shape["hidden"]
