@@ -105,7 +105,7 @@ class TransformerConfig:
 
     @classmethod
     def preset(cls, name: str, vocab_size: int, **overrides: Any) -> TransformerConfig:
-        "`tiny` (about 1M active parameters besides the vocabulary), `small` or `moe` (10M) or `base` (100M), however many experts it is given."
+        "`tiny` (about 1M active parameters besides the vocabulary), `small`, `moe` (10M) or `base` (100M), whatever experts it is given."
         if name not in _PRESETS: raise ValueError(f"preset must be one of {', '.join(_PRESETS)}, got {name!r}")
         shape = {"top_k": cls.top_k, **_PRESETS[name], **overrides}
         active_units = 4 * shape["width"] if "width" in overrides else shape["hidden"]
