@@ -429,6 +429,7 @@ class Synthesizer:
             return {}
         except ValueError:
             return {}
+        if message.action != "write": return {}
         numbered = [claim.get("number") for claim in content["claims"] if _plain(claim["text"])]
         placed = {number - 1: claim for number, claim in zip(numbered, message.claims, strict=False) if number in range(1, len(claims) + 1)}
         better = {place: claim for place, claim in placed.items() if claim != claims[place]}
