@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import warnings
 from configparser import ConfigParser
 from pathlib import Path
@@ -337,14 +336,14 @@ def test_importing_everything_touches_no_network_no_cuda_and_no_development_tool
     "arguments", [["--help"], ["--task", "test_agent", "--help"], ["--task", "train_llm_world", "--help"]], ids=" ".join
 )
 def test_help_is_quick_and_imports_no_model_library(arguments):
-    start = time.monotonic()
+    before = os.times()
     result = run(sys.executable, "-X", "importtime", "-m", "lightbulb", *arguments)
-    seconds = time.monotonic() - start
+    seconds = os.times().children_user - before.children_user  # not of the clock: a busy machine is no reason
     assert result.returncode == 0, result.stderr[-2000:]
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in result.stderr.splitlines() if line.startswith("import time:")}
     heavy = imported & {"torch", "transformers", "sentence_transformers", "onnxruntime", "twisted", "trafilatura", "matplotlib"}
     assert not heavy, f"--help imports {heavy}"
-    assert seconds < 10, f"--help took {seconds:.1f} s"  # a tenth of it on an idle machine
+    assert seconds < 5, f"--help took {seconds:.1f} CPU-s"  # a fifth of it on an idle machine
 
 
 def test_the_network_is_refused_here():
@@ -501,10 +500,10 @@ def test_every_planted_error_fits_its_module():
 def test_setting_up_again_changes_nothing():
     if not list((ROOT / ".venv").glob(".ready-*")):
         pytest.skip("this environment was not made by make setup")
-    start = time.monotonic()
+    before = os.times()
     result = run(sys.executable, "tools/setup_env.py", "all" if (ROOT / ".venv/.ready-all").exists() else "demo")
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
-    assert time.monotonic() - start < 10
+    assert os.times().children_user - before.children_user < 5
 
 
 # ------------------------------------------------------------------ the site, in a real browser

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Calibration', 'load_calibrations', 'coverage', 'measure_leaf', 'measure_lines']
+__all__ = ['Calibration', 'load_calibrations']
 
 # %% ../../nbs/agent/11_confidence.ipynb #ed10a98e
 import json

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Comparison', 'compare']
+__all__ = []
 
 # %% ../../nbs/agent/01_questions.ipynb #6513f581
 import re

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['parse_message', 'find_fault', 'Synthesis', 'Synthesizer']
+__all__ = []
 
 # %% ../../nbs/agent/13_synthesis.ipynb #c5860128
 import json

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['model_state', 'read_model_state', 'load_weights', 'load_model']
+__all__ = ['load_model']
 
 # %% ../../nbs/lm/18_checkpoints.ipynb #ac87052d
 from collections.abc import Mapping

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Texts', 'load_texts', 'TokenStream', 'tokenize']
+__all__ = ['Texts', 'load_texts', 'tokenize']
 
 # %% ../../nbs/lm/12_data.ipynb #7957f108
 import contextlib

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 # %% auto #0
-__all__ = ['Prior', 'Instruction', 'plain_levin_search', 'Call', 'FoundProgram', 'Unsolved', 'OOPS', 'FoundPath',
-           'levin_tree_search']
+__all__ = ['Call', 'FoundProgram', 'Unsolved', 'OOPS', 'FoundPath', 'levin_tree_search']
 
 # %% ../../nbs/planning/06_oops.ipynb #149a87df
 Prior: TypeAlias = Callable[[Any], Sequence[float]]  # state → probabilities of the actions

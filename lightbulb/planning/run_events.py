@@ -14,8 +14,8 @@ from typing import Any, Literal, TypeAlias
 
 # %% auto #0
 __all__ = ['RunEvent', 'Cost', 'Budget', 'RunStarted', 'ModelAsked', 'ThoughtProposed', 'ThoughtMerged', 'ThoughtScored',
-           'ThoughtPruned', 'ThoughtFailed', 'PageRead', 'AnswerDrafted', 'RunFinished', 'write_event', 'read_event',
-           'RunLog', 'save_run', 'read_run']
+           'ThoughtPruned', 'ThoughtFailed', 'PageRead', 'AnswerDrafted', 'RunFinished', 'RunLog', 'save_run',
+           'read_run']
 
 # %% ../../nbs/planning/08_run_events.ipynb #07b65530
 @dataclass(frozen=True)

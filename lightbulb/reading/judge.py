@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Candidate', 'gather_candidates', 'Judgement', 'Judge', 'LabelledCandidates', 'fit_judge', 'calibration_error']
+__all__ = ['Candidate', 'gather_candidates', 'Judgement', 'Judge']
 
 # %% ../../nbs/reading/03_judge.ipynb #f67e0b6b
 import json

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['TrainReader', 'train_reader', 'average_readers', 'fit_confidence', 'write_mixture']
+__all__ = ['TrainReader', 'train_reader', 'average_readers']
 
 # %% ../../nbs/reading/08_teaching.ipynb #d4bf1110
 import json

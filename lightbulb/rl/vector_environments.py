@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['MakeEnvironment', 'EnvironmentFailure', 'make_vector_environment', 'PassiveTMaze']
+__all__ = ['PassiveTMaze']
 
 # %% ../../nbs/rl/08_vector_environments.ipynb #3c6bdafa
 import inspect

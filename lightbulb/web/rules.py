@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Reason', 'Refusal']
+__all__ = []
 
 # %% ../../nbs/web/02_rules.ipynb #3de15d41
 import codecs

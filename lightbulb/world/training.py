@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['train_world_model', 'Trained', 'load_world_model', 'TrainWorldModel', 'TrainLanguageWorld', 'LossShares']
+__all__ = ['train_world_model', 'Trained', 'load_world_model', 'TrainWorldModel', 'TrainLanguageWorld']
 
 # %% ../../nbs/world/14_training.ipynb #18f5e5df
 import json
@@ -39,7 +39,7 @@ from .targets import Experience, Steps, Windows, cut_windows, sample_windows
 from .unrolling import Outside, GameRollout, fresh_rollout, loss_weights, measure, surprise
 
 # %% ../../nbs/world/14_training.ipynb #41edcc32
-_all_ = ["TrainWorldModel", "TrainLanguageWorld", "LossShares"]  # a caller finds them here too
+_all_ = ["TrainWorldModel", "TrainLanguageWorld"]  # a caller finds them here too
 
 # %% ../../nbs/world/14_training.ipynb #374cbd25
 class Practice:
