@@ -406,6 +406,23 @@ def test_no_saved_cell_times_itself():
     assert not timed, timed
 
 
+def test_what_a_page_points_to_is_there():
+    "A page that gets another number, or a module that is renamed, leaves its name behind in others."
+    modules = {f"{path.parent.name}.{re.sub(r'^[0-9]+_', '', path.stem)}" for path in NOTEBOOKS}
+    rooms = {path.parent.name for path in NOTEBOOKS} - {"nbs"}
+    lost = []
+    for path in NOTEBOOKS:
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+        prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+        links = re.findall(r"\]\(([^)#:]+\.ipynb)", prose)
+        lost += [f"{path.name}: {link}" for link in links if not (path.parent / link).exists()]
+        named = re.findall(r"`(\w+)\.(\w+)(?:\.\w+)*`", prose)
+        lost += [f"{path.name}: {room}.{module}" for room, module in named if room in rooms and f"{room}.{module}" not in modules]
+        scripts = re.findall(r"`((?:tests|tools|benchmarks)/[\w/]+\.\w+)`", prose)
+        lost += [f"{path.name}: {script}" for script in scripts if not (ROOT / script).exists()]
+    assert not lost, lost
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.relative_to(ROOT / "nbs").as_posix())
 def test_a_notebook_keeps_its_budgets(path):
     "STYLE's budgets warn; only a page that is far out fails."
