@@ -221,3 +221,25 @@ def test_what_is_no_message_is_said_to_be_none(text: str) -> None:
     with pytest.raises(ValueError) as caught:
         parse_message(text)
     assert "\n" not in str(caught.value)
+
+
+def test_claims_that_time_did_not_suffice_to_check_are_shown_as_that() -> None:
+    class Slow(StrongModel):
+        def reply(self, state: dict[str, Any]) -> dict[str, Any]:
+            if "claims" in state:
+                time.sleep(30)
+            return super().reply(state)
+
+    with serve_model(Slow()) as url:
+        _, last = ask(BOTH, url, can_chat=True, max_seconds=8)
+    assert last.refused and last.ending is Ending.BUDGET_SPENT and "max_seconds = 8" in last.text
+    if last.unchecked:  # else the machine was too busy to come that far
+        assert "Not checked: Humphry Davy was born in Penzance" in last.text and all(one.citations for one in last.unchecked)
+
+
+def test_a_model_that_reads_too_little_does_not_lead() -> None:
+    with serve_model(StrongModel()) as url:
+        model = load_language_model(f"openai:any@{url}", can_chat=True, context_length=512)
+        *steps, last = answer(BORN, TestAgent(), tools=small_tools(model=model), calibrations=LENIENT)
+    assert isinstance(last, Answer) and last.short_answer == "Penzance"
+    assert any(isinstance(step, StepFailed) and "do not fit" in step.reason for step in steps)

@@ -335,6 +335,10 @@ class Synthesizer:
         messages = [{"role": "system", "content": rules}, {"role": "user", "content": content}]
         most = min(self.length.reply_tokens, self.model.context_length // 4)
         cost = sum(self.model.count_tokens(message["content"]) for message in messages)
+        if cost + most > self.model.context_length:
+            reason = f"a message of {cost} tokens and a reply of {most} do not fit into the {self.model.context_length} that it reads"
+            self.researcher.fail("ask the language model", self.question, reason)
+            return None
         if not self.meter.may("tokens", cost + most): return None
         self.meter.spend("tokens", cost)
         begin, told, text = time.monotonic(), 0.0, ""

@@ -66,8 +66,8 @@ def contradicts(
     first = (_WORD.findall(sentence) or [""])[0].lower()
     if first and first not in FUNCTION_WORDS and not any(word[:5] == first[:5] or word == stem(first) for word in spelled | stems):
         return True
-    if _NEGATION.search(sentence): return not _ANY_NEGATION.search(quotation)
-    return bool(_NEGATION.search(quotation)) and not _ANY_NEGATION.search(sentence)
+    if negates(sentence): return not negates(quotation, loosely=True)
+    return negates(quotation) and not negates(sentence, loosely=True)
 
 # %% ../../nbs/knowledge/06_support.ipynb #1692d99b
 def coverage(sentence: str, quotation: str) -> float:
