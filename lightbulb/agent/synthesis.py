@@ -211,6 +211,7 @@ class _Length:
     quote_tokens: int
 
 
+_LEAST_ROOM = 400  # tokens for the state of the work
 _LENGTHS = {"short": _Length(3, 500, 4, 2500), "medium": _Length(8, 1000, 6, 5000), "report": _Length(24, 2500, 8, 12_000)}
 
 
@@ -249,6 +250,10 @@ class Synthesizer:
 
     def run(self) -> Synthesis | None:
         "What came of it; None if the model gave up its lead: it failed, kept no form, found no end, or had no tokens left."
+        if (room := self._window() - self.model.count_tokens(_RULES + self.question)) < _LEAST_ROOM:
+            reason = f"it reads {self.model.context_length} tokens, which leaves {max(room, 0)} for pages"
+            self.researcher.fail("follow the language model", self.question, reason)
+            return None
         self.desk.offer(self.researcher.recall(self.question), "memory")
         num_broken = 0
         for turn in range(self.max_turns):
