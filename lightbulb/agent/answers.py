@@ -140,7 +140,8 @@ class Answer(Displayable):
     @property
     def confidence_in_words(self) -> str:
         "What the number means: the share of answers like this one that are right, or that of a leading model's claims that stood."
-        if self.kind == "synthesis": return "that share of what the language model wrote stood when it was held against its quotes"
+        if self.kind == "synthesis":
+            return "that share of what the language model wrote stood when it was held against its quotes"
         if self.confidence >= 0.95: return "nearly all answers like this one are right"
         if self.confidence < 0.05: return "hardly any answer like this one is right"
         return f"about {round(10 * self.confidence)} in 10 answers like this one are right"
