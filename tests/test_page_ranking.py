@@ -1,0 +1,116 @@
+"""Page ranking against definitions: PageRank as a surfer, BM25 by its formula, learning from lists, and what does not matter."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightbulb.core.records import Document
+from lightbulb.knowledge.page_ranking import PAGE_FEATURES, PageRanker, page_rank
+from lightbulb.knowledge.ranking import RankingList, RankingModel, listwise_loss, ndcg, within_list
+
+WORDS = "lamp filament tungsten carbon glass current heat light wire metal gas vacuum bulb socket".split()
+
+
+class Letters:
+    "Texts as counts of letters."
+
+    name, width = "letters", 26
+
+    def __call__(self, texts, *, query=False):
+        rows = np.array([[text.lower().count(chr(97 + i)) for i in range(26)] for text in texts], np.float32).reshape(-1, 26)
+        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+
+
+def make_pages(count, seed=0):
+    "Pages of random words."
+    random = np.random.default_rng(seed)
+    texts = [" ".join(random.choice(WORDS, random.integers(5, 40))) for _ in range(count)]
+    return [Document(f"http://site/{i}", f"{WORDS[i % len(WORDS)]} {i}", text) for i, text in enumerate(texts)]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 8).flatmap(lambda n: st.lists(st.lists(st.integers(0, n), max_size=n), min_size=n, max_size=n)))
+def test_pagerank_is_the_fixed_point_of_the_surfer(links):
+    named = {str(i): [str(j) for j in row] for i, row in enumerate(links)}
+    ranks = page_rank(named)
+    count = len(links)
+    jump = np.zeros((count, count))
+    for i, row in enumerate(links):
+        targets = {j for j in row if j < count and j != i}
+        jump[:, i] = [1 / len(targets) * (j in targets) if targets else 1 / count for j in range(count)]
+    vector = np.array([ranks[str(i)] for i in range(count)])
+    assert np.allclose(vector, 0.15 / count + 0.85 * jump @ vector, atol=1e-8) and math.isclose(vector.sum(), 1.0, abs_tol=1e-8)
+
+
+def test_the_words_column_is_bm25f():
+    pages = make_pages(30)
+    places, features = PageRanker(pages, Letters(), model=RankingModel(PAGE_FEATURES)).measure("tungsten lamp")
+    counts = lambda page, word: 3 * page.title.split().count(word) + page.text.split().count(word)
+    length = lambda page: 3 * len(page.title.split()) + len(page.text.split())
+    mean = sum(map(length, pages)) / len(pages)
+    for place, value in zip(places, features[:, PAGE_FEATURES.index("words")], strict=True):
+        expected = 0.0
+        for word in ("tungsten", "lamp"):
+            frequency = sum(counts(page, word) > 0 for page in pages)
+            idf, count = math.log(1 + (len(pages) - frequency + 0.5) / (frequency + 0.5)), counts(pages[place], word)
+            expected += idf * count * 2.6 / (count + 1.6 * (0.4 + 0.6 * length(pages[place]) / mean))
+        assert value == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("query", ["tungsten lamp", "xylophone", "a", "lamp lamp lamp", "\ud800 lamp", "lamp " * 300])
+def test_any_query_gives_finite_measures_and_a_stable_order(query):
+    pages = make_pages(40)
+    ranker = PageRanker(pages, Letters(), model=RankingModel(PAGE_FEATURES))
+    _, features = ranker.measure(query)
+    assert np.isfinite(features).all()
+    assert [page.url for page in ranker.rank(query, 5)] == [page.url for page in ranker.rank(query, 40)][:5]
+
+
+def test_odd_collections_are_ranked():
+    empty = [Document("http://site/a", "", ""), Document("http://site/b", "lamp", ""), Document("http://site/c", "", "lamp")]
+    for pages in (empty, empty[:1], []):
+        ranked = PageRanker(pages, Letters(), model=RankingModel(PAGE_FEATURES)).rank("lamp")
+        assert len(ranked) == len(pages) and all(math.isfinite(page.score) for page in ranked)
+
+
+def test_the_shipped_weights_fit_the_measures():
+    model = RankingModel.load()
+    assert model.feature_names == PAGE_FEATURES
+    pages = make_pages(40)
+    best = PageRanker(pages, Letters(), model=model).rank("tungsten", 1)[0]
+    assert "tungsten" in f"{best.title} {dict((page.url, page.text) for page in pages)[best.url]}"
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000))
+def test_scores_do_not_feel_scale_order_or_company_of_copies(seed):
+    random = np.random.default_rng(seed)
+    model = RankingModel(["a", "b", "c"], num_hidden=3, seed=seed)
+    model.fit([RankingList(random.normal(size=(6, 3)), np.eye(6)[random.integers(6)]) for _ in range(4)], num_steps=5)
+    rows = random.normal(size=(7, 3))
+    order = random.permutation(7)
+    assert np.allclose(model.scores(rows[order]), model.scores(rows)[order], atol=1e-5)
+    assert np.allclose(model.scores(rows * [3, 0.1, 100] + [5, -2, 9]), model.scores(rows), atol=1e-3)
+    assert np.allclose(within_list(np.concatenate([rows, rows]))[:7], within_list(rows), atol=1e-5)
+
+
+def test_the_loss_is_the_cross_entropy_of_the_shares_and_its_gradient_pulls_towards_them():
+    scores = torch.tensor([[0.3, -1.0, 2.0]], requires_grad=True)
+    gains = torch.tensor([[3.0, 0.0, 1.0]])
+    loss = listwise_loss(scores, gains).sum()
+    loss.backward()
+    share = torch.softmax(scores.detach(), 1)
+    assert float(loss.detach()) == pytest.approx(float(-(0.75 * share[0, 0].log() + 0.25 * share[0, 2].log())), abs=1e-6)
+    assert torch.allclose(scores.grad, share - gains / 4, atol=1e-6)
+
+
+def test_ndcg_is_one_for_the_best_order_and_falls_with_a_swap():
+    gains = np.array([7.0, 3.0, 1.0, 0.0])
+    assert ndcg(np.array([4.0, 3.0, 2.0, 1.0]), gains) == pytest.approx(1.0)
+    assert ndcg(np.array([3.0, 4.0, 2.0, 1.0]), gains) < 1.0 and ndcg(np.zeros(4), np.zeros(4)) == 0.0
