@@ -71,9 +71,11 @@ class SearchEnvConfig:
     def __post_init__(self) -> None:
         for name in ("num_actions", "num_results", "num_components", "max_steps"):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.refusal_chance <= 1: raise ValueError(f"refusal_chance must be between 0 and 1, got {self.refusal_chance}")
+        if not 0 <= self.refusal_chance <= 1:
+            raise ValueError(f"refusal_chance must be between 0 and 1, got {self.refusal_chance}")
         for name in (name for name in vars(self) if name.endswith(("_weight", "_cost"))):
-            if not 0 <= getattr(self, name) < float("inf"): raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
 # %% ../../nbs/agent/15_environment.ipynb #2ec87c56
 class ResultCache:
@@ -216,7 +218,8 @@ class SearchEnv(gymnasium.Env):
         super().reset(seed=seed)
         place = (options or {}).get("task")
         place = int(self.np_random.integers(len(self.tasks))) if place is None else int(place)
-        if not 0 <= place < len(self.tasks): raise ValueError(f"task must be between 0 and {len(self.tasks) - 1}, got {place}")
+        if not 0 <= place < len(self.tasks):
+            raise ValueError(f"task must be between 0 and {len(self.tasks) - 1}, got {place}")
         task = self.tasks[place]
         self._episode = _Episode(task, " ".join(task.question.split()), next(iter(self.cache.backends)))
         return self.observation(), self._info()
@@ -274,7 +277,8 @@ class SearchEnv(gymnasium.Env):
         elif action.kind == "answer":
             passages = [self._passage(key) for key in episode.kept]
             episode.is_over = True
-            if not passages: return 0.0  # nothing was kept, so nothing can be said
+            if not passages:
+                return 0.0  # nothing was kept, so nothing can be said
             episode.answer, chance = self.write(episode.task.question, passages)
             return config.answer_weight * (chance - config.refusal_chance) - config.word_cost * len(episode.answer.split())
         else:
@@ -441,7 +445,8 @@ class SearchEnv(gymnasium.Env):
     def _text_of(self, action: SearchAction) -> str:
         "What an action says to a reader: a result by its title, a link by its words."
         episode = self._running(even_over=True)
-        if action.kind == "read": return next((result.title for result in episode.results if result.url == action.text), action.text)
+        if action.kind == "read":
+            return next((result.title for result in episode.results if result.url == action.text), action.text)
         if action.kind == "link":
             return next((link.text for page in episode.pages.values() for link in page.links if link.url == action.text), action.text)
         return action.text

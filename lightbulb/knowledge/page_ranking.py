@@ -252,7 +252,8 @@ class PageRanker:
         self.model = RankingModel.load() if model is None else model
         self._words = _WordIndex(self.pages)
         vectors = [embed([index_text(page, chunk) for chunk in chunk_document(page)]) for page in pages] if vectors is None else vectors
-        if len(vectors) != len(self.pages): raise ValueError(f"vectors must be given for {len(self.pages)} pages, got {len(vectors)}")
+        if len(vectors) != len(self.pages):
+            raise ValueError(f"vectors must be given for {len(self.pages)} pages, got {len(vectors)}")
         self._chunks = np.concatenate([np.zeros((0, embed.width), np.float32), *vectors]).astype(np.float32)
         self._chunk_pages = np.repeat(np.arange(len(vectors)), [len(rows) for rows in vectors])
         self._means = np.zeros((len(self.pages), embed.width), np.float32)
@@ -273,7 +274,8 @@ class PageRanker:
 
     def measure(self, query: str) -> tuple[np.ndarray, np.ndarray]:
         "The candidates as places in `pages`, and their PAGE_FEATURES (n, 19)."
-        if not self.pages or not query.strip(): return np.zeros(0, np.int64), np.zeros((0, len(PAGE_FEATURES)), np.float32)
+        if not self.pages or not query.strip():
+            return np.zeros(0, np.int64), np.zeros((0, len(PAGE_FEATURES)), np.float32)
         index, question = self._words, self.embed([query], query=True)[0]
         weights = index.weights_of(query)
         words = index.scores(weights)
@@ -343,7 +345,8 @@ class PageRanker:
 def _neighbour_means(similarities: np.ndarray, scores: np.ndarray, *, most: int = 8) -> np.ndarray:
     "Of each page the mean score of the tenth of the pages that is most similar to it, weighted by similarity, itself left out."
     count = min(most, len(scores) // 10)
-    if count == 0: return np.zeros_like(scores)  # of a handful of pages none is more a neighbour than all others
+    if count == 0:
+        return np.zeros_like(scores)  # of a handful of pages none is more a neighbour than all others
     others = similarities - 2 * np.eye(len(scores))
     nearest = np.argsort(-others, axis=1, kind="stable")[:, :count]
     closeness = np.maximum(np.take_along_axis(others, nearest, 1), 1e-6)

@@ -204,7 +204,8 @@ class RankingModel:
     def _padded(lists: Sequence[RankingList]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         "Standardized features (lists, n, F), gains (lists, n), the lists' votes (lists,), and which places are empty (lists, n)."
         useless = sum(not one.gains.any() for one in lists)
-        if not lists or useless: raise ValueError(f"each list must hold something relevant, {useless} of {len(lists)} do not")
+        if not lists or useless:
+            raise ValueError(f"each list must hold something relevant, {useless} of {len(lists)} do not")
         shape = len(lists), max(len(one.gains) for one in lists)
         features = np.zeros((*shape, lists[0].features.shape[1]), np.float32)
         gains, empty = np.zeros(shape, np.float32), np.ones(shape, bool)
