@@ -75,6 +75,7 @@ PUBLIC = {  # DESIGN's contract: more may be added, these stay
     "world.training": "TrainWorldModel train_world_model TrainLanguageWorld load_world_model",
     "agent.answering": "TestAgent answer",
     "agent.environment": "SearchEnv",
+    "agent.episodes": "EpisodeFile play_episode",
     "apps.main_menu": "main",
 }
 PLANTED = {  # module → an import that it must not have
