@@ -76,6 +76,7 @@ def measure_leaf(
         "match": evidence.match,
         "lead": min(value - max(rivals), 5.0) if rivals else 5.0,
         "steps": float(len(state.plan.steps) - 1),
+        "vote": float(last.has_vote),
     }
 
 

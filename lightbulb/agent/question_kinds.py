@@ -19,21 +19,23 @@ from importlib.resources import files
 
 import numpy as np
 
-from ..core.english import FUNCTION_WORDS
+from ..core.english import FUNCTION_WORDS, TITLE_ABBREVIATIONS
 
 # %% ../../nbs/agent/02_question_kinds.ipynb #7b149aa2
 KINDS = ("fact", "number", "list", "yes_no", "how", "why", "compare", "definition")
+_ABBREVIATED = re.compile(rf"\b(?:{'|'.join(sorted(TITLE_ABBREVIATIONS | {'st', 'mt', 'no', 'approx', 'etc'}))}|[A-Z]|y)\.$", re.I)
 _GREETING = re.compile(r"^\W*(?:(?:hi|hello|hey|dear all|please|thanks)\b[,!.]* *)+", re.I)
 
 
 def asking_part(question: str) -> str:
     "The sentence of a question that asks, without a greeting."
     text = _GREETING.sub("", " ".join(question.split()))
-    sentences = [
-        part
-        for part in re.split(r"(?<=[.!?])(?<!\bvs\.)(?<!\be\.g\.)(?<!\bi\.e\.)\s+(?=\S)|(?<=[:;][()])\s+", text)
-        if re.search(r"\w", part)
-    ]
+    sentences: list[str] = []
+    for part in re.split(r"(?<=[.!?])\s+(?=\S)|(?<=[:;][()])\s+", text):
+        if sentences and _ABBREVIATED.search(sentences[-1]):
+            sentences[-1] += f" {part}"  # the full stop belongs to a word
+        elif re.search(r"\w", part):
+            sentences.append(part)
     if not sentences: return text
     asking = next((number for number in range(len(sentences) - 1, -1, -1) if sentences[number].endswith("?")), len(sentences) - 1)
     alone = len(re.findall(r"\w+", sentences[asking])) > 1
@@ -141,6 +143,7 @@ def train_kinds(
     epochs: int = 12,
     learning_rate: float = 0.3,
     seed: int = 0,
+    min_weight: float = 0.05,  # features whose weights are all smaller are left out
 ) -> dict[str, list[float]]:
     "Feature → weight for each of KINDS, by AdaGrad on the cross entropy; features that occur less than three times are left out."
     rows = [(sorted(_features(question)), KINDS.index(kind)) for question, kind in examples]
@@ -157,7 +160,7 @@ def train_kinds(
             gradient *= len(data) / len(KINDS) / share[kind]  # every kind counts alike
             squares[features] += gradient**2
             weights[features] -= learning_rate * gradient / np.sqrt(squares[features])
-    return {feature: [round(float(value), 2) for value in weights[i]] for feature, i in place.items() if np.abs(weights[i]).max() > 0.05}
+    return {feature: [round(float(value), 2) for value in weights[i]] for feature, i in place.items() if np.abs(weights[i]).max() > min_weight}
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
@@ -258,6 +261,8 @@ _VERDICT_OPENERS = frozenset("is are was were am does do did can could may might
 _NUMBER_OPENERS = frozenset("many much long often old tall far fast big large high heavy deep wide".split())
 
 
+_ASKING = frozenset("what which who whom whose when where".split())
+_PREPOSITIONS = frozenset("in from since at on to by for with under until during of through about after before".split())
 _REQUESTS = frozenset("tell explain show help name list define describe give compare please".split())
 
 
@@ -269,17 +274,30 @@ def _main_clause(shapes: Sequence[str]) -> Sequence[str]:
     return rest if rest and rest[0] in _VERDICT_OPENERS | _QUESTION_WORDS else shapes
 
 
+def _asks_for_one(shapes: Sequence[str]) -> bool:
+    "Whether *which* or *what* comes with a noun in the singular before the verb: *which film do …*."
+    start = next((i for i, shape in enumerate(shapes) if shape in ("which", "what")), len(shapes))
+    end = next((i for i in range(start + 1, len(shapes)) if shapes[i] not in ("_", "_s", "_ed", "_ing", "A", "1", "-o")), len(shapes))
+    return end > start + 1 and shapes[end - 1] in ("_", "A") and end < len(shapes) and shapes[end] in _VERDICT_OPENERS
+
+
 def _possible_kinds(shapes: Sequence[str]) -> tuple[str, ...]:
     first, second, third = (*_main_clause(shapes)[:3], "", "", "")[:3]
+    if first in _PREPOSITIONS and second in _ASKING:
+        first, second = second, third
     if (first, second) == ("do", "you") or (second == "you" and third in _REQUESTS): return KINDS
     if first in _VERDICT_OPENERS: return ("yes_no", "compare") if "or" in shapes else ("yes_no",)
-    if first == "why": return ("why", "compare")
+    if first == "why" or shapes[-1:] == ["why"]: return ("why", "compare") if first == "why" else ("why",)
+    if shapes[-1:] == ["how"]: return ("how",)
+    if len(shapes) > 3 and shapes[-1] in _ASKING: return ("fact", "number", "compare")  # "… to whom?"
     if any(pair[0] == "how" and pair[1] in _NUMBER_OPENERS for pair in zip(shapes, shapes[1:], strict=False)):
         return ("number",)
-    if first == "which": return ("fact", "number", "list", "how", "compare")
-    if first == "what": return tuple(kind for kind in KINDS if kind != "yes_no")
+    several = () if _asks_for_one(shapes) else ("list",)
+    if first == "which": return ("fact", "number", "how", "compare", *several)
+    if first == "what": return ("fact", "number", "how", "why", "compare", "definition", *several)
     if first in ("who", "whom", "whose", "when", "where"): return ("fact", "list", "number", "compare")
-    return KINDS
+    opens_clause = any(one in ",:;-" and other in _VERDICT_OPENERS for one, other in zip(shapes, shapes[1:], strict=False))
+    return KINDS if opens_clause or not _ASKING & set(shapes) else tuple(kind for kind in KINDS if kind != "yes_no")
 
 
 @lru_cache(1)

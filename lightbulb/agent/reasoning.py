@@ -22,7 +22,7 @@ from .question_kinds import kind_of_question, search_words
 from .questions import SLOT, Comparison, compare, decompose, reworded, subject_of
 from .tools import Model, Reader, Weigh
 from .waiting import Working
-from ..core.english import MONTHS
+from ..core.english import FUNCTION_WORDS, stem
 from ..core.errors import LightbulbError
 from ..core.records import Passage
 from ..reading.answer_kinds import country_of, expected_kind, kind_of
@@ -53,7 +53,8 @@ def make_plans(question: str) -> list[Plan]:
     steps = decompose(question)
     if form not in ("fact", "number"):
         plans = [Plan("composed", (question,), form=form)]
-        return [*plans, Plan("chain", steps)] if len(steps) > 1 and form in ("list", "definition") else plans
+        if form not in ("list", "definition"): return plans  # what is taken for one of these may be a plain fact
+        return [*plans, Plan("chain", steps) if len(steps) > 1 else Plan("direct", steps, form="fact")]
     if len(steps) == 1: return [Plan("direct", steps, form=form)]
     sure = not steps[0].startswith("Which")  # "the machine that …" may be described on the page that answers
     return [Plan("chain", steps), Plan("direct", (question,), math.log(0.03 if sure else 0.3))]
@@ -61,9 +62,9 @@ def make_plans(question: str) -> list[Plan]:
 # %% ../../nbs/agent/10_reasoning.ipynb #4bc08e2a
 @dataclass(frozen=True)
 class Candidate:
-    "A possible answer to one step, as a range of a page."
+    "A possible answer to one step and the range of a page that names it."
 
-    text: str
+    text: str  # as it stands there, or the page's own name where the range is its last word
     url: str
     title: str
     start: int  # characters of the document
@@ -71,6 +72,18 @@ class Candidate:
     kind: str  # person, place, date, number …
     log_probability: float  # that it answers the step's question
     passage: Passage | None = field(default=None, repr=False)
+    has_vote: bool = False  # of the language model: its own short answer names it
+
+# %% ../../nbs/agent/10_reasoning.ipynb #f917f273
+def sentence_around(text: str, start: int, end: int, *, max_chars: int = 400) -> tuple[int, int]:
+    "The range of the sentence that holds the characters, cut at words if it is long."
+    holding = [(s, e) for s, e in split_sentences(text) if s < end and e > start] or [(start, end)]
+    first, last = holding[0][0], holding[-1][1]
+    while last - first > max_chars and last > end + 1 and (cut := text.rfind(" ", end, last)) > 0:
+        last = cut
+    while last - first > max_chars and first < start and (cut := text.find(" ", first + 1, start)) > 0:
+        first = cut + 1
+    return min(first, start), max(last, end)
 
 # %% ../../nbs/agent/10_reasoning.ipynb #0116a960
 def read_passages(
@@ -80,31 +93,46 @@ def read_passages(
     *,
     top_k: int = 6,
     weigh: Weigh | None = None,  # a judge over all spans together; without one the reader's own scores count
+    heads: Sequence[str] = (),  # what the reader sees before each passage; the titles of their pages if not given
 ) -> list[Candidate]:
-    "Candidates for the question, best first, each a verbatim range of its page; of equal texts the likeliest place is kept."
+    "Candidates for the question, best first, each with a range of its page that names it; of equal texts the likeliest place is kept."
     if not passages: return []
-    heads = [f"{passage.title}. " for passage in passages]
+    heads = heads or [f"{passage.title}. " for passage in passages]
     kind = expected_kind(question)
     texts = [head + passage.text for head, passage in zip(heads, passages, strict=True)]
     spans = reader.read(question, texts, top_k=2 * top_k)
     chances = weigh(question, texts, spans, [passage.url for passage in passages]) if weigh else [span.score for span in spans]
-    likeliest: dict[str, Candidate] = {}
+    likeliest: dict[str, tuple[Candidate, int]] = {}  # answer → its best place, and how many words that shares with the question
     for span, chance in zip(spans, chances, strict=True):
-        head, passage = heads[span.text_index], passages[span.text_index]
+        passage = passages[span.text_index]
         text = _tidied(span.text, kind)
-        start = span.start - len(head) if span.start >= len(head) else passage.text.find(text)
-        end = start + len(text)
-        if start < 0 or not _is_possible(text, kind): continue
+        place = _place_of(question, text, span.start - len(heads[span.text_index]), passage)
+        if place is None or not _is_possible(text, kind): continue
+        start, end = place
         score = min(max(float(chance), 1e-6), 1 - 1e-6)
         odds = math.log(score / (1 - score))
-        new = Candidate(
-            passage.text[start:end], passage.url, passage.title, passage.start + start, passage.start + end, span.kind, odds, passage
-        )
-        known = likeliest.get(normalized(new.text))
-        if known is None or known.log_probability < odds:
-            likeliest[normalized(new.text)] = new
-    best = sorted(likeliest.values(), key=lambda candidate: -candidate.log_probability)[:top_k]
+        new = Candidate(text, passage.url, passage.title, passage.start + start, passage.start + end, span.kind, odds, passage)
+        shared = _shared_words(question, passage.text, start, end)
+        known, fit = likeliest.get(normalized(text), (None, 0))
+        if known is None or (known.log_probability, fit) < (odds, shared):
+            likeliest[normalized(text)] = new, shared
+    best = sorted((candidate for candidate, _ in likeliest.values()), key=lambda candidate: -candidate.log_probability)[:top_k]
     return _shared_out(best)
+
+
+def _place_of(question: str, text: str, start: int, passage: Passage) -> tuple[int, int] | None:
+    "Where a passage names what the reader saw at `start`; a page's name, seen before the passage, is told by its last word."
+    if start >= 0: return start, start + len(text)
+    places = [match.span() for match in re.finditer(re.escape(text), passage.text)]
+    if not places and f" {normalized(passage.title)} ".startswith(f" {normalized(text)} "):
+        places = [match.span() for match in re.finditer(rf"\b{re.escape(text.split()[-1])}\b", passage.text)]
+    return max(places, key=lambda place: _shared_words(question, passage.text, *place), default=None)
+
+
+def _shared_words(question: str, text: str, start: int, end: int) -> int:
+    "How many telling words of the question stand in the sentence around an answer."
+    stems = lambda words: {stem(word) for word in re.findall(r"\w{2,}", words.casefold()) if word not in FUNCTION_WORDS}
+    return len(stems(question) & stems(text[slice(*sentence_around(text, start, end))]))
 
 
 def _shared_out(candidates: list[Candidate]) -> list[Candidate]:
@@ -123,6 +151,7 @@ def _log_sum(values: Sequence[float]) -> float:
 def _is_possible(text: str, kind: str) -> bool:
     "Whether the form of a text allows it to be an answer of that kind: no date is a place, no bare name a number."
     form = kind_of(text)
+    if "\n" in text: return False
     if kind in ("person", "place", "nationality"):
         name = re.sub(r"^(?:the|he|she|it|they|his|her|its|their|this|a|an)\b ?", "", text, flags=re.I)
         return form not in ("date", "number") and name[:1].isalnum() and any(map(str.isupper, name)) and text.count("(") == text.count(")")
@@ -141,17 +170,6 @@ def normalized(text: str) -> str:
     "An answer without case, articles and punctuation, for comparing two of them."
     words = re.findall(r"\w+", text.casefold())
     return " ".join(word for word in words if word not in ("a", "an", "the")) or text.casefold()
-
-# %% ../../nbs/agent/10_reasoning.ipynb #f917f273
-def sentence_around(text: str, start: int, end: int, *, max_chars: int = 400) -> tuple[int, int]:
-    "The range of the sentence that holds the characters, cut at words if it is long."
-    holding = [(s, e) for s, e in split_sentences(text) if s < end and e > start] or [(start, end)]
-    first, last = holding[0][0], holding[-1][1]
-    while last - first > max_chars and last > end + 1 and (cut := text.rfind(" ", end, last)) > 0:
-        last = cut
-    while last - first > max_chars and first < start and (cut := text.find(" ", first + 1, start)) > 0:
-        first = cut + 1
-    return min(first, start), max(last, end)
 
 # %% ../../nbs/agent/10_reasoning.ipynb #e0798072
 _ASK = "Answer the question from the text, in a few words if possible.\n\nText: {text}\n\nQuestion: {question}\nAnswer:"
@@ -191,6 +209,7 @@ def _context(candidate: Candidate) -> str:
     return f"{passage.title}: {passage.text[start:end]}"
 
 # %% ../../nbs/agent/10_reasoning.ipynb #12b27149
+_MONTHS = "january february march april may june july august september october november december".split()
 _SCALES = {
     "thousand": 1e3,
     "million": 1e6,
@@ -213,7 +232,7 @@ def quantity(text: str, kind: str) -> float | None:
     if kind == "date":
         year = re.search(r"\b(\d{3,4})\b", text)
         if year is None: return None
-        month = next((i for i, name in enumerate(MONTHS) if re.search(rf"\b{name[:3].lower()}", text.lower())), 0)
+        month = next((i for i, name in enumerate(_MONTHS) if re.search(rf"\b{name[:3]}", text.lower())), 0)
         day = re.search(r"\b(\d{1,2})(?:st|nd|rd|th)?\b(?!\d)", text.replace(year[0], ""))
         return (-1 if re.search(r"\bBCE?\b", text) else 1) * int(year[1]) + month / 12 + (int(day[1]) / 372 if day else 0)
     number = re.search(r"(?<![\w.])(-?\d[\d,  ]*(?:\.\d+)?)", text)
@@ -299,6 +318,7 @@ class Reasoning:
         self.researcher, self.reader, self.model, self.rerank, self.weigh = researcher, reader, model, rerank, weigh
         self.config = config or ReasoningConfig()
         self.lines: dict[str, list[Line]] = {}  # question → the scored lines of its evidence
+        self.surveys: dict[str, Evidence] = {}  # question → what was found for it as it stands
 
     def propose(self, nodes: Sequence[ToTNode]) -> list[list[Thought]]:
         "Plans below the root; below a step, the next steps or the answers that its evidence suggests."
@@ -319,7 +339,8 @@ class Reasoning:
     def candidates(self, state: State, evidence: Evidence) -> list[Candidate]:
         "The likeliest answers to the state's step, best first."
         config, question = self.config, state.question
-        spans = read_passages(self.reader, question, evidence.passages, top_k=2 * config.branching, weigh=self.weigh)
+        heads = self._heads_of(evidence.passages)
+        spans = read_passages(self.reader, question, evidence.passages, top_k=2 * config.branching, weigh=self.weigh, heads=heads)
         question_words = set(normalized(question).split())
         if kind := state.plan.comparison and state.plan.comparison.kind:
             spans = [candidate for candidate in spans if quantity(candidate.text, kind) is not None]
@@ -328,6 +349,16 @@ class Reasoning:
         best = sorted(placed, key=lambda candidate: -candidate.log_probability)[: config.branching]
         if state.plan.kind == "direct": return self._weighed(question, placed, evidence)[: config.branching]
         return self._judged(question, best)
+
+    def _heads_of(self, passages: Sequence[Passage], *, max_chars: int = 250) -> list[str]:
+        "For each passage the title of its page; before the best one of a page also how the page describes itself, if that is no quote."
+        ledger, described, heads = self.researcher.ledger, set(), []
+        for passage in passages:
+            about = ledger[passage.url].description[:max_chars] if passage.url in ledger else ""
+            is_new = about and passage.url not in described and about[:40] not in passage.text
+            heads.append(f"{passage.title}. {about} " if is_new else f"{passage.title}. ")
+            described.add(passage.url)
+        return heads
 
     def _judged(self, question: str, candidates: list[Candidate]) -> list[Candidate]:
         "The candidates in the order that the language model's log-probabilities suggest too; as they are if it gives none."
@@ -358,24 +389,24 @@ class Reasoning:
         lines, config = self.scored_lines(question, evidence), self.config
         best = lines[0].score if lines else 0.0
         holding = lambda one: [line.score for line in lines if line.url == one.url and line.start <= one.start and one.end <= line.end]
-        reply = f" {normalized(self.short_reply(question, evidence.passages))} "
+        reply = f" {normalized(self.short_reply(question, lines, evidence.passages))} "
         weighed = []
         for candidate in candidates:
             behind = best - max(holding(candidate), default=best - config.max_line_gap)
-            value = candidate.log_probability - config.line_weight * min(behind, config.max_line_gap)
-            if f" {normalized(candidate.text)} " in reply:
-                value += config.vote_bonus
-            weighed.append(replace(candidate, log_probability=value))
+            has_vote = f" {normalized(candidate.text)} " in reply
+            value = candidate.log_probability - config.line_weight * min(behind, config.max_line_gap) + config.vote_bonus * has_vote
+            weighed.append(replace(candidate, log_probability=value, has_vote=has_vote))
         total = _log_sum([candidate.log_probability for candidate in candidates])
         shift = total - _log_sum([candidate.log_probability for candidate in weighed])
         shared = [replace(one, log_probability=min(one.log_probability + shift, 0.0)) for one in weighed]
         return sorted(shared, key=lambda candidate: -candidate.log_probability)
 
-    def short_reply(self, question: str, passages: Sequence[Passage]) -> str:
-        "What the language model answers in a few words from the best passages; empty if it cannot be asked."
+    def short_reply(self, question: str, lines: Sequence[Line], passages: Sequence[Passage]) -> str:
+        "What the language model answers in a few words from the best lines, or passages if none was scored; empty if it cannot be asked."
         meter, model = self.researcher.meter, self.model
-        if model is None or not passages: return ""
-        text = "\n".join(f"{passage.title}: {passage.text}" for passage in passages[:3])
+        texts = [line.text for line in lines[:6]] or [passage.text for passage in passages[:3]]
+        if model is None or not texts: return ""
+        text = " ".join(" ".join(texts).split())
         while model.count_tokens(text) > self.config.reply_tokens:
             text = text[: len(text) * 9 // 10]
         prompt = _ASK.format(text=text, question=question)
@@ -391,7 +422,7 @@ class Reasoning:
 
     def _placed(self, candidate: Candidate, evidence: Evidence, state: State) -> Candidate:
         "The candidate, less likely if it stands on a page about something else."
-        stray = float(evidence.match >= 0.9 and candidate.title != evidence.page)
+        stray = float(evidence.match >= 0.9 and name_match(state.subject, candidate.title) < 0.9)
         if state.follows_bridge:  # the bridge's own page, or at least a passage that names it
             named = candidate.passage is not None and normalized(state.subject) in normalized(candidate.passage.text)
             stray = min(1 - name_match(state.subject, candidate.title), 0.4 if named else 1.0)
@@ -408,8 +439,12 @@ class Reasoning:
         if state.follows_bridge:
             return self.researcher.gather(question, state.subject, queries=[question], num_passages=number)
         if state.plan.kind in ("direct", "composed"):
-            queries = [*([state.subject] if state.subject else []), search_words(question)]
-            return self.researcher.survey(question, state.subject, queries=queries[:1], num_passages=self.config.num_surveyed)
+            if question not in self.surveys:
+                queries = [state.subject or search_words(question)]
+                self.surveys[question] = self.researcher.survey(
+                    question, state.subject, queries=queries, num_passages=self.config.num_surveyed
+                )
+            return self.surveys[question]
         evidence = self.researcher.gather(question, state.subject, num_passages=number)
         if not state.subject or state.plan.kind == "comparison": return evidence
         return self.researcher.widen(question, evidence, num_passages=number)
