@@ -8,8 +8,7 @@ another state of the code into the same table:
     PYTHONPATH=../older python benchmarks/answering.py --sets manuals --keep kept/before
     python benchmarks/answering.py --sets manuals --keep kept/now --before kept/before --record
 
-Half of the questions on git (by the first byte of their SHA-256, `is_calibration`) may be used for calibrating; they have rows
-of their own.
+The confidence is fitted on the questions about debian_handbook (`tools/calibrate_answers.py`); they have rows of their own.
 """
 
 from __future__ import annotations
@@ -155,9 +154,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def is_calibration(question_id: str) -> bool:
-    "Whether a question on git may be used for calibrating: every second one by a hash of its name."
-    return question_id.startswith("git") and hashlib.sha256(question_id.encode()).digest()[0] % 2 == 0
+def is_tuned_on(question_id: str) -> bool:
+    "Whether the confidence was fitted on a question: on all of those about debian_handbook."
+    return question_id.startswith("deb")
 
 
 def manual_questions(folder: Path, site: str) -> list[Question]:
@@ -465,9 +464,10 @@ class Run:
                         answers = ask_all(chosen, tools, config, kept, lambda url, title: url.split("#")[0].rsplit("/", 1)[-1])
                 questions, replies = questions + chosen, replies + answers
         self.seconds += [reply.seconds for reply in replies]
-        tuned = [is_calibration(question.id) for question in questions]
-        for name, wanted in (("manuals, not tuned on", False), ("manuals, git's calibration half", True)):
+        tuned = [is_tuned_on(question.id) for question in questions]
+        for name, wanted in (("manuals git and python, not tuned on", False), ("manual debian_handbook, tuned on", True)):
             part = [(q, r) for q, r, t in zip(questions, replies, tuned, strict=True) if t is wanted]
+            if not part: continue
             report_manuals(self.scorer, name, [q for q, _ in part], [r for _, r in part], before)
 
     def xquad(self) -> None:
@@ -589,7 +589,7 @@ def main() -> int:
         times = sorted(run.seconds)
         median, late = statistics.median(times), times[min(len(times) - 1, int(0.95 * len(times)))]
         table.row("seconds a question: median, 95th percentile", f"{median:.1f}, {late:.1f}", "≤ 6, ≤ 15", median <= 6 and late <= 15)
-    table.note("Tuned on: what the code's calibration names (agent/calibration.json); nothing on the sets of this table but git's half.")
+    table.note("Tuned on: what the code's calibration names (agent/calibration.json); on the sets of this table only debian_handbook.")
     return table.finish(args.record and not args.quick)
 
 

@@ -60,6 +60,18 @@ def test_every_sentence_is_cited_and_every_citation_is_on_the_page(two_hop: Answ
     assert numbers == {citation.number for citation in two_hop.citations}
 
 
+@pytest.mark.parametrize(
+    ("question", "expected", "quoted"),
+    [
+        ("Who invented the miner's safety lamp?", "Humphry Davy", "In 1815 Davy found that a flame"),
+        ("Where was the inventor of the miner's safety lamp born?", "Penzance", "born in Penzance"),
+    ],
+)
+def test_the_questions_of_the_readme_are_answered(tools: Tools, question: str, expected: str, quoted: str) -> None:
+    said = last(answer(question, PATIENT, tools=tools))
+    assert expected in said.short_answer and any(quoted in citation.quote for citation in said.citations), said.text
+
+
 def test_what_the_site_does_not_say_is_refused(tools: Tools) -> None:
     said = last(answer("Who won the Eurovision Song Contest in 1974?", PATIENT, tools=tools))
     assert said.refused and not said.citations and said.short_answer == "" and said.trace.failed_at

@@ -71,6 +71,11 @@ def _role(text: str, headings: set[str]) -> str:
     return "entry" if (match := _ENTRY.match(text)) and len(match["term"].split()) <= 8 else "sentence"
 
 # %% ../../nbs/agent/09_composing.ipynb #7993f19e
+def _stems(text: str) -> set[str]:
+    "The telling words of a text by their stems."
+    return {stem(word) for word in re.findall(r"\w+", text.lower()) if word not in FUNCTION_WORDS}
+
+
 def scored_lines(
     question: str,
     passages: Sequence[Passage],  # best first; `score` is the reranker's
@@ -81,14 +86,17 @@ def scored_lines(
     passage_weight: float = 0.5,  # of the passage's score
 ) -> list[Line]:
     "The lines of the passages with their scores, best first."
-    waiting: dict[tuple[str, int], tuple[Line, float]] = {}
-    for passage in passages:
+    waiting: dict[tuple[str, int], tuple[Line, float, int]] = {}  # with the score of the passage and its place
+    for place, passage in enumerate(passages):
         for line in lines_of(document_of(passage.url), passage.start, passage.end):
-            if line.role != "heading" and line.num_words > 1 and len(waiting) < max_lines:
-                waiting.setdefault((line.url, line.start), (line, passage.score))
+            if line.role != "heading" and line.num_words > 1:
+                waiting.setdefault((line.url, line.start), (line, passage.score, place))
     if not waiting: return []
-    scores = rerank(question, [f"{line.heading}: {' '.join(line.text.split())}" for line, _ in waiting.values()])
-    lines = [replace(line, score=float(s) + passage_weight * own) for (line, own), s in zip(waiting.values(), scores, strict=True)]
+    asked_about = _stems(question)
+    shared = lambda line, place: len(asked_about & _stems(f"{line.heading} {line.text}")) + (place < 2)
+    likely = sorted(waiting.values(), key=lambda row: -shared(row[0], row[2]))[:max_lines]  # stable: better passages first
+    scores = rerank(question, [f"{line.heading}: {' '.join(line.text.split())}" for line, *_ in likely])
+    lines = [replace(line, score=float(s) + passage_weight * own) for (line, own, _), s in zip(likely, scores, strict=True)]
     return sorted(lines, key=lambda line: -line.score)
 
 # %% ../../nbs/agent/09_composing.ipynb #87e50322
@@ -177,7 +185,8 @@ def _goes_on(page: Sequence[Line], number: int, *, max_lines: int = 6) -> bool:
 # %% ../../nbs/agent/09_composing.ipynb #a0d1e7de
 _NEGATION = re.compile(r"\b(?:not|no|never|cannot|neither|nor|none|nobody|nothing|without|hardly|rarely)\b|n['’]t\b", re.I)
 _DENIAL = re.compile(
-    r"\b(?:impossible|forbidden|prohibited|discouraged|void(?:s|ed)?|mutually exclusive|omitted|ignored|skipped|refus(?:es|ed)|"
+    r"\b(?:impossible|forb(?:idden|ids?)|prohibit(?:ed|s)?|deactivat(?:es?|ed)|"
+    r"discouraged|void(?:s|ed)?|mutually exclusive|omitted|ignored|skipped|refus(?:es|ed)|"
     r"reject(?:s|ed)?|"
     r"fail(?:s|ed)?|error|denied|lacks?|missing|unsupported|unsafe|invalid|incompatible|only|at most|exactly one|too late|prevents?|"
     r"dangerous|instead|rather than|by hand|avoid|unlikely|unable)\b",

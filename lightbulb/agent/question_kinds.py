@@ -160,7 +160,8 @@ def train_kinds(
             gradient *= len(data) / len(KINDS) / share[kind]  # every kind counts alike
             squares[features] += gradient**2
             weights[features] -= learning_rate * gradient / np.sqrt(squares[features])
-    return {feature: [round(float(value), 2) for value in weights[i]] for feature, i in place.items() if np.abs(weights[i]).max() > min_weight}
+    telling = {feature: i for feature, i in place.items() if np.abs(weights[i]).max() > min_weight}
+    return {feature: [round(float(value), 2) for value in weights[i]] for feature, i in telling.items()}
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
@@ -281,6 +282,12 @@ def _asks_for_one(shapes: Sequence[str]) -> bool:
     return end > start + 1 and shapes[end - 1] in ("_", "A") and end < len(shapes) and shapes[end] in _VERDICT_OPENERS
 
 
+def _asks_what_one_may_choose(shapes: Sequence[str]) -> bool:
+    "Whether it goes *which sizes can I …*: a plural, and then what somebody may do with it."
+    opens = [" ".join(shapes[i : i + 2]) for i in range(1, min(len(shapes), 8)) if shapes[i - 1] == "_s"]
+    return any(pair in ("can i", "could i", "may i", "can we", "may we", "can you", "can one") for pair in opens)
+
+
 def _possible_kinds(shapes: Sequence[str]) -> tuple[str, ...]:
     first, second, third = (*_main_clause(shapes)[:3], "", "", "")[:3]
     if first in _PREPOSITIONS and second in _ASKING:
@@ -292,6 +299,7 @@ def _possible_kinds(shapes: Sequence[str]) -> tuple[str, ...]:
     if len(shapes) > 3 and shapes[-1] in _ASKING: return ("fact", "number", "compare")  # "… to whom?"
     if any(pair[0] == "how" and pair[1] in _NUMBER_OPENERS for pair in zip(shapes, shapes[1:], strict=False)):
         return ("number",)
+    if first in ("which", "what") and _asks_what_one_may_choose(shapes): return ("list", "how", "compare")
     several = () if _asks_for_one(shapes) else ("list",)
     if first == "which": return ("fact", "number", "how", "compare", *several)
     if first == "what": return ("fact", "number", "how", "why", "compare", "definition", *several)

@@ -25,7 +25,7 @@ from .waiting import Working
 from ..core.english import FUNCTION_WORDS, stem
 from ..core.errors import LightbulbError
 from ..core.records import Passage
-from ..reading.answer_kinds import country_of, expected_kind, kind_of
+from ..reading.answer_kinds import country_of, expected_kind, fits, kind_of
 from ..knowledge.chunks import split_sentences
 from ..planning.tree_of_thought import Thought, ToTNode
 
@@ -155,6 +155,7 @@ def _is_possible(text: str, kind: str) -> bool:
     if kind in ("person", "place", "nationality"):
         name = re.sub(r"^(?:the|he|she|it|they|his|her|its|their|this|a|an)\b ?", "", text, flags=re.I)
         return form not in ("date", "number") and name[:1].isalnum() and any(map(str.isupper, name)) and text.count("(") == text.count(")")
+    if kind == "number": return fits(text, kind)  # *megawatts* alone is none
     return any(character.isdigit() for character in text) if kind == "date" else True
 
 
