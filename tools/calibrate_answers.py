@@ -3,10 +3,9 @@
 Three calibrations: `short` answers (names, dates, numbers), `text` and `verdict`s. They are fitted together on the demo site's `train`
 and `calibrate` questions, on one manual (debian_handbook) and on the first hundred passages of CLAPNQ. What has no answer is as frequent
 among a stranger's questions as it is hard to make up, so each question of the manual is also asked with its pages left out. The weights
-are a logistic regression; a threshold lets through as little as TOLD of what should be refused. No language model is asked: its vote
-only makes what it names likelier, and that is measured already.
+are a logistic regression; a threshold lets through as little as TOLD of what should be refused.
 
-Measured rows are kept in --keep and not asked for again. Run from the top (some ten minutes of one core):
+Measured rows are kept in --keep and not asked for again. Run from the top (some twenty minutes of one core):
 
     python -m tools.calibrate_answers --data ../shared/data --keep kept/calibration --words_only --every 6
 """
@@ -37,12 +36,12 @@ from lightbulb.web.search import load_search  # noqa: E402
 
 TARGET = ROOT / "lightbulb" / "agent" / "calibration.json"
 FEATURES = {
-    "short": ("log_probability", "relevance", "line", "coverage", "match", "lead", "steps"),
+    "short": ("log_probability", "relevance", "line", "coverage", "match", "lead", "steps", "vote"),
     "text": ("relevance", "line", "third", "coverage", "line_coverage"),
     "verdict": ("relevance", "line", "third", "coverage", "line_coverage"),
 }
 MANUAL, START = "debian_handbook", "debian_handbook/index.html"
-TOLD = 0.18  # of what should be refused, how much may be said
+TOLD = {"short": 0.1, "text": 0.3, "verdict": 0.3}  # of what should be refused, how much may be said: a reader can judge a passage
 
 
 @dataclass(frozen=True)
@@ -137,13 +136,13 @@ def measured_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
     rows = {row["id"]: row for row in benchmark.read_rows(path)} if path.exists() else {}
     tools: Tools | None = None
     with path.open("a", encoding="utf-8") as file:
-        for name, question, search in sources(args.data, args.every, args.words_only):
+        for name, question, search in () if args.only_kept else sources(args.data, args.every, args.words_only):
             if name in rows: continue
             if tools is None:
                 tools = load_tools(TestAgent(save_dir=ROOT / ".cache" / "calibration"))
                 if tools.knowledge is not None:
                     tools.knowledge.close()
-                tools.knowledge = tools.summarizer = tools.model = None
+                tools.knowledge = tools.summarizer = None
             row = measure(question, replace(tools, search=search) if search else tools, name)
             rows[name] = row or {"id": name, "kind": "", "measured": {}, "right": False, "answerable": question.answerable}
             file.write(json.dumps(rows[name]) + "\n")
@@ -168,11 +167,11 @@ def fit(features: np.ndarray, right: np.ndarray, *, penalty: float = 0.05, steps
     return raw, float(bias - raw @ centre)
 
 
-def choose_threshold(confidence: np.ndarray, answerable: np.ndarray) -> float:
-    "The lowest threshold at which no more than TOLD of what has no answer is said."
+def choose_threshold(confidence: np.ndarray, answerable: np.ndarray, told: float) -> float:
+    "The lowest threshold at which no more than a share `told` of what has no answer is said."
     without = np.sort(confidence[~answerable])[::-1]
     if not len(without): return 0.0
-    allowed = int(TOLD * len(without))
+    allowed = int(told * len(without))
     return float(np.nextafter(without[min(allowed, len(without) - 1)], 1.0))
 
 
@@ -187,6 +186,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--keep", type=Path, default=ROOT / ".cache" / "calibration", help="where what was measured is kept")
     parser.add_argument("--every", type=int, default=1, help="ask only every so many questions of the demo site")
+    parser.add_argument("--only_kept", action="store_true", help="ask nothing, fit on what was kept")
     parser.add_argument("--words_only", action="store_true", help="rank the manual by words alone: thousands of passages need no vectors")
     args = parser.parse_args()
     rows, stored = measured_rows(args), {}
@@ -196,7 +196,7 @@ def main() -> None:
         right, answerable = (np.array([row[name] for row in own], bool) for name in ("right", "answerable"))
         weights, bias = fit(features, right.astype(float))
         confidence = 1 / (1 + np.exp(-(features @ weights + bias)))
-        threshold = choose_threshold(confidence, answerable)
+        threshold = choose_threshold(confidence, answerable, TOLD[kind])
         stored[kind] = {
             "weights": {name: round(float(weight), 4) for name, weight in zip(names, weights, strict=True)},
             "bias": round(bias, 4),
