@@ -40,6 +40,7 @@ from lightbulb.web.search import SearchResult
 PROMPT = "Answer the question from the text, in a few words if possible.\n\nText: {text}\n\nQuestion: {question}\nAnswer:"
 PROMPT_TOKENS, REPLY_TOKENS, NUM_PASSAGES = 1200, 48, 4
 SETS = ("manuals", "xquad", "clapnq", "two_hop", "absent", "demo")
+MANUALS = {"git": "git/git.html", "debian_handbook": "debian_handbook/index.html", "python": "python/"}  # where a crawl begins
 TEXT_KINDS = ("how", "why", "compare", "definition", "two_page")
 AIMS = {  # issue and design; shares between 0 and 1
     "facts": 0.60,
@@ -79,6 +80,7 @@ class Reply:
     read_pages: list[str] = field(default_factory=list)
     searches: int = 0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     prompt_text: str = ""  # the baseline's reply
 
 
@@ -230,10 +232,10 @@ def load(config: TestAgent) -> Any:
 
 def ask(question: Question, tools: Any, config: TestAgent, page_names: Callable[[str, str], str]) -> Reply:
     "lightbulb's answer."
-    begin = time.monotonic()
+    begin, cpu = time.monotonic(), time.process_time()
     result = [item for item in answer(question.text, config, tools=tools) if isinstance(item, Answer)][0]
     reply = Reply(question.id, re.sub(r"\s*\[\d+\]", "", result.text), result.short_answer, result.refused, result.confidence)
-    reply.seconds, reply.searches = time.monotonic() - begin, result.cost.searches
+    reply.seconds, reply.cpu_seconds, reply.searches = time.monotonic() - begin, time.process_time() - cpu, result.cost.searches
     reply.cited_pages = [page_names(citation.url, citation.title) for citation in result.citations]
     reply.cited_texts = [citation.quote for citation in result.citations]
     reply.read_pages = [page_names(url, title) for url, title in result.pages]
@@ -426,13 +428,17 @@ class Run:
 
     def __init__(self, args: Any, table: Table) -> None:
         self.args, self.table, self.scorer = args, table, Scorer(table)
-        self.seconds: list[float] = []
+        self.replies: list[Reply] = []
 
-    def some(self, questions: list[Question]) -> list[Question]:
-        "A fixed sample where only some were asked for."
-        if not self.args.limit or len(questions) <= self.args.limit: return questions
+    def some(self, key: str, questions: list[Question]) -> list[Question]:
+        "A fixed sample where only some were asked for; with --only_kept those whose replies were kept."
+        if self.args.only_kept:
+            kept = Kept(self.args.keep, key).replies
+            questions = [question for question in questions if question.id in kept]
+        limit = self.args.limit.get(key, self.args.limit.get("", 0))
+        if not limit or len(questions) <= limit: return questions
         ranked = sorted(questions, key=lambda question: hashlib.sha256(question.id.encode()).digest())
-        chosen = {question.id for question in ranked[: self.args.limit]}
+        chosen = {question.id for question in ranked[:limit]}
         return [question for question in questions if question.id in chosen]
 
     def before(self, name: str) -> dict[str, Reply]:
@@ -449,13 +455,13 @@ class Run:
 
     def manuals(self) -> None:
         folder = self.args.data / "manuals"
-        starts = {"git": "git/git.html", "debian_handbook": "debian_handbook/index.html", "python": "python/"}
         questions: list[Question] = []
         replies: list[Reply] = []
         before = self.before("manuals")
         with static_site(folder) as server:
-            for site, start in starts.items():
-                chosen = self.some(manual_questions(folder, site))
+            for site in self.args.manuals.split(","):
+                start = MANUALS[site]
+                chosen = self.some("manuals", manual_questions(folder, site))
                 kept = Kept(self.args.keep, "manuals")
                 if all(question.id in kept.replies for question in chosen):
                     answers = [kept.replies[question.id] for question in chosen]
@@ -463,16 +469,17 @@ class Run:
                     with self.tools(f"site:{server.url}/{start}".replace("//" + start, "/" + start), server.port) as (tools, config):
                         answers = ask_all(chosen, tools, config, kept, lambda url, title: url.split("#")[0].rsplit("/", 1)[-1])
                 questions, replies = questions + chosen, replies + answers
-        self.seconds += [reply.seconds for reply in replies]
+        self.replies += replies
         tuned = [is_tuned_on(question.id) for question in questions]
-        for name, wanted in (("manuals git and python, not tuned on", False), ("manual debian_handbook, tuned on", True)):
+        others = " and ".join(site for site in self.args.manuals.split(",") if site != "debian_handbook")
+        for name, wanted in ((f"{others}, not tuned on", False), ("debian_handbook, tuned on", True)):
             part = [(q, r) for q, r, t in zip(questions, replies, tuned, strict=True) if t is wanted]
             if not part: continue
             report_manuals(self.scorer, name, [q for q, _ in part], [r for _, r in part], before)
 
     def xquad(self) -> None:
         rows = read_rows(self.args.data / "reading" / "xquad_en.jsonl")
-        questions = self.some(xquad_questions(rows))
+        questions = self.some("xquad", xquad_questions(rows))
         pages = [{"title": f"{row['title']} {number}", "text": row["text"]} for number, row in enumerate(rows)]
         self._site("xquad", "xquad_en, 95 paragraphs crawled and searched", pages, questions, 0.62)
 
@@ -480,7 +487,7 @@ class Run:
         folder = self.args.data / "two_hop"
         rows = read_rows(folder / "questions.jsonl")
         questions = [Question(f"two_hop-{i}", row["question"], "two_hop", [row["answer"]], row["gold_pages"]) for i, row in enumerate(rows)]
-        questions, replies = self._site("two_hop", "two_hop", read_rows(folder / "pages.jsonl"), self.some(questions), 0.60)
+        questions, replies = self._site("two_hop", "two_hop", read_rows(folder / "pages.jsonl"), self.some("two_hop", questions), 0.60)
         for k, aim in ((10, 0.97), (1, 0.80)):
             self.scorer.row(
                 f"two_hop: hit@{k}", [hit(r.read_pages, q.gold_pages, k) for q, r in zip(questions, replies, strict=True)], aim=aim
@@ -488,7 +495,7 @@ class Run:
 
     def absent(self) -> None:
         pages = read_rows(self.args.data / "two_hop" / "pages.jsonl")
-        self._site("absent", "names that no page bears", pages, self.some(absent_questions(pages)), 0.0)
+        self._site("absent", "names that no page bears", pages, self.some("absent", absent_questions(pages)), 0.0)
 
     def _site(
         self, key: str, name: str, pages: list[dict[str, str]], questions: list[Question], aim: float
@@ -499,7 +506,7 @@ class Run:
         else:
             with page_site(pages) as server, self.tools(f"site:{server.url}", server.port, len(pages) + 100) as (tools, config):
                 replies = ask_all(questions, tools, config, kept)
-        self.seconds += [reply.seconds for reply in replies]
+        self.replies += replies
         if any(question.answerable for question in questions):
             report_f1(self.scorer, name, questions, replies, before, aim)
         else:
@@ -510,7 +517,7 @@ class Run:
     def clapnq(self) -> None:
         rows = read_rows(self.args.data / "reading" / "clapnq.jsonl")[100:]  # the first 100 are for calibrating
         by_id = {row["id"]: row for row in rows}
-        questions, kept = self.some(clapnq_questions(rows)), Kept(self.args.keep, "clapnq")
+        questions, kept = self.some("clapnq", clapnq_questions(rows)), Kept(self.args.keep, "clapnq")
         before = self.before("clapnq")
         if all(question.id in kept.replies for question in questions):
             replies = [kept.replies[question.id] for question in questions]
@@ -522,7 +529,7 @@ class Run:
                     tools.search = OnePassage(passage["title"], passage["text"])
 
                 replies = ask_all(questions, tools, config, kept, before=show)
-        self.seconds += [reply.seconds for reply in replies]
+        self.replies += replies
         answerable = [(q, r) for q, r in zip(questions, replies, strict=True) if q.answerable]
         cited = lambda q, r: mean(
             [
@@ -544,18 +551,26 @@ class Run:
         questions = [
             Question(f"demo-{i}", q.question, q.kind, list(q.answers), list(q.gold_pages), {}, bool(q.answers)) for i, q in enumerate(items)
         ]
-        questions, kept, before = self.some(questions), Kept(self.args.keep, "demo"), self.before("demo")
+        questions, kept, before = self.some("demo", questions), Kept(self.args.keep, "demo"), self.before("demo")
         if all(question.id in kept.replies for question in questions):
             replies = [kept.replies[question.id] for question in questions]
         else:
             with self.tools("demo") as (tools, config):
                 replies = ask_all(questions, tools, config, kept)
-        self.seconds += [reply.seconds for reply in replies]
+        self.replies += replies
         report_f1(self.scorer, "demo", questions, replies, before, 0.80)
         refused = [q.answerable for q, r in zip(questions, replies, strict=True) if r.refused]
         missing = [float(r.refused) for q, r in zip(questions, replies, strict=True) if not q.answerable]
         self.scorer.row("demo: precision of refusals", [float(not answerable) for answerable in refused], aim=0.85)
         self.scorer.row("demo: recall of refusals", missing, aim=0.95)
+
+
+def limits(text: str) -> dict[str, int]:
+    "How many questions of which set; the empty name stands for all sets."
+    pairs = [part.rpartition("=") for part in text.split(",")]
+    if unknown := {name for name, _, _ in pairs} - {*SETS, ""}:
+        raise ValueError(f"unknown sets {', '.join(sorted(unknown))}; there are {', '.join(SETS)}")
+    return {name: int(count) for name, _, count in pairs}
 
 
 def main() -> int:
@@ -566,16 +581,22 @@ def main() -> int:
     parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the development data")
     parser.add_argument("--sets", default=",".join(SETS), help="which sets, with commas")
-    parser.add_argument("--limit", type=int, default=0, help="a fixed sample of so many questions of each site; 0: all")
+    parser.add_argument("--manuals", default=",".join(MANUALS), help="which manuals, with commas")
+    parser.add_argument(
+        "--limit", type=limits, default={}, help="a fixed sample of so many questions of each site, or of named sets: xquad=60,demo=40"
+    )
+    parser.add_argument("--only_kept", action="store_true", help="ask nothing: report on the replies in --keep")
     parser.add_argument("--keep", type=Path, help="folder where replies are written down, and found again")
     parser.add_argument("--before", type=Path, help="such a folder of another state of the code")
     parser.add_argument("--model_name", default="smollm2")
     args = parser.parse_args()
     sets = ["clapnq", "demo"] if args.quick else args.sets.split(",")
     if args.quick:
-        args.limit = 4
+        args.limit = {"": 4}
     if unknown := set(sets) - set(SETS):
         parser.error(f"unknown sets {', '.join(sorted(unknown))}; there are {', '.join(SETS)}")
+    if unknown := set(args.manuals.split(",")) - set(MANUALS):
+        parser.error(f"unknown manuals {', '.join(sorted(unknown))}; there are {', '.join(MANUALS)}")
     if set(sets) != {"demo"}:
         skip_without(args.data)
     whole = ", ".join(sets) if set(sets) != set(SETS) else "all sets"
@@ -585,10 +606,13 @@ def main() -> int:
     run = Run(args, table)
     for name in sets:
         getattr(run, name)()
-    if run.seconds:
-        times = sorted(run.seconds)
-        median, late = statistics.median(times), times[min(len(times) - 1, int(0.95 * len(times)))]
-        table.row("seconds a question: median, 95th percentile", f"{median:.1f}, {late:.1f}", "≤ 6, ≤ 15", median <= 6 and late <= 15)
+    if run.replies:
+        for name, times in (
+            ("seconds a question", sorted(reply.seconds for reply in run.replies)),
+            ("CPU-seconds a question", sorted(reply.cpu_seconds for reply in run.replies)),
+        ):
+            median, late = statistics.median(times), times[min(len(times) - 1, int(0.95 * len(times)))]
+            table.row(f"{name}: median, 95th percentile", f"{median:.1f}, {late:.1f}", "≤ 6, ≤ 15", median <= 6 and late <= 15)
     table.note("Tuned on: what the code's calibration names (agent/calibration.json); on the sets of this table only debian_handbook.")
     return table.finish(args.record and not args.quick)
 
