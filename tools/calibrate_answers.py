@@ -7,33 +7,30 @@ what should be refused.
 
 Measured rows are kept in --keep and not asked for again. Run from the top (some twenty minutes of one core):
 
-    python -m tools.calibrate_answers --data ../shared/data --keep kept/calibration --words_only --every 6
+    PYTHONPATH=.:benchmarks python -m tools.calibrate_answers --data ../shared/data --keep kept/calibration --words_only --every 6
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmarks import answering as benchmark  # which finds its own scripts by PYTHONPATH
+
+
+from lightbulb.agent.answering import Answer, TestAgent, answer
+from lightbulb.agent.confidence import Calibration
+from lightbulb.agent.tools import Tools, load_tools
+from lightbulb.knowledge.knowledge_base import KnowledgeBase
+from lightbulb.web.demo_site import demo_questions
+from lightbulb.web.search import load_search
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))  # which its scripts expect
-
-from benchmarks import answering as benchmark  # noqa: E402
-
-from lightbulb.agent.answering import Answer, TestAgent, answer  # noqa: E402
-from lightbulb.agent.confidence import Calibration  # noqa: E402
-from lightbulb.agent.tools import Tools, load_tools  # noqa: E402
-from lightbulb.knowledge.knowledge_base import KnowledgeBase  # noqa: E402
-from lightbulb.web.demo_site import demo_questions  # noqa: E402
-from lightbulb.web.search import load_search  # noqa: E402
-
 TARGET = ROOT / "lightbulb" / "agent" / "calibration.json"
 FEATURES = {  # few, since there are few questions
     "short": ("log_probability", "relevance", "line", "coverage", "match", "lead", "vote"),
