@@ -37,7 +37,7 @@ FEATURES = {  # few, since there are few questions
     "text": ("relevance", "line", "third", "line_coverage"),
 }
 MANUAL, START = "debian_handbook", "debian_handbook/index.html"
-TOLD = {"short": 0.15, "text": 0.35}  # of what should be refused, how much may be said: a reader can judge a passage
+TOLD = {"short": 0.2, "text": 0.35}  # of what should be refused, how much may be said: a reader can judge a passage
 
 
 @dataclass(frozen=True)
