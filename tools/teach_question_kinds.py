@@ -41,8 +41,7 @@ def kind_by_answer(question: str, answers: Sequence[str]) -> str:
     if first == "how" and not amount: return ""
     several = sum(bool(re.search(r",[^,]*(?:,| and )", answer)) for answer in answers) * 2 > len(answers)
     plural = first in ("what", "which") and second in ("_s", "are", "were")
-    if several: return "list" if plural else ""
-    if first in ("what", "which") and second == "_s": return ""
+    if plural or several: return "list" if plural and several else ""
     if _THING.match(question) and not re.search(r"\b(?:of|for|in|name|number)\b", question):
         return ""  # as well a definition
     return "number" if amount or expected_kind(question) == "number" else "fact"

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 from .composing import Line, scored_lines
 from .configuration import ReasoningConfig
 from .evidence import Evidence, Researcher, name_match
-from .question_kinds import kind_of_question, search_words
+from .question_kinds import kind_of_question, kind_probabilities, search_words
 from .questions import SLOT, Comparison, compare, decompose, reworded, subject_of
 from .tools import Model, Reader, Weigh
 from .waiting import Working
 from ..core.english import FUNCTION_WORDS, stem
 from ..core.errors import LightbulbError
 from ..core.records import Passage
-from ..reading.answer_kinds import country_of, expected_kind, fits, kind_of
+from ..reading.answer_kinds import DATE, country_of, expected_kind, fits, kind_of
 from ..knowledge.chunks import split_sentences
 from ..planning.tree_of_thought import Thought, ToTNode
 
@@ -53,7 +53,8 @@ def make_plans(question: str) -> list[Plan]:
     steps = decompose(question)
     if form not in ("fact", "number"):
         plans = [Plan("composed", (question,), form=form)]
-        if form not in ("list", "definition"): return plans  # what is taken for one of these may be a plain fact
+        if form not in ("list", "definition"):
+            return plans  # what is taken for one of these may be a plain fact
         return [*plans, Plan("chain", steps) if len(steps) > 1 else Plan("direct", steps, form="fact")]
     if len(steps) == 1: return [Plan("direct", steps, form=form)]
     sure = not steps[0].startswith("Which")  # "the machine that …" may be described on the page that answers
@@ -109,6 +110,10 @@ def read_passages(
         place = _place_of(question, text, span.start - len(heads[span.text_index]), passage)
         if place is None or not _is_possible(text, kind): continue
         start, end = place
+        if kind == "date" and _WHOLE_DATE.search(question):  # the day and month that stand beside a year
+            around = (match.span() for match in re.finditer(DATE, passage.text))
+            start, end = next(((first, last) for first, last in around if first <= start and end <= last), (start, end))
+            text = passage.text[start:end]
         score = min(max(float(chance), 1e-6), 1 - 1e-6)
         odds = math.log(score / (1 - score))
         new = Candidate(text, passage.url, passage.title, passage.start + start, passage.start + end, span.kind, odds, passage)
@@ -118,6 +123,9 @@ def read_passages(
             likeliest[normalized(text)] = new, shared
     best = sorted((candidate for candidate, _ in likeliest.values()), key=lambda candidate: -candidate.log_probability)[:top_k]
     return _shared_out(best)
+
+
+_WHOLE_DATE = re.compile(r"\b(?:month|day|date|exactly)\b", re.I)
 
 
 def _place_of(question: str, text: str, start: int, passage: Passage) -> tuple[int, int] | None:
@@ -155,7 +163,8 @@ def _is_possible(text: str, kind: str) -> bool:
     if kind in ("person", "place", "nationality"):
         name = re.sub(r"^(?:the|he|she|it|they|his|her|its|their|this|a|an)\b ?", "", text, flags=re.I)
         return form not in ("date", "number") and name[:1].isalnum() and any(map(str.isupper, name)) and text.count("(") == text.count(")")
-    if kind == "number": return fits(text, kind)  # *megawatts* alone is none
+    if kind == "number":
+        return fits(text, kind)  # *megawatts* alone is none
     return any(character.isdigit() for character in text) if kind == "date" else True
 
 
