@@ -296,7 +296,8 @@ def _possible_kinds(shapes: Sequence[str]) -> tuple[str, ...]:
     if first in _VERDICT_OPENERS: return ("yes_no", "compare") if "or" in shapes else ("yes_no",)
     if first == "why" or shapes[-1:] == ["why"]: return ("why", "compare") if first == "why" else ("why",)
     if shapes[-1:] == ["how"]: return ("how",)
-    if len(shapes) > 3 and shapes[-1] in _ASKING: return ("fact", "number", "compare")  # "… to whom?"
+    if len(shapes) > 3 and shapes[-1] in _ASKING:
+        return ("fact", "number", "compare")  # "… to whom?"
     if any(pair[0] == "how" and pair[1] in _NUMBER_OPENERS for pair in zip(shapes, shapes[1:], strict=False)):
         return ("number",)
     if first in ("which", "what") and _asks_what_one_may_choose(shapes): return ("list", "how", "compare")
