@@ -53,9 +53,10 @@ def make_plans(question: str) -> list[Plan]:
     steps = decompose(question)
     if form not in ("fact", "number"):
         plans = [Plan("composed", (question,), form=form)]
-        if form not in ("list", "definition"):
-            return plans  # what is taken for one of these may be a plain fact
-        return [*plans, Plan("chain", steps) if len(steps) > 1 else Plan("direct", steps, form="fact")]
+        if form not in ("list", "definition"): return plans
+        if len(steps) > 1: return [*plans, Plan("chain", steps)]
+        chances = kind_probabilities(question)  # what is taken for a list or a definition may be a plain fact
+        return [*plans, Plan("direct", steps, form="fact")] if chances["fact"] + chances["number"] > 0.1 else plans
     if len(steps) == 1: return [Plan("direct", steps, form=form)]
     sure = not steps[0].startswith("Which")  # "the machine that …" may be described on the page that answers
     return [Plan("chain", steps), Plan("direct", (question,), math.log(0.03 if sure else 0.3))]
