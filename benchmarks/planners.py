@@ -34,12 +34,12 @@ CHOICES: dict[str, list[dict[str, Any]]] = {  # planner → settings to choose f
     "greedy": [{}],
     "best_of_n": [{"temperature": temperature} for temperature in (1.0, 2.0)],
     "beam": [{}],
-    "value_beam": [{"candidates": many, "prior_weight": weight} for many in (2, 4) for weight in (0.0, 0.1, 0.3)],
+    "value_beam": [{"candidates": many, "prior_weight": weight} for many in (2, 4) for weight in (0.0, 0.1, 0.3, 1.0)],
     "tot_bfs": [{"prior_weight": weight} for weight in (0.0, 0.1)],
     "tot_dfs": [{}, {"value_threshold": 0.2}],
     "best_first": [{}],
     "uct": [{"exploration_constant": constant} for constant in (0.3, 1.0)],
-    "mcts": [{"exploration_constant": constant} for constant in (0.5, 1.25, 3.0)],
+    "mcts": [{"exploration_constant": constant} for constant in (0.25, 0.5, 1.25, 3.0)],
     "gumbel": [{}],
     "levin": [{}],
     "oops": [{}],
@@ -131,10 +131,12 @@ def examine(table: Table, predict: NetworkPredict, folder: Path, *, num_problems
     validation = Exam(predict, predict.environment.problems("validation", num_validation), folder)
     test = Exam(predict, predict.environment.problems("test", num_problems), folder)
     solved: dict[str, np.ndarray] = {}
+    validated: dict[str, float] = {}  # planner → mean over the budgets, where settings are chosen
     for name, choices in CHOICES.items():
         configs = [replace(PlannerConfig(), planner=name, **choice) for choice in choices]
-        scores = [validation.forwards_needed(config).mean() for config in configs] if len(configs) > 1 else [0.0]
+        scores = [float(validation.forwards_needed(config).mean()) for config in configs]
         pick = int(np.argmax(scores))
+        validated[name] = scores[pick]
         solved[name] = test.forwards_needed(configs[pick])
         words = ", ".join(f"{key} {value:g}" for key, value in choices[pick].items())
         shares = "; ".join(f"{most}: {interval(solved[name][:, column])}" for column, most in enumerate(budgets))
@@ -143,13 +145,15 @@ def examine(table: Table, predict: NetworkPredict, folder: Path, *, num_problems
             assert (np.diff(solved[name].astype(int), axis=1) >= 0).all()
     means = {name: float(share.mean()) for name, share in solved.items()}
     plain, others = ("greedy", "best_of_n", "beam"), [name for name in CHOICES if name not in ("greedy", "best_of_n", "beam", "value_beam")]
-    best = max(others, key=means.__getitem__)
+    best = max(others, key=validated.__getitem__)
     for rival in (*plain, "value_beam"):
         gaps = [difference(solved[best][:, column], solved[rival][:, column]) for column in range(len(budgets))]
         words = "; ".join(f"{most}: {gap:+.0f} ({low:+.0f} to {high:+.0f})" for most, (gap, low, high) in zip(budgets, gaps, strict=True))
         ahead, behind = sum(low > 0 for _, low, _ in gaps), sum(high < 0 for *_, high in gaps)
         aim = "ahead at some budget, behind at none" if rival != "value_beam" else ""
-        table.row(f"{size} numbers, {best} minus {rival}, points", words, aim, (ahead > 0 and not behind) if aim else None)
+        table.row(
+            f"{size} numbers, {best} (best on validation) minus {rival}, points", words, aim, (ahead > 0 and not behind) if aim else None
+        )
     means_text = ", ".join(f"{name} {100 * mean:.0f}" for name, mean in sorted(means.items(), key=lambda item: -item[1]))
     table.row(f"{size} numbers, mean over the budgets, percent", means_text)
     by_value, by_prior, pairs = sibling_accuracy(predict, test.problems)
