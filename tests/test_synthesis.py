@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from small_site import LENIENT, PAGES, SmallSite, small_tools
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.answers import Decided, Ending, StepFailed
 from lightbulb.agent.waiting import Working
+from lightbulb.apps.main_menu import main
 from lightbulb.apps.question_commands import describe_step, format_answer
 from lightbulb.core.records import Document, Passage
 from lightbulb.lm.language_model import load_language_model
@@ -245,3 +247,14 @@ def test_a_model_that_reads_too_little_does_not_lead() -> None:
         *steps, last = answer(BORN, TestAgent(), tools=small_tools(model=model), calibrations=LENIENT)
     assert isinstance(last, Answer) and last.short_answer == "Penzance"
     assert any(isinstance(step, StepFailed) and "it reads 512 tokens" in step.reason for step in steps)
+
+
+def test_the_command_line_lets_a_strong_model_lead_with_the_real_tools(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for page in PAGES:
+        (tmp_path / f"{page.title}.md").write_text(f"# {page.title}\n\n{page.text}\n")
+    with serve_model(StrongModel()) as url:
+        flags = ["--search", f"folder:{tmp_path}", "--model_name", f"openai:any@{url}", "--save_dir", str(tmp_path / "models")]
+        assert main(["--task", "test_agent", *flags, "--length", "medium", "--max_seconds", "600", "--query", BOTH]) == 0
+    said = capsys.readouterr()
+    assert "born in Penzance, and Joseph Swan was born in Sunderland. [1][2]" in said.out and "1829" not in said.out
+    assert "Dropped, since no page says it: 2" in said.out and "dropped: Joseph Swan was born in 1829." in said.err
