@@ -14,7 +14,7 @@ help: ## this list
 	@echo "single checks: $(CHECKS)"
 
 setup: ## .venv with every extra, the offline models, Chromium and pandoc (a second run changes nothing)
-	@python="$$(PYTHON="$(PYTHON)" sh tools/find_python.sh)" && "$$python" tools/setup_env.py all
+	@python="$$(PYTHON="$(PYTHON)" sh tools/find_python.sh)" && "$$python" tools/setup_env.py all && "$$python" tools/fetch_axe.py
 
 setup-demo: ## .venv with what answering needs
 	@python="$$(PYTHON="$(PYTHON)" sh tools/find_python.sh)" && "$$python" tools/setup_env.py demo

@@ -26,7 +26,8 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-NBS, DOCS = ROOT / "nbs", ROOT / "_docs"
+NBS, DOCS, PARTS = ROOT / "nbs", ROOT / "_docs", ROOT / "tools" / "site"
+FIRST = ("index", "overview", "tutorial_ask", "tutorial_language_model", "tutorial_world_model", "tutorial_your_own", "peers")
 FLOORS = ("core", "lm", "rl", "planning", "web", "knowledge", "reading", "world", "agent", "apps")
 STAGE = """
 import inspect
@@ -42,6 +43,7 @@ fastcore.docments.signature = signature
 proc_nbs(n_workers=0, force=True)
 """
 ROOM_TITLES = {
+    "": "begin here",
     "core": "core: the ground floor",
     "lm": "lm: language models",
     "rl": "rl: learning to act",
@@ -63,6 +65,8 @@ class Page:
     title: str = ""
     description: str = ""
     body: str = ""
+    module: str = ""  # lightbulb/<room>/<name>.py, if it exports one
+    wordless: int = 0  # figures without a text of their own
     headings: list[tuple[int, str, str]] = field(default_factory=list)  # level, id, text
 
     @property
@@ -76,7 +80,8 @@ def notebooks() -> list[Path]:
     found = [path.relative_to(NBS) for path in NBS.rglob("*.ipynb")]
     found = [path for path in found if not any(part[0] in "._" for part in path.parts)]
     floor = lambda path: FLOORS.index(path.parts[0]) if path.parts[0] in FLOORS else len(FLOORS)
-    return sorted(found, key=lambda path: (path.name != "index.ipynb", floor(path), path.as_posix()))
+    place = lambda path: (-1, FIRST.index(path.stem)) if path.stem in FIRST else (floor(path), 0)
+    return sorted(found, key=lambda path: (place(path), path.as_posix()))
 
 
 # ---------------------------------------------------------------- quarto's files
@@ -170,6 +175,20 @@ def fenced(text: str, kind: str) -> str:
     return f"{fence}{{{kind}}}\n{text.rstrip()}\n{fence}"
 
 
+def output_block(text: str, kind: str = ".output") -> str:
+    "What a cell printed: aligned columns scroll sideways, long lines wrap, and a long text is a fold."
+    lines = text.rstrip().splitlines() or [""]
+    aligned = max(map(len, lines)) <= 140 and any(re.search(r"\S {2,}\S|[│├└─]", line) for line in lines)
+    block = fenced(text, f"{kind} .aligned" if aligned else kind)
+    if len(lines) <= 40: return block
+    return folded("long", f"output of {len(lines)} lines", block)
+
+
+def folded(kind: str, summary: str, block: str) -> str:
+    "A block of markdown that opens at a click; the summary is HTML."
+    return f'```{{=html}}\n<details class="{kind}"><summary>{summary}</summary>\n```\n\n{block}\n\n```{{=html}}\n</details>\n```'
+
+
 def image(kind: str, data: str, text: str) -> str:
     "An image inside the page, so that a page is one file."
     code = base64.b64encode(data.encode()).decode() if kind == "image/svg+xml" else data.replace("\n", "")
@@ -178,14 +197,14 @@ def image(kind: str, data: str, text: str) -> str:
 
 def output_markdown(output: dict, figure_text: str) -> str:
     "One output of a cell; the text is for who cannot see its figure."
-    if output["output_type"] == "stream": return fenced(joined(output["text"]), ".output")
+    if output["output_type"] == "stream": return output_block(joined(output["text"]))
     if output["output_type"] == "error": return fenced(f"{output['ename']}: {output['evalue']}", ".output .error")
     data = output.get("data", {})
     for kind in ("image/svg+xml", "image/png", "image/jpeg"):
         if kind in data: return image(kind, joined(data[kind]), figure_text)
-    if "text/markdown" in data: return show_doc_markdown(joined(data["text/markdown"]))
     if "text/html" in data: return fenced(f'<div class="html-output">{joined(data["text/html"])}</div>', "=html")
-    return fenced(joined(data["text/plain"]), ".output") if "text/plain" in data else ""
+    if "text/markdown" in data: return show_doc_markdown(joined(data["text/markdown"]))
+    return output_block(joined(data["text/plain"])) if "text/plain" in data else ""
 
 
 def show_doc_markdown(text: str) -> str:
@@ -195,7 +214,33 @@ def show_doc_markdown(text: str) -> str:
     return f"::: {{.api}}\n{text.strip()}\n:::"
 
 
-def cell_markdown(cell: dict) -> Iterator[str]:
+def signature_line(code: str, limit: int = 120) -> str:
+    "The functions and classes that a cell defines, as one line."
+    parts = []
+    for node in ast.parse(code).body:
+        if isinstance(node, ast.ClassDef):
+            bases = f"({', '.join(map(ast.unparse, node.bases))})" if node.bases else ""
+            parts.append(f"class {node.name}{bases}")
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            given = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            returned = f" → {ast.unparse(node.returns)}" if node.returns else ""
+            parts.append(f"{node.name}({', '.join(given)}){returned}")
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            parts += [ast.unparse(target) for target in targets]
+    line = " · ".join(parts)
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def figure_text(code: str, options: dict[str, str]) -> str:
+    "What is read to who cannot see a figure: `#| fig-alt`, or else the titles and axes that the cell writes; empty if it writes none."
+    if text := options.get("fig-alt", "").strip().strip("\"'"): return text
+    titles = re.findall(r"(?:title=|title\()f?[\"']([^\"'{}]+)[\"']", code)
+    axes = re.findall(r"([xy])label=f?[\"']([^\"'{}]+)[\"']", code)
+    return ". ".join([*titles, *(f"{'Horizontal' if axis == 'x' else 'Vertical'}: {label}" for axis, label in axes)])
+
+
+def cell_markdown(cell: dict, page: Page) -> Iterator[str]:
     "A cell and its outputs."
     source = joined(cell.get("source", ""))
     if cell["cell_type"] == "markdown":
@@ -207,14 +252,15 @@ def cell_markdown(cell: dict) -> Iterator[str]:
         block = fenced(code, ".python")
         if "code-fold" in options:
             is_plumbing = all(isinstance(statement, ast.Import | ast.ImportFrom | ast.If) for statement in ast.parse(code).body)
-            state, label = ("", "imports") if is_plumbing else (" open", "exported source")
-            block = (
-                f'```{{=html}}\n<details class="source"{state}><summary>{label}</summary>\n```\n\n{block}\n\n```{{=html}}\n</details>\n```'
-            )
+            line = "imports" if is_plumbing else f"source <code>{escape(signature_line(code))}</code>"
+            block = folded("source", line, block)
         yield block
-    if options.get("output") != "false":
-        figure_text = options.get("fig-alt", "figure drawn by the cell above").strip().strip("\"'")
-        yield from (output_markdown(output, figure_text) for output in cell.get("outputs", []))
+    if options.get("output") == "false": return
+    text = figure_text(code, options)
+    for output in cell.get("outputs", []):
+        if any(kind.startswith("image/") for kind in output.get("data", {})) and not text:
+            page.wordless += 1
+        yield output_markdown(output, text or "a figure, described in the text around it")
 
 
 def signatures_first(cells: list[dict]) -> list[dict]:
@@ -229,6 +275,11 @@ def signatures_first(cells: list[dict]) -> list[dict]:
     return ordered
 
 
+def raw_cells(path: Path) -> list[dict]:
+    "The cells of a notebook as they are tracked."
+    return json.loads((NBS / path).read_text("utf-8"))["cells"]
+
+
 def read_page(path: Path, staged: Path) -> tuple[Page, str]:
     "The page's facts and its markdown."
     cells = json.loads(staged.read_text("utf-8"))["cells"]
@@ -238,8 +289,10 @@ def read_page(path: Path, staged: Path) -> tuple[Page, str]:
             front = yaml.safe_load(joined(cell["source"]).strip().strip("-")) or {}
             page.title, page.description = str(front.get("title", "")), str(front.get("description", ""))
         elif "source" in cell:
-            blocks += cell_markdown(cell)
+            blocks += cell_markdown(cell, page)
     page.title = page.title or path.stem
+    exported = re.search(r"^#\|\s*default_exp\s+(\S+)", "\n".join(joined(cell["source"]) for cell in raw_cells(path)), re.MULTILINE)
+    page.module = f"lightbulb/{exported[1].replace('.', '/')}.py" if exported else ""
     return page, "\n\n".join(block for block in blocks if block)
 
 
@@ -286,6 +339,11 @@ def relative(page: Page, target: str) -> str:
 def resolve_links(page: Page, html: str, names: dict[str, str], anchors: dict[str, set[str]]) -> str:
     "Links to notebooks become links to pages; `names` in backticks become links to where they are explained."
 
+    def drawing(match: re.Match) -> str:
+        text = re.search(r'alt="([^"]*)"', match[0])
+        svg = (NBS / page.notebook.parent / match[1]).read_text("utf-8").strip()
+        return f'<span class="wide">{re.sub(r"<title>.*?</title>", "", svg)}</span><span class="unseen">{text[1] if text else ""}</span>'
+
     def to_page(match: re.Match) -> str:
         target, mark, anchor = unescape(match[1]).partition("#")
         where = Page(Path(os.path.normpath(page.notebook.parent / target))).path.as_posix()
@@ -305,6 +363,7 @@ def resolve_links(page: Page, html: str, names: dict[str, str], anchors: dict[st
         places = (ROOT / target, NBS / page.notebook.parent / target)
         return match[2] if any(place.exists() and place.suffix != ".ipynb" for place in places) else match[0]
 
+    html = re.sub(r'<img\s[^>]*src="([\w/]+\.svg)"[^>]*>', drawing, html)
     html = re.sub(r'<a href="(?!\w+:|#|/)([^"#]+)"[^>]*>(.*?)</a>', to_text, html, flags=re.DOTALL)  # files that the site does not hold
     html = re.sub(r'href="(?!\w+:|#|/)([^"]+\.ipynb(?:#[^"]*)?)"', to_page, html)
     html = re.sub(r'<a\s[^>]*href="https://lightbulb\.invalid[^"]*"[^>]*>(.*?)</a>', r"\1", html, flags=re.DOTALL)
@@ -320,17 +379,46 @@ def headings(html: str) -> list[tuple[int, str, str]]:
     ]
 
 
+def paper_links(html: str, papers: dict[str, str]) -> str:
+    "Papers that are cited in words become links to them."
+    words = [key.rsplit(" ", 1) for key in papers]
+    patterns = [rf"{re.escape(escape(authors, quote=False))}(?:'s)?(?:,? {year}\b| \({year}\))" for authors, year in words]
+    urls = dict(zip((f"paper{i}" for i in range(len(papers))), papers.values(), strict=True))
+    pattern = re.compile(r"\b(?:" + "|".join(f"(?P<{name}>{text})" for name, text in zip(urls, patterns, strict=True)) + ")")
+    link = lambda match: f'<a class="paper" href="{escape(urls[match.lastgroup], quote=True)}">{match[0]}</a>'
+    parts = re.split(r"(<a\s.*?</a>|<pre.*?</pre>|<h\d.*?</h\d>|<summary.*?</summary>|<figure.*?</figure>|<[^>]+>)", html, flags=re.DOTALL)
+    return "".join(part if i % 2 else pattern.sub(link, part) for i, part in enumerate(parts))
+
+
+def finished(html: str) -> str:
+    "Anchors at headings, room for what is wide, and no line numbers of pandoc's."
+    html = re.sub(r'<a href="#cb\d+-\d+"[^>]*></a>', "", html)
+    html = re.sub(r' id="cb\d+(?:-\d+)?"', "", html)
+    html = re.sub(
+        r'(<h[23][^>]*\bid="([^"]+)"[^>]*>)(.*?)(</h[23]>)',
+        lambda m: f'{m[1]}{m[3]}<a class="anchor" href="#{m[2]}" aria-label="Link to this heading">#</a>{m[4]}',
+        html,
+        flags=re.DOTALL,
+    )
+    html = re.sub(r"<table(?![^>]*html-output).*?</table>", lambda m: f'<div class="wide">{m[0]}</div>', html, flags=re.DOTALL)
+    wide = lambda m: (
+        f'<span class="{"wide" if "block" in m[1] else "wide-inline"}">{m[0]}</span>' if len(m[0]) > 1200 or "block" in m[1] else m[0]
+    )
+    return re.sub(r'<math display="(\w+)".*?</math>', wide, html, flags=re.DOTALL)
+
+
 def sidebar(page: Page, pages: list[Page]) -> str:
-    "All pages, room by room."
+    "All pages, room by room; the room of this page is open."
     lines, room = [], ""
     for other in pages[1:] if pages[0].notebook.name == "index.ipynb" else pages:  # the index is the name of the house
         here = other.notebook.parts[0] if len(other.notebook.parts) > 1 else ""
         if here != room:
-            lines.append(f"<h2>{escape(ROOM_TITLES.get(here, here))}</h2>")
+            is_open = " open" if page.notebook.parts[0] == here else ""
+            lines += ["</details>"] * bool(room) + [f"<details{is_open}><summary>{escape(ROOM_TITLES.get(here, here))}</summary>"]
         room = here
         current = ' aria-current="page"' if other is page else ""
         lines.append(f'<a href="{escape(relative(page, other.path.as_posix()))}"{current}>{escape(other.title)}</a>')
-    return "\n".join(lines)
+    return "\n".join([*lines, "</details>" * bool(room)])
 
 
 def page_html(page: Page, pages: list[Page]) -> str:
@@ -342,47 +430,42 @@ def page_html(page: Page, pages: list[Page]) -> str:
         f'<a href="{escape(relative(page, step[0].path.as_posix()))}">{step[1]} {escape(step[0].title)}</a>' if step else "<span></span>"
         for step in steps
     )
-    summary = f'<p class="summary">{escape(page.description)}</p>' if page.description else ""
-    return TEMPLATE.format(
-        title=escape(page.title),
-        description=escape(page.description, quote=True),
-        styles=escape(relative(page, "styles.css")),
-        home=escape(relative(page, "index.html")) + ('" aria-current="page' if page.notebook.name == "index.ipynb" else ""),
-        sidebar=sidebar(page, pages),
-        contents=contents,
-        summary=summary,
-        body=page.body,
-        steps=links,
+    files = [(page.notebook.as_posix(), "this notebook"), *([(page.module, "its module")] if page.module else [])]
+    return (
+        (PARTS / "page.html")
+        .read_text("utf-8")
+        .format(
+            title=escape(page.title),
+            description=escape(page.description, quote=True),
+            top="../" * (len(page.path.parts) - 1),
+            home=escape(relative(page, "index.html")) + ('" aria-current="page' if page.notebook.name == "index.ipynb" else ""),
+            sidebar=sidebar(page, pages),
+            summary=f'<p class="summary">{escape(page.description)}</p>' if page.description else "",
+            tools="".join(f'<a href="{escape(relative(page, f"files/{name}"))}" download>↓ {label}</a>' for name, label in files),
+            short_contents=f'<details class="contents"><summary>On this page</summary>\n{contents}\n</details>' if contents else "",
+            contents=f'<nav id="contents" aria-label="On this page"><h2>On this page</h2>\n{contents}\n</nav>' if contents else "",
+            body=page.body,
+            steps=links,
+        )
     )
 
 
-TEMPLATE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title} – lightbulb</title>
-<meta name="description" content="{description}">
-<link rel="icon" href="data:,">
-<link rel="stylesheet" href="{styles}">
-</head>
-<body>
-<input type="checkbox" id="menu" aria-label="Show all pages"><label for="menu">☰ pages</label>
-<nav id="sidebar" aria-label="All pages"><a class="brand" href="{home}">lightbulb</a>
-{sidebar}
-</nav>
-<main>
-<h1>{title}</h1>
-{summary}
-{body}
-<footer>{steps}</footer>
-</main>
-<nav id="contents" aria-label="On this page"><h2>On this page</h2>
-{contents}
-</nav>
-</body>
-</html>
-"""
+def search_entry(page: Page, html: str) -> dict:
+    "What the search knows of a page: its beginning, and each of its sections with the names that it explains."
+    parts = re.split(r'<h[23][^>]*\bid="([^"]+)"[^>]*>(.*?)</h[23]>', html, flags=re.DOTALL)
+    sections = [("", page.title, parts[0]), *zip(parts[1::3], parts[2::3], parts[3::3], strict=True)]
+    places = []
+    for anchor, heading, body in sections:
+        prose = re.sub(r"<(pre|math|figure|details|table)\b.*?</\1>", " ", body, flags=re.DOTALL)
+        text = f"{page.description if not anchor else ''} {plain(prose)}".strip()
+        names = " ".join(dict.fromkeys(re.findall(r"\b(?:class|def)\s+(\w+)", plain(body))))
+        places.append({"anchor": anchor, "heading": plain(heading), "names": names, "text": text[:400]})
+    return {"url": page.path.as_posix(), "title": page.title, "places": places}
+
+
+def plain(html: str) -> str:
+    "The text of HTML on one line."
+    return " ".join(unescape(re.sub(r"<[^>]+>", "", html)).split())
 
 
 # ---------------------------------------------------------------- the site
@@ -392,11 +475,11 @@ def broken_links(pages: list[Page], anchors: dict[str, set[str]]) -> list[str]:
     "Links inside the site that lead nowhere."
     problems = []
     for page in pages:
-        for link in re.findall(r'href="([^"]+)"', (DOCS / page.path).read_text("utf-8")):
+        for link in re.findall(r'<[^>]* href="([^"]+)"', (DOCS / page.path).read_text("utf-8")):
             target, _, anchor = unescape(link).partition("#")
             if re.match(r"\w+:", target): continue
             where = os.path.normpath(page.path.parent / target) if target else page.path.as_posix()
-            if where == "styles.css": continue
+            if where == "styles.css" or (where.startswith("files/") and (DOCS / where).is_file()): continue
             if where not in anchors:
                 problems.append(f"{page.notebook}: no page {link}")
             elif anchor and anchor not in anchors[where]:
@@ -418,18 +501,34 @@ def build(work: Path) -> list[str]:
     for page, html in zip(pages, fragments, strict=True):
         page.headings = headings(html)
     anchors = {page.path.as_posix(): set(re.findall(r'\bid="([^"]+)"', html)) for page, html in zip(pages, fragments, strict=True)}
-    names = symbols()
+    for places in anchors.values():
+        places.add("main")
+    names, papers = symbols(), json.loads((PARTS / "papers.json").read_text("utf-8"))
     shutil.rmtree(DOCS, ignore_errors=True)
     for page, html in zip(pages, fragments, strict=True):
-        page.body = resolve_links(page, html, names, anchors)
-        target = DOCS / page.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(page_html(page, pages), "utf-8")
+        page.body = finished(paper_links(resolve_links(page, html, names, anchors), papers))
+        write(page.path, page_html(page, pages))
+        write(Path("files") / page.notebook, (NBS / page.notebook).read_text("utf-8"))
+        if page.module:
+            write(Path("files") / page.module, (ROOT / page.module).read_text("utf-8"))
+    entries = [search_entry(page, html) for page, html in zip(pages, fragments, strict=True)]
+    write(Path("search.js"), f"window.lightbulbPages = {json.dumps(entries, ensure_ascii=False)};\n")
     shutil.copy(NBS / "styles.css", DOCS / "styles.css")
+    shutil.copy(PARTS / "site.js", DOCS / "site.js")
+    wordless = [f"{page.notebook} ({page.wordless})" for page in pages if page.wordless]
+    if wordless:
+        print(f"figures without a title, axes or #| fig-alt: {', '.join(wordless)}")
     written = len(list(DOCS.rglob("*.html")))
     if written != len(paths):
         sys.exit(f"docs: {written} pages for {len(paths)} notebooks")
     return broken_links(pages, anchors)
+
+
+def write(place: Path, text: str) -> None:
+    "A file of the site."
+    target = DOCS / place
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text, "utf-8")
 
 
 def main() -> int:
