@@ -1,4 +1,4 @@
-"""Every page of the built site in a real browser, wide and narrow: whole, readable, reachable by keyboard, and asking nobody for anything."""
+"""Every page of the built site in a real browser, wide and narrow: whole, readable, and asking nobody for anything."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ def site() -> Path:
     built = [path.stat().st_mtime for path in DOCS.rglob("*.html")]
     if len(built) != len(NOTEBOOKS) or min(built) < max(path.stat().st_mtime for path in SOURCES):
         command = [sys.executable, "tools/build_docs.py"]
-        result = subprocess.run(command, cwd=ROOT, env={**os.environ}, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=900)
+        result = subprocess.run(
+            command, cwd=ROOT, env={**os.environ}, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=900
+        )
         assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
     return DOCS
 

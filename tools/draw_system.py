@@ -42,8 +42,9 @@ PARTS = {  # name: (column, row, title, what happens there, page)
     "ppo": (3, 5, "PPO", "learns on the spot", "rl/09_ppo"),
 }
 FLOWS = (
-    "question>parts parts>search search>fetch fetch>extract extract>ledger ledger>knowledge knowledge>ranking ranking>reader reader>thoughts "
-    "parts>thoughts thoughts>confidence summary>confidence reader>summary confidence>answer texts>transformer transformer>training "
+    "question>parts parts>search search>fetch fetch>extract extract>ledger ledger>knowledge knowledge>ranking ranking>reader "
+    "reader>thoughts parts>thoughts thoughts>confidence summary>confidence reader>summary confidence>answer "
+    "texts>transformer transformer>training "
     "training>model worlds>play play>world_training world_training>world world>mcts options>hierarchy hierarchy>replay"
 )
 DASHED = "model>summary"  # it judges and phrases
@@ -104,7 +105,8 @@ def draw() -> str:
         for row, text in LANES.items()
     )
     note = (
-        f'<text x="{LEFT}" y="{height - 12}" font-size="11" fill="#4a5364">Dashed: the language model judges and phrases, facts come from pages. '
+        f'<text x="{LEFT}" y="{height - 12}" font-size="11" fill="#4a5364">'
+        "Dashed: the language model judges and phrases, facts come from pages. "
         "Manager and worker learn in worlds of their own; answering does not ask them yet.</text>"
     )
     parts = [
@@ -117,7 +119,8 @@ def draw() -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'font-family="system-ui, sans-serif" font-size="13"><title>lightbulb as data flows</title>'
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-        f'<path d="M0 0 L8 4 L0 8 z" fill="#5a6475"/></marker></defs><rect width="100%" height="100%" fill="#ffffff"/>{lanes}{"".join(parts)}{note}</svg>\n'
+        f'<path d="M0 0 L8 4 L0 8 z" fill="#5a6475"/></marker></defs><rect width="100%" height="100%" fill="#ffffff"/>'
+        f"{lanes}{''.join(parts)}{note}</svg>\n"
     )
 
 

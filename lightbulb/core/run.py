@@ -30,7 +30,7 @@ from .checkpoint import write_atomically
 from .configuration import check_ranges
 from .errors import CheckpointError, LightbulbError
 from .report import MetricsFile, StepReport
-from .run_folder import Moment, keep_moment, read_newest, remove_leftovers, set_aside
+from .run_folder import Moment, keep_moment, read_newest, remove_leftovers, set_aside, write_card
 
 # %% ../../nbs/core/12_run.ipynb #ea9f9f32
 class Training(Protocol):
@@ -216,12 +216,14 @@ class Run:
     patience: int = 0  # evaluations without a lower loss until it stops; 0: it never stops early
     to_lower: Mapping[str, int] = field(default_factory=dict)  # flags that decide how much memory is needed, and what they are
     processes: OneProcess = field(default_factory=OneProcess)
+    card: Mapping[str, str] = field(default_factory=dict)  # of the model card: intended use, data, limits, a few sentences each
 
     def __post_init__(self) -> None:
         check_ranges(self, not_negative=("save_every", "patience"))
         self._lowest_loss, self._num_higher, self._evaluated = math.inf, 0, -1  # the step of the last evaluation
         self._kept: Moment | None = None
         self._kept_at = 0.0  # seconds
+        self._measured: dict[str, float | int | str] = {}  # in the last evaluation
 
     def train(self, make: Callable[[], _AnyTraining]) -> Generator[StepReport, None, _AnyTraining]:
         """Train what `make` makes, report each step and each evaluation (in the main process), and return it.
@@ -256,6 +258,7 @@ class Run:
             self._kept, model, state = read_newest(self.folder, self.fixed)
             training.load_state(model, state["training"], self.folder / self._kept.name)
             self._lowest_loss, self._num_higher, self._evaluated = state["lowest_loss"], state["num_higher"], state["evaluated"]
+            self._measured = state.get("measured", {})
             _set_random_state(state["random"][self.processes.index])
         elif self.processes.is_main:
             set_aside(self.folder)
@@ -301,7 +304,7 @@ class Run:
 
     def _judge(self, report: StepReport) -> None:
         "Count the evaluations since the lowest loss."
-        self._evaluated = report.step
+        self._evaluated, self._measured = report.step, report.as_row()
         if report.loss is None: return
         self._num_higher = 0 if report.loss < self._lowest_loss else self._num_higher + 1
         self._lowest_loss = min(self._lowest_loss, report.loss)
@@ -318,9 +321,11 @@ class Run:
             "evaluated": self._evaluated,
             "lowest_loss": self._lowest_loss,
             "num_higher": self._num_higher,
+            "measured": self._measured,
             "training": training.training_state(),
         }
         keep_moment(self.folder, training.moment, training.model_state(), state)
+        write_card(self.folder, training.moment, notes=self.card, settings=self.fixed, measured=self._measured)
 
 
 def _random_state() -> dict[str, Tensor]:

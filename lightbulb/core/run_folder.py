@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['MODEL_FILE', 'TRAINING_FILE', 'Moment', 'moments', 'keep_moment', 'read_newest', 'find_model_file', 'set_aside',
-           'remove_leftovers']
+__all__ = ['MODEL_FILE', 'TRAINING_FILE', 'CARD_FILE', 'Moment', 'moments', 'keep_moment', 'write_card', 'read_newest',
+           'find_model_file', 'set_aside', 'remove_leftovers']
 
 # %% ../../nbs/core/11_run_folder.ipynb #cb90d674
 import re
@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import load_checkpoint, save_checkpoint
+from .checkpoint import load_checkpoint, save_checkpoint, write_atomically
+from .display import escape_markdown
 from .errors import CheckpointError
 
 # %% ../../nbs/core/11_run_folder.ipynb #1edb4367
@@ -64,6 +65,35 @@ def keep_moment(
     for older in moments(folder)[:-_RESUMABLE]:
         (folder / older.name / TRAINING_FILE).unlink(missing_ok=True)
     return place
+
+# %% ../../nbs/core/11_run_folder.ipynb #170766c7
+CARD_FILE = "model_card.md"
+
+
+def write_card(
+    folder: Path,  # of the run
+    moment: Moment,  # the newest one
+    *,
+    notes: Mapping[str, str],  # heading → a few sentences: intended use, data, limits
+    settings: Mapping[str, Any],
+    measured: Mapping[str, float | int | str],  # in the last evaluation; may be empty
+) -> Path:
+    "Write the card and return its path; `CheckpointError` if the disk is full."
+    table = lambda rows: [
+        "| name | value |",
+        "|---|---|",
+        *(f"| {escape_markdown(name)} | {escape_markdown(text)} |" for name, text in rows),
+    ]
+    parts = [f"# {escape_markdown(folder.name.replace('_', ' '))}", f"The newest moment is `{moment.name}`."]
+    for heading, text in notes.items():
+        parts += [f"## {heading}", text]
+    if measured:
+        numbers = [(name, f"{value:.5g}" if isinstance(value, float) else str(value)) for name, value in measured.items()]
+        parts += ["## Measured last", "\n".join(table(numbers))]
+    if settings:
+        parts += ["## Settings", "\n".join(table((name, str(value)) for name, value in settings.items()))]
+    write_atomically(folder / CARD_FILE, lambda file: file.write(("\n\n".join(parts) + "\n").encode()))
+    return folder / CARD_FILE
 
 # %% ../../nbs/core/11_run_folder.ipynb #95d181eb
 def read_newest(

@@ -356,5 +356,11 @@ def train_language_model(
         patience=config.patience,
         to_lower={"batch_size": config.batch_size, "max_length": config.max_length},
         processes=processes,
+        card={
+            "Intended use": "Research and teaching: it continues text; as `lightbulb:<this folder>` it judges or phrases for other tasks.",
+            "Data": f"The texts of {config.dataset_name}; a part of them was held out for the evaluations.",
+            "Limits": "It knows these texts alone, repeats their errors and leanings, and sees "
+            f"{config.max_length} tokens at once. What it writes is not checked: take facts from pages that can be cited.",
+        },
     )
     yield from run.train(lambda: LanguageModelTraining(config, processes))

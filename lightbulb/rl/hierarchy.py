@@ -702,7 +702,12 @@ def train_hierarchy(
     with contextlib.ExitStack() as stack:
         folder = Path(save_dir) if save_dir is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         fixed = _fixed_settings(config) | {"environment": make_env if isinstance(make_env, str) else None}
-        run = Run(folder, fixed, resume=resume, save_every=config.save_every)
+        card = {
+            "Intended use": "Research and teaching: a manager chooses options, a worker walks them, in one environment.",
+            "Data": "Its own steps in that environment.",
+            "Limits": "It was measured there alone, on few episodes; nothing bounds what it does on observations that it never met.",
+        }
+        run = Run(folder, fixed, resume=resume, save_every=config.save_every, card=card)
 
         def make() -> _HierarchyTraining:
             training = _HierarchyTraining(make_env, config, agent)

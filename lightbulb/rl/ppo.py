@@ -663,7 +663,12 @@ def train_ppo(
     with contextlib.ExitStack() as stack:
         folder = Path(save_dir) if save_dir is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         to_lower = {"num_envs": config.num_envs, "rollout_length": config.rollout_length}
-        run = Run(folder, fixed, resume=resume, save_every=config.save_every, to_lower=to_lower)
+        card = {
+            "Intended use": "Research and teaching: chooses actions in the environment that it was trained in.",
+            "Data": "Its own steps in that environment.",
+            "Limits": "It was measured there alone, on few episodes; nothing bounds what it does on observations that it never met.",
+        }
+        run = Run(folder, fixed, resume=resume, save_every=config.save_every, to_lower=to_lower, card=card)
 
         def make() -> PPOTraining:
             training = PPOTraining(make_env, config, agent)

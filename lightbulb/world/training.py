@@ -357,6 +357,11 @@ def train_world_model(config: TrainWorldModel) -> Generator[StepReport, None, No
         save_every=config.save_every,
         patience=config.patience,
         to_lower={"batch_size": config.batch_size, "capacity": config.capacity},
+        card={
+            "Intended use": f"Research and teaching: it imagines {config.environment} and plans in what it imagines.",
+            "Data": "Games that it played itself, the first of them at random; some were held out for the evaluations.",
+            "Limits": "It knows this world alone, and what it imagines can break the rules: the shares named wrong say how often.",
+        },
     )
     yield from run.train(lambda: WorldModelTraining(config))
 
