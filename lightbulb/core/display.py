@@ -71,7 +71,7 @@ class Displayable:
     def _repr_html_(self) -> str:
         return self.to_html()
 
-    def _repr_markdown_(self) -> str:
+    def _repr_markdown_(self) -> str | None:
         return self.to_markdown()
 
 
@@ -130,6 +130,9 @@ class Picture(Displayable):
     def to_json(self) -> str:
         "The drawing and its text."
         return json.dumps({"text": self.text, "svg": self.svg}, ensure_ascii=False)
+
+    def _repr_markdown_(self) -> str | None:
+        return None  # a notebook keeps the drawing once
 
     def _address(self) -> str:
         return f"data:image/svg+xml;base64,{base64.b64encode(self.svg.encode()).decode()}"
