@@ -525,42 +525,6 @@ def test_setting_up_again_changes_nothing():
     assert os.times().children_user - before.children_user < 5
 
 
-# ------------------------------------------------------------------ the site, in a real browser
-
-
-@pytest.fixture(scope="session")
-def site() -> Path:
-    "The built pages; built again if a notebook is newer."
-    pages = list((ROOT / "_docs").rglob("*.html"))
-    if len(pages) != len(NOTEBOOKS) or min(page.stat().st_mtime for page in pages) < max(path.stat().st_mtime for path in NOTEBOOKS):
-        built = run(sys.executable, "tools/build_docs.py", timeout=600)
-        assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]
-    return ROOT / "_docs"
-
-
-@pytest.mark.parametrize("name", ["index.html", "planning/tree_of_thought.html", "web/fetch.html"])
-def test_a_page_of_the_site_renders(site, browser, name):
-    page = browser.new_page(viewport={"width": 1300, "height": 900})
-    said, asked = [], []
-    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto((site / name).as_uri())
-    assert page.locator("main h1").inner_text()
-    assert page.locator("#sidebar a").count() == len(NOTEBOOKS)  # the name of the house is the index
-    assert page.locator("#sidebar a[aria-current]").count() == 1
-    assert page.locator("main img").evaluate_all("images => images.every(image => image.naturalWidth > 0)")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 1300, "the page is wider than the window"
-    assert not said and not [url for url in asked if not url.startswith(("file:", "data:"))]
-    page.close()
-
-
-def test_links_lead_from_page_to_page(site, browser):
-    page = browser.new_page()
-    page.goto((site / "index.html").as_uri())
-    page.locator("#sidebar a", has_text="Tree of Thought").click()
-    assert page.locator("main h1").inner_text() == "Tree of Thought"
-    assert page.locator("main math").count() > 0 and page.locator("main code .kw, main code .im").count() > 0
-    page.locator("main a.name", has_text="ToTNode.to_svg").or_(page.locator("main a.name")).first.click()
-    assert page.locator("main h1").count() == 1
-    page.close()
+def test_the_drawing_of_the_system_is_up_to_date():
+    result = run(sys.executable, "tools/draw_system.py", "--check")
+    assert result.returncode == 0, result.stdout
