@@ -42,7 +42,7 @@ LOOK = """
   if (markup) problems.push(`raw markup: ${markup[0]}`);
   return {
     problems,
-    links: [...document.querySelectorAll("a[href]")].map(link => link.href),
+    links: [...document.querySelectorAll("a[href]")].map(link => new URL(link.getAttribute("href"), location.href).href),
     ids: [...document.querySelectorAll("[id]")].map(element => element.id),
     current: document.querySelectorAll("[aria-current]").length,
     pages: document.querySelectorAll("#sidebar a").length,

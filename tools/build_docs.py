@@ -202,9 +202,15 @@ def output_markdown(output: dict, figure_text: str) -> str:
     data = output.get("data", {})
     for kind in ("image/svg+xml", "image/png", "image/jpeg"):
         if kind in data: return image(kind, joined(data[kind]), figure_text)
-    if "text/html" in data: return fenced(f'<div class="html-output">{joined(data["text/html"])}</div>', "=html")
+    if "text/html" in data:
+        return fenced(f'<div class="html-output">{without_local_links(joined(data["text/html"]))}</div>', "=html")
     if "text/markdown" in data: return show_doc_markdown(joined(data["text/markdown"]))
     return output_block(joined(data["text/plain"])) if "text/plain" in data else ""
+
+
+def without_local_links(html: str) -> str:
+    "Links of a saved output to files and servers of the machine that ran it become text: they lead nowhere for a reader."
+    return re.sub(r'<a href="(?:file://|https?://(?:127\.|localhost|\[::1\]))[^"]*"[^>]*>(.*?)</a>', r"\1", html, flags=re.DOTALL)
 
 
 def show_doc_markdown(text: str) -> str:
@@ -402,7 +408,7 @@ def finished(html: str) -> str:
     )
     html = re.sub(r"<table(?![^>]*html-output).*?</table>", lambda m: f'<div class="wide">{m[0]}</div>', html, flags=re.DOTALL)
     wide = lambda m: (
-        f'<span class="{"wide" if "block" in m[1] else "wide-inline"}">{m[0]}</span>' if len(m[0]) > 1200 or "block" in m[1] else m[0]
+        f'<span class="{"wide" if "block" in m[1] else "wide-inline"}">{m[0]}</span>' if len(m[0]) > 300 or "block" in m[1] else m[0]
     )
     return re.sub(r'<math display="(\w+)".*?</math>', wide, html, flags=re.DOTALL)
 

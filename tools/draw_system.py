@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "nbs" / "system.svg"
-WIDTH, HEIGHT, STEP_X, STEP_Y, LEFT, TOP = 152, 50, 186, 92, 16, 34  # pixels
+WIDTH, HEIGHT, STEP_X, STEP_Y, LEFT, TOP = 120, 48, 139, 88, 4, 30  # pixels
 LANES = {0: "answering", 3: "learning to write", 4: "learning a world and planning in it", 5: "learning to act"}
 PARTS = {  # name: (column, row, title, what happens there, page)
     "question": (0, 0, "question", "and its budget", "agent/03_configuration"),
@@ -21,10 +21,10 @@ PARTS = {  # name: (column, row, title, what happens there, page)
     "extract": (4, 0, "pages", "text with offsets", "web/07_extract"),
     "ledger": (5, 0, "ledger", "what may be cited", "agent/06_ledger"),
     "thoughts": (1, 1, "tree of thoughts", "proposed and judged", "agent/10_reasoning"),
-    "reader": (2, 1, "reader and judge", "spans and chances", "reading/02_reader"),
+    "reader": (2, 1, "reader, judge", "spans and chances", "reading/02_reader"),
     "ranking": (3, 1, "ranking", "passages that fit", "knowledge/03_ranking"),
     "knowledge": (4, 1, "knowledge base", "remembers, searches", "knowledge/05_knowledge_base"),
-    "answer": (0, 2, "answer", "every sentence cited", "agent/13_answering"),
+    "answer": (0, 2, "answer", "every sentence cited", "agent/14_answering"),
     "confidence": (1, 2, "confidence", "or a refusal", "agent/11_confidence"),
     "summary": (2, 2, "sentences", "each one supported", "knowledge/07_summarizer"),
     "texts": (0, 3, "texts", "tokens and pieces", "lm/12_data"),
@@ -81,7 +81,7 @@ def box(name: str) -> str:
     return (
         f'<a href="{page}.ipynb"><rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="7" fill="{COLORS[row]}" stroke="#8a94a6"/>'
         f'<text x="{x + WIDTH / 2}" y="{y + 21}" text-anchor="middle" font-weight="600" fill="#1b2230">{escape(title)}</text>'
-        f'<text x="{x + WIDTH / 2}" y="{y + 38}" text-anchor="middle" font-size="11" fill="#4a5364">{escape(note)}</text></a>'
+        f'<text x="{x + WIDTH / 2}" y="{y + 38}" text-anchor="middle" font-size="10.5" fill="#4a5364">{escape(note)}</text></a>'
     )
 
 
@@ -99,15 +99,18 @@ def loop(flow: str, label: str) -> str:
 def draw() -> str:
     "The SVG."
     width = LEFT * 2 + 5 * STEP_X + WIDTH
-    height = TOP + 5 * STEP_Y + HEIGHT + 40
+    height = TOP + 5 * STEP_Y + HEIGHT + 48
     lanes = "".join(
         f'<text x="{LEFT}" y="{TOP + row * STEP_Y - 10}" font-size="12" fill="#4a5364" font-style="italic">{escape(text)}</text>'
         for row, text in LANES.items()
     )
-    note = (
-        f'<text x="{LEFT}" y="{height - 12}" font-size="11" fill="#4a5364">'
-        "Dashed: the language model judges and phrases, facts come from pages. "
-        "Manager and worker learn in worlds of their own; answering does not ask them yet.</text>"
+    words = (
+        "Dashed: the language model judges and phrases, facts come from pages.",
+        "Manager and worker learn in worlds of their own; answering does not ask them yet.",
+    )
+    note = "".join(
+        f'<text x="{LEFT}" y="{height - 26 + 15 * line}" font-size="11" fill="#4a5364">{escape(text)}</text>'
+        for line, text in enumerate(words)
     )
     parts = [
         *(arrow(flow) for flow in FLOWS.split()),
@@ -117,7 +120,7 @@ def draw() -> str:
     ]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        'font-family="system-ui, sans-serif" font-size="13"><title>lightbulb as data flows</title>'
+        'font-family="system-ui, sans-serif" font-size="12"><title>lightbulb as data flows</title>'
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="6" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         f'<path d="M0 0 L8 4 L0 8 z" fill="#5a6475"/></marker></defs><rect width="100%" height="100%" fill="#ffffff"/>'
         f"{lanes}{''.join(parts)}{note}</svg>\n"

@@ -88,7 +88,7 @@ function addCopyButtons() {
 
 function makeScrollableReachable() { // by keyboard
   for (const block of document.querySelectorAll("main pre, main .wide, main figure, main .html-output, main .api")) {
-    if (block.scrollWidth > block.clientWidth + 1) {
+    if (block.scrollWidth > block.clientWidth || block.scrollHeight > block.clientHeight) {
       block.tabIndex = 0;
       block.setAttribute("role", "region");
       block.setAttribute("aria-label", "wide content, scrolls sideways");
