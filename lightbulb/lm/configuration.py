@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..core.configuration import check_ranges
+from ..core.display import Displayable
 
 # %% ../../nbs/lm/17_configuration.ipynb #d334f491
 _DEFAULT_DATASET, _DEFAULT_DATASET_CONFIG = "wikitext", "wikitext-2-raw-v1"
@@ -24,7 +25,7 @@ _RATE_OF_PRETRAINED = 1e-4  # of weights that a larger training left well placed
 
 
 @dataclass(frozen=True)
-class TrainLanguageModel:
+class TrainLanguageModel(Displayable):
     "Train the language model on text, or let a trained one write (`--mode inference`)."
 
     save_dir: Path = Path("./models")  # holds language_model/, with checkpoints and metrics.jsonl
