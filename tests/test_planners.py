@@ -280,7 +280,8 @@ def test_evidence_is_retrieved_before_a_thought_is_judged(tmp_path):
     seen = []
     thinking = Thinking(
         propose=lambda nodes: [["left", "right"] for _ in nodes],
-        retrieve=lambda nodes: [[f"page about {node.text}"] for node in nodes],
+        retrieve=lambda nodes: [{"pages": [f"page about {node.text}"]} for node in nodes],
+        evidence_texts=lambda evidence: evidence["pages"],
         evaluate=lambda nodes: [seen.append(node.evidence) or float(node.text == "right") for node in nodes],
         max_depth=1,
         prices={"retrieve": Cost(0, 0)},
@@ -288,9 +289,9 @@ def test_evidence_is_retrieved_before_a_thought_is_judged(tmp_path):
     for planner in ("tot_bfs", "best_first"):
         log = RunLog(tmp_path / "run.jsonl")
         result = plan("where?", thinking, planner, log=log)
-        assert result.thoughts == ["right"] and result.best and result.best.evidence == ["page about right"]
+        assert result.thoughts == ["right"] and result.best and result.best.evidence == {"pages": ["page about right"]}
         assert tree_of(log.events)[2].evidence == ["page about right"]
-    assert seen == [["page about left"], ["page about right"]] * 2
+    assert seen == [{"pages": ["page about left"]}, {"pages": ["page about right"]}] * 2
 
 
 @pytest.mark.parametrize("planner", PLANNERS)

@@ -66,6 +66,7 @@ class Thinking:
     is_solution: Callable[[ToTNode], bool] | None = None  # a program verifies complete nodes: the first that it accepts ends the run
     is_complete: Callable[[ToTNode], bool] | None = None  # nothing follows this node, although it is not at `max_depth`
     key: Callable[[ToTNode], Hashable] | None = None  # nodes of equal key are one state: a model is asked about it once
+    evidence_texts: Callable[[Any], Sequence[str]] | None = None  # what a record keeps of evidence; None: its parts as text
     answer: Callable[[ToTNode], str] | None = None  # what a complete node answers: self-consistency counts the equal ones; None: its text
     max_depth: int = 3  # thoughts on the longest path
     prices: Mapping[Stage, Cost] = field(default_factory=lambda: {"propose": Cost(1), "evaluate": Cost(1), "retrieve": Cost()})
@@ -114,11 +115,9 @@ class PlannerConfig:
             if number is None and name in ("beam_width", "num_samples"): continue
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise ValueError(f"{name} must be a positive whole number, got {number!r}")
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature must be positive, got {self.temperature}")
+        if not 0 < self.temperature < math.inf: raise ValueError(f"temperature must be positive, got {self.temperature}")
         for name in ("prior_weight", "exploration_constant"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf: raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if math.isnan(self.value_threshold): raise ValueError("value_threshold must be a number, got nan")
 
 # %% ../../nbs/planning/09_planners.ipynb #5d33aa8b
@@ -212,8 +211,7 @@ class PlannerRun:
             results: list[Any] = list(function(nodes))
         except Exception as error:  # noqa: BLE001 (a tool may fail in any way: the failure is recorded at its node)
             results = [error] * len(nodes)
-        if len(results) != len(nodes):
-            raise ValueError(f"{stage} must return one result a node: {len(results)} for {len(nodes)} nodes")
+        if len(results) != len(nodes): raise ValueError(f"{stage} must return one result a node: {len(results)} for {len(nodes)} nodes")
         if used:
             share, rest = divmod(used() - before, len(nodes))
             costs = [replace(cost, tokens=share + (i < rest)) for i, cost in enumerate(costs)]
@@ -229,20 +227,19 @@ class PlannerRun:
         "Thoughts, a number, evidence; or the exception that says why there is none."
         try:
             if isinstance(result, Exception): return result
-            if stage == "propose":
-                return [Thought(thought) if isinstance(thought, str) else thought for thought in result]
+            if stage == "propose": return [Thought(thought) if isinstance(thought, str) else thought for thought in result]
             if stage == "evaluate" and math.isnan(float(result)): return ValueError("a value must be a number, got nan")
             return float(result) if stage == "evaluate" else result
         except (TypeError, ValueError) as error:
             return error
 
-    @staticmethod
-    def _told(stage: Stage, result: Any) -> Any:
+    def _told(self, stage: Stage, result: Any) -> Any:
         "An answer in plain JSON."
         if isinstance(result, Exception): return {"error": f"{type(result).__name__}: {result}"}
         if stage == "propose": return [[thought.text, thought.kind, thought.log_probability] for thought in result]
         if stage == "evaluate": return result
-        return [str(part) for part in result] if isinstance(result, list | tuple) else [str(result)]
+        texts = self.thinking.evidence_texts(result) if self.thinking.evidence_texts else result
+        return [str(part) for part in texts] if isinstance(texts, list | tuple) else [str(texts)]
 
     # ---------------------------------------------------------------- the tree
 
@@ -392,8 +389,7 @@ def paths(run: PlannerRun, patience: int = 100) -> Iterator[ToTNode]:
     while idle < patience and num_drawn < (run.config.num_samples or math.inf):
         node, num_drawn = draw_path(run), num_drawn + 1
         idle, before = (idle + 1 if run.cost == before else 0), run.cost
-        if node:
-            yield node
+        if node: yield node
 
 
 def run_best_of_n(run: PlannerRun) -> None:
@@ -549,8 +545,7 @@ class ThoughtSearch(PlainSearch):
         if leaf.discount == 0:
             self.closed.add(id(leaf))
         for node, _ in reversed(path):
-            if len(node.children) < len(node.visits) or any(id(child) not in self.closed for child in node.children.values()):
-                return
+            if len(node.children) < len(node.visits) or any(id(child) not in self.closed for child in node.children.values()): return
             self.closed.add(id(node))
 
     def _choose_open(self, choose: Callable[[PlainSearch, PlainNode], int], search: PlainSearch, node: PlainNode) -> int:
@@ -603,8 +598,7 @@ def shares(run: PlannerRun, node: ToTNode) -> list[float]:
     if not children: return [0.0]
     weights = [math.exp(child.log_probability or 0.0) for child in children]
     total = sum(weights)
-    if all(child.log_probability is None for child in children) or total > 1:
-        return [weight / total for weight in weights]
+    if all(child.log_probability is None for child in children) or total > 1: return [weight / total for weight in weights]
     return weights
 
 
@@ -695,8 +689,7 @@ def plan(
     config = PlannerConfig(planner=planner) if isinstance(planner, str) else planner
     if config.planner in _NEEDS_VALUES and not thinking.evaluate:
         raise ValueError(f"{config.planner} must be given values: thinking.evaluate is None")
-    if programs is not None and config.planner != "oops":
-        raise ValueError(f"programs must be given to oops only, not to {config.planner}")
+    if programs is not None and config.planner != "oops": raise ValueError(f"programs must be given to oops only, not to {config.planner}")
     root = ToTNode(question) if isinstance(question, str) else question
     if root.order: raise ValueError(f"a question must have the order 0, got {root.order}")
     if root.children: raise ValueError(f"a question must be a node without children, got {len(root.children)}")
