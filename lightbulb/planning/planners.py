@@ -115,9 +115,11 @@ class PlannerConfig:
             if number is None and name in ("beam_width", "num_samples"): continue
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise ValueError(f"{name} must be a positive whole number, got {number!r}")
-        if not 0 < self.temperature < math.inf: raise ValueError(f"temperature must be positive, got {self.temperature}")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature must be positive, got {self.temperature}")
         for name in ("prior_weight", "exploration_constant"):
-            if not 0 <= getattr(self, name) < math.inf: raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if math.isnan(self.value_threshold): raise ValueError("value_threshold must be a number, got nan")
 
 # %% ../../nbs/planning/09_planners.ipynb #5d33aa8b
@@ -211,7 +213,8 @@ class PlannerRun:
             results: list[Any] = list(function(nodes))
         except Exception as error:  # noqa: BLE001 (a tool may fail in any way: the failure is recorded at its node)
             results = [error] * len(nodes)
-        if len(results) != len(nodes): raise ValueError(f"{stage} must return one result a node: {len(results)} for {len(nodes)} nodes")
+        if len(results) != len(nodes):
+            raise ValueError(f"{stage} must return one result a node: {len(results)} for {len(nodes)} nodes")
         if used:
             share, rest = divmod(used() - before, len(nodes))
             costs = [replace(cost, tokens=share + (i < rest)) for i, cost in enumerate(costs)]
@@ -227,7 +230,8 @@ class PlannerRun:
         "Thoughts, a number, evidence; or the exception that says why there is none."
         try:
             if isinstance(result, Exception): return result
-            if stage == "propose": return [Thought(thought) if isinstance(thought, str) else thought for thought in result]
+            if stage == "propose":
+                return [Thought(thought) if isinstance(thought, str) else thought for thought in result]
             if stage == "evaluate" and math.isnan(float(result)): return ValueError("a value must be a number, got nan")
             return float(result) if stage == "evaluate" else result
         except (TypeError, ValueError) as error:
@@ -389,7 +393,8 @@ def paths(run: PlannerRun, patience: int = 100) -> Iterator[ToTNode]:
     while idle < patience and num_drawn < (run.config.num_samples or math.inf):
         node, num_drawn = draw_path(run), num_drawn + 1
         idle, before = (idle + 1 if run.cost == before else 0), run.cost
-        if node: yield node
+        if node:
+            yield node
 
 
 def run_best_of_n(run: PlannerRun) -> None:
@@ -545,7 +550,8 @@ class ThoughtSearch(PlainSearch):
         if leaf.discount == 0:
             self.closed.add(id(leaf))
         for node, _ in reversed(path):
-            if len(node.children) < len(node.visits) or any(id(child) not in self.closed for child in node.children.values()): return
+            if len(node.children) < len(node.visits) or any(id(child) not in self.closed for child in node.children.values()):
+                return
             self.closed.add(id(node))
 
     def _choose_open(self, choose: Callable[[PlainSearch, PlainNode], int], search: PlainSearch, node: PlainNode) -> int:
@@ -598,7 +604,8 @@ def shares(run: PlannerRun, node: ToTNode) -> list[float]:
     if not children: return [0.0]
     weights = [math.exp(child.log_probability or 0.0) for child in children]
     total = sum(weights)
-    if all(child.log_probability is None for child in children) or total > 1: return [weight / total for weight in weights]
+    if all(child.log_probability is None for child in children) or total > 1:
+        return [weight / total for weight in weights]
     return weights
 
 
@@ -689,7 +696,8 @@ def plan(
     config = PlannerConfig(planner=planner) if isinstance(planner, str) else planner
     if config.planner in _NEEDS_VALUES and not thinking.evaluate:
         raise ValueError(f"{config.planner} must be given values: thinking.evaluate is None")
-    if programs is not None and config.planner != "oops": raise ValueError(f"programs must be given to oops only, not to {config.planner}")
+    if programs is not None and config.planner != "oops":
+        raise ValueError(f"programs must be given to oops only, not to {config.planner}")
     root = ToTNode(question) if isinstance(question, str) else question
     if root.order: raise ValueError(f"a question must have the order 0, got {root.order}")
     if root.children: raise ValueError(f"a question must be a node without children, got {len(root.children)}")
