@@ -370,6 +370,11 @@ class Scorer:
         self.table.row(name, "; ".join(parts), "" if aim is None else f"{'≤' if at_most else '≥'} {aim:.2f}", met)
 
 
+def cites_gold(question: Question, reply: Reply) -> bool:
+    "Whether a gold page, known by the last part of its address, is among the cited ones."
+    return bool(set(reply.cited_pages) & {page.rsplit("/", 1)[-1] for page in question.gold_pages})
+
+
 def report_manuals(scorer: Scorer, name: str, questions: list[Question], replies: list[Reply], before: dict[str, Reply]) -> None:
     "The rows of one group of manuals' questions."
     pairs = list(zip(questions, replies, strict=True))
@@ -398,12 +403,8 @@ def report_manuals(scorer: Scorer, name: str, questions: list[Question], replies
     scorer.row(
         f"{name}: refused though answerable", refused, (), [float(r.refused) for r in old], aim=AIMS["refused_answerable"], at_most=True
     )
-    cites = [float(bool(set(r.cited_pages) & set(q.gold_pages))) for q, r in answerable if not r.refused]
-    old_cites = (
-        [float(bool(set(r.cited_pages) & set(q.gold_pages))) for (q, _), r in zip(answerable, old, strict=True) if not r.refused]
-        if old
-        else []
-    )
+    cites = [float(cites_gold(q, r)) for q, r in answerable if not r.refused]
+    old_cites = [float(cites_gold(q, r)) for (q, _), r in zip(answerable, old, strict=True) if not r.refused] if old else []
     scorer.row(f"{name}: an answer cites a gold page", cites, (), old_cites, aim=AIMS["cites_gold"])
     ours = scores(groups["over all kinds"][0], "ours")
     scorer.table.row(f"{name}: score of the most confident", risk_curve(ours, [r.confidence for _, r in pairs]))
@@ -562,6 +563,7 @@ class Run:
         report_f1(self.scorer, "demo", questions, replies, before, 0.80)
         refused = [q.answerable for q, r in zip(questions, replies, strict=True) if r.refused]
         missing = [float(r.refused) for q, r in zip(questions, replies, strict=True) if not q.answerable]
+        if not missing: return
         self.scorer.row("demo: precision of refusals", [float(not answerable) for answerable in refused], aim=0.85)
         self.scorer.row("demo: recall of refusals", missing, aim=0.95)
 
@@ -603,7 +605,8 @@ def main() -> int:
         skip_without(args.data)
     whole = ", ".join(sets) if set(sets) != set(SETS) else "all sets"
     table = Table(
-        f"Answers as the user sees them: {whole}" + (" (a sample)" if args.limit else ""), packages=("transformers", "onnxruntime")
+        f"Answers as the user sees them: {whole}" + (" (a sample)" if args.limit or args.only_kept else ""),
+        packages=("transformers", "onnxruntime"),
     )
     run = Run(args, table)
     for name in sets:
@@ -617,6 +620,8 @@ def main() -> int:
             table.row(f"{name}: median, 95th percentile", f"{median:.1f}, {late:.1f}", "≤ 6, ≤ 15", median <= 6 and late <= 15)
     if args.max_seconds != 60:
         table.note(f"A question had up to {args.max_seconds:g} seconds, since other work shared the machine.")
+    if args.only_kept:
+        table.note("Of each set the questions that could be asked in the time there was; each row says how many.")
     table.note("Tuned on: what the code's calibration names (agent/calibration.json); on the sets of this table only debian_handbook.")
     return table.finish(args.record and not args.quick)
 
