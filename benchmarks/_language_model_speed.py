@@ -58,6 +58,10 @@ def contestants(text: Text) -> dict[str, tuple[Trainee, str]]:
         "nanoGPT, bfloat16": (nanogpt(Run("nanogpt", peer, length=LENGTH), text), "bfloat16"),
         "Hugging Face GPT-2, bfloat16": (hugging_face_gpt2(ours, text), "bfloat16"),
         "lightbulb, bfloat16": (lightbulb(ours, text), "bfloat16"),
+        "lightbulb with Muon, bfloat16": (
+            lightbulb(Run("lightbulb", SIX, optimizer="muon", learning_rate=1e-3, matrix_learning_rate=3e-3, length=LENGTH), text),
+            "bfloat16",
+        ),
         "lightbulb, 8 experts top-2 of half the size, bfloat16": (
             lightbulb(Run("lightbulb", SIX | {"num_experts": 8, "hidden": 768}, learning_rate=1e-3), text),
             "bfloat16",
@@ -86,22 +90,33 @@ def training_speed(table: Table, text: Text, rounds: int) -> None:
     peers = [name for name in models if not name.startswith("lightbulb")]
     best = max(peers, key=lambda name: speeds[name])
     for name in models:
-        said = (
-            f"{speeds[name]:.0f} tokens a CPU-second, {speeds[name] / speeds[peers[0]]:.2f} × nanoGPT float32; loss {ends[name]:.3f} "
-            f"after {rounds} steps"
+        measured = (
+            f"{speeds[name]:.0f} tokens a CPU-second, {speeds[name] / speeds[peers[0]]:.2f} × nanoGPT float32, "
+            f"{speeds[name] / speeds[best]:.2f} × {best}; {share_outside_products(models[name], batch):.0%} of it outside matrix products; "
+            f"loss {ends[name]:.3f} after {rounds} steps"
         )
-        asked = name == "lightbulb, bfloat16"
-        fulfilled = speeds[name] > speeds[best] and ends[name] <= ends[best]
+        has_aim = name == "lightbulb, bfloat16"
+        is_met = speeds[name] >= 1.25 * speeds[best] and ends[name] <= ends[best]
         table.row(
             f"training, {name}",
-            said,
-            f"ahead of {best} ({speeds[best]:.0f}), loss ≤ {ends[best]:.3f}" if asked else "",
-            fulfilled if asked and rounds > 5 else None,
+            measured,
+            f"≥ 1.25 × {best} ({speeds[best]:.0f}), loss ≤ {ends[best]:.3f}" if has_aim else "",
+            is_met if has_aim and rounds > 5 else None,
         )
     table.note(
         f"Training speed: 6 layers, width 384, length {LENGTH}, {ROWS} rows, one thread, no encoder; lightbulb's dense layers are "
         "SwiGLU of the same size, its heads 128 wide."
     )
+
+
+def share_outside_products(model: tuple[Trainee, str], batch: Batch) -> float:
+    "The share of a step's time that torch's profiler sees outside matrix products; the fused attention counts as outside."
+    trainee, precision = model
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        _step(trainee, batch, precision, warm=1.0)
+    events = profile.key_averages()
+    products = ("aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm")
+    return 1 - sum(e.self_cpu_time_total for e in events if e.key in products) / sum(e.self_cpu_time_total for e in events)
 
 
 def _step(trainee: Trainee, batch: Batch, precision: str, warm: float) -> float:

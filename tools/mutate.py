@@ -128,6 +128,7 @@ MUTATIONS = (
             ("queries @ keys.mT / queries.shape[-1] ** 0.5", "queries @ keys.mT"),
             ("(folded, keys, values, attn_mask=mask)", "(folded, keys, values, attn_mask=mask, scale=1.0)"),
             ("is_causal=causal, enable_gqa", "is_causal=causal, scale=1.0, enable_gqa"),
+            ("alpha=width**-0.5", "alpha=1.0"),
         ),
         (TRANSFORMER,),
     ),
