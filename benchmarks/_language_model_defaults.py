@@ -152,6 +152,7 @@ def default_rows(table: Table, trainer: Trainer, quick: bool, data: Path, packag
     )
     table.note(
         "The King James Bible is a package's text: `apt-get download bible-kjv bible-kjv-text`, `dpkg-deb -x` each, then "
-        "`bible -l100000 'Gen1:1-Rev22:21'` into the file given by --package_text. lightbulb's rate for `tiny` was chosen on 60 kB of Tiny-Shakespeare (four rates), the peers' rates on no text. "
+        "`bible -l100000 'Gen1:1-Rev22:21'` into the file given by --package_text. lightbulb's rate for `tiny` was chosen "
+        "on 60 kB of Tiny-Shakespeare (four rates), the peers' rates on no text. "
         "Pairs: a smoothed table of pairs of tokens (Witten and Bell 1991) on the same text."
     )
