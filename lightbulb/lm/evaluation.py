@@ -65,7 +65,8 @@ def evaluate(
 ) -> Evaluation:
     "The model on all batches, without dropout; a model in training is left in training."
     device = next(scored.parameters()).device
-    heads = scored.model.config.num_token_heads
+    shape = scored.model.config
+    heads = shape.num_token_heads
     sums = torch.zeros(2, heads, dtype=torch.float64, device=device)
     load = None
     training = scored.training
@@ -76,7 +77,9 @@ def evaluate(
                 measured = scored(batch.to(device), heads)
                 sums += torch.stack([measured["losses"], measured["counts"]])
                 if "load" in measured:
-                    load = measured["load"] if load is None else load + measured["load"]
+                    missing = shape.num_encoder_layers + shape.num_decoder_layers - len(measured["load"])
+                    layers = torch.nn.functional.pad(measured["load"], (0, 0, missing, 0))  # where nothing was encoded
+                    load = layers if load is None else load + layers
     finally:
         scored.train(training)
     flat = total(sums if load is None else torch.cat([sums.flatten(), load.flatten()])).flatten().cpu()
