@@ -90,11 +90,11 @@ def digest(settings: TrainWorldModel) -> str:
     "Of the settings, and of what decides how a run goes."
     sources = sorted((ROOT / "lightbulb" / "world").glob("*.py")) + [
         ROOT / "lightbulb" / "planning" / "mcts.py",
-        ROOT / "lightbulb" / "lm" / "optimization.py",
+        ROOT / "lightbulb" / "core" / "optimization.py",
+        ROOT / "lightbulb" / "core" / "run.py",
     ]
-    code = [
-        ast.dump(ast.parse(source.read_text("utf-8"))) for source in sources if source.stem not in ("stages", "recurrent", "evaluation")
-    ]
+    apart = ("stages", "recurrent", "evaluation", "text_environments", "text_planning")
+    code = [ast.dump(ast.parse(source.read_text("utf-8"))) for source in sources if source.stem not in apart]
     return hashlib.sha256(repr((settings, code)).encode()).hexdigest()[:16]
 
 
