@@ -19,8 +19,8 @@ from typing import Any
 
 from _table import Table, arguments, skip_without
 
-from lightbulb.planning.planners import Plan, PlannerConfig, Thinking, plan
-from lightbulb.planning.run_events import Budget, ModelAsked
+from lightbulb.planning.planners import Plan, PlannerConfig, ThoughtFunctions, plan
+from lightbulb.planning.run_events import PlannerBudget, ModelAsked
 from lightbulb.planning.tree_of_thought import Thought, ToTNode
 from lightbulb.world.text_environments import GameOf24
 
@@ -107,7 +107,7 @@ class Record:
     def is_right(self, node: ToTNode | None) -> bool:
         return bool(node and node.depth == 3 and CARDS.score_answer(self.problem, self.line(node)))
 
-    def run(self, config: PlannerConfig, setting: str, *, budget: Budget, seed: int = 0) -> Plan:
+    def run(self, config: PlannerConfig, setting: str, *, budget: PlannerBudget, seed: int = 0) -> Plan:
         "One planner on this puzzle."
 
         def propose(nodes: Sequence[ToTNode]) -> list[list[Thought]]:
@@ -123,7 +123,7 @@ class Record:
                 answers.append([Thought(step) for step in steps])
             return answers
 
-        thinking = Thinking(
+        thinking = ThoughtFunctions(
             propose=propose,
             evaluate=lambda nodes: [self.values.get(self.state(node), 0.0) for node in nodes],
             is_solution=self.is_right if setting == "verifier-assisted" else None,
@@ -146,7 +146,7 @@ def outcome(records: Sequence[Record], config: PlannerConfig, setting: str) -> t
     rights, forwards, values, unrecorded = [], 0, 0, 0
     for record in records:
         record.num_unrecorded = 0
-        result = record.run(config, setting, budget=Budget(forwards=FORWARDS))
+        result = record.run(config, setting, budget=PlannerBudget(forwards=FORWARDS))
         assert result.cost.forwards <= FORWARDS
         rights.append(record.is_right(result.best))
         forwards += result.cost.forwards

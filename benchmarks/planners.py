@@ -24,7 +24,7 @@ from _countdown_model import NetworkPredict, Settings, trained_network
 from _table import Table
 
 from lightbulb.planning.planners import PlannerConfig
-from lightbulb.planning.run_events import Budget
+from lightbulb.planning.run_events import PlannerBudget
 from lightbulb.world.text_environments import Countdown, TextProblem
 from lightbulb.world.text_planning import plan_in
 
@@ -77,7 +77,7 @@ class Exam:
         for row, problem in enumerate(self.problems):
             self.predict.know_all(self.environment.start(problem))
             for column, most in enumerate(self.budgets) if config.planner == "gumbel" else [(-1, self.budgets[-1])]:
-                result = plan_in(self.environment, problem, self.predict, config, max_depth=depth, budget=Budget(forwards=most))
+                result = plan_in(self.environment, problem, self.predict, config, max_depth=depth, budget=PlannerBudget(forwards=most))
                 assert result.cost.forwards <= most
                 if result.is_solved and config.planner == "gumbel":
                     solved[row, column] = True

@@ -14,8 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightbulb.planning.mcts import MCTS, MCTSConfig
-from lightbulb.planning.planners import PlannerConfig, PlannerName, Thinking, plan
-from lightbulb.planning.run_events import Budget, Cost, ModelAsked, RunLog, ThoughtFailed, ThoughtProposed, ThoughtPruned, tree_of
+from lightbulb.planning.planners import PlannerConfig, PlannerName, ThoughtFunctions, plan
+from lightbulb.planning.run_events import (
+    PlannerBudget,
+    PlannerCost,
+    ModelAsked,
+    RunLog,
+    ThoughtFailed,
+    ThoughtProposed,
+    ThoughtPruned,
+    tree_of,
+)
 from lightbulb.planning.tree_of_thought import Thought, ToTConfig, ToTNode, ToTSearch, plain_breadth_first
 from lightbulb.world.text_environments import Countdown
 
@@ -61,8 +70,8 @@ class RandomTask:
     def is_right(self, node: ToTNode) -> bool:
         return self.draw(node.payload, "right") < 0.15
 
-    def thinking(self, *, verified: bool = True, **extra) -> Thinking:
-        return Thinking(
+    def thinking(self, *, verified: bool = True, **extra) -> ThoughtFunctions:
+        return ThoughtFunctions(
             propose=self.propose,
             evaluate=self.evaluate,
             is_solution=self.is_right if verified else None,
@@ -71,7 +80,7 @@ class RandomTask:
             **extra,
         )
 
-    def run(self, planner, *, budget: Budget, seed: int = 0, **extra):
+    def run(self, planner, *, budget: PlannerBudget, seed: int = 0, **extra):
         self.asked.clear()
         self.num_calls = 0
         return plan(ToTNode("r", payload="r"), self.thinking(**extra), planner, budget=budget, seed=seed)
@@ -86,7 +95,7 @@ class RandomTask:
 @given(st.sampled_from(PLANNERS), st.integers(0, 400), st.integers(1, 30), st.booleans(), st.sampled_from([None, 1, 3]))
 def test_the_account_is_what_the_functions_counted_and_never_above_the_budget(planner, seed, forwards, verified, batch_size):
     task = RandomTask(seed)
-    result = task.run(planner, budget=Budget(forwards=forwards), verified=verified, batch_size=batch_size)
+    result = task.run(planner, budget=PlannerBudget(forwards=forwards), verified=verified, batch_size=batch_size)
     assert result.cost.forwards == task.asked.total() <= forwards
     assert result.cost.calls == task.num_calls
     assert all(count == 1 for count in task.asked.values()), "a state was asked about twice"
@@ -96,7 +105,7 @@ def test_the_account_is_what_the_functions_counted_and_never_above_the_budget(pl
 
 
 @pytest.mark.parametrize("planner", PLANNERS)
-@pytest.mark.parametrize("budget", [Budget(tokens=100), Budget(calls=6), Budget(forwards=9, tokens=55)])
+@pytest.mark.parametrize("budget", [PlannerBudget(tokens=100), PlannerBudget(calls=6), PlannerBudget(forwards=9, tokens=55)])
 def test_tokens_and_calls_are_budgets_too(planner, budget):
     task, used = RandomTask(7, depth=4), [0]
 
@@ -104,8 +113,8 @@ def test_tokens_and_calls_are_budgets_too(planner, budget):
         used[0] += sum(3 + len(node.payload) for node in nodes)
         return task.propose(nodes)
 
-    prices = {"propose": Cost(1, 20), "evaluate": Cost(1, 0)}
-    thinking = Thinking(
+    prices = {"propose": PlannerCost(1, 20), "evaluate": PlannerCost(1, 0)}
+    thinking = ThoughtFunctions(
         propose=propose, evaluate=task.evaluate, key=lambda n: n.payload, max_depth=4, prices=prices, tokens_used=lambda: used[0]
     )
     result = plan(ToTNode("r", payload="r"), thinking, planner, budget=budget)
@@ -116,7 +125,7 @@ def test_tokens_and_calls_are_budgets_too(planner, budget):
 @pytest.mark.parametrize("planner", PLANNERS)
 def test_a_forward_that_gives_both_is_paid_once(planner):
     task = RandomTask(11)
-    result = task.run(planner, budget=Budget(forwards=12), one_forward=True, verified=False)
+    result = task.run(planner, budget=PlannerBudget(forwards=12), one_forward=True, verified=False)
     assert result.cost.forwards == len({name for _, name in task.asked}) <= 12
 
 
@@ -124,11 +133,11 @@ def test_a_forward_that_gives_both_is_paid_once(planner):
 @given(st.sampled_from(PLANNERS), st.integers(0, 400), st.integers(1, 12), st.integers(0, 20), st.booleans())
 def test_equal_seeds_give_equal_events_and_more_budget_the_same_beginning(planner, seed, small, more, verified):
     task = RandomTask(seed)
-    first = task.run(planner, budget=Budget(forwards=small), seed=seed, verified=verified)
-    assert task.run(planner, budget=Budget(forwards=small), seed=seed, verified=verified).events == first.events
+    first = task.run(planner, budget=PlannerBudget(forwards=small), seed=seed, verified=verified)
+    assert task.run(planner, budget=PlannerBudget(forwards=small), seed=seed, verified=verified).events == first.events
     if planner == "gumbel":
         return  # its halving is planned for the whole budget
-    large = task.run(planner, budget=Budget(forwards=small + more), seed=seed, verified=verified)
+    large = task.run(planner, budget=PlannerBudget(forwards=small + more), seed=seed, verified=verified)
     head = first.events[1:-1]
     assert large.events[1 : 1 + len(head)] == head
     assert large.is_solved or not first.is_solved
@@ -138,7 +147,7 @@ def test_equal_seeds_give_equal_events_and_more_budget_the_same_beginning(planne
 @given(st.sampled_from(COMPLETE), st.integers(0, 1000))
 def test_without_a_limit_a_complete_planner_solves_what_can_be_solved(planner, seed):
     task = RandomTask(seed)
-    result = task.run(planner, budget=Budget())
+    result = task.run(planner, budget=PlannerBudget())
     assert result.is_solved == bool(task.solutions())
     assert result.reason == ("solved" if result.is_solved else "exhausted")
     if result.best and result.is_solved:
@@ -156,14 +165,14 @@ def test_all_countdown_problems_of_three_numbers_are_solved_without_a_limit(plan
         ]
 
     for problem in environment.problems("validation", 12):
-        thinking = Thinking(
+        thinking = ThoughtFunctions(
             propose=propose,
             evaluate=lambda nodes: [0.0] * len(nodes),
             is_solution=lambda node: environment.reward(node.payload) == 1.0,
             key=lambda node: repr(node.payload.data),
             max_depth=2,
         )
-        result = plan(ToTNode(problem.text, payload=environment.start(problem)), thinking, planner, budget=Budget())
+        result = plan(ToTNode(problem.text, payload=environment.start(problem)), thinking, planner, budget=PlannerBudget())
         assert result.is_solved and environment.reward(environment.play(problem, result.thoughts)) == 1.0
 
 
@@ -183,7 +192,7 @@ def test_breadth_first_keeps_what_the_paper_and_our_own_search_keep(seed, width)
         lambda nodes: [task.thoughts(node.payload) for node in nodes], task.evaluate, root, max_depth=3, beam_width=width
     )
     kept = [{node.text for node in level} for level in levels[:-1]]
-    result = task.run(PlannerConfig(planner="tot_bfs", beam_width=width), budget=Budget(), verified=False)
+    result = task.run(PlannerConfig(planner="tot_bfs", beam_width=width), budget=PlannerBudget(), verified=False)
     expanded = {event.node for event in result.events if isinstance(event, ModelAsked) and event.stage == "propose"}
     names = {event.node: event.text for event in result.events if isinstance(event, ThoughtProposed)} | {0: "r"}
     assert {names[number] for number in expanded} == set().union(*kept)
@@ -197,13 +206,13 @@ def test_a_wide_beam_finds_the_most_probable_path_and_greedy_takes_the_best_each
     paths: dict[str, float] = {"r": 0.0}
     for _ in range(3):
         paths = {thought.text: total + (thought.log_probability or 0) for name, total in paths.items() for thought in task.thoughts(name)}
-    beam = task.run("beam", budget=Budget(), verified=False)
+    beam = task.run("beam", budget=PlannerBudget(), verified=False)
     assert beam.best and beam.best.text == max(paths, key=paths.__getitem__)
     name = "r"
     for _ in range(3):
         name = max(task.thoughts(name), key=lambda thought: thought.log_probability or 0).text
-    greedy = task.run("greedy", budget=Budget(), verified=False)
-    assert greedy.best and greedy.best.text == name and greedy.cost == Cost(3, 0, 3)
+    greedy = task.run("greedy", budget=PlannerBudget(), verified=False)
+    assert greedy.best and greedy.best.text == name and greedy.cost == PlannerCost(3, 0, 3)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -211,7 +220,7 @@ def test_tree_search_over_thoughts_visits_as_the_array_search_does(seed):
     "Deep enough that no end is reached; the arrays' search numbers its states as the task names them."
     task, simulations = plain_task(seed, depth=40), 30
     config = PlannerConfig(planner="mcts", exploration_constant=1.25)
-    result = task.run(config, budget=Budget(forwards=simulations + 1), one_forward=True, verified=False)
+    result = task.run(config, budget=PlannerBudget(forwards=simulations + 1), one_forward=True, verified=False)
     names = ["r"]
 
     def predict(states):
@@ -232,7 +241,7 @@ def test_tree_search_over_thoughts_visits_as_the_array_search_does(seed):
 def test_levin_stays_within_its_bound():
     for seed in range(30):
         task = plain_task(seed, depth=4)
-        result = task.run("levin", budget=Budget())
+        result = task.run("levin", budget=PlannerBudget())
         if not result.is_solved or not result.best: continue
         bound = result.best.depth * math.exp(-sum(node.log_probability or 0 for node in result.best.path()))
         assert result.cost.forwards <= bound
@@ -240,7 +249,7 @@ def test_levin_stays_within_its_bound():
 
 def test_self_consistency_submits_the_answer_of_most_paths():
     shares = {"a1": 0.3, "a2": 0.3, "b": 0.4}
-    thinking = Thinking(
+    thinking = ThoughtFunctions(
         propose=lambda nodes: [[Thought(text, log_probability=math.log(share)) for text, share in shares.items()] for _ in nodes],
         answer=lambda node: node.text[0],
         max_depth=1,
@@ -258,8 +267,8 @@ def test_a_function_that_fails_costs_its_node_and_no_more(planner):
         if any(node.payload.startswith("r/1") for node in nodes): raise TimeoutError("no answer")
         return task.evaluate(nodes)
 
-    thinking = Thinking(propose=task.propose, evaluate=evaluate, key=lambda node: node.payload, batch_size=1)
-    result = plan(ToTNode("r", payload="r"), thinking, planner, budget=Budget(forwards=60))
+    thinking = ThoughtFunctions(propose=task.propose, evaluate=evaluate, key=lambda node: node.payload, batch_size=1)
+    result = plan(ToTNode("r", payload="r"), thinking, planner, budget=PlannerBudget(forwards=60))
     assert result.best and result.reason
     if planner in ("value_beam", "tot_bfs", "tot_dfs", "best_first", "uct", "mcts"):
         assert any(isinstance(event, ThoughtFailed) and "no answer" in event.error for event in result.events)
@@ -269,7 +278,7 @@ def test_a_function_that_fails_costs_its_node_and_no_more(planner):
 def test_pruned_below_the_threshold_is_not_followed():
     task = plain_task(3)
     for planner in ("tot_bfs", "tot_dfs", "best_first"):
-        result = task.run(PlannerConfig(planner=planner, value_threshold=0.4), budget=Budget(), verified=False)
+        result = task.run(PlannerConfig(planner=planner, value_threshold=0.4), budget=PlannerBudget(), verified=False)
         values = {event.node: task.draw(event.text, "v") for event in result.events if isinstance(event, ThoughtProposed)}
         asked = {event.node for event in result.events if isinstance(event, ModelAsked) and event.stage == "propose"} - {0}
         assert asked and all(round(values[number], 1) >= 0.4 for number in asked)
@@ -278,13 +287,13 @@ def test_pruned_below_the_threshold_is_not_followed():
 
 def test_evidence_is_retrieved_before_a_thought_is_judged(tmp_path):
     seen = []
-    thinking = Thinking(
+    thinking = ThoughtFunctions(
         propose=lambda nodes: [["left", "right"] for _ in nodes],
         retrieve=lambda nodes: [{"pages": [f"page about {node.text}"]} for node in nodes],
         evidence_texts=lambda evidence: evidence["pages"],
         evaluate=lambda nodes: [seen.append(node.evidence) or float(node.text == "right") for node in nodes],
         max_depth=1,
-        prices={"retrieve": Cost(0, 0)},
+        prices={"retrieve": PlannerCost(0, 0)},
     )
     for planner in ("tot_bfs", "best_first"):
         log = RunLog(tmp_path / "run.jsonl")
@@ -305,8 +314,8 @@ def test_somebody_may_stop_a_run(planner):
 
 def test_a_plan_shows_itself_and_lets_no_markup_through():
     nasty = "<script>alert(1)</script>*_"
-    result = plan(nasty, Thinking(propose=lambda nodes: [[nasty] for _ in nodes], max_depth=1), "greedy")
+    result = plan(nasty, ThoughtFunctions(propose=lambda nodes: [[nasty] for _ in nodes], max_depth=1), "greedy")
     assert "<script" not in result._repr_html_() and "<script" not in result._repr_markdown_()
     assert json.loads(result.to_json())["thoughts"] == [nasty]
-    empty = plan("?", Thinking(propose=lambda nodes: [[] for _ in nodes]), "greedy")
+    empty = plan("?", ThoughtFunctions(propose=lambda nodes: [[] for _ in nodes]), "greedy")
     assert empty.best is None and "nothing" in empty.to_html()

@@ -23,7 +23,7 @@ from lightbulb.planning.proposals import (
     verdict_values,
     verifier_values,
 )
-from lightbulb.planning.run_events import Budget, ModelAsked
+from lightbulb.planning.run_events import PlannerBudget, ModelAsked
 from lightbulb.planning.run_pages import replay_run
 from lightbulb.planning.tree_of_thought import ToTNode
 
@@ -59,7 +59,7 @@ def test_a_budget_of_tokens_holds_whatever_the_model_writes(planner, seed, token
     proposers = [Proposer(manner="sample", max_new_tokens=6), Proposer(manner="propose", max_new_tokens=9), Proposer(manner="perspective")]
     judge = combine_values([(verdict_values(model), 1.0), (agreement_values(), 0.5)])
     thinking = think_with(model, proposers, judge, max_prompt_tokens=80, max_depth=2, scored=scored)
-    result = plan("what {thoughts} is {num}?", thinking, planner, budget=Budget(tokens=tokens, forwards=60), seed=seed)
+    result = plan("what {thoughts} is {num}?", thinking, planner, budget=PlannerBudget(tokens=tokens, forwards=60), seed=seed)
     assert model.num_tokens_used == result.cost.tokens <= tokens and result.cost.forwards <= 60
     assert all("what {thoughts} is {num}?" in prompt for prompt in model.prompts)
     assert replay_run(result.events).events == result.events
@@ -73,7 +73,7 @@ def test_one_failing_prompt_costs_one_node():
 
     model = Half(0)
     thinking = think_with(model, [Proposer(manner="propose")], learned_values(lambda texts: [0.5] * len(texts)), max_depth=2)
-    result = plan("?", thinking, "tot_bfs", budget=Budget())
+    result = plan("?", thinking, "tot_bfs", budget=PlannerBudget())
     assert [(node.text, node.status) for node in result.root.children] == [("good", "expanded"), ("bad", "failed")]
     assert "the server is away" in result.root.children[1].reason
 
@@ -108,7 +108,7 @@ def test_what_is_known_of_a_thought_is_not_asked_again():
     model = Babbler(1)
     model.generate = lambda prompts, **_: ["left\nLeft.\nright"]
     thinking = think_with(model, [Proposer(manner="propose")], verifier_values(lambda node: 1.0), max_depth=1)
-    result = plan("where?", thinking, "best_of_n", budget=Budget(forwards=50))
+    result = plan("where?", thinking, "best_of_n", budget=PlannerBudget(forwards=50))
     assert sum(isinstance(event, ModelAsked) and not event.reused and event.stage == "propose" for event in result.events) == 1
     assert [node.text for node in result.root.children] == ["left", "right"]
 

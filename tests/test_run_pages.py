@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightbulb.planning.planners import PlannerConfig, PlannerName, Thinking, plan
+from lightbulb.planning.planners import PlannerConfig, PlannerName, ThoughtFunctions, plan
 from lightbulb.planning.run_events import (
     AnswerDrafted,
-    Budget,
-    Cost,
+    PlannerBudget,
+    PlannerCost,
     ModelAsked,
-    PageRead,
+    PageOpened,
     RunFinished,
     RunLog,
     RunStarted,
@@ -39,7 +39,7 @@ from lightbulb.planning.tree_of_thought import Thought, ToTNode
 PLANNERS = get_args(PlannerName)
 TEXTS = st.text(max_size=12)
 NUMBERS = st.floats(allow_nan=False)
-COSTS = st.builds(Cost, st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))
+COSTS = st.builds(PlannerCost, st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))
 EVENTS = st.one_of(
     st.builds(RunStarted, TEXTS, TEXTS, st.integers(), st.dictionaries(TEXTS.filter(lambda key: key != "number"), NUMBERS, max_size=2)),
     st.builds(ModelAsked, st.sampled_from(["propose", "retrieve", "evaluate"]), st.integers(0), NUMBERS, COSTS, st.booleans()),
@@ -48,7 +48,7 @@ EVENTS = st.one_of(
     st.builds(ThoughtScored, st.integers(0), NUMBERS),
     st.builds(ThoughtPruned, st.integers(0), TEXTS),
     st.builds(ThoughtFailed, st.integers(0), TEXTS, TEXTS),
-    st.builds(PageRead, st.integers(0), TEXTS, TEXTS),
+    st.builds(PageOpened, st.integers(0), TEXTS, TEXTS),
     st.builds(AnswerDrafted, st.integers(0), TEXTS, st.tuples(TEXTS)),
     st.builds(RunFinished, st.none() | st.integers(0), TEXTS, COSTS),
 )
@@ -83,21 +83,23 @@ class Trouble:
 
     def retrieve(self, nodes):
         for node in nodes:
-            self.log.add(PageRead(node.order, f"https://example.org/{node.payload}", node.payload))
+            self.log.add(PageOpened(node.order, f"https://example.org/{node.payload}", node.payload))
         return [[f"about {node.payload}"] for node in nodes]
 
     def evaluate(self, nodes):
         return [round(self.draw(f"v{''.join(sorted(node.payload))}"), 1) for node in nodes]
 
-    def run(self, planner, budget: Budget, *, verified: bool, merged: bool, retrieves: bool, batch_size: int | None, stop_after=None):
-        thinking = Thinking(
+    def run(
+        self, planner, budget: PlannerBudget, *, verified: bool, merged: bool, retrieves: bool, batch_size: int | None, stop_after=None
+    ):
+        thinking = ThoughtFunctions(
             propose=self.propose,
             evaluate=self.evaluate,
             retrieve=self.retrieve if retrieves else None,
             is_solution=(lambda node: self.draw(f"right {node.payload}") < 0.1) if verified else None,
             key=(lambda node: "".join(sorted(node.payload)) * 9) if merged else None,
             answer=lambda node: node.payload[:1],
-            prices={"propose": Cost(1, 20), "evaluate": Cost(1)},
+            prices={"propose": PlannerCost(1, 20), "evaluate": PlannerCost(1)},
             tokens_used=lambda: self.tokens,
             batch_size=batch_size,
         )
@@ -120,7 +122,7 @@ def test_any_run_is_replayed_byte_for_byte(planner, seed, forwards, verified, me
     "Without its functions, and without the clock that stopped it."
     log = RunLog()
     config = PlannerConfig(planner=planner, value_threshold=0.2, num_samples=30)
-    budget = Budget(forwards=forwards, tokens=60 + 5 * forwards)
+    budget = PlannerBudget(forwards=forwards, tokens=60 + 5 * forwards)
     result = Trouble(seed, log).run(
         config, budget, verified=verified, merged=merged, retrieves=retrieves, batch_size=batch_size, stop_after=stop_after
     )
@@ -134,7 +136,7 @@ def test_any_run_is_replayed_byte_for_byte(planner, seed, forwards, verified, me
 @pytest.mark.parametrize("planner", PLANNERS)
 def test_files_and_pages_of_a_replay_are_the_same_bytes(planner, tmp_path):
     log = RunLog(tmp_path / "run.jsonl")
-    Trouble(3, log).run(planner, Budget(forwards=25), verified=False, merged=True, retrieves=True, batch_size=None)
+    Trouble(3, log).run(planner, PlannerBudget(forwards=25), verified=False, merged=True, retrieves=True, batch_size=None)
     again = replay_run(read_run(tmp_path / "run.jsonl"))
     save_run(again.events, tmp_path / "again.jsonl")
     assert (tmp_path / "run.jsonl").read_bytes() == (tmp_path / "again.jsonl").read_bytes()
@@ -145,7 +147,7 @@ def test_files_and_pages_of_a_replay_are_the_same_bytes(planner, tmp_path):
 @pytest.mark.parametrize("change", ["drop", "double", "value"])
 def test_a_record_that_was_changed_is_refused(change):
     log = RunLog()
-    Trouble(4, log).run("best_first", Budget(forwards=25), verified=False, merged=False, retrieves=False, batch_size=None)
+    Trouble(4, log).run("best_first", PlannerBudget(forwards=25), verified=False, merged=False, retrieves=False, batch_size=None)
     place = next(i for i, event in enumerate(log.events) if isinstance(event, ThoughtScored))
     event = log.events[place]
     assert isinstance(event, ThoughtScored)
@@ -159,12 +161,12 @@ HOSTILE = [
     RunStarted(NASTY, NASTY, 0, {"budget": {"forwards": 3}}),
     ThoughtProposed(1, 0, NASTY, NASTY, None, NASTY, "open"),
     ThoughtProposed(2, 1, "long " + "w" * 300, "thought", -1.0, "2", "open"),
-    ModelAsked("retrieve", 1, [NASTY], Cost(0, 7, 1)),
+    ModelAsked("retrieve", 1, [NASTY], PlannerCost(0, 7, 1)),
     ThoughtFailed(2, NASTY, NASTY),
-    PageRead(1, "javascript:document.title='hacked'", NASTY),
-    PageRead(1, "https://example.org/" + "x" * 300, NASTY),
+    PageOpened(1, "javascript:document.title='hacked'", NASTY),
+    PageOpened(1, "https://example.org/" + "x" * 300, NASTY),
     AnswerDrafted(1, NASTY, ("javascript:1", "https://example.org/")),
-    RunFinished(2, NASTY, Cost(0, 7, 1)),
+    RunFinished(2, NASTY, PlannerCost(0, 7, 1)),
 ]
 
 
@@ -200,7 +202,7 @@ def test_markdown_and_json_hold_the_tree():
 
 def test_a_run_that_is_still_going_can_be_drawn():
     log = RunLog()
-    Trouble(5, log).run("mcts", Budget(forwards=12), verified=False, merged=False, retrieves=False, batch_size=None)
+    Trouble(5, log).run("mcts", PlannerBudget(forwards=12), verified=False, merged=False, retrieves=False, batch_size=None)
     for length in range(1, len(log.events) + 1):
         assert tree_of(log.events[:length])[0].text == "?"
     assert "not yet" in run_to_html(log.events[: len(log.events) // 2])
@@ -209,7 +211,7 @@ def test_a_run_that_is_still_going_can_be_drawn():
 @pytest.mark.parametrize("width", [390, 1300])
 def test_a_page_is_readable_on_a_phone_and_on_a_laptop(browser, tmp_path, width):
     log = RunLog()
-    Trouble(8, log).run("tot_bfs", Budget(forwards=40), verified=False, merged=False, retrieves=True, batch_size=None)
+    Trouble(8, log).run("tot_bfs", PlannerBudget(forwards=40), verified=False, merged=False, retrieves=True, batch_size=None)
     for name, content in (
         ("run.html", run_to_html(log.events)),
         ("two.html", compare_runs(log.events, log.events)),

@@ -22,8 +22,8 @@ from .mcts import MCTSConfig, PlainNode, PlainSearch, plain_choice, plain_comple
 from .oops import OOPS, levin_tree_search
 from lightbulb.planning.run_events import (
     AnswerDrafted,
-    Budget,
-    Cost,
+    PlannerBudget,
+    PlannerCost,
     ModelAsked,
     RunEvent,
     RunFinished,
@@ -53,11 +53,11 @@ from lightbulb.planning.tree_of_thought import (
 )
 
 # %% auto #0
-__all__ = ['PlannerName', 'Thinking', 'PlannerConfig', 'Plan', 'plan']
+__all__ = ['PlannerName', 'ThoughtFunctions', 'PlannerConfig', 'Plan', 'plan']
 
 # %% ../../nbs/planning/09_planners.ipynb #6ae4a287
 @dataclass(frozen=True, kw_only=True)
-class Thinking:
+class ThoughtFunctions:
     "The functions of a task, and what a question to them costs at most."
 
     propose: Propose  # nodes → the thoughts that could follow each, with their log-probabilities where there are any
@@ -69,7 +69,9 @@ class Thinking:
     evidence_texts: Callable[[Any], Sequence[str]] | None = None  # what a record keeps of evidence; None: its parts as text
     answer: Callable[[ToTNode], str] | None = None  # what a complete node answers: self-consistency counts the equal ones; None: its text
     max_depth: int = 3  # thoughts on the longest path
-    prices: Mapping[Stage, Cost] = field(default_factory=lambda: {"propose": Cost(1), "evaluate": Cost(1), "retrieve": Cost()})
+    prices: Mapping[Stage, PlannerCost] = field(
+        default_factory=lambda: {"propose": PlannerCost(1), "evaluate": PlannerCost(1), "retrieve": PlannerCost()}
+    )
     # of one node, at most; a call more for each batch
     one_forward: bool = False  # a forward at a node gives its thoughts and its value: it is paid once
     tokens_used: Callable[[], int] | None = None  # read and written so far: what is charged; None: the price
@@ -141,9 +143,9 @@ class PlannerRun:
     def __init__(
         self,
         root: ToTNode,
-        thinking: Thinking,
+        thinking: ThoughtFunctions,
         config: PlannerConfig,
-        budget: Budget,
+        budget: PlannerBudget,
         seed: int,
         log: RunLog,
         stopped: Callable[[], str] = lambda: "",
@@ -151,7 +153,7 @@ class PlannerRun:
         self.stopped = stopped
         self.root, self.thinking, self.config, self.budget, self.log, self.seed = root, thinking, config, budget, log, seed
         self.rng = random.Random(f"planner {seed}")
-        self.cost = self.told = Cost()  # what was spent; what the events have told of it
+        self.cost = self.told = PlannerCost()  # what was spent; what the events have told of it
         self.answers: dict[tuple[Stage, str], Any] = {}  # what is known of a state
         self.children: dict[ToTNode, list[ToTNode]] = {}  # of expanded nodes
         self.states: dict[ToTNode, str] = {}
@@ -171,15 +173,15 @@ class PlannerRun:
             self.states[node] = text if len(text) <= 60 else hashlib.sha256(text.encode()).hexdigest()[:24]
         return self.states[node]
 
-    def price(self, stage: Stage, state: str) -> Cost:
+    def price(self, stage: Stage, state: str) -> PlannerCost:
         "What asking about a state that is not known costs at most, as the first of its batch; nothing if its forward was paid before."
         other: Stage = "evaluate" if stage == "propose" else "propose"
-        if self.thinking.one_forward and stage != "retrieve" and (other, state) in self.answers: return Cost()
-        return replace(self.thinking.prices.get(stage, Cost()), calls=1)
+        if self.thinking.one_forward and stage != "retrieve" and (other, state) in self.answers: return PlannerCost()
+        return replace(self.thinking.prices.get(stage, PlannerCost()), calls=1)
 
     def ask(self, stage: Stage, nodes: Sequence[ToTNode]) -> Iterator[tuple[ToTNode, Any]]:
         "Each node with its answer or the exception that was raised; with `OutOfBudget` the first that cannot be paid, which is the last."
-        costs: dict[str, Cost] = {}  # paid, not told yet
+        costs: dict[str, PlannerCost] = {}  # paid, not told yet
         for place, node in enumerate(nodes):
             state = self.state(node)
             if (stage, state) not in self.answers:
@@ -189,7 +191,7 @@ class PlannerRun:
                     return
                 costs |= self._call(stage, batch)
             answer, cost = self.answers[stage, state], costs.pop(state, None)
-            self.told += cost or Cost()
+            self.told += cost or PlannerCost()
             self.log.add(ModelAsked(stage, node.order, self._told(stage, answer), self.told, cost is None))
             yield node, answer
 
@@ -204,7 +206,7 @@ class PlannerRun:
             batch.append(node)
         return batch
 
-    def _call(self, stage: Stage, nodes: Sequence[ToTNode]) -> dict[str, Cost]:
+    def _call(self, stage: Stage, nodes: Sequence[ToTNode]) -> dict[str, PlannerCost]:
         "Ask the function about these nodes; returns the cost of each state."
         function = getattr(self.thinking, stage)
         used = self.thinking.tokens_used
@@ -651,7 +653,7 @@ class Plan(Displayable):
     best: ToTNode | None  # None: it has nothing to submit
     is_solved: bool  # the verifier accepted it
     reason: str  # solved, exhausted, chosen, the limit that was reached (forwards, tokens, calls), or the words of `stopped`
-    cost: Cost
+    cost: PlannerCost
     events: tuple[RunEvent, ...] = field(repr=False)
 
     @property
@@ -679,10 +681,10 @@ class Plan(Displayable):
 
 def plan(
     question: str | ToTNode,
-    thinking: Thinking,
+    thinking: ThoughtFunctions,
     planner: PlannerName | PlannerConfig = "mcts",
     *,
-    budget: Budget | None = None,  # None: 64 forwards
+    budget: PlannerBudget | None = None,  # None: 64 forwards
     seed: int = 0,
     log: RunLog | None = None,  # where events go as they happen
     stopped: Callable[[], str] = lambda: "",  # asked before each call: why no further may be made (a clock, a person), or nothing
@@ -701,7 +703,7 @@ def plan(
     root = ToTNode(question) if isinstance(question, str) else question
     if root.order: raise ValueError(f"a question must have the order 0, got {root.order}")
     if root.children: raise ValueError(f"a question must be a node without children, got {len(root.children)}")
-    run = PlannerRun(root, thinking, config, budget or Budget(forwards=64), seed, log or RunLog(), stopped)
+    run = PlannerRun(root, thinking, config, budget or PlannerBudget(forwards=64), seed, log or RunLog(), stopped)
     return _carry_out(run, programs)
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
-from .planners import Thinking
-from .run_events import Cost
+from .planners import ThoughtFunctions
+from .run_events import PlannerCost
 from .tree_of_thought import Evaluate, Retrieve, Thought, ToTNode, normalize_thought
 
 # %% auto #0
@@ -194,7 +194,7 @@ def think_with(
     proposers: Sequence[Proposer],
     evaluate: Evaluate | None = None,
     *,
-    judge_price: Cost | None = None,  # of evaluating a node; None: one forward and a prompt of the longest length with a word
+    judge_price: PlannerCost | None = None,  # of evaluating a node; None: one forward and a prompt of the longest length with a word
     max_prompt_tokens: int = 1024,
     max_depth: int = 3,
     scored: bool = False,  # ask the model how probable each proposal is, which weighs sampling, beams and tree search
@@ -202,7 +202,7 @@ def think_with(
     is_solution: Callable[[ToTNode], bool] | None = None,
     is_complete: Callable[[ToTNode], bool] | None = None,
     answer: Callable[[ToTNode], str] | None = None,
-) -> Thinking:
+) -> ThoughtFunctions:
     "The functions of a task in words, priced in prompts and tokens. `ValueError` if there is no proposer."
     if not proposers: raise ValueError("there must be at least one proposer, got none")
 
@@ -236,8 +236,8 @@ def think_with(
     num_thoughts = sum(proposer.num_thoughts for proposer in proposers)
     longest = max(proposer.max_new_tokens for proposer in proposers)
     tokens = sum(proposer.num_prompts * (max_prompt_tokens + proposer.max_new_tokens) for proposer in proposers)
-    scoring = Cost(1, num_thoughts * (max_prompt_tokens + longest)) if scored else Cost()
-    return Thinking(
+    scoring = PlannerCost(1, num_thoughts * (max_prompt_tokens + longest)) if scored else PlannerCost()
+    return ThoughtFunctions(
         propose=propose,
         evaluate=evaluate,
         retrieve=retrieve,
@@ -245,6 +245,9 @@ def think_with(
         is_complete=is_complete,
         answer=answer,
         max_depth=max_depth,
-        prices={"propose": Cost(num_prompts, tokens) + scoring, "evaluate": judge_price or Cost(1, 3 * (max_prompt_tokens + 8))},
+        prices={
+            "propose": PlannerCost(num_prompts, tokens) + scoring,
+            "evaluate": judge_price or PlannerCost(1, 3 * (max_prompt_tokens + 8)),
+        },
         tokens_used=lambda: model.num_tokens_used,
     )

@@ -13,25 +13,25 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 # %% auto #0
-__all__ = ['RunEvent', 'Cost', 'Budget', 'RunStarted', 'ModelAsked', 'ThoughtProposed', 'ThoughtMerged', 'ThoughtScored',
-           'ThoughtPruned', 'ThoughtFailed', 'PageRead', 'AnswerDrafted', 'RunFinished', 'RunLog', 'save_run',
-           'read_run']
+__all__ = ['RunEvent', 'PlannerCost', 'PlannerBudget', 'RunStarted', 'ModelAsked', 'ThoughtProposed', 'ThoughtMerged',
+           'ThoughtScored', 'ThoughtPruned', 'ThoughtFailed', 'PageOpened', 'AnswerDrafted', 'RunFinished', 'RunLog',
+           'save_run', 'read_run']
 
 # %% ../../nbs/planning/08_run_events.ipynb #07b65530
 @dataclass(frozen=True)
-class Cost:
+class PlannerCost:
     "Work of a model."
 
     forwards: int = 0  # states that it was asked about
     tokens: int = 0  # read and written
     calls: int = 0  # batches
 
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.forwards + other.forwards, self.tokens + other.tokens, self.calls + other.calls)
+    def __add__(self, other: PlannerCost) -> PlannerCost:
+        return PlannerCost(self.forwards + other.forwards, self.tokens + other.tokens, self.calls + other.calls)
 
 
 @dataclass(frozen=True)
-class Budget:
+class PlannerBudget:
     "The most that a run may cost; None: as much as it takes. `ValueError` if a limit is not positive."
 
     forwards: int | None = None
@@ -43,7 +43,7 @@ class Budget:
             if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
                 raise ValueError(f"{name} must be a positive whole number or None, got {limit!r}")
 
-    def refuses(self, cost: Cost) -> str:
+    def refuses(self, cost: PlannerCost) -> str:
         "The first limit that this cost is above, or an empty string."
         limits = asdict(self)
         return next((name for name, amount in asdict(cost).items() if limits[name] is not None and amount > limits[name]), "")
@@ -69,7 +69,7 @@ class ModelAsked:
     stage: Stage
     node: int
     answer: Any  # propose: [text, kind, log-probability] each; retrieve: what was found, as texts; evaluate: a number; else {"error": …}
-    cost: Cost  # of the whole run up to here
+    cost: PlannerCost  # of the whole run up to here
     reused: bool = False  # known from an equal state: it cost nothing
 
 
@@ -121,7 +121,7 @@ class ThoughtFailed:
 
 
 @dataclass(frozen=True)
-class PageRead:
+class PageOpened:
     "A page was read for a node."
 
     node: int
@@ -144,11 +144,11 @@ class RunFinished:
 
     best: int | None
     reason: str  # solved, exhausted, chosen (the planner made its choice), or the limit that was reached
-    cost: Cost
+    cost: PlannerCost
 
 
 RunEvent: TypeAlias = (
-    RunStarted | ModelAsked | ThoughtProposed | ThoughtMerged | ThoughtScored | ThoughtPruned | ThoughtFailed | PageRead | AnswerDrafted
+    RunStarted | ModelAsked | ThoughtProposed | ThoughtMerged | ThoughtScored | ThoughtPruned | ThoughtFailed | PageOpened | AnswerDrafted
     | RunFinished
 )  # fmt: skip
 
@@ -161,7 +161,7 @@ _KINDS: dict[str, type] = {
     "thought_scored": ThoughtScored,
     "thought_pruned": ThoughtPruned,
     "thought_failed": ThoughtFailed,
-    "page_read": PageRead,
+    "page_read": PageOpened,
     "answer_drafted": AnswerDrafted,
     "run_finished": RunFinished,
 }
@@ -196,7 +196,7 @@ def read_event(line: str) -> RunEvent:
         kind = _KINDS[content.pop("event")]
         names = {part.name for part in fields(kind)}
         if "cost" in names:
-            content["cost"] = Cost(**content["cost"])
+            content["cost"] = PlannerCost(**content["cost"])
         if "citations" in names:
             content["citations"] = tuple(content["citations"])
         return kind(**content)
@@ -257,9 +257,9 @@ class RunNode:
     reason: str = ""
     value: float | None = None
     num_merged: int = 0  # proposals below it that said what was there already
-    cost: Cost = Cost()  # of asking about this node
+    cost: PlannerCost = PlannerCost()  # of asking about this node
     evidence: list[str] = field(default_factory=list)
-    pages: list[PageRead] = field(default_factory=list)
+    pages: list[PageOpened] = field(default_factory=list)
     answer: AnswerDrafted | None = None
     children: list[int] = field(default_factory=list)
 
@@ -267,7 +267,7 @@ class RunNode:
 def tree_of(events: Sequence[RunEvent]) -> dict[int, RunNode]:
     "Number → node, 0 being the question. `ValueError` if an event names a node that no event made."
     nodes: dict[int, RunNode] = {}
-    before = Cost()
+    before = PlannerCost()
     for event in events:
         if isinstance(event, RunStarted):
             nodes[0] = RunNode(0, None, event.question, "question")
@@ -289,12 +289,12 @@ def tree_of(events: Sequence[RunEvent]) -> dict[int, RunNode]:
             node.status, node.reason = "pruned", event.reason
         elif isinstance(event, ThoughtFailed):
             node.status, node.reason = "failed", f"{event.stage}: {event.error}"
-        elif isinstance(event, PageRead):
+        elif isinstance(event, PageOpened):
             node.pages.append(event)
         elif isinstance(event, AnswerDrafted):
             node.answer = event
         elif isinstance(event, ModelAsked):
-            spent = Cost(event.cost.forwards - before.forwards, event.cost.tokens - before.tokens, event.cost.calls - before.calls)
+            spent = PlannerCost(event.cost.forwards - before.forwards, event.cost.tokens - before.tokens, event.cost.calls - before.calls)
             node.cost, before = node.cost + spent, event.cost
             if event.stage == "propose" and node.status == "pruned":
                 node.status, node.reason = "open", ""  # a later pass came back to it

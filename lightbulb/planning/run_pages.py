@@ -13,13 +13,13 @@ from html import escape
 from typing import Any
 
 from ..core.display import escape_markdown, fold, link
-from .planners import Plan, PlannerConfig, PlannerRun, Thinking, _carry_out
+from .planners import Plan, PlannerConfig, PlannerRun, ThoughtFunctions, _carry_out
 from lightbulb.planning.run_events import (
     AnswerDrafted,
-    Budget,
-    Cost,
+    PlannerBudget,
+    PlannerCost,
     ModelAsked,
-    PageRead,
+    PageOpened,
     RunEvent,
     RunFinished,
     RunLog,
@@ -210,7 +210,7 @@ class ReplayLog(RunLog):
         self.record = record
 
     def add(self, event: RunEvent) -> None:
-        while (told := self._told_next()) != event and isinstance(told, PageRead | AnswerDrafted):
+        while (told := self._told_next()) != event and isinstance(told, PageOpened | AnswerDrafted):
             super().add(told)
         if told != event: raise Departure(f"event {len(self.events) + 1} of the replay must be {told}, got {event}")
         super().add(event)
@@ -225,13 +225,13 @@ class ReplayRun(PlannerRun):
     def __init__(self, record: Sequence[RunEvent], start: RunStarted, end: RunFinished) -> None:
         settings = start.settings
         has: Callable[[str], bool] = lambda name: name in settings["has"]
-        self.told_answers: dict[tuple[Stage, int], tuple[Any, Cost]] = {}
+        self.told_answers: dict[tuple[Stage, int], tuple[Any, PlannerCost]] = {}
         self.places: dict[tuple[int, str], tuple[str, str]] = {}  # parent, text → state, status
-        self.end, drafted, before = end, dict[int, str](), Cost()
+        self.end, drafted, before = end, dict[int, str](), PlannerCost()
         self.log: ReplayLog
         for event in record:
             if isinstance(event, ModelAsked):
-                spent = Cost(*(now - then for now, then in zip(asdict(event.cost).values(), asdict(before).values(), strict=True)))
+                spent = PlannerCost(*(now - then for now, then in zip(asdict(event.cost).values(), asdict(before).values(), strict=True)))
                 before = event.cost
                 if not event.reused:
                     self.told_answers[event.stage, event.node] = event.answer, spent
@@ -243,7 +243,7 @@ class ReplayRun(PlannerRun):
                 drafted.setdefault(event.node, event.text)
         place = lambda node: self.places[node.parent.order, node.text] if node.parent else (settings["state"], "open")
         never: Callable[[Sequence[ToTNode]], list[Any]] = lambda nodes: []  # `_call` answers instead
-        thinking = Thinking(
+        thinking = ThoughtFunctions(
             propose=never,
             evaluate=never if has("evaluate") else None,
             retrieve=never if has("retrieve") else None,
@@ -252,20 +252,20 @@ class ReplayRun(PlannerRun):
             key=lambda node: place(node)[0],
             answer=(lambda node: drafted[node.order]) if has("answer") else None,
             max_depth=settings["max_depth"],
-            prices={stage: Cost(**price) for stage, price in settings["prices"].items()},
+            prices={stage: PlannerCost(**price) for stage, price in settings["prices"].items()},
             one_forward=settings["one_forward"],
             batch_size=settings["batch_size"],
         )
-        config, budget = PlannerConfig(**settings["config"]), Budget(**settings["budget"])
+        config, budget = PlannerConfig(**settings["config"]), PlannerBudget(**settings["budget"])
         super().__init__(ToTNode(start.question), thinking, config, budget, start.seed, ReplayLog(record), self._was_stopped)
 
     def _was_stopped(self) -> str:
         "Why the record ends here, if somebody stopped it here."
-        rest = (event for event in self.log.record[len(self.log.events) :] if not isinstance(event, PageRead | AnswerDrafted))
+        rest = (event for event in self.log.record[len(self.log.events) :] if not isinstance(event, PageOpened | AnswerDrafted))
         limits = ("solved", "exhausted", "chosen", "forwards", "tokens", "calls")
         return self.end.reason if next(rest, None) == self.end and self.end.reason not in limits else ""
 
-    def _call(self, stage: Stage, nodes: Sequence[ToTNode]) -> dict[str, Cost]:
+    def _call(self, stage: Stage, nodes: Sequence[ToTNode]) -> dict[str, PlannerCost]:
         "What the record says; what it does not say was asked in the last batch and never looked at."
         costs = {}
         for node in nodes:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from ..planning.planners import Plan, PlannerConfig, PlannerName, Thinking, plan
-from ..planning.run_events import Budget, Cost, RunLog
+from ..planning.planners import Plan, PlannerConfig, PlannerName, ThoughtFunctions, plan
+from ..planning.run_events import PlannerBudget, PlannerCost, RunLog
 from ..planning.tree_of_thought import Thought, ToTNode
 from .text_environments import TextEnvironment, TextProblem, TextState
 
@@ -27,8 +27,8 @@ def think_in(
     *,
     max_depth: int,  # actions on the longest path
     verified: bool = True,  # a complete state of reward 1 ends the search
-    price: Cost | None = None,  # of asking about one state; None: one forward
-) -> Thinking:
+    price: PlannerCost | None = None,  # of asking about one state; None: one forward
+) -> ThoughtFunctions:
     "The functions that a planner needs; nodes carry a `TextState` as payload."
     known: dict[str, tuple[Sequence[tuple[str, float]], float]] = {}
 
@@ -44,14 +44,14 @@ def think_in(
             for node, (actions, _) in zip(nodes, ask(nodes), strict=True)
         ]
 
-    return Thinking(
+    return ThoughtFunctions(
         propose=propose,
         evaluate=lambda nodes: [value for _, value in ask(nodes)],
         is_solution=(lambda node: environment.reward(node.payload) == 1.0) if verified else None,
         is_complete=lambda node: environment.is_over(node.payload),
         key=lambda node: environment.key(node.payload),
         max_depth=max_depth,
-        prices={"propose": price or Cost(1), "evaluate": price or Cost(1)},
+        prices={"propose": price or PlannerCost(1), "evaluate": price or PlannerCost(1)},
         one_forward=True,
     )
 
@@ -64,7 +64,7 @@ def plan_in(
     *,
     max_depth: int,  # actions on the longest path
     verified: bool = True,  # a complete state of reward 1 ends the search
-    budget: Budget | None = None,  # None: 64 forwards
+    budget: PlannerBudget | None = None,  # None: 64 forwards
     seed: int = 0,
     log: RunLog | None = None,
     **more: Any,  # of `plan`
