@@ -18,6 +18,7 @@ from lightbulb.core.checkpoint import load_checkpoint
 from lightbulb.core.errors import CheckpointError
 from lightbulb.core.report import MetricsFile
 from lightbulb.core.run_folder import Moment, moments
+from lightbulb.core.optimization import OptimizerStep
 from lightbulb.rl.four_rooms import (
     CELLS,
     HALLWAYS,
@@ -470,8 +471,8 @@ def test_the_loss_is_weighed_by_importance_and_judged_by_the_slow_network():
     gradients = torch.autograd.grad(expected, list(learner.online.parameters()))
     learner.replay.sample = lambda *_, **__: sample  # type: ignore[method-assign]
     before = [weight.detach().clone() for weight in learner.online.parameters()]
-    learner.optimizer = torch.optim.SGD(learner.online.parameters(), lr=1.0)
-    learner.config = replace(learner.config, max_grad_norm=1e9)
+    plain_descent = torch.optim.SGD(learner.online.parameters(), lr=1.0)
+    learner._move = OptimizerStep(learner.online.parameters(), [plain_descent], max_grad_norm=1e9)
     metrics = learner.learn()
     assert metrics is not None and metrics["loss"] == pytest.approx(float(expected.detach()), rel=1e-5)
     for weight, old, gradient in zip(learner.online.parameters(), before, gradients, strict=True):

@@ -218,11 +218,13 @@ def test_an_interrupt_leaves_an_open_question_that_resume_asks(notes: Path, tmp_
 def test_the_flags_of_a_world_model_are_the_promised_ones() -> None:
     alone, both = TrainWorldModel(environment="tic_tac_toe"), TrainLanguageWorld.flags()
     assert {name: getattr(alone, name) for name in WORLD_DEFAULTS} == WORLD_DEFAULTS | {"environment": "tic_tac_toe"}
-    assert {name: both[name][1] for name in WORLD_DEFAULTS} == WORLD_DEFAULTS
+    each_its_own = {"accumulation_steps": "auto", "learning_rate": "auto"}  # the language model's choice; a world model keeps its numbers
+    assert {name: both[name][1] for name in WORLD_DEFAULTS} == WORLD_DEFAULTS | each_its_own
     assert (alone.batch_size, both["batch_size"][1], both["stage"][1]) == (2, 4, "lm")
     given = "--stage world --environment tic_tac_toe --mcts_iterations 9 --lambda_reg 0.5 --seed 3 --num_epochs 7".split()
     as_stage = parse_config(TrainLanguageWorld, given, program="x").world_model
     assert (as_stage.batch_size, as_stage.mcts_iterations, as_stage.lambda_reg, as_stage.seed, as_stage.num_epochs) == (4, 9, 0.5, 3, 7)
+    assert (as_stage.accumulation_steps, as_stage.learning_rate) == (4, 1e-4)
 
 
 @pytest.mark.parametrize("field", dataclasses.fields(TrainWorldModel), ids=lambda field: field.name)
