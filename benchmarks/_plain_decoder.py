@@ -40,7 +40,7 @@ class PlainDecoder(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, width)
         self.blocks = nn.ModuleList(Block(width, num_heads) for _ in range(num_layers))
-        self.norm, self.half = nn.RMSNorm(width), width // num_heads // 2
+        self.norm, self.num_turns = nn.RMSNorm(width), width // num_heads // 2
         for name, parameter in self.named_parameters():
             if parameter.ndim < 2: continue
             deep = name.endswith(("out.weight", "down.weight"))
@@ -48,7 +48,7 @@ class PlainDecoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         "(B, T) to logits (B, T, V)."
-        angles = torch.arange(tokens.shape[1])[:, None] * 10_000.0 ** (-torch.arange(self.half) / self.half)
+        angles = torch.arange(tokens.shape[1])[:, None] * 10_000.0 ** (-torch.arange(self.num_turns) / self.num_turns)
         x, turn = self.embedding(tokens), (angles.cos(), angles.sin())
         for block in self.blocks:
             x = block(x, turn)

@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import gymnasium
 import numpy as np
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -937,4 +939,5 @@ def test_models_and_configs_refuse_nonsense():
         ManagerModel(3, 0)
     with pytest.raises(ValueError, match="got int"):
         finish(train_hierarchy(lambda: 3, HierarchyConfig()))
-    assert WorkerModel(2, 3, 4).head[-1].out_features == 12
+    head: Any = WorkerModel(2, 3, 4).head
+    assert head[-1].out_features == 12

@@ -53,8 +53,10 @@ CREATE INDEX IF NOT EXISTS readings_by_document ON readings (document);
 # %% ../../nbs/knowledge/04_store.ipynb #41f85690
 def _refuse_foreign(db: sqlite3.Connection, path: str) -> None:
     "`StoreError` if the file belongs to another program or to a newer lightbulb."
+    has_tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[
+        0
+    ]  # first: another process may be making them, with their mark
     owner, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-    has_tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if has_tables and owner != _APPLICATION_ID:
         raise StoreError(f"{path}: a SQLite file of another program, not a knowledge base")
     if version > _SCHEMA_VERSION:
