@@ -7,7 +7,7 @@ TEXT ?= The arc lamp was
 TINY := --save_dir models/demo --preset tiny --model_name bytes --dataset_name demo
 CHECKS := lint format export-check layers types readme-check docs notebooks pytest wheel
 
-.PHONY: help setup setup-demo demo test update reformat readme drivers clean $(CHECKS)
+.PHONY: help setup setup-demo demo app test update reformat readme drivers clean $(CHECKS)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ demo: setup-demo ## set up, answer one question with checkable sources, then tra
 	@printf '\nNow a tiny language model learns to spell from the demo site, byte by byte, and writes:\n'
 	@$(BIN)/python lightbulb_LM.py $(TINY) --num_epochs 1
 	@$(BIN)/python lightbulb_LM.py --mode inference $(TINY) --query "$(TEXT)" --max_new_tokens 120
+
+app: setup-demo ## the notebooks to work in as pages without code, at http://127.0.0.1:8866
+	@$(BIN)/python tools/app.py
 
 test: setup ## every check below, then one line with the counts
 	@$(BIN)/python tools/check.py $(CHECKS)

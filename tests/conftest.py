@@ -53,3 +53,6 @@ def browser():
         running = playwright.chromium.launch(executable_path=found, args=CHROMIUM_FLAGS)
         yield running
         running.close()
+
+
+from notebook_browser import jupyter_lab  # noqa: E402, F401: one server for every module
