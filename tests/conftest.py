@@ -16,6 +16,10 @@ from offline import refuse_network
 
 refuse_network()  # before any other import, so that no library keeps an unguarded function
 
+from notebook_browser import jupyter_lab  # noqa: E402
+
+__all__ = ["jupyter_lab"]  # one server for every module
+
 ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM_FLAGS = [
@@ -53,6 +57,3 @@ def browser():
         running = playwright.chromium.launch(executable_path=found, args=CHROMIUM_FLAGS)
         yield running
         running.close()
-
-
-from notebook_browser import jupyter_lab  # noqa: E402, F401: one server for every module

@@ -32,7 +32,7 @@ def command(folder: Path, port: int) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).partition(chr(10))[0])
     parser.add_argument("--port", type=int, default=8866)
     parser.add_argument("--folder", type=Path, help="notebooks to serve instead of lightbulb's own")
     parser.add_argument("--no-browser", action="store_true", help="print the address and open nothing")
