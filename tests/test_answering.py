@@ -72,6 +72,12 @@ def test_the_questions_of_the_readme_are_answered(tools: Tools, question: str, e
     assert expected in said.short_answer and any(quoted in citation.quote for citation in said.citations), said.text
 
 
+@pytest.mark.parametrize("planner", ["greedy", "beam", "mcts"])
+def test_another_planner_may_answer(tools: Tools, planner: str) -> None:
+    said = last(answer("When did the inventor of the modern steam turbine die?", replace(PATIENT, planner=planner), tools=tools))
+    assert "1931" in said.short_answer and said.events[0].planner == planner and said.events[-1].best is not None
+
+
 def test_what_the_site_does_not_say_is_refused(tools: Tools) -> None:
     said = last(answer("Who won the Eurovision Song Contest in 1974?", PATIENT, tools=tools))
     assert said.refused and not said.citations and said.short_answer == "" and said.trace.failed_at

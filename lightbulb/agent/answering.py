@@ -28,7 +28,9 @@ from .waiting import Background, OutOfTime, Working
 from .writing import Writer, best_answers
 from ..core.errors import LightbulbError
 from ..core.records import Document
-from ..planning.tree_of_thought import Evaluated, Failed, Thought, ToTConfig, ToTNode, ToTSearch
+from ..planning.planners import PlannerConfig, ThoughtFunctions, plan
+from ..planning.run_events import PlannerBudget, RunEvent, RunLog, ThoughtScored
+from ..planning.tree_of_thought import Thought, ToTNode
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,9 @@ class _Conclusion:
     is_sure: bool = False
     trace: Trace = Trace()
     ranked: tuple[tuple[float, ToTNode], ...] = ()
+
+
+_MOST_FORWARDS = 400  # thoughts proposed and evaluated for one question, far more than searches allow
 
 
 class _Inquiry:
@@ -71,6 +76,7 @@ class _Inquiry:
         self.writer = Writer(self.ledger, tools.summarizer)
         self.root = ToTNode(question)
         self.draft: tuple[Sentence, ...] = ()  # the best that is known so far, not yet weighed
+        self.events: list[RunEvent] = []  # of the planner, part after part
         self.synthesis: Synthesis | None = None  # what a leading model wrote
         self._tokens_before = _tokens_used(tools)
 
@@ -118,29 +124,56 @@ class _Inquiry:
 
     def _grow(self, root: ToTNode) -> None:
         "Grow the tree of thoughts below a question."
-        config = self.tools.reasoning
-        tree = ToTSearch(
-            self.reasoning.propose,
-            self.reasoning.evaluate,
-            retrieve=self.reasoning.retrieve,
-            is_solution=lambda node: node.kind == "answer",
-            config=ToTConfig(
-                max_depth=6 + root.depth,
-                beam_width=config.branching,
-                num_solutions=None,
-                value_threshold=config.min_log_probability,
-                max_nodes=200,
-            ),
-            budget=lambda: "" if self.meter.left("seconds") > 0 else "max_seconds",
+        reasoning, settings = self.reasoning, self.tools.reasoning
+        functions = ThoughtFunctions(
+            propose=self._telling("propose", reasoning.propose),
+            evaluate=self._telling("evaluate", reasoning.evaluate),
+            retrieve=self._telling("retrieve", reasoning.retrieve),
+            is_complete=lambda node: node.kind == "answer",
+            evidence_texts=lambda evidence: list(evidence.urls),
+            max_depth=6 + root.depth,
+            tokens_used=lambda: self.meter.cost.tokens,
+            batch_size=1,
         )
-        for event in tree.search(root):
-            if isinstance(event, Evaluated):
-                for node in event.nodes:
-                    self.tell(Thinking(node.text, node.kind, node.value or 0.0))
-                if ranked := best_answers([node for node in event.nodes if node.kind == "answer"]):
-                    self.draft = tuple(self.writer.factoid(ranked[0][1].payload))
-            elif isinstance(event, Failed):
-                self.researcher.fail(event.stage, event.node.text, event.error)
+        grown = plan(
+            root,
+            functions,
+            PlannerConfig(
+                planner=self.config.planner,
+                beam_width=settings.branching,
+                value_threshold=settings.min_log_probability,
+                ends_take_places=False,
+            ),
+            budget=PlannerBudget(forwards=_MOST_FORWARDS),
+            seed=self.config.seed,
+            log=RunLog(on_event=lambda event: self._follow(event, root)),
+            stopped=lambda: "" if self.meter.left("seconds") > 0 else "max_seconds",
+        )
+        if grown.best and grown.best.value is None and grown.best.kind == "answer":
+            grown.best.value = reasoning.evaluate([grown.best])[0]
+        self.events += grown.events
+
+    def _follow(self, event: RunEvent, root: ToTNode) -> None:
+        "Tell what happens in the tree, and keep the best answer so far as a draft."
+        if not isinstance(event, ThoughtScored): return
+        node = next(node for node in root.walk() if node.order == event.node)
+        self.tell(Thinking(node.text, node.kind, event.value))
+        node.value = event.value
+        leaves = [leaf for leaf in root.walk() if leaf.kind == "answer" and leaf.value is not None]
+        if node in leaves and (ranked := best_answers(leaves)):
+            self.draft = tuple(self.writer.factoid(ranked[0][1].payload))
+
+    def _telling(self, stage: str, function: Callable[[Sequence[ToTNode]], Any]) -> Callable[[Sequence[ToTNode]], Any]:
+        "The function, whose failures are told with what was raised."
+
+        def call(nodes: Sequence[ToTNode]) -> Any:
+            try:
+                return function(nodes)
+            except Exception as error:
+                self.researcher.fail(stage, nodes[0].text, error)
+                raise
+
+        return call
 
     # ---- concluding
 
@@ -239,6 +272,7 @@ class _Inquiry:
             trace=trace,
             cost=cost,
             tree=self.root,
+            events=tuple(self.events),
             pages=_pages(self.root, best.ranked, self.ledger),
             kind=best.kind,
             ending=ending,

@@ -17,6 +17,7 @@ from .ledger import Citation, Cost
 from .waiting import Working
 from ..core.display import Displayable, escape_markdown, fold, link, mark_range
 from ..core.errors import StoreClosedError
+from ..planning.run_events import RunEvent
 from ..planning.tree_of_thought import ToTNode
 
 # %% ../../nbs/agent/07_answers.ipynb #9c030edd
@@ -125,6 +126,7 @@ class Answer(Displayable):
     trace: Trace
     cost: Cost
     tree: ToTNode = field(repr=False)
+    events: tuple[RunEvent, ...] = field(default=(), repr=False)  # of the planner: `planning.run_events.save_run` writes them down
     pages: tuple[tuple[str, str], ...] = ()  # (url, title) of the pages considered, those on the best paths first
     kind: str = ""  # fact, number, list, yes_no, how, why, compare or definition; synthesis if a language model led
     ending: Ending = Ending.ANSWERED

@@ -12,8 +12,10 @@ __all__ = ['LENGTHS', 'Budget', 'TestAgent', 'ReasoningConfig']
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from ..core.display import Displayable
+from ..planning.run_events import PlannerName
 
 # %% ../../nbs/agent/03_configuration.ipynb #0f9c76ca
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class TestAgent(Displayable):
     "show the best guess, marked as one, where nothing is sure enough to be said"
     verbose: bool = False
     "tell every thought with its log-probability, and dead ends"
+    planner: PlannerName = "tot_bfs"
+    "how the tree of thoughts grows"
     memory_days: float = 7.0
     "days after which a page in memory is looked at again before it is used"
     length: str = "short"
@@ -92,6 +96,8 @@ class TestAgent(Displayable):
         if not self.memory_days >= 0: raise ValueError(f"memory_days must not be negative, got {self.memory_days}")
         if self.length not in LENGTHS:
             raise ValueError(f"length must be one of {', '.join(LENGTHS)}, got {self.length!r}")
+        if self.planner not in get_args(PlannerName):
+            raise ValueError(f"planner must be one of {', '.join(get_args(PlannerName))}, got {self.planner!r}")
         for name in ("can_chat", "can_score"):
             if getattr(self, name) not in _ABILITIES:
                 raise ValueError(f"{name} must be one of {', '.join(_ABILITIES)}, got {getattr(self, name)!r}")

@@ -337,15 +337,17 @@ class Reasoning:
 
     def _children(self, node: ToTNode) -> list[Thought]:
         if node.payload is None:
-            return [self._thought(State(plan, log_probability=plan.log_prior)) for plan in make_plans(node.text)]
+            return [self._thought(State(plan, log_probability=plan.log_prior), plan.log_prior) for plan in make_plans(node.text)]
         state: State = node.payload
         if state.answer or node.kind == "answer" or state.plan.kind == "composed": return []
-        return [self._thought(state.choose(candidate)) for candidate in self.candidates(state, node.evidence or Evidence())]
+        candidates = self.candidates(state, node.evidence or Evidence())
+        return [self._thought(state.choose(candidate), candidate.log_probability) for candidate in candidates]
 
     @staticmethod
-    def _thought(state: State) -> Thought:
-        done = len(state.chosen) == len(state.plan.steps)
-        return Thought(state.answer or "no comparable values", "answer", state) if done else Thought(state.question, state.plan.kind, state)
+    def _thought(state: State, log_probability: float) -> Thought:
+        if len(state.chosen) < len(state.plan.steps):
+            return Thought(state.question, state.plan.kind, state, log_probability)
+        return Thought(state.answer or "no comparable values", "answer", state, log_probability)
 
     def candidates(self, state: State, evidence: Evidence) -> list[Candidate]:
         "The likeliest answers to the state's step, best first."

@@ -24,6 +24,7 @@ from lightbulb.planning.run_events import (
     AnswerDrafted,
     PlannerBudget,
     PlannerCost,
+    PlannerName,
     ModelAsked,
     RunEvent,
     RunFinished,
@@ -53,7 +54,7 @@ from lightbulb.planning.tree_of_thought import (
 )
 
 # %% auto #0
-__all__ = ['PlannerName', 'ThoughtFunctions', 'PlannerConfig', 'Plan', 'plan']
+__all__ = ['ThoughtFunctions', 'PlannerConfig', 'Plan', 'plan', 'PlannerName']
 
 # %% ../../nbs/planning/09_planners.ipynb #6ae4a287
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +88,7 @@ class ThoughtFunctions:
             raise ValueError(f"prices must be of propose, evaluate and retrieve, got {sorted(strange)}")
 
 
-PlannerName: TypeAlias = Literal[
-    "greedy", "best_of_n", "self_consistency", "beam", "value_beam", "tot_bfs", "tot_dfs", "best_first", "uct", "mcts", "gumbel",
-    "levin", "oops",
-]  # fmt: skip
+_all_ = ["PlannerName"]  # users find it here, beside what uses it
 _NEEDS_VALUES = ("value_beam", "tot_bfs", "tot_dfs", "best_first", "uct", "mcts", "gumbel")
 
 
@@ -104,6 +102,7 @@ class PlannerConfig:
     prior_weight: float = 0.0  # value_beam, tot_bfs: of the path's log-probability beside the value
     temperature: float = 1.0  # sampling: divides log-probabilities
     num_samples: int | None = None  # sampling: paths drawn; None: until the budget is spent
+    ends_take_places: bool = True  # beams, tot_bfs: complete nodes compete with open ones for the width; else all of them are kept
     value_threshold: float = -math.inf  # tot_bfs, tot_dfs, best_first: a node below it is pruned
     exploration_constant: float = 1.25  # uct, mcts
     num_simulations: int = 64  # gumbel, where no limit on forwards says it
@@ -443,7 +442,9 @@ def beam_pass(run: PlannerRun, width: int, by_value: bool, candidates: int | Non
             for node in weak:
                 run.prune(node, f"its value {values[node]:.3g} is below {run.config.value_threshold:.3g}")
             ranked = [node for node in ranked if node not in weak]
-        dropped, level = ranked[width:] + dropped, ranked[:width]
+        ends = [] if run.config.ends_take_places else [node for node in ranked if run.is_complete(node)]
+        ranked = [node for node in ranked if node not in ends]
+        dropped, level = ranked[width:] + dropped, ends + ranked[:width]
         has_dropped |= bool(dropped)
         for node in dropped:
             run.prune(node, f"not among the best {width} of its level")
