@@ -276,7 +276,7 @@ def test_training_says_one_line_an_evaluation(world_run) -> None:
         for line in lines
     ]
     assert [(match[1], match[2]) for match in said if match] == [("1", "12"), ("2", "24")] and len(lines) == 2
-    assert done.stderr.strip() == f"kept in {folder / 'world_model'}"
+    assert done.stderr == f"  loading PyTorch, then tic_tac_toe\n  kept in {folder / 'world_model'}\n"
     rows = [json.loads(line) for line in (folder / "world_model" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if row["split"] == "train"] == list(range(1, 25)) and len(rows) == 26
 
@@ -284,7 +284,7 @@ def test_training_says_one_line_an_evaluation(world_run) -> None:
 def test_what_was_trained_plays(world_run) -> None:
     folder, _ = world_run
     done = run("--mode", "inference", "--save_dir", str(folder), "--mcts_iterations", "6", program="lightbulb_WM.py")
-    assert done.returncode == 0 and not done.stderr, done.stderr
+    assert done.returncode == 0 and done.stderr == "  loading PyTorch, then the model\n", done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == "tic_tac_toe, searched by puct with 6 simulations" and lines[1].startswith("  with the search: optimal moves")
     won, drawn, lost = (int(number) for number in re.findall(r"100 games: (\d+) won, (\d+) drawn, (\d+) lost", done.stdout)[0])
@@ -365,7 +365,7 @@ def test_an_interrupt_saves_the_world_model_and_resume_goes_on(tmp_path) -> None
 def test_bad_input_for_a_world_model_is_one_line_and_status_2(program: str, arguments: list[str], said: str, capsys, tmp_path) -> None:
     given = [*arguments, "--save_dir", str(tmp_path)]
     assert (main(given, stage="world") if program == "lightbulb_WM.py" else main(given)) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("  ")]
     assert len(lines) == 1 and lines[0].startswith("lightbulb: ") and said in lines[0]
 
 

@@ -112,7 +112,7 @@ def test_ctrl_c_before_anything_was_learned_does_not_wait(tmp_path: Path) -> Non
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     lines = [line for line in errors.splitlines() if line.strip()]
-    assert process.returncode == 130 and lines == ["lightbulb: interrupted"]
+    assert process.returncode == 130 and lines == ["  loading PyTorch, then tic_tac_toe", "lightbulb: interrupted"]
 
 
 def test_kills_at_random_moments_lose_nothing_that_was_kept() -> None:

@@ -26,7 +26,7 @@ from .synthesis import Synthesis, Synthesizer
 from .tools import Tools, open_tools
 from .waiting import Background, OutOfTime, Working
 from .writing import Writer, best_answers
-from ..core.errors import LightbulbError
+from ..core.errors import Interrupted, LightbulbError
 from ..core.records import Document
 from ..planning.planners import PlannerConfig, ThoughtFunctions, plan
 from ..planning.run_events import PlannerBudget, RunEvent, RunLog, ThoughtScored
@@ -157,7 +157,7 @@ class _Inquiry:
         "Tell what happens in the tree, and keep the best answer so far as a draft."
         if not isinstance(event, ThoughtScored): return
         node = next(node for node in root.walk() if node.order == event.node)
-        self.tell(Thinking(node.text, node.kind, event.value))
+        self.tell(Thinking(node.text, node.kind, event.value, node))
         node.value = event.value
         leaves = [leaf for leaf in root.walk() if leaf.kind == "answer" and leaf.value is not None]
         if node in leaves and (ranked := best_answers(leaves)):
@@ -376,6 +376,8 @@ def answer(
         except OutOfTime:
             result = inquiry.out_of_time()
         yield result
+    except KeyboardInterrupt:
+        raise Interrupted(f"the question is dropped; {_what_is_kept(inquiry)}") from None
     finally:
         inquiry.meter.stop()
         thinking.leave()
@@ -383,6 +385,12 @@ def answer(
         if own:
             thinking.thread.join(5.0)
             tools.close()
+
+
+def _what_is_kept(inquiry: _Inquiry) -> str:
+    num_pages = len(inquiry.ledger)
+    if inquiry.tools.knowledge is None: return "there is no knowledge base that keeps what was read"
+    return f"{num_pages} page{'s' if num_pages != 1 else ''} read for it {'are' if num_pages != 1 else 'is'} remembered"
 
 
 def _remember(inquiry: _Inquiry) -> None:

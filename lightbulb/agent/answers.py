@@ -65,6 +65,7 @@ class Thinking:
     text: str
     kind: str
     value: float  # nats
+    node: ToTNode | None = field(default=None, repr=False, compare=False)  # the thought itself, in its growing tree
 
 
 @dataclass(frozen=True)

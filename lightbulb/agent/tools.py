@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .configuration import ReasoningConfig, TestAgent
 from .waiting import Background, Working
-from ..core.errors import LightbulbError
+from ..core.errors import Interrupted, LightbulbError
 from ..core.records import Document, Passage
 
 if TYPE_CHECKING:
@@ -169,19 +169,15 @@ def load_judge(
     return weigh
 
 
+@Interrupted.instead(lambda: "while models were being loaded; nothing is lost")
 def load_tools(config: TestAgent, *, tell: Callable[[str], None] = lambda line: None) -> Tools:
     "Everything that the configuration names; `ValueError`, `UnavailableError` or `SearchError` says in one line what is missing."
     tell("loading models that embed, rank and read")
     from lightbulb.core.runtime import cache_folder, seed_everything  # imported late: --help must stay quick
     from lightbulb.knowledge.embedding import load_embedder
     from lightbulb.knowledge.knowledge_base import KnowledgeBase
-    from lightbulb.knowledge.ranking import load_cross_encoder
-    from lightbulb.reading.reader import SpanReader
-    from lightbulb.knowledge.summarizer import RAGSummarizer, SummarizerConfig
-    from lightbulb.lm.language_model import ServerConfig, load_language_model
     from lightbulb.web.search import load_search
 
-    seed_everything(config.seed)
     embed = load_embedder(cache_path=cache_folder("embeddings") / "vectors.sqlite")
     search = load_search(
         config.search,
@@ -189,22 +185,33 @@ def load_tools(config: TestAgent, *, tell: Callable[[str], None] = lambda line: 
         allow_hosts=config.allow_hosts,
         max_crawl_pages=config.max_crawl_pages,
     )
-    tell(f"loading the language model {config.model_name}")
-    model = load_language_model(
-        config.model_name,
-        device=config.device,
-        precision=config.precision,
-        server=ServerConfig(use_environment=config.use_environment),
-        can_chat=config.abilities["can_chat"],
-        can_score=config.abilities["can_score"],
-        context_length=config.context_length,
-    )
-    rerank, reader = load_cross_encoder(), SpanReader.load(device=config.device)
-    summarizer = RAGSummarizer(
-        model.generate, embed, rerank=rerank, count_tokens=model.count_tokens, cache_path=cache_folder("summaries") / "summaries.sqlite"
-    )
-    extractor = RAGSummarizer(model.generate, embed, rerank=rerank, config=SummarizerConfig(mode="extractive"))
-    _prepare_search(search, tell)
+    opening = Background(lambda heard: _prepare_search(search, lambda line: heard(Working(line))))  # it waits for pages: load meanwhile
+    try:
+        from lightbulb.knowledge.ranking import load_cross_encoder  # PyTorch and transformers: seconds
+        from lightbulb.knowledge.summarizer import RAGSummarizer, SummarizerConfig
+        from lightbulb.lm.language_model import ServerConfig, load_language_model
+        from lightbulb.reading.reader import SpanReader
+
+        seed_everything(config.seed)
+        tell(f"loading the language model {config.model_name}")
+        model = load_language_model(
+            config.model_name,
+            device=config.device,
+            precision=config.precision,
+            server=ServerConfig(use_environment=config.use_environment),
+            can_chat=config.abilities["can_chat"],
+            can_score=config.abilities["can_score"],
+            context_length=config.context_length,
+        )
+        rerank, reader = load_cross_encoder(), SpanReader.load(device=config.device)
+        summarizer = RAGSummarizer(
+            model.generate, embed, rerank=rerank, count_tokens=model.count_tokens, cache_path=cache_folder("summaries") / "summaries.sqlite"
+        )
+        extractor = RAGSummarizer(model.generate, embed, rerank=rerank, config=SummarizerConfig(mode="extractive"))
+        for step in opening.follow():
+            tell(f"{step.activity} ({step.seconds:.0f} s)" if step.seconds >= 1 else step.activity)
+    finally:
+        opening.leave()  # if loading failed, nobody waits for it
     knowledge = KnowledgeBase(config.knowledge_path, embed=embed)
     return Tools(search, reader, embed, rerank, model, summarizer, extractor, knowledge, load_judge(rerank))
 

@@ -20,6 +20,8 @@ from threading import Thread
 from typing import Any, ClassVar, Generic, TypeVar
 from weakref import WeakSet
 
+from ..core.errors import Interrupted
+
 # %% ../../nbs/agent/04_waiting.ipynb #a0a7e0c9
 Result = TypeVar("Result")
 
@@ -78,7 +80,8 @@ class Background(Generic[Result]):
         "Yield what the function tells; return its result. `OutOfTime` when no second is left."
         while True:
             try:
-                kind, item = self._queue.get(timeout=max(min(self.heartbeat, seconds_left()), 0.01))
+                with Interrupted.instead(lambda: f"while {self.activity}"):
+                    kind, item = self._queue.get(timeout=max(min(self.heartbeat, seconds_left()), 0.01))
             except Empty:
                 if seconds_left() <= 0: raise OutOfTime from None
                 yield Working(self.activity, time.monotonic() - self._begin)

@@ -56,6 +56,7 @@ def _follow_training(config: TrainLanguageModel) -> int:
     "Train to the end and show how it goes; the exit status (130 after an interrupt). `LightbulbError` in one line."
     from tqdm import tqdm
 
+    print(f"  loading PyTorch, then {config.dataset_name}", file=sys.stderr, flush=True)
     from lightbulb.lm.training import train_language_model
 
     _log_to_standard_error()
@@ -89,6 +90,7 @@ _PLANNERS = {"greedy": "greedy", "sample": "sampling", "beam": "beam"}  # how `l
 
 def _load_writer(config: TrainLanguageModel) -> Callable[[str], str]:
     "A function that continues a text with the model of the save folder, or of `transformer_model_path`."
+    print("  loading PyTorch, then the model", file=sys.stderr, flush=True)
     from lightbulb.core.runtime import choose_device
     from lightbulb.lm.beam_search import generate
     from lightbulb.lm.tokens import load_tokenizer

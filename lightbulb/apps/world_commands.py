@@ -69,6 +69,7 @@ def _follow_training(config: TrainWorldModel) -> int:
     "Train to the end and show how it goes; the exit status (130 after an interrupt). `LightbulbError` in one line."
     from tqdm import tqdm
 
+    print(f"  loading PyTorch, then {config.environment}", file=sys.stderr, flush=True)
     from lightbulb.world.training import train_world_model
 
     before = set(config.save_dir.glob("world_model_*"))
@@ -104,6 +105,7 @@ def _follow_training(config: TrainWorldModel) -> int:
 # %% ../../nbs/apps/03_world_commands.ipynb #14c09cad
 def _load_player(config: TrainWorldModel) -> Trained:
     "The model of the save folder. `LightbulbError` if there is none, or if it is of another world than the one asked for."
+    print("  loading PyTorch, then the model", file=sys.stderr, flush=True)
     from lightbulb.world.training import load_world_model
 
     trained = load_world_model(config.folder, config.device)

@@ -5,9 +5,12 @@
 # %% ../../nbs/core/01_errors.ipynb #fa1bd165
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+
 # %% auto #0
 __all__ = ['LightbulbError', 'UnavailableError', 'ReactorError', 'SearchError', 'LanguageModelError', 'StoreError',
-           'StoreClosedError', 'CheckpointError']
+           'StoreClosedError', 'CheckpointError', 'Interrupted']
 
 # %% ../../nbs/core/01_errors.ipynb #0acb5e18
 class LightbulbError(Exception):
@@ -40,3 +43,23 @@ class StoreClosedError(StoreError):
 
 class CheckpointError(LightbulbError):
     "A checkpoint is foreign, truncated or of another shape; the message gives its path."
+
+# %% ../../nbs/core/01_errors.ipynb #2daf626b
+class Interrupted(KeyboardInterrupt):
+    "Long work was stopped by Ctrl-C or by a kernel's interrupt; the message says what became of it."
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"interrupted: {self}"]  # all that IPython shows of it
+
+    @classmethod
+    @contextlib.contextmanager
+    def instead(
+        cls,
+        describe: Callable[[], str],  # says what became of the work, when it was stopped
+    ) -> Iterator[None]:
+        "Inside the context, an interrupt that says nothing is raised as one that does."
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            if isinstance(error, cls): raise
+            raise cls(describe()) from None

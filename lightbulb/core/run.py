@@ -28,7 +28,7 @@ from torch import Tensor
 
 from .checkpoint import write_atomically
 from .configuration import check_ranges
-from .errors import CheckpointError, LightbulbError
+from .errors import CheckpointError, Interrupted, LightbulbError
 from .report import MetricsFile, StepReport
 from .run_folder import Moment, keep_moment, read_newest, remove_leftovers, set_aside, write_card
 
@@ -217,6 +217,7 @@ class Run:
     to_lower: Mapping[str, int] = field(default_factory=dict)  # flags that decide how much memory is needed, and what they are
     processes: OneProcess = field(default_factory=OneProcess)
     card: Mapping[str, str] = field(default_factory=dict)  # of the model card: intended use, data, limits, a few sentences each
+    is_temporary: bool = False  # the folder is removed when the run ends
 
     def __post_init__(self) -> None:
         check_ranges(self, not_negative=("save_every", "patience"))
@@ -230,7 +231,12 @@ class Run:
 
         `LightbulbError` or `ValueError` in one line. An interrupt and closing the generator keep everything first.
         """
-        with _clear_errors(self.folder, self.to_lower), Interrupt() as interrupt:
+        step = 0
+        with (
+            Interrupted.instead(lambda: self._what_is_kept(step)),
+            _clear_errors(self.folder, self.to_lower),
+            Interrupt() as interrupt,
+        ):
             with self._at_once(interrupt):
                 training = make()
                 log = self._begin(training)
@@ -241,12 +247,20 @@ class Run:
             except (KeyboardInterrupt, GeneratorExit, LightbulbError) as error:
                 if not isinstance(error, CheckpointError):
                     self._keep(training)
+                step = training.step
                 raise
             finally:
                 if log is not None:
                     log.close()
                 self.processes.end()
         return training
+
+    def _what_is_kept(self, step: int) -> str:
+        "One line for who interrupts the run at this step."
+        if not step: return "before the first step was done; nothing is lost"
+        if self.is_temporary: return f"after step {step}; nothing is kept without save_dir"
+        if self._kept is None: return f"after step {step}, in the middle of the next one; nothing is kept"
+        return f"after step {step}; {self.folder / self._kept.name} is kept, and resume=True goes on from there"
 
     def _at_once(self, interrupt: Interrupt) -> contextlib.AbstractContextManager[None]:
         "Nothing waits for an interrupt inside, unless other processes would wait for this one."

@@ -707,7 +707,7 @@ def train_hierarchy(
             "Data": "Its own steps in that environment.",
             "Limits": "It was measured there alone, on few episodes; nothing bounds what it does on observations that it never met.",
         }
-        run = Run(folder, fixed, resume=resume, save_every=config.save_every, card=card)
+        run = Run(folder, fixed, resume=resume, save_every=config.save_every, card=card, is_temporary=save_dir is None)
 
         def make() -> _HierarchyTraining:
             training = _HierarchyTraining(make_env, config, agent)

@@ -668,7 +668,15 @@ def train_ppo(
             "Data": "Its own steps in that environment.",
             "Limits": "It was measured there alone, on few episodes; nothing bounds what it does on observations that it never met.",
         }
-        run = Run(folder, fixed, resume=resume, save_every=config.save_every, to_lower=to_lower, card=card)
+        run = Run(
+            folder,
+            fixed,
+            resume=resume,
+            save_every=config.save_every,
+            to_lower=to_lower,
+            card=card,
+            is_temporary=save_dir is None,
+        )
 
         def make() -> PPOTraining:
             training = PPOTraining(make_env, config, agent)

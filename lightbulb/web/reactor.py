@@ -30,7 +30,7 @@ from twisted.web.http import Request as TwistedRequest
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
-from ..core.errors import ReactorError
+from ..core.errors import Interrupted, ReactorError
 
 # %% ../../nbs/web/01_reactor.ipynb #025ee4f2
 _T = TypeVar("_T")
@@ -139,7 +139,8 @@ def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         raise ReactorError("run() would block the reactor's own thread; use `await arun(...)` there")
     call = _call(function, args, kwargs)
     try:
-        return call.future.result()
+        with Interrupted.instead(lambda: "what was under way is cancelled"):
+            return call.future.result()
     except BaseException:
         if not call.future.done():
             call.cancel()
