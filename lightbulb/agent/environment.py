@@ -15,7 +15,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
@@ -24,9 +24,9 @@ from gymnasium import spaces
 from .answering import answer
 from .answers import Answer
 from .configuration import Budget, TestAgent
-from .evidence import long_names
+from .evidence import long_names, name_match
 from .tools import Search, Tools
-from ..core.english import FUNCTION_WORDS, stem
+from ..core.english import FUNCTION_WORDS, stem, title_key
 from ..core.errors import LightbulbError
 from ..core.records import Document, Passage
 from ..knowledge.chunks import chunk_text
@@ -40,6 +40,7 @@ class SearchTask:
 
     question: str
     gold_urls: frozenset[str] = frozenset()  # pages that hold the answer, if that is known; they enter only the reward
+    gold_titles: frozenset[str] = frozenset()  # the same by their titles, where no address is known
 
     def __post_init__(self) -> None:
         if not self.question.strip(): raise ValueError("a task needs a question, got an empty one")
@@ -87,7 +88,8 @@ class ResultCache:
         self.num_fetched = 0  # searches and pages that a back end really had to give
         self._results: dict[tuple[str, str], tuple[Any, ...]] = {}
         self._pages: dict[str, Document | None] = {}
-        self._lock = threading.RLock()
+        self.failures: dict[str, str] = {}  # query or address → why its back end gave nothing
+        self._locks: dict[tuple[str, str], threading.Lock] = {}  # what one episode fetches, the others wait for, and for nothing else
 
     def knows_search(self, backend: str, query: str) -> bool:
         "Whether the search needs no back end any more."
@@ -99,26 +101,33 @@ class ResultCache:
 
     def search(self, backend: str, query: str, num_results: int) -> tuple[Any, ...]:
         "Results, best first; none if the back end fails (which is not kept)."
-        with self._lock:
+        with self._lock_of(backend, query):
             if (backend, query) not in self._results:
                 self.num_fetched += 1
                 try:
                     self._results[backend, query] = tuple(self.backends[backend].search(query, num_results))
-                except LightbulbError:
+                except LightbulbError as error:
+                    self.failures[query] = str(error)
                     return ()
             return self._results[backend, query]
 
     def read(self, backend: str, url: str) -> Document | None:
         "The page, None if it cannot be read."
-        with self._lock:
+        with self._lock_of("", url):
             if url not in self._pages:
                 self.num_fetched += 1
                 try:
                     outcome = next(iter(self.backends[backend].read([url])), None)
-                except LightbulbError:
+                except LightbulbError as error:
+                    self.failures[url] = str(error)
                     return None
                 self._pages[url] = outcome if isinstance(outcome, Document) and outcome.text.strip() else None
+                if self._pages[url] is None:
+                    self.failures[url] = str(getattr(outcome, "reason", "nothing to read"))
             return self._pages[url]
+
+    def _lock_of(self, backend: str, target: str) -> threading.Lock:
+        return self._locks.setdefault((backend, target), threading.Lock())
 
 # %% ../../nbs/agent/15_environment.ipynb #8a210e97
 OPTIONS = ("search", "summarize", "generate", "stop")
@@ -130,7 +139,7 @@ _OPTION_OF = {
     "stop": 3,
 }
 _SEARCHES = ("keep", "drop", "add", "entity", "query")
-NUM_ACTION_FEATURES = len(KINDS) + 6
+NUM_ACTION_FEATURES = len(KINDS) + 8
 
 # %% ../../nbs/agent/15_environment.ipynb #ffd5ca2e
 @dataclass(frozen=True)
@@ -156,9 +165,32 @@ _Support = Callable[[str, Sequence[Passage]], Sequence[float]]  # question, pass
 _Write = Callable[[str, Sequence[Passage]], tuple[str, float]]  # question, kept passages → answer, chance that it is right
 
 
+class _Hops(Protocol):
+    "What is known of a question that one page alone does not answer."
+
+    def subjects(self, question: str) -> Sequence[str]: ...  # names to look up first
+
+    def bridges(self, question: str, passages: Sequence[Passage]) -> Mapping[str, float]: ...  # name → its chance to be the next one
+
+    def question_of(self, question: str, name: str) -> str: ...  # what the page of that name is asked
+
+
 def _told(text: str) -> list[str]:
     "The telling words of a text in lower case, in order, each once."
     return list(dict.fromkeys(word.lower() for word in _WORD.findall(text) if word.lower() not in FUNCTION_WORDS))
+
+
+_UNLINKED = 0.1  # of the chance of a page that no name led to, where the question needs one
+_NAME_WORD = r"(?:[A-ZÀ-ÞĀ-Ž]\.|[A-ZÀ-ÞĀ-Ž][\w’'-]+)"
+_A_NAME = re.compile(
+    rf"{_NAME_WORD}(?:(?: (?:of|the|de|la|le|du|des|von|van|der|den|da|di|del|al|bin|ibn)){{0,2}} (?:{_NAME_WORD}|[IVX]+\b))*"
+)
+
+
+def _names_in(text: str, most: int = 24) -> list[str]:
+    "What is written like a name, in order, each once."
+    names = (match[0].strip(" .,'’") for match in _A_NAME.finditer(text))
+    return list(dict.fromkeys(name for name in names if len(name) > 2 and name.lower() not in FUNCTION_WORDS))[:most]
 
 
 @dataclass(frozen=True)
@@ -181,6 +213,9 @@ class _Episode:
     tried: list[str] = field(default_factory=list)  # queries, each as often as it was made
     pages: dict[str, Document] = field(default_factory=dict)
     looked_at: set[str] = field(default_factory=set)  # pages that were asked for, readable or not
+    bridges: dict[str, float] = field(default_factory=dict)  # names that a page read gives, with the chance to be the next one
+    contexts: dict[str, str] = field(default_factory=dict)  # what stands around such a name
+    reached: dict[str, float] = field(default_factory=dict)  # pages read, with the chance of the name that led there
     offered: dict[tuple[str, int, int], tuple[Passage, float]] = field(default_factory=dict)  # passages read, with their chances
     kept: list[tuple[str, int, int]] = field(default_factory=list)
     searches: int = 0
@@ -204,11 +239,12 @@ class SearchEnv(gymnasium.Env):
         support: _Support,
         *,
         write: _Write | None = None,  # without one the best kept passage's likeliest sentence is the answer
+        hops: _Hops | None = None,  # what leads from page to page; without it the names that pages hold are all alike
         config: SearchEnvConfig | None = None,
     ) -> None:
         if not tasks: raise ValueError("tasks must not be empty: an episode needs a question")
-        self.tasks, self.cache, self.embed, self.support = list(tasks), cache, embed, support
-        self.write, self.config = write or self._quote, config or SearchEnvConfig()
+        self.tasks, self.cache, self.embed, self.support, self.hops = list(tasks), cache, embed, support, hops
+        self.write, self.config = write, config or SearchEnvConfig()
         self.may_fetch = True  # False in a copy that a planner plays ahead in
         width, components = embed.width, self.config.num_components
         self._projection = np.random.default_rng(0).standard_normal((width, components)).astype(np.float32) / np.sqrt(components)
@@ -288,7 +324,7 @@ class SearchEnv(gymnasium.Env):
             episode.is_over = True
             if not passages:
                 return 0.0  # nothing was kept, so nothing can be said
-            episode.answer, chance = self.write(episode.task.question, passages)
+            episode.answer, chance = (self.write or self._quote)(episode.task.question, passages)
             return config.answer_weight * (chance - config.refusal_chance) - config.word_cost * len(episode.answer.split())
         else:
             episode.is_over = True
@@ -302,9 +338,38 @@ class SearchEnv(gymnasium.Env):
         if document is None or url in episode.pages: return
         episode.pages[url] = document
         passages = [Passage(url, document.title, c.start, c.end, c.text, 0.0) for c in chunk_text(document.text)]
-        chances = self.support(episode.task.question, passages) if passages else []
-        best = sorted(zip(passages, map(float, chances), strict=True), key=lambda pair: -pair[1])[:4]
+        if not passages: return
+        chances = self._chances(document, passages)
+        best = sorted(zip(passages, chances, strict=True), key=lambda pair: -pair[1])[:4]
         episode.offered |= {(passage.url, passage.start, passage.end): (passage, chance) for passage, chance in best}
+        self._note_names(document, passages)
+
+    def _chances(self, document: Document, passages: Sequence[Passage]) -> list[float]:
+        "The chance of each passage to support an answer: of a question of several pages, that of the chain of names that led here."
+        episode, question = self._running(), self._running().task.question
+        further = question if self.hops is None else self.hops.question_of(question, episode.query)
+        chances = [float(chance) for chance in self.support(question, passages)]
+        if further == question: return chances
+        reached = episode.bridges.get(episode.query, 0.0) * name_match(episode.query, document.title)
+        episode.reached[document.url] = reached
+        if not reached: return [_UNLINKED * chance for chance in chances]
+        pairs = zip(chances, self.support(further, passages), strict=True)
+        return [max(_UNLINKED, reached) * max(float(one) for one in pair) for pair in pairs]
+
+    def _note_names(self, document: Document, passages: Sequence[Passage]) -> None:
+        "Keep the names of a page, with their chances and what stands around each."
+        episode = self._running()
+        bridges = self.hops.bridges(episode.task.question, passages) if self.hops else {}
+        chances = {title_key(name): float(chance) for name, chance in bridges.items()}
+        names = [name for name in _names_in(document.text) if title_key(name)]
+        keys = {title_key(name) for name in names}
+        names += [name for name in bridges if any(map(str.isupper, name)) and not any(title_key(name) in key or key in title_key(name) for key in keys)]
+        for name in names:
+            key = title_key(name)
+            chance = max((chance for other, chance in chances.items() if other in key or key in other), default=0.0)
+            episode.bridges[name] = max(episode.bridges.get(name, 0.0), chance)
+            place = document.text.find(name)
+            episode.contexts.setdefault(name, document.text[max(0, place - 60) : place + len(name) + 20])
 
     def _keep(self, passage: Passage | None) -> float:
         episode = self._running()
@@ -314,9 +379,9 @@ class SearchEnv(gymnasium.Env):
         return -self.config.state_cost * len(self._passage(key).text.split()) / 100
 
     def _quote(self, question: str, passages: Sequence[Passage]) -> tuple[str, float]:
-        chances = list(self.support(question, passages))
-        best = int(np.argmax(chances))
-        return passages[best].text, float(chances[best])
+        episode = self._running(even_over=True)
+        best, chance = max((episode.offered[key] for key in episode.kept), key=lambda pair: pair[1])
+        return best.text, chance
 
     # ---- what the evidence is worth
 
@@ -352,8 +417,17 @@ class SearchEnv(gymnasium.Env):
 
     def _recall(self) -> float:
         episode = self._running(even_over=True)
-        gold = episode.task.gold_urls
-        return len(gold & set(episode.pages)) / len(gold) if gold else 0.0
+        gold, titles = episode.task.gold_urls, {title_key(title) for title in episode.task.gold_titles}
+        read = {title_key(page.title) for page in episode.pages.values()} if titles else set()
+        return (len(gold & set(episode.pages)) + len(titles & read)) / max(len(gold) + len(titles), 1)
+
+    def ranking(self) -> list[Document]:
+        "The pages read, the likeliest to support the answer first."
+        episode = self._running(even_over=True)
+        best: dict[str, float] = {}
+        for (url, _, _), (_, chance) in episode.offered.items():
+            best[url] = max(best.get(url, 0.0), chance)
+        return sorted(episode.pages.values(), key=lambda page: -best.get(page.url, 0.0))
 
     # ---- what may be done
 
@@ -375,17 +449,17 @@ class SearchEnv(gymnasium.Env):
         reads: list[SearchAction] = []
         if self.may("pages"):
             fresh = [result for result in episode.results if result.url not in episode.looked_at]
-            reads += [SearchAction("read", result.url, place) for place, result in enumerate(fresh[:5])]
+            reads += [SearchAction("read", result.url, place) for place, result in enumerate(fresh[:4])]
             reads += [SearchAction("link", url, place) for place, url in enumerate(self._links()[:4])]
         queries = []
         if self.may("searches"):
             queries = [SearchAction("keep", episode.query)]
             words = episode.query.split()
             telling = [i for i, word in enumerate(words) if word.lower().strip("?,.") not in FUNCTION_WORDS]
+            queries += [SearchAction("entity", name, place) for place, name in enumerate(self._names()[:10])]
             if len(telling) > 1:
-                queries += [SearchAction("drop", " ".join(words[:i] + words[i + 1 :]), place) for place, i in enumerate(telling[:6])]
-            queries += [SearchAction("add", f"{episode.query} {word}", place) for place, word in enumerate(self._new_words()[:5])]
-            queries += [SearchAction("entity", name, place) for place, name in enumerate(self._names()[:4])]
+                queries += [SearchAction("drop", " ".join(words[:i] + words[i + 1 :]), place) for place, i in enumerate(telling[:3])]
+            queries += [SearchAction("add", f"{episode.query} {word}", place) for place, word in enumerate(self._new_words()[:3])]
             queries = [action for action in queries if action.text not in episode.tried]
             queries += [SearchAction("backend", name) for name in self.cache.backends if name != episode.backend]
         return reads + queries
@@ -416,11 +490,12 @@ class SearchEnv(gymnasium.Env):
         return [word for word, _ in counts.most_common(5)]
 
     def _names(self) -> list[str]:
-        "Names of the best passages, and of the question."
+        "Names to follow: those of the question, then those of the pages read, the likeliest first."
         episode = self._running()
-        best = sorted(episode.offered.values(), key=lambda pair: -pair[1])[:4]
-        names = [*long_names(episode.task.question), *(name for passage, _ in best for name in long_names(f". {passage.text}"))]
-        return list(dict.fromkeys(names))
+        question = episode.task.question
+        own = list(self.hops.subjects(question) if self.hops else ()) or long_names(question)
+        read = sorted(episode.bridges, key=lambda name: -episode.bridges[name])
+        return [name for name in dict.fromkeys([*own, *read]) if name not in episode.tried]
 
     def _is_open(self, action: SearchAction) -> bool:
         return self.may_fetch or self._is_known(action)
@@ -445,14 +520,17 @@ class SearchEnv(gymnasium.Env):
             row[KINDS.index(action.kind)] = 1
             text = self._text_of(action)
             words = _told(text)
+            is_query, following = action.kind in _SEARCHES, episode.bridges.get(episode.query, 0.0)
             known = episode.offered.get((action.passage.url, action.passage.start, action.passage.end)) if action.passage else None
             row[len(KINDS) :] = (
-                float(self._vector(text) @ question) if text else 0.0,
+                float(self._vector(text) @ question) if text and not is_query else 0.0,  # of what was found
                 np.log1p(len(words)) / 5,
                 len(said & set(words)) / max(len(said), 1),
                 1 / (1 + action.place),
-                known[1] if known else 0.0,
-                float(self._is_known(action)),
+                known[1] if known else episode.bridges.get(action.text, 0.0),
+                name_match(episode.query, text) if action.kind == "read" else 0.0,
+                following if action.kind == "read" else 0.0,
+                float(action.kind == "entity" and action.text in episode.task.question),
             )
         return rows
 
@@ -463,7 +541,7 @@ class SearchEnv(gymnasium.Env):
             return next((result.title for result in episode.results if result.url == action.text), action.text)
         if action.kind == "link":
             return next((link.text for page in episode.pages.values() for link in page.links if link.url == action.text), action.text)
-        return action.text
+        return episode.contexts.get(action.text, action.text) if action.kind == "entity" else action.text
 
     def observation(self) -> np.ndarray:
         "Question and evidence, the parts of their worth, what was tried and is left, the shape of the page read last (manager_size,)."
@@ -516,7 +594,7 @@ class SearchEnv(gymnasium.Env):
     def imagined(self) -> SearchEnv:
         "A copy of the episode as it stands, in which nothing is fetched: only what the cache knows may be done."
         other, episode = copy.copy(self), self._running(even_over=True)
-        own = {name: copy.copy(getattr(episode, name)) for name in ("tried", "pages", "looked_at", "offered", "kept")}
+        own = {name: copy.copy(getattr(episode, name)) for name in ("tried", "pages", "looked_at", "bridges", "contexts", "reached", "offered", "kept")}
         other._episode = replace(episode, **own)
         other.may_fetch = False
         return other
@@ -633,7 +711,7 @@ def play_answer(
         if passage and any(passage.url == one.url and passage.start <= one.start < passage.end for one in cited):
             backend.total += env.take(action)[1]
     write = env.write
-    env.write = lambda question, passages: (result.text, float(max(env.support(question, passages))))  # not its own confidence
+    env.write = lambda question, passages: (result.text, env._quote(question, passages)[1])  # not its own confidence
     try:
         backend.total += env.take(SearchAction("refuse" if result.refused else "answer"))[1]
     finally:

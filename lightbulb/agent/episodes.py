@@ -51,10 +51,10 @@ def play_episode(env: SearchEnv, policy: Policy, *, seed: int = 0, task: int | N
             }
         )
         is_over = terminated or truncated
-    return _described(env, steps, info)
+    return described_episode(env, steps, info)
 
-
-def _described(env: SearchEnv, steps: list[dict[str, Any]], info: dict[str, Any]) -> dict[str, Any]:
+# %% ../../nbs/agent/16_episodes.ipynb #ae5b40d8
+def described_episode(env: SearchEnv, steps: list[dict[str, Any]], info: dict[str, Any]) -> dict[str, Any]:
     "The line of an episode that is over."
     evidence = env.evidence()
     passages = [{"url": one.url, "start": one.start, "end": one.end, "text": one.text} for one in evidence.passages]
