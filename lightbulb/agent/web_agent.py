@@ -327,7 +327,8 @@ class AutonomousWebAgent:
         parts = {level: RecurrentQConfig(**state["levels"][level]) for level in ("manager", "worker")}
         agent = cls(tools, **{"levels": HierarchyConfig(**{**state["levels"], **parts}), "policy": "learned", **settings})
         for name, size in agent.levels.sizes.items():
-            if state["sizes"].get(name) != size: raise CheckpointError(f"{file}: {name} is {state['sizes'].get(name)} there and {size} here")
+            if state["sizes"].get(name) != size:
+                raise CheckpointError(f"{file}: {name} is {state['sizes'].get(name)} there and {size} here")
         if "training" in state:
             agent.levels.load_state_dict(state["training"])
             return agent
