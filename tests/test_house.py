@@ -77,6 +77,7 @@ PUBLIC = {  # DESIGN's contract: more may be added, these stay
     "agent.environment": "SearchEnv",
     "agent.episodes": "EpisodeFile play_episode",
     "apps.main_menu": "main",
+    "apps.panels": "ConfigForm RunStatus TrainingRun TrainingPanel",
 }
 PLANTED = {  # module → an import that it must not have
     "core.errors": "lightbulb.planning.tree_drawing",  # a higher floor
@@ -99,6 +100,7 @@ PLANTED = {  # module → an import that it must not have
     "world.tables": "lightbulb.world.losses",  # a higher number
     "world.losses": "numba",
     "apps.world_commands": "lightbulb.apps.main_menu",
+    "apps.main_menu": "ipywidgets",
 }
 
 
