@@ -227,9 +227,7 @@ class ConfigForm(_Shown):
                 continue
             inner, notes = get_type_hints(type(value)), _meanings(type(value))
             paths = [(field.name, part.name) for part in fields(value)]
-            nested[field.name] = [
-                self._row(path, getattr(value, path[1]), inner[path[1]], notes.get(path[1], "")) for path in paths
-            ]
+            nested[field.name] = [self._row(path, getattr(value, path[1]), inner[path[1]], notes.get(path[1], "")) for path in paths]
         first = [rows.pop(name) for name in _FIRST if name in rows]
         folded = {title: [rows.pop(name) for name in names.split() if name in rows] for title, names in _GROUPS.items()}
         for name, inside in nested.items():
