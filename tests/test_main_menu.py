@@ -220,7 +220,7 @@ def test_the_flags_of_a_world_model_are_the_promised_ones() -> None:
     assert {name: getattr(alone, name) for name in WORLD_DEFAULTS} == WORLD_DEFAULTS | {"environment": "tic_tac_toe"}
     each_its_own = {"accumulation_steps": "auto", "learning_rate": "auto"}  # the language model's choice; a world model keeps its numbers
     assert {name: both[name][1] for name in WORLD_DEFAULTS} == WORLD_DEFAULTS | each_its_own
-    assert (alone.batch_size, both["batch_size"][1], both["stage"][1]) == (2, 4, "lm")
+    assert (alone.batch_size, both["batch_size"][1], both["stage"][1]) == (2, 4, "both")
     given = "--stage world --environment tic_tac_toe --mcts_iterations 9 --lambda_reg 0.5 --seed 3 --num_epochs 7".split()
     as_stage = parse_config(TrainLanguageWorld, given, program="x").world_model
     assert (as_stage.batch_size, as_stage.mcts_iterations, as_stage.lambda_reg, as_stage.seed, as_stage.num_epochs) == (4, 9, 0.5, 3, 7)
@@ -240,10 +240,18 @@ def test_every_flag_of_a_world_model_arrives(field: dataclasses.Field) -> None:
         "discount": "0.5",
         "opening_moves": "3",
         "save_dir": "elsewhere",
+        "transformer_model_path": "elsewhere",
+        "dataset_name": "demo",
+        "dataset_config": "small",
+        "text_column": "words",
+        "query": "The arc lamp",
+        "planner": "beam",
     }
     default: Any = field.default
     if field.name == "losses":
         given, expected = ["--losses.kl", "0.25"], dataclasses.replace(default, kl=0.25)
+    elif field.name == "text":
+        given, expected = ["--text.agreement", "0.25"], dataclasses.replace(default, agreement=0.25)
     elif isinstance(default, bool):
         given, expected = [f"--{'no_' if default else ''}{field.name}", "--losses.ppo", "1"], not default
     elif field.name in others:
@@ -341,7 +349,7 @@ def test_an_interrupt_saves_the_world_model_and_resume_goes_on(tmp_path) -> None
 @pytest.mark.parametrize(
     ("program", "arguments", "said"),
     [
-        ("lightbulb_WM.py", [], "environment text cannot be trained yet"),
+        ("lightbulb_WM.py", [], "environment text needs transformer_model_path"),
         ("lightbulb_WM.py", ["--environment", "NoSuchWorld-v0"], "'NoSuchWorld-v0' must be a known Gymnasium id"),
         ("lightbulb_WM.py", ["--environment", "connect_four:4by4"], "connect_four:ROWSxCOLUMNS, got 'connect_four:4by4'"),
         ("lightbulb_WM.py", ["--environment", "Pendulum-v1"], "discrete actions"),
@@ -351,11 +359,16 @@ def test_an_interrupt_saves_the_world_model_and_resume_goes_on(tmp_path) -> None
         ("lightbulb_WM.py", ["--environment", "tic_tac_toe", "--resume"], "there is nothing to resume"),
         ("lightbulb_WM.py", ["--environment", "tic_tac_toe", "--precision", "float16", "--device", "cpu"], "float16 needs a GPU"),
         ("lightbulb_WM.py", ["--mode", "inference"], "there is no checkpoint of a world model"),
-        ("main_menu.py", ["--task", "train_llm_world", "--stage", "world"], "environment text cannot be trained yet"),
-        ("main_menu.py", ["--task", "train_llm_world", "--stage", "both"], "environment text"),
+        ("main_menu.py", ["--task", "train_llm_world", "--stage", "world"], "environment text needs transformer_model_path"),
+        ("main_menu.py", ["--task", "train_llm_world", "--stage", "lm", "--planner", "mcts"], "mcts needs a world model"),
         (
             "main_menu.py",
-            ["--task", "train_llm_world", "--stage", "both", "--mode", "inference"],
+            ["--task", "train_llm_world", "--mode", "inference", "--planner", "mcts"],
+            "there is no checkpoint of a world model",
+        ),
+        (
+            "main_menu.py",
+            ["--task", "train_llm_world", "--stage", "both", "--mode", "inference", "--environment", "tic_tac_toe"],
             "stage must be lm (it writes) or world (it plays)",
         ),
         ("main_menu.py", ["--task", "train_llm_world", "--stage", "dreams"], "dreams"),

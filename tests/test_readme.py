@@ -198,8 +198,9 @@ def losses(folder: Path) -> list[float]:
 
 def test_training_and_writing(here: Path) -> None:
     (train,) = commands("python main_menu.py --task train_llm_world --dataset_name demo")
-    status, _, log = carry_out(train, *TINY_TEXT)
+    status, out, log = carry_out(train, *TINY_TEXT, "--model_name", "bytes")
     assert status == 0 and "kept in" in log and all(0 < loss < 20 for loss in losses(here / "models/language_model"))
+    assert "imagined contexts found" in out and losses(here / "models/world_model")
     (write,) = commands("python lightbulb_LM.py --mode inference")
     status, out, _ = carry_out(write, "--max_new_tokens", "6", "--beam_width", "2")
     assert status == 0 and out.strip()

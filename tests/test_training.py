@@ -130,7 +130,7 @@ def whole(text: Path, tmp_path_factory) -> Path:
 def test_flags_and_defaults_are_the_promised_ones() -> None:
     alone, both = TrainLanguageModel(), parse_config(TrainLanguageWorld, [], program="x")
     assert {name: getattr(alone, name) for name in FLAGS} == FLAGS == {name: getattr(both.language_model, name) for name in FLAGS}
-    assert (alone.batch_size, both.language_model.batch_size, both.stage, both.world_model) == (8, 4, "lm", None)
+    assert (alone.batch_size, both.language_model.batch_size, both.stage, both.world_model.batch_size) == (8, 4, "both", 4)
     assert TrainLanguageWorld.flags().keys() - {field.name for field in dataclasses.fields(TrainLanguageModel)} == {
         "stage",
         "environment",
@@ -151,8 +151,7 @@ def test_help_lists_every_flag_and_loads_no_model_library(program: list[str]) ->
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--task", "train_llm_world", "--stage", "world"], "environment text cannot be trained yet"),
-        (["--task", "train_llm_world", "--stage", "both"], "environment text cannot be trained yet"),
+        (["--task", "train_llm_world", "--stage", "world"], "environment text needs transformer_model_path"),
         (["--task", "train_llm_world", "--dataset_name", "no_file.txt"], "there is no file or folder 'no_file.txt'"),
         (["--task", "train_llm_world", "--dataset_name", "demo", "--model_name", "no-such/model"], "no-such/model"),
         (["--task", "train_llm_world", "--learning_rate", "nan"], "learning_rate must be positive, got nan"),

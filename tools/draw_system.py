@@ -33,7 +33,7 @@ PARTS = {  # name: (column, row, title, what happens there, page)
     "model": (3, 3, "language model", "writes and scores", "lm/21_language_model"),
     "worlds": (0, 4, "worlds", "games, Gymnasium", "world/07_environments"),
     "play": (1, 4, "self-play", "games searched", "world/11_self_play"),
-    "world_training": (2, 4, "training", "ten losses", "world/14_training"),
+    "world_training": (2, 4, "training", "ten losses", "world/21_training"),
     "world": (3, 4, "world model", "imagines moves", "world/05_networks"),
     "mcts": (4, 4, "tree search", "PUCT or Gumbel", "planning/05_mcts"),
     "options": (0, 5, "options", "worlds with walks", "rl/10_options"),

@@ -34,7 +34,7 @@ _TASKS = {  # name: module of its configuration, class, what it does
     "train_llm_world": (
         "lightbulb.world.stages",
         "TrainLanguageWorld",
-        "train a language model on text, a world model on play, or both; or use what was trained",
+        "train a language model on text and a world model on its states or on play; or use what was trained",
     ),
     "test_agent": ("lightbulb.agent.configuration", "TestAgent", "answer one question, or several interactively, with citations"),
 }
@@ -110,8 +110,11 @@ def _run_stages(config: TrainLanguageModel | TrainLanguageWorld | TrainWorldMode
 
     if isinstance(config, TrainWorldModel): return run_world_model(config)
     if not isinstance(config, TrainLanguageWorld): return run_language_model(config)
-    status = run_language_model(config.language_model) if config.stage in ("lm", "both") else 0
     world = config.world_model
+    if config.stage == "both" and config.language_model.mode == "inference":
+        if world is not None and config.plans: return run_world_model(world)
+        return run_language_model(config.language_model)
+    status = run_language_model(config.language_model) if config.stage in ("lm", "both") else 0
     if status or world is None: return status
     if config.stage == "both" and not moments(world.folder):
         world = replace(world, resume=False)  # the interrupt came before it had begun

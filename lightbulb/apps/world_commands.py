@@ -12,7 +12,7 @@ __all__ = ['run_world_model']
 import itertools
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ..core.errors import LightbulbError
@@ -50,9 +50,21 @@ def _describe_quality(metrics: Mapping[str, float]) -> list[str]:
     return lines
 
 
+def _describe_text_evaluation(report: StepReport) -> str:
+    "One line for one evaluation of a world model of text."
+    metrics = report.metrics
+    steps = sorted(int(name.removeprefix("found_")) for name in metrics if name.startswith("found_"))
+    found = ", ".join(f"{metrics[f'found_{step}']:.0%}" for step in steps)
+    return (
+        f"epoch {metrics['epoch']:.0f}, step {report.step} of {report.total_steps}: held-out loss {report.loss:.4f}; imagined contexts found "
+        f"among {metrics['among'] + 1:.0f} after {steps[0]} to {steps[-1]} actions: {found}; effective rank {metrics['effective_rank']:.1f}"
+    )
+
+
 def _describe_evaluation(report: StepReport) -> str:
     "One line for one evaluation."
     metrics = report.metrics
+    if "effective_rank" in metrics: return _describe_text_evaluation(report)
     parts = [] if report.loss is None else [f"held-out loss {report.loss:.4f}"]
     wrong = [
         f"{words} {metrics[name]:.2%}"
@@ -65,6 +77,12 @@ def _describe_evaluation(report: StepReport) -> str:
     return f"{where}: {'; '.join(parts + _describe_quality(metrics))}"
 
 # %% ../../nbs/apps/03_world_commands.ipynb #a67ab35a
+def _begins_with(config: TrainWorldModel) -> str:
+    "What a new run does before its first step, which takes a while."
+    if config.resume: return ""
+    return "reading texts first" if config.environment == "text" else "random games first"
+
+
 def _follow_training(config: TrainWorldModel) -> int:
     "Train to the end and show how it goes; the exit status (130 after an interrupt). `LightbulbError` in one line."
     from tqdm import tqdm
@@ -74,7 +92,7 @@ def _follow_training(config: TrainWorldModel) -> int:
 
     before = set(config.save_dir.glob("world_model_*"))
     reports, begin, last = train_world_model(config), time.monotonic(), None
-    with tqdm(unit="step", file=sys.stderr, disable=None, desc="" if config.resume else "random games first") as bar:
+    with tqdm(unit="step", file=sys.stderr, disable=None, desc=_begins_with(config)) as bar:
         try:
             reports = itertools.chain([next(reports)], reports)
         except StopIteration:
@@ -91,7 +109,8 @@ def _follow_training(config: TrainWorldModel) -> int:
                 if last.split == "validation":
                     tqdm.write(f"{_describe_evaluation(last)}, {time.monotonic() - begin:.0f} s", file=sys.stdout)
                 else:
-                    bar.set_postfix_str(f"loss {last.loss:.3f}, {last.metrics['num_games']:,.0f} games")
+                    games = f", {last.metrics['num_games']:,.0f} games" if "num_games" in last.metrics else ""
+                    bar.set_postfix_str(f"loss {last.loss:.3f}{games}")
         except KeyboardInterrupt:
             print(f"\n  interrupted; all is kept in {config.folder}, and --resume continues from there", file=sys.stderr, flush=True)
             return 130
@@ -176,6 +195,58 @@ def _play(config: TrainWorldModel) -> int:
     return 0
 
 
+def _is_of_text(config: TrainWorldModel) -> bool:
+    "Is the newest model of the folder one of text? `CheckpointError` if there is none."
+    from lightbulb.core.checkpoint import load_checkpoint
+    from lightbulb.core.run_folder import find_model_file
+
+    return load_checkpoint(find_model_file(config.folder, "world model")).get("kind") == "world model of text"
+
+
+def _load_planner(config: TrainWorldModel) -> Callable[[str], str]:
+    "A function that continues a text by planning with the model of the save folder."
+    from lightbulb.world.text_training import load_text_world
+    from lightbulb.world.thoughts import plan
+
+    if config.environment != "text":
+        raise LightbulbError(f"{config.folder} holds a model of text, not of {config.environment}; give its environment or none")
+    model, search = load_text_world(config.folder, config.transformer_model_path, config.device), config.search(with_noise=False)
+
+    def write(prompt: str) -> str:
+        prompt_ids = model.tokenizer.encode(prompt)
+        ids, size = list[int](), model.config.action_tokens
+        while len(ids) < config.max_new_tokens and model.tokenizer.end_id not in ids:
+            num_actions = min(4, -(-(config.max_new_tokens - len(ids)) // size))
+            thought = plan(model, [*prompt_ids, *ids], config.planner, num_actions=num_actions, search=search, seed=config.seed + len(ids))
+            ids += thought.best.tokens
+        ids = ids[: config.max_new_tokens]
+        return model.tokenizer.decode(ids[: ids.index(model.tokenizer.end_id)] if model.tokenizer.end_id in ids else ids)
+
+    return write
+
+
+def _write_by_plan(config: TrainWorldModel) -> int:
+    "Continue the query, or every prompt until `quit`."
+    try:
+        write = _load_planner(config)
+        if config.query.strip():
+            print(config.query + write(config.query), flush=True)
+            return 0
+    except ValueError as error:
+        raise LightbulbError(str(error)) from None
+    print("Give a text to continue; quit leaves.", flush=True)
+    while True:
+        try:
+            prompt = input("text> ")
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return 0
+        if prompt.strip().lower() in ("quit", "exit"): return 0
+        if prompt.strip():
+            print(prompt + write(prompt), flush=True)
+
+
 def run_world_model(config: TrainWorldModel) -> int:
     "Train, or let what was trained play; the exit status."
-    return _follow_training(config) if config.mode == "train" else _play(config)
+    if config.mode == "train": return _follow_training(config)
+    return _write_by_plan(config) if _is_of_text(config) else _play(config)

@@ -9,9 +9,10 @@ from __future__ import annotations
 __all__ = ['REGULARISERS', 'LossShares', 'TrainWorldModel']
 
 # %% ../../nbs/world/08_configuration.ipynb #5a8e1e93
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from ..core.configuration import check_ranges
 from ..core.display import Displayable
@@ -75,6 +76,76 @@ class LossShares:
             raise ValueError(f"the loss must be one of {', '.join(asdict(self))}, got {name!r}")
         return LossShares(**asdict(self) | {name: 0.0})
 
+# %% ../../nbs/world/08_configuration.ipynb #c0ffee02
+TEXT_REGULARISERS = (
+    "entropy",
+    "logit_variance",
+    "info_nce",
+    "covariance",
+    "thought_consistency",
+    "kl",
+    "ppo",
+    "expected_value",
+    "exploration",
+)
+TextPlanner: TypeAlias = Literal["greedy", "sample", "best_of_n", "beam", "value_beam", "uct", "gumbel", "mcts"]
+
+
+@dataclass(frozen=True)
+class TextShares:
+    "Weights of the losses over text, grain by grain; 0 leaves one out, and it is only measured."
+
+    tokens: float = 1.0  # cross-entropy of an action's tokens, said at every imagined latent
+    entropy: float = 0.0  # of those distributions, a reward
+    logit_variance: float = 0.0  # of their logits over the vocabulary, a penalty
+    dynamics: float = 0.2  # actions: imagined latents against real ones, with the hinge on their spread
+    info_nce: float = 1.0  # finding the real next latent among all others of the batch
+    covariance: float = 0.0
+    thought_consistency: float = 0.0
+    reward: float = 0.5
+    ending: float = 0.5
+    kl: float = 0.25  # policies: to the language model, position by position
+    policy_value: float = 0.25  # the searched policy over sampled actions, and the value of what was written
+    ppo: float = 0.0
+    expected_value: float = 0.0  # thoughts
+    exploration: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_ranges(self, not_negative=tuple(field.name for field in fields(self)))
+
+    def weights(self, lambda_reg: float) -> dict[str, float]:
+        "The weight of each loss; regularisers are scaled together, and what is rewarded is negative."
+        weights = {name: value * (lambda_reg if name in TEXT_REGULARISERS else 1.0) for name, value in asdict(self).items()}
+        return weights | {"entropy": -weights["entropy"]}
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    "What only a world of text has. `ValueError` names what is out of range."
+
+    context_tokens: int = 32  # of a context that are read
+    action_tokens: int = 4  # N, of an action
+    num_continuations: int = 0  # likeliest actions whose decoder states are pooled too
+    num_proposals: int = 8  # actions that a search may choose from at each latent
+    likelihood: float = 1.0  # reward: log-probability under the frozen language model, nats a token
+    agreement: float = 0.0  # reward: share of tokens that are those of the real continuation
+    similarity: float = 0.0  # reward: cosine of the mean encoder state with that of the real continuation
+    discount: float = 0.9  # of one action
+    temperature: float = 0.7  # of the head where it writes to learn
+    stretches_per_round: int = 512  # read together: half real, half written by the model itself
+    steps_per_round: int = 48  # optimizer steps until the next round is read
+    least_steps: int = 100  # optimizer steps of an epoch, at least
+    losses: TextShares = TextShares()
+
+    def __post_init__(self) -> None:
+        names = ("context_tokens", "action_tokens", "num_proposals", "temperature", "stretches_per_round", "steps_per_round", "least_steps")
+        check_ranges(self, positive=names, not_negative=("num_continuations", "likelihood", "agreement", "similarity"))
+        if not 0 < self.discount <= 1: raise ValueError(f"discount must be above 0 and at most 1, got {self.discount}")
+        if self.stretches_per_round % 2:
+            raise ValueError(f"stretches_per_round must be even, got {self.stretches_per_round}")
+        if not self.likelihood + self.agreement + self.similarity > 0:
+            raise ValueError("likelihood, agreement and similarity must not all be 0: nothing would be rewarded")
+
 # %% ../../nbs/world/08_configuration.ipynb #fe4dbed2
 _STRETCHES_PER_BATCH_UNIT = 32
 
@@ -90,7 +161,12 @@ class TrainWorldModel(Displayable):
     resume: bool = False  # continue the run in save_dir where it stopped
     save_every: float = 5.0  # minutes between moments that a resumed run can go on from; 0: after each step
     patience: int = 0  # epochs without a lower held-out loss until it stops; 0: it never stops early
-    environment: str = "text"  # tic_tac_toe, connect_four:ROWSxCOLUMNS or a Gymnasium id with discrete actions
+    environment: str = "text"  # text, tic_tac_toe, connect_four:ROWSxCOLUMNS or a Gymnasium id with discrete actions
+    transformer_model_path: Path | None = None  # text: the language model whose states are imagined; a run folder, an epoch or a file
+    dataset_name: str = "wikitext"  # text: a hub name, a path to .txt, .jsonl or .parquet, a folder, or demo
+    dataset_config: str = "wikitext-2-raw-v1"  # of the default data set; another data set takes it only if given
+    text_column: str = ""  # empty: found by itself
+    max_examples: int = 0  # documents; 0: all
     batch_size: int = 2  # times 32 stretches of experience at once
     num_epochs: int = 3
     steps_per_epoch: int = 700  # optimizer steps until the next evaluation and checkpoint
@@ -124,7 +200,11 @@ class TrainWorldModel(Displayable):
     validation_share: float = 0.03  # of the games, held out
     average_decay: float = 0.9  # of the average of the weights that plays and is evaluated; 0: the newest weights
     warmup: float = 0.05  # share of the optimizer steps in which the learning rate rises
-    mode: Literal["train", "inference"] = "train"  # inference: what was trained plays, and it is said how well
+    text: TextSettings = TextSettings()  # what only a world of text has
+    mode: Literal["train", "inference"] = "train"  # inference: what was trained plays or writes
+    query: str = ""  # text: what to continue; empty: asks for prompts until quit
+    planner: TextPlanner = "mcts"  # text: how a continuation is planned
+    max_new_tokens: int = 64
 
     def __post_init__(self) -> None:
         check_ranges(
@@ -146,6 +226,7 @@ class TrainWorldModel(Displayable):
                 "random_games",
                 "games_per_play",
                 "play_interval",
+                "max_new_tokens",
             ),
             not_negative=(
                 "seed",
@@ -158,6 +239,7 @@ class TrainWorldModel(Displayable):
                 "opening_moves",
                 "save_every",
                 "patience",
+                "max_examples",
             ),
             shares=("warmup", "average_decay", "validation_share", "exploration"),
         )
@@ -173,16 +255,21 @@ class TrainWorldModel(Displayable):
             raise ValueError(f"policy_target must be improved or visits, got {self.policy_target!r}")
         if self.optimizer not in ("muon", "adamw"):
             raise ValueError(f"optimizer must be muon or adamw, got {self.optimizer!r}")
-        if self.environment == "text" and self.mode == "train":
+        if self.environment == "text" and self.mode == "train" and self.transformer_model_path is None:
             raise ValueError(
-                "environment text cannot be trained yet; give tic_tac_toe, connect_four:4x4 or a Gymnasium id such as FrozenLake-v1, "
-                "got text"
+                "environment text needs transformer_model_path, the language model whose states are imagined (stage both trains one), got None"
             )
 
     @property
     def folder(self) -> Path:
         "Where checkpoints and metrics of this run are."
         return self.save_dir / "world_model"
+
+    @property
+    def hub_config(self) -> str:
+        "The configuration that a hub data set is asked for."
+        is_default = self.dataset_name == TrainWorldModel.dataset_name or self.dataset_config != TrainWorldModel.dataset_config
+        return self.dataset_config if is_default else ""
 
     @property
     def facts(self) -> WorldFacts:
@@ -215,4 +302,14 @@ class TrainWorldModel(Displayable):
     def fixed_settings(self) -> dict[str, Any]:
         "What must be the same when the run is resumed, and what a checkpoint says about it."
         free = ("save_dir", "device", "resume", "save_every", "patience", "num_epochs", "mode")
+        free += ("transformer_model_path", "query", "planner", "max_new_tokens")
         return {name: value for name, value in asdict(self).items() if name not in free}
+
+    @classmethod
+    def from_fixed(cls, settings: Mapping[str, Any]) -> TrainWorldModel:
+        "The configuration whose `fixed_settings` these are."
+        parts: dict[str, Any] = {"losses": LossShares(**settings["losses"])}
+        if "text" in settings:
+            text = dict(settings["text"])
+            parts["text"] = TextSettings(**text | {"losses": TextShares(**text["losses"])})
+        return cls(**{**settings, **parts})

@@ -34,6 +34,8 @@ _SHARED = (
     "mode",
 )
 _OWN_CHOICE = ("accumulation_steps", "learning_rate")  # auto: each stage chooses for itself
+_OF_TEXT = ("transformer_model_path", "dataset_name", "dataset_config", "text_column", "max_examples", "query", "max_new_tokens")
+_PLAIN_PLANNERS = ("greedy", "sample", "beam")  # that need no world model
 _OF_THE_WORLD = ("environment", "mcts_iterations", "mcts_exploration_constant", "mcts_algorithm", "lambda_reg")
 
 
@@ -42,23 +44,32 @@ class TrainLanguageWorld(Displayable):
     """Train the language model (stage lm), a world model (stage world), or one after the other (stage both);
     or use what was trained (`--mode inference`)."""
 
-    stage: Literal["lm", "world", "both"] = "lm"
+    stage: Literal["lm", "world", "both"] = "both"
     language_model: TrainLanguageModel = TrainLanguageModel(batch_size=4)
-    world_model: TrainWorldModel | None = None  # None in stage lm
+    world_model: TrainWorldModel | None = TrainWorldModel(
+        batch_size=4, accumulation_steps=1, transformer_model_path=TrainLanguageModel.save_dir / "language_model"
+    )  # None in stage lm
+    planner: Literal["auto", "greedy", "sample", "best_of_n", "beam", "value_beam", "uct", "gumbel", "mcts"] = "auto"  # how text is written
 
     def __post_init__(self) -> None:
         if self.stage not in ("lm", "world", "both"):
             raise ValueError(f"stage must be lm, world or both, got {self.stage!r}")
-        if self.stage == "both" and self.language_model.mode == "inference":
-            raise ValueError("stage must be lm (it writes) or world (it plays) in mode inference, got both")
         if self.stage != "lm" and self.world_model is None:
             raise ValueError(f"world_model must be given for stage {self.stage}, got None")
+        if self.stage == "both" and self.language_model.mode == "inference" and self.world_model and self.world_model.environment != "text":
+            raise ValueError("stage must be lm (it writes) or world (it plays) in mode inference, got both")
+
+    @property
+    def plans(self) -> bool:
+        "Does a continuation need the world model?"
+        return self.planner not in ("auto", *_PLAIN_PLANNERS)
 
     @classmethod
     def flags(cls) -> dict[str, tuple[type, Any]]:
         "Every flag of the command line, by name: the configuration that says what it means, and its default."
         flags: dict[str, tuple[type, Any]] = {"stage": (cls, cls.stage)}
         flags |= {field.name: (TrainLanguageModel, getattr(cls.language_model, field.name)) for field in fields(TrainLanguageModel)}
+        flags |= {"planner": (cls, cls.planner)}
         return flags | {name: (TrainWorldModel, getattr(TrainWorldModel, name)) for name in _OF_THE_WORLD}
 
     @classmethod
@@ -68,7 +79,20 @@ class TrainLanguageWorld(Displayable):
         if unknown := flags.keys() - values.keys():
             raise ValueError(f"the flags must be among those of both stages, got {', '.join(sorted(unknown))}")
         values |= flags
-        language_model = TrainLanguageModel(**{field.name: values[field.name] for field in fields(TrainLanguageModel)})
-        if values["stage"] == "lm": return cls("lm", language_model)
+        planner = values.pop("planner")
+        plain = planner if planner in _PLAIN_PLANNERS else TrainLanguageModel.planner
+        own = {field.name: values[field.name] for field in fields(TrainLanguageModel) if field.name in values}
+        language_model = TrainLanguageModel(**own, planner=plain)
+        if values["stage"] == "lm":
+            if planner not in ("auto", *_PLAIN_PLANNERS):
+                raise ValueError(f"planner must be one of {', '.join(_PLAIN_PLANNERS)} in stage lm: {planner} needs a world model")
+            return cls("lm", language_model, None, planner)
         chosen = [name for name in _SHARED + _OF_THE_WORLD if not (name in _OWN_CHOICE and values[name] == "auto")]
-        return cls(values["stage"], language_model, TrainWorldModel(**{name: values[name] for name in chosen}))
+        settings = {name: values[name] for name in (*chosen, *_OF_TEXT)}
+        if values["environment"] == "text":
+            settings |= {"accumulation_steps": settings.get("accumulation_steps", 1)}  # the text is read in large rounds as it is
+            if values["stage"] == "both":
+                settings |= {"transformer_model_path": language_model.folder}
+        if planner != "auto":
+            settings |= {"planner": planner}
+        return cls(values["stage"], language_model, TrainWorldModel(**settings), planner)
