@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from lightbulb.lm.data import load_texts, tokenize
 from lightbulb.lm.training import TrainLanguageModel, train_language_model
 from lightbulb.planning.mcts import MCTSConfig
 from lightbulb.planning.run_events import PlannerBudget
-from lightbulb.world.configuration import TextSettings, TextShares
+from lightbulb.world.configuration import TextSettings
 from lightbulb.world.text_model import Reading, TextWorldModel
 from lightbulb.world.text_practice import Stretches, TextPractice, action_rewards, effective_rank, read_stretches
 from lightbulb.world.text_training import load_text_world
@@ -164,7 +165,7 @@ class Retrieval:
         return {"found": results, "rank": effective_rank(flat), "spread": float(flat.std(0).mean())}
 
     def _linear(self, model: TextWorldModel, real: torch.Tensor, fitted: torch.Tensor, k: int) -> torch.Tensor:
-        "Ridge regression from the first latent and the embeddings of all k actions; its strength chosen on a fifth of what it is fitted on."
+        "Ridge regression from the first latent and the embeddings of all k actions; its strength is chosen on a fifth of them."
         features = lambda latents, stretches: torch.cat(
             [latents[:, 0], model.embed(stretches.actions[:, :k]).flatten(1), torch.ones(len(latents), 1)], 1
         ).double()
@@ -261,6 +262,7 @@ def planning_rows(table: Table, worlds: dict[str, Path], language: Path, held: n
     "Planners at equal forwards, for a model that was rewarded for the measure."
     plain = [("greedy", 4), ("sample", 8), *((name, most) for name in ("beam", "best_of_n") for most in (4, 16, 32))]
     searched = [*((name, most) for name in ("value_beam", "uct", "gumbel") for most in (16, 32)), ("mcts", 1), ("mcts", 4)]
+    code = digest((ROOT / "lightbulb" / "world" / "thoughts.py").read_text("utf-8"))
     for measure, folder in worlds.items():
         model = load_text_world(folder, language)
         practice = TextPractice(model, held, TextSettings(), MCTSConfig(1), num_actions=WRITTEN, seed=5)
@@ -268,12 +270,13 @@ def planning_rows(table: Table, worlds: dict[str, Path], language: Path, held: n
         place = ("likelihood", "agreement", "similarity").index(measure)
         worth: dict[tuple[str, int], np.ndarray] = {}
         for planner, most in (*plain, *searched):
-            name = f"plan-{planner}-{most}-{options.simulations}-{options.prompts}-{digest((ROOT / 'lightbulb' / 'world' / 'thoughts.py').read_text('utf-8'))}"
+            name = f"plan-{planner}-{most}-{options.simulations}-{options.prompts}-{code}"
             if planner in dict(plain) and measure != next(iter(worlds)):
                 source = next(iter(worlds.values()))  # these ask no world model
             else:
                 source = folder
-            columns = kept(source, name, lambda p=planner, m=most: planning(model, prompts, (p, m, options.simulations), TextSettings()))
+            work = partial(planning, model, prompts, (planner, most, options.simulations), TextSettings())
+            columns = kept(source, name, work)
             worth[planner, most] = np.array(columns)
         for key, columns in worth.items():
             words = ", ".join(
@@ -310,9 +313,9 @@ def ablation_rows(table: Table, language: Path, text: Path, steps: int, seeds: S
         mean = lambda what, notes=notes: float(np.mean([note[what] for note in notes]))
         table.row(
             f"ablation, {steps} steps: {name}",
-            f"found after 1 and {NUM_ACTIONS} actions among {mean('among') + 1:.0f}: {mean('found_1'):.1%}, {mean(f'found_{NUM_ACTIONS}'):.1%}; "
-            f"tokens {mean('tokens'):.3f} nats, to the language model {mean('kl'):.3f} nats; rank {mean('effective_rank'):.1f}; "
-            f"{mean('seconds'):.0f} CPU-s",
+            f"found after 1 and {NUM_ACTIONS} actions among {mean('among') + 1:.0f}: {mean('found_1'):.1%}, "
+            f"{mean(f'found_{NUM_ACTIONS}'):.1%}; tokens {mean('tokens'):.3f} nats, to the language model {mean('kl'):.3f} nats; "
+            f"rank {mean('effective_rank'):.1f}; {mean('seconds'):.0f} CPU-s",
         )
 
 
@@ -355,9 +358,10 @@ def main() -> int:
     if options.ablation_steps:
         ablation_rows(table, language, text, options.ablation_steps, range(1), list(ABLATIONS))
     table.note(
-        f"Contexts are {model.config.context_tokens} bytes, an action is {model.config.action_tokens}; held out is the end of the text. A forward is "
-        "one context read, with the likeliest actions after it scored exactly; a step in latents costs none. Likelihood is in nats a byte under "
-        "the language model itself, agreement the share of bytes that are those of the real continuation, similarity the cosine of mean "
+        f"Contexts are {model.config.context_tokens} bytes, an action is {model.config.action_tokens}; "
+        "held out is the end of the text. "
+        "A forward is one context read, with the likeliest actions after it scored exactly; a step in latents costs none. Likelihood is in "
+        "nats a byte under the language model itself, agreement the share of bytes that are those of the real continuation, similarity the cosine of mean "
         f"encoder states; {options.prompts} prompts, paired bootstrap, 95%."
     )
     return table.finish(options.record)

@@ -257,7 +257,7 @@ class TrainWorldModel(Displayable):
             raise ValueError(f"optimizer must be muon or adamw, got {self.optimizer!r}")
         if self.environment == "text" and self.mode == "train" and self.transformer_model_path is None:
             raise ValueError(
-                "environment text needs transformer_model_path, the language model whose states are imagined (stage both trains one), got None"
+                "environment text needs transformer_model_path, a language model whose states are imagined (stage both trains it), got None"
             )
 
     @property
