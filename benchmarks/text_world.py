@@ -361,8 +361,8 @@ def main() -> int:
         f"Contexts are {model.config.context_tokens} bytes, an action is {model.config.action_tokens}; "
         "held out is the end of the text. "
         "A forward is one context read, with the likeliest actions after it scored exactly; a step in latents costs none. Likelihood is in "
-        "nats a byte under the language model itself, agreement the share of bytes that are those of the real continuation, similarity the cosine of mean "
-        f"encoder states; {options.prompts} prompts, paired bootstrap, 95%."
+        "nats a byte under the language model itself, agreement the share of bytes that are those of the real continuation, similarity the "
+        f"cosine of mean encoder states; {options.prompts} prompts, paired bootstrap, 95%."
     )
     return table.finish(options.record)
 

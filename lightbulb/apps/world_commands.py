@@ -125,7 +125,6 @@ def _follow_training(config: TrainWorldModel) -> int:
 # %% ../../nbs/apps/03_world_commands.ipynb #14c09cad
 def _load_player(config: TrainWorldModel) -> Trained:
     "The model of the save folder. `LightbulbError` if there is none, or if it is of another world than the one asked for."
-    print("  loading PyTorch, then the model", file=sys.stderr, flush=True)
     from lightbulb.world.training import load_world_model
 
     trained = load_world_model(config.folder, config.device)
@@ -198,6 +197,7 @@ def _play(config: TrainWorldModel) -> int:
 
 def _is_of_text(config: TrainWorldModel) -> bool:
     "Is the newest model of the folder one of text? `CheckpointError` if there is none."
+    print("  loading PyTorch, then the model", file=sys.stderr, flush=True)
     from lightbulb.core.checkpoint import load_checkpoint
     from lightbulb.core.run_folder import find_model_file
 
