@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,11 +73,13 @@ def _environment(home: Path) -> dict[str, str]:
         "JUPYTERLAB_WORKSPACES_DIR": home / "workspaces",
         "PYTHONPATH": ROOT,
     }
-    return os.environ | {name: str(value) for name, value in own.items()} | {"JUPYTER_PLATFORM_DIRS": "1"}
+    return os.environ | {"JUPYTER_PLATFORM_DIRS": "1"} | {name: str(value) for name, value in own.items()}
 
 
 @contextmanager
-def _serve(arguments: list[str], home: Path, folder: Path, port: int = 0) -> Iterator[NotebookServer]:
+def _serve(
+    arguments: list[str], home: Path, folder: Path, port: int = 0, environment: Mapping[str, str] | None = None
+) -> Iterator[NotebookServer]:
     "The server of a command; it has ended, and its kernels with it, when the context is left."
     for name, settings in SETTINGS.items():
         file = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
@@ -87,7 +89,12 @@ def _serve(arguments: list[str], home: Path, folder: Path, port: int = 0) -> Ite
     log = home / "server.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, *arguments], cwd=ROOT, env=_environment(home), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env=_environment(home) | dict(environment or {}),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
         )
     try:
         yield NotebookServer(_wait_for_address(process, home, log, port), folder)
@@ -144,13 +151,14 @@ def jupyter_lab(tmp_path_factory) -> Iterator[NotebookServer]:
 @contextmanager
 def serve_app(
     home: Path,  # for its settings; the notebooks are in the folder `notebooks` inside
+    **environment: str,  # of the server and its kernels
 ) -> Iterator[NotebookServer]:
     "What `make app` serves, with the notebooks of a folder, on a free port of the loopback."
     need("voila")
     with socket.create_server(("127.0.0.1", 0)) as door:
         port = door.getsockname()[1]
     folder = home / "notebooks"
-    with _serve(["tools/app.py", f"--port={port}", f"--folder={folder}", "--no-browser"], home, folder, port) as server:
+    with _serve(["tools/app.py", f"--port={port}", f"--folder={folder}", "--no-browser"], home, folder, port, environment) as server:
         yield server
 
 

@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from notebook_browser import PATIENCE, open_notebook
+from notebook_browser import PATIENCE, open_notebook, open_page, serve_app
 
 from lightbulb.agent.configuration import TestAgent
 from lightbulb.apps.panels import ConfigForm, TrainingRun, _Curves, _draw_plot, _meanings, _parse, _pid_file, _status_file, _write_json
@@ -27,6 +27,7 @@ CONFIGURATIONS = (
     HierarchyConfig(num_envs=2),
     TestAgent(allow_hosts=("localhost:80", "here"), search="folder:notes"),
 )
+AXE = Path(sys.prefix) / "share" / "axe.min.js"  # where make setup puts it, if there is npm
 SHOTS = os.environ.get("LIGHTBULB_SHOTS", "")  # a folder for pictures of the pages, to be looked at
 
 
@@ -227,3 +228,32 @@ def test_a_training_is_watched_stopped_resumed_and_found_again(jupyter_lab, brow
     finally:
         run.stop()
     opened.close()
+
+
+def test_the_app_serves_train_as_a_page_without_code(browser, root, tmp_path):
+    "Its start page, then train.ipynb itself on a phone: a run begins at once, and is stopped before it has loaded anything."
+    run = TrainingRun(tmp_path / "cache" / "notebooks" / "language_model")
+    with serve_app(tmp_path, LIGHTBULB_CACHE=str(tmp_path / "cache")) as server:
+        server.add(root / "nbs" / "apps" / "train.ipynb")
+        opened = open_page(browser, server.url, 390, 1400)
+        page = opened.page
+        page.get_by_role("link", name="Train").click()
+        try:
+            page.locator(".lb-panel").get_by_role("button", name="Start").wait_for()
+            assert page.get_by_text("TrainingPanel(save_dir").count() == 0
+            assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+            if AXE.is_file():
+                page.add_script_tag(path=AXE)
+                report = page.evaluate("axe.run('.lb-panel', {runOnly: ['wcag2a', 'wcag2aa'], resultTypes: ['violations']})")
+                assert not report["violations"], [
+                    (rule["id"], [node["html"][:100] for node in rule["nodes"]]) for rule in report["violations"]
+                ]
+            press(page, "Start")
+            wait_for_state(page, "starting", "training")
+            press(page, "Stop")
+            assert "stopped" in wait_for_state(page, "stopped")
+            assert run.status().state == "stopped"
+            shot(page, "app")
+        finally:
+            run.stop()
+        opened.close()

@@ -143,13 +143,14 @@ _STYLE = """<style>
 .lb-panel select { min-height: 28px; }
 .lb-panel .lb-row > .widget-html { padding-left: 2px; }
 .lb-panel .widget-html-content { line-height: 1.35; white-space: normal; overflow-wrap: anywhere; }
-.lb-panel .lb-note { color: var(--jp-ui-font-color2, #555); }
+.lb-panel .lb-note { color: var(--jp-ui-font-color1, #333); opacity: 0.8; }
 .lb-panel .lb-error { color: var(--jp-error-color0, #b3261e); font-weight: 600; }
 .lb-panel .lb-bar { height: 0.6rem; border-radius: 0.3rem; background: var(--jp-layout-color2, #ddd); overflow: hidden; margin: 0.4rem 0; }
 .lb-panel .lb-bar div { height: 100%; background: #0072b2; }
 .lb-panel .lb-plots { display: flex; flex-wrap: wrap; gap: 0.6rem; }
 .lb-panel .lb-plots > * { flex: 1 1 19rem; min-width: 0; max-width: 26rem; }
 .lb-panel .jupyter-widget-Collapse-contents .widget-html { margin: 0; }
+.lb-panel .jupyter-widget-Collapse-header { color: var(--jp-ui-font-color1, #222); }
 .lb-panel pre { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 14rem; overflow-y: auto; font-size: 0.85em; margin: 0; }
 .lb-panel table { border-collapse: collapse; } .lb-panel td, .lb-panel th { padding: 0.15rem 0.6rem; text-align: left; }
 .lb-panel button { min-width: 6rem; }
@@ -516,7 +517,7 @@ _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9")  # 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 380, 230, 52, 14, 50, 34  # pixels
 
 
-def _ticks(low: float, high: float, count: int = 4) -> list[float]:
+def _ticks(low: float, high: float, count: int = 6) -> list[float]:
     "Round numbers between two others."
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
@@ -627,6 +628,7 @@ class _Worker:
     def work(self) -> int:
         "Train to the end; the exit status."
         sys.excepthook = self.note_failure
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
         logging.getLogger("lightbulb").setLevel(logging.INFO)
         try:
@@ -737,7 +739,10 @@ class TrainingRun:
         _write_json(_status_file(self.folder), order | status)
         root = (package_folder("lightbulb") or Path()).parent
         paths = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
-        work = "import sys, pathlib; from lightbulb.apps.panels import _Worker; sys.exit(_Worker(pathlib.Path(sys.argv[1])).work())"
+        work = (  # an interrupt before there is anything to keep ends it without words
+            "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); from pathlib import Path; "
+            "from lightbulb.apps.panels import _Worker; sys.exit(_Worker(Path(sys.argv[1])).work())"
+        )
         with _log_file(self.folder).open("ab" if resume else "wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-u", "-c", work, str(self.folder)],
@@ -822,17 +827,23 @@ class TrainingRun:
         process = self._living()
         if process is None: return
         self.go_on()
+        if not self._interrupt(process):
+            self._signal(signal.SIGKILL, process)
+            self._has_ended(process, 5.0)
+        facts = _read_json(_status_file(self.folder))
+        if facts["state"] in ("starting", "training"):
+            place = f"in the middle of a step, after step {facts['step']}" if facts["step"] else "before its first step"
+            message = f"stopped {place}{'; Resume goes on from what was kept last' if self.can_resume else ''}"
+            _write_json(_status_file(self.folder), facts | {"state": "stopped", "message": message})
+
+    def _interrupt(self, process: psutil.Process) -> bool:
+        "Whether two interrupts end it."
         for patience in (1.5, 0.5):
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGINT)
-            if self._has_ended(process, patience): return
-            if self._is_keeping() and self._has_ended(process, 60.0): return
-        self._signal(signal.SIGKILL, process)
-        self._has_ended(process, 5.0)
-        facts = _read_json(_status_file(self.folder))
-        if facts["state"] in ("starting", "training"):
-            message = f"stopped in the middle of a step, after step {facts['step']}; Resume goes on from what was kept last"
-            _write_json(_status_file(self.folder), facts | {"state": "stopped", "message": message})
+            if self._has_ended(process, patience): return True
+            if self._is_keeping() and self._has_ended(process, 60.0): return True
+        return False
 
     def _has_ended(self, process: psutil.Process, seconds: float) -> bool:
         "Whether a process ends within this time."
