@@ -149,6 +149,7 @@ _STYLE = """<style>
 .lb-panel .lb-bar div { height: 100%; background: #0072b2; }
 .lb-panel .lb-plots { display: flex; flex-wrap: wrap; gap: 0.6rem; }
 .lb-panel .lb-plots > * { flex: 1 1 19rem; min-width: 0; max-width: 26rem; }
+.lb-panel .lb-plots svg { width: 100%; height: auto; }
 .lb-panel .jupyter-widget-Collapse-contents .widget-html { margin: 0; }
 .lb-panel .jupyter-widget-Collapse-header { color: var(--jp-ui-font-color1, #222); }
 .lb-panel pre { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 14rem; overflow-y: auto; font-size: 0.85em; margin: 0; }
@@ -570,8 +571,8 @@ def _draw_plot(
         legend.append(f'<tspan fill="{color}">● </tspan><tspan>{escape(f"{label} {_short(line[-1][1])}".strip())}   </tspan>')
     words = f"{title}: " + ", ".join(f"{label} {_short(line[-1][1])} at step {_short(line[-1][0])}".strip() for label, line in lines)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(words, quote=True)}" '
-        f'font-family="system-ui, sans-serif" font-size="11" fill="#222" style="background:#fff;width:100%;height:auto">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(words, quote=True)}" '
+        f'font-family="system-ui, sans-serif" font-size="11" fill="#222" style="background:#fff">'
         f'<text x="8" y="18" font-size="14" font-weight="600">{escape(title)}</text>'
         f'<text x="8" y="38" xml:space="preserve">{"".join(legend)}</text>{"".join(parts)}'
         f'<path d="M{_LEFT} {_TOP}V{_HEIGHT - _BOTTOM}H{_WIDTH - _RIGHT}" fill="none" stroke="#888"/></svg>'
@@ -1142,13 +1143,14 @@ class TrainingPanel(_Shown):
         status, order = self._run.status(), self._run.order
         steps = f", step {status.step:,} of {status.total_steps:,}" if status.total_steps else ""
         head = f"<p><b>{escape(self._chosen.label)}</b>: {escape(status.state)}{steps}</p>"
+        head += f"<p>{escape(status.message)}</p>" if status.state in ("failed", "killed") else ""
         config = self.form._config if order is None else order[0]
         known = {field.name: getattr(config, field.name) for field in fields(config) if field.name != "save_dir"}
         defaults = {field.name: field.default for field in fields(config)}
         rows = [f"{escape(name)} = {escape(_to_text(value))}" for name, value in known.items() if value != defaults[name]]
         settings = fold("settings that differ from the defaults", "<br>".join(rows) or "none", is_open=True)
         pictures = [Picture(_draw_plot(title, lines), title).to_html() for title, lines in self._curves.plots()]
-        return head + "".join(picture.replace("max-width:100%", "max-width:100%;width:380px") for picture in pictures) + settings
+        return head + "".join(pictures) + settings
 
     def __repr__(self) -> str:
         return f"TrainingPanel({self._chosen.label}: {self._run.status().state})"
