@@ -571,8 +571,8 @@ def _draw_plot(
         legend.append(f'<tspan fill="{color}">● </tspan><tspan>{escape(f"{label} {_short(line[-1][1])}".strip())}   </tspan>')
     words = f"{title}: " + ", ".join(f"{label} {_short(line[-1][1])} at step {_short(line[-1][0])}".strip() for label, line in lines)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(words, quote=True)}" '
-        f'font-family="system-ui, sans-serif" font-size="11" fill="#222" style="background:#fff">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'aria-label="{escape(words, quote=True)}" font-family="system-ui, sans-serif" font-size="11" fill="#222" style="background:#fff">'
         f'<text x="8" y="18" font-size="14" font-weight="600">{escape(title)}</text>'
         f'<text x="8" y="38" xml:space="preserve">{"".join(legend)}</text>{"".join(parts)}'
         f'<path d="M{_LEFT} {_TOP}V{_HEIGHT - _BOTTOM}H{_WIDTH - _RIGHT}" fill="none" stroke="#888"/></svg>'
