@@ -22,7 +22,7 @@ MODULES = sorted(path for path in (ROOT / "lightbulb").rglob("*.py") if path.nam
 NOTEBOOKS = sorted(path for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 PUBLIC = {  # DESIGN's contract: more may be added, these stay
     "core.display": "Displayable Picture",
-    "core.errors": "LightbulbError UnavailableError ReactorError SearchError LanguageModelError StoreError CheckpointError",
+    "core.errors": "LightbulbError UnavailableError ReactorError SearchError LanguageModelError StoreError CheckpointError Interrupted",
     "core.runtime": "choose_device choose_dtype seed_everything limit_threads cache_folder package_folder",
     "core.report": "StepReport MetricsFile",
     "core.records": "Document Span Passage Link Heading",
@@ -81,6 +81,7 @@ PUBLIC = {  # DESIGN's contract: more may be added, these stay
     "agent.episodes": "EpisodeFile play_episode",
     "apps.main_menu": "main",
     "apps.panels": "ConfigForm RunStatus TrainingRun TrainingPanel",
+    "apps.question_panels": "QuestionPanel ThoughtTree BoardPanel load_ipython_extension",
 }
 PLANTED = {  # module → an import that it must not have
     "core.errors": "lightbulb.planning.tree_drawing",  # a higher floor

@@ -1,0 +1,258 @@
+"The query panel and the board in a real JupyterLab and a real Chromium: asked, watched, checked, exported, asked again; played on."
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from notebook_browser import NotebookServer, OpenNotebook, open_notebook
+from small_site import LENIENT, SmallSite, small_tools
+
+from lightbulb.agent.answering import answer
+from lightbulb.agent.configuration import TestAgent
+from lightbulb.apps.question_panels import BoardPanel, QuestionPanel, ThoughtTree
+from lightbulb.planning.tree_of_thought import Thought, ToTNode
+from lightbulb.world.training import TrainWorldModel, train_world_model
+
+ROOT = Path(__file__).resolve().parents[1]
+QUESTION = "Where was the inventor of the arc lamp born?"
+
+
+# ------------------------------------------------------------------ without a browser
+
+
+def test_the_tree_grows_while_the_question_is_asked() -> None:
+    "Each thought that is told of hangs in the tree that the answer ends with."
+    items = list(answer("Where was Humphry Davy born?", tools=small_tools(), calibrations=LENIENT))
+    roots = {id(node.path()[0]) for item in items if (node := getattr(item, "node", None)) is not None}
+    assert roots == {id(items[-1].tree)}
+
+
+def test_names_of_thoughts_stay_and_nothing_given_is_a_script() -> None:
+    root = ToTNode("<script>alert(1)</script>")
+    tree = ThoughtTree(root)
+    first = root.add(Thought("<b>", "question"))
+    tree.show(root)
+    root.add(Thought("later", "question"))
+    first.add(Thought("below", "answer")).value = -0.1
+    names = {row["text"]: row["id"] for row in tree.thoughts}
+    tree.show(root)
+    assert names.items() <= {row["text"]: row["id"] for row in tree.thoughts}.items()
+    assert "<script" not in tree.to_html() and set(tree._repr_mimebundle_()[0]) == {"text/plain", "text/html"}
+
+
+def test_stop_answers_at_once_and_the_next_question_is_answered() -> None:
+    class SlowSite(SmallSite):
+        "Waits in its first search until it is let go."
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.go_on, self.was_asked = threading.Event(), threading.Event()
+
+        def search(self, query: str, num_results: int = 10) -> list[Any]:
+            self.was_asked.set()
+            self.go_on.wait()
+            return super().search(query, num_results)
+
+    site = SlowSite()
+    panel = QuestionPanel(tools=small_tools(search=site), calibrations=LENIENT)
+    panel.start("Where was Humphry Davy born?")
+    assert site.was_asked.wait(60) and panel.is_working and panel.ask_button.disabled
+    panel.stop()
+    (column,) = panel.columns.children
+    assert not panel.is_working and not panel.ask_button.disabled and "stopped" in column.status.value and not panel.answers
+    assert panel.wait(60), "the thread ends while the search still waits"
+    before = column.status.value
+    site.go_on.set()
+    assert panel.ask("Where was Humphry Davy born?").short_answer == "Penzance"
+    assert column.status.value == before, "the stopped question says nothing more"
+    panel.history.value = 0
+    assert panel.columns.children == (column,)
+
+
+def test_two_configurations_and_every_export(tmp_path: Path) -> None:
+    panel = QuestionPanel(TestAgent(save_dir=tmp_path), tools=small_tools(), calibrations=LENIENT)
+    with pytest.raises(ValueError, match="no answer to export"):
+        panel.save(tmp_path / "early.html")
+    panel.beside.value, panel.other.fields["planner"].value = True, "best_first"
+    panel.ask("Where was Humphry Davy born?")
+    assert [column.config.planner for column in panel.columns.children] == ["tot_bfs", "best_first"]
+    stored = json.loads(panel.save(tmp_path / "both.json").read_text("utf-8"))
+    assert [one["short_answer"] for one in stored] == ["Penzance", "Penzance"]
+    page = panel.save(tmp_path / "both.html").read_text("utf-8")
+    assert page.count("Penzance") >= 2 and "<mark>" in page and "<script" not in page
+    assert panel.save(tmp_path / "both.md").read_text("utf-8").count("“") == 2
+
+
+@pytest.mark.parametrize("name", ["query", "play"])
+def test_saved_outputs_are_right_where_no_kernel_runs(name: str) -> None:
+    "Five cells at most; what is saved is plain HTML with its pictures inside, and no widget that nobody keeps alive."
+    cells = json.loads((ROOT / "nbs" / "apps" / f"{name}.ipynb").read_text("utf-8"))["cells"]
+    assert len(cells) <= 5
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert "Panel(" in "".join(code[0]["source"]), "the panel comes first"
+    shown = ["".join(output["data"]["text/html"]) for cell in code for output in cell["outputs"] if "text/html" in output.get("data", {})]
+    assert shown and not [output for cell in code for output in cell["outputs"] if "HTML object" in str(output)]
+    for html in shown:
+        assert not re.search(r"<script|<iframe|javascript:|on\w+=", html)
+        assert all(source.startswith("data:image/svg+xml;base64,") for source in re.findall(r'src="([^"]*)"', html))
+    everything = "".join(shown)
+    assert "<img" in everything and ("<mark>" in everything if name == "query" else "It gives itself" in everything)
+
+
+# ------------------------------------------------------------------ in a browser
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory) -> Path:
+    "A model that learned tic-tac-toe for a moment."
+    config = TrainWorldModel(
+        save_dir=tmp_path_factory.mktemp("board"),
+        device="cpu",
+        environment="tic_tac_toe",
+        random_games=50,
+        num_epochs=1,
+        steps_per_epoch=5,
+        width=16,
+        hidden=32,
+        batch_size=1,
+        accumulation_steps=1,
+    )
+    list(train_world_model(config))
+    return config.folder
+
+
+@pytest.fixture(scope="module")
+def opened(browser, jupyter_lab: NotebookServer, model_folder: Path, tmp_path_factory):
+    "A notebook with a panel on a folder of two notes and a board, both run."
+    folder = tmp_path_factory.mktemp("notes")
+    (folder / "arc.txt").write_text("Arc lamp\n\nThe arc lamp was invented by Humphry Davy. It needs a strong current.\n")
+    (folder / "davy.txt").write_text("Humphry Davy\n\nHumphry Davy was a chemist. He was born in Penzance, Cornwall, in 1778.\n")
+    name = jupyter_lab.write(
+        "panels.ipynb",
+        "from pathlib import Path\nfrom lightbulb.agent.configuration import TestAgent\nfrom lightbulb.apps.question_panels import *\n"
+        f"panel = QuestionPanel(TestAgent(search='folder:{folder}', save_dir=Path({str(folder)!r}, 'models'), max_seconds=600.0))\npanel",
+        f"BoardPanel({str(model_folder)!r}, num_simulations=8)",
+        "%load_ext lightbulb.apps.question_panels",
+        f"%%ask --search folder:{folder} --save_dir {folder / 'models'} --max_seconds 600\nWhere was Humphry\nDavy born?",
+    )
+    notebook = open_notebook(browser, jupyter_lab, name)
+    notebook.run_all()
+    notebook.page.get_by_label("Question", exact=True).wait_for()
+    yield notebook
+    notebook.close()  # nothing was complained of, and nobody outside was asked
+
+
+def screenshots(notebook: OpenNotebook, folder: Path, name: str) -> None:
+    "At the width of a desk and of a phone; nothing is wider than the page."
+    for width in (390, 1400):
+        notebook.page.set_viewport_size({"width": width, "height": 1000})
+        notebook.page.wait_for_function("() => document.querySelector('.lightbulb-tree svg').clientWidth > 0")
+        notebook.page.screenshot(path=folder / f"{name}_{width}.png")
+        inside = "element => element.scrollWidth <= element.clientWidth + 1"
+        assert notebook.page.locator(".jp-OutputArea-output").first.evaluate(inside), f"the panel is cut off at {width} pixels"
+
+
+def ask(page: Any, question: str) -> None:
+    "Type it, press Enter, wait for the end."
+    page.get_by_label("Question", exact=True).fill(question)
+    page.get_by_label("Question", exact=True).press("Enter")
+    page.get_by_role("button", name="Stop").and_(page.locator(":enabled")).wait_for()
+    page.get_by_role("button", name="Ask", exact=True).and_(page.locator(":enabled")).wait_for()
+
+
+def test_a_question_is_asked_watched_and_checked(opened: OpenNotebook, tmp_path: Path) -> None:
+    page = opened.page
+    ask(page, QUESTION)
+    assert "Penzance" in page.locator(".jp-OutputArea-output").first.inner_text()
+    assert page.locator("summary", has_text=re.compile(r"^\d+ steps$")).count() == 1
+    source = page.locator("summary", has_text="[1]").first
+    assert not page.locator("mark").first.is_visible()
+    source.click()
+    assert page.locator("mark").first.is_visible()
+    screenshots(opened, tmp_path, "answer")
+
+
+def test_the_tree_is_walked_by_keyboard(opened: OpenNotebook) -> None:
+    page = opened.page
+    if not page.locator(".thought").count():
+        ask(page, QUESTION)
+    thoughts, root = page.locator(".lightbulb-tree .thought"), page.locator('.lightbulb-tree [data-id="0"]')
+    number = thoughts.count()
+    assert number > 1 and root.get_attribute("aria-expanded") == "true"
+    root.focus()
+    page.keyboard.press("ArrowLeft")  # fold
+    assert thoughts.count() == 1 and root.get_attribute("aria-expanded") == "false"
+    page.keyboard.press("Enter")
+    assert thoughts.count() == number
+    page.keyboard.press("ArrowRight")
+    child = page.locator('.lightbulb-tree [data-id="0.0"]')
+    assert child.evaluate("element => element === document.activeElement") and child.get_attribute("aria-selected") == "true"
+    assert child.locator("title").text_content().split(" · ")[0] in page.locator(".lightbulb-tree p").inner_text()
+    scale = lambda: float(re.search(r"scale\(([\d.]+)\)", page.locator(".lightbulb-tree svg > g").get_attribute("transform"))[1])
+    before = scale()
+    page.keyboard.press("+")
+    assert scale() == pytest.approx(1.25 * before)
+    page.get_by_role("button", name="Fit into the frame (0)").click()
+    assert scale() == pytest.approx(before)
+
+
+def test_an_answer_is_exported_and_asked_again(opened: OpenNotebook, tmp_path: Path) -> None:
+    page = opened.page
+    if not page.locator(".thought").count():
+        ask(page, QUESTION)
+    page.get_by_role("button", name="Export", exact=True).click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download").click()
+    assert "Penzance" in Path(download.value.path()).read_text("utf-8")
+    page.get_by_role("button", name="Ask again").click()
+    page.get_by_label("History").locator("option", has_text=f"2. {QUESTION[:40]}").wait_for(state="attached")
+    page.get_by_role("button", name="Ask", exact=True).and_(page.locator(":enabled")).wait_for()
+    assert "Penzance" in page.locator(".jp-OutputArea-output").first.inner_text()
+    page.locator(".jp-OutputArea-output").get_by_text("Settings", exact=True).click()
+    page.get_by_role("spinbutton", name="Pages").fill("0")
+    page.get_by_role("spinbutton", name="Pages").press("Tab")
+    page.get_by_text("max_pages must be positive, got 0").wait_for()
+    assert page.get_by_role("button", name="Ask", exact=True).is_disabled()
+    screenshots(opened, tmp_path, "settings")
+
+
+def test_the_board_is_played_on(opened: OpenNotebook, tmp_path: Path) -> None:
+    page = opened.page
+    page.locator("button[title='row 2, column 2']").click()
+    page.get_by_text("It gives itself").wait_for()
+    stones = [button.inner_text() for button in page.locator("button[title^='row ']").all()]
+    assert stones[4] == "✕" and stones.count("◯") == 1
+    page.get_by_text("New game, ◯ begins").scroll_into_view_if_needed()
+    page.screenshot(path=tmp_path / "board.png")
+
+
+def test_a_cell_of_questions_shows_its_answer(opened: OpenNotebook) -> None:
+    cell = opened.page.locator(".jp-CodeCell").nth(3)
+    cell.locator("summary", has_text=re.compile(r"^\d+ steps$")).wait_for()
+    assert "Penzance" in cell.locator(".jp-OutputArea-executeResult").inner_text()
+
+
+def test_a_saved_notebook_shows_its_answer_untrusted(browser, jupyter_lab: NotebookServer, tmp_path: Path) -> None:
+    "Opened without running anything, as somebody does who was sent it."
+    notebook = open_notebook(browser, jupyter_lab, jupyter_lab.add(ROOT / "nbs" / "apps" / "query.ipynb", "sent.ipynb"))
+    page = notebook.page
+    page.locator("summary", has_text="[1]").first.wait_for()
+    page.locator("summary", has_text="the tree of thoughts").first.click()
+    picture = page.locator(".jp-OutputArea-output img").first
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
+    assert page.get_by_text("Error displaying widget").count() == 0 and page.get_by_text("HTML object").count() == 0
+    page.screenshot(path=tmp_path / "sent.png")
+    notebook.close()
+
+
+def test_boards_of_other_worlds_are_refused(model_folder: Path) -> None:
+    board = BoardPanel(model_folder, num_simulations=4)
+    with pytest.raises(ValueError, match="must be of a board game, got one of FrozenLake-v1"):
+        BoardPanel(SimpleNamespace(world=object(), settings=SimpleNamespace(environment="FrozenLake-v1")))  # pyright: ignore
+    assert board.expected_line() == []
