@@ -170,7 +170,7 @@ def test_a_question_is_asked_watched_and_checked(opened: OpenNotebook, tmp_path:
     page = opened.page
     ask(page, QUESTION)
     assert "Penzance" in page.locator(".jp-OutputArea-output").first.inner_text()
-    assert page.locator("summary", has_text=re.compile(r"^\d+ steps$")).count() == 1
+    assert page.locator(".jp-CodeCell").first.locator("summary", has_text=re.compile(r"^\d+ steps$")).count() == 1
     source = page.locator("summary", has_text="[1]").first
     assert not page.locator("mark").first.is_visible()
     source.click()

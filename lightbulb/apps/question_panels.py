@@ -268,11 +268,11 @@ def _is_live(widget: Any) -> bool:
     return getattr(widget.comm, "kernel", None) is not None
 
 
-def _bundle(widget: Any, bundle: Any, html: str, text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _bundle(widget: Any, bundle: Any, html: str, text: str) -> dict[str, Any]:
     "What a notebook is given: the live view if a kernel stands behind it, and HTML in any case."
     data = bundle[0] if isinstance(bundle, tuple) else bundle
     view = {_WIDGET_VIEW: data[_WIDGET_VIEW]} if _is_live(widget) and data and _WIDGET_VIEW in data else {}
-    return {"text/plain": text, "text/html": html} | view, {}
+    return {"text/plain": text, "text/html": html} | view
 
 
 class ThoughtTree(anywidget.AnyWidget):
@@ -297,7 +297,7 @@ class ThoughtTree(anywidget.AnyWidget):
         return self.root.to_html() if self.root else "<p>No thought yet.</p>"
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        return _bundle(self, super()._repr_mimebundle_(**options), self.to_html(), f"A tree of {len(self.thoughts)} thoughts")
+        return _bundle(self, super()._repr_mimebundle_(**options), self.to_html(), f"A tree of {len(self.thoughts)} thoughts"), {}
 
 # %% ../../nbs/apps/06_question_panels.ipynb #bc10982b
 _LOADING = (
@@ -604,7 +604,7 @@ class QuestionPanel(ipywidgets.VBox):
         begin = f"<p><b>Question panel</b> {where}; its form appears when the cell runs.</p>"
         return begin + f'<div style="display:flex;flex-wrap:wrap;gap:1em">{"".join(column.to_html() for column in self._shown)}</div>'
 
-    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         return _bundle(self, super()._repr_mimebundle_(**options), self.to_html(), f"A question panel, {len(self._asked)} questions asked")
 
     # ---- the thread
@@ -670,7 +670,8 @@ class QuestionPanel(ipywidgets.VBox):
         "The answers that are shown, as a whole document."
         answers = self.answers
         if not answers: raise ValueError("there is no answer to export yet")
-        if kind == "json": return json.dumps([json.loads(one.to_json()) for one in answers], ensure_ascii=False, indent=1)
+        if kind == "json":
+            return json.dumps([json.loads(one.to_json()) for one in answers], ensure_ascii=False, indent=1)
         if kind == "md": return "\n\n---\n\n".join(one.to_markdown() for one in answers)
         if kind != "html": raise ValueError(f"the name must end in .html, .md or .json, got {kind!r}")
         body = "".join(column.to_html() for column in self._shown)
@@ -717,7 +718,8 @@ class _AskMagic:
         if not any(argument.startswith("--save_dir") for argument in arguments):
             arguments += ["--save_dir", str(cache_folder("notebooks"))]
         try:
-            if not question: raise UsageError("ask what? %ask [flags] question, or %%ask [flags] and the question below")
+            if not question:
+                raise UsageError("ask what? %ask [flags] question, or %%ask [flags] and the question below")
             return self._answer(question, parse_config(TestAgent, arguments, program="%ask"))
         except (UsageError, LightbulbError, ValueError) as error:
             print(f"lightbulb: {error}", file=sys.stderr)
@@ -897,5 +899,5 @@ class BoardPanel(ipywidgets.VBox):
         board = Picture(svg, f"Board after {int((self.state != 0).sum())} moves. {self._says()}").to_html()
         return f"<p>{escape(self._says())}</p>{board}{self._imagination()}"
 
-    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         return _bundle(self, super()._repr_mimebundle_(**options), self.to_html(), f"A board. {self._says()}")
