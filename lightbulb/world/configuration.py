@@ -310,6 +310,6 @@ class TrainWorldModel(Displayable):
         "The configuration whose `fixed_settings` these are."
         parts: dict[str, Any] = {"losses": LossShares(**settings["losses"])}
         if "text" in settings:
-            text = dict(settings["text"])
-            parts["text"] = TextSettings(**text | {"losses": TextShares(**text["losses"])})
+            text: dict[str, Any] = {**settings["text"], "losses": TextShares(**settings["text"]["losses"])}
+            parts["text"] = TextSettings(**text)
         return cls(**{**settings, **parts})

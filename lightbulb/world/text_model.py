@@ -65,7 +65,8 @@ class TextWorldConfig:
     @classmethod
     def from_dict(cls, settings: dict[str, Any]) -> TextWorldConfig:
         "Back from a checkpoint."
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+        known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+        return cls(**known)
 
 # %% ../../nbs/world/17_text_model.ipynb #d9c0eb2d
 class Reading(NamedTuple):

@@ -78,7 +78,8 @@ class Stretches:
     def take(self, rows: Tensor) -> Stretches:
         "Some of them."
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Stretches(**{name: None if part is None else part[rows] for name, part in parts.items()})
+        chosen: dict[str, Any] = {name: None if part is None else part[rows] for name, part in parts.items()}
+        return Stretches(**chosen)
 
     def state_dict(self) -> dict[str, Tensor]:
         "All but what reading gives again."
