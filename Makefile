@@ -1,4 +1,4 @@
-# Two commands do all of their own set-up: `make demo` answers a question and trains a small language model, `make test` proves the rest.
+# Two commands do all of their own set-up: `make demo` answers a question and trains two small models, `make test` proves the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
@@ -19,11 +19,14 @@ setup: ## .venv with every extra, the offline models, Chromium and pandoc (a sec
 setup-demo: ## .venv with what answering needs
 	@python="$$(PYTHON="$(PYTHON)" sh tools/find_python.sh)" && "$$python" tools/setup_env.py demo
 
-demo: setup-demo ## set up, answer one question with checkable sources, then train a tiny language model for about a minute and let it write
+demo: setup-demo ## set up, answer one question with checkable sources, then train a tiny language model and a world model of it, and let them write
 	@$(BIN)/python main_menu.py --task test_agent --query "$(QUERY)"
-	@printf '\nNow a tiny language model learns to spell from the demo site, byte by byte, and writes:\n'
-	@$(BIN)/python lightbulb_LM.py $(TINY) --num_epochs 1
-	@$(BIN)/python lightbulb_LM.py --mode inference $(TINY) --query "$(TEXT)" --max_new_tokens 120
+	@printf '\nNow a tiny language model learns to spell from the demo site, byte by byte, and a world model learns to imagine its states:\n'
+	@$(BIN)/python main_menu.py --task train_llm_world $(TINY) --num_epochs 1
+	@printf '\nThe likeliest bytes one after the other, some that are drawn, and what is planned in the imagined states:\n'
+	@$(BIN)/python main_menu.py --task train_llm_world --mode inference $(TINY) --query "$(TEXT)" --max_new_tokens 64 --planner greedy
+	@$(BIN)/python main_menu.py --task train_llm_world --mode inference $(TINY) --query "$(TEXT)" --max_new_tokens 64 --planner sample
+	@$(BIN)/python main_menu.py --task train_llm_world --mode inference $(TINY) --query "$(TEXT)" --max_new_tokens 64 --planner mcts
 
 app: setup-demo ## the notebooks to work in as pages without code, at http://127.0.0.1:8866
 	@$(BIN)/python tools/app.py
