@@ -30,6 +30,7 @@ SETTINGS = {  # of JupyterLab: nothing is fetched from outside, and every cell i
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "notebook-extension/tracker": {"windowingMode": "none"},
 }
+UNUSED = ("@jupyterlab/debugger-extension", "@jupyterlab/extensionmanager-extension", "jupyterlab-jupytext")  # extensions of JupyterLab
 
 
 def need(module: str) -> None:
@@ -85,6 +86,9 @@ def _serve(
         file = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(settings))
+    page_settings = home / "config" / "labconfig" / "page_config.json"
+    page_settings.parent.mkdir(parents=True, exist_ok=True)
+    page_settings.write_text(json.dumps({"disabledExtensions": dict.fromkeys(UNUSED, True)}))
     folder.mkdir(parents=True, exist_ok=True)
     log = home / "server.log"
     with log.open("w") as output:
@@ -174,14 +178,23 @@ class OpenNotebook:
         "Run every cell, and wait until all have run."
         self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
 
-    def restart_kernel(self) -> None:
-        "A new kernel for the notebook; no cell has run in it."
-        self.page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.restart(); }")
+    def wait_for_kernel(self) -> None:
+        "Until the kernel has nothing to do."
+        self.page.wait_for_function(
+            "() => window.jupyterapp?.shell?.currentWidget?.context?.sessionContext?.session?.kernel?.status === 'idle'"
+        )
 
-    def close(self) -> None:
-        "Close the page; `AssertionError` names what it complained of or asked for."
+    def reload(self) -> None:
+        "Save the notebook and load its page again, beside the same kernel."
+        self.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+        self.page.reload(wait_until="load")
+        self.wait_for_kernel()
+
+    def close(self, *, tolerated: str = "no such complaint") -> None:
+        "Close the page; `AssertionError` names what it complained of (without that text in it) or asked for."
         self.page.close()
-        assert not self.complaints and not self.outside, (self.complaints[:5], self.outside[:5])
+        complaints = [text for text in self.complaints if tolerated not in text]
+        assert not complaints and not self.outside, (complaints[:5], self.outside[:5])
 
 
 def open_page(browser: Any, url: str, width: int = 1400, height: int = 1000) -> OpenNotebook:
@@ -213,7 +226,5 @@ def open_notebook(
 ) -> OpenNotebook:
     "A notebook alone in a page of JupyterLab, its kernel ready."
     opened = open_page(browser, f"{server.url}/doc/tree/{name}?reset", width, height)
-    opened.page.wait_for_function(
-        "() => window.jupyterapp?.shell?.currentWidget?.context?.sessionContext?.session?.kernel?.status === 'idle'"
-    )
+    opened.wait_for_kernel()
     return opened

@@ -28,6 +28,7 @@ import types
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from functools import reduce
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, Union, get_args, get_origin, get_type_hints
@@ -227,9 +228,7 @@ class ConfigForm(_Shown):
             if not is_dataclass(value):
                 rows[field.name] = self._row((field.name,), value, hints[field.name], meanings.get(field.name, ""))
                 continue
-            inner, notes = get_type_hints(type(value)), _meanings(type(value))
-            paths = [(field.name, part.name) for part in fields(value)]
-            nested[field.name] = [self._row(path, getattr(value, path[1]), inner[path[1]], notes.get(path[1], "")) for path in paths]
+            nested[field.name] = self._inner_rows((field.name,), value)
         first = [rows.pop(name) for name in _FIRST if name in rows]
         folded = {title: [rows.pop(name) for name in names.split() if name in rows] for title, names in _GROUPS.items()}
         for name, inside in nested.items():
@@ -240,18 +239,30 @@ class ConfigForm(_Shown):
         self._folds = {path: places[id(row)] for path, row in self._rows.items() if id(row) in places}
         return first, folded
 
+    def _inner_rows(self, path: _Path, config: Any) -> list[widgets.Widget]:
+        "The rows of a configuration inside another, and of those inside it."
+        hints, meanings = get_type_hints(type(config)), _meanings(type(config))
+        rows = []
+        for field in fields(config):
+            value, place = getattr(config, field.name), (*path, field.name)
+            if is_dataclass(value):
+                rows += self._inner_rows(place, value)
+            else:
+                rows.append(self._row(place, value, hints[field.name], meanings.get(field.name, "")))
+        return rows
+
     def _row(self, path: _Path, value: Any, hint: Any, meaning: str) -> widgets.Widget:
         "A field with its name before it and its meaning beside it."
-        options = _alternatives(hint)
+        options, name = _alternatives(hint), ".".join(path[1:] or path)
         self._hints[path] = hint
         if hint is bool:
-            field: Any = widgets.Checkbox(value=value, description=path[-1], **self._shared)
+            field: Any = widgets.Checkbox(value=value, description=name, **self._shared)
         elif len(options) == 1 and get_origin(options[0]) is Literal:
             choices = [str(item) for item in get_args(options[0])]
-            field = widgets.Dropdown(options=choices, value=str(value), description=path[-1], **self._shared)
+            field = widgets.Dropdown(options=choices, value=str(value), description=name, **self._shared)
         else:
             hollow = "chosen by itself" if type(None) in options else ""
-            field = widgets.Text(_to_text(value), description=path[-1], continuous_update=False, placeholder=hollow, **self._shared)
+            field = widgets.Text(_to_text(value), description=name, continuous_update=False, placeholder=hollow, **self._shared)
         field.observe(self._changed, "value")
         self._help[path] = f'<span class="lb-note">{escape(meaning)}</span>'
         self._inputs[path], self._notes[path] = field, widgets.HTML(self._help[path], layout=self._note_layout)
@@ -273,7 +284,7 @@ class ConfigForm(_Shown):
             raise ValueError(f"config must be a {type(self._config).__name__}, got {type(config).__name__}")
         self._is_filling, self._config = True, config
         for path, field in self._inputs.items():
-            value = getattr(config, path[0]) if len(path) == 1 else getattr(getattr(config, path[0]), path[1])
+            value = reduce(getattr, path, config)
             field.value = value if self._hints[path] is bool else _to_text(value)
         self._is_filling = False
         self._judge()
@@ -293,24 +304,29 @@ class ConfigForm(_Shown):
                 values[path] = text if hint is bool else _parse(text, hint, ".".join(path))
             except ValueError as error:
                 wrong[path] = str(error)
-        if wrong: return None, wrong
-        changes: dict[str, Any] = {path[0]: value for path, value in values.items() if len(path) == 1}
-        for name in dict.fromkeys(path[0] for path in values if len(path) == 2):
-            inside = {path[1]: value for path, value in values.items() if path[0] == name and len(path) == 2}
-            try:
-                changes[name] = replace(getattr(self._config, name), **inside)
-            except ValueError as error:
-                return None, {self._place_of(str(error), name): str(error)}
-        try:
-            return replace(self._config, **changes), {}
-        except ValueError as error:
-            return None, {self._place_of(str(error)): str(error)}
+        config = None if wrong else self._build(self._config, (), values, wrong)
+        return (None if wrong else config), wrong
 
-    def _place_of(self, message: str, owner: str = "") -> _Path:
+    def _build(self, before: Any, path: _Path, values: Mapping[_Path, Any], wrong: dict[_Path, str]) -> Any:
+        "A configuration with other values, and those inside it; what it refuses goes into `wrong`."
+        changes = {}
+        for field in fields(before):
+            place = (*path, field.name)
+            if place in values:
+                changes[field.name] = values[place]
+            elif any(other[: len(place)] == place for other in values):
+                changes[field.name] = self._build(getattr(before, field.name), place, values, wrong)
+        if wrong: return None
+        try:
+            return replace(before, **changes)
+        except ValueError as error:
+            wrong[self._place_of(str(error), path)] = str(error)
+            return None
+
+    def _place_of(self, message: str, owner: _Path) -> _Path:
         "The field that a message names first; `()` if it names none."
         for word in re.findall(r"[A-Za-z_][\w.]*\w", message):
-            path = (owner, word) if owner else tuple(word.split("."))
-            if path in self._inputs: return path
+            if (path := (*owner, *word.split("."))) in self._inputs: return path
         return ()
 
     def _judge(self) -> None:
@@ -443,7 +459,7 @@ class _Plot(NamedTuple):
 _PLOTS = (
     _Plot("Loss", (_Measure("loss", "train", "training"), _Measure("loss", "validation", "held out"))),
     _Plot("Bits a byte", (_Measure("bits_per_byte", "train", "training"), _Measure("bits_per_byte", "validation", "held out"))),
-    _Plot("Tokens a second", (_Measure("tokens_per_second", "train"),), False),
+    _Plot("Tokens or positions a second", (_Measure("tokens_per_second", "train"),), False),
     _Plot(
         "Expert load, 1 is even",
         (_Measure("expert_load_max", "validation", "most"), _Measure("expert_load_min", "validation", "least")),
@@ -864,10 +880,12 @@ class TrainingRun:
 
     @property
     def order(self) -> tuple[Any, str] | None:
-        "The configuration and the environment that it was started with; None if it never was."
+        "The configuration and the environment that it was started with; None if it never was, or by a version that knew other settings."
         facts = _read_json(_status_file(self.folder))
         if not facts: return None
-        return _restore(_TASKS[facts["config"]].config_class(), facts["settings"]), facts["environment"]
+        with suppress(ValueError, TypeError):
+            return _restore(_TASKS[facts["config"]].config_class(), facts["settings"]), facts["environment"]
+        return None
 
     def log(self, num_lines: int = 12) -> list[str]:
         "The last lines that the process wrote."
@@ -972,6 +990,7 @@ class TrainingPanel(_Shown):
         self._watcher: threading.Thread | None = None
         self._stopper: threading.Thread | None = None
         name = "TrainLanguageModel" if config is None else type(config).__name__
+        self._own = "" if config is None else name  # the task whose form begins with what was given, unless a run goes on
         if config is not None:
             _task_of(config)
             self._forms[name] = self._make_form(name, config)
@@ -1041,9 +1060,10 @@ class TrainingPanel(_Shown):
         if holder.errors: return
         self._run = TrainingRun(holder.value.save_dir.expanduser() / task.folder)
         self._curves = _Curves(self._run.folder / "metrics.jsonl")
-        order = self._run.order if fill and self._run.status().is_running else None
-        if order is not None:
-            self.form.fill(order[0])
+        order = self._run.order if fill and (self._run.status().is_running or self._name != self._own) else None
+        if order is not None and type(order[0]).__name__ == self._name:
+            place = {} if task.has_environment else {"save_dir": holder.value.save_dir}
+            self.form.fill(replace(order[0], **place))
         self._list_runs()
         self._watch()
 
