@@ -37,9 +37,9 @@ CHANGED: dict[str, str] = {  # "run: result" → why it is another than the reco
     "answers: When did the inventor of the modern steam turbine die?": RELEARNED,
     "answers: Where was Michael Faraday born?": RELEARNED,
     "answers: What are the impacts of renewable energy on global sustainability?": "composed of one stretch of a page",
-    "answers: Who won the Eurovision Song Contest in 1974?": RELEARNED,
+    "answers: Who won the Eurovision Song Contest in 1974?": f"{RELEARNED}; where little fits, other words and links are tried",
     "answers: Who was born first, Michael Faraday or Gaston Planté?": RELEARNED,
-    "answers: Who invented the incandescent light bulb?": RELEARNED,
+    "answers: Who invented the incandescent light bulb?": f"{RELEARNED}; sources that disagree are both named",
 }
 
 Results = dict[str, Any]  # numbers as hexadecimal text, whole numbers, text, or a digest of arrays

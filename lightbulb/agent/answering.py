@@ -20,8 +20,8 @@ from .confidence import Calibration, load_calibrations, measure_leaf, measure_li
 from .configuration import TestAgent
 from .evidence import Evidence, Researcher, is_mentioned, long_names
 from .ledger import Ledger, Meter
-from .question_kinds import question_parts
-from .reasoning import Reasoning
+from .question_kinds import foreign_language, in_english, question_parts
+from .reasoning import Reasoning, disagrees
 from .synthesis import Synthesis, Synthesizer
 from .tools import Tools, open_tools
 from .waiting import Background, OutOfTime, Working
@@ -74,7 +74,8 @@ class _Inquiry:
             self.researcher, tools.reader, tools.model, rerank=tools.rerank, weigh=tools.weigh, config=tools.reasoning
         )
         self.writer = Writer(self.ledger, tools.summarizer)
-        self.root = ToTNode(question)
+        self.language, self.asked = foreign_language(question), in_english(question)  # the pages are English
+        self.root = ToTNode(self.asked)
         self.draft: tuple[Sentence, ...] = ()  # the best that is known so far, not yet weighed
         self.events: list[RunEvent] = []  # of the planner, part after part
         self.synthesis: Synthesis | None = None  # what a leading model wrote
@@ -83,7 +84,9 @@ class _Inquiry:
     def run(self) -> Answer:
         "The answer."
         if led := self._led(): return self._answer(led)
-        parts, conclusions = question_parts(self.question), []
+        if self.language:
+            self.tell(Working(f"reading the question, which is in {self.language}, as: {self.asked}"))
+        parts, conclusions = question_parts(self.asked), []
         for part in parts:
             root = self.root if len(parts) == 1 else self.root.add(Thought(part, "part"))
             self._grow(root)
@@ -194,6 +197,8 @@ class _Inquiry:
         confidence = calibration.confidence(measure_leaf(question, value, leaf, rivals, lines))
         sentences, state = tuple(self.writer.factoid(leaf.payload)), leaf.payload
         is_sure = confidence >= calibration.threshold
+        if other := next((node for _, node in ranked[1:] if disagrees(question, leaf.payload, node.payload)), None):
+            sentences += self.writer.disagreement(other.payload)
         trace = _trace_of(root, leaf)
         return _Conclusion(
             state.plan.form, sentences, state.answer, confidence, is_sure, replace(trace, failed_at="") if is_sure else trace, ranked
@@ -204,7 +209,7 @@ class _Inquiry:
         if not evidence.passages: return _Conclusion(form, trace=Trace(failed_at="page"))
         self.tell(Working(f"reading the sentences of {len(evidence.passages)} passages"))
         lines = self.reasoning.scored_lines(question, evidence)
-        pieces, short = compose(question, form, lines, self.ledger.__getitem__)
+        pieces, short = compose(self.reasoning.wordings.get(question, question), form, lines, self.ledger.__getitem__)
         sentences = self.writer.composed(pieces) if pieces else self.writer.explanation(question, evidence.passages)
         self.draft = tuple(sentences) or self.draft
         calibration = self.calibrations["verdict" if form == "yes_no" else "text"]
@@ -229,7 +234,7 @@ class _Inquiry:
     # ---- saying
 
     def _answer(self, best: _Conclusion) -> Answer:
-        unknown = [name for name in long_names(self.question) if not self._is_known(name)]
+        unknown = [name for name in long_names(self.asked) if not self._is_known(name)]
         may_guess = self.config.guess and bool(best.sentences)
         if best.is_sure and not unknown:
             ending, sentences = Ending.ANSWERED, best.sentences
@@ -295,6 +300,13 @@ class _Inquiry:
         return Ending.BUDGET_SPENT if self.meter.refused else Ending.NO_EVIDENCE
 
     def _refusal(self, ending: Ending, unknown: Sequence[str], has_guess: bool = False) -> str:
+        "Why nothing is said; of a foreign question also how it was read."
+        reason = self._reason_in_words(ending, unknown, has_guess)
+        if not self.language or ending not in (Ending.NO_EVIDENCE, Ending.UNKNOWN_NAME, Ending.BUDGET_SPENT):
+            return reason
+        return f"{reason} The question is in {self.language}; I read it word by word as “{self.asked}”, so ask again in English."
+
+    def _reason_in_words(self, ending: Ending, unknown: Sequence[str], has_guess: bool) -> str:
         num_pages = len(self.ledger)
         read = f"{num_pages} page{'s were' if num_pages > 1 else ' was'} read" if num_pages else "no page could be read"
         failures = [failure for failure in self.researcher.failures if num_pages == 0 or failure.action not in ("read",)]

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from .ledger import relevances
 from ..core.english import BACKWARD_OPENERS, FUNCTION_WORDS, stem
 from ..core.records import Document, Passage
 from ..knowledge.chunks import split_sentences
@@ -95,7 +96,7 @@ def scored_lines(
     asked_about = _stems(question)
     shared = lambda line, place: len(asked_about & _stems(f"{line.heading} {line.text}")) + (place < 2)
     likely = sorted(waiting.values(), key=lambda row: -shared(row[0], row[2]))[:max_lines]  # stable: better passages first
-    scores = rerank(question, [f"{line.heading}: {' '.join(line.text.split())}" for line, *_ in likely])
+    scores = relevances(rerank, question, [f"{line.heading}: {' '.join(line.text.split())}" for line, *_ in likely])
     lines = [replace(line, score=float(s) + passage_weight * own) for (line, own, _), s in zip(likely, scores, strict=True)]
     return sorted(lines, key=lambda line: -line.score)
 

@@ -10,14 +10,17 @@ __all__ = ['Evidence']
 
 # %% ../../nbs/agent/08_evidence.ipynb #393a9310
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import Any
 
 from .answers import PageRead, Searched, StepFailed
 from .ledger import Ledger, Meter
+from .question_kinds import search_words
 from .tools import PageMemory, Search, read_in_time
+from ..core.english import FUNCTION_WORDS, stem
 from ..core.errors import LightbulbError
 from ..core.records import Document, Passage
 from ..knowledge.store import title_key
@@ -67,6 +70,31 @@ def _alike(word: str, part: str) -> bool:
     if len(part) < 5 or abs(len(word) - len(part)) > 1 or word[:2] != part[:2]: return False
     return SequenceMatcher(None, word, part).ratio() >= 0.85
 
+# %% ../../nbs/agent/08_evidence.ipynb #f37ebef1
+def word_counts(texts: Iterable[str]) -> Counter[str]:
+    "How often each word of at least four letters stands in the texts."
+    return Counter(word for text in texts for word in re.findall(r"[^\W\d_]{4,}", text.casefold()))
+
+
+def respelt(question: str, known: Mapping[str, int]) -> str:
+    "The question with each word that is not known, nor is a form of a known one, as the commonest known word one slip away."
+    stems = {stem(word) for word in known}
+
+    def corrected(match: re.Match[str]) -> str:
+        word = match[0]
+        if word in known or word in FUNCTION_WORDS or stem(word) in stems: return word
+        return max((other for other in known if _is_one_slip(word, other)), key=lambda other: (known[other], other), default=word)
+
+    return re.sub(r"(?<![-/.\w])[a-z]{4,}(?![-/.(]\w|\(|\w)", corrected, question)
+
+
+def _is_one_slip(word: str, other: str) -> bool:
+    "Whether two words that begin alike differ by one letter that is missing, added, changed or swapped with its neighbour."
+    if word == other or word[0] != other[0] or abs(len(word) - len(other)) > 1: return False
+    i = next((i for i, (a, b) in enumerate(zip(word, other, strict=False)) if a != b), min(len(word), len(other)))
+    is_swapped = word[i : i + 2] == other[i : i + 2][::-1] and word[i + 2 :] == other[i + 2 :]
+    return is_swapped or word[i + 1 :] in (other[i:], other[i + 1 :]) or word[i:] == other[i + 1 :]
+
 # %% ../../nbs/agent/08_evidence.ipynb #d9fd9faa
 @dataclass(frozen=True)
 class Evidence:
@@ -77,7 +105,17 @@ class Evidence:
     page: str = ""  # title of the page that bears the subject's name; empty if none does
     match: float = 0.0  # how well it does
 
+    @property
+    def relevance(self) -> float:
+        "The score of the passage that fits best; very low if there is none."
+        return max((passage.score for passage in self.passages), default=-99.0)
+
 # %% ../../nbs/agent/08_evidence.ipynb #663f1b29
+_INDEX = re.compile(
+    r"\W*(?:(?:general|full|module|command|alphabetical) )?(?:index|(?:table of )?contents|site ?map|glossary|overview)\W*", re.I
+)
+
+
 class Researcher:
     "Gathers the evidence for the thoughts of one question within a budget; what fails is told as a step."
 
@@ -131,9 +169,10 @@ class Researcher:
         queries: Sequence[str] = (),  # other words for the question
         num_passages: int = 8,
         num_pages: int = 8,  # of each search, where the engine has read them already
+        pages: Sequence[tuple[str, str]] = (),  # (url, title) of pages that were read for this question in another way
     ) -> Evidence:
         "The passages of all pages that the question and the queries find, whatever their titles."
-        candidates = self.recall(subject or question)
+        candidates = [*self.recall(subject or question), *pages]
         for query in dict.fromkeys([question, *queries]):
             candidates += self._search(query, num_pages)
         urls = [url for url in dict.fromkeys(url for url, _ in candidates) if url in self.ledger]
@@ -146,6 +185,60 @@ class Researcher:
         page, match = self._named_page(subject, urls)
         ordered = tuple(dict.fromkeys([*(passage.url for passage in passages), *urls]))
         return Evidence(tuple(passages), ordered, page, match)
+
+    def look_again(
+        self,
+        question: str,
+        subject: str,
+        evidence: Evidence,  # what `survey` found for them
+        *,
+        num_passages: int = 8,
+        enough: float = 0.0,  # of the reranker: evidence as relevant as that needs no second look
+    ) -> tuple[str, Evidence]:
+        "The question as the pages spell it, and the better of the evidence and what other words and links lead to."
+        if self.meter.left("searches") < 1 or self.meter.left("pages") < num_passages:
+            return question, evidence  # no limit is met for it
+        wording = respelt(question, word_counts(document.text for document in self.ledger.documents))
+        if wording != question:
+            evidence = self.survey(wording, subject, queries=[search_words(wording)], num_passages=num_passages)
+        if evidence.relevance >= enough or not evidence.passages or not self.ledger.reranks: return wording, evidence
+        words = self._related_words(wording, evidence.passages[:4])
+        query, pages = " ".join((search_words(wording), *words)), self.follow(wording)
+        again = self.survey(wording, subject, queries=[query], num_passages=num_passages, pages=pages)
+        return wording, max(evidence, again, key=lambda one: one.relevance)
+
+    def _related_words(self, question: str, passages: Sequence[Passage], *, count: int = 4) -> list[str]:
+        "Words of the passages that mean most nearly what the question asks in other words."
+        stems = {stem(word) for word in re.findall(r"\w+", question.casefold())}
+        counts = word_counts(f"{self.ledger.heading_of(passage)} {passage.text}" for passage in passages)
+        new = [word for word, _ in counts.most_common() if word not in FUNCTION_WORDS and stem(word) not in stems]
+        return self.ledger.nearest(question, new[:60], count)
+
+    def follow(self, question: str, *, num_links: int = 2) -> list[tuple[str, str]]:
+        "Read what the links of the pages read lead to, those that fit the question best; where none does, open an index and look there."
+        stems = {stem(word) for word in re.findall(r"\w+", search_words(question).casefold())}
+        for _ in range(2):
+            fitting: dict[str, str] = {}
+            indexes: dict[str, str] = {}
+            for link in (link for document in self.ledger.documents for link in document.links):
+                url, name = link.url.partition("#")[0], " ".join(link.text.split())
+                if url in self.ledger or url in self._unreadable or url in self._held: continue
+                if _INDEX.fullmatch(name):
+                    indexes.setdefault(url, name)
+                elif len(fitting) < 60 and stems & {stem(word) for word in re.findall(r"\w+", name.casefold())}:
+                    fitting.setdefault(url, name)
+            names = self.ledger.nearest(question, list(fitting.values()), num_links)
+            chosen = [(url, name) for url, name in fitting.items() if name in names][:num_links] or list(indexes.items())[:1]
+            if not chosen or not self.meter.may("searches", len(chosen)): return []
+            self.meter.spend("searches", len(chosen))
+            pages = self.read(chosen)
+            if fitting: return pages
+        return []
+
+    @property
+    def _held(self) -> Collection[str]:
+        "The addresses that the engine has read by itself: whatever they hold, it has offered."
+        return getattr(self.search, "documents", ())
 
     def recall(self, query: str) -> list[tuple[str, str]]:
         "Pages of the knowledge base, read through these back ends, that bear the name or fit the question; old ones are looked at again."

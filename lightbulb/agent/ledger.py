@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .configuration import Budget
+from .question_kinds import readings
 from ..core.records import Document, Passage, Span
 from ..knowledge.chunks import chunk_document, index_text, split_sentences
 from ..knowledge.support import gives_orders
@@ -99,6 +100,11 @@ class Citation:
         return Span(self.url, self.start, self.end, self.quote)
 
 # %% ../../nbs/agent/06_ledger.ipynb #ac45808d
+def relevances(rerank: Callable[[str, list[str]], Sequence[float]], question: str, texts: list[str]) -> np.ndarray:
+    "How well each text answers the question as a whole or the part of it that asks, whichever is more, by the reranker (N,)."
+    return np.max([np.asarray(rerank(reading, texts), float) for reading in readings(question)], axis=0)
+
+# %% ../../nbs/agent/06_ledger.ipynb #0114ecb6
 class Ledger:
     "The pages that were really read, the only place where a citation can come from, and the passages of them that fit a question."
 
@@ -177,7 +183,7 @@ class Ledger:
         order = np.argsort(-scores, kind="stable")
         best = [_scored(passages[i], float(scores[i])) for i in order[: num_reranked if self._rerank else num_passages]]
         if self._rerank is None: return best
-        reranked = self._rerank(question, [f"{passage.title}. {passage.text}" for passage in best])
+        reranked = relevances(self._rerank, question, [f"{passage.title}. {passage.text}" for passage in best])
         best = [_scored(passage, float(score)) for passage, score in zip(best, reranked, strict=True)]
         return sorted(best, key=lambda passage: -passage.score)[:num_passages]
 
@@ -198,10 +204,21 @@ class Ledger:
         }
         nearest = sorted(usable.values(), key=lambda passage: -passage.score)[: num_reranked if self._rerank else num_passages]
         if self._rerank is None or not nearest or not question.strip(): return nearest[:num_passages]
-        judged = np.asarray(self._rerank(question, [f"{self.heading_of(passage)}. {passage.text}" for passage in nearest]), float)
+        judged = relevances(self._rerank, question, [f"{self.heading_of(passage)}. {passage.text}" for passage in nearest])
         own = np.array([passage.score for passage in nearest])
         mixed = rerank_weight * _standardized(judged) + (1 - rerank_weight) * _standardized(own)
         return [_scored(nearest[i], float(judged[i])) for i in np.argsort(-mixed, kind="stable")[:num_passages]]
+
+    @property
+    def reranks(self) -> bool:
+        "Whether passages are scored by a model that reads them together with the question: only such scores compare over questions."
+        return self._rerank is not None
+
+    def nearest(self, question: str, texts: Sequence[str], count: int) -> list[str]:
+        "The `count` texts that mean most nearly what the question asks, nearest first."
+        if not texts: return []
+        scores = np.asarray(self._embed(list(texts))) @ self._embed([question], query=True)[0]
+        return [texts[i] for i in np.argsort(-scores, kind="stable")[:count]]
 
     def heading_of(self, passage: Passage) -> str:
         "The title of a passage's page and the heading above the passage."

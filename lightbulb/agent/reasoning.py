@@ -25,7 +25,7 @@ from .waiting import Working
 from ..core.english import FUNCTION_WORDS, stem
 from ..core.errors import LightbulbError
 from ..core.records import Passage
-from ..reading.answer_kinds import DATE, country_of, expected_kind, fits, kind_of
+from ..reading.answer_kinds import DATE, NUMBER, country_of, expected_kind, fits, kind_of
 from ..knowledge.chunks import split_sentences
 from ..planning.tree_of_thought import Thought, ToTNode
 
@@ -96,14 +96,16 @@ def read_passages(
     top_k: int = 6,
     weigh: Weigh | None = None,  # a judge over all spans together; without one the reader's own scores count
     heads: Sequence[str] = (),  # what the reader sees before each passage; the titles of their pages if not given
+    kind: str = "",  # of the answer; told by the question's wording if not given
 ) -> list[Candidate]:
     "Candidates for the question, best first, each with a range of its page that names it; of equal texts the likeliest place is kept."
     if not passages: return []
     heads = heads or [f"{passage.title}. " for passage in passages]
-    kind = expected_kind(question)
+    kind = kind or expected_kind(question)
     texts = [head + passage.text for head, passage in zip(heads, passages, strict=True)]
     spans = reader.read(question, texts, top_k=2 * top_k)
     chances = weigh(question, texts, spans, [passage.url for passage in passages]) if weigh else [span.score for span in spans]
+    asks_for_command = re.search(r"\bcommand\b", question) is not None
     likeliest: dict[str, tuple[Candidate, int]] = {}  # answer → its best place, and how many words that shares with the question
     for span, chance in zip(spans, chances, strict=True):
         passage = passages[span.text_index]
@@ -115,6 +117,9 @@ def read_passages(
             around = (match.span() for match in re.finditer(DATE, passage.text))
             start, end = next(((first, last) for first, last in around if first <= start and end <= last), (start, end))
             text = passage.text[start:end]
+        if text == passage.text[start:end]:
+            start, end = _whole_token(passage.text, start, end, is_command=asks_for_command)
+            text = passage.text[start:end]
         score = min(max(float(chance), 1e-6), 1 - 1e-6)
         odds = math.log(score / (1 - score))
         new = Candidate(text, passage.url, passage.title, passage.start + start, passage.start + end, span.kind, odds, passage)
@@ -124,6 +129,70 @@ def read_passages(
             likeliest[normalized(text)] = new, shared
     best = sorted((candidate for candidate, _ in likeliest.values()), key=lambda candidate: -candidate.log_probability)[:top_k]
     return _shared_out(best)
+
+
+_TOKEN = re.compile(r"[^\s\"'“”‘’(){}\[\]<>,;|`«»]+(?:\(\))?")
+_TECHNICAL = re.compile(r"^-{1,2}[a-zA-Z]|[/_~$@\\]|\w\.[a-zA-Z]|\d\.\d|::|\(\)$")  # options, paths, variables, files, versions, calls
+_OPTIONS = re.compile(r"(?: --?[a-zA-Z][\w-]*)+")
+
+
+def _whole_token(text: str, start: int, end: int, *, is_command: bool = False) -> tuple[int, int]:
+    "The range with the rest of the options, paths or calls that it begins or ends in; a command also with the options behind it."
+    for token in _TOKEN.finditer(text, max(0, start - 80), end + 80):
+        first, last = token.start(), token.start() + len(token[0].rstrip(".:!?"))
+        if first < end and start < last and _TECHNICAL.search(text[first:last]):
+            start, end = min(first, start), max(last, end)
+    if is_command and (options := _OPTIONS.match(text, end)):
+        end = options.end()
+    return start, end
+
+
+_TECHNICAL_THINGS = tuple(
+    (re.compile(asked, re.I), re.compile(shape))
+    for asked, shape in (
+        (r"\bcommand\b", r"(?<![\w/.-])(?:(?:git|apt|apt-get|pip|npm|docker|systemctl|python) )?[a-z][\w-]*(?: --?[a-zA-Z][\w-]*)+"),
+        (r"\b(?:option|switch|flag)\b", r"(?<![\w-])--?[a-zA-Z][\w-]*"),
+        (r"\b(?:file|directory|folder|path)\b", r"(?<!\w)[~.]?/[\w.@/-]*\w/?|(?<![\w/])[\w-]+\.[a-z]{1,5}\b(?!\.\w)"),
+        (r"\b(?:function|method|call)\b", r"\b[a-zA-Z_][\w.]*\(\)"),
+        (r"\bvariable\b", r"\$?\b[A-Z][A-Z0-9_]{2,}\b"),
+    )
+)
+
+
+def _technical_shape(question: str) -> re.Pattern[str] | None:
+    "What a command, option, file, function or variable looks like, if *which* or *what* asks for one."
+    opening = re.search(r"\b(?:which|what|in which|name (?:of )?the)\b(?P<noun>(?: \S+){1,4})", question, re.I)
+    if opening is None: return None
+    return next((shape for asked, shape in _TECHNICAL_THINGS if asked.search(opening["noun"])), None)
+
+
+def _kind_wanted(question: str, form: str) -> str:
+    "The kind of answer that the wording of a question asks for; where it is silent, a number if the question's form is one."
+    kind = expected_kind(question)
+    return "number" if kind == "other" and form == "number" else kind
+
+
+_EMPTY = FUNCTION_WORDS | frozenset("answer question text short yes no unknown none called following based given".split())
+
+
+def _new_parts(reply: str, question: str, *, max_words: int = 6) -> list[str]:
+    "The stretches of a language model's reply that say more than the question did: *The port is 9999.* says 9999."
+    known = {stem(word) for word in re.findall(r"\w+", question.casefold())}
+    says_nothing = lambda token: all(stem(word) in known or word in _EMPTY for word in re.findall(r"\w+", token.casefold()))
+    parts: list[str] = []
+    for clause in re.split(r"[(){}\[\]\"“”`;]|[,:](?=\s)|\.(?=\s|$)", reply):
+        run: list[str] = []
+        for token in [*clause.split(), ""]:
+            if token and not says_nothing(token):
+                run.append(token)
+            elif run and token and run[-1][0].isupper() and len(run) < max_words and token in ("of", "the", "de", "and", "von"):
+                run.append(token)  # inside a name
+            elif run:
+                while run and says_nothing(run[-1]):
+                    run.pop()
+                parts += [" ".join(run)] if 0 < len(run) <= max_words else []
+                run = []
+    return parts
 
 
 _WHOLE_DATE = re.compile(r"\b(?:month|day|date|exactly)\b", re.I)
@@ -170,7 +239,9 @@ def _is_possible(text: str, kind: str) -> bool:
 
 
 def _tidied(text: str, kind: str) -> str:
-    "The name at the beginning of a text, where a name was asked for: what follows it in the sentence is cut off."
+    "The name or number at the beginning of a text, where one was asked for: what follows it in the sentence is cut off."
+    if kind == "number" and (number := re.match(NUMBER, text)) and len(text[number.end() :].split()) > 3:
+        return number[0]
     if kind not in ("person", "place"): return text
     return re.split(r",? (?:in|at|near|who|which|where|when|while|whose|during|from|and (?:was|is|his|her|by)) |, (?=[a-z])", text)[
         0
@@ -329,6 +400,7 @@ class Reasoning:
         self.researcher, self.reader, self.model, self.rerank, self.weigh = researcher, reader, model, rerank, weigh
         self.config = config or ReasoningConfig()
         self.lines: dict[str, list[Line]] = {}  # question → the scored lines of its evidence
+        self.wordings: dict[str, str] = {}  # question → the same as the pages spell it
         self.surveys: dict[str, Evidence] = {}  # question → what was found for it as it stands
 
     def propose(self, nodes: Sequence[ToTNode]) -> list[list[Thought]]:
@@ -351,16 +423,20 @@ class Reasoning:
 
     def candidates(self, state: State, evidence: Evidence) -> list[Candidate]:
         "The likeliest answers to the state's step, best first."
-        config, question = self.config, state.question
+        config, question = self.config, self.wordings.get(state.question, state.question)
         heads = self._heads_of(evidence.passages)
-        spans = read_passages(self.reader, question, evidence.passages, top_k=2 * config.branching, weigh=self.weigh, heads=heads)
+        expected = _kind_wanted(question, state.plan.form)
+        spans = read_passages(
+            self.reader, question, evidence.passages, top_k=2 * config.branching, weigh=self.weigh, heads=heads, kind=expected
+        )
         question_words = set(normalized(question).split())
         if kind := state.plan.comparison and state.plan.comparison.kind:
             spans = [candidate for candidate in spans if quantity(candidate.text, kind) is not None]
         new = [candidate for candidate in spans if not set(normalized(candidate.text).split()) <= question_words]
         placed = [self._placed(candidate, evidence, state) for candidate in new]
         best = sorted(placed, key=lambda candidate: -candidate.log_probability)[: config.branching]
-        if state.plan.kind == "direct": return self._weighed(question, placed, evidence)[: config.branching]
+        if state.plan.kind == "direct":
+            return self._weighed(state.question, expected, placed, evidence)[: config.branching]
         return self._judged(question, best)
 
     def _heads_of(self, passages: Sequence[Passage], *, max_chars: int = 250) -> list[str]:
@@ -391,28 +467,57 @@ class Reasoning:
         if self.rerank is None: return []
         if question not in self.lines:
             ledger = self.researcher.ledger
+            wording = self.wordings.get(question, question)
             self.lines[question] = scored_lines(
-                question, evidence.passages, ledger.__getitem__, self.rerank, max_lines=self.config.num_lines
+                wording, evidence.passages, ledger.__getitem__, self.rerank, max_lines=self.config.num_lines
             )
         return self.lines[question]
 
-    def _weighed(self, question: str, candidates: list[Candidate], evidence: Evidence) -> list[Candidate]:
+    def _weighed(self, question: str, kind: str, candidates: list[Candidate], evidence: Evidence) -> list[Candidate]:
         "The candidates by reader, by how well their lines answer, and by the language model's own short answer."
-        if not candidates: return []
         lines, config = self.scored_lines(question, evidence), self.config
+        if not candidates and not lines: return []
         best = lines[0].score if lines else 0.0
         holding = lambda one: [line.score for line in lines if line.url == one.url and line.start <= one.start and one.end <= line.end]
-        reply = f" {normalized(self.short_reply(question, lines, evidence.passages))} "
+        reply = self.short_reply(self.wordings.get(question, question), lines, evidence.passages)
+        candidates = [*candidates, *self._overlooked(question, kind, reply, candidates, lines, evidence.passages)]
+        if not candidates: return []
+        reply, shape = f" {normalized(reply)} ", _technical_shape(question)
         weighed = []
         for candidate in candidates:
             behind = best - max(holding(candidate), default=best - config.max_line_gap)
             has_vote = f" {normalized(candidate.text)} " in reply
             value = candidate.log_probability - config.line_weight * min(behind, config.max_line_gap) + config.vote_bonus * has_vote
+            value += config.shape_bonus * bool(shape and shape.search(candidate.text))
             weighed.append(replace(candidate, log_probability=value, has_vote=has_vote))
         total = _log_sum([candidate.log_probability for candidate in candidates])
         shift = total - _log_sum([candidate.log_probability for candidate in weighed])
         shared = [replace(one, log_probability=min(one.log_probability + shift, 0.0)) for one in weighed]
         return sorted(shared, key=lambda candidate: -candidate.log_probability)
+
+    def _overlooked(
+        self, question: str, kind: str, reply: str, candidates: list[Candidate], lines: Sequence[Line], passages: Sequence[Passage]
+    ) -> list[Candidate]:
+        "What the reader did not point at: the new part of the language model's reply, and what looks like the command or file asked for."
+        value = max((one.log_probability for one in candidates), default=-1.0) - self.config.overlooked_penalty
+        seen = {normalized(one.text) for one in candidates} | {normalized(question)}
+        is_seen = any(f" {normalized(one.text)} " in f" {normalized(reply)} " for one in candidates)
+        is_for_reader = is_seen or kind not in ("other", "number")  # names and dates are what the reader knows best
+        parts = [] if is_for_reader else [part for part in _new_parts(reply, question) if _is_possible(part, kind)]
+        patterns = [re.compile(rf"(?<!\w){re.escape(part)}(?!\w)", re.I) for part in parts[:3]]
+        shape, overlooked = _technical_shape(question), list[Candidate]()
+        for line in lines[:6]:
+            passage = next((one for one in passages if one.url == line.url and one.start <= line.start and line.end <= one.end), None)
+            if passage is None: continue
+            first = line.start - passage.start
+            for place in (match for pattern in (*patterns, *([shape] if shape else [])) for match in pattern.finditer(line.text)):
+                start, end = _whole_token(passage.text, first + place.start(), first + place.end())
+                text = passage.text[start:end]
+                if normalized(text) in seen or len(overlooked) == 6: continue
+                seen.add(normalized(text))
+                start, end = start + passage.start, end + passage.start
+                overlooked.append(Candidate(text, line.url, passage.title, start, end, kind_of(text, kind), value, passage))
+        return overlooked
 
     def short_reply(self, question: str, lines: Sequence[Line], passages: Sequence[Passage]) -> str:
         "What the language model answers in a few words from the best lines, or passages if none was scored; empty if it cannot be asked."
@@ -454,9 +559,10 @@ class Reasoning:
         if state.plan.kind in ("direct", "composed"):
             if question not in self.surveys:
                 queries = [state.subject or search_words(question)]
-                self.surveys[question] = self.researcher.survey(
-                    question, state.subject, queries=queries, num_passages=self.config.num_surveyed
-                )
+                number = self.config.num_surveyed
+                first = self.researcher.survey(question, state.subject, queries=queries, num_passages=number)
+                again = self.researcher.look_again(question, state.subject, first, num_passages=number, enough=self.config.enough_relevance)
+                self.wordings[question], self.surveys[question] = again
             return self.surveys[question]
         evidence = self.researcher.gather(question, state.subject, num_passages=number)
         if not state.subject or state.plan.kind == "comparison": return evidence
@@ -472,3 +578,18 @@ class Reasoning:
             return state.log_probability if state.answer else state.log_probability + self.config.min_log_probability
         if not state.chosen or state.plan.comparison: return state.log_probability
         return state.log_probability - self.config.missing_page_penalty * (1 - (node.evidence or Evidence()).match)
+
+# %% ../../nbs/agent/10_reasoning.ipynb #8c434e3e
+def disagrees(question: str, best: State, other: State, *, max_behind: float = 2.5) -> bool:
+    "Whether another answer, of another page and at most `max_behind` nats less likely, cannot be true beside the best one."
+    if best.plan.kind != "direct" or other.plan.kind != "direct" or not best.chosen or not other.chosen: return False
+    one, two, kind = best.chosen[-1], other.chosen[-1], expected_kind(question)
+    if kind == "other" or one.url == two.url or one.passage is None or two.passage is None: return False
+    if other.log_probability < best.log_probability - max_behind: return False
+    if kind in ("date", "number"):
+        first, second = quantity(one.text, kind), quantity(two.text, kind)
+        if first is None or second is None or int(first) == int(second): return False
+    elif set(normalized(one.text).split()) & set(normalized(two.text).split()):
+        return False  # a part of the same name
+    about = lambda it: _shared_words(question, it.passage.text, it.start - it.passage.start, it.end - it.passage.start)
+    return about(two) >= max(2, about(one))

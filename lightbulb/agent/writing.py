@@ -74,6 +74,11 @@ class Writer:
                 sentences.append(Sentence(_closed(" ".join(quote.quote.split())), (quote,)))
         return sentences
 
+    def disagreement(self, state: State) -> tuple[Sentence, ...]:
+        "What another page says instead."
+        quote = self._quote(state.chosen[-1])
+        return (Sentence(_closed(f"But the page “{quote.title}” has {state.answer}: {' '.join(quote.quote.split())}"), (quote,)),)
+
     def composed(self, pieces: Sequence[Piece]) -> list[Sentence]:
         "Pieces with their ranges as citations."
         return [

@@ -1,0 +1,112 @@
+"Questions that one search does not answer: misspelt, in other words, in another language, behind a link; and pages that disagree."
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from small_site import LENIENT, SmallSite, small_tools
+
+from lightbulb.agent.answering import Answer, TestAgent, answer
+from lightbulb.agent.answers import Ending, PageRead, Searched
+from lightbulb.core.records import Document, Link
+
+MUSEUM = Document("http://site/museum", "Museum", "The town museum was opened in 1931.")
+QUESTION = "When was the town museum opened?"
+
+
+class Engine(SmallSite):
+    "Finds what `pages` has; `others` can only be read."
+
+    def __init__(self, pages: Sequence[Document], others: Sequence[Document] = (), *, only_for: str = "") -> None:
+        super().__init__(pages)
+        self.others, self.only_for = {page.url: page for page in others}, only_for
+
+    def search(self, query: str, num_results: int = 10) -> list[Any]:
+        if self.only_for and self.only_for in query.split(): return list(self.others.values())
+        return super().search(query, num_results)
+
+    def read(self, urls: Sequence[str]) -> list[Any]:
+        return [self.others.get(url) or super(Engine, self).read([url])[0] for url in urls]
+
+
+def ask(question: str, search: Engine, **flags: Any) -> tuple[list[Any], Answer]:
+    *steps, last = answer(question, TestAgent(**flags), tools=small_tools(search=search), calibrations=LENIENT)
+    assert isinstance(last, Answer)
+    return steps, last
+
+
+def town(*links: Link) -> Document:
+    return Document("http://site/town", "Town", "The town lies by a river.", links=links)
+
+
+def test_a_link_that_fits_is_followed() -> None:
+    links = (Link("http://site/river", "River"), Link("http://site/museum#hours", "The museum"))
+    steps, result = ask(QUESTION, Engine([town(*links)], [MUSEUM]))
+    assert result.short_answer == "1931" and result.citations[0].url == MUSEUM.url
+    assert [step.url for step in steps if isinstance(step, PageRead)] == ["http://site/town", MUSEUM.url]  # not the river's page
+
+
+def test_an_index_is_opened_where_no_link_fits() -> None:
+    index = Document(
+        "http://site/index", "Index", "Museum\n\nRiver", links=(Link(MUSEUM.url, "Museum"), Link("http://site/river", "River"))
+    )
+    _, result = ask(QUESTION, Engine([town(Link(index.url, "General index"))], [index, MUSEUM]))
+    assert result.short_answer == "1931" and result.citations[0].url == MUSEUM.url
+
+
+def test_links_are_part_of_the_budget() -> None:
+    engine = Engine([town(Link(MUSEUM.url, "The museum"))], [MUSEUM])
+    _, result = ask(QUESTION, engine, max_searches=2)
+    assert result.refused and result.cost.searches <= 2
+
+
+def test_the_words_of_the_pages_make_another_query() -> None:
+    page = Document("http://site/guide", "Guide", "What was the museum is called gallery.")
+    gallery = Document("http://site/gallery", "Gallery", "The gallery, once a museum of the town, was opened in 1931.")
+    steps, result = ask(QUESTION, Engine([page], [gallery], only_for="gallery"))
+    assert result.short_answer == "1931"
+    assert any(isinstance(step, Searched) and "gallery" in step.query for step in steps)
+
+
+def test_a_slip_is_corrected_by_the_words_of_the_pages() -> None:
+    guide = Document("http://site/guide", "Guide", "The museum stands in the town.")
+    steps, result = ask("When was the town musem opened?", Engine([guide], [MUSEUM], only_for="museum"))
+    assert result.short_answer == "1931" and "musem" in result.question
+    assert any(isinstance(step, Searched) and "museum" in step.query for step in steps)
+
+
+@pytest.mark.parametrize("question", ["Wo wurde Humphry Davy geboren?", "Où est né Humphry Davy ?"])
+def test_german_and_french_questions_are_answered_from_english_pages(question: str) -> None:
+    *_, result = answer(question, TestAgent(), tools=small_tools(), calibrations=LENIENT)
+    assert isinstance(result, Answer) and result.short_answer == "Penzance" and result.question == question
+
+
+def test_a_foreign_question_that_is_refused_says_how_it_was_read() -> None:
+    *_, result = answer("Wann wurde der Leuchtturm verboten?", TestAgent(), tools=small_tools(), calibrations=LENIENT)
+    assert isinstance(result, Answer) and result.refused and result.ending in (Ending.NO_EVIDENCE, Ending.UNKNOWN_NAME)
+    assert "German" in result.text and "forbidden" in result.text and "ask again in English" in result.text
+    *_, result = answer("When was the lighthouse forbidden?", TestAgent(), tools=small_tools(), calibrations=LENIENT)
+    assert isinstance(result, Answer) and "English" not in result.text
+
+
+def test_pages_that_disagree_are_both_named() -> None:
+    pages = [
+        Document("http://site/news", "River news", "The iron bridge was opened in 1894."),
+        Document("http://site/guide", "City guide", "The iron bridge was opened in 1886."),
+        Document("http://site/lamps", "Lamps", "On the iron bridge lamps were hung up in 1902."),
+    ]
+    _, result = ask("When was the iron bridge opened?", Engine(pages))
+    assert {"1894", "1886"} <= set(result.text.replace(":", " ").replace(".", " ").split()) and "1902" not in result.text
+    assert result.short_answer in ("1894", "1886")
+    assert {citation.url for citation in result.citations} == {"http://site/news", "http://site/guide"}
+
+
+def test_pages_that_agree_are_told_once() -> None:
+    pages = [
+        Document("http://site/news", "River news", "The iron bridge was opened in 1894."),
+        Document("http://site/guide", "City guide", "Opened was the iron bridge in May 1894."),
+    ]
+    _, result = ask("When was the iron bridge opened?", Engine(pages))
+    assert "But" not in result.text and "1894" in result.short_answer
