@@ -19,6 +19,7 @@ from ..core.display import Displayable
 # %% ../../nbs/lm/17_configuration.ipynb #d334f491
 _DEFAULT_DATASET, _DEFAULT_DATASET_CONFIG = "wikitext", "wikitext-2-raw-v1"
 _MOST_BATCHES, _STEPS_OF_EPOCH = 4, 700  # of a step; an epoch has as many steps or more before batches are put together
+_FEWEST_STEPS = 64  # of an epoch, before its batches are made smaller
 _RATES = {"muon": 1.5e-2, "adamw": 4e-3}  # of a run of 500 steps of a model of width 128
 _POWER_OF_WIDTH, _POWER_OF_LENGTH = 0.5, 0.25
 _RATE_OF_PRETRAINED = 1e-4  # of weights that a larger training left well placed
@@ -42,7 +43,7 @@ class TrainLanguageModel(Displayable):
     dataset_config: str = _DEFAULT_DATASET_CONFIG  # of a hub data set; another data set takes it only if given
     text_column: str = ""  # empty: found by itself
     max_examples: int = 0  # documents; 0: all
-    batch_size: int = 8  # sequences at a time on each process
+    batch_size: int = 8  # sequences at a time on each process; fewer of little text, unless accumulation_steps is given
     num_epochs: int = 3
     max_length: int = 128  # tokens of a sequence
     preset: Literal["tiny", "small", "moe", "base"] = "small"
@@ -136,6 +137,15 @@ class TrainLanguageModel(Displayable):
         "What `optimizer` means: Muon learns most in a given time, but weights that AdamW trained are left to AdamW."
         if self.optimizer != "auto": return self.optimizer
         return "adamw" if self.init_from_pretrained else "muon"
+
+    def sequences_of_batch(
+        self,
+        num_tokens: int,  # of the training text
+        num_processes: int = 1,
+    ) -> int:
+        "Sequences at a time, on each process: a model learns more from many steps on little text than from few."
+        if self.accumulation_steps != "auto": return self.batch_size
+        return min(self.batch_size, max(1, num_tokens // (self.max_length * num_processes * _FEWEST_STEPS)))
 
     def batches_of_step(
         self,

@@ -140,7 +140,12 @@ class LanguageModelTraining:
             self.train, self.validation = _load_streams(config, self.tokenizer)
         objectives = ObjectiveWeights(config.next_weight, config.span_weight, config.causal_weight)
         self.batches = TrainingBatches(
-            self.train, self.tokenizer, batch_size=config.batch_size, max_length=config.max_length, weights=objectives, seed=config.seed
+            self.train,
+            self.tokenizer,
+            batch_size=config.sequences_of_batch(len(self.train), self.processes.count),
+            max_length=config.max_length,
+            weights=objectives,
+            seed=config.seed,
         )
         self.held = ValidationBatches(self.validation, self.tokenizer, batch_size=config.batch_size, max_length=config.max_length)
         self.step, self.is_whole = 0, True  # not whole in the middle of a step
@@ -221,7 +226,7 @@ class LanguageModelTraining:
             reasons = f"{config.matrix_optimizer}, width {self.scored.model.config.width}, {self.total_steps} steps"
             _log.info("learning rate %.2g (auto: %s)", self.learning_rate, reasons)
         if config.accumulation_steps == "auto" and self.processes.is_main:
-            sequences = self.accumulation_steps * config.batch_size * self.processes.count
+            sequences = self.accumulation_steps * self.batches.batch_size * self.processes.count
             _log.info("a step on %d sequences (auto: the text has %s tokens)", sequences, f"{len(self.train):,}")
 
     def train_step(self, batches: Sequence[Batch] | None = None) -> StepReport:
