@@ -1,6 +1,6 @@
 """How the planner of `test_agent` changes its answers: every planner on the same questions, with the same budget, beside the default one.
 
-    python benchmarks/answer_planners.py --limit 20 --keep kept/planners --record
+python benchmarks/answer_planners.py --limit 20 --keep kept/planners --record
 """
 
 from __future__ import annotations
@@ -88,5 +88,4 @@ def main() -> int:
     return run.table.finish(args.record)
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+if __name__ == "__main__": raise SystemExit(main())
