@@ -82,7 +82,7 @@ def main() -> int:
             asked = manual_questions(args.data / "manuals", manual)
             compare(run, manual, manual, asked, f"site:{server.url.rstrip('/')}/{MANUALS[manual]}", server.port, 500)
     run.table.note(
-        "One budget for all: 20 pages, 8 searches, 4,000 tokens of the language model. Every reply is scored as the user sees it: F1 of the "
+        "One budget for all: 20 pages, 8 searches, 4,000 tokens of the language model. Replies are scored as the user sees them: F1 of the "
         "short answer, a manual's questions by their own rules; differences are of the same questions, with 95% bootstrap intervals."
     )
     return run.table.finish(args.record)
