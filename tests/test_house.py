@@ -81,7 +81,7 @@ PUBLIC = {  # DESIGN's contract: more may be added, these stay
     "agent.episodes": "EpisodeFile play_episode",
     "apps.main_menu": "main",
     "apps.panels": "ConfigForm RunStatus TrainingRun TrainingPanel",
-    "apps.question_panels": "QuestionPanel ThoughtTree BoardPanel load_ipython_extension",
+    "apps.question_panels": "QuestionPanel BoardPanel TextPanel load_ipython_extension",
 }
 PLANTED = {  # module → an import that it must not have
     "core.errors": "lightbulb.planning.tree_drawing",  # a higher floor

@@ -15,7 +15,7 @@ from small_site import LENIENT, SmallSite, small_tools
 
 from lightbulb.agent.answering import answer
 from lightbulb.agent.configuration import TestAgent
-from lightbulb.apps.question_panels import BoardPanel, QuestionPanel, ThoughtTree
+from lightbulb.apps.question_panels import BoardPanel, QuestionPanel, _ThoughtTree
 from lightbulb.planning.tree_of_thought import Thought, ToTNode
 from lightbulb.world.training import TrainWorldModel, train_world_model
 
@@ -35,7 +35,7 @@ def test_the_tree_grows_while_the_question_is_asked() -> None:
 
 def test_names_of_thoughts_stay_and_nothing_given_is_a_script() -> None:
     root = ToTNode("<script>alert(1)</script>")
-    tree = ThoughtTree(root)
+    tree = _ThoughtTree(root)
     first = root.add(Thought("<b>", "question"))
     tree.show(root)
     root.add(Thought("later", "question"))

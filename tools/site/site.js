@@ -87,11 +87,12 @@ function addCopyButtons() {
 }
 
 function makeScrollableReachable() { // by keyboard
+  let number = 0;
   for (const block of document.querySelectorAll("main pre, main .wide, main figure, main .html-output, main .api")) {
     if (block.scrollWidth > block.clientWidth || block.scrollHeight > block.clientHeight) {
       block.tabIndex = 0;
       block.setAttribute("role", "region");
-      block.setAttribute("aria-label", "wide content, scrolls sideways");
+      block.setAttribute("aria-label", `wide content ${++number}, scrolls sideways`);
     } else block.removeAttribute("tabindex");
   }
 }
