@@ -652,7 +652,7 @@ class _Worker:
             has_worked = self.train()
         except KeyboardInterrupt:
             kept = moments(self.folder)
-            place = f"what was learned is kept in {kept[-1].name}" if kept else "nothing was learned yet"
+            place = f"what was learned is kept in {kept[-1].name}" if kept else "nothing was kept yet"
             self.finish("stopped", f"stopped at step {self.facts['step']}; {place}")
         except (LightbulbError, ValueError) as error:
             self.finish("failed", str(error))
@@ -855,7 +855,7 @@ class TrainingRun:
 
     def _interrupt(self, process: psutil.Process) -> bool:
         "Whether two interrupts end it."
-        for patience in (1.5, 0.5):
+        for patience in (1.3, 0.5):
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGINT)
             if self._has_ended(process, patience): return True
@@ -921,7 +921,7 @@ def _progress(status: RunStatus) -> str:
     if status.state == "training" and status.seconds_left is not None:
         parts.append(f"about {_duration(status.seconds_left)} left")
     if status.memory:
-        parts += [status.device or "CPU", f"{status.memory / 2**20:,.0f} MiB of memory"]
+        parts += [*([] if status.state == "starting" else [status.device or "CPU"]), f"{status.memory / 2**20:,.0f} MiB of memory"]
     words = {"none": "not started yet", "starting": "starting: the process loads its libraries and its data"}
     line = f"<b>{words.get(status.state, status.state)}</b>{'' if not parts else ' · '}{' · '.join(map(escape, parts))}"
     is_wrong = status.state in ("failed", "killed")
@@ -1064,6 +1064,8 @@ class TrainingPanel(_Shown):
         if order is not None and type(order[0]).__name__ == self._name:
             place = {} if task.has_environment else {"save_dir": holder.value.save_dir}
             self.form.fill(replace(order[0], **place))
+            if task.has_environment:
+                self._agent_form.fill(replace(self._agent_form.value, environment=order[1]))
         self._list_runs()
         self._watch()
 
@@ -1089,9 +1091,10 @@ class TrainingPanel(_Shown):
         agent, config = self._agent_form.value, self.form.value
         try:
             self._run.start(config, environment=agent.environment, resume=resume)
-        except ValueError as error:
+        except (ValueError, OSError, LightbulbError) as error:
             self._progress.value = f'<div class="lb-error" role="alert">{escape(str(error))}</div>'
             return
+        self._plots.value = ""  # of an earlier run
         self._watch()
 
     def pause(self) -> None:
@@ -1137,7 +1140,7 @@ class TrainingPanel(_Shown):
             self._pause.description, self._pause.icon = ("Go on", "play") if is_paused else ("Pause", "pause")
             self._task.disabled = not is_free
             self._progress.value = _progress(status)
-            if self._curves.read() or not self._plots.value:
+            if status.state != "starting" and (self._curves.read() or not self._plots.value):
                 self._plots.value = _gallery(self._curves.plots())
             lines = self._run.log()
             self._log.value = f"<pre>{escape(chr(10).join(lines))}</pre>"
