@@ -168,7 +168,9 @@ def cells(jupyter_lab, tmp_path) -> list[str]:
     "Of a notebook with a panel for a model so small that a thousand epochs are a few minutes."
     text = tmp_path / "text.txt"
     text.write_text("The quick brown fox jumps over the lazy dog, and the dog does not care.\n\n" * 200)
-    small = "model_name='bytes', preset='tiny', width=32, num_layers=1, num_heads=2, max_length=32, batch_size=4, num_epochs=1000"
+    small = (
+        "model_name='bytes', preset='tiny', width=32, num_layers=1, num_heads=2, max_length=32, batch_size=4, num_epochs=1000, save_every=0"
+    )
     settings = f"{small}, dataset_name={str(text)!r}, save_dir=Path({str(tmp_path / 'models')!r})"
     return [
         "import os; from pathlib import Path\n"
@@ -205,7 +207,7 @@ def test_a_training_is_watched_stopped_resumed_and_found_again(jupyter_lab, brow
         wait_for_state(page, "training")
         shot(page, "training")
         press(page, "Stop")
-        assert "kept in" in wait_for_state(page, "stopped") or run.status().message
+        wait_for_state(page, "stopped")
         assert run.wait(PATIENCE).state == "stopped" and run.can_resume
         label = loss_label(page)
         press(page, "Resume")

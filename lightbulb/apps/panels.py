@@ -871,7 +871,11 @@ class TrainingRun:
         return True
 
     def _is_keeping(self) -> bool:
-        return self.folder.is_dir() and any(self.folder.rglob(".*.tmp"))
+        "Whether a checkpoint is being written, or folders change under the eyes that look for one."
+        try:
+            return any(self.folder.rglob(".*.tmp"))
+        except FileNotFoundError:
+            return self.folder.is_dir()
 
     @property
     def can_resume(self) -> bool:
