@@ -218,7 +218,7 @@ class Ledger:
         "The `count` texts that mean most nearly what the question asks, nearest first."
         if not texts: return []
         scores = np.asarray(self._embed(list(texts))) @ self._embed([question], query=True)[0]
-        return [texts[i] for i in np.argsort(-scores, kind="stable")[:count]]
+        return [texts[int(i)] for i in np.argsort(-scores, kind="stable")[:count]]
 
     def heading_of(self, passage: Passage) -> str:
         "The title of a passage's page and the heading above the passage."
