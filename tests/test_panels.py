@@ -14,7 +14,18 @@ import pytest
 from notebook_browser import PATIENCE, open_notebook, open_page, serve_app
 
 from lightbulb.agent.configuration import TestAgent
-from lightbulb.apps.panels import ConfigForm, TrainingRun, _Curves, _draw_plot, _meanings, _parse, _pid_file, _status_file, _write_json
+from lightbulb.apps.panels import (
+    ConfigForm,
+    TrainingPanel,
+    TrainingRun,
+    _Curves,
+    _draw_plot,
+    _meanings,
+    _parse,
+    _pid_file,
+    _status_file,
+    _write_json,
+)
 from lightbulb.lm.configuration import TrainLanguageModel
 from lightbulb.rl.hierarchy import HierarchyConfig
 from lightbulb.rl.ppo import PPOConfig
@@ -78,6 +89,22 @@ def test_a_file_is_read_as_it_grows_is_torn_and_is_written_anew(tmp_path):
     assert curves.read() and curves.lines["loss", "train"] == [(2, 5.0)]
     for line in ([(5, 1.0)], [(0, -1.0), (9, -1.0)], [(0, 1e-9), (1, 1e9)]):
         assert _draw_plot("Loss <&>", [("a", line)]).count("<polyline") == 1
+
+
+def test_the_panel_looks_into_the_folder_that_its_form_names(tmp_path):
+    "Another save folder, another run: its curves, none of the one before."
+    for name, loss in (("one", 1.0), ("two", 2.0)):
+        (tmp_path / name / "world_model").mkdir(parents=True)
+        (tmp_path / name / "world_model" / "metrics.jsonl").write_text(json.dumps({"step": 1, "split": "train", "loss": loss}) + "\n")
+    panel = TrainingPanel(TrainWorldModel(environment="tic_tac_toe", save_dir=tmp_path / "one"))
+    assert "Loss: training 1 at step 1" in panel._plots.value
+    panel.form._inputs["save_dir",].value = str(tmp_path / "two")
+    assert "Loss: training 2 at step 1" in panel._plots.value and panel.run.folder == tmp_path / "two" / "world_model"
+    panel.form._inputs["save_dir",].value = str(tmp_path / "three")
+    assert panel._plots.value == ""
+    panel._task.value = "PPOConfig"
+    assert panel.run.folder.name == "ppo" and panel.form.value == PPOConfig()
+    assert "not started yet" in panel._progress.value and panel._resume.disabled
 
 
 def fake_run(folder: Path, code: str) -> TrainingRun:

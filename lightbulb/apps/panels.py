@@ -419,7 +419,7 @@ class _Task(NamedTuple):
     has_environment: bool = False
 
 
-_WRITING = ("mode", "resume", "query", "planner", "beam_width", "max_new_tokens", "sampling_temperature", "top_p")
+_AFTERWARDS = ("mode", "resume", "query", "planner", "beam_width", "max_new_tokens", "sampling_temperature", "top_p")
 _TASKS = {  # by the name of the configuration's class
     "TrainLanguageModel": _Task(
         "Language model",
@@ -427,10 +427,10 @@ _TASKS = {  # by the name of the configuration's class
         _language_model_class,
         _train_language_model,
         {"preset": "tiny", "model_name": "bytes", "dataset_name": "demo", "num_epochs": 1},
-        _WRITING,
+        _AFTERWARDS,
     ),
     "TrainWorldModel": _Task(
-        "World model", "world_model", _world_model_class, _train_world_model, {"environment": "tic_tac_toe"}, ("mode", "resume")
+        "World model", "world_model", _world_model_class, _train_world_model, {"environment": "tic_tac_toe"}, _AFTERWARDS
     ),
     "PPOConfig": _Task("Agent (PPO)", "ppo", _ppo_class, _train_ppo, {}, (), True),
     "HierarchyConfig": _Task("Agent with options", "hierarchy", _hierarchy_class, _train_hierarchy, {}, (), True),
@@ -470,6 +470,8 @@ _PLOTS = (
         (
             _Measure("episode_return", "train", "learning"),
             _Measure("return_mean", "validation", "evaluated"),
+            _Measure("reward", "train", "learning"),
+            _Measure("reward", "validation", "held out"),
             _Measure("discounted_return", "train", "discounted"),
             _Measure("search_return", "validation", "with the search"),
             _Measure("policy_return", "validation", "policy alone"),
@@ -748,7 +750,7 @@ class TrainingRun:
         self.wait(5.0)  # for one that has said its last word and is about to go
         if task.has_environment and not environment.strip():
             raise ValueError("environment must name a Gymnasium id, got an empty one")
-        if not task.has_environment and self.folder.name != task.folder:
+        if not task.has_environment and not self.folder.as_posix().endswith(f"/{task.folder}"):
             raise ValueError(f"folder must be named {task.folder} for a {type(config).__name__}, got {self.folder.name}")
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         order = {"config": type(config).__name__, "settings": asdict(config), "environment": environment, "resume": resume}
@@ -1057,13 +1059,18 @@ class TrainingPanel(_Shown):
         self._form_place.children = [self._agent_form.widget, self.form.widget] if task.has_environment else [self.form.widget]
         self._find_run(fill=True)
 
+    def _folder(self, holder: ConfigForm) -> Path:
+        "Of the run, by the form that holds the save folder."
+        return (holder.value.save_dir.expanduser() / self._chosen.folder).absolute()
+
     def _find_run(self, *, fill: bool = False) -> None:
         "Look into the folder that the form names; a run that is there fills the form in."
         task = self._chosen
         holder = self._agent_form if task.has_environment else self.form
         if holder.errors: return
-        self._run = TrainingRun(holder.value.save_dir.expanduser() / task.folder)
+        self._run = TrainingRun(self._folder(holder))
         self._curves = _Curves(self._run.folder / "metrics.jsonl")
+        self._plots.value = ""
         order = self._run.order if fill and (self._run.status().is_running or self._name != self._own) else None
         if order is not None and type(order[0]).__name__ == self._name:
             place = {} if task.has_environment else {"save_dir": holder.value.save_dir}
@@ -1079,8 +1086,7 @@ class TrainingPanel(_Shown):
         folder = self._run.folder
         if not self._run.status().is_running:
             holder = self._agent_form if self._chosen.has_environment else self.form
-            if not holder.errors and holder.value.save_dir.expanduser().absolute() != folder.parent:
-                return self._find_run()
+            if not holder.errors and self._folder(holder) != folder: return self._find_run()
         self._draw()
 
     def start(self) -> None:
