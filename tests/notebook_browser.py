@@ -10,7 +10,6 @@ import importlib.util
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -103,7 +102,7 @@ def _serve(
     try:
         yield NotebookServer(_wait_for_address(process, home, log, port), folder)
     finally:
-        process.send_signal(signal.SIGINT if arguments[0].endswith(".py") else signal.SIGTERM)
+        process.terminate()
         try:
             process.wait(30)
         except subprocess.TimeoutExpired:

@@ -262,6 +262,17 @@ def test_a_training_is_watched_stopped_resumed_and_found_again(jupyter_lab, brow
     opened.close(tolerated="Canceled future")  # what was asked of the kernel when it was killed
 
 
+def test_a_saved_page_shows_its_pictures_to_who_does_not_trust_it(jupyter_lab, browser, root):
+    "As in a fresh clone: nothing has run, and nothing was signed."
+    opened = open_notebook(browser, jupyter_lab, jupyter_lab.add(root / "nbs" / "apps" / "train.ipynb"))
+    pictures = opened.page.locator(".jp-OutputArea img")
+    pictures.first.wait_for()
+    widths = pictures.evaluate_all("pictures => pictures.map(picture => [picture.alt, picture.naturalWidth])")
+    assert [title for title, _ in widths][:2] == ["Loss", "Bits a byte"] and all(width > 300 for _, width in widths)
+    assert opened.page.get_by_text("settings that differ from the defaults").is_visible()
+    opened.close()
+
+
 def test_the_app_serves_train_as_a_page_without_code(browser, root, tmp_path):
     "Its start page, then train.ipynb itself on a phone: a run begins at once, and is stopped before it has loaded anything."
     run = TrainingRun(tmp_path / "cache" / "notebooks" / "language_model")

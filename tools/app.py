@@ -9,6 +9,7 @@ import argparse
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -50,8 +51,9 @@ def main() -> int:
         start = command(folder, arguments.port) + (["--no-browser"] if arguments.no_browser else [])
         print(f"app: http://127.0.0.1:{arguments.port}/ (Ctrl-C ends it)", file=sys.stderr, flush=True)
         with subprocess.Popen(start, env=environment) as server:
+            signal.signal(signal.SIGTERM, lambda *_: server.terminate())
             try:
-                return server.wait()
+                return max(server.wait(), 0)
             except KeyboardInterrupt:
                 server.terminate()
                 return 0
