@@ -18,6 +18,7 @@ from lightbulb.agent.configuration import TestAgent
 from lightbulb.apps.question_panels import BoardPanel, QuestionPanel, _ThoughtTree
 from lightbulb.planning.tree_of_thought import Thought, ToTNode
 from lightbulb.world.training import TrainWorldModel, train_world_model
+from tools.app import NOTEBOOKS, panel_of
 
 ROOT = Path(__file__).resolve().parents[1]
 QUESTION = "Where was the inventor of the arc lamp born?"
@@ -103,6 +104,14 @@ def test_saved_outputs_are_right_where_no_kernel_runs(name: str) -> None:
         assert all(source.startswith("data:image/svg+xml;base64,") for source in re.findall(r'src="([^"]*)"', html))
     everything = "".join(shown)
     assert "<img" in everything and ("<mark>" in everything if name == "query" else "It gives itself" in everything)
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_an_app_is_a_notebook_up_to_its_panel(name: str) -> None:
+    "Voila runs all that it is given before it shows the page: a question that is asked there would keep everybody waiting."
+    cells = panel_of(json.loads((ROOT / "nbs" / "apps" / name).read_text("utf-8")))["cells"]
+    assert [cell["cell_type"] for cell in cells] == ["markdown", "code"] and "Panel(" in "".join(cells[1]["source"])
+    assert "panel.ask(" not in "".join(cells[1]["source"])
 
 
 # ------------------------------------------------------------------ in a browser

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ("train.ipynb", "query.ipynb", "play.ipynb")
@@ -32,6 +33,12 @@ def command(folder: Path, port: int) -> list[str]:
     return [sys.executable, "-m", "voila", str(folder), *flags]
 
 
+def panel_of(book: dict[str, Any]) -> dict[str, Any]:
+    "A notebook up to its panel, which its first cell of code shows: what comes after it is for who has the code, and takes minutes."
+    first = next(i for i, cell in enumerate(book["cells"]) if cell["cell_type"] == "code")
+    return book | {"cells": book["cells"][: first + 1]}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).partition(chr(10))[0])
     parser.add_argument("--port", type=int, default=8866)
@@ -45,7 +52,8 @@ def main() -> int:
         folder = arguments.folder or Path(place)
         for name in NOTEBOOKS if arguments.folder is None else ():
             if (ROOT / "nbs" / "apps" / name).exists():
-                shutil.copy(ROOT / "nbs" / "apps" / name, folder)
+                book = panel_of(json.loads((ROOT / "nbs" / "apps" / name).read_text("utf-8")))
+                (folder / name).write_text(json.dumps(book), "utf-8")
         paths = os.pathsep.join(filter(None, (str(ROOT / "tools" / "app"), os.environ.get("JUPYTER_PATH"))))
         environment = {**os.environ, "JUPYTER_PATH": paths, "JUPYTER_PLATFORM_DIRS": "1", "PYTHONWARNINGS": "ignore::DeprecationWarning"}
         start = command(folder, arguments.port) + (["--no-browser"] if arguments.no_browser else [])
