@@ -142,7 +142,7 @@ _STYLE = """<style>
 .lb-panel .lb-row { align-items: flex-start; flex-flow: row wrap; gap: 0 1rem; overflow: visible; }
 .lb-panel .widget-label { text-align: left; }
 .lb-panel select { min-height: 28px; }
-.lb-panel .lb-row > .widget-html { padding-left: 2px; }
+.lb-panel .lb-row > .widget-html { padding: 3px 0 0 2px; }
 .lb-panel .widget-html-content { line-height: 1.35; white-space: normal; overflow-wrap: anywhere; }
 .lb-panel .lb-note { color: var(--jp-ui-font-color1, #333); opacity: 0.8; }
 .lb-panel .lb-error { color: var(--jp-error-color0, #b3261e); font-weight: 600; }
