@@ -730,6 +730,9 @@ class RunStatus:
         return self.state in ("starting", "training", "paused")
 
 
+_CLOCK = 30.0  # seconds by which a clock may be set while a run goes on
+
+
 class TrainingRun:
     "A training in a process of its own, known by its folder alone: another kernel that opens the same folder has the same run."
 
@@ -787,7 +790,7 @@ class TrainingRun:
         identity = _read_json(_pid_file(self.folder))
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(int(identity.get("pid", -1))) if identity else None
-            if process and abs(process.create_time() - identity["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE:
+            if process and abs(process.create_time() - identity["created"]) < _CLOCK and process.status() != psutil.STATUS_ZOMBIE:
                 return process
         return None
 
