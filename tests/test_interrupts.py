@@ -1,8 +1,10 @@
-"A notebook's interrupt of long work ends in one line that says what is kept, not in frames of a traceback."
+"""Long work says something at once, and a notebook's interrupt of it ends in one line that says what is kept, without a traceback."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,3 +120,10 @@ def test_the_first_line_that_says_something_stays() -> None:
     with pytest.raises(KeyboardInterrupt) as outer, Interrupted.instead(lambda: "outside"), Interrupted.instead(lambda: "inside"):
         raise KeyboardInterrupt
     assert str(outer.value) == "inside"
+
+
+@pytest.mark.parametrize("module", ["agent.answering", "apps.question_panels"])
+def test_asking_begins_before_pytorch_is_loaded(module: str) -> None:
+    "Its import takes seconds, in which nobody could be told what is going on."
+    code = f"import sys, lightbulb.{module}; print({{'torch', 'transformers', 'twisted'}} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout == "set()\n"

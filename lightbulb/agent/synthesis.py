@@ -26,7 +26,6 @@ from ..core.records import Passage, Span
 from ..knowledge.chunks import split_sentences
 from ..knowledge.knowledge_base import Rerank
 from ..knowledge.support import content_words, coverage, gives_orders, negates, numbers
-from ..lm.local_model import first_json_object
 
 # %% ../../nbs/agent/13_synthesis.ipynb #031c11ba
 @dataclass(frozen=True)
@@ -58,9 +57,16 @@ def _strings(content: dict[str, Any], name: str, most: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for item in value if (text := " ".join(item.split())[:300])))[:most]
 
 
+def _first_object(text: str) -> dict[str, Any] | None:
+    "The first JSON object in a text, or None."
+    from lightbulb.lm.local_model import first_json_object  # imported late: PyTorch takes seconds, in which nothing would be said
+
+    return first_json_object(text)
+
+
 def parse_message(text: str) -> _Message:
     "The message in a reply; `ValueError` says in one line what is wrong with it, for the model to read."
-    content = first_json_object(text)
+    content = _first_object(text)
     if content is None: raise ValueError("the reply must be one JSON object")
     action = content.get("action")
     if action not in ("search", "read", "write", "refuse"):
@@ -421,7 +427,7 @@ class Synthesizer:
         except LightbulbError as error:
             self.researcher.fail("ask the language model back", self.question, str(error))
             return None
-        found = (first_json_object(reply) or {}).get("supported") if reply else None
+        found = (_first_object(reply) or {}).get("supported") if reply else None
         if not isinstance(found, list): return None
         return {number for number in found if isinstance(number, int) and not isinstance(number, bool)}
 
@@ -431,7 +437,7 @@ class Synthesizer:
         state = json.loads(self._state(1)) | {"rejected": rows, "now": _ANEW}
         try:
             reply = self._ask(_RULES, json.dumps(state, ensure_ascii=False), "the model writes anew")
-            content = first_json_object(reply or "") or {}
+            content = _first_object(reply or "") or {}
             message = parse_message(reply or "")
         except LightbulbError as error:
             self.researcher.fail("ask the language model", self.question, str(error))
