@@ -69,6 +69,7 @@ class _Inquiry:
             scopes=config.scopes,
             memory_seconds=config.memory_days * 86_400,
             tell=self.tell,
+            is_word=getattr(tools.reader, "knows", lambda word: False),
         )
         self.reasoning = Reasoning(
             self.researcher, tools.reader, tools.model, rerank=tools.rerank, weigh=tools.weigh, config=tools.reasoning

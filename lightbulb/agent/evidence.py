@@ -76,13 +76,17 @@ def word_counts(texts: Iterable[str]) -> Counter[str]:
     return Counter(word for text in texts for word in re.findall(r"[^\W\d_]{4,}", text.casefold()))
 
 
-def respelt(question: str, known: Mapping[str, int]) -> str:
+def respelt(
+    question: str,
+    known: Mapping[str, int],  # words of the pages and how often they stand there
+    is_word: Callable[[str], bool] = lambda word: False,  # whether a word is right although no page has it
+) -> str:
     "The question with each word that is not known, nor is a form of a known one, as the commonest known word one slip away."
     stems = {stem(word) for word in known}
 
     def corrected(match: re.Match[str]) -> str:
         word = match[0]
-        if word in known or word in FUNCTION_WORDS or stem(word) in stems: return word
+        if word in known or word in FUNCTION_WORDS or stem(word) in stems or is_word(word): return word
         return max((other for other in known if _is_one_slip(word, other)), key=lambda other: (known[other], other), default=word)
 
     return re.sub(r"(?<![-/.\w])[a-z]{4,}(?![-/.(]\w|\(|\w)", corrected, question)
@@ -130,9 +134,11 @@ class Researcher:
         memory_seconds: float = 7 * 86_400,  # a page in memory that was checked longer ago is looked at again
         tell: Callable[[Any], None] = lambda step: None,  # called with each typed step
         pages_per_search: int = 3,
+        is_word: Callable[[str], bool] = lambda word: False,  # whether a word is right although no page has it
     ) -> None:
         self.search, self.ledger, self.meter, self.knowledge, self.tell = search, ledger, meter, knowledge, tell
         self.scopes, self.memory_seconds, self.pages_per_search = tuple(scopes), memory_seconds, pages_per_search
+        self.is_word = is_word
         self.failures: list[StepFailed] = []
         self._results: dict[str, list[tuple[str, str]]] = {}  # query → (url, title), best first
         self._offered: dict[tuple[str, int, int], Passage] = {}  # pieces that the engine cut, with their best scores
@@ -198,7 +204,7 @@ class Researcher:
         "The question as the pages spell it, and the better of the evidence and what other words and links lead to."
         if self.meter.left("searches") < 1 or self.meter.left("pages") < num_passages:
             return question, evidence  # no limit is met for it
-        wording = respelt(question, word_counts(document.text for document in self.ledger.documents))
+        wording = respelt(question, word_counts(document.text for document in self.ledger.documents), self.is_word)
         if wording != question:
             evidence = self.survey(wording, subject, queries=[search_words(wording)], num_passages=num_passages)
         if evidence.relevance >= enough or not evidence.passages or not self.ledger.reranks: return wording, evidence

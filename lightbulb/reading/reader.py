@@ -141,6 +141,10 @@ class SpanReader:
             best.append(AnswerSpan(index, start, end, text, kind_of(text, expected), _sigmoid(logit), margin, answerable))
         return best
 
+    def knows(self, word: str) -> bool:
+        "Whether the encoder's vocabulary has a word whole: it has the common words, and hardly a misspelt one."
+        return self.tokenizer.token_to_id(word.lower()) is not None
+
     def spans(
         self, question: str, texts: Sequence[str], *, top_k: int = 12
     ) -> list[tuple[int, int, int, float, float]]:  # text index, start, end, margin, answerable score
