@@ -328,7 +328,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="about a minute: a short text, one seed, few prompts, no ablations")
     parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the development data")
-    parser.add_argument("--steps", type=int, default=150, help="of a world model's training")
+    parser.add_argument("--steps", type=int, default=240, help="of a world model's training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--prompts", type=int, default=40, help="held-out contexts that planners continue")
     parser.add_argument("--simulations", type=int, default=16, help="of a search in latents")

@@ -131,7 +131,7 @@ def test_rewards_are_what_they_say(practice: TextPractice) -> None:
     agreement = TextSettings(likelihood=0.0, agreement=2.0)
     assert torch.equal(action_rewards(model, agreement, real, real), torch.full((6, 3), 2.0))
     assert torch.allclose(action_rewards(model, TextSettings(likelihood=0.0, similarity=1.0), real, real), torch.ones(6, 3), atol=1e-3)
-    likelihood = action_likelihoods(model, real.reading(0), real.lengths[:, 0], real.actions)
+    likelihood = action_likelihoods(model, real)
     first = model.write_after(model.read(real.windows[:, 0], real.lengths[:, 0]), real.lengths[:, 0], real.actions[:, 0])
     exact = model.transformer.logits(first).log_softmax(-1).gather(-1, real.actions[:, 0, :, None])[..., 0].mean(-1)
     assert torch.allclose(likelihood[:, 0], exact.clamp(min=-8.0), atol=0.02)

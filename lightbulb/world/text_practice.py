@@ -74,6 +74,7 @@ class Stretches:
     is_searched: Tensor  # (B,)
     hidden: Tensor | None = None  # (B, K + 1, S, T) what the transformer said of the windows: made again after a stop
     ages: Tensor | None = None  # (B, K + 1, S)
+    writing: Tensor | None = None  # (B, K · N, T) the decoder's states from which the transformer predicts the actions' tokens
 
     def take(self, rows: Tensor) -> Stretches:
         "Some of them."
@@ -83,7 +84,7 @@ class Stretches:
 
     def state_dict(self) -> dict[str, Tensor]:
         "All but what reading gives again."
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("hidden", "ages")}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("hidden", "ages", "writing")}
 
     def reading(self, positions: slice | int = slice(None)) -> Reading:
         "What was read of these positions (a whole stretch, if none are named), one row a context."
@@ -106,11 +107,15 @@ def read_stretches(model: TextWorldModel, stretches: Stretches, *, halves: bool 
     parts = [model.read(tokens[i : i + _ROWS_READ], lengths[i : i + _ROWS_READ]) for i in range(0, len(tokens), _ROWS_READ)]
     hidden, ages = torch.cat([part.hidden.half() for part in parts]), torch.cat([part.ages for part in parts])
     shape = stretches.windows.shape[:2]
-    return replace(stretches, hidden=hidden.unflatten(0, shape), ages=ages.unflatten(0, shape))
+    whole = replace(stretches, hidden=hidden.unflatten(0, shape), ages=ages.unflatten(0, shape))
+    pieces = [whole.take(rows) for rows in torch.arange(len(stretches.actions), device=model.device).split(_ROWS_READ)]
+    writing = [model.write_after(piece.reading(0), piece.lengths[:, 0], piece.actions.flatten(1)).half() for piece in pieces]
+    return replace(whole, writing=torch.cat(writing))
 
 # %% ../../nbs/world/19_text_practice.ipynb #50fb0d7e
 _LEAST_LIKELIHOOD = -8.0  # nats a token: what is less likely counts alike
 _MOST_LOGITS = 2**24  # numbers at once
+_MOST_SEARCHED = 128  # contexts of each half of a round
 
 
 def reward_range(settings: TextSettings) -> tuple[float, float]:
@@ -119,10 +124,10 @@ def reward_range(settings: TextSettings) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def action_likelihoods(model: TextWorldModel, reading: Reading, lengths: Tensor, actions: Tensor) -> Tensor:  # (B,), (B, K, N) → (B, K)
+def action_likelihoods(model: TextWorldModel, stretches: Stretches) -> Tensor:  # (B, K)
     "Nats a token of each action under the transformer, which has read the first context and writes all of them."
-    tokens = actions.flatten(1)
-    hidden = model.write_after(reading, lengths, tokens)
+    assert stretches.writing is not None
+    actions, tokens, hidden = stretches.actions, stretches.actions.flatten(1), stretches.writing.float()
     rows = max(1, _MOST_LOGITS // model.config.vocab_size)
     flat, ids, parts = hidden.flatten(0, 1), tokens.flatten(), []
     for i in range(0, len(flat), rows):
@@ -135,7 +140,7 @@ def action_rewards(model: TextWorldModel, settings: TextSettings, own: Stretches
     "What each action of `own` is worth where the text really went on as `real` does."
     rewards = torch.zeros(own.actions.shape[:2], device=own.actions.device)
     if settings.likelihood:
-        rewards += settings.likelihood * action_likelihoods(model, own.reading(0), own.lengths[:, 0], own.actions)
+        rewards += settings.likelihood * action_likelihoods(model, own)
     if settings.agreement:
         rewards += settings.agreement * (own.actions == real.actions).float().mean(-1)
     if settings.similarity:
@@ -245,7 +250,7 @@ class TextPractice:
     def _searched(self, stretches: Stretches) -> Stretches:
         "The first contexts searched, as many as fit."
         model, actions = self.model, self.settings.num_proposals
-        count = min(len(stretches.actions), max(1, 2 * _MOST_LOGITS // (actions * model.config.vocab_size)))
+        count = min(len(stretches.actions), _MOST_SEARCHED, max(1, 2 * _MOST_LOGITS // (actions * model.config.vocab_size)))
         roots = model.states(model.represent(stretches.take(torch.arange(count)).reading(0)), actions)
         seeds = self.generator.integers(0, 2**31, count)
         result = model.planner(self.search).search(roots, seeds=seeds)
@@ -334,7 +339,8 @@ def _policy_losses(model: TextWorldModel, unrolled: TextUnrolled, stretches: Str
     logits = model.token_logits(latents, part.actions).float()
     logs, real = logits.log_softmax(-1), part.is_real
     taken = logs.gather(-1, part.actions[..., None])[..., 0]  # (n, K, N)
-    teacher = model.transformer.logits(model.write_after(part.reading(0), part.lengths[:, 0], part.actions.flatten(1)))
+    assert part.writing is not None
+    teacher = model.transformer.logits(part.writing.float()).detach()
     losses = {
         "tokens": mean_over(-taken.mean((1, 2)), real),
         "entropy": -(logs.exp() * logs).sum(-1).mean(),
