@@ -98,7 +98,7 @@ class TextShares:
     tokens: float = 1.0  # cross-entropy of an action's tokens, said at every imagined latent
     entropy: float = 0.0  # of those distributions, a reward
     logit_variance: float = 0.0  # of their logits over the vocabulary, a penalty
-    dynamics: float = 0.2  # actions: imagined latents against real ones, with the hinge on their spread
+    dynamics: float = 1.0  # actions: imagined latents against real ones, with the hinge on their spread
     info_nce: float = 1.0  # finding the real next latent among all others of the batch
     covariance: float = 0.0
     thought_consistency: float = 0.0

@@ -165,6 +165,9 @@ class TextWorldModel(nn.Module):
         self.representation = RepresentationNetwork((config.token_width,), config.width, config.hidden)
         self.action_encoder = TokenActionEncoder(config)
         self.dynamics = DynamicsNetwork(config.width, config.hidden, config.num_bins, num_blocks=config.dynamics_blocks)
+        self.carry = nn.Linear(config.width, config.width)  # most of what an action does to a window is to move it on, which is linear
+        nn.init.eye_(self.carry.weight)
+        nn.init.zeros_(self.carry.bias)
         self.prediction = TokenPrediction(config)
         self.rewards = CategoricalValue(*config.reward_range, config.num_bins)
         self.values = CategoricalValue(*config.value_range, config.num_bins)
@@ -233,7 +236,7 @@ class TextWorldModel(nn.Module):
 
     def imagine(self, latents: Tensor, tokens: Tensor) -> Imagined:  # (B, D), (B, N)
         "g: one action from each latent."
-        return self.dynamics(latents, self.action_encoder(self.embed(tokens)))
+        return self.dynamics(self.carry(latents), self.action_encoder(self.embed(tokens)))
 
     def token_logits(self, latents: Tensor, tokens: Tensor) -> Tensor:  # (…, D), (…, N) → (…, N, V)
         "f: logits of each position of an action, given the tokens before it."

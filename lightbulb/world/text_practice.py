@@ -114,7 +114,7 @@ def read_stretches(model: TextWorldModel, stretches: Stretches, *, halves: bool 
 
 # %% ../../nbs/world/19_text_practice.ipynb #50fb0d7e
 _LEAST_LIKELIHOOD = -8.0  # nats a token: what is less likely counts alike
-_MOST_LOGITS = 2**24  # numbers at once
+_MOST_LOGITS = 2**23  # numbers at once
 _MOST_SEARCHED = 128  # contexts of each half of a round
 
 
@@ -310,13 +310,15 @@ def text_losses(
 ) -> LossReport:
     "The losses of all four grains."
     weights = settings.losses.weights(lambda_reg)
+    if model.config.likelihood:  # log-probabilities say what is earned: nothing needs to be learned of it
+        weights["reward"] = 0.0
     wanted = lambda *names: everything or any(weights[name] for name in names)
     losses: dict[str, Tensor] = {}
     if wanted("tokens", "entropy", "logit_variance", "kl", "ppo"):
         losses |= _policy_losses(model, unrolled, stretches, settings)
     imagined, real = unrolled.latents[:, 1:].float(), unrolled.real[:, 1:].float()
     losses["dynamics"] = dynamics_performance_loss(imagined, real, spread=0.5)
-    if everything or not model.config.likelihood:  # else log-probabilities say what is earned
+    if wanted("reward"):
         own = (~stretches.is_real)[:, None].expand_as(stretches.rewards)
         losses["reward"] = mean_over(model.rewards.loss(unrolled.reward_logits, stretches.rewards), own)
     losses["ending"] = functional.binary_cross_entropy_with_logits(unrolled.ending_logits.float(), stretches.ended.float())
