@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from lightbulb.apps.panels import (
     _meanings,
     _parse,
     _pid_file,
+    _restore,
     _status_file,
     _write_json,
 )
@@ -54,6 +55,7 @@ def test_a_form_gives_back_what_it_was_filled_with(config):
         assert len(path) == 2 or not meanings[path[0]] or "lb-note" in note.value
     form.fill(type(config)(**{**vars(config), "seed": 7}))
     assert form.value.seed == 7
+    assert _restore(type(config), json.loads(json.dumps(asdict(config), default=str))) == config  # as another process reads it
 
 
 def test_every_field_that_is_out_of_range_is_told_beside_itself():

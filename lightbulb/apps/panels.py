@@ -470,8 +470,6 @@ _PLOTS = (
         (
             _Measure("episode_return", "train", "learning"),
             _Measure("return_mean", "validation", "evaluated"),
-            _Measure("reward", "train", "learning"),
-            _Measure("reward", "validation", "held out"),
             _Measure("discounted_return", "train", "discounted"),
             _Measure("search_return", "validation", "with the search"),
             _Measure("policy_return", "validation", "policy alone"),
