@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lightbulb.agent.configuration import TestAgent
+from lightbulb.agent.configuration import TestAgent, TrainAgent
 from lightbulb.apps.main_menu import main, parse_config
 from lightbulb.world.configuration import TrainWorldModel
 from lightbulb.world.stages import TrainLanguageWorld
@@ -44,6 +44,7 @@ DEFAULTS = {
     "can_score": "auto",
     "context_length": 0,
     "use_environment": False,
+    "policy": "fixed",
 }
 
 
@@ -109,6 +110,31 @@ def run(*arguments: str, given: str | None = None, program: str = "main_menu.py"
     return subprocess.run(command(*arguments, program=program), input=given, capture_output=True, text=True, timeout=300, cwd=ROOT)
 
 
+TRAIN_AGENT_DEFAULTS = {
+    "num_episodes": 10,
+    "queries": None,
+    "search": "demo",
+    "max_pages": 20,
+    "max_searches": 8,
+    "max_tokens": 4000,
+    "max_seconds": 60.0,
+    "model_name": "smollm2",
+    "save_dir": Path("./models"),
+    "device": "auto",
+    "precision": "auto",
+    "seed": 0,
+    "resume": False,
+}
+
+
+def test_the_flags_of_train_agent_are_the_promised_ones() -> None:
+    assert {name: getattr(TrainAgent(), name) for name in TRAIN_AGENT_DEFAULTS} == TRAIN_AGENT_DEFAULTS
+    given = "--num_episodes 7 --queries own.txt --search folder:./notes --max_seconds 5 --save_dir elsewhere --resume".split()
+    config = parse_config(TrainAgent, given, program="x")
+    assert (config.num_episodes, config.queries, config.search, config.max_seconds) == (7, Path("own.txt"), "folder:./notes", 5.0)
+    assert config.resume and config.folder == Path("elsewhere") / "agent"
+
+
 def test_flags_and_defaults_are_the_promised_ones() -> None:
     assert {f.name: getattr(TestAgent(), f.name) for f in dataclasses.fields(TestAgent)} == DEFAULTS
     for name, value in {
@@ -134,6 +160,14 @@ def test_flags_and_defaults_are_the_promised_ones() -> None:
         ["--task", "test_agent", "--length", "endless"],
         ["--task", "test_agent", "--can_chat", "perhaps"],
         ["--task", "test_agent", "--context_length", "7"],
+        ["--task", "test_agent", "--policy", "wild"],
+        ["--task", "train_agent", "--num_episodes", "0"],
+        ["--task", "train_agent", "--num_parallel", "0"],
+        ["--task", "train_agent", "--patience", "-1"],
+        ["--task", "train_agent", "--max_seconds", "nan"],
+        ["--task", "train_agent", "--write", "poem"],
+        ["--task", "train_agent", "--query", "Who?"],
+        ["--task", "train_agent", "--queries", "/no/such/list.txt"],
         ["--task", "test_agent", "--search", "folder:/no/such/folder", "--query", "Who?"],
         ["--task", "test_agent", "--search", "telepathy", "--query", "Who?"],
         ["--task", "test_agent", "--device", "abacus", "--query", "Who?"],
@@ -153,7 +187,8 @@ def test_help_is_quick_and_complete() -> None:
     shown = run("--task", "test_agent", "--help").stdout
     assert time.monotonic() - begin < 20
     assert all(f"--{name}" in shown for name in DEFAULTS)
-    assert "test_agent" in run("--help").stdout
+    overview = run("--help").stdout
+    assert "test_agent" in overview and "train_agent" in overview
     loaded = (
         "import sys; sys.argv = ['x', '--task', 'test_agent', '--help']; from lightbulb.apps.main_menu import main; "
         "main(); print('torch' in sys.modules, file=sys.stderr)"
@@ -188,6 +223,22 @@ def test_a_session_answers_several_questions_and_quits(notes: Path, tmp_path) ->
 def test_end_of_file_leaves_and_saves(notes: Path, tmp_path) -> None:
     done = run("--task", "test_agent", "--search", f"folder:{notes}", "--save_dir", str(tmp_path), given="Where was Humphry Davy born?")
     assert done.returncode == 0 and "Penzance" in done.stdout and "saved" in done.stderr
+
+
+def test_the_agent_is_trained_from_a_terminal_stopped_resumed_and_used(notes: Path, tmp_path) -> None:
+    (tmp_path / "list.txt").write_text("Where was Humphry Davy born?\nWho invented the arc lamp?\n")
+    arguments = ["--search", f"folder:{notes}", "--save_dir", str(tmp_path), "--max_searches", "2", "--num_parallel", "2"]
+    training = ["--task", "train_agent", *arguments[:4], "--queries", str(tmp_path / "list.txt"), *arguments[4:], "--num_held_out", "0"]
+    stopped = run(*training, "--num_episodes", "40", given="status\ndance\nsave\nquit\n")
+    assert stopped.returncode == 0, stopped.stderr
+    assert "stopped after episode 2" in stopped.stdout and "2 of 40 episodes" in stopped.stderr and "is none of" in stopped.stderr
+    resumed = run(*training, "--num_episodes", "4", "--resume", given="")
+    assert resumed.returncode == 0 and "trained on 4 episodes" in resumed.stdout, resumed.stderr
+    log = [json.loads(line) for line in (tmp_path / "agent" / "agent_training.log").read_text().splitlines()]
+    assert [row["episode"] for row in log] == [1, 2, 3, 4]
+    question = ["--query", "Where was Humphry Davy born?", "--policy", "learned"]
+    used = run("--task", "test_agent", "--search", f"folder:{notes}", "--save_dir", str(tmp_path), *question)
+    assert used.returncode == 0 and "what was learned" in used.stderr, used.stderr
 
 
 def test_an_interrupt_leaves_an_open_question_that_resume_asks(notes: Path, tmp_path) -> None:

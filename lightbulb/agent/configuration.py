@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['LENGTHS', 'Budget', 'TestAgent', 'ReasoningConfig']
+__all__ = ['LENGTHS', 'Budget', 'TestAgent', 'TrainAgent', 'ReasoningConfig']
 
 # %% ../../nbs/agent/03_configuration.ipynb #f0e0822e
 import re
@@ -35,6 +35,7 @@ class Budget(Displayable):
 LENGTHS = ("short", "medium", "report")  # of an answer that a language model writes
 _ABILITIES = {"auto": None, "yes": True, "no": False}
 _DEFAULT_TOKENS = 4000
+_POLICIES = ("fixed", "ordered", "learned")
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class TestAgent(Displayable):
     "seconds for one question"
     max_crawl_pages: int = 500
     "pages that opening a site: back end may fetch"
+    policy: str = "fixed"
+    "fixed: the pipeline chooses searches and pages; ordered: names lead from page to page; learned: what train_agent left does"
     save_dir: Path = Path("./models")
     "holds agent/, where what was read is kept"
     device: str = "auto"
@@ -104,6 +107,7 @@ class TestAgent(Displayable):
         if self.context_length and self.context_length < 512:
             raise ValueError(f"context_length must be 0 or at least 512, got {self.context_length}")
         if not self.search.strip(): raise ValueError("search must name a back end, such as demo or folder:<path>")
+        if self.policy not in _POLICIES: raise ValueError(f"policy must be one of {', '.join(_POLICIES)}, got {self.policy!r}")
         if not 0 <= self.seed < 2**32: raise ValueError(f"seed must be between 0 and {2**32 - 1}, got {self.seed}")
         if self.precision not in ("auto", "float32", "bfloat16", "float16"):
             raise ValueError(f"precision must be auto, float32, bfloat16 or float16, got {self.precision!r}")
@@ -135,6 +139,72 @@ class TestAgent(Displayable):
     def knowledge_path(self) -> Path:
         "The knowledge base of this save folder."
         return self.save_dir / "agent" / "knowledge.sqlite"
+
+# %% ../../nbs/agent/03_configuration.ipynb #ab120bdd
+@dataclass(frozen=True)
+class TrainAgent(Displayable):
+    "Train the agent that chooses searches and pages, by real episodes; status, skip, save and quit may be typed meanwhile."
+
+    num_episodes: int = 10
+    "questions played; a list that is shorter is played again"
+    queries: Path | None = None
+    "a file with one question a line, or JSON lines with question and gold_pages; none: the list that ships"
+    search: str = "demo"
+    "demo, folder:<path>, site:<url>, wikipedia, searxng:<url>; several with commas"
+    allow_hosts: tuple[str, ...] = ()
+    "private hosts that may be fetched, as name or name:port"
+    model_name: str = "smollm2"
+    "language model, which --write model asks: smollm2, a hub name or path, lightbulb:<checkpoint>, openai:<model>@<url>"
+    write: str = "quote"
+    "quote: an episode ends with its best passage; model: with a summary by the language model (slow)"
+    max_pages: int = 20
+    "pages read in one episode"
+    max_searches: int = 8
+    "queries of one episode"
+    max_tokens: int = 4000
+    "tokens of the language model for one episode"
+    max_seconds: float = 60.0
+    "seconds of one episode, after which it has failed"
+    max_crawl_pages: int = 500
+    "pages that opening a site: back end may fetch"
+    num_parallel: int = 4
+    "episodes side by side; after so many the agent learns and is kept"
+    num_held_out: int = 4
+    "of every fifth question, those that the learning curve is measured on; 0: the curve is that of the training itself"
+    patience: int = 0
+    "batches without a higher reward on them until training stops; 0: it never stops early"
+    save_dir: Path = Path("./models")
+    "holds agent/: the log, the episodes as data, the models, what was read"
+    device: str = "auto"
+    "auto, cpu, cuda, cuda:N or mps"
+    precision: str = "auto"
+    "auto, float32, bfloat16 or float16"
+    seed: int = 0
+    "of every random generator"
+    resume: bool = False
+    "go on where the last training was stopped or killed"
+
+    def __post_init__(self) -> None:
+        _ = self.budget, self.for_tools()
+        for name in ("num_episodes", "num_parallel"):
+            if getattr(self, name) < 1: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("num_held_out", "patience"):
+            if getattr(self, name) < 0: raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.write not in ("quote", "model"): raise ValueError(f"write must be quote or model, got {self.write!r}")
+
+    @property
+    def budget(self) -> Budget:
+        "What one episode may cost."
+        return Budget(self.max_pages, self.max_searches, self.max_tokens, self.max_seconds)
+
+    @property
+    def folder(self) -> Path:
+        "Where everything of the agent is."
+        return self.save_dir / "agent"
+
+    def for_tools(self) -> TestAgent:
+        "The same settings, for what answers one question."
+        return TestAgent(**{name: getattr(self, name) for name in vars(self) if name in TestAgent.__dataclass_fields__})
 
 # %% ../../nbs/agent/03_configuration.ipynb #1ec8f8b9
 @dataclass(frozen=True)

@@ -66,11 +66,12 @@ class SearchEnvConfig:
     word_cost: float = 0.001  # of each word of the answer
     num_actions: int = 24  # that an option offers, at most
     num_results: int = 10  # of a search
+    max_passages: int = 4  # kept in one episode
     num_components: int = 16  # of an embedding that an observation shows
     max_steps: int = 60
 
     def __post_init__(self) -> None:
-        for name in ("num_actions", "num_results", "num_components", "max_steps"):
+        for name in ("num_actions", "num_results", "max_passages", "num_components", "max_steps"):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.refusal_chance <= 1:
             raise ValueError(f"refusal_chance must be between 0 and 1, got {self.refusal_chance}")
@@ -94,6 +95,10 @@ class ResultCache:
     def knows_search(self, backend: str, query: str) -> bool:
         "Whether the search needs no back end any more."
         return (backend, query) in self._results
+
+    def num_results(self, query: str) -> int:
+        "How many pages that query gave, of all back ends together."
+        return sum(len(results) for (_, known), results in self._results.items() if known == query)
 
     def knows_page(self, url: str) -> bool:
         "Whether the page needs no back end any more."
@@ -220,6 +225,7 @@ class _Episode:
     kept: list[tuple[str, int, int]] = field(default_factory=list)
     searches: int = 0
     reads: int = 0
+    reads_here: int = 0  # since the last search
     steps: int = 0
     last_gain: float = 0.0
     answer: str = ""
@@ -308,6 +314,7 @@ class SearchEnv(gymnasium.Env):
             episode.query = action.text
             episode.tried.append(action.text)
             episode.searches += 1
+            episode.reads_here = 0
             episode.results = self.cache.search(episode.backend, action.text, config.num_results)
             return -config.search_cost - config.query_cost * len(action.text.split())
         if action.kind in ("read", "link"):
@@ -333,6 +340,7 @@ class SearchEnv(gymnasium.Env):
     def _read(self, url: str) -> None:
         episode = self._running()
         episode.reads += 1
+        episode.reads_here += 1
         episode.looked_at.add(url)
         document = self.cache.read(episode.backend, url)
         if document is None or url in episode.pages: return
@@ -342,19 +350,18 @@ class SearchEnv(gymnasium.Env):
         chances = self._chances(document, passages)
         best = sorted(zip(passages, chances, strict=True), key=lambda pair: -pair[1])[:4]
         episode.offered |= {(passage.url, passage.start, passage.end): (passage, chance) for passage, chance in best}
-        self._note_names(document, passages)
+        if not episode.reached.get(url):  # the chain ends on a page that a name led to
+            self._note_names(document, passages)
 
     def _chances(self, document: Document, passages: Sequence[Passage]) -> list[float]:
         "The chance of each passage to support an answer: of a question of several pages, that of the chain of names that led here."
         episode, question = self._running(), self._running().task.question
         further = question if self.hops is None else self.hops.question_of(question, episode.query)
-        chances = [float(chance) for chance in self.support(question, passages)]
-        if further == question: return chances
+        if further == question: return [float(chance) for chance in self.support(question, passages)]
         reached = episode.bridges.get(episode.query, 0.0) * name_match(episode.query, document.title)
         episode.reached[document.url] = reached
-        if not reached: return [_UNLINKED * chance for chance in chances]
-        pairs = zip(chances, self.support(further, passages), strict=True)
-        return [max(_UNLINKED, reached) * max(float(one) for one in pair) for pair in pairs]
+        if not reached: return [_UNLINKED * float(chance) for chance in self.support(question, passages)]
+        return [max(_UNLINKED, reached) * float(chance) for chance in self.support(further, passages)]
 
     def _note_names(self, document: Document, passages: Sequence[Passage]) -> None:
         "Keep the names of a page, with their chances and what stands around each."
@@ -363,11 +370,7 @@ class SearchEnv(gymnasium.Env):
         chances = {title_key(name): float(chance) for name, chance in bridges.items()}
         names = [name for name in _names_in(document.text) if title_key(name)]
         keys = {title_key(name) for name in names}
-        names += [
-            name
-            for name in bridges
-            if any(map(str.isupper, name)) and not any(title_key(name) in key or key in title_key(name) for key in keys)
-        ]
+        names += [name for name in bridges if any(map(str.isupper, name)) and not any(title_key(name) in key or key in title_key(name) for key in keys)]
         for name in names:
             key = title_key(name)
             chance = max((chance for other, chance in chances.items() if other in key or key in other), default=0.0)
@@ -449,27 +452,42 @@ class SearchEnv(gymnasium.Env):
         return [action for action in offered if self._is_open(action)][: self.num_actions]
 
     def _search_actions(self) -> list[SearchAction]:
+        "In the order of a careful reader, where an untrained worker begins: the best results, then names to follow, then other words."
         episode = self._running()
-        reads: list[SearchAction] = []
+        reads, links, names, queries = self._reads(), list[SearchAction](), list[SearchAction](), list[SearchAction]()
         if self.may("pages"):
-            fresh = [result for result in episode.results if result.url not in episode.looked_at]
-            reads += [SearchAction("read", result.url, place) for place, result in enumerate(fresh[:4])]
-            reads += [SearchAction("link", url, place) for place, url in enumerate(self._links()[:4])]
-        queries = []
+            links = [SearchAction("link", url, place) for place, url in enumerate(self._links()[:4])]
         if self.may("searches"):
-            queries = [SearchAction("keep", episode.query)]
             words = episode.query.split()
             telling = [i for i, word in enumerate(words) if word.lower().strip("?,.") not in FUNCTION_WORDS]
-            queries += [SearchAction("entity", name, place) for place, name in enumerate(self._names()[:10])]
+            names = [SearchAction("entity", name, place) for place, name in enumerate(self._names()[:10])]
+            queries = [SearchAction("keep", episode.query)]
             if len(telling) > 1:
                 queries += [SearchAction("drop", " ".join(words[:i] + words[i + 1 :]), place) for place, i in enumerate(telling[:3])]
             queries += [SearchAction("add", f"{episode.query} {word}", place) for place, word in enumerate(self._new_words()[:3])]
             queries = [action for action in queries if action.text not in episode.tried]
             queries += [SearchAction("backend", name) for name in self.cache.backends if name != episode.backend]
-        return reads + queries
+        if not self._needs_names(): return [*reads, *queries[:1], *links, *queries[1:], *names]
+        enough = 1 if len(episode.tried) < 2 else 3  # pages of one search, before the next name is followed
+        first = reads[: max(0, enough - episode.reads_here)]
+        return [*first, *names, *(action for action in reads if action not in first), *queries, *links]
+
+    def _reads(self) -> list[SearchAction]:
+        "Results to read, those first whose title the query names."
+        episode = self._running()
+        if not self.may("pages"): return []
+        fresh = [result for result in episode.results if result.url not in episode.looked_at]
+        fresh.sort(key=lambda result: -float(name_match(episode.query, result.title) >= 0.9))
+        return [SearchAction("read", result.url, place) for place, result in enumerate(fresh[:4])]
+
+    def _needs_names(self) -> bool:
+        "Whether a page leads to the next by a name."
+        question = self._running().task.question
+        return self.hops is not None and self.hops.question_of(question, "?") != question
 
     def _summarize_actions(self) -> list[SearchAction]:
         episode = self._running()
+        if len(episode.kept) >= self.config.max_passages: return []
         left = [(passage, chance) for key, (passage, chance) in episode.offered.items() if key not in episode.kept]
         best = sorted(left, key=lambda pair: -pair[1])[:8]
         return [SearchAction("passage", passage.text, place, passage) for place, (passage, _) in enumerate(best)]
@@ -598,10 +616,7 @@ class SearchEnv(gymnasium.Env):
     def imagined(self) -> SearchEnv:
         "A copy of the episode as it stands, in which nothing is fetched: only what the cache knows may be done."
         other, episode = copy.copy(self), self._running(even_over=True)
-        own = {
-            name: copy.copy(getattr(episode, name))
-            for name in ("tried", "pages", "looked_at", "bridges", "contexts", "reached", "offered", "kept")
-        }
+        own = {name: copy.copy(getattr(episode, name)) for name in ("tried", "pages", "looked_at", "bridges", "contexts", "reached", "offered", "kept")}
         other._episode = replace(episode, **own)
         other.may_fetch = False
         return other

@@ -12,7 +12,7 @@ __all__ = ['WebEpisode', 'AutonomousWebAgent']
 import json
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 
 from .answering import answer
-from .answers import Answer
+from .answers import Answer, PageRead, Searched, Step
 from .configuration import TestAgent
 from .environment import OPTIONS, ResultCache, SearchEnv, SearchEnvConfig, SearchOptions, SearchTask, play_answer
 from .episodes import described_episode
 from .evidence import name_match
 from .questions import SLOT, compare, decompose, reworded, subject_of
 from .tools import Reader, Search, Tools
+from .waiting import Working
 from ..core.cache import PersistentCache, content_key
 from ..core.checkpoint import load_checkpoint, save_checkpoint
 from ..core.errors import CheckpointError
@@ -50,17 +51,18 @@ class _ReaderHops:
         key = (question, passage.title, passage.text)
         with self._lock:  # a tokenizer serves one thread at a time
             if key not in self._spans:
-                self._spans[key] = self._kept(key) or self._read(key)
+                kept = self._kept(key)
+                self._spans[key] = self._read(key) if kept is None else kept
             return self._spans[key]
 
-    def _kept(self, key: tuple[str, str, str]) -> list[tuple[str, float]]:
-        stored = self._cache.get(content_key("spans", *key)) if self._cache else None
-        return [(text, score) for text, score in json.loads(stored)] if stored else []
+    def _kept(self, key: tuple[str, str, str]) -> list[tuple[str, float]] | None:
+        stored = self._cache.get(content_key("spans", *key)) if self._cache is not None else None
+        return None if stored is None else [(text, score) for text, score in json.loads(stored)]
 
     def _read(self, key: tuple[str, str, str]) -> list[tuple[str, float]]:
         question, title, text = key
         spans = [(span.text, float(span.score)) for span in self.reader.read(question, [f"{title}. {text}"], top_k=8)]
-        if self._cache:
+        if self._cache is not None:
             self._cache.put(content_key("spans", *key), json.dumps(spans).encode())
         return spans
 
@@ -96,6 +98,7 @@ class EpisodeWorld(SearchOptions):
         self.steps: list[dict[str, Any]] = []
         self.options: list[str] = []  # as they were begun
         self.failure = ""  # why the episode was left
+        self.penalty = 0.0  # what a failure costs
         self.probabilities: list[float] = []  # of what is offered now, told by whoever chooses
         self.is_over = False
         self._views: dict[int, View] = {}
@@ -103,12 +106,15 @@ class EpisodeWorld(SearchOptions):
     def begin(self, task: int, seed: int) -> None:
         "Begin an episode of that task."
         self.env.reset(seed=seed, options={"task": task})
-        self.steps, self.options, self.failure, self.is_over, self._views = [], [], "", False, {}
+        self.steps, self.options, self.failure, self.penalty, self.is_over, self._views = [], [], "", 0.0, False, {}
 
     def manager_view(self) -> View:
-        "As `SearchOptions` shows it."
+        "As `SearchOptions` shows it, but an end is open only when something was kept or nothing can be searched."
         if -1 not in self._views:
-            self._views[-1] = super().manager_view()
+            view = super().manager_view()
+            going_on, writing = view.available[:2].any(), bool(self.env._running(even_over=True).kept)
+            may_end = [(writing or not going_on) and bool(view.available[2]), not going_on and not view.available[2]]
+            self._views[-1] = view._replace(available=np.array([*view.available[:2], *may_end]))
         return self._views[-1]
 
     def worker_view(self, option: int) -> View:
@@ -135,6 +141,17 @@ class EpisodeWorld(SearchOptions):
         )
         self.is_over = done.terminated or done.truncated
         return done
+
+    @property
+    def total(self) -> float:
+        "The sum of the rewards."
+        return sum(step["reward"] for step in self.steps) + self.penalty
+
+    def why_nothing(self) -> str:
+        "Why an episode that read no page could read none, if the back end said so; empty if it read one, or did not ask."
+        episode, failures = self.env._running(even_over=True), self.env.cache.failures
+        if episode.pages: return ""
+        return next((f"{target}: {failures[target]}" for target in (*episode.tried, *sorted(episode.looked_at)) if target in failures), "")
 
     def row(self) -> dict[str, Any]:
         "The line of the episode for an `EpisodeFile`."
@@ -183,7 +200,7 @@ class WebEpisode:
     row: dict[str, Any] = field(repr=False)  # for an `EpisodeFile`
 
 # %% ../../nbs/agent/18_web_agent.ipynb #06285813
-POLICIES = ("fixed", "learned", "random")
+POLICIES = ("fixed", "ordered", "learned", "random")
 _KIND = "web agent"
 
 
@@ -206,11 +223,12 @@ def default_levels(num_episodes: int = 300, *, num_envs: int = 4, seed: int = 0,
         manager=level,
         worker=level,
         num_envs=num_envs,
+        steps_per_update=4,
         max_option_steps=12,
         manager_epsilon=0.05,
-        worker_epsilon=0.05,
-        manager_exploration=max(8, 4 * num_episodes),
-        worker_exploration=max(4, 2 * num_episodes),
+        worker_epsilon=0.1,
+        manager_exploration=max(8, num_episodes // 2),
+        worker_exploration=max(4, num_episodes // 4),
         worker_remembers=True,
         seed=seed,
         device="cpu",
@@ -229,10 +247,12 @@ class AutonomousWebAgent:
         levels: HierarchyConfig | None = None,
         policy: str = "fixed",  # until something was learned
         span_cache: Path | None = None,  # a file that keeps what the reader said
+        write: str = "quote",  # an episode that is played to learn ends with its best passage; or `model`: with a summary of what was kept
         calibrations: Mapping[str, Any] | None = None,  # of `answer()`
     ) -> None:
         if policy not in POLICIES: raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {policy!r}")
-        self.tools, self.policy, self.calibrations = tools, policy, calibrations
+        if write == "model" and tools.summarizer is None: raise ValueError("write='model' needs tools with a summarizer, got none")
+        self.tools, self.policy, self.calibrations, self.writes = tools, policy, calibrations, write == "model"
         self.env_config, self._vectors = env_config or SearchEnvConfig(), dict[str, np.ndarray]()  # text → its vector, for all episodes
         self.cache = ResultCache(backends or {getattr(tools.search, "name", "search"): tools.search})
         self.hops = _ReaderHops(tools.reader, span_cache)
@@ -242,7 +262,13 @@ class AutonomousWebAgent:
         "An environment over these tasks; all environments of an agent share what was fetched."
         env = SearchEnv(tasks, self.cache, self.tools.embed, self.hops.support, hops=self.hops, config=self.env_config)
         env._vectors = self._vectors
+        if self.writes:
+            env.write = lambda question, passages: (self._summary(question, passages), env._quote(question, passages)[1])
         return env
+
+    def _summary(self, question: str, passages: Sequence[Passage]) -> str:
+        assert self.tools.summarizer is not None
+        return self.tools.summarizer.summarize(question, passages).text
 
     def world(self, tasks: Sequence[SearchTask]) -> EpisodeWorld:
         "The same for both levels."
@@ -256,18 +282,20 @@ class AutonomousWebAgent:
         if self.policy == "fixed": return self._by_pipeline(task, seed)
         world = self.play(task, seed=seed)
         result = self._written(task.question, world.env)
-        reward = sum(step["reward"] for step in world.steps)
-        return WebEpisode(result, reward, tuple(world.options), tuple(world.env.ranking()), world.row())
+        return WebEpisode(result, world.total, tuple(world.options), tuple(world.env.ranking()), world.row())
 
     def play(self, task: SearchTask, *, seed: int = 0) -> EpisodeWorld:
-        "An episode by the learned policy at its best, or at random, without an answer by `answer()`."
-        world, greedy, deadline = self.world([task]), self.levels.greedy(), time.monotonic() + self.env_config.budget.max_seconds
+        """An episode by the learned policy at its best, in order, or at random, without an answer by `answer()`.
+
+        In order is what untrained levels do: all their values are 0, so the first open option and the first action in it are taken.
+        """
+        levels = HierarchicalAgent.for_world(self.world([task]), default_levels()) if self.policy == "ordered" else self.levels
+        world, greedy, deadline = self.world([task]), levels.greedy(), time.monotonic() + self.env_config.budget.max_seconds
         random = np.random.default_rng(seed)
         world.begin(0, seed)
         while not world.is_over and time.monotonic() < deadline:
             if self.policy == "random":
-                going_on = np.flatnonzero(world.manager_view().available[:2])  # it writes when nothing else is left
-                option = int(random.choice(going_on)) if len(going_on) else 2
+                option = int(random.choice(np.flatnonzero(world.manager_view().available)))
                 count = len(world.env.actions(option))
                 action, world.probabilities = int(random.integers(count)), [1 / count] * count
                 world.options.append(OPTIONS[option])
@@ -327,8 +355,7 @@ class AutonomousWebAgent:
         parts = {level: RecurrentQConfig(**state["levels"][level]) for level in ("manager", "worker")}
         agent = cls(tools, **{"levels": HierarchyConfig(**{**state["levels"], **parts}), "policy": "learned", **settings})
         for name, size in agent.levels.sizes.items():
-            if state["sizes"].get(name) != size:
-                raise CheckpointError(f"{file}: {name} is {state['sizes'].get(name)} there and {size} here")
+            if state["sizes"].get(name) != size: raise CheckpointError(f"{file}: {name} is {state['sizes'].get(name)} there and {size} here")
         if "training" in state:
             agent.levels.load_state_dict(state["training"])
             return agent
@@ -336,3 +363,22 @@ class AutonomousWebAgent:
             getattr(agent.levels, level).online.load_state_dict(state[level])
             getattr(agent.levels, level).target.load_state_dict(state[level])
         return agent
+
+# %% ../../nbs/agent/18_web_agent.ipynb #6aa13ee2
+def policy_answer(question: str, config: TestAgent, *, tools: Tools) -> Generator[Step | Working | Answer, None, None]:
+    "The steps, then the answer, by `config.policy`. `CheckpointError` if it is `learned` and no training left an agent in the save folder."
+    settings: dict[str, Any] = {"env_config": SearchEnvConfig(budget=config.budget)}
+    if config.policy == "learned":
+        agent = AutonomousWebAgent.load(config.save_dir / "agent", tools, **settings)
+        yield Working("choosing searches and pages by what was learned")
+    else:
+        agent = AutonomousWebAgent(tools, policy=config.policy, **settings)
+        yield Working("following names from page to page")
+    episode = agent.run_episode(question)
+    for query in episode.row["queries"]:
+        yield Searched(query, agent.cache.num_results(query), "search")
+    for page in episode.pages:
+        yield PageRead(page.url, page.title, page.num_words, "search")
+        if tools.knowledge is not None and len(config.scopes) == 1:
+            tools.knowledge.add([page], scope=config.scopes[0])
+    yield episode.answer

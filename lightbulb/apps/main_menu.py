@@ -24,7 +24,7 @@ from .. import __version__
 from ..core.errors import LightbulbError
 
 if TYPE_CHECKING:
-    from lightbulb.agent.configuration import TestAgent
+    from lightbulb.agent.configuration import TestAgent, TrainAgent
     from lightbulb.lm.configuration import TrainLanguageModel
     from lightbulb.world.configuration import TrainWorldModel
     from lightbulb.world.stages import TrainLanguageWorld
@@ -35,6 +35,11 @@ _TASKS = {  # name: module of its configuration, class, what it does
         "lightbulb.world.stages",
         "TrainLanguageWorld",
         "train a language model on text and a world model on its states or on play; or use what was trained",
+    ),
+    "train_agent": (
+        "lightbulb.agent.configuration",
+        "TrainAgent",
+        "train the agent that chooses what to search and read, by real episodes",
     ),
     "test_agent": ("lightbulb.agent.configuration", "TestAgent", "answer one question, or several interactively, with citations"),
 }
@@ -100,6 +105,12 @@ def _run_questions(config: TestAgent) -> int:
     return run_test_agent(config)
 
 
+def _run_agent_training(config: TrainAgent) -> int:
+    from lightbulb.apps.agent_commands import run_train_agent
+
+    return run_train_agent(config)
+
+
 def _run_stages(config: TrainLanguageModel | TrainLanguageWorld | TrainWorldModel) -> int:
     "One stage, or one after the other; a stage that is interrupted is the last."
     from lightbulb.apps.language_model_commands import run_language_model
@@ -121,7 +132,7 @@ def _run_stages(config: TrainLanguageModel | TrainLanguageWorld | TrainWorldMode
     return run_world_model(world)
 
 # %% ../../nbs/apps/04_main_menu.ipynb #3d7f1913
-_RUNNERS = {"train_llm_world": _run_stages, "test_agent": _run_questions}
+_RUNNERS = {"train_llm_world": _run_stages, "train_agent": _run_agent_training, "test_agent": _run_questions}
 
 
 def _overview() -> str:

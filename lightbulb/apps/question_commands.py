@@ -86,7 +86,12 @@ def ask(question: str, config: TestAgent, tools: Tools, *, out: TextIO, log: Tex
     "Answer one question: steps to `log` as they happen, the answer to `out`, in colour if that is a terminal."
     from lightbulb.agent.answering import Answer, answer
 
-    working = answer(question, config, tools=tools)
+    if config.policy == "fixed":
+        working = answer(question, config, tools=tools)
+    else:
+        from lightbulb.agent.web_agent import policy_answer
+
+        working = policy_answer(question, config, tools=tools)
     try:
         for item in working:
             if isinstance(item, Answer):

@@ -1,0 +1,273 @@
+"""What the web agent learns to search: recall of gold pages at equal searches, on two-hop questions that it was not trained on.
+
+The encyclopedia passages of two_hop are searched in one knowledge base. Every second question, from the second on, is trained on; the
+others are the test. A page counts if the episode read it; pages are put in order by the chance of the chain of names that led to them, for
+every policy alike. Gold pages are paid for in training and used for scoring; nothing that a policy sees shows them. What is finished is
+kept under the cache folder and not done again: `--fresh` forgets it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _scoring import interval, mean
+from _table import Table, skip_without
+
+from lightbulb.agent.configuration import Budget, TrainAgent
+from lightbulb.agent.environment import OPTIONS, SearchAction, SearchEnv, SearchEnvConfig, SearchTask
+from lightbulb.agent.tools import Tools, load_judge
+from lightbulb.agent.training import _AgentTraining, _EpisodeLog
+from lightbulb.agent.web_agent import AutonomousWebAgent, EpisodeWorld, default_levels
+from lightbulb.core.cache import PersistentCache, content_key
+from lightbulb.core.records import Document
+from lightbulb.core.runtime import cache_folder
+from lightbulb.knowledge.embedding import load_embedder
+from lightbulb.knowledge.knowledge_base import KnowledgeBase
+from lightbulb.knowledge.ranking import load_cross_encoder
+from lightbulb.reading.reader import SpanReader
+from lightbulb.rl.options import OptionStep, View
+from lightbulb.web.backend import SearchResult, group_passages
+
+
+class Passages:
+    "The passages as a search engine; what was searched once is remembered on the disk."
+
+    name = "two_hop"
+
+    def __init__(self, pages: Sequence[dict[str, str]], embed: Any, place: Path) -> None:
+        self.documents = {f"http://two-hop/{i}": Document(f"http://two-hop/{i}", p["title"], p["text"]) for i, p in enumerate(pages)}
+        self.base = KnowledgeBase(place / f"two_hop_{len(pages)}.sqlite", embed=embed)
+        if not len(self.base):
+            self.base.add(self.documents.values())
+        self.results = PersistentCache(place / f"two_hop_{len(pages)}_results.sqlite")
+
+    def search(self, query: str, num_results: int = 10) -> list[SearchResult]:
+        key = content_key(query, num_results)
+        if (stored := self.results.get(key)) is None:
+            pages = group_passages(self.base.search(query, 4 * num_results), num_results)
+            stored = json.dumps([(page.url, page.title) for page in pages]).encode()
+            self.results.put(key, stored)
+        return [SearchResult(url, title, "", 0.0) for url, title in json.loads(stored)]
+
+    def read(self, urls: Sequence[str], **_: Any) -> list[Document]:
+        return [self.documents[url] for url in urls]
+
+
+class FlatWorld(EpisodeWorld):
+    "The same episode for one level: all actions of all options side by side."
+
+    def __init__(self, env: SearchEnv) -> None:
+        super().__init__(env)
+        self.num_options, self.num_actions = 1, env.num_actions + 12
+
+    def _places(self) -> list[tuple[int, int]]:
+        open_ = EpisodeWorld.manager_view(self).available
+        places = [(option, i) for option in range(len(OPTIONS)) if open_[option] for i in range(len(self.env.actions(option)))]
+        return places[: self.num_actions]
+
+    def manager_view(self) -> View:
+        return View(EpisodeWorld.manager_view(self).observation, np.array([True]))
+
+    def worker_view(self, option: int) -> View:
+        places = self._places()
+        rows = {option: self.env.action_features(option) for option, _ in places}
+        features = np.stack([rows[option][i] for option, i in places]) if places else np.zeros((1, self.action_size), np.float32)
+        return View(self.manager_view().observation, np.ones(max(len(places), 1), bool) if places else np.zeros(1, bool), features)
+
+    def step(self, option: int, action: int) -> OptionStep:
+        places = self._places()
+        chosen, place = places[min(action, len(places) - 1)]
+        self.probabilities = []
+        done = EpisodeWorld.step(self, chosen, place)
+        return replace(done, option_ended=done.terminated)
+
+
+class FlatAgent(AutonomousWebAgent):
+    "The agent without a manager."
+
+    def world(self, tasks: Sequence[SearchTask]) -> EpisodeWorld:
+        return FlatWorld(self.env(tasks))
+
+
+@dataclass(frozen=True)
+class Played:
+    "What is measured of one episode."
+
+    hit10: float
+    hit1: float
+    reward: float
+    searches: float
+    pages: float
+
+
+def measured(env: SearchEnv, task: SearchTask, reward: float) -> Played:
+    urls, info = [page.url for page in env.ranking()][:10], env._info()
+    return Played(
+        float(bool(task.gold_urls & set(urls))), float(urls[:1] != [] and urls[0] in task.gold_urls), reward, info["searches"], info["pages"]
+    )
+
+
+def oracle(agent: AutonomousWebAgent, task: SearchTask) -> Played:
+    "The best that the offered names can do: each is tried after the page of the subject, and the one with a gold page nearest its top taken."
+    env = agent.env([task])
+    env.reset(options={"task": 0})
+    total = env.take(env.actions(0)[0])[1]
+    while (reads := [one for one in env.actions(0) if one.kind == "read"]) and env._running().reads_here < 1:
+        total += env.take(reads[0])[1]
+    names = [one for one in env.actions(0) if one.kind == "entity"]
+    ranks = {}
+    for one in names:
+        urls = [result.url for result in agent.cache.search(env._running().backend, one.text, env.config.num_results)]
+        ranks[one.text] = min((urls.index(gold) for gold in task.gold_urls if gold in urls), default=99)
+    if ranks and not task.gold_urls & set(env._running().pages):
+        best = min(ranks, key=lambda name: ranks[name])
+        total += env.take(SearchAction("entity", best))[1]
+        for url in [result.url for result in env._running().results if result.url in task.gold_urls][:1]:
+            total += env.take(SearchAction("read", url))[1]
+    return measured(env, task, total)
+
+
+def train(make: Callable[[Any], AutonomousWebAgent], tasks: Sequence[SearchTask], num_episodes: int, seed: int, **levels: Any) -> Any:
+    "An agent after so many episodes, and the mean reward of each batch."
+    agent = make(default_levels(num_episodes, num_envs=8, seed=seed, **levels))
+    with tempfile.TemporaryDirectory() as place:
+        config = TrainAgent(num_episodes=num_episodes, num_parallel=8, num_held_out=0, seed=seed, save_dir=Path(place))
+        log = _EpisodeLog(Path(place) / "agent_training.log", resume=False)
+        training, rewards = _AgentTraining(agent, tasks, config, log, threading.Event()), []
+        while not training.is_done:
+            rewards.append(training.train_step().metrics["reward"])
+            training.untold = []
+    return agent, rewards
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="at most a minute: few pages, questions and episodes")
+    parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
+    parser.add_argument("--fresh", action="store_true", help="forget what earlier runs finished")
+    parser.add_argument("--episodes", type=int, default=400, help="of one training")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--ablation_seeds", type=int, default=2)
+    parser.add_argument("--pipeline", type=int, default=40, help="test questions that answer() itself plays, at seconds each")
+    parser.add_argument("--searches", type=int, nargs="+", default=[4, 8], help="budgets of the fixed pipeline, and 8 of the learned policy")
+    parser.add_argument("--only", nargs="+", default=[], help="rows whose names begin so")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the development data")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    folder: Path = args.data / "two_hop"
+    skip_without(folder)
+    pages = [json.loads(line) for line in (folder / "pages.jsonl").read_text(encoding="utf-8").splitlines()]
+    questions = [json.loads(line) for line in (folder / "questions.jsonl").read_text(encoding="utf-8").splitlines()]
+    if args.quick:
+        args.episodes, args.seeds, args.ablation_seeds, args.pipeline = 16, 1, 0, 0
+        questions = questions[:12]
+        gold = {title for question in questions for title in question["gold_pages"]}
+        words = {word for question in questions for word in question["question"].split() if word[:1].isupper() and len(word) > 4}
+        pages = [page for page in pages if page["title"] in gold or words & set(page["title"].split())][:300]
+    place = cache_folder("benchmarks") / f"agent_{len(pages)}_{args.episodes}"
+    if args.fresh:
+        shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True, exist_ok=True)
+    table = Table("The web agent on two-hop questions" + (" (quick)" if args.quick else ""), packages=("onnxruntime", "gymnasium"))
+    embed = load_embedder(cache_path=cache_folder("embeddings") / "vectors.sqlite")
+    site, reader = Passages(pages, embed, cache_folder("benchmarks")), SpanReader.load()
+    tools = Tools(site, reader, embed)
+    addresses: dict[str, str] = {}
+    for url, page in site.documents.items():
+        addresses.setdefault(page.title, url)
+    tasks = [SearchTask(q["question"], frozenset(addresses[title] for title in q["gold_pages"])) for q in questions]
+    test, learn = tasks[::2], tasks[1::2]
+    spans = cache_folder("benchmarks") / "agent_spans.sqlite"
+
+    def make(levels: Any = None, *, searches: int = 4, kind: type[AutonomousWebAgent] = AutonomousWebAgent, policy: str = "learned") -> Any:
+        budget = SearchEnvConfig(budget=Budget(max_searches=searches, max_pages=12), recall_weight=1.0, max_steps=40)
+        return kind(tools, env_config=budget, levels=levels, policy=policy, span_cache=spans)
+
+    def row(name: str, play: Callable[[], list[list[Played]]], aim: str = "", good: Callable[[float, float], bool] | None = None) -> None:
+        "Print a row: means over questions and seeds, with an interval of the means over questions."
+        if args.only and not name.startswith(tuple(args.only)): return
+        file, begin = place / f"{content_key(name)[:12]}.json", time.process_time()
+        if not file.exists():
+            runs = play()
+            file.write_text(json.dumps({"runs": [[vars(one) for one in run] for run in runs], "seconds": time.process_time() - begin}))
+        kept = json.loads(file.read_text())
+        runs = [[Played(**one) for one in run] for run in kept["runs"]]
+        by_question = [[mean([getattr(one, part) for one in same]) for same in zip(*runs, strict=True)] for part in ("hit10", "hit1")]
+        (low, high), (low1, high1) = (interval(values) for values in by_question)
+        each = lambda part: mean([getattr(one, part) for run in runs for one in run])
+        seeds = f"; hit@10 of each seed {', '.join(f'{mean([one.hit10 for one in run]):.3f}' for run in runs)}" if len(runs) > 1 else ""
+        table.row(
+            name,
+            f"hit@10 {each('hit10'):.3f} ({low:.3f} to {high:.3f}), hit@1 {each('hit1'):.3f} ({low1:.3f} to {high1:.3f}), "
+            f"reward {each('reward'):+.2f}, {each('searches'):.1f} searches, {each('pages'):.1f} pages, "
+            f"{kept['seconds']:.0f} CPU-s for {len(runs)} × {len(runs[0])} questions{seeds}",
+            aim,
+            good(each("hit10"), each("hit1")) if good else None,
+        )
+
+    def played(agent: AutonomousWebAgent, seed: int = 0) -> list[Played]:
+        worlds = [(agent.play(task, seed=seed), task) for task in test]
+        return [measured(world.env, task, world.total) for world, task in worlds]
+
+    def learned(searches: int, *, kind: type[AutonomousWebAgent] = AutonomousWebAgent, seeds: int = 0, **levels: Any) -> list[list[Played]]:
+        runs = []
+        for seed in range(seeds or args.seeds):
+            file = place / f"{kind.__name__}_{levels.get('uniform', False)}_{seed}"
+            if not file.exists():
+                agent, rewards = train(lambda settings: make(settings, kind=kind), learn, args.episodes, seed, **levels)
+                agent.save(file)
+                (file / "rewards.json").write_text(json.dumps(rewards))
+            budget = SearchEnvConfig(budget=Budget(max_searches=searches, max_pages=12), recall_weight=1.0, max_steps=40)
+            runs.append(played(kind.load(file, tools, env_config=budget, span_cache=spans)))
+        return runs
+
+    def pipeline(searches: int) -> list[list[Played]]:
+        rerank = load_cross_encoder()
+        agent = make(searches=searches, policy="fixed")
+        agent.tools = Tools(site, reader, embed, rerank, weigh=load_judge(rerank))
+        runs = []
+        for task in test[: args.pipeline]:
+            episode = agent.run_episode(task.question, task=task)
+            urls, cost = [url for url, _ in episode.answer.pages][:10], episode.row["cost"]  # its own order of the pages
+            first = float(urls[:1] != [] and urls[0] in task.gold_urls)
+            runs.append(Played(float(bool(task.gold_urls & set(urls))), first, episode.reward, cost["searches"], cost["pages"]))
+        return [runs]
+
+    row("random, 4 searches", lambda: [played(make(policy="random"))])
+    row("ordered (names lead from page to page, untrained), 4 searches", lambda: [played(make(policy="ordered"))])
+    if args.pipeline:
+        for searches in args.searches:
+            row(
+                f"fixed: answer() without a language model, {searches} searches, first {args.pipeline} test questions",
+                lambda searches=searches: pipeline(searches),
+            )
+    row("oracle over the offered names, 2 searches", lambda: [[oracle(make(), task) for task in test]])
+    row(
+        f"learned, {args.episodes} episodes, 4 searches",
+        lambda: learned(4),
+        "hit@10 0.95, hit@1 0.80",
+        None if args.quick else lambda hit10, hit1: hit10 >= 0.95 and hit1 >= 0.8,
+    )
+    if 8 in args.searches:
+        row(f"learned, {args.episodes} episodes, 8 searches", lambda: learned(8))
+    if args.ablation_seeds:
+        row("learned without a manager (flat), 4 searches", lambda: learned(4, kind=FlatAgent, seeds=args.ablation_seeds))
+        row("learned with uniform replay, 4 searches", lambda: learned(4, seeds=args.ablation_seeds, uniform=True))
+    table.note("No world model takes part in any row; the interval is of the mean over questions (bootstrap), seeds averaged first.")
+    return table.finish(args.record and not args.quick)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"Training the web agent: episodes side by side, failures that are paid for, kills that lose nothing that was told."
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from test_web_agent import DemoPages, Letters, PatternReader
+
+from lightbulb.agent.configuration import TrainAgent
+from lightbulb.agent.environment import SearchTask
+from lightbulb.agent.tools import Tools
+from lightbulb.agent.training import load_queries, train_agent
+from lightbulb.agent.web_agent import AutonomousWebAgent
+from lightbulb.core.checkpoint import load_checkpoint
+from lightbulb.core.errors import LightbulbError, SearchError
+from lightbulb.core.run_folder import MODEL_FILE, TRAINING_FILE, moments
+from lightbulb.knowledge.knowledge_base import KnowledgeBase
+from lightbulb.web.demo_site import article_titles, demo_questions
+
+ROOT = Path(__file__).resolve().parents[1]
+QUESTIONS = [
+    SearchTask("When was the inventor of the arc lamp born?", gold_titles=frozenset({"Humphry Davy"})),
+    SearchTask("Who was the arc lamp invented by?", gold_titles=frozenset({"Arc lamp"})),
+    SearchTask("When was Joseph Swan born?", gold_titles=frozenset({"Joseph Swan"})),
+]
+
+
+class Failing(DemoPages):
+    "The demo pages, of which some searches raise and some hang until the test is over."
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.over = threading.Event()
+
+    def search(self, query, num_results=10):
+        if "telegraph" in query: raise SearchError("the engine does not answer")
+        if "crash" in query: raise KeyError("a bug of the engine")
+        if "forever" in query: self.over.wait(120)
+        return super().search(query, num_results)
+
+
+@pytest.fixture(scope="module")
+def tools() -> Tools:
+    return Tools(DemoPages(), PatternReader(), Letters())
+
+
+def config_for(folder: Path, **settings) -> TrainAgent:
+    return TrainAgent(save_dir=folder, **{"num_episodes": 12, "num_parallel": 3, "max_searches": 3, "max_pages": 4, "num_held_out": 0, **settings})
+
+
+def log_of(folder: Path) -> list[dict]:
+    "The whole lines of the log, without seconds."
+    file = folder / "agent" / "agent_training.log"
+    lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
+    return [json.loads(line) | {"seconds": 0} for line in lines if line.endswith(b"\n")]
+
+
+def test_the_shipped_list_has_topics_and_training_questions_whose_pages_exist() -> None:
+    tasks, titles = load_queries(None), set(article_titles())
+    assert len(tasks) == 25 + len(demo_questions("train")) and all(task.gold_titles for task in tasks[:25])
+    assert all(task.gold_titles <= titles for task in tasks)
+    held_back = {one.question for split in ("calibrate", "report") for one in demo_questions(split)}
+    assert not held_back & {task.question for task in tasks}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [("none.txt", None, "cannot be read"), ("empty.txt", "\n", "holds no question"), ("bad.jsonl", "{]\n", "must hold JSON lines")],
+)
+def test_a_query_file_that_is_no_use_is_refused_in_one_line(tmp_path: Path, name: str, content: str | None, reason: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(LightbulbError, match=reason) as refusal:
+        load_queries(tmp_path / name)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_training_tells_each_episode_once_and_leaves_models_data_and_knowledge(tools: Tools, tmp_path: Path) -> None:
+    told: list = []
+    knowledge = KnowledgeBase(tmp_path / "knowledge.sqlite", embed=Letters())
+    with_memory = Tools(tools.search, tools.reader, tools.embed, knowledge=knowledge)
+    reports = list(train_agent(config_for(tmp_path, num_held_out=1), tools=with_memory, tasks=QUESTIONS * 2, tell=told.append))
+    rows = log_of(tmp_path)
+    assert [row["episode"] for row in rows] == list(range(1, 13)) == [row["episode"] for row in told]
+    assert set(rows[0]) == {"episode", "query", "reward", "seconds", "options", "error"}
+    curve = [report for report in reports if report.split == "validation"]
+    assert [report.step for report in curve] == [3, 6, 9, 12] and all("recall" in report.metrics for report in curve)
+    data = [json.loads(line) for line in (tmp_path / "agent" / "llm_training_data.jsonl").read_text().splitlines()]
+    assert data and all(abs(sum(step["probabilities"]) - 1) < 0.05 for row in data for step in row["steps"])
+    assert len(knowledge) > 0
+    agent = AutonomousWebAgent.load(tmp_path / "agent", tools)
+    agent.levels.load_worker_model(tmp_path / "agent" / "worker.ckpt")
+    agent.levels.load_manager_model(tmp_path / "agent" / "manager.ckpt")
+    knowledge.close()
+
+
+def test_failures_are_told_with_their_reason_paid_for_and_survived(tools: Tools, tmp_path: Path) -> None:
+    site, told = Failing(), []
+    tasks = [SearchTask("telegraph telegraph?"), SearchTask("forever forever?"), SearchTask("crash crash?"), QUESTIONS[2]]
+    config = config_for(tmp_path, num_episodes=4, num_parallel=4, max_seconds=20)
+    list(train_agent(config, tools=Tools(site, tools.reader, tools.embed), tasks=tasks, tell=told.append))
+    site.over.set()
+    errors = {row["query"].split()[0]: row["error"] for row in told}
+    assert "does not answer" in errors["telegraph"] and errors["forever"] == "timed out" and "KeyError" in errors["crash"]
+    assert all(row["reward"] <= -1 for row in told if row["error"])
+    assert len(log_of(tmp_path)) == 4
+    kept = load_checkpoint(tmp_path / "agent" / "web_agent" / "epoch_000_step_000004" / TRAINING_FILE)
+    assert kept["training"]["levels"]["num_episodes"] == 4  # the failed ones were learned from as well
+
+
+def test_skipped_episodes_end_at_once_and_are_forgotten(tools: Tools, tmp_path: Path) -> None:
+    skip, told = threading.Event(), []
+    skip.set()
+    list(train_agent(config_for(tmp_path, num_episodes=6), tools=tools, tasks=QUESTIONS, tell=told.append, skip=skip))
+    assert [row["error"] for row in told] == ["skipped"] * 3 + [""] * 3
+
+
+def test_an_early_stop_needs_no_higher_reward_for_so_many_batches(tools: Tools, tmp_path: Path) -> None:
+    config = config_for(tmp_path, num_episodes=60, num_held_out=1, patience=2)
+    reports = list(train_agent(config, tools=tools, tasks=[QUESTIONS[2]] * 5))
+    assert reports[-1].step < 60
+
+
+KILLED = """
+import sys; sys.path.insert(0, "tests")
+from pathlib import Path
+from test_train_agent import QUESTIONS, DemoPages, Letters, PatternReader, Tools, config_for, train_agent
+for report in train_agent(config_for(Path(sys.argv[1]), resume=sys.argv[2] == "resume"), tools=Tools(DemoPages(), PatternReader(), Letters()), tasks=QUESTIONS):
+    print(report.step, flush=True)
+"""
+
+
+def test_a_killed_training_loses_no_episode_that_was_told_and_ends_as_the_unbroken_one(tools: Tools, tmp_path: Path) -> None:
+    list(train_agent(config_for(tmp_path / "whole"), tools=tools, tasks=QUESTIONS))
+    folder, chance, num_kills = tmp_path / "broken", random.Random(0), 0
+    while True:
+        run = folder / "agent" / "web_agent"
+        kept = [moment for moment in moments(run) if (run / moment.name / TRAINING_FILE).is_file()]
+        words = [sys.executable, "-c", KILLED, str(folder), "resume" if kept else "begin"]
+        with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            if num_kills < 2:
+                assert process.stdout is not None
+                process.stdout.readline()  # the first report of this life, then at any moment
+                time.sleep(chance.uniform(0, 0.3))
+                os.kill(process.pid, signal.SIGKILL)
+            process.communicate()
+        if num_kills == 2 or process.returncode == 0: break
+        num_kills += 1
+        told = len(log_of(folder))
+        newest = moments(run)[-1] if moments(run) else None
+        assert told == 0 or (newest is not None and told <= newest.step), "an episode was told that was not kept"
+    assert process.returncode == 0 and log_of(folder) == log_of(tmp_path / "whole")
+    ends = [load_checkpoint(place / "agent" / "web_agent" / "epoch_000_step_000012" / MODEL_FILE) for place in (folder, tmp_path / "whole")]
+    assert all(bool((ends[0]["worker"][name] == ends[1]["worker"][name]).all()) for name in ends[0]["worker"])

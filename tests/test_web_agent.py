@@ -1,0 +1,161 @@
+"The web agent over the demo site's pages: what it reads, says, keeps, and what cannot raise its reward."
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from lightbulb.agent.configuration import Budget, TestAgent
+from lightbulb.agent.environment import SearchAction, SearchEnvConfig, SearchTask
+from lightbulb.agent.tools import Tools
+from lightbulb.agent.web_agent import AutonomousWebAgent, policy_answer
+from lightbulb.core.errors import CheckpointError
+from lightbulb.core.records import Document
+from lightbulb.knowledge.knowledge_base import KnowledgeBase
+from lightbulb.web.demo_site import load_articles
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Letters:
+    "Texts as counts of letters."
+
+    name, width = "letters", 26
+
+    def __call__(self, texts, *, query=False):
+        rows = np.array([[text.lower().count(chr(97 + i)) for i in range(26)] for text in texts], np.float32).reshape(-1, 26)
+        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+
+
+class PatternReader:
+    "Reads names, places and years by patterns."
+
+    patterns = {"who": r"by ([A-Z]\w+ [A-Z]\w+)", "where": r"(?:in|at) ([A-Z]\w+)", "when": r"\b(1\d{3})\b"}
+
+    def read(self, question, texts, *, top_k=4):
+        pattern = self.patterns.get(question.split()[0].lower(), r"(?!)")
+        return [
+            SimpleNamespace(text_index=i, start=m.start(1), end=m.end(1), text=m[1], kind="", score=0.9 / (1 + j))
+            for i, text in enumerate(texts)
+            for j, m in enumerate(re.finditer(pattern, text))
+        ][:top_k]
+
+
+class DemoPages:
+    "The demo site's articles, searched by words in a knowledge base."
+
+    name = "demo"
+
+    def __init__(self) -> None:
+        self.pages = {f"http://demo/{slug}": article for slug, article in load_articles().items()}
+        self.base = KnowledgeBase(":memory:", embed=Letters())
+        self.documents = {url: Document(url, article.title, article.text) for url, article in self.pages.items()}
+        self.base.add(self.documents.values())
+        self.num_calls = 0
+
+    def search(self, query, num_results=10):
+        self.num_calls += 1
+        urls = dict.fromkeys(passage.url for passage in self.base.search(query, 4 * num_results, mode="keyword"))
+        return [SimpleNamespace(url=url, title=self.documents[url].title, passages=()) for url in list(urls)[:num_results]]
+
+    def read(self, urls, *, timeout=None):
+        self.num_calls += len(urls)
+        return [self.documents[url] for url in urls]
+
+
+@pytest.fixture(scope="module")
+def tools() -> Tools:
+    return Tools(DemoPages(), PatternReader(), Letters())
+
+
+def make_agent(tools: Tools, policy: str = "learned", **settings) -> AutonomousWebAgent:
+    config = SearchEnvConfig(budget=Budget(max_searches=4, max_pages=6), **settings)
+    return AutonomousWebAgent(tools, env_config=config, policy=policy)
+
+
+TASK = SearchTask("When was the inventor of the arc lamp born?", gold_titles=frozenset({"Humphry Davy"}))
+
+
+@pytest.mark.parametrize("policy", ["ordered", "learned", "random", "fixed"])
+def test_every_policy_plays_within_its_budget_and_cites_what_was_read(tools: Tools, policy: str) -> None:
+    episode = make_agent(tools, policy).run_episode(TASK.question, task=TASK)
+    assert episode.row["cost"]["searches"] <= 4 and episode.row["cost"]["pages"] <= 6
+    assert {page.url for page in episode.pages} == {page["url"] for page in episode.row["provenance"]["pages"]}
+    read = {page.url: page.text for page in episode.pages}
+    assert all(read[one.url][one.start : one.end] == one.quote for one in episode.answer.citations)
+    assert episode.options and set(episode.options) <= {"search", "summarize", "generate", "stop"}
+
+
+def test_an_answer_is_written_from_the_pages_of_the_episode_alone(tools: Tools) -> None:
+    agent = make_agent(tools)
+    world = agent.play(TASK)
+    calls = tools.search.num_calls
+    agent._written(TASK.question, world.env)
+    assert tools.search.num_calls == calls
+
+
+def test_gold_pages_change_pay_and_nothing_else(tools: Tools) -> None:
+    agent = make_agent(tools)
+    worlds = [agent.play(task) for task in (TASK, SearchTask(TASK.question))]
+    seen = [[(step["state"], step["offered"], step["chosen"]) for step in world.steps] for world in worlds]
+    assert seen[0] == seen[1]
+    gap = worlds[0].total - worlds[1].total
+    assert gap == pytest.approx(agent.env_config.recall_weight * worlds[0].env._info()["recall"], abs=1e-3)
+    assert "Humphry Davy" not in str(worlds[0].row()["question"])
+
+
+def test_the_same_pages_again_raise_no_reward(tools: Tools) -> None:
+    env = make_agent(tools).env([TASK])
+    env.reset(options={"task": 0})
+    actions = [SearchAction("query", "arc lamp"), *[SearchAction("read", url) for url in list(tools.search.documents)[:3]]]
+    first = [env.take(action)[1] for action in actions]
+    worth = env.worth()
+    again = [env.take(action)[1] for action in actions]
+    assert env.worth() == worth and all(reward < 0 for reward in again) and sum(again) < sum(first)
+
+
+def test_what_a_reader_said_is_read_once_and_kept_on_the_disk(tools: Tools, tmp_path: Path) -> None:
+    reads = []
+    reader = SimpleNamespace(read=lambda *given, **more: reads.append(given) or tools.reader.read(*given, **more))
+    cache = tmp_path / "spans.sqlite"
+    first = AutonomousWebAgent(replace(tools, reader=reader), policy="learned", span_cache=cache).play(TASK)
+    count = len(reads)
+    second = AutonomousWebAgent(replace(tools, reader=reader), policy="learned", span_cache=cache).play(TASK)
+    assert count > 0 and len(reads) == count
+    assert {**first.row(), "steps": []} == {**second.row(), "steps": []}
+
+
+def test_what_was_saved_plays_the_same_in_another_process(tools: Tools, tmp_path: Path) -> None:
+    agent = make_agent(tools)
+    for parameters in (agent.levels.worker.online, agent.levels.manager.online):
+        for number, weights in enumerate(parameters.parameters()):
+            weights.data += 0.1 * np.sin(number + 1)
+    agent.save(tmp_path / "agent")
+    there = (
+        "import sys; sys.path.insert(0, 'tests'); from pathlib import Path; "
+        "from test_web_agent import TASK, AutonomousWebAgent, Budget, DemoPages, Letters, PatternReader, SearchEnvConfig, Tools; "
+        "tools = Tools(DemoPages(), PatternReader(), Letters()); "
+        "config = SearchEnvConfig(budget=Budget(max_searches=4, max_pages=6)); "
+        f"agent = AutonomousWebAgent.load(Path({str(tmp_path / 'agent')!r}), tools, env_config=config); "
+        "world = agent.play(TASK); print(round(world.total, 6), [step['chosen'] for step in world.steps])"
+    )
+    done = subprocess.run([sys.executable, "-c", there], capture_output=True, text=True, cwd=ROOT)
+    here = agent.play(TASK)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"{round(here.total, 6)} {[step['chosen'] for step in here.steps]}"
+
+
+def test_a_checkpoint_of_something_else_is_refused(tools: Tools, tmp_path: Path) -> None:
+    agent = make_agent(tools)
+    agent.save_worker_model(tmp_path / "worker.ckpt")
+    with pytest.raises(CheckpointError, match="not a web agent"):
+        AutonomousWebAgent.load(tmp_path / "worker.ckpt", tools)
+    with pytest.raises(CheckpointError, match="no checkpoint of a web agent"):
+        next(policy_answer("Who?", TestAgent(save_dir=tmp_path, policy="learned"), tools=tools))
