@@ -44,6 +44,7 @@ DEFAULTS = {
     "can_score": "auto",
     "context_length": 0,
     "use_environment": False,
+    "planner": "tot_bfs",
     "policy": "fixed",
 }
 
