@@ -232,7 +232,7 @@ def test_the_agent_is_trained_from_a_terminal_stopped_resumed_and_used(notes: Pa
     training = ["--task", "train_agent", *arguments[:4], "--queries", str(tmp_path / "list.txt"), *arguments[4:], "--num_held_out", "0"]
     stopped = run(*training, "--num_episodes", "40", given="status\ndance\nsave\nquit\n")
     assert stopped.returncode == 0, stopped.stderr
-    assert "stopped after episode 2" in stopped.stdout and "2 of 40 episodes" in stopped.stderr and "is none of" in stopped.stderr
+    assert "stopped after episode 2" in stopped.stdout and "of 40 episodes in" in stopped.stderr and "is none of" in stopped.stderr
     resumed = run(*training, "--num_episodes", "4", "--resume", given="")
     assert resumed.returncode == 0 and "trained on 4 episodes" in resumed.stdout, resumed.stderr
     log = [json.loads(line) for line in (tmp_path / "agent" / "agent_training.log").read_text().splitlines()]

@@ -170,6 +170,7 @@ def chances_of(agent: HierarchicalAgent, environment: int, num_offered: int) -> 
     values, _ = agent.worker.values(running.inside.observation, running.worker.state)
     exploring = agent.worker_epsilon(running.option) if agent.explores and agent.config.learn_worker else 0.0
     chances[open_] = exploring / len(open_)
+    values[open_[0]] += getattr(agent, "margin", 0.0)
     chances[int(np.where(running.inside.available, values, -np.inf).argmax()) % len(chances)] += 1 - exploring
     return chances.tolist()
 
@@ -235,6 +236,27 @@ def default_levels(num_episodes: int = 300, *, num_envs: int = 4, seed: int = 0,
     )
 
 # %% ../../nbs/agent/18_web_agent.ipynb #a2aabcbf
+class CautiousLevels(HierarchicalAgent):
+    "Both levels, which leave the order in which options and actions are offered only for what is worth more by a margin."
+
+    margin = 0.25
+
+    def _choose(self, view: View, values: np.ndarray, episode: Any) -> int:
+        values = values.copy()
+        values[int(np.flatnonzero(view.available)[0])] += self.margin
+        return super()._choose(view, values, episode)
+
+    def _decide(self, thinking: list[Any], actions: dict[int, int]) -> None:
+        super()._decide(thinking, actions)
+        for place, running, open_ in thinking:
+            if len(open_) < 2 or running.choice % self.num_actions == open_[0]: continue
+            values, _ = self.worker.values(running.inside.observation, running.worker.state)
+            is_best = running.choice == int(np.where(running.inside.available, values, -np.inf).argmax())
+            if is_best and values[running.choice] - values[open_[0]] < self.margin:  # it was no exploring choice
+                running.choice, actions[place] = self.model.choice(running.option, int(open_[0])), int(open_[0])
+                running.worker = running.worker._replace(choice=running.choice)
+
+# %% ../../nbs/agent/18_web_agent.ipynb #24dc6a4a
 class AutonomousWebAgent:
     "Plays questions as search episodes: `run_episode`; what it learned is saved and loaded whole, or a level at a time."
 
@@ -256,7 +278,7 @@ class AutonomousWebAgent:
         self.env_config, self._vectors = env_config or SearchEnvConfig(), dict[str, np.ndarray]()  # text → its vector, for all episodes
         self.cache = ResultCache(backends or {getattr(tools.search, "name", "search"): tools.search})
         self.hops = _ReaderHops(tools.reader, span_cache)
-        self.levels = HierarchicalAgent.for_world(self.world([SearchTask("?")]), levels or default_levels())
+        self.levels = CautiousLevels.for_world(self.world([SearchTask("?")]), levels or default_levels())
 
     def env(self, tasks: Sequence[SearchTask]) -> SearchEnv:
         "An environment over these tasks; all environments of an agent share what was fetched."
