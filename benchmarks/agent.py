@@ -115,7 +115,11 @@ class Played:
 def measured(env: SearchEnv, task: SearchTask, reward: float) -> Played:
     urls, info = [page.url for page in env.ranking()][:10], env._info()
     return Played(
-        float(bool(task.gold_urls & set(urls))), float(urls[:1] != [] and urls[0] in task.gold_urls), reward, info["searches"], info["pages"]
+        float(bool(task.gold_urls & set(urls))),
+        float(urls[:1] != [] and urls[0] in task.gold_urls),
+        reward,
+        info["searches"],
+        info["pages"],
     )
 
 
@@ -161,7 +165,9 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--ablation_seeds", type=int, default=2)
     parser.add_argument("--pipeline", type=int, default=40, help="test questions that answer() itself plays, at seconds each")
-    parser.add_argument("--searches", type=int, nargs="+", default=[4, 8], help="budgets of the fixed pipeline, and 8 of the learned policy")
+    parser.add_argument(
+        "--searches", type=int, nargs="+", default=[4, 8], help="budgets of the fixed pipeline, and 8 of the learned policy"
+    )
     parser.add_argument("--only", nargs="+", default=[], help="rows whose names begin so")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the development data")
     args = parser.parse_args()

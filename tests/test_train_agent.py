@@ -44,7 +44,8 @@ class Failing(DemoPages):
     def search(self, query, num_results=10):
         if "telegraph" in query: raise SearchError("the engine does not answer")
         if "crash" in query: raise KeyError("a bug of the engine")
-        if "forever" in query: self.over.wait(120)
+        if "forever" in query:
+            self.over.wait(120)
         return super().search(query, num_results)
 
 
@@ -54,7 +55,9 @@ def tools() -> Tools:
 
 
 def config_for(folder: Path, **settings) -> TrainAgent:
-    return TrainAgent(save_dir=folder, **{"num_episodes": 12, "num_parallel": 3, "max_searches": 3, "max_pages": 4, "num_held_out": 0, **settings})
+    return TrainAgent(
+        save_dir=folder, **{"num_episodes": 12, "num_parallel": 3, "max_searches": 3, "max_pages": 4, "num_held_out": 0, **settings}
+    )
 
 
 def log_of(folder: Path) -> list[dict]:

@@ -107,7 +107,8 @@ class TestAgent(Displayable):
         if self.context_length and self.context_length < 512:
             raise ValueError(f"context_length must be 0 or at least 512, got {self.context_length}")
         if not self.search.strip(): raise ValueError("search must name a back end, such as demo or folder:<path>")
-        if self.policy not in _POLICIES: raise ValueError(f"policy must be one of {', '.join(_POLICIES)}, got {self.policy!r}")
+        if self.policy not in _POLICIES:
+            raise ValueError(f"policy must be one of {', '.join(_POLICIES)}, got {self.policy!r}")
         if not 0 <= self.seed < 2**32: raise ValueError(f"seed must be between 0 and {2**32 - 1}, got {self.seed}")
         if self.precision not in ("auto", "float32", "bfloat16", "float16"):
             raise ValueError(f"precision must be auto, float32, bfloat16 or float16, got {self.precision!r}")

@@ -370,7 +370,11 @@ class SearchEnv(gymnasium.Env):
         chances = {title_key(name): float(chance) for name, chance in bridges.items()}
         names = [name for name in _names_in(document.text) if title_key(name)]
         keys = {title_key(name) for name in names}
-        names += [name for name in bridges if any(map(str.isupper, name)) and not any(title_key(name) in key or key in title_key(name) for key in keys)]
+        names += [
+            name
+            for name in bridges
+            if any(map(str.isupper, name)) and not any(title_key(name) in key or key in title_key(name) for key in keys)
+        ]
         for name in names:
             key = title_key(name)
             chance = max((chance for other, chance in chances.items() if other in key or key in other), default=0.0)
@@ -616,7 +620,10 @@ class SearchEnv(gymnasium.Env):
     def imagined(self) -> SearchEnv:
         "A copy of the episode as it stands, in which nothing is fetched: only what the cache knows may be done."
         other, episode = copy.copy(self), self._running(even_over=True)
-        own = {name: copy.copy(getattr(episode, name)) for name in ("tried", "pages", "looked_at", "bridges", "contexts", "reached", "offered", "kept")}
+        own = {
+            name: copy.copy(getattr(episode, name))
+            for name in ("tried", "pages", "looked_at", "bridges", "contexts", "reached", "offered", "kept")
+        }
         other._episode = replace(episode, **own)
         other.may_fetch = False
         return other

@@ -273,7 +273,8 @@ class AutonomousWebAgent:
         calibrations: Mapping[str, Any] | None = None,  # of `answer()`
     ) -> None:
         if policy not in POLICIES: raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {policy!r}")
-        if write == "model" and tools.summarizer is None: raise ValueError("write='model' needs tools with a summarizer, got none")
+        if write == "model" and tools.summarizer is None:
+            raise ValueError("write='model' needs tools with a summarizer, got none")
         self.tools, self.policy, self.calibrations, self.writes = tools, policy, calibrations, write == "model"
         self.env_config, self._vectors = env_config or SearchEnvConfig(), dict[str, np.ndarray]()  # text → its vector, for all episodes
         self.cache = ResultCache(backends or {getattr(tools.search, "name", "search"): tools.search})
@@ -377,7 +378,8 @@ class AutonomousWebAgent:
         parts = {level: RecurrentQConfig(**state["levels"][level]) for level in ("manager", "worker")}
         agent = cls(tools, **{"levels": HierarchyConfig(**{**state["levels"], **parts}), "policy": "learned", **settings})
         for name, size in agent.levels.sizes.items():
-            if state["sizes"].get(name) != size: raise CheckpointError(f"{file}: {name} is {state['sizes'].get(name)} there and {size} here")
+            if state["sizes"].get(name) != size:
+                raise CheckpointError(f"{file}: {name} is {state['sizes'].get(name)} there and {size} here")
         if "training" in state:
             agent.levels.load_state_dict(state["training"])
             return agent

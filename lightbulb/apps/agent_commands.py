@@ -103,7 +103,8 @@ class _Watch:
 
     def report(self, report: StepReport) -> bool:
         "Show a look at the held-out questions; whether the training goes on after it."
-        if report.split != "validation": return True  # what the batch learned is kept with the look that follows
+        if report.split != "validation":
+            return True  # what the batch learned is kept with the look that follows
         self.curve.append(report.metrics["reward"])
         numbers = ", ".join(f"{name} {value:.2f}" for name, value in report.metrics.items())
         self.say(f"after {report.step} episodes, {'held-out questions' if self.config.num_held_out else 'the last batch'}: {numbers}")
