@@ -124,7 +124,7 @@ def measured(env: SearchEnv, task: SearchTask, reward: float) -> Played:
 
 
 def oracle(agent: AutonomousWebAgent, task: SearchTask) -> Played:
-    "The best that the offered names can do: each is tried after the page of the subject, and the one with a gold page nearest its top taken."
+    "The best that the offered names can do: after the subject's page, the one whose search has a gold page nearest its top."
     env = agent.env([task])
     env.reset(options={"task": 0})
     total = env.take(env.actions(0)[0])[1]

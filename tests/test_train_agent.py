@@ -137,7 +137,8 @@ KILLED = """
 import sys; sys.path.insert(0, "tests")
 from pathlib import Path
 from test_train_agent import QUESTIONS, DemoPages, Letters, PatternReader, Tools, config_for, train_agent
-for report in train_agent(config_for(Path(sys.argv[1]), resume=sys.argv[2] == "resume"), tools=Tools(DemoPages(), PatternReader(), Letters()), tasks=QUESTIONS):
+tools = Tools(DemoPages(), PatternReader(), Letters())
+for report in train_agent(config_for(Path(sys.argv[1]), resume=sys.argv[2] == "resume"), tools=tools, tasks=QUESTIONS):
     print(report.step, flush=True)
 """
 

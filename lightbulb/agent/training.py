@@ -16,14 +16,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .configuration import TestAgent, TrainAgent
+from .configuration import TrainAgent
 from .environment import OPTIONS, SearchEnvConfig, SearchTask
 from .episodes import EpisodeFile
 from .tools import Search, Tools, load_tools
