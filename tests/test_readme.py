@@ -52,7 +52,6 @@ def commands(beginning: str) -> list[str]:
 BOTH_STAGES = "test_both_stages_share_one_folder_and_resume_begins_what_had_not_begun"
 CARRIED_OUT = {  # what a command begins with → the test that runs it
     "make demo": "test_make_demo",
-    "make app": "test_panels.test_the_app_serves_train_as_a_page_without_code",
     "make test": "test_make_demo",
     "python main_menu.py --task test_agent --query": "test_a_question",
     "python main_menu.py --task test_agent --search folder:": "test_a_folder",
