@@ -87,6 +87,7 @@ def test_two_configurations_and_every_export(tmp_path: Path) -> None:
     assert [one["short_answer"] for one in stored] == ["Penzance", "Penzance"]
     page = panel.save(tmp_path / "both.html").read_text("utf-8")
     assert page.count("Penzance") >= 2 and "<mark>" in page and "<script" not in page
+    assert "both searches" in panel.comparison.value and panel.comparison.value in page and "srcdoc" not in panel.to_html()
     assert panel.save(tmp_path / "both.md").read_text("utf-8").count("“") == 2
 
 

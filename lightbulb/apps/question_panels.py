@@ -131,7 +131,7 @@ function render({ model, el }) {
   const size = () => [Math.max(...shown.map(node => node.x), 0) + WIDTH, Math.max(...shown.map(node => node.y), 0) + HEIGHT];
   function fit() {
     const [width, height] = size(), room = svg.clientWidth || 600;
-    const scale = Math.max(0.35, Math.min(1, (room - 16) / width));
+    const scale = Math.max(0.6, Math.min(1, (room - 16) / width));  // smaller, nobody reads it: it is dragged instead
     svg.style.height = `${Math.min(420, Math.max(60, height * scale + 16))}px`;
     view = { scale, x: 8, y: 8 };
     fits = true;
@@ -519,6 +519,7 @@ class QuestionPanel(ipywidgets.VBox):
         self.save_button, self.link = button("Export", "Write what is shown into a file"), ipywidgets.HTML()
         self.message = ipywidgets.HTML()
         self.columns = ipywidgets.Box(layout=ipywidgets.Layout(flex_flow="row wrap", width="100%"))
+        self.comparison = ipywidgets.HTML()
         folds = ipywidgets.Accordion([self.settings, ipywidgets.VBox([self.beside, self.other])])
         folds.titles = ("Settings", "Two configurations side by side")
         row = lambda *widgets: ipywidgets.Box(widgets, layout=ipywidgets.Layout(flex_flow="row wrap", align_items="center"))
@@ -528,6 +529,7 @@ class QuestionPanel(ipywidgets.VBox):
                 self.message,
                 folds,
                 self.columns,
+                self.comparison,
                 row(self.history, self.format, self.save_button, self.link),
             ]
         )
@@ -631,6 +633,7 @@ class QuestionPanel(ipywidgets.VBox):
                 steps.close()
             if stopped.is_set(): return
         stopped.set()
+        self.comparison.value = self._comparison()
         self._refresh()
 
     def _interrupted(self) -> str:
@@ -645,6 +648,19 @@ class QuestionPanel(ipywidgets.VBox):
 
     def _show(self, columns: Sequence[_Column]) -> None:
         self.columns.children, self.link.value, self.message.value = tuple(columns), "", ""
+        self.comparison.value = self._comparison()
+
+    def _comparison(self) -> str:
+        "What both searches of one question did, side by side; empty if there are not two, or a question fell into parts."
+        if len(self.answers) != 2: return ""
+        from lightbulb.planning.run_pages import compare_runs
+
+        try:
+            page = compare_runs(self.answers[0].events, self.answers[1].events)
+        except (ValueError, IndexError):
+            return ""  # not one run each
+        frame = f'<iframe title="both searches" sandbox srcdoc="{escape(page)}" style="width:100%;height:32rem;border:0"></iframe>'
+        return f'<div style="flex:1 1 100%">{fold("both searches, thought by thought", frame)}</div>'
 
     def _press(self, question: str = "") -> None:
         try:
@@ -680,7 +696,7 @@ class QuestionPanel(ipywidgets.VBox):
             return json.dumps([json.loads(one.to_json()) for one in answers], ensure_ascii=False, indent=1)
         if kind == "md": return "\n\n---\n\n".join(one.to_markdown() for one in answers)
         if kind != "html": raise ValueError(f"the name must end in .html, .md or .json, got {kind!r}")
-        body = "".join(column.to_html() for column in self._shown)
+        body = "".join(column.to_html() for column in self._shown) + self._comparison()
         return (
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(answers[0].question)}</title>'
             '<meta name="viewport" content="width=device-width, initial-scale=1"></head><body style="font-family:system-ui,sans-serif;'
