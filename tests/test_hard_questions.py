@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from small_site import LENIENT, SmallSite, small_tools
+from small_site import LENIENT, PatternReader, SmallSite, small_tools
 
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.answers import Ending, PageRead, Searched
@@ -101,6 +101,17 @@ def test_pages_that_disagree_are_both_named() -> None:
     assert {"1894", "1886"} <= set(result.text.replace(":", " ").replace(".", " ").split()) and "1902" not in result.text
     assert result.short_answer in ("1894", "1886")
     assert {citation.url for citation in result.citations} == {"http://site/news", "http://site/guide"}
+
+
+def test_a_composed_answer_has_a_short_form_where_the_reader_sees_one() -> None:
+    class Sees(PatternReader):
+        patterns = {"why": r"because (\w+ \w+)"}
+
+    page = Document("http://site/lamp", "Lamp", "The harbour lamp was moved because ships collided below it.")
+    tools = small_tools(search=Engine([page]), reader=Sees())
+    *_, result = answer("Why was the harbour lamp moved?", TestAgent(), tools=tools, calibrations=LENIENT)
+    assert isinstance(result, Answer) and result.kind == "why" and "because ships collided" in result.text
+    assert result.short_answer == "ships collided"
 
 
 def test_pages_that_agree_are_told_once() -> None:

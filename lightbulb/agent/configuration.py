@@ -222,6 +222,7 @@ class ReasoningConfig(Displayable):
     vote_bonus: float = 1.5  # nats, for a candidate that the language model's own short answer names
     overlooked_penalty: float = 1.5  # nats, for what the reader did not point at: from the language model's reply, or by its shape
     shape_bonus: float = 1.5  # nats, for what looks like the option, file or command that was asked for
+    enough_for_phrase: float = 0.3  # probability, by the reader, of the short form of a composed answer
     enough_relevance: float = 0.0  # of the best passage, by the reranker; below it other words and links are tried
     reply_tokens: int = 600  # of passages that the language model reads for that answer
     stray_penalty: float = 3.0  # nats, for a candidate from a page that does not bear the subject's name when some page does

@@ -538,6 +538,11 @@ class Reasoning:
             self.researcher.fail("ask the language model", question, error)
             return ""
 
+    def phrase(self, question: str, text: str) -> str:
+        "The words of an answer's text that would do as a short answer, by the reader; empty if none is likely enough."
+        spans = self.reader.read(question, [text], top_k=1) if text.strip() else []
+        return spans[0].text if spans and spans[0].score >= self.config.enough_for_phrase else ""
+
     def _placed(self, candidate: Candidate, evidence: Evidence, state: State) -> Candidate:
         "The candidate, less likely if it stands on a page about something else."
         stray = float(evidence.match >= 0.9 and name_match(state.subject, candidate.title) < 0.9)
