@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from notebook_browser import PATIENCE, open_notebook, open_page, serve_app
 
-from lightbulb.agent.configuration import TestAgent
+from lightbulb.agent.configuration import TestAgent, TrainAgent
 from lightbulb.apps.panels import (
     ConfigForm,
     TrainingPanel,
@@ -37,6 +37,7 @@ CONFIGURATIONS = (
     TrainWorldModel(environment="tic_tac_toe", discount=0.9),
     PPOConfig(hidden=(32, 16), target_kl=0.01),
     HierarchyConfig(num_envs=2),
+    TrainAgent(num_episodes=3, queries=Path("questions.txt")),
     TestAgent(allow_hosts=("localhost:80", "here"), search="folder:notes"),
 )
 AXE = Path(sys.prefix) / "share" / "axe.min.js"  # where make setup puts it, if there is npm

@@ -407,6 +407,18 @@ def _train_hierarchy(order: _Order) -> Iterator[StepReport]:
     return train_hierarchy(order.environment, order.config, save_dir=order.folder, resume=order.resume)
 
 
+def _web_agent_class() -> type[Any]:
+    from lightbulb.agent.configuration import TrainAgent
+
+    return TrainAgent
+
+
+def _train_web_agent(order: _Order) -> Iterator[StepReport]:
+    from lightbulb.agent.training import train_agent
+
+    return train_agent(replace(order.config, resume=order.resume, save_dir=order.folder.parents[1]))
+
+
 class _Task(NamedTuple):
     "Something that can be trained."
 
@@ -432,6 +444,7 @@ _TASKS = {  # by the name of the configuration's class
     "TrainWorldModel": _Task(
         "World model", "world_model", _world_model_class, _train_world_model, {"environment": "tic_tac_toe"}, _AFTERWARDS
     ),
+    "TrainAgent": _Task("Web agent", "agent/web_agent", _web_agent_class, _train_web_agent, {}, ("resume",)),
     "PPOConfig": _Task("Agent (PPO)", "ppo", _ppo_class, _train_ppo, {}, (), True),
     "HierarchyConfig": _Task("Agent with options", "hierarchy", _hierarchy_class, _train_hierarchy, {}, (), True),
 }
@@ -454,6 +467,7 @@ class _Plot(NamedTuple):
     title: str
     measures: tuple[_Measure, ...]
     is_compared: bool = True  # between runs
+    beside: tuple[str, str] | None = None  # name and split of what must be measured as well: a world's loss is called reward too
 
 
 _PLOTS = (
@@ -474,6 +488,11 @@ _PLOTS = (
             _Measure("search_return", "validation", "with the search"),
             _Measure("policy_return", "validation", "policy alone"),
         ),
+    ),
+    _Plot(
+        "Reward of a question",
+        (_Measure("reward", "train", "learning"), _Measure("reward", "validation", "held out")),
+        beside=("manager_epsilon", "train"),
     ),
     _Plot("Options taken", (_Measure("options_tried", "train", "tried so far"), _Measure("option_length", "train", "steps of one")), False),
     _Plot(
@@ -520,14 +539,15 @@ class _Curves:
                         self.lines.setdefault((name, row["split"]), []).append((row["step"], value))
         return bool(end)
 
+    def of(self, plot: _Plot) -> list[tuple[_Measure, _Line]]:
+        "The lines of a plot that were measured."
+        if plot.beside is not None and plot.beside not in self.lines: return []
+        return [(measure, self.lines[measure[:2]]) for measure in plot.measures if measure[:2] in self.lines]
+
     def plots(self) -> list[tuple[str, list[tuple[str, _Line]]]]:
         "Title and lines by label of every plot that has something in it."
-        drawn = []
-        for plot in _PLOTS:
-            lines = [(measure.label, self.lines[measure.name, measure.split]) for measure in plot.measures if measure[:2] in self.lines]
-            if lines:
-                drawn.append((plot.title, lines))
-        return drawn
+        drawn = [(plot.title, [(measure.label, line) for measure, line in self.of(plot)]) for plot in _PLOTS]
+        return [(title, lines) for title, lines in drawn if lines]
 
 # %% ../../nbs/apps/05_panels.ipynb #464e34f6
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9")  # told apart by everybody (Okabe and Ito 2008)
@@ -740,7 +760,7 @@ class TrainingRun:
 
     def start(
         self,
-        config: Any,  # TrainLanguageModel, TrainWorldModel, PPOConfig or HierarchyConfig
+        config: Any,  # TrainLanguageModel, TrainWorldModel, TrainAgent, PPOConfig or HierarchyConfig
         *,
         environment: str = "",  # of an agent: a Gymnasium id
         resume: bool = False,  # go on from the newest moment; else an earlier run is set aside
@@ -944,10 +964,10 @@ def _compare(folders: Sequence[Path]) -> str:
         curves.read()
     plots = []
     for plot in _PLOTS:
-        measured = {measure for measure in plot.measures for curves in runs.values() if measure[:2] in curves.lines}
-        best = next((measure for measure in reversed(plot.measures) if measure in measured), None)
+        measured = {name: dict(curves.of(plot)) for name, curves in runs.items()}
+        best = next((measure for measure in reversed(plot.measures) if any(measure in own for own in measured.values())), None)
         if best is None or not plot.is_compared: continue
-        lines = [(name, curves.lines[best[:2]]) for name, curves in runs.items() if best[:2] in curves.lines]
+        lines = [(name, own[best]) for name, own in measured.items() if best in own]
         plots.append((f"{plot.title}{f', {best.label}' if best.label else ''}", lines))
     settings = {folder.name: _flat(_read_json(folder / "settings.json").get("settings", {})) for folder in folders}
     names = [name for name in dict.fromkeys(name for own in settings.values() for name in own) if name != "save_dir"]
