@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -22,6 +23,11 @@ from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.web.demo_site import load_articles
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def tests_are_found() -> dict[str, str]:
+    "The environment in which another process imports this package and these tests."
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
 
 
 class Letters:
@@ -139,14 +145,14 @@ def test_what_was_saved_plays_the_same_in_another_process(tools: Tools, tmp_path
             weights.data += 0.1 * np.sin(number + 1)
     agent.save(tmp_path / "agent")
     there = (
-        "import sys; sys.path.insert(0, 'tests'); from pathlib import Path; "
+        "from pathlib import Path; "
         "from test_web_agent import TASK, AutonomousWebAgent, Budget, DemoPages, Letters, PatternReader, SearchEnvConfig, Tools; "
         "tools = Tools(DemoPages(), PatternReader(), Letters()); "
         "config = SearchEnvConfig(budget=Budget(max_searches=4, max_pages=6)); "
         f"agent = AutonomousWebAgent.load(Path({str(tmp_path / 'agent')!r}), tools, env_config=config); "
         "world = agent.play(TASK); print(round(world.total, 6), [step['chosen'] for step in world.steps])"
     )
-    done = subprocess.run([sys.executable, "-c", there], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run([sys.executable, "-c", there], capture_output=True, text=True, cwd=ROOT, env=tests_are_found())
     here = agent.play(TASK)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == f"{round(here.total, 6)} {[step['chosen'] for step in here.steps]}"
