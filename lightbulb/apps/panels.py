@@ -757,6 +757,7 @@ class TrainingRun:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).absolute()  # of moments and metrics.jsonl
         self._process: subprocess.Popen[bytes] | None = None  # if it was started here
+        self._is_stopping = False
 
     def start(
         self,
@@ -814,13 +815,16 @@ class TrainingRun:
 
     def status(self) -> RunStatus:
         "How it is now."
+        is_stopping = self._is_stopping
         process = self._living()  # before the file is read: what it wrote last is there once it is gone
         facts = _read_json(_status_file(self.folder))
         if not facts: return RunStatus()
         known = {"step": facts["step"], "total_steps": facts.get("total_steps"), "device": facts.get("device", "")}
         if facts["state"] not in ("starting", "training"):
             return RunStatus(facts["state"], message=facts["message"], **known)
-        if process is None: return RunStatus("killed", message=self._how_it_died(facts["step"]), **known)
+        if process is None:
+            if is_stopping or self._is_stopping: return RunStatus(facts["state"], **known)
+            return RunStatus("killed", message=self._how_it_died(facts["step"]), **known)
         left = None
         if facts.get("pace") and facts.get("total_steps"):
             left = facts["pace"] * (facts["total_steps"] - facts["step"])
@@ -832,7 +836,10 @@ class TrainingRun:
 
     def _how_it_died(self, step: int) -> str:
         "In one line."
-        code = self._process.returncode if self._process is not None else None
+        code = None
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                code = self._process.wait(1.0)  # it is gone, and its parent hears of it a moment later
         how = f"by signal {-code} ({signal.Signals(-code).name})" if code is not None and code < 0 else "without a word"
         kept = moments(self.folder)
         where = f"at step {step}" if step else "before its first step"
@@ -841,12 +848,12 @@ class TrainingRun:
     def pause(self) -> None:
         "Freeze the process; its memory stays."
         self._signal(signal.SIGSTOP)
-        self._wait_for(lambda state: state not in ("starting", "training"), 1.0)
+        self._wait_for(lambda state: state not in ("starting", "training"), 5.0)
 
     def go_on(self) -> None:
         "Let a paused process go on."
         self._signal(signal.SIGCONT)
-        self._wait_for(lambda state: state != "paused", 1.0)
+        self._wait_for(lambda state: state != "paused", 5.0)
 
     def _wait_for(self, holds: Callable[[str], bool], seconds: float) -> None:
         "Until the state is as it should be, since a signal takes its time; at most so long."
@@ -866,15 +873,19 @@ class TrainingRun:
         "End the process within two seconds (later only while a checkpoint is written); what it learned is kept if the step ends in time."
         process = self._living()
         if process is None: return
-        self.go_on()
-        if not self._interrupt(process):
-            self._signal(signal.SIGKILL, process)
-            self._has_ended(process, 5.0)
-        facts = _read_json(_status_file(self.folder))
-        if facts["state"] in ("starting", "training"):
-            place = f"in the middle of a step, after step {facts['step']}" if facts["step"] else "before its first step"
-            message = f"stopped {place}{'; Resume goes on from what was kept last' if self.can_resume else ''}"
-            _write_json(_status_file(self.folder), facts | {"state": "stopped", "message": message})
+        self._is_stopping = True  # so that its end is not taken for an accident
+        try:
+            self.go_on()
+            if not self._interrupt(process):
+                self._signal(signal.SIGKILL, process)
+                self._has_ended(process, 5.0)
+            facts = _read_json(_status_file(self.folder))
+            if facts["state"] in ("starting", "training"):
+                place = f"in the middle of a step, after step {facts['step']}" if facts["step"] else "before its first step"
+                message = f"stopped {place}{'; Resume goes on from what was kept last' if self.can_resume else ''}"
+                _write_json(_status_file(self.folder), facts | {"state": "stopped", "message": message})
+        finally:
+            self._is_stopping = False
 
     def _interrupt(self, process: psutil.Process) -> bool:
         "Whether two interrupts end it."
@@ -1015,6 +1026,7 @@ class TrainingPanel(_Shown):
         self._agent_form = ConfigForm(self._place, on_change=self._form_changed)
         self._lock = threading.RLock()
         self._watcher: threading.Thread | None = None
+        self._is_watched = False
         self._stopper: threading.Thread | None = None
         name = "TrainLanguageModel" if config is None else type(config).__name__
         self._own = "" if config is None else name  # the task whose form begins with what was given, unless a run goes on
@@ -1147,15 +1159,19 @@ class TrainingPanel(_Shown):
 
     def _watch(self) -> None:
         "Draw now, and twice a second while the process lives."
-        self._draw()
-        if self._watcher is not None and self._watcher.is_alive(): return
-        if self._run.status().is_running:
+        with self._lock:
+            if not self._draw().is_running or self._is_watched: return
+            self._is_watched = True
             self._watcher = threading.Thread(target=self._follow, name="watch a training", daemon=True)
             self._watcher.start()
 
     def _follow(self) -> None:
-        while self._draw().is_running:
-            time.sleep(0.5)
+        is_running = True
+        while is_running:
+            with self._lock:  # so that a run that begins now finds either this watcher or none
+                self._is_watched = False  # unless it can be drawn and goes on
+                self._is_watched = is_running = self._draw().is_running
+            time.sleep(0.5 * is_running)
         self._list_runs()
 
     def _draw(self) -> RunStatus:
