@@ -251,14 +251,32 @@ def main() -> int:
             runs.append(Played(float(bool(task.gold_urls & set(urls))), first, episode.reward, cost["searches"], cost["pages"]))
         return [runs]
 
-    row("ordered (names lead from page to page, untrained), 4 searches", lambda: [played(make(policy="ordered"))])
+    def difference(one: str, other: str) -> None:
+        "A row of how much one row is above another, question by question."
+        files = [place / f"{content_key(name)[:12]}.json" for name in (one, other)]
+        if args.only or not all(file.exists() for file in files): return
+        runs = [json.loads(file.read_text())["runs"] for file in files]
+        texts = []
+        for part in ("hit10", "hit1", "reward"):
+            means = [[mean([played[part] for played in same]) for same in zip(*run, strict=True)] for run in runs]
+            gaps = [a - b for a, b in zip(*means, strict=False)]
+            low, high = interval(gaps)
+            texts.append(f"{part} {mean(gaps):+.3f} ({low:+.3f} to {high:+.3f})")
+        table.row(f"{one} above {other}", ", ".join(texts))
+
+    ordered_name, learned_name = (
+        "ordered (names lead from page to page, untrained), 4 searches",
+        f"learned, {args.episodes} episodes, 4 searches",
+    )
+    row(ordered_name, lambda: [played(make(policy="ordered"))])
     row("oracle over the offered names, 2 searches", lambda: [[oracle(make(), task) for task in test]])
     row(
-        f"learned, {args.episodes} episodes, 4 searches",
+        learned_name,
         lambda: learned(4),
         "hit@10 0.95, hit@1 0.80",
         None if args.quick else lambda hit10, hit1: hit10 >= 0.95 and hit1 >= 0.8,
     )
+    difference(learned_name, ordered_name)
     if 8 in args.searches:
         row(f"learned, {args.episodes} episodes, 8 searches", lambda: learned(8))
     if args.ablation_seeds:
@@ -270,6 +288,7 @@ def main() -> int:
                 f"fixed: answer() without a language model, {searches} searches, first {args.pipeline} test questions",
                 lambda searches=searches: pipeline(searches),
             )
+            difference(ordered_name, f"fixed: answer() without a language model, {searches} searches, first {args.pipeline} test questions")
     row("random, 4 searches", lambda: [played(make(policy="random"))])
     table.note("The interval is of the mean over questions (bootstrap), seeds averaged first. No world model takes part in any row.")
     table.note("The order of actions, and that of pages, was written while looking at questions of both halves; weights saw one half.")

@@ -67,11 +67,12 @@ class SearchEnvConfig:
     num_actions: int = 24  # that an option offers, at most
     num_results: int = 10  # of a search
     max_passages: int = 4  # kept in one episode
+    num_weighed: int = 6  # passages of a page that are weighed: those that share most words with the question and the query
     num_components: int = 16  # of an embedding that an observation shows
     max_steps: int = 60
 
     def __post_init__(self) -> None:
-        for name in ("num_actions", "num_results", "max_passages", "num_components", "max_steps"):
+        for name in ("num_actions", "num_results", "max_passages", "num_weighed", "num_components", "max_steps"):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.refusal_chance <= 1:
             raise ValueError(f"refusal_chance must be between 0 and 1, got {self.refusal_chance}")
@@ -347,11 +348,21 @@ class SearchEnv(gymnasium.Env):
         episode.pages[url] = document
         passages = [Passage(url, document.title, c.start, c.end, c.text, 0.0) for c in chunk_text(document.text)]
         if not passages: return
+        passages = self._nearest(passages)
         chances = self._chances(document, passages)
         best = sorted(zip(passages, chances, strict=True), key=lambda pair: -pair[1])[:4]
         episode.offered |= {(passage.url, passage.start, passage.end): (passage, chance) for passage, chance in best}
         if not episode.reached.get(url):  # the chain ends on a page that a name led to
             self._note_names(document, passages)
+
+    def _nearest(self, passages: list[Passage]) -> list[Passage]:
+        "The passages to weigh, in their order."
+        most, episode = self.config.num_weighed, self._running()
+        if len(passages) <= most: return passages
+        wanted = {stem(word) for text in (episode.task.question, episode.query) for word in _told(text)}
+        shared = {passage.start: len(wanted & {stem(word) for word in _told(passage.text)}) for passage in passages}
+        best = {passage.start for passage in sorted(passages, key=lambda one: -shared[one.start])[:most]}
+        return [passage for passage in passages if passage.start in best]
 
     def _chances(self, document: Document, passages: Sequence[Passage]) -> list[float]:
         "The chance of each passage to support an answer: of a question of several pages, that of the chain of names that led here."
