@@ -213,8 +213,8 @@ class _Inquiry:
         pieces, short = compose(self.reasoning.wordings.get(question, question), form, lines, self.ledger.__getitem__)
         sentences = self.writer.composed(pieces) if pieces else self.writer.explanation(question, evidence.passages)
         self.draft = tuple(sentences) or self.draft
-        if form in ("definition", "why", "how") or (form == "list" and len(sentences) <= 2):  # a long list has no short form
-            short = self.reasoning.phrase(question, " ".join(sentence.text for sentence in sentences))
+        if lines and (form in ("definition", "why") or (form == "list" and len(sentences) <= 2)):  # a long list has no short form
+            short = self.reasoning.phrase(question, lines[0].text)
         calibration = self.calibrations["verdict" if form == "yes_no" else "text"]
         confidence = calibration.confidence(measure_lines(question, lines, evidence.passages))
         is_sure = bool(sentences) and confidence >= calibration.threshold

@@ -539,7 +539,7 @@ class Reasoning:
             return ""
 
     def phrase(self, question: str, text: str) -> str:
-        "The words of an answer's text that would do as a short answer, by the reader; empty if none is likely enough."
+        "The words of an answer's best line that would do as a short answer, by the reader; empty if none is likely enough."
         spans = self.reader.read(question, [text], top_k=1) if text.strip() else []
         return spans[0].text if spans and spans[0].score >= self.config.enough_for_phrase else ""
 
