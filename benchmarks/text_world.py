@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -199,16 +199,11 @@ def found(guesses: torch.Tensor, real: torch.Tensor, near: torch.Tensor) -> tupl
     return float((own > others.amax(1)).float().mean()), float(hard.float().mean())
 
 
-def retrieval_rows(table: Table, retrieval: Retrieval, folders: Sequence[Path], language: Path) -> None:
-    "One row for each predictor."
-    results = [
-        kept(
-            folder,
-            f"retrieval-{digest(len(retrieval.held.actions))}",
-            lambda folder=folder: retrieval.shares(load_text_world(folder, language)),
-        )
-        for folder in folders
-    ]
+def retrieval_rows(table: Table, make: Callable[[], Retrieval], size: int, folders: Sequence[Path], language: Path) -> None:
+    "One row for each predictor; what all world models share is read if one of them was not examined before."
+    retrieval = cache(make)
+    work = lambda folder: retrieval().shares(load_text_world(folder, language))
+    results = [kept(folder, f"retrieval-{digest(size)}", partial(work, folder)) for folder in folders]
     ours = np.array([result["found"]["world model"] for result in results])  # (seeds, K, 2)
     words = lambda rows: "; ".join(f"{value:.1%}" for value in rows)
     for name in results[0]["found"]:
@@ -241,9 +236,14 @@ def planning(model: TextWorldModel, prompts: Stretches, config: tuple[str, int, 
         search = MCTSConfig(simulations, 1.414)
         thought = plan(model, context, planner, PlannerBudget(budget), num_actions=WRITTEN, search=search, seed=row)
         written = [action.tokens for action in thought.best.actions]
-        written += [(model.tokenizer.end_id,) * model.config.action_tokens] * (WRITTEN - len(written))
+        spent = thought.cost.forwards
+        if missing := WRITTEN - len(written):  # the budget ended first: the rest is written greedily, and counted
+            rest = plan(model, context, "greedy", prefix=thought.best.tokens, num_actions=missing)
+            written += [action.tokens for action in rest.best.actions]
+            spent += rest.cost.forwards
+        written += [(model.tokenizer.end_id,) * model.config.action_tokens] * (WRITTEN - len(written))  # behind the end of a text
         actions.append(written)
-        forwards.append(thought.cost.forwards)
+        forwards.append(spent)
     tokens = torch.tensor(actions)
     rows = torch.cat([prompts.windows[:, 0], tokens.flatten(1)], 1)
     practice = TextPractice(model, rows.flatten().numpy(), settings, MCTSConfig(1), num_actions=WRITTEN)
@@ -287,19 +287,16 @@ def planning_rows(table: Table, worlds: dict[str, Path], language: Path, held: n
                 f"{what} {column.mean():.3f}" for what, column in zip(("likelihood", "agreement", "similarity"), columns, strict=False)
             )
             table.row(f"rewarded for {measure}: {key[0]}, at most {key[1]} forwards", f"{words}; {columns[3].mean():.1f} forwards")
-        for mine, rivals in {
-            ("mcts", 4): [("greedy", 4), ("beam", 4), ("best_of_n", 4), ("beam", 16)],
-            ("value_beam", 16): [("greedy", 4), ("beam", 16), ("best_of_n", 16)],
-            ("gumbel", 16): [("greedy", 4), ("beam", 16), ("best_of_n", 16)],
-        }.items():
-            for rival in rivals:
-                gap, low, high = interval(worth[mine][place] - worth[rival][place])
-                has_aim = mine[0] == "mcts" and rival[1] <= mine[1]
+        for mine in (("mcts", 1), ("mcts", 4), ("value_beam", 16), ("gumbel", 16)):
+            for rival in (("greedy", 4), ("beam", 16), ("best_of_n", 16)):
+                gaps = [interval(worth[mine][i] - worth[rival][i]) for i in range(3)]
+                words = [f"{gap:+.3f} ({low:+.3f} to {high:+.3f})" for gap, low, high in gaps]
+                equal = mine == ("mcts", 4) and rival[1] == 4 or mine[1] == rival[1] == 16
                 table.row(
-                    f"{measure}, {mine[0]} ({mine[1]} forwards) minus {rival[0]} ({rival[1]})",
-                    f"{gap:+.4f} ({low:+.4f} to {high:+.4f})",
-                    "above 0" if has_aim else "",
-                    low > 0 if has_aim else None,
+                    f"rewarded for {measure}: {mine[0]} ({mine[1]} forwards) minus {rival[0]} ({rival[1]}): likelihood, agreement, similarity",
+                    "; ".join(words),
+                    f"{measure} above 0" if equal else "",
+                    gaps[place][1] > 0 if equal else None,
                 )
 
 
@@ -331,9 +328,11 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=240, help="of a world model's training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--prompts", type=int, default=40, help="held-out contexts that planners continue")
+    parser.add_argument("--rewards", default="likelihood,agreement", help="what the world models that plan are rewarded for")
     parser.add_argument("--simulations", type=int, default=16, help="of a search in latents")
     parser.add_argument("--characters", type=int, default=200_000, help="of the text")
     parser.add_argument("--ablation_steps", type=int, default=80, help="0: no ablations")
+    parser.add_argument("--ablations", default="", help="names of those that are run, with commas; all if not given")
     options = parser.parse_args()
     if options.quick:
         options.steps, options.seeds, options.prompts, options.characters, options.ablation_steps = 40, 1, 10, 60_000, 0
@@ -355,12 +354,14 @@ def main() -> int:
     texts = load_texts(str(text))
     train, held = (np.asarray(tokenize(part, model.tokenizer).tokens).astype(np.int64) for part in (texts.train, texts.validation))
     others = 1000 if not options.quick else 100
-    retrieval_rows(table, Retrieval(model, train, held, others + 1, 2 * others), folders, language)
-    agreement = TextSettings(likelihood=0.0, agreement=1.0)
-    worlds = {"likelihood": folders[0], "agreement": world_model(language, text, options.steps, 0, agreement)[0]}
+    read = partial(Retrieval, model, train, held, others + 1, 2 * others)
+    retrieval_rows(table, read, others + 1, folders, language)
+    rewarded = {"likelihood": TextSettings(), "agreement": TextSettings(likelihood=0.0, agreement=1.0)}
+    worlds = {name: world_model(language, text, options.steps, 0, rewarded[name])[0] for name in options.rewards.split(",")}
     planning_rows(table, worlds, language, held, options)
     if options.ablation_steps:
-        ablation_rows(table, language, text, options.ablation_steps, range(1), list(ABLATIONS))
+        names = options.ablations.split(",") if options.ablations else list(ABLATIONS)
+        ablation_rows(table, language, text, options.ablation_steps, range(1), names)
     table.note(
         f"Contexts are {model.config.context_tokens} bytes, an action is {model.config.action_tokens}; "
         "held out is the end of the text. "

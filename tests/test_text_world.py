@@ -13,6 +13,7 @@ import torch
 
 from lightbulb.apps.main_menu import main
 from lightbulb.core.errors import CheckpointError
+from lightbulb.lm.beam_search import generate_actions
 from lightbulb.lm.language_model import load_language_model
 from lightbulb.lm.training import TrainLanguageModel, train_language_model
 from lightbulb.planning.mcts import MCTSConfig
@@ -260,14 +261,21 @@ def test_planners_keep_their_budget_and_their_seed(model: TextWorldModel, planne
 
 
 def test_greedy_takes_the_likeliest_action_each_time(model: TextWorldModel) -> None:
-    thought, written = plan(model, "The arc lamp", "greedy", num_actions=3, num_proposals=4), model.tokenizer.encode("The arc lamp")
-    from lightbulb.lm.beam_search import generate_actions
-
+    "The encoder reads the context once, the decoder goes on with what it has written."
+    context, written = model.tokenizer.encode("The arc lamp"), list[int]()
+    thought = plan(model, context, "greedy", num_actions=3, num_proposals=4)
     for action in thought.best.actions:
-        found = generate_actions(model.transformer, [model.window(written)], 4, 4, start_id=model.tokenizer.start_id, num_proposals=8)
+        found = generate_actions(model.transformer, [context], 4, 4, start_id=model.tokenizer.start_id, num_proposals=8, prefix=[written])
         assert action.tokens == tuple(found.tokens[0, 0].tolist())
         assert action.log_probability == pytest.approx(float(found.scores[0, 0]), abs=1e-4)
         written += action.tokens
+    later = plan(model, context, "greedy", prefix=written[:4], num_actions=2, num_proposals=4)
+    assert later.best.tokens == tuple(written[4:])
+
+
+def test_a_continuation_longer_than_the_decoder_is_read_again(model: TextWorldModel) -> None:
+    for planner in ("greedy", "mcts"):
+        assert len(plan(model, "The arc", planner, prefix=model.tokenizer.encode("x" * 31), num_actions=2).best.tokens) == 8
 
 
 def test_the_latent_search_reads_only_what_is_written(model: TextWorldModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,15 +126,14 @@ class _Written:
 class _TextThoughts:
     "What `planning.planners` asks: proposals and values of contexts."
 
-    def __init__(self, model: TextWorldModel, context: Sequence[int], num_proposals: int) -> None:
-        self.model, self.context, self.num_proposals = model, list(context), num_proposals
-        self.rewards: dict[tuple[int, ...], list[float]] = {}
+    def __init__(self, model: TextWorldModel, context: Sequence[int], prefix: Sequence[int], num_proposals: int) -> None:
+        self.model, self.context, self.prefix, self.num_proposals = model, list(context), list(prefix), num_proposals
 
     @torch.inference_mode()
     def propose(self, nodes: Sequence[ToTNode]) -> list[list[Proposal]]:
         "The likeliest actions after each node, by the token heads and the decoder."
         after = [self._of(node) for node in nodes]
-        states = root_states(self.model, [[*self.context, *written.tokens] for written in after], self.num_proposals)
+        states = root_states(self.model, self.context, [[*self.prefix, *written.tokens] for written in after], self.num_proposals)
         rewards = expected_rewards(self.model, states)
         discount, proposals = self.model.config.discount, []
         for row, written in enumerate(after):
@@ -156,7 +155,7 @@ class _TextThoughts:
     def evaluate(self, nodes: Sequence[ToTNode]) -> list[float]:
         "What was earned up to each node, and the value of its context."
         after, model = [self._of(node) for node in nodes], self.model
-        latents = model.represent(model.read_contexts([[*self.context, *written.tokens] for written in after]))
+        latents = model.represent(model.read_contexts([[*self.context, *self.prefix, *written.tokens] for written in after]))
         values = model.values.decode(model.prediction(latents)[1]).tolist()
         is_over = [model.tokenizer.end_id in written.tokens for written in after]
         return [
@@ -181,13 +180,20 @@ class _TextThoughts:
         return node.payload or _Written()
 
 
-def root_states(model: TextWorldModel, contexts: Sequence[Sequence[int]], num_proposals: int) -> LatentStates:
-    "Contexts as roots of a search: their latents, and the actions that the transformer itself finds likeliest, exactly scored."
-    windows = [model.window(context) for context in contexts]
-    latents = model.represent(model.read_contexts(windows))
+def root_states(model: TextWorldModel, context: Sequence[int], written: Sequence[Sequence[int]], num_proposals: int) -> LatentStates:
+    """What was written after a context as roots of a search: latents, and the likeliest actions under the transformer, exactly scored.
+
+    Its encoder reads the context, its decoder goes on with what was written; where that is too long for it, the encoder reads both.
+    """
+    latents = model.represent(model.read_contexts([[*context, *tokens] for tokens in written]))
+    longest, size = model.transformer.config.max_length, model.config.action_tokens
+    fits = [len(tokens) + size <= longest for tokens in written]
+    whole = [list(context) if fit else [*context, *tokens] for fit, tokens in zip(fits, written, strict=True)]
+    windows = [tokens[-longest:] or [model.tokenizer.start_id] for tokens in whole]
+    prefixes = [list(tokens) if fit else [] for fit, tokens in zip(fits, written, strict=True)]
     count = min(num_proposals, model.config.vocab_size)
     actions = generate_actions(
-        model.transformer, windows, model.config.action_tokens, count, start_id=model.tokenizer.start_id, num_proposals=2 * count
+        model.transformer, windows, size, count, num_proposals=2 * count, prefix=prefixes, start_id=model.tokenizer.start_id
     )
     return LatentStates(latents, actions.tokens, actions.scores.float())
 
@@ -222,8 +228,10 @@ def _paths(tree: SearchTree, most: int) -> list[tuple[list[tuple[int, int]], flo
 class _LatentPlan:
     "One continuation, planned by searches in latents."
 
-    def __init__(self, model: TextWorldModel, context: Sequence[int], search: MCTSConfig, num_proposals: int) -> None:
-        self.model, self.context, self.search, self.num_proposals = model, list(context), search, num_proposals
+    def __init__(
+        self, model: TextWorldModel, context: Sequence[int], prefix: Sequence[int], search: MCTSConfig, num_proposals: int
+    ) -> None:
+        self.model, self.context, self.prefix, self.search, self.num_proposals = model, list(context), list(prefix), search, num_proposals
         self.written: list[Action] = []
         self.others: list[Policy] = []
         self.first_value, self.cost = 0.0, PlannerCost()
@@ -237,8 +245,8 @@ class _LatentPlan:
     def write(self, num_actions: int, seed: int) -> None:
         "One forward, one search, and so many actions of its best path."
         model = self.model
-        tokens = [token for action in self.written for token in action.tokens]
-        roots = root_states(model, [[*self.context, *tokens]], self.num_proposals)
+        tokens = [*self.prefix, *(token for action in self.written for token in action.tokens)]
+        roots = root_states(model, self.context, [tokens], self.num_proposals)
         self.cost += PlannerCost(1, len(model.window([*self.context, *tokens])), 1)
         result = model.planner(self.search).search(roots, seeds=[seed])
         node, chosen = 0, int(result.actions[0])
@@ -264,6 +272,7 @@ def plan(
     planner: TextPlanner | PlannerConfig = "mcts",
     budget: PlannerBudget | int | None = None,  # forwards of the transformer; None: four for each action
     *,
+    prefix: Sequence[int] = (),  # tokens that were written after the context before
     num_actions: int = 4,  # M, of a policy
     num_proposals: int = 8,  # actions to choose from at each node
     search: MCTSConfig | None = None,  # mcts: in the latents; None: 64 simulations
@@ -275,16 +284,17 @@ def plan(
     if num_actions < 1: raise ValueError(f"num_actions must be at least 1, got {num_actions}")
     if num_proposals < 1: raise ValueError(f"num_proposals must be at least 1, got {num_proposals}")
     limits = PlannerBudget(budget if isinstance(budget, int) else 4 * num_actions) if not isinstance(budget, PlannerBudget) else budget
-    if planner == "mcts": return _plan_in_latents(model, tokens, text, limits, num_actions, num_proposals, search, seed)
+    if planner == "mcts":
+        return _plan_in_latents(model, tokens, text, limits, num_actions, num_proposals, search, seed, prefix)
     config = PlannerConfig(planner="best_of_n", num_samples=1) if planner == "sample" else planner
     config = PlannerConfig(planner=config) if isinstance(config, str) else config
-    thinking = _TextThoughts(model, tokens, num_proposals).functions(num_actions)
+    thinking = _TextThoughts(model, tokens, prefix, num_proposals).functions(num_actions)
     result = plan_thoughts(ToTNode(text or " ", "context"), thinking, config, budget=limits, seed=seed)
-    nodes = [node for node in result.root.walk() if node.status in ("terminal", "solved") and node is not result.root]
-    if result.best is None:
-        nodes = sorted((n for n in result.root.walk() if n.depth), key=lambda n: -n.depth)[:1]  # cut short: what there is
-    if not nodes: raise ValueError(f"budget must allow one action, got {limits}")
-    chosen = result.best or nodes[0]
+    nodes = [node for node in result.root.walk() if node.status in ("terminal", "solved") and node.depth]
+    deepest = max(result.root.walk(), key=lambda node: node.depth)  # where the budget ended before any policy did
+    chosen = result.best if result.best and result.best.depth else deepest
+    if not chosen.depth: raise ValueError(f"budget must allow one action, got {limits}")
+    nodes = nodes if chosen in nodes else [chosen, *nodes]
     policies = [_policy_of(model, node) for node in sorted(nodes, key=lambda node: node is not chosen)]
     weights = np.exp([sum(action.log_probability for action in policy.actions) for policy in policies])
     shares = weights / max(weights.sum(), 1e-300)
@@ -317,9 +327,10 @@ def _plan_in_latents(
     num_proposals: int,
     search: MCTSConfig | None,
     seed: int,
+    prefix: Sequence[int],
 ) -> Thought:
     "Search, write, and search again as often as the budget allows."
-    run = _LatentPlan(model, tokens, search or MCTSConfig(64, 1.414), num_proposals)
+    run = _LatentPlan(model, tokens, prefix, search or MCTSConfig(64, 1.414), num_proposals)
     stride = math.ceil(num_actions / min(budget.forwards or num_actions, num_actions))
     while len(run.written) < num_actions and not run.is_over:
         if reason := budget.refuses(run.cost + PlannerCost(1, model.config.context_tokens, 1)):
