@@ -292,8 +292,9 @@ def planning_rows(table: Table, worlds: dict[str, Path], language: Path, held: n
                 gaps = [interval(worth[mine][i] - worth[rival][i]) for i in range(3)]
                 words = [f"{gap:+.3f} ({low:+.3f} to {high:+.3f})" for gap, low, high in gaps]
                 equal = mine == ("mcts", 4) and rival[1] == 4 or mine[1] == rival[1] == 16
+                pair = f"{mine[0]} ({mine[1]} forwards) minus {rival[0]} ({rival[1]})"
                 table.row(
-                    f"rewarded for {measure}: {mine[0]} ({mine[1]} forwards) minus {rival[0]} ({rival[1]}): likelihood, agreement, similarity",
+                    f"rewarded for {measure}: {pair}: likelihood, agreement, similarity",
                     "; ".join(words),
                     f"{measure} above 0" if equal else "",
                     gaps[place][1] > 0 if equal else None,
