@@ -62,6 +62,7 @@ CARRIED_OUT = {  # what a command begins with → the test that runs it
     "python lightbulb_LM.py --model_name smollm2": "test_training_from_known_weights",
     "python lightbulb_LM.py --mode inference": "test_training_and_writing",
     "accelerate launch": "test_several_processes",
+    "python main_menu.py --task train_agent": "test_web_agents",
     "python lightbulb_WM.py --environment": "test_world_models",
     "python lightbulb_WM.py --mode inference": "test_world_models",
     "python main_menu.py --task train_llm_world --stage both": f"test_main_menu.{BOTH_STAGES}",
@@ -188,6 +189,20 @@ def test_the_snippet_that_asks(here: Path, capsys: pytest.CaptureFixture[str]) -
     last = names["step"]
     assert "Searched" in capsys.readouterr().out and last.cost.pages > 0
     assert last.refused or all(sentence.citations for sentence in last.sentences)
+
+
+# ------------------------------------------------------------------ web agents
+
+
+def test_web_agents(here: Path) -> None:
+    (here / "notes").mkdir()
+    (here / "notes" / "lighthouse.md").write_text("# Kvarner lighthouse\n\nThe Kvarner lighthouse was lit in 1874.\n")
+    (here / "questions.txt").write_text(f"{LIGHT}\nWho lit the Kvarner lighthouse?\n")
+    for command in commands("python main_menu.py --task train_agent"):
+        status, out, log = carry_out(command, *PATIENT, "--num_episodes", "2", "--num_held_out", "0", "--max_searches", "2")
+        rows = [json.loads(line) for line in (here / "models/agent/agent_training.log").read_text("utf-8").splitlines()]
+        assert status == 0 and len(rows) == 2 and not any(row["error"] for row in rows), out + log
+    assert [row["query"] for row in sorted(rows, key=lambda row: row["episode"])] == [LIGHT, "Who lit the Kvarner lighthouse?"]
 
 
 # ------------------------------------------------------------------ language models
