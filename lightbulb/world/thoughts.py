@@ -292,7 +292,8 @@ def plan(
     result = plan_thoughts(ToTNode(text or " ", "context"), thinking, config, budget=limits, seed=seed)
     nodes = [node for node in result.root.walk() if node.status in ("terminal", "solved") and node.depth]
     deepest = max(result.root.walk(), key=lambda node: node.depth)  # where the budget ended before any policy did
-    chosen = result.best if result.best and result.best.depth else deepest
+    complete = max(nodes, key=_by_worth) if nodes else deepest
+    chosen = result.best if result.best in nodes else complete  # a policy that ends early would only seem to cost less
     if not chosen.depth: raise ValueError(f"budget must allow one action, got {limits}")
     nodes = nodes if chosen in nodes else [chosen, *nodes]
     policies = [_policy_of(model, node) for node in sorted(nodes, key=lambda node: node is not chosen)]
@@ -302,6 +303,12 @@ def plan(
     return Thought(
         text, config.planner if planner != "sample" else "sample", (ranked[0], *sorted(ranked[1:], key=_by_share)[:15]), result.cost
     )
+
+
+def _by_worth(node: ToTNode) -> tuple[bool, float]:
+    "By value; nodes without one behind them, by log-probability."
+    if node.value is not None and math.isfinite(node.value): return True, node.value
+    return False, sum(step.log_probability or 0.0 for step in node.path()[1:])
 
 
 def _by_share(policy: Policy) -> float:
