@@ -181,7 +181,9 @@ def main() -> int:
         questions = questions[:12]
         gold = {title for question in questions for title in question["gold_pages"]}
         words = {word for question in questions for word in question["question"].split() if word[:1].isupper() and len(word) > 4}
-        pages = [page for page in pages if page["title"] in gold or words & set(page["title"].split())][:300]
+        near = [page for page in pages if page["title"] not in gold and words & set(page["title"].split())]
+        near.sort(key=lambda page: -sum(page["title"].lower() in question["question"].lower() for question in questions))
+        pages = [page for page in pages if page["title"] in gold] + near[:200]
     place = cache_folder("benchmarks") / f"agent_{len(pages)}_{args.episodes}"
     if args.fresh:
         shutil.rmtree(place, ignore_errors=True)

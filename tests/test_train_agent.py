@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_web_agent import DemoPages, Letters, PatternReader, tests_are_found
+from test_web_agent import DemoPages, Letters, PatternReader, other_process_environment
 
 from lightbulb.agent.configuration import TrainAgent
 from lightbulb.agent.environment import SearchTask
@@ -150,7 +150,7 @@ def test_a_killed_training_loses_no_episode_that_was_told_and_ends_as_the_unbrok
         run = folder / "agent" / "web_agent"
         kept = [moment for moment in moments(run) if (run / moment.name / TRAINING_FILE).is_file()]
         words = [sys.executable, "-c", KILLED, str(folder), "resume" if kept else "begin"]
-        with subprocess.Popen(words, cwd=ROOT, env=tests_are_found(), stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(words, cwd=ROOT, env=other_process_environment(), stdout=subprocess.PIPE, text=True) as process:
             if num_kills < 2:
                 assert process.stdout is not None
                 process.stdout.readline()  # the first report of this life, then at any moment

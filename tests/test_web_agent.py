@@ -25,7 +25,7 @@ from lightbulb.web.demo_site import load_articles
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def tests_are_found() -> dict[str, str]:
+def other_process_environment() -> dict[str, str]:
     "The environment in which another process imports this package and these tests."
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
 
@@ -152,7 +152,7 @@ def test_what_was_saved_plays_the_same_in_another_process(tools: Tools, tmp_path
         f"agent = AutonomousWebAgent.load(Path({str(tmp_path / 'agent')!r}), tools, env_config=config); "
         "world = agent.play(TASK); print(round(world.total, 6), [step['chosen'] for step in world.steps])"
     )
-    done = subprocess.run([sys.executable, "-c", there], capture_output=True, text=True, cwd=ROOT, env=tests_are_found())
+    done = subprocess.run([sys.executable, "-c", there], capture_output=True, text=True, cwd=ROOT, env=other_process_environment())
     here = agent.play(TASK)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == f"{round(here.total, 6)} {[step['chosen'] for step in here.steps]}"
