@@ -48,10 +48,11 @@ class Passages:
 
     def __init__(self, pages: Sequence[dict[str, str]], embed: Any, place: Path) -> None:
         self.documents = {f"http://two-hop/{i}": Document(f"http://two-hop/{i}", p["title"], p["text"]) for i, p in enumerate(pages)}
-        self.base = KnowledgeBase(place / f"two_hop_{len(pages)}.sqlite", embed=embed)
+        name = f"two_hop_{content_key(*(page['title'] for page in pages))[:8]}"
+        self.base = KnowledgeBase(place / f"{name}.sqlite", embed=embed)
         if not len(self.base):
             self.base.add(self.documents.values())
-        self.results = PersistentCache(place / f"two_hop_{len(pages)}_results.sqlite")
+        self.results = PersistentCache(place / f"{name}_results.sqlite")
 
     def search(self, query: str, num_results: int = 10) -> list[SearchResult]:
         key = content_key(query, num_results)
@@ -184,7 +185,7 @@ def main() -> int:
         near = [page for page in pages if page["title"] not in gold and words & set(page["title"].split())]
         near.sort(key=lambda page: -sum(page["title"].lower() in question["question"].lower() for question in questions))
         pages = [page for page in pages if page["title"] in gold] + near[:200]
-    place = cache_folder("benchmarks") / f"agent_{len(pages)}_{args.episodes}"
+    place = cache_folder("benchmarks") / f"agent_{content_key(*(page['title'] for page in pages))[:8]}_{args.episodes}"
     if args.fresh:
         shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True, exist_ok=True)
