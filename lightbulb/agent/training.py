@@ -30,7 +30,7 @@ from .tools import Search, Tools, load_tools
 from .web_agent import AutonomousWebAgent, EpisodeWorld, chances_of, default_levels
 from ..core.errors import CheckpointError, LightbulbError
 from ..core.report import StepReport
-from ..core.run import Run
+from ..core.run import Run, tell_notebook
 from ..core.run_folder import Moment
 from ..rl.options import OptionStep
 from ..web.demo_site import demo_questions
@@ -314,6 +314,8 @@ def train_agent(
     tasks = load_queries(config.queries) if tasks is None else list(tasks)
     if not tasks: raise LightbulbError("there is no question to train on")
     owned = tools is None
+    if owned:
+        tell_notebook("loading models and pages")
     tools = load_tools(config.for_tools()) if tools is None else tools
     agent = AutonomousWebAgent(
         tools,

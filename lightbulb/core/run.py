@@ -15,6 +15,7 @@ import json
 import math
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -113,6 +114,13 @@ class Interrupt:
     def _note(self, number: int, frame: FrameType | None) -> None:
         second, self.asked = self.asked, True
         if second or not self._waits: raise KeyboardInterrupt
+
+# %% ../../nbs/core/12_run.ipynb #7a1e0c52
+def tell_notebook(line: str) -> None:
+    "Print a line where a notebook's kernel runs: there nobody sees the log, and the first report may take a while."
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if getattr(shell, "kernel", None) is not None:
+        print(line, flush=True)
 
 # %% ../../nbs/core/12_run.ipynb #e779d3dc
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
@@ -232,6 +240,8 @@ class Run:
         `LightbulbError` or `ValueError` in one line. An interrupt and closing the generator keep everything first.
         """
         step = 0
+        if self.processes.is_main:
+            tell_notebook("preparing a run" + ("" if self.is_temporary else f" in {self.folder}"))
         with (
             Interrupted.instead(lambda: self._what_is_kept(step)),
             _clear_errors(self.folder, self.to_lower),
