@@ -44,9 +44,9 @@ class TrainLanguageModel(Displayable):
     text_column: str = ""  # empty: found by itself
     max_examples: int = 0  # documents; 0: all
     batch_size: int = 8  # sequences at a time on each process; fewer of little text, unless accumulation_steps is given
-    num_epochs: int = 3
+    num_epochs: int = 3  # times that the text is read
     max_length: int = 128  # tokens of a sequence
-    preset: Literal["tiny", "small", "moe", "base"] = "small"
+    preset: Literal["tiny", "small", "moe", "base"] = "small"  # how large the model is
     num_layers: int | None = None  # of encoder and decoder each; these four override the preset
     width: int | None = None
     num_heads: int | None = None
