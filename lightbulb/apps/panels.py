@@ -757,7 +757,7 @@ class TrainingRun:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).absolute()  # of moments and metrics.jsonl
         self._process: subprocess.Popen[bytes] | None = None  # if it was started here
-        self._is_stopping = False
+        self._is_stopping, self._ending = False, threading.Lock()  # held while a run is ended, which the next one waits for
 
     def start(
         self,
@@ -769,7 +769,8 @@ class TrainingRun:
         "Start the process. `ValueError` if the configuration has no task, or if one is running."
         task = _task_of(config)
         if self.status().is_running: raise ValueError(f"{self.folder.name} must be stopped first, a run is going on")
-        self.wait(5.0)  # for one that has said its last word and is about to go
+        with self._ending:
+            self.wait(5.0)  # for one that has said its last word and is about to go
         if task.has_environment and not environment.strip():
             raise ValueError("environment must name a Gymnasium id, got an empty one")
         if not task.has_environment and not self.folder.as_posix().endswith(f"/{task.folder}"):
@@ -873,6 +874,10 @@ class TrainingRun:
         "End the process within two seconds (later only while a checkpoint is written); what it learned is kept if the step ends in time."
         process = self._living()
         if process is None: return
+        with self._ending:
+            self._end(process)
+
+    def _end(self, process: psutil.Process) -> None:
         self._is_stopping = True  # so that its end is not taken for an accident
         try:
             self.go_on()

@@ -72,7 +72,10 @@ def canonical_host(host: str) -> str:
     "The one spelling of a host name or IP literal, IPv6 without brackets; raises ValueError if it is none."
     if ":" in host:
         if "%" in host: raise ValueError(f"an address with a zone is local: {host!r}")
-        return ipaddress.IPv6Address(host.removeprefix("[").removesuffix("]")).compressed
+        address = ipaddress.IPv6Address(host.removeprefix("[").removesuffix("]"))
+        if address.ipv4_mapped is None: return address.compressed
+        high, low = divmod(int(address.ipv4_mapped), 1 << 16)
+        return f"::ffff:{high:x}:{low:x}"  # in hexadecimal as browsers write it; newer Pythons would write dots
     if not host.isascii():
         try:
             host = idna.encode(host, uts46=True).decode("ascii")
