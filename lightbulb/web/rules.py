@@ -121,7 +121,8 @@ def parse_url(url: str) -> Target:
     default = 443 if parts.scheme == "https" else 80
     netloc = (f"[{host}]" if ":" in host else host) + (f":{port}" if port not in (None, default) else "")
     safe = safe_url_string(f"{parts.scheme}://{netloc}{parts.path or '/'}" + (f"?{parts.query}" if parts.query else ""))
-    canonical = canonicalize_url(safe)
+    respelt = lambda text: f"{parts.scheme}://{netloc}{text[text.index('/', len(parts.scheme) + 3) :]}"  # w3lib has its Python's IPv6
+    safe, canonical = respelt(safe), respelt(canonicalize_url(safe))
     sent = canonical.partition("?")[0] + ("?" + safe.partition("?")[2] if "?" in safe else "")
     return Target(sent, canonical, parts.scheme, host, port or default)
 
