@@ -31,8 +31,10 @@ def score(question: Question, reply: Reply) -> float:
 
 def compare(run: Run, name: str, key: str, questions: list[Question], search: str, port: int = 0, max_pages: int = 0) -> None:
     "The rows of one set: each planner's score, its difference from the default's question by question, and what it cost."
-    chosen = run.some("", questions)
     kept = {planner: Kept(run.args.keep, f"{key}-{planner}") for planner in PLANNERS}
+    if run.args.whole:
+        questions = [question for question in questions if all(question.id in kept[planner].replies for planner in PLANNERS)]
+    chosen = run.some("", questions)
     if any(question.id not in kept[planner].replies for planner in PLANNERS for question in chosen):
         with run.tools(search, port, max_pages) as (tools, config):
             tools.knowledge.close()
@@ -59,6 +61,7 @@ def main() -> int:
     parser.add_argument("--sets", default="demo,two_hop,python", help="which sets, with commas")
     parser.add_argument("--limit", type=int, default=20, help="questions of each set; 0: all")
     parser.add_argument("--keep", type=Path, help="folder where replies are written down, and found again")
+    parser.add_argument("--whole", action="store_true", help="ask nothing: report on the questions in --keep that all planners had")
     args: Any = parser.parse_args()
     args.limit, args.only_kept, args.before, args.model_name, args.max_seconds = {"": args.limit}, False, None, "smollm2", 240.0
     sets = args.sets.split(",")
