@@ -102,7 +102,7 @@ class OnnxModel:
         folder: Path,  # holds tokenizer.json and model.onnx, the latter perhaps in onnx/
         *,
         num_threads: int | None = None,  # None: default_threads()
-        batch_size: int = 16,
+        batch_size: int = 1,  # texts a call
         max_tokens: int = 512,  # longer inputs are cut at the end
     ) -> None:
         if num_threads is not None and num_threads < 1:
@@ -333,7 +333,7 @@ def load_embedder(
     *,
     cache_path: str | Path | None = None,  # SQLite file that keeps vectors by content
     num_threads: int | None = None,  # for one call of the model; None: the cores at hand, at most 4
-    batch_size: int = 16,
+    batch_size: int | None = None,  # texts a call; None: 1 for an ONNX file, 16 for others
 ) -> Embedder:
     "An embedder whose model is loaded at its first use; `UnavailableError` at once if the files cannot be had."
     recipe = _recipe_named(name)
@@ -343,14 +343,14 @@ def load_embedder(
     else:
         folder = Path(name) if Path(name).is_dir() else hub_folder(name)
     if recipe is not None and recipe.onnx:
-        model, width = OnnxModel(folder, num_threads=num_threads, batch_size=batch_size), recipe.width
+        model, width = OnnxModel(folder, num_threads=num_threads, batch_size=1 if batch_size is None else batch_size), recipe.width
         _ = model.file  # refuse here, not at the first sentence
         return Embedder(
             recipe.name, lambda: _OnnxEncoder(model, width), width=width, query_prefix=recipe.query_prefix, cache_path=cache_path
         )
     return Embedder(
         recipe.name if recipe else (folder.name if Path(name).is_dir() else name),
-        lambda: _SentenceTransformerEncoder(folder, num_threads=num_threads, batch_size=batch_size),
+        lambda: _SentenceTransformerEncoder(folder, num_threads=num_threads, batch_size=16 if batch_size is None else batch_size),
         width=recipe.width if recipe else None,
         cache_path=cache_path,
     )

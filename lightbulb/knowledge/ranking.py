@@ -53,7 +53,7 @@ def load_cross_encoder(
     name: str | None = None,  # a folder or hub name of an ONNX cross-encoder; the installed one if not given
     *,
     num_threads: int | None = None,  # None: the cores at hand, at most 4
-    batch_size: int = 16,
+    batch_size: int = 1,  # pairs a call
     max_tokens: int = 384,  # of question and passage together
 ) -> CrossEncoder:
     "A cross-encoder that loads at its first use; `UnavailableError` at once if its files cannot be had."
