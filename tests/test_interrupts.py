@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from jupyter_client.manager import start_new_kernel
 
 from lightbulb.core.errors import Interrupted
@@ -61,6 +65,13 @@ def late(request):
 
 Fetcher(FetchConfig(allow_hosts=(f"127.0.0.1:{(server := serve(late)).port}",))).run(server.url)
 """
+SNIPPETS = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def tutorial(name: str) -> list[str]:
+    "Its cells of code."
+    cells = json.loads((ROOT / "nbs" / f"tutorial_{name}.ipynb").read_text("utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
 class Kernel:
@@ -115,6 +126,41 @@ def test_a_training_goes_on_from_where_it_was(kernel: Kernel, tmp_path: Path) ->
 
 def test_a_page(kernel: Kernel) -> None:
     assert kernel.run(FETCHING, interrupt_at="waiting") == ("waiting\n", ["interrupted: what was under way is cancelled"])
+
+
+def test_each_snippet_of_the_readme(kernel: Kernel, tmp_path: Path) -> None:
+    kernel.run(f"import os; os.chdir({str(tmp_path)!r})")
+    for snippet, first_words in zip(SNIPPETS, ("Working", "preparing a run", "preparing a run in models/world_model"), strict=True):
+        printed, error = kernel.run(snippet, interrupt_at=first_words)
+        assert len(error) == 1 and error[0].startswith("interrupted: "), (printed, error)
+
+
+@pytest.mark.parametrize(
+    ("name", "long", "first_words"),
+    [("ask", (1,), "read"), ("language_model", (1, 2), "preparing"), ("world_model", (1,), "preparing"), ("your_own", (1, 3), "preparing")],
+)
+def test_each_tutorial(kernel: Kernel, name: str, long: tuple[int, ...], first_words: str) -> None:
+    "After the snippets: models that a question was interrupted in the middle of loading are loaded again."
+    cells = tutorial(name)
+    assert kernel.run(cells[0])[1] == []
+    for number in long:
+        printed, error = kernel.run(cells[number].replace("num_epochs=1,", "num_epochs=10_000,"), interrupt_at=first_words)
+        assert len(error) == 1 and error[0].startswith("interrupted: "), (printed, error)
+
+
+def test_models_are_loaded_by_several_threads() -> None:
+    "Libraries change PyTorch's defaults for the whole process while they load weights."
+    from lightbulb.lm.language_model import load_language_model
+    from lightbulb.reading.reader import SpanReader
+
+    with ThreadPoolExecutor(3) as threads:
+        loads = [
+            threads.submit(load)
+            for load in (lambda: load_language_model("smollm2"), SpanReader.load, lambda: load_language_model("smollm2"))
+        ]
+        first, reader, second = (load.result() for load in loads)
+    assert first.generate(["The lamp"], max_new_tokens=4) == second.generate(["The lamp"], max_new_tokens=4)
+    assert {weight.dtype for name, weight in reader.network.named_parameters() if "_head." in name} == {torch.float32}
 
 
 def test_the_first_line_that_says_something_stays() -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .configuration import ReasoningConfig, TestAgent
 from .waiting import Background, Working
+from ..core.display import tell_notebook
 from ..core.errors import Interrupted, LightbulbError
 from ..core.records import Document, Passage
 
@@ -170,7 +171,7 @@ def load_judge(
 
 
 @Interrupted.instead(lambda: "while models were being loaded; nothing is lost")
-def load_tools(config: TestAgent, *, tell: Callable[[str], None] = lambda line: None) -> Tools:
+def load_tools(config: TestAgent, *, tell: Callable[[str], None] = tell_notebook) -> Tools:
     "Everything that the configuration names; `ValueError`, `UnavailableError` or `SearchError` says in one line what is missing."
     tell("loading models that embed, rank and read")
     from lightbulb.core.runtime import cache_folder, seed_everything  # imported late: --help must stay quick

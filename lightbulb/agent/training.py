@@ -30,7 +30,8 @@ from .tools import Search, Tools, load_tools
 from .web_agent import AutonomousWebAgent, EpisodeWorld, chances_of, default_levels
 from ..core.errors import CheckpointError, LightbulbError
 from ..core.report import StepReport
-from ..core.run import Run, tell_notebook
+from ..core.display import tell_notebook
+from ..core.run import Run
 from ..core.run_folder import Moment
 from ..rl.options import OptionStep
 from ..web.demo_site import demo_questions

@@ -13,6 +13,7 @@ import base64
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
@@ -139,3 +140,10 @@ class Picture(Displayable):
 
     def __repr__(self) -> str:
         return f"Picture({self.text!r})"
+
+# %% ../../nbs/core/00_display.ipynb #7a1e0c52
+def tell_notebook(line: str) -> None:
+    "Print a line where a notebook's kernel runs: there nobody sees the log, and the first report may take a while."
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if getattr(shell, "kernel", None) is not None:
+        print(line, flush=True)

