@@ -26,7 +26,7 @@ from ..core.records import Document, Passage
 from .chunks import chunk_document, index_text
 from .embedding import DEFAULT_EMBEDDER, Embed, load_embedder
 from .ranking import Rerank
-from .store import Entry, PageStore, PreparedPage, Within, storable
+from .store import Entry, PageStore, PreparedPage, Within, storable, top_indices
 
 # %% ../../nbs/knowledge/05_knowledge_base.ipynb #9227def6
 _Mode = Literal["hybrid", "dense", "keyword"]
@@ -56,20 +56,11 @@ class KnowledgeBaseConfig:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
 # %% ../../nbs/knowledge/05_knowledge_base.ipynb #8f81e623
-def top_indices(scores: np.ndarray, k: int) -> np.ndarray:
-    "Indices of the k highest scores, best first, ties in order of index."
-    if k < len(scores):
-        candidates = np.argpartition(-scores, k - 1)[:k]
-    else:
-        candidates = np.arange(len(scores))
-    return candidates[np.lexsort((candidates, -scores[candidates]))]
-
-# %% ../../nbs/knowledge/05_knowledge_base.ipynb #929df093
-def _match_expression(query: str) -> str:
-    "An FTS5 expression that finds any of the query's words; empty if it has none."
+def _telling_words(query: str) -> list[str]:
+    "The words that a page is to be found by."
     words = list(dict.fromkeys(re.findall(r"\w+", storable(query).lower())))
     telling = [word for word in words if word not in SEARCH_STOP_WORDS] or words
-    return " OR ".join(f'"{word}"' for word in telling[:64])
+    return telling[:64]
 
 # %% ../../nbs/knowledge/05_knowledge_base.ipynb #a7ad27d7
 def _z_scores(values: np.ndarray) -> np.ndarray:
@@ -197,36 +188,27 @@ class KnowledgeBase:
         if not query.strip(): return []
         within = _within(scopes, max_age)
         if mode == "keyword": return self.store.passages(self._by_words(query, k, within))
-        ids, documents, rows = self.store.vectors(self.embed.width)
-        if not len(ids): return []
-        cosines = rows @ self.embed([storable(query)], query=True)[0]
-        if within.sql("id")[1]:
-            allowed = np.isin(documents, self.store.numbers(within))
-            ids, cosines = ids[allowed], cosines[allowed]
-            if not len(ids): return []
-        if mode == "dense":
-            best = top_indices(cosines, k)
-            return self.store.passages(dict(zip(ids[best].tolist(), cosines[best].tolist(), strict=True)))
-        return self._mixed(query, k, ids, cosines, within)
+        vector = np.asarray(self.embed([storable(query)], query=True)[0], np.float32)
+        if mode == "dense": return self.store.passages(self.store.nearest(vector, k, within=within))
+        return self._mixed(query, k, vector, within)
 
     def _by_words(self, query: str, k: int, within: Within) -> dict[int, float]:
         "Chunk id → BM25 score of the k best, best first."
-        expression = _match_expression(query)
-        return self.store.by_words(expression, k, title_weight=self.config.title_weight, within=within) if expression else {}
+        return self.store.by_words(_telling_words(query), k, title_weight=self.config.title_weight, within=within)
 
-    def _mixed(self, query: str, k: int, ids: np.ndarray, cosines: np.ndarray, within: Within) -> list[Passage]:
+    def _mixed(self, query: str, k: int, vector: np.ndarray, within: Within) -> list[Passage]:
         "The k best of both rankings together, read once more by the reranker if there is one."
         config = self.config
         size = max(config.num_candidates, k)
         keyword = self._by_words(query, size, within)
-        places = np.searchsorted(ids, list(keyword))  # a chunk newer than the vectors in memory waits for the next search
-        known = places[ids[np.minimum(places, len(ids) - 1)] == list(keyword)] if keyword else places[:0]
-        pool = np.unique(np.concatenate([top_indices(cosines, size), known])).astype(np.int64)
-        words = np.array([keyword.get(number, 0.0) for number in ids[pool].tolist()])
-        scores = mix_rankings(cosines[pool], words, dense_weight=config.dense_weight)
+        cosines = self.store.nearest(vector, size, also=keyword, within=within)  # a chunk that was just replaced has none
+        if not cosines: return []
+        pool = sorted(cosines)  # ties keep the order in which they came
+        words = np.array([keyword.get(number, 0.0) for number in pool])
+        scores = mix_rankings(np.array([cosines[number] for number in pool], np.float32), words, dense_weight=config.dense_weight)
         depth = max(config.rerank_depth, k) if self.rerank else k
         best = top_indices(scores, depth)
-        passages = self.store.passages(dict(zip(ids[pool[best]].tolist(), scores[best].tolist(), strict=True)))
+        passages = self.store.passages({pool[i]: float(scores[i]) for i in best})
         return self._reranked(query, passages)[:k] if self.rerank else passages
 
     def _reranked(self, query: str, passages: list[Passage]) -> list[Passage]:
