@@ -18,6 +18,9 @@ refuse_network()  # before any other import, so that no library keeps an unguard
 
 from notebook_browser import jupyter_lab  # noqa: E402
 
+from lightbulb.core.errors import UnavailableError  # noqa: E402
+from lightbulb.knowledge.postgres import TemporaryServer  # noqa: E402
+
 __all__ = ["jupyter_lab"]  # one server for every module
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,3 +60,14 @@ def browser():
         running = playwright.chromium.launch(executable_path=found, args=CHROMIUM_FLAGS)
         yield running
         running.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    "A real PostgreSQL with pgvector; skipped where none is installed (`make setup` brings one)."
+    try:
+        server = TemporaryServer()
+    except UnavailableError as error:
+        pytest.skip(str(error))
+    with server:
+        yield server

@@ -66,6 +66,19 @@ def write_for_ever(path: str, writer: int, acknowledgements: str) -> None:
             )
 
 
+def work(path: str, first: int, count: int, failed: str) -> None:
+    "Add pages one by one and find each at once, and each other one that is there; leave a note if anything goes wrong."
+    try:
+        with KnowledgeBase(path, embed=HashedWords()) as base:
+            for number in range(first, first + count):
+                base.add([page(number)], scope="demo")
+                for mode in ("hybrid", "dense", "keyword"):
+                    passages = base.search(f"lamp{number} page {number}", 200, mode=mode)
+                    assert page(number).url in {passage.url for passage in passages}, (number, mode)
+    except BaseException as error:  # noqa: BLE001 (reported by the parent)
+        Path(failed).write_text(repr(error))
+
+
 def search_for_ever(path: str, failed: str) -> None:
     "Search and open what is found; leave a note if anything goes wrong."
     try:
@@ -119,7 +132,7 @@ def _serve_starts() -> None:
         number = os.fork()
         if number == 0:
             os.close(0), os.close(1)
-            {"create": create, "write": write_for_ever, "search": search_for_ever}[function](*arguments)
+            {"create": create, "write": write_for_ever, "search": search_for_ever, "work": work}[function](*arguments)
             os._exit(0)
         print(number, flush=True)
 

@@ -25,8 +25,9 @@ from ..core.errors import StoreError
 from ..core.records import Document, Passage
 from .chunks import chunk_document, index_text
 from .embedding import DEFAULT_EMBEDDER, Embed, load_embedder
+from .postgres import PostgresStore, is_server_address, shown_address
 from .ranking import Rerank
-from .store import Entry, PageStore, PreparedPage, Within, storable, top_indices
+from .store import Entry, PageStore, PreparedPage, StoreFile, Within, storable, top_indices
 
 # %% ../../nbs/knowledge/05_knowledge_base.ipynb #9227def6
 _Mode = Literal["hybrid", "dense", "keyword"]
@@ -44,6 +45,7 @@ class KnowledgeBaseConfig:
     rerank_depth: int = 20  # how many of the best are read by the reranker, if there is one
     rerank_weight: float = 0.7  # of the reranker beside the mix: it helps with questions, little with topics
     busy_timeout: float = 30.0  # seconds to wait for another writer
+    is_approximate: bool = False  # on a server: whether an index finds most of the nearest vectors, quickly, instead of all
 
     def __post_init__(self) -> None:
         for name in ("max_words", "num_candidates", "rerank_depth"):
@@ -89,19 +91,26 @@ class KnowledgeBase:
 
     def __init__(
         self,
-        path: str | Path = ":memory:",  # a SQLite file, created if it is not there
+        path: str | Path = ":memory:",  # a SQLite file, created if it is not there, or postgres://user@host/database
         *,
         embed: Embed | None = None,  # the file's own embedder, or the default one, if not given
         rerank: Rerank | None = None,  # reads query and passage together; used by hybrid searches
         config: KnowledgeBaseConfig | None = None,
     ) -> None:
         self.config, self.rerank = config or KnowledgeBaseConfig(), rerank
-        self.store = PageStore(path, busy_timeout=self.config.busy_timeout)
+        self.store = self._open(path)
         try:
             self.embed = self._agree_on(embed)
         except BaseException:
             self.close()
             raise
+
+    def _open(self, path: str | Path) -> PageStore:
+        config = self.config
+        if is_server_address(path):
+            return PostgresStore(str(path), busy_timeout=config.busy_timeout, is_approximate=config.is_approximate)
+        if config.is_approximate: raise ValueError(f"is_approximate needs a knowledge base on a server, got {path}")
+        return PageStore(path, busy_timeout=config.busy_timeout)
 
     def _agree_on(self, embed: Embed | None) -> Embed:
         "The given embedder, which must match, else the one that the file names, else the default."
@@ -119,13 +128,14 @@ class KnowledgeBase:
     def load(
         cls, path: str | Path, *, embed: Embed | None = None, rerank: Rerank | None = None, config: KnowledgeBaseConfig | None = None
     ) -> KnowledgeBase:
-        "Open a file that must exist; its vectors are read, not computed."
-        if not Path(path).is_file(): raise StoreError(f"{path}: there is no such knowledge base")
+        "Open one that must exist; its vectors are read, not computed."
+        exists = PostgresStore.is_at(str(path)) if is_server_address(path) else Path(path).is_file()
+        if not exists: raise StoreError(f"{shown_address(str(path))}: there is no such knowledge base")
         return cls(path, embed=embed, rerank=rerank, config=config)
 
     @property
     def path(self) -> str:
-        "Where the file is, `:memory:` if nowhere."
+        "Where the file or the database is (without a password), `:memory:` if nowhere."
         return self.store.path
 
     # ---- adding
@@ -291,11 +301,27 @@ class KnowledgeBase:
     # ---- the file
 
     def save(self, path: str | Path | None = None) -> None:
-        "Fold the log into the file, or copy everything into the knowledge base at `path` (what it held is replaced)."
-        if path is not None and Path(path).resolve() != Path(self.path).resolve():
-            return self.store.file.copy_into(path)
+        """Fold the log into the file, or copy everything into the knowledge base at `path`.
+
+        What another file held is replaced; from or to a server, pages are added to what is there.
+        """
+        file = self.store.file
+        if path is not None and shown_address(str(path)) != self.path:
+            if is_server_address(path) or not isinstance(file, StoreFile): return self._add_to(path)
+            if Path(path).resolve() != Path(self.path).resolve(): return file.copy_into(path)
         if self.path == ":memory:": raise ValueError("a knowledge base in memory needs a path to be saved to")
         self.store.file.fold_log()
+
+    def _add_to(self, path: str | Path) -> None:
+        "Add every page, with its vectors and who knows it since when, to another knowledge base."
+        readings: dict[str, list[Entry]] = {}
+        for entry in self.entries():
+            readings.setdefault(entry.url, []).append(entry)
+        with KnowledgeBase(path, embed=self.embed, config=dataclasses.replace(self.config, is_approximate=False)) as other:
+            for document in self.documents():
+                other.store.put(self._prepare([document]))
+                for entry in readings.get(storable(document.url), ()):
+                    other.store.put([], [document], scope=entry.scope, checked_at=entry.checked_at)
 
     def check(self) -> list[str]:
         "What is wrong with the file, one line each; nothing if it is sound."

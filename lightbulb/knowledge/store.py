@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -272,11 +272,26 @@ def _same_numbers(one: str, other: str) -> bool:
     return numbers(one) == numbers(other)
 
 # %% ../../nbs/knowledge/01_store.ipynb #debacee4
+class StoreConnection(Protocol):
+    "What a store needs of the place where its tables are; in a transaction `execute` takes SQL with `?` for each value."
+
+    path: str
+    num_writes: int
+
+    def writing(self) -> contextlib.AbstractContextManager[Any]: ...
+
+    def reading(self) -> contextlib.AbstractContextManager[Any]: ...
+
+    def fold_log(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class PageStore:
     "Pages, their chunks and vectors in one file: put, list, look up by name, search by word, check."
 
     def __init__(self, path: str | Path, *, busy_timeout: float = 30.0) -> None:
-        self.file = StoreFile(path, busy_timeout=busy_timeout)
+        self.file: StoreConnection = StoreFile(path, busy_timeout=busy_timeout)
         self._vectors: VectorTable | None = None
         self._state: tuple[int, int] | None = None  # of the file when the vectors were read
 
@@ -327,37 +342,39 @@ class PageStore:
                 )
                 db.executemany(sql, readings)
 
-    def _put(self, db: sqlite3.Connection, page: PreparedPage) -> int:
+    def _columns(self, document: Document) -> dict[str, Any]:
+        "What a row of `documents` holds."
+        title = storable(document.title)
+        return {
+            "url": storable(document.url),
+            "title": title,
+            "title_key": title_key(title),
+            "bare_key": title_key(title, bare=True),
+            "hash": document.content_hash,
+            "fetched_at": document.fetched_at,
+            "source": storable(document.source),
+            "details": _details(document),
+            "body": document.text.encode("utf-8", "surrogatepass"),
+        }
+
+    def _put(self, db: Any, page: PreparedPage) -> int:
         "Write one page and return its number."
-        document, title = page.document, storable(page.document.title)
-        row = (
-            storable(document.url),
-            title,
-            title_key(title),
-            title_key(title, bare=True),
-            document.content_hash,
-            document.fetched_at,
-            storable(document.source),
-            _details(document),
-            document.text.encode("utf-8", "surrogatepass"),
-        )
+        columns = self._columns(page.document)
+        changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name != "url")
         number = db.execute(
-            "INSERT INTO documents (url, title, title_key, bare_key, hash, fetched_at, source, details, body) VALUES (?,?,?,?,?,?,?,?,?) "
-            "ON CONFLICT (url) DO UPDATE SET title = excluded.title, title_key = excluded.title_key, bare_key = excluded.bare_key, "
-            "hash = excluded.hash, fetched_at = excluded.fetched_at, source = excluded.source, details = excluded.details, "
-            "body = excluded.body RETURNING id",
-            row,
+            f"INSERT INTO documents ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "
+            f"ON CONFLICT (url) DO UPDATE SET {changes} RETURNING id",
+            tuple(columns.values()),
         ).fetchall()[0][0]
         self._drop_chunks(db, number)
         for chunk, digest, vector in zip(page.chunks, page.hashes, page.vectors, strict=True):
             place = (number, chunk.start, chunk.end, digest, vector.tobytes())
             chunk_id = db.execute("INSERT INTO chunks (document, start, end, hash, vector) VALUES (?,?,?,?,?)", place).lastrowid
-            db.execute(
-                "INSERT INTO words (rowid, title, body) VALUES (?,?,?)", (chunk_id, title, storable("\n".join((*chunk.path, chunk.text))))
-            )
+            body = storable("\n".join((*chunk.path, chunk.text)))
+            db.execute("INSERT INTO words (rowid, title, body) VALUES (?,?,?)", (chunk_id, columns["title"], body))
         return number
 
-    def _drop_chunks(self, db: sqlite3.Connection, number: int) -> None:
+    def _drop_chunks(self, db: Any, number: int) -> None:
         "Delete the chunks of a page and their words."
         db.execute("DELETE FROM words WHERE rowid IN (SELECT id FROM chunks WHERE document = ?)", (number,))
         db.execute("DELETE FROM chunks WHERE document = ?", (number,))
