@@ -39,6 +39,7 @@ DEFAULTS = {
     "guess": False,
     "verbose": False,
     "memory_days": 7.0,
+    "knowledge_base": "",
     "length": "short",
     "can_chat": "auto",
     "can_score": "auto",

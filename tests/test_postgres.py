@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from knowledge_writers import HashedWords, Nursery, is_alive, page
 
+from lightbulb.agent.configuration import TestAgent, TrainAgent
 from lightbulb.core.errors import StoreError
 from lightbulb.knowledge.knowledge_base import KnowledgeBase, KnowledgeBaseConfig
 from lightbulb.knowledge.page_ranking import PageRanker
@@ -199,3 +200,15 @@ def test_threads_share_one_connection_and_a_closed_base_says_so(postgres_server:
     base.close()
     with pytest.raises(StoreError, match="closed"):
         base.search("lamp")
+
+
+def test_the_command_line_names_a_server_and_says_in_one_line_what_is_wrong_with_it(tmp_path: Path) -> None:
+    address = "postgres://ann:secret@127.0.0.1:1/lamps"
+    assert TestAgent(knowledge_base=address).knowledge_path == TrainAgent(knowledge_base=address).for_tools().knowledge_path == address
+    assert TestAgent(save_dir=tmp_path).knowledge_path == tmp_path / "agent" / "knowledge.sqlite"
+    (tmp_path / "lamp.txt").write_text("Lamp\n\nA lamp gives light.\n")
+    flags = ["--task", "test_agent", "--search", f"folder:{tmp_path}", "--query", "What gives light?", "--knowledge_base", address]
+    done = subprocess.run([sys.executable, "-m", "lightbulb", *flags, "--save_dir", str(tmp_path)], capture_output=True, text=True)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 2 and "postgres://ann:…@127.0.0.1:1/lamps: connection failed" in last
+    assert "secret" not in done.stderr + done.stdout and "Traceback" not in done.stderr

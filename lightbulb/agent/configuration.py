@@ -82,6 +82,8 @@ class TestAgent(Displayable):
     "how the tree of thoughts grows"
     memory_days: float = 7.0
     "days after which a page in memory is looked at again before it is used"
+    knowledge_base: str = ""
+    "where what was read is kept: a file, or postgres://user@host/database for many agents at once; empty: a file in save_dir"
     length: str = "short"
     "short, medium or report: how much a model that leads writes"
     can_chat: str = "auto"
@@ -137,9 +139,9 @@ class TestAgent(Displayable):
         return tuple(part.strip() for part in re.split(r",(?=\s*(?:demo|wikipedia|folder:|site:|searxng:))", self.search) if part.strip())
 
     @property
-    def knowledge_path(self) -> Path:
-        "The knowledge base of this save folder."
-        return self.save_dir / "agent" / "knowledge.sqlite"
+    def knowledge_path(self) -> str | Path:
+        "The knowledge base that was named, else that of this save folder."
+        return self.knowledge_base or self.save_dir / "agent" / "knowledge.sqlite"
 
 # %% ../../nbs/agent/03_configuration.ipynb #ab120bdd
 @dataclass(frozen=True)
@@ -174,6 +176,8 @@ class TrainAgent(Displayable):
     "of every fifth question, those that the learning curve is measured on; 0: the curve is that of the training itself"
     patience: int = 0
     "batches without a higher reward on them until training stops; 0: it never stops early"
+    knowledge_base: str = ""
+    "where what was read is kept: a file, or postgres://user@host/database for many agents at once; empty: a file in save_dir"
     save_dir: Path = Path("./models")
     "holds agent/: the log, the episodes as data, the models, what was read"
     device: str = "auto"

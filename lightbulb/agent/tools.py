@@ -186,6 +186,7 @@ def load_tools(config: TestAgent, *, tell: Callable[[str], None] = tell_notebook
         allow_hosts=config.allow_hosts,
         max_crawl_pages=config.max_crawl_pages,
     )
+    knowledge = KnowledgeBase(config.knowledge_path, embed=embed)  # before the models: what cannot be opened is told at once
     opening = Background(lambda heard: _prepare_search(search, lambda line: heard(Working(line))))  # it waits for pages: load meanwhile
     try:
         from lightbulb.knowledge.ranking import load_cross_encoder  # PyTorch and transformers: seconds
@@ -211,9 +212,11 @@ def load_tools(config: TestAgent, *, tell: Callable[[str], None] = tell_notebook
         extractor = RAGSummarizer(model.generate, embed, rerank=rerank, config=SummarizerConfig(mode="extractive"))
         for step in opening.follow():
             tell(f"{step.activity} ({step.seconds:.0f} s)" if step.seconds >= 1 else step.activity)
+    except BaseException:
+        knowledge.close()
+        raise
     finally:
         opening.leave()  # if loading failed, nobody waits for it
-    knowledge = KnowledgeBase(config.knowledge_path, embed=embed)
     return Tools(search, reader, embed, rerank, model, summarizer, extractor, knowledge, load_judge(rerank))
 
 

@@ -295,7 +295,18 @@ class _AgentTraining:
         self.step, self.untold = training["step"], json.loads(training["untold"])
 
 # %% ../../nbs/agent/19_training.ipynb #f9d9f73d
-_MAY_CHANGE = ("num_episodes", "resume", "save_dir", "device", "precision", "max_tokens", "model_name", "patience", "allow_hosts")
+_MAY_CHANGE = (
+    "num_episodes",
+    "resume",
+    "save_dir",
+    "device",
+    "precision",
+    "max_tokens",
+    "model_name",
+    "patience",
+    "allow_hosts",
+    "knowledge_base",
+)
 
 
 def train_agent(

@@ -162,7 +162,8 @@ def run_test_agent(config: TestAgent) -> int:
     finally:
         Background.leave_all()
         tools.close()
-        print(f"  saved what was read in {config.knowledge_path}", file=log, flush=True)
+        if tools.knowledge is not None:
+            print(f"  saved what was read in {tools.knowledge.path}", file=log, flush=True)
 
 
 def _told(loading: Generator[Working, None, Tools], log: TextIO) -> Tools:
