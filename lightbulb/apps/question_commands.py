@@ -162,8 +162,9 @@ def run_test_agent(config: TestAgent) -> int:
     finally:
         Background.leave_all()
         tools.close()
-        if tools.knowledge is not None:
-            print(f"  saved what was read in {tools.knowledge.path}", file=log, flush=True)
+        from lightbulb.knowledge.postgres import shown_address
+
+        print(f"  saved what was read in {shown_address(str(config.knowledge_path))}", file=log, flush=True)
 
 
 def _told(loading: Generator[Working, None, Tools], log: TextIO) -> Tools:
