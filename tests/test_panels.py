@@ -110,6 +110,17 @@ def test_the_panel_looks_into_the_folder_that_its_form_names(tmp_path):
     assert "not started yet" in panel._progress.value and panel._resume.disabled
 
 
+def test_a_world_of_text_takes_the_language_model_beside_it(tmp_path):
+    (tmp_path / "world_model").mkdir()
+    rows = [{"step": step, "split": "validation", "found_1": step / 10, "found_5": step / 20} for step in (1, 2)]
+    (tmp_path / "world_model" / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    panel = TrainingPanel(save_dir=tmp_path)
+    panel._task.value = "TrainWorldModel"
+    panel.form._inputs["environment",].value = "text"
+    assert not panel.form.errors and panel.form.value.transformer_model_path == tmp_path / "language_model"
+    assert "among real ones: after one action 0.2 at step 2, after five 0.1 at step 2" in panel._plots.value
+
+
 def fake_run(folder: Path, code: str) -> TrainingRun:
     "A run whose process does something else."
     run = TrainingRun(folder / "ppo")

@@ -16,7 +16,9 @@ from small_site import LENIENT, SmallSite, small_tools
 from lightbulb.agent.answering import answer
 from lightbulb.agent.configuration import TestAgent
 from lightbulb.apps.question_panels import BoardPanel, QuestionPanel, _ThoughtTree
+from lightbulb.lm.training import TrainLanguageModel, train_language_model
 from lightbulb.planning.tree_of_thought import Thought, ToTNode
+from lightbulb.world.configuration import TextSettings
 from lightbulb.world.training import TrainWorldModel, train_world_model
 from tools.app import NOTEBOOKS, panel_of
 
@@ -138,8 +140,22 @@ def model_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def opened(browser, jupyter_lab: NotebookServer, model_folder: Path, tmp_path_factory):
-    "A notebook with a panel on a folder of two notes and a board, both run."
+def text_folder(tmp_path_factory) -> Path:
+    "A language model and a world model of its states, which read one sentence for a moment."
+    folder = tmp_path_factory.mktemp("text")
+    (folder / "lamps.txt").write_text("The arc lamp burned bright in the long street. The oil lamp was dim.\n" * 60)
+    shared = {"save_dir": folder, "device": "cpu", "dataset_name": str(folder / "lamps.txt"), "num_epochs": 1, "batch_size": 8}
+    size = {"preset": "tiny", "width": 32, "num_heads": 2, "num_layers": 1, "max_length": 32}
+    list(train_language_model(TrainLanguageModel(model_name="bytes", **shared, **size)))
+    rounds = TextSettings(context_tokens=16, stretches_per_round=96, steps_per_round=8, least_steps=10, num_proposals=4)
+    world = {"steps_per_epoch": 10, "unroll_length": 3, "width": 32, "hidden": 64, "accumulation_steps": 1, "text": rounds}
+    list(train_world_model(TrainWorldModel(environment="text", transformer_model_path=folder / "language_model", **shared, **world)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def opened(browser, jupyter_lab: NotebookServer, model_folder: Path, text_folder: Path, tmp_path_factory):
+    "A notebook with a panel on a folder of two notes, a board and a text, all run."
     folder = tmp_path_factory.mktemp("notes")
     (folder / "arc.txt").write_text("Arc lamp\n\nThe arc lamp was invented by Humphry Davy. It needs a strong current.\n")
     (folder / "davy.txt").write_text("Humphry Davy\n\nHumphry Davy was a chemist. He was born in Penzance, Cornwall, in 1778.\n")
@@ -150,6 +166,7 @@ def opened(browser, jupyter_lab: NotebookServer, model_folder: Path, tmp_path_fa
         f"BoardPanel({str(model_folder)!r}, num_simulations=8)",
         "%load_ext lightbulb.apps.question_panels",
         f"%%ask --search folder:{folder} --save_dir {folder / 'models'} --max_seconds 600\nWhere was Humphry\nDavy born?",
+        f"TextPanel({str(text_folder)!r}, num_actions=2)",
     )
     notebook = open_notebook(browser, jupyter_lab, name)
     notebook.run_all()
@@ -168,13 +185,27 @@ def screenshots(notebook: OpenNotebook, folder: Path, name: str) -> None:
         assert notebook.page.locator(".jp-OutputArea-output").first.evaluate(inside), f"the panel is cut off at {width} pixels"
 
 
+def num_asked(page: Any) -> int:
+    "Questions in the history, also one that was stopped."
+    return page.get_by_label("History").locator("option", has_text=re.compile(r"^\d+\.")).count()
+
+
 def ask(page: Any, question: str) -> None:
     "Type it, press Enter, wait until it stands in the history: that is the end."
-    asked = page.get_by_label("History").locator("option", has_text=re.compile(r"^\d+\. "))
-    number = asked.count() + 1
+    number = num_asked(page) + 1
     page.get_by_label("Question", exact=True).fill(question)
     page.get_by_label("Question", exact=True).press("Enter")
     page.get_by_label("History").locator("option", has_text=f"{number}. {question[:40]}").wait_for(state="attached")
+
+
+def test_the_first_question_is_stopped_while_models_are_loaded(opened: OpenNotebook) -> None:
+    page = opened.page
+    page.get_by_label("Question", exact=True).fill(QUESTION)
+    page.get_by_label("Question", exact=True).press("Enter")
+    page.get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_text("stopped; what was read is remembered").wait_for()
+    assert page.get_by_role("button", name="Ask", exact=True).is_enabled()
+    assert not page.locator(".jp-OutputArea-output").first.locator("mark").count()
 
 
 def test_a_question_is_asked_watched_and_checked(opened: OpenNotebook, tmp_path: Path) -> None:
@@ -193,7 +224,8 @@ def test_the_tree_is_walked_by_keyboard(opened: OpenNotebook) -> None:
     page = opened.page
     if not page.locator(".thought").count():
         ask(page, QUESTION)
-    thoughts, root = page.locator(".lightbulb-tree .thought"), page.locator('.lightbulb-tree [data-id="0"]')
+    panel = page.locator(".jp-CodeCell").first
+    thoughts, root = panel.locator(".lightbulb-tree .thought"), panel.locator('.lightbulb-tree [data-id="0"]')
     number = thoughts.count()
     assert number > 1 and root.get_attribute("aria-expanded") == "true"
     root.focus()
@@ -202,14 +234,14 @@ def test_the_tree_is_walked_by_keyboard(opened: OpenNotebook) -> None:
     page.keyboard.press("Enter")
     assert thoughts.count() == number
     page.keyboard.press("ArrowRight")
-    child = page.locator('.lightbulb-tree [data-id="0.0"]')
+    child = panel.locator('.lightbulb-tree [data-id="0.0"]')
     assert child.evaluate("element => element === document.activeElement") and child.get_attribute("aria-selected") == "true"
-    assert child.locator("title").text_content().split(" · ")[0] in page.locator(".lightbulb-tree p").inner_text()
-    scale = lambda: float(re.search(r"scale\(([\d.]+)\)", page.locator(".lightbulb-tree svg > g").get_attribute("transform"))[1])
+    assert child.locator("title").text_content().split(" · ")[0] in panel.locator(".lightbulb-tree p").inner_text()
+    scale = lambda: float(re.search(r"scale\(([\d.]+)\)", panel.locator(".lightbulb-tree svg > g").get_attribute("transform"))[1])
     before = scale()
     page.keyboard.press("+")
     assert scale() == pytest.approx(1.25 * before)
-    page.get_by_role("button", name="Fit into the frame (0)").click()
+    panel.get_by_role("button", name="Fit into the frame (0)").click()
     assert scale() == pytest.approx(before)
 
 
@@ -221,8 +253,9 @@ def test_an_answer_is_exported_and_asked_again(opened: OpenNotebook, tmp_path: P
     with page.expect_download() as download:
         page.get_by_role("link", name="Download").click()
     assert "Penzance" in Path(download.value.path()).read_text("utf-8")
+    again = f"{num_asked(page) + 1}. {QUESTION[:40]}"
     page.get_by_role("button", name="Ask again").click()
-    page.get_by_label("History").locator("option", has_text=f"2. {QUESTION[:40]}").wait_for(state="attached")
+    page.get_by_label("History").locator("option", has_text=again).wait_for(state="attached")
     assert "Penzance" in page.locator(".jp-OutputArea-output").first.inner_text()
     page.locator(".jp-OutputArea-output").get_by_text("Settings", exact=True).click()
     page.get_by_role("spinbutton", name="Pages").fill("0")
@@ -240,6 +273,17 @@ def test_the_board_is_played_on(opened: OpenNotebook, tmp_path: Path) -> None:
     assert stones[4] == "✕" and stones.count("◯") == 1
     page.get_by_text("New game, ◯ begins").scroll_into_view_if_needed()
     page.screenshot(path=tmp_path / "board.png")
+
+
+def test_a_prompt_is_continued_by_every_planner(opened: OpenNotebook, tmp_path: Path) -> None:
+    page = opened.page
+    prompt = page.get_by_label("Prompt", exact=True)
+    prompt.fill("The arc lamp ")
+    prompt.press("Enter")
+    for planner in ("mcts", "greedy", "beam"):
+        page.get_by_text(re.compile(rf"^{planner}: \d+ forwards, \d+ considered")).wait_for()
+    page.get_by_role("button", name="Continue").scroll_into_view_if_needed()
+    page.screenshot(path=tmp_path / "text.png")
 
 
 def test_a_cell_of_questions_shows_its_answer(opened: OpenNotebook) -> None:

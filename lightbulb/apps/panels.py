@@ -429,6 +429,7 @@ class _Task(NamedTuple):
     begins_with: Mapping[str, Any]  # where a form begins with another value than the command line
     leave_out: tuple[str, ...] = ()  # what only matters once it is trained
     has_environment: bool = False
+    learns_from: tuple[str, str] | None = None  # field, and the run beside it whose model it takes
 
 
 _AFTERWARDS = ("mode", "resume", "query", "planner", "beam_width", "max_new_tokens", "sampling_temperature", "top_p")
@@ -442,7 +443,13 @@ _TASKS = {  # by the name of the configuration's class
         _AFTERWARDS,
     ),
     "TrainWorldModel": _Task(
-        "World model", "world_model", _world_model_class, _train_world_model, {"environment": "tic_tac_toe"}, _AFTERWARDS
+        "World model",
+        "world_model",
+        _world_model_class,
+        _train_world_model,
+        {"environment": "tic_tac_toe"},
+        _AFTERWARDS,
+        learns_from=("transformer_model_path", "language_model"),
     ),
     "TrainAgent": _Task("Web agent", "agent/web_agent", _web_agent_class, _train_web_agent, {}, ("resume",)),
     "PPOConfig": _Task("Agent (PPO)", "ppo", _ppo_class, _train_ppo, {}, (), True),
@@ -473,6 +480,10 @@ class _Plot(NamedTuple):
 _PLOTS = (
     _Plot("Loss", (_Measure("loss", "train", "training"), _Measure("loss", "validation", "held out"))),
     _Plot("Bits a byte", (_Measure("bits_per_byte", "train", "training"), _Measure("bits_per_byte", "validation", "held out"))),
+    _Plot(
+        "Imagined states found among real ones",
+        (_Measure("found_1", "validation", "after one action"), _Measure("found_5", "validation", "after five")),
+    ),
     _Plot("Tokens or positions a second", (_Measure("tokens_per_second", "train"),), False),
     _Plot(
         "Expert load, 1 is even",
@@ -1093,6 +1104,8 @@ class TrainingPanel(_Shown):
         name, task = self._name, self._chosen
         if name not in self._forms:
             place = {} if task.has_environment else {"save_dir": self._place.save_dir}
+            if task.learns_from is not None:
+                place[task.learns_from[0]] = self._place.save_dir / task.learns_from[1]
             self._forms[name] = self._make_form(name, task.config_class()(**{**task.begins_with, **place}))
         self._form_place.children = [self._agent_form.widget, self.form.widget] if task.has_environment else [self.form.widget]
         self._find_run(fill=True)
