@@ -7,6 +7,7 @@ and with its defaults; and a plain loop in the style of CleanRL (torch.distribut
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
@@ -144,6 +145,20 @@ def play(task: str, act: Any, seed: int, num_episodes: int = 100) -> list[float]
         returns += rewards * running
         running &= ~(terminated | truncated)
     return returns.tolist()
+
+
+def best_constant(task: str, seed: int, num_episodes: int = 30) -> dict[str, Any]:
+    "The returns of the one action that earns most when it is repeated: each of a discrete space, ends and middle of a bounded one."
+    space, start = make_environment(task).action_space, time.process_time()
+    if isinstance(space, gymnasium.spaces.Discrete):
+        candidates = [np.int64(action + space.start) for action in range(space.n)]
+    else:
+        assert isinstance(space, gymnasium.spaces.Box)
+        grid = np.stack([space.low, (space.low + space.high) / 2, space.high])
+        candidates = [np.array(one, space.dtype) for one in itertools.product(*grid.reshape(3, -1).T)]
+    returns = [play(task, lambda shown, action=one: np.stack([action] * len(shown)), 10_000 + seed, num_episodes) for one in candidates]
+    best = max(range(len(candidates)), key=lambda number: float(np.mean(returns[number])))
+    return {"seconds": time.process_time() - start, "steps": 0, "action": str(candidates[best]), "returns": returns[best]}
 
 
 def train_plain(
@@ -300,8 +315,8 @@ if __name__ == "__main__":
     task, algorithm, seed, settings = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
     print(
         json.dumps(
-            {"lightbulb": train_ours, "plain": train_plain, "sb3": train_sb3, "equality": compare_with_sb3}[algorithm](
-                task, seed, **settings
-            )
+            {"lightbulb": train_ours, "plain": train_plain, "sb3": train_sb3, "equality": compare_with_sb3, "constant": best_constant}[
+                algorithm
+            ](task, seed, **settings)
         )
     )

@@ -123,6 +123,7 @@ USES = {  # the functions of SCRIPT that a run depends on
     "sb3": (*COMMON, "train_sb3", "play"),
     "plain": (*COMMON, "train_plain", "play"),
     "equality": ("make_environment", "compare_with_sb3"),
+    "constant": ("make_environment", "best_constant", "play"),
 }
 RUNS = ROOT / ".cache" / "ppo_runs.jsonl"
 
