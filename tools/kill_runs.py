@@ -3,11 +3,12 @@
     python tools/kill_runs.py --kills 1000
 
 Each training is a process of its own that tells each report through a pipe; it is forked from one that has trained the same before, so
-that libraries, models and compiled kernels are there already and a life lasts a fraction of a second. Kills come at moments drawn evenly
-over a whole life: start-up, steps, evaluations, writes and renames. After each kill: every evaluation that was reported has its moment on
-the disk and can be loaded; between the newest moment and the kill lie at most `--save_every` seconds, one step and one save, counted in
-the training's own CPU-seconds. Then the run is resumed and perhaps killed again. Where it ends, its metrics (but for speed) and its weights must be those of a run that nobody killed, to the
-last bit, and no unfinished file may be left. Language model, world model, PPO, and a manager with its worker are tried.
+that libraries, models and compiled kernels are there already and a life lasts a second. Kills come at moments drawn evenly over a whole
+life: start-up, steps, evaluations, writes and renames. After each: every evaluation that was reported has its moment on the disk and can
+be loaded; between the newest moment and the kill lie at most `--save_every` seconds, one step and one save, counted in the training's own
+CPU-seconds. Then the run is resumed and perhaps killed again. Where it ends, its metrics (but for speed) and its weights must be those of
+a run that nobody killed, to the last bit, and no unfinished file may be left. Language model, world model, PPO, and a manager with its
+worker are tried.
 """
 
 from __future__ import annotations
@@ -269,8 +270,9 @@ def main() -> int:
                 assert not list(folder.rglob("*.tmp")), f"{folder}: an unfinished file was left"
                 shutil.rmtree(save_dir)
             print(
-                f"{name} | {num_kills} kills, {num_unfinished} of them inside a write, in {num_runs} runs of {len(wanted[0])} reports and {duration:.2f} s: "
-                f"all equal to the unbroken one, at most {max(costs):.2f} CPU-s of work lost with a moment every {args.save_every} s (allowed: {args.save_every + slack:.2f}) | yes",
+                f"{name} | {num_kills} kills, {num_unfinished} of them inside a write, in {num_runs} runs of {len(wanted[0])} reports and "
+                f"{duration:.2f} s: all equal to the unbroken one, at most {max(costs):.2f} CPU-s of work lost with a moment every "
+                f"{args.save_every} s (allowed: {args.save_every + slack:.2f}) | yes",
                 flush=True,
             )
     return 0
