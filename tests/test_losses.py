@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightbulb.lm.losses import LanguageModelLoss, LossWeights
+from lightbulb.lm.losses import LanguageModelLoss, LossWeights, Regularisers, chunked_cross_entropy, plain_token_losses
 from lightbulb.lm.objectives import make_batch
 from lightbulb.lm.tokens import BytesTokenizer
 from lightbulb.lm.transformer import Transformer, TransformerConfig
@@ -92,3 +92,29 @@ def test_the_router_s_losses_are_added_with_their_weights_times_the_tokens():
     expected = plain["objective"] + 12 * (0.5 * router.balance_loss + 0.25 * router.z_loss)
     torch.testing.assert_close(heavy["objective"], expected)
     torch.testing.assert_close(heavy["balance"].float(), 12 * router.balance_loss)
+
+
+@pytest.mark.parametrize(("alpha", "beta", "temperature"), [(0.0, 0.0, 1.0), (0.3, 0.0, 1.0), (0.0, 0.2, 1.0), (0.3, 0.2, 0.6)])
+def test_entropy_is_rewarded_and_variance_punished_in_the_value_and_in_the_gradient(alpha, beta, temperature):
+    torch.manual_seed(2)
+    hidden, table = torch.randn(9, 4, dtype=torch.float64, requires_grad=True), torch.randn(11, 4, dtype=torch.float64, requires_grad=True)
+    targets, weights, regularised = torch.randint(11, (9,)), torch.rand(9).double(), torch.rand(9).double().round()
+    logits = hidden @ table.T
+    chances = (logits / temperature).exp() / (logits / temperature).exp().sum(-1, keepdim=True)
+    nats = logits.exp().sum(-1).log() - logits[range(9), targets]
+    entropy = -(chances * chances.log()).sum(-1)
+    variance = (logits / temperature - (logits / temperature).mean(-1, keepdim=True)).square().mean(-1)
+    expected = (weights * nats).sum() + (regularised * (beta * variance - alpha * entropy)).sum()
+    settings = Regularisers(alpha, beta, temperature)
+    found, terms = chunked_cross_entropy(
+        hidden.float(), table.float(), targets, weights.float(), regularised=regularised.float(), regularisers=settings, chunk=4
+    )
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    for mine, definition in zip(
+        torch.autograd.grad(found, (hidden, table)), torch.autograd.grad(expected, (hidden, table), retain_graph=True), strict=True
+    ):
+        torch.testing.assert_close(mine, definition, rtol=1e-4, atol=1e-5)
+    for mine, definition in zip(plain_token_losses(logits, targets, settings), (nats, entropy, variance), strict=True):
+        torch.testing.assert_close(mine.double(), definition, rtol=1e-5, atol=1e-5)
+    if alpha or beta:
+        torch.testing.assert_close(terms[1].double(), entropy, rtol=1e-4, atol=1e-4)

@@ -2,6 +2,7 @@
 
     python tools/mutate.py                  # all of them, about half an hour of one core
     python tools/mutate.py --only planning  # those whose file or text holds the word
+    python tools/mutate.py --keep verdicts  # write verdicts into that file, and take those that are there: a stopped run goes on
     python tools/mutate.py --check          # only whether every text still stands in its module, exactly once
 
 The checkout is not touched. Exit status 1 if one survives or does not fit any more.
@@ -97,14 +98,14 @@ MUTATIONS = (
         "lm/losses.py",
         "weights @ terms[0] - regularisers.alpha",
         "weights @ terms[0] + regularisers.alpha",
-        TRAINING,
+        LOSSES,
     ),
     mutation(
         "the temperature is left out",
         "lm/losses.py",
         "cooled = logits.float() / regularisers.temperature",
         "cooled = logits.float()",
-        TRAINING,
+        LOSSES,
     ),
     mutation(
         "balance is rewarded for its lack",
@@ -427,6 +428,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="a word of a mutation's file or text")
     parser.add_argument("--check", action="store_true", help="change nothing and run nothing")
+    parser.add_argument("--keep", type=Path, help="a file of verdicts, one a line")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no further mutation after so many")
     args = parser.parse_args()
     problems = misfits()
     for problem in problems:
@@ -435,16 +438,22 @@ def main() -> int:
         print(f"{len(MUTATIONS)} mutations, {len(problems)} do not fit")
         return int(bool(problems))
     chosen = [one for one in MUTATIONS if args.only in f"{one.file} {one.what}"]
-    survivors = []
+    known = dict(line.rsplit(" | ", 1) for line in args.keep.read_text("utf-8").splitlines()) if args.keep and args.keep.exists() else {}
+    survivors, deadline = [], time.monotonic() + 60 * args.minutes
     with tempfile.TemporaryDirectory(prefix="lightbulb_mutants_") as folder:
         copy_checkout(Path(folder))
         for one in chosen:
-            begin = time.monotonic()
-            verdict = verdict_on(one, Path(folder))
-            if verdict != "noticed":
+            name, begin = f"{one.file}: {one.what}", time.monotonic()
+            if name not in known:
+                if begin > deadline: break
+                known[name] = verdict_on(one, Path(folder))
+                if args.keep:
+                    with args.keep.open("a", encoding="utf-8") as file:
+                        file.write(f"{name} | {known[name]}\n")
+            if known[name] != "noticed":
                 survivors.append(one)
-            print(f"{verdict:<9} {time.monotonic() - begin:5.0f} s  {one.file}: {one.what}", flush=True)
-    print(f"{len(chosen)} mutations, {len(survivors)} survive")
+            print(f"{known[name]:<9} {time.monotonic() - begin:5.0f} s  {name}", flush=True)
+    print(f"{len(chosen)} mutations, {len(survivors)} survive, {sum(f'{one.file}: {one.what}' not in known for one in chosen)} not tried")
     return int(bool(survivors))
 
 

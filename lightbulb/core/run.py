@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -51,11 +51,6 @@ class Training(Protocol):
         ...
 
     @property
-    def evaluation_is_due(self) -> bool:
-        "Whether this place is one to evaluate at; a place is evaluated once."
-        ...
-
-    @property
     def is_done(self) -> bool:
         "Whether there is no step left."
         ...
@@ -65,10 +60,6 @@ class Training(Protocol):
 
     def train_step(self) -> StepReport:
         "One step. `FloatingPointError` if a loss or a gradient is no number."
-        ...
-
-    def evaluate(self) -> StepReport:
-        "A report of split validation; nothing that a later step depends on changes."
         ...
 
     def model_state(self) -> Mapping[str, Any]:
@@ -81,6 +72,20 @@ class Training(Protocol):
 
     def load_state(self, model: Mapping[str, Any], training: Mapping[str, Any], place: Path) -> None:
         "Go on from both; `CheckpointError` names the place if they do not fit."
+
+
+@runtime_checkable
+class _Evaluated(Protocol):
+    "What a training that is measured on the way has beside it."
+
+    @property
+    def evaluation_is_due(self) -> bool:
+        "Whether this place is one to evaluate at; a place is evaluated once."
+        ...
+
+    def evaluate(self) -> StepReport:
+        "A report of split validation; nothing that a later step depends on changes."
+        ...
 
 # %% ../../nbs/core/12_run.ipynb #e1d9dc23
 class Interrupt:
@@ -285,10 +290,11 @@ class Run:
 
     def _loop(self, training: Training, log: _RunLog | None, interrupt: Interrupt) -> Iterator[StepReport]:
         "Steps and evaluations from where the training is to its end."
+        measured = training if isinstance(training, _Evaluated) else None
         while True:
-            if training.evaluation_is_due and self._evaluated != training.step:
+            if measured is not None and measured.evaluation_is_due and self._evaluated != training.step:
                 with self._at_once(interrupt):
-                    report = training.evaluate()
+                    report = measured.evaluate()
                 self._judge(report)
                 yield from self._write(log, report, training)
             if training.is_done or (self.patience and self._num_higher >= self.patience): break

@@ -147,8 +147,6 @@ def _batches(examples: list[list[EncodedWindow]], size: int, seed: int) -> Itera
 class ReaderTraining:
     "A reader in training; `core.run.Run` trains it. `ValueError` if no example fits."
 
-    evaluation_is_due = False  # nothing is measured before the end
-
     def __init__(self, config: TrainReader) -> None:
         self.config = config
         seed_everything(config.seed)
@@ -194,10 +192,6 @@ class ReaderTraining:
                 mean.lerp_(weight.detach(), 1 / (self.step - self.first_averaged + 1))
         self.step, self.is_whole = self.step + 1, True
         return StepReport(self.step, span_loss.item(), self.config.num_steps, metrics={"answerable_loss": verdict_loss.item()})
-
-    def evaluate(self) -> StepReport:
-        "Never due."
-        raise NotImplementedError("a reader's training evaluates nothing")
 
     def model_state(self) -> dict[str, Any]:
         "The weights that learn."

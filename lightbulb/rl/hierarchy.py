@@ -572,8 +572,6 @@ class _HierarchyTraining:
     Its moment is the last complete round of steps, one in each world. Of episodes under way it keeps the actions, which are played again.
     """
 
-    evaluation_is_due = False  # a new goal is measured beside the training, by `play`
-
     def __init__(self, make_env: Callable[[], Any] | str, config: HierarchyConfig, agent: HierarchicalAgent | None = None) -> None:
         self.config, self.places = config, [_Place(GuardedWorld(make_env)) for _ in range(config.num_envs)]
         self.agent = agent or HierarchicalAgent.for_world(self.places[0].world, config)
@@ -638,10 +636,6 @@ class _HierarchyTraining:
         for environment, place in enumerate(self.places):
             self.agent.cut(place.world, environment)
             place.number = -1
-
-    def evaluate(self) -> StepReport:
-        "A report of nothing, since none is ever due."
-        return StepReport(self.step, split="validation")
 
     def model_state(self) -> dict[str, Any]:
         "What acting needs."

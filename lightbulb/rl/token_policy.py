@@ -233,7 +233,7 @@ class TokenPolicy:
 class _TokenTraining:
     "A writer in training; `core.run.Run` trains it."
 
-    is_whole, evaluation_is_due = True, False
+    is_whole = True
 
     def __init__(self, policy: TokenPolicy, prompts: Tensor, reward: _Reward) -> None:
         self.policy, self.prompts, self.reward, self.step = policy, prompts, reward, 0
@@ -259,10 +259,6 @@ class _TokenTraining:
         metrics = policy.learn(completions, self.reward(completions))
         self.step += 1
         return StepReport(self.step, metrics.pop("loss"), config.num_updates, metrics=metrics)
-
-    def evaluate(self) -> StepReport:
-        "A report of nothing, since none is ever due."
-        return StepReport(self.step, split="validation")
 
     def model_state(self) -> dict[str, Any]:
         "What using the model needs."
