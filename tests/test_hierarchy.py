@@ -475,8 +475,11 @@ def test_the_loss_is_weighed_by_importance_and_judged_by_the_slow_network():
     before = [weight.detach().clone() for weight in learner.online.parameters()]
     plain_descent = torch.optim.SGD(learner.online.parameters(), lr=1.0)
     learner._move = OptimizerStep(learner.online.parameters(), [plain_descent], max_grad_norm=1e9)
+    slow_before = [weight.clone() for weight in learner.target.parameters()]
     metrics = learner.learn()
     assert metrics is not None and metrics["loss"] == pytest.approx(float(expected.detach()), rel=1e-5)
+    for slow_weight, old, new in zip(learner.target.parameters(), slow_before, learner.online.parameters(), strict=True):
+        assert not torch.equal(old, new) and torch.allclose(slow_weight, old + learner.config.target_rate * (new - old), atol=1e-6)
     for weight, old, gradient in zip(learner.online.parameters(), before, gradients, strict=True):
         assert torch.allclose(old - weight, gradient, atol=1e-5)
 

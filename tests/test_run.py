@@ -25,7 +25,7 @@ from lightbulb.world.training import WorldModelTraining
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def language_model(folder: Path) -> LanguageModelTraining:
+def language_model(folder: Path, **changes: Any) -> LanguageModelTraining:
     text = folder / "text.txt"
     text.write_text("".join(f"lamp {number} burns oil number {number * number % 17}.\n" for number in range(60)))
     return LanguageModelTraining(
@@ -40,11 +40,12 @@ def language_model(folder: Path) -> LanguageModelTraining:
             max_length=16,
             batch_size=4,
             accumulation_steps=2,
+            **changes,
         )
     )
 
 
-def world_model(folder: Path) -> WorldModelTraining:
+def world_model(folder: Path, **changes: Any) -> WorldModelTraining:
     training = WorldModelTraining(
         TrainWorldModel(
             save_dir=folder,
@@ -56,6 +57,7 @@ def world_model(folder: Path) -> WorldModelTraining:
             batch_size=1,
             accumulation_steps=2,
             mcts_iterations=4,
+            **changes,
         )
     )
     training.practice.play_at_random()
@@ -80,6 +82,19 @@ def test_a_gradient_that_is_no_number_is_one_line_and_moves_nothing(make: Callab
     hook.remove()
     assert all(torch.equal(one, other) for one, other in zip(before, training.move.parameters, strict=True))
     assert not list(folder.glob("epoch_*")), "a half step is not kept"
+
+
+@pytest.mark.parametrize("make", TRAININGS)
+def test_gradients_reach_the_optimizers_at_the_norm_that_was_asked_for(make: Callable[..., Any], tmp_path: Path) -> None:
+    training, norms = make(tmp_path, max_grad_norm=0.02), list[float]()
+
+    def look(*_: object) -> None:
+        norms.append(math.sqrt(sum(float(one.grad.square().sum()) for one in training.move.parameters if one.grad is not None)))
+
+    training.move.optimizers[0].register_step_pre_hook(look)  # the first of both: nothing has been moved or emptied
+    before = training.train_step().metrics["gradient_norm"]
+    assert before > 0.04, "there was something to clip"
+    assert norms == [pytest.approx(0.02, rel=1e-3)]
 
 
 @pytest.mark.parametrize("make", TRAININGS)

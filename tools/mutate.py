@@ -53,6 +53,9 @@ WORLD_LOSSES, WORLD_PLAY, CHUNKS, SEARCH = (
     "tests/test_chunks.py",
     "tests/test_search.py",
 )
+Q_LOSS = f"{HIERARCHY}::test_the_loss_is_weighed_by_importance_and_judged_by_the_slow_network"
+Q_TARGETS, RETURNS = f"{HIERARCHY}::test_targets_are_those_of_a_plain_loop", f"{HIERARCHY}::test_a_run_split_in_two_has_the_same_target"
+CLIPPING = f"{RUN}::test_gradients_reach_the_optimizers_at_the_norm_that_was_asked_for"
 ANSWERING, READER, HOUSE = "tests/test_answering.py", "tests/test_reader.py", "tests/test_house.py"
 
 MUTATIONS = (
@@ -62,9 +65,7 @@ MUTATIONS = (
         "core/optimization.py",
         "clip_grad_norm_(self.parameters, self.max_grad_norm)",
         "clip_grad_norm_(self.parameters, math.inf)",
-        RUN,
-        TRAINING,
-        WORLD_TRAINING,
+        CLIPPING,
     ),
     mutation(
         "a gradient that is no number is taken",
@@ -72,7 +73,6 @@ MUTATIONS = (
         "if not math.isfinite(norm) and not self.scaler.is_enabled():",
         "if False:",
         RUN,
-        TRAINING,
     ),
     mutation(
         "reading a value does not make it recent",
@@ -168,8 +168,7 @@ MUTATIONS = (
         "lm/training.py",
         "max_grad_norm=config.max_grad_norm",
         "max_grad_norm=1e9",
-        TRAINING,
-        RUN,
+        CLIPPING,
     ),
     # ------------------------------------------------------------------ rl
     mutation(
@@ -206,26 +205,26 @@ MUTATIONS = (
         "rl/recurrent_q.py",
         "(sample.weights[:, None] * errors.square() * mask)",
         "(errors.square() * mask)",
-        HIERARCHY,
+        Q_LOSS,
     ),
     mutation(
-        "the recurrent Q targets come from the online network", "rl/recurrent_q.py", "slow = run(target)", "slow = run(online)", HIERARCHY
+        "the recurrent Q targets come from the online network", "rl/recurrent_q.py", "slow = run(target)", "slow = run(online)", Q_LOSS
     ),
     mutation(
         "double Q asks the slow weights for the best choice",
         "rl/recurrent_q.py",
         "best = online.masked_fill",
         "best = target.masked_fill",
-        HIERARCHY,
+        Q_TARGETS,
     ),
     mutation(
         "the target network is always the newest",
         "rl/recurrent_q.py",
         "slow.lerp_(fast, self.config.target_rate)",
         "slow.lerp_(fast, 1.0)",
-        HIERARCHY,
+        Q_LOSS,
     ),
-    mutation("closed choices are worth something", "rl/recurrent_q.py", ".squeeze(-1) * available.any(-1)", ".squeeze(-1)", HIERARCHY),
+    mutation("closed choices are worth something", "rl/recurrent_q.py", ".squeeze(-1) * available.any(-1)", ".squeeze(-1)", Q_TARGETS),
     mutation(
         "importance weights grow with priority",
         "rl/priorities.py",
@@ -239,9 +238,9 @@ MUTATIONS = (
         "rl/options.py",
         "        return self.discount**self.length",
         "        return self.discount",
-        HIERARCHY,
+        RETURNS,
     ),
-    mutation("an option's rewards are not discounted", "rl/options.py", "+= self.discount**self.length * reward", "+= reward", HIERARCHY),
+    mutation("an option's rewards are not discounted", "rl/options.py", "+= self.discount**self.length * reward", "+= reward", RETURNS),
     # ------------------------------------------------------------------ planning
     mutation(
         "the other player's value is ours",
@@ -365,8 +364,7 @@ MUTATIONS = (
         "world/training.py",
         "max_grad_norm=config.max_grad_norm",
         "max_grad_norm=1e9",
-        WORLD_TRAINING,
-        RUN,
+        CLIPPING,
     ),
     # ------------------------------------------------------------------ agent
     mutation("a quotation need not be on the page", "agent/ledger.py", "if not document.holds(span):", "if False:", ANSWERING),
