@@ -171,7 +171,7 @@ CREATE TABLE lightbulb.chunks (
     "end" integer NOT NULL, hash bytea NOT NULL, num_words integer NOT NULL, words tsvector NOT NULL);
 CREATE INDEX ON lightbulb.chunks (document);
 CREATE INDEX ON lightbulb.chunks (hash);
-CREATE INDEX ON lightbulb.chunks USING gin (words) WITH (fastupdate = off);
+CREATE INDEX ON lightbulb.chunks USING gin (words);
 CREATE TABLE lightbulb.vectors (
     chunk bigint PRIMARY KEY REFERENCES lightbulb.chunks ON DELETE CASCADE, document bigint NOT NULL, vector halfvec NOT NULL);
 CREATE TABLE lightbulb.readings (
@@ -240,6 +240,7 @@ class _Database:
         try:
             db.execute("SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'")
             db.execute("SELECT set_config('lock_timeout', %s, false)", [f"{1000 * self.timeout:.0f}ms"])
+            db.execute("SET jit = off")  # our questions take less time than compiling them
             if not _has_tables(db):
                 self._create(db)
             (known,) = db.execute("SELECT format FROM lightbulb.totals").fetchone()
@@ -288,11 +289,14 @@ class _Database:
                 reason = f"the connection was lost, and what was not acknowledged with it; the next call connects again ({reason})"
             raise StoreError(f"{self.path}: {reason}") from None
 
+    def _connected(self) -> Any:
+        if self.is_closed: raise StoreClosedError(f"{self.path}: it was closed")
+        return self._connect() if self._db is None or self._db.closed else self._db
+
     @contextlib.contextmanager
     def _transaction(self, begin: str) -> Iterator[Any]:
         with self._lock, self._explained():
-            if self.is_closed: raise StoreClosedError(f"{self.path}: it was closed")
-            db = self._connect() if self._db is None or self._db.closed else self._db
+            db = self._connected()
             db.execute(begin.encode())
             try:
                 yield _Statements(db)
@@ -311,6 +315,11 @@ class _Database:
             yield db
             self.num_writes += 1
 
+    def ask(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        "The rows of a single question, in one exchange with the server."
+        with self._lock, self._explained():
+            return _Statements(self._connected()).execute(sql, values).fetchall()
+
     def reading(self) -> contextlib.AbstractContextManager[Any]:
         "One consistent view of the database for several questions."
         return self._transaction("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -328,27 +337,27 @@ class _Database:
 # %% ../../nbs/knowledge/04_postgres.ipynb #df36af42
 def _plain_words(text: str) -> list[str]:
     "The words of a text as both indexes cut them."
-    bare = "".join(char for char in unicodedata.normalize("NFKD", storable(text)) if not unicodedata.combining(char))
+    bare = storable(text)
+    if not bare.isascii():
+        bare = "".join(char for char in unicodedata.normalize("NFKD", bare) if not unicodedata.combining(char))
     return [word[:200] for word in re.findall(r"[^\W_]+", bare.lower())]
 
 # %% ../../nbs/knowledge/04_postgres.ipynb #218cb24f
-def _bm25_sql(num_words: int, allowed: str) -> str:
+def _bm25_sql(num_terms: int, allowed: str) -> str:
     """A question for the best chunks by BM25 (Robertson and Zaragoza 2009, eq. 3.15), `ts_rank` in place of the count.
 
-    Its values: the weights once and a word for each of `num_words`, the whole query, those of `allowed`, the number of chunks.
+    Its values: the weights and their scale, a stem for each of `num_terms`, the whole query, those of `allowed`, the number of chunks.
     """
-    terms = range(num_words)
-    counts = ", ".join(f"1.6449341 * scale * ts_rank(weights, words, t{i}) AS r{i}" for i in terms)
-    given = ", ".join(f"?::tsquery AS t{i}" for i in terms)
-    rarity = ", ".join(f"greatest(ln((n - c{i} + 0.5) / (c{i} + 0.5)), 1e-6) AS w{i}" for i in terms)
-    found = ", ".join(f"count(*) FILTER (WHERE r{i} > 0)::float8 AS c{i}" for i in terms)
-    score = " + ".join(f"w{i} * 2.2 * r{i} / (r{i} + length)" for i in terms)
+    terms = range(num_terms)
+    ranks = ", ".join(f"1.6449341 * scale * ts_rank(weights, words, t{i}) AS r{i}" for i in terms)
+    counts = ", ".join(f"count(*) FILTER (WHERE r{i} > 0)::float8 AS c{i}" for i in terms)
+    rarities = ", ".join(f"greatest(ln((n - c{i} + 0.5) / (c{i} + 0.5)), 1e-6) AS w{i}" for i in terms)
+    score = " + ".join(f"w{i} * 2.2 * r{i} / (r{i} + 1.2 * (0.25 + 0.75 * num_words / mean))" for i in terms)
     return (
-        f"WITH asked AS (SELECT ?::float4[] AS weights, ?::float8 AS scale, {given}), "
-        "size AS (SELECT num_chunks::float8 AS n, greatest(num_words, 1) / greatest(num_chunks, 1)::float8 AS mean FROM totals), "
-        f"matches AS MATERIALIZED (SELECT id, document, 1.2 * (0.25 + 0.75 * num_words / mean) AS length, {counts} "
-        "FROM chunks, asked, size WHERE words @@ ?::tsquery), "
-        f"rare AS (SELECT {rarity} FROM (SELECT {found} FROM matches) AS counted, size) "
+        f"WITH query AS (SELECT ?::float4[] AS weights, ?::float8 AS scale, {', '.join(f'?::tsquery AS t{i}' for i in terms)}), "
+        f"matches AS MATERIALIZED (SELECT id, document, num_words, {ranks} FROM chunks, query WHERE words @@ ?::tsquery), "
+        f"rare AS (SELECT mean, {rarities} FROM (SELECT {counts} FROM matches) AS counted, (SELECT num_chunks::float8 AS n, "
+        "greatest(num_words, 1) / greatest(num_chunks, 1)::float8 AS mean FROM totals LIMIT 1) AS size) "
         f"SELECT id, {score} AS score FROM matches, rare WHERE {allowed} ORDER BY score DESC, id LIMIT ?"
     )
 
@@ -357,10 +366,11 @@ class PostgresStore(PageStore):
     "Pages, their chunks and vectors on a server, for many processes and machines at once."
 
     def __init__(self, address: str, *, busy_timeout: float = 30.0, is_approximate: bool = False) -> None:
-        self.file = _Database(address, busy_timeout=busy_timeout)
+        self.file = self._database = _Database(address, busy_timeout=busy_timeout)
         self.is_approximate = is_approximate
         self._vectors: VectorTable | None = None
         self._revision = -1  # of the chunks when the vectors were read
+        self._stems = dict[str, str]()  # of words that were asked for
         self._indexed = 0  # the width of vectors for which there is an index, as far as this object knows
 
     @staticmethod
@@ -428,8 +438,7 @@ class PostgresStore(PageStore):
     def vectors_of(self, hashes: Iterable[bytes]) -> dict[bytes, np.ndarray]:
         "The vectors that some chunk of the database has already, by the hash of its text."
         sql = "SELECT DISTINCT ON (hash) hash, vector FROM chunks JOIN vectors ON chunk = id WHERE hash = ANY(?::bytea[])"
-        with self.file.reading() as db:
-            return {digest: vector.to_numpy() for digest, vector in db.execute(sql, (list(hashes),)).fetchall()}
+        return {digest: vector.to_numpy() for digest, vector in self._database.ask(sql, (list(hashes),))}
 
     def vectors(self, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         "Ids, document numbers and vectors (n, width) of all chunks; they are sent here, and later only what is new."
@@ -465,19 +474,22 @@ class PostgresStore(PageStore):
         allowed, values = within.sql("document")
         if self.is_approximate:
             self._build_index(len(vector))
-        with self.file.reading() as db:
-            if self.is_approximate:
-                db.execute(f"SET LOCAL hnsw.ef_search = {min(max(2 * k, 100), 1000)}")
-                db.execute("SET LOCAL hnsw.iterative_scan = strict_order")
-                near = f"SELECT chunk, vector FROM vectors WHERE {allowed} ORDER BY (vector::halfvec({len(vector)})) <#> ? LIMIT ?"
-                sql, given = f"SELECT chunk, {product} FROM ({near}) AS near ORDER BY product DESC, chunk", (*halves, *values, halves[0], k)
-            else:
-                sql = f"SELECT chunk, {product} FROM vectors WHERE {allowed} ORDER BY product DESC, chunk LIMIT ?"
-                given = (*halves, *values, k)
-            products = dict(db.execute(sql, given).fetchall())
-            if missing := [number for number in also if number not in products]:
-                sql = f"SELECT chunk, {product} FROM vectors WHERE chunk = ANY(?::bigint[]) AND {allowed} ORDER BY chunk"
-                products |= dict(db.execute(sql, (*halves, missing, *values)).fetchall())
+            sql = "SELECT set_config('hnsw.ef_search', ?, false), set_config('hnsw.iterative_scan', 'strict_order', false)"
+            self._database.ask(sql, (str(min(max(2 * k, 100), 1000)),))
+        if self.is_approximate:
+            candidates = f"SELECT chunk, vector FROM vectors WHERE {allowed} ORDER BY (vector::halfvec({len(vector)})) <#> ? LIMIT ?"
+            near = f"SELECT chunk, {product} FROM ({candidates}) AS candidates ORDER BY product DESC, chunk"
+            given = (*halves, *values, halves[0], k)
+        else:
+            near = f"SELECT chunk, {product} FROM vectors WHERE {allowed} ORDER BY product DESC, chunk LIMIT ?"
+            given = (*halves, *values, k)
+        wanted = list(also)
+        if wanted:
+            others = f"SELECT chunk, {product} FROM vectors WHERE chunk = ANY(?::bigint[]) AND {allowed} ORDER BY chunk"
+            near, given = f"({near}) UNION ALL ({others})", (*given, *halves, wanted, *values)
+        products: dict[int, float] = {}
+        for chunk, value in self._database.ask(near, given):
+            products.setdefault(chunk, value)
         return products
 
     def _build_index(self, width: int) -> None:
@@ -501,25 +513,33 @@ class PostgresStore(PageStore):
         "Chunk id → BM25 score of the k best, best first."
         allowed, values = within.sql("document")
         scale = max(title_weight, 1.0)
-        with self.file.reading() as db:
-            sql = "SELECT tsvector_to_array(to_tsvector('lightbulb.words', ?))"
-            terms = [f"'{term}'" for term in db.execute(sql, (" ".join(_plain_words(" ".join(words))),)).fetchone()[0]]
-            if not terms: return {}
-            weights = f"{{{1 / scale},0,0,{title_weight / scale}}}"
-            given = (weights, scale, *terms, " | ".join(terms), *values, k)
-            return dict(db.execute(_bm25_sql(len(terms), allowed), given).fetchall())
+        terms = [f"'{stem}'" for stem in sorted(set(self._stemmed(_plain_words(" ".join(words)))))]
+        if not terms: return {}
+        weights = f"{{{1 / scale},0,0,{title_weight / scale}}}"
+        given = (weights, scale, *terms, " | ".join(terms), *values, k)
+        return dict(self._database.ask(_bm25_sql(len(terms), allowed), given))
+
+    def _stemmed(self, words: Sequence[str]) -> list[str]:
+        "The stems of plain words, as the index has them."
+        if missing := sorted({word for word in words if word not in self._stems}):
+            sql = "SELECT word, array_to_string(tsvector_to_array(to_tsvector('lightbulb.words', word)), '') FROM unnest(?::text[]) AS word"
+            self._stems |= dict(self._database.ask(sql, (missing,)))
+        return [stem for word in words if (stem := self._stems[word])]
 
     def passages(self, scored: Mapping[int, float]) -> list[Passage]:
         "The chunks of those ids as passages, in that order; a chunk that another process has just replaced is left out."
-        columns = 'chunks.id, document, start, "end", url, title'
-        sql = f"SELECT {columns} FROM chunks JOIN documents ON documents.id = document WHERE chunks.id = ANY(?)"
-        with self.file.reading() as db:
-            rows = {row[0]: row[1:] for row in db.execute(sql, (list(scored),)).fetchall()}
-            numbers = list({row[0] for row in rows.values()})
-            bodies = dict(db.execute("SELECT id, body FROM documents WHERE id = ANY(?)", (numbers,)).fetchall())
-        texts = {number: body.decode("utf-8", "surrogatepass") for number, body in bodies.items()}
-        ordered = [(score, *rows[chunk]) for chunk, score in scored.items() if chunk in rows]
-        return [Passage(url, title, start, end, texts[number][start:end], score) for score, number, start, end, url, title in ordered]
+        first = "row_number() OVER (PARTITION BY document ORDER BY chunks.id) = 1"  # a page is sent once
+        sql = (
+            f'SELECT chunks.id, document, start, "end", url, title, CASE WHEN {first} THEN body END '
+            "FROM chunks JOIN documents ON documents.id = document WHERE chunks.id = ANY(?::bigint[])"
+        )
+        rows = self._database.ask(sql, (list(scored),))
+        texts = {number: body.decode("utf-8", "surrogatepass") for _, number, *_, body in rows if body is not None}
+        passages = {
+            chunk: Passage(url, title, start, end, texts[number][start:end], scored[chunk])
+            for chunk, number, start, end, url, title, _ in rows
+        }
+        return [passages[chunk] for chunk in scored if chunk in passages]
 
     def check(self) -> list[str]:
         "What is wrong with the tables, one line each; nothing if they are sound."
