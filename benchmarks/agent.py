@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _scoring import interval, mean
+from _scoring import interval, mean, token_f1
 from _table import Table, skip_without
 
 from lightbulb.agent.configuration import Budget, TrainAgent
@@ -111,16 +111,19 @@ class Played:
     reward: float
     searches: float
     pages: float
+    read: float = 0.0  # whether a gold page was read at all, wherever it stands
+    f1: float | None = None  # of the answer as the user sees it: 0 where it was refused
 
 
 def measured(env: SearchEnv, task: SearchTask, reward: float) -> Played:
-    urls, info = [page.url for page in env.ranking()][:10], env._info()
+    urls, info = [page.url for page in env.ranking()], env._info()
     return Played(
-        float(bool(task.gold_urls & set(urls))),
+        float(bool(task.gold_urls & set(urls[:10]))),
         float(urls[:1] != [] and urls[0] in task.gold_urls),
         reward,
         info["searches"],
         info["pages"],
+        float(bool(task.gold_urls & set(urls))),
     )
 
 
@@ -144,9 +147,18 @@ def oracle(agent: AutonomousWebAgent, task: SearchTask) -> Played:
     return measured(env, task, total)
 
 
-def train(make: Callable[[Any], AutonomousWebAgent], tasks: Sequence[SearchTask], num_episodes: int, seed: int, **levels: Any) -> Any:
-    "An agent after so many episodes, and the mean reward of each batch."
+def train(
+    make: Callable[[Any], AutonomousWebAgent],
+    tasks: Sequence[SearchTask],
+    num_episodes: int,
+    seed: int,
+    *,
+    keep: Callable[[AutonomousWebAgent, int], None],  # called at a quarter, at the half and at the end
+    **levels: Any,
+) -> list[float]:
+    "Train an agent for so many episodes; the mean reward of each batch."
     agent = make(default_levels(num_episodes, num_envs=8, seed=seed, **levels))
+    due = [num_episodes // 4, num_episodes // 2, num_episodes]
     with tempfile.TemporaryDirectory() as place:
         config = TrainAgent(num_episodes=num_episodes, num_parallel=8, num_held_out=0, seed=seed, save_dir=Path(place))
         log = _EpisodeLog(Path(place) / "agent_training.log", resume=False)
@@ -154,7 +166,9 @@ def train(make: Callable[[Any], AutonomousWebAgent], tasks: Sequence[SearchTask]
         while not training.is_done:
             rewards.append(training.train_step().metrics["reward"])
             training.untold = []
-    return agent, rewards
+            while due and training.step >= due[0]:
+                keep(agent, due.pop(0))
+    return rewards
 
 
 def main() -> int:
@@ -198,6 +212,7 @@ def main() -> int:
         addresses.setdefault(page.title, url)
     tasks = [SearchTask(q["question"], frozenset(addresses[title] for title in q["gold_pages"])) for q in questions]
     test, learn = tasks[::2], tasks[1::2]
+    golds = {q["question"]: q["answer"] for q in questions}
     spans = cache_folder("benchmarks") / "agent_spans.sqlite"
 
     def make(levels: Any = None, *, searches: int = 4, kind: type[AutonomousWebAgent] = AutonomousWebAgent, policy: str = "learned") -> Any:
@@ -216,11 +231,13 @@ def main() -> int:
         by_question = [[mean([getattr(one, part) for one in same]) for same in zip(*runs, strict=True)] for part in ("hit10", "hit1")]
         (low, high), (low1, high1) = (interval(values) for values in by_question)
         each = lambda part: mean([getattr(one, part) for run in runs for one in run])
+        f1s = [one.f1 for run in runs for one in run if one.f1 is not None]
+        answers = f"answers F1 {mean(f1s):.3f} ({interval(f1s)[0]:.3f} to {interval(f1s)[1]:.3f}), " if f1s else ""
         seeds = f"; hit@10 of each seed {', '.join(f'{mean([one.hit10 for one in run]):.3f}' for run in runs)}" if len(runs) > 1 else ""
         table.row(
             name,
             f"hit@10 {each('hit10'):.3f} ({low:.3f} to {high:.3f}), hit@1 {each('hit1'):.3f} ({low1:.3f} to {high1:.3f}), "
-            f"reward {each('reward'):+.2f}, {each('searches'):.1f} searches, {each('pages'):.1f} pages, "
+            f"read {each('read'):.3f}, {answers}reward {each('reward'):+.2f}, {each('searches'):.1f} searches, {each('pages'):.1f} pages, "
             f"{kept['seconds']:.0f} CPU-s for {len(runs)} × {len(runs[0])} questions{seeds}",
             aim,
             good(each("hit10"), each("hit1")) if good else None,
@@ -230,29 +247,42 @@ def main() -> int:
         worlds = [(agent.play(task, seed=seed), task) for task in test]
         return [measured(world.env, task, world.total) for world, task in worlds]
 
-    def learned(searches: int, *, kind: type[AutonomousWebAgent] = AutonomousWebAgent, seeds: int = 0, **levels: Any) -> list[list[Played]]:
-        runs = []
+    def folders(*, kind: type[AutonomousWebAgent] = AutonomousWebAgent, seeds: int = 0, **levels: Any) -> list[Path]:
+        "Of each seed what training left."
+        trained = []
         for seed in range(seeds or args.seeds):
             file = place / f"{kind.__name__}_{levels.get('uniform', False)}_{seed}"
-            if not file.exists():
-                agent, rewards = train(lambda settings: make(settings, kind=kind), learn, args.episodes, seed, **levels)
-                agent.save(file)
+            if not (file / "rewards.json").exists():
+                keep = lambda agent, episodes, file=file: agent.save(file / str(episodes))
+                rewards = train(lambda settings: make(settings, kind=kind), learn, args.episodes, seed, keep=keep, **levels)
                 (file / "rewards.json").write_text(json.dumps(rewards))
-            budget = SearchEnvConfig(budget=Budget(max_searches=searches, max_pages=12), recall_weight=1.0, max_steps=40)
-            runs.append(played(kind.load(file, tools, env_config=budget, span_cache=spans)))
-        return runs
+            trained.append(file)
+        return trained
 
-    def pipeline(searches: int) -> list[list[Played]]:
+    def load(file: Path, searches: int, kind: type[AutonomousWebAgent] = AutonomousWebAgent, episodes: int = 0) -> AutonomousWebAgent:
+        budget = SearchEnvConfig(budget=Budget(max_searches=searches, max_pages=12), recall_weight=1.0, max_steps=40)
+        return kind.load(file / str(episodes or args.episodes), tools, env_config=budget, span_cache=spans)
+
+    def learned(
+        searches: int, *, kind: type[AutonomousWebAgent] = AutonomousWebAgent, episodes: int = 0, **settings: Any
+    ) -> list[list[Played]]:
+        return [played(load(file, searches, kind, episodes)) for file in folders(kind=kind, **settings)]
+
+    def answered(agent: AutonomousWebAgent) -> list[Played]:
+        "The first test questions to their answers, with the order of the pages that `answer()` gives."
         rerank = load_cross_encoder()
-        agent = make(searches=searches, policy="fixed")
         agent.tools = Tools(site, reader, embed, rerank, weigh=load_judge(rerank))
         runs = []
         for task in test[: args.pipeline]:
             episode = agent.run_episode(task.question, task=task)
-            urls, cost = [url for url, _ in episode.answer.pages][:10], episode.row["cost"]  # its own order of the pages
+            answer, cost = episode.answer, episode.row["cost"]
+            urls = [url for url, _ in answer.pages] if agent.policy == "fixed" else [page.url for page in episode.pages]
             first = float(urls[:1] != [] and urls[0] in task.gold_urls)
-            runs.append(Played(float(bool(task.gold_urls & set(urls))), first, episode.reward, cost["searches"], cost["pages"]))
-        return [runs]
+            f1 = 0.0 if answer.refused else token_f1(answer.short_answer or answer.text, [golds[task.question]])
+            is_read = float(bool(task.gold_urls & set(urls)))
+            is_near = float(bool(task.gold_urls & set(urls[:10])))
+            runs.append(Played(is_near, first, episode.reward, cost["searches"], cost["pages"], is_read, f1))
+        return runs
 
     def difference(one: str, other: str) -> None:
         "A row of how much one row is above another, question by question."
@@ -280,18 +310,21 @@ def main() -> int:
         None if args.quick else lambda hit10, hit1: hit10 >= 0.95 and hit1 >= 0.8,
     )
     difference(learned_name, ordered_name)
+    for episodes in (args.episodes // 4, args.episodes // 2):
+        row(f"learned, after {episodes} of them, 4 searches", lambda episodes=episodes: learned(4, episodes=episodes))
     if 8 in args.searches:
         row(f"learned, {args.episodes} episodes, 8 searches", lambda: learned(8))
     if args.ablation_seeds:
         row("learned without a manager (flat), 4 searches", lambda: learned(4, kind=FlatAgent, seeds=args.ablation_seeds))
         row("learned with uniform replay, 4 searches", lambda: learned(4, seeds=args.ablation_seeds, uniform=True))
     if args.pipeline:
+        asked = f"first {args.pipeline} test questions"
         for searches in args.searches:
-            row(
-                f"fixed: answer() without a language model, {searches} searches, first {args.pipeline} test questions",
-                lambda searches=searches: pipeline(searches),
-            )
-            difference(ordered_name, f"fixed: answer() without a language model, {searches} searches, first {args.pipeline} test questions")
+            fixed_name = f"fixed: answer() without a language model, {searches} searches, {asked}"
+            row(fixed_name, lambda searches=searches: [answered(make(searches=searches, policy="fixed"))])
+            difference(ordered_name, fixed_name)
+        row(f"ordered, then answer() from its pages, 4 searches, {asked}", lambda: [answered(make(policy="ordered"))])
+        row(f"learned, then answer() from its pages, 4 searches, {asked}", lambda: [answered(load(folders(seeds=1)[0], 4))])
     row("random, 4 searches", lambda: [played(make(policy="random"))])
     table.note("The interval is of the mean over questions (bootstrap), seeds averaged first. No world model takes part in any row.")
     table.note("The order of actions, and that of pages, was written while looking at questions of both halves; weights saw one half.")
