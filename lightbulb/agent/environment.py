@@ -97,6 +97,10 @@ class ResultCache:
         "Whether the search needs no back end any more."
         return (backend, query) in self._results
 
+    def pages(self) -> list[Document]:
+        "All pages that were read, in any episode."
+        return [page for page in list(self._pages.values()) if page is not None]
+
     def num_results(self, query: str) -> int:
         "How many pages that query gave, of all back ends together."
         return sum(len(results) for (_, known), results in self._results.items() if known == query)
@@ -168,6 +172,7 @@ class SearchAction:
 # %% ../../nbs/agent/15_environment.ipynb #bfe7ccb1
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _Support = Callable[[str, Sequence[Passage]], Sequence[float]]  # question, passages → the chance of each to answer it
+_Refine = Callable[[str, str, Mapping[str, float]], str]  # question, query, address → chance of the pages read → a better query
 _Write = Callable[[str, Sequence[Passage]], tuple[str, float]]  # question, kept passages → answer, chance that it is right
 
 
@@ -220,6 +225,7 @@ class _Episode:
     pages: dict[str, Document] = field(default_factory=dict)
     looked_at: set[str] = field(default_factory=set)  # pages that were asked for, readable or not
     bridges: dict[str, float] = field(default_factory=dict)  # names that a page read gives, with the chance to be the next one
+    refined: dict[tuple[str, int], str] = field(default_factory=dict)  # query and number of pages read → its rewriting
     contexts: dict[str, str] = field(default_factory=dict)  # what stands around such a name
     reached: dict[str, float] = field(default_factory=dict)  # pages read, with the chance of the name that led there
     offered: dict[tuple[str, int, int], tuple[Passage, float]] = field(default_factory=dict)  # passages read, with their chances
@@ -246,12 +252,13 @@ class SearchEnv(gymnasium.Env):
         support: _Support,
         *,
         write: _Write | None = None,  # without one the best kept passage's likeliest sentence is the answer
+        refine: _Refine | None = None,  # with one, a rewritten query is among the searches once a page was read
         hops: _Hops | None = None,  # what leads from page to page; without it the names that pages hold are all alike
         config: SearchEnvConfig | None = None,
     ) -> None:
         if not tasks: raise ValueError("tasks must not be empty: an episode needs a question")
         self.tasks, self.cache, self.embed, self.support, self.hops = list(tasks), cache, embed, support, hops
-        self.write, self.config = write, config or SearchEnvConfig()
+        self.write, self.refine, self.config = write, refine, config or SearchEnvConfig()
         self.may_fetch = True  # False in a copy that a planner plays ahead in
         width, components = embed.width, self.config.num_components
         self._projection = np.random.default_rng(0).standard_normal((width, components)).astype(np.float32) / np.sqrt(components)
@@ -480,12 +487,25 @@ class SearchEnv(gymnasium.Env):
             if len(telling) > 1:
                 queries += [SearchAction("drop", " ".join(words[:i] + words[i + 1 :]), place) for place, i in enumerate(telling[:3])]
             queries += [SearchAction("add", f"{episode.query} {word}", place) for place, word in enumerate(self._new_words()[:3])]
+            queries[1:1] = [SearchAction("query", query) for query in self._refined()]
             queries = [action for action in queries if action.text not in episode.tried]
             queries += [SearchAction("backend", name) for name in self.cache.backends if name != episode.backend]
         if not self._needs_names(): return [*reads, *queries[:1], *links, *queries[1:], *names]
         enough = 1 if len(episode.tried) < 2 else 3  # pages of one search, before the next name is followed
         first = reads[: max(0, enough - episode.reads_here)]
         return [*first, *names, *(action for action in reads if action not in first), *queries, *links]
+
+    def _refined(self) -> list[str]:
+        "The rewritten query, if something rewrites and a page was read that tells how."
+        episode = self._running()
+        if self.refine is None or not episode.pages: return []
+        key = (episode.query, len(episode.pages))
+        if key not in episode.refined:
+            chances: dict[str, float] = {}
+            for (url, _, _), (_, chance) in episode.offered.items():
+                chances[url] = max(chances.get(url, 0.0), chance)
+            episode.refined[key] = self.refine(episode.task.question, episode.query, chances)
+        return [episode.refined[key]]
 
     def _reads(self) -> list[SearchAction]:
         "Results to read, those first whose title the query names."

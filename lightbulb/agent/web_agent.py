@@ -26,6 +26,7 @@ from .environment import OPTIONS, ResultCache, SearchEnv, SearchEnvConfig, Searc
 from .episodes import described_episode
 from .evidence import name_match
 from .questions import SLOT, compare, decompose, reworded, subject_of
+from .refinement import QueryRefiner
 from .tools import Reader, Search, Tools
 from .waiting import Working
 from ..core.cache import PersistentCache, content_key
@@ -33,6 +34,7 @@ from ..core.checkpoint import load_checkpoint, save_checkpoint
 from ..core.errors import CheckpointError
 from ..core.records import Document, Passage
 from ..core.run_folder import find_model_file
+from ..knowledge.page_ranking import PageRanker
 from ..rl.hierarchy import HierarchicalAgent, HierarchyConfig
 from ..rl.options import OptionStep, View
 from ..rl.recurrent_q import RecurrentQConfig
@@ -269,6 +271,7 @@ class AutonomousWebAgent:
         levels: HierarchyConfig | None = None,
         policy: str = "fixed",  # until something was learned
         span_cache: Path | None = None,  # a file that keeps what the reader said
+        refines: bool = False,  # offer queries that `QueryRefiner` rewrote on the pages of all episodes
         write: str = "quote",  # an episode that is played to learn ends with its best passage; or `model`: with a summary of what was kept
         calibrations: Mapping[str, Any] | None = None,  # of `answer()`
     ) -> None:
@@ -278,16 +281,33 @@ class AutonomousWebAgent:
         self.tools, self.policy, self.calibrations, self.writes = tools, policy, calibrations, write == "model"
         self.env_config, self._vectors = env_config or SearchEnvConfig(), dict[str, np.ndarray]()  # text → its vector, for all episodes
         self.cache = ResultCache(backends or {getattr(tools.search, "name", "search"): tools.search})
-        self.hops = _ReaderHops(tools.reader, span_cache)
+        self.hops, self.refines = _ReaderHops(tools.reader, span_cache), refines
+        self._refiner: QueryRefiner | None = None
+        self._refining = threading.Lock()
         self.levels = CautiousLevels.for_world(self.world([SearchTask("?")]), levels or default_levels())
 
     def env(self, tasks: Sequence[SearchTask]) -> SearchEnv:
         "An environment over these tasks; all environments of an agent share what was fetched."
         env = SearchEnv(tasks, self.cache, self.tools.embed, self.hops.support, hops=self.hops, config=self.env_config)
         env._vectors = self._vectors
+        env.refine = self._refine if self.refines else None
         if self.writes:
             env.write = lambda question, passages: (self._summary(question, passages), env._quote(question, passages)[1])
         return env
+
+    def _refine(self, question: str, query: str, chances: Mapping[str, float]) -> str:
+        "The query rewritten on the pages that all episodes read; those that this one knows to be good are what it is to show."
+        with self._refining:
+            pages = self.cache.pages()
+            if self._refiner is None or len(pages) >= max(1.05 * len(self._refiner.ranker.pages), len(self._refiner.ranker.pages) + 1):
+                self._refiner = QueryRefiner(PageRanker(pages, self.tools.embed), known_results=self._known_results)
+            return self._refiner.refine(question, query, relevance=chances).query
+
+    def _known_results(self, query: str) -> list[str] | None:
+        "What the query gave, where it was made before."
+        backends = [backend for backend in self.cache.backends if self.cache.knows_search(backend, query)]
+        results = [self.cache.search(backend, query, self.env_config.num_results) for backend in backends]
+        return [result.url for one in results for result in one] if backends else None
 
     def _summary(self, question: str, passages: Sequence[Passage]) -> str:
         assert self.tools.summarizer is not None
