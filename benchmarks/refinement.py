@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _judged import Collection, Query, clapnq, cranfield, demo_site
+from _judged import Collection, Query, cranfield, demo_site, xquad
 from _scoring import interval, mean
 from _table import Table, skip_without
 
@@ -194,7 +194,7 @@ def main() -> int:
         demo = demo_site("report")
         report(table, Measured(demo, None, demo.queries), ablate=False)
     if not args.quick and not args.tune:
-        passages = clapnq(args.data / "reading")
+        passages = xquad(args.data / "reading")
         report(table, Measured(passages, None, passages.queries), ablate=False)
     table.note("Intervals are bootstraps over queries. Nothing is fetched: the pages of a collection are the known pages.")
     return table.finish(args.record and not args.quick and not args.tune)

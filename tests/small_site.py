@@ -27,6 +27,16 @@ LENIENT = {
 }
 
 
+class Letters:
+    "Texts as counts of letters."
+
+    name, width = "letters", 26
+
+    def __call__(self, texts, *, query=False):
+        rows = np.array([[text.lower().count(chr(97 + i)) for i in range(26)] for text in texts], np.float32).reshape(-1, 26)
+        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+
+
 class BagOfWords:
     "Embeds a text by the words it holds."
 

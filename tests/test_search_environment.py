@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_site import Letters
 
 from lightbulb.agent.configuration import Budget
 from lightbulb.agent.environment import (
@@ -36,16 +37,6 @@ PAGES = {
 }
 
 
-class Letters:
-    "Texts as counts of letters."
-
-    name, width = "letters", 26
-
-    def __call__(self, texts, *, query=False):
-        rows = np.array([[text.lower().count(chr(97 + i)) for i in range(26)] for text in texts], np.float32).reshape(-1, 26)
-        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
-
-
 class Site:
     "Every page for every query; a page may be unreadable, and a query may fail."
 
@@ -71,6 +62,26 @@ def make_env(site=None, write=None, **settings):
     "An environment over the six pages, with the gold page 5."
     task = SearchTask("Who made lamp 5?", frozenset([URLS[5]]))
     return SearchEnv([task], ResultCache({"site": site or Site()}), Letters(), chances, write=write, config=SearchEnvConfig(**settings))
+
+
+def test_a_refined_query_is_offered_once_something_was_read_and_costs_like_any_other():
+    calls = []
+    refine = lambda question, query, chances: calls.append((query, dict(chances))) or f"{query} brass"
+    site = Site()
+    task = SearchTask("Who made lamp 5?")
+    env = SearchEnv([task], ResultCache({"site": site}), Letters(), chances, refine=refine, config=SearchEnvConfig())
+    env.reset(seed=0)
+    assert not [action for action in env.actions(0) if action.kind == "query"] and not calls
+    env.take(SearchAction("keep", task.question))
+    env.take(SearchAction("read", URLS[4]))
+    before = site.num_calls
+    (offered,) = [action for action in env.actions(0) if action.kind == "query"]
+    assert offered.text == f"{task.question} brass" and site.num_calls == before
+    assert calls == [(task.question, {URLS[4]: pytest.approx(0.7)})]  # asked once, however often the actions are looked at
+    assert not [action for action in env.imagined().actions(0) if action.kind == "query"]  # its results are not known yet
+    reward = env.take(offered)[1]
+    assert reward == pytest.approx(-env.config.search_cost - env.config.step_cost - 5 * env.config.query_cost)
+    assert site.num_calls == before + 1 and env._episode.searches == 2
 
 
 def play(env, numbers, *, seed=0):

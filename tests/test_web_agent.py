@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from small_site import Letters
 
 from lightbulb.agent.configuration import Budget, TestAgent
 from lightbulb.agent.environment import SearchAction, SearchEnvConfig, SearchTask
@@ -28,16 +29,6 @@ ROOT = Path(__file__).resolve().parents[1]
 def other_process_environment() -> dict[str, str]:
     "The environment in which another process imports this package and these tests."
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-
-
-class Letters:
-    "Texts as counts of letters."
-
-    name, width = "letters", 26
-
-    def __call__(self, texts, *, query=False):
-        rows = np.array([[text.lower().count(chr(97 + i)) for i in range(26)] for text in texts], np.float32).reshape(-1, 26)
-        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
 
 class PatternReader:
@@ -105,6 +96,18 @@ def test_an_answer_is_written_from_the_pages_of_the_episode_alone(tools: Tools) 
     calls = tools.search.num_calls
     agent._written(TASK.question, world.env)
     assert tools.search.num_calls == calls
+
+
+def test_refined_queries_are_played_within_the_budget_and_are_no_longer_than_their_edits(tools: Tools) -> None:
+    config = SearchEnvConfig(budget=Budget(max_searches=4, max_pages=6))
+    agent = AutonomousWebAgent(tools, env_config=config, policy="random", refines=True)
+    tasks = [SearchTask("Which gas fills a light bulb?"), TASK]
+    worlds = [agent.play(task, seed=seed) for task in tasks for seed in range(3)]
+    queries = [query for world in worlds for step in world.steps for kind, query in step["offered"] if kind == "query"]
+    assert queries
+    longest = max(len(task.question.split()) for task in tasks)
+    assert all(len(query.split()) <= longest + 3 * 4 for query in queries)  # each search may refine the last one's query by three words
+    assert all(world.env._episode.searches <= 4 for world in worlds)
 
 
 def test_gold_pages_change_pay_and_nothing_else(tools: Tools) -> None:
