@@ -25,6 +25,7 @@ from lightbulb.world.text_practice import (
     action_likelihoods,
     action_rewards,
     effective_rank,
+    represent_stretches,
     shares_found,
     sliding_windows,
     text_losses,
@@ -161,7 +162,7 @@ def test_every_loss_moves_the_model_and_none_the_transformer(practice: TextPract
     for name, loss in report.losses.items():
         gradients = {part: torch.autograd.grad(loss, own, retain_graph=True, allow_unused=True) for part, own in parts.items()}
         moved[name] = {part for part, found in gradients.items() if any(g is not None and g.abs().sum() > 0 for g in found)}
-    for name in ("tokens", "kl", "ppo"):
+    for name in ("tokens", "writing", "kl", "ppo"):
         assert moved[name] == set(parts), name
     for name in ("dynamics", "info_nce", "covariance", "thought_consistency"):
         assert moved[name] == set(parts) - {"prediction"}, name
@@ -188,9 +189,9 @@ def test_it_finds_what_follows(both: Path, text: Path) -> None:
     rows = [json.loads(line) for line in (both / "world_model" / "metrics.jsonl").read_text().splitlines()]
     train, held = ([row for row in rows if row["split"] == split] for split in ("train", "validation"))
     assert [row["step"] for row in train] == list(range(1, 41)) and [row["step"] for row in held] == [20, 40]
-    for name in ("tokens", "info_nce", "kl"):
+    for name in ("tokens", "writing", "kl"):
         assert train[-1][name] < train[0][name]
-    assert held[-1]["found_1"] > 2 / held[-1]["among"] and held[-1]["effective_rank"] > 2
+    assert held[-1]["found_1"] > 0.5 and held[-1]["found_3"] > 0.5 and held[-1]["effective_rank"] > 4
     names = {"tokens", "kl", "dynamics", "ending", "info_nce", "policy_value", "spread", "learning_rate", "gradient_norm"}
     assert names <= train[-1].keys() and {"ppo", "exploration", "expected_value"} <= held[-1].keys()
 
@@ -285,6 +286,50 @@ def test_the_latent_search_reads_only_what_is_written(model: TextWorldModel, mon
     assert plan(model, "The arc", "mcts", 3, num_actions=3).cost.forwards == sum(reads) == 3
     reads.clear()
     assert plan(model, "The arc", "mcts", PlannerBudget(1), num_actions=3).cost.forwards == sum(reads) == 1
+
+
+def test_drafts_are_worth_what_the_transformer_says_token_by_token(model: TextWorldModel) -> None:
+    context, prefix = model.tokenizer.encode("The arc lamp"), model.tokenizer.encode(" was")
+    thought = plan(model, context, "mcts", 5, prefix=prefix, num_actions=2, num_proposals=4)
+    assert thought.cost.forwards <= 5 and len({policy.tokens for policy in thought.policies}) == len(thought.policies) > 1
+    for policy in thought.policies:
+        worth = 0.0
+        for place, action in enumerate(policy.actions):
+            before = [*prefix, *policy.tokens[: place * len(action.tokens)]]
+            logs = 0.0
+            for token in action.tokens:  # one by one, as nobody would do it
+                reading, row = model.read_contexts([context]), torch.tensor([[*before, token]])
+                state = model.write_after(reading, torch.tensor([len(context)]), row)[0, -1]
+                logs += float(model.transformer.logits(state).log_softmax(-1)[token])
+                before.append(token)
+            assert action.log_probability == pytest.approx(logs, abs=1e-3)
+            worth += model.config.discount**place * max(logs / len(action.tokens), -8.0)
+        assert policy.value == pytest.approx(worth, abs=1e-3)
+    whole = [policy.value for policy in thought.policies if len(policy.actions) == 2]
+    assert thought.best.value == max(whole)
+
+
+def test_a_settled_map_goes_on_from_its_own_mistakes(model: TextWorldModel) -> None:
+    "On its own chain of imagined latents it is no worse than the map that was fitted to real ones alone."
+    tokens = np.array(model.tokenizer.encode(TEXT))
+    practice = TextPractice(model, tokens, TextSettings(num_proposals=4), MCTSConfig(1), num_actions=3, seed=3)
+    stretches, before = practice.real(128), model.moves.weights.clone()
+    latents = represent_stretches(model, stretches)
+
+    def error() -> float:
+        imagined, parts = latents[:, 0], []
+        for step in range(3):
+            imagined = model.imagine(imagined, stretches.actions[:, step]).latents
+            parts.append((imagined - latents[:, step + 1]).square().mean())
+        return float(torch.stack(parts).mean())
+
+    errors = []
+    with torch.no_grad():
+        for passes in (1, 4):
+            model.settle(latents, stretches.actions, passes=passes)
+            errors.append(error())
+        model.moves.weights.copy_(before)
+    assert errors[1] <= errors[0] and errors[1] < 0.5 * float(latents.var())
 
 
 def test_an_empty_context_can_be_continued(model: TextWorldModel) -> None:

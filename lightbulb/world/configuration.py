@@ -96,6 +96,7 @@ class TextShares:
     "Weights of the losses over text, grain by grain; 0 leaves one out, and it is only measured."
 
     tokens: float = 1.0  # cross-entropy of an action's tokens, said at every imagined latent
+    writing: float = 10.0  # the states that stand for the decoder's against the decoder's own, mean squared error of its variance
     entropy: float = 0.0  # of those distributions, a reward
     logit_variance: float = 0.0  # of their logits over the vocabulary, a penalty
     dynamics: float = 1.0  # actions: imagined latents against real ones, with the hinge on their spread
@@ -135,10 +136,13 @@ class TextSettings:
     stretches_per_round: int = 512  # read together: half real, half written by the model itself
     steps_per_round: int = 48  # optimizer steps until the next round is read
     least_steps: int = 100  # optimizer steps of an epoch, at least
+    stretches_to_settle: int = 1536  # of the text, at the end of an epoch, from which the linear map of the latents is solved
+    learn_representation: bool = False  # move the pools by gradients too; False: they stay random, and are whitened once
     losses: TextShares = TextShares()
 
     def __post_init__(self) -> None:
-        names = ("context_tokens", "action_tokens", "num_proposals", "temperature", "stretches_per_round", "steps_per_round", "least_steps")
+        names = ("context_tokens", "action_tokens", "num_proposals", "temperature", "stretches_per_round", "steps_per_round")
+        names += ("least_steps", "stretches_to_settle")
         check_ranges(self, positive=names, not_negative=("num_continuations", "likelihood", "agreement", "similarity"))
         if not 0 < self.discount <= 1: raise ValueError(f"discount must be above 0 and at most 1, got {self.discount}")
         if self.stretches_per_round % 2:

@@ -98,6 +98,32 @@ class AttentionPool(nn.Module):
         weights = scores.masked_fill((ages < 0)[:, None], -math.inf).softmax(-1)
         return torch.einsum("bhs,bshd->bhd", weights, values).flatten(1)
 
+# %% ../../nbs/world/17_text_model.ipynb #32155ab9
+class HalfWhitening(nn.Module):
+    "Centred vectors in their principal axes, each divided by the root of its standard deviation."
+
+    centre: Tensor  # (D,)
+    axes: Tensor  # (D, D)
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(width))
+        self.register_buffer("axes", torch.eye(width))
+
+    def forward(self, vectors: Tensor) -> Tensor:  # (B, D) → (B, D)
+        "As they are until `fit`."
+        with torch.autocast(vectors.device.type, enabled=False):
+            return (vectors.float() - self.centre) @ self.axes
+
+    @torch.no_grad()
+    def fit(self, vectors: Tensor, *, power: float = 0.5) -> None:  # (n, D); power 1 would make all directions equal
+        "From such vectors; afterwards a feature has variance 1 on average."
+        self.centre.copy_(vectors.mean(0))
+        variances, directions = torch.linalg.eigh(torch.cov(vectors.T).double())
+        variances = variances.clamp(min=1e-4 * float(variances.max()))
+        scales = variances.pow(-power / 2)
+        self.axes.copy_(directions * scales / (variances * scales.square()).mean().sqrt())
+
 # %% ../../nbs/world/17_text_model.ipynb #ec8f3a71
 class TokenActionEncoder(nn.Module):
     "The vector of an action, from the embeddings of its N tokens."
@@ -138,6 +164,55 @@ class TokenPrediction(nn.Module):
             state = state + self.before[place - 1 - i](embedded[..., i, :])
         return state + self.mix(state)
 
+# %% ../../nbs/world/17_text_model.ipynb #bcf64092
+_STRENGTHS = (3.0, 30.0, 300.0, 3000.0)  # of the ridge, in rows
+
+
+class LinearMoves(nn.Module):
+    "Latent and tokens of an action to the next latent: solved in closed form, never moved by a gradient."
+
+    weights: Tensor  # (D + N · T + 1, D)
+
+    def __init__(self, config: TextWorldConfig) -> None:
+        super().__init__()
+        self.width = config.width
+        start = torch.zeros(config.width + config.action_tokens * config.token_width + 1, config.width)
+        start[: config.width] = torch.eye(config.width)  # nothing happens
+        self.register_buffer("weights", start)
+
+    def features(self, latents: Tensor, embedded: Tensor) -> Tensor:  # (B, D), (B, N, T) → (B, D + N · T + 1)
+        "What the map is linear in."
+        return torch.cat([latents.float(), embedded.float().flatten(1), torch.ones_like(latents[:, :1], dtype=torch.float32)], 1)
+
+    def forward(self, latents: Tensor, embedded: Tensor) -> Tensor:  # (B, D), (B, N, T) → (B, D)
+        "The next latents, in full precision."
+        with torch.autocast(latents.device.type, enabled=False):
+            return self.features(latents, embedded) @ self.weights
+
+    @torch.no_grad()
+    def solve(self, inputs: Tensor, targets: Tensor) -> float:  # (n, F) features, (n, D)
+        "Ridge regression; its strength is what serves a fifth of the rows best. The mean squared error on that fifth."
+        scales = inputs.square().mean(0)
+        parts = scales.split([self.width, len(scales) - self.width - 1, 1])
+        scales = torch.cat([part.mean().expand(len(part)) for part in parts]).clamp(min=1e-12).sqrt()
+        inputs, is_judge = inputs / scales, torch.arange(len(inputs), device=inputs.device) % 5 == 0
+        x, y = inputs[~is_judge], targets[~is_judge]
+        squares, products = (x.T @ x).double(), (x.T @ y).double()
+        errors = []
+        for strength in _STRENGTHS:
+            guesses = inputs[is_judge] @ self._ridge(squares, products, strength)
+            errors.append(float((guesses - targets[is_judge]).square().mean()))
+        x, y = inputs[is_judge], targets[is_judge]
+        best = _STRENGTHS[min(range(len(errors)), key=errors.__getitem__)]
+        self.weights.copy_(self._ridge(squares + x.T @ x, products + x.T @ y, best) / scales[:, None])
+        return min(errors)
+
+    @staticmethod
+    def _ridge(squares: Tensor, products: Tensor, strength: float) -> Tensor:
+        "The weights that these sums (float64) lead to."
+        ridge = strength * torch.eye(len(squares), dtype=squares.dtype, device=squares.device)
+        return torch.linalg.solve(squares + ridge, products).float()
+
 # %% ../../nbs/world/17_text_model.ipynb #0aa62530
 class LatentStates(NamedTuple):
     "B states of a search: where it is, and what it may write there."
@@ -163,11 +238,12 @@ class TextWorldModel(nn.Module):
         self._outside = [transformer.eval().requires_grad_(False)]  # in a list: no part of this module's weights
         self.pool = AttentionPool(config.token_width, config.num_pools, config.num_ages, config.context_tokens)
         self.representation = RepresentationNetwork((config.token_width,), config.width, config.hidden)
+        self.whitening = HalfWhitening(config.width)
         self.action_encoder = TokenActionEncoder(config)
         self.dynamics = DynamicsNetwork(config.width, config.hidden, config.num_bins, num_blocks=config.dynamics_blocks)
-        self.carry = nn.Linear(config.width, config.width)  # most of what an action does to a window is to move it on, which is linear
-        nn.init.eye_(self.carry.weight)
-        nn.init.zeros_(self.carry.bias)
+        self.moves, self.correction = LinearMoves(config), nn.Linear(config.width, config.width)
+        nn.init.zeros_(self.correction.weight)
+        nn.init.zeros_(self.correction.bias)
         self.prediction = TokenPrediction(config)
         self.rewards = CategoricalValue(*config.reward_range, config.num_bins)
         self.values = CategoricalValue(*config.value_range, config.num_bins)
@@ -218,7 +294,7 @@ class TextWorldModel(nn.Module):
 
     def represent(self, reading: Reading) -> Tensor:  # → (B, D)
         "h: what was read as latents."
-        return self.representation(self.pool(reading.hidden.float(), reading.ages))
+        return self.whitening(self.representation(self.pool(reading.hidden.float(), reading.ages)))
 
     def write_after(self, reading: Reading, lengths: Tensor, tokens: Tensor) -> Tensor:  # (B,), (B, n) → (B, n, T)
         "The decoder's states from which the transformer predicts each of these tokens after what it read."
@@ -235,14 +311,38 @@ class TextWorldModel(nn.Module):
         return self.transformer.embedding(tokens.reshape(-1, tokens.shape[-1])).unflatten(0, tokens.shape[:-1])
 
     def imagine(self, latents: Tensor, tokens: Tensor) -> Imagined:  # (B, D), (B, N)
-        "g: one action from each latent."
-        return self.dynamics(self.carry(latents), self.action_encoder(self.embed(tokens)))
+        "g: one action from each latent: the linear map, and what the network adds to it."
+        embedded = self.embed(tokens)
+        inside, reward_logits, ending_logits = self.dynamics(latents, self.action_encoder(embedded))
+        return Imagined(self.moves(latents, embedded) + self.correction(inside), reward_logits, ending_logits)
+
+    @torch.no_grad()
+    def settle(self, latents: Tensor, actions: Tensor, *, passes: int = 4) -> float:  # (B, K + 1, D) of what was read, (B, K, N)
+        """Solve the linear map, and the mean squared error on actions that were left out.
+
+        The first pass goes from latents that were read, the others from those that the pass before imagined (DAgger, Ross et al. 2011):
+        so it learns to go on from its own mistakes.
+        """
+        embedded, error = self.embed(actions), 0.0
+        for turn in range(passes):
+            inputs, targets, latest = [], [], latents[:, 0]
+            for step in range(actions.shape[1]):
+                start = latest if turn else latents[:, step]
+                network = self.correction(self.dynamics(start, self.action_encoder(embedded[:, step])).latents).float()
+                inputs.append(self.moves.features(start, embedded[:, step]))
+                targets.append(latents[:, step + 1].float() - network)
+                latest = self.moves(start, embedded[:, step]) + network
+            error = self.moves.solve(torch.stack(inputs, 1).flatten(0, 1), torch.stack(targets, 1).flatten(0, 1))
+        return error
+
+    def token_states(self, latents: Tensor, tokens: Tensor) -> Tensor:  # (…, D), (…, N) → (…, N, T)
+        "f: what stands for the decoder's state at each position of an action, given the tokens before it."
+        states, embedded = self.prediction(latents)[0], self.embed(tokens)
+        return torch.stack([self.prediction.position(states, embedded[..., :i, :]) for i in range(tokens.shape[-1])], -2)
 
     def token_logits(self, latents: Tensor, tokens: Tensor) -> Tensor:  # (…, D), (…, N) → (…, N, V)
-        "f: logits of each position of an action, given the tokens before it."
-        states, embedded = self.prediction(latents)[0], self.embed(tokens)
-        hidden = torch.stack([self.prediction.position(states, embedded[..., :i, :]) for i in range(tokens.shape[-1])], -2)
-        return functional.linear(hidden, self.transformer.unembedding)
+        "Logits of each position, read off by the transformer's own last layer."
+        return functional.linear(self.token_states(latents, tokens), self.transformer.unembedding)
 
     def log_probabilities(self, latents: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:  # (…, D), (…, N) → (…)
         "Of whole actions under the head."

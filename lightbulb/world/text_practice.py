@@ -114,7 +114,7 @@ def read_stretches(model: TextWorldModel, stretches: Stretches, *, halves: bool 
 
 # %% ../../nbs/world/19_text_practice.ipynb #50fb0d7e
 _LEAST_LIKELIHOOD = -8.0  # nats a token: what is less likely counts alike
-_MOST_LOGITS = 2**23  # numbers at once
+_MOST_LOGITS = 2**21  # numbers at once
 _MOST_SEARCHED = 128  # contexts of each half of a round
 
 
@@ -299,6 +299,16 @@ def unroll_text(model: TextWorldModel, stretches: Stretches) -> TextUnrolled:
     return TextUnrolled(torch.stack(latents, 1), real, torch.stack(rewards, 1), torch.stack(endings, 1))
 
 
+@torch.no_grad()
+def represent_stretches(model: TextWorldModel, stretches: Stretches) -> Tensor:  # (B, K + 1, D)
+    "The latents of what really stands there, read part by part if it was not."
+    if stretches.hidden is not None: return model.represent(stretches.reading()).view(*stretches.lengths.shape, -1)
+    windows, lengths = stretches.windows.flatten(0, 1), stretches.lengths.flatten()
+    parts = range(0, len(windows), _ROWS_READ)
+    latents = torch.cat([model.represent(model.read(windows[i : i + _ROWS_READ], lengths[i : i + _ROWS_READ])) for i in parts])
+    return latents.view(*stretches.lengths.shape, -1)
+
+
 def text_losses(
     model: TextWorldModel,
     unrolled: TextUnrolled,
@@ -310,12 +320,19 @@ def text_losses(
 ) -> LossReport:
     "The losses of all four grains."
     weights = settings.losses.weights(lambda_reg)
+    most_logits = 8 * _MOST_LOGITS if everything else _MOST_LOGITS
+    if 4 * most_logits < stretches.actions.numel() * model.config.vocab_size:  # dear, and `writing` teaches the same
+        weights |= {"tokens": 0.0, "kl": 0.0}
     if model.config.likelihood:  # log-probabilities say what is earned: nothing needs to be learned of it
         weights["reward"] = 0.0
     wanted = lambda *names: everything or any(weights[name] for name in names)
     losses: dict[str, Tensor] = {}
     if wanted("tokens", "entropy", "logit_variance", "kl", "ppo"):
-        losses |= _policy_losses(model, unrolled, stretches, settings)
+        losses |= _policy_losses(model, unrolled, stretches, settings, most_logits)
+    if wanted("writing"):
+        assert stretches.writing is not None
+        states, real_states = model.token_states(unrolled.latents[:, :-1], stretches.actions).float(), stretches.writing.float()
+        losses["writing"] = functional.mse_loss(states.flatten(1, 2), real_states) / real_states.square().mean()
     imagined, real = unrolled.latents[:, 1:].float(), unrolled.real[:, 1:].float()
     losses["dynamics"] = dynamics_performance_loss(imagined, real, spread=0.5)
     if wanted("reward"):
@@ -332,10 +349,12 @@ def text_losses(
     return LossReport({name: loss for name, loss in losses.items() if wanted(name)}, weights)
 
 
-def _policy_losses(model: TextWorldModel, unrolled: TextUnrolled, stretches: Stretches, settings: TextSettings) -> dict[str, Tensor]:
+def _policy_losses(
+    model: TextWorldModel, unrolled: TextUnrolled, stretches: Stretches, settings: TextSettings, most_logits: int
+) -> dict[str, Tensor]:
     "Of the head's words at every latent: tokens of real text, the language model's own words, and PPO on what the model wrote."
     steps, size = stretches.actions.shape[1:]
-    count = max(2, min(len(stretches.actions), _MOST_LOGITS // (steps * size * model.config.vocab_size)))
+    count = max(2, min(len(stretches.actions), most_logits // (steps * size * model.config.vocab_size)))
     rows = torch.linspace(0, len(stretches.actions) - 1, count).long()
     part, latents = stretches.take(rows), unrolled.latents[rows, :-1]
     logits = model.token_logits(latents, part.actions).float()

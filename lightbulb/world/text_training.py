@@ -13,6 +13,7 @@ import hashlib
 import json
 import time
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from lightbulb.world.text_practice import (
     TextPractice,
     effective_rank,
     read_stretches,
+    represent_stretches,
     reward_range,
     shares_found,
     text_losses,
@@ -73,6 +75,8 @@ class TextWorldTraining:
         self.tokens, self.held_tokens = (tokenize(part, tokenizer).tokens for part in (texts.train, texts.validation))
         seed_everything(config.seed)
         self.model = TextWorldModel(self._shape(transformer), transformer, tokenizer).to(self.device)
+        for part in (self.model.pool, self.model.representation):
+            part.requires_grad_(config.text.learn_representation)
         optimizers = build_optimizers(
             self.model,
             optimizer=config.optimizer,
@@ -158,7 +162,10 @@ class TextWorldTraining:
         most = max(self.num_stretches, _MOST_PREDICTIONS // self.model.config.vocab_size)  # a large vocabulary makes a round dear
         count = min(self.config.text.stretches_per_round, 2 * (most // 2))
         with self.precision.autocast():
+            if self.stretches is None:
+                self.model.whitening.fit(represent_stretches(self.model, self.practice.real(count)).flatten(0, 1))
             self.stretches = self.practice.round(count)
+            self.model.settle(represent_stretches(self.model, self.stretches), self.stretches.actions)
 
     def train_step(self) -> StepReport:
         "One optimizer step, and before it a new round if one is due. `FloatingPointError` if a loss or the gradient is no number."
@@ -176,6 +183,8 @@ class TextWorldTraining:
         except ValueError as error:
             if "finite" not in str(error): raise
             raise FloatingPointError(str(error)) from None
+        if (self.step + 1) % self.steps_per_epoch == 0:
+            self._settle()
         self.step, self.is_whole = self.step + 1, True
         metrics = {"epoch": (self.step - 1) // self.steps_per_epoch + 1, "learning_rate": learning_rate, "gradient_norm": norm}
         stretches = config.accumulation_steps * self.num_stretches
@@ -200,6 +209,14 @@ class TextWorldTraining:
             measured["spread"] = float(unrolled.latents.detach().flatten(0, 1).float().std(0).mean())
             reports.append(report)
             yield report.total / self.config.accumulation_steps
+
+    def _settle(self) -> None:
+        "At the end of an epoch: the linear map for the averaged weights, from many stretches that are read for it alone."
+        practice = self._practice(self.tokens, self.config.seed + self.step)
+        with nullcontext() if self.average is None else self.average.applied():
+            with self.precision.autocast():
+                stretches = practice.real(self.config.text.stretches_to_settle)
+                self.model.settle(represent_stretches(self.model, stretches), stretches.actions)
 
     @torch.no_grad()
     def evaluate(self) -> StepReport:
@@ -277,7 +294,9 @@ def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check_transformer(state: Mapping[str, Any], digest: str, place: Path) -> None:
-    "`CheckpointError` if a world model would meet a transformer that it was not trained on."
+    "`CheckpointError` if a world model would meet a transformer that it was not trained on, or is of an older kind."
+    if "moves.weights" not in state["weights"]:
+        raise CheckpointError(f"{place}: this world model was written by an older version of lightbulb; train it again")
     if state["transformer"] == digest: return
     raise CheckpointError(
         f"{place}: this world model was trained on another language model ({state['transformer_path']}, digest {state['transformer']}; "

@@ -260,10 +260,56 @@ class _LatentPlan:
             for path, value, share in _paths(result.tree, 12):
                 self.others.append(Policy(tuple(self._action(result.tree, *step) for step in path), value, share))
 
+    @torch.inference_mode()
+    def draft(self, num_actions: int, most: int, seed: int) -> list[Policy]:
+        "One forward, one search; its most visited paths, each carried on in the latents to so many actions."
+        model = self.model
+        roots = root_states(model, self.context, [self.prefix], self.num_proposals)
+        self.cost += PlannerCost(1, len(model.window([*self.context, *self.prefix])), 1)
+        tree = model.planner(self.search).search(roots, seeds=[seed]).tree
+        paths = [(path[:num_actions], value, share) for path, value, share in _paths(tree, 4 * most)]
+        ends = np.array([tree.arrays.children[0, node, action] for (*_, (node, action)), _, _ in paths])
+        states: Any = tree.states.read(ends)
+        drafts = [[self._action(tree, *step) for step in path] for path, _, _ in paths]
+        while any(self._goes_on(draft, num_actions) for draft in drafts):
+            for row, draft in enumerate(drafts):
+                if self._goes_on(draft, num_actions):
+                    draft.append(self._action_of(states.proposals[row, 0], float(states.prior_logits[row, 0])))
+            states = model.step(states, torch.zeros(len(drafts), dtype=torch.long, device=model.device))[0]
+        policies = [Policy(tuple(draft), value, share) for draft, (_, value, share) in zip(drafts, paths, strict=True)]
+        return list({policy.tokens: policy for policy in policies}.values())[:most]
+
+    @torch.inference_mode()
+    def verify(self, policies: list[Policy]) -> list[Policy]:
+        "The same with what they really earn: the transformer reads the context and scores every token; a forward for each."
+        model, size = self.model, self.model.config.action_tokens
+        context = self.context[-model.transformer.config.max_length :] or [model.tokenizer.start_id]
+        longest = max(len(policy.tokens) for policy in policies)
+        rows = [[*self.prefix, *policy.tokens, *[model.tokenizer.end_id] * (longest - len(policy.tokens))] for policy in policies]
+        tokens = torch.tensor(rows, device=model.device)
+        lengths = torch.full((len(rows),), len(context), device=model.device)
+        reading = model.read(torch.tensor([context], device=model.device).expand(len(rows), -1), lengths)
+        self.cost += PlannerCost(len(rows), len(rows) * (len(context) + longest), 1)
+        logits = model.transformer.logits(model.write_after(reading, lengths, tokens)).float()
+        logs = (logits.gather(-1, tokens[..., None])[..., 0] - logits.logsumexp(-1))[:, len(self.prefix) :].unflatten(1, (-1, size))
+        sums = logs.sum(-1)  # (policies, M)
+        rewards = (model.config.likelihood * sums / size).clamp(min=model.config.reward_range[0])
+        verified = []
+        for policy, row, earned in zip(policies, sums.tolist(), rewards.tolist(), strict=True):
+            actions = tuple(replace(action, log_probability=log) for action, log in zip(policy.actions, row, strict=False))
+            value = sum(model.config.discount**i * earned[i] for i in range(len(actions)))
+            verified.append(Policy(actions, value, policy.probability))
+        return verified
+
+    def _goes_on(self, draft: list[Action], num_actions: int) -> bool:
+        return len(draft) < num_actions and self.model.tokenizer.end_id not in draft[-1].tokens
+
+    def _action_of(self, tokens: Tensor, log_probability: float) -> Action:
+        return Action(tuple(tokens.tolist()), self.model.tokenizer.decode(tokens.tolist()), log_probability)
+
     def _action(self, tree: SearchTree, node: int, action: int) -> Action:
         states: Any = tree.states.read(np.array([node]))
-        tokens = tuple(states.proposals[0, action].tolist())
-        return Action(tokens, self.model.tokenizer.decode(list(tokens)), float(states.prior_logits[0, action]))
+        return self._action_of(states.proposals[0, action], float(states.prior_logits[0, action]))
 
 # %% ../../nbs/world/18_thoughts.ipynb #8c788df9
 def plan(
@@ -336,8 +382,21 @@ def _plan_in_latents(
     seed: int,
     prefix: Sequence[int],
 ) -> Thought:
-    "Search, write, and search again as often as the budget allows."
+    """Search once and let the transformer judge the drafts; where it cannot, write, and search again as often as the budget allows.
+
+    Imagined worth is a maximum over errors. Where the reward is a likelihood, a forward says what a whole draft really earns.
+    """
     run = _LatentPlan(model, tokens, prefix, search or MCTSConfig(64, 1.414), num_proposals)
+    length = num_actions * model.config.action_tokens
+    spare = (budget.forwards or 4 * num_actions) - 1
+    if budget.tokens is not None:  # as many drafts as may still be read
+        spare = min(spare, (budget.tokens - model.config.context_tokens) // (model.transformer.config.max_length + length))
+    if budget.calls is not None:
+        spare = min(spare, budget.calls - 1)
+    if model.config.likelihood and spare > 0 and len(prefix) + length <= model.transformer.config.max_length:
+        verified = run.verify(run.draft(num_actions, spare, seed))
+        ranked = sorted(verified, key=lambda policy: (len(policy.actions) == num_actions, policy.value), reverse=True)
+        return Thought(text, "mcts", tuple(ranked[:16]), run.cost)
     stride = math.ceil(num_actions / min(budget.forwards or num_actions, num_actions))
     while len(run.written) < num_actions and not run.is_over:
         if reason := budget.refuses(run.cost + PlannerCost(1, model.config.context_tokens, 1)):
