@@ -121,3 +121,24 @@ def test_pages_that_agree_are_told_once() -> None:
     ]
     _, result = ask("When was the iron bridge opened?", Engine(pages))
     assert "But" not in result.text and "1894" in result.short_answer
+
+
+class NumberReader(PatternReader):
+    "Breaks a number off before its unit."
+
+    patterns = {"at": r"(\d+) °C", "how": r"(\d+) minutes"}
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("At what temperature is bread baked?", "230 °C"),
+        ("How long is bread baked?", "40 minutes"),
+        ("How many minutes is bread baked?", "40"),
+    ],
+)
+def test_a_number_is_told_with_the_unit_that_the_question_does_not_name(question: str, expected: str) -> None:
+    page = Document("http://site/bread", "Bread", "Bread is baked at 230 °C for 40 minutes.")
+    tools = small_tools(search=Engine([page]), reader=NumberReader())
+    *_, last = answer(question, TestAgent(), tools=tools, calibrations=LENIENT)
+    assert isinstance(last, Answer) and last.short_answer == expected and last.text.startswith(expected)

@@ -202,7 +202,13 @@ class _Inquiry:
             sentences += self.writer.disagreement(other.payload)
         trace = _trace_of(root, leaf)
         return _Conclusion(
-            state.plan.form, sentences, state.answer, confidence, is_sure, replace(trace, failed_at="") if is_sure else trace, ranked
+            state.plan.form,
+            sentences,
+            self.writer.short(state),
+            confidence,
+            is_sure,
+            replace(trace, failed_at="") if is_sure else trace,
+            ranked,
         )
 
     def _from_lines(self, question: str, node: ToTNode) -> _Conclusion:

@@ -19,6 +19,7 @@ from .reasoning import Candidate, State, normalized, sentence_around
 from .tools import Summarizer
 from ..core.records import Passage
 from ..planning.tree_of_thought import ToTNode
+from ..reading.answer_kinds import with_unit
 
 # %% ../../nbs/agent/12_writing.ipynb #819a59f1
 def best_answers(leaves: Sequence[ToTNode]) -> list[tuple[float, ToTNode]]:
@@ -59,11 +60,19 @@ class Writer:
     def __init__(self, ledger: Ledger, summarizer: Summarizer | None = None) -> None:
         self.ledger, self.summarizer = ledger, summarizer
 
+    def short(self, state: State) -> str:
+        "The answer of a leaf, a number with its unit."
+        last = state.chosen[-1] if state.chosen else None
+        if last is None or last.text != state.answer: return state.answer
+        text = self.ledger[last.url].text
+        start, end = with_unit(text, last.start, last.end, state.plan.steps[len(state.chosen) - 1])
+        return " ".join(text[start:end].split()) if (start, end) != (last.start, last.end) else state.answer
+
     def factoid(self, state: State) -> list[Sentence]:
         "The short answer, then the sentence behind each step of its path."
         quotes = [self._quote(candidate) for candidate in state.chosen]
         last = quotes if state.plan.comparison else quotes[-1:]
-        first = state.answer
+        first = self.short(state)
         if compared := state.plan.comparison:
             half = len(state.chosen) // 2
             values = [" to ".join(candidate.text for candidate in part) for part in (state.chosen[:half], state.chosen[half:])]

@@ -165,6 +165,20 @@ def candidates(
         if end - start > 1 and text[start:end].lower() not in _SENTENCE_STARTERS and not _DATE_ONLY.fullmatch(text[start:end])
     ]
 
+# %% ../../nbs/reading/00_answer_kinds.ipynb #91b3d6e1
+_MORE_UNITS = r"(?:[kMGT]i?B(?:/s)?|bits?|bytes?|bars?|dB|rpm|m[lL]|px|pixels?|cents?|degrees?|percent|pence|points?|lines?|characters?)\b"
+_UNIT_BEHIND = re.compile(rf"[ -]?(?P<unit>{UNIT}|{_MORE_UNITS})(?: per \w+)?")
+_BARE_NUMBER = re.compile(r"(?:(?:about|at|by|every|for|in|to|within) )?\d[\d,]*(?:\.\d+)?")
+
+
+def with_unit(text: str, start: int, end: int, question: str) -> tuple[int, int]:  # a range of the text
+    "The range, and if it is a bare number also the unit behind it or the currency before it that the question does not name."
+    if not _BARE_NUMBER.fullmatch(text[start:end]): return start, end
+    if start and text[start - 1] in "$€£": return start - 1, end
+    behind = _UNIT_BEHIND.match(text, end)
+    if behind is None or behind["unit"].lower() in question.lower(): return start, end
+    return start, behind.end()
+
 # %% ../../nbs/reading/00_answer_kinds.ipynb #2d3d18c8
 def kind_of(
     answer: str,
