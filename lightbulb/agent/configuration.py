@@ -176,6 +176,8 @@ class TrainAgent(Displayable):
     "of every fifth question, those that the learning curve is measured on; 0: the curve is that of the training itself"
     patience: int = 0
     "batches without a higher reward on them until training stops; 0: it never stops early"
+    cluster: str = ""
+    "ray://host:10001, the address of a Ray cluster on whose machines episodes are played, or local for this one; empty: in this process"
     knowledge_base: str = ""
     "where what was read is kept: a file, or postgres://user@host/database for many agents at once; empty: a file in save_dir"
     save_dir: Path = Path("./models")

@@ -132,8 +132,10 @@ class _AgentTraining:
         config: TrainAgent,
         log: _EpisodeLog,
         skip: threading.Event,
+        make_world: Callable[[Sequence[SearchTask]], Any] | None = None,  # where an episode is played; by the agent itself if not given
     ) -> None:
         self.agent, self.config, self.log, self.skip = agent, config, log, skip
+        self.make_world = make_world or agent.world
         held_out = [task for number, task in enumerate(tasks) if number % 5 == 4]
         self.held_out = held_out[: config.num_held_out]
         self.tasks = [task for number, task in enumerate(tasks) if number % 5 != 4] if config.num_held_out else list(tasks)
@@ -169,11 +171,11 @@ class _AgentTraining:
         "Play a batch and learn from it."
         levels = self.agent.levels
         count = min(self.config.num_parallel, self.config.num_episodes - self.step)
-        worlds = [self.agent.world([self.task_of(self.step + i)]) for i in range(count)]
+        worlds = [self.make_world([self.task_of(self.step + i)]) for i in range(count)]
         for i, world in enumerate(worlds):
             levels.begin(i)
             world.begin(0, self.step + i)
-        steps_before, active = levels.num_steps, list(range(count))
+        steps_before, active = levels.num_steps, [i for i in range(count) if not worlds[i].failure]
         seconds = [0.0] * count  # of each episode's own steps: nobody pays for a page that another one waits for
         while active:
             for i, (outcome, taken) in zip(list(active), self._take_steps(worlds, active, seconds), strict=True):
@@ -210,7 +212,7 @@ class _AgentTraining:
             world.failure = outcome
         elif world.is_over:
             world.failure = world.why_nothing()
-        if world.failure == "skipped":
+        if world.failure == "skipped" or world.is_lost:  # neither is what the levels did
             levels.cut(environment=environment)
             return
         if world.failure:
@@ -306,6 +308,7 @@ _MAY_CHANGE = (
     "patience",
     "allow_hosts",
     "knowledge_base",
+    "cluster",
 )
 
 
@@ -315,6 +318,7 @@ def train_agent(
     tools: Tools | None = None,  # what the configuration names, loaded, if not given
     backends: Mapping[str, Search] | None = None,  # by name; the tools' own search if not given
     tasks: Sequence[SearchTask] | None = None,  # those of `config.queries` if not given
+    make_world: Callable[[Sequence[SearchTask]], Any] | None = None,  # where an episode is played, see `agent.cluster`
     tell: Callable[[Mapping[str, Any]], None] = lambda row: None,  # called with each new line of the log
     skip: threading.Event | None = None,  # set: the running episodes end and are forgotten
     span_cache: Path | None = None,  # a file that keeps what the reader said, for later trainings
@@ -325,6 +329,8 @@ def train_agent(
     """
     tasks = load_queries(config.queries) if tasks is None else list(tasks)
     if not tasks: raise LightbulbError("there is no question to train on")
+    if config.cluster and make_world is None:
+        raise LightbulbError(f"episodes on the cluster {config.cluster} are trained by train_on_cluster")
     owned = tools is None
     if owned:
         tell_notebook("loading models and pages")
@@ -346,7 +352,7 @@ def train_agent(
     }
     log = _EpisodeLog(config.folder / "agent_training.log", resume=config.resume)
     loop = Run(config.folder / "web_agent", fixed, resume=config.resume, save_every=0.0, patience=config.patience, card=card)
-    training = _AgentTraining(agent, tasks, config, log, skip or threading.Event())
+    training = _AgentTraining(agent, tasks, config, log, skip or threading.Event(), make_world)
     reports = loop.train(lambda: training)
     try:
         for report in reports:

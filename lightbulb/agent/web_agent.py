@@ -101,6 +101,7 @@ class EpisodeWorld(SearchOptions):
         self.options: list[str] = []  # as they were begun
         self.failure = ""  # why the episode was left
         self.penalty = 0.0  # what a failure costs
+        self.is_lost = False  # whether the machine that played it is gone
         self.probabilities: list[float] = []  # of what is offered now, told by whoever chooses
         self.is_over = False
         self._views: dict[int, View] = {}

@@ -116,6 +116,7 @@ def run_train_agent(config: TrainAgent) -> int:
     watch = _Watch(config, sys.stderr)
     watch.say("loading models; type status, skip, save or quit at any time")
     from lightbulb.agent.tools import load_tools
+    from lightbulb.agent.cluster import train_on_cluster
     from lightbulb.agent.training import load_queries, train_agent
     from lightbulb.core.runtime import cache_folder
 
@@ -127,7 +128,8 @@ def run_train_agent(config: TrainAgent) -> int:
         raise LightbulbError(str(error)) from None  # a value that only loading could judge
     watch.say(f"{len(tasks)} questions; {config.num_episodes} episodes, {config.num_parallel} side by side")
     spans = cache_folder("spans") / "spans.sqlite"
-    work = train_agent(config, tools=tools, tasks=tasks, tell=watch.episode, skip=watch.skip, span_cache=spans)
+    train = train_on_cluster if config.cluster else train_agent
+    work = train(config, tools=tools, tasks=tasks, tell=watch.episode, skip=watch.skip, span_cache=spans)
     try:
         for report in work:
             if not watch.report(report):
