@@ -179,6 +179,7 @@ def main() -> int:
     parser.add_argument("--episodes", type=int, default=400, help="of one training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--ablation_seeds", type=int, default=2)
+    parser.add_argument("--questions", type=int, default=116, help="test questions, at most 116")
     parser.add_argument("--pipeline", type=int, default=40, help="test questions that answer() itself plays, at seconds each")
     parser.add_argument(
         "--searches", type=int, nargs="+", default=[4, 8], help="budgets of the fixed pipeline, and 8 of the learned policy"
@@ -199,7 +200,7 @@ def main() -> int:
         near = [page for page in pages if page["title"] not in gold and words & set(page["title"].split())]
         near.sort(key=lambda page: -sum(page["title"].lower() in question["question"].lower() for question in questions))
         pages = [page for page in pages if page["title"] in gold] + near[:200]
-    place = cache_folder("benchmarks") / f"agent_{content_key(*(page['title'] for page in pages))[:8]}_{args.episodes}"
+    place = cache_folder("benchmarks") / f"agent_{content_key(*(page['title'] for page in pages))[:8]}_{args.episodes}_{args.questions}"
     if args.fresh:
         shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True, exist_ok=True)
@@ -211,7 +212,7 @@ def main() -> int:
     for url, page in site.documents.items():
         addresses.setdefault(page.title, url)
     tasks = [SearchTask(q["question"], frozenset(addresses[title] for title in q["gold_pages"])) for q in questions]
-    test, learn = tasks[::2], tasks[1::2]
+    test, learn = tasks[::2][: args.questions], tasks[1::2]
     golds = {q["question"]: q["answer"] for q in questions}
     spans = cache_folder("benchmarks") / "agent_spans.sqlite"
 
@@ -219,10 +220,14 @@ def main() -> int:
         budget = SearchEnvConfig(budget=Budget(max_searches=searches, max_pages=12), recall_weight=1.0, max_steps=40)
         return kind(tools, env_config=budget, levels=levels, policy=policy, span_cache=spans)
 
+    def place_of(name: str) -> Path:
+        "Where the episodes of a row are kept."
+        return place / f"{content_key(name, args.seeds, args.ablation_seeds, args.pipeline)[:12]}.json"
+
     def row(name: str, play: Callable[[], list[list[Played]]], aim: str = "", good: Callable[[float, float], bool] | None = None) -> None:
         "Print a row: means over questions and seeds, with an interval of the means over questions."
         if args.only and not name.startswith(tuple(args.only)): return
-        file, begin = place / f"{content_key(name)[:12]}.json", time.process_time()
+        file, begin = place_of(name), time.process_time()
         if not file.exists():
             runs = play()
             file.write_text(json.dumps({"runs": [[vars(one) for one in run] for run in runs], "seconds": time.process_time() - begin}))
@@ -266,7 +271,13 @@ def main() -> int:
     def learned(
         searches: int, *, kind: type[AutonomousWebAgent] = AutonomousWebAgent, episodes: int = 0, **settings: Any
     ) -> list[list[Played]]:
-        return [played(load(file, searches, kind, episodes)) for file in folders(kind=kind, **settings)]
+        runs = []
+        for file in folders(kind=kind, **settings):
+            kept = file / f"played_{searches}_{episodes or args.episodes}.json"
+            if not kept.exists():
+                kept.write_text(json.dumps([vars(one) for one in played(load(file, searches, kind, episodes))]))
+            runs.append([Played(**one) for one in json.loads(kept.read_text())])
+        return runs
 
     def answered(agent: AutonomousWebAgent) -> list[Played]:
         "The first test questions to their answers, with the order of the pages that `answer()` gives."
@@ -286,7 +297,7 @@ def main() -> int:
 
     def difference(one: str, other: str) -> None:
         "A row of how much one row is above another, question by question."
-        files = [place / f"{content_key(name)[:12]}.json" for name in (one, other)]
+        files = [place_of(name) for name in (one, other)]
         if args.only or not all(file.exists() for file in files): return
         runs = [json.loads(file.read_text())["runs"] for file in files]
         texts = []
