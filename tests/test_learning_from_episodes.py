@@ -1,0 +1,72 @@
+"What others learn from the file of episodes: a language model and a ranking, each better than before on episodes that they did not see."
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_site import Letters
+from test_web_agent import DemoPages, PatternReader, make_agent
+
+from lightbulb.agent.environment import SearchTask
+from lightbulb.agent.episodes import EpisodeFile, gains_of
+from lightbulb.agent.tools import Tools
+from lightbulb.knowledge.page_ranking import PageRanker
+from lightbulb.knowledge.ranking import RankingModel, ndcg
+from lightbulb.lm.language_model import load_language_model
+from lightbulb.lm.training import TrainLanguageModel, train_language_model
+from lightbulb.web.demo_site import demo_questions
+
+
+@pytest.fixture(scope="module")
+def site() -> DemoPages:
+    return DemoPages()
+
+
+@pytest.fixture(scope="module")
+def episodes(site: DemoPages, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    "Two files of episodes of the untrained agent over the demo site: those to learn from, and those that nobody learns from."
+    agent = make_agent(Tools(site, PatternReader(), Letters()), "ordered", refusal_chance=0.0)
+    folder = tmp_path_factory.mktemp("episodes")
+    files = [EpisodeFile(folder / f"{name}.jsonl") for name in ("learn", "held_out")]
+    questions = [one.question for one in demo_questions("train") if one.question.split()[0] in ("Who", "Where", "When")][:24]
+    for number, question in enumerate(questions):
+        files[number % 2].append(agent.play(SearchTask(question)).row())
+    return files[0].path, files[1].path
+
+
+def rows_of(path: Path) -> list[dict]:
+    return EpisodeFile(path).read()
+
+
+def test_a_ranking_learns_from_episodes_to_order_the_pages_of_others(site: DemoPages, episodes: tuple[Path, Path]) -> None:
+    ranker = PageRanker(list(site.documents.values()), Letters(), model=RankingModel.load())
+    lists = {
+        name: [ranker.labelled(question, gains) for question, gains in gains_of(rows_of(path)).items()]
+        for name, path in zip(("learn", "held_out"), episodes, strict=True)
+    }
+    lists = {name: [one for one in values if one.gains.any()] for name, values in lists.items()}
+    assert min(map(len, lists.values())) >= 5
+    value = lambda: float(np.mean([ndcg(ranker.model.scores(one.features), one.gains) for one in lists["held_out"]]))
+    before = value()
+    ranker.model.update(lists["learn"])
+    assert value() > before
+
+
+def test_a_language_model_learns_from_episodes_to_expect_others(episodes: tuple[Path, Path], tmp_path: Path) -> None:
+    learn, held_out = episodes
+    (tmp_path / "before.txt").write_text("The arc lamp burned bright in the long street. The oil lamp was dim.\n" * 60)
+    size = {"preset": "tiny", "width": 32, "num_heads": 2, "num_layers": 1, "max_length": 64, "batch_size": 8, "num_epochs": 1}
+    shared = {"device": "cpu", "model_name": "bytes", **size}
+    folders = [tmp_path / "before", tmp_path / "after"]
+    list(train_language_model(TrainLanguageModel(save_dir=folders[0], dataset_name=str(tmp_path / "before.txt"), **shared)))
+    list(
+        train_language_model(
+            TrainLanguageModel(save_dir=folders[1], dataset_name=str(learn), transformer_model_path=folders[0] / "language_model", **shared)
+        )
+    )
+    texts = [json.loads(line)["text"] for line in held_out.read_text().splitlines()][:4]
+    scores = [sum(load_language_model(f"lightbulb:{folder}").score("Question:", [text[9:65] for text in texts])) for folder in folders]
+    assert scores[1] > scores[0]
