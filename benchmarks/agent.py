@@ -4,6 +4,10 @@ The encyclopedia passages of two_hop are searched in one knowledge base. Every s
 others are the test. A page counts if the episode read it; pages are put in order by the chance of the chain of names that led to them, for
 every policy alike. Gold pages are paid for in training and used for scoring; nothing that a policy sees shows them. What is finished is
 kept under the cache folder and not done again: `--fresh` forgets it.
+
+    python benchmarks/agent.py --episodes 80 --questions 58 --searches 4 --ship lightbulb/agent/weights/web_agent.ckpt --only nothing
+
+makes the weights that ship with the package.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from lightbulb.agent.tools import Tools, load_judge
 from lightbulb.agent.training import _AgentTraining, _EpisodeLog
 from lightbulb.agent.web_agent import AutonomousWebAgent, EpisodeWorld, default_levels
 from lightbulb.core.cache import PersistentCache, content_key
+from lightbulb.core.checkpoint import save_checkpoint
 from lightbulb.core.records import Document
 from lightbulb.core.runtime import cache_folder
 from lightbulb.knowledge.embedding import load_embedder
@@ -73,13 +78,21 @@ class FlatWorld(EpisodeWorld):
         super().__init__(env)
         self.num_options, self.num_actions = 1, env.num_actions + 12
 
+    def _of_two_levels(self) -> View:
+        "What a manager would see."
+        self.num_options = len(OPTIONS)
+        try:
+            return EpisodeWorld.manager_view(self)
+        finally:
+            self.num_options = 1
+
     def _places(self) -> list[tuple[int, int]]:
-        open_ = EpisodeWorld.manager_view(self).available
+        open_ = self._of_two_levels().available
         places = [(option, i) for option in range(len(OPTIONS)) if open_[option] for i in range(len(self.env.actions(option)))]
         return places[: self.num_actions]
 
     def manager_view(self) -> View:
-        return View(EpisodeWorld.manager_view(self).observation, np.array([True]))
+        return View(self._of_two_levels().observation, np.array([True]))
 
     def worker_view(self, option: int) -> View:
         places = self._places()
@@ -184,6 +197,7 @@ def main() -> int:
     parser.add_argument(
         "--searches", type=int, nargs="+", default=[4, 8], help="budgets of the fixed pipeline, and 8 of the learned policy"
     )
+    parser.add_argument("--ship", type=Path, help="write what the first seed learned to this file, as it ships with the package")
     parser.add_argument("--only", nargs="+", default=[], help="rows whose names begin so")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the development data")
     args = parser.parse_args()
@@ -337,6 +351,8 @@ def main() -> int:
         row(f"ordered, then answer() from its pages, 4 searches, {asked}", lambda: [answered(make(policy="ordered"))])
         row(f"learned, then answer() from its pages, 4 searches, {asked}", lambda: [answered(load(folders(seeds=1)[0], 4))])
     row("random, 4 searches", lambda: [played(make(policy="random"))])
+    if args.ship:
+        save_checkpoint(args.ship, load(folders(seeds=1)[0], 4).model_state())
     table.note("The interval is of the mean over questions (bootstrap), seeds averaged first. No world model takes part in any row.")
     table.note("The order of actions, and that of pages, was written while looking at questions of both halves; weights saw one half.")
     return table.finish(args.record and not args.quick)

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from small_site import Letters
 
+from lightbulb.agent.answers import Answer
 from lightbulb.agent.configuration import Budget, TestAgent
 from lightbulb.agent.environment import SearchAction, SearchEnvConfig, SearchTask
 from lightbulb.agent.tools import Tools
+from lightbulb.agent.waiting import Working
 from lightbulb.agent.web_agent import AutonomousWebAgent, policy_answer
 from lightbulb.core.errors import CheckpointError
 from lightbulb.core.records import Document
@@ -167,4 +169,15 @@ def test_a_checkpoint_of_something_else_is_refused(tools: Tools, tmp_path: Path)
     with pytest.raises(CheckpointError, match="not a web agent"):
         AutonomousWebAgent.load(tmp_path / "worker.ckpt", tools)
     with pytest.raises(CheckpointError, match="no checkpoint of a web agent"):
-        next(policy_answer("Who?", TestAgent(save_dir=tmp_path, policy="learned"), tools=tools))
+        AutonomousWebAgent.load(tmp_path / "agent", tools)
+
+
+def test_where_nothing_was_trained_the_weights_that_ship_play_and_say_so(tools: Tools, tmp_path: Path) -> None:
+    steps = policy_answer(TASK.question, TestAgent(save_dir=tmp_path, policy="learned", max_searches=3), tools=tools)
+    first, *_, last = steps
+    assert first == Working("choosing searches and pages by the weights that ship") and isinstance(last, Answer)
+    agent = make_agent(tools)
+    agent.save(tmp_path / "agent")
+    assert next(policy_answer(TASK.question, TestAgent(save_dir=tmp_path, policy="learned"), tools=tools)) == Working(
+        "choosing searches and pages by what was learned"
+    )

@@ -410,12 +410,25 @@ class AutonomousWebAgent:
         return agent
 
 # %% ../../nbs/agent/18_web_agent.ipynb #6aa13ee2
+_ROOM = Path(__file__).parent if "__file__" in globals() else Path("../../lightbulb/agent")
+_SHIPPED = _ROOM / "weights" / "web_agent.ckpt"
+
+
 def policy_answer(question: str, config: TestAgent, *, tools: Tools) -> Generator[Step | Working | Answer, None, None]:
-    "The steps, then the answer, by `config.policy`. `CheckpointError` if it is `learned` and no training left an agent in the save folder."
+    """The steps, then the answer, by `config.policy`. `learned` is what a training left in the save folder, or the weights that ship.
+
+    `CheckpointError` if that file is none.
+    """
     settings: dict[str, Any] = {"env_config": SearchEnvConfig(budget=config.budget)}
     if config.policy == "learned":
-        agent = AutonomousWebAgent.load(config.save_dir / "agent", tools, **settings)
-        yield Working("choosing searches and pages by what was learned")
+        folder = config.save_dir / "agent"
+        try:
+            place = find_model_file(folder, _KIND)
+        except CheckpointError:
+            place = _SHIPPED
+        agent = AutonomousWebAgent.load(place, tools, **settings)
+        whose = "the weights that ship" if place == _SHIPPED else "what was learned"
+        yield Working(f"choosing searches and pages by {whose}")
     else:
         agent = AutonomousWebAgent(tools, policy=config.policy, **settings)
         yield Working("following names from page to page")
