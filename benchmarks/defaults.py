@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from _language_model_defaults import Cell, learn_by_default, streams
+from _language_model_runs import Trainer
 from _scoring import mean, token_f1
 from _table import Table, peer_environment
 from answers import one_prompt, the_tree
@@ -37,6 +40,7 @@ from lightbulb.agent.web_agent import AutonomousWebAgent
 from lightbulb.core.report import MetricsFile
 from lightbulb.core.runtime import cache_folder
 from lightbulb.lm.data import load_texts, tokenize
+from lightbulb.lm.evaluation import bigram_loss
 from lightbulb.planning.mcts import MCTSConfig
 from lightbulb.rl.four_rooms import NUMBER
 from lightbulb.rl.hierarchy import HierarchyConfig, train_hierarchy
@@ -101,14 +105,25 @@ def beginning(text: Path | None, num_bytes: int) -> Path:
 TUNED_TEXT = "nothing on this text; rate and batches on 40 and 60 kB of Tiny-Shakespeare"
 
 
-def language_model(text: Path | None, num_bytes: int, preset: str) -> list[Row]:
-    "Bytes, so that the beginning of a text is enough to learn from."
-    flags = ("--model_name", "bytes", *(() if preset == "small" else ("--preset", preset)))
-    folder, seconds = command("lightbulb_LM.py", "--dataset_name", str(beginning(text, num_bytes)), *flags)
-    held = last_evaluation(folder / "language_model")
-    bits, pairs = held["bits_per_byte"], held["bits_per_byte"] * held["bigram_loss"] / held["loss"]
-    name = f"`lightbulb_LM.py --dataset_name TEXT {' '.join(flags)}`, {num_bytes // 1000} kB"
-    return [Row(name, f"{bits:.3f} bits a byte; {seconds:.0f} CPU-s", f"below {pairs:.3f}, pairs of bytes", bits < pairs, TUNED_TEXT)]
+def language_model(asked: argparse.Namespace, num_bytes: int, tokenizer: str) -> list[Row]:
+    "As `language_model.py --only defaults` trains it: nothing but preset, tokenizer, text and seed are given."
+    if asked.text is None or not asked.text.is_file():
+        raise LeftOut("needs --text, a plain text that no default was chosen on")
+    trainer = Trainer(asked.runs, {}, keep=asked.keep)
+    cell = Cell(asked.source, asked.text, num_bytes, tokenizer, "tiny", has_peers=False)
+    runs, text = [learn_by_default(trainer, cell, seed) for seed in range(asked.seeds)], streams(trainer, cell)
+    pairs = bigram_loss(text.train, text.held_out, text.tokenizer.vocab_size) * len(text.held_out) / math.log(2) / text.held_out.num_bytes
+    bits = [run["bits"] for run in runs]
+    return [
+        Row(
+            f"`lightbulb_LM.py --dataset_name TEXT --model_name {tokenizer} --preset tiny`, {num_bytes // 1000} kB",
+            f"{mean(bits):.3f} bits a byte ({', '.join(f'{one:.3f}' for one in bits)}); {mean([run['cpu'] for run in runs]):.0f} CPU-s"
+            + (f"; {trainer.older} of {len(runs)} runs by an earlier state of the code" if trainer.older else ""),
+            f"below {pairs:.3f}, a table of pairs of tokens",
+            mean(bits) < pairs,
+            TUNED_TEXT,
+        )
+    ]
 
 
 def both_stages(text: Path | None, num_bytes: int) -> list[Row]:
@@ -299,7 +314,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", default=[], help="rows whose names begin so")
     parser.add_argument("--keep", action="store_true", help="take finished rows of an earlier state of the code too, and say how many")
     parser.add_argument("--finished", action="store_true", help="make no row, show those that are kept")
-    parser.add_argument("--seeds", type=int, default=2, help="of PPO")
+    parser.add_argument("--seeds", type=int, default=2, help="of language models and PPO")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("scratch/language_model_runs"), help="folder of language_model.py's trainings (its --cache)"
+    )
     parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
     return parser.parse_args()
 
@@ -307,9 +325,8 @@ def parse() -> argparse.Namespace:
 def works(asked: argparse.Namespace) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
     "Names and makers of rows, in the order of the table."
     runner = Runner(asked.peer_python, own=False)
-    yield "lm_40", partial(language_model, asked.text, 40_000, "tiny")
-    yield "lm_240", partial(language_model, asked.text, 240_000, "tiny")
-    yield "lm_small", partial(language_model, asked.text, 20_000, "small")
+    for tokenizer, num_bytes in (("bytes", 40_000), ("bytes", 240_000), ("gpt2", 40_000)):
+        yield f"lm_{tokenizer}_{num_bytes // 1000}", partial(language_model, asked, num_bytes, tokenizer)
     yield "both", partial(both_stages, asked.text, 40_000)
     yield "board", board_game
     yield "ppo_readme", partial(snippet, runner)
