@@ -72,6 +72,7 @@ class TemporaryServer:
         self,
         *,
         is_durable: bool = False,  # whether a commit waits for the disk: slower, and of use only if the machine may fail
+        memory: int = 128,  # MiB of tables that stay in the server's memory
     ) -> None:
         programs = next(_program_folders(), None)
         if programs is None:
@@ -90,7 +91,7 @@ class TemporaryServer:
                 raise UnavailableError(f"a PostgreSQL could not be set up: {made.stderr.strip().splitlines()[-1]}")
             serve = [programs / "postgres", "-D", data, "-k", self.folder, "-c", "listen_addresses="]
             with log.open("w") as file:
-                serve += ["-c", f"fsync={'on' if is_durable else 'off'}"]
+                serve += ["-c", f"fsync={'on' if is_durable else 'off'}", "-c", f"shared_buffers={memory}MB"]
                 self._process = subprocess.Popen(serve, stderr=file, preexec_fn=_end_with_parent, **options)
             while not (self.folder / ".s.PGSQL.5432").exists() or "ready to accept" not in log.read_text():
                 if self._process.poll() is not None:
@@ -240,7 +241,8 @@ class _Database:
         try:
             db.execute("SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'")
             db.execute("SELECT set_config('lock_timeout', %s, false)", [f"{1000 * self.timeout:.0f}ms"])
-            db.execute("SET jit = off")  # our questions take less time than compiling them
+            db.execute("SET jit = off")  # our questions take less time than compiling them,
+            db.execute("SET min_parallel_table_scan_size = '256MB'")  # and small tables less than starting helpers
             if not _has_tables(db):
                 self._create(db)
             (known,) = db.execute("SELECT format FROM lightbulb.totals").fetchone()
@@ -349,15 +351,18 @@ def _bm25_sql(num_terms: int, allowed: str) -> str:
     Its values: the weights and their scale, a stem for each of `num_terms`, the whole query, those of `allowed`, the number of chunks.
     """
     terms = range(num_terms)
-    ranks = ", ".join(f"1.6449341 * scale * ts_rank(weights, words, t{i}) AS r{i}" for i in terms)
+    stems = ", ".join(f"?::tsquery AS t{i}" for i in terms)
+    ranks = ", ".join(f"CASE WHEN words @@ t{i} THEN scale * ts_rank(weights, words, t{i}) ELSE 0.0::float8 END AS r{i}" for i in terms)
     counts = ", ".join(f"count(*) FILTER (WHERE r{i} > 0)::float8 AS c{i}" for i in terms)
-    rarities = ", ".join(f"greatest(ln((n - c{i} + 0.5) / (c{i} + 0.5)), 1e-6) AS w{i}" for i in terms)
-    score = " + ".join(f"w{i} * 2.2 * r{i} / (r{i} + 1.2 * (0.25 + 0.75 * num_words / mean))" for i in terms)
+    rarities = ", ".join(f"2.2 * greatest(ln((n - c{i} + 0.5) / (c{i} + 0.5)), 1e-6) AS w{i}" for i in terms)
+    score = " + ".join(f"w{i} * r{i} / (r{i} + length)" for i in terms)
     return (
-        f"WITH query AS (SELECT ?::float4[] AS weights, ?::float8 AS scale, {', '.join(f'?::tsquery AS t{i}' for i in terms)}), "
-        f"matches AS MATERIALIZED (SELECT id, document, num_words, {ranks} FROM chunks, query WHERE words @@ ?::tsquery), "
-        f"rare AS (SELECT mean, {rarities} FROM (SELECT {counts} FROM matches) AS counted, (SELECT num_chunks::float8 AS n, "
-        "greatest(num_words, 1) / greatest(num_chunks, 1)::float8 AS mean FROM totals LIMIT 1) AS size) "
+        f"WITH query AS (SELECT ?::float4[] AS weights, 1.6449341 * ?::float8 AS scale, {stems}), "
+        "size AS MATERIALIZED (SELECT num_chunks::float8 AS n, 0.9 * num_chunks::float8 / greatest(num_words, 1) AS slope "
+        "FROM totals LIMIT 1), "
+        f"matches AS MATERIALIZED (SELECT id, document, 0.3 + slope * num_words AS length, {ranks} "
+        "FROM chunks, query, size WHERE words @@ ?::tsquery), "
+        f"rare AS MATERIALIZED (SELECT {rarities} FROM (SELECT {counts} FROM matches) AS counted, size) "
         f"SELECT id, {score} AS score FROM matches, rare WHERE {allowed} ORDER BY score DESC, id LIMIT ?"
     )
 
