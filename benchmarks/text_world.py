@@ -26,6 +26,7 @@ import torch.nn.functional as functional
 from _table import Table, skip_without
 
 from lightbulb.core.runtime import cache_folder, limit_threads
+from lightbulb.lm.beam_search import generate
 from lightbulb.lm.data import load_texts, tokenize
 from lightbulb.lm.training import TrainLanguageModel, train_language_model
 from lightbulb.planning.mcts import MCTSConfig
@@ -45,6 +46,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {  # name → weights of losses, or setti
     "as it is": {},
     "without tokens": {"tokens": 0.0},
     "without kl": {"kl": 0.0},
+    "without writing": {"writing": 0.0},
+    "with a learned representation": {"learn_representation": True},
     "without dynamics": {"dynamics": 0.0},
     "without info_nce": {"info_nce": 0.0},
     "without policy_value": {"policy_value": 0.0},
@@ -227,6 +230,17 @@ def retrieval_rows(table: Table, make: Callable[[], Retrieval], size: int, folde
 # ------------------------------------------------------------------ does planning write better?
 
 
+TOKEN_BY_TOKEN = {"greedy token by token": "greedy", "beam of 4 token by token": "beam"}  # planner → method of `generate`
+
+
+def token_by_token(model: TextWorldModel, context: list[int], method: str) -> list[int]:
+    "What the language model writes without actions, a step of its decoder for each token; behind an end, ends."
+    size, end = WRITTEN * model.config.action_tokens, model.tokenizer.end_id
+    more = {"start_id": model.tokenizer.start_id, "end_id": end, "beam_width": 4}
+    (tokens,) = generate(model.transformer, [context], method=method, max_new_tokens=size, **more)
+    return [*tokens, *[end] * (size - len(tokens))]
+
+
 def planning(model: TextWorldModel, prompts: Stretches, config: tuple[str, int, int], settings: TextSettings) -> list[list[float]]:
     "What a planner's continuation of each prompt is worth: likelihood, agreement, similarity; and the forwards that it took."
     planner, budget, simulations = config
@@ -234,6 +248,11 @@ def planning(model: TextWorldModel, prompts: Stretches, config: tuple[str, int, 
     for row in range(len(prompts.actions)):
         context = prompts.windows[row, 0].tolist()
         search = MCTSConfig(simulations, 1.414)
+        if planner in TOKEN_BY_TOKEN:
+            tokens = token_by_token(model, context, TOKEN_BY_TOKEN[planner])
+            actions.append(torch.tensor(tokens).unflatten(0, (WRITTEN, -1)).tolist())
+            forwards.append(len(tokens))
+            continue
         thought = plan(model, context, planner, PlannerBudget(budget), num_actions=WRITTEN, search=search, seed=row)
         written = [action.tokens for action in thought.best.actions]
         spent = thought.cost.forwards
@@ -264,8 +283,14 @@ def interval(each: np.ndarray) -> tuple[float, float, float]:
 
 def planning_rows(table: Table, worlds: dict[str, Path], language: Path, held: np.ndarray, options: argparse.Namespace) -> None:
     "Planners at equal forwards, for a model that was rewarded for the measure."
-    plain = [("greedy", 4), ("sample", 8), *((name, most) for name in ("beam", "best_of_n") for most in (4, 16))]
-    searched = [*((name, most) for name in ("value_beam", "uct", "gumbel") for most in (16,)), ("mcts", 1), ("mcts", 4)]
+    plain = [
+        ("greedy", 4),
+        ("sample", 8),
+        *((name, 16) for name in TOKEN_BY_TOKEN),
+        *((name, most) for name in ("beam", "best_of_n") for most in (4, 16)),
+    ]
+    searched = [*((name, most) for name in ("value_beam", "uct", "gumbel") for most in (16,)), *(("mcts", most) for most in (1, 4, 16))]
+    few = ("mcts with 5 simulations", 4)  # as many as the command line's default
     code = digest((ROOT / "lightbulb" / "world" / "thoughts.py").read_text("utf-8"))
     for measure, folder in worlds.items():
         model = load_text_world(folder, language)
@@ -273,13 +298,13 @@ def planning_rows(table: Table, worlds: dict[str, Path], language: Path, held: n
         prompts = read_stretches(model, practice.real(options.prompts, with_short=False))
         place = ("likelihood", "agreement", "similarity").index(measure)
         worth: dict[tuple[str, int], np.ndarray] = {}
-        for planner, most in (*plain, *searched):
-            name = f"plan-{planner}-{most}-{options.simulations}-{options.prompts}-{code}"
-            if planner in dict(plain) and measure != next(iter(worlds)):
-                source = next(iter(worlds.values()))  # these ask no world model
-            else:
-                source = folder
-            work = partial(planning, model, prompts, (planner, most, options.simulations), TextSettings())
+        for planner, most in (*plain, *searched, few):
+            simulations = 5 if planner == few[0] else options.simulations
+            asked = "mcts" if planner == few[0] else planner
+            name = f"plan-{asked.replace(' ', '_')}-{most}-{simulations}-{options.prompts}-{code}"
+            is_shared = planner in dict(plain) and measure != next(iter(worlds))  # these ask no world model
+            source = next(iter(worlds.values())) if is_shared else folder
+            work = partial(planning, model, prompts, (asked, most, simulations), TextSettings())
             columns = kept(source, name, work)
             worth[planner, most] = np.array(columns)
         for key, columns in worth.items():
@@ -287,11 +312,11 @@ def planning_rows(table: Table, worlds: dict[str, Path], language: Path, held: n
                 f"{what} {column.mean():.3f}" for what, column in zip(("likelihood", "agreement", "similarity"), columns, strict=False)
             )
             table.row(f"rewarded for {measure}: {key[0]}, at most {key[1]} forwards", f"{words}; {columns[3].mean():.1f} forwards")
-        for mine in (("mcts", 1), ("mcts", 4), ("value_beam", 16), ("gumbel", 16)):
-            for rival in (("greedy", 4), ("beam", 16), ("best_of_n", 16)):
+        for mine in (("mcts", 1), few, ("mcts", 4), ("mcts", 16), ("value_beam", 16)):
+            for rival in (("greedy", 4), ("beam", 16), ("best_of_n", 16), ("greedy token by token", 16)):
                 gaps = [interval(worth[mine][i] - worth[rival][i]) for i in range(3)]
                 words = [f"{gap:+.3f} ({low:+.3f} to {high:+.3f})" for gap, low, high in gaps]
-                equal = mine == ("mcts", 4) and rival[1] == 4 or mine[1] == rival[1] == 16
+                equal = mine[1] == rival[1] and rival[0] not in TOKEN_BY_TOKEN
                 pair = f"{mine[0]} ({mine[1]} forwards) minus {rival[0]} ({rival[1]})"
                 table.row(
                     f"rewarded for {measure}: {pair}: likelihood, agreement, similarity",
@@ -326,7 +351,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="about a minute: a short text, one seed, few prompts, no ablations")
     parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the development data")
-    parser.add_argument("--steps", type=int, default=240, help="of a world model's training")
+    parser.add_argument("--steps", type=int, default=120, help="of a world model's training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--prompts", type=int, default=40, help="held-out contexts that planners continue")
     parser.add_argument("--rewards", default="likelihood,agreement", help="what the world models that plan are rewarded for")
@@ -368,7 +393,10 @@ def main() -> int:
         "held out is the end of the text. "
         "A forward is one context read, with the likeliest actions after it scored exactly; a step in latents costs none. Likelihood is in "
         "nats a byte under the language model itself, agreement the share of bytes that are those of the real continuation, similarity the "
-        f"cosine of mean encoder states; {options.prompts} prompts, paired bootstrap, 95%."
+        f"cosine of mean encoder states; {options.prompts} prompts, paired bootstrap, 95%. Greedy, sample, beam, best_of_n, value_beam, "
+        "uct and gumbel choose among the actions that the language model's token heads propose; mcts does so at its root, and further on "
+        "among those of the world model's own head, which has learned the decoder's states; where it has forwards to spare, each judges a "
+        "whole draft. Token by token needs no proposals, and a decoder step for each token. What is likeliest repeats itself."
     )
     return table.finish(options.record)
 
