@@ -79,6 +79,7 @@ PUBLIC = {  # DESIGN's contract: more may be added, these stay
     "agent.answering": "TestAgent answer",
     "agent.environment": "SearchEnv",
     "agent.episodes": "EpisodeFile play_episode",
+    "agent.cluster": "train_on_cluster",
     "apps.main_menu": "main",
     "apps.panels": "ConfigForm RunStatus TrainingRun TrainingPanel",
     "apps.question_panels": "QuestionPanel BoardPanel TextPanel load_ipython_extension",
@@ -99,6 +100,8 @@ PLANTED = {  # module → an import that it must not have
     "planning.oops": "numba",
     "knowledge.ranking": "requests",
     "knowledge.knowledge_base": "sentence_transformers",
+    "knowledge.store": "psycopg",
+    "agent.web_agent": "ray",
     "planning.tree_of_thought": "fastcore",
     "lm.operations": "lightbulb.world.networks",  # a higher floor
     "world.tables": "lightbulb.world.losses",  # a higher number

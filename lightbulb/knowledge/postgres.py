@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['TemporaryServer']
+__all__ = []
 
 # %% ../../nbs/knowledge/04_postgres.ipynb #71e46493
 import contextlib
