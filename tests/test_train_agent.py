@@ -106,6 +106,14 @@ def test_a_training_tells_each_episode_once_and_leaves_models_data_and_knowledge
     knowledge.close()
 
 
+def test_a_training_with_refined_queries_is_not_resumed_without(tools: Tools, tmp_path: Path) -> None:
+    told: list = []
+    list(train_agent(config_for(tmp_path, num_episodes=3), tools=tools, tasks=QUESTIONS, refines=True, tell=told.append))
+    assert len(told) == 3 and not any(row["error"] for row in told)
+    with pytest.raises(LightbulbError, match="refines"):
+        list(train_agent(config_for(tmp_path, num_episodes=6, resume=True), tools=tools, tasks=QUESTIONS))
+
+
 def test_failures_are_told_with_their_reason_paid_for_and_survived(tools: Tools, tmp_path: Path) -> None:
     site, told = Failing(), []
     tasks = [SearchTask("telegraph telegraph?"), SearchTask("forever forever?"), SearchTask("crash crash?"), QUESTIONS[2]]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['SearchTask', 'SearchEnvConfig', 'ResultCache', 'SearchAction', 'EpisodeEvidence', 'SearchEnv', 'SearchOptions']
+__all__ = ['SearchTask', 'SearchEnvConfig', 'ResultCache', 'SearchAction', 'SearchEnv', 'SearchOptions']
 
 # %% ../../nbs/agent/15_environment.ipynb #abb63277
 import copy
@@ -205,7 +205,7 @@ def _names_in(text: str, most: int = 24) -> list[str]:
 
 
 @dataclass(frozen=True)
-class EpisodeEvidence:
+class _EpisodeEvidence:
     "What an episode searched, read and kept so far."
 
     queries: tuple[str, ...]
@@ -563,10 +563,10 @@ class SearchEnv(gymnasium.Env):
 
     # ---- what is seen
 
-    def evidence(self) -> EpisodeEvidence:
+    def evidence(self) -> _EpisodeEvidence:
         "What was searched, read and kept; also after the end."
         episode = self._running(even_over=True)
-        return EpisodeEvidence(tuple(episode.tried), tuple(episode.pages.values()), tuple(self._passage(key) for key in episode.kept))
+        return _EpisodeEvidence(tuple(episode.tried), tuple(episode.pages.values()), tuple(self._passage(key) for key in episode.kept))
 
     def action_features(self, option: int) -> np.ndarray:
         "One row for each action that the option offers (num_actions, NUM_ACTION_FEATURES), zeros where it is closed."

@@ -322,6 +322,7 @@ def train_agent(
     tell: Callable[[Mapping[str, Any]], None] = lambda row: None,  # called with each new line of the log
     skip: threading.Event | None = None,  # set: the running episodes end and are forgotten
     span_cache: Path | None = None,  # a file that keeps what the reader said, for later trainings
+    refines: bool = False,  # also queries that `QueryRefiner` rewrote are offered
 ) -> Generator[StepReport, None, AutonomousWebAgent]:
     """Train and report after each batch and each look at held-out questions; returns the agent, which plays what it learned.
 
@@ -343,8 +344,10 @@ def train_agent(
         policy="learned",
         write=config.write,
         span_cache=span_cache,
+        refines=refines,
     )
     fixed = {name: str(value) for name, value in asdict(config).items() if name not in _MAY_CHANGE}
+    fixed["refines"] = str(refines)
     card = {
         "Intended use": "Choosing searches and pages for questions, before `answer()` writes from what was read.",
         "Data": "Its own episodes over the back ends named below; gold pages of training questions are paid for.",
