@@ -188,7 +188,7 @@ def xquad_questions(rows: list[dict[str, Any]]) -> list[Question]:
 def clapnq_questions(rows: list[dict[str, Any]]) -> list[Question]:
     questions = []
     for row in rows:
-        sentences = [sentence for reply in row["answers"] for sentence in reply.get("selected_sentences", [])]
+        sentences = [sentence for reply in row["answers"] for sentence in reply["sentences"]]
         questions.append(Question(row["id"], row["question"], "long", [], [], row | {"sentences": sentences}, bool(row.get("answerable"))))
     return questions
 
@@ -304,6 +304,11 @@ def names_one(text: str, answers: Sequence[str]) -> float:
 
 def _words(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.casefold()))
+
+
+def _letters(text: str) -> str:
+    "Letters and digits alone: gold sentences are cut into tokens (*ca n't*, a space before each stop), pages need not be."
+    return "".join(re.findall(r"\w+", text.casefold()))
 
 
 def share_named(text: str, phrases: Sequence[str]) -> float:
@@ -535,11 +540,11 @@ class Run:
         answerable = [(q, r) for q, r in zip(questions, replies, strict=True) if q.answerable]
         cited = lambda q, r: mean(
             [
-                float(any(_words(s) in _words(t) or _words(t) in _words(s) for t in r.cited_texts if len(t) > 30))
+                float(any(_letters(s) in _letters(t) or _letters(t) in _letters(s) for t in r.cited_texts if len(t) > 30))
                 for s in q.gold["sentences"]
             ]
         )
-        first = lambda q: mean([float(_words(s) in _words(q.gold["passages"][0]["text"][:300])) for s in q.gold["sentences"]])
+        first = lambda q: mean([float(_letters(s) in _letters(q.gold["passages"][0]["text"][:300])) for s in q.gold["sentences"]])
         old = [cited(q, before[q.id]) for q, _ in answerable] if all(q.id in before for q, _ in answerable) else []
         self.scorer.row("clapnq, answerable: gold sentences cited", [cited(q, r) for q, r in answerable], (), old, aim=0.60)
         self.scorer.row("clapnq, answerable: gold sentences among the first 300 characters", [first(q) for q, _ in answerable])

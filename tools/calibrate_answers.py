@@ -1,6 +1,7 @@
 """Fit when an answer is good enough to be said, on questions that no benchmark reports on. Writes lightbulb/agent/calibration.json.
 
-Two fits: `short` answers (names, dates, numbers), and `text` together with `verdict`s, of which there are few. They see the demo site's
+Three fits: `short` answers (names, dates, numbers), the best `sentence` in their place, and `text` together with `verdict`s, of which
+there are few. They see the demo site's
 `train` and `calibrate` questions and one manual, debian_handbook. Questions without an answer are hard to make up, so each question of
 the manual is also asked with its pages left out. The weights are a logistic regression; a threshold lets through as little as TOLD of
 what should be refused.
@@ -26,6 +27,7 @@ from benchmarks import answering as benchmark  # which finds its own scripts by 
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.confidence import Calibration
 from lightbulb.agent.tools import Tools, load_tools
+from lightbulb.agent.writing import best_answers
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.web.demo_site import demo_questions
 from lightbulb.web.search import load_search
@@ -34,10 +36,11 @@ ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "lightbulb" / "agent" / "calibration.json"
 FEATURES = {  # few, since there are few questions
     "short": ("log_probability", "relevance", "line", "coverage", "match", "lead", "vote"),
+    "sentence": ("line", "relevance", "coverage"),
     "text": ("relevance", "line", "third", "line_coverage"),
 }
 MANUAL, START = "debian_handbook", "debian_handbook/index.html"
-TOLD = {"short": 0.2, "text": 0.35}  # of what should be refused, how much may be said: a reader can judge a passage
+TOLD = {"short": 0.2, "sentence": 0.1, "text": 0.35}  # of what should be refused, how much may be said: a reader can judge a passage
 
 
 @dataclass(frozen=True)
@@ -91,15 +94,25 @@ def is_right(question: Any, kind: str, result: Answer) -> bool:
 
 
 def measure(question: Any, tools: Tools, name: str) -> dict[str, Any] | None:
-    "What was measured of the answer that would be said, and whether it is right; None if there is none."
-    recorders = {kind: Recorder() for kind in ("short", "text", "verdict")}
+    "What was measured of the answer that would be said, and whether it is right; None if there is none. Of a short one also its sentence."
+    recorders = {kind: Recorder(threshold=2.0 if kind == "short" else 0.0) for kind in FEATURES | {"verdict": ()}}
     *_, result = answer(question.text, TestAgent(max_seconds=600), tools=tools, calibrations=recorders)
     assert isinstance(result, Answer)
     kind = "verdict" if result.kind == "yes_no" else "short" if result.kind in ("fact", "number") else "text"
     if not recorders[kind].measured: return None
-    right = is_right(question, kind, result)
-    print(f"  {name} {kind} {right!s:5} {question.text[:80]} -> {(result.short_answer or result.text)[:60]}", flush=True)
-    return {"id": name, "kind": kind, "measured": recorders[kind].measured[-1], "right": right, "answerable": question.answerable}
+    row = {"id": name, "kind": kind, "measured": recorders[kind].measured[-1], "answerable": question.answerable}
+    if kind != "short":
+        right, said = is_right(question, kind, result), result.text
+    else:
+        leaves = best_answers([node for node in result.tree.walk() if node.kind == "answer" and node.status != "failed"])
+        said = leaves[0][1].payload.answer
+        right = question.answerable and benchmark.names_one(said, question.answers) > 0
+        if sentence := recorders["sentence"].measured:
+            holds = question.answerable and benchmark.names_one(result.short_answer, question.answers) > 0
+            row["sentence"] = {"measured": sentence[-1], "right": holds}
+            said = f"{said} / {holds!s:5} {result.short_answer[:80]}"
+    print(f"  {name} {kind} {right!s:5} {question.text[:80]} -> {said[:140]}", flush=True)
+    return row | {"right": right}
 
 
 def sources(data: Path, every: int, words_only: bool) -> Iterator[tuple[str, Any, Any]]:
@@ -136,7 +149,8 @@ def measured_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
             rows[name] = row or {"id": name, "kind": "", "measured": {}, "right": False, "answerable": question.answerable}
             file.write(json.dumps(rows[name]) + "\n")
             file.flush()
-    return [row for row in rows.values() if row["kind"]]
+    sentences = [row | row["sentence"] | {"kind": "sentence"} for row in rows.values() if row.get("sentence")]
+    return [row for row in rows.values() if row["kind"]] + sentences
 
 
 # ---------------------------------------------------------------- fitting
@@ -177,10 +191,11 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="ask only every so many questions of the demo site")
     parser.add_argument("--only_kept", action="store_true", help="ask nothing, fit on what was kept")
     parser.add_argument("--words_only", action="store_true", help="rank the manual by words alone: thousands of passages need no vectors")
+    parser.add_argument("--fit", default=",".join(FEATURES), help="what to fit, with commas; the others stay as they are")
     args = parser.parse_args()
-    rows, stored = measured_rows(args), {}
-    for kind, names in FEATURES.items():
-        own = [row for row in rows if (row["kind"] == "short") == (kind == "short")]
+    rows, stored = measured_rows(args), json.loads(TARGET.read_text(encoding="utf-8"))
+    for kind, names in ((kind, FEATURES[kind]) for kind in args.fit.split(",")):
+        own = [row for row in rows if ("text" if row["kind"] == "verdict" else row["kind"]) == kind]
         features = np.array([[row["measured"][name] for name in names] for row in own])
         right, answerable = (np.array([row[name] for row in own], bool) for name in ("right", "answerable"))
         weights, bias = fit(features, right.astype(float))

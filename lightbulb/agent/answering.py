@@ -16,18 +16,19 @@ from typing import Any
 
 from .answers import Answer, Ending, Sentence, Step, Thinking, Trace
 from .composing import compose
-from .confidence import Calibration, load_calibrations, measure_leaf, measure_lines
+from .confidence import Calibration, load_calibrations, measure_leaf, measure_lines, measure_sentence
 from .configuration import TestAgent
 from .evidence import Evidence, Researcher, is_mentioned, long_names
 from .ledger import Ledger, Meter
 from .question_kinds import foreign_language, in_english, question_parts
-from .reasoning import Reasoning, disagrees
+from .reasoning import Reasoning, disagrees, kind_wanted
 from .synthesis import Synthesis, Synthesizer
 from .tools import Tools, open_tools
 from .waiting import Background, OutOfTime, Working
 from .writing import Writer, best_answers
 from ..core.errors import Interrupted, LightbulbError
 from ..core.records import Document
+from ..reading.answer_kinds import candidates as ranges_of
 from ..planning.planners import PlannerConfig, ThoughtFunctions, plan
 from ..planning.run_events import PlannerBudget, RunEvent, RunLog, ThoughtScored
 from ..planning.tree_of_thought import Thought, ToTNode
@@ -186,7 +187,7 @@ class _Inquiry:
         leaves = [node for node in root.walk() if node.kind == "answer" and node.status != "failed"]
         composed = next((node for node in root.walk() if node.payload is not None and node.payload.plan.kind == "composed"), None)
         short = self._from_leaves(question, root, tuple(best_answers(leaves)))
-        if composed is None: return short
+        if composed is None: return short if short.is_sure else self._from_best_line(question, root, short)
         text = self._from_lines(question, composed)
         return short if short.is_sure and short.confidence > text.confidence else text
 
@@ -210,6 +211,21 @@ class _Inquiry:
             replace(trace, failed_at="") if is_sure else trace,
             ranked,
         )
+
+    def _from_best_line(self, question: str, root: ToTNode, short: _Conclusion) -> _Conclusion:
+        "Where no name or number is sure: the sentence that answers best, if that is; otherwise the short answer as it was."
+        node = next((node for node in root.walk() if node.payload is not None and node.payload.plan.kind == "direct"), None)
+        if node is None or node.payload.plan.log_prior < 0 or not isinstance(node.evidence, Evidence): return short
+        asked, evidence = node.payload.question, node.evidence
+        kind, calibration = kind_wanted(asked, node.payload.plan.form), self.calibrations.get("sentence")
+        scored = self.reasoning.scored_lines(asked, evidence)
+        lines = [line for line in scored if kind == "other" or ranges_of(line.text, kind)]  # what holds no date is no answer to *when*
+        if not lines or calibration is None: return short
+        confidence = calibration.confidence(measure_sentence(asked, lines, evidence.passages))
+        if confidence < calibration.threshold: return short
+        pieces, text = compose(asked, short.kind, lines, self.ledger.__getitem__)
+        trace = Trace(page=self.ledger[lines[0].url].title, span=text)
+        return replace(short, sentences=tuple(self.writer.composed(pieces)), short=text, confidence=confidence, is_sure=True, trace=trace)
 
     def _from_lines(self, question: str, node: ToTNode) -> _Conclusion:
         evidence, form = node.evidence or Evidence(), node.payload.plan.form
@@ -377,7 +393,7 @@ def answer(
     config: TestAgent | None = None,
     *,
     tools: Tools | None = None,  # loaded from the configuration if not given
-    calibrations: Mapping[str, Calibration] | None = None,  # of `short`, `text` and `verdict`; the shipped ones if not given
+    calibrations: Mapping[str, Calibration] | None = None,  # of `short`, `sentence`, `text`, `verdict`; the shipped ones if not given
 ) -> Generator[Step | Answer]:
     "Yield typed steps while searching and thinking; the last item is the `Answer`."
     config = config or TestAgent()

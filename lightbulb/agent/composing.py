@@ -32,6 +32,14 @@ class Line:
     heading: str  # title of the page and heading above
     role: str  # sentence, entry, command or heading
     score: float = 0.0  # how well it answers
+    term: str = ""  # of the entry that its paragraph is
+    lead: str = ""  # the sentence before it, if it leans on that
+
+    @property
+    def in_context(self) -> str:
+        "What a reader has to see: the headings, the term, what it leans on, and the line itself."
+        term = f"{self.term}: " if self.term and not self.lead.startswith(self.term) else ""
+        return " ".join(f"{self.heading}: {term}{self.lead} {self.text}".split())
 
     @property
     def num_words(self) -> int:
@@ -41,6 +49,9 @@ class Line:
 
 _BULLET = re.compile(r"(?:[-–—•*·]|\(?(?:\d{1,2}|[a-z]|[ivx]{2,4})[.)])\s+(?=\S)")
 _ENTRY = re.compile(r"(?P<term>\S[^\n:]{0,80}?)(?::\s+|\s+[–—]\s+)(?=\S)")
+_NEEDS_LEAD = re.compile(
+    rf"(?:{'|'.join(BACKWARD_OPENERS)}|(?:the |by )?default|otherwise|if (?:the|it|not|none|no|so)|in (?:this|that|such)|to do so)\b", re.I
+)
 _COMMAND = re.compile(r"(?:\$|#|%|>>>|>|\.\.\.)\s+\S|[\w.]+\(.*\)\s*$|(?:sudo|apt|git|pip|python|npm|make|cd|ls)\s+\S")
 
 
@@ -53,15 +64,23 @@ def lines_of(
     end = len(document.text) if end is None else min(end, len(document.text))
     headings = sorted((heading.start, heading.text) for heading in document.headings if heading.start >= 0)
     names = {text for _, text in headings}
-    lines, block, position = [], 0, 0
+    lines, block, position, term, before = [], 0, 0, "", ""
     for first, last in split_sentences(document.text):
-        block += "\n\n" in document.text[position:first]
-        position = last
-        text = document.text[first:last]
-        if first >= end or last <= start or gives_orders(text): continue
-        above = next((name for place, name in reversed(headings) if place <= first), "")
-        heading = f"{document.title} > {above}" if above and above != document.title else document.title
-        lines.append(Line(document.url, first, last, text, block, heading, _role(text, names)))
+        if first >= end: break
+        opens_block = position == 0 or "\n\n" in document.text[position:first]
+        block += opens_block and position > 0
+        position, text = last, document.text[first:last]
+        if opens_block:
+            term, before = "", ""
+        if last > start and not gives_orders(text):
+            above = next((name for place, name in reversed(headings) if place <= first), "")
+            heading = f"{document.title} > {above}" if above and above != document.title else document.title
+            role = _role(text, names)
+            lead = before if role == "sentence" and _NEEDS_LEAD.match(text) and not gives_orders(before) else ""
+            lines.append(Line(document.url, first, last, text, block, heading, role, term=term, lead=lead[-300:]))
+        if opens_block and (entry := _ENTRY.match(text)) and len(entry["term"].split()) <= 8:
+            term = entry["term"]
+        before = text
     return lines
 
 
@@ -94,9 +113,9 @@ def scored_lines(
                 waiting.setdefault((line.url, line.start), (line, passage.score, place))
     if not waiting: return []
     asked_about = _stems(question)
-    shared = lambda line, place: len(asked_about & _stems(f"{line.heading} {line.text}")) + (place < 2)
+    shared = lambda line, place: len(asked_about & _stems(line.in_context)) + (place < 2)
     likely = sorted(waiting.values(), key=lambda row: -shared(row[0], row[2]))[:max_lines]  # stable: better passages first
-    scores = relevances(rerank, question, [f"{line.heading}: {' '.join(line.text.split())}" for line, *_ in likely])
+    scores = relevances(rerank, question, [line.in_context for line, *_ in likely])
     lines = [replace(line, score=float(s) + passage_weight * own) for (line, own, _), s in zip(likely, scores, strict=True)]
     return sorted(lines, key=lambda line: -line.score)
 
@@ -274,6 +293,8 @@ def compose(
         return [Piece(f"{verdict}.", ((lines[0].url, lines[0].start, lines[0].end),)), *_verbatim(evidence)], verdict
     if form == "list" and (listing := _best_listing(lines, pages, document_of)):
         return _listed(listing, document_of(listing.lines[0].url)), ""
+    if form in ("fact", "number"):
+        return _verbatim(around(lines[0], 40)), " ".join(lines[0].text.split())
     taken: list[Line] = []
     for line in _starts(question, form, lines):
         if (line.url, line.start) in {(other.url, other.start) for other in taken}: continue

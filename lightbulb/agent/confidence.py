@@ -43,7 +43,7 @@ class Calibration:
 
 @lru_cache(1)
 def load_calibrations() -> dict[str, Calibration]:
-    "The shipped calibrations, for `short` answers (names, dates, numbers), for `text` and for `verdict`s."
+    "The shipped calibrations, for `short` answers (names, dates, numbers), a `sentence` instead of one, `text` and `verdict`s."
     stored = json.loads((files("lightbulb.agent") / "calibration.json").read_text(encoding="utf-8"))
     return {kind: Calibration(value["weights"], value["bias"], value["threshold"]) for kind, value in stored.items()}
 
@@ -90,4 +90,13 @@ def measure_lines(question: str, lines: Sequence[Line], passages: Sequence[Passa
         "third": scores[min(2, len(scores) - 1)],
         "coverage": max((coverage(question, f"{passage.title} {passage.text}") for passage in passages), default=0.0),
         "line_coverage": coverage(question, " ".join(texts)),
+    }
+
+
+def measure_sentence(question: str, lines: Sequence[Line], passages: Sequence[Passage]) -> dict[str, float]:
+    "The measurements of an answer that is the best line as it stands."
+    return {
+        "line": lines[0].score if lines else -15.0,
+        "relevance": max((passage.score for passage in passages), default=-10.0),
+        "coverage": coverage(question, lines[0].in_context) if lines else 0.0,
     }

@@ -227,10 +227,16 @@ class ReasoningConfig(Displayable):
     max_line_gap: float = 8.0  # points that count at most
     vote_bonus: float = 1.5  # nats, for a candidate that the language model's own short answer names
     overlooked_penalty: float = 1.5  # nats, for what the reader did not point at: from the language model's reply, or by its shape
-    shape_bonus: float = 1.5  # nats, for what looks like the option, file or command that was asked for
+    default_bonus: float = 1.5  # nats, for what is said to hold by default, where that was asked for
+    enough_line_gap: float = 4.0  # points below the best line within which a line's own numbers, dates and terms are candidates
+    lifespan_penalty: float = 3.0  # nats, for a day of birth or death in brackets where neither was asked for
+    origin_bonus: float = 4.0  # nats, for the first name in the section on the discovery of what somebody invented
+    entry_gap: float = 2.0  # points by which a line of an entry answers worse, at most, than the best line of the same entry
+    shape_bonus: float = 2.0  # nats, for what looks like the option, file or command that was asked for
     enough_for_phrase: float = 0.3  # probability, by the reader, of the short form of a composed answer
     enough_relevance: float = 0.0  # of the best passage, by the reranker; below it other words and links are tried
     reply_tokens: int = 600  # of passages that the language model reads for that answer
+    names_first: bool = True  # follow the names on a subject's own page before the step's question is searched as a whole
     stray_penalty: float = 3.0  # nats, for a candidate from a page that does not bear the subject's name when some page does
     missing_page_penalty: float = 1.0  # nats, for a bridge without a page of its own
     min_log_probability: float = -12.0  # thoughts below it are not followed

@@ -197,17 +197,27 @@ class Ledger:
         rerank_weight: float = 0.7,  # of the reranker beside the engine
     ) -> list[Passage]:
         "Offered passages, best first, by reranker and engine together; `score` is the reranker's, the engine's if there is none."
-        usable = {
-            (passage.url, passage.start, passage.end): passage
-            for passage in sorted(offered, key=lambda passage: passage.score)
-            if passage.url in self and self[passage.url].holds(passage.span) and not _commands(passage.text)
-        }
-        nearest = sorted(usable.values(), key=lambda passage: -passage.score)[: num_reranked if self._rerank else num_passages]
+        held = [passage for passage in offered if passage.url in self and self[passage.url].holds(passage.span)]
+        usable: dict[str, Passage] = {}  # by their words: what several pages copy from each other counts once
+        for passage in map(self._from_its_paragraph, sorted(held, key=lambda passage: -passage.score)):
+            if not _commands(passage.text):
+                usable.setdefault(" ".join(passage.text.split()), passage)
+        nearest = list(usable.values())[: num_reranked if self._rerank else num_passages]
         if self._rerank is None or not nearest or not question.strip(): return nearest[:num_passages]
         judged = relevances(self._rerank, question, [f"{self.heading_of(passage)}. {passage.text}" for passage in nearest])
         own = np.array([passage.score for passage in nearest])
         mixed = rerank_weight * _standardized(judged) + (1 - rerank_weight) * _standardized(own)
-        return [_scored(nearest[i], float(judged[i])) for i in np.argsort(-mixed, kind="stable")[:num_passages]]
+        ranked = [_scored(nearest[i], float(judged[i])) for i in np.argsort(-mixed, kind="stable")]
+        places = [sum(other.url == passage.url for other in ranked[:i]) for i, passage in enumerate(ranked)]  # on the passage's own page
+        in_turn = sorted(range(len(ranked)), key=lambda i: places[i] >= (num_passages + 1) // 2)  # stable: one page fills no more than half
+        return [ranked[i] for i in in_turn[:num_passages]]
+
+    def _from_its_paragraph(self, passage: Passage, *, max_chars: int = 400) -> Passage:
+        "The passage from the beginning of its first paragraph on, if that is near: an entry's term stands there."
+        text = self[passage.url].text
+        start = text.rfind("\n\n", 0, passage.start + 1) + 2 if "\n\n" in text[: passage.start + 1] else 0
+        if not 0 < passage.start - start <= max_chars: return passage
+        return Passage(passage.url, passage.title, start, passage.end, text[start : passage.end], passage.score)
 
     @property
     def reranks(self) -> bool:

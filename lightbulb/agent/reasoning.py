@@ -25,7 +25,7 @@ from .waiting import Working
 from ..core.english import FUNCTION_WORDS, stem
 from ..core.errors import LightbulbError
 from ..core.records import Passage
-from ..reading.answer_kinds import DATE, NUMBER, country_of, expected_kind, fits, kind_of
+from ..reading.answer_kinds import DATE, NUMBER, candidates as ranges_of, country_of, expected_kind, fits, kind_of
 from ..knowledge.chunks import split_sentences
 from ..planning.tree_of_thought import Thought, ToTNode
 
@@ -152,7 +152,10 @@ _TECHNICAL_THINGS = tuple(
     for asked, shape in (
         (r"\bcommand\b", r"(?<![\w/.-])(?:(?:git|apt|apt-get|pip|npm|docker|systemctl|python) )?[a-z][\w-]*(?: --?[a-zA-Z][\w-]*)+"),
         (r"\b(?:option|switch|flag)\b", r"(?<![\w-])--?[a-zA-Z][\w-]*"),
-        (r"\b(?:file|directory|folder|path)\b", r"(?<!\w)[~.]?/[\w.@/-]*\w/?|(?<![\w/])[\w-]+\.[a-z]{1,5}\b(?!\.\w)"),
+        (
+            r"\b(?:file|directory|folder|path)\b",
+            r"(?<!\w)[~.]?/[\w.@/-]*\w/?|(?<![\w/])[\w-]+\.[a-z]{1,5}\b(?!\.\w)|\A[a-z]\w*(?:-\w+)+\Z",
+        ),
         (r"\b(?:function|method|call)\b", r"\b[a-zA-Z_][\w.]*\(\)"),
         (r"\bvariable\b", r"\$?\b[A-Z][A-Z0-9_]{2,}\b"),
     )
@@ -166,7 +169,7 @@ def _technical_shape(question: str) -> re.Pattern[str] | None:
     return next((shape for asked, shape in _TECHNICAL_THINGS if asked.search(opening["noun"])), None)
 
 
-def _kind_wanted(question: str, form: str) -> str:
+def kind_wanted(question: str, form: str) -> str:
     "The kind of answer that the wording of a question asks for; where it is silent, a number if the question's form is one."
     kind = expected_kind(question)
     return "number" if kind == "other" and form == "number" else kind
@@ -193,6 +196,80 @@ def _new_parts(reply: str, question: str, *, max_words: int = 6) -> list[str]:
                 parts += [" ".join(run)] if 0 < len(run) <= max_words else []
                 run = []
     return parts
+
+
+def _is_named(text: str, reply: str) -> bool:
+    "Whether a language model's reply names a text; its last word may be cut off."
+    words, said = normalized(text).split(), normalized(reply).split()
+    if not words: return False
+    whole = any(said[i : i + len(words)] == words for i in range(len(said)))
+    tail = [said[-n:] for n in range(1, len(words) + 1) if len(said) >= n and not reply.rstrip().endswith((".", "!", "”", '"'))]
+    return whole or any(len("".join(end)) > 3 and end[:-1] == words[: len(end) - 1] and words[len(end) - 1].startswith(end[-1]) for end in tail)
+
+
+_ASKS_FOR_DEFAULT = re.compile(
+    r"\bdefaults?\b|\b(?:unless|without (?:any|further|other|extra)|out of the box|leave it|unconfigured|normally|stock|standard settings?|"
+    r"no (?:\w+ )?(?:configuration|options?|settings?)|(?:do not|don['’]t|not) (?:set|say|give|specify|change|configure|pass|choose))\b",
+    re.I,
+)
+_SAYS_DEFAULT = re.compile(r"\bdefaults?\b|\b(?:normally|otherwise|unless|if (?:not|none|no|it is not)|instead of)\b", re.I)
+
+
+def _is_default(candidate: Candidate, *, max_chars: int = 60) -> bool:
+    "Whether the clause around a candidate says that it holds where nothing else was said."
+    if candidate.passage is None: return False
+    text, start, end = candidate.passage.text, candidate.start - candidate.passage.start, candidate.end - candidate.passage.start
+    before = re.split(r"[.;]\s|\)", text[max(0, start - max_chars) : start])[-1]
+    after = re.split(r"[.;]\s|\(", text[end : end + max_chars // 2])[0]
+    return _SAYS_DEFAULT.search(f"{before} … {after}") is not None
+
+
+def _stands_alone(text: str, start: int, end: int) -> bool:
+    "Whether a number is no part of a name such as RAID-6, a version or a path."
+    return not re.match(r"[\w/.-]", text[start - 1 : start]) and not re.match(r"-\w|[/_]|\.\d", text[end : end + 2])
+
+
+def _scores_in_entries(lines: Sequence[Line], gap: float) -> list[float]:
+    "The scores of lines; what belongs to an entry (*--timeout: …*) answers at most `gap` points worse than the entry's best line."
+    entries: dict[tuple[str, int], float] = {}
+    for line in lines:
+        if line.term or line.role == "entry":
+            entries[line.url, line.block] = max(entries.get((line.url, line.block), -99.0), line.score)
+    return [max(line.score, entries.get((line.url, line.block), -99.0) - gap) for line in lines]
+
+
+_LIFE = re.compile(r"\b(?:born|birth|birthday|die|died|death|live|lived|life)\b", re.I)
+
+
+def _is_of_a_life(question: str, candidate: Candidate) -> bool:
+    "Whether a date is the first or last day of somebody's life in brackets, and the question asks for neither."
+    if candidate.passage is None or _LIFE.search(question): return False
+    start, end = candidate.start - candidate.passage.start, candidate.end - candidate.passage.start
+    lives = re.finditer(rf"\((?:born |b\. )?(?:{DATE})(?: ?[–-] ?(?:{DATE})?)?\)", candidate.passage.text)
+    return any(life.start() < start and end < life.end() and ("–" in life[0] or "-" in life[0] or "b" in life[0]) for life in lives)
+
+
+_ASKS_FOR_ORIGIN = re.compile(r"^who\b.*\b(?:invent|discover|first )", re.I)
+_ORIGIN = re.compile(r"\b(?:invention|discovery|origins?)\b", re.I)
+
+
+def _first_of_origin(question: str, lines: Sequence[Line]) -> tuple[Line, tuple[int, int]] | None:
+    "The first name in the section *Invention*, *Discovery* or *Origin* of a page about the thing whose inventor is asked for."
+    if not _ASKS_FOR_ORIGIN.search(question): return None
+    asked = {stem(word) for word in re.findall(r"\w+", question.casefold())}
+    for line in sorted(lines, key=lambda line: (line.url, line.start)):
+        page, _, heading = line.heading.partition(" > ")
+        if not _ORIGIN.search(heading) or not {stem(word) for word in re.findall(r"\w+", page.casefold())} <= asked: continue
+        if names := ranges_of(line.text, "person"): return line, names[0]
+    return None
+
+
+def _term_of(line: Line, passage: Passage, *, max_words: int = 4) -> list[tuple[int, int]]:
+    "Where the passage has the term of the entry that a line belongs to, if it is a short one."
+    start = passage.text.rfind(f"\n\n{line.term}", 0, line.start - passage.start) + 2 if line.term else 0
+    start = 0 if start < 2 and passage.text.startswith(line.term) else start
+    is_there = line.term and len(line.term.split()) <= max_words and passage.text.startswith(line.term, start)
+    return [(start, start + len(line.term))] if is_there else []
 
 
 _WHOLE_DATE = re.compile(r"\b(?:month|day|date|exactly)\b", re.I)
@@ -425,7 +502,7 @@ class Reasoning:
         "The likeliest answers to the state's step, best first."
         config, question = self.config, self.wordings.get(state.question, state.question)
         heads = self._heads_of(evidence.passages)
-        expected = _kind_wanted(question, state.plan.form)
+        expected = kind_wanted(question, state.plan.form)
         spans = read_passages(
             self.reader, question, evidence.passages, top_k=2 * config.branching, weigh=self.weigh, heads=heads, kind=expected
         )
@@ -477,41 +554,82 @@ class Reasoning:
         "The candidates by reader, by how well their lines answer, and by the language model's own short answer."
         lines, config = self.scored_lines(question, evidence), self.config
         if not candidates and not lines: return []
-        best = lines[0].score if lines else 0.0
-        holding = lambda one: [line.score for line in lines if line.url == one.url and line.start <= one.start and one.end <= line.end]
+        best, scores = lines[0].score if lines else 0.0, _scores_in_entries(lines, config.entry_gap)
+        holding = lambda one: [
+            score
+            for line, score in zip(lines, scores, strict=True)
+            if line.url == one.url and line.start <= one.start and one.end <= line.end
+        ]
         reply = self.short_reply(self.wordings.get(question, question), lines, evidence.passages)
         candidates = [*candidates, *self._overlooked(question, kind, reply, candidates, lines, evidence.passages)]
         if not candidates: return []
-        reply, shape = f" {normalized(reply)} ", _technical_shape(question)
+        shape, asks_for_default = _technical_shape(question), bool(_ASKS_FOR_DEFAULT.search(question))
+        origin = _first_of_origin(question, lines) if kind == "person" else None
+        first_name = origin[0].text[slice(*origin[1])] if origin else ""
         weighed = []
-        for candidate in candidates:
+        is_command = re.search(r"\bcommand\b", question) is not None
+        for candidate in (self._at_best_line(one, lines, scores, evidence.passages, is_command=is_command) for one in candidates):
             behind = best - max(holding(candidate), default=best - config.max_line_gap)
-            has_vote = f" {normalized(candidate.text)} " in reply
+            has_vote = _is_named(candidate.text, reply)
             value = candidate.log_probability - config.line_weight * min(behind, config.max_line_gap) + config.vote_bonus * has_vote
             value += config.shape_bonus * bool(shape and shape.search(candidate.text))
+            value += config.origin_bonus * (candidate.text == first_name)
+            value += config.default_bonus * (asks_for_default and _is_default(candidate))
+            value -= config.lifespan_penalty * (kind == "date" and _is_of_a_life(question, candidate))
             weighed.append(replace(candidate, log_probability=value, has_vote=has_vote))
         total = _log_sum([candidate.log_probability for candidate in candidates])
         shift = total - _log_sum([candidate.log_probability for candidate in weighed])
         shared = [replace(one, log_probability=min(one.log_probability + shift, 0.0)) for one in weighed]
-        return sorted(shared, key=lambda candidate: -candidate.log_probability)
+        distinct: dict[str, Candidate] = {}
+        for candidate in sorted(shared, key=lambda candidate: -candidate.log_probability):
+            distinct.setdefault(normalized(candidate.text), candidate)
+        return list(distinct.values())
+
+    @staticmethod
+    def _at_best_line(
+        candidate: Candidate, lines: Sequence[Line], scores: Sequence[float], passages: Sequence[Passage], *, is_command: bool
+    ) -> Candidate:
+        "The candidate at the line that answers best among those with the same words; a text of less than four characters stays."
+        if len(candidate.text) < 4: return candidate
+        places = re.compile(rf"(?<!\w){re.escape(candidate.text)}(?!\w)")
+        matches = [(score, line, match) for score, line in zip(scores, lines, strict=True) if (match := places.search(line.text))]
+        if not matches: return candidate
+        _, line, match = max(matches, key=lambda row: row[0])  # the first of equals
+        passage = next((one for one in passages if one.url == line.url and one.start <= line.start and line.end <= one.end), None)
+        if passage is None: return candidate
+        first = line.start - passage.start
+        start, end = _whole_token(passage.text, first + match.start(), first + match.end(), is_command=is_command)
+        place = {"start": passage.start + start, "end": passage.start + end, "text": passage.text[start:end]}
+        return replace(candidate, url=line.url, title=passage.title, passage=passage, **place)
 
     def _overlooked(
         self, question: str, kind: str, reply: str, candidates: list[Candidate], lines: Sequence[Line], passages: Sequence[Passage]
     ) -> list[Candidate]:
-        "What the reader did not point at: the new part of the language model's reply, and what looks like the command or file asked for."
-        value = max((one.log_probability for one in candidates), default=-1.0) - self.config.overlooked_penalty
+        """What the reader did not point at: the new part of the language model's reply, and in the best lines the numbers, or what
+        looks like the command or file, where that was asked for; of an entry also its term."""
+        config = self.config
+        value = max((one.log_probability for one in candidates), default=-1.0) - config.overlooked_penalty
         seen = {normalized(one.text) for one in candidates} | {normalized(question)}
-        is_seen = any(f" {normalized(one.text)} " in f" {normalized(reply)} " for one in candidates)
+        is_seen = any(_is_named(one.text, reply) for one in candidates)
         is_for_reader = is_seen or kind not in ("other", "number")  # names and dates are what the reader knows best
         parts = [] if is_for_reader else [part for part in _new_parts(reply, question) if _is_possible(part, kind)]
         patterns = [re.compile(rf"(?<!\w){re.escape(part)}(?!\w)", re.I) for part in parts[:3]]
         shape, overlooked = _technical_shape(question), list[Candidate]()
-        for line in lines[:6]:
+        origin = _first_of_origin(question, lines) if kind == "person" else None
+        ranked = sorted(zip(_scores_in_entries(lines, config.entry_gap), lines, strict=True), key=lambda pair: -pair[0])[:8]
+        for score, line in [*ranked, *([(origin[0].score, origin[0])] if origin else [])]:
             passage = next((one for one in passages if one.url == line.url and one.start <= line.start and line.end <= one.end), None)
             if passage is None: continue
-            first = line.start - passage.start
-            for place in (match for pattern in (*patterns, *([shape] if shape else [])) for match in pattern.finditer(line.text)):
-                start, end = _whole_token(passage.text, first + place.start(), first + place.end())
+            is_near, first = score >= lines[0].score - config.enough_line_gap, line.start - passage.start
+            places = [match.span() for pattern in (*patterns, *([shape] if shape else [])) for match in pattern.finditer(line.text)]
+            if kind == "number" and is_near:
+                places += [place for place in ranges_of(line.text, kind) if _stands_alone(line.text, *place)]
+            ranges = [_whole_token(passage.text, first + begin, first + stop) for begin, stop in places]
+            if origin and line is origin[0]:
+                ranges.append((first + origin[1][0], first + origin[1][1]))
+            if kind == "other" and shape is None and is_near:
+                ranges += _term_of(line, passage)
+            for start, end in ranges:
                 text = passage.text[start:end]
                 if normalized(text) in seen or len(overlooked) == 6: continue
                 seen.add(normalized(text))
@@ -560,18 +678,25 @@ class Reasoning:
         state: State = node.payload
         question, number = state.question, self.config.num_passages
         if state.follows_bridge:
-            return self.researcher.gather(question, state.subject, queries=[question], num_passages=number)
+            queries = [] if self.config.names_first else [question]
+            return self.researcher.gather(question, state.subject, queries=queries, num_passages=number)
         if state.plan.kind in ("direct", "composed"):
             if question not in self.surveys:
-                queries = [state.subject or search_words(question)]
-                number = self.config.num_surveyed
-                first = self.researcher.survey(question, state.subject, queries=queries, num_passages=number)
-                again = self.researcher.look_again(question, state.subject, first, num_passages=number, enough=self.config.enough_relevance)
-                self.wordings[question], self.surveys[question] = again
+                self.wordings[question], self.surveys[question] = self._surveyed(question, state)
             return self.surveys[question]
         evidence = self.researcher.gather(question, state.subject, num_passages=number)
-        if not state.subject or state.plan.kind == "comparison": return evidence
+        has_own_page = self.config.names_first and evidence.match >= 0.9
+        if not state.subject or state.plan.kind == "comparison" or has_own_page: return evidence
         return self.researcher.widen(question, evidence, num_passages=number)
+
+    def _surveyed(self, question: str, state: State) -> tuple[str, Evidence]:
+        "The question as the pages spell it, and its evidence; the plan that is tried beside a likelier one gets a single search."
+        number, subject = self.config.num_surveyed, state.subject
+        if self.config.names_first and state.plan.log_prior < 0:
+            return question, self.researcher.survey(question, subject, num_passages=number)
+        queries = [subject or search_words(question)]
+        first = self.researcher.survey(question, subject, queries=queries, num_passages=number)
+        return self.researcher.look_again(question, subject, first, num_passages=number, enough=self.config.enough_relevance)
 
     def evaluate(self, nodes: Sequence[ToTNode]) -> list[float]:
         "Log-probabilities of the paths, in nats; a bridge without a page of its own pays for it."

@@ -1,0 +1,118 @@
+"Facts that a manual says in passing: in an option's entry, as a default, in a sentence that leans on the one before; and sentences as answers."
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from small_site import LENIENT, BagOfWords, PatternReader, SmallSite, small_tools, word_share
+
+from lightbulb.agent.answering import Answer, TestAgent, answer
+from lightbulb.agent.answers import Searched
+from lightbulb.agent.composing import lines_of
+from lightbulb.agent.confidence import Calibration, load_calibrations
+from lightbulb.agent.configuration import ReasoningConfig
+from lightbulb.agent.ledger import Ledger
+from lightbulb.core.records import Document, Passage
+
+KILN = Document(
+    "http://site/kiln",
+    "Kiln manual",
+    "The kiln burns clay.\n\n--hold <minutes>: Number of minutes that the top heat of the kiln is held (default: 45). Thick clay needs 90.\n\n"
+    "fan.limit: The fan of the kiln starts when the number of degrees is above this. Some fans are loud. The default value is 320.\n\n"
+    "door.limit: The door of the kiln opens below this. The default value is 60.\n\n"
+    "The shelves have names of their own. They are taken from the rivers of Cornwall.",
+)
+NEVER = Calibration({}, -9.0, 0.5)  # no name or number is ever sure
+ALWAYS = Calibration({}, 9.0, 0.5)
+
+
+class Blind(PatternReader):
+    "Points at nothing."
+
+    patterns: dict[str, str] = {}
+
+
+def ask(question: str, calibrations: Any = LENIENT, **tools: Any) -> Answer:
+    tools = {"search": SmallSite([KILN]), "reader": Blind()} | tools
+    *_, result = answer(question, TestAgent(), tools=small_tools(**tools), calibrations=calibrations)
+    assert isinstance(result, Answer)
+    return result
+
+
+def certain(**more: Calibration) -> dict[str, Calibration]:
+    return LENIENT | {"short": ALWAYS} | more
+
+
+def test_the_default_in_an_options_entry_is_answered_although_the_reader_overlooks_it() -> None:
+    result = ask("How many minutes is the top heat held if I don't set anything?", certain())
+    assert result.short_answer.startswith("45") and KILN.text[result.citations[0].start :].startswith("--hold")
+
+
+def test_a_default_belongs_to_the_entry_whose_first_sentence_answers() -> None:
+    result = ask("How many degrees start the fan of the kiln if I leave it alone?", certain())
+    assert result.short_answer == "320"
+
+
+def test_a_sentence_is_read_with_what_it_leans_on_and_with_its_term() -> None:
+    lines = {line.text: line for line in lines_of(KILN)}
+    assert "shelves have names" in lines["They are taken from the rivers of Cornwall."].in_context
+    default = lines["The default value is 320."]
+    assert default.term == "fan.limit" and "fan.limit" in default.in_context and "--hold" not in default.in_context
+    assert lines["Thick clay needs 90."].term == "--hold <minutes>" and not lines["Thick clay needs 90."].lead
+
+
+@pytest.mark.parametrize("question", ["Where do the names of the shelves come from?", "Which region gave the shelves their names?"])
+def test_where_no_name_is_sure_the_sentence_is_the_answer(question: str) -> None:
+    refused = ask(question, LENIENT | {"short": NEVER, "sentence": NEVER})
+    assert refused.refused
+    result = ask(question, LENIENT | {"short": NEVER, "sentence": ALWAYS})
+    assert not result.refused and "Cornwall" in result.short_answer and result.citations
+    assert all(KILN.holds(citation.span) for citation in result.citations)
+
+
+def test_a_sentence_without_a_date_is_no_answer_to_when() -> None:
+    assert ask("When were the shelves of the kiln named?", LENIENT | {"short": NEVER, "sentence": ALWAYS}).refused
+
+
+def test_without_a_calibration_for_sentences_none_is_said() -> None:
+    assert ask("Where do the names of the shelves come from?", LENIENT | {"short": NEVER}).refused
+    assert "sentence" in load_calibrations()
+
+
+def test_what_pages_copy_counts_once_and_one_page_fills_no_more_than_half() -> None:
+    ledger = Ledger(BagOfWords(), word_share)
+    pages = [Document(f"http://site/{name}", name, "\n\n".join(f"The kiln {i} of {owner}." for i in range(6))) for name, owner in
+             (("first", "Ann"), ("copy", "Ann"), ("other", "Ben"))]  # fmt: skip
+    offered = []
+    for page in pages:
+        ledger.add(page)
+        cuts = [page.text.index(f"The kiln {i}") for i in range(6)]
+        offered += [Passage(page.url, page.title, cut, cut + len("The kiln 0 of Ann."), page.text[cut : cut + 18], 1.0) for cut in cuts]
+    ranked = ledger.ranked("Which kiln?", offered, num_passages=8)
+    assert len({passage.text for passage in ranked}) == len(ranked) == 8
+    assert all(sum(passage.url == page.url for passage in ranked) <= 4 for page in pages)
+    assert {passage.title for passage in ranked} == {"first", "other"}
+
+
+class Names(SmallSite):
+    "Two pages: a lamp names its inventor, the inventor's own page names a town."
+
+    def __init__(self) -> None:
+        super().__init__(
+            [
+                Document("http://site/glow", "Glowjar", "The glowjar was shown by Mary Penhale at a fair. It was brought by Mary Penhale."),
+                Document("http://site/mary", "Mary Penhale", "Mary Penhale was born in Lerryn in 1778."),
+            ]
+        )
+
+
+@pytest.mark.parametrize("names_first", [True, False])
+def test_names_lead_from_page_to_page_before_the_whole_question_is_searched(names_first: bool) -> None:
+    tools = small_tools(search=Names(), reasoning=ReasoningConfig(names_first=names_first))
+    *steps, result = answer("Where was the inventor of the Glowjar born?", TestAgent(), tools=tools, calibrations=certain())
+    queries: Sequence[str] = [step.query for step in steps if isinstance(step, Searched)]
+    assert isinstance(result, Answer) and result.short_answer == "Lerryn"
+    assert queries[0] == "Glowjar" and "Mary Penhale" in queries
+    assert (len(queries) <= 3) == names_first
