@@ -31,7 +31,7 @@ import pytest
 
 RECORDED = Path(__file__).with_name("recorded_results.json")
 TOLERANCE = 2e-3  # relative, on another kind of machine: a few steps of training amplify the last bit that much
-RELEARNED = "the reader learned from people, a judge weighs its spans, the confidence was fitted anew; scores of one text a call"
+RELEARNED = "the reader learned from people, a judge weighs its spans, the confidence was fitted anew; scores of one text a call; lines are read with their lead"
 CHANGED: dict[str, str] = {  # "run: result" → why it is another than the recorded one
     "MCTS, Gumbel: values": "the worth of the improved policy; it was the mean of all visits, which does not tend to best play",
     "answers: When did the inventor of the modern steam turbine die?": RELEARNED,
@@ -39,7 +39,7 @@ CHANGED: dict[str, str] = {  # "run: result" → why it is another than the reco
     "answers: What are the impacts of renewable energy on global sustainability?": "composed of one stretch of a page",
     "answers: Who won the Eurovision Song Contest in 1974?": f"{RELEARNED}; where little fits, other words and links are tried",
     "answers: Who was born first, Michael Faraday or Gaston Planté?": RELEARNED,
-    "answers: Who invented the incandescent light bulb?": f"{RELEARNED}; sources that disagree are both named",
+    "answers: Who invented the incandescent light bulb?": RELEARNED,
 }
 
 Results = dict[str, Any]  # numbers as hexadecimal text, whole numbers, text, or a digest of arrays

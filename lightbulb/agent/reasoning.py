@@ -608,7 +608,9 @@ class Reasoning:
         """What the reader did not point at: the new part of the language model's reply, and in the best lines the numbers, or what
         looks like the command or file, where that was asked for; of an entry also its term."""
         config = self.config
-        value = max((one.log_probability for one in candidates), default=-1.0) - config.overlooked_penalty
+        likeliest = max((one.log_probability for one in candidates), default=-1.0)
+        doubt = math.log1p(-min(math.exp(_log_sum([one.log_probability for one in candidates])), 0.99)) if candidates else 0.0
+        value = min(likeliest, doubt) - config.overlooked_penalty  # a sure reader leaves little to others
         seen = {normalized(one.text) for one in candidates} | {normalized(question)}
         is_seen = any(_is_named(one.text, reply) for one in candidates)
         is_for_reader = is_seen or kind not in ("other", "number")  # names and dates are what the reader knows best
