@@ -1,4 +1,4 @@
-"Facts that a manual says in passing: in an option's entry, as a default, in a sentence that leans on the one before; and sentences as answers."
+"Facts that a manual says in passing: in an option's entry, as a default, in a sentence that leans on another; sentences as answers."
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from lightbulb.core.records import Document, Passage
 KILN = Document(
     "http://site/kiln",
     "Kiln manual",
-    "The kiln burns clay.\n\n--hold <minutes>: Number of minutes that the top heat of the kiln is held (default: 45). Thick clay needs 90.\n\n"
+    "The kiln burns clay.\n\n"
+    "--hold <minutes>: Number of minutes that the top heat of the kiln is held (default: 45). Thick clay needs 90.\n\n"
     "fan.limit: The fan of the kiln starts when the number of degrees is above this. Some fans are loud. The default value is 320.\n\n"
     "door.limit: The door of the kiln opens below this. The default value is 60.\n\n"
     "The shelves have names of their own. They are taken from the rivers of Cornwall.",

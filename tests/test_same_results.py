@@ -31,7 +31,10 @@ import pytest
 
 RECORDED = Path(__file__).with_name("recorded_results.json")
 TOLERANCE = 2e-3  # relative, on another kind of machine: a few steps of training amplify the last bit that much
-RELEARNED = "the reader learned from people, a judge weighs its spans, the confidence was fitted anew; scores of one text a call; lines are read with their lead"
+RELEARNED = (
+    "the reader learned from people, a judge weighs its spans, the confidence was fitted anew; "
+    "an 8-bit network sees one text a call, and a line is read with what it leans on"
+)
 CHANGED: dict[str, str] = {  # "run: result" → why it is another than the recorded one
     "MCTS, Gumbel: values": "the worth of the improved policy; it was the mean of all visits, which does not tend to best play",
     "answers: When did the inventor of the modern steam turbine die?": RELEARNED,

@@ -147,15 +147,13 @@ def _whole_token(text: str, start: int, end: int, *, is_command: bool = False) -
     return start, end
 
 
+_HYPHENATED = r"\A[a-z]\w*(?:-\w+)+\Z"  # a file such as `kiln-top-limit`, which has neither path nor ending
 _TECHNICAL_THINGS = tuple(
     (re.compile(asked, re.I), re.compile(shape))
     for asked, shape in (
         (r"\bcommand\b", r"(?<![\w/.-])(?:(?:git|apt|apt-get|pip|npm|docker|systemctl|python) )?[a-z][\w-]*(?: --?[a-zA-Z][\w-]*)+"),
         (r"\b(?:option|switch|flag)\b", r"(?<![\w-])--?[a-zA-Z][\w-]*"),
-        (
-            r"\b(?:file|directory|folder|path)\b",
-            r"(?<!\w)[~.]?/[\w.@/-]*\w/?|(?<![\w/])[\w-]+\.[a-z]{1,5}\b(?!\.\w)|\A[a-z]\w*(?:-\w+)+\Z",
-        ),
+        (r"\b(?:file|directory|folder|path)\b", rf"(?<!\w)[~.]?/[\w.@/-]*\w/?|(?<![\w/])[\w-]+\.[a-z]{{1,5}}\b(?!\.\w)|{_HYPHENATED}"),
         (r"\b(?:function|method|call)\b", r"\b[a-zA-Z_][\w.]*\(\)"),
         (r"\bvariable\b", r"\$?\b[A-Z][A-Z0-9_]{2,}\b"),
     )
@@ -202,9 +200,13 @@ def _is_named(text: str, reply: str) -> bool:
     "Whether a language model's reply names a text; its last word may be cut off."
     words, said = normalized(text).split(), normalized(reply).split()
     if not words: return False
-    whole = any(said[i : i + len(words)] == words for i in range(len(said)))
-    tail = [said[-n:] for n in range(1, len(words) + 1) if len(said) >= n and not reply.rstrip().endswith((".", "!", "”", '"'))]
-    return whole or any(len("".join(end)) > 3 and end[:-1] == words[: len(end) - 1] and words[len(end) - 1].startswith(end[-1]) for end in tail)
+    if any(said[i : i + len(words)] == words for i in range(len(said))): return True
+    if reply.rstrip().endswith((".", "!", "”", '"')): return False  # it is whole
+    for count in range(1, min(len(words), len(said)) + 1):
+        end = said[-count:]
+        begins = end[:-1] == words[: count - 1] and words[count - 1].startswith(end[-1])
+        if begins and len("".join(end)) > 3: return True
+    return False
 
 
 _ASKS_FOR_DEFAULT = re.compile(
