@@ -293,8 +293,7 @@ def compose(
         return [Piece(f"{verdict}.", ((lines[0].url, lines[0].start, lines[0].end),)), *_verbatim(evidence)], verdict
     if form == "list" and (listing := _best_listing(lines, pages, document_of)):
         return _listed(listing, document_of(listing.lines[0].url)), ""
-    if form in ("fact", "number"):
-        return _verbatim(around(lines[0], 40)), " ".join(lines[0].text.split())
+    if form in ("fact", "number"): return _verbatim(around(lines[0], 40)), " ".join(lines[0].text.split())
     taken: list[Line] = []
     for line in _starts(question, form, lines):
         if (line.url, line.start) in {(other.url, other.start) for other in taken}: continue

@@ -201,7 +201,8 @@ def _is_named(text: str, reply: str) -> bool:
     words, said = normalized(text).split(), normalized(reply).split()
     if not words: return False
     if any(said[i : i + len(words)] == words for i in range(len(said))): return True
-    if reply.rstrip().endswith((".", "!", "”", '"')): return False  # it is whole
+    if reply.rstrip().endswith((".", "!", "”", '"')):
+        return False  # it is whole
     for count in range(1, min(len(words), len(said)) + 1):
         end = said[-count:]
         begins = end[:-1] == words[: count - 1] and words[count - 1].startswith(end[-1])
@@ -261,7 +262,8 @@ def _first_of_origin(question: str, lines: Sequence[Line]) -> tuple[Line, tuple[
     asked = {stem(word) for word in re.findall(r"\w+", question.casefold())}
     for line in sorted(lines, key=lambda line: (line.url, line.start)):
         page, _, heading = line.heading.partition(" > ")
-        if not _ORIGIN.search(heading) or not {stem(word) for word in re.findall(r"\w+", page.casefold())} <= asked: continue
+        if not _ORIGIN.search(heading) or not {stem(word) for word in re.findall(r"\w+", page.casefold())} <= asked:
+            continue
         if names := ranges_of(line.text, "person"): return line, names[0]
     return None
 
