@@ -166,12 +166,12 @@ def train(
     num_episodes: int,
     seed: int,
     *,
-    keep: Callable[[AutonomousWebAgent, int], None],  # called at a quarter, at the half and at the end
+    keep: Callable[[AutonomousWebAgent, int], None],  # called at a quarter and at the end
     **levels: Any,
 ) -> list[float]:
     "Train an agent for so many episodes; the mean reward of each batch."
     agent = make(default_levels(num_episodes, num_envs=8, seed=seed, **levels))
-    due = [num_episodes // 4, num_episodes // 2, num_episodes]
+    due = [num_episodes // 4, num_episodes]
     with tempfile.TemporaryDirectory() as place:
         config = TrainAgent(num_episodes=num_episodes, num_parallel=8, num_held_out=0, seed=seed, save_dir=Path(place))
         log = _EpisodeLog(Path(place) / "agent_training.log", resume=False)
@@ -336,8 +336,8 @@ def main() -> int:
         None if args.quick else lambda hit10, hit1: hit10 >= 0.95 and hit1 >= 0.8,
     )
     difference(learned_name, ordered_name)
-    for episodes in (args.episodes // 4, args.episodes // 2):
-        row(f"learned, after {episodes} of them, 4 searches", lambda episodes=episodes: learned(4, episodes=episodes))
+    early = args.episodes // 4
+    row(f"learned, after {early} of them, 4 searches", lambda: learned(4, episodes=early))
     if 8 in args.searches:
         row(f"learned, {args.episodes} episodes, 8 searches", lambda: learned(8))
     if args.ablation_seeds:

@@ -57,6 +57,7 @@ def oracle(ranker: PageRanker, query: Query, judge: Judge) -> float:
     for _ in range(NUM_EDITS):
         options = [(judge(scores - current[word] * columns[word]), word) for word in current if len(current) > 1]
         options += [(judge(scores + column), word) for word, column in columns.items() if word not in current]
+        if not options: break
         value, word = max(options)
         if value <= best + 1e-9: break
         best = value
