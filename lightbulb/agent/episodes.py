@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Policy', 'play_episode', 'EpisodeFile', 'gains_of']
+__all__ = ['play_episode', 'EpisodeFile', 'gains_of']
 
 # %% ../../nbs/agent/16_episodes.ipynb #effd3c6a
 import fcntl
@@ -23,10 +23,10 @@ import numpy as np
 from .environment import SearchAction, SearchEnv
 
 # %% ../../nbs/agent/16_episodes.ipynb #5fb0053d
-Policy = Callable[[SearchEnv, Sequence[SearchAction]], Sequence[float]]  # environment, open actions → their probabilities
+_Policy = Callable[[SearchEnv, Sequence[SearchAction]], Sequence[float]]  # environment, open actions → their probabilities
 
 
-def play_episode(env: SearchEnv, policy: Policy, *, seed: int = 0, task: int | None = None) -> dict[str, Any]:
+def play_episode(env: SearchEnv, policy: _Policy, *, seed: int = 0, task: int | None = None) -> dict[str, Any]:
     "Play an episode to its end: everything that happened, ready for an `EpisodeFile`."
     random = np.random.default_rng(seed)
     observation, info = env.reset(seed=seed, options=None if task is None else {"task": task})
