@@ -52,7 +52,7 @@ from lightbulb.world.text_practice import TextPractice, read_stretches, shares_f
 from lightbulb.world.text_training import load_text_world
 
 ROOT = Path(__file__).resolve().parents[1]
-BOARD = (4, 3)  # rows, columns: a board that no other script and no page trains on
+BOARD = (3, 5)  # rows, columns: a board that no other script and no page trains on
 GOAL = NUMBER[9, 3]  # inside the south-western room: no other script has it
 NUM_QUESTIONS = 12  # of the demo site
 
@@ -178,7 +178,7 @@ def board_game() -> list[Row]:
             f"`lightbulb_WM.py --environment {name}`: optimal moves where some legal move is worse",
             f"{right:.2%} of {exam.matters.sum():,} positions; {seconds:.0f} CPU-s",
             f"above random moves' {even.mean():.2%}",
-            right > even.mean(),
+            bool(right > even.mean()),
             "nothing on this board; settings on tic-tac-toe, connect four 4x4 and tables of Gymnasium",
         )
     ]
