@@ -96,12 +96,17 @@ def _join(address: str) -> tuple[Any, bool]:
             socket.create_connection((host.strip("[]"), int(port)), timeout=5.0).close()
         except OSError as error:
             raise UnavailableError(f"the Ray cluster {address} cannot be joined: {error.strerror or error}") from None
-    try:
-        ray.init(**options)
-    except Exception as error:  # noqa: BLE001 - Ray raises whatever its parts raise
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UnavailableError(f"the Ray cluster {address} cannot be joined: {reason}") from None
-    return ray, True
+    for attempt in range(3):
+        try:
+            ray.init(**options)
+            return ray, True
+        except Exception as error:  # noqa: BLE001 - Ray raises whatever its parts raise
+            if address == "local" and attempt < 2:  # on a busy machine its own parts may come too late for each other
+                ray.shutdown()
+                continue
+            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise UnavailableError(f"the Ray cluster {address} cannot be joined: {reason}") from None
+    raise AssertionError("the last attempt returns or raises")
 
 # %% ../../nbs/agent/20_cluster.ipynb #95c20633
 class _RemoteWorld:
