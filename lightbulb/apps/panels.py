@@ -414,9 +414,11 @@ def _web_agent_class() -> type[Any]:
 
 
 def _train_web_agent(order: _Order) -> Iterator[StepReport]:
+    from lightbulb.agent.cluster import train_on_cluster
     from lightbulb.agent.training import train_agent
 
-    return train_agent(replace(order.config, resume=order.resume, save_dir=order.folder.parents[1]))
+    train = train_on_cluster if order.config.cluster else train_agent
+    return train(replace(order.config, resume=order.resume, save_dir=order.folder.parents[1]))
 
 
 class _Task(NamedTuple):
