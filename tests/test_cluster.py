@@ -28,6 +28,8 @@ from lightbulb.agent.web_agent import AutonomousWebAgent
 from lightbulb.core.errors import LightbulbError, SearchError, UnavailableError
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
 
+ROOT = Path(__file__).resolve().parents[1]
+
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 ray = pytest.importorskip("ray", reason="Ray is not installed: it comes with lightbulb[cluster]")
 QUESTIONS = [
@@ -76,7 +78,7 @@ def cluster() -> Iterator[Any]:
         try:
             cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
             cluster.second = cluster.add_node(**node)  # type: ignore[attr-defined]
-            environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}
+            environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests")))}}
             ray.init(address=cluster.address, log_to_driver=False, logging_level="error", runtime_env=environment)
             break
         except Exception as error:  # noqa: BLE001 - Ray raises whatever its parts raise
