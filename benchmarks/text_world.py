@@ -1,9 +1,9 @@
 """A world model of text beside what is simpler: is the latent of the next context found, and does planning in latents write better?
 
 A small language model learns from the beginning of a text (tiny Shakespeare, bytes; settings were chosen on the demo articles and on this
-text, its held-out part among it), world models of three seeds learn from its states. Then, on held-out text: how often what was imagined after
-k actions finds the real latent among 1,000 others, beside five controls; what planners write at equal forwards; and what each loss adds in
-short runs. Trainings and finished rows are kept in the cache by a digest of what decides them, so a stopped benchmark goes on.
+text, its held-out part among it), world models of three seeds learn from its states. Then, on held-out text: how often what was imagined
+after k actions finds the real latent among 1,000 others, beside five controls; what planners write at equal forwards; and what each loss
+adds in short runs. Trainings and finished rows are kept in the cache by a digest of what decides them, so a stopped benchmark goes on.
 """
 
 from __future__ import annotations
