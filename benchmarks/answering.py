@@ -479,7 +479,8 @@ class Run:
         self.replies += replies
         tuned = [is_tuned_on(question.id) for question in questions]
         others = " and ".join(site for site in self.args.manuals.split(",") if site != "debian_handbook")
-        for name, wanted in ((f"{others}, not tuned on", False), ("debian_handbook, tuned on", True)):
+        how = "mechanisms were chosen on it" if "git" in others else "not tuned on"
+        for name, wanted in ((f"{others}, {how}", False), ("debian_handbook, tuned on", True)):
             part = [(q, r) for q, r, t in zip(questions, replies, tuned, strict=True) if t is wanted]
             if not part: continue
             report_manuals(self.scorer, name, [q for q, _ in part], [r for _, r in part], before)
