@@ -334,6 +334,19 @@ def test_a_subtree_continues_exactly_where_its_search_stopped():
     assert continued.visit_counts.sum() == 50
 
 
+def test_halving_goes_by_the_visits_of_this_search_alone():
+    "8 simulations of 4 actions: one visit each, then two more for the better half, whatever a kept tree brings."
+    world = RandomWorld(4)
+    search = MCTS(world.predict, world.step, MCTSConfig(8, algorithm="gumbel"))
+    first = search.search(np.arange(6))
+    assert (np.sort(first.visit_counts) == [1, 1, 3, 3]).all()
+    after = world.step(np.arange(6), first.actions)[0]
+    kept = first.tree.subtree(first.actions)
+    assert (kept.arrays.visits[:, 0].sum(1) > 0).all()
+    again = search.search(after, tree=kept)
+    assert (np.sort(again.visit_counts - kept.arrays.visits[:, 0]) == [1, 1, 3, 3]).all()
+
+
 def test_a_root_whose_move_was_never_visited_starts_afresh():
     world, config = RandomWorld(16), MCTSConfig(3)
     first = MCTS(world.predict, world.step, config).search(np.arange(2))

@@ -332,6 +332,19 @@ def test_two_searches_of_one_object_do_not_mix():
     assert all(node.text.startswith("a") for node in results["a"].root.walk())
 
 
+@pytest.mark.parametrize("strategy", ["bfs", "dfs", "best_first"])
+def test_nothing_is_proposed_when_the_last_node_is_made(strategy):
+    asked = []
+
+    def propose(nodes):
+        asked.extend(node.text for node in nodes)
+        return [["a", "b"] for _ in nodes]
+
+    config = ToTConfig(strategy=strategy, max_depth=4, max_nodes=2, num_solutions=None)
+    result = ToTSearch(propose, lambda nodes: [1.0] * len(nodes), config=config).run("q")
+    assert (asked, result.num_nodes, result.reason) == (["q"], 2, "max_nodes")
+
+
 def test_time_and_the_callers_budget_stop_between_calls():
     def slow(nodes):
         time.sleep(0.05 * len(nodes))
