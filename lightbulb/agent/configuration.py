@@ -63,7 +63,7 @@ class TestAgent(Displayable):
     max_crawl_pages: int = 500
     "pages that opening a site: back end may fetch"
     policy: str = "fixed"
-    "fixed: the pipeline chooses searches and pages; ordered: names lead from page to page; learned: what train_agent left does"
+    "fixed: the pipeline chooses searches; ordered: names lead from page to page; learned: train_agent's weights, else those that ship"
     save_dir: Path = Path("./models")
     "holds agent/, where what was read is kept"
     device: str = "auto"
