@@ -9,22 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_site import Letters
 
 from lightbulb.core.records import Document
 from lightbulb.knowledge.page_ranking import PAGE_FEATURES, PageRanker, page_rank
 from lightbulb.knowledge.ranking import RankingList, RankingModel, listwise_loss, ndcg, within_list
 
 WORDS = "lamp filament tungsten carbon glass current heat light wire metal gas vacuum bulb socket".split()
-
-
-class Letters:
-    "Texts as counts of letters."
-
-    name, width = "letters", 26
-
-    def __call__(self, texts, *, query=False):
-        rows = np.array([[text.lower().count(chr(97 + i)) for i in range(26)] for text in texts], np.float32).reshape(-1, 26)
-        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
 
 def make_pages(count, seed=0):
