@@ -37,6 +37,11 @@ CHROMIUM_FLAGS = [
 ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    "The cluster comes last: a process that Ray's threads have run in cannot be forked safely any more (data loaders, environments)."
+    items.sort(key=lambda item: item.path.name == "test_cluster.py")
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     "The top of the checkout."

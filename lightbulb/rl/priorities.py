@@ -238,7 +238,7 @@ class PrioritizedSlots:
         self.largest = MaxTree(len(self.measured))  # of measured leaves, one number for each row of eight
         self.inverse = MaxTree(capacity) if normalize == "memory" else None  # of 1 / leaf: its maximum is 1 / minimum
         self.capacity, self.alpha, self.epsilon = self.tree.capacity, float(alpha), float(epsilon)
-        self.words = np.zeros((self.capacity, OWN), np.int64)  # the records, if there are any
+        self.words: IntArray = np.zeros((self.capacity, OWN), np.int64)  # the records, if there are any
         self.random = np.array([seed], np.uint64)
         self.num_added = 0
 
