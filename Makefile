@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 QUERY ?= What are the impacts of renewable energy on global sustainability?
 TEXT ?= The arc lamp was
-TINY := --save_dir models/demo --preset tiny --model_name bytes --dataset_name demo
+TINY := --save_dir models/demo --preset tiny --model_name gpt2:4096 --dataset_name demo
 CHECKS := lint format export-check layers types readme-check docs notebooks pytest wheel
 
 .PHONY: help setup setup-demo demo app test update reformat readme drivers clean $(CHECKS)
@@ -21,12 +21,13 @@ setup-demo: ## .venv with what answering needs
 
 demo: setup-demo ## set up, answer one question with checkable sources, then train a tiny language model and a world model of it, and let them write
 	@$(BIN)/python main_menu.py --task test_agent --query "$(QUERY)"
-	@printf '\nNow a tiny language model learns to spell from the demo site, byte by byte, and a world model learns to imagine its states:\n'
-	@$(BIN)/python main_menu.py --task train_llm_world $(TINY) --num_epochs 1
-	@printf '\nThe likeliest bytes one after the other, some that are drawn, and what is planned in the imagined states:\n'
-	@$(BIN)/python main_menu.py --task train_llm_world --mode inference $(TINY) --query "$(TEXT)" --max_new_tokens 64 --planner greedy
-	@$(BIN)/python main_menu.py --task train_llm_world --mode inference $(TINY) --query "$(TEXT)" --max_new_tokens 64 --planner sample
-	@$(BIN)/python main_menu.py --task train_llm_world --mode inference $(TINY) --query "$(TEXT)" --max_new_tokens 64 --planner mcts
+	@printf '\nNow a tiny language model learns to write from the demo site, and a world model learns to imagine its states:\n'
+	@$(BIN)/python main_menu.py --task train_llm_world --stage lm $(TINY) --num_epochs 3
+	@$(BIN)/python main_menu.py --task train_llm_world --stage world $(TINY) --num_epochs 1 --transformer_model_path models/demo
+	@printf '\nThe likeliest pieces of words one after the other, some that are drawn, and what is planned in the imagined states:\n'
+	@$(BIN)/python main_menu.py --task train_llm_world --mode inference $(TINY) --query "$(TEXT)" --max_new_tokens 48 --planner greedy
+	@$(BIN)/python main_menu.py --task train_llm_world --mode inference $(TINY) --query "$(TEXT)" --max_new_tokens 48 --planner sample
+	@$(BIN)/python main_menu.py --task train_llm_world --mode inference $(TINY) --query "$(TEXT)" --max_new_tokens 48 --planner mcts
 
 app: setup-demo ## the notebooks to work in as pages without code, at http://127.0.0.1:8866
 	@$(BIN)/python tools/app.py

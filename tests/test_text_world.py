@@ -13,7 +13,7 @@ import torch
 
 from lightbulb.apps.main_menu import main
 from lightbulb.core.errors import CheckpointError
-from lightbulb.lm.beam_search import generate_actions
+from lightbulb.lm.beam_search import beam_search
 from lightbulb.lm.language_model import load_language_model
 from lightbulb.lm.training import TrainLanguageModel, train_language_model
 from lightbulb.planning.mcts import MCTSConfig
@@ -262,15 +262,16 @@ def test_planners_keep_their_budget_and_their_seed(model: TextWorldModel, planne
 
 
 def test_greedy_takes_the_likeliest_action_each_time(model: TextWorldModel) -> None:
-    "The encoder reads the context once, the decoder goes on with what it has written."
+    "An action is the best that a beam of the decoder finds; the encoder reads the context, the decoder goes on with what it has written."
     context, written = model.tokenizer.encode("The arc lamp"), list[int]()
-    thought = plan(model, context, "greedy", num_actions=3, num_proposals=4)
+    thought = plan(model, context, "greedy", num_actions=3, num_proposals=4, no_repeat=0)
     for action in thought.best.actions:
-        found = generate_actions(model.transformer, [context], 4, 4, start_id=model.tokenizer.start_id, num_proposals=8, prefix=[written])
-        assert action.tokens == tuple(found.tokens[0, 0].tolist())
-        assert action.log_probability == pytest.approx(float(found.scores[0, 0]), abs=1e-4)
+        more = {"beam_width": 4, "max_new_tokens": 4, "length_penalty": 0.0, "start_id": model.tokenizer.start_id}
+        beams = beam_search(model.transformer, [context], prefix=[written], **more)
+        assert action.tokens == tuple(beams.sequences[0, 0].tolist())
+        assert action.log_probability == pytest.approx(float(beams.scores[0, 0]), abs=1e-4)
         written += action.tokens
-    later = plan(model, context, "greedy", prefix=written[:4], num_actions=2, num_proposals=4)
+    later = plan(model, context, "greedy", prefix=written[:4], num_actions=2, num_proposals=4, no_repeat=0)
     assert later.best.tokens == tuple(written[4:])
 
 
@@ -283,7 +284,8 @@ def test_the_latent_search_reads_only_what_is_written(model: TextWorldModel, mon
     reads: list[int] = []
     read = model.read
     monkeypatch.setattr(model, "read", lambda tokens, lengths: reads.append(len(tokens)) or read(tokens, lengths))
-    assert plan(model, "The arc", "mcts", 3, num_actions=3).cost.forwards == sum(reads) == 3
+    thought = plan(model, "The arc", "mcts", 3, num_actions=3)
+    assert (sum(reads), thought.cost.forwards, thought.cost.calls) == (1, 3, 2)  # a context is read, two drafts are written at once
     reads.clear()
     assert plan(model, "The arc", "mcts", PlannerBudget(1), num_actions=3).cost.forwards == sum(reads) == 1
 
@@ -307,6 +309,18 @@ def test_drafts_are_worth_what_the_transformer_says_token_by_token(model: TextWo
         assert policy.value == pytest.approx(worth, abs=1e-3)
     whole = [policy.value for policy in thought.policies if len(policy.actions) == 2]
     assert thought.best.value == max(whole)
+
+
+@pytest.mark.parametrize("planner", ["greedy", "sample", "beam", "mcts"])
+def test_plans_do_not_repeat_themselves(model: TextWorldModel, planner: str) -> None:
+    "A model of one sentence goes round in circles; no four bytes stand twice within twelve, unless that is allowed."
+    loop = "the the the the the the the the"
+    for no_repeat in (4, 0):
+        text = plan(model, loop, planner, num_actions=6, num_proposals=4, no_repeat=no_repeat).best.tokens
+        whole = [*model.tokenizer.encode(loop), *text]
+        ends = range(len(loop), len(whole))
+        again = sum(whole[i - 3 : i + 1] in [whole[j - 3 : j + 1] for j in range(i - 8, i)] for i in ends)
+        assert again == 0 if no_repeat else len(text) == 24
 
 
 def test_a_settled_map_goes_on_from_its_own_mistakes(model: TextWorldModel) -> None:

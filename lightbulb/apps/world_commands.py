@@ -219,7 +219,8 @@ def _load_planner(config: TrainWorldModel) -> Callable[[str], str]:
         while len(ids) < config.max_new_tokens and model.tokenizer.end_id not in ids:
             num_actions = min(4, -(-(config.max_new_tokens - len(ids)) // size))
             seed = config.seed + len(ids)
-            thought = plan(model, prompt_ids, config.planner, prefix=ids, num_actions=num_actions, search=search, seed=seed)
+            more = {"num_actions": num_actions, "search": search, "no_repeat": config.no_repeat, "seed": seed}
+            thought = plan(model, prompt_ids, config.planner, prefix=ids, **more)
             ids += thought.best.tokens
         ids = ids[: config.max_new_tokens]
         return model.tokenizer.decode(ids[: ids.index(model.tokenizer.end_id)] if model.tokenizer.end_id in ids else ids)

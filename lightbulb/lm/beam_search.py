@@ -25,6 +25,7 @@ from lightbulb.lm.decoding import (
     room_for,
     slide,
     speculate,
+    without_repeats,
     write,
 )
 
@@ -189,6 +190,9 @@ def _search(model: TokenModel, prompt: Prompt, config: GenerationConfig, watch: 
     beams, finished = _Beams(model, prompt, config), _FinishedTexts(len(prompt.rows), config, prompt.tokens.device)
     for step in range(config.max_new_tokens):
         # a. The best continuations of all beams: twice as many as beams, for half of them may end here.
+        if config.no_repeat:
+            texts = [prompt.before(row) + text[:step] for row, own in enumerate(beams.tokens.tolist()) for text in own]
+            beams.logits = without_repeats(beams.logits, texts, config.no_repeat)
         scores, parents, ids = _best_continuations(beams.logits, beams.scores, 2 * width)
 
         # b. Which of them end. Only those among the best K count: a worse one would not have been a beam.

@@ -73,14 +73,15 @@ class TrainLanguageModel(Displayable):
     query: str = ""  # what to continue; empty: asks for prompts until quit
     planner: Literal["greedy", "sample", "beam"] = "sample"  # greedy and beam repeat themselves where a model has learned little
     beam_width: int = 4
+    no_repeat: int | Literal["auto"] = "auto"  # no so many tokens twice within three times as many; auto: 4 bytes, else 2; 0: allowed
     max_new_tokens: int = 64
     sampling_temperature: float = 0.5
     top_p: float = 0.9  # sample only from the likeliest tokens that have this probability together
 
     def __post_init__(self) -> None:
-        for name in ("accumulation_steps", "learning_rate"):
+        for name, rule in (("accumulation_steps", "positive"), ("learning_rate", "positive"), ("no_repeat", "not negative")):
             if isinstance(value := getattr(self, name), str) and value != "auto":
-                raise ValueError(f"{name} must be positive or auto, got {value!r}")
+                raise ValueError(f"{name} must be {rule} or auto, got {value!r}")
         check_ranges(
             self,
             positive=(
@@ -102,6 +103,7 @@ class TrainLanguageModel(Displayable):
                 "head_share",
             ),
             not_negative=(
+                *(["no_repeat"] if self.no_repeat != "auto" else []),
                 "max_examples",
                 "weight_decay",
                 "alpha",

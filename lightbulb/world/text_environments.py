@@ -416,3 +416,59 @@ def make_text_environment(name: str) -> Countdown:
     if not size:
         raise ValueError(f"a text environment must be countdown, countdown:NUMBERS or game_of_24, got {name!r}")
     return Countdown(int(size[1] or 4))
+
+# %% ../../nbs/world/15_text_environments.ipynb #5be2c5d2
+class CountdownWorld:
+    "B problems of Countdown at once; a state is the numbers, rising, then zeros, and the target (B, K + 1)."
+
+    num_players = 1
+
+    def __init__(self, environment: Countdown, split: Split = "train") -> None:
+        if not environment.whole_numbers:
+            raise ValueError("a world of numbers must keep to whole ones: countdown or countdown:NUMBERS, got game_of_24")
+        self.environment, self.split, size = environment, split, environment.num_numbers
+        self.first, self.second = (np.array(side) for side in zip(*combinations(range(size), 2), strict=True))
+        self.num_actions, self.observation_shape = 4 * len(self.first), ((size + 1) * 14,)
+
+    @property
+    def held_out(self) -> CountdownWorld:
+        "The same with validation problems."
+        return CountdownWorld(self.environment, "validation")
+
+    def reset(self, num_games: int, seed: int) -> np.ndarray:
+        "New problems."
+        problems = self.environment.problems(self.split, num_games, seed=seed)
+        return np.array([[*map(int, problem.data[0]), int(problem.data[1])] for problem in problems])
+
+    def observe(self, states: np.ndarray) -> np.ndarray:
+        "Of each number and the target: its size twice, and its last twelve bits."
+        bits = states[..., None] >> np.arange(12) & 1
+        sizes = np.stack([np.log1p(states) / 5, (states / 100).clip(max=5)], -1)
+        return np.concatenate([sizes, bits], -1).reshape(len(states), -1).astype(np.float32)
+
+    def legal(self, states: np.ndarray) -> np.ndarray:
+        "Where both numbers are there and the result is a positive whole number."
+        return self._results(states).reshape(len(states), -1) > 0
+
+    def step(self, states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        "The result stands for its two numbers. `ValueError` for an operation that is not legal."
+        rows, results = np.arange(len(states)), self._results(states).reshape(len(states), -1)[np.arange(len(states)), actions]
+        if not results.all():
+            raise ValueError(f"game {(results == 0).argmax()}: action {actions[(results == 0).argmax()]} must be legal")
+        numbers, pairs = states[:, :-1].copy(), np.asarray(actions) // 4
+        numbers[rows, self.first[pairs]], numbers[rows, self.second[pairs]] = results, 0
+        numbers = np.sort(np.where(numbers == 0, np.iinfo(np.int64).max, numbers), 1)
+        numbers[numbers == np.iinfo(np.int64).max] = 0
+        is_over = (numbers > 0).sum(1) == 1
+        rewards = (is_over & (numbers[:, 0] == states[:, -1])).astype(np.float32)
+        return np.concatenate([numbers, states[:, -1:]], 1), rewards, is_over, np.zeros(len(states), bool)
+
+    def to_text(self, state: np.ndarray) -> str:
+        "What is left, and the target."
+        return f"{' '.join(str(number) for number in state[:-1] if number)} -> {state[-1]}"
+
+    def _results(self, states: np.ndarray) -> np.ndarray:  # (B, pairs, 4)
+        "a + b, a * b, b - a, b / a of every pair a <= b; 0 where there is none."
+        a, b = states[:, self.first], states[:, self.second]
+        quotient = np.where((a > 0) & (b % np.maximum(a, 1) == 0), b // np.maximum(a, 1), 0)
+        return np.where(((a > 0) & (b > 0))[..., None], np.stack([a + b, a * b, b - a, quotient], -1), 0)

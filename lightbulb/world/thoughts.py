@@ -14,14 +14,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from html import escape
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..core.display import Displayable, escape_markdown
-from ..lm.beam_search import generate_actions
+from ..lm.decoding import repeat_size, without_repeats
 from ..planning.mcts import MCTSConfig, SearchTree
 from ..planning.planners import PlannerConfig, ThoughtFunctions
 from ..planning.planners import plan as plan_thoughts
@@ -126,14 +126,16 @@ class _Written:
 class _TextThoughts:
     "What `planning.planners` asks: proposals and values of contexts."
 
-    def __init__(self, model: TextWorldModel, context: Sequence[int], prefix: Sequence[int], num_proposals: int) -> None:
+    def __init__(self, model: TextWorldModel, context: Sequence[int], prefix: Sequence[int], num_proposals: int, no_repeat: int) -> None:
         self.model, self.context, self.prefix, self.num_proposals = model, list(context), list(prefix), num_proposals
+        self.no_repeat = no_repeat
 
     @torch.inference_mode()
     def propose(self, nodes: Sequence[ToTNode]) -> list[list[Proposal]]:
-        "The likeliest actions after each node, by the token heads and the decoder."
+        "The likeliest actions after each node, by a beam of the decoder."
         after = [self._of(node) for node in nodes]
-        states = root_states(self.model, self.context, [[*self.prefix, *written.tokens] for written in after], self.num_proposals)
+        beginnings = [[*self.prefix, *written.tokens] for written in after]
+        states = root_states(self.model, self.context, beginnings, self.num_proposals, self.no_repeat)
         rewards = expected_rewards(self.model, states)
         discount, proposals = self.model.config.discount, []
         for row, written in enumerate(after):
@@ -171,31 +173,78 @@ class _TextThoughts:
             is_complete=lambda node: self.model.tokenizer.end_id in self._of(node).tokens,
             key=lambda node: " ".join(map(str, self._of(node).tokens)),
             max_depth=num_actions,
-            prices={"propose": PlannerCost(1), "evaluate": PlannerCost(1)},
+            prices={"propose": self.price, "evaluate": self.price},
             one_forward=True,
         )
+
+    @property
+    def price(self) -> PlannerCost:
+        "Of one node: its context is read, and its proposals are written."
+        config = self.model.config
+        return PlannerCost(1, len(self.model.window(self.context)) + self.num_proposals * config.action_tokens)
 
     @staticmethod
     def _of(node: ToTNode) -> _Written:
         return node.payload or _Written()
 
 
-def root_states(model: TextWorldModel, context: Sequence[int], written: Sequence[Sequence[int]], num_proposals: int) -> LatentStates:
-    """What was written after a context as roots of a search: latents, and the likeliest actions under the transformer, exactly scored.
+def write_on(
+    model: TextWorldModel,
+    context: Sequence[int],
+    beginnings: Sequence[Sequence[int]],  # G texts of one length, after the context
+    num_tokens: int,  # n
+    width: int,  # of each beginning's beam
+    no_repeat: int = 0,
+) -> tuple[Tensor, Tensor]:  # (G, width, n), (G, width, n)
+    """The likeliest continuations of each beginning by a beam of the decoder, and their tokens' log-probabilities.
 
-    Its encoder reads the context, its decoder goes on with what was written; where that is too long for it, the encoder reads both.
+    The encoder reads the context once. Where a beginning leaves the decoder no room, it reads both.
     """
+    transformer, start, longest = model.transformer, model.tokenizer.start_id, model.transformer.config.max_length
+    if len(beginnings[0]) + num_tokens > longest:
+        parts = [write_on(model, [*context, *beginning], [[]], num_tokens, width, no_repeat) for beginning in beginnings]
+        return torch.cat([tokens for tokens, _ in parts]), torch.cat([logs for _, logs in parts])
+    groups = len(beginnings)
+    memory = transformer.encode(torch.tensor([list(context)[-longest:] or [start]], device=model.device))
+    cache = transformer.new_cache(groups, memory)
+    read = torch.tensor([[start, *beginning] for beginning in beginnings], device=model.device)
+    tokens, logs = read.new_zeros(groups, 1, 0), memory.hidden.new_zeros(groups, 1, 0)
+    for _ in range(num_tokens):
+        # what each beam says next, without what would repeat it
+        known = transformer.logits(transformer.decode(read, cache=cache)[:, -1]).float().log_softmax(-1)
+        beams = tokens.shape[1]
+        if no_repeat:
+            texts = [[*context, *beginning, *text] for beginning, own in zip(beginnings, tokens.tolist(), strict=True) for text in own]
+            allowed = without_repeats(known, texts, no_repeat)
+        else:
+            allowed = known
+        # the best beams of each beginning, and what they have read
+        sums = (logs.sum(-1, keepdim=True) + allowed.view(groups, beams, -1)).flatten(1)
+        places = sums.topk(min(width, sums.shape[1]), 1).indices
+        parents, new = places // known.shape[-1], places % known.shape[-1]
+        rows = torch.arange(groups, device=model.device)[:, None] * beams + parents
+        tokens = torch.cat([tokens.flatten(0, 1)[rows], new[..., None]], -1)
+        logs = torch.cat([logs.flatten(0, 1)[rows], known[rows, new][..., None]], -1)
+        cache.select(rows.flatten())
+        read = new.flatten()[:, None]
+    return tokens, logs
+
+
+def root_states(
+    model: TextWorldModel, context: Sequence[int], written: Sequence[Sequence[int]], num_proposals: int, no_repeat: int = 0
+) -> LatentStates:
+    "What was written after a context as roots of a search: latents, and the likeliest actions by the decoder's beam, exactly scored."
     latents = model.represent(model.read_contexts([[*context, *tokens] for tokens in written]))
-    longest, size = model.transformer.config.max_length, model.config.action_tokens
-    fits = [len(tokens) + size <= longest for tokens in written]
-    whole = [list(context) if fit else [*context, *tokens] for fit, tokens in zip(fits, written, strict=True)]
-    windows = [tokens[-longest:] or [model.tokenizer.start_id] for tokens in whole]
-    prefixes = [list(tokens) if fit else [] for fit, tokens in zip(fits, written, strict=True)]
     count = min(num_proposals, model.config.vocab_size)
-    actions = generate_actions(
-        model.transformer, windows, size, count, num_proposals=2 * count, prefix=prefixes, start_id=model.tokenizer.start_id
-    )
-    return LatentStates(latents, actions.tokens, actions.scores.float())
+    by_length: dict[int, list[int]] = {}
+    for row, tokens in enumerate(written):
+        by_length.setdefault(len(tokens), []).append(row)
+    proposals = torch.zeros(len(written), count, model.config.action_tokens, dtype=torch.long, device=model.device)
+    logs = latents.new_zeros(len(written), count, model.config.action_tokens)
+    for rows in by_length.values():
+        beginnings = [written[row] for row in rows]
+        proposals[rows], logs[rows] = write_on(model, context, beginnings, model.config.action_tokens, count, no_repeat)
+    return LatentStates(latents, proposals, logs.sum(-1))
 
 
 def expected_rewards(model: TextWorldModel, states: LatentStates) -> Tensor:  # → (B, A)
@@ -229,9 +278,16 @@ class _LatentPlan:
     "One continuation, planned by searches in latents."
 
     def __init__(
-        self, model: TextWorldModel, context: Sequence[int], prefix: Sequence[int], search: MCTSConfig, num_proposals: int
+        self,
+        model: TextWorldModel,
+        context: Sequence[int],
+        prefix: Sequence[int],
+        search: MCTSConfig,
+        num_proposals: int,
+        no_repeat: int,
     ) -> None:
-        self.model, self.context, self.prefix, self.search, self.num_proposals = model, list(context), list(prefix), search, num_proposals
+        self.model, self.context, self.prefix, self.search = model, list(context), list(prefix), search
+        self.num_proposals, self.no_repeat = num_proposals, no_repeat
         self.written: list[Action] = []
         self.others: list[Policy] = []
         self.first_value, self.cost = 0.0, PlannerCost()
@@ -246,8 +302,7 @@ class _LatentPlan:
         "One forward, one search, and so many actions of its best path."
         model = self.model
         tokens = [*self.prefix, *(token for action in self.written for token in action.tokens)]
-        roots = root_states(model, self.context, [tokens], self.num_proposals)
-        self.cost += PlannerCost(1, len(model.window([*self.context, *tokens])), 1)
+        roots = self._roots(tokens)
         result = model.planner(self.search).search(roots, seeds=[seed])
         node, chosen = 0, int(result.actions[0])
         for _ in range(num_actions):
@@ -262,54 +317,51 @@ class _LatentPlan:
 
     @torch.inference_mode()
     def draft(self, num_actions: int, most: int, seed: int) -> list[Policy]:
-        "One forward, one search; its most visited paths, each carried on in the latents to so many actions."
-        model = self.model
-        roots = root_states(model, self.context, [self.prefix], self.num_proposals)
-        self.cost += PlannerCost(1, len(model.window([*self.context, *self.prefix])), 1)
-        tree = model.planner(self.search).search(roots, seeds=[seed]).tree
-        paths = [(path[:num_actions], value, share) for path, value, share in _paths(tree, 4 * most)]
-        ends = np.array([tree.arrays.children[0, node, action] for (*_, (node, action)), _, _ in paths])
-        states: Any = tree.states.read(ends)
-        drafts = [[self._action(tree, *step) for step in path] for path, _, _ in paths]
-        while any(self._goes_on(draft, num_actions) for draft in drafts):
-            for row, draft in enumerate(drafts):
-                if self._goes_on(draft, num_actions):
-                    draft.append(self._action_of(states.proposals[row, 0], float(states.prior_logits[row, 0])))
-            states = model.step(states, torch.zeros(len(drafts), dtype=torch.long, device=model.device))[0]
-        policies = [Policy(tuple(draft), value, share) for draft, (_, value, share) in zip(drafts, paths, strict=True)]
-        return list({policy.tokens: policy for policy in policies}.values())[:most]
+        """One search; the decoder carries on the actions that it looked at most. Their values are what they really earn.
 
-    @torch.inference_mode()
-    def verify(self, policies: list[Policy]) -> list[Policy]:
-        "The same with what they really earn: the transformer reads the context and scores every token; a forward for each."
+        A forward is a row that is read or written: one for the root with its proposals, one for each draft.
+        """
         model, size = self.model, self.model.config.action_tokens
-        context = self.context[-model.transformer.config.max_length :] or [model.tokenizer.start_id]
-        longest = max(len(policy.tokens) for policy in policies)
-        rows = [[*self.prefix, *policy.tokens, *[model.tokenizer.end_id] * (longest - len(policy.tokens))] for policy in policies]
-        tokens = torch.tensor(rows, device=model.device)
-        lengths = torch.full((len(rows),), len(context), device=model.device)
-        reading = model.read(torch.tensor([context], device=model.device).expand(len(rows), -1), lengths)
-        self.cost += PlannerCost(len(rows), len(rows) * (len(context) + longest), 1)
-        logits = model.transformer.logits(model.write_after(reading, lengths, tokens)).float()
-        logs = (logits.gather(-1, tokens[..., None])[..., 0] - logits.logsumexp(-1))[:, len(self.prefix) :].unflatten(1, (-1, size))
-        sums = logs.sum(-1)  # (policies, M)
-        rewards = (model.config.likelihood * sums / size).clamp(min=model.config.reward_range[0])
-        verified = []
-        for policy, row, earned in zip(policies, sums.tolist(), rewards.tolist(), strict=True):
-            actions = tuple(replace(action, log_probability=log) for action, log in zip(policy.actions, row, strict=False))
-            value = sum(model.config.discount**i * earned[i] for i in range(len(actions)))
-            verified.append(Policy(actions, value, policy.probability))
-        return verified
+        roots = self._roots(self.prefix)
+        result = model.planner(self.search).search(roots, seeds=[seed])
+        width = math.isqrt(most)
+        order = np.lexsort((-roots.prior_logits[0].cpu().numpy(), -result.visit_counts[0]))[: most // width]
+        chosen = torch.from_numpy(order).to(model.device)
+        tokens, sums = roots.proposals[0, chosen][:, None], roots.prior_logits[0, chosen][:, None, None]  # (G, 1, N), (G, 1, 1)
+        if num_actions > 1:
+            beginnings = [[*self.prefix, *action] for action in tokens[:, 0].tolist()]
+            written, logs = write_on(model, self.context, beginnings, (num_actions - 1) * size, width, self.no_repeat)
+            tokens = torch.cat([tokens.expand(-1, written.shape[1], -1), written], -1)
+            sums = torch.cat([sums.expand(-1, written.shape[1], -1), logs.unflatten(-1, (-1, size)).sum(-1)], -1)
+        drafts = tokens.flatten(0, 1).unflatten(-1, (-1, size)).tolist()
+        self.cost += PlannerCost(len(drafts), len(drafts) * (num_actions - 1) * size, 1)
+        shares = np.repeat(result.visit_counts[0][order] / result.visit_counts[0].sum(), tokens.shape[1])
+        return [
+            self._policy(actions, logs, float(share))
+            for actions, logs, share in zip(drafts, sums.flatten(0, 1).tolist(), shares, strict=True)
+        ]
 
-    def _goes_on(self, draft: list[Action], num_actions: int) -> bool:
-        return len(draft) < num_actions and self.model.tokenizer.end_id not in draft[-1].tokens
+    def _policy(self, drafted: list[list[int]], logs: list[float], share: float) -> Policy:
+        "Up to the end of a text, with what that earns."
+        config, end = self.model.config, self.model.tokenizer.end_id
+        length = next((place + 1 for place, action in enumerate(drafted) if end in action), len(drafted))
+        actions = tuple(self._action_of(action, log) for action, log in zip(drafted[:length], logs[:length], strict=True))
+        earned = [max(config.likelihood * log / config.action_tokens, config.reward_range[0]) for log in logs[:length]]
+        return Policy(actions, sum(config.discount**i * reward for i, reward in enumerate(earned)), share)
 
-    def _action_of(self, tokens: Tensor, log_probability: float) -> Action:
-        return Action(tuple(tokens.tolist()), self.model.tokenizer.decode(tokens.tolist()), log_probability)
+    def _roots(self, tokens: Sequence[int]) -> LatentStates:
+        "The root after these tokens: a forward."
+        model, config = self.model, self.model.config
+        roots = root_states(model, self.context, [tokens], self.num_proposals, self.no_repeat)
+        self.cost += PlannerCost(1, len(model.window([*self.context, *tokens])) + self.num_proposals * config.action_tokens, 1)
+        return roots
+
+    def _action_of(self, tokens: list[int], log_probability: float) -> Action:
+        return Action(tuple(tokens), self.model.tokenizer.decode(tokens), log_probability)
 
     def _action(self, tree: SearchTree, node: int, action: int) -> Action:
         states: Any = tree.states.read(np.array([node]))
-        return self._action_of(states.proposals[0, action], float(states.prior_logits[0, action]))
+        return self._action_of(states.proposals[0, action].tolist(), float(states.prior_logits[0, action]))
 
 # %% ../../nbs/world/18_thoughts.ipynb #8c788df9
 def plan(
@@ -322,6 +374,7 @@ def plan(
     num_actions: int = 4,  # M, of a policy
     num_proposals: int = 8,  # actions to choose from at each node
     search: MCTSConfig | None = None,  # mcts: in the latents; None: 64 simulations
+    no_repeat: int | Literal["auto"] = "auto",  # n of `GenerationConfig.no_repeat`; 0: repeats are allowed
     seed: int = 0,
 ) -> Thought:
     "The policies that a planner finds after a context. `ValueError` names what is out of range; the budget is never exceeded."
@@ -330,11 +383,13 @@ def plan(
     if num_actions < 1: raise ValueError(f"num_actions must be at least 1, got {num_actions}")
     if num_proposals < 1: raise ValueError(f"num_proposals must be at least 1, got {num_proposals}")
     limits = PlannerBudget(budget if isinstance(budget, int) else 4 * num_actions) if not isinstance(budget, PlannerBudget) else budget
+    size = repeat_size(no_repeat, model.config.vocab_size)
     if planner == "mcts":
-        return _plan_in_latents(model, tokens, text, limits, num_actions, num_proposals, search, seed, prefix)
+        run = _LatentPlan(model, tokens, prefix, search or MCTSConfig(64, 1.414), num_proposals, size)
+        return _plan_in_latents(run, text, limits, num_actions, seed)
     config = PlannerConfig(planner="best_of_n", num_samples=1) if planner == "sample" else planner
     config = PlannerConfig(planner=config) if isinstance(config, str) else config
-    thinking = _TextThoughts(model, tokens, prefix, num_proposals).functions(num_actions)
+    thinking = _TextThoughts(model, tokens, prefix, num_proposals, size).functions(num_actions)
     result = plan_thoughts(ToTNode(text or " ", "context"), thinking, config, budget=limits, seed=seed)
     nodes = [node for node in result.root.walk() if node.status in ("terminal", "solved") and node.depth]
     deepest = max(result.root.walk(), key=lambda node: node.depth)  # where the budget ended before any policy did
@@ -371,31 +426,22 @@ def _policy_of(model: TextWorldModel, node: ToTNode) -> Policy:
     return Policy(tuple(actions), float(value), 0.0)
 
 
-def _plan_in_latents(
-    model: TextWorldModel,
-    tokens: list[int],
-    text: str,
-    budget: PlannerBudget,
-    num_actions: int,
-    num_proposals: int,
-    search: MCTSConfig | None,
-    seed: int,
-    prefix: Sequence[int],
-) -> Thought:
-    """Search once and let the transformer judge the drafts; where it cannot, write, and search again as often as the budget allows.
+def _plan_in_latents(run: _LatentPlan, text: str, budget: PlannerBudget, num_actions: int, seed: int) -> Thought:
+    """Search once and let the decoder write on; where it cannot judge that, write, and search again as often as the budget allows.
 
-    Imagined worth is a maximum over errors. Where the reward is a likelihood, a forward says what a whole draft really earns.
+    Imagined worth is a maximum over errors. Where the reward is a likelihood, the decoder knows what it really earns.
     """
-    run = _LatentPlan(model, tokens, prefix, search or MCTSConfig(64, 1.414), num_proposals)
+    model = run.model
     length = num_actions * model.config.action_tokens
     spare = (budget.forwards or 4 * num_actions) - 1
     if budget.tokens is not None:  # as many drafts as may still be read
         spare = min(spare, (budget.tokens - model.config.context_tokens) // (model.transformer.config.max_length + length))
     if budget.calls is not None:
         spare = min(spare, budget.calls - 1)
-    if model.config.likelihood and spare > 0 and len(prefix) + length <= model.transformer.config.max_length:
-        verified = run.verify(run.draft(num_actions, spare, seed))
-        ranked = sorted(verified, key=lambda policy: (len(policy.actions) == num_actions, policy.value), reverse=True)
+    if model.config.likelihood and spare > 0:
+        ranked = sorted(
+            run.draft(num_actions, spare, seed), key=lambda policy: (len(policy.actions) == num_actions, policy.value), reverse=True
+        )
         return Thought(text, "mcts", tuple(ranked[:16]), run.cost)
     stride = math.ceil(num_actions / min(budget.forwards or num_actions, num_actions))
     while len(run.written) < num_actions and not run.is_over:

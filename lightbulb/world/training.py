@@ -36,6 +36,7 @@ from .networks import WorldModel, WorldModelConfig
 from .self_play import Played, PlayConfig, ask_policy, play_games, renew_targets, search_positions
 from .stages import TrainLanguageWorld
 from .targets import Experience, Steps, Windows, cut_windows, sample_windows
+from .text_environments import CountdownWorld, make_text_environment
 from .text_training import train_text_world
 from .unrolling import Outside, GameRollout, fresh_rollout, loss_weights, measure, surprise
 
@@ -127,13 +128,18 @@ class Practice:
         self.num_games = state["num_games"]
 
 # %% ../../nbs/world/21_training.ipynb #f0467c24
+def _world_of(name: str) -> World:
+    "`countdown:NUMBERS`, or what `make_world` knows."
+    return CountdownWorld(make_text_environment(name)) if name.startswith("countdown") else make_world(name)
+
+
 class WorldModelTraining:
     "A world model in training: model, player, practice, and the place it has reached; `core.run.Run` trains it."
 
     def __init__(self, config: TrainWorldModel) -> None:
         self.config, self.device = config, choose_device(config.device)
         self.precision = MixedPrecision(config.precision, self.device)
-        self.world = make_world(config.environment)
+        self.world = _world_of(config.environment)
         seed_everything(config.seed)
         self.model = WorldModel(self._shape()).to(self.device)
         self.player = deepcopy(self.model).eval()
@@ -390,4 +396,4 @@ def load_world_model(path: str | Path, device: str = "cpu") -> Trained:
     model.load_state_dict(state["weights"])
     if state["average"]:
         model.load_state_dict(state["average"], strict=False)
-    return Trained(model.to(choose_device(device)).eval(), make_world(settings.environment), settings)
+    return Trained(model.to(choose_device(device)).eval(), _world_of(settings.environment), settings)
