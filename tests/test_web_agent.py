@@ -96,7 +96,7 @@ def test_an_answer_is_written_from_the_pages_of_the_episode_alone(tools: Tools) 
     agent = make_agent(tools)
     world = agent.play(TASK)
     calls = tools.search.num_calls
-    agent._written(TASK.question, world.env)
+    agent._written(TASK.question, world.env, world.env.ranking())
     assert tools.search.num_calls == calls
 
 
