@@ -210,6 +210,32 @@ def notes(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["main_menu.py", "--task", "test_agent", "--query", "Who invented the miner's safety lamp?"],
+        ["main_menu.py", "--task", "train_agent", "--num_episodes", "2"],
+        ["main_menu.py", "--task", "train_llm_world", "--dataset_name", "demo", "--preset", "tiny"],
+        ["lightbulb_LM.py", "--dataset_name", "demo", "--model_name", "bytes"],
+        ["lightbulb_LM.py", "--mode", "inference", "--query", "Wind"],
+        ["lightbulb_WM.py", "--environment", "tic_tac_toe"],
+    ],
+    ids=lambda command: " ".join(command[:3]),
+)
+def test_every_task_says_something_before_it_loads_what_takes_seconds(command: list[str], tmp_path) -> None:
+    "Python's list of imports and the task's own lines come through one pipe: a line of the task stands before PyTorch."
+    arguments = [sys.executable, "-u", "-X", "importtime", *command, "--save_dir", str(tmp_path)]
+    with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True) as task:
+        imported = set()
+        assert task.stdout
+        for line in task.stdout:
+            if not line.startswith("import time:"): break
+            imported.add(line.rpartition("|")[2].strip())
+        os.killpg(task.pid, signal.SIGKILL)
+    assert "loading" in line, line  # the first import that ends meanwhile may share its line
+    assert not (heavy := imported & {"torch", "torch._C", "transformers", "onnxruntime", "sklearn"}), heavy
+
+
 def test_a_session_answers_several_questions_and_quits(notes: Path, tmp_path) -> None:
     given = "Where was Humphry Davy born?\n\nWho invented the arc lamp?\nquit\n"
     done = run("--task", "test_agent", "--search", f"folder:{notes}", "--save_dir", str(tmp_path), given=given)
