@@ -6,12 +6,20 @@ import random
 from fractions import Fraction
 from itertools import combinations_with_replacement, permutations, product
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightbulb.lm.tokens import load_tokenizer
-from lightbulb.world.text_environments import Countdown, GameOf24, TextContinuation, make_text_environment, results_of
+from lightbulb.world.text_environments import (
+    Countdown,
+    CountdownWorld,
+    GameOf24,
+    TextContinuation,
+    make_text_environment,
+    results_of,
+)
 
 OPERATORS = {
     "+": lambda a, b: a + b,
@@ -152,3 +160,30 @@ def test_environments_have_names():
     assert isinstance(make_text_environment("game_of_24"), GameOf24)
     with pytest.raises(ValueError, match="countdown"):
         make_text_environment("tic_tac_toe")
+
+
+def test_a_world_model_learns_countdown_from_the_command_line(tmp_path, capsys):
+    "Trained on training problems, judged on validation problems, and asked to play."
+    from lightbulb.apps.main_menu import main
+
+    command = ["--environment", "countdown:3", "--save_dir", str(tmp_path), "--device", "cpu"]
+    train = "--num_epochs 1 --batch_size 1 --accumulation_steps 1 --width 16 --hidden 32 --steps_per_epoch 8 --random_games 64".split()
+    assert main([*command, *train, "--first_play", "4", "--games_per_play", "8", "--renewed_positions", "16"], stage="world") == 0
+    assert "mean return" in capsys.readouterr().out
+    assert main([*command, "--mode", "inference"], stage="world") == 0
+    said = capsys.readouterr().out
+    assert said.startswith("countdown:3, searched by") and "the end after 2 moves" in said and " -> " in said
+    assert main(["--environment", "countdown:9", "--save_dir", str(tmp_path / "other"), "--device", "cpu"], stage="world") == 2
+    assert "num_numbers must be from 2 to 6, got 9" in capsys.readouterr().err
+
+
+def test_a_world_of_countdown_keeps_its_splits_apart_and_refuses_what_is_not_legal():
+    world = CountdownWorld(Countdown(3))
+    learned, held = world.reset(40, 1), world.held_out.reset(40, 1)
+    assert not {tuple(row[:3]) for row in learned} & {tuple(row[:3]) for row in held}
+    assert (world.reset(40, 1) == learned).all() and world.legal(learned).any(1).all()
+    illegal = np.argmin(world.legal(learned), 1)
+    with pytest.raises(ValueError, match="game 0: action .* must be legal"):
+        world.step(learned, illegal)
+    with pytest.raises(ValueError, match="whole ones"):
+        CountdownWorld(GameOf24())

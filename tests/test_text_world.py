@@ -134,7 +134,7 @@ def test_rewards_are_what_they_say(practice: TextPractice) -> None:
     assert torch.equal(action_rewards(model, agreement, real, real), torch.full((6, 3), 2.0))
     assert torch.allclose(action_rewards(model, TextSettings(likelihood=0.0, similarity=1.0), real, real), torch.ones(6, 3), atol=1e-3)
     likelihood = action_likelihoods(model, real)
-    first = model.write_after(model.read(real.windows[:, 0], real.lengths[:, 0]), real.lengths[:, 0], real.actions[:, 0])
+    first = model.write_after(real.windows[:, 0], real.lengths[:, 0], real.actions[:, 0])
     exact = model.transformer.logits(first).log_softmax(-1).gather(-1, real.actions[:, 0, :, None])[..., 0].mean(-1)
     assert torch.allclose(likelihood[:, 0], exact.clamp(min=-8.0), atol=0.02)
 
@@ -146,6 +146,23 @@ def test_returns_are_discounted_and_stop_at_the_end_of_a_text(practice: TextPrac
     assert torch.allclose(own.returns[:, 2], expected)
     ended = replace(own, ended=torch.ones_like(own.ended))
     assert torch.allclose(practice._valued(ended).returns[:, :3], own.rewards)
+
+
+def test_the_decoder_writes_after_the_end_of_each_context(practice: TextPractice) -> None:
+    "Of contexts of different lengths, padded or alone; and the encoder reads a context that leaves no room."
+    model, rows = practice.model, [[104, 101, 108], [116, 104, 101, 32, 97, 114, 99], [111]]
+    written = torch.tensor([[32, 97], [32, 108], [105, 108]])
+    tokens, lengths = torch.full((3, 7), model.tokenizer.pad_id), torch.tensor([3, 7, 1])
+    for row, ids in enumerate(rows):
+        tokens[row, : len(ids)] = torch.tensor(ids)
+    together = model.write_after(tokens, lengths, written)
+    for row, ids in enumerate(rows):
+        alone = model.transformer.decode(torch.tensor([[model.tokenizer.start_id, *ids, *written[row, :-1].tolist()]]))[0, -2:]
+        assert torch.allclose(together[row], alone, atol=1e-4)
+    long = torch.tensor([practice.tokens[:31].tolist()])
+    memory = model.transformer.encode(long)
+    expected = model.transformer.decode(torch.tensor([[model.tokenizer.start_id, 32]]), memory)
+    assert torch.allclose(model.write_after(long, torch.tensor([31]), torch.tensor([[32, 97]])), expected, atol=1e-4)
 
 
 # ------------------------------------------------------------------ gradients
@@ -262,12 +279,12 @@ def test_planners_keep_their_budget_and_their_seed(model: TextWorldModel, planne
 
 
 def test_greedy_takes_the_likeliest_action_each_time(model: TextWorldModel) -> None:
-    "An action is the best that a beam of the decoder finds; the encoder reads the context, the decoder goes on with what it has written."
+    "An action is the best that a beam of the decoder finds, which begins with the context and what it has written."
     context, written = model.tokenizer.encode("The arc lamp"), list[int]()
     thought = plan(model, context, "greedy", num_actions=3, num_proposals=4, no_repeat=0)
     for action in thought.best.actions:
         more = {"beam_width": 4, "max_new_tokens": 4, "length_penalty": 0.0, "start_id": model.tokenizer.start_id}
-        beams = beam_search(model.transformer, [context], prefix=[written], **more)
+        beams = beam_search(model.transformer, [[]], prefix=[context + written], **more)
         assert action.tokens == tuple(beams.sequences[0, 0].tolist())
         assert action.log_probability == pytest.approx(float(beams.scores[0, 0]), abs=1e-4)
         written += action.tokens
@@ -300,8 +317,8 @@ def test_drafts_are_worth_what_the_transformer_says_token_by_token(model: TextWo
             before = [*prefix, *policy.tokens[: place * len(action.tokens)]]
             logs = 0.0
             for token in action.tokens:  # one by one, as nobody would do it
-                reading, row = model.read_contexts([context]), torch.tensor([[*before, token]])
-                state = model.write_after(reading, torch.tensor([len(context)]), row)[0, -1]
+                row = torch.tensor([[*before, token]])
+                state = model.write_after(torch.tensor([context]), torch.tensor([len(context)]), row)[0, -1]
                 logs += float(model.transformer.logits(state).log_softmax(-1)[token])
                 before.append(token)
             assert action.log_probability == pytest.approx(logs, abs=1e-3)

@@ -93,7 +93,7 @@ def _load_writer(config: TrainLanguageModel) -> Callable[[str], str]:
     print("  loading PyTorch, then the model", file=sys.stderr, flush=True)
     from lightbulb.core.runtime import choose_device
     from lightbulb.lm.beam_search import generate
-    from lightbulb.lm.decoding import repeat_size
+    from lightbulb.lm.decoding import repeat_size, split_context
     from lightbulb.lm.tokens import load_tokenizer
     from lightbulb.lm.training import load_model
 
@@ -101,9 +101,11 @@ def _load_writer(config: TrainLanguageModel) -> Callable[[str], str]:
     tokenizer = load_tokenizer(tokenizer_name)
 
     def write(prompt: str) -> str:
+        read, begun = split_context(tokenizer.encode(prompt), model.config.max_length)
         (ids,) = generate(
             model,
-            [tokenizer.encode(prompt)],
+            [read],
+            prefix=[begun],
             method=_PLANNERS[config.planner],
             max_new_tokens=config.max_new_tokens,
             start_id=tokenizer.start_id,

@@ -73,7 +73,7 @@ class TrainLanguageModel(Displayable):
     query: str = ""  # what to continue; empty: asks for prompts until quit
     planner: Literal["greedy", "sample", "beam"] = "sample"  # greedy and beam repeat themselves where a model has learned little
     beam_width: int = 4
-    no_repeat: int | Literal["auto"] = "auto"  # no so many tokens twice within three times as many; auto: 4 bytes, else 2; 0: allowed
+    no_repeat: int | Literal["auto"] = "auto"  # no so many tokens twice within four times as many; auto: 4 bytes, else 2; 0: allowed
     max_new_tokens: int = 64
     sampling_temperature: float = 0.5
     top_p: float = 0.9  # sample only from the likeliest tokens that have this probability together

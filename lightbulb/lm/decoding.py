@@ -47,7 +47,7 @@ class GenerationConfig:
     top_k: int | None = None  # sampling: only the k likeliest tokens
     top_p: float = 1.0  # sampling: only the smallest set of tokens with this probability
     seed: int = 0  # sampling
-    no_repeat: int = 0  # n: no n tokens twice within 3 · n of them, and no 3 · n tokens twice in a text; 0: repeats are allowed
+    no_repeat: int = 0  # n: no n tokens twice within 4 · n of them, and no 3 · n tokens twice in a text; 0: repeats are allowed
     beam_width: int = 4  # beam: K, rows kept for each context
     length_penalty: float = 1.0  # beam: a finished row's score is its log-probability / tokens ** length_penalty
     early_stopping: bool | Literal["never"] = False  # beam: see `beam_search`
@@ -95,6 +95,12 @@ def _context_rows(
     return [row[: int(length)] for row, length in zip(rows, lengths, strict=True)]
 
 # %% ../../nbs/lm/10_decoding.ipynb #0d7a43c7
+def split_context(ids: Sequence[int], max_length: int) -> tuple[list[int], list[int]]:
+    "What the encoder reads of a text and what the decoder begins with: it goes on better from its own last tokens than from read ones."
+    border = max(0, len(ids) - max_length // 2)
+    return list(ids[:border][-max_length:]), list(ids[border:])
+
+
 @dataclass(frozen=True)
 class Prompt:
     "Rows that are written together."
@@ -249,7 +255,7 @@ def without_repeats(logits: Tensor, texts: Sequence[Sequence[int]], size: int) -
     "The same logits with -inf where a token would repeat its text."
     allowed = logits.clone()
     for row, ids in enumerate(texts):
-        if banned := _repeating(ids[-3 * size :], size) | _repeating(ids, 3 * size):
+        if banned := _repeating(ids[-4 * size :], size) | _repeating(ids, 3 * size):
             allowed[row, list(banned)] = -math.inf
     return allowed
 

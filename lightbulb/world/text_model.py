@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..lm.beam_search import generate_actions
 from ..lm.tokens import Tokenizer
-from ..lm.transformer import Memory, Transformer
+from ..lm.transformer import Transformer
 from ..planning.mcts import MCTS, MCTSConfig
 from .networks import CategoricalValue, DynamicsNetwork, Imagined, RepresentationNetwork
 
@@ -296,13 +296,19 @@ class TextWorldModel(nn.Module):
         "h: what was read as latents."
         return self.whitening(self.representation(self.pool(reading.hidden.float(), reading.ages)))
 
-    def write_after(self, reading: Reading, lengths: Tensor, tokens: Tensor) -> Tensor:  # (B,), (B, n) → (B, n, T)
-        "The decoder's states from which the transformer predicts each of these tokens after what it read."
-        longest = int(lengths.max())
-        memory = Memory(reading.hidden[:, :longest].float(), lengths)
+    @torch.no_grad()
+    def write_after(self, tokens: Tensor, lengths: Tensor, written: Tensor) -> Tensor:  # (B, W) as in `read`, (B,), (B, n) → (B, n, T)
+        """The decoder's states from which the transformer predicts what is written after each context.
+
+        The decoder begins with the context; where that leaves it no room, the encoder reads the context.
+        """
         start = torch.full_like(tokens[:, :1], self.tokenizer.start_id)
-        with torch.no_grad():
-            return self.transformer.decode(torch.cat([start, tokens[:, :-1]], 1), memory)
+        if tokens.shape[1] + written.shape[1] > self.transformer.config.max_length:
+            return self.transformer.decode(torch.cat([start, written[:, :-1]], 1), self.transformer.encode(tokens, lengths))
+        places = 1 + lengths[:, None] + torch.arange(written.shape[1], device=tokens.device)
+        rows = torch.cat([start, tokens, torch.full_like(written, self.tokenizer.pad_id)], 1).scatter(1, places, written)
+        hidden = self.transformer.decode(rows[:, :-1])
+        return hidden.gather(1, (places - 1)[..., None].expand(-1, -1, hidden.shape[-1]))
 
     # What is imagined
 

@@ -109,7 +109,7 @@ def read_stretches(model: TextWorldModel, stretches: Stretches, *, halves: bool 
     shape = stretches.windows.shape[:2]
     whole = replace(stretches, hidden=hidden.unflatten(0, shape), ages=ages.unflatten(0, shape))
     pieces = [whole.take(rows) for rows in torch.arange(len(stretches.actions), device=model.device).split(_ROWS_READ)]
-    writing = [model.write_after(piece.reading(0), piece.lengths[:, 0], piece.actions.flatten(1)).half() for piece in pieces]
+    writing = [model.write_after(piece.windows[:, 0], piece.lengths[:, 0], piece.actions.flatten(1)).half() for piece in pieces]
     return replace(whole, writing=torch.cat(writing))
 
 # %% ../../nbs/world/19_text_practice.ipynb #50fb0d7e

@@ -198,17 +198,17 @@ def write_on(
 ) -> tuple[Tensor, Tensor]:  # (G, width, n), (G, width, n)
     """The likeliest continuations of each beginning by a beam of the decoder, and their tokens' log-probabilities.
 
-    The encoder reads the context once. Where a beginning leaves the decoder no room, it reads both.
+    The decoder begins with the context, for it goes on better from its own last tokens; what it has no room for the encoder reads.
     """
     transformer, start, longest = model.transformer, model.tokenizer.start_id, model.transformer.config.max_length
     if len(beginnings[0]) + num_tokens > longest:
         parts = [write_on(model, [*context, *beginning], [[]], num_tokens, width, no_repeat) for beginning in beginnings]
         return torch.cat([tokens for tokens, _ in parts]), torch.cat([logs for _, logs in parts])
-    groups = len(beginnings)
-    memory = transformer.encode(torch.tensor([list(context)[-longest:] or [start]], device=model.device))
-    cache = transformer.new_cache(groups, memory)
-    read = torch.tensor([[start, *beginning] for beginning in beginnings], device=model.device)
-    tokens, logs = read.new_zeros(groups, 1, 0), memory.hidden.new_zeros(groups, 1, 0)
+    groups, border = len(beginnings), max(0, len(context) - (longest - len(beginnings[0]) - num_tokens))
+    far, near = list(context[:border])[-longest:], context[border:]
+    cache = transformer.new_cache(groups, transformer.encode(torch.tensor([far], device=model.device)) if far else None)
+    read = torch.tensor([[start, *near, *beginning] for beginning in beginnings], device=model.device)
+    tokens, logs = read.new_zeros(groups, 1, 0), torch.zeros(groups, 1, 0, device=model.device)
     for _ in range(num_tokens):
         # what each beam says next, without what would repeat it
         known = transformer.logits(transformer.decode(read, cache=cache)[:, -1]).float().log_softmax(-1)
