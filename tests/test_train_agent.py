@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -126,6 +127,49 @@ def test_failures_are_told_with_their_reason_paid_for_and_survived(tools: Tools,
     assert len(log_of(tmp_path)) == 4
     kept = load_checkpoint(tmp_path / "agent" / "web_agent" / "epoch_000_step_000004" / TRAINING_FILE)
     assert kept["training"]["levels"]["num_episodes"] == 4  # the failed ones were learned from as well
+
+
+class Broken(DemoPages):
+    "The demo pages, of which some cannot be read any more and one never ends, until the test is over."
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.over = threading.Event()
+
+    def read(self, urls, *, timeout=None):
+        if any("arc-lamp" in url for url in urls): raise SearchError("the site went down")
+        if any("swan" in url for url in urls):
+            self.over.wait(120)
+        return super().read(urls, timeout=timeout)
+
+
+def test_a_site_that_goes_down_and_a_page_that_never_ends_cost_their_episodes_alone(tools: Tools, tmp_path: Path) -> None:
+    site, told = Broken(), []
+    davy = SearchTask("When was Humphry Davy born?")
+    config, tasks = config_for(tmp_path, num_episodes=3, max_seconds=10, max_pages=1), [QUESTIONS[1], QUESTIONS[2], davy]
+    list(train_agent(config, tools=Tools(site, tools.reader, tools.embed), tasks=tasks, tell=told.append))
+    site.over.set()
+    errors = {row["query"]: row["error"] for row in told}
+    assert "the site went down" in errors[QUESTIONS[1].question] and errors[QUESTIONS[2].question] == "timed out"
+    assert errors[davy.question] == "" and len(log_of(tmp_path)) == 3
+
+
+def test_a_full_disk_ends_a_training_in_one_line_and_nothing_is_lost(tools: Tools, tmp_path: Path, monkeypatch) -> None:
+    list(train_agent(config_for(tmp_path / "whole", num_episodes=6), tools=tools, tasks=QUESTIONS))
+    sync, folder = os.fsync, tmp_path / "broken"
+
+    def full(file: int) -> None:
+        if os.readlink(f"/proc/self/fd/{file}").endswith("agent_training.log"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(LightbulbError, match="the disk is full.*--resume") as refusal:
+        list(train_agent(config_for(folder, num_episodes=6), tools=tools, tasks=QUESTIONS))
+    assert "\n" not in str(refusal.value)
+    monkeypatch.undo()
+    list(train_agent(config_for(folder, num_episodes=6, resume=True), tools=tools, tasks=QUESTIONS))
+    assert log_of(folder) == log_of(tmp_path / "whole")
 
 
 def test_skipped_episodes_end_at_once_and_are_forgotten(tools: Tools, tmp_path: Path) -> None:

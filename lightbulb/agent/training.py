@@ -10,6 +10,7 @@ __all__ = ['train_agent', 'TrainAgent']
 
 # %% ../../nbs/agent/20_training.ipynb #a36d4aa5
 import asyncio
+import errno
 import functools
 import json
 import os
@@ -268,12 +269,17 @@ class _AgentTraining:
         }
 
     def tell(self) -> list[dict[str, Any]]:
-        "Write what was kept into the log and the file of episodes; the new lines of the log."
-        for row in self.untold:
-            if row["row"] is not None:
-                self.episodes.append(row["row"])
+        "Write what was kept into the log and the file of episodes; the new lines of the log. `LightbulbError` if the disk is full."
         told = [{name: value for name, value in row.items() if name != "row"} for row in self.untold]
-        self.log.append(told)
+        try:
+            for row in self.untold:
+                if row["row"] is not None:
+                    self.episodes.append(row["row"])
+            self.log.append(told)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT): raise
+            folder = self.config.folder
+            raise LightbulbError(f"the disk is full; what {folder} holds is whole, and --resume continues from there") from None
         self.untold = []
         return told
 
