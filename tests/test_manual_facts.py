@@ -14,7 +14,9 @@ from lightbulb.agent.composing import lines_of
 from lightbulb.agent.confidence import Calibration, load_calibrations
 from lightbulb.agent.configuration import ReasoningConfig
 from lightbulb.agent.ledger import Ledger
+from lightbulb.agent.reasoning import make_plans
 from lightbulb.core.records import Document, Passage
+from lightbulb.web.extract import extract
 
 KILN = Document(
     "http://site/kiln",
@@ -117,3 +119,78 @@ def test_names_lead_from_page_to_page_before_the_whole_question_is_searched(name
     assert isinstance(result, Answer) and result.short_answer == "Lerryn"
     assert queries[0] == "Glowjar" and "Mary Penhale" in queries
     assert (len(queries) <= 3) == names_first
+
+
+# ---------------------------------------------------------------- notes of a household
+
+SOCKETS = "Sockets in Europe supply 230 volts, those in the United States 120 volts, and those in Japan 100 volts."
+TYRES = "Pump the front tyre to 4.0 bar and the rear tyre to 4.5 bar."
+GUARANTEE = "The frame has a guarantee of ten years, all other parts of two years."
+PLUGS = "Country: Brazil; Plug: type N; Frequency: 60 Hz\n\nCountry: Denmark; Plug: type K; Frequency: 50 Hz"
+
+
+class Numbers(PatternReader):
+    "Points at every number and name of a column, the first ones most surely, whatever is asked."
+
+    def read(self, question: str, texts: Sequence[str], *, top_k: int = 4) -> list[Any]:
+        self.patterns = {question.split()[0].lower(): r"(\d[.\d]*|two|ten|type N|Plug|Friday)\b"}
+        return super().read(question, texts, top_k=top_k)
+
+
+@pytest.mark.parametrize(
+    ("note", "question", "expected"),
+    [
+        (SOCKETS, "What voltage do sockets in Japan supply?", "100 volts"),  # a name of the question in one part and not in the other
+        (SOCKETS, "What voltage do sockets in Europe supply?", "230 volts"),
+        (TYRES, "what pressure rear tyre", "4.5 bar"),
+        (TYRES, "what pressure front tyre", "4.0 bar"),
+        ("One wash takes 7 kg and costs 2 euros.", "price of one wash", "2 euros"),  # key words ask for no verdict, a weight is no price
+        ("If the heating fails, call Jana Petrov on 0170 5550143.", "phone number of Jana Petrov", "0170 5550143"),
+        (GUARANTEE, "How long is the guarantee of the frame?", "ten years"),  # with its unit, though it is a word
+        (PLUGS, "Which plug do they use in Denmark?", "type K"),  # the column that was asked for, in the row that was asked for
+        ("The paper bin is emptied every second Friday.", "When is the paper bin emptied?", "every second Friday"),  # without a year
+    ],
+)
+def test_a_note_is_read_by_the_names_and_the_measure_of_the_question(note: str, question: str, expected: str) -> None:
+    page = Document("http://site/notes", "Notes", note)
+    result = ask(question, certain(), search=SmallSite([page]), reader=Numbers())
+    assert result.short_answer == expected and all(page.holds(citation.span) for citation in result.citations)
+
+
+def test_a_price_is_no_weight() -> None:
+    page = Document("http://site/bike", "Bike", "The bike weighs 14.2 kg with its rack.")
+    assert ask("How much does the bike cost?", certain(sentence=ALWAYS), search=SmallSite([page])).refused
+
+
+def test_short_items_and_headings_of_a_page_are_kept_and_answered_in_order() -> None:
+    steps = ["Take the wheel out.", "Lever the tyre off the rim.", "Hold the tube under water.", "Press the patch on."]
+    html = (
+        "<html><head><title>Bike manual</title></head><body><h1>Bike manual</h1>"
+        "<p>The bike is a steel touring bike with 27 gears, and it weighs fourteen kilograms with its mudguards and its rack. The frame has a "
+        "guarantee of ten years, all other parts of two years, if the bike is looked after as this little book asks of its owner.</p>"
+        f"<h2>How to mend a puncture</h2><ol>{''.join(f'<li>{step}</li>' for step in steps)}</ol>"
+        "<h2>Load</h2><p>The rear rack carries twenty-five kilograms, the front rack ten, and the rider may weigh at most 120. "
+        "Heavy things belong low down and near the frame, since the bike is hard to steer with a load that sits high above the wheel.</p>"
+        "<ul><li><a href='/a'>Other bikes</a></li><li><a href='/b'>The shop</a></li></ul></body></html>"
+    )
+    page = extract(html, "http://site/bike")
+    assert all(step in page.text for step in steps) and "Other bikes" not in page.text
+    assert [heading.text for heading in page.headings if heading.start >= 0] == ["How to mend a puncture", "Load"]
+    result = ask("How do I mend a puncture?", search=SmallSite([page]))
+    assert result.text.index("Take the wheel out.") < result.text.index("Hold the tube") < result.text.index("Press the patch on.")
+
+
+def test_a_run_in_heading_is_the_term_of_its_paragraph() -> None:
+    lines = lines_of(Document("http://site/rules", "Rules", "Pets. Cats are allowed. Snakes are not.\n\nIt rains."))
+    assert [line.term for line in lines] == ["", "Pets", "Pets", ""]
+
+
+@pytest.mark.parametrize(("statement", "verdict"), [("DOT fluid destroys the seals.", "No"), ("DOT fluid fits all brakes.", "Yes")])
+def test_what_does_harm_is_a_no(statement: str, verdict: str) -> None:
+    page = Document("http://site/brakes", "Brakes", statement)
+    assert ask("Can I use DOT fluid in the brakes?", search=SmallSite([page])).text.startswith(verdict)
+
+
+def test_a_polite_frame_changes_nothing() -> None:
+    polite, plain = (make_plans(text)[0] for text in ("Could you please tell me how heavy the bike is, please?", "How heavy the bike is?"))
+    assert polite == plain and plain.form == "number"

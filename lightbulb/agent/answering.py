@@ -28,7 +28,7 @@ from .waiting import Background, OutOfTime, Working
 from .writing import Writer, best_answers
 from ..core.errors import Interrupted, LightbulbError
 from ..core.records import Document
-from ..reading.answer_kinds import candidates as ranges_of
+from ..reading.answer_kinds import candidates as ranges_of, measure_asked, times
 from ..planning.planners import PlannerConfig, ThoughtFunctions, plan
 from ..planning.run_events import PlannerBudget, RunEvent, RunLog, ThoughtScored
 from ..planning.tree_of_thought import Thought, ToTNode
@@ -219,7 +219,10 @@ class _Inquiry:
         asked, evidence = node.payload.question, node.evidence
         kind, calibration = kind_wanted(asked, node.payload.plan.form), self.calibrations.get("sentence")
         scored = self.reasoning.scored_lines(asked, evidence)
-        lines = [line for line in scored if kind == "other" or ranges_of(line.text, kind)]  # what holds no date is no answer to *when*
+        holds = lambda text: kind == "other" or ranges_of(text, kind) or (kind == "date" and times(text))
+        measure = measure_asked(asked)
+        lines = [line for line in scored if holds(line.text)]  # what holds no date is no answer to *when*, and no price to *how dear*
+        lines = [line for line in lines if measure is None or measure.search(line.text)]
         if not lines or calibration is None: return short
         confidence = calibration.confidence(measure_sentence(asked, lines, evidence.passages))
         if confidence < calibration.threshold: return short

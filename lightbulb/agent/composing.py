@@ -49,6 +49,7 @@ class Line:
 
 _BULLET = re.compile(r"(?:[-–—•*·]|\(?(?:\d{1,2}|[a-z]|[ivx]{2,4})[.)])\s+(?=\S)")
 _ENTRY = re.compile(r"(?P<term>\S[^\n:]{0,80}?)(?::\s+|\s+[–—]\s+)(?=\S)")
+_RUN_IN = re.compile(r"(?P<term>[A-Z][\w’'-]*(?: [\w’'-]+){0,2})[.:]")  # *Pets.* before what the house says of them
 _NEEDS_LEAD = re.compile(
     rf"(?:{'|'.join(BACKWARD_OPENERS)}|(?:the |by )?default|otherwise|if (?:the|it|not|none|no|so)|in (?:this|that|such)|to do so)\b", re.I
 )
@@ -80,6 +81,8 @@ def lines_of(
             lines.append(Line(document.url, first, last, text, block, heading, role, term=term, lead=lead[-300:]))
         if opens_block and (entry := _ENTRY.match(text)) and len(entry["term"].split()) <= 8:
             term = entry["term"]
+        elif opens_block and (name := _RUN_IN.fullmatch(text)) and document.text[last : last + 1] == " ":
+            term = name["term"]
         before = text
     return lines
 
@@ -96,6 +99,12 @@ def _stems(text: str) -> set[str]:
     return {stem(word) for word in re.findall(r"\w+", text.lower()) if word not in FUNCTION_WORDS}
 
 
+def _words_of_heading(asked_about: set[str], line: Line) -> int:
+    "How many telling words the heading above a line has, if the question has them all."
+    words = _stems(line.heading.partition(" > ")[2])
+    return len(words) if words <= asked_about else 0
+
+
 def scored_lines(
     question: str,
     passages: Sequence[Passage],  # best first; `score` is the reranker's
@@ -104,6 +113,7 @@ def scored_lines(
     *,
     max_lines: int = 40,
     passage_weight: float = 0.5,  # of the passage's score
+    heading_weight: float = 1.0,  # points a word, for lines below a heading all of whose words the question has
 ) -> list[Line]:
     "The lines of the passages with their scores, best first."
     waiting: dict[tuple[str, int], tuple[Line, float, int]] = {}  # with the score of the passage and its place
@@ -116,7 +126,9 @@ def scored_lines(
     shared = lambda line, place: len(asked_about & _stems(line.in_context)) + (place < 2)
     likely = sorted(waiting.values(), key=lambda row: -shared(row[0], row[2]))[:max_lines]  # stable: better passages first
     scores = relevances(rerank, question, [line.in_context for line, *_ in likely])
-    lines = [replace(line, score=float(s) + passage_weight * own) for (line, own, _), s in zip(likely, scores, strict=True)]
+    named = [heading_weight * min(_words_of_heading(asked_about, line), 3) for line, *_ in likely]
+    scores = [float(score) + more for score, more in zip(scores, named, strict=True)]
+    lines = [replace(line, score=s + passage_weight * own) for (line, own, _), s in zip(likely, scores, strict=True)]
     return sorted(lines, key=lambda line: -line.score)
 
 # %% ../../nbs/agent/09_composing.ipynb #87e50322
@@ -209,7 +221,8 @@ _DENIAL = re.compile(
     r"discouraged|void(?:s|ed)?|mutually exclusive|omitted|ignored|skipped|refus(?:es|ed)|"
     r"reject(?:s|ed)?|"
     r"fail(?:s|ed)?|error|denied|lacks?|missing|unsupported|unsafe|invalid|incompatible|only|at most|exactly one|too late|prevents?|"
-    r"dangerous|instead|rather than|by hand|avoid|unlikely|unable)\b",
+    r"dangerous|instead|rather than|by hand|avoid|unlikely|unable|"
+    r"(?:destroy|damage|harm|ruin|attack|spoil)(?:s|ed|d)?)\b",
     re.I,
 )
 _OPPOSITES = (
@@ -243,7 +256,8 @@ def says_yes(
     stated = stems(clause)
     negated = len(_NEGATION.findall(clause)) % 2
     opposed = any(_OPPOSITE_OF.get(word, set()) & stated and word not in stated for word in asked_about)
-    turns = negated + opposed + (bool(_DENIAL.search(clause)) and not negated) + bool(_NEGATION.search(question))
+    denied = any(stem(match[0]) not in asked_about for match in _DENIAL.finditer(clause))
+    turns = negated + opposed + (denied and not negated) + bool(_NEGATION.search(question))
     score = 0.8 if turns % 2 == 0 else -1.1
     numbers = lambda text: set(re.findall(r"\d+", text))
     names = lambda text: set(re.findall(r"(?<=[a-z,] )[A-Z][a-z]{2,}", text))
@@ -293,6 +307,7 @@ def compose(
         return [Piece(f"{verdict}.", ((lines[0].url, lines[0].start, lines[0].end),)), *_verbatim(evidence)], verdict
     if form == "list" and (listing := _best_listing(lines, pages, document_of)):
         return _listed(listing, document_of(listing.lines[0].url)), ""
+    if form in ("how", "list") and (steps := _steps_around(lines[0], pages, document_of)): return _verbatim(steps), ""
     if form in ("fact", "number"): return _verbatim(around(lines[0], 40)), " ".join(lines[0].text.split())
     taken: list[Line] = []
     for line in _starts(question, form, lines):
@@ -328,6 +343,28 @@ def _starts(question: str, form: str, lines: Sequence[Line]) -> list[Line]:
     named = lambda line: {stem(word) for word in re.findall(r"[\w-]+", f"{line.heading} {line.text}".lower())}
     bests = [next((line for line in lines if own & named(line)), None) for own in stems]
     return list(dict.fromkeys([lines[0], *(line for line in bests if line), *lines[1:4]]))
+
+
+def _steps_around(best: Line, pages: dict[str, list[Line]], document_of: Callable[[str], Document], *, max_words: int = 220) -> list[Line]:
+    "The short paragraphs of one sentence each, at least three in a row, that the best line is one of, with the line that announces them."
+    page = pages.setdefault(best.url, lines_of(document_of(best.url)))
+    place = next(number for number, line in enumerate(page) if line.start == best.start)
+    alone = lambda i: 0 <= i < len(page) and all(not 0 <= j < len(page) or page[j].block != page[i].block for j in (i - 1, i + 1))
+    is_step = lambda i: (
+        alone(i) and page[i].role in ("sentence", "entry") and page[i].num_words <= 40 and not page[i].text.endswith((":", "?"))
+    )
+    if _ANNOUNCES.search(best.text) and is_step(place + 1):
+        place += 1
+    first = last = place
+    if not is_step(place): return []
+    while is_step(first - 1) and page[first - 1].heading == best.heading:
+        first -= 1
+    while is_step(last + 1) and page[last + 1].heading == best.heading:
+        last += 1
+    if last - first < 2 or sum(line.num_words for line in page[first : last + 1]) > max_words: return []
+    if first and page[first - 1].text.endswith(":"):
+        first -= 1
+    return page[first : last + 1]
 
 
 def _best_listing(lines: Sequence[Line], pages: dict[str, list[Line]], document_of: Callable[[str], Document]) -> Listing | None:

@@ -89,6 +89,7 @@ def measure_lines(question: str, lines: Sequence[Line], passages: Sequence[Passa
         "line": scores[0],
         "third": scores[min(2, len(scores) - 1)],
         "coverage": max((coverage(question, f"{passage.title} {passage.text}") for passage in passages), default=0.0),
+        "heading": coverage(question, lines[0].heading) if lines else 0.0,
         "line_coverage": coverage(question, " ".join(texts)),
     }
 

@@ -231,6 +231,9 @@ class ReasoningConfig(Displayable):
     enough_line_gap: float = 4.0  # points below the best line within which a line's own numbers, dates and terms are candidates
     lifespan_penalty: float = 3.0  # nats, for a day of birth or death in brackets where neither was asked for
     origin_bonus: float = 4.0  # nats, for the first name in the section on the discovery of what somebody invented
+    contrast_penalty: float = 2.5  # nats, for what is said of another name where the sentence, row or page beside it has the question's
+    word_penalty: float = 1.5  # nats a word, for a part of a sentence that has fewer words of the question than another part
+    measure_bonus: float = 2.0  # nats, for an amount in the measure that was asked for: a price, a pressure, a number to call
     entry_gap: float = 2.0  # points by which a line of an entry answers worse, at most, than the best line of the same entry
     shape_bonus: float = 2.0  # nats, for what looks like the option, file or command that was asked for
     enough_for_phrase: float = 0.3  # probability, by the reader, of the short form of a composed answer

@@ -306,7 +306,8 @@ def _possible_kinds(shapes: Sequence[str]) -> tuple[str, ...]:
     if first == "what": return ("fact", "number", "how", "why", "compare", "definition", *several)
     if first in ("who", "whom", "whose", "when", "where"): return ("fact", "list", "number", "compare")
     opens_clause = any(one in ",:;-" and other in _VERDICT_OPENERS for one, other in zip(shapes, shapes[1:], strict=False))
-    return KINDS if opens_clause or not _ASKING & set(shapes) else tuple(kind for kind in KINDS if kind != "yes_no")
+    may_be_verdict = opens_clause or (_VERDICT_OPENERS & set(shapes) and not _ASKING & set(shapes))  # not of key words alone
+    return KINDS if may_be_verdict else tuple(kind for kind in KINDS if kind != "yes_no")
 
 
 @lru_cache(1)

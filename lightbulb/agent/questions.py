@@ -422,7 +422,7 @@ _POLITE = re.compile(
 
 def reworded(question: str) -> str:
     "Key words such as *birthplace of Georg Ohm* as a question, and a question without its polite frame; anything else as it is."
-    text = " ".join(question.split()).rstrip("?.! ")
+    text = re.sub(r",? (?:please|thanks|thank you)$", "", " ".join(question.split()).rstrip("?.! "), flags=re.I)
     if polite := _POLITE.match(text): return f"{text[polite.end() :][:1].upper()}{text[polite.end() + 1 :]}?"
     match = re.fullmatch(r"(?:[Nn]ame |the )*(?P<noun>[a-z][a-z -]*?) of (?P<owner>.+)", text[:_MAX_CHARS])
     if match is None or re.search(_QUESTION, text, re.I): return question

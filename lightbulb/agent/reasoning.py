@@ -25,7 +25,18 @@ from .waiting import Working
 from ..core.english import FUNCTION_WORDS, stem
 from ..core.errors import LightbulbError
 from ..core.records import Passage
-from ..reading.answer_kinds import DATE, NUMBER, candidates as ranges_of, country_of, expected_kind, fits, kind_of
+from lightbulb.reading.answer_kinds import (
+    DATE,
+    NUMBER,
+    candidates as ranges_of,
+    country_of,
+    expected_kind,
+    fits,
+    kind_of,
+    measure_asked,
+    times,
+    with_unit,
+)
 from ..knowledge.chunks import split_sentences
 from ..planning.tree_of_thought import Thought, ToTNode
 
@@ -44,9 +55,21 @@ class Plan:
     form: str = "fact"  # of the answer: one of agent.question_kinds.KINDS
 
 
+_OPENS_QUESTION = re.compile(
+    r"\b(?:who|whom|whose|what|which|where|when|why|how|is|are|was|were|do|does|did|can|could|may|must|should|will|has|have|list|compare)\b",
+    re.I,
+)
+
+
 def make_plans(question: str) -> list[Plan]:
     "The plans for a question, the likeliest first."
-    form, question = kind_of_question(question), reworded(question)
+    question = reworded(question)
+    form = kind_of_question(question)
+    wanted = expected_kind(question)
+    if form == "how" and wanted == "number":
+        form = "number"  # *how thin may it get*
+    elif not _OPENS_QUESTION.search(question) and (wanted != "other" or measure_asked(question)):
+        form = "number" if wanted in ("number", "other") else "fact"  # *price of one wash*
     if (compared := compare(question)) is not None:
         steps = tuple(step.replace(SLOT, item) for item in compared.items for step in compared.questions)
         return [Plan("comparison", steps, comparison=compared), Plan("direct", (question,), math.log(0.1))]
@@ -277,6 +300,104 @@ def _term_of(line: Line, passage: Passage, *, max_words: int = 4) -> list[tuple[
 
 
 _WHOLE_DATE = re.compile(r"\b(?:month|day|date|exactly)\b", re.I)
+_ASKS_FOR_PRICE = re.compile(r"\b(?:costs?|prices?|fees?|fares?)\b", re.I)
+_COLUMN = re.compile(r"(?:^|; )(?P<name>[^:;\n]{1,40}): (?P<value>[^;\n]+)")
+
+
+def _columns(row: str) -> list[tuple[str, tuple[int, int]]]:
+    "The names of the columns of a row (*Country: Denmark; Plug: type K*) and where their values stand; none if it is no row."
+    cells = [(match["name"], match.span("value")) for match in _COLUMN.finditer(row)]
+    return cells if len(cells) > 1 else []
+
+
+def _is_asked(question: str, name: str) -> bool:
+    "Whether a question has all words of a column's name."
+    words = {stem(word) for word in re.findall(r"\w+", name.casefold())} - FUNCTION_WORDS
+    return bool(words) and words <= {stem(word) for word in re.findall(r"\w+", question.casefold())}
+
+
+def _row_of(candidate: Candidate) -> tuple[str, int]:
+    "The line of its page that a candidate stands in, and where it begins there."
+    if candidate.passage is None: return "", 0
+    text, start = candidate.passage.text, candidate.start - candidate.passage.start
+    first = text.rfind("\n", 0, start) + 1
+    return text[first:].partition("\n")[0], start - first
+
+
+def _is_name_of_column(candidate: Candidate) -> bool:
+    row, start = _row_of(candidate)
+    return any(name == candidate.text and row.startswith(f"{name}:", start) for name, _ in _columns(row))
+
+
+def _is_of_column(question: str, candidate: Candidate) -> bool:
+    "Whether a candidate stands in the column that the question names, and is not what the row is found by."
+    row, start = _row_of(candidate)
+    inside = next((name for name, (first, last) in _columns(row) if first <= start < last), "")
+    return bool(inside) and _is_asked(question, inside)
+
+
+def _whole_amount(candidate: Candidate, question: str) -> Candidate:
+    "A number with its unit, so that *two* and *two weeks* are one answer."
+    if candidate.passage is None: return candidate
+    offset, text = candidate.passage.start, candidate.passage.text
+    start, end = with_unit(text, candidate.start - offset, candidate.end - offset, question)
+    if not re.search(rf"{DATE}", text[start:end]):  # *Friday* of *every second Friday*
+        start, end = next(((first, last) for first, last in times(text) if first <= start and end <= last), (start, end))
+    measure = measure_asked(question)
+    for match in measure.finditer(text, max(0, start - 40), end + 40) if measure else ():
+        if match.start() < end and start < match.end() and re.search(r"\d.{5}|@", match[0]):
+            start, end = match.span()  # a whole number to call
+    return replace(candidate, start=offset + start, end=offset + end, text=text[start:end])
+
+
+_PART = re.compile(r"[;:()]|,(?!\d)|\b(?:and|but|while|whereas|or)\b")
+_CAPITAL_WORD = re.compile(r"(?<![\w’'-])[A-ZÀ-Þ][\w’'-]*")
+
+
+def _contrasts(
+    question: str, candidates: Sequence[Candidate], topic_of: Callable[[Candidate], str], config: ReasoningConfig
+) -> list[float]:
+    """For each candidate the nats it loses because another one is said of the question's name and it is said of another name (*230 volts
+    in Europe, 100 in Japan*), or because another part of its sentence has more words of the question (*front tyre*, *rear tyre*)."""
+    asked = {word for word in re.findall(r"\w+", question.casefold()) if word not in FUNCTION_WORDS}
+    capital = {match[0] for match in _CAPITAL_WORD.finditer(question) if match.start() > 0}
+    asked |= {word.casefold() for word in capital}
+    asked_stems = {stem(word) for word in asked}
+    rows: list[tuple[tuple[str, int], set[str], set[str], set[str], set[str]]] = []  # sentence; names of part, sentence, topic; words
+    for one in candidates:
+        if one.passage is None:
+            rows.append((("", len(rows)), set(), set(), set(), set()))
+            continue
+        text, start, end = one.passage.text, one.start - one.passage.start, one.end - one.passage.start
+        first, last = sentence_around(text, start, end)
+        cuts = [first, *(first + match.start() for match in _PART.finditer(text[first:last])), last]
+        begin = max((cut for cut in cuts if cut <= start), default=first)
+        stop = min((cut for cut in cuts if cut >= end), default=last)
+        in_part, in_sentence = f"{text[begin:start]} … {text[end:stop]}", f"{text[first:start]} … {text[end:last]}"
+        names = lambda words: {
+            match[0].casefold()
+            for match in _CAPITAL_WORD.finditer(words)
+            if match[0] in capital or (match.start() > 0 and match[0] not in ("The", "A", "An", "It", "This", "I"))
+        }
+        verbs = re.findall(r"(?<!\w)[a-z]+(?:ed|s)\b", text[first : cuts[1]]) if begin > first else []  # the other parts share it
+        lower = {stem(word) for word in [*re.findall(r"(?<!\w)[a-zß-ÿ]\w*", in_part), *verbs]} & asked_stems
+        above = {word for word in re.findall(r"\w+", topic_of(one).casefold())} & asked
+        rows.append(((one.url, one.passage.start + first), names(in_part), names(in_sentence), above, lower))
+    penalties = []
+    for place, own, whole, above, lower in rows:
+        beside = [row for row in rows if row[0] == place]
+        rival, hits = own - asked, len(own & asked)
+        most = max(len(row[1] & asked) for row in beside)
+        less = config.contrast_penalty * bool(rival and hits < most)
+        if not less:
+            most_whole = max(len((row[2] | row[3]) & asked) for row in rows)
+            missing = 1 - len((whole | above) & asked) / most_whole if most_whole else 0.0
+            less = config.contrast_penalty * missing if whole - asked else 0.0
+        alike = [row[4] for row in beside if len(row[1] & asked) == hits] if hits == most else [lower]
+        common = set.intersection(*alike)
+        most_words = max(len(words - common) for words in alike)
+        penalties.append(less + config.word_penalty * min(most_words - len(lower - common), 2))
+    return penalties
 
 
 def _place_of(question: str, text: str, start: int, passage: Passage) -> tuple[int, int] | None:
@@ -316,7 +437,7 @@ def _is_possible(text: str, kind: str) -> bool:
         return form not in ("date", "number") and name[:1].isalnum() and any(map(str.isupper, name)) and text.count("(") == text.count(")")
     if kind == "number":
         return fits(text, kind)  # *megawatts* alone is none
-    return any(character.isdigit() for character in text) if kind == "date" else True
+    return any(character.isdigit() for character in text) or bool(times(text)) if kind == "date" else True
 
 
 def _tidied(text: str, kind: str) -> str:
@@ -566,8 +687,12 @@ class Reasoning:
         ]
         reply = self.short_reply(self.wordings.get(question, question), lines, evidence.passages)
         candidates = [*candidates, *self._overlooked(question, kind, reply, candidates, lines, evidence.passages)]
+        candidates = [_whole_amount(one, question) for one in candidates if not _is_name_of_column(one)]
+        if _ASKS_FOR_PRICE.search(question) and (price := measure_asked(question)):
+            candidates = [one for one in candidates if price.search(one.text)]
         if not candidates: return []
         shape, asks_for_default = _technical_shape(question), bool(_ASKS_FOR_DEFAULT.search(question))
+        measure = measure_asked(question)
         origin = _first_of_origin(question, lines) if kind == "person" else None
         first_name = origin[0].text[slice(*origin[1])] if origin else ""
         weighed = []
@@ -576,18 +701,30 @@ class Reasoning:
             behind = best - max(holding(candidate), default=best - config.max_line_gap)
             has_vote = _is_named(candidate.text, reply)
             value = candidate.log_probability - config.line_weight * min(behind, config.max_line_gap) + config.vote_bonus * has_vote
-            value += config.shape_bonus * bool(shape and shape.search(candidate.text))
+            value += config.measure_bonus * bool(measure and measure.search(candidate.text))
+            value += config.shape_bonus * bool((shape and shape.search(candidate.text)) or _is_of_column(question, candidate))
             value += config.origin_bonus * (candidate.text == first_name)
             value += config.default_bonus * (asks_for_default and _is_default(candidate))
             value -= config.lifespan_penalty * (kind == "date" and _is_of_a_life(question, candidate))
             weighed.append(replace(candidate, log_probability=value, has_vote=has_vote))
+        penalties = _contrasts(question, weighed, self._topic_of, config)
+        weighed = [replace(one, log_probability=one.log_probability - less) for one, less in zip(weighed, penalties, strict=True)]
         total = _log_sum([candidate.log_probability for candidate in candidates])
         shift = total - _log_sum([candidate.log_probability for candidate in weighed])
         shared = [replace(one, log_probability=min(one.log_probability + shift, 0.0)) for one in weighed]
         distinct: dict[str, Candidate] = {}
         for candidate in sorted(shared, key=lambda candidate: -candidate.log_probability):
-            distinct.setdefault(normalized(candidate.text), candidate)
-        return list(distinct.values())
+            known = distinct.get(normalized(candidate.text))
+            together = _log_sum([known.log_probability, candidate.log_probability]) if known else candidate.log_probability
+            best_place, voted = known or candidate, candidate.has_vote or bool(known and known.has_vote)
+            distinct[normalized(candidate.text)] = replace(best_place, log_probability=min(together, 0.0), has_vote=voted)
+        return sorted(distinct.values(), key=lambda candidate: -candidate.log_probability)
+
+    def _topic_of(self, candidate: Candidate) -> str:
+        "The title of a candidate's page and the heading above it."
+        if candidate.passage is None or candidate.url not in self.researcher.ledger: return candidate.title
+        place = Passage(candidate.url, candidate.title, candidate.start, candidate.end, candidate.text, 0.0)
+        return self.researcher.ledger.heading_of(place)
 
     @staticmethod
     def _at_best_line(
@@ -620,7 +757,7 @@ class Reasoning:
         is_for_reader = is_seen or kind not in ("other", "number")  # names and dates are what the reader knows best
         parts = [] if is_for_reader else [part for part in _new_parts(reply, question) if _is_possible(part, kind)]
         patterns = [re.compile(rf"(?<!\w){re.escape(part)}(?!\w)", re.I) for part in parts[:3]]
-        shape, overlooked = _technical_shape(question), list[Candidate]()
+        shape, measure, overlooked = _technical_shape(question), measure_asked(question), list[Candidate]()
         origin = _first_of_origin(question, lines) if kind == "person" else None
         ranked = sorted(zip(_scores_in_entries(lines, config.entry_gap), lines, strict=True), key=lambda pair: -pair[0])[:8]
         for score, line in [*ranked, *([(origin[0].score, origin[0])] if origin else [])]:
@@ -630,6 +767,12 @@ class Reasoning:
             places = [match.span() for pattern in (*patterns, *([shape] if shape else [])) for match in pattern.finditer(line.text)]
             if kind == "number" and is_near:
                 places += [place for place in ranges_of(line.text, kind) if _stands_alone(line.text, *place)]
+            if kind == "date" and is_near:
+                places += times(line.text)
+            if is_near:
+                amounts = measure.finditer(line.text) if measure else ()
+                places += [match.span() for match in amounts if re.search(r"\d.{5}|@", match[0])]  # a number to call, an address
+                places += [span for name, span in _columns(line.text) if _is_asked(question, name)]
             ranges = [_whole_token(passage.text, first + begin, first + stop) for begin, stop in places]
             if origin and line is origin[0]:
                 ranges.append((first + origin[1][0], first + origin[1][1]))

@@ -35,7 +35,8 @@ _RULES: tuple[tuple[str, Kind], ...] = (
         "date",
     ),
     (
-        r"^(?:about |roughly )?how (?:many|much|tall|high|long|far|fast|old|large|big|heavy|deep|wide|hot|often|efficient)\b|"
+        r"^(?:about |roughly )?how (?:many|much|tall|high|long|far|fast|old|large|big|heavy|deep|wide|thin|thick|loud|cold|warm|hot|"
+        r"often|efficient)\b|^what (?:does|do|did|would) .*\bcost\b|"
         rf"\b(?:what|which) (?:{_QUANTITY})\b|\b(?:what|which) (?:is|are|was|were) (?:the |its |their )?(?:[a-z-]+ "
         rf"){{0,3}}(?:{_QUANTITY})\b|(?:{_QUANTITY})$",
         "number",
@@ -166,18 +167,67 @@ def candidates(
     ]
 
 # %% ../../nbs/reading/00_answer_kinds.ipynb #91b3d6e1
-_MORE_UNITS = r"(?:[kMGT]i?B(?:/s)?|bits?|bytes?|bars?|dB|rpm|m[lL]|px|pixels?|cents?|degrees?|percent|pence|points?|lines?|characters?)\b"
+_MORE_UNITS = (
+    r"(?:[kMGT]i?B(?:/s)?|bits?|bytes?|bars?|psi|dB|decibels?|rpm|m[lL]|m?g|c?l|px|pixels?|cents?|degrees?|percent|pence|points?|lines?|"
+    r"characters?|crowns?|pounds?|ounces?|francs?|yen|lux|N ?m|[ap]m)\b"
+)
 _UNIT_BEHIND = re.compile(rf"[ -]?(?P<unit>{UNIT}|{_MORE_UNITS})(?: per \w+)?")
-_BARE_NUMBER = re.compile(r"(?:(?:about|at|by|every|for|in|to|within) )?\d[\d,]*(?:\.\d+)?")
+_BARE_NUMBER = re.compile(rf"(?:(?:about|at|by|every|for|in|to|within) )?(?:\d[\d,]*(?:\.\d+)?|(?:one|{_WORDS})\b)")
 
 
 def with_unit(text: str, start: int, end: int, question: str) -> tuple[int, int]:  # a range of the text
     "The range, and if it is a bare number also the unit behind it or the currency before it that the question does not name."
     if not _BARE_NUMBER.fullmatch(text[start:end]): return start, end
     if start and text[start - 1] in "$€£": return start - 1, end
+    if re.match(r"[.,]?\d|\w", text[end : end + 2]):
+        return start, end  # a part of another word
     behind = _UNIT_BEHIND.match(text, end)
     if behind is None or behind["unit"].lower() in question.lower(): return start, end
     return start, behind.end()
+
+
+_WEEKDAY = r"(?:(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?)\b"
+_COUNTED = r"(?:second|third|fourth|other|last|two|three|four|six|\d+) "
+_TIME = re.compile(
+    rf"\b(?:every|each|once a|twice a) (?:{_COUNTED})?(?:{_WEEKDAY}|(?:hour|day|night|morning|evening|weekday|week|month|year|spring|"
+    r"summer|autumn|winter)s?\b)"
+    rf"|\b(?:first|second|third|fourth|last) (?:weekend|{_WEEKDAY})(?: (?:of|in) (?:{MONTH}|the month|each month|every month))?"
+    rf"|{_WEEKDAY}(?:(?:,| and| to| or) {_WEEKDAY})*"
+    rf"|\b\d{{1,2}}(?:[.:]\d\d)? ?(?:am|pm|o['’]clock)\b|\b\d{{1,2}}:\d\d\b"
+    rf"|\b(?:early |mid[ -]|late |the end of |the beginning of )?(?:\d{{1,2}} )?{MONTH}(?: \d{{1,2}}\b)?(?: (?:to|and|until|–) (?:\d{{1,2}} )?{MONTH})?"
+    r"|\b(?:in|the|early|late|mid[ -]?) ?(?:spring|summer|autumn|winter)\b"
+)
+
+
+def times(text: str) -> list[tuple[int, int]]:
+    "Where a text says when something happens without a year: *every second Friday*, *mid April*, *6.30 am*."
+    return [match.span() for match in _TIME.finditer(text)]
+
+
+_MEASURES = tuple(
+    (re.compile(rf"\b(?:{asked})\b", re.I), re.compile(unit))
+    for asked, unit in (
+        (r"telephone|phone|mobile|call", r"(?<![\d.])\+?\(?\d[\d ()/-]{5,}\d"),
+        (r"e-?mail(?: address)?", r"\S+@\S+\w"),
+        (
+            r"costs?|prices?|fees?|fares?|deposit",
+            r"(?i:[$€£¥]|\b(?:euros?|dollars?|pounds?|pence|cents?|crowns?|kron\w+|francs?|yen|rupees?)\b|\bfree\b|\bnothing\b)",
+        ),
+        (r"temperatures?|hot|cold|warm", r"°|\b(?:degrees?|kelvins?|Celsius|Fahrenheit)\b"),
+        (r"weight|weighs?|heavy|mass", r"(?i:\d ?(?:k|m)?g\b|\b(?:kilo)?grams?\b|\b(?:lb|pounds?|tonn?e?s?|ounces?|oz)\b)"),
+        (r"pressure", r"\d ?(?:bar|psi|k?Pa|hPa|atm)\b|\bpascals?\b"),
+        (r"voltage", r"(?i:\b\d+ ?k?V\b|\bvolts?\b)"),
+    )
+)
+
+
+def measure_asked(question: str) -> re.Pattern[str] | None:
+    "What an amount looks like if a question asks for a price, a temperature, a weight, a pressure, a voltage, a number to call."
+    text = " ".join(question.split()).rstrip("?!. ")
+    asks = re.search(r"\bhow (?:much|hot|cold|warm|heavy)\b|\b(?:what|which|at what|at which)\b", text, re.I)
+    if asks is None and len(text.split()) > 6: return None
+    if re.search(r"\bnumber\b", text, re.I) is None and re.search(r"\bcall\b", text, re.I): return None
+    return next((unit for asked, unit in _MEASURES if asked.search(text)), None)
 
 # %% ../../nbs/reading/00_answer_kinds.ipynb #2d3d18c8
 def kind_of(
@@ -199,7 +249,7 @@ def kind_of(
 def fits(answer: str, expected: str) -> bool:
     "Whether a span could answer a question of that kind at all; anything fits `other`, and any capitalised word a nationality."
     if expected == "other": return True
-    if expected == "date": return bool(re.search(rf"{DATE}|{MONTH}|century|\d", answer))
+    if expected == "date": return bool(re.search(rf"{DATE}|{MONTH}|century|\d", answer) or times(answer))
     if expected == "number":
         return bool(re.search(rf"\d|\b(?:{_WORDS}|one|half|a third|a quarter|no|none)\b", answer.lower()))
     return bool(re.search(r"[A-ZÀ-ÖØ-ÞĀ-Ž]", answer))

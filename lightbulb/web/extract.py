@@ -192,6 +192,7 @@ class _Block:
     parts: list[str] = field(default_factory=list)
     num_linked: int = 0  # characters of links among them
     is_caption: bool = False  # of a figure
+    home: Any = None  # the element itself
 
     @property
     def text(self) -> str:
@@ -203,6 +204,20 @@ class _Block:
         text = read_block(self.text)
         if self.is_caption or text.startswith("    "): return not self.is_caption
         return len(text.split()) >= 8 and text.rstrip("\"'”’)»]")[-1:] in tuple(".!?:;…") and self.num_linked < 0.5 * len(text)
+
+    @property
+    def is_heading(self) -> bool:
+        "Whether it is the heading of a section."
+        return re.fullmatch("h[2-6]", getattr(self.home, "tag", "")) is not None and not self.num_linked
+
+    @property
+    def listing(self) -> Any:
+        "The list that it is an item of, if that is no list of links."
+        item = next((one for one in (self.home, *self.home.iterancestors()) if one.tag == "li"), None) if self.home is not None else None
+        parent = item.getparent() if item is not None else None
+        if parent is None or parent.tag not in ("ul", "ol"): return None
+        words, linked = _words(parent)
+        return parent if 2 * linked < words else None
 
 
 def _everything(tree: Any, outside: set[Any]) -> list[_Block]:
@@ -220,7 +235,8 @@ def _everything(tree: Any, outside: set[Any]) -> list[_Block]:
                 _Block(
                     is_caption=any(
                         one.tag == "figure" or "caption" in one.get("class", "").lower() for one in (home, *home.iterancestors())
-                    )
+                    ),
+                    home=home,
                 )
             )
         blocks[-1].parts.append(text)
@@ -253,26 +269,40 @@ def _groups(text: str) -> set[tuple[str, ...]]:
 
 
 def _filled(kept: list[str], everything: list[_Block]) -> list[str]:
-    "The blocks that were kept, with the prose that is missing between them."
+    "The blocks that were kept, with the prose, the headings and the items of lists that are missing between them."
     places: dict[str, list[int]] = {}
     for i, text in enumerate(kept):
         places.setdefault(_letters(text), []).append(i)
     known = set().union(*map(_groups, kept))
+    homes = {block.home.getparent() for block in everything if block.home is not None and _letters(block.text) in places}
     filled: list[str] = []
     cursor, missing = 0, []  # the next kept block; blocks seen since the last kept one
+    headings: list[str] = []  # that stand directly before the block
+    lists: list[str] = []  # of missing, what belongs to lists beside the content, with their headings
     for block in everything:
         candidates = places.get(_letters(block.text), [])
         at = candidates[i] if (i := bisect_left(candidates, cursor)) < len(candidates) else -1
         if at < 0:
-            if block.is_prose and 2 * len((groups := _groups(block.text)) & known) < len(groups):
-                missing.append(block.text)
+            if not read_block(block.text).strip(): continue
+            listing = block.listing
+            is_item = listing is not None and (listing in homes or listing.getparent() in homes)
+            if block.is_heading:
+                headings.append(block.text)
+            elif (block.is_prose or (is_item and _letters(block.text) not in places)) and 2 * len(
+                (groups := _groups(block.text)) & known
+            ) < len(groups):
+                missing += [*headings, block.text]
+                lists += [*headings, block.text] if is_item else []
                 known |= groups
+                headings = []
+            else:
+                headings = []
             continue
         if cursor:
             filled += missing
-        filled += kept[cursor : at + 1]
-        cursor, missing = at + 1, []
-    return filled + kept[cursor:]
+        filled += [*headings, *kept[cursor : at + 1]]
+        cursor, missing, lists, headings = at + 1, [], [], []
+    return filled + (kept[cursor:] or lists)
 
 # %% ../../nbs/web/07_extract.ipynb #ad6435e5
 _BULLET = re.compile(r"\s*(?:[-*•+–]|\d{1,3}[.)]|[a-z][.)]|#{1,6}|\|)\s|\s*\|")
