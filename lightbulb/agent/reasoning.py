@@ -340,6 +340,8 @@ def _whole_amount(candidate: Candidate, question: str) -> Candidate:
     "A number with its unit, so that *two* and *two weeks* are one answer."
     if candidate.passage is None: return candidate
     offset, text = candidate.passage.start, candidate.passage.text
+    if text[candidate.start - offset : candidate.end - offset] != candidate.text:
+        return candidate  # the page's name, told by a word of it
     start, end = with_unit(text, candidate.start - offset, candidate.end - offset, question)
     if not re.search(rf"{DATE}", text[start:end]):  # *Friday* of *every second Friday*
         start, end = next(((first, last) for first, last in times(text) if first <= start and end <= last), (start, end))
@@ -383,6 +385,9 @@ def _contrasts(
         lower = {stem(word) for word in [*re.findall(r"(?<!\w)[a-zß-ÿ]\w*", in_part), *verbs]} & asked_stems
         above = {word for word in re.findall(r"\w+", topic_of(one).casefold())} & asked
         rows.append(((one.url, one.passage.start + first), names(in_part), names(in_sentence), above, lower))
+    of_question = {word.casefold() for word in capital}.union(
+        *((row[1] | row[2]) & asked for row in rows)
+    )  # its names, as pages write them
     penalties = []
     for place, own, whole, above, lower in rows:
         beside = [row for row in rows if row[0] == place]
@@ -390,8 +395,8 @@ def _contrasts(
         most = max(len(row[1] & asked) for row in beside)
         less = config.contrast_penalty * bool(rival and hits < most)
         if not less:
-            most_whole = max(len((row[2] | row[3]) & asked) for row in rows)
-            missing = 1 - len((whole | above) & asked) / most_whole if most_whole else 0.0
+            most_whole = max(len((row[2] | row[3]) & of_question) for row in rows)
+            missing = 1 - len((whole | above) & of_question) / most_whole if most_whole else 0.0
             less = config.contrast_penalty * missing if whole - asked else 0.0
         alike = [row[4] for row in beside if len(row[1] & asked) == hits] if hits == most else [lower]
         common = set.intersection(*alike)
