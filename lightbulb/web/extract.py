@@ -212,12 +212,10 @@ class _Block:
 
     @property
     def listing(self) -> Any:
-        "The list that it is an item of, if that is no list of links."
+        "The list that it is an item of."
         item = next((one for one in (self.home, *self.home.iterancestors()) if one.tag == "li"), None) if self.home is not None else None
         parent = item.getparent() if item is not None else None
-        if parent is None or parent.tag not in ("ul", "ol"): return None
-        words, linked = _words(parent)
-        return parent if 2 * linked < words else None
+        return parent if parent is not None and parent.tag in ("ul", "ol") else None
 
 
 def _everything(tree: Any, outside: set[Any]) -> list[_Block]:
@@ -278,6 +276,7 @@ def _filled(kept: list[str], everything: list[_Block]) -> list[str]:
     filled: list[str] = []
     cursor, missing = 0, []  # the next kept block; blocks seen since the last kept one
     headings: list[str] = []  # that stand directly before the block
+    are_content: dict[Any, bool] = {}  # list → whether its items belong to the content
     lists: list[str] = []  # of missing, what belongs to lists beside the content, with their headings
     for block in everything:
         candidates = places.get(_letters(block.text), [])
@@ -285,7 +284,10 @@ def _filled(kept: list[str], everything: list[_Block]) -> list[str]:
         if at < 0:
             if not read_block(block.text).strip(): continue
             listing = block.listing
-            is_item = listing is not None and (listing in homes or listing.getparent() in homes)
+            if listing not in are_content:
+                words, linked = _words(listing) if listing is not None else (0, 0)
+                are_content[listing] = 2 * linked < words and (listing in homes or listing.getparent() in homes)  # no list of links
+            is_item = are_content[listing]
             if block.is_heading:
                 headings.append(block.text)
             elif (block.is_prose or (is_item and _letters(block.text) not in places)) and 2 * len(
