@@ -166,8 +166,8 @@ def test_short_items_and_headings_of_a_page_are_kept_and_answered_in_order() -> 
     steps = ["Take the wheel out.", "Lever the tyre off the rim.", "Hold the tube under water.", "Press the patch on."]
     html = (
         "<html><head><title>Bike manual</title></head><body><h1>Bike manual</h1>"
-        "<p>The bike is a steel touring bike with 27 gears, and it weighs fourteen kilograms with its mudguards and its rack. The frame has a "
-        "guarantee of ten years, all other parts of two years, if the bike is looked after as this little book asks of its owner.</p>"
+        "<p>The bike is a steel touring bike with 27 gears, and it weighs fourteen kilograms with its mudguards and its rack. The frame "
+        "has a guarantee of ten years, all other parts of two years, if the bike is looked after as this little book asks of its owner.</p>"
         f"<h2>How to mend a puncture</h2><ol>{''.join(f'<li>{step}</li>' for step in steps)}</ol>"
         "<h2>Load</h2><p>The rear rack carries twenty-five kilograms, the front rack ten, and the rider may weigh at most 120. "
         "Heavy things belong low down and near the frame, since the bike is hard to steer with a load that sits high above the wheel.</p>"

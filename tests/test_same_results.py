@@ -21,6 +21,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +31,7 @@ from typing import Any, TypeGuard
 import pytest
 
 RECORDED = Path(__file__).with_name("recorded_results.json")
+CONFIDENCE = re.compile(r"[01]\.\d{3}")  # of an answer, in three digits
 TOLERANCE = 2e-3  # relative, on another kind of machine: a few steps of training amplify the last bit that much
 RELEARNED = (
     "the reader learned from people, a judge weighs its spans, the confidence was fitted anew; "
@@ -535,6 +537,8 @@ def is_close(one: Any, two: Any) -> bool:
     if isinstance(one, list) and isinstance(two, list): return len(one) == len(two) and all(map(is_close, one, two))
     if is_number(one) and is_number(two):
         return math.isclose(float.fromhex(one), float.fromhex(two), rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    if isinstance(one, str) and isinstance(two, str) and CONFIDENCE.fullmatch(one) and CONFIDENCE.fullmatch(two):
+        return abs(float(one) - float(two)) <= 2 * TOLERANCE
     return one == two
 
 

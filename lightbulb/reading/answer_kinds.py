@@ -194,7 +194,8 @@ _TIME = re.compile(
     rf"|\b(?:first|second|third|fourth|last) (?:weekend|{_WEEKDAY})(?: (?:of|in) (?:{MONTH}|the month|each month|every month))?"
     rf"|{_WEEKDAY}(?:(?:,| and| to| or) {_WEEKDAY})*"
     rf"|\b\d{{1,2}}(?:[.:]\d\d)? ?(?:am|pm|o['’]clock)\b|\b\d{{1,2}}:\d\d\b"
-    rf"|\b(?:early |mid[ -]|late |the end of |the beginning of )?(?:\d{{1,2}} )?{MONTH}(?: \d{{1,2}}\b)?(?: (?:to|and|until|–) (?:\d{{1,2}} )?{MONTH})?"
+    rf"|\b(?:early |mid[ -]|late |the end of |the beginning of )?(?:\d{{1,2}} )?{MONTH}(?: \d{{1,2}}\b)?"
+    rf"(?: (?:to|and|until|–) (?:\d{{1,2}} )?{MONTH})?"
     r"|\b(?:in|the|early|late|mid[ -]?) ?(?:spring|summer|autumn|winter)\b"
 )
 

@@ -286,7 +286,8 @@ def _filled(kept: list[str], everything: list[_Block]) -> list[str]:
             listing = block.listing
             if listing not in are_content:
                 words, linked = _words(listing) if listing is not None else (0, 0)
-                are_content[listing] = 2 * linked < words and (listing in homes or listing.getparent() in homes)  # no list of links
+                is_beside = listing is not None and (listing in homes or listing.getparent() in homes)
+                are_content[listing] = is_beside and 2 * linked < words  # no list of links
             is_item = are_content[listing]
             if block.is_heading:
                 headings.append(block.text)
