@@ -323,6 +323,7 @@ def test_every_flag_of_a_world_model_arrives(field: dataclasses.Field) -> None:
         "text_column": "words",
         "query": "The arc lamp",
         "planner": "beam",
+        "no_repeat": "3",
     }
     default: Any = field.default
     if field.name == "losses":

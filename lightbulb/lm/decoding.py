@@ -98,7 +98,7 @@ def _context_rows(
 def split_context(ids: Sequence[int], max_length: int) -> tuple[list[int], list[int]]:
     "What the encoder reads of a text and what the decoder begins with: it goes on better from its own last tokens than from read ones."
     border = max(0, len(ids) - max_length // 2)
-    return list(ids[:border][-max_length:]), list(ids[border:])
+    return list(ids[:border]), list(ids[border:])
 
 
 @dataclass(frozen=True)
