@@ -56,11 +56,28 @@ class Table:
         self.notes.append(text)
         print(f"  {text}", flush=True)
 
-    def finish(self, record: bool) -> int:
-        "Record the rows if asked; the exit status: 1 if an aim is missed."
+    def finish(self, record: bool, *, keeps_others: bool = False) -> int:
+        "Record the rows if asked, with or without the recorded ones that were not made again; the exit status: 1 if an aim is missed."
+        status = int(any(verdict == "no" for *_, verdict in self.rows))
         if record:
+            if keeps_others:
+                self._take_others()
             self._record()
-        return int(any(verdict == "no" for *_, verdict in self.rows))
+        return status
+
+    def _take_others(self) -> None:
+        "Rows that are recorded under this title and were not made in this run stay where they are, and a note says so."
+        name = re.escape(f"{self.script}: {self.title}")
+        block = re.search(rf"<!-- {name} -->\n(.*?)<!-- end {name} -->\n", RESULTS.read_text(encoding="utf-8"), re.DOTALL)
+        if block is None: return
+        lines = [line for line in block[1].splitlines() if line.startswith("| ")][2:]
+        recorded = [tuple(cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]) for line in lines]
+        made = {row[0]: row for row in self.rows}
+        names = [row[0] for row in recorded]
+        self.rows = [made.get(row[0], row) for row in recorded] + [row for row in self.rows if row[0] not in names]
+        if others := sum(row[0] not in made for row in recorded):
+            day = re.search(r"\d{4}-\d\d-\d\d", block[1])
+            self.note(f"{others} rows are older: they stand as they were recorded by {day[0] if day else 'an earlier run'}.")
 
     def _record(self) -> None:
         cells = [("what", "measured", "aim", "met"), ("---", "---", "---", "---"), *self.rows]

@@ -3,7 +3,8 @@
     python benchmarks/defaults.py --text kjv.txt --peer-python PATH --record
 
 A row that needs a text, a peer or the demo site is left out, and says so, where that is missing. Finished rows are kept in the cache
-folder with a digest of the package's code; `--keep` takes those of an earlier state as well. `--only` names rows by their beginnings.
+folder with a digest of the package's code; `--keep` takes those of an earlier state as well. `--only` names rows by their beginnings;
+recorded rows that it leaves out stay in the table, which says how many they are.
 """
 
 from __future__ import annotations
@@ -18,18 +19,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import torch
 from _language_model_defaults import Cell, learn_by_default, streams
 from _language_model_runs import Trainer
-from _scoring import mean, token_f1
+from _scoring import interval, mean, token_f1
 from _table import Table, peer_environment
 from answers import one_prompt, the_tree
-from hierarchy import CORNER, DISCOUNT, EPISODES, best_returns, greedy_returns, house
+from hierarchy import CORNER, DISCOUNT, EPISODES, best_returns, greedy_returns, house, kept
 from ppo import HELD_OUT, SUITE, Runner, column, span, suite_runs
 
 from lightbulb.agent.answering import TestAgent
@@ -42,8 +44,9 @@ from lightbulb.core.runtime import cache_folder
 from lightbulb.lm.data import load_texts, tokenize
 from lightbulb.lm.evaluation import bigram_loss
 from lightbulb.planning.mcts import MCTSConfig
-from lightbulb.rl.four_rooms import NUMBER
-from lightbulb.rl.hierarchy import HierarchyConfig, train_hierarchy
+from lightbulb.rl.four_rooms import CELLS, NUMBER
+from lightbulb.rl.hierarchy import HierarchicalAgent, HierarchyConfig, play, train_hierarchy
+from lightbulb.rl.options import GuardedWorld
 from lightbulb.web.demo_site import demo_questions
 from lightbulb.world.board_games import ConnectFour
 from lightbulb.world.configuration import TextSettings
@@ -53,7 +56,7 @@ from lightbulb.world.text_training import load_text_world
 
 ROOT = Path(__file__).resolve().parents[1]
 BOARD = (3, 5)  # rows, columns: a board that no other script and no page trains on
-GOAL = NUMBER[9, 3]  # inside the south-western room: no other script has it
+TUNED_GOAL, GOALS = NUMBER[9, 9], (NUMBER[9, 3], NUMBER[3, 9])  # inside three rooms; no other script has the two goals
 NUM_QUESTIONS = 12  # of the demo site
 
 
@@ -220,26 +223,90 @@ def snippet(runner: Runner) -> list[Row]:
     ]
 
 
-def options() -> list[Row]:
+def learned_options(kind: str, goal: int, seed: int) -> dict[str, float]:
+    "A run of the hierarchy's defaults in the house: its share of the best discounted return, and CPU-seconds; kept by the learner's code."
+    config = HierarchyConfig(seed=seed)
+    make_env = house(kind, goal)
+
+    def work(_: Path) -> dict[str, float]:
+        begin, agent = time.process_time(), HierarchicalAgent.for_world(make_env(), config)
+        for _report in train_hierarchy(make_env, config, agent=agent):
+            pass
+        spent, best = time.process_time() - begin, best_returns(goal, CORNER, EPISODES).mean()
+        return {"share": float(greedy_returns(agent, make_env, EPISODES)[0].mean() / best), "seconds": spent}
+
+    return kept("defaults", (kind, goal, asdict(config)), work)
+
+
+def random_share(goal: int, num_steps: int = 200) -> float:
+    "What moves without aim earn of the best discounted return."
+    rng, world, returns = np.random.default_rng(0), house("moves", goal)(), np.zeros(EPISODES)
+    for number in range(EPISODES):
+        world.reset(10_000 + number)
+        for step in range(num_steps):
+            move = int(rng.integers(4))
+            done = world.step(move, move)
+            returns[number] += DISCOUNT**step * done.reward
+            if done.terminated: break
+    return float(returns.mean() / best_returns(goal, CORNER, EPISODES).mean())
+
+
+def options(num_seeds: int, goal: int) -> list[Row]:
     "A manager and a worker over options in the house of four rooms, beside the same learner over single moves, at equal steps."
-    shares, seconds = {}, {}
-    for kind, name in (("both", "hierarchy"), ("moves", "flat")):
-        make_env, begin = house(kind, GOAL), time.process_time()
-        reports = train_hierarchy(make_env, HierarchyConfig())
-        try:
-            while True:
-                next(reports)
-        except StopIteration as end:
-            agent = end.value
-        seconds[name] = time.process_time() - begin
-        shares[name] = float(greedy_returns(agent, make_env, EPISODES)[0].mean() / best_returns(GOAL, CORNER, EPISODES).mean())
+    runs = {
+        name: [learned_options(kind, goal, seed) for seed in range(num_seeds)] for kind, name in (("both", "hierarchy"), ("moves", "flat"))
+    }
+    shares = {name: [run["share"] for run in made] for name, made in runs.items()}
+    ours, flat = mean(shares["hierarchy"]), mean(shares["flat"])
+    show = lambda name: f"{mean(shares[name]):.3f} ({' to '.join(f'{end:.3f}' for end in interval(shares[name]))})"
+    seconds = lambda name: mean([run["seconds"] for run in runs[name]])
+    settings, where = HierarchyConfig(), CELLS[goal]
     return [
         Row(
-            f'`train_hierarchy(four_rooms("both", goal, corner), HierarchyConfig())`: share of the best discounted return (γ = {DISCOUNT})',
-            f"{shares['hierarchy']:.3f}; {HierarchyConfig().total_steps:,} steps, {seconds['hierarchy']:.0f} CPU-s",
-            f"above {shares['flat']:.3f}, the same learner without options, and ≥ 0.5",
-            shares["hierarchy"] > max(shares["flat"], 0.5),
-            "nothing for this goal; the house is the one that settings were chosen in",
+            f'`train_hierarchy(four_rooms("both", goal, corner), HierarchyConfig())`: share of the best discounted return (γ = {DISCOUNT})'
+            + ("" if goal == GOALS[0] else f", goal {where}"),
+            f"{show('hierarchy')}; goal {where}, {num_seeds} seeds, {settings.total_steps:,} steps, {seconds('hierarchy'):.0f} CPU-s "
+            f"(flat {seconds('flat'):.0f})",
+            f"≥ 0.5, and above the same learner without options, {show('flat')}, and random moves, {random_share(goal):.3f}",
+            ours > max(flat, 0.5, random_share(goal)),
+            f"discount, rates and exploration on the goal {CELLS[TUNED_GOAL]} of this house, seed 0; nothing on this goal",
+        )
+    ]
+
+
+def lake(num_seeds: int, num_episodes: int = 500) -> list[Row]:
+    "The same learner in an environment of Gymnasium, where every option is a single move."
+    make_env, config = "FrozenLake-v1", HierarchyConfig()
+
+    def reached(seed: int) -> dict[str, float]:
+        def work(_: Path) -> dict[str, float]:
+            begin, world = time.process_time(), GuardedWorld(make_env)
+            agent = HierarchicalAgent.for_world(world, replace(config, seed=seed))
+            for _report in train_hierarchy(make_env, replace(config, seed=seed), agent=agent):
+                pass
+            spent = time.process_time() - begin
+            wins = [play(agent, world, seed=10_000 + episode).discounted_return > 0 for episode in range(num_episodes)]
+            return {"share": float(np.mean(wins)), "seconds": spent}
+
+        return kept("defaults", (make_env, asdict(replace(config, seed=seed)), num_episodes), work)
+
+    runs = [reached(seed) for seed in range(num_seeds)]
+    shares, environment, rng = [run["share"] for run in runs], gymnasium.make(make_env), np.random.default_rng(0)
+    wins, aimless = 0.0, 2000
+    for episode in range(aimless):
+        environment.reset(seed=episode)
+        ended = False
+        while not ended:
+            _, reward, terminated, truncated, _ = environment.step(int(rng.integers(4)))
+            wins, ended = wins + float(reward), terminated or truncated
+    low, high = interval(shares)
+    return [
+        Row(
+            f'`train_hierarchy("{make_env}", HierarchyConfig())`: share of {num_episodes} episodes that reach the goal',
+            f"{mean(shares):.3f} ({low:.3f} to {high:.3f}); {num_seeds} seeds, {mean([run['seconds'] for run in runs]):.0f} CPU-s",
+            f"above {wins / aimless:.3f}, random moves (the best policy 0.744)",
+            mean(shares) > wins / aimless,
+            "nothing on this environment",
         )
     ]
 
@@ -317,6 +384,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="take finished rows of an earlier state of the code too, and say how many")
     parser.add_argument("--finished", action="store_true", help="make no row, show those that are kept")
     parser.add_argument("--seeds", type=int, default=2, help="of language models and PPO")
+    parser.add_argument("--option-seeds", type=int, default=5, help="of a manager with its worker")
     parser.add_argument(
         "--runs", type=Path, default=Path("scratch/language_model_runs"), help="folder of language_model.py's trainings (its --cache)"
     )
@@ -334,7 +402,10 @@ def works(asked: argparse.Namespace) -> Iterator[tuple[str, Callable[[], list[Ro
     yield "ppo_readme", partial(snippet, runner)
     for task in reversed(HELD_OUT):
         yield f"ppo_{task}", partial(acting, runner, task, asked.seeds)
-    yield "options", options
+    for goal in GOALS:
+        row, place = CELLS[goal]
+        yield f"options_{row}_{place}", partial(options, asked.option_seeds, goal)
+    yield "options_lake", partial(lake, asked.option_seeds)
     yield "ask", asking
     yield "agent", searching
 
@@ -353,19 +424,19 @@ def main() -> int:
     for name, make in works(asked):
         if asked.only and not name.startswith(tuple(asked.only)): continue
         file = place / f"{name}.json"
-        kept = json.loads(file.read_text()) if file.exists() else None
-        if kept is None or not (asked.keep or asked.finished or kept["code"] == code):
+        made = json.loads(file.read_text()) if file.exists() else None
+        if made is None or not (asked.keep or asked.finished or made["code"] == code):
             if asked.finished:
                 table.row(name, "not made in this run")
                 continue
             try:
-                kept = {"code": code, "rows": [asdict(row) for row in make()]}
+                made = {"code": code, "rows": [asdict(row) for row in make()]}
             except LeftOut as reason:
                 table.row(name, f"left out: it {reason}")
                 continue
-            file.write_text(json.dumps(kept, indent=1))
-        older += kept["code"] != code
-        for row in (Row(**row) for row in kept["rows"]):
+            file.write_text(json.dumps(made, indent=1))
+        older += made["code"] != code
+        for row in (Row(**row) for row in made["rows"]):
             table.row(row.name, f"{row.measured}. Tuned: {row.tuned}", row.aim, row.is_met)
     table.note(
         f"TEXT is the beginning of the {asked.source}, of which the end is held out. PPO: the likeliest actions of the final weights, 30 "
@@ -373,7 +444,7 @@ def main() -> int:
     )
     if older:
         table.note(f"{older} of these were made by an earlier state of the code.")
-    return table.finish(asked.record)
+    return table.finish(asked.record, keeps_others=bool(asked.only))
 
 
 if __name__ == "__main__":

@@ -42,9 +42,9 @@ DISCOUNT, CORNER, SHARE = 0.9, NUMBER[1, 1], 0.9  # learned: nine tenths of the 
 NUM_WALKERS = 1  # workers that were trained without a goal; seeds share them
 EPISODES = 128  # of an evaluation
 GOALS = {"eastern hallway": ("hallways", HALLWAYS["E"]), "inside the far room": ("both", NUMBER[9, 9])}
-LEARNER = RecurrentQConfig(hidden=64, learning_rate=3e-3, target_rate=0.05, alpha=0.0, beta=1.0)  # slips are noise: uniform replay
+LEARNER = RecurrentQConfig(hidden=64, layer_norm=False, learning_rate=3e-3, target_rate=0.05, alpha=0.0, beta=1.0)  # slips are noise
 PRIORITISED = replace(LEARNER, alpha=0.6, beta=0.4)
-FLAT = RecurrentQConfig(hidden=32, learning_rate=3e-3, target_rate=0.1)  # the best that was found for the flat agents
+FLAT = RecurrentQConfig(hidden=32, layer_norm=False, learning_rate=3e-3, target_rate=0.1)  # the best that was found for the flat agents
 SOURCES = ("rl/options.py", "rl/four_rooms.py", "rl/recurrent_q.py", "rl/hierarchy.py")
 
 
@@ -273,6 +273,7 @@ def steps_to_learn(method: str, goal_name: str, seed: int, limit: int, walk_step
         discount=DISCOUNT,
         manager=learner,
         worker=LEARNER,
+        steps_per_update=2,
         max_option_steps=40,
         report_interval=every,
         seed=seed,

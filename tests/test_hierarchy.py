@@ -591,7 +591,7 @@ def test_another_setting_is_refused_by_name_and_an_old_run_is_set_aside(tmp_path
     config, folder = HierarchyConfig(total_steps=40, manager=SMALL, worker=SMALL), tmp_path / "run"
     finish(train_hierarchy(Corridor, config, save_dir=folder))
     resume = lambda config, make_env=Corridor, folder=folder: finish(train_hierarchy(make_env, config, save_dir=folder, resume=True))
-    with pytest.raises(CheckpointError, match="discount was 0.99 and is 0.5 now"):
+    with pytest.raises(CheckpointError, match=f"discount was {config.discount} and is 0.5 now"):
         resume(replace(config, discount=0.5))
     with pytest.raises(CheckpointError, match="worker.hidden was 16 and is 7 now"):
         resume(replace(config, worker=replace(SMALL, hidden=7)))
@@ -647,7 +647,7 @@ def test_described_actions_are_valued_by_their_features_alone():
     agent, _ = finish(train_hierarchy(Stalls, config))
     for weight in agent.worker.online.parameters():
         torch.nn.init.normal_(weight, std=0.4)
-    wider = WorkerModel(1, 2, num_actions=9, hidden=16, action_size=2)
+    wider = WorkerModel(1, 2, num_actions=9, hidden=16, action_size=2, layer_norm=SMALL.layer_norm)
     wider.load_state_dict(agent.worker.online.state_dict())
     features, order = np.random.default_rng(0).random((4, 2)), [2, 0, 3, 1]
 

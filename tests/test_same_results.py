@@ -264,6 +264,7 @@ def hierarchy(folder: Path) -> Results:
 
     level = RecurrentQConfig(
         hidden=16,
+        layer_norm=False,
         learning_rate=2e-3,
         batch_size=8,
         unroll=4,

@@ -213,6 +213,8 @@ def default_levels(num_episodes: int = 300, *, num_envs: int = 4, seed: int = 0,
     "Both levels, sized and explored for a training of so many episodes."
     level = RecurrentQConfig(
         hidden=48,
+        layer_norm=False,
+        target_rate=0.05,
         learning_rate=2e-3,
         batch_size=32,
         unroll=8,
@@ -405,7 +407,7 @@ class AutonomousWebAgent:
         file = find_model_file(Path(path), _KIND)
         state = load_checkpoint(file)
         if state.get("kind") != _KIND: raise CheckpointError(f"{file}: not a {_KIND}")
-        parts = {level: RecurrentQConfig(**state["levels"][level]) for level in ("manager", "worker")}
+        parts = {level: RecurrentQConfig(**{"layer_norm": False} | state["levels"][level]) for level in ("manager", "worker")}
         agent = cls(tools, **{"levels": HierarchyConfig(**{**state["levels"], **parts}), "policy": "learned", **settings})
         for name, size in agent.levels.sizes.items():
             if state["sizes"].get(name) != size:

@@ -35,8 +35,8 @@ __all__ = ['ManagerModel', 'WorkerModel', 'HierarchyConfig', 'HierarchicalAgent'
 class ManagerModel(RecurrentQNetwork):
     "Values of all options after each of the manager's views: an LSTM between fully connected layers."
 
-    def __init__(self, manager_size: int, num_options: int, hidden: int = 64) -> None:
-        super().__init__(manager_size, num_options, hidden)
+    def __init__(self, manager_size: int, num_options: int, hidden: int = 64, layer_norm: bool = False) -> None:
+        super().__init__(manager_size, num_options, hidden, layer_norm=layer_norm)
 
 
 class WorkerModel(RecurrentQNetwork):
@@ -45,9 +45,11 @@ class WorkerModel(RecurrentQNetwork):
     With `action_size`, one value for each action that the view describes: `num_actions` is then only how many there can be at once.
     """
 
-    def __init__(self, worker_size: int, num_options: int, num_actions: int, hidden: int = 64, action_size: int = 0) -> None:
+    def __init__(
+        self, worker_size: int, num_options: int, num_actions: int, hidden: int = 64, action_size: int = 0, layer_norm: bool = False
+    ) -> None:
         num_choices = num_actions if action_size else num_options * num_actions
-        super().__init__(worker_size + num_options, num_choices, hidden, action_size)
+        super().__init__(worker_size + num_options, num_choices, hidden, action_size, layer_norm)
         self.num_options, self.num_actions = num_options, num_actions
 
     def inside(self, view: View, option: int) -> View:
@@ -74,14 +76,14 @@ class HierarchyConfig(Displayable):
     "How to train both levels; `ValueError` names what is out of range."
 
     total_steps: int = 20_000  # low-level steps
-    discount: float = 0.99  # of one low-level step
+    discount: float = 0.95  # of one low-level step; nearer to 1 where a reward is hundreds of steps away
     manager: RecurrentQConfig = field(default_factory=RecurrentQConfig)
     worker: RecurrentQConfig = field(default_factory=RecurrentQConfig)
     num_envs: int = 1  # worlds side by side, whose choices are valued together
-    steps_per_update: int = 2  # low-level steps from one update of both to the next
+    steps_per_update: int = 4  # low-level steps from one update of both to the next
     max_option_steps: int = 50  # an option is interrupted after so many
     manager_epsilon: float = 0.1  # share of exploring choices in the end
-    manager_exploration: int = 300  # choices until then, from 1 at the start
+    manager_exploration: int = 0  # choices until then, from 1 at the start; 0: half of total_steps, however long a choice takes
     worker_epsilon: float = 0.1  # share of exploring actions in the end
     worker_exploration: int = 50  # runs of an option until then, from 1 at its first
     repeat_exponent: float = 0.0  # above 1: an exploring choice is repeated n times with probability ∝ n^-exponent
@@ -98,7 +100,6 @@ class HierarchyConfig(Displayable):
             "num_envs",
             "steps_per_update",
             "max_option_steps",
-            "manager_exploration",
             "worker_exploration",
             "report_interval",
         ):
@@ -106,6 +107,8 @@ class HierarchyConfig(Displayable):
         for name in ("discount", "manager_epsilon", "worker_epsilon"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        if self.manager_exploration < 0:
+            raise ValueError(f"manager_exploration must not be negative, got {self.manager_exploration}")
         if self.repeat_exponent and not self.repeat_exponent > 1:
             raise ValueError(f"repeat_exponent must be 0 or above 1, got {self.repeat_exponent}")
         if not 0 <= self.save_every < float("inf"):
@@ -213,8 +216,9 @@ class HierarchicalAgent:
         self.sizes["action_size"] = action_size
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            manager = ManagerModel(manager_size, num_options, config.manager.hidden)
-            worker = WorkerModel(worker_size, num_options, num_actions, config.worker.hidden, action_size)
+            manager = ManagerModel(manager_size, num_options, config.manager.hidden, config.manager.layer_norm)
+            shape = (worker_size, num_options, num_actions, config.worker.hidden, action_size)
+            worker = WorkerModel(*shape, config.worker.layer_norm)
         num_weights = sum(weight.numel() for model in (manager, worker) for weight in model.parameters())
         device = "cpu" if config.device == "auto" and num_weights < _WORTH_A_GPU else str(choose_device(config.device))
         self.manager = RecurrentQLearner(manager, config.manager, seed=config.seed, device=device)
@@ -326,7 +330,10 @@ class HierarchicalAgent:
     @property
     def manager_epsilon(self) -> float:
         "The present share of exploring choices."
-        return _annealed(int(self.option_counts.sum()), self.config.manager_exploration, self.config.manager_epsilon)
+        config = self.config
+        if config.manager_exploration:
+            return _annealed(int(self.option_counts.sum()), config.manager_exploration, config.manager_epsilon)
+        return _annealed(self.num_steps, max(1, config.total_steps // 2), config.manager_epsilon)
 
     def worker_epsilon(self, option: int) -> float:
         "The present share of exploring actions in an option, by its own runs."
@@ -411,7 +418,7 @@ class HierarchicalAgent:
         file = find_model_file(Path(path), "hierarchical agent")
         state = load_checkpoint(file)
         if state.get("kind") != "hierarchical agent": raise CheckpointError(f"{file}: not a hierarchical agent")
-        levels = {level: RecurrentQConfig(**state["config"][level]) for level in ("manager", "worker")}
+        levels = {level: RecurrentQConfig(**{"layer_norm": False} | state["config"][level]) for level in ("manager", "worker")}
         agent = cls(HierarchyConfig(**{**state["config"], **levels, "device": device}), **state["sizes"])
         for level in ("manager", "worker"):
             getattr(agent, level).online.load_state_dict(state[level])

@@ -56,6 +56,7 @@ class RecurrentQNetwork(nn.Module):
         num_choices: int,  # K
         hidden: int = 64,  # H
         choice_size: int = 0,  # 0: choices are known by their numbers
+        layer_norm: bool = False,  # what is seen has unit scale, however it is written down
     ) -> None:
         super().__init__()
         for name, number in (("input_size", input_size), ("num_choices", num_choices), ("hidden", hidden)):
@@ -63,6 +64,7 @@ class RecurrentQNetwork(nn.Module):
         if choice_size < 0: raise ValueError(f"choice_size must not be negative, got {choice_size}")
         self.input_size, self.num_choices, self.hidden, self.choice_size = input_size, num_choices, hidden, choice_size
         self.embed = nn.Linear(input_size, hidden)
+        self.norm = nn.LayerNorm(hidden) if layer_norm else nn.Identity()
         self.memory = nn.LSTM(hidden, hidden, batch_first=True)
         if choice_size:
             self.head: nn.Module = _DescribedChoices(hidden, choice_size)
@@ -81,7 +83,7 @@ class RecurrentQNetwork(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         "Values (B, T, K) and the state after the last observation (B, 2, H)."
         before = tuple(part.contiguous() for part in state.transpose(0, 1).unsqueeze(1))
-        seen = torch.relu(self.embed(observations[..., : self.input_size] if self.choice_size else observations))
+        seen = torch.relu(self.norm(self.embed(observations[..., : self.input_size] if self.choice_size else observations)))
         remembered, after = self.memory(seen, before)
         situation, after = seen + remembered, torch.cat(after).transpose(0, 1)
         if not self.choice_size: return self.head(situation), after
@@ -114,12 +116,13 @@ class RecurrentQConfig:
     "One learner's network, replay and optimizer; `ValueError` names what is out of range."
 
     hidden: int = 64  # width of the LSTM and of the layers around it
+    layer_norm: bool = True  # a number among a hundred zeros is seen as clearly as a hundred numbers; targets stay bounded
     learning_rate: float = 2e-3
     batch_size: int = 32  # sequences
     unroll: int = 8  # learning steps in a sequence
     burn_in: int = 4  # steps before them that only warm the state up
     num_steps: int = 1  # choices whose rewards are joined in a target
-    target_rate: float = 0.05  # share by which the slow weights follow at each update
+    target_rate: float = 0.02  # share by which the slow weights follow at each update
     max_grad_norm: float = 10.0
     capacity: int = 20_000  # sequences
     min_sequences: int = 16  # no update before so many are stored

@@ -1,6 +1,6 @@
 """Kill trainings with signal 9 at random moments and resume them: what was acknowledged stays, and the end is the unbroken run's.
 
-    python tools/kill_runs.py --kills 1000
+    python benchmarks/kills.py --kills 1000 --record
 
 Each training is a process of its own that tells each report through a pipe; it is forked from one that has trained the same before, so
 that libraries, models and compiled kernels are there already and a life lasts a second. Kills come at moments drawn evenly over a whole
@@ -8,12 +8,14 @@ life: start-up, steps, evaluations, writes and renames. After each: every evalua
 be loaded; with a moment after each step, at most one report has none, else at most `--save_every` seconds, one step and one save lie
 between the newest moment and the kill, in the training's own CPU-seconds. Then the run is resumed and perhaps killed again. Where it
 ends, its metrics (but for speed) and its weights must be those of a run that nobody killed, to the last bit, and no unfinished file may
-be left. Language model, world model, PPO, and a manager with its worker are tried.
+be left. Language model, world model, PPO, and a manager with its worker are tried. Finished runs are kept in the cache folder with a
+digest of the code that does all the saving, so that a stopped benchmark goes on; `--record` writes the rows into RESULTS.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -23,15 +25,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from _table import Table
 
 from lightbulb.core.checkpoint import load_checkpoint
 from lightbulb.core.report import MetricsFile, StepReport
 from lightbulb.core.run_folder import MODEL_FILE, TRAINING_FILE, moments
+from lightbulb.core.runtime import cache_folder
 from lightbulb.lm.training import TrainLanguageModel, train_language_model
 from lightbulb.rl.four_rooms import four_rooms
 from lightbulb.rl.hierarchy import HierarchyConfig, train_hierarchy
@@ -226,58 +230,102 @@ def judge_kill(life: Life, folder: Path, save_every: float, slack: float) -> flo
     return lost
 
 
+@dataclass(frozen=True)
+class Killed:
+    "One run that was killed and resumed until it ended as the unbroken one does."
+
+    training: str
+    save_every: float  # seconds between moments
+    num_kills: int
+    num_unfinished: int  # of them inside a write
+    cost: float  # CPU-seconds of work that a kill cost at most
+    num_reports: int
+    duration: float  # wall seconds of the unbroken run
+
+
+class Trial:
+    "One training, the unbroken run that all others are compared with, and runs that are killed."
+
+    def __init__(self, name: str, place: Path, save_every: float, chance: random.Random) -> None:
+        self.name, self.train, self.place, self.save_every, self.chance = name, TRAININGS[name], place, save_every, chance
+        for folder in ("first", "whole"):
+            (place / folder).mkdir(parents=True)
+        for _ in self.train(place / "first", False, 0.0):  # in this process: whatever is loaded or compiled is there when it forks
+            pass
+        begin = time.monotonic()
+        whole = live(self.train, place / "whole", resume=False, save_every=save_every, seconds=None)
+        self.duration = time.monotonic() - begin
+        self.wanted, self.slack = outcome(run_folder(place / "whole")), 5 * whole.longest_gap + 0.5
+
+    def kill(self, most: int) -> Killed:
+        "One run, killed at most so often; `AssertionError` if anything was lost or is not as in the unbroken run."
+        save_dir, num_kills, num_unfinished, costs = self.place / "run", 0, 0, [0.0]
+        save_dir.mkdir()
+        while True:
+            folder = run_folder(save_dir)
+            resume = folder.is_dir() and bool(step_of(folder))
+            seconds = self.chance.uniform(0.0, self.duration) if num_kills < most else None
+            life = live(self.train, save_dir, resume=resume, save_every=self.save_every, seconds=seconds)
+            if life.ended: break
+            num_kills += 1
+            num_unfinished += bool(list(save_dir.rglob("*.tmp")))
+            costs.append(judge_kill(life, run_folder(save_dir), self.save_every, self.slack))
+        folder = run_folder(save_dir)
+        rows, model = outcome(folder)
+        assert rows == self.wanted[0], f"{folder}: the metrics are not those of the unbroken run"
+        for part in model.keys() & {"weights", "average", "network", "manager", "worker"}:
+            assert equal(model[part], self.wanted[1][part]), f"{folder}: its {part} is not that of the unbroken run"
+        assert not list(folder.rglob("*.tmp")), f"{folder}: an unfinished file was left"
+        shutil.rmtree(save_dir)
+        return Killed(self.name, self.save_every, num_kills, num_unfinished, max(costs), len(rows), self.duration)
+
+
+def kept_runs() -> Path:
+    "The file of finished runs of this code: what writes moments, metrics and models, and what reads them again."
+    package = Path(__file__).resolve().parents[1] / "lightbulb" / "core"
+    saving = [package / f"{name}.py" for name in ("run", "run_folder", "checkpoint", "records", "report")]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in saving)).hexdigest()[:16]
+    return cache_folder("benchmarks", "kills") / f"{digest}.jsonl"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--kills", type=int, default=40, help="of all trainings together")
+    parser.add_argument("--quick", action="store_true", help="a dozen kills, and none that was made before")
+    parser.add_argument("--kills", type=int, default=1000, help="of all trainings together")
     parser.add_argument("--trainings", nargs="+", choices=list(TRAININGS), default=list(TRAININGS))
     parser.add_argument("--minutes", type=float, default=float("inf"), help="for each training at most; the run under way is finished")
     parser.add_argument("--save_every", type=float, default=0.0, help="seconds between moments; 0: after each step")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    chance = random.Random(args.seed)
-    with tempfile.TemporaryDirectory() as room:
-        for number, name in enumerate(args.trainings):
-            train, kills = TRAININGS[name], args.kills // len(args.trainings) + (number < args.kills % len(args.trainings))
-            place = Path(room) / name
-            for folder in ("first", "whole"):
-                (place / folder).mkdir(parents=True)
-            for _ in train(place / "first", False, 0.0):  # in this process: whatever is loaded or compiled is there when it forks
-                pass
-            begin = time.monotonic()
-            whole = live(train, place / "whole", resume=False, save_every=args.save_every, seconds=None)
-            duration = time.monotonic() - begin
-            wanted, slack = outcome(run_folder(place / "whole")), 5 * whole.longest_gap + 0.5
-            num_kills, num_unfinished, num_runs, costs = 0, 0, 0, [0.0]
-            deadline = time.monotonic() + 60 * args.minutes
-            wants_more = lambda: num_kills < kills and time.monotonic() < deadline  # noqa: B023 - called in this round only
-            while wants_more():
-                save_dir = place / f"run_{num_runs}"
-                save_dir.mkdir()
-                num_runs += 1
-                while True:
-                    folder = run_folder(save_dir)
-                    resume = folder.is_dir() and bool(step_of(folder))
-                    seconds = chance.uniform(0.0, duration) if wants_more() else None
-                    life = live(train, save_dir, resume=resume, save_every=args.save_every, seconds=seconds)
-                    if life.ended: break
-                    num_kills += 1
-                    num_unfinished += bool(list(save_dir.rglob("*.tmp")))
-                    costs.append(judge_kill(life, run_folder(save_dir), args.save_every, slack))
-                folder = run_folder(save_dir)
-                rows, model = outcome(folder)
-                assert rows == wanted[0], f"{folder}: the metrics are not those of the unbroken run"
-                for part in model.keys() & {"weights", "average", "network", "manager", "worker"}:
-                    assert equal(model[part], wanted[1][part]), f"{folder}: its {part} is not that of the unbroken run"
-                assert not list(folder.rglob("*.tmp")), f"{folder}: an unfinished file was left"
-                shutil.rmtree(save_dir)
-            print(
-                f"{name} | {num_kills} kills, {num_unfinished} of them inside a write, in {num_runs} runs of {len(wanted[0])} reports and "
-                f"{duration:.2f} s: all equal to the unbroken one, at most {max(costs):.2f} CPU-s of work lost with a moment "
-                f"{f'every {args.save_every} s' if args.save_every else 'after each step'} | yes",
-                flush=True,
-            )
-    return 0
+    wanted, file = 12 if args.quick else args.kills, kept_runs()
+    lines = file.read_text("utf-8").splitlines() if file.exists() and not args.quick else []
+    earlier = [run for run in (Killed(**json.loads(line)) for line in lines) if run.save_every == args.save_every]
+    table, saving = Table("Kills at random moments"), f"every {args.save_every} s" if args.save_every else "after each step"
+    for number, name in enumerate(args.trainings):
+        kills = wanted // len(args.trainings) + (number < wanted % len(args.trainings))
+        runs, deadline = [run for run in earlier if run.training == name], time.monotonic() + 60 * args.minutes
+        left = lambda: kills - sum(run.num_kills for run in runs)  # noqa: B023 - called in this round only
+        with tempfile.TemporaryDirectory() as room:
+            chance = random.Random(f"{args.seed} {name} {len(runs)}")
+            trial = Trial(name, Path(room) / name, args.save_every, chance) if left() > 0 else None
+            while trial is not None and left() > 0 and time.monotonic() < deadline:
+                runs.append(trial.kill(left()))
+                if not args.quick:
+                    with file.open("a", encoding="utf-8") as place:
+                        place.write(json.dumps(asdict(runs[-1])) + "\n")
+        if not runs: continue
+        made, inside, cost = (sum(run.num_kills for run in runs), sum(run.num_unfinished for run in runs), max(run.cost for run in runs))
+        table.row(
+            name.replace("_", " "),
+            f"{made} kills, {inside} of them inside a write, in {len(runs)} runs of {runs[-1].num_reports} reports: all equal to the "
+            f"unbroken one, at most {cost:.2f} CPU-s of work lost with a moment {saving}",
+            f"{kills} kills, nothing acknowledged lost",
+            made >= kills,
+        )
+    table.note("Equal: metrics but for speed, and weights, to the last bit. A run that is not ends this script with an error and no table.")
+    return table.finish(args.record)
 
 
 if __name__ == "__main__":
