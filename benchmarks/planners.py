@@ -28,7 +28,7 @@ from lightbulb.planning.run_events import PlannerBudget
 from lightbulb.world.text_environments import Countdown, TextProblem
 from lightbulb.world.text_planning import plan_in
 
-NETWORKS = {"small": Settings(width=64, batch_size=256, num_steps=500), "long": Settings(), "longer": Settings(num_steps=3000)}
+NETWORKS = {"small": Settings(width=64, batch_size=256, num_steps=500), "long": Settings()}
 BUDGETS = {3: (2, 3, 4, 6, 8, 16), 4: (8, 16, 32, 64, 128, 256, 512)}  # of forwards, by the number of numbers
 CHOICES: dict[str, list[dict[str, Any]]] = {  # planner → settings to choose from
     "greedy": [{}],
