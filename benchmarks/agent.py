@@ -31,7 +31,6 @@ from _table import Table, skip_without
 
 from lightbulb.agent.configuration import Budget, TrainAgent
 from lightbulb.agent.environment import OPTIONS, SearchAction, SearchEnv, SearchEnvConfig, SearchTask
-from lightbulb.agent.page_order import PageOrder
 from lightbulb.agent.tools import Tools, load_judge
 from lightbulb.agent.training import _AgentTraining, _EpisodeLog
 from lightbulb.agent.web_agent import AutonomousWebAgent, EpisodeWorld, default_levels
@@ -298,8 +297,6 @@ def main() -> int:
         "The first test questions to their answers, with the order of the pages that `answer()` gives."
         rerank = load_cross_encoder()
         agent.tools = Tools(site, reader, embed, rerank, weigh=load_judge(rerank))
-        if agent.policy == "learned":
-            agent.page_order = PageOrder(agent.hops, embed, rerank)
         runs = []
         for task in test[: args.pipeline]:
             episode = agent.run_episode(task.question, task=task)

@@ -286,7 +286,7 @@ class AutonomousWebAgent:
         self.env_config, self._vectors = env_config or SearchEnvConfig(), dict[str, np.ndarray]()  # text → its vector, for all episodes
         self.cache = ResultCache(backends or {getattr(tools.search, "name", "search"): tools.search})
         self.hops, self.refines = _ReaderHops(tools.reader, span_cache), refines
-        self.page_order = PageOrder(self.hops, tools.embed, tools.rerank) if policy == "learned" else None
+        self.page_order: PageOrder | None = None  # set, it puts the pages of an episode in order; what ships is for short passages
         self._refiner: QueryRefiner | None = None
         self._refining = threading.Lock()
         self.levels = CautiousLevels.for_world(self.world([SearchTask("?")]), levels or default_levels())
@@ -334,7 +334,7 @@ class AutonomousWebAgent:
         return WebEpisode(result, world.total, tuple(world.options), tuple(pages), world.row())
 
     def ranking(self, env: SearchEnv) -> list[Document]:
-        "The pages of an episode, the likeliest to hold the answer first: in the learned order where the policy is learned."
+        "The pages of an episode, the likeliest to hold the answer first: in a learned order where `page_order` is set."
         return env.ranking() if self.page_order is None else self.page_order.order(env)
 
     def play(self, task: SearchTask, *, seed: int = 0) -> EpisodeWorld:
