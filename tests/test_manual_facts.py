@@ -16,6 +16,7 @@ from lightbulb.agent.configuration import ReasoningConfig
 from lightbulb.agent.ledger import Ledger
 from lightbulb.agent.reasoning import make_plans
 from lightbulb.core.records import Document, Passage
+from lightbulb.reading.answer_kinds import expected_kind
 from lightbulb.web.extract import extract
 
 KILN = Document(
@@ -194,3 +195,8 @@ def test_what_does_harm_is_a_no(statement: str, verdict: str) -> None:
 def test_a_polite_frame_changes_nothing() -> None:
     polite, plain = (make_plans(text)[0] for text in ("Could you please tell me how heavy the bike is, please?", "How heavy the bike is?"))
     assert polite == plain and plain.form == "number"
+
+
+def test_a_language_is_no_age_and_a_doctorate_no_rate() -> None:
+    assert expected_kind("What is the official language?") == "other" and expected_kind("Where did she earn her doctorate?") == "place"
+    assert expected_kind("What is the maximum rate?") == "number"

@@ -38,7 +38,7 @@ _RULES: tuple[tuple[str, Kind], ...] = (
         r"^(?:about |roughly )?how (?:many|much|tall|high|long|far|fast|old|large|big|heavy|deep|wide|thin|thick|loud|cold|warm|hot|"
         r"often|efficient)\b|^what (?:does|do|did|would) .*\bcost\b|"
         rf"\b(?:what|which) (?:{_QUANTITY})\b|\b(?:what|which) (?:is|are|was|were) (?:the |its |their )?(?:[a-z-]+ "
-        rf"){{0,3}}(?:{_QUANTITY})\b|(?:{_QUANTITY})$",
+        rf"){{0,3}}(?:{_QUANTITY})\b|\b(?:{_QUANTITY})$",
         "number",
     ),
     (
