@@ -426,7 +426,8 @@ class CountdownWorld:
     def __init__(self, environment: Countdown, split: Split = "train") -> None:
         if not environment.whole_numbers:
             raise ValueError("a world of numbers must keep to whole ones: countdown or countdown:NUMBERS, got game_of_24")
-        self.environment, self.split, size = environment, split, environment.num_numbers
+        self.environment, size = environment, environment.num_numbers
+        self.split: Split = split
         self.first, self.second = (np.array(side) for side in zip(*combinations(range(size), 2), strict=True))
         self.num_actions, self.observation_shape = 4 * len(self.first), ((size + 1) * 14,)
 
