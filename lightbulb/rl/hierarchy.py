@@ -76,13 +76,13 @@ class HierarchyConfig(Displayable):
     "How to train both levels; `ValueError` names what is out of range."
 
     total_steps: int = 20_000  # low-level steps
-    discount: float = 0.95  # of one low-level step; nearer to 1 where a reward is hundreds of steps away
+    discount: float = 0.9  # of one low-level step; nearer to 1 where a reward is hundreds of steps away
     manager: RecurrentQConfig = field(default_factory=RecurrentQConfig)
     worker: RecurrentQConfig = field(default_factory=RecurrentQConfig)
     num_envs: int = 1  # worlds side by side, whose choices are valued together
-    steps_per_update: int = 4  # low-level steps from one update of both to the next
+    steps_per_update: int = 2  # low-level steps from one update of both to the next
     max_option_steps: int = 50  # an option is interrupted after so many
-    manager_epsilon: float = 0.1  # share of exploring choices in the end
+    manager_epsilon: float = 0.2  # share of exploring choices in the end
     manager_exploration: int = 0  # choices until then, from 1 at the start; 0: half of total_steps, however long a choice takes
     worker_epsilon: float = 0.1  # share of exploring actions in the end
     worker_exploration: int = 50  # runs of an option until then, from 1 at its first

@@ -117,12 +117,12 @@ class RecurrentQConfig:
 
     hidden: int = 64  # width of the LSTM and of the layers around it
     layer_norm: bool = True  # a number among a hundred zeros is seen as clearly as a hundred numbers; targets stay bounded
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     batch_size: int = 32  # sequences
     unroll: int = 8  # learning steps in a sequence
     burn_in: int = 4  # steps before them that only warm the state up
     num_steps: int = 1  # choices whose rewards are joined in a target
-    target_rate: float = 0.02  # share by which the slow weights follow at each update
+    target_rate: float = 0.1  # share by which the slow weights follow at each update
     max_grad_norm: float = 10.0
     capacity: int = 20_000  # sequences
     min_sequences: int = 16  # no update before so many are stored
