@@ -71,8 +71,7 @@ def main() -> int:
     from playwright.sync_api import sync_playwright
 
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if chromium is None:
-        raise SystemExit("chromium is not installed: run make setup")
+    if chromium is None: raise SystemExit("chromium is not installed: run make setup")
     table = Table("From opening query.ipynb to the first answer", ("jupyterlab", "torch", "transformers"))
     os.environ.setdefault("LIGHTBULB_CACHE", str(Path.home() / ".cache" / "lightbulb"))
     with tempfile.TemporaryDirectory() as made, sync_playwright() as playwright:
@@ -98,5 +97,4 @@ def main() -> int:
     return table.finish(options.record)
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+if __name__ == "__main__": raise SystemExit(main())
