@@ -285,7 +285,7 @@ def load_hub_tokenizer(
 
 # %% ../../nbs/lm/01_tokens.ipynb #1e905440
 def compiled(
-    tokenizer: Any,  # a tokenizer of `transformers`, which shares its compiled part from now on
+    tokenizer: Any,  # a tokenizer of `transformers`
     name: str,  # what to call it
 ) -> SubwordTokenizer:
     "The same tokenizer without `transformers`; `UnavailableError` if it is not compiled or never ends a text."
@@ -294,7 +294,8 @@ def compiled(
     end = tokenizer.eos_token or tokenizer.sep_token
     start = tokenizer.bos_token or tokenizer.cls_token or end
     if not end: raise UnavailableError(f"{name!r} names no token that ends a text; {_OFFLINE_TOKENIZERS}")
-    return SubwordTokenizer(name, backend, start=start, end=end, pad=tokenizer.pad_token or end)
+    own = tokenizers.Tokenizer.from_str(backend.to_str())  # its owner would switch markers on again
+    return SubwordTokenizer(name, own, start=start, end=end, pad=tokenizer.pad_token or end)
 
 # %% ../../nbs/lm/01_tokens.ipynb #3df4f3e6
 _SHORT_NAMES: dict[str, tuple[Callable[[], tokenizers.Tokenizer | None], tuple[str, str, str], str, str]] = {
