@@ -222,16 +222,13 @@ def test_numbers_of_notebooks_are_unique_in_a_room():
 
 
 def test_a_room_says_what_it_is_and_nothing_else():
-    "A re-export would make `--help` import torch. The package also says how threads wait, before anybody can have loaded torch through it."
+    "A re-export would make `--help` import torch, and no linter sees the package's own `__init__`."
     for path in MODULES:
         if path.name != "__init__.py": continue
-        module = ast.parse(path.read_text("utf-8"))
-        body = [ast.unparse(node) for node in module.body[1:]]
-        expected = (
-            ["import os", "__version__", "os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')"] if path.parent.name == "lightbulb" else []
-        )
-        assert ast.get_docstring(module), f"{path} has no docstring"
-        assert [line.partition(" = ")[0] for line in body] == expected, f"{path} holds more than a docstring"
+        body = ast.parse(path.read_text("utf-8")).body
+        allowed = [node for node in body[1:] if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__version__"]
+        assert ast.get_docstring(ast.parse(path.read_text("utf-8"))), f"{path} has no docstring"
+        assert len(body) == 1 + len(allowed), f"{path} holds more than a docstring"
 
 
 def test_nobody_imports_a_module_by_its_name_as_text():
