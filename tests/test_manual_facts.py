@@ -18,6 +18,7 @@ from lightbulb.agent.reasoning import make_plans
 from lightbulb.core.records import Document, Passage
 from lightbulb.reading.answer_kinds import expected_kind
 from lightbulb.web.extract import extract
+from lightbulb.web.parsing import extract_markdown
 
 KILN = Document(
     "http://site/kiln",
@@ -154,6 +155,17 @@ class Numbers(PatternReader):
 )
 def test_a_note_is_read_by_the_names_and_the_measure_of_the_question(note: str, question: str, expected: str) -> None:
     page = Document("http://site/notes", "Notes", note)
+    result = ask(question, certain(), search=SmallSite([page]), reader=Numbers())
+    assert result.short_answer == expected and all(page.holds(citation.span) for citation in result.citations)
+
+
+BOATS = "# Boats\n\n| Boat | Seats | Length |\n|---|:-:|---:|\n| Heron | 1 | 8.2 m |\n| Otter | 2 | 10.4 m |\n| Swift | 8 | 17.9 m |\n"
+
+
+@pytest.mark.parametrize(("question", "expected"), [("What is the length of the Otter?", "10.4 m"), ("length of the Heron", "8.2 m")])
+def test_a_cell_of_a_markdown_table_is_found_by_its_row_and_its_column(question: str, expected: str) -> None:
+    page = extract_markdown(BOATS, "http://site/boats.md")
+    assert "Boat: Otter; Seats: 2; Length: 10.4 m" in page.text
     result = ask(question, certain(), search=SmallSite([page]), reader=Numbers())
     assert result.short_answer == expected and all(page.holds(citation.span) for citation in result.citations)
 

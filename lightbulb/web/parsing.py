@@ -60,6 +60,27 @@ def _parts(text: str) -> Iterator[tuple[bool, str]]:
     yield is_code, "\n".join(lines)
 
 
+def _cells(row: str) -> list[str]:
+    return [cell.replace("\\|", "|").strip() for cell in re.split(r"(?<!\\)\|", row.strip().removeprefix("|").removesuffix("|"))]
+
+
+def _with_rows_as_lines(text: str) -> str:
+    "The text with each row of a table as a paragraph, each cell behind the name of its column."
+    told: list[str] = []
+    names: list[str] = []  # of the columns, inside of a table
+    for line in text.split("\n"):
+        is_rule = "|" in line and "-" in line and not line.strip(" \t|:-")
+        if is_rule and not names and told and "|" in told[-1]:
+            names = [name.rstrip(":") for name in _cells(told.pop())]
+        elif names and "|" in line and not is_rule:
+            named = zip([*names, *[""] * len(line)], _cells(line), strict=False)
+            told += ["", "; ".join(f"{name}: {cell}" if name else cell for name, cell in named if cell), ""]
+        else:
+            names = []
+            told.append(line)
+    return "\n".join(told)
+
+
 def extract_markdown(text: str, url: str) -> Document:
     "The content of a Markdown file: text without marks, code as it stands, headings with offsets, links."
     text = cut_out(text[:MAX_CHARACTERS].replace("\r\n", "\n"), "<!--", "-->")
@@ -70,6 +91,7 @@ def extract_markdown(text: str, url: str) -> Document:
         if is_code:
             parts.append("\n".join(f"    {line}" if line else "" for line in clean_code(part).split("\n")))
             continue
+        part = _with_rows_as_lines(part)
         for pattern, instead in _MARKDOWN:
             part = pattern.sub(instead, part)
         for match in _MARKDOWN_LINK.finditer(part):
