@@ -32,7 +32,7 @@ from lightbulb.world.text_practice import (
     unroll_text,
 )
 from lightbulb.world.text_training import TextWorldTraining, load_text_world
-from lightbulb.world.thoughts import plan
+from lightbulb.world.thoughts import plan, write_jointly, write_on
 from lightbulb.world.training import load_world_model, train_world_model
 
 TEXT = "The arc lamp burned bright in the long street. The oil lamp was dim, and the wick was trimmed at night.\n" * 60
@@ -324,8 +324,27 @@ def test_drafts_are_worth_what_the_transformer_says_token_by_token(model: TextWo
             assert action.log_probability == pytest.approx(logs, abs=1e-3)
             worth += model.config.discount**place * max(logs / len(action.tokens), -8.0)
         assert policy.value == pytest.approx(worth, abs=1e-3)
-    whole = [policy.value for policy in thought.policies if len(policy.actions) == 2]
-    assert thought.best.value == max(whole)
+    log_probability = lambda policy: sum(action.log_probability for action in policy.actions)
+    whole = [log_probability(policy) for policy in thought.policies if len(policy.actions) == 2]
+    assert log_probability(thought.best) == max(whole)
+
+
+def test_beginnings_compete_for_the_rows_of_one_beam(model: TextWorldModel) -> None:
+    context, first = model.tokenizer.encode("The arc lamp"), [model.tokenizer.encode(text) for text in (" was", " lit", "xqzk")]
+    scores = torch.tensor([-2.0, -3.0, -40.0])
+    owners, tokens, logs = write_jointly(model, context, first, scores, 3, 5)
+    assert owners.tolist().count(2) == 0  # what has lost gets no row
+    assert set(owners.tolist()) <= {0, 1} and len({(owner, *row) for owner, row in zip(owners.tolist(), tokens.tolist())}) == 5
+    totals = scores[owners] + logs.sum(-1)
+    assert totals.tolist() == sorted(totals.tolist(), reverse=True)
+    # alone, it is the beam of this beginning; one step is the choice of the best among all
+    alone, sums = write_on(model, context, first[:1], 3, 5)
+    _, same, known = write_jointly(model, context, first[:1], scores[:1], 3, 5)
+    assert same.equal(alone[0]) and torch.allclose(known, sums[0], atol=1e-5)
+    each, step = write_on(model, context, first, 1, 5)
+    best = (scores[:, None] + step[..., 0]).flatten().topk(5)
+    owners, tokens, logs = write_jointly(model, context, first, scores, 1, 5)
+    assert tokens.flatten().equal(each[..., 0].flatten()[best.indices]) and torch.allclose(scores[owners] + logs[:, 0], best.values, atol=1e-5)
 
 
 @pytest.mark.parametrize("planner", ["greedy", "sample", "beam", "mcts"])

@@ -155,10 +155,22 @@ def play_games(
     return Played(join_steps(parts).take(np.argsort(games, kind="stable")), np.bincount(games, minlength=num_games))
 
 # %% ../../nbs/world/11_self_play.ipynb #fa78ee67
+def _distinct(steps: Steps) -> tuple[np.ndarray, np.ndarray]:  # (D,), (N,)
+    "The rows where something is seen for the first time, and which of those each row is like."
+    numbers: dict[bytes, int] = {}
+    looks = (seen.tobytes() + legal.tobytes() for seen, legal in zip(steps.observation, steps.legal, strict=True))
+    like = np.array([numbers.setdefault(look, len(numbers)) for look in looks])
+    return np.unique(like, return_index=True)[1], like
+
+
 def renew_targets(
     experience: Experience, model: WorldModel, config: MCTSConfig, count: int, *, ask: Callable[..., Any] = search_positions
 ) -> None:
-    "Search again from the `count` positions that have waited longest."
+    "Search again from the `count` positions that have waited longest; where most are equal to others, each of them once."
     slots = experience.due(count)
     steps = experience.read(slots)
-    experience.renew(slots, *search_targets(ask(model, steps.observation, steps.legal, replace(config, gumbel_scale=0.0))))
+    firsts, like = _distinct(steps)
+    if 2 * len(firsts) > len(slots):
+        firsts = like = np.arange(len(slots))
+    targets = search_targets(ask(model, steps.observation[firsts], steps.legal[firsts], replace(config, gumbel_scale=0.0)))
+    experience.renew(slots, *(part[like] for part in targets))

@@ -230,6 +230,40 @@ def write_on(
     return tokens, logs
 
 
+def write_jointly(
+    model: TextWorldModel,
+    context: Sequence[int],
+    beginnings: Sequence[Sequence[int]],  # G texts of one length, after the context
+    scores: Tensor,  # (G,) log-probabilities of the beginnings
+    num_tokens: int,  # n
+    width: int,  # K, of the one beam
+    no_repeat: int = 0,
+) -> tuple[Tensor, Tensor, Tensor]:  # (K,), (K, n), (K, n)
+    "The likeliest of all continuations of all beginnings, which compete for the rows of one beam: whose they are, tokens, log-probabilities."
+    transformer, longest = model.transformer, model.transformer.config.max_length
+    border = max(0, len(context) - (longest - len(beginnings[0]) - num_tokens))
+    far, near = list(context[:border])[-longest:], context[border:]
+    cache = transformer.new_cache(len(scores), transformer.encode(torch.tensor([far], device=model.device)) if far else None)
+    read = torch.tensor([[model.tokenizer.start_id, *near, *beginning] for beginning in beginnings], device=model.device)
+    owners, tokens = torch.arange(len(scores), device=model.device), read.new_zeros(len(scores), 0)
+    logs = torch.zeros(len(scores), 0, device=model.device)
+    for _ in range(num_tokens):
+        # what each row says next, without what would repeat it
+        known = allowed = transformer.logits(transformer.decode(read, cache=cache)[:, -1]).float().log_softmax(-1)
+        if no_repeat:
+            texts = [[*context, *beginnings[owner], *own] for owner, own in zip(owners.tolist(), tokens.tolist(), strict=True)]
+            allowed = without_repeats(known, texts, no_repeat)
+        # the best rows of all beginnings together, and what they have read
+        sums = ((scores[owners] + logs.sum(-1))[:, None] + allowed).flatten()
+        places = sums.topk(min(width, int(sums.isfinite().sum()) or 1)).indices
+        rows, new = places // known.shape[-1], places % known.shape[-1]
+        owners, tokens = owners[rows], torch.cat([tokens[rows], new[:, None]], -1)
+        logs = torch.cat([logs[rows], known[rows, new][:, None]], -1)
+        cache.select(rows)
+        read = new[:, None]
+    return owners, tokens, logs
+
+
 def root_states(
     model: TextWorldModel, context: Sequence[int], written: Sequence[Sequence[int]], num_proposals: int, no_repeat: int = 0
 ) -> LatentStates:
@@ -317,29 +351,26 @@ class _LatentPlan:
 
     @torch.inference_mode()
     def draft(self, num_actions: int, most: int, seed: int) -> list[Policy]:
-        """One search; the decoder carries on the actions that it looked at most. Their values are what they really earn.
+        """One search; its actions are carried on by the decoder, where all compete for the rows of one beam. Values are what is really earned.
 
         A forward is a row that is read or written: one for the root with its proposals, one for each draft.
         """
         model, size = self.model, self.model.config.action_tokens
         roots = self._roots(self.prefix)
         result = model.planner(self.search).search(roots, seeds=[seed])
-        width = math.isqrt(most)
-        order = np.lexsort((-roots.prior_logits[0].cpu().numpy(), -result.visit_counts[0]))[: most // width]
+        order = np.lexsort((-roots.prior_logits[0].cpu().numpy(), -result.visit_counts[0]))[:most]  # no more rows than may be written
         chosen = torch.from_numpy(order).to(model.device)
-        tokens, sums = roots.proposals[0, chosen][:, None], roots.prior_logits[0, chosen][:, None, None]  # (G, 1, N), (G, 1, 1)
+        tokens, sums = roots.proposals[0, chosen], roots.prior_logits[0, chosen][:, None]  # (G, N), (G, 1)
+        owners = np.arange(len(order))
         if num_actions > 1:
-            beginnings = [[*self.prefix, *action] for action in tokens[:, 0].tolist()]
-            written, logs = write_on(model, self.context, beginnings, (num_actions - 1) * size, width, self.no_repeat)
-            tokens = torch.cat([tokens.expand(-1, written.shape[1], -1), written], -1)
-            sums = torch.cat([sums.expand(-1, written.shape[1], -1), logs.unflatten(-1, (-1, size)).sum(-1)], -1)
-        drafts = tokens.flatten(0, 1).unflatten(-1, (-1, size)).tolist()
-        self.cost += PlannerCost(len(drafts), len(drafts) * (num_actions - 1) * size, 1)
-        shares = np.repeat(result.visit_counts[0][order] / result.visit_counts[0].sum(), tokens.shape[1])
-        return [
-            self._policy(actions, logs, float(share))
-            for actions, logs, share in zip(drafts, sums.flatten(0, 1).tolist(), shares, strict=True)
-        ]
+            begun, length = tokens.tolist(), (num_actions - 1) * size
+            found, written, logs = write_jointly(model, [*self.context, *self.prefix], begun, sums[:, 0], length, most, self.no_repeat)
+            tokens = torch.cat([tokens[found], written], -1)
+            sums, owners = torch.cat([sums[found], logs.unflatten(-1, (-1, size)).sum(-1)], -1), found.cpu().numpy()
+        drafts = tokens.unflatten(-1, (-1, size)).tolist()
+        self.cost += PlannerCost(most, most * (num_actions - 1) * size, 1)
+        shares = result.visit_counts[0][order][owners] / result.visit_counts[0].sum()
+        return [self._policy(actions, logs, float(share)) for actions, logs, share in zip(drafts, sums.tolist(), shares, strict=True)]
 
     def _policy(self, drafted: list[list[int]], logs: list[float], share: float) -> Policy:
         "Up to the end of a text, with what that earns."
@@ -439,8 +470,9 @@ def _plan_in_latents(run: _LatentPlan, text: str, budget: PlannerBudget, num_act
     if budget.calls is not None:
         spare = min(spare, budget.calls - 1)
     if model.config.likelihood and spare > 0:
+        worth = lambda policy: sum(action.log_probability for action in policy.actions)  # of the whole text, which nothing discounts
         ranked = sorted(
-            run.draft(num_actions, spare, seed), key=lambda policy: (len(policy.actions) == num_actions, policy.value), reverse=True
+            run.draft(num_actions, spare, seed), key=lambda policy: (len(policy.actions) == num_actions, worth(policy)), reverse=True
         )
         return Thought(text, "mcts", tuple(ranked[:16]), run.cost)
     stride = math.ceil(num_actions / min(budget.forwards or num_actions, num_actions))
