@@ -344,7 +344,9 @@ def test_beginnings_compete_for_the_rows_of_one_beam(model: TextWorldModel) -> N
     each, step = write_on(model, context, first, 1, 5)
     best = (scores[:, None] + step[..., 0]).flatten().topk(5)
     owners, tokens, logs = write_jointly(model, context, first, scores, 1, 5)
-    assert tokens.flatten().equal(each[..., 0].flatten()[best.indices]) and torch.allclose(scores[owners] + logs[:, 0], best.values, atol=1e-5)
+    assert tokens.flatten().equal(each[..., 0].flatten()[best.indices]) and torch.allclose(
+        scores[owners] + logs[:, 0], best.values, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("planner", ["greedy", "sample", "beam", "mcts"])
