@@ -334,7 +334,7 @@ def test_beginnings_compete_for_the_rows_of_one_beam(model: TextWorldModel) -> N
     scores = torch.tensor([-2.0, -3.0, -40.0])
     owners, tokens, logs = write_jointly(model, context, first, scores, 3, 5)
     assert owners.tolist().count(2) == 0  # what has lost gets no row
-    assert set(owners.tolist()) <= {0, 1} and len({(owner, *row) for owner, row in zip(owners.tolist(), tokens.tolist())}) == 5
+    assert set(owners.tolist()) <= {0, 1} and len({(int(owner), *row.tolist()) for owner, row in zip(owners, tokens, strict=True)}) == 5
     totals = scores[owners] + logs.sum(-1)
     assert totals.tolist() == sorted(totals.tolist(), reverse=True)
     # alone, it is the beam of this beginning; one step is the choice of the best among all

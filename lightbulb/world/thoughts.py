@@ -239,7 +239,7 @@ def write_jointly(
     width: int,  # K, of the one beam
     no_repeat: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:  # (K,), (K, n), (K, n)
-    "The likeliest of all continuations of all beginnings, which compete for the rows of one beam: whose they are, tokens, log-probabilities."
+    "The likeliest continuations of all beginnings, which compete for the rows of one beam: whose they are, tokens, log-probabilities."
     transformer, longest = model.transformer, model.transformer.config.max_length
     border = max(0, len(context) - (longest - len(beginnings[0]) - num_tokens))
     far, near = list(context[:border])[-longest:], context[border:]
@@ -351,7 +351,7 @@ class _LatentPlan:
 
     @torch.inference_mode()
     def draft(self, num_actions: int, most: int, seed: int) -> list[Policy]:
-        """One search; its actions are carried on by the decoder, where all compete for the rows of one beam. Values are what is really earned.
+        """One search; the decoder carries its actions on, which compete for the rows of one beam. Values are what is really earned.
 
         A forward is a row that is read or written: one for the root with its proposals, one for each draft.
         """
