@@ -42,9 +42,13 @@ DISCOUNT, CORNER, SHARE = 0.9, NUMBER[1, 1], 0.9  # learned: nine tenths of the 
 NUM_WALKERS = 1  # workers that were trained without a goal; seeds share them
 EPISODES = 128  # of an evaluation
 GOALS = {"eastern hallway": ("hallways", HALLWAYS["E"]), "inside the far room": ("both", NUMBER[9, 9])}
-LEARNER = RecurrentQConfig(hidden=64, layer_norm=False, learning_rate=3e-3, target_rate=0.05, alpha=0.0, beta=1.0)  # slips are noise
+LEARNER = RecurrentQConfig(  # uniform replay: slips are noise
+    hidden=64, layer_norm=False, learning_rate=3e-3, final_rate=1.0, target_rate=0.05, alpha=0.0, beta=1.0
+)
 PRIORITISED = replace(LEARNER, alpha=0.6, beta=0.4)
-FLAT = RecurrentQConfig(hidden=32, layer_norm=False, learning_rate=3e-3, target_rate=0.1)  # the best that was found for the flat agents
+FLAT = RecurrentQConfig(
+    hidden=32, layer_norm=False, learning_rate=3e-3, final_rate=1.0, target_rate=0.1
+)  # the best that was found for the flat agents
 SOURCES = ("rl/options.py", "rl/four_rooms.py", "rl/recurrent_q.py", "rl/hierarchy.py")
 
 
@@ -156,6 +160,7 @@ def lstm_value_error(seed: int, steps: int, start: int | None = None) -> dict:
         steps_per_update=steps // 8000,
         max_option_steps=200,
         manager_epsilon=1.0 if everywhere else 0.7,
+        repeat_exponent=0.0,
         report_interval=steps,
         seed=seed,
     )
@@ -202,6 +207,7 @@ def learn_walks(seed: int, steps: int) -> tuple[dict, Path]:
         manager_epsilon=1.0,
         worker_epsilon=0.5,
         worker_exploration=300,
+        repeat_exponent=0.0,
         report_interval=steps,
         seed=seed,
     )
@@ -277,7 +283,7 @@ def steps_to_learn(method: str, goal_name: str, seed: int, limit: int, walk_step
         max_option_steps=40,
         report_interval=every,
         seed=seed,
-        **changes,
+        **({"repeat_exponent": 0.0} | changes),
     )
     best = best_returns(goal, CORNER, EPISODES).mean()
 

@@ -48,7 +48,7 @@ from lightbulb.rl.options import (
 from lightbulb.rl.recurrent_q import RecurrentQConfig, RecurrentQLearner, RecurrentQNetwork, double_q_targets, td_errors
 from lightbulb.rl.vector_environments import EnvironmentFailure
 
-SMALL = RecurrentQConfig(hidden=16, batch_size=8, unroll=4, burn_in=2, min_sequences=4, capacity=500)
+SMALL = RecurrentQConfig(hidden=16, batch_size=8, unroll=4, burn_in=2, min_sequences=4, capacity=500, final_rate=1.0)
 rewards = st.floats(-5, 5)
 
 
@@ -349,7 +349,9 @@ def test_an_option_that_is_forced_in_one_place_is_explored_in_others():
             self.done += step.option_ended
             return step
 
-    config = HierarchyConfig(total_steps=600, manager=SMALL, worker=SMALL, steps_per_update=10_000, manager_epsilon=1.0)
+    config = HierarchyConfig(
+        total_steps=600, manager=SMALL, worker=SMALL, steps_per_update=10_000, manager_epsilon=1.0, repeat_exponent=0.0
+    )
     finish(train_hierarchy(Forced, config))
     free = Forced.tries[1, 0], Forced.tries[1, 1]
     assert min(free) > sum(free) / 4 > 10, free
@@ -883,6 +885,116 @@ def test_the_manager_remembers_across_options():
             greedy.observe(world, step)
             won += step.reward
     assert won == 40, f"{won} of 40; without memory 20 are expected"
+
+
+class Lane(gymnasium.Env):
+    "Walk to the right end of a lane, which pays 1."
+
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, length: int) -> None:
+        self.length, self.observation_space = length, gymnasium.spaces.Discrete(length)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.cell = 0
+        return self.cell, {}
+
+    def step(self, action):
+        self.cell = min(max(self.cell + (1 if action else -1), 0), self.length - 1)
+        over = self.cell == self.length - 1
+        return self.cell, float(over), over, False, {}
+
+
+def lane_with_a_walk(length: int) -> GymnasiumOptions:
+    "A walk to the end, then the two single moves."
+    walk = Option("to the end", ends=lambda cell: cell == length - 1, actions=(1,))
+    return GymnasiumOptions(Lane(length), [walk, *primitive_options(2)])
+
+
+def test_single_moves_learn_from_the_walks_that_contain_them():
+    "Only the walk is ever chosen, yet the values of the move to the right become those of the table; without `learn_moves` they do not."
+    exact, errors = 0.9 ** np.arange(4, -1, -1), {}
+    for learn_moves in (True, False):
+        manager = replace(SMALL, hidden=24, batch_size=24, learning_rate=5e-3)
+        config = HierarchyConfig(
+            total_steps=200,
+            manager=manager,
+            worker=SMALL,
+            steps_per_update=10_000,
+            manager_exploration=1,
+            manager_epsilon=0.0,
+            learn_moves=learn_moves,
+        )
+        agent = only_walks(config, lane_with_a_walk(6))
+        finish(train_hierarchy(lambda: lane_with_a_walk(6), config, agent=agent))
+        assert agent.option_counts[1:].sum() == 0
+        agent.manager.online.head[2].bias.data[0] = agent.manager.target.head[2].bias.data[0] = 0.0
+        for _ in range(250):
+            agent.manager.learn()
+        state = agent.manager.online.initial_state()
+        found = np.array([agent.manager.values(np.eye(6, dtype=np.float32)[cell], state)[0][2] for cell in range(5)])
+        errors[learn_moves] = np.abs(found - exact).sum() / exact.sum()
+    assert errors[True] < 0.05 < 0.2 < errors[False], errors
+
+
+def only_walks(config: HierarchyConfig, world: GymnasiumOptions) -> HierarchicalAgent:
+    "An agent that has done exploring and thinks highly of the first option."
+    agent = HierarchicalAgent.for_world(world, config)
+    agent.option_counts[0] = 1
+    agent.manager.online.head[2].bias.data[0] = 100.0
+    return agent
+
+
+def test_moves_inside_walks_are_remembered_once_and_as_they_were():
+    config = HierarchyConfig(
+        total_steps=600,
+        manager=SMALL,
+        worker=SMALL,
+        steps_per_update=10_000,
+        manager_exploration=1,
+        manager_epsilon=0.0,
+        max_option_steps=9,
+    )
+    goal = NUMBER[1, 3]  # in the room of the start
+    agent, _ = finish(train_hierarchy(lambda: four_rooms("both", goal, NUMBER[1, 1]), config))
+    cell = lambda observation: int(np.argmax(observation[: len(CELLS)]))
+    stored = {}
+    for level, learner in (("manager", agent.manager), ("worker", agent.worker)):
+        rows, stored[level] = learner.replay.memory.storage.read(np.arange(len(learner.replay))), Counter()
+        for row in range(len(rows["mask"])):
+            for place in SMALL.burn_in + np.flatnonzero(rows["mask"][row]):
+                choice = int(rows["choice"][row, place])
+                if level == "manager" and choice < 8: continue
+                before, after = (cell(rows["observation"][row, place + later]) for later in (0, 1))
+                stored[level][before, choice % 4, after] += 1
+                if level == "manager":
+                    reward, discount = float(rows["reward"][row, place]), float(rows["discount"][row, place])
+                    assert (reward, round(discount, 6)) == ((1.0, 0.0) if after == goal else (0.0, 0.9))
+    assert agent.option_counts[8:].sum() <= 1 and agent.num_episodes > 0
+    surplus = stored["manager"] - stored["worker"]  # a move that was chosen by itself, at the beginning
+    assert not stored["worker"] - stored["manager"] and sum(surplus.values()) == agent.option_counts[8:].sum()
+
+
+def test_the_memory_of_a_long_walk_goes_on_as_if_every_move_had_been_chosen():
+    config = HierarchyConfig(
+        total_steps=11, manager=SMALL, worker=SMALL, steps_per_update=10_000, manager_exploration=1, manager_epsilon=0.0
+    )
+    world = lane_with_a_walk(12)
+    agent = only_walks(config, world)
+    for weight in agent.manager.online.memory.parameters():
+        torch.nn.init.normal_(weight, std=0.4)
+    finish(train_hierarchy(lambda: world, config, agent=agent))
+    rows = agent.manager.replay.memory.storage.read(np.arange(len(agent.manager.replay)))
+    walks = [row for row in range(len(rows["mask"])) if rows["choice"][row, SMALL.burn_in] == 2]
+    assert [int(rows["mask"][row].sum()) for row in walks] == [4, 4, 3]
+    lane = torch.eye(12)[None]
+    for row, begin in zip(walks, (0, 4, 8), strict=True):
+        assert rows["observation"][row, SMALL.burn_in].argmax() == begin
+        with torch.no_grad():
+            true = agent.manager.online(lane[:, :begin], agent.manager.online.initial_state())[1][0] if begin else torch.zeros(2, 16)
+        assert torch.allclose(torch.as_tensor(rows["state_0"][row]), true, atol=1e-6)
+    assert bool(rows["terminated"][walks[-1], SMALL.burn_in + 2]) and not rows["terminated"][walks[:-1]].any()
 
 
 def test_an_lstm_manager_finds_the_exact_option_values():

@@ -80,13 +80,14 @@ class HierarchyConfig(Displayable):
     manager: RecurrentQConfig = field(default_factory=RecurrentQConfig)
     worker: RecurrentQConfig = field(default_factory=RecurrentQConfig)
     num_envs: int = 1  # worlds side by side, whose choices are valued together
-    steps_per_update: int = 2  # low-level steps from one update of both to the next
+    steps_per_update: int = 4  # low-level steps from one update of both to the next
     max_option_steps: int = 50  # an option is interrupted after so many
     manager_epsilon: float = 0.2  # share of exploring choices in the end
     manager_exploration: int = 0  # choices until then, from 1 at the start; 0: half of total_steps, however long a choice takes
     worker_epsilon: float = 0.1  # share of exploring actions in the end
     worker_exploration: int = 50  # runs of an option until then, from 1 at its first
-    repeat_exponent: float = 0.0  # above 1: an exploring choice is repeated n times with probability ∝ n^-exponent
+    repeat_exponent: float = 2.0  # an exploring choice is made n times in a row with probability ∝ n^-exponent; 0: once
+    learn_moves: bool = True  # the manager learns about single moves from every step of the options that contain them
     learn_worker: bool = True  # False: the worker is used as it is, without exploration
     worker_remembers: bool = False  # its memory lives for the whole episode, and not for one run of an option
     report_interval: int = 500  # low-level steps; an interrupt waits for a report, and moments are kept at one
@@ -136,7 +137,7 @@ class _Decision(NamedTuple):
 
 
 class _Experience(NamedTuple):
-    "What the worker's choice (perhaps the only one that was open) led to."
+    "What one action (perhaps the only one that was open) led to, for a level that chose it or could have."
 
     view: View
     choice: int
@@ -160,6 +161,9 @@ class _RunningOption:
     inside: View | None = None  # what it was chosen from
     unseen: list[_Experience] = field(default_factory=list)  # steps before the first choice
     view: View | None = None  # the worker's next one, if it was seen already
+    moves: list[_Experience] = field(default_factory=list)  # its last steps, as if the manager had chosen each
+    seen: View | None = None  # the manager's present one, where moves are kept
+    manager_state: Tensor | None = None  # before the first of `moves`
 
 
 @dataclass
@@ -323,7 +327,8 @@ class HierarchicalAgent:
             return episode.repeated
         if self.explores and self.rng.random() < self.manager_epsilon:
             episode.repeated = rarely_tried(view.available, self.option_counts, self.rng)
-            episode.repeats = int(self.rng.zipf(self.config.repeat_exponent)) - 1 if self.config.repeat_exponent else 0
+            is_free = bool(self.config.repeat_exponent) and view.available.sum() > 1
+            episode.repeats = int(self.rng.zipf(self.config.repeat_exponent)) - 1 if is_free else 0
             return episode.repeated
         return int(np.where(view.available, values, -np.inf).argmax())
 
@@ -350,6 +355,8 @@ class HierarchicalAgent:
             self.num_steps += 1
         if self.explores or running.worker is None:
             self._remember_worker(world, running, step, ended, environment)
+        if self.explores and self.config.learn_moves:
+            self._remember_move(world, running, step, environment)
         if ended:
             self._end_option(world, step, over, environment)
         if over:
@@ -369,13 +376,37 @@ class HierarchicalAgent:
         else:
             self._store(past, running.worker.state, environment)
 
+    def _remember_move(self, world: OptionEnvironment, running: _RunningOption, step: OptionStep, environment: int) -> None:
+        "A step of a longer option is a run of the single move that it took, too (Sutton, Precup and Singh 1999, section 6)."
+        single_moves = getattr(world, "single_moves", None)
+        if single_moves is None or running.option in single_moves: return
+        before, running.seen = running.seen or running.manager.view, world.manager_view()
+        move = int(single_moves[running.choice % self.num_actions])
+        if move >= 0 and before.available[move]:
+            discount = 0.0 if step.terminated else self.config.discount
+            running.moves.append(_Experience(before, move, step.reward, discount, running.seen, step.terminated, False))
+        if len(running.moves) == self.config.manager.unroll or running.moves and running.moves[-1].next_view is not running.seen:
+            self._store_moves(running, environment)
+
+    def _store_moves(self, running: _RunningOption, environment: int) -> None:
+        "A stretch of single moves is a history beside the real one: the manager's memory goes on as if it had chosen each of them."
+        moves, running.moves = running.moves, []
+        if not moves: return
+        state = running.manager.state if running.manager_state is None else running.manager_state
+        for past in moves:
+            ends = {"terminated": past.terminated, "truncated": past is moves[-1], "environment": len(self.episodes) + environment}
+            self.manager.remember(past.view, past.choice, state, past.reward, past.discount, past.next_view, **ends)
+        running.manager_state = self.manager.state_after(np.stack([past.view.observation for past in moves]), state)
+
     def _end_option(self, world: OptionEnvironment, step: OptionStep, over: bool, environment: int) -> None:
         episode = self.episodes[environment]
         running, episode.running = episode.running, None
         assert running is not None
         if self.config.worker_remembers:
             self._carry_memory(running, episode)
-        episode.view = world.manager_view()
+        if self.explores:
+            self._store_moves(running, environment)
+        episode.view = running.seen or world.manager_view()
         if not self.explores: return
         discount = 0.0 if step.terminated else running.earned.next_discount
         ends = {"terminated": step.terminated, "truncated": over, "environment": environment}
@@ -465,8 +496,9 @@ class HierarchicalAgent:
 
     def learn(self) -> dict[str, float]:
         "One update of each level that has enough to learn from; their losses and errors by name."
-        manager = self.manager.learn() or {}
-        worker = (self.worker.learn() or {}) if self.config.learn_worker else {}
+        progress = min(1.0, self.num_steps / self.config.total_steps)
+        manager = self.manager.learn(progress) or {}
+        worker = (self.worker.learn(progress) or {}) if self.config.learn_worker else {}
         return {f"manager_{name}": value for name, value in manager.items()} | {f"worker_{name}": value for name, value in worker.items()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -507,6 +539,8 @@ class HierarchicalAgent:
             running.worker_state = running.worker_state.to(self.worker.device)
             if running.worker is not None:
                 running.worker = running.worker._replace(state=running.worker.state.to(self.worker.device))
+            if running.manager_state is not None:
+                running.manager_state = running.manager_state.to(self.manager.device)
         return episode
 
     def take_worker(self, other: HierarchicalAgent) -> None:

@@ -70,6 +70,9 @@ class OptionEnvironment(Protocol):
 
     An attribute `action_size` above 0 says that each action is described by so many numbers. A worker's view then holds as many actions
     as there are here and now, with their features in `choices`, and what is learned belongs to features, not to places in a list.
+
+    An attribute `single_moves` says for each action which option is just this action, -1 where none is. A manager then learns about
+    these options from every step of a longer one.
     """
 
     num_options: int
@@ -129,6 +132,10 @@ class GymnasiumOptions:
             if not allowed or not set(allowed) <= set(range(self.num_actions)):
                 raise ValueError(f"option {option.name!r} must allow some of the actions 0 to {self.num_actions - 1}, got {option.actions}")
             row[list(allowed)] = True
+        self.single_moves = np.full(self.num_actions, -1)
+        for number, option in enumerate(self.options):
+            if option.actions is not None and len(option.actions) == 1 and option.ends is _always:
+                self.single_moves[option.actions[0]] = number
         self.observation: Any = None
 
     def _flat(self) -> np.ndarray:
@@ -172,6 +179,14 @@ class GuardedWorld:
         self.num_options, self.num_actions = world.num_options, world.num_actions
         self.manager_size, self.worker_size = world.manager_size, world.worker_size
         self.action_size = int(getattr(world, "action_size", 0))
+        moves = getattr(world, "single_moves", None)
+        self.single_moves = None if moves is None else self._checked_moves(np.asarray(moves))
+
+    def _checked_moves(self, moves: np.ndarray) -> np.ndarray:
+        "An option, or -1, for each action."
+        if moves.shape != (self.num_actions,) or not ((moves >= -1) & (moves < self.num_options)).all():
+            raise ValueError(f"single_moves must name an option or -1 for each of {self.num_actions} actions, got {moves.tolist()}")
+        return moves
 
     def _ask(self, doing: str, call: Callable[[], Any]) -> Any:
         try:

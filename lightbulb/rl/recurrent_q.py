@@ -118,6 +118,7 @@ class RecurrentQConfig:
     hidden: int = 64  # width of the LSTM and of the layers around it
     layer_norm: bool = True  # a number among a hundred zeros is seen as clearly as a hundred numbers; targets stay bounded
     learning_rate: float = 3e-3
+    final_rate: float = 0.1  # share of it that is left at the end of a training, in a straight line; 1 keeps it
     batch_size: int = 32  # sequences
     unroll: int = 8  # learning steps in a sequence
     burn_in: int = 4  # steps before them that only warm the state up
@@ -135,8 +136,9 @@ class RecurrentQConfig:
             if getattr(self, name) < 1: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("learning_rate", "max_grad_norm"):
             if not getattr(self, name) > 0: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if not 0 < self.target_rate <= 1:
-            raise ValueError(f"target_rate must be above 0 and at most 1, got {self.target_rate}")
+        for name in ("target_rate", "final_rate"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be above 0 and at most 1, got {getattr(self, name)}")
         if not 0 <= self.burn_in <= self.unroll:
             raise ValueError(f"burn_in must be between 0 and unroll {self.unroll}, got {self.burn_in}")
 
@@ -192,6 +194,15 @@ class RecurrentQLearner:
             values, after = self.online(torch.from_numpy(observations)[:, None].to(self.device), states)
         return values[:, 0].cpu().numpy(), after
 
+    def state_after(
+        self,
+        observations: np.ndarray,  # (T, …), of one history
+        state: Tensor,  # before the first of them, (1, 2, H)
+    ) -> Tensor:
+        "The state after a stretch of history, (1, 2, H)."
+        with torch.no_grad():
+            return self.online(torch.from_numpy(observations)[None].to(self.device), state)[1]
+
     def remember(
         self,
         view: View,
@@ -222,9 +233,15 @@ class RecurrentQLearner:
             environment=environment,
         )
 
-    def learn(self) -> dict[str, float] | None:
+    def learn(
+        self,
+        progress: float = 0.0,  # how much of the training is over, from 0 to 1
+    ) -> dict[str, float] | None:
         "One update; its loss and errors, or None while too little is stored. `FloatingPointError` if the gradient is no number."
         if len(self.replay) < self.config.min_sequences: return None
+        if self.config.final_rate < 1:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.config.learning_rate * (1 - (1 - self.config.final_rate) * progress)
         sample = self.replay.sample(self.config.batch_size)
         errors = td_errors(self.online, self.target, sample, self.config.num_steps)
         mask = sample.mask
