@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,11 +11,11 @@ from small_site import LENIENT, BagOfWords, PatternReader, SmallSite, small_tool
 
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.answers import Searched
-from lightbulb.agent.composing import lines_of
+from lightbulb.agent.composing import compose, lines_of, listings
 from lightbulb.agent.confidence import Calibration, load_calibrations
 from lightbulb.agent.configuration import ReasoningConfig
 from lightbulb.agent.ledger import Ledger
-from lightbulb.agent.reasoning import make_plans
+from lightbulb.agent.reasoning import _of_other_names, make_plans
 from lightbulb.core.records import Document, Passage
 from lightbulb.reading.answer_kinds import expected_kind
 from lightbulb.web.extract import extract
@@ -159,10 +160,80 @@ def test_a_note_is_read_by_the_names_and_the_measure_of_the_question(note: str, 
     assert result.short_answer == expected and all(page.holds(citation.span) for citation in result.citations)
 
 
+BOATS_HTML = "Boat: Heron; Seats: 1; Length: 8.2 m\n\nBoat: Otter; Seats: 2; Length: 10.4 m"
+LAMPS = "The Ember stove costs 89 euros, the Ember Plus 129 euros. The Kite lantern is 24 euros."
+VERSIONS = "# Changes\n\n## Plover 3.2\n\nNeeds Python 3.10 or newer.\n\n## Plover 3.1\n\nNeeds Python 3.9 or newer.\n"
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("What is the price of the Ember Plus?", "129 euros"),  # the Ember is another one
+        ("price ember stove", "89 euros"),
+        ("What does the Kite cost?", "24 euros"),
+    ],
+)
+def test_a_name_that_goes_on_is_another_thing(question: str, expected: str) -> None:
+    page = Document("http://site/shop", "Shop", LAMPS)
+    assert ask(question, certain(), search=SmallSite([page]), reader=Numbers()).short_answer == expected
+
+
+@pytest.mark.parametrize(("version", "expected"), [("3.1", "3.9"), ("3.2", "3.10")])
+def test_a_version_is_a_part_of_a_name_also_in_a_heading(version: str, expected: str) -> None:
+    page = extract_markdown(VERSIONS, "http://site/changes.md")
+    result = ask(f"What Python version does Plover {version} need?", certain(), search=SmallSite([page]), reader=Numbers())
+    assert expected in result.short_answer.split()
+
+
+def test_people_go_by_a_part_of_their_name() -> None:
+    texts = [["Mao was born in"], ["Mao Zedong died in"]]
+    assert _of_other_names("Where was Mao Zedong born?", texts) == [False, False]
+    assert _of_other_names("weight of Ember Plus", [["The Ember weighs"], ["The Ember Plus weighs"]]) == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("note", "question", "expected"),
+    [
+        (BOATS_HTML, "length of the Otter", "10.4 m"),
+        ("Front tyre: 1.9 bar. Rear tyre: 2.4 bar.", "pressure rear tyre", "2.4 bar"),
+        ("Second rise, in the tin: 50 minutes.", "How long is the second rise?", "50 minutes"),
+        ("Second rise, in the tin: 50 minutes.", "How long is the second bake?", ""),  # of that nothing is said
+        ("The rear tyre weighs 480 g.", "pressure rear tyre", ""),
+    ],
+)
+def test_an_amount_whose_sentence_leaves_no_word_of_the_question_open_is_sure(note: str, question: str, expected: str) -> None:
+    page = Document("http://site/notes", "Notes", note)
+    result = ask(question, LENIENT | {"short": NEVER}, search=SmallSite([page]), reader=Numbers())
+    assert result.short_answer == expected and result.refused == (not expected)
+
+
+class Owners(PatternReader):
+    "Points at whoever something is of, the maker most surely."
+
+    patterns = {"who": r"(?:by|to) (Piet Maas|the town)"}
+
+
+def test_who_made_a_thing_is_not_who_owns_it() -> None:
+    page = Document("http://site/club", "Club", "The boathouse was designed by Piet Maas and belongs to the town.")
+    result = ask("Who owns the boathouse?", certain(), search=SmallSite([page]), reader=Owners())
+    assert result.short_answer == "the town"
+    assert ask("Who designed the boathouse?", certain(), search=SmallSite([page]), reader=Owners()).short_answer == "Piet Maas"
+
+
+def test_a_unit_is_told_although_its_letter_stands_in_the_question() -> None:
+    page = Document("http://site/pier", "Pier", "The depth at the pontoon is 1.20 m at low water.")
+    assert (
+        ask("What is the depth at the pontoon of the mill?", certain(), search=SmallSite([page]), reader=Numbers()).short_answer == "1.20 m"
+    )
+
+
 BOATS = "# Boats\n\n| Boat | Seats | Length |\n|---|:-:|---:|\n| Heron | 1 | 8.2 m |\n| Otter | 2 | 10.4 m |\n| Swift | 8 | 17.9 m |\n"
 
 
-@pytest.mark.parametrize(("question", "expected"), [("What is the length of the Otter?", "10.4 m"), ("length of the Heron", "8.2 m")])
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [("What is the length of the Otter?", "10.4 m"), ("length of the Heron", "8.2 m"), ("How long is the Swift?", "17.9 m")],
+)
 def test_a_cell_of_a_markdown_table_is_found_by_its_row_and_its_column(question: str, expected: str) -> None:
     page = extract_markdown(BOATS, "http://site/boats.md")
     assert "Boat: Otter; Seats: 2; Length: 10.4 m" in page.text
@@ -191,6 +262,31 @@ def test_short_items_and_headings_of_a_page_are_kept_and_answered_in_order() -> 
     assert [heading.text for heading in page.headings if heading.start >= 0] == ["How to mend a puncture", "Load"]
     result = ask("How do I mend a puncture?", search=SmallSite([page]))
     assert result.text.index("Take the wheel out.") < result.text.index("Hold the tube") < result.text.index("Press the patch on.")
+
+
+OPTIONS = (
+    "OPTIONS\n\n--raw: Show it raw.\n\n--glaze=<kind>: Choose a glaze. The kinds are as follows:\n\nmatt: Does not shine.\n\n"
+    "salt: Shines a little. It needs a hot kiln, and the glaze runs if the pot is wet.\n\nlead: Is poisonous.\n\n"
+    "--stat: Show numbers.\n\n--quiet: Show nothing."
+)
+
+
+def test_the_variants_of_an_option_are_a_list_of_their_own() -> None:
+    page = Document("http://site/pots", "Pots", OPTIONS)
+    lists = [[page.text[slice(*item)] for item in listing.items] for listing in listings(lines_of(page))]
+    assert lists == [["--raw", "--glaze=<kind>"], ["matt", "salt", "lead"], ["--stat", "--quiet"]]
+    result = ask("Which kinds of glaze are there?", search=SmallSite([page]))
+    assert all(kind in result.text for kind in ("matt", "salt", "lead")) and "--quiet" not in result.text
+
+
+def test_a_sentence_that_names_several_things_comes_first_where_a_list_was_asked_for() -> None:
+    text = "The scheduler starts every program.\n\nIt is slow.\n\nPossible values are auto, cron (hourly), launch and tasks."
+    page = Document("http://site/kiln", "Kiln", text)
+    begins, _, several = lines_of(page)
+    lines = [replace(begins, score=1.0), replace(several, score=0.0)]
+    for form, first in (("list", several), ("how", begins)):
+        pieces, _ = compose("Which schedulers are there?", form, lines, {page.url: page}.__getitem__)
+        assert pieces[0].text == first.text
 
 
 def test_a_run_in_heading_is_the_term_of_its_paragraph() -> None:

@@ -19,9 +19,9 @@ from .composing import compose
 from .confidence import Calibration, load_calibrations, measure_leaf, measure_lines, measure_sentence
 from .configuration import TestAgent
 from .evidence import Evidence, Researcher, is_mentioned, long_names
-from .ledger import Ledger, Meter
+from .ledger import Ledger, Meter, remembered
 from .question_kinds import foreign_language, in_english, question_parts
-from .reasoning import Reasoning, disagrees, kind_wanted
+from .reasoning import Reasoning, disagrees, is_said_whole, kind_wanted
 from .synthesis import Synthesis, Synthesizer
 from .tools import Tools, open_tools
 from .waiting import Background, OutOfTime, Working
@@ -61,7 +61,8 @@ class _Inquiry:
     def __init__(self, question: str, config: TestAgent, tools: Tools, calibrations: Mapping[str, Calibration]) -> None:
         self.question, self.config, self.tools, self.calibrations = question, config, tools, calibrations
         self.listeners: list[Callable[[Step], None]] = []
-        self.meter, self.ledger = Meter(config.budget), Ledger(tools.embed, tools.rerank)
+        self.rerank = remembered(tools.rerank) if tools.rerank else None
+        self.meter, self.ledger = Meter(config.budget), Ledger(tools.embed, self.rerank)
         self.researcher = Researcher(
             tools.search,
             self.ledger,
@@ -73,7 +74,7 @@ class _Inquiry:
             is_word=getattr(tools.reader, "knows", lambda word: False),
         )
         self.reasoning = Reasoning(
-            self.researcher, tools.reader, tools.model, rerank=tools.rerank, weigh=tools.weigh, config=tools.reasoning
+            self.researcher, tools.reader, tools.model, rerank=self.rerank, weigh=tools.weigh, config=tools.reasoning
         )
         self.writer = Writer(self.ledger, tools.summarizer)
         self.language, self.asked = foreign_language(question), in_english(question)  # the pages are English
@@ -113,7 +114,7 @@ class _Inquiry:
             self.researcher.fail("ask the language model", self.question, error)
             return None
         synthesizer = Synthesizer(
-            self.question, self.researcher, model, rerank=self.tools.rerank, length=self.config.length, draft=self._keep_draft
+            self.question, self.researcher, model, rerank=self.rerank, length=self.config.length, draft=self._keep_draft
         )
         self.synthesis = synthesizer.run()
         if self.synthesis is None: return None
@@ -198,6 +199,9 @@ class _Inquiry:
         calibration = self.calibrations["short"]
         confidence = calibration.confidence(measure_leaf(question, value, leaf, rivals, lines))
         sentences, state = tuple(self.writer.factoid(leaf.payload)), leaf.payload
+        last = state.chosen[-1]
+        if state.plan.kind == "direct" and is_said_whole(question, last, self.reasoning.topic_of(last)):
+            confidence = max(confidence, calibration.threshold)
         is_sure = confidence >= calibration.threshold
         if other := next((node for _, node in ranked[1:] if disagrees(question, leaf.payload, node.payload)), None):
             sentences += self.writer.disagreement(other.payload)

@@ -180,13 +180,21 @@ def _item_of(line: Line) -> tuple[int, int]:
     return line.start + begin, line.start + end
 
 
+def _is_option(line: Line) -> bool:
+    return re.match(r"-{1,2}\w", line.text) is not None
+
+
 def listings(page: Sequence[Line]) -> list[Listing]:
     "The lists of at least two items among the lines of one page, in order."
     found: list[Listing] = []
     entries: list[Line] = []
     intro: Line | None = None
+    goes_on = False  # whether the options go on after the variants of one: what stands before them introduces nothing
     bare = False  # whether the items are short lines without a mark or colon
     for number, line in enumerate(page):
+        if entries and line.role == "entry" and _is_option(line) != _is_option(entries[0]) and line.block != page[number - 1].block:
+            found += [_listing(entries, intro)] if len(entries) > 1 else []  # the variants of an option among options, and back
+            entries, bare, goes_on = [], False, _is_option(line)
         opens = number > 0 and page[number - 1].text.rstrip().endswith(":") and page[number - 1].role != "entry"
         own_block = number == 0 or line.block != page[number - 1].block or page[number - 1].role == "entry"
         is_item = line.role == "entry" or (
@@ -194,7 +202,7 @@ def listings(page: Sequence[Line]) -> list[Listing]:
         )
         if is_item and (own_block or not entries):
             if not entries:
-                intro, bare = page[number - 1] if number else None, line.role != "entry"
+                intro, bare, goes_on = page[number - 1] if number and not goes_on else None, line.role != "entry", False
             entries.append(line)
         elif entries and line.role != "heading" and (line.block == page[number - 1].block or _goes_on(page, number)):
             continue  # more about the entry before
@@ -283,6 +291,11 @@ def _verbatim(lines: Sequence[Line]) -> list[Piece]:
     ]
 
 
+_ENUMERATES = re.compile(
+    r"(?:[^\s,;:]{1,30}(?: [^\s,;:]{1,30}){0,2}, ){2,6}(?:[^\s,;:]{1,30} ){0,3}(?:and|or) |\w\|[\w-]+\|"
+)  # *a, b, c and d*
+
+
 def compose(
     question: str,
     form: str,  # one of agent.question_kinds.KINDS
@@ -290,6 +303,7 @@ def compose(
     document_of: Callable[[str], Document],
     *,
     max_words: int = 110,
+    list_bonus: float = 1.5,  # in score, for a sentence that names three things or more, where a list was asked for
     max_gap: float = 3.0,  # in score below the best line; what answers worse begins no stretch of its own
 ) -> tuple[list[Piece], str]:  # in reading order, and the short answer: a verdict, or nothing
     "The pieces of an answer of that form; none if there is no line."
@@ -307,7 +321,10 @@ def compose(
         return [Piece(f"{verdict}.", ((lines[0].url, lines[0].start, lines[0].end),)), *_verbatim(evidence)], verdict
     if form == "list" and (listing := _best_listing(lines, pages, document_of)):
         return _listed(listing, document_of(listing.lines[0].url)), ""
-    if form in ("how", "list") and (steps := _steps_around(lines[0], pages, document_of)): return _verbatim(steps), ""
+    names_several = lambda line: form == "list" and _ENUMERATES.search(line.text) is not None
+    lines = sorted(lines, key=lambda line: -(line.score + list_bonus * names_several(line)))
+    if form in ("how", "list") and not names_several(lines[0]) and (steps := _steps_around(lines[0], pages, document_of)):
+        return _verbatim(steps), ""
     if form in ("fact", "number"): return _verbatim(around(lines[0], 40)), " ".join(lines[0].text.split())
     taken: list[Line] = []
     for line in _starts(question, form, lines):
@@ -372,7 +389,11 @@ def _best_listing(lines: Sequence[Line], pages: dict[str, list[Line]], document_
     best: tuple[float, Listing] | None = None
     for url in dict.fromkeys(line.url for line in lines[:12]):
         for listing in listings(pages.setdefault(url, lines_of(document_of(url)))):
-            own = sorted((scores[line.url, line.start] for line in listing.lines if (line.url, line.start) in scores), reverse=True)
+            first, last = listing.lines[0].start, listing.lines[-1].block
+            inside = [
+                line for line in pages[url] if first <= line.start and line.block <= last
+            ]  # what is said of an item speaks for the list
+            own = sorted((scores[url, line.start] for line in inside if (url, line.start) in scores), reverse=True)
             intro = scores.get((url, listing.intro.start), -99.0) if listing.intro else -99.0
             value = max(intro + 0.5, sum(own[:3]) / 3 if len(own) > 2 else -99.0, own[0] - 1.0 if own else -99.0)
             if (best is None or value > best[0]) and len(listing.items) <= 40:

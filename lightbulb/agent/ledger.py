@@ -100,6 +100,18 @@ class Citation:
         return Span(self.url, self.start, self.end, self.quote)
 
 # %% ../../nbs/agent/06_ledger.ipynb #ac45808d
+def remembered(rerank: Callable[[str, list[str]], Sequence[float]]) -> Callable[[str, list[str]], list[float]]:
+    "The same scores; a text that was scored for the same question before is not read again: a second search finds much of the first."
+    known: dict[tuple[str, str], float] = {}
+
+    def scores(question: str, texts: list[str]) -> list[float]:
+        if new := [text for text in dict.fromkeys(texts) if (question, text) not in known]:
+            known.update(((question, text), float(score)) for text, score in zip(new, rerank(question, new), strict=True))
+        return [known[question, text] for text in texts]
+
+    return scores
+
+
 def relevances(rerank: Callable[[str, list[str]], Sequence[float]], question: str, texts: list[str]) -> np.ndarray:
     "How well each text answers the question as a whole or the part of it that asks, whichever is more, by the reranker (N,)."
     return np.max([np.asarray(rerank(reading, texts), float) for reading in readings(question)], axis=0)

@@ -35,6 +35,7 @@ from lightbulb.reading.answer_kinds import (
     kind_of,
     measure_asked,
     times,
+    without_measure,
     with_unit,
 )
 from ..knowledge.chunks import split_sentences
@@ -190,9 +191,26 @@ def _technical_shape(question: str) -> re.Pattern[str] | None:
     return next((shape for asked, shape in _TECHNICAL_THINGS if asked.search(opening["noun"])), None)
 
 
+_ASKS_FOR_OWNER = re.compile(r"\b(?:owns?|owned|owners?|belongs?)\b", re.I)
+_ASKS_FOR_HOLDER = re.compile(
+    r"\b(?:owns?|owned|owners?|belongs?|runs?|leads?|chairs?|heads?|keeps?|maintains?|maintainers?|manages?|mayor|treasurer|secretary)\b",
+    re.I,
+)
+_MADE_BY = re.compile(r"\b(?:founded|designed|built|invented|started|created|written|discovered|drawn|set up|laid out)(?: \w+){0,3} by $")
+
+
+def _is_maker_of_what_others_hold(question: str, candidate: Candidate) -> bool:
+    "Whether somebody made the thing whose owner, keeper or chair is asked for."
+    if candidate.passage is None or not _ASKS_FOR_HOLDER.search(question): return False
+    start = candidate.start - candidate.passage.start
+    return _MADE_BY.search(candidate.passage.text[max(0, start - 60) : start]) is not None
+
+
 def kind_wanted(question: str, form: str) -> str:
     "The kind of answer that the wording of a question asks for; where it is silent, a number if the question's form is one."
     kind = expected_kind(question)
+    if kind == "person" and _ASKS_FOR_OWNER.search(question):
+        return "other"  # a town, the state, a shipping line
     return "number" if kind == "other" and form == "number" else kind
 
 
@@ -310,10 +328,31 @@ def _columns(row: str) -> list[tuple[str, tuple[int, int]]]:
     return cells if len(cells) > 1 else []
 
 
+_HOW_TO_NOUN = {
+    "long": "length duration time",
+    "tall": "height",
+    "high": "height",
+    "wide": "width",
+    "deep": "depth",
+    "heavy": "weight",
+    "old": "age",
+    "far": "distance",
+    "much": "price cost amount quantity",
+    "thick": "thickness",
+    "large": "size",
+    "big": "size",
+    "costs": "price",
+    "cost": "price",
+    "price": "cost",
+}
+
+
 def _is_asked(question: str, name: str) -> bool:
-    "Whether a question has all words of a column's name."
+    "Whether a question has all words of a column's name, or asks *how deep* where the column is *Depth*."
     words = {stem(word) for word in re.findall(r"\w+", name.casefold())} - FUNCTION_WORDS
-    return bool(words) and words <= {stem(word) for word in re.findall(r"\w+", question.casefold())}
+    asked = re.findall(r"\w+", question.casefold())
+    nouns = " ".join(_HOW_TO_NOUN.get(word, "") for word in asked).split()
+    return bool(words) and words <= {stem(word) for word in [*asked, *nouns]}
 
 
 def _row_of(candidate: Candidate) -> tuple[str, int]:
@@ -336,6 +375,20 @@ def _is_of_column(question: str, candidate: Candidate) -> bool:
     return bool(inside) and _is_asked(question, inside)
 
 
+_SHORT_ENTRY = re.compile(r"[^\n:.]{1,60}: ")
+
+
+def _is_of_entry(question: str, candidate: Candidate) -> bool:
+    "Whether a candidate stands behind a colon and the question has all telling words before it: *8 am* of *In winter: 8 am.*"
+    if candidate.passage is None: return False
+    text, start, end = candidate.passage.text, candidate.start - candidate.passage.start, candidate.end - candidate.passage.start
+    first, last = sentence_around(text, start, end)
+    entry = _SHORT_ENTRY.match(text, first, last)
+    if entry is None or entry.end() > start or _columns(text[first:last]): return False
+    words = _stems(entry[0])
+    return bool(words) and words <= _stems(question)
+
+
 def _whole_amount(candidate: Candidate, question: str) -> Candidate:
     "A number with its unit, so that *two* and *two weeks* are one answer."
     if candidate.passage is None: return candidate
@@ -352,6 +405,74 @@ def _whole_amount(candidate: Candidate, question: str) -> Candidate:
     return replace(candidate, start=offset + start, end=offset + end, text=text[start:end])
 
 
+def _key_words(question: str, candidate: Candidate) -> int | None:
+    "How many telling words of the question stand in the first cell of the row behind which a candidate stands; None if in no row."
+    row, start = _row_of(candidate)
+    cells = _columns(row)
+    if not cells or start < cells[0][1][1]: return None
+    return len(_stems(question) & _stems(row[slice(*cells[0][1])]))
+
+
+def _stems(text: str) -> set[str]:
+    return {stem(word) for word in re.findall(r"\w+", text.casefold()) if word not in FUNCTION_WORDS}
+
+
+_NAME_RUN = re.compile(rf"(?<![\w’'-])[A-ZÀ-Þ][\w’'-]*(?: (?:[A-ZÀ-Þ][\w’'-]*|\d[\d.]*(?<!\.)))*")
+
+
+def _name_runs(text: str) -> list[tuple[str, ...]]:
+    "The names of a text, each as its words in small letters, with a number behind it (*Ember Plus*, *Python 3.10*)."
+    runs = []
+    for match in _NAME_RUN.finditer(text):
+        words = match[0].split()
+        if words[0].casefold() in FUNCTION_WORDS or (len(words) == 1 and re.search(r"(?:^|[.;:!?…] )\W*$", text[: match.start()])):
+            words = words[1:]  # a word that opens a sentence is no name by itself
+        if words:
+            runs.append(tuple(word.casefold() for word in words))
+    return runs
+
+
+def _of_other_names(question: str, texts: Sequence[Sequence[str]]) -> list[bool]:
+    """For the texts around each candidate, the nearest first, whether they are about something whose name begins as one of the question
+    and ends otherwise (*Ember Plus* and *Ember*), while those around another candidate have the question's own."""
+    asked = [word.rstrip(".,;:!?").removesuffix("'s").removesuffix("’s") for word in question.casefold().split()]
+    is_in = lambda run: any(tuple(asked[i : i + len(run)]) == run for i in range(len(asked)))
+    runs = [[_name_runs(text) for text in group] for group in texts]
+    is_amount = expected_kind(question) == "number" or measure_asked(question) is not None
+    found = {run for run in _name_runs(question) if is_in(run)} | {run for group in runs for part in group for run in part if is_in(run)}
+    names = [run for run in found if not any(run != other and run == other[: len(run)] for other in found)]  # the longest ones
+
+    def says(group: list[list[tuple[str, ...]]], name: tuple[str, ...]) -> bool | None:
+        for part in group:
+            related = [run for run in part if run[0] == name[0] or (len(run) < len(name) and run == name[-len(run) :])]
+            if not is_amount:
+                related = [run for run in related if run != name[: len(run)] or run == name]  # people go by a part of their name
+            if related: return any(run[-1] == name[-1] for run in related)
+        return None
+
+    others = [False] * len(texts)
+    for name in names:
+        verdicts = [says(group, name) for group in runs]
+        if True in verdicts:
+            others = [other or verdict is False for other, verdict in zip(others, verdicts, strict=True)]
+    return others
+
+
+def is_said_whole(question: str, candidate: Candidate, topic: str) -> bool:
+    """Whether a date or an amount, with its unit, stands in a sentence or row that has, with the heading above, every telling word of the
+    question: nothing that was asked is left open."""
+    measure = measure_asked(question)
+    fits_measure = measure is not None and measure.search(candidate.text) is not None
+    if candidate.passage is None or (measure and not fits_measure): return False
+    if not (fits_measure or kind_of(candidate.text, expected_kind(question)) in ("number", "date")): return False
+    text, start, end = candidate.passage.text, candidate.start - candidate.passage.start, candidate.end - candidate.passage.start
+    said = _stems(f"{topic.partition(' > ')[2]} {text[slice(*sentence_around(text, start, end))]}")
+    left = _stems(without_measure(question) if fits_measure else question)
+    if re.search(r"\d ?[^\W\d]", candidate.text):
+        left -= {stem(how) for how in _HOW_TO_NOUN}  # *50 minutes* is how long
+    return len(_stems(question)) > 1 and bool(left) and left <= said
+
+
 _PART = re.compile(r"[;:()]|,(?!\d)|\b(?:and|but|while|whereas|or)\b")
 _CAPITAL_WORD = re.compile(r"(?<![\w’'-])[A-ZÀ-Þ][\w’'-]*")
 
@@ -366,30 +487,39 @@ def _contrasts(
     asked |= {word.casefold() for word in capital}
     asked_stems = {stem(word) for word in asked}
     rows: list[tuple[tuple[str, int], set[str], set[str], set[str], set[str]]] = []  # sentence; names of part, sentence, topic; words
+    around: list[tuple[str, ...]] = []  # part, sentence, heading
     for one in candidates:
         if one.passage is None:
             rows.append((("", len(rows)), set(), set(), set(), set()))
+            around.append(())
             continue
         text, start, end = one.passage.text, one.start - one.passage.start, one.end - one.passage.start
         first, last = sentence_around(text, start, end)
         cuts = [first, *(first + match.start() for match in _PART.finditer(text[first:last])), last]
         begin = max((cut for cut in cuts if cut <= start), default=first)
         stop = min((cut for cut in cuts if cut >= end), default=last)
+        place = first
+        if (entry := _SHORT_ENTRY.match(text, first, last)) and first + len(entry[0]) - 2 in (begin, start):
+            begin, place = first, text.rfind("\n\n", 0, first) + 1  # *The rear tyre: 2.4 bar.* stands beside the other entries
         in_part, in_sentence = f"{text[begin:start]} … {text[end:stop]}", f"{text[first:start]} … {text[end:last]}"
+        around.append((in_part, in_sentence, topic_of(one).partition(" > ")[2]))
         names = lambda words: {
             match[0].casefold()
             for match in _CAPITAL_WORD.finditer(words)
             if match[0] in capital or (match.start() > 0 and match[0] not in ("The", "A", "An", "It", "This", "I"))
         }
         verbs = re.findall(r"(?<!\w)[a-z]+(?:ed|s)\b", text[first : cuts[1]]) if begin > first else []  # the other parts share it
-        lower = {stem(word) for word in [*re.findall(r"(?<!\w)[a-zß-ÿ]\w*", in_part), *verbs]} & asked_stems
+        opening = [in_part.split()[0].lower()] if begin == first and entry else []
+        lower = {stem(word) for word in [*opening, *re.findall(r"(?<!\w)[a-zß-ÿ]\w*", in_part), *verbs]} & asked_stems
         above = {word for word in re.findall(r"\w+", topic_of(one).casefold())} & asked
-        rows.append(((one.url, one.passage.start + first), names(in_part), names(in_sentence), above, lower))
+        rows.append(((one.url, one.passage.start + place), names(in_part), names(in_sentence), above, lower))
     of_question = {word.casefold() for word in capital}.union(
         *((row[1] | row[2]) & asked for row in rows)
     )  # its names, as pages write them
+    keys = [_key_words(question, one) for one in candidates]
+    most_key = max((key for key in keys if key is not None), default=0)
     penalties = []
-    for place, own, whole, above, lower in rows:
+    for (place, own, whole, above, lower), is_other, key in zip(rows, _of_other_names(question, around), keys, strict=True):
         beside = [row for row in rows if row[0] == place]
         rival, hits = own - asked, len(own & asked)
         most = max(len(row[1] & asked) for row in beside)
@@ -398,6 +528,7 @@ def _contrasts(
             most_whole = max(len((row[2] | row[3]) & of_question) for row in rows)
             missing = 1 - len((whole | above) & of_question) / most_whole if most_whole else 0.0
             less = config.contrast_penalty * missing if whole - asked else 0.0
+        less = max(less, config.contrast_penalty * (is_other or (key is not None and key < most_key)))
         alike = [row[4] for row in beside if len(row[1] & asked) == hits] if hits == most else [lower]
         common = set.intersection(*alike)
         most_words = max(len(words - common) for words in alike)
@@ -695,6 +826,7 @@ class Reasoning:
         candidates = [_whole_amount(one, question) for one in candidates if not _is_name_of_column(one)]
         if _ASKS_FOR_PRICE.search(question) and (price := measure_asked(question)):
             candidates = [one for one in candidates if price.search(one.text)]
+        candidates = [one for one in candidates if not _is_maker_of_what_others_hold(question, one)]
         if not candidates: return []
         shape, asks_for_default = _technical_shape(question), bool(_ASKS_FOR_DEFAULT.search(question))
         measure = measure_asked(question)
@@ -707,12 +839,14 @@ class Reasoning:
             has_vote = _is_named(candidate.text, reply)
             value = candidate.log_probability - config.line_weight * min(behind, config.max_line_gap) + config.vote_bonus * has_vote
             value += config.measure_bonus * bool(measure and measure.search(candidate.text))
-            value += config.shape_bonus * bool((shape and shape.search(candidate.text)) or _is_of_column(question, candidate))
+            value += config.shape_bonus * bool(
+                (shape and shape.search(candidate.text)) or _is_of_column(question, candidate) or _is_of_entry(question, candidate)
+            )
             value += config.origin_bonus * (candidate.text == first_name)
             value += config.default_bonus * (asks_for_default and _is_default(candidate))
             value -= config.lifespan_penalty * (kind == "date" and _is_of_a_life(question, candidate))
             weighed.append(replace(candidate, log_probability=value, has_vote=has_vote))
-        penalties = _contrasts(question, weighed, self._topic_of, config)
+        penalties = _contrasts(question, weighed, self.topic_of, config)
         weighed = [replace(one, log_probability=one.log_probability - less) for one, less in zip(weighed, penalties, strict=True)]
         total = _log_sum([candidate.log_probability for candidate in candidates])
         shift = total - _log_sum([candidate.log_probability for candidate in weighed])
@@ -725,7 +859,7 @@ class Reasoning:
             distinct[normalized(candidate.text)] = replace(best_place, log_probability=min(together, 0.0), has_vote=voted)
         return sorted(distinct.values(), key=lambda candidate: -candidate.log_probability)
 
-    def _topic_of(self, candidate: Candidate) -> str:
+    def topic_of(self, candidate: Candidate) -> str:
         "The title of a candidate's page and the heading above it."
         if candidate.passage is None or candidate.url not in self.researcher.ledger: return candidate.title
         place = Passage(candidate.url, candidate.title, candidate.start, candidate.end, candidate.text, 0.0)

@@ -182,7 +182,7 @@ def with_unit(text: str, start: int, end: int, question: str) -> tuple[int, int]
     if re.match(r"[.,]?\d|\w", text[end : end + 2]):
         return start, end  # a part of another word
     behind = _UNIT_BEHIND.match(text, end)
-    if behind is None or behind["unit"].lower() in question.lower(): return start, end
+    if behind is None or re.search(rf"(?<!\w){re.escape(behind['unit'])}(?!\w)", question, re.I): return start, end
     return start, behind.end()
 
 
@@ -220,6 +220,11 @@ _MEASURES = tuple(
         (r"voltage", r"(?i:\b\d+ ?k?V\b|\bvolts?\b)"),
     )
 )
+
+
+def without_measure(question: str) -> str:
+    "A question without the words that name a measure: what is left says of what."
+    return re.sub("|".join(asked.pattern for asked, _ in _MEASURES), " ", question, flags=re.I)
 
 
 def measure_asked(question: str) -> re.Pattern[str] | None:
