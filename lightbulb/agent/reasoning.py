@@ -417,7 +417,7 @@ def _stems(text: str) -> set[str]:
     return {stem(word) for word in re.findall(r"\w+", text.casefold()) if word not in FUNCTION_WORDS}
 
 
-_NAME_RUN = re.compile(rf"(?<![\w’'-])[A-ZÀ-Þ][\w’'-]*(?: (?:[A-ZÀ-Þ][\w’'-]*|\d[\d.]*(?<!\.)))*")
+_NAME_RUN = re.compile(r"(?<![\w’'-])[A-ZÀ-Þ][\w’'-]*(?: (?:[A-ZÀ-Þ][\w’'-]*|\d[\d.]*(?<!\.)))*")
 
 
 def _name_runs(text: str) -> list[tuple[str, ...]]:
