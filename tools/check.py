@@ -1,6 +1,7 @@
-"""Run the named checks of `make test` one after another and end with one line of counts.
+"""Run the named checks of `make test` and end with one line of counts.
 
-A check is a command; it passes when its exit status is 0. Every check runs, so one failure does not hide another.
+A check is a command; it passes when its exit status is 0. Every check runs, so one failure does not hide another. The quick ones run
+one after another; of the slow ones (and of the notebooks, each in a process of its own) two run at a time, one on each of two cores.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,13 +40,15 @@ COMMANDS = {
     "wheel": [PYTHON, "tools/check_wheel.py"],
 }
 NAMES = (*COMMANDS, "notebooks")
+SIDE_BY_SIDE = ("docs", "pytest", "types", "wheel", "notebooks")  # in this order; docs first: its pages are what pytest's last files open
+Counts = tuple[int, int, int]  # passed, failed, skipped
 
 
-def stream(command: list[str]) -> tuple[int, list[str]]:
-    "Run a command, show its lines as they come, and return its exit status and its lines."
+def stream(name: str) -> tuple[int, list[str]]:
+    "Run a check's command, show its lines as they come, and return its exit status and its lines."
     lines = []
     with subprocess.Popen(
-        command,
+        COMMANDS[name],
         cwd=ROOT,
         env={**os.environ, **ENVIRONMENT},
         stdin=subprocess.DEVNULL,
@@ -55,11 +60,11 @@ def stream(command: list[str]) -> tuple[int, list[str]]:
         assert process.stdout
         for line in process.stdout:
             lines.append(line.rstrip("\n"))
-            print(f"  {lines[-1]}", flush=True)
+            print(f"  {name}: {lines[-1]}", flush=True)
     return process.returncode, lines
 
 
-def test_notebook(notebook: Path) -> bool:
+def test_notebook(notebook: Path) -> Counts:
     "One notebook through `nbdev_test`, in a process of its own, so that notebooks cannot help or hurt each other."
     start = time.monotonic()
     try:
@@ -82,21 +87,16 @@ def test_notebook(notebook: Path) -> bool:
     print(f"  {'ok    ' if passed else 'FAILED'} {seconds:6.1f} s  {notebook.relative_to(ROOT)}{note}", flush=True)
     if not passed:
         print("    " + "\n    ".join(output.splitlines()[-40:]), flush=True)
-    return passed
+    return int(passed), int(not passed), 0
 
 
-def test_notebooks() -> tuple[int, int]:
-    "All notebooks, two at a time; how many passed and failed."
-    notebooks = sorted(
-        path for path in (ROOT / "nbs").rglob("*.ipynb") if not any(part[0] in "._" for part in path.relative_to(ROOT).parts)
-    )
-    if not notebooks: return 0, 1
-    with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
-        passed = sum(pool.map(test_notebook, notebooks))
-    return passed, len(notebooks) - passed
+def notebooks() -> list[Path]:
+    "Those of the checkout, without the hidden folders."
+    found = (ROOT / "nbs").rglob("*.ipynb")
+    return sorted(path for path in found if not any(part[0] in "._" for part in path.relative_to(ROOT).parts))
 
 
-def counts(lines: list[str]) -> tuple[int, int, int]:
+def counts(lines: list[str]) -> Counts:
     "Passed, failed and skipped out of pytest's closing line."
     found = {"passed": 0, "failed": 0, "error": 0, "skipped": 0}
     for number, word in re.findall(r"(\d+) (passed|failed|error|skipped)", lines[-1] if lines else ""):
@@ -104,30 +104,42 @@ def counts(lines: list[str]) -> tuple[int, int, int]:
     return found["passed"], found["failed"] + found["error"], found["skipped"]
 
 
-def run_check(name: str) -> tuple[int, int, int]:
-    "Run one check; how much passed, failed and was skipped (a check that is one command counts as one)."
-    if name == "notebooks": return (*test_notebooks(), 0)
-    status, lines = stream(COMMANDS[name])
+def run_command(name: str) -> Counts:
+    "Run a check that is one command: it counts as one, and pytest as what its closing line says."
+    print(f"== {name}", flush=True)
+    status, lines = stream(name)
     if name != "pytest": return int(status == 0), int(status != 0), 0
     passed, failed, skipped = counts(lines)
     return passed, failed if status == 0 else max(failed, 1), skipped
+
+
+def timed(job: Callable[[], Counts]) -> tuple[Counts, float]:
+    start = time.monotonic()
+    return job(), time.monotonic() - start
 
 
 def main() -> int:
     names = sys.argv[1:] or list(NAMES)
     if unknown := set(names) - set(NAMES):
         sys.exit(f"check: unknown {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
-    table, start = [], time.monotonic()
-    for name in names:
-        print(f"== {name}", flush=True)
-        begin = time.monotonic()
-        table.append((name, *run_check(name), time.monotonic() - begin))
+    start = time.monotonic()
+    table = {name: [timed(partial(run_command, name))] for name in names if name not in SIDE_BY_SIDE}
+    with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
+        futures = {}
+        for name in SIDE_BY_SIDE:
+            jobs = [partial(test_notebook, path) for path in notebooks()] if name == "notebooks" else [partial(run_command, name)]
+            if name in names:
+                futures[name] = [pool.submit(timed, job) for job in jobs]
+    table |= {name: [future.result() for future in waiting] for name, waiting in futures.items()}
     print("\ncheck          passed  failed  skipped  seconds")
-    for name, passed, failed, skipped, seconds in table:
-        print(f"{name:<14} {passed:>6}  {failed:>6}  {skipped:>7}  {seconds:>7.1f}")
-    passed, failed, skipped = (sum(row[column] for row in table) for column in (1, 2, 3))
-    print(f"{passed} passed, {failed} failed, {skipped} skipped in {time.monotonic() - start:.0f} s", flush=True)
-    return int(failed > 0)
+    totals = [0, 0, 0]
+    for name in names:
+        passed, failed, skipped = (sum(found[column] for found, _ in table[name]) for column in range(3))
+        failed += not table[name]  # no notebook was found
+        totals = [total + number for total, number in zip(totals, (passed, failed, skipped), strict=True)]
+        print(f"{name:<14} {passed:>6}  {failed:>6}  {skipped:>7}  {sum(seconds for _, seconds in table[name]):>7.1f}")
+    print("{} passed, {} failed, {} skipped".format(*totals), f"in {time.monotonic() - start:.0f} s", flush=True)
+    return int(totals[1] > 0)
 
 
 if __name__ == "__main__":
