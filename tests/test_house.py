@@ -222,13 +222,14 @@ def test_numbers_of_notebooks_are_unique_in_a_room():
 
 
 def test_a_room_says_what_it_is_and_nothing_else():
-    "A re-export would make `--help` import torch, and no linter sees the package's own `__init__`."
+    "A re-export would make `--help` import torch. The package also says how threads wait, before anybody can have loaded torch through it."
+    waiting = "if 'OMP_WAIT_POLICY' not in os.environ:\n    os.environ.setdefault('GOMP_SPINCOUNT', '10000')"
     for path in MODULES:
         if path.name != "__init__.py": continue
-        body = ast.parse(path.read_text("utf-8")).body
-        allowed = [node for node in body[1:] if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__version__"]
-        assert ast.get_docstring(ast.parse(path.read_text("utf-8"))), f"{path} has no docstring"
-        assert len(body) == 1 + len(allowed), f"{path} holds more than a docstring"
+        module = ast.parse(path.read_text("utf-8"))
+        assert ast.get_docstring(module), f"{path} has no docstring"
+        body = [ast.unparse(node) for node in module.body[1:] if not ast.unparse(node).startswith("__version__ = ")]
+        assert body == (["import os", waiting] if path.parent.name == "lightbulb" else []), f"{path} holds more than a docstring"
 
 
 def test_nobody_imports_a_module_by_its_name_as_text():
