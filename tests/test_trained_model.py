@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -41,10 +42,11 @@ def model(request) -> TrainedLanguageModel:
     return TrainedLanguageModel("small", made(**SHAPES[request.param]), BYTES)
 
 
-def logs_of(model: TrainedLanguageModel, prompt: str, continuation: str) -> float:
+def logs_of(model: TrainedLanguageModel, prompt: str, continuation: str, half: int = 12) -> float:
     "The log-probability by the definition: one whole pass, no cache."
     ids, then, network = BYTES.encode(prompt), BYTES.encode(continuation), model.model
-    read, begun = (ids[:24], ids[24:]) if network.config.num_encoder_layers else ([], ids)
+    begun_with = max(len(ids) - 24, min(len(ids), half)) if network.config.num_encoder_layers else len(ids)  # or what the encoder leaves
+    read, begun = ids[: len(ids) - begun_with], ids[len(ids) - begun_with :]
     memory = network.encode(torch.tensor([read])) if read else None
     with torch.no_grad():
         logs = network.logits(network.decode(torch.tensor([[BYTES.start_id, *begun, *then]]), memory))[0].log_softmax(-1)
@@ -57,13 +59,16 @@ def test_scores_are_the_definition(model):
         expected = [logs_of(model, prompt, text) if text else 0.0 for text in continuations]
         assert model.score(prompt, continuations) == pytest.approx(expected, abs=2e-4)
         assert [model.score(prompt, [text])[0] for text in continuations] == pytest.approx(expected, abs=2e-4)
+    if model.has_encoder:  # more than half of what the decoder can read is given to the continuation
+        assert model.score("x" * 20, ["y" * 20, "z"]) == pytest.approx(
+            [logs_of(model, "x" * 20, text, 4) for text in ("y" * 20, "z")], abs=2e-4
+        )
     assert model.score("a", ["", ""]) == [0.0, 0.0] and model.score("a", []) == []
 
 
 def test_texts_are_those_of_generate(model):
     prompt = "abcdef"
-    where = {"context": BYTES.encode(prompt), "prefix": [[]]} if model.has_encoder else {"context": [], "prefix": [BYTES.encode(prompt)]}
-    ids = generate(model.model, **where, start_id=BYTES.start_id, end_id=BYTES.end_id, max_new_tokens=12)[0]
+    ids = generate(model.model, [], prefix=[BYTES.encode(prompt)], start_id=BYTES.start_id, end_id=BYTES.end_id, max_new_tokens=12)[0]
     assert model.generate([prompt], max_new_tokens=12) == [BYTES.decode(ids)]
 
 
@@ -80,16 +85,20 @@ def test_a_text_does_not_depend_on_its_neighbours(model, temperature):
 def test_an_answer_longer_than_a_piece_goes_on_from_its_last_piece():
     model = TrainedLanguageModel("small", made(num_encoder_layers=1), BYTES)
     start: dict[str, Any] = dict(start_id=BYTES.start_id, end_id=BYTES.end_id)
-    ids = BYTES.encode("abcde")
-    pieces = [generate(model.model, ids, **start, max_new_tokens=24)[0]]
-    for _ in range(2):
-        assert BYTES.end_id not in pieces[-1]
-        pieces.append(generate(model.model, (ids + sum(pieces, []))[-24:], **start, max_new_tokens=24)[0])
-    assert model.generate(["abcde"], max_new_tokens=72) == [BYTES.decode(sum(pieces, []))]
+
+    def goes_on(prompt: str, rooms: Sequence[int]) -> str:
+        "Each further piece begins with the last half of what the decoder can read."
+        ids, end = BYTES.encode(prompt), len(BYTES.encode(prompt))
+        border = max(0, len(ids) - max(len(ids) - 24, 12))
+        for room in rooms:
+            written = generate(model.model, ids[:border][-24:], **start, prefix=[ids[border:]], max_new_tokens=room)[0]
+            assert BYTES.end_id not in written
+            ids, border = ids + written, len(ids) + len(written) - 12
+        return BYTES.decode(ids[end:])
+
+    assert model.generate(["abcde"], max_new_tokens=40) == [goes_on("abcde", [19, 12, 9])]
     full = "z" * 40  # the encoder reads 24, the decoder begins with 16 and has room for 8
-    first = generate(model.model, BYTES.encode(full)[:24], **start, prefix=[BYTES.encode(full)[24:]], max_new_tokens=8)[0]
-    second = generate(model.model, (BYTES.encode(full) + first)[-24:], **start, max_new_tokens=12)[0]
-    assert model.generate([full], max_new_tokens=20) == [BYTES.decode(first + second)]
+    assert model.generate([full], max_new_tokens=20) == [goes_on(full, [8, 12])]
     mixed = model.generate(["abcde", full], max_new_tokens=20)
     assert mixed == [model.generate([prompt], max_new_tokens=20)[0] for prompt in ("abcde", full)]
     with pytest.raises(ValueError, match="48 tokens and 1 more are wanted, but small reads 48 in all"):

@@ -100,8 +100,14 @@ def _load_writer(config: TrainLanguageModel) -> Callable[[str], str]:
     model, tokenizer_name, _ = load_model(config.transformer_model_path or config.folder, str(choose_device(config.device)))
     tokenizer = load_tokenizer(tokenizer_name)
 
+    longest = model.config.max_length
+    known = longest + longest // 2 if model.config.num_encoder_layers else longest
+
     def write(prompt: str) -> str:
-        read, begun = split_context(tokenizer.encode(prompt), model.config.max_length)
+        ids = tokenizer.encode(prompt)
+        if len(ids) > known:
+            print(f"  of {len(ids)} tokens the model reads the last {known}", file=sys.stderr, flush=True)
+        read, begun = split_context(ids[-known:], longest)
         (ids,) = generate(
             model,
             [read],

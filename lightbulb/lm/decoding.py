@@ -195,10 +195,8 @@ def slide(
     "What those rows read next, when the decoder is full."
     longest, is_read_by_encoder = model.config.max_length, _reads_by_encoder(model, config)
     so_far = [[*prompt.contexts[i], *prompt.prefixes[i], *texts[i]] for i in rows]
-    split = 1 if config.start_id is None else 0  # without a start token the decoder begins with the last one
     if is_read_by_encoder:
-        contexts = [ids[: len(ids) - split][-longest:] for ids in so_far]
-        prefixes = [ids[len(ids) - split :] for ids in so_far]
+        contexts, prefixes = zip(*(split_context(ids[-longest - longest // 2 :], longest) for ids in so_far), strict=True)
     else:
         contexts, prefixes = [ids[-max(1, longest // 2) :] for ids in so_far], [[] for _ in so_far]
     (further,) = read_prompts(model, contexts, config, prefix=prefixes)

@@ -103,7 +103,7 @@ class TrainedLanguageModel:
         rows = [self.tokenizer.encode(continuation) for continuation in continuations]
         if not any(rows): return [0.0] * len(rows)
         longest = max(map(len, rows))
-        context, beginning = self._lay_out(self._encode([prompt], longest)[0])
+        context, beginning = self._lay_out(self._encode([prompt], longest)[0], longest)
         if self.has_encoder and len(beginning) + longest > self.piece:
             room = self.piece - len(beginning)
             raise ValueError(f"a continuation has {longest} tokens, but after this prompt {self.name} judges {room}")
@@ -125,9 +125,11 @@ class TrainedLanguageModel:
                 )
         return rows
 
-    def _lay_out(self, ids: list[int]) -> tuple[list[int], list[int]]:
-        "What the encoder reads of a prompt, and what the decoder begins with."
-        return (ids[: self.piece], ids[self.piece :]) if self.has_encoder else ([], ids)
+    def _lay_out(self, ids: list[int], room: int = 1) -> tuple[list[int], list[int]]:
+        "What the encoder reads of a prompt, and what the decoder begins with: half of what it can read, or what leaves `room`."
+        if not self.has_encoder: return [], ids
+        begun = max(0, len(ids) - self.piece, min(len(ids), self.piece // 2, self.piece - room))
+        return ids[: len(ids) - begun], ids[len(ids) - begun :]
 
     def _write(self, rows: list[list[int]], sampling: Sampling) -> list[list[int]]:
         greedy, alone = sampling.temperature == 0, len(rows) == 1 and not sampling.stop and self.model.config.num_token_heads > 1
