@@ -232,14 +232,16 @@ def test_a_row_does_not_depend_on_its_neighbours(method, num_encoder_layers):
 @pytest.mark.parametrize("method", ["greedy", "sampling", "beam", "speculative"])
 @pytest.mark.parametrize("shape", [{}, {"num_encoder_layers": 1}], ids=["decoder", "encoder"])
 def test_a_text_longer_than_the_model_goes_on_from_what_was_written(method, shape):
-    "Written in pieces by hand: an encoder reads the last of the text, a decoder alone begins with the last half of what it can read."
+    "Written in pieces by hand: a decoder begins with the last half of what it can read, an encoder reads what stands before it."
     model = random_model(9, 8, max_length=10, **shape)
     once: dict[str, Any] = dict(method=method, start_id=0, beam_width=3)
     context = [1, 2, 3]
-    if shape:
+    if shape:  # start alone leaves room for ten, start and five for five
         first = generate(model, context, **once, max_new_tokens=10)[0]
-        second = generate(model, (context + first)[-10:], **once, max_new_tokens=10, seed=1)[0]
-        third = generate(model, second, **once, max_new_tokens=5, seed=2)[0]
+        read = context + first
+        second = generate(model, read[:-5], prefix=[read[-5:]], **once, max_new_tokens=5, seed=1)[0]
+        read = (read + second)[-15:]
+        third = generate(model, read[:-5], prefix=[read[-5:]], **once, max_new_tokens=5, seed=2)[0]
     else:  # start and three tokens leave room for seven, start and five for five
         first = generate(model, context, **once, max_new_tokens=7)[0]
         second = generate(model, first[-5:], **once, max_new_tokens=5, seed=1)[0]
