@@ -6,6 +6,7 @@ that was stopped in its middle continues from its checkpoint).
 
 from __future__ import annotations
 
+import argparse
 import ast
 import hashlib
 import json
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _table import Table, arguments
+from _table import Table
 
 
 from lightbulb.core.runtime import cache_folder
@@ -70,18 +71,26 @@ LAKE = replace(
     average_decay=0.9,
 )
 CLIFF = replace(LAKE, environment="CliffWalking-v1", discount=0.99, random_games=400, num_epochs=4)
-TAXI = replace(
+TAXI = replace(  # chosen on a smaller delivery, 4 x 4 with three places; batch, width and discount are as they were before
     LAKE,
     environment="Taxi-v4",
-    mcts_iterations=8,
+    mcts_iterations=16,
     discount=0.99,
-    random_games=400,
     width=128,
     hidden=256,
-    capacity=50_000,
     accumulation_steps=2,
+    steps_per_epoch=300,
     num_epochs=4,
+    anywhere=1.0,
+    max_moves=20,
+    opening_moves=5,
+    random_games=700,
+    capacity=30_000,
+    first_play=150,
+    renewed_positions=15_000,
+    games_per_play=16,
 )
+TAXI_SEEDS = 1
 DEFAULT = TrainWorldModel(device="cpu", environment="tic_tac_toe")  # the command without further flags
 ABLATION = replace(GAME, steps_per_epoch=150, num_epochs=2, first_play=100)
 
@@ -248,22 +257,25 @@ def default_rows(table: Table) -> None:
 # ------------------------------------------------------------------ worlds in a table
 
 
-def table_rows(table: Table, settings: TrainWorldModel, seeds: int, *, quick: bool, share: float | None) -> None:
-    "The learned policy's exact value, beside the best one and random moves."
+def table_rows(
+    table: Table, settings: TrainWorldModel, seeds: int, *, quick: bool, share: float | None = None, least: float | None = None
+) -> None:
+    "The learned policy's exact value, beside the best one and random moves; the aim is a share of the best one, or `least`."
     tables = getattr(make_world(settings.environment), "tables", None)
     assert tables is not None
     first = np.flatnonzero(tables.initial)
     start = lambda policy, **limit: float(tables.initial[first] @ policy_values(tables, policy, **limit)[first])  # noqa: E731
     best, even = start(optimal_policy(tables)), tables.legal / tables.legal.sum(1, keepdims=True)
     runs = [trained(replace(settings, seed=seed)) for seed in range(seeds)]
-    aim = share * best if share else best
+    aim = least if least is not None else share * best if share else best
+    is_asked = (share or least is not None) and not quick
     for who in ("search", "policy"):
         values = [known["curve"][-1][f"{who}_exact_return"] for _, known in runs]
         table.row(
             f"{settings.environment}, {'searched' if who == 'search' else 'policy alone'}: exact return without the time limit",
             ", ".join(f"{value:.4f}" for value in values),
-            f"≥ {aim:.4f}" if share and not quick else f"best {best:.4f}",
-            min(values) >= aim - 1e-9 if share and not quick else None,
+            f"≥ {aim:.4f}" if is_asked else f"best {best:.4f}",
+            min(values) >= aim - 1e-9 if is_asked else None,
         )
     limited = [known["curve"][-1].get("search_exact_return_within_limit") for _, known in runs]
     if limited[0] is not None:
@@ -362,9 +374,30 @@ def draw(curves: list[dict[str, Any]]) -> None:
     figure.savefig(FIGURE, metadata={"Date": None})
 
 
+def taxi_table(*, quick: bool) -> Table:
+    "A goal that random moves almost never reach: games that begin anywhere find it."
+    table = Table("A learned world model drives a taxi")
+    settings = replace(TAXI, steps_per_epoch=20, num_epochs=1, random_games=200) if quick else TAXI
+    table_rows(table, settings, TAXI_SEEDS, quick=quick, least=7.5)
+    table.note(
+        "As a command: `python lightbulb_WM.py --environment Taxi-v4 --anywhere 1 --max_moves 20 --opening_moves 5 --random_games 700 "
+        "--first_play 150 --games_per_play 16 --renewed_positions 15000 --capacity 30000 --mcts_algorithm gumbel --mcts_iterations 16 "
+        "--accumulation_steps 2 --unroll_length 2 --exploration 0.1 --steps_per_epoch 300 --num_epochs 4`. "
+        "Tuned on a smaller delivery (4 x 4, three places): where games begin, their length, how many are played, simulations. There, "
+        "and in Taxi as it begins by itself, one random step in 600 to 1,500 earns the 20, new failing games push those steps out of the "
+        "memory before they are read, and the model never learns that there is a goal; worth then only sinks."
+    )
+    return table
+
+
 def main() -> int:
-    args = arguments(__doc__ or "", data=False)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="at most a minute: fewer sizes and seeds")
+    parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
+    parser.add_argument("--taxi", action="store_true", help="only Taxi, in a table of its own")
+    args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.taxi: return taxi_table(quick=args.quick).finish(args.record)
     table, quick = Table("A learned world model plays"), args.quick
     short = lambda settings, steps: (
         replace(settings, steps_per_epoch=steps, num_epochs=1, random_games=200, first_play=steps // 2) if quick else settings
@@ -372,8 +405,7 @@ def main() -> int:
     curves = game_rows(table, short(GAME, 60), 1 if quick else 5, quick=quick)
     curves += game_rows(table, short(FOUR, 30), 1 if quick else 2, quick=quick) if not quick else []
     table_rows(table, short(LAKE, 60), 1 if quick else 3, quick=quick, share=0.99)
-    for settings in (CLIFF, TAXI):
-        table_rows(table, short(settings, 20), 1, quick=quick, share=None)
+    table_rows(table, short(CLIFF, 20), 1, quick=quick)
     if not quick:
         ablation_rows(table, ABLATION, 2)
     if args.record:

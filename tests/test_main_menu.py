@@ -316,6 +316,7 @@ def test_every_flag_of_a_world_model_arrives(field: dataclasses.Field) -> None:
         "policy_target": "visits",
         "discount": "0.5",
         "opening_moves": "3",
+        "max_moves": "9",
         "save_dir": "elsewhere",
         "transformer_model_path": "elsewhere",
         "dataset_name": "demo",

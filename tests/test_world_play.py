@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from lightbulb.planning.mcts import MCTSConfig
 from lightbulb.world.board_games import ConnectFour, TicTacToe
 from lightbulb.world.configuration import REGULARISERS, LossShares, TrainWorldModel
 from lightbulb.world.environments import World, make_world
+from lightbulb.world.gymnasium_worlds import GymnasiumWorld
 from lightbulb.world.networks import WorldModel, WorldModelConfig
 from lightbulb.world.self_play import (
     PlayConfig,
@@ -500,6 +502,44 @@ def test_without_a_search_the_policy_speaks_and_only_of_legal_actions() -> None:
         assert legal[np.arange(len(states)), agent(states, legal)].all()
 
 
+def test_games_begin_anywhere_in_the_table_that_a_game_can_come_to() -> None:
+    taxi = GymnasiumWorld("Taxi-v4")
+    assert taxi.tables is not None
+    own, everywhere = taxi.reset(4000, 3)[:, 0], taxi.reset_anywhere(4000, 3)[:, 0]
+    assert set(own) == set(np.flatnonzero(taxi.tables.initial))  # 300 cells; nobody sits in the taxi yet
+    assert set(everywhere) == set(np.flatnonzero(taxi.tables.reachable)) > set(own)
+    assert taxi.legal(taxi.reset_anywhere(100, 5)).any(1).all()
+    starts = {share: np.random.default_rng(0) for share in (0.0, 0.25, 1.0)}
+    seated = {
+        share: play_games(taxi, None, PlayConfig(max_moves=1, anywhere=share), 400, generator=generator).steps.observation.argmax(1)
+        for share, generator in starts.items()
+    }
+    new = {share: ~np.isin(cells, own) for share, cells in seated.items()}
+    assert not new[0.0].any() and not new[0.25][:300].any() and 0 < new[0.25][300:].sum() < new[1.0].sum()
+    for world in (GymnasiumWorld("FrozenLake-v1", use_tables=False), GAME):
+        with pytest.raises(ValueError, match="transition table"):
+            play_games(world, None, PlayConfig(anywhere=0.5), 4, generator=np.random.default_rng(0))
+
+
+def test_equal_positions_are_searched_again_once() -> None:
+    world, asked = GymnasiumWorld("FrozenLake-v1"), []
+    model, experience, config = a_model(world, seed=2), Experience(2000, discount=0.9), MCTSConfig(8, algorithm="gumbel")
+    experience.add(play_games(world, None, PlayConfig(), 60, generator=np.random.default_rng(0)).steps)
+
+    def count(model: WorldModel, observations: np.ndarray, legal: np.ndarray, config: MCTSConfig) -> Any:
+        asked.append(len(observations))
+        return search_positions(model, observations, legal, config)
+
+    renew_targets(experience, model, config, len(experience), ask=count)
+    after = experience.read(np.arange(len(experience)))
+    cells = after.observation.argmax(1)
+    assert asked == [len(set(cells))] and asked[0] < 12 < len(cells)
+    quiet = MCTSConfig(8, algorithm="gumbel", gumbel_scale=0.0)
+    direct = search_targets(search_positions(model, after.observation, after.legal, quiet))
+    assert (after.visits == direct.visits).all() and after.value == pytest.approx(direct.values, abs=1e-5)
+    assert after.policy == pytest.approx(direct.policies, abs=1e-5)
+
+
 def test_old_positions_are_searched_again_without_noise() -> None:
     model, experience = a_model(seed=4), Experience(400, discount=-1.0)
     experience.add(play_games(GAME, None, PlayConfig(), 12, generator=np.random.default_rng(0)).steps)
@@ -597,6 +637,7 @@ def test_positions_that_the_memory_has_never_seen_are_told_apart() -> None:
         ({"opening_moves": -1}, "opening_moves must not be negative"),
         ({"exploration": 1.5}, "exploration must be between 0 and 1"),
         ({"max_moves": 0}, "max_moves must be positive"),
+        ({"anywhere": 1.1}, "anywhere must be between 0 and 1"),
     ],
 )
 def test_bad_ways_to_play_are_refused(settings: dict, said: str) -> None:

@@ -202,6 +202,8 @@ class TrainWorldModel(Displayable):
     renewed_positions: int = 2048  # searched again at each play; 0: targets stay as they were played
     opening_moves: int | None = None  # random first moves of a game, up to so many; None: the world's
     exploration: float = 0.0  # share of even noise in later moves
+    anywhere: float = 0.0  # share of the games that begin anywhere in the world's table: a far goal is seen from near; 0: where they begin
+    max_moves: int | None = None  # then a game is cut off; None: the world's
     validation_share: float = 0.03  # of the games, held out
     average_decay: float = 0.9  # of the average of the weights that plays and is evaluated; 0: the newest weights
     warmup: float = 0.05  # share of the optimizer steps in which the learning rate rises
@@ -253,6 +255,9 @@ class TrainWorldModel(Displayable):
         if self.hidden < 4: raise ValueError(f"hidden must be at least 4, got {self.hidden}")
         if self.discount is not None and not 0 < self.discount <= 1:
             raise ValueError(f"discount must be above 0 and at most 1, got {self.discount}")
+        if not 0 <= self.anywhere <= 1: raise ValueError(f"anywhere must be between 0 and 1, got {self.anywhere}")
+        if self.max_moves is not None and self.max_moves < 1:
+            raise ValueError(f"max_moves must be positive, got {self.max_moves}")
         if self.mcts_algorithm not in ("puct", "gumbel"):
             raise ValueError(f"mcts_algorithm must be puct or gumbel, got {self.mcts_algorithm!r}")
         if not self.with_search and not self.losses.ppo * self.lambda_reg:
@@ -282,7 +287,7 @@ class TrainWorldModel(Displayable):
         "What is known of the world, with what these settings say instead."
         own = WorldFacts.of(self.environment)
         opening = own.opening_moves if self.opening_moves is None else self.opening_moves
-        return WorldFacts(own.reward_range, own.value_range, self.discount or own.discount, opening, own.max_moves)
+        return WorldFacts(own.reward_range, own.value_range, self.discount or own.discount, opening, self.max_moves or own.max_moves)
 
     @property
     def num_windows(self) -> int:

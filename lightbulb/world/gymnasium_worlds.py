@@ -59,9 +59,13 @@ class _TableGames:
         self.tables, self.max_steps = tables, max_steps or np.iinfo(np.int64).max
         self.cumulative, self.first = tables.probabilities.cumsum(2)[:, :, :-1], tables.initial.cumsum()[:-1]
 
-    def reset(self, num_games: int, seed: int) -> np.ndarray:
+    def reset(self, num_games: int, seed: int, anywhere: bool = False) -> np.ndarray:
         keys = _seeds_of(num_games, seed)
-        cells = (_uniform_of(keys)[:, None] >= self.first).sum(1)
+        if anywhere:
+            places = np.flatnonzero(self.tables.reachable & self.tables.legal.any(1))
+            cells = places[(_uniform_of(keys) * len(places)).astype(np.int64)]
+        else:
+            cells = (_uniform_of(keys)[:, None] >= self.first).sum(1)
         return np.stack([cells, np.zeros_like(cells), np.zeros_like(cells), (keys + _GOLDEN).view(np.int64)], 1)
 
     def observations(self, states: np.ndarray) -> np.ndarray:
@@ -225,6 +229,12 @@ class GymnasiumWorld:
 
     def reset(self, num_games: int = 1, seed: int = 0) -> np.ndarray:
         return self.games.reset(num_games, seed)
+
+    def reset_anywhere(self, num_games: int = 1, seed: int = 0) -> np.ndarray:
+        "Begin games in cells of the table that a game can come to, each as likely. `ValueError` without a table."
+        if not isinstance(self.games, _TableGames):
+            raise ValueError(f"{self.environment_id} must have a transition table to begin a game anywhere")
+        return self.games.reset(num_games, seed, anywhere=True)
 
     def observe(self, states: np.ndarray) -> np.ndarray:
         return self.encode(self.games.observations(states))

@@ -18,6 +18,7 @@ import torch
 
 from ..planning.mcts import MCTSConfig, MCTSResult
 from .environments import Agent, World
+from .gymnasium_worlds import GymnasiumWorld
 from .networks import WorldModel
 from .targets import Experience, Steps, join_steps
 
@@ -76,12 +77,14 @@ class PlayConfig:
     opening_moves: int = 8  # random first moves: each game draws how many, up to this
     exploration: float = 0.0  # share of even noise in later moves
     max_moves: int = 1000  # then a game is cut off
+    anywhere: float = 0.0  # share of the games that begin anywhere in the world's table
     with_search: bool = True  # False: the policy acts alone
 
     def __post_init__(self) -> None:
         if self.opening_moves < 0: raise ValueError(f"opening_moves must not be negative, got {self.opening_moves}")
         if not 0 <= self.exploration <= 1:
             raise ValueError(f"exploration must be between 0 and 1, got {self.exploration}")
+        if not 0 <= self.anywhere <= 1: raise ValueError(f"anywhere must be between 0 and 1, got {self.anywhere}")
         if self.max_moves < 1: raise ValueError(f"max_moves must be positive, got {self.max_moves}")
 
 
@@ -140,6 +143,9 @@ def play_games(
     "Play so many games to their end."
     states, going, parts, numbers = world.reset(num_games, int(generator.integers(2**31))), np.arange(num_games), [], []
     opening = generator.integers(0, settings.opening_moves + 1, num_games)
+    if num_anywhere := round(settings.anywhere * num_games):
+        if not isinstance(world, GymnasiumWorld): raise ValueError("anywhere must be 0 in a world that shows no transition table")
+        states[num_games - num_anywhere :] = world.reset_anywhere(num_anywhere, int(generator.integers(2**31)))
     for move in range(settings.max_moves):
         observations, legal = world.observe(states), world.legal(states)
         targets = _judge_moves(model, observations, legal, settings, int(generator.integers(2**31)))

@@ -62,7 +62,7 @@ class Practice:
         "Play games and remember them."
         config, facts = self.config, self.config.facts
         search = config.search(with_noise=True)
-        settings = PlayConfig(search, facts.opening_moves, config.exploration, facts.max_moves, config.with_search)
+        settings = PlayConfig(search, facts.opening_moves, config.exploration, facts.max_moves, config.anywhere, config.with_search)
         with self.precision.autocast():
             played = play_games(self.world, None if at_random else self.player, settings, num_games, generator=self.generator)
         wanted = num_games * config.validation_share
