@@ -144,7 +144,8 @@ def play_games(
     states, going, parts, numbers = world.reset(num_games, int(generator.integers(2**31))), np.arange(num_games), [], []
     opening = generator.integers(0, settings.opening_moves + 1, num_games)
     if num_anywhere := round(settings.anywhere * num_games):
-        if not isinstance(world, GymnasiumWorld): raise ValueError("anywhere must be 0 in a world that shows no transition table")
+        if not isinstance(world, GymnasiumWorld):
+            raise ValueError("anywhere must be 0 in a world that shows no transition table")
         states[num_games - num_anywhere :] = world.reset_anywhere(num_anywhere, int(generator.integers(2**31)))
     for move in range(settings.max_moves):
         observations, legal = world.observe(states), world.legal(states)
