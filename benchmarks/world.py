@@ -383,10 +383,10 @@ def taxi_table(*, quick: bool) -> Table:
         "As a command: `python lightbulb_WM.py --environment Taxi-v4 --anywhere 1 --max_moves 20 --opening_moves 5 --random_games 700 "
         "--first_play 150 --games_per_play 16 --renewed_positions 15000 --capacity 30000 --mcts_algorithm gumbel --mcts_iterations 16 "
         "--accumulation_steps 2 --unroll_length 2 --exploration 0.1 --steps_per_epoch 300 --num_epochs 4`. "
-        "Tuned on a smaller delivery (4 x 4, three places): where games begin, their length, how many are played, simulations. Random moves "
-        "almost never earn the 20 there or in Taxi; begun where Taxi begins, new failing games push those few steps out of the memory before "
-        "they are read, so the model never learns that there is a goal, and worth only sinks. The table of a learned world model that plays "
-        "has Taxi's row of those settings."
+        "Tuned on a smaller delivery (4 x 4, three places): where games begin, their length, how many are played, simulations. "
+        "Random moves almost never earn the 20 there or in Taxi; begun where Taxi begins, new failing games push those few steps "
+        "out of the memory before they are read, so the model never learns that there is a goal, and worth only sinks. The table of "
+        "a learned world model that plays has Taxi's row of those settings."
     )
     return table
 
