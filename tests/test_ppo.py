@@ -495,6 +495,59 @@ def test_another_setting_is_refused_by_name_and_an_old_run_is_set_aside(tmp_path
     assert steps[-1] == second.num_steps and len(steps) == second.num_updates
 
 
+def numbered_rollout(states: list[int], num_states: int, ends: list[int]) -> Rollout:
+    "One environment that showed these numbers; its episode ended after the rows `ends`."
+    num_rows = len(states)
+    zeros, never, terminated = np.zeros((num_rows, 1)), np.zeros((num_rows, 1), bool), np.zeros((num_rows, 1), bool)
+    terminated[ends] = True
+    return Rollout(
+        features=torch.eye(num_states)[states][:, None],
+        actions=torch.zeros(num_rows, 1, 1, dtype=torch.int64),
+        log_probs=torch.full((num_rows, 1), -0.7),
+        values=torch.zeros(num_rows, 1),
+        rewards=zeros,
+        terminated=terminated,
+        truncated=never,
+        final_values=zeros,
+        last_values=zeros[0],
+        valid=~never,
+        starts=never,
+    )
+
+
+def test_rare_states_pay_by_their_visits():
+    agent, rollout = PPOAgent(spaces.Discrete(4), spaces.Discrete(2), PPOConfig()), numbered_rollout([0, 1, 0, 2, 1], 4, [1])
+    assert np.allclose(
+        agent.visits.bonus(rollout)[:, 0], [1 / 2**0.5, 0, 1, 1 / 2**0.5, 0]
+    )  # 1 twice, 2 once; none past an end or the last row
+    assert np.allclose(agent.visits.bonus(rollout)[:, 0], [1 / 4**0.5, 0, 1 / 2**0.5, 1 / 4**0.5, 0])
+    assert agent.visits.counts.tolist() == [0, 4, 2, 0]
+    assert PPOAgent(spaces.Box(-1, 1, (4,)), spaces.Discrete(2), PPOConfig()).visits.bonus(rollout).max() == 0
+    assert PPOAgent.for_environment("Taxi-v4", PPOConfig()).visits.counts.size == 500  # beside an action mask
+
+
+def test_the_bonus_is_part_of_what_is_learned_and_fades():
+    rollout = numbered_rollout([0, 1, 0, 2, 1] * 8, 4, [1])
+    weights = {}
+    for num_steps in (0, 500):
+        for novelty in (PPOConfig().novelty, 0.5):
+            agent = PPOAgent(spaces.Discrete(4), spaces.Discrete(2), PPOConfig(total_steps=1000, novelty=novelty))
+            agent.num_steps = num_steps
+            agent.learn(rollout)
+            weights[num_steps, novelty > 0] = agent.network.state_dict()
+    assert not same(weights[0, False], weights[0, True]) and same(weights[500, False], weights[500, True])
+
+
+def test_a_resumed_run_knows_what_was_visited(tmp_path):
+    config = PPOConfig(total_steps=6 * 64, num_envs=4, rollout_length=16, novelty=0.5)
+    _, whole = finish(train_ppo("FrozenLake-v1", config))
+    killed = train_ppo("FrozenLake-v1", config, save_dir=tmp_path)
+    next(killed), next(killed)
+    killed.close()
+    _, resumed = finish(train_ppo("FrozenLake-v1", config, save_dir=tmp_path, resume=True))
+    assert whole.visits.counts.sum() > 50 and same(whole.state_dict(), resumed.state_dict())
+
+
 def test_an_agent_that_is_handed_over_follows_the_new_configuration():
     config, make = PPOConfig(total_steps=256, num_envs=4, rollout_length=32, learning_rate=1e-3), lambda: gymnasium.make("CartPole-v1")
     _, agent = finish(train_ppo(make, config))

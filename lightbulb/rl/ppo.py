@@ -65,6 +65,7 @@ class PPOConfig(Displayable):
     kl_coefficient: float = 0.0  # first weight of the KL penalty, then adapted towards target_kl
     reward_scale: float = 1.0  # rewards are learned from after this factor, reported without it
     normalize_rewards: bool = True  # and divided by the spread of the discounted returns so far
+    novelty: float = 0.0  # paid at the n-th visit of a numbered state, over √n, in the first half of a training; other observations: none
     standardize: bool = True  # features of zero mean and unit spread
     hidden: tuple[int, ...] = (64, 64)
     lstm_width: int = 0  # positive: the policy has a memory
@@ -90,6 +91,7 @@ class PPOConfig(Displayable):
             "value_coefficient",
             "entropy_coefficient",
             "kl_coefficient",
+            "novelty",
             "lstm_width",
             "memory_length",
             "evaluation_interval",
@@ -276,6 +278,25 @@ class RewardScale:
         self.running = None if state["running"] is None else state["running"].numpy().copy()
 
 
+class _Visits:
+    "How often each numbered state was entered (a count-based bonus; Strehl and Littman 2008), for observations that are one whole number."
+
+    def __init__(self, encode: ObservationEncoder) -> None:
+        numbers = [part for part in encode.parts if part.kind == "numbers"]
+        is_numbered = len(numbers) == 1 and isinstance(numbers[0].space, spaces.Discrete) and not encode.num_pixels
+        self.counts = np.zeros(encode.num_numbers if is_numbered else 0, np.int64)
+
+    def bonus(self, rollout: Rollout) -> np.ndarray:  # (T, B)
+        "1 / √n for the n visits so far of the state that each step led to; 0 where an episode ended, and after the last row."
+        paid = np.zeros(rollout.rewards.shape)
+        if not self.counts.size: return paid
+        entered = rollout.features[1:, :, : self.counts.size].argmax(-1).cpu().numpy()
+        goes_on = (rollout.valid & ~rollout.terminated & ~rollout.truncated)[:-1]
+        np.add.at(self.counts, entered[goes_on], 1)
+        paid[:-1] = goes_on / np.sqrt(np.maximum(self.counts[entered], 1))
+        return paid
+
+
 class _Minibatch(NamedTuple):
     "A share of a rollout's rows, all (N,): what the network says now, and what was written down when it acted."
 
@@ -305,7 +326,7 @@ class PPOAgent:
         self.optimizer = torch.optim.Adam(self.parameters, self.config.learning_rate, eps=1e-5, fused=True)
         self._move = OptimizerStep(self.parameters, [self.optimizer], max_grad_norm=self.config.max_grad_norm)
         self.generator = torch.Generator(self.device).manual_seed(self.config.seed)
-        self.reward_spread = RewardScale()
+        self.reward_spread, self.visits = RewardScale(), _Visits(self.encode)
         self.num_steps, self.num_updates, self.kl_coefficient = 0, 0, self.config.kl_coefficient
 
     @classmethod
@@ -363,7 +384,10 @@ class PPOAgent:
         if config.normalize_rewards:
             self.reward_spread.observe(rollout, config.discount)
             rewards = self.reward_spread.apply(rewards)
-        advantages, returns = rollout.advantages_and_returns(config.discount, config.gae_lambda, rewards * config.reward_scale)
+        rewards = rewards * config.reward_scale
+        if config.novelty and left > 0.5:
+            rewards = rewards + config.novelty * (2 * left - 1) * self.visits.bonus(rollout)
+        advantages, returns = rollout.advantages_and_returns(config.discount, config.gae_lambda, rewards)
         measured, last_kl, num_epochs, is_far = [], [], 0, False
         while num_epochs < config.num_epochs and not is_far:
             last_kl, num_epochs = [], num_epochs + 1
@@ -442,6 +466,7 @@ class PPOAgent:
             "num_updates": self.num_updates,
             "kl_coefficient": self.kl_coefficient,
             "reward_spread": self.reward_spread.state_dict(),
+            "visits": torch.from_numpy(self.visits.counts.copy()),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -453,6 +478,8 @@ class PPOAgent:
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"].cpu())
         self.reward_spread.load_state_dict(state["reward_spread"])
+        if "visits" in state:  # moments of before have none
+            self.visits.counts = state["visits"].numpy().copy()
         self.num_steps, self.num_updates, self.kl_coefficient = state["num_steps"], state["num_updates"], state["kl_coefficient"]
 
 # %% ../../nbs/rl/09_ppo.ipynb #fb5a47ad
