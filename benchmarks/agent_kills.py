@@ -17,11 +17,9 @@ import argparse
 import hashlib
 import inspect
 import json
-import os
 import random
 import re
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -34,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _killed import told_by
 from _table import Table
 
 from lightbulb.agent import training as agent_training
@@ -158,28 +157,8 @@ def kept_file() -> Path:
 
 def live(save_dir: Path, site: DemoPages, tasks: Sequence[SearchTask], *, seconds: float | None) -> Life:
     "Train in a process of its own, go on where the folder stands, and kill it after so many seconds."
-    reader, writer = os.pipe()
     resume = kept_step(save_dir) > 0
-    child = os.fork()
-    if not child:
-        os.close(reader)
-        status = 1
-        try:
-            for row in training(save_dir, resume, site, tasks):
-                os.write(writer, json.dumps(row).encode() + b"\n")
-            status = 0
-        except BaseException as error:  # noqa: BLE001 - the parent reads what went wrong
-            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        os._exit(status)
-    os.close(writer)
-    if seconds is not None:
-        time.sleep(seconds)
-        os.kill(child, signal.SIGKILL)
-    with os.fdopen(reader, "rb") as pipe:
-        told = [json.loads(line) for line in pipe.read().split(b"\n")[:-1] if line]
-    _, status = os.waitpid(child, 0)
-    if os.WIFEXITED(status) and os.WEXITSTATUS(status): raise SystemExit(f"the training in {save_dir} failed")
-    return Life(told, os.WIFEXITED(status))
+    return Life(*told_by(lambda: training(save_dir, resume, site, tasks), seconds))
 
 
 def kept_step(save_dir: Path) -> int:

@@ -17,19 +17,18 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
+from _killed import told_by
 from _table import Table
 
 from lightbulb.core.checkpoint import load_checkpoint
@@ -153,34 +152,11 @@ class Life:
 
 def live(train: Train, save_dir: Path, *, resume: bool, save_every: float, seconds: float | None) -> Life:
     "Train in a process of its own, and kill it after so many seconds."
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(reader)
-        status = 1
-        try:
-            for report in train(save_dir, resume, save_every / 60):
-                row = {"step": report.step, "split": report.split, "at": time.process_time()}
-                os.write(writer, json.dumps(row).encode() + b"\n")
-            status = 0
-        except BaseException as error:  # noqa: BLE001 - the parent reads what went wrong
-            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        os._exit(status)
-    os.close(writer)
-    if seconds is not None:
-        time.sleep(seconds)
-        os.kill(child, signal.SIGKILL)
-    life = Life()
-    with os.fdopen(reader, "rb") as pipe:
-        life.reports = [json.loads(line) for line in _whole_lines(pipe)]
-    _, status = os.waitpid(child, 0)
-    life.ended = os.WIFEXITED(status)
-    if life.ended and os.WEXITSTATUS(status): raise SystemExit(f"the training in {save_dir} failed")
-    return life
-
-
-def _whole_lines(pipe: BinaryIO) -> Iterator[bytes]:
-    return (line for line in pipe.read().split(b"\n")[:-1] if line)
+    rows = lambda: (
+        {"step": report.step, "split": report.split, "at": time.process_time()} for report in train(save_dir, resume, save_every / 60)
+    )
+    reports, ended = told_by(rows, seconds)
+    return Life(ended, reports)
 
 
 def run_folder(save_dir: Path) -> Path:
