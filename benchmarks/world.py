@@ -90,7 +90,7 @@ TAXI = replace(  # chosen on a smaller delivery, 4 x 4 with three places; batch,
     renewed_positions=15_000,
     games_per_play=16,
 )
-TAXI_SEEDS = 1
+TAXI_SEEDS = 2
 DEFAULT = TrainWorldModel(device="cpu", environment="tic_tac_toe")  # the command without further flags
 ABLATION = replace(GAME, steps_per_epoch=150, num_epochs=2, first_play=100)
 
