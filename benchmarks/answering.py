@@ -616,6 +616,7 @@ def main() -> int:
     )
     run = Run(args, table)
     for name in sets:
+        if args.only_kept and not Kept(args.keep, name).replies: continue
         getattr(run, name)()
     if run.replies:
         for name, times in (
@@ -628,8 +629,11 @@ def main() -> int:
         table.note(f"A question had up to {args.max_seconds:g} seconds, since other work shared the machine.")
     if args.only_kept:
         table.note("Of each set the questions that could be asked in the time there was; each row says how many.")
-    table.note("Tuned on: what the code's calibration names (agent/calibration.json); on the sets of this table only debian_handbook.")
-    return table.finish(args.record and not args.quick)
+    looked_at = "; mechanisms were chosen on git's questions too" if "manuals" in sets and "git" in args.manuals.split(",") else ""
+    table.note(
+        f"Tuned on: what the code's calibration names (agent/calibration.json); on the sets of this table only debian_handbook{looked_at}."
+    )
+    return table.finish(args.record and not args.quick, keeps_others=args.only_kept)
 
 
 if __name__ == "__main__":

@@ -241,6 +241,13 @@ def test_a_cell_of_a_markdown_table_is_found_by_its_row_and_its_column(question:
     assert result.short_answer == expected and all(page.holds(citation.span) for citation in result.citations)
 
 
+def test_rows_are_compared_within_their_table() -> None:
+    rows = "Region: Europe; Voltage: 230 V\n\nRegion: Japan; Voltage: 100 V\n\nDevice: Household socket; Fuse: 16 A"
+    page = Document("http://site/volts", "Volts", rows)
+    result = ask("What voltage do household sockets in Japan supply?", certain(), search=SmallSite([page]), reader=Numbers())
+    assert result.short_answer == "100 V"
+
+
 def test_a_price_is_no_weight() -> None:
     page = Document("http://site/bike", "Bike", "The bike weighs 14.2 kg with its rack.")
     assert ask("How much does the bike cost?", certain(sentence=ALWAYS), search=SmallSite([page])).refused

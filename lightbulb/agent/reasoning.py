@@ -517,9 +517,11 @@ def _contrasts(
         *((row[1] | row[2]) & asked for row in rows)
     )  # its names, as pages write them
     keys = [_key_words(question, one) for one in candidates]
-    most_key = max((key for key in keys if key is not None), default=0)
+    tables = [(one.url, [name for name, _ in _columns(_row_of(one)[0])][:1]) for one in candidates]
+    most_keys = [max((key or 0 for key, table in zip(keys, tables, strict=True) if table == own), default=0) for own in tables]
     penalties = []
-    for (place, own, whole, above, lower), is_other, key in zip(rows, _of_other_names(question, around), keys, strict=True):
+    are_others = _of_other_names(question, around)
+    for (place, own, whole, above, lower), is_other, key, most_key in zip(rows, are_others, keys, most_keys, strict=True):
         beside = [row for row in rows if row[0] == place]
         rival, hits = own - asked, len(own & asked)
         most = max(len(row[1] & asked) for row in beside)

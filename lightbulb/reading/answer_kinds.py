@@ -182,8 +182,13 @@ def with_unit(text: str, start: int, end: int, question: str) -> tuple[int, int]
     if re.match(r"[.,]?\d|\w", text[end : end + 2]):
         return start, end  # a part of another word
     behind = _UNIT_BEHIND.match(text, end)
-    if behind is None or re.search(rf"(?<!\w){re.escape(behind['unit'])}(?!\w)", question, re.I): return start, end
+    if behind is None or _names_unit(question.lower(), behind["unit"].lower()): return start, end
     return start, behind.end()
+
+
+def _names_unit(question: str, unit: str) -> bool:
+    "Whether a question has a unit (*volt* also by *voltage*); a letter has to stand alone: *mill* names no metres."
+    return re.search(rf"(?<!\w){re.escape(unit)}(?!\w)", question) is not None if len(unit) == 1 else unit in question
 
 
 _WEEKDAY = r"(?:(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?)\b"
