@@ -929,7 +929,7 @@ def test_single_moves_learn_from_the_walks_that_contain_them():
         agent = only_walks(config, lane_with_a_walk(6))
         finish(train_hierarchy(lambda: lane_with_a_walk(6), config, agent=agent))
         assert agent.option_counts[1:].sum() == 0
-        agent.manager.online.head[2].bias.data[0] = agent.manager.target.head[2].bias.data[0] = 0.0
+        set_value_of_walk(agent, 0.0)
         for _ in range(250):
             agent.manager.learn()
         state = agent.manager.online.initial_state()
@@ -942,8 +942,15 @@ def only_walks(config: HierarchyConfig, world: GymnasiumOptions) -> Hierarchical
     "An agent that has done exploring and thinks highly of the first option."
     agent = HierarchicalAgent.for_world(world, config)
     agent.option_counts[0] = 1
-    agent.manager.online.head[2].bias.data[0] = 100.0
+    set_value_of_walk(agent, 100.0)
     return agent
+
+
+def set_value_of_walk(agent: HierarchicalAgent, value: float) -> None:
+    "Move what the manager expects of the first option everywhere."
+    for network in (agent.manager.online, agent.manager.target):
+        head: Any = network.head
+        head[2].bias.data[0] = value
 
 
 def test_moves_inside_walks_are_remembered_once_and_as_they_were():
