@@ -529,6 +529,8 @@ def test_every_planted_error_fits_its_module():
 def test_setting_up_again_changes_nothing():
     if not list((ROOT / ".venv").glob(".ready-*")):
         pytest.skip("this environment was not made by make setup")
+    if (ROOT / ".venv").is_symlink():
+        pytest.skip("this environment belongs to another checkout, whose package it must go on importing")
     before = os.times()
     result = run(sys.executable, "tools/setup_env.py", "all" if (ROOT / ".venv/.ready-all").exists() else "demo")
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
