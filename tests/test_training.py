@@ -492,10 +492,13 @@ def test_a_session_writes_until_quit(whole: Path) -> None:
     )
 
 
-def test_a_text_longer_than_the_model_is_one_line(whole: Path, capsys) -> None:
-    assert main(["--mode", "inference", "--save_dir", str(whole), "--query", "lamp " * 40], stage="lm") == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("  ")]
-    assert len(lines) == 1 and "32" in lines[0]
+def test_of_a_text_longer_than_the_model_the_last_part_is_read_and_said(whole: Path, capsys) -> None:
+    arguments = ["--mode", "inference", "--save_dir", str(whole), "--max_new_tokens", "12", "--query"]
+    assert main([*arguments, "lamp " * 40], stage="lm") == 0
+    told = capsys.readouterr()
+    assert "of 200 tokens the model reads the last 48" in told.err  # 32 by the encoder, 16 by the decoder
+    assert main([*arguments, ("lamp " * 40)[-48:]], stage="lm") == 0
+    assert told.out.removeprefix("lamp " * 40) == capsys.readouterr().out.removeprefix(("lamp " * 40)[-48:])
 
 
 def test_averaged_weights_are_the_ones_that_write(text: Path, tmp_path: Path) -> None:
