@@ -3,7 +3,8 @@
 A refusal of an answerable question scores 0. Beside lightbulb stands the simplest thing that could work, one retrieval and one
 prompt of the same language model over the same back end. Gold answers and gold pages are used for scoring alone. With `--keep
 FOLDER` each answer is written down as it comes and a run goes on where it was stopped; `--before FOLDER` puts the answers of
-another state of the code into the same table:
+another state of the code into the same table. Each set, and each manual, has a table of its own, which says of which commit its
+answers are, so one can be asked again alone:
 
     PYTHONPATH=../older python benchmarks/answering.py --sets manuals --keep kept/before
     python benchmarks/answering.py --sets manuals --keep kept/now --before kept/before --record
@@ -19,12 +20,15 @@ import json
 import random
 import re
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +45,7 @@ PROMPT = "Answer the question from the text, in a few words if possible.\n\nText
 PROMPT_TOKENS, REPLY_TOKENS, NUM_PASSAGES = 1200, 48, 4
 SETS = ("manuals", "xquad", "clapnq", "two_hop", "absent", "demo")
 MANUALS = {"git": "git/git.html", "debian_handbook": "debian_handbook/index.html", "python": "python/"}  # where a crawl begins
+TUNED = {"git": "mechanisms were chosen on it", "debian_handbook": "tuned on"}  # the other sets: only measured
 TEXT_KINDS = ("how", "why", "compare", "definition", "two_page")
 AIMS = {  # issue and design; shares between 0 and 1
     "facts": 0.60,
@@ -82,6 +87,7 @@ class Reply:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     prompt_text: str = ""  # the baseline's reply
+    code: str = ""  # the commit that answered, and its date
 
 
 # ---------------------------------------------------------------- sites on the loopback
@@ -156,11 +162,6 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def is_tuned_on(question_id: str) -> bool:
-    "Whether the confidence was fitted on a question: on all of those about debian_handbook."
-    return question_id.startswith("deb")
-
-
 def manual_questions(folder: Path, site: str) -> list[Question]:
     rows = [row for row in read_rows(folder / "questions.jsonl") if row["site"] == site]
     return [
@@ -218,6 +219,18 @@ def absent_questions(pages: list[dict[str, str]], count: int = 100) -> list[Ques
 
 
 # ---------------------------------------------------------------- asking
+
+
+@lru_cache
+def code_asked() -> str:
+    "The commit whose package answers and the commit's date; whether files of the package differ from it."
+    import lightbulb
+
+    root = Path(lightbulb.__file__).resolve().parents[1]
+    git = lambda *words: subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True).stdout.strip()
+    commit = git("log", "-1", "--format=%h of %cs")
+    if not commit: return "a copy without commits"
+    return commit + (" with changes" if git("status", "--porcelain", "--", "lightbulb") else "")
 
 
 def load(config: TestAgent) -> Any:
@@ -285,7 +298,7 @@ def ask_all(
         if question.id in kept.replies: continue
         before(question)
         reply = ask(question, tools, config, page_names)
-        reply.prompt_text = one_prompt(question.text, tools)
+        reply.prompt_text, reply.code = one_prompt(question.text, tools), code_asked()
         kept.add(reply)
         shown = "(refused)" if reply.refused else reply.short or reply.text[:100]
         shown = f"{shown} | {question.answers[:1]} | {reply.confidence:.2f}, {reply.seconds:.1f} s"
@@ -435,9 +448,11 @@ class Run:
     def __init__(self, args: Any, table: Table) -> None:
         self.args, self.table, self.scorer = args, table, Scorer(table)
         self.replies: list[Reply] = []
+        self.num_questions = 0  # of the set, also those that were not asked
 
     def some(self, key: str, questions: list[Question]) -> list[Question]:
         "A fixed sample where only some were asked for; with --only_kept those whose replies were kept."
+        self.num_questions += len(questions)
         if self.args.only_kept:
             kept = Kept(self.args.keep, key).replies
             questions = [question for question in questions if question.id in kept]
@@ -460,30 +475,17 @@ class Run:
             config = TestAgent(search=search, save_dir=Path(folder), allow_hosts=hosts, **extra)
             yield load(config), config
 
-    def manuals(self) -> None:
-        folder = self.args.data / "manuals"
-        questions: list[Question] = []
-        replies: list[Reply] = []
-        before = self.before("manuals")
-        with static_site(folder) as server:
-            for site in self.args.manuals.split(","):
-                start = MANUALS[site]
-                chosen = self.some("manuals", manual_questions(folder, site))
-                kept = Kept(self.args.keep, "manuals")
-                if all(question.id in kept.replies for question in chosen):
-                    answers = [kept.replies[question.id] for question in chosen]
-                else:
-                    with self.tools(f"site:{server.url}/{start}".replace("//" + start, "/" + start), server.port) as (tools, config):
-                        answers = ask_all(chosen, tools, config, kept, lambda url, title: url.split("#")[0].rsplit("/", 1)[-1])
-                questions, replies = questions + chosen, replies + answers
+    def manual(self, site: str) -> None:
+        folder, kept = self.args.data / "manuals", Kept(self.args.keep, "manuals")
+        questions = self.some("manuals", manual_questions(folder, site))
+        if all(question.id in kept.replies for question in questions):
+            replies = [kept.replies[question.id] for question in questions]
+        else:
+            with static_site(folder) as server:
+                with self.tools(f"site:{server.url.rstrip('/')}/{MANUALS[site]}", server.port) as (tools, config):
+                    replies = ask_all(questions, tools, config, kept, lambda url, title: url.split("#")[0].rsplit("/", 1)[-1])
         self.replies += replies
-        tuned = [is_tuned_on(question.id) for question in questions]
-        others = " and ".join(site for site in self.args.manuals.split(",") if site != "debian_handbook")
-        how = "mechanisms were chosen on it" if "git" in others else "not tuned on"
-        for name, wanted in ((f"{others}, {how}", False), ("debian_handbook, tuned on", True)):
-            part = [(q, r) for q, r, t in zip(questions, replies, tuned, strict=True) if t is wanted]
-            if not part: continue
-            report_manuals(self.scorer, name, [q for q, _ in part], [r for _, r in part], before)
+        report_manuals(self.scorer, f"{site}, {TUNED.get(site, 'not tuned on')}", questions, replies, self.before("manuals"))
 
     def xquad(self) -> None:
         rows = read_rows(self.args.data / "reading" / "xquad_en.jsonl")
@@ -609,31 +611,36 @@ def main() -> int:
         parser.error(f"unknown manuals {', '.join(sorted(unknown))}; there are {', '.join(MANUALS)}")
     if set(sets) != {"demo"}:
         skip_without(args.data)
-    whole = ", ".join(sets) if set(sets) != set(SETS) else "all sets"
-    table = Table(
-        f"Answers as the user sees them: {whole}" + (" (a sample)" if args.limit or args.only_kept else ""),
-        packages=("transformers", "onnxruntime"),
-    )
+    manuals = args.manuals.split(",")
+    tables = [one for name in sets for one in ([("manuals", site) for site in manuals] if name == "manuals" else [(name, "")])]
+    statuses = []
+    for name, site in tables:
+        if args.only_kept and not any(question_id.startswith(site[:2]) for question_id in Kept(args.keep, name).replies):
+            continue
+        statuses.append(report_set(args, name, site))
+    return max(statuses, default=0)
+
+
+def report_set(args: Any, name: str, site: str) -> int:
+    "Ask one set, or one manual, and write its table; 1 if an aim is missed."
+    title = f"the {site} manual" if site else name
+    table = Table(f"Answers as the user sees them: {title}", packages=("transformers", "onnxruntime"))
     run = Run(args, table)
-    for name in sets:
-        if args.only_kept and not Kept(args.keep, name).replies: continue
-        getattr(run, name)()
-    if run.replies:
-        for name, times in (
-            ("seconds a question", sorted(reply.seconds for reply in run.replies)),
-            ("CPU-seconds a question", sorted(reply.cpu_seconds for reply in run.replies)),
-        ):
-            median, late = statistics.median(times), times[min(len(times) - 1, int(0.95 * len(times)))]
-            table.row(f"{name}: median, 95th percentile", f"{median:.1f}, {late:.1f}", "≤ 6, ≤ 15", median <= 6 and late <= 15)
+    run.manual(site) if site else getattr(run, name)()
+    for unit, times in (
+        ("seconds a question", sorted(reply.seconds for reply in run.replies)),
+        ("CPU-seconds a question", sorted(reply.cpu_seconds for reply in run.replies)),
+    ):
+        if not times: continue
+        median, late = statistics.median(times), times[min(len(times) - 1, int(0.95 * len(times)))]
+        table.row(f"{unit}: median, 95th percentile", f"{median:.1f}, {late:.1f}", "≤ 6, ≤ 15", median <= 6 and late <= 15)
+    codes = Counter(reply.code or "a commit that was not noted" for reply in run.replies)
+    asked = f"{len(run.replies)} of the set's {run.num_questions} questions"
+    table.note(f"Answers to {asked}, by the code of {' and '.join(f'{code} ({count})' for code, count in codes.items())}.")
     if args.max_seconds != 60:
         table.note(f"A question had up to {args.max_seconds:g} seconds, since other work shared the machine.")
-    if args.only_kept:
-        table.note("Of each set the questions that could be asked in the time there was; each row says how many.")
-    looked_at = "; mechanisms were chosen on git's questions too" if "manuals" in sets and "git" in args.manuals.split(",") else ""
-    table.note(
-        f"Tuned on: what the code's calibration names (agent/calibration.json); on the sets of this table only debian_handbook{looked_at}."
-    )
-    return table.finish(args.record and not args.quick, keeps_others=args.only_kept)
+    table.note(f"Tuned on: what agent/calibration.json names; {site or 'this set'}: {TUNED.get(site, 'only measured')}.")
+    return table.finish(args.record and not args.quick)
 
 
 if __name__ == "__main__":
