@@ -107,7 +107,7 @@ def test_onnx_weights_equal_the_runtime() -> None:
         }
         expected = session.run(None, {node.name: arrays[node.name] for node in session.get_inputs()})[0].item()
         with torch.no_grad():
-            hidden = encoder(**{name: torch.from_numpy(value) for name, value in arrays.items()}).last_hidden_state[:, 0]
+            hidden = encoder(*(torch.from_numpy(arrays[name]) for name in ("input_ids", "token_type_ids", "attention_mask")))[:, 0]
             pooled = torch.tanh(hidden @ weights["pooler.dense.weight"].T + weights["pooler.dense.bias"])
             score = (pooled @ weights["classifier.weight"].T).item()
         assert score == pytest.approx(expected, abs=0.8)  # the runtime also rounds its activations to 8 bits
@@ -119,7 +119,7 @@ def test_adapters_start_as_nothing() -> None:
     plain, adapted = (ReaderNetwork(load_encoder(2)[0]).eval() for _ in range(2))
     adapted.learn(0, rank=3)
     with torch.no_grad():
-        hidden = [network.encoder(inputs[0], token_type_ids=inputs[1], attention_mask=inputs[2])[0] for network in (plain, adapted)]
+        hidden = [network.encoder(*inputs)[0] for network in (plain, adapted)]
     assert torch.allclose(*hidden, atol=1e-5)
 
 

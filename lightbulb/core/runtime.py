@@ -57,6 +57,15 @@ def choose_dtype(
     if device.type == "cuda" and torch.cuda.is_bf16_supported(): return torch.bfloat16
     return torch.float16
 
+# %% ../../nbs/core/02_runtime.ipynb #f9bd29cd
+def native_dtype(device: torch.device) -> torch.dtype:
+    "For models that only read and write: bfloat16 on a CPU that multiplies in it, float32 on others; the usual choice on a GPU."
+    import torch
+
+    if device.type != "cpu": return choose_dtype("auto", device)
+    emulates = torch.cpu._is_avx2_supported() and not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() and not emulates else torch.float32
+
 # %% ../../nbs/core/02_runtime.ipynb #a0f8792d
 def seed_everything(seed: int) -> None:
     "Seed Python, NumPy and torch (all devices); `ValueError` unless 0 ≤ seed < 2³²."

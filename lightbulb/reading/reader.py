@@ -20,9 +20,9 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from ..core.english import FUNCTION_WORDS
-from ..core.runtime import choose_device
+from ..core.runtime import choose_device, native_dtype
 from .answer_kinds import expected_kind, fits, kind_of
-from .network import Confidence, ReaderNetwork, load_reader, native_dtype, padded
+from .network import Confidence, ReaderNetwork, load_reader, padded
 
 # %% ../../nbs/reading/02_reader.ipynb #73e5e38f
 @dataclass(frozen=True)

@@ -30,9 +30,9 @@ from ..core.optimization import OptimizerStep
 from ..core.report import StepReport
 from ..core.run import Run
 from ..core.run_folder import Moment
-from ..core.runtime import choose_device, seed_everything
+from ..core.runtime import choose_device, native_dtype, seed_everything
 from .clauses import ReadingExample
-from .network import Confidence, ReaderNetwork, load_encoder, load_reader, native_dtype, padded, save_reader
+from .network import Confidence, ReaderNetwork, load_encoder, load_reader, padded, save_reader
 from .reader import windows
 
 # %% ../../nbs/reading/08_teaching.ipynb #7b8bfffe
