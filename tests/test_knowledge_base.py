@@ -298,6 +298,21 @@ def test_a_narrow_search_finds_as_many_as_a_base_of_its_own(new_place: NewPlace)
                 assert sorted(urls) == sorted(p.url for p in alone.search("lamp", 4, mode=mode))
 
 
+def test_a_narrow_search_by_words_costs_what_a_wide_one_costs() -> None:
+    with KnowledgeBase(":memory:", embed=HashedWords()) as base:
+        base.add((page(i) for i in range(600)), scope="here")
+        query, seconds = page(7).text[:60], {}
+        for scopes in (None, {"here"}):
+            times = []
+            for _ in range(5):
+                begin = time.perf_counter()
+                found = base.search(query, 5, mode="keyword", scopes=scopes)
+                times.append(time.perf_counter() - begin)
+            assert len(found) == 5
+            seconds[scopes is None] = min(times)
+        assert seconds[False] < 20 * seconds[True]  # asked once for each chunk, the index took hundreds of times as long
+
+
 def test_an_entry_has_an_age_and_is_looked_at_again(base: KnowledgeBase) -> None:
     now = time.time()
     base.add([page(1), page(2), page(3), page(4)], scope="site:lamps", checked_at=now - 1000)

@@ -177,8 +177,10 @@ def load_tools(config: TestAgent, *, tell: Callable[[str], None] = tell_notebook
     from lightbulb.core.runtime import cache_folder, seed_everything  # imported late: --help must stay quick
     from lightbulb.knowledge.embedding import load_embedder
     from lightbulb.knowledge.knowledge_base import KnowledgeBase
+    from lightbulb.web.parsing import parser_pool
     from lightbulb.web.search import load_search
 
+    parser_pool().start()  # a process that loads its parsers beside all this
     embed = load_embedder(cache_path=cache_folder("embeddings") / "vectors.sqlite")
     search = load_search(
         config.search,

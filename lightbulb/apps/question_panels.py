@@ -356,7 +356,10 @@ _shelf = _Shelf()
 
 
 def _import_what_loading_needs(tell: Callable[[Any], None]) -> None:
-    "PyTorch and its friends, while somebody still types."
+    "PyTorch and its friends, while somebody still types; the parsers' process loads its own beside it."
+    from lightbulb.web.parsing import parser_pool
+
+    parser_pool().start()
     import lightbulb.agent.answering
     import lightbulb.lm.language_model
     import lightbulb.reading.reader  # noqa: F401

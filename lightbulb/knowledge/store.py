@@ -513,7 +513,8 @@ class PageStore:
         if not words: return {}
         expression = " OR ".join(f'"{word}"' for word in words)  # in FTS5's language
         allowed, values = within.sql("document")
-        narrowed = "" if not values else f"AND rowid IN (SELECT id FROM chunks WHERE {allowed})"
+        # the plus sign keeps SQLite from asking the index once for each chunk, which takes hundreds of times as long
+        narrowed = "" if not values else f"AND +rowid IN (SELECT id FROM chunks WHERE {allowed})"
         sql = (
             f"SELECT rowid, -rank FROM words WHERE words MATCH ? AND rank MATCH 'bm25({title_weight}, 1.0)' {narrowed} ORDER BY rank "
             "LIMIT ?"

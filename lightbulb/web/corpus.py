@@ -14,6 +14,7 @@ import re
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from html import unescape
 from pathlib import Path
@@ -211,6 +212,9 @@ def _sitemap_urls(start: str, fetcher: Fetcher, *, max_sitemaps: int = 20) -> li
     return urls
 
 # %% ../../nbs/web/10_corpus.ipynb #a63ca76e
+_BATCHES_AHEAD = 3  # read at once, so that one slow page holds up nothing but its own step
+
+
 def crawl(
     start_url: str,
     fetcher: Fetcher,
@@ -232,13 +236,24 @@ def crawl(
     yield CrawlStep(first.url, first, num_pages, len(queue.waiting))
     if config.max_pages > 1:
         queue.add(_sitemap_urls(first.url, fetcher))
-    while queue.waiting and num_pages < config.max_pages and num_failures < config.max_failures:
-        urls = queue.take(min(config.batch_size, config.max_pages - num_pages))
-        for url, outcome in zip(urls, read_pages(fetcher, urls, source=source), strict=True):
-            if isinstance(outcome, Document):
-                outcome = _accept(outcome, url, queue, texts)
-            num_pages, num_failures = num_pages + isinstance(outcome, Document), num_failures + isinstance(outcome, FetchFailure)
-            yield CrawlStep(url, outcome, num_pages, len(queue.waiting))
+    ahead: deque[tuple[list[str], Future[list[Document | FetchFailure]]]] = deque()  # batches that are being read, in order
+    threads = ThreadPoolExecutor(_BATCHES_AHEAD, "lightbulb-crawl")
+    try:
+        while num_failures < config.max_failures:
+            room = config.max_pages - num_pages - sum(len(urls) for urls, _ in ahead)
+            if queue.waiting and room > 0 and len(ahead) < _BATCHES_AHEAD:
+                urls = queue.take(min(config.batch_size, room))
+                ahead.append((urls, threads.submit(read_pages, fetcher, urls, source=source)))
+                continue
+            if not ahead: return
+            urls, reading = ahead.popleft()
+            for url, outcome in zip(urls, reading.result(), strict=True):
+                if isinstance(outcome, Document):
+                    outcome = _accept(outcome, url, queue, texts)
+                num_pages, num_failures = num_pages + isinstance(outcome, Document), num_failures + isinstance(outcome, FetchFailure)
+                yield CrawlStep(url, outcome, num_pages, len(queue.waiting))
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)  # whoever closes the fetcher ends what is still being read
 
 
 def _accept(document: Document, url: str, queue: _Queue, texts: set[str]) -> Document | FetchFailure:
