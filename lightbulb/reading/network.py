@@ -98,7 +98,7 @@ def read_onnx_weights(path: Path) -> dict[str, Tensor]:
         inputs, name = [part for field, part in node if field == 1], next((part for field, part in node if field == 3), "")
         if (4, "MatMulInteger") in node and inputs[1] in tensors:
             weights[re.sub(r"/(?:MatMul|Gemm).*", "", name).strip("/").replace("/", ".") + ".weight"] = real(inputs[1]).T
-    return {name.removeprefix("bert."): torch.from_numpy(np.array(array, np.float32)) for name, array in weights.items()}
+    return {name.removeprefix("bert."): torch.from_numpy(np.array(array, np.float32, order="C")) for name, array in weights.items()}
 
 # %% ../../nbs/reading/01_network.ipynb #d749aa13
 def _named(**parts: nn.Module) -> nn.ModuleDict:
