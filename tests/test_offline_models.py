@@ -55,17 +55,17 @@ def test_a_file_is_read_again_only_after_it_was_touched(tmp_path, monkeypatch):
     monkeypatch.setenv("LIGHTBULB_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "weights.bin"
     path.write_bytes(b"a" * 100)
-    digests = [offline_models._digest(path), offline_models._digest(path)]
+    digests = [offline_models.file_digest(path), offline_models.file_digest(path)]
     assert digests == [hashlib.sha256(b"a" * 100).hexdigest()] * 2
     times = path.stat()
     path.write_bytes(b"b" * 100)  # as long, and dated back
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert offline_models._digest(path) == hashlib.sha256(b"b" * 100).hexdigest()
+    assert offline_models.file_digest(path) == hashlib.sha256(b"b" * 100).hexdigest()
     monkeypatch.setattr(offline_models.hashlib, "file_digest", None)
-    assert offline_models._digest(path) == hashlib.sha256(b"b" * 100).hexdigest()
+    assert offline_models.file_digest(path) == hashlib.sha256(b"b" * 100).hexdigest()
     next((tmp_path / "cache" / "digests").iterdir()).write_text("{torn")
     with pytest.raises(TypeError):  # it would read the file
-        offline_models._digest(path)
+        offline_models.file_digest(path)
 
 
 def test_none_of_their_code_is_run():

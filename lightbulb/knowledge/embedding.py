@@ -9,7 +9,6 @@ from __future__ import annotations
 __all__ = ['DEFAULT_EMBEDDER', 'Embed', 'Embedder', 'load_embedder']
 
 # %% ../../nbs/knowledge/02_embedding.ipynb #ce9d2ce2
-import hashlib
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ import numpy as np
 
 from ..core.cache import LRUCache, PersistentCache, content_key
 from ..core.errors import UnavailableError
-from ..core.offline_models import how_to_install, offline_path
+from ..core.offline_models import file_digest, how_to_install, offline_path
 from ..core.runtime import limit_threads
 
 if TYPE_CHECKING:
@@ -176,15 +175,9 @@ class Encoder(Protocol):
     def version(self) -> str: ...
 
 
-def _file_version(path: Path) -> str:
-    "A short hash of a weights file."
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
 class _OnnxEncoder:
     def __init__(self, model: OnnxModel, width: int) -> None:
-        self.model, self.width, self.version = model, width, _file_version(model.file)
+        self.model, self.width, self.version = model, width, file_digest(model.file)[:16]
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         return self.model(texts)
@@ -194,7 +187,7 @@ class _SentenceTransformerEncoder:
     def __init__(self, folder: Path, *, num_threads: int | None, batch_size: int) -> None:
         self.folder, self.num_threads, self.batch_size = folder, num_threads, batch_size
         weights = sorted(path for pattern in ("*.safetensors", "*.bin") for path in folder.glob(pattern))
-        self.version = "-".join(_file_version(path) for path in weights) or str(folder)
+        self.version = "-".join(file_digest(path)[:16] for path in weights) or str(folder)
         self._lock = threading.Lock()
 
     @cached_property

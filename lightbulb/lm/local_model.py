@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -264,11 +265,11 @@ class LocalLanguageModel:
     def __init__(
         self,
         name: str,
-        tokenizer: SubwordTokenizer,
         context_length: int,  # tokens of prompt and answer together
-        open_network: Callable[[], tuple[Any, _PromptFrame]],  # a causal model of `transformers`, and how it is asked; called once
+        open_tokenizer: Callable[[], SubwordTokenizer],  # this and the next are called once, when they are needed
+        open_network: Callable[[], tuple[Any, _PromptFrame]],  # a causal model of `transformers`, and how it is asked
     ) -> None:
-        self.name, self.tokenizer, self._open_network = name, tokenizer, open_network
+        self.name, self._open_tokenizer, self._open_network = name, open_tokenizer, open_network
         self.known: dict[str, Any] = {"context_length": context_length, "can_score": True}  # what it can
         if name == "smollm2":
             self.known["can_chat"] = False  # it has 135 million parameters
@@ -288,6 +289,11 @@ class LocalLanguageModel:
             also = endings if isinstance(endings, list) else [endings] if endings is not None else []
             self._endings = {self.tokenizer.end_id, *also}
             self._network = network.eval()
+
+    @cached_property
+    def tokenizer(self) -> SubwordTokenizer:
+        "What cuts texts into the model's tokens."
+        return self._open_tokenizer()
 
     @property
     def network(self) -> Any:
@@ -490,10 +496,10 @@ def load_local_model(
     if name == "smollm2":
         folder = smollm2_checkpoint()
         window = json.loads((folder / "config.json").read_text("utf-8"))["max_position_embeddings"]
-        return LocalLanguageModel(name, load_tokenizer(name), window, lambda: _opened(str(folder), name, where, dtype)[:2])
+        return LocalLanguageModel(name, window, partial(load_tokenizer, name), lambda: _opened(str(folder), name, where, dtype)[:2])
     network, frame, tokenizer = _opened(name, name, where, dtype)
     window = int(getattr(network.config, "max_position_embeddings", 0) or 2048)
-    return LocalLanguageModel(name, tokenizer, window, lambda: (network, frame))
+    return LocalLanguageModel(name, window, lambda: tokenizer, lambda: (network, frame))
 
 
 def _opened(source: str, name: str, where: torch.device, dtype: torch.dtype) -> tuple[Any, _PromptFrame, SubwordTokenizer]:
