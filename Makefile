@@ -4,7 +4,12 @@ SHELL := /bin/bash
 BIN := .venv/bin
 QUERY ?= What are the impacts of renewable energy on global sustainability?
 TEXT ?= The arc lamp was
-TINY := --save_dir models/demo --preset tiny --model_name gpt2:4096 --dataset_name demo
+DEMO := --save_dir models/demo --dataset_name demo
+LEARN := --model_name smollm2 --init_from_pretrained --trained_layers 8 --learning_rate 3e-4 --steps_per_epoch 32 --num_epochs 1 --batch_size 2 \
+	--accumulation_steps 1 --num_layers 2 --num_experts 1 --num_token_heads 1 --next_weight 0 --span_weight 0 --causal_weight 1 --alpha 0 --beta 0
+IMAGINE := --transformer_model_path models/demo --num_epochs 1 --accumulation_steps 1 --unroll_length 3 --text.context_tokens 16 \
+	--text.least_steps 40 --steps_per_epoch 40 --text.stretches_per_round 128 --text.stretches_to_settle 512
+WRITE := --task train_llm_world --mode inference $(DEMO) --max_new_tokens 48
 CHECKS := lint format export-check layers types readme-check docs notebooks pytest wheel
 
 .PHONY: help setup setup-demo demo app test update reformat readme drivers clean $(CHECKS)
@@ -19,15 +24,15 @@ setup: ## .venv with every extra, the offline models, Chromium and pandoc (a sec
 setup-demo: ## .venv with what answering needs
 	@python="$$(PYTHON="$(PYTHON)" sh tools/find_python.sh)" && "$$python" tools/setup_env.py demo
 
-demo: setup-demo ## set up, answer one question with checkable sources, then train a tiny language model and a world model of it, and let them write
+demo: setup-demo ## set up, answer one question with checkable sources, then train a small language model and a world model of it, and let them write
 	@$(BIN)/python main_menu.py --task test_agent --query "$(QUERY)"
-	@printf '\nNow a tiny language model learns to write from the demo site, and a world model learns to imagine its states:\n'
-	@$(BIN)/python main_menu.py --task train_llm_world --stage lm $(TINY) --num_epochs 3
-	@$(BIN)/python main_menu.py --task train_llm_world --stage world $(TINY) --num_epochs 1 --transformer_model_path models/demo
+	@printf '\nNow SmolLM2 reads the demo site for about a minute (held-out loss before and after), and a world model learns to imagine its states:\n'
+	@$(BIN)/python lightbulb_LM.py $(DEMO) $(LEARN)
+	@$(BIN)/python lightbulb_WM.py $(DEMO) $(IMAGINE)
 	@printf '\nThe likeliest pieces of words one after the other, some that are drawn, and what is planned in the imagined states:\n'
-	@$(BIN)/python main_menu.py --task train_llm_world --mode inference $(TINY) --query "$(TEXT)" --max_new_tokens 48 --planner greedy
-	@$(BIN)/python main_menu.py --task train_llm_world --mode inference $(TINY) --query "$(TEXT)" --max_new_tokens 48 --planner sample
-	@$(BIN)/python main_menu.py --task train_llm_world --mode inference $(TINY) --query "$(TEXT)" --max_new_tokens 48 --planner mcts
+	@$(BIN)/python main_menu.py $(WRITE) --query "$(TEXT)" --planner greedy
+	@$(BIN)/python main_menu.py $(WRITE) --query "$(TEXT)" --planner sample
+	@$(BIN)/python main_menu.py $(WRITE) --query "$(TEXT)" --planner mcts
 
 app: setup-demo ## the notebooks to work in as pages without code, at http://127.0.0.1:8866
 	@$(BIN)/python tools/app.py

@@ -39,12 +39,14 @@ class TrainLanguageModel(Displayable):
     model_name: str = "gpt2"  # tokenizer: a hub name, a path, gpt2, bert, smollm2 or bytes
     init_from_pretrained: bool = False  # take the weights of model_name as well (Llama-type models only)
     transformer_model_path: Path | None = None  # weights to start from (or to write with): a run folder, an epoch or a file
+    trained_layers: int | None = None  # the decoder's last layers alone learn, the rest stays as it begins; None: everything learns
     dataset_name: str = _DEFAULT_DATASET  # a hub name, a path to .txt, .jsonl or .parquet, a folder, or demo
     dataset_config: str = _DEFAULT_DATASET_CONFIG  # of a hub data set; another data set takes it only if given
     text_column: str = ""  # empty: found by itself
     max_examples: int = 0  # documents; 0: all
     batch_size: int = 8  # sequences at a time on each process; fewer of little text, unless accumulation_steps is given
     num_epochs: int = 3  # times that the text is read
+    steps_per_epoch: int | None = None  # optimizer steps of an epoch, at most, on parts of the text drawn anew; None: it reads all of it
     max_length: int = 128  # tokens of a sequence
     preset: Literal["tiny", "small", "moe", "base"] = "small"  # how large the model is
     num_layers: int | None = None  # of encoder and decoder each; these four override the preset
@@ -96,6 +98,8 @@ class TrainLanguageModel(Displayable):
                 "max_grad_norm",
                 "temperature",
                 "num_token_heads",
+                "steps_per_epoch",
+                "trained_layers",
                 "beam_width",
                 "max_new_tokens",
                 "sampling_temperature",
@@ -126,6 +130,8 @@ class TrainLanguageModel(Displayable):
             raise ValueError("next_weight, span_weight and causal_weight must not all be 0")
         if self.init_from_pretrained and self.transformer_model_path:
             raise ValueError("init_from_pretrained and transformer_model_path exclude each other: both name the weights to start from")
+        if self.trained_layers and not (self.init_from_pretrained or self.transformer_model_path):
+            raise ValueError("trained_layers needs weights to start from: give init_from_pretrained or transformer_model_path")
         for name in ("model_name", "dataset_name"):
             if not getattr(self, name): raise ValueError(f"{name} must not be empty")
 
@@ -194,6 +200,6 @@ class TrainLanguageModel(Displayable):
 
     def fixed_settings(self, num_processes: int = 1) -> dict[str, Any]:
         "What must be the same when the run is resumed."
-        names = ("seed", "batch_size", "accumulation_steps", "max_length", "model_name", "precision")
+        names = ("seed", "batch_size", "accumulation_steps", "max_length", "model_name", "precision", "trained_layers", "steps_per_epoch")
         fixed = {name: getattr(self, name) for name in (*names, "next_weight", "span_weight", "causal_weight")}
         return fixed | {"optimizer": self.matrix_optimizer, "number of processes": num_processes}

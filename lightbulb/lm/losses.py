@@ -104,8 +104,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else unembedding.dtype
         rows, table = hidden.to(dtype), unembedding.to(dtype)
         wanted = any(ctx.needs_input_grad[:2])
-        hidden_gradient = torch.empty_like(hidden) if wanted else None
-        table_gradient = torch.zeros_like(unembedding) if wanted else None
+        hidden_gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        table_gradient = torch.zeros_like(unembedding) if ctx.needs_input_grad[1] else None
         terms = hidden.new_empty(3, len(hidden), dtype=torch.float32)
         with torch.autocast(kind, enabled=False):
             for start in range(0, len(hidden), chunk):
@@ -113,9 +113,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 logits = (rows[part] @ table.T).float()
                 *values, gradient = _loss_and_gradient(logits, targets[part], weights[part], regularised[part], regularisers, wanted)
                 terms[:, part] = torch.stack(values)
-                if gradient is None or hidden_gradient is None or table_gradient is None: continue
+                if gradient is None: continue
                 gradient = gradient.to(dtype)
-                hidden_gradient[part] = gradient @ table
+                if hidden_gradient is not None:
+                    hidden_gradient[part] = gradient @ table
+                if table_gradient is None: continue
                 if dtype == table_gradient.dtype:
                     table_gradient.addmm_(gradient.T, rows[part])
                 else:
@@ -127,8 +129,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad, _):  # pyright: ignore[reportIncompatibleMethodOverride]
-        hidden_gradient, table_gradient = ctx.saved_tensors
-        return hidden_gradient * grad, table_gradient * grad, None, None, None, None, None
+        return *(None if gradient is None else gradient * grad for gradient in ctx.saved_tensors), None, None, None, None, None
 
 # %% ../../nbs/lm/14_losses.ipynb #0765322d
 _CHUNK_ELEMENTS = 1 << 22  # logits that exist at a time, 16 MB

@@ -127,6 +127,17 @@ def _build_model(config: TrainLanguageModel, vocabulary: int, num_sentinels: int
         load_weights(model, state, source=config.transformer_model_path)
     return model
 
+
+def _freeze(model: Transformer, trained_layers: int | None) -> None:
+    "Only the decoder's last layers learn, and the norm behind them; None: everything does."
+    layers = model.decoder.layers
+    if trained_layers is None: return
+    if trained_layers > len(layers):
+        raise ValueError(f"trained_layers must be at most {len(layers)}, the layers of the decoder, got {trained_layers}")
+    model.requires_grad_(False)
+    for part in (*layers[len(layers) - trained_layers :], model.decoder.norm):
+        part.requires_grad_(True)
+
 # %% ../../nbs/lm/19_training.ipynb #6338711e
 class LanguageModelTraining:
     "A language model in training: model, optimizers, data, and the place it has reached; `core.run.Run` trains it."
@@ -153,6 +164,7 @@ class LanguageModelTraining:
         self._epoch_batches: tuple[int, Iterator[Batch]] | None = None  # what is left of an epoch, and which one it is
         seed_everything(config.seed)
         model = _build_model(config, self.tokenizer.vocab_size, objectives.num_sentinels)
+        _freeze(model, config.trained_layers)
         self.accumulation_steps = config.batches_of_step(len(self.train), self.processes.count)
         self.learning_rate = config.peak_learning_rate(model.config.width, self.total_steps)
         weights = LossWeights(Regularisers(config.alpha, config.beta, config.temperature), head_share=config.head_share)
@@ -188,10 +200,15 @@ class LanguageModelTraining:
     def _first_step(self, epoch: int) -> int:
         "Optimizer steps before an epoch, as they will really happen."
         while len(self._first_steps) <= epoch:
-            num_batches = self.batches.num_batches(len(self._first_steps) - 1)
+            num_batches = self._num_batches(len(self._first_steps) - 1)
             group = self.accumulation_steps * self.processes.count
             self._first_steps.append(self._first_steps[-1] - (-num_batches // group))
         return self._first_steps[epoch]
+
+    def _num_batches(self, epoch: int) -> int:
+        "Batches of an epoch, of all processes."
+        most = (self.config.steps_per_epoch or math.inf) * self.accumulation_steps * self.processes.count
+        return int(min(self.batches.num_batches(epoch), most))
 
     @property
     def total_steps(self) -> int:
@@ -265,7 +282,7 @@ class LanguageModelTraining:
         moment = self.moment
         if self._epoch_batches is None or self._epoch_batches[0] != moment.epoch:
             places = step_places(
-                self.batches.num_batches(moment.epoch),
+                self._num_batches(moment.epoch),
                 moment.epoch,
                 first_step=moment.step,
                 accumulation_steps=self.accumulation_steps,
