@@ -33,6 +33,11 @@ SHELL = [
 PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 PATIENT = ["--max_seconds", "600"]  # other work on the machine must not decide
 TINY_TEXT = "--width 32 --num_heads 2 --num_layers 1 --max_length 32 --max_examples 8 --num_epochs 1 --device cpu".split()
+TINY_DEMO = [  # what the demo's two trainings are given instead of SmolLM2
+    "--max_length 32 --max_examples 8 --device cpu --model_name gpt2:4096 --no-init_from_pretrained --trained_layers None --width 32 "
+    "--num_heads 2 --steps_per_epoch 8".split(),
+    "--max_examples 8 --device cpu --text.stretches_per_round 16 --text.stretches_to_settle 32 --text.least_steps 4".split(),
+]
 TINY_WORLD = (
     "--num_epochs 1 --batch_size 1 --accumulation_steps 1 --width 16 --hidden 32 --steps_per_epoch 8 --random_games 64 --first_play 4 "
     "--play_interval 4 --games_per_play 8 --renewed_positions 16 --device cpu"
@@ -138,8 +143,8 @@ def test_make_demo(here: Path) -> None:
     ask, learn, imagine, *write = [line for line in shown.splitlines() if ".py" in line and "setup" not in line]
     status, out, _ = carry_out(ask, *PATIENT)
     assert status == 0 and "energy" in out.lower() and "Sources" in out
-    for line in (learn, imagine):
-        status, _, log = carry_out(line, *TINY_TEXT)
+    for line, tiny in zip((learn, imagine), TINY_DEMO, strict=True):
+        status, _, log = carry_out(line, *tiny)
         assert status == 0 and log.count("kept in") == 1
     assert [line.rpartition("--planner ")[2] for line in write] == ["greedy", "sample", "mcts"]
     for line in write:
