@@ -43,9 +43,12 @@ from lightbulb.web.search import SearchResult
 
 PROMPT = "Answer the question from the text, in a few words if possible.\n\nText: {text}\n\nQuestion: {question}\nAnswer:"
 PROMPT_TOKENS, REPLY_TOKENS, NUM_PASSAGES = 1200, 48, 4
-SETS = ("manuals", "xquad", "clapnq", "two_hop", "absent", "demo")
+SETS = ("notes", "manuals", "xquad", "clapnq", "two_hop", "absent", "demo")
+NOTES = Path(__file__).parent / "notes"  # small folders as people write them, with questions of strangers
+REPORTED_NOTES = "tannery"  # the folder that nothing was fitted on and whose failures nobody looked at
 MANUALS = {"git": "git/git.html", "debian_handbook": "debian_handbook/index.html", "python": "python/"}  # where a crawl begins
 TUNED = {"git": "mechanisms were chosen on it", "debian_handbook": "tuned on"}  # the other sets: only measured
+TUNED |= {path.name: "tuned on" for path in NOTES.iterdir() if path.is_dir() and path.name != REPORTED_NOTES}
 TEXT_KINDS = ("how", "why", "compare", "definition", "two_page")
 AIMS = {  # issue and design; shares between 0 and 1
     "facts": 0.60,
@@ -163,14 +166,14 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def manual_questions(folder: Path, site: str) -> list[Question]:
-    rows = [row for row in read_rows(folder / "questions.jsonl") if row["site"] == site]
+    rows = [row for row in read_rows(folder / "questions.jsonl") if site in (row.get("site"), row.get("folder"))]
     return [
         Question(
             row["id"],
             row["question"],
             row["kind"],
-            row["answers"],
-            row["pages"] + row.get("also_pages", []),
+            row.get("answers", []),
+            row.get("pages", []) + row.get("also_pages", []),
             row,
             row["kind"] != "unanswerable",
         )
@@ -268,8 +271,9 @@ def one_prompt(question: str, tools: Any) -> str:
 class Kept:
     "The replies of one set, written down as they come."
 
-    def __init__(self, folder: Path | None, name: str) -> None:
+    def __init__(self, folder: Path | None, name: str, prompts: Path | None = None) -> None:
         self.path = folder / f"{name}.jsonl" if folder else None
+        self.prompts = {key: reply.prompt_text for key, reply in Kept(prompts, name).replies.items()} if prompts else {}
         self.replies: dict[str, Reply] = {}
         if self.path and self.path.is_file():
             self.replies = {row["id"]: Reply(**row) for row in read_rows(self.path)}
@@ -298,7 +302,7 @@ def ask_all(
         if question.id in kept.replies: continue
         before(question)
         reply = ask(question, tools, config, page_names)
-        reply.prompt_text, reply.code = one_prompt(question.text, tools), code_asked()
+        reply.prompt_text, reply.code = kept.prompts.get(question.id) or one_prompt(question.text, tools), code_asked()
         kept.add(reply)
         shown = "(refused)" if reply.refused else reply.short or reply.text[:100]
         shown = f"{shown} | {question.answers[:1]} | {reply.confidence:.2f}, {reply.seconds:.1f} s"
@@ -421,8 +425,10 @@ def report_manuals(scorer: Scorer, name: str, questions: list[Question], replies
     scorer.row(
         f"{name}: refused though answerable", refused, (), [float(r.refused) for r in old], aim=AIMS["refused_answerable"], at_most=True
     )
-    cites = [float(cites_gold(q, r)) for q, r in answerable if not r.refused]
-    old_cites = [float(cites_gold(q, r)) for (q, _), r in zip(answerable, old, strict=True) if not r.refused] if old else []
+    cites = [float(cites_gold(q, r)) for q, r in answerable if q.gold_pages and not r.refused]
+    old_cites = (
+        [float(cites_gold(q, r)) for (q, _), r in zip(answerable, old, strict=True) if q.gold_pages and not r.refused] if old else []
+    )
     scorer.row(f"{name}: an answer cites a gold page", cites, (), old_cites, aim=AIMS["cites_gold"])
     ours = scores(groups["over all kinds"][0], "ours")
     scorer.table.row(f"{name}: score of the most confident", risk_curve(ours, [r.confidence for _, r in pairs]))
@@ -475,8 +481,18 @@ class Run:
             config = TestAgent(search=search, save_dir=Path(folder), allow_hosts=hosts, **extra)
             yield load(config), config
 
+    def note(self, folder: str) -> None:
+        questions, kept = self.some("notes", manual_questions(NOTES, folder)), Kept(self.args.keep, "notes", self.args.prompts)
+        if all(question.id in kept.replies for question in questions):
+            replies = [kept.replies[question.id] for question in questions]
+        else:
+            with self.tools(f"folder:{NOTES / folder}") as (tools, config):
+                replies = ask_all(questions, tools, config, kept)
+        self.replies += replies
+        report_manuals(self.scorer, f"{folder}, {TUNED.get(folder, 'not tuned on')}", questions, replies, self.before("notes"))
+
     def manual(self, site: str) -> None:
-        folder, kept = self.args.data / "manuals", Kept(self.args.keep, "manuals")
+        folder, kept = self.args.data / "manuals", Kept(self.args.keep, "manuals", self.args.prompts)
         questions = self.some("manuals", manual_questions(folder, site))
         if all(question.id in kept.replies for question in questions):
             replies = [kept.replies[question.id] for question in questions]
@@ -510,7 +526,7 @@ class Run:
     def _site(
         self, key: str, name: str, pages: list[dict[str, str]], questions: list[Question], aim: float
     ) -> tuple[list[Question], list[Reply]]:
-        kept, before = Kept(self.args.keep, key), self.before(key)
+        kept, before = Kept(self.args.keep, key, self.args.prompts), self.before(key)
         if all(question.id in kept.replies for question in questions):
             replies = [kept.replies[question.id] for question in questions]
         else:
@@ -527,7 +543,7 @@ class Run:
     def clapnq(self) -> None:
         rows = read_rows(self.args.data / "reading" / "clapnq.jsonl")[100:]  # the first 100 are for calibrating
         by_id = {row["id"]: row for row in rows}
-        questions, kept = self.some("clapnq", clapnq_questions(rows)), Kept(self.args.keep, "clapnq")
+        questions, kept = self.some("clapnq", clapnq_questions(rows)), Kept(self.args.keep, "clapnq", self.args.prompts)
         before = self.before("clapnq")
         if all(question.id in kept.replies for question in questions):
             replies = [kept.replies[question.id] for question in questions]
@@ -561,7 +577,7 @@ class Run:
         questions = [
             Question(f"demo-{i}", q.question, q.kind, list(q.answers), list(q.gold_pages), {}, bool(q.answers)) for i, q in enumerate(items)
         ]
-        questions, kept, before = self.some("demo", questions), Kept(self.args.keep, "demo"), self.before("demo")
+        questions, kept, before = self.some("demo", questions), Kept(self.args.keep, "demo", self.args.prompts), self.before("demo")
         if all(question.id in kept.replies for question in questions):
             replies = [kept.replies[question.id] for question in questions]
         else:
@@ -592,6 +608,7 @@ def main() -> int:
     parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the development data")
     parser.add_argument("--sets", default=",".join(SETS), help="which sets, with commas")
+    parser.add_argument("--notes", default=REPORTED_NOTES, help="which folders of notes, with commas")
     parser.add_argument("--manuals", default=",".join(MANUALS), help="which manuals, with commas")
     parser.add_argument(
         "--limit", type=limits, default={}, help="a fixed sample of so many questions of each site, or of named sets: xquad=60,demo=40"
@@ -599,6 +616,9 @@ def main() -> int:
     parser.add_argument("--only_kept", action="store_true", help="ask nothing: report on the replies in --keep")
     parser.add_argument("--keep", type=Path, help="folder where replies are written down, and found again")
     parser.add_argument("--before", type=Path, help="such a folder of another state of the code")
+    parser.add_argument(
+        "--prompts", type=Path, help="such a folder whose replies of the one prompt are taken over: they do not change with the code"
+    )
     parser.add_argument("--model_name", default="smollm2")
     parser.add_argument("--max_seconds", type=float, default=60.0, help="for one question; more where other work shares the machine")
     args = parser.parse_args()
@@ -611,22 +631,24 @@ def main() -> int:
         parser.error(f"unknown manuals {', '.join(sorted(unknown))}; there are {', '.join(MANUALS)}")
     if set(sets) != {"demo"}:
         skip_without(args.data)
-    manuals = args.manuals.split(",")
-    tables = [one for name in sets for one in ([("manuals", site) for site in manuals] if name == "manuals" else [(name, "")])]
+    parts = {"manuals": args.manuals.split(","), "notes": args.notes.split(",")}
     statuses = []
-    for name, site in tables:
-        if args.only_kept and not any(question_id.startswith(site[:2]) for question_id in Kept(args.keep, name).replies):
+    for name, part in ((one, part) for one in sets for part in parts.get(one, [""])):
+        if args.only_kept and not any(question_id.startswith(part[:2]) for question_id in Kept(args.keep, name).replies):
             continue
-        statuses.append(report_set(args, name, site))
+        statuses.append(report_set(args, name, part))
     return max(statuses, default=0)
 
 
-def report_set(args: Any, name: str, site: str) -> int:
-    "Ask one set, or one manual, and write its table; 1 if an aim is missed."
-    title = f"the {site} manual" if site else name
+def report_set(args: Any, name: str, part: str) -> int:
+    "Ask one set, or one manual or folder of notes, and write its table; 1 if an aim is missed."
+    title = {"manuals": f"the {part} manual", "notes": f"the notes of {part}"}.get(name, name)
     table = Table(f"Answers as the user sees them: {title}", packages=("transformers", "onnxruntime"))
     run = Run(args, table)
-    run.manual(site) if site else getattr(run, name)()
+    if part:
+        (run.manual if name == "manuals" else run.note)(part)
+    else:
+        getattr(run, name)()
     for unit, times in (
         ("seconds a question", sorted(reply.seconds for reply in run.replies)),
         ("CPU-seconds a question", sorted(reply.cpu_seconds for reply in run.replies)),
@@ -637,9 +659,11 @@ def report_set(args: Any, name: str, site: str) -> int:
     codes = Counter(reply.code or "a commit that was not noted" for reply in run.replies)
     asked = f"{len(run.replies)} of the set's {run.num_questions} questions"
     table.note(f"Answers to {asked}, by the code of {' and '.join(f'{code} ({count})' for code, count in codes.items())}.")
+    if args.prompts:
+        table.note("Where the one prompt had been asked before, with the same back end and model, its reply was kept.")
     if args.max_seconds != 60:
         table.note(f"A question had up to {args.max_seconds:g} seconds, since other work shared the machine.")
-    table.note(f"Tuned on: what agent/calibration.json names; {site or 'this set'}: {TUNED.get(site, 'only measured')}.")
+    table.note(f"Tuned on: what agent/calibration.json names; {part or 'this set'}: {TUNED.get(part, 'only measured')}.")
     return table.finish(args.record and not args.quick)
 
 

@@ -15,6 +15,7 @@ from lightbulb.agent.composing import compose, lines_of, listings
 from lightbulb.agent.confidence import Calibration, load_calibrations
 from lightbulb.agent.configuration import ReasoningConfig
 from lightbulb.agent.ledger import Ledger
+from lightbulb.agent.question_kinds import kind_of_question
 from lightbulb.agent.reasoning import _of_other_names, make_plans
 from lightbulb.core.records import Document, Passage
 from lightbulb.reading.answer_kinds import expected_kind
@@ -32,6 +33,7 @@ KILN = Document(
 )
 NEVER = Calibration({}, -9.0, 0.5)  # no name or number is ever sure
 ALWAYS = Calibration({}, 9.0, 0.5)
+WHOLE = Calibration({"whole": 18.0}, -9.0, 0.5)  # sure of nothing but what leaves no word of the question open
 
 
 class Blind(PatternReader):
@@ -160,6 +162,78 @@ def test_a_note_is_read_by_the_names_and_the_measure_of_the_question(note: str, 
     assert result.short_answer == expected and all(page.holds(citation.span) for citation in result.citations)
 
 
+FLAT = "The guest flat costs 35 euros a night for members and 50 euros for their visitors."
+TIMEOUTS = "# Limits\n\nThe cache is small.\n\n- Timeouts: 30 seconds for reading, 5 seconds for connecting.\n"
+WAYS = "The train from Aldmere takes 50 minutes, the bus 80."
+
+
+@pytest.mark.parametrize(
+    ("note", "question", "expected"),
+    [
+        (FLAT, "price guest flat for a visitor", "50 euros"),  # what the sentence is about belongs to each of its amounts
+        (FLAT, "What does the guest flat cost members?", "35 euros"),
+        (TIMEOUTS, "What is the timeout for connecting?", "5 seconds"),
+        (TIMEOUTS, "What is the timeout for reading?", "30"),
+        (WAYS, "How long does the bus from Aldmere take?", "80"),  # the unit stands at the first amount
+        (WAYS, "How long does the train from Aldmere take?", "50 minutes"),
+    ],
+)
+def test_an_amount_belongs_to_the_words_of_its_own_part(note: str, question: str, expected: str) -> None:
+    page = extract_markdown(note, "http://site/notes.md")
+    assert ask(question, certain(), search=SmallSite([page]), reader=Numbers()).short_answer == expected
+
+
+class Clocks(PatternReader):
+    "Points at every time of day, the first ones most surely."
+
+    patterns = {"when": r"(\d+:\d\d)", "what": r"(\d+:\d\d)"}
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("When does the clubroom close on Friday?", "23:00"),
+        ("What time does the clubroom open on Friday?", "17:00"),
+        ("When does the clubroom close on Tuesday?", "22:30"),
+    ],
+)
+def test_what_closes_is_told_by_the_end_of_a_span_of_time(question: str, expected: str) -> None:
+    page = Document("http://site/club", "Club", "The clubroom is open on Tuesday 18:30–22:30, on Friday 17:00–23:00.")
+    assert ask(question, certain(), search=SmallSite([page]), reader=Clocks()).short_answer == expected
+
+
+class FirstNames(PatternReader):
+    "Points at a first name alone."
+
+    patterns = {"who": r"(Halil)"}
+
+
+def test_a_name_is_told_whole() -> None:
+    page = Document("http://site/minutes", "Minutes", "The minutes were taken by Halil Demir.")
+    assert ask("Who took the minutes?", certain(), search=SmallSite([page]), reader=FirstNames()).short_answer == "Halil Demir"
+
+
+def test_where_something_is_kept_stands_in_the_column_of_its_storage() -> None:
+    page = Document(
+        "http://site/lab",
+        "Lab",
+        "Buffer: TE buffer; Storage: 4 °C; Keeps for: one year\n\nBuffer: wash buffer; Storage: −20 °C; Keeps for: a month",
+    )
+    assert ask("Where is the TE buffer kept?", certain(), search=SmallSite([page])).short_answer == "4 °C"
+
+
+def test_a_month_is_how_long() -> None:
+    page = Document("http://site/lab", "Lab", "Leaves are good for a month. The room is at 20 degrees.")
+    assert ask("How long are leaves good?", certain(), search=SmallSite([page])).short_answer == "a month"
+
+
+def test_key_words_that_sound_like_a_list_may_ask_for_a_fact() -> None:
+    page = Document("http://site/minutes", "Minutes", "The surplus goes into the reserve for the roof, which now stands at 87,000 euros.")
+    calibrations = LENIENT | {"short": NEVER, "sentence": ALWAYS, "text": NEVER}
+    result = ask("roof reserve", calibrations, search=SmallSite([page]))
+    assert make_plans("roof reserve")[0].form == "list" and not result.refused and "87,000 euros" in result.short_answer
+
+
 BOATS_HTML = "Boat: Heron; Seats: 1; Length: 8.2 m\n\nBoat: Otter; Seats: 2; Length: 10.4 m"
 LAMPS = "The Ember stove costs 89 euros, the Ember Plus 129 euros. The Kite lantern is 24 euros."
 VERSIONS = "# Changes\n\n## Plover 3.2\n\nNeeds Python 3.10 or newer.\n\n## Plover 3.1\n\nNeeds Python 3.9 or newer.\n"
@@ -203,7 +277,7 @@ def test_people_go_by_a_part_of_their_name() -> None:
 )
 def test_an_amount_whose_sentence_leaves_no_word_of_the_question_open_is_sure(note: str, question: str, expected: str) -> None:
     page = Document("http://site/notes", "Notes", note)
-    result = ask(question, LENIENT | {"short": NEVER}, search=SmallSite([page]), reader=Numbers())
+    result = ask(question, LENIENT | {"short": WHOLE}, search=SmallSite([page]), reader=Numbers())
     assert result.short_answer == expected and result.refused == (not expected)
 
 
@@ -315,3 +389,28 @@ def test_a_polite_frame_changes_nothing() -> None:
 def test_a_language_is_no_age_and_a_doctorate_no_rate() -> None:
     assert expected_kind("What is the official language?") == "other" and expected_kind("Where did she earn her doctorate?") == "place"
     assert expected_kind("What is the maximum rate?") == "number"
+
+
+@pytest.mark.parametrize(
+    ("question", "kind"),
+    [
+        ("I copied it with --shared. Safe to run it twice?", "yes_no"),
+        ("dogs allowed", "yes_no"),
+        ("OK to wash it at 60 degrees?", "yes_no"),
+        ("When is fishing allowed?", "fact"),
+        ("Who sits on the committee of the club?", "list"),
+        ("Who is the chair of the committee?", "fact"),
+    ],
+)
+def test_elliptic_questions_are_told_by_how_they_are_put(question: str, kind: str) -> None:
+    assert kind_of_question(question) == kind
+
+
+def test_what_the_impacts_are_begins_with_the_sentence_about_the_whole() -> None:
+    text = "On the whole the impacts of the dam are good.\n\nIt is old.\n\nThe dam brings power, water, fish and jobs to the valley."
+    page = Document("http://site/dam", "Dam", text)
+    whole, _, several = lines_of(page)
+    lines = [replace(whole, score=1.0), replace(several, score=0.5)]
+    for question, first in (("What are the impacts of the dam?", whole), ("What are the gifts of the dam?", several)):
+        pieces, _ = compose(question, "list", lines, {page.url: page}.__getitem__)
+        assert pieces[0].text == first.text

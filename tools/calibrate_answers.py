@@ -1,14 +1,14 @@
 """Fit when an answer is good enough to be said, on questions that no benchmark reports on. Writes lightbulb/agent/calibration.json.
 
 Three fits: `short` answers (names, dates, numbers), the best `sentence` in their place, and `text` together with `verdict`s, of which
-there are few. They see the demo site's
-`train` and `calibrate` questions and one manual, debian_handbook. Questions without an answer are hard to make up, so each question of
-the manual is also asked with its pages left out. The weights are a logistic regression; a threshold lets through as little as TOLD of
-what should be refused.
+there are few. They see the demo site's `train` and `calibrate` questions, one manual, debian_handbook, and the folders of
+benchmarks/notes but the reported one. Questions without an answer are hard to make up, so every second question of the manual is also
+asked with its pages left out, and every second of the notes with the lines that name its answer left out. The weights are a logistic
+regression; a threshold lets through as little as TOLD of what should be refused.
 
-Measured rows are kept in --keep and not asked for again. Run from the top (some twenty minutes of one core):
+Measured rows are kept in --keep and not asked for again. Run from the top (some forty minutes of one core):
 
-    PYTHONPATH=.:benchmarks python -m tools.calibrate_answers --data ../shared/data --keep kept/calibration --words_only --every 6
+    PYTHONPATH=.:benchmarks python -m tools.calibrate_answers --keep kept/calibration --words_only --every 12 --share 2
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from lightbulb.web.search import load_search
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "lightbulb" / "agent" / "calibration.json"
 FEATURES = {  # few, since there are few questions
-    "short": ("log_probability", "relevance", "line", "coverage", "match", "lead", "vote"),
-    "sentence": ("line", "relevance", "coverage"),
-    "text": ("relevance", "line", "third", "line_coverage"),
+    "short": ("log_probability", "relevance", "line", "ahead", "told", "whole", "lead"),
+    "sentence": ("line", "ahead", "told"),
+    "text": ("line", "third", "ahead", "told"),
 }
 MANUAL, START = "debian_handbook", "debian_handbook/index.html"
 TOLD = {"short": 0.2, "sentence": 0.1, "text": 0.35}  # of what should be refused, how much may be said: a reader can judge a passage
@@ -66,6 +66,29 @@ class WithoutPages:
     def search(self, query: str, num_results: int = 10) -> list[Any]:
         results = self.search_all.search(query, num_results + 2 * len(self.names))
         return [result for result in results if result.url.split("#")[0].rsplit("/", 1)[-1] not in self.names][:num_results]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.search_all, name)
+
+
+class WithoutLines:
+    "A search back end in whose pages the lines that name a phrase are blank."
+
+    def __init__(self, search: Any, phrases: Sequence[str]) -> None:
+        self.search_all, self.phrases = search, phrases
+
+    def blank(self, text: str) -> str:
+        named = lambda line: benchmark.names_one(line, self.phrases) or any(phrase.casefold() in line.casefold() for phrase in self.phrases)
+        return "\n".join(" " * len(line) if named(line) else line for line in text.split("\n"))
+
+    def search(self, query: str, num_results: int = 10) -> list[Any]:
+        results = self.search_all.search(query, num_results)
+        pages = {url: document.text for url, document in zip([r.url for r in results], self.read([r.url for r in results]), strict=True)}
+        cut = lambda result: tuple(replace(one, text=pages[result.url][one.start : one.end]) for one in result.passages)
+        return [replace(result, passages=tuple(one for one in cut(result) if one.text.strip())) for result in results]
+
+    def read(self, urls: Sequence[str], *, timeout: float | None = None) -> list[Any]:
+        return [replace(document, text=self.blank(document.text)) for document in self.search_all.read(urls, timeout=timeout)]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.search_all, name)
@@ -115,20 +138,53 @@ def measure(question: Any, tools: Tools, name: str) -> dict[str, Any] | None:
     return row | {"right": right}
 
 
-def sources(data: Path, every: int, words_only: bool) -> Iterator[tuple[str, Any, Any]]:
-    "Name, question and search of everything that is asked; the demo site's search is None."
-    with benchmark.static_site(data / "manuals") as server:
-        make_index = lambda: KnowledgeBase(":memory:", embed=Alike() if words_only else None)  # type: ignore[arg-type]
-        search = load_search(
-            f"site:{server.url}/{START}", make_index=make_index, allow_hosts=(f"127.0.0.1:{server.port}",), max_crawl_pages=500
-        )
-        for question in benchmark.manual_questions(data / "manuals", MANUAL):
+def chosen(questions: Sequence[Any], share: int) -> list[Any]:
+    "All questions that want text or a verdict, of which there are few, and every `share`-th other one."
+    wants_text = lambda question: question.kind not in ("factoid", "number", "unanswerable")
+    return sorted(
+        [question for i, question in enumerate(questions) if wants_text(question) or i % share == 0],
+        key=lambda question: not wants_text(question),
+    )
+
+
+def of_notes(share: int, make_index: Any) -> Iterator[tuple[str, Any, Any]]:
+    for folder in sorted(path.name for path in benchmark.NOTES.iterdir() if path.is_dir() and path.name != benchmark.REPORTED_NOTES):
+        search = load_search(f"folder:{benchmark.NOTES / folder}", make_index=make_index)
+        for number, question in enumerate(chosen(benchmark.manual_questions(benchmark.NOTES, folder), share)):
             yield question.id, question, search
-            if question.answerable:
-                yield f"{question.id}-without", replace(question, answerable=False), WithoutPages(search, question.gold_pages)
+            phrases = question.gold.get("answers") or question.gold.get("items") or question.gold.get("must_mention") or []
+            phrases = [part for phrase in phrases for part in phrase.split("|")]
+            if phrases and number % 2 == 0:
+                yield f"{question.id}-without", replace(question, answerable=False), WithoutLines(search, phrases)
+
+
+def of_demo(every: int) -> Iterator[tuple[str, Any, Any]]:
     for part in ("train", "calibrate"):
         for i, item in enumerate(demo_questions(part)[::every]):
             yield f"demo-{part}-{i}", benchmark.Question("", item.question, item.kind, list(item.answers), [], {}, bool(item.answers)), None
+
+
+def of_manual(data: Path, share: int, make_index: Any) -> Iterator[tuple[str, Any, Any]]:
+    with benchmark.static_site(data / "manuals") as server:
+        search = load_search(
+            f"site:{server.url}/{START}", make_index=make_index, allow_hosts=(f"127.0.0.1:{server.port}",), max_crawl_pages=500
+        )
+        for number, question in enumerate(chosen(benchmark.manual_questions(data / "manuals", MANUAL), share)):
+            yield question.id, question, search
+            if question.answerable and number % 2 == 0:
+                yield f"{question.id}-without", replace(question, answerable=False), WithoutPages(search, question.gold_pages)
+
+
+def sources(args: argparse.Namespace) -> Iterator[tuple[str, Any, Any]]:
+    "Name, question and search of everything that is asked, the kinds in turn; the demo site's search is None."
+    make_index = lambda: KnowledgeBase(":memory:", embed=Alike() if args.words_only else None)  # type: ignore[arg-type]
+    waiting = [of_notes(args.share, make_index), of_demo(args.every), of_manual(args.data, args.share, make_index)]
+    while waiting:
+        for source in list(waiting):
+            if (asked := next(source, None)) is None:
+                waiting.remove(source)
+            else:
+                yield asked
 
 
 def measured_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -138,7 +194,7 @@ def measured_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
     rows = {row["id"]: row for row in benchmark.read_rows(path)} if path.exists() else {}
     tools: Tools | None = None
     with path.open("a", encoding="utf-8") as file:
-        for name, question, search in () if args.only_kept else sources(args.data, args.every, args.words_only):
+        for name, question, search in () if args.only_kept else sources(args):
             if name in rows: continue
             if tools is None:
                 tools = load_tools(TestAgent(save_dir=ROOT / ".cache" / "calibration"))
@@ -189,6 +245,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--keep", type=Path, default=ROOT / ".cache" / "calibration", help="where what was measured is kept")
     parser.add_argument("--every", type=int, default=1, help="ask only every so many questions of the demo site")
+    parser.add_argument("--share", type=int, default=1, help="ask only every so many questions of the notes and the manual")
     parser.add_argument("--only_kept", action="store_true", help="ask nothing, fit on what was kept")
     parser.add_argument("--words_only", action="store_true", help="rank the manual by words alone: thousands of passages need no vectors")
     parser.add_argument("--fit", default=",".join(FEATURES), help="what to fit, with commas; the others stay as they are")

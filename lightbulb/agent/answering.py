@@ -21,7 +21,7 @@ from .configuration import TestAgent
 from .evidence import Evidence, Researcher, is_mentioned, long_names
 from .ledger import Ledger, Meter, remembered
 from .question_kinds import foreign_language, in_english, question_parts
-from .reasoning import Reasoning, disagrees, is_said_whole, kind_wanted
+from .reasoning import Reasoning, asks_in_key_words, disagrees, is_said_whole, kind_wanted
 from .synthesis import Synthesis, Synthesizer
 from .tools import Tools, open_tools
 from .waiting import Background, OutOfTime, Working
@@ -190,18 +190,21 @@ class _Inquiry:
         short = self._from_leaves(question, root, tuple(best_answers(leaves)))
         if composed is None: return short if short.is_sure else self._from_best_line(question, root, short)
         text = self._from_lines(question, composed)
-        return short if short.is_sure and short.confidence > text.confidence else text
+        is_surer = short.confidence > text.confidence and asks_in_key_words(question)
+        if short.is_sure and (is_surer or not text.is_sure): return short
+        line = text if text.is_sure else self._from_best_line(question, root, short)
+        return line if line.is_sure else text
 
     def _from_leaves(self, question: str, root: ToTNode, ranked: tuple[tuple[float, ToTNode], ...]) -> _Conclusion:
         if not ranked: return _Conclusion("fact", trace=_trace_of(root, None))
         (value, leaf), rivals = ranked[0], [value for value, _ in ranked[1:]]
         lines = self.reasoning.lines.get(leaf.parent.payload.question, []) if leaf.parent and leaf.parent.payload else []
         calibration = self.calibrations["short"]
-        confidence = calibration.confidence(measure_leaf(question, value, leaf, rivals, lines))
-        sentences, state = tuple(self.writer.factoid(leaf.payload)), leaf.payload
+        state = leaf.payload
         last = state.chosen[-1]
-        if state.plan.kind == "direct" and is_said_whole(question, last, self.reasoning.topic_of(last)):
-            confidence = max(confidence, calibration.threshold)
+        is_whole = state.plan.kind == "direct" and is_said_whole(question, last, self.reasoning.topic_of(last))
+        confidence = calibration.confidence(measure_leaf(question, value, leaf, rivals, lines, is_whole=is_whole))
+        sentences = tuple(self.writer.factoid(state))
         is_sure = confidence >= calibration.threshold
         if other := next((node for _, node in ranked[1:] if disagrees(question, leaf.payload, node.payload)), None):
             sentences += self.writer.disagreement(other.payload)

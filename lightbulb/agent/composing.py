@@ -294,6 +294,7 @@ def _verbatim(lines: Sequence[Line]) -> list[Piece]:
 _ENUMERATES = re.compile(
     r"(?:[^\s,;:]{1,30}(?: [^\s,;:]{1,30}){0,2}, ){2,6}(?:[^\s,;:]{1,30} ){0,3}(?:and|or) |\w\|[\w-]+\|"
 )  # *a, b, c and d*
+_ASKS_FOR_THE_WHOLE = re.compile(r"\b(?:impacts?|effects?|consequences?|influences?|implications?|significance|importance|roles?)\b", re.I)
 
 
 def compose(
@@ -321,7 +322,8 @@ def compose(
         return [Piece(f"{verdict}.", ((lines[0].url, lines[0].start, lines[0].end),)), *_verbatim(evidence)], verdict
     if form == "list" and (listing := _best_listing(lines, pages, document_of)):
         return _listed(listing, document_of(listing.lines[0].url)), ""
-    names_several = lambda line: form == "list" and _ENUMERATES.search(line.text) is not None
+    wants_several = form == "list" and not _ASKS_FOR_THE_WHOLE.search(question)  # *What are the impacts of …?*: on the whole good or bad
+    names_several = lambda line: wants_several and _ENUMERATES.search(line.text) is not None
     lines = sorted(lines, key=lambda line: -(line.score + list_bonus * names_several(line)))
     if form in ("how", "list") and not names_several(lines[0]) and (steps := _steps_around(lines[0], pages, document_of)):
         return _verbatim(steps), ""

@@ -20,7 +20,7 @@ from importlib.resources import files
 from .composing import Line
 from .evidence import Evidence
 from .reasoning import State
-from ..core.english import FUNCTION_WORDS
+from ..core.english import FUNCTION_WORDS, stem
 from ..core.records import Passage
 from ..planning.tree_of_thought import ToTNode
 
@@ -55,24 +55,46 @@ def coverage(question: str, passage: str) -> float:
     return len(telling & stems(passage)) / len(telling) if telling else 1.0
 
 
+def _ahead(line: Line, lines: Sequence[Line], *, most: float = 8.0) -> float:
+    "How much better a line answers than the best one of another paragraph; 0 if there is no other."
+    others = [other.score for other in lines if (other.url, other.block) != (line.url, line.block)]
+    return max(-most, min(line.score - max(others), most)) if others else 0.0
+
+
+def _told(question: str, text: str, lines: Sequence[Line]) -> float:
+    "The share of the question that a text has word by word, where a word weighs the more, the fewer of the lines have it."
+    stems = lambda words: {stem(word) for word in re.findall(r"\w+", words.casefold()) if word not in FUNCTION_WORDS}
+    asked, own, known = stems(question), stems(text), [stems(line.in_context) for line in lines]
+    weights = {word: math.log((len(known) + 1.5) / (sum(word in line for line in known) + 0.5)) for word in asked}
+    total = sum(weights.values())
+    return sum(weight for word, weight in weights.items() if word in own) / total if total else 1.0
+
+
 def measure_leaf(
     question: str,
     value: float,  # log-probability of the answer, all leaves that say it together, nats
     leaf: ToTNode,
     rivals: Sequence[float],  # of the other answers
     lines: Sequence[Line] = (),  # scored lines of the leaf's evidence
+    *,
+    is_whole: bool = False,  # whether its sentence leaves no word of the question open (`agent.reasoning.is_said_whole`)
 ) -> dict[str, float]:
     "The measurements of a short answer."
     state: State = leaf.payload
     last = state.chosen[-1]
     evidence = (leaf.parent.evidence if leaf.parent else None) or Evidence()
-    holding = [line.score for line in lines if line.url == last.url and line.start < last.end and last.start < line.end]
+    holding = [line for line in lines if line.url == last.url and line.start < last.end and last.start < line.end]
+    best = max(holding, key=lambda line: line.score, default=None)
     relevance = last.passage.score if last.passage else 0.0
+    covered = coverage(state.plan.steps[-1], f"{last.title} {last.passage.text}") if last.passage else 0.0
     return {
         "log_probability": max(value, -12.0),
         "relevance": relevance,
-        "line": max(holding, default=relevance),
-        "coverage": coverage(state.plan.steps[-1], f"{last.title} {last.passage.text}") if last.passage else 0.0,
+        "line": best.score if best else relevance,
+        "ahead": _ahead(best, lines) if best else 0.0,
+        "told": _told(state.plan.steps[-1], best.in_context, lines) if best else covered,  # no line was scored: the passage's own
+        "whole": float(is_whole),
+        "coverage": covered,
         "match": evidence.match,
         "lead": min(value - max(rivals), 5.0) if rivals else 5.0,
         "steps": float(len(state.plan.steps) - 1),
@@ -88,6 +110,8 @@ def measure_lines(question: str, lines: Sequence[Line], passages: Sequence[Passa
         "relevance": max((passage.score for passage in passages), default=-10.0),
         "line": scores[0],
         "third": scores[min(2, len(scores) - 1)],
+        "ahead": _ahead(lines[0], lines) if lines else 0.0,
+        "told": max((_told(question, line.in_context, lines) for line in lines[:3]), default=0.0),
         "coverage": max((coverage(question, f"{passage.title} {passage.text}") for passage in passages), default=0.0),
         "heading": coverage(question, lines[0].heading) if lines else 0.0,
         "line_coverage": coverage(question, " ".join(texts)),
@@ -100,4 +124,6 @@ def measure_sentence(question: str, lines: Sequence[Line], passages: Sequence[Pa
         "line": lines[0].score if lines else -15.0,
         "relevance": max((passage.score for passage in passages), default=-10.0),
         "coverage": coverage(question, lines[0].in_context) if lines else 0.0,
+        "ahead": _ahead(lines[0], lines) if lines else 0.0,
+        "told": _told(question, lines[0].in_context, lines) if lines else 0.0,
     }

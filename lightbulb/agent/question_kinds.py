@@ -288,6 +288,14 @@ def _asks_what_one_may_choose(shapes: Sequence[str]) -> bool:
     return any(pair in ("can i", "could i", "may i", "can we", "may we", "can you", "can one") for pair in opens)
 
 
+_CAN_BE = r"(?:safe|ok|okay|possible|allowed|permitted|forbidden|necessary|required|advisable|legal|fine|all right|recommended|welcome)"
+_ELLIPTIC_VERDICT = re.compile(
+    rf"(?:^|[.;:!,–-] )(?:so |and |is it |would it be )?{_CAN_BE} (?:to|if|for (?:me|us) to)\b[^.;]*$|"
+    rf"^(?!.*\b(?:wh\w+|how)\b)[^,;]* {_CAN_BE}\W*$",
+    re.I,
+)  # *Safe to run it twice?*, *dogs allowed*
+
+
 def _possible_kinds(shapes: Sequence[str]) -> tuple[str, ...]:
     first, second, third = (*_main_clause(shapes)[:3], "", "", "")[:3]
     if first in _PREPOSITIONS and second in _ASKING:
@@ -316,6 +324,12 @@ def _shipped_weights() -> dict[str, np.ndarray]:
     return {feature: np.array(weights) for feature, weights in stored.items()}
 
 
+_MEMBERS = re.compile(
+    r"^who (?:all )?(?:sits?|is|are|was|were|serves?|belongs?) (?:on|in|to|at) \w+ (?:\w+ )?(?:committee|board|team|council|jury|staff)\b",
+    re.I,
+)  # *Who sits on the board?* asks for all of them
+
+
 def kind_probabilities(
     question: str,
     weights: Mapping[str, Sequence[float] | np.ndarray] | None = None,  # the shipped ones if not given
@@ -325,7 +339,8 @@ def kind_probabilities(
     scores = np.zeros(len(KINDS))
     for feature in sorted(_features(question)):
         scores += np.asarray(weights.get(feature, 0.0))
-    possible = _possible_kinds(shape_of(question))
+    possible = ("yes_no",) if _ELLIPTIC_VERDICT.search(question) else _possible_kinds(shape_of(question))
+    possible = ("list",) if _MEMBERS.search(question) else possible
     scores = np.where([kind in possible for kind in KINDS], scores, -np.inf)
     return dict(zip(KINDS, (float(value) for value in _softmax(scores)), strict=True))
 

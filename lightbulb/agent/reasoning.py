@@ -62,6 +62,11 @@ _OPENS_QUESTION = re.compile(
 )
 
 
+def asks_in_key_words(question: str) -> bool:
+    "Whether a question has no word that opens one: *price of one wash*."
+    return _OPENS_QUESTION.search(question) is None
+
+
 def make_plans(question: str) -> list[Plan]:
     "The plans for a question, the likeliest first."
     question = reworded(question)
@@ -69,7 +74,7 @@ def make_plans(question: str) -> list[Plan]:
     wanted = expected_kind(question)
     if form == "how" and wanted == "number":
         form = "number"  # *how thin may it get*
-    elif not _OPENS_QUESTION.search(question) and (wanted != "other" or measure_asked(question)):
+    elif asks_in_key_words(question) and (wanted != "other" or measure_asked(question)):
         form = "number" if wanted in ("number", "other") else "fact"  # *price of one wash*
     if (compared := compare(question)) is not None:
         steps = tuple(step.replace(SLOT, item) for item in compared.items for step in compared.questions)
@@ -79,6 +84,8 @@ def make_plans(question: str) -> list[Plan]:
         plans = [Plan("composed", (question,), form=form)]
         if form not in ("list", "definition"): return plans
         if len(steps) > 1: return [*plans, Plan("chain", steps)]
+        if asks_in_key_words(question):
+            return [*plans, Plan("direct", steps, form="fact")]  # *roof reserve*
         chances = kind_probabilities(question)  # what is taken for a list or a definition may be a plain fact
         return [*plans, Plan("direct", steps, form="fact")] if chances["fact"] + chances["number"] > 0.1 else plans
     if len(steps) == 1: return [Plan("direct", steps, form=form)]
@@ -144,6 +151,10 @@ def read_passages(
         if text == passage.text[start:end]:
             start, end = _whole_token(passage.text, start, end, is_command=asks_for_command)
             text = passage.text[start:end]
+        if kind == "person" and " " not in text:  # *Halil* of *Halil Demir*
+            names = [(s, e) for s, e in ranges_of(passage.text, kind) if s <= start and end <= e and passage.text[s:e].count(" ") < 3]
+            start, end = names[0] if names and text == passage.text[start:end] else (start, end)
+            text = passage.text[start:end] if names else text
         score = min(max(float(chance), 1e-6), 1 - 1e-6)
         odds = math.log(score / (1 - score))
         new = Candidate(text, passage.url, passage.title, passage.start + start, passage.start + end, span.kind, odds, passage)
@@ -350,6 +361,7 @@ _HOW_TO_NOUN = {
     "thick": "thickness",
     "large": "size",
     "big": "size",
+    "where": "place location storage room",
     "costs": "price",
     "cost": "price",
     "price": "cost",
@@ -412,6 +424,34 @@ def _whole_amount(candidate: Candidate, question: str) -> Candidate:
         if match.start() < end and start < match.end() and re.search(r"\d.{5}|@", match[0]):
             start, end = match.span()  # a whole number to call
     return replace(candidate, start=offset + start, end=offset + end, text=text[start:end])
+
+
+_CLOCK = r"\d{1,2}(?:[:.]\d\d)?(?: ?[ap]m| o['’]clock)?"
+_SPAN_OF_TIME = re.compile(rf"(?<![\w.])(?P<first>{_CLOCK}) ?(?:–|-|—|to|until|and) ?(?P<last>{_CLOCK})(?![\w.]?\d)")
+_ASKS_FOR_END = re.compile(r"\b(?:clos(?:es?|ed|ing)|shuts?|ends?|until|till|latest|last|over|finish\w*)\b", re.I)
+_ASKS_FOR_BEGINNING = re.compile(r"\b(?:opens?|opening|starts?|begins?|from|earliest)\b", re.I)
+
+
+def _at_that_end(candidate: Candidate, question: str) -> Candidate:
+    "Of *17:00–23:00* the end where the question asks when something closes, and the beginning where it asks when it opens."
+    which = "last" if _ASKS_FOR_END.search(question) else "first" if _ASKS_FOR_BEGINNING.search(question) else ""
+    if not which or candidate.passage is None or not re.search(r"^(?:when|until when)\b|\btimes?\b", question, re.I):
+        return candidate
+    offset, text = candidate.passage.start, candidate.passage.text
+    for match in _SPAN_OF_TIME.finditer(text, max(0, candidate.start - offset - 20), candidate.end - offset + 20):
+        if match.start() < candidate.end - offset and candidate.start - offset < match.end():
+            start, end = match.span(which)
+            return replace(candidate, start=offset + start, end=offset + end, text=text[start:end])
+    return candidate
+
+
+def _is_in_measure(candidate: Candidate, measure: re.Pattern[str]) -> bool:
+    "Whether an amount is in the measure that was asked for, or stands without a unit behind one that is: *by train 50 minutes, by bus 80*."
+    if measure.search(candidate.text): return True
+    if candidate.passage is None or not re.fullmatch(r"[\d.,]+", candidate.text): return False
+    text, start = candidate.passage.text, candidate.start - candidate.passage.start
+    first, _ = sentence_around(text, start, start + 1)
+    return re.search(r"\d", text[first:start]) is not None and measure.search(text[first:start]) is not None
 
 
 def _key_words(question: str, candidate: Candidate) -> int | None:
@@ -482,8 +522,15 @@ def is_said_whole(question: str, candidate: Candidate, topic: str) -> bool:
     return len(_stems(question)) > 1 and bool(left) and left <= said
 
 
-_PART = re.compile(r"[;:()]|,(?!\d)|\b(?:and|but|while|whereas|or)\b")
+_DIGITS = r"\d[\d.,]*"
+_PART = re.compile(r"[;()]|[:,](?!\d)|\b(?:and|but|while|whereas|or)\b")
 _CAPITAL_WORD = re.compile(r"(?<![\w’'-])[A-ZÀ-Þ][\w’'-]*")
+
+
+def _are_parallel(one: Candidate, other: Candidate) -> bool:
+    "Whether two amounts are in one unit, or one leaves its unit to the other."
+    units = [re.sub(rf"^\W*{_DIGITS}\s*", "", candidate.text).casefold() for candidate in (one, other)]
+    return all(re.search(r"\d", candidate.text) for candidate in (one, other)) and (units[0] == units[1] or not all(units))
 
 
 def _contrasts(
@@ -508,8 +555,9 @@ def _contrasts(
         begin = max((cut for cut in cuts if cut <= start), default=first)
         stop = min((cut for cut in cuts if cut >= end), default=last)
         place = first
-        if (entry := _SHORT_ENTRY.match(text, first, last)) and first + len(entry[0]) - 2 in (begin, start):
-            begin, place = first, text.rfind("\n\n", 0, first) + 1  # *The rear tyre: 2.4 bar.* stands beside the other entries
+        if entry := _SHORT_ENTRY.match(text, first, last):
+            place = text.rfind("\n\n", 0, first) + 2 if "\n\n" in text[:first] else 0  # *The rear tyre: 2.4 bar.* stands beside others
+            begin = first if first + len(entry[0]) - 2 in (begin, start) else begin
         in_part, in_sentence = f"{text[begin:start]} … {text[end:stop]}", f"{text[first:start]} … {text[end:last]}"
         around.append((in_part, in_sentence, topic_of(one).partition(" > ")[2]))
         names = lambda words: {
@@ -518,8 +566,12 @@ def _contrasts(
             if match[0] in capital or (match.start() > 0 and match[0] not in ("The", "A", "An", "It", "This", "I"))
         }
         verbs = re.findall(r"(?<!\w)[a-z]+(?:ed|s)\b", text[first : cuts[1]]) if begin > first else []  # the other parts share it
+        is_row = bool(_columns(text[first:last]))
+        if not is_row and not re.search(r"\w{2,}", text[begin:start].removeprefix("and").removeprefix("or")):  # *and 50 euros for visitors*
+            opens = first + next((match.start() for match in re.finditer(r"(?<!\w)\d", text[first:start])), start - first)
+            verbs += re.findall(r"(?<!\w)[a-zß-ÿ]\w*", text[first:opens]) if opens < begin else []  # what the sentence is about
         opening = [in_part.split()[0].lower()] if begin == first and entry else []
-        lower = {stem(word) for word in [*opening, *re.findall(r"(?<!\w)[a-zß-ÿ]\w*", in_part), *verbs]} & asked_stems
+        lower = {stem(word) for word in [*opening, *re.findall(r"(?<!\w)(?:[a-zß-ÿ]\w*|\d+)", in_part), *verbs]} & asked_stems
         above = {word for word in re.findall(r"\w+", topic_of(one).casefold())} & asked
         rows.append(((one.url, one.passage.start + place), names(in_part), names(in_sentence), above, lower))
     of_question = {word.casefold() for word in capital}.union(
@@ -530,7 +582,10 @@ def _contrasts(
     most_keys = [max((key or 0 for key, table in zip(keys, tables, strict=True) if table == own), default=0) for own in tables]
     penalties = []
     are_others = _of_other_names(question, around)
-    for (place, own, whole, above, lower), is_other, key, most_key in zip(rows, are_others, keys, most_keys, strict=True):
+    in_rows = [bool(_columns(_row_of(one)[0])) for one in candidates]
+    for one, in_row, (place, own, whole, above, lower), is_other, key, most_key in zip(
+        candidates, in_rows, rows, are_others, keys, most_keys, strict=True
+    ):
         beside = [row for row in rows if row[0] == place]
         rival, hits = own - asked, len(own & asked)
         most = max(len(row[1] & asked) for row in beside)
@@ -543,6 +598,10 @@ def _contrasts(
         alike = [row[4] for row in beside if len(row[1] & asked) == hits] if hits == most else [lower]
         common = set.intersection(*alike)
         most_words = max(len(words - common) for words in alike)
+        for row, other in zip(rows, candidates, strict=True):
+            if in_row or row[0] != place or not _are_parallel(one, other): continue
+            of_one = lower | ((own or row[1]) & asked)  # a part without a name of its own shares the other's
+            less = max(less, 2 * config.contrast_penalty * (of_one < row[4] | ((row[1] or own) & asked)))
         penalties.append(less + config.word_penalty * min(most_words - len(lower - common), 2))
     return penalties
 
@@ -767,7 +826,8 @@ class Reasoning:
     @staticmethod
     def _thought(state: State, log_probability: float) -> Thought:
         if len(state.chosen) < len(state.plan.steps):
-            return Thought(state.question, state.plan.kind, state, log_probability)
+            text = f"{state.question} (in sentences)" if state.plan.kind == "composed" else state.question  # another thought than the fact
+            return Thought(text, state.plan.kind, state, log_probability)
         return Thought(state.answer or "no comparable values", "answer", state, log_probability)
 
     def candidates(self, state: State, evidence: Evidence) -> list[Candidate]:
@@ -843,7 +903,9 @@ class Reasoning:
             if line.url == one.url and line.start <= one.start and one.end <= line.end
         ]
         candidates = [*candidates, *self._overlooked(question, kind, reply, candidates, lines, evidence.passages)]
-        candidates = [_whole_amount(one, question) for one in candidates if not _is_name_of_column(one)]
+        candidates = [_at_that_end(_whole_amount(one, question), question) for one in candidates if not _is_name_of_column(one)]
+        asked_words = set(normalized(question).split())
+        candidates = [one for one in candidates if not set(normalized(one.text).split()) <= asked_words]
         if _ASKS_FOR_PRICE.search(question) and (price := measure_asked(question)):
             candidates = [one for one in candidates if price.search(one.text)]
         candidates = [one for one in candidates if not _is_maker_of_what_others_hold(question, one)]
@@ -858,7 +920,7 @@ class Reasoning:
             behind = best - max(holding(candidate), default=best - config.max_line_gap)
             has_vote = _is_named(candidate.text, reply)
             value = candidate.log_probability - config.line_weight * min(behind, config.max_line_gap) + config.vote_bonus * has_vote
-            value += config.measure_bonus * bool(measure and measure.search(candidate.text))
+            value += config.measure_bonus * bool(measure and _is_in_measure(candidate, measure))
             value += config.shape_bonus * bool(
                 (shape and shape.search(candidate.text)) or _is_of_column(question, candidate) or _is_of_entry(question, candidate)
             )
@@ -930,7 +992,7 @@ class Reasoning:
                 places += times(line.text)
             if is_near:
                 amounts = measure.finditer(line.text) if measure else ()
-                places += [match.span() for match in amounts if re.search(r"\d.{5}|@", match[0])]  # a number to call, an address
+                places += [match.span() for match in amounts if re.search(r"\d.{5}|@|^an? ", match[0])]  # a number to call, *a month*
                 places += [span for name, span in _columns(line.text) if _is_asked(question, name)]
             ranges = [_whole_token(passage.text, first + begin, first + stop) for begin, stop in places]
             if origin and line is origin[0]:

@@ -223,6 +223,12 @@ _MEASURES = tuple(
         (r"weight|weighs?|heavy|mass", r"(?i:\d ?(?:k|m)?g\b|\b(?:kilo)?grams?\b|\b(?:lb|pounds?|tonn?e?s?|ounces?|oz)\b)"),
         (r"pressure", r"\d ?(?:bar|psi|k?Pa|hPa|atm)\b|\bpascals?\b"),
         (r"voltage", r"(?i:\b\d+ ?k?V\b|\bvolts?\b)"),
+        (r"how loud|noise", r"\d ?dB\b|\bdecibels?\b"),
+        (
+            r"how (?:long|late|soon)|duration",
+            rf"(?i:\b(?:\d[\d.,]*|an?|one|half an?|{_WORDS})[ -]?(?:(?:working |business )?(?:seconds?|minutes?|min|hours?|h|days?|"
+            r"nights?|weeks?|months?|years?|decades?|s|ms)|mm|cm|m|km|met(?:re|er)s?|feet|foot|inch(?:es)?|miles?)\b)",
+        ),
     )
 )
 
@@ -235,7 +241,7 @@ def without_measure(question: str) -> str:
 def measure_asked(question: str) -> re.Pattern[str] | None:
     "What an amount looks like if a question asks for a price, a temperature, a weight, a pressure, a voltage, a number to call."
     text = " ".join(question.split()).rstrip("?!. ")
-    asks = re.search(r"\bhow (?:much|hot|cold|warm|heavy)\b|\b(?:what|which|at what|at which)\b", text, re.I)
+    asks = re.search(r"\bhow (?:much|hot|cold|warm|heavy|loud|long|late|soon)\b|\b(?:what|which|at what|at which)\b", text, re.I)
     if asks is None and len(text.split()) > 6: return None
     if re.search(r"\bnumber\b", text, re.I) is None and re.search(r"\bcall\b", text, re.I): return None
     return next((unit for asked, unit in _MEASURES if asked.search(text)), None)
