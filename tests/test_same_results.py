@@ -36,7 +36,7 @@ RECORDED = Path(__file__).with_name("recorded_results.json")
 CONFIDENCE = re.compile(r"[01]\.\d{3}")  # of an answer, in three digits
 TOLERANCE = 2e-3  # relative, on another kind of machine: a few steps of training amplify the last bit that much
 RELEARNED = (
-    "the reader learned from people, a judge weighs its spans, the confidence was fitted anew; "
+    "the reader learned from people, a judge weighs its spans, the confidence was fitted anew, last on notes of many kinds; "
     "an 8-bit network sees one text a call, and a line is read with what it leans on"
 )
 CHANGED: dict[str, str] = {  # "run: result" → why it is another than the recorded one
@@ -44,7 +44,7 @@ CHANGED: dict[str, str] = {  # "run: result" → why it is another than the reco
     "answers: When did the inventor of the modern steam turbine die?": f"{RELEARNED}; rivals are weighed by the question's names and words",
     "answers: Where was Michael Faraday born?": RELEARNED,
     "answers: What are the impacts of renewable energy on global sustainability?": "composed of one stretch of a page; "
-    "by headings too; where a list was asked for, a sentence that names three things comes first",
+    "by headings too; what the impacts are is no list; the confidence was fitted anew",
     "answers: Who won the Eurovision Song Contest in 1974?": f"{RELEARNED}; where little fits, other words and links are tried",
     "answers: Who was born first, Michael Faraday or Gaston Planté?": RELEARNED,
     "answers: Who invented the incandescent light bulb?": RELEARNED,

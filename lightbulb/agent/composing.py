@@ -316,14 +316,15 @@ def compose(
         page = pages.setdefault(line.url, lines_of(document_of(line.url)))
         return stretch(line, page, scores, max_words=words)
 
+    if form == "list" and _ASKS_FOR_THE_WHOLE.search(question):
+        form = "definition"  # *What are the impacts of …?* wants to know whether they are good, not to count them
     if form == "yes_no":
         evidence = around(lines[0], 60)
         verdict = "Yes" if says_yes(question, lines[0].text) > 0 else "No"
         return [Piece(f"{verdict}.", ((lines[0].url, lines[0].start, lines[0].end),)), *_verbatim(evidence)], verdict
     if form == "list" and (listing := _best_listing(lines, pages, document_of)):
         return _listed(listing, document_of(listing.lines[0].url)), ""
-    wants_several = form == "list" and not _ASKS_FOR_THE_WHOLE.search(question)  # *What are the impacts of …?*: on the whole good or bad
-    names_several = lambda line: wants_several and _ENUMERATES.search(line.text) is not None
+    names_several = lambda line: form == "list" and _ENUMERATES.search(line.text) is not None
     lines = sorted(lines, key=lambda line: -(line.score + list_bonus * names_several(line)))
     if form in ("how", "list") and not names_several(lines[0]) and (steps := _steps_around(lines[0], pages, document_of)):
         return _verbatim(steps), ""
