@@ -640,6 +640,11 @@ def main() -> int:
     return max(statuses, default=0)
 
 
+def codes_of(replies: Sequence[Reply]) -> str:
+    counts = Counter(reply.code or "a commit that was not noted" for reply in replies)
+    return " and ".join(f"{code} ({count})" for code, count in counts.items())
+
+
 def report_set(args: Any, name: str, part: str) -> int:
     "Ask one set, or one manual or folder of notes, and write its table; 1 if an aim is missed."
     title = {"manuals": f"the {part} manual", "notes": f"the notes of {part}"}.get(name, name)
@@ -656,9 +661,11 @@ def report_set(args: Any, name: str, part: str) -> int:
         if not times: continue
         median, late = statistics.median(times), times[min(len(times) - 1, int(0.95 * len(times)))]
         table.row(f"{unit}: median, 95th percentile", f"{median:.1f}, {late:.1f}", "≤ 6, ≤ 15", median <= 6 and late <= 15)
-    codes = Counter(reply.code or "a commit that was not noted" for reply in run.replies)
     asked = f"{len(run.replies)} of the set's {run.num_questions} questions"
-    table.note(f"Answers to {asked}, by the code of {' and '.join(f'{code} ({count})' for code, count in codes.items())}.")
+    table.note(f"Answers to {asked}, by the code of {codes_of(run.replies)}.")
+    old = run.before(name)
+    if before := [old[reply.id] for reply in run.replies if reply.id in old]:
+        table.note(f"Before: by the code of {codes_of(before)}.")
     if args.prompts:
         table.note("Where the one prompt had been asked before, with the same back end and model, its reply was kept.")
     if args.max_seconds != 60:
