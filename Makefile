@@ -29,7 +29,7 @@ demo: setup-demo ## set up, answer one question with checkable sources, then tra
 	@printf '\nNow SmolLM2 reads the demo site for about a minute (held-out loss before and after), and a world model learns to imagine its states:\n'
 	@$(BIN)/python lightbulb_LM.py $(DEMO) $(LEARN)
 	@$(BIN)/python lightbulb_WM.py $(DEMO) $(IMAGINE)
-	@printf '\nThe likeliest pieces of words one after the other, some that are drawn, and what is planned in the imagined states:\n'
+	@printf '\nThe likeliest pieces of words one after the other, some that are drawn, and what is planned in the imagined states.\nIt has read for a minute: the sentences are English, what they say is often wrong.\n'
 	@$(BIN)/python main_menu.py $(WRITE) --query "$(TEXT)" --planner greedy
 	@$(BIN)/python main_menu.py $(WRITE) --query "$(TEXT)" --planner sample
 	@$(BIN)/python main_menu.py $(WRITE) --query "$(TEXT)" --planner mcts

@@ -74,6 +74,7 @@ def greedy_returns(agent: HierarchicalAgent, make_env: Callable, num_episodes: i
     manager_state, worker_state = manager.initial_state(num_episodes), worker.initial_state(num_episodes)
     option, length = np.full(num_episodes, -1), np.zeros(num_episodes, int)
     returns, alive, choices = np.zeros(num_episodes), np.ones(num_episodes, bool), []
+    can_interrupt = agent.config.interrupts and 0 < np.count_nonzero(worlds[0].single_moves >= 0) < worlds[0].num_options
     for step in range(max_steps):
         if not alive.any(): break
         asking = [row for row in np.flatnonzero(alive) if option[row] < 0]
@@ -106,6 +107,14 @@ def greedy_returns(agent: HierarchicalAgent, make_env: Callable, num_episodes: i
             alive[row] = not (done.terminated or done.truncated)
             if done.option_ended or length[row] >= agent.config.max_option_steps:
                 option[row] = -1
+        walking = [row for row in rows if alive[row] and option[row] >= 0] if can_interrupt else []
+        if walking:  # whom the manager interrupts; its memory goes on from its last choice
+            views = [worlds[row].manager_view() for row in walking]
+            with torch.no_grad():
+                values, _ = manager(torch.from_numpy(np.stack([view.observation for view in views]))[:, None], manager_state[walking])
+            for row, view, value in zip(walking, views, values[:, 0].numpy(), strict=True):
+                if view.available[option[row]] and value[view.available].max() > value[option[row]]:
+                    option[row] = -1
     return returns, choices
 
 

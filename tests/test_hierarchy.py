@@ -376,6 +376,57 @@ def test_an_option_without_end_is_interrupted():
     assert all(discount == pytest.approx(0.9) for *_, discount in choices_of(agent.worker))  # interrupted, not ended: the value goes on
 
 
+class Street(gymnasium.Env):
+    "Ten places in a row; two moves."
+
+    observation_space, action_space = gymnasium.spaces.Discrete(10), gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        self.place = 0
+        return self.place, {}
+
+    def step(self, action):
+        self.place = max(0, self.place + (1 if action else -1))
+        return self.place, 0.0, self.place == 9, False, {}
+
+
+def along_the_street() -> GymnasiumOptions:
+    "A walk to the end of the street, and both single moves."
+    walk = Option("walk", ends=lambda place: False, policy=lambda place: 1)
+    return GymnasiumOptions(Street(), [walk, *primitive_options(2)])
+
+
+@pytest.mark.parametrize("interrupts", [True, False])
+def test_a_walk_is_interrupted_where_another_choice_is_worth_more(interrupts):
+    "The manager values the walk at the first four places, and a move back at the fifth."
+    config = HierarchyConfig(manager=replace(SMALL, layer_norm=False), worker=SMALL, interrupts=interrupts)
+    world = along_the_street()
+    agent = HierarchicalAgent.for_world(world, config).greedy()
+    agent.manager.values_of_all = lambda observations, states: (  # type: ignore[method-assign]
+        np.stack([[1.0, 2.0 * (place.argmax() == 4), 0.0] for place in observations]),
+        states,
+    )
+    world.reset()
+    taken = []
+    for _ in range(8):
+        option, action = agent.act(world)
+        taken.append((option, action))
+        agent.observe(world, world.step(option, action))
+    back_and_forth = [(1, 0), (0, 1)]
+    assert taken == [(0, 1)] * 4 + (back_and_forth * 2 if interrupts else [(0, 1)] * 4)
+
+
+def test_exploring_beside_moves_gives_each_option_as_many_steps():
+    config = HierarchyConfig(
+        total_steps=3000, manager=SMALL, worker=SMALL, steps_per_update=10_000, manager_epsilon=1.0, repeat_exponent=0.0
+    )
+    agent, _ = finish(train_hierarchy(along_the_street, config))
+    assert agent.option_steps.sum() == 3000
+    assert agent.option_steps.min() > 700, agent.option_steps  # by choices, the walk would have most of them
+    old, _ = finish(train_hierarchy(along_the_street, replace(config, even_steps=False)))
+    assert old.option_steps[0] > 1800, old.option_steps
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_mask_may_shrink_and_grow(first):
     "Every step from an option's first choice on is stored, and those before it: the history that the worker's memory sees has no hole."

@@ -88,6 +88,8 @@ class HierarchyConfig(Displayable):
     worker_exploration: int = 50  # runs of an option until then, from 1 at its first
     repeat_exponent: float = 2.0  # an exploring choice is made n times in a row with probability ∝ n^-exponent; 0: once
     learn_moves: bool = True  # the manager learns about single moves from every step of the options that contain them
+    interrupts: bool = True  # an option beside single moves ends where the manager values another choice higher
+    even_steps: bool = True  # exploring beside single moves gives each option about as many steps, not as many choices
     learn_worker: bool = True  # False: the worker is used as it is, without exploration
     worker_remembers: bool = False  # its memory lives for the whole episode, and not for one run of an option
     report_interval: int = 500  # low-level steps; an interrupt waits for a report, and moments are kept at one
@@ -161,6 +163,8 @@ class _RunningOption:
     inside: View | None = None  # what it was chosen from
     unseen: list[_Experience] = field(default_factory=list)  # steps before the first choice
     view: View | None = None  # the worker's next one, if it was seen already
+    explores: bool = False  # it was chosen to explore, and is not interrupted
+    ahead: View | None = None  # what the manager sees after the last step, if it was asked
     moves: list[_Experience] = field(default_factory=list)  # its last steps, as if the manager had chosen each
     seen: View | None = None  # the manager's present one, where moves are kept
     manager_state: Tensor | None = None  # before the first of `moves`
@@ -202,6 +206,12 @@ def _from_state(state: Any) -> Any:
 _WORTH_A_GPU = 500_000  # weights from which both networks are faster on a GPU than on the CPU beside the worlds
 
 
+def _is_beside_moves(world: OptionEnvironment) -> bool:
+    "Does the world offer single moves, and longer options as well?"
+    moves = getattr(world, "single_moves", None)
+    return moves is not None and 0 < len(set(np.asarray(moves).tolist()) - {-1}) < world.num_options
+
+
 class HierarchicalAgent:
     "A manager that picks options, a worker that picks actions inside them, and their memory: `act`, `observe`, `learn`, `state_dict`."
 
@@ -230,6 +240,7 @@ class HierarchicalAgent:
         self.model: WorkerModel = worker
         self.rng = np.random.default_rng(config.seed)
         self.option_counts = np.zeros(num_options, np.int64)  # runs of each option
+        self.option_steps = np.zeros(num_options, np.int64)  # and their steps
         self.num_steps, self.num_episodes, self.explores = 0, 0, True
         self.episodes = [self._empty_episode() for _ in range(config.num_envs)]
 
@@ -312,25 +323,33 @@ class HierarchicalAgent:
         states = torch.cat([episode.manager_state for _, episode in asking])
         observations = np.stack([view.observation for view in views]).astype(np.float32, copy=False)
         values, after = self.manager.values_of_all(observations, states)
-        for row, (view, (_, episode)) in enumerate(zip(views, asking, strict=True)):
-            option = self._choose(view, values[row], episode)
+        for row, (view, (world, episode)) in enumerate(zip(views, asking, strict=True)):
+            option, explores = self._choose(world, view, values[row], episode)
             decision = _Decision(view, option, episode.manager_state)
             episode.view, episode.manager_state = None, after[row : row + 1]
             if self.explores:
                 self.option_counts[option] += 1
             state = episode.worker_state if self.config.worker_remembers else self.worker.online.initial_state()
-            episode.running = _RunningOption(option, decision, SMDPReturn(self.config.discount), state)
+            episode.running = _RunningOption(option, decision, SMDPReturn(self.config.discount), state, explores=explores)
 
-    def _choose(self, view: View, values: np.ndarray, episode: _RunningEpisode) -> int:
+    def _choose(self, world: OptionEnvironment, view: View, values: np.ndarray, episode: _RunningEpisode) -> tuple[int, bool]:
+        "An option, and whether it was chosen to explore."
         if self.explores and episode.repeats and view.available[episode.repeated]:
             episode.repeats -= 1
-            return episode.repeated
+            return episode.repeated, True
         if self.explores and self.rng.random() < self.manager_epsilon:
-            episode.repeated = rarely_tried(view.available, self.option_counts, self.rng)
+            is_even = self.config.even_steps and _is_beside_moves(world)
+            if is_even:
+                lengths = np.maximum(1.0, (1.0 + self.option_steps) / (1.0 + self.option_counts))
+                odds = view.available / lengths / np.sqrt(1.0 + self.option_steps)
+                episode.repeated = int(self.rng.choice(len(odds), p=odds / odds.sum()))
+            else:
+                episode.repeated = rarely_tried(view.available, self.option_counts, self.rng)
             is_free = bool(self.config.repeat_exponent) and view.available.sum() > 1
+            is_free &= not is_even or episode.repeated in np.asarray(getattr(world, "single_moves", ()))
             episode.repeats = int(self.rng.zipf(self.config.repeat_exponent)) - 1 if is_free else 0
-            return episode.repeated
-        return int(np.where(view.available, values, -np.inf).argmax())
+            return episode.repeated, True
+        return int(np.where(view.available, values, -np.inf).argmax()), False
 
     @property
     def manager_epsilon(self) -> float:
@@ -351,8 +370,11 @@ class HierarchicalAgent:
         running.earned.add(step.reward)
         over = step.terminated or step.truncated
         ended = over or step.option_ended or running.earned.length >= self.config.max_option_steps
+        running.ahead = None
+        ended = ended or self._is_interrupted(world, running, self.episodes[environment])
         if self.explores:
             self.num_steps += 1
+            self.option_steps[running.option] += 1
         if self.explores or running.worker is None:
             self._remember_worker(world, running, step, ended, environment)
         if self.explores and self.config.learn_moves:
@@ -362,6 +384,15 @@ class HierarchicalAgent:
         if over:
             self.num_episodes += self.explores
             self.begin(environment)
+
+    def _is_interrupted(self, world: OptionEnvironment, running: _RunningOption, episode: _RunningEpisode) -> bool:
+        "Is another choice worth more than going on with this option (Sutton, Precup and Singh 1999, section 5)?"
+        if running.explores or not self.config.interrupts or not _is_beside_moves(world): return False
+        view = running.ahead = world.manager_view()
+        if not view.available[running.option]:
+            return False  # its value is known only where it could begin
+        values, _ = self.manager.values(view.observation, episode.manager_state)
+        return bool(values[view.available].max() > values[running.option])
 
     def _remember_worker(self, world: OptionEnvironment, running: _RunningOption, step: OptionStep, ended: bool, environment: int) -> None:
         "Store a step; before the first choice of an option it waits for one, since a worker that never chooses has nothing to learn."
@@ -380,7 +411,7 @@ class HierarchicalAgent:
         "A step of a longer option is a run of the single move that it took, too (Sutton, Precup and Singh 1999, section 6)."
         single_moves = getattr(world, "single_moves", None)
         if single_moves is None or running.option in single_moves: return
-        before, running.seen = running.seen or running.manager.view, world.manager_view()
+        before, running.seen = running.seen or running.manager.view, running.ahead or world.manager_view()
         move = int(single_moves[running.choice % self.num_actions])
         if move >= 0 and before.available[move]:
             discount = 0.0 if step.terminated else self.config.discount
@@ -406,7 +437,7 @@ class HierarchicalAgent:
             self._carry_memory(running, episode)
         if self.explores:
             self._store_moves(running, environment)
-        episode.view = running.seen or world.manager_view()
+        episode.view = running.ahead or running.seen or world.manager_view()
         if not self.explores: return
         discount = 0.0 if step.terminated else running.earned.next_discount
         ends = {"terminated": step.terminated, "truncated": over, "environment": environment}
@@ -507,6 +538,7 @@ class HierarchicalAgent:
             "manager": self.manager.state_dict(),
             "worker": self.worker.state_dict(),
             "option_counts": torch.from_numpy(self.option_counts.copy()),
+            "option_steps": torch.from_numpy(self.option_steps.copy()),
             "num_steps": self.num_steps,
             "num_episodes": self.num_episodes,
             "rng": self.rng.bit_generator.state,
@@ -521,6 +553,7 @@ class HierarchicalAgent:
         self.manager.load_state_dict(state["manager"])
         self.worker.load_state_dict(state["worker"])
         self.option_counts = state["option_counts"].numpy().copy()
+        self.option_steps = state["option_steps"].numpy().copy() if "option_steps" in state else np.zeros_like(self.option_counts)
         self.num_steps, self.num_episodes = int(state["num_steps"]), int(state["num_episodes"])
         self.rng.bit_generator.state = state["rng"]
         for environment in range(len(self.episodes)):
