@@ -420,10 +420,10 @@ def test_exploring_beside_moves_gives_each_option_as_many_steps():
     config = HierarchyConfig(
         total_steps=3000, manager=SMALL, worker=SMALL, steps_per_update=10_000, manager_epsilon=1.0, repeat_exponent=0.0
     )
-    agent, _ = finish(train_hierarchy(along_the_street, config))
+    agent, _ = finish(train_hierarchy(along_the_street, replace(config, even_steps=True)))
     assert agent.option_steps.sum() == 3000
     assert agent.option_steps.min() > 700, agent.option_steps  # by choices, the walk would have most of them
-    old, _ = finish(train_hierarchy(along_the_street, replace(config, even_steps=False)))
+    old, _ = finish(train_hierarchy(along_the_street, config))
     assert old.option_steps[0] > 1800, old.option_steps
 
 

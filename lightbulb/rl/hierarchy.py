@@ -88,8 +88,8 @@ class HierarchyConfig(Displayable):
     worker_exploration: int = 50  # runs of an option until then, from 1 at its first
     repeat_exponent: float = 2.0  # an exploring choice is made n times in a row with probability ∝ n^-exponent; 0: once
     learn_moves: bool = True  # the manager learns about single moves from every step of the options that contain them
-    interrupts: bool = True  # an option beside single moves ends where the manager values another choice higher
-    even_steps: bool = True  # exploring beside single moves gives each option about as many steps, not as many choices
+    interrupts: bool = False  # an option beside single moves ends where the manager values another choice higher
+    even_steps: bool = False  # exploring beside single moves gives each option about as many steps, not as many choices
     learn_worker: bool = True  # False: the worker is used as it is, without exploration
     worker_remembers: bool = False  # its memory lives for the whole episode, and not for one run of an option
     report_interval: int = 500  # low-level steps; an interrupt waits for a report, and moments are kept at one
