@@ -619,6 +619,7 @@ def main() -> int:
     parser.add_argument(
         "--prompts", type=Path, help="such a folder whose replies of the one prompt are taken over: they do not change with the code"
     )
+    parser.add_argument("--note", default="", help="a sentence that belongs under the table")
     parser.add_argument("--model_name", default="smollm2")
     parser.add_argument("--max_seconds", type=float, default=60.0, help="for one question; more where other work shares the machine")
     args = parser.parse_args()
@@ -670,6 +671,8 @@ def report_set(args: Any, name: str, part: str) -> int:
         table.note("Where the one prompt had been asked before, with the same back end and model, its reply was kept.")
     if args.max_seconds != 60:
         table.note(f"A question had up to {args.max_seconds:g} seconds, since other work shared the machine.")
+    if args.note:
+        table.note(args.note)
     table.note(f"Tuned on: what agent/calibration.json names; {part or 'this set'}: {TUNED.get(part, 'only measured')}.")
     return table.finish(args.record and not args.quick)
 

@@ -44,7 +44,7 @@ CHANGED: dict[str, str] = {  # "run: result" → why it is another than the reco
     "answers: When did the inventor of the modern steam turbine die?": f"{RELEARNED}; rivals are weighed by the question's names and words",
     "answers: Where was Michael Faraday born?": RELEARNED,
     "answers: What are the impacts of renewable energy on global sustainability?": "composed of one stretch of a page; "
-    "by headings too; what the impacts are is no list; the confidence was fitted anew",
+    "by headings too; what the impacts are is no list",
     "answers: Who won the Eurovision Song Contest in 1974?": f"{RELEARNED}; where little fits, other words and links are tried",
     "answers: Who was born first, Michael Faraday or Gaston Planté?": RELEARNED,
     "answers: Who invented the incandescent light bulb?": RELEARNED,
