@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
@@ -168,6 +167,8 @@ def _load_encoder(num_layers: int) -> tuple[Encoder, Tokenizer]:
         path, tokenizer = folder / "model.onnx", Tokenizer.from_file(str(folder / "tokenizer.json"))
         weights = read_onnx_weights(path)
     else:
+        from huggingface_hub import hf_hub_download
+
         try:
             path, tokenizer = Path(hf_hub_download(HUB_NAME, "model.safetensors")), Tokenizer.from_pretrained(HUB_NAME)
             weights = {name.removeprefix("bert."): weight for name, weight in load_file(path).items()}

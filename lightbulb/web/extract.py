@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
-import trafilatura
 from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 from w3lib.url import canonicalize_url
 
@@ -165,6 +164,8 @@ def locate_headings(found: list[tuple[int, str]], text: str) -> tuple[Heading, .
 # %% ../../nbs/web/07_extract.ipynb #20a1cfb7
 def _trafilatura(tree: Any, *, favor_precision: bool) -> list[str]:
     "The blocks of the main content as trafilatura sees it."
+    import trafilatura  # a quarter of a second, for workers only
+
     try:
         found = trafilatura.bare_extraction(tree, include_comments=False, favor_precision=favor_precision)
     except (RecursionError, ValueError, TypeError, AttributeError, IndexError, KeyError, etree.LxmlError) as error:

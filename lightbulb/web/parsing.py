@@ -197,6 +197,8 @@ def serve_parsing(requests: BinaryIO, replies: BinaryIO) -> None:
 
 def _work() -> None:
     "What a worker process does."
+    import trafilatura  # noqa: F401 - here, so that the first page does not wait for it
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _limit_memory()
     replies = os.fdopen(os.dup(1), "wb")
