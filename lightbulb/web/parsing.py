@@ -197,10 +197,9 @@ def serve_parsing(requests: BinaryIO, replies: BinaryIO) -> None:
 
 def _work() -> None:
     "What a worker process does."
-    import trafilatura  # noqa: F401 - here, so that the first page does not wait for it
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _limit_memory()
+    _answer(source_of("html", "http://localhost/", "<p>A page that loads what pages need, so that the first one does not wait.</p>"))
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a parser prints is no reply
     replies.write(b'{"ready": true}\n')
