@@ -163,4 +163,5 @@ def test_racing_processes_make_one_tokenizer(tmp_path):
     racing = [subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = {process.communicate(timeout=120)[0] for process in racing}
     assert len(said) == 1 and all(process.returncode == 0 for process in racing)
-    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["tokenizer.json"]
+    made = [file.name for file in tmp_path.rglob("*") if file.is_file() and file.parent.name != "digests"]  # those say what was checked
+    assert made == ["tokenizer.json"]

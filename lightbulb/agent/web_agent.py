@@ -249,10 +249,10 @@ class CautiousLevels(HierarchicalAgent):
 
     margin = 0.25
 
-    def _choose(self, view: View, values: np.ndarray, episode: Any) -> int:
+    def _choose(self, world: Any, view: View, values: np.ndarray, episode: Any) -> tuple[int, bool]:
         values = values.copy()
         values[int(np.flatnonzero(view.available)[0])] += self.margin
-        return super()._choose(view, values, episode)
+        return super()._choose(world, view, values, episode)
 
     def _decide(self, thinking: list[Any], actions: dict[int, int]) -> None:
         super()._decide(thinking, actions)
