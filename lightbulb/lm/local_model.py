@@ -19,9 +19,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -496,7 +496,9 @@ def load_local_model(
     if name == "smollm2":
         folder = smollm2_checkpoint()
         window = json.loads((folder / "config.json").read_text("utf-8"))["max_position_embeddings"]
-        return LocalLanguageModel(name, window, partial(load_tokenizer, name), lambda: _opened(str(folder), name, where, dtype)[:2])
+        return LocalLanguageModel(
+            name, window, lambda: cast(SubwordTokenizer, load_tokenizer(name)), lambda: _opened(str(folder), name, where, dtype)[:2]
+        )
     network, frame, tokenizer = _opened(name, name, where, dtype)
     window = int(getattr(network.config, "max_position_embeddings", 0) or 2048)
     return LocalLanguageModel(name, window, lambda: tokenizer, lambda: (network, frame))

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,7 +114,7 @@ class Encoder(nn.Module):
         super().__init__()
         width, norm = self.width, lambda: nn.LayerNorm(self.width, eps=1e-12)
         self.num_layers = num_layers
-        self.embeddings = _named(
+        self.embeddings: Any = _named(
             word_embeddings=nn.Embedding(num_words, width),
             position_embeddings=nn.Embedding(num_positions, width),
             token_type_embeddings=nn.Embedding(2, width),
@@ -130,7 +131,7 @@ class Encoder(nn.Module):
             )
             for _ in range(num_layers)
         ]
-        self.encoder = _named(layer=nn.ModuleList(layers))
+        self.encoder: Any = _named(layer=nn.ModuleList(layers))
 
     def forward(
         self,
