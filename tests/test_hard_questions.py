@@ -10,7 +10,7 @@ from small_site import LENIENT, PatternReader, SmallSite, small_tools
 
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.answers import Ending, PageRead, Searched
-from lightbulb.core.records import Document, Link
+from lightbulb.core.records import Document, Heading, Link
 
 MUSEUM = Document("http://site/museum", "Museum", "The town museum was opened in 1931.")
 QUESTION = "When was the town museum opened?"
@@ -112,6 +112,20 @@ def test_a_composed_answer_has_a_short_form_where_the_reader_sees_one() -> None:
     *_, result = answer("Why was the harbour lamp moved?", TestAgent(), tools=tools, calibrations=LENIENT)
     assert isinstance(result, Answer) and result.kind == "why" and "because ships collided" in result.text
     assert result.short_answer == "ships collided"
+
+
+def test_sentences_near_a_fact_carry_it_on() -> None:
+    text = (
+        "Fish are plentiful.\n\nThe town had an iron bridge planned for long. Ferries went to and fro. The iron bridge was opened in 1894. "
+        "After it was opened, the bridge carried trains. Otters play.\n\nRules\n\nThe iron bridge is opened for ships."
+    )
+    page = Document("http://site/bridge", "Crossing", text, headings=(Heading(2, "Rules", text.index("Rules")),))
+    _, result = ask("When was the iron bridge opened?", Engine([page]))
+    assert result.short_answer == "1894" and [sentence.text for sentence in result.sentences][1:] == [
+        "The town had an iron bridge planned for long.",
+        "The iron bridge was opened in 1894.",
+        "After it was opened, the bridge carried trains.",
+    ]  # neither what says little nor what stands under another heading
 
 
 def test_pages_that_agree_are_told_once() -> None:

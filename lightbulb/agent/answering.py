@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .answers import Answer, Ending, Sentence, Step, Thinking, Trace
-from .composing import compose
+from .composing import Line, carried_on, compose, lines_of
 from .confidence import Calibration, load_calibrations, measure_leaf, measure_lines, measure_sentence
 from .configuration import TestAgent
 from .evidence import Evidence, Researcher, is_mentioned, long_names
 from .ledger import Ledger, Meter, remembered
 from .question_kinds import foreign_language, in_english, question_parts
-from .reasoning import Reasoning, asks_in_key_words, disagrees, is_said_whole, kind_wanted
+from .reasoning import Candidate, Reasoning, asks_in_key_words, disagrees, is_said_whole, kind_wanted
 from .synthesis import Synthesis, Synthesizer
 from .tools import Tools, open_tools
 from .waiting import Background, OutOfTime, Working
@@ -204,7 +204,8 @@ class _Inquiry:
         last = state.chosen[-1]
         is_whole = state.plan.kind == "direct" and is_said_whole(question, last, self.reasoning.topic_of(last))
         confidence = calibration.confidence(measure_leaf(question, value, leaf, rivals, lines, is_whole=is_whole))
-        sentences = tuple(self.writer.factoid(state))
+        around = self._around(last, lines) if state.plan.kind == "direct" else []
+        sentences = tuple(self.writer.factoid(state, around))
         is_sure = confidence >= calibration.threshold
         if other := next((node for _, node in ranked[1:] if disagrees(question, leaf.payload, node.payload)), None):
             sentences += self.writer.disagreement(other.payload)
@@ -218,6 +219,12 @@ class _Inquiry:
             replace(trace, failed_at="") if is_sure else trace,
             ranked,
         )
+
+    def _around(self, candidate: Candidate, lines: Sequence[Line]) -> list[Line]:
+        "The line that holds a candidate, and those that carry it on."
+        page = lines_of(self.ledger[candidate.url])
+        said = [line for line in page if line.start < candidate.end and candidate.start < line.end]
+        return carried_on(said, page, {(line.url, line.start): line.score for line in lines})
 
     def _from_best_line(self, question: str, root: ToTNode, short: _Conclusion) -> _Conclusion:
         "Where no name or number is sure: the sentence that answers best, if that is; otherwise the short answer as it was."

@@ -162,6 +162,39 @@ def stretch(
         first, words = first - 1, words + page[first - 1].num_words
     return list(page[first : last + 1])
 
+# %% ../../nbs/agent/09_composing.ipynb #c1a7ed02
+def carried_on(
+    said: Sequence[Line],  # the lines that hold the answer
+    page: Sequence[Line],  # the lines of their page in order
+    scores: Mapping[tuple[str, int], float],  # of the lines that were scored, by URL and start
+    *,
+    count: int = 3,  # lines that are added at most
+    max_words: int = 110,
+    gap: float = 4.0,  # what answers worse than the best line of the page by more than this is not added
+    next_bonus: float = 1.0,  # in score, for a line that stands right behind one that is said
+    reach: int = 8,  # lines from the answer
+) -> list[Line]:
+    "The lines that hold the answer with those near them that answer nearly as well, in the order of the page."
+    numbers = [number for number, line in enumerate(page) if any(line.start == one.start for one in said)]
+    if not numbers or any(page[number].role != "sentence" for number in numbers): return list(said)
+    first, last, heading = numbers[0] - reach, numbers[-1] + reach, page[numbers[0]].heading
+    words, added = sum(page[number].num_words for number in numbers), 0
+    near = {
+        number: scores[line.url, line.start]
+        for number, line in enumerate(page)
+        if first <= number <= last and number not in numbers and line.role == "sentence" and not line.term
+        if line.heading == heading and (line.url, line.start) in scores
+    }
+    least = max(scores.get((line.url, line.start), -99.0) for line in page) - gap
+    while near and added < count:
+        worth = {number: score + next_bonus * (number - 1 in numbers) for number, score in near.items()}
+        best = max(worth, key=lambda number: (worth[number], -number))
+        if worth[best] < least: break
+        del near[best]
+        if words + page[best].num_words > max_words: continue
+        numbers, words, added = [*numbers, best], words + page[best].num_words, added + 1
+    return [page[number] for number in sorted(numbers)]
+
 # %% ../../nbs/agent/09_composing.ipynb #66bddeb0
 @dataclass(frozen=True)
 class Listing:
@@ -328,7 +361,9 @@ def compose(
     lines = sorted(lines, key=lambda line: -(line.score + list_bonus * names_several(line)))
     if form in ("how", "list") and not names_several(lines[0]) and (steps := _steps_around(lines[0], pages, document_of)):
         return _verbatim(steps), ""
-    if form in ("fact", "number"): return _verbatim(around(lines[0], 40)), " ".join(lines[0].text.split())
+    if form in ("fact", "number"):
+        said = carried_on(around(lines[0], 40), pages[lines[0].url], scores)
+        return _verbatim(said), " ".join(lines[0].text.split())
     taken: list[Line] = []
     for line in _starts(question, form, lines):
         if (line.url, line.start) in {(other.url, other.start) for other in taken}: continue

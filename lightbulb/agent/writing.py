@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 
 from .answers import Sentence
-from .composing import Piece
+from .composing import Line, Piece
 from .ledger import Citation, Ledger
 from .reasoning import Candidate, State, normalized, sentence_around
 from .tools import Summarizer
@@ -68,8 +68,12 @@ class Writer:
         start, end = with_unit(text, last.start, last.end, state.plan.steps[len(state.chosen) - 1])
         return " ".join(text[start:end].split()) if (start, end) != (last.start, last.end) else state.answer
 
-    def factoid(self, state: State) -> list[Sentence]:
-        "The short answer, then the sentence behind each step of its path."
+    def factoid(
+        self,
+        state: State,
+        around: Sequence[Line] = (),  # the line that holds the last step and those that carry it on, in reading order
+    ) -> list[Sentence]:
+        "The short answer, then the sentence behind each step of its path, between the lines that carry it on."
         quotes = [self._quote(candidate) for candidate in state.chosen]
         last = quotes if state.plan.comparison else quotes[-1:]
         first = self.short(state)
@@ -78,7 +82,13 @@ class Writer:
             values = [" to ".join(candidate.text for candidate in part) for part in (state.chosen[:half], state.chosen[half:])]
             first += f" ({compared.items[0]}: {values[0]}; {compared.items[1]}: {values[1]})"
         sentences = [Sentence(_closed(first[:1].upper() + first[1:]), tuple(last))]
-        for quote in dict.fromkeys(quotes):
+        behind = list(dict.fromkeys(quotes))
+        if around and len(behind) == 1:
+            quote = behind[0]
+            others = [line for line in around if line.end <= quote.start or line.start >= quote.end]
+            cited = [self.ledger.cite(self.ledger[line.url].span(line.start, line.end)) for line in others]
+            behind = sorted([quote, *cited], key=lambda citation: citation.start)
+        for quote in behind:
             if normalized(quote.quote) != normalized(state.answer):
                 sentences.append(Sentence(_closed(" ".join(quote.quote.split())), (quote,)))
         return sentences
