@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = []
+__all__ = ['offline_path']
 
 # %% ../../nbs/core/13_offline_models.ipynb #77fa6681
 import contextlib
@@ -52,7 +52,7 @@ def file_digest(path: Path) -> str:
     "The SHA-256 of a file; one whose size, times and inode are those of its last reading is not read again."
     seen = path.stat()
     state, known = [seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino], None
-    with contextlib.suppress(OSError, ValueError):  # without a cache it is read
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # without a cache, or with a broken record, it is read
         known = cache_folder("digests") / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
         before = json.loads(known.read_text("utf-8"))
         if before["state"] == state: return str(before["digest"])
@@ -64,7 +64,7 @@ def file_digest(path: Path) -> str:
             known.with_suffix(f".{os.getpid()}").replace(known)
     return digest
 
-
+# %% ../../nbs/core/13_offline_models.ipynb #4775646b
 @cache
 def _check(package: str, folder: Path, inside: str) -> None:
     "`UnavailableError` unless the file, or every file below the folder, is the recorded one."
