@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from small_site import LENIENT, PatternReader, SmallSite, small_tools
 
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.answers import Ending, PageRead, Searched
+from lightbulb.agent.confidence import Calibration
+from lightbulb.agent.question_kinds import kind_of_question
 from lightbulb.core.records import Document, Heading, Link
 
 MUSEUM = Document("http://site/museum", "Museum", "The town museum was opened in 1931.")
@@ -126,6 +129,69 @@ def test_sentences_near_a_fact_carry_it_on() -> None:
         "The iron bridge was opened in 1894.",
         "After it was opened, the bridge carried trains.",
     ]  # neither what says little nor what stands under another heading
+
+
+def test_a_name_is_not_broken_off() -> None:
+    class Cuts(PatternReader):
+        patterns = {"what": r"the (Great|Norway)"}
+
+    def short(question: str, text: str) -> str:
+        tools = small_tools(search=Engine([Document("http://site/museum", "Museum", text)]), reader=Cuts())
+        *_, result = answer(question, TestAgent(), tools=tools, calibrations=LENIENT)
+        assert isinstance(result, Answer)
+        return result.short_answer
+
+    assert short("What did the museum begin with?", "The museum began with the Great Exhibition of 1851.") == "Great Exhibition"
+    assert short("What gave the museum its whale?", "Its whale was given by the Norway Museum.") == "Norway"  # the rest is asked about
+
+
+@pytest.mark.parametrize(("certain", "said"), [(0.97, "New Holland"), (0.3, "12")])
+def test_what_only_sounds_like_a_number_may_be_a_name(certain: float, said: str) -> None:
+    class Sees:
+        num_reads = 0
+
+        def read(self, question: str, texts: Sequence[str], *, top_k: int = 4) -> list[Any]:
+            self.num_reads += 1
+            places = [(texts[0].index(text), text, chance) for text, chance in (("New Holland", certain), ("12", 0.02))]
+            return [
+                SimpleNamespace(text_index=0, start=start, end=start + len(text), text=text, kind="", score=chance)
+                for start, text, chance in places
+            ]
+
+    question, text = "What name was given to the western half of the colony?", "Its western half was given the name New Holland by 12 men."
+    assert kind_of_question(question) == "number"
+    reader = Sees()
+    tools = small_tools(search=Engine([Document("http://site/colony", "Colony", text)]), reader=reader)
+    *_, result = answer(question, TestAgent(), tools=tools, calibrations=LENIENT | {"short": Calibration({}, 9.0, 0.5)})
+    assert isinstance(result, Answer) and result.short_answer == said and reader.num_reads == 1
+
+
+def test_where_may_be_answered_without_a_place_but_not_by_a_worse_line() -> None:
+    always = LENIENT | {"short": Calibration({}, -9.0, 0.5), "sentence": Calibration({}, 9.0, 0.5)}
+
+    def said(question: str, text: str) -> str:
+        tools = small_tools(search=Engine([Document("http://site/words", "Words", text)]), reader=PatternReader())
+        *_, result = answer(question, TestAgent(), tools=tools, calibrations=always)
+        assert isinstance(result, Answer)
+        return result.short_answer
+
+    question = "Where does the expression cherry picker come from?"
+    origin = "The expression cherry picker does come from picking ripe fruit where it grows."
+    assert said(question, origin) == origin
+    assert said(question, f"{origin} Rain falls in Bergen.") == origin
+    assert said(question, f"{origin} The expression cherry picker comes from Bergen.") == "The expression cherry picker comes from Bergen."
+
+
+def test_a_title_that_says_the_question_is_no_evidence() -> None:
+    by_title = LENIENT | {"short": Calibration({"relevance": 1.0, "topic": -1.0}, 0.0, 0.6)}
+
+    def ending(title: str) -> Ending:
+        tools = small_tools(search=Engine([Document(MUSEUM.url, title, MUSEUM.text)]))
+        *_, result = answer(QUESTION, TestAgent(), tools=tools, calibrations=by_title | {"sentence": Calibration({}, -9.0, 0.5)})
+        assert isinstance(result, Answer)
+        return result.ending
+
+    assert ending("Page 7") is Ending.ANSWERED and ending("When the town museum opened") is Ending.NO_EVIDENCE
 
 
 def test_pages_that_agree_are_told_once() -> None:

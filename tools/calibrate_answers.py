@@ -1,8 +1,8 @@
 """Fit when an answer is good enough to be said, on questions that no benchmark reports on. Writes lightbulb/agent/calibration.json.
 
 Three fits: `short` answers (names, dates, numbers), the best `sentence` in their place, and `text` together with `verdict`s, of which
-there are few. They see the demo site's `train` and `calibrate` questions, one manual, debian_handbook, and the folders of
-benchmarks/notes but the reported one. Questions without an answer are hard to make up, so every second question of the manual is also
+there are few. They see the demo site's `train` and `calibrate` questions, one manual, debian_handbook, the folders of
+benchmarks/notes but the reported one, and web passages (`clapnq_rows` says which). Questions without an answer are hard to make up, so every second question of the manual is also
 asked with its pages left out, and every second of the notes with the lines that name its answer left out. The weights are a logistic
 regression; a threshold lets through as little as TOLD of what should be refused. `text` keeps an older fit, without the notes: one with
 them refused seven of eighteen questions of how and why about the python manual that were answered before.
@@ -36,8 +36,8 @@ from lightbulb.web.search import load_search
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "lightbulb" / "agent" / "calibration.json"
 FEATURES = {  # few, since there are few questions
-    "short": ("log_probability", "relevance", "line", "ahead", "told", "whole", "lead"),
-    "sentence": ("line", "ahead", "told"),
+    "short": ("log_probability", "relevance", "topic", "line", "ahead", "told", "whole", "lead"),
+    "sentence": ("relevance", "topic", "line", "ahead", "told", "holds"),
     "text": ("relevance", "line", "third", "line_coverage"),
 }
 MANUAL, START = "debian_handbook", "debian_handbook/index.html"
@@ -110,6 +110,9 @@ class Alike:
 def is_right(question: Any, kind: str, result: Answer) -> bool:
     "Whether what would be said is right, as the benchmark scores it."
     if not question.answerable: return False
+    if gold := question.gold.get("sentences"):  # of a web passage: half of what people chose is cited, or a name stands there
+        if kind == "short": return benchmark._letters(result.short_answer) in benchmark._letters(" ".join(gold))
+        return benchmark.share_cited(question, [citation.quote for citation in result.citations]) >= 0.5
     if "kind" not in question.gold or question.kind in ("factoid", "number"):
         said = result.short_answer if kind == "short" else result.text
         return benchmark.names_one(said, question.answers) > 0
@@ -130,9 +133,9 @@ def measure(question: Any, tools: Tools, name: str) -> dict[str, Any] | None:
     else:
         leaves = best_answers([node for node in result.tree.walk() if node.kind == "answer" and node.status != "failed"])
         said = leaves[0][1].payload.answer
-        right = question.answerable and benchmark.names_one(said, question.answers) > 0
+        right = is_right(question, "short", replace(result, short_answer=said))
         if sentence := recorders["sentence"].measured:
-            holds = question.answerable and benchmark.names_one(result.short_answer, question.answers) > 0
+            holds = is_right(question, "sentence" if question.gold.get("sentences") else "short", result)
             row["sentence"] = {"measured": sentence[-1], "right": holds}
             said = f"{said} / {holds!s:5} {result.short_answer[:80]}"
     print(f"  {name} {kind} {right!s:5} {question.text[:80]} -> {said[:140]}", flush=True)
@@ -176,10 +179,17 @@ def of_manual(data: Path, share: int, make_index: Any) -> Iterator[tuple[str, An
                 yield f"{question.id}-without", replace(question, answerable=False), WithoutPages(search, question.gold_pages)
 
 
+def of_passages(data: Path, share: int) -> Iterator[tuple[str, Any, Any]]:
+    for question in benchmark.clapnq_questions(benchmark.clapnq_rows(data)[0])[::share]:
+        passage = question.gold["passages"][0]
+        yield f"clapnq-{question.id}", question, benchmark.OnePassage(passage["title"], passage["text"])
+
+
 def sources(args: argparse.Namespace) -> Iterator[tuple[str, Any, Any]]:
     "Name, question and search of everything that is asked, the kinds in turn; the demo site's search is None."
     make_index = lambda: KnowledgeBase(":memory:", embed=Alike() if args.words_only else None)  # type: ignore[arg-type]
     waiting = [of_notes(args.share, make_index), of_demo(args.every), of_manual(args.data, args.share, make_index)]
+    waiting.append(of_passages(args.data, args.passages))
     while waiting:
         for source in list(waiting):
             if (asked := next(source, None)) is None:
@@ -247,6 +257,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, default=ROOT / ".cache" / "calibration", help="where what was measured is kept")
     parser.add_argument("--every", type=int, default=1, help="ask only every so many questions of the demo site")
     parser.add_argument("--share", type=int, default=1, help="ask only every so many questions of the notes and the manual")
+    parser.add_argument("--passages", type=int, default=1, help="ask only every so many questions about web passages")
     parser.add_argument("--only_kept", action="store_true", help="ask nothing, fit on what was kept")
     parser.add_argument("--words_only", action="store_true", help="rank the manual by words alone: thousands of passages need no vectors")
     parser.add_argument("--fit", default=",".join(FEATURES), help="what to fit, with commas; the others stay as they are")

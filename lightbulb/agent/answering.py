@@ -19,7 +19,7 @@ from .composing import Line, carried_on, compose, lines_of
 from .confidence import Calibration, load_calibrations, measure_leaf, measure_lines, measure_sentence
 from .configuration import TestAgent
 from .evidence import Evidence, Researcher, is_mentioned, long_names
-from .ledger import Ledger, Meter, remembered
+from .ledger import Ledger, Meter, relevances, remembered
 from .question_kinds import foreign_language, in_english, question_parts
 from .reasoning import Candidate, Reasoning, asks_in_key_words, disagrees, is_said_whole, kind_wanted
 from .synthesis import Synthesis, Synthesizer
@@ -28,7 +28,7 @@ from .waiting import Background, OutOfTime, Working
 from .writing import Writer, best_answers
 from ..core.errors import Interrupted, LightbulbError
 from ..core.records import Document
-from ..reading.answer_kinds import candidates as ranges_of, measure_asked, times
+from ..reading.answer_kinds import candidates as ranges_of, expected_kind, measure_asked, times
 from ..planning.planners import PlannerConfig, ThoughtFunctions, plan
 from ..planning.run_events import PlannerBudget, RunEvent, RunLog, ThoughtScored
 from ..planning.tree_of_thought import Thought, ToTNode
@@ -203,7 +203,9 @@ class _Inquiry:
         state = leaf.payload
         last = state.chosen[-1]
         is_whole = state.plan.kind == "direct" and is_said_whole(question, last, self.reasoning.topic_of(last))
-        confidence = calibration.confidence(measure_leaf(question, value, leaf, rivals, lines, is_whole=is_whole))
+        confidence = calibration.confidence(
+            measure_leaf(question, value, leaf, rivals, lines, is_whole=is_whole, topic=self._topic(question, last.title))
+        )
         around = self._around(last, lines) if state.plan.kind == "direct" else []
         sentences = tuple(self.writer.factoid(state, around))
         is_sure = confidence >= calibration.threshold
@@ -220,6 +222,10 @@ class _Inquiry:
             ranked,
         )
 
+    def _topic(self, question: str, title: str) -> float:
+        "How well a page's title alone answers: a page about what is asked about need not say what is asked."
+        return float(relevances(self.rerank, question, [title])[0]) if self.rerank and title else 0.0
+
     def _around(self, candidate: Candidate, lines: Sequence[Line]) -> list[Line]:
         "The line that holds a candidate, and those that carry it on."
         page = lines_of(self.ledger[candidate.url])
@@ -227,22 +233,30 @@ class _Inquiry:
         return carried_on(said, page, {(line.url, line.start): line.score for line in lines})
 
     def _from_best_line(self, question: str, root: ToTNode, short: _Conclusion) -> _Conclusion:
-        "Where no name or number is sure: the sentence that answers best, if that is; otherwise the short answer as it was."
+        "Where no name or number is sure: the sentence that answers best, if that is or there is nothing else; else the short answer as it was."
         node = next((node for node in root.walk() if node.payload is not None and node.payload.plan.kind == "direct"), None)
         if node is None or node.payload.plan.log_prior < 0 or not isinstance(node.evidence, Evidence): return short
         asked, evidence = node.payload.question, node.evidence
         kind, calibration = kind_wanted(asked, node.payload.plan.form), self.calibrations.get("sentence")
         scored = self.reasoning.scored_lines(asked, evidence)
-        holds = lambda text: kind == "other" or ranges_of(text, kind) or (kind == "date" and times(text))
         measure = measure_asked(asked)
-        lines = [line for line in scored if holds(line.text)]  # what holds no date is no answer to *when*, and no price to *how dear*
-        lines = [line for line in lines if measure is None or measure.search(line.text)]
+        is_named = lambda text: kind == "other" or ranges_of(text, kind) or (kind == "date" and times(text))
+        holds = lambda line: bool(is_named(line.text)) and (measure is None or measure.search(line.text) is not None)
+        lines = [line for line in scored if holds(line)]  # what holds no date is no answer to *when*, and no price to *how dear*
+        if measure is None and expected_kind(asked) not in ("date", "number"):  # *where does the term come from* wants no town
+            lines = [line for line in lines if line.score >= scored[0].score - self.tools.reasoning.max_kind_gap] or scored
         if not lines or calibration is None: return short
-        confidence = calibration.confidence(measure_sentence(asked, lines, evidence.passages))
-        if confidence < calibration.threshold: return short
+        title = self.ledger[lines[0].url].title
+        measured = measure_sentence(asked, lines, evidence.passages, topic=self._topic(asked, title), holds=holds(lines[0]))
+        confidence = calibration.confidence(measured)
+        is_sure = confidence >= calibration.threshold
+        if not is_sure and short.sentences: return short
         pieces, text = compose(asked, short.kind, lines, self.ledger.__getitem__)
         trace = Trace(page=self.ledger[lines[0].url].title, span=text)
-        return replace(short, sentences=tuple(self.writer.composed(pieces)), short=text, confidence=confidence, is_sure=True, trace=trace)
+        trace = trace if is_sure else replace(trace, failed_at="span")
+        return replace(
+            short, sentences=tuple(self.writer.composed(pieces)), short=text, confidence=confidence, is_sure=is_sure, trace=trace
+        )
 
     def _from_lines(self, question: str, node: ToTNode) -> _Conclusion:
         evidence, form = node.evidence or Evidence(), node.payload.plan.form
@@ -255,7 +269,8 @@ class _Inquiry:
         if lines and (form in ("definition", "why") or (form == "list" and len(sentences) <= 2)):  # a long list has no short form
             short = self.reasoning.phrase(question, lines[0].text)
         calibration = self.calibrations["verdict" if form == "yes_no" else "text"]
-        confidence = calibration.confidence(measure_lines(question, lines, evidence.passages))
+        best = max(evidence.passages, key=lambda passage: passage.score)
+        confidence = calibration.confidence(measure_lines(question, lines, evidence.passages, topic=self._topic(question, best.title)))
         is_sure = bool(sentences) and confidence >= calibration.threshold
         page = sentences[0].citations[0].title if sentences else evidence.passages[0].title
         return _Conclusion(form, tuple(sentences), short, confidence, is_sure, Trace(page=page, failed_at="" if is_sure else "span"))

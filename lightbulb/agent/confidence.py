@@ -78,6 +78,7 @@ def measure_leaf(
     lines: Sequence[Line] = (),  # scored lines of the leaf's evidence
     *,
     is_whole: bool = False,  # whether its sentence leaves no word of the question open (`agent.reasoning.is_said_whole`)
+    topic: float = 0.0,  # how well the title of its page alone answers, by the reranker
 ) -> dict[str, float]:
     "The measurements of a short answer."
     state: State = leaf.payload
@@ -90,6 +91,7 @@ def measure_leaf(
     return {
         "log_probability": max(value, -12.0),
         "relevance": relevance,
+        "topic": topic,
         "line": best.score if best else relevance,
         "ahead": _ahead(best, lines) if best else 0.0,
         "told": _told(state.plan.steps[-1], best.in_context, lines) if best else covered,  # no line was scored: the passage's own
@@ -102,12 +104,13 @@ def measure_leaf(
     }
 
 
-def measure_lines(question: str, lines: Sequence[Line], passages: Sequence[Passage]) -> dict[str, float]:
+def measure_lines(question: str, lines: Sequence[Line], passages: Sequence[Passage], *, topic: float = 0.0) -> dict[str, float]:
     "The measurements of an answer that is composed of lines, best first."
     scores = [line.score for line in lines] or [-15.0]
     texts = [f"{line.heading} {line.text}" for line in lines[:3]]
     return {
         "relevance": max((passage.score for passage in passages), default=-10.0),
+        "topic": topic,
         "line": scores[0],
         "third": scores[min(2, len(scores) - 1)],
         "ahead": _ahead(lines[0], lines) if lines else 0.0,
@@ -118,11 +121,20 @@ def measure_lines(question: str, lines: Sequence[Line], passages: Sequence[Passa
     }
 
 
-def measure_sentence(question: str, lines: Sequence[Line], passages: Sequence[Passage]) -> dict[str, float]:
+def measure_sentence(
+    question: str,
+    lines: Sequence[Line],
+    passages: Sequence[Passage],
+    *,
+    topic: float = 0.0,
+    holds: bool = True,  # whether the line has a name, date or number where one was asked for
+) -> dict[str, float]:
     "The measurements of an answer that is the best line as it stands."
     return {
         "line": lines[0].score if lines else -15.0,
         "relevance": max((passage.score for passage in passages), default=-10.0),
+        "topic": topic,
+        "holds": float(holds),
         "coverage": coverage(question, lines[0].in_context) if lines else 0.0,
         "ahead": _ahead(lines[0], lines) if lines else 0.0,
         "told": _told(question, lines[0].in_context, lines) if lines else 0.0,

@@ -225,6 +225,7 @@ class ReasoningConfig(Displayable):
     model_weight: float = 0.15  # of the language model's log-probability
     line_weight: float = 0.4  # nats for each point by which a candidate's sentence answers worse than the best one
     max_line_gap: float = 8.0  # points that count at most
+    max_kind_gap: float = 5.0  # points that a line with a place may answer worse than the best one, to be said where *where* is asked
     enough_lead: float = 4.0  # nats before the second candidate: the language model, which could not turn that, is not asked
     vote_bonus: float = 1.5  # nats, for a candidate that the language model's own short answer names
     overlooked_penalty: float = 1.5  # nats, for what the reader did not point at: from the language model's reply, or by its shape

@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .composing import Line, scored_lines
 from .configuration import ReasoningConfig
@@ -144,7 +144,7 @@ def read_passages(
         place = _place_of(question, text, span.start - len(heads[span.text_index]), passage)
         if place is None or not _is_possible(text, kind): continue
         start, end = place
-        if kind == "date" and _WHOLE_DATE.search(question):  # the day and month that stand beside a year
+        if kind == "date" and (_WHOLE_DATE.search(question) or not re.search(r"\d{3}", text)):  # the day and month beside a year, and back
             around = (match.span() for match in re.finditer(DATE, passage.text))
             start, end = next(((first, last) for first, last in around if first <= start and end <= last), (start, end))
             text = passage.text[start:end]
@@ -155,6 +155,9 @@ def read_passages(
             names = [(s, e) for s, e in ranges_of(passage.text, kind) if s <= start and end <= e and passage.text[s:e].count(" ") < 3]
             start, end = names[0] if names and text == passage.text[start:end] else (start, end)
             text = passage.text[start:end] if names else text
+        if text == passage.text[start:end]:
+            start, end = _whole_name(passage.text, start, end, question)
+            text = passage.text[start:end]
         score = min(max(float(chance), 1e-6), 1 - 1e-6)
         odds = math.log(score / (1 - score))
         new = Candidate(text, passage.url, passage.title, passage.start + start, passage.start + end, span.kind, odds, passage)
@@ -180,6 +183,18 @@ def _whole_token(text: str, start: int, end: int, *, is_command: bool = False) -
     if is_command and (options := _OPTIONS.match(text, end)):
         end = options.end()
     return start, end
+
+
+def _whole_name(text: str, start: int, end: int, question: str, *, max_words: int = 4) -> tuple[int, int]:
+    """The range with the rest of the name that it breaks off in (*Great* of *Great Exhibition*), unless the question has a word of that:
+    *Microsoft* of *Microsoft Windows* made it. A *19th* is told with its *century*."""
+    if re.fullmatch(r"\d+(?:st|nd|rd|th)", text[start:end]) and (noun := re.match(r" [a-z]+", text[end:])):
+        return start, end + noun.end()
+    if text[end : end + 1] not in (" ", "-"): return start, end
+    last = next((stop for begin, stop in ranges_of(text, "person") if begin < end < stop), end)
+    words = {word.casefold() for word in re.findall(r"\w+", text[end:last])}
+    is_asked = words & {word.casefold() for word in re.findall(r"\w+", question)}
+    return start, end if is_asked or len(words) > max_words else last
 
 
 _HYPHENATED = r"\A[a-z]\w*(?:-\w+)+\Z"  # a file such as `kiln-top-limit`, which has neither path nor ending
@@ -646,6 +661,37 @@ def _is_possible(text: str, kind: str) -> bool:
     return any(character.isdigit() for character in text) or bool(times(text)) if kind == "date" else True
 
 
+class _Once:
+    "Reads and weighs the same texts once, whatever kind of answer is looked for in what was seen."
+
+    def __init__(self, reader: Reader, weigh: Weigh | None) -> None:
+        self._reader, self._weigh = reader, weigh
+        self._spans: Sequence[Any] | None = None
+        self._chances: Sequence[float] | None = None
+        self.weigh = self._weighed if weigh else None
+
+    def read(self, question: str, texts: Sequence[str], *, top_k: int = 4) -> Sequence[Any]:
+        if self._spans is None:
+            self._spans = self._reader.read(question, texts, top_k=top_k)
+        return self._spans
+
+    def _weighed(self, question: str, texts: Sequence[str], spans: Sequence[Any], pages: Sequence[str]) -> Sequence[float]:
+        assert self._weigh is not None
+        if self._chances is None:
+            self._chances = self._weigh(question, texts, spans, pages)
+        return self._chances
+
+
+def _are_no_numbers(
+    candidates: Sequence[Candidate],
+    *,
+    nats: float = 3.0,  # by which the best number is less likely than the best other one, which is likelier than not
+) -> bool:
+    "Whether a question that sounds like one for a number is answered by something else: *What figure was the town named after?*"
+    best = lambda likely: max((one.log_probability for one in candidates if _is_possible(one.text, "number") == likely), default=-20.0)
+    return best(False) > math.log(0.5) and best(False) - best(True) >= nats
+
+
 def _tidied(text: str, kind: str) -> str:
     "The name or number at the beginning of a text, where one was asked for: what follows it in the sentence is cut off."
     if kind == "number" and (number := re.match(NUMBER, text)) and len(text[number.end() :].split()) > 3:
@@ -835,9 +881,14 @@ class Reasoning:
         config, question = self.config, self.wordings.get(state.question, state.question)
         heads = self._heads_of(evidence.passages)
         expected = kind_wanted(question, state.plan.form)
-        spans = read_passages(
-            self.reader, question, evidence.passages, top_k=2 * config.branching, weigh=self.weigh, heads=heads, kind=expected
+        is_guess = expected == "number" and expected_kind(question) == "other" and measure_asked(question) is None  # by its form alone
+        once = _Once(self.reader, self.weigh)
+        read = lambda kind: read_passages(
+            once, question, evidence.passages, top_k=2 * config.branching, weigh=once.weigh, heads=heads, kind=kind
         )
+        if is_guess and _are_no_numbers(read("other")):
+            expected = "other"
+        spans = read(expected)
         question_words = set(normalized(question).split())
         if kind := state.plan.comparison and state.plan.comparison.kind:
             spans = [candidate for candidate in spans if quantity(candidate.text, kind) is not None]
