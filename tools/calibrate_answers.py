@@ -1,11 +1,11 @@
 """Fit when an answer is good enough to be said, on questions that no benchmark reports on. Writes lightbulb/agent/calibration.json.
 
 Three fits: `short` answers (names, dates, numbers), the best `sentence` in their place, and `text` together with `verdict`s, of which
-there are few. They see the demo site's `train` and `calibrate` questions, one manual, debian_handbook, the folders of
-benchmarks/notes but the reported one, and web passages (`clapnq_rows` says which). Questions without an answer are hard to make up, so every second question of the manual is also
-asked with its pages left out, and every second of the notes with the lines that name its answer left out. The weights are a logistic
-regression; a threshold lets through as little as TOLD of what should be refused. `text` keeps an older fit, without the notes: one with
-them refused seven of eighteen questions of how and why about the python manual that were answered before.
+there are few. They see the demo site's `train` and `calibrate` questions, one manual, debian_handbook, the folders of benchmarks/notes
+but the reported one, and web passages (`clapnq_rows` says which). Questions without an answer are hard to make up, so every second
+question of the manual is also asked with its pages left out, and every second of the notes with the lines that name its answer left out.
+The weights are a logistic regression; a threshold lets through as little as TOLD of what should be refused. `text` keeps an older fit,
+without the notes: one with them refused seven of eighteen questions of how and why about the python manual that were answered before.
 
 Measured rows are kept in --keep and not asked for again. Run from the top (some forty minutes of one core):
 

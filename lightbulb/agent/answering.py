@@ -233,7 +233,7 @@ class _Inquiry:
         return carried_on(said, page, {(line.url, line.start): line.score for line in lines})
 
     def _from_best_line(self, question: str, root: ToTNode, short: _Conclusion) -> _Conclusion:
-        "Where no name or number is sure: the sentence that answers best, if that is or there is nothing else; else the short answer as it was."
+        "Where no name or number is sure: the sentence that answers best, if that is or there is nothing else; else the short answer."
         node = next((node for node in root.walk() if node.payload is not None and node.payload.plan.kind == "direct"), None)
         if node is None or node.payload.plan.log_prior < 0 or not isinstance(node.evidence, Evidence): return short
         asked, evidence = node.payload.question, node.evidence
