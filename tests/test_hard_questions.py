@@ -222,3 +222,36 @@ def test_a_number_is_told_with_the_unit_that_the_question_does_not_name(question
     tools = small_tools(search=Engine([page]), reader=NumberReader())
     *_, last = answer(question, TestAgent(), tools=tools, calibrations=LENIENT)
     assert isinstance(last, Answer) and last.short_answer == expected and last.text.startswith(expected)
+
+
+NAMESAKES = (
+    Document("http://site/mill", "Harwick Mill", "The Harwick Mill was built by John Vance, Mayor of Harwick, in a year."),
+    Document(
+        "http://site/baron", "John Vance, Baron of Selby", "John Vance was born in Selby. John Vance hunted, and his son John Vance too."
+    ),
+    Document("http://site/mayor", "John Vance, Mayor of Harwick", "He was born in Whitby. He kept the town's accounts and its mill."),
+)
+
+
+def test_of_two_people_of_one_name_the_page_that_is_called_as_the_first_one_goes_on_is_read() -> None:
+    _, result = ask("Where was the builder of the Harwick Mill born?", Engine(NAMESAKES))
+    assert result.short_answer == "Whitby" and result.citations[0].title == "John Vance, Mayor of Harwick"
+
+
+class Sure(PatternReader):
+    "Surer of one name than of all others."
+
+    def read(self, question: str, texts: Sequence[str], *, top_k: int = 4) -> list[Any]:
+        spans = super().read(question, texts, top_k=top_k)
+        for span in spans:
+            span.score = 0.98 if span.text == "Selby" else span.score
+        return spans
+
+
+def test_what_another_page_says_beside_a_name_counts_less_than_that_name_s_own_page() -> None:
+    own = Document("http://site/own", "John Vance", "He was born in Whitby and kept accounts.")
+    other = Document("http://site/other", "Ada Moor", "Ada Moor, whom John Vance met where he was born, was born in Selby.")
+    mill = Document("http://site/mill", "Harwick Mill", "The Harwick Mill was built by John Vance long ago.")
+    tools = small_tools(search=Engine((mill, other, own)), reader=Sure())
+    *_, last = answer("Where was the builder of the Harwick Mill born?", TestAgent(), tools=tools, calibrations=LENIENT)
+    assert isinstance(last, Answer) and last.short_answer == "Whitby"

@@ -35,6 +35,21 @@ def name_match(name: str, title: str) -> float:
     return max(bare * (0.9 + 0.1 * exact), exact)
 
 
+def spells_out(text: str, title: str, name: str) -> bool:
+    "Whether a text that begins with a name goes on as a longer title does: *John II, Duke of Cleves and …* for the name *John II*."
+    said, whole, begun = title_key(text).split(), title_key(title).split(), title_key(name).split()
+    return len(begun) < len(whole) <= len(said) and whole[: len(begun)] == begun and said[: len(whole)] == whole
+
+
+_RANK = re.compile(r",?(?: (?:the|\d+(?:st|nd|rd|th)|[A-ZÀ-ÞĀ-Ž][\w’'-]*)){0,3} (?:of|de|du|von|van|zu)(?: the)? [A-ZÀ-ÞĀ-Ž][\w’'-]*")
+
+
+def with_rank(name: str, text: str) -> str:
+    "The name that a text begins with, and the rank or origin that follows it there: *Humphrey Stafford, 1st Duke of Buckingham*."
+    rank = _RANK.match(text, len(name)) if text.startswith(name) else None
+    return name + rank[0] if rank else name
+
+
 def _overlap(one: list[str], other: list[str]) -> float:
     weight = lambda words: sum(len(word) for word in words)
     shared = weight([word for word in one if word in other])
@@ -152,14 +167,16 @@ class Researcher:
         *,
         queries: Sequence[str] = (),  # further searches if the subject has no page of its own
         num_passages: int = 6,
+        said: str = "",  # what a page says from the subject's name on: it may go on with a title
     ) -> Evidence:
         "Evidence for the question: memory, then the subject, then the further queries until a page bears the subject's name."
-        candidates = self.recall(subject or question)
-        for query in dict.fromkeys([subject or question, *queries]):
+        named = with_rank(subject, said)
+        candidates = self.recall(named or question)
+        for query in dict.fromkeys([named or question, *queries]):
             searched = [title for url, title in candidates if url in self._searched]
-            if subject and any(name_match(subject, title) >= 0.9 for title in searched): break
+            if subject and any(_bears(title, subject, said) >= 0.9 for title in searched): break
             candidates += self._search(query)
-        return self._evidence(question, subject, candidates, num_passages)
+        return self._evidence(question, subject, candidates, num_passages, said)
 
     def widen(self, question: str, evidence: Evidence, *, num_passages: int = 6) -> Evidence:
         "The evidence with what one more search, for the whole question, finds."
@@ -355,17 +372,22 @@ class Researcher:
         self.failures.append(StepFailed(action, target, str(reason), reason if isinstance(reason, BaseException) else None))
         self.tell(self.failures[-1])
 
-    def _evidence(self, question: str, subject: str, candidates: list[tuple[str, str]], num_passages: int) -> Evidence:
+    def _evidence(self, question: str, subject: str, candidates: list[tuple[str, str]], num_passages: int, said: str = "") -> Evidence:
         ranked = list(dict.fromkeys(candidates))
         if subject:
-            ranked.sort(key=lambda page: -(name_match(subject, page[1]) >= 0.5) * name_match(subject, page[1]))
+            ranked.sort(key=lambda page: -(_bears(page[1], subject, said) >= 0.5) * _bears(page[1], subject, said))
         urls = tuple(url for url, _ in ranked if url in self.ledger)
         passages = self.ledger.passages(question, num_passages=num_passages, urls=urls)
-        return Evidence(tuple(passages), urls, *self._named_page(subject, urls))
+        return Evidence(tuple(passages), urls, *self._named_page(subject, urls, said))
 
-    def _named_page(self, subject: str, urls: Sequence[str]) -> tuple[str, float]:
+    def _named_page(self, subject: str, urls: Sequence[str], said: str = "") -> tuple[str, float]:
         "The page that bears the subject's name best, and how well, among those that a search found."
         if not subject: return "", 0.0
         titles = [self.ledger[url].title for url in urls if url in self._searched]
-        title, match = max(((title, name_match(subject, title)) for title in titles), key=lambda pair: pair[1], default=("", 0.0))
-        return title if match >= 0.5 else "", match
+        title, match = max(((title, _bears(title, subject, said)) for title in titles), key=lambda pair: pair[1], default=("", 0.0))
+        return title if match >= 0.5 else "", min(match, 1.0)
+
+
+def _bears(title: str, subject: str, said: str) -> float:
+    "How well a title fits a name; above 1, and the more the longer it is, if that is what the page goes on to say."
+    return 1.0 + len(title) / 1000 if said and spells_out(said, title, subject) else name_match(subject, title)

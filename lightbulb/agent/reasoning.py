@@ -1087,7 +1087,8 @@ class Reasoning:
         stray = float(evidence.match >= 0.9 and name_match(state.subject, candidate.title) < 0.9)
         if state.follows_bridge:  # the bridge's own page, or at least a passage that names it
             named = candidate.passage is not None and normalized(state.subject) in normalized(candidate.passage.text)
-            stray = min(1 - name_match(state.subject, candidate.title), 0.4 if named else 1.0)
+            fit = float(candidate.title == evidence.page) if evidence.match >= 0.9 else name_match(state.subject, candidate.title)
+            stray = min(1 - fit, self.config.named_stray if named else 1.0)
         return replace(candidate, log_probability=candidate.log_probability - self.config.stray_penalty * stray)
 
     def retrieve(self, nodes: Sequence[ToTNode]) -> list[Evidence]:
@@ -1099,8 +1100,10 @@ class Reasoning:
         state: State = node.payload
         question, number = state.question, self.config.num_passages
         if state.follows_bridge:
-            queries = [] if self.config.names_first else [question]
-            return self.researcher.gather(question, state.subject, queries=queries, num_passages=number)
+            queries, bridge = [] if self.config.names_first else [question], state.chosen[-1]
+            said = bridge.passage.text[bridge.start - bridge.passage.start :][:200] if bridge.passage else ""
+            said = said if said.startswith(bridge.text) else ""
+            return self.researcher.gather(question, state.subject, queries=queries, num_passages=number, said=said)
         if state.plan.kind in ("direct", "composed"):
             if question not in self.surveys:
                 self.wordings[question], self.surveys[question] = self._surveyed(question, state)
