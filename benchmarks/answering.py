@@ -51,6 +51,8 @@ TUNED = {"git": "mechanisms were chosen on it", "debian_handbook": "tuned on"}  
 TUNED |= {
     "clapnq": "the confidence was fitted, and mechanisms were chosen, on 174 other questions of its",
     "xquad": "only measured; mechanisms were chosen on the questions about every other paragraph",
+    "two_hop": "mechanisms and the confidence of chains were chosen on every second question, from the second on; these are the others",
+    "absent": "over the pages of two_hop",
 }
 TUNED |= {path.name: "tuned on" for path in NOTES.iterdir() if path.is_dir() and path.name != REPORTED_NOTES}
 TEXT_KINDS = ("how", "why", "compare", "definition", "two_page")
@@ -209,6 +211,13 @@ def clapnq_questions(rows: list[dict[str, Any]]) -> list[Question]:
         sentences = [sentence for reply in row["answers"] for sentence in reply["sentences"]]
         questions.append(Question(row["id"], row["question"], "long", [], [], row | {"sentences": sentences}, bool(row.get("answerable"))))
     return questions
+
+
+def two_hop_questions(data: Path, *, reported: bool = True) -> list[Question]:
+    "Every second question, from the first on; the others are looked at and fitted on, as in benchmarks/agent.py."
+    rows = read_rows(data / "two_hop" / "questions.jsonl")
+    questions = [Question(f"two_hop-{i}", row["question"], "two_hop", [row["answer"]], row["gold_pages"]) for i, row in enumerate(rows)]
+    return questions[0 if reported else 1 :: 2]
 
 
 def absent_questions(pages: list[dict[str, str]], count: int = 100) -> list[Question]:
@@ -577,10 +586,8 @@ class Run:
         self._site("xquad", "xquad_en, 95 paragraphs crawled and searched", pages, questions, 0.62)
 
     def two_hop(self) -> None:
-        folder = self.args.data / "two_hop"
-        rows = read_rows(folder / "questions.jsonl")
-        questions = [Question(f"two_hop-{i}", row["question"], "two_hop", [row["answer"]], row["gold_pages"]) for i, row in enumerate(rows)]
-        questions, replies = self._site("two_hop", "two_hop", read_rows(folder / "pages.jsonl"), self.some("two_hop", questions), 0.60)
+        questions, pages = two_hop_questions(self.args.data), read_rows(self.args.data / "two_hop" / "pages.jsonl")
+        questions, replies = self._site("two_hop", "two_hop", pages, self.some("two_hop", questions), 0.60)
         for k, aim in ((10, 0.97), (1, 0.80)):
             self.scorer.row(
                 f"two_hop: hit@{k}", [hit(r.read_pages, q.gold_pages, k) for q, r in zip(questions, replies, strict=True)], aim=aim

@@ -1,11 +1,13 @@
 """Fit when an answer is good enough to be said, on questions that no benchmark reports on. Writes lightbulb/agent/calibration.json.
 
-Three fits: `short` answers (names, dates, numbers), the best `sentence` in their place, and `text` together with `verdict`s, of which
-there are few. They see the demo site's `train` and `calibrate` questions, one manual, debian_handbook, the folders of benchmarks/notes
-but the reported one, and web passages (`clapnq_rows` says which). Questions without an answer are hard to make up, so every second
-question of the manual is also asked with its pages left out, and every second of the notes with the lines that name its answer left out.
-The weights are a logistic regression; a threshold lets through as little as TOLD of what should be refused. `text` keeps an older fit,
-without the notes: one with them refused seven of eighteen questions of how and why about the python manual that were answered before.
+Four fits: `short` answers (names, dates, numbers), those at the end of a `chain` of steps, the best `sentence` in their place, and `text`
+together with `verdict`s, of which there are few. `chain` sees every second question of two_hop, those that benchmarks/answering.py does
+not report, every third of them also with its gold pages left out, and the demo site's `train` and `calibrate` questions; the others see
+those of the demo site, one manual, debian_handbook, the folders of benchmarks/notes but the reported one, and web passages (`clapnq_rows`
+says which). Questions without an answer are hard to make up, so every second question of the manual is also asked with its pages left out,
+and every second of the notes with the lines that name its answer left out. The weights are a logistic regression; a threshold lets through
+as little as TOLD of what should be refused. `text` keeps an older fit, without the notes: one with them refused seven of eighteen questions
+of how and why about the python manual that were answered before.
 
 Measured rows are kept in --keep and not asked for again. Run from the top (some forty minutes of one core):
 
@@ -37,11 +39,17 @@ ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "lightbulb" / "agent" / "calibration.json"
 FEATURES = {  # few, since there are few questions
     "short": ("log_probability", "relevance", "topic", "line", "ahead", "told", "whole", "lead"),
+    "chain": ("log_probability", "relevance", "told", "own", "path", "lead"),
     "sentence": ("relevance", "topic", "line", "ahead", "told", "holds"),
     "text": ("relevance", "line", "third", "line_coverage"),
 }
 MANUAL, START = "debian_handbook", "debian_handbook/index.html"
-TOLD = {"short": 0.2, "sentence": 0.1, "text": 0.35}  # of what should be refused, how much may be said: a reader can judge a passage
+TOLD = {
+    "short": 0.2,
+    "chain": 0.2,
+    "sentence": 0.1,
+    "text": 0.35,
+}  # of what should be refused, how much may be said: a reader can judge a passage
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,7 @@ def is_right(question: Any, kind: str, result: Answer) -> bool:
         if kind == "short": return benchmark._letters(result.short_answer) in benchmark._letters(" ".join(gold))
         return benchmark.share_cited(question, [citation.quote for citation in result.citations]) >= 0.5
     if "kind" not in question.gold or question.kind in ("factoid", "number"):
-        said = result.short_answer if kind == "short" else result.text
+        said = result.short_answer if kind in ("short", "chain") else result.text
         return benchmark.names_one(said, question.answers) > 0
     text = benchmark.re.sub(r"\s*\[\d+\]", "", result.text)
     return benchmark.manual_score(question, text, result.short_answer, False) >= 0.5
@@ -122,13 +130,14 @@ def is_right(question: Any, kind: str, result: Answer) -> bool:
 
 def measure(question: Any, tools: Tools, name: str) -> dict[str, Any] | None:
     "What was measured of the answer that would be said, and whether it is right; None if there is none. Of a short one also its sentence."
-    recorders = {kind: Recorder(threshold=2.0 if kind == "short" else 0.0) for kind in FEATURES | {"verdict": ()}}
+    recorders = {kind: Recorder(threshold=2.0 if kind in ("short", "chain") else 0.0) for kind in FEATURES | {"verdict": ()}}
     *_, result = answer(question.text, TestAgent(max_seconds=600), tools=tools, calibrations=recorders)
     assert isinstance(result, Answer)
-    kind = "verdict" if result.kind == "yes_no" else "short" if result.kind in ("fact", "number") else "text"
+    is_short = result.kind in ("fact", "number")
+    kind = "verdict" if result.kind == "yes_no" else "text" if not is_short else "chain" if recorders["chain"].measured else "short"
     if not recorders[kind].measured: return None
     row = {"id": name, "kind": kind, "measured": recorders[kind].measured[-1], "answerable": question.answerable}
-    if kind != "short":
+    if kind not in ("short", "chain"):
         right, said = is_right(question, kind, result), result.text
     else:
         leaves = best_answers([node for node in result.tree.walk() if node.kind == "answer" and node.status != "failed"])
@@ -185,11 +194,33 @@ def of_passages(data: Path, share: int) -> Iterator[tuple[str, Any, Any]]:
         yield f"clapnq-{question.id}", question, benchmark.OnePassage(passage["title"], passage["text"])
 
 
+class WithoutTitles(WithoutPages):
+    "A search back end from which pages of some titles are left out."
+
+    def search(self, query: str, num_results: int = 10) -> list[Any]:
+        results = self.search_all.search(query, num_results + 2 * len(self.names))
+        return [result for result in results if result.title not in self.names][:num_results]
+
+
+def of_two_hop(data: Path, share: int, make_index: Any) -> Iterator[tuple[str, Any, Any]]:
+    pages = benchmark.read_rows(data / "two_hop" / "pages.jsonl")
+    questions = benchmark.two_hop_questions(data, reported=False)[::share]
+    with benchmark.page_site(pages) as server:
+        search = load_search(
+            f"site:{server.url}", make_index=make_index, allow_hosts=(f"127.0.0.1:{server.port}",), max_crawl_pages=len(pages) + 100
+        )
+        for number, question in enumerate(questions):
+            yield question.id, question, search
+            if number % 3 == 0:
+                yield f"{question.id}-without", replace(question, answerable=False), WithoutTitles(search, question.gold_pages)
+
+
 def sources(args: argparse.Namespace) -> Iterator[tuple[str, Any, Any]]:
     "Name, question and search of everything that is asked, the kinds in turn; the demo site's search is None."
     make_index = lambda: KnowledgeBase(":memory:", embed=Alike() if args.words_only else None)  # type: ignore[arg-type]
     waiting = [of_notes(args.share, make_index), of_demo(args.every), of_manual(args.data, args.share, make_index)]
     waiting.append(of_passages(args.data, args.passages))
+    waiting.append(of_two_hop(args.data, args.share, lambda: KnowledgeBase(":memory:")))
     while waiting:
         for source in list(waiting):
             if (asked := next(source, None)) is None:

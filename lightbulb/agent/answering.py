@@ -199,8 +199,8 @@ class _Inquiry:
         if not ranked: return _Conclusion("fact", trace=_trace_of(root, None))
         (value, leaf), rivals = ranked[0], [value for value, _ in ranked[1:]]
         lines = self.reasoning.lines.get(leaf.parent.payload.question, []) if leaf.parent and leaf.parent.payload else []
-        calibration = self.calibrations["short"]
         state = leaf.payload
+        calibration = self.calibrations.get("chain" if state.plan.kind == "chain" else "short", self.calibrations["short"])
         last = state.chosen[-1]
         is_whole = state.plan.kind == "direct" and is_said_whole(question, last, self.reasoning.topic_of(last))
         confidence = calibration.confidence(
@@ -425,7 +425,8 @@ def answer(
     config: TestAgent | None = None,
     *,
     tools: Tools | None = None,  # loaded from the configuration if not given
-    calibrations: Mapping[str, Calibration] | None = None,  # of `short`, `sentence`, `text`, `verdict`; the shipped ones if not given
+    calibrations: Mapping[str, Calibration]
+    | None = None,  # of `short`, `chain`, `sentence`, `text`, `verdict`; the shipped ones if not given
 ) -> Generator[Step | Answer]:
     "Yield typed steps while searching and thinking; the last item is the `Answer`."
     config = config or TestAgent()

@@ -43,7 +43,7 @@ class Calibration:
 
 @lru_cache(1)
 def load_calibrations() -> dict[str, Calibration]:
-    "The shipped calibrations, for `short` answers (names, dates, numbers), a `sentence` instead of one, `text` and `verdict`s."
+    "The shipped calibrations: `short` answers (names, dates, numbers), a `chain` to one, a `sentence` in its place, `text`, `verdict`s."
     stored = json.loads((files("lightbulb.agent") / "calibration.json").read_text(encoding="utf-8"))
     return {kind: Calibration(value["weights"], value["bias"], value["threshold"]) for kind, value in stored.items()}
 
@@ -98,6 +98,8 @@ def measure_leaf(
         "whole": float(is_whole),
         "coverage": covered,
         "match": evidence.match,
+        "own": float(evidence.match >= 0.9 and last.title == evidence.page),  # it stands on the page that bears the name asked for
+        "path": min((node.evidence.match for node in leaf.path()[:-1] if isinstance(node.evidence, Evidence)), default=0.0),
         "lead": min(value - max(rivals), 5.0) if rivals else 5.0,
         "steps": float(len(state.plan.steps) - 1),
         "vote": float(last.has_vote),

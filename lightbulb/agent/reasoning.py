@@ -867,6 +867,9 @@ class Reasoning:
         state: State = node.payload
         if state.answer or node.kind == "answer" or state.plan.kind == "composed": return []
         candidates = self.candidates(state, node.evidence or Evidence())
+        if len(state.chosen) + 1 < len(state.plan.steps) and candidates:  # each of them costs searches and reading
+            least = max(one.log_probability for one in candidates) - self.config.max_bridge_gap
+            candidates = [one for one in candidates if one.log_probability >= least]
         return [self._thought(state.choose(candidate), candidate.log_probability) for candidate in candidates]
 
     @staticmethod
