@@ -47,7 +47,7 @@ FEATURES = {  # few, since there are few questions
 MANUAL, START = "debian_handbook", "debian_handbook/index.html"
 TOLD = {
     "short": 0.35,
-    "chain": 0.2,
+    "chain": 0.15,
     "sentence": 0.1,
     "text": 0.35,
 }  # of what should be refused, how much may be said: a reader can judge a passage
