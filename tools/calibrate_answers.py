@@ -40,14 +40,14 @@ ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "lightbulb" / "agent" / "calibration.json"
 FEATURES = {  # few, since there are few questions
     "short": ("log_probability", "relevance", "topic", "line", "ahead", "told", "whole", "lead"),
-    "chain": ("log_probability", "relevance", "told", "own", "path", "lead"),
+    "chain": ("log_probability", "relevance", "told", "match", "lead"),
     "sentence": ("relevance", "topic", "line", "ahead", "told", "holds"),
     "text": ("relevance", "line", "third", "line_coverage"),
 }
 MANUAL, START = "debian_handbook", "debian_handbook/index.html"
 TOLD = {
     "short": 0.35,
-    "chain": 0.15,
+    "chain": 0.25,
     "sentence": 0.1,
     "text": 0.35,
 }  # of what should be refused, how much may be said: a reader can judge a passage

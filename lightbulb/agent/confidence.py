@@ -98,8 +98,6 @@ def measure_leaf(
         "whole": float(is_whole),
         "coverage": covered,
         "match": evidence.match,
-        "own": float(evidence.match >= 0.9 and last.title == evidence.page),  # it stands on the page that bears the name asked for
-        "path": min((node.evidence.match for node in leaf.path()[:-1] if isinstance(node.evidence, Evidence)), default=0.0),
         "lead": min(value - max(rivals), 5.0) if rivals else 5.0,
         "steps": float(len(state.plan.steps) - 1),
         "vote": float(last.has_vote),

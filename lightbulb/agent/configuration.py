@@ -244,6 +244,7 @@ class ReasoningConfig(Displayable):
     names_first: bool = True  # follow the names on a subject's own page before the step's question is searched as a whole
     stray_penalty: float = 3.0  # nats, for a candidate from a page that does not bear the subject's name when some page does
     max_bridge_gap: float = 4.0  # nats by which a candidate of a step that others follow may be less likely than the best one
+    bridge_stray: float = 2.0  # times as much where the name is the answer of the step before
     named_stray: float = 0.8  # share of it that counts where the passage, about the answer of the step before, at least names that
     missing_page_penalty: float = 1.0  # nats, for a bridge without a page of its own
     min_log_probability: float = -12.0  # thoughts below it are not followed

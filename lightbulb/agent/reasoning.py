@@ -1091,7 +1091,7 @@ class Reasoning:
         if state.follows_bridge:  # the bridge's own page, or at least a passage that names it
             named = candidate.passage is not None and normalized(state.subject) in normalized(candidate.passage.text)
             fit = float(candidate.title == evidence.page) if evidence.match >= 0.9 else name_match(state.subject, candidate.title)
-            stray = min(1 - fit, self.config.named_stray if named else 1.0)
+            stray = self.config.bridge_stray * min(1 - fit, self.config.named_stray if named else 1.0)
         return replace(candidate, log_probability=candidate.log_probability - self.config.stray_penalty * stray)
 
     def retrieve(self, nodes: Sequence[ToTNode]) -> list[Evidence]:
