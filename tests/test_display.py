@@ -17,11 +17,15 @@ from lightbulb.agent.ledger import Citation, Cost, Ledger
 from lightbulb.core.display import Displayable, escape_markdown, mark_range
 from lightbulb.core.records import Document
 from lightbulb.core.report import StepReport
+from lightbulb.core.run_folder import Moment
 from lightbulb.lm.configuration import TrainLanguageModel
+from lightbulb.lm.transformer import TransformerConfig
 from lightbulb.planning.mcts import MCTS, MCTSConfig
+from lightbulb.planning.planners import PlannerConfig
 from lightbulb.planning.tree_of_thought import ToTNode, ToTSearch
 from lightbulb.rl.ppo import PPOConfig
 from lightbulb.web.backend import SearchResult
+from lightbulb.web.corpus import CrawlConfig
 from lightbulb.world.configuration import TrainWorldModel
 from lightbulb.world.stages import TrainLanguageWorld
 
@@ -87,6 +91,10 @@ SHOWN = {
     "settings of both": TrainLanguageWorld,
     "settings of PPO": PPOConfig,
     "settings of a search": MCTSConfig,
+    "settings of a planner": PlannerConfig,
+    "settings of a crawl": CrawlConfig,
+    "shape of a language model": lambda: TransformerConfig(259),
+    "moment of a run": lambda: Moment(1, 2),
 }
 
 

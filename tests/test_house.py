@@ -540,3 +540,11 @@ def test_setting_up_again_changes_nothing():
 def test_the_drawing_of_the_system_is_up_to_date():
     result = run(sys.executable, "tools/draw_system.py", "--check")
     assert result.returncode == 0, result.stdout
+
+
+def test_weights_that_ship_have_a_card_beside_them():
+    shipped = [path for path in (ROOT / "lightbulb").rglob("*") if path.suffix in (".safetensors", ".ckpt")]
+    assert len(shipped) >= 2
+    for path in shipped:
+        card = (path.parent / "model_card.md").read_text("utf-8")
+        assert path.name in card and all(f"## {heading}" in card for heading in ("Taught by", "Meant for", "Limits"))

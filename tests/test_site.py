@@ -106,7 +106,12 @@ def test_a_word_is_searched_for_and_found(site, browser):
     page.keyboard.press("Enter")
     page.wait_for_url("**/planning/tree_of_thought.html*")
     assert page.locator("main h1").inner_text() == "Tree of Thought"
-    page.locator("#query").fill("no such word anywhere xyzzy")
+    for asked, wanted in (("How do I ask my own documents?", "tutorial_your_own.html"), ("resuming after a kill", "run.html")):
+        page.locator("#query").fill(asked)
+        page.locator("#hits a").first.wait_for()
+        found = [link.get_attribute("href") or "" for link in page.locator("#hits a").all()]
+        assert any(wanted in href for href in found), (asked, found)
+    page.locator("#query").fill("xyzzy plugh")
     page.locator("#hits p").wait_for()
     page.close()
 

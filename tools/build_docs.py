@@ -465,7 +465,7 @@ def search_entry(page: Page, html: str) -> dict:
         prose = re.sub(r"<(pre|math|figure|details|table)\b.*?</\1>", " ", body, flags=re.DOTALL)
         text = f"{page.description if not anchor else ''} {plain(prose)}".strip()
         names = " ".join(dict.fromkeys(re.findall(r"\b(?:class|def)\s+(\w+)", plain(body))))
-        places.append({"anchor": anchor, "heading": plain(heading), "names": names, "text": text[:400]})
+        places.append({"anchor": anchor, "heading": plain(heading), "names": names, "text": text[:2000]})
     return {"url": page.path.as_posix(), "title": page.title, "places": places}
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "nbs" / "system.svg"
 WIDTH, HEIGHT, STEP_X, STEP_Y, LEFT, TOP = 120, 48, 139, 88, 4, 30  # pixels
-LANES = {0: "answering", 3: "learning to write", 4: "learning a world and planning in it", 5: "learning to act"}
+LANES = {0: "answering", 3: "learning to write", 4: "learning a world and planning in it", 5: "learning to act", 6: "learning to search"}
 PARTS = {  # name: (column, row, title, what happens there, page)
     "question": (0, 0, "question", "and its budget", "agent/03_configuration"),
     "parts": (1, 0, "parts of it", "sub-questions, kind", "agent/01_questions"),
@@ -40,16 +40,26 @@ PARTS = {  # name: (column, row, title, what happens there, page)
     "hierarchy": (1, 5, "manager, worker", "which option, how", "rl/13_hierarchy"),
     "replay": (2, 5, "replay", "surprises first", "rl/04_replay"),
     "ppo": (3, 5, "PPO", "learns on the spot", "rl/09_ppo"),
+    "steps": (0, 6, "steps", "of answering, offered", "agent/15_environment"),
+    "agent": (1, 6, "web agent", "which step is next", "agent/19_web_agent"),
+    "refinement": (2, 6, "refinement", "words that find more", "agent/17_refinement"),
+    "order": (3, 6, "page order", "what to read first", "agent/18_page_order"),
+    "episodes": (4, 6, "episodes", "kept as examples", "agent/16_episodes"),
+    "agent_training": (5, 6, "training", "from replay", "agent/20_training"),
 }
 FLOWS = (
     "question>parts parts>search search>fetch fetch>extract extract>ledger ledger>knowledge knowledge>ranking ranking>reader "
     "reader>thoughts parts>thoughts thoughts>confidence summary>confidence reader>summary confidence>answer "
     "texts>transformer transformer>training "
-    "training>model worlds>play play>world_training world_training>world world>mcts options>hierarchy hierarchy>replay"
+    "training>model worlds>play play>world_training world_training>world world>mcts options>hierarchy hierarchy>replay "
+    "hierarchy>agent steps>agent agent>refinement refinement>order order>episodes episodes>agent_training"
 )
 DASHED = "model>summary"  # it judges and phrases
-BACK = {"mcts>play": "plays what it finds"}
-COLORS = {0: "#fff4e0", 1: "#fff4e0", 2: "#fff4e0", 3: "#eaf2fb", 4: "#eaf6ec", 5: "#f4edf9"}
+BACK = {
+    "mcts>play": "plays what it finds",
+    "agent_training>agent": "weights; the episodes are texts for the language model and lessons for reader and ranking",
+}
+COLORS = {0: "#fff4e0", 1: "#fff4e0", 2: "#fff4e0", 3: "#eaf2fb", 4: "#eaf6ec", 5: "#f4edf9", 6: "#fdeef0"}
 
 
 def corner(name: str) -> tuple[float, float]:
@@ -63,7 +73,7 @@ def arrow(flow: str, extra: str = "") -> str:
     one, other = flow.split(">")
     (x, y), (u, v) = corner(one), corner(other)
     half_x, half_y = WIDTH / 2, HEIGHT / 2
-    if abs(u - x) > abs(v - y) * 1.4:
+    if v == y or abs(u - x) > 1.5 * STEP_X:
         start, end = ((x + WIDTH, y + half_y), (u - 5, v + half_y)) if u > x else ((x, y + half_y), (u + WIDTH + 5, v + half_y))
         bend = (start[0] + end[0]) / 2
         path = f"M{start[0]:.0f} {start[1]:.0f} C{bend:.0f} {start[1]:.0f} {bend:.0f} {end[1]:.0f} {end[0]:.0f} {end[1]:.0f}"
@@ -99,14 +109,14 @@ def loop(flow: str, label: str) -> str:
 def draw() -> str:
     "The SVG."
     width = LEFT * 2 + 5 * STEP_X + WIDTH
-    height = TOP + 5 * STEP_Y + HEIGHT + 48
+    height = TOP + 6 * STEP_Y + HEIGHT + 72
     lanes = "".join(
         f'<text x="{LEFT}" y="{TOP + row * STEP_Y - 10}" font-size="12" fill="#4a5364" font-style="italic">{escape(text)}</text>'
         for row, text in LANES.items()
     )
     words = (
         "Dashed: the language model judges and phrases, facts come from pages.",
-        "Manager and worker learn in worlds of their own; answering does not ask them yet.",
+        "The web agent's weights ship with the package; --policy says who chooses the steps: fixed, ordered or learned.",
     )
     note = "".join(
         f'<text x="{LEFT}" y="{height - 26 + 15 * line}" font-size="11" fill="#4a5364">{escape(text)}</text>'

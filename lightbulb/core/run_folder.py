@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import load_checkpoint, save_checkpoint, write_atomically
-from .display import escape_markdown
+from .display import Displayable, escape_markdown
 from .errors import CheckpointError
 
 # %% ../../nbs/core/11_run_folder.ipynb #1edb4367
@@ -27,7 +27,7 @@ _MOMENT = re.compile(r"epoch_(\d+)(?:_step_(\d+))?")
 
 
 @dataclass(frozen=True, order=True)
-class Moment:
+class Moment(Displayable):
     "How far a run is."
 
     epoch: int = 0  # epochs done

@@ -20,6 +20,7 @@ from typing import Literal
 
 import numpy as np
 
+from ..core.display import Displayable
 from ..core.english import SEARCH_STOP_WORDS
 from ..core.errors import StoreError
 from ..core.records import Document, Passage
@@ -34,7 +35,7 @@ _Mode = Literal["hybrid", "dense", "keyword"]
 
 
 @dataclass(frozen=True)
-class KnowledgeBaseConfig:
+class KnowledgeBaseConfig(Displayable):
     "How pages are cut and how rankings are mixed."
 
     max_words: int = 120  # in a chunk

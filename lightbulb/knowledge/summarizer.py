@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..core.display import Displayable
 from ..core.cache import LRUCache, PersistentCache, content_key
 from ..core.records import Document, Passage
 from .chunks import chunk_text, split_sentences
@@ -71,7 +72,7 @@ class Summary:
 
 # %% ../../nbs/knowledge/07_summarizer.ipynb #37bef595
 @dataclass(frozen=True)
-class SummarizerConfig:
+class SummarizerConfig(Displayable):
     "How much to read, to show the model, and to say. Every field is part of the cache key."
 
     mode: Literal["checked", "extractive"] = "checked"  # extractive never calls the model

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+from ..core.display import Displayable
 from .local_model import row_seeds
 
 # %% auto #0
@@ -35,7 +36,7 @@ class TokenModel(Protocol):
 
 # %% ../../nbs/lm/10_decoding.ipynb #1ef46b5c
 @dataclass(frozen=True)
-class GenerationConfig:
+class GenerationConfig(Displayable):
     "How to write. `ValueError` names what is out of range."
 
     method: Literal["greedy", "sampling", "beam", "speculative"] = "greedy"

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..core.display import Displayable
 from lightbulb.lm.attention import (
     CrossAttention,
     CrossEntries,
@@ -42,7 +43,7 @@ _PRESETS: dict[str, dict[str, int]] = {  # hidden: of all experts that a token m
 
 
 @dataclass(frozen=True)
-class TransformerConfig:
+class TransformerConfig(Displayable):
     "The shape of a Transformer. `ValueError` names what is out of range."
 
     vocab_size: int

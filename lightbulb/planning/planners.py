@@ -93,7 +93,7 @@ _NEEDS_VALUES = ("value_beam", "tot_bfs", "tot_dfs", "best_first", "uct", "mcts"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlannerConfig:
+class PlannerConfig(Displayable):
     "Which planner, and how it plans. `ValueError` names what is out of range."
 
     planner: PlannerName = "mcts"

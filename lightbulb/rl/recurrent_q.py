@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..core.display import Displayable
 from ..core.optimization import OptimizerStep
 from .options import View
 from .sequences import SequenceReplayMemory, SequenceSample
@@ -112,7 +113,7 @@ def double_q_targets(
 
 # %% ../../nbs/rl/12_recurrent_q.ipynb #3442ee84
 @dataclass(frozen=True)
-class RecurrentQConfig:
+class RecurrentQConfig(Displayable):
     "One learner's network, replay and optimizer; `ValueError` names what is out of range."
 
     hidden: int = 64  # width of the LSTM and of the layers around it

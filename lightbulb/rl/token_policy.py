@@ -22,6 +22,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from ..core.display import Displayable
 from ..core.configuration import check_ranges
 from ..core.errors import CheckpointError
 from ..core.optimization import OptimizerStep
@@ -34,7 +35,7 @@ from .ppo import PPOLoss, ppo_loss
 
 # %% ../../nbs/rl/14_token_policy.ipynb #5b7b1c50
 @dataclass(frozen=True)
-class TokenPPOConfig:
+class TokenPPOConfig(Displayable):
     "How to train a model that writes; `ValueError` for numbers out of range."
 
     num_updates: int = 50

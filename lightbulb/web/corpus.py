@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from ..core.display import Displayable
 from ..core.records import Document
 from .fetch import Fetcher, FetchFailure, Page
 from .parsing import Source, parser_pool, source_of
@@ -142,7 +143,7 @@ class CrawlStep:
 
 
 @dataclass(frozen=True)
-class CrawlConfig:
+class CrawlConfig(Displayable):
     "Where a crawl ends."
 
     max_pages: int = 200  # documents

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from ..core.display import Displayable
 from ..planning.mcts import MCTS, MCTSConfig
 from .recurrent import RecurrentWorldModel
 
@@ -165,7 +166,7 @@ class PredictionNetwork(nn.Module):
 
 # %% ../../nbs/world/05_networks.ipynb #48f54c09
 @dataclass(frozen=True)
-class WorldModelConfig:
+class WorldModelConfig(Displayable):
     "The shape of a world model. `ValueError` names what is out of range."
 
     observation_shape: tuple[int, ...]

@@ -21,6 +21,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from ..core.display import Displayable
 from ..core.checkpoint import load_checkpoint
 from ..core.configuration import check_ranges
 from ..core.errors import CheckpointError
@@ -216,7 +217,7 @@ _SequenceSource = Sequences | Callable[[int], Sequences]  # a set to draw from, 
 
 
 @dataclass(frozen=True)
-class TrainRecurrentModel:
+class TrainRecurrentModel(Displayable):
     "How to train a `RecurrentWorldModel`; `ValueError` for numbers out of range."
 
     num_steps: int = 400  # updates

@@ -27,30 +27,38 @@ const load = () => new Promise(done => {
 });
 
 const words = text => text.toLowerCase().match(/[\p{L}\p{N}]+/gu) || [];
+const filler = new Set(`a an and are as at be by can do does for from have how i in is it its me my of on or our own that the there
+  this to use what when where which who why will with you your`.split(/\s+/));
 
+// How many of the words a place has, and how much they weigh there.
 function score(place, asked) {
-  let total = 0;
+  let found = 0, total = 0;
   for (const word of asked) {
+    const stem = word.length > 3 ? word.replace(/s$/, "") : word;
     const points = place.fields.reduce((sum, [weight, have]) => {
       if (have.includes(word)) return sum + weight;
-      return have.some(other => other.startsWith(word)) ? sum + weight / 2 : sum;
+      return have.some(other => other.startsWith(stem)) ? sum + weight / 2 : sum;
     }, 0);
-    if (!points) return 0;
+    found += points > 0;
     total += points;
   }
-  return total;
+  return [found, total];
 }
 
+// Places with most of the words first.
 function findPlaces(query) {
-  const asked = words(query);
-  if (!asked.length) return [];
+  const all = words(query), kept = all.filter(word => !filler.has(word)), asked = kept.length ? kept : all;
   for (const page of pages) for (const place of page.places) {
     place.fields ||= [[8, words(page.title)], [6, words(place.heading)], [5, words(place.names)], [1, words(place.text)]];
   }
   return pages
-    .flatMap(page => page.places.map((place, i) => ({ page, place, points: score(place, asked) * (i ? 1 : 1.2) })))
-    .filter(hit => hit.points)
-    .sort((one, other) => other.points - one.points)
+    .flatMap(page => page.places.map((place, i) => {
+      const [found, points] = score(place, asked);
+      const isNamed = place.heading.toLowerCase() === query.trim().toLowerCase();
+      return { page, place, found, points: points * (i ? 1 : 1.2) + 20 * isNamed };
+    }))
+    .filter(hit => hit.found * 2 >= asked.length && hit.found)
+    .sort((one, other) => other.found - one.found || other.points - one.points)
     .slice(0, 12);
 }
 
@@ -59,7 +67,7 @@ async function search(input, hits) {
   hits.replaceChildren();
   if (!input.value.trim()) return;
   const found = findPlaces(input.value);
-  if (!found.length) hits.append(element("p", {}, `Nothing holds all of “${input.value.trim()}”.`));
+  if (!found.length) hits.append(element("p", {}, `Nothing holds “${input.value.trim()}”.`));
   for (const { page, place } of found) {
     const link = element("a", { href: `${top_}${page.url}${place.anchor ? `#${place.anchor}` : ""}` });
     link.append(element("b", {}, place.heading && place.heading !== page.title ? `${page.title}: ${place.heading}` : page.title));
