@@ -71,7 +71,8 @@ def learn_by_default(trainer: Trainer, cell: Cell, seed: int) -> dict[str, Any]:
         "cpu": spent,
         "steps": training.step,
         "learning_rate": training.learning_rate,
-        "parameters": training.scored.model.num_parameters,
+        "parameters": training.scored.model.num_active_parameters,
+        "with_tables": training.scored.model.num_parameters,
         "code": code,
     }
     path.write_text(json.dumps(story, indent=1))
@@ -116,7 +117,10 @@ def compare(table: Table, trainer: Trainer, cell: Cell, seeds: int, has_aim: boo
     best, bits = min(others.values(), default=math.inf), mean(one["bits"] for one in ours)
     each = ", ".join(f"{one['bits']:.3f}" for one in ours)
     label = f"{cell.source}, {cell.num_bytes // 1000} kB, {cell.tokenizer}, {cell.preset}"
-    story = f"{ours[0]['steps']} steps at {ours[0]['learning_rate']:.2g}, {size / 1e6:.1f}M parameters, {seconds:.0f} CPU-s"
+    story = f"{ours[0]['steps']} steps at {ours[0]['learning_rate']:.2g}, {size / 1e6:.1f}M parameters"
+    if (tables := ours[0].get("with_tables", size) - size) > 0:
+        story += f" and {tables / 1e6:.1f}M in tables of n-grams"
+    story += f", {seconds:.0f} CPU-s"
     aim = f"below pairs ({pair_bits:.3f})" + (f" and ≤ {best:.3f}" if others else "")
     table.row(
         f"{label}: default flags", f"{bits:.3f} bits a byte ({each}); {story}", aim, bits < min(pair_bits, best + 5e-4) if has_aim else None
@@ -145,7 +149,7 @@ def default_rows(table: Table, trainer: Trainer, quick: bool, data: Path, packag
     for cell in cells(data, package_text):
         compare(table, trainer, cell, trainer.seeds, has_aim=True)
     table.note(
-        "Default flags: nothing but preset, tokenizer and text were given; three epochs. The peers have as many parameters and as many "
+        "Default flags: nothing but preset, tokenizer and text were given; three epochs. The peers have as many parameters, without lightbulb's tables of n-grams, and as many "
         "CPU-seconds on the same tokens, in float32 like lightbulb: a decoder of 70 lines (AdamW, cosine, 4 windows of 256) and nanoGPT's "
         "recipe for a CPU (12 windows of 64). Held out is the end of each text; the plain decoder's tokens see 128 to 256 tokens, as "
         "lightbulb's do (128 in its encoder), nanoGPT's 32 to 64."
@@ -154,6 +158,7 @@ def default_rows(table: Table, trainer: Trainer, quick: bool, data: Path, packag
         "The King James Bible is a package's text: `apt-get download bible-kjv bible-kjv-text`, `dpkg-deb -x` each, then "
         "`bible -l100000 'Gen1:1-Rev22:21'` into the file given by --package_text. lightbulb's rate for `tiny` was chosen "
         "on 60 kB of Tiny-Shakespeare (four rates), the fewest steps of an epoch on 40 kB of it (batches of 2, 4 and 8) after runs of the "
-        "gpt2 row had shown that batches of 8 are too large; the peers' rates on no text. "
+        "gpt2 row had shown that batches of 8 are too large; tables of n-grams on 60 kB of it (none, to 3 and to 4, two sizes, two shares of "
+        "dropout: they helped bytes and harmed gpt2's tokens, which have none); the peers' rates on no text. "
         "Pairs: a smoothed table of pairs of tokens (Witten and Bell 1991) on the same text."
     )

@@ -154,6 +154,7 @@ def language_model(folder: Path, optimizer: Any, num_experts: int) -> Results:
         num_layers=1,
         width=32,
         num_heads=2,
+        longest_ngram=1,
         num_experts=num_experts,
         accumulation_steps=2,
         learning_rate=1e-2,

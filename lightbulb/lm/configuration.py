@@ -22,7 +22,7 @@ _MOST_BATCHES, _STEPS_OF_EPOCH = 4, 700  # of a step; an epoch has as many steps
 _FEWEST_STEPS = 64  # of an epoch, before its batches are made smaller
 _RATES = {"muon": 1.5e-2, "adamw": 4e-3}  # of a run of 500 steps of a model of width 128
 _POWER_OF_WIDTH, _POWER_OF_LENGTH = 0.5, 0.25
-_NGRAMS = {"tiny": 4}  # the longest of a preset: chosen on 60 kB of Tiny-Shakespeare
+_NGRAMS, _NGRAM_VOCABULARY = {"tiny": 4}, 1000  # the longest of a preset, for at most so many ids
 _NGRAM_ROWS, _NGRAM_DROPOUT = 16_384, 0.2  # of a table, and the share of the lookups that training leaves out
 _RATE_OF_PRETRAINED = 1e-4  # of weights that a larger training left well placed
 
@@ -54,7 +54,7 @@ class TrainLanguageModel(Displayable):
     num_layers: int | None = None  # of encoder and decoder each; these four override the preset
     width: int | None = None
     num_heads: int | None = None
-    longest_ngram: int | None = None  # up to so many tokens are looked up as one word; 1: none; None: 4 in tiny, none in the others
+    longest_ngram: int | None = None  # up to so many tokens are looked up as one word; 1: none; None: 4 bytes in tiny, else none
     num_experts: int | None = None  # 1: none; of more a token meets two, together as large as one; tiny and small have none, moe and base 8
     accumulation_steps: int | Literal["auto"] = "auto"  # batches for one optimizer step; auto: by the size of the text
     learning_rate: float | Literal["auto"] = "auto"  # at its highest; auto: by optimizer, width and length of the run
@@ -202,10 +202,12 @@ class TrainLanguageModel(Displayable):
             "dropout": self.dropout,
         }
 
-    @property
-    def ngram_tables(self) -> dict[str, Any]:
-        "The tables of n-grams of a new model; a lookup costs almost no arithmetic, and a small model learns most from it."
-        longest = self.longest_ngram or _NGRAMS.get(self.preset, 1)
+    def ngram_tables(
+        self,
+        vocab_size: int,  # where it is large, n-grams are too rare to teach anything
+    ) -> dict[str, Any]:
+        "The tables of n-grams of a new model; a lookup costs almost no arithmetic, and a small model of bytes learns most from it."
+        longest = self.longest_ngram or (_NGRAMS.get(self.preset, 1) if vocab_size <= _NGRAM_VOCABULARY else 1)
         return {"ngram_orders": tuple(range(2, longest + 1)), "ngram_rows": _NGRAM_ROWS, "ngram_dropout": _NGRAM_DROPOUT}
 
     def fixed_settings(self, num_processes: int = 1) -> dict[str, Any]:

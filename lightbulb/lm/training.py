@@ -115,20 +115,17 @@ def _build_model(config: TrainLanguageModel, vocabulary: int, num_sentinels: int
         return transformer_from_pretrained(
             config.model_name, num_encoder_layers=config.num_layers, **{"num_experts": 2, "num_token_heads": 1} | chosen
         )[0]
-    state, tables = None, config.ngram_tables
-    if config.transformer_model_path:
-        state = read_model_state(config.transformer_model_path)
-        if config.longest_ngram is None:
-            tables["ngram_orders"] = tuple(state["config"].get("ngram_orders") or ())
-            tables["ngram_rows"] = state["config"].get("ngram_rows", tables["ngram_rows"])
+    start, tables = config.transformer_model_path, config.ngram_tables(vocabulary)
+    state = read_model_state(start) if start else None
+    if state and config.longest_ngram is None:  # as in the model to start from
+        tables["ngram_orders"] = tuple(state["config"].get("ngram_orders") or ())
+        tables["ngram_rows"] = state["config"].get("ngram_rows", tables["ngram_rows"])
     model = Transformer(TransformerConfig.preset(config.preset, vocabulary + num_sentinels, **config.overrides, **tables))
-    if state is not None:
+    if start and state:
         longest = state["config"]["max_length"]
         if config.max_length > longest:
-            raise ValueError(
-                f"max_length must be at most {longest}, the length of the model in {config.transformer_model_path}, got {config.max_length}"
-            )
-        load_weights(model, state, source=config.transformer_model_path)
+            raise ValueError(f"max_length must be at most {longest}, the length of the model in {start}, got {config.max_length}")
+        load_weights(model, state, source=start)
     return model
 
 

@@ -364,10 +364,11 @@ class Transformer(nn.Module):
 
     @property
     def num_active_parameters(self) -> int:
-        "Parameters that one token meets, the vocabulary included: of the experts only `top_k`."
+        "Parameters that one token meets, the vocabulary included: of the experts only `top_k`, of a table of n-grams one row."
         experts = [module for module in self.modules() if isinstance(module, MixtureOfExperts)]
         idle = sum(
             sum(p.numel() for name, p in e.named_parameters() if not name.startswith("router")) * (1 - e.top_k / e.num_experts)
             for e in experts
         )
-        return round(self.num_parameters - idle)
+        tables = [table for module in self.modules() if isinstance(module, TokenEmbedding) for table in module.ngrams]
+        return round(self.num_parameters - idle - sum((table.num_embeddings - 1) * table.embedding_dim for table in tables))
