@@ -149,7 +149,8 @@ def default_rows(table: Table, trainer: Trainer, quick: bool, data: Path, packag
     for cell in cells(data, package_text):
         compare(table, trainer, cell, trainer.seeds, has_aim=True)
     table.note(
-        "Default flags: nothing but preset, tokenizer and text were given; three epochs. The peers have as many parameters, without lightbulb's tables of n-grams, and as many "
+        "Default flags: nothing but preset, tokenizer and text were given; three epochs. The peers have as many parameters as lightbulb "
+        "without its tables of n-grams, and as many "
         "CPU-seconds on the same tokens, in float32 like lightbulb: a decoder of 70 lines (AdamW, cosine, 4 windows of 256) and nanoGPT's "
         "recipe for a CPU (12 windows of 64). Held out is the end of each text; the plain decoder's tokens see 128 to 256 tokens, as "
         "lightbulb's do (128 in its encoder), nanoGPT's 32 to 64."
@@ -158,7 +159,7 @@ def default_rows(table: Table, trainer: Trainer, quick: bool, data: Path, packag
         "The King James Bible is a package's text: `apt-get download bible-kjv bible-kjv-text`, `dpkg-deb -x` each, then "
         "`bible -l100000 'Gen1:1-Rev22:21'` into the file given by --package_text. lightbulb's rate for `tiny` was chosen "
         "on 60 kB of Tiny-Shakespeare (four rates), the fewest steps of an epoch on 40 kB of it (batches of 2, 4 and 8) after runs of the "
-        "gpt2 row had shown that batches of 8 are too large; tables of n-grams on 60 kB of it (none, to 3 and to 4, two sizes, two shares of "
-        "dropout: they helped bytes and harmed gpt2's tokens, which have none); the peers' rates on no text. "
+        "gpt2 row had shown that batches of 8 are too large; tables of n-grams on 60 kB of it (none, to 3 and to 4, two sizes, two "
+        "shares of dropout: they helped bytes and harmed gpt2's tokens, which have none); the peers' rates on no text. "
         "Pairs: a smoothed table of pairs of tokens (Witten and Bell 1991) on the same text."
     )
