@@ -353,7 +353,7 @@ def test_help_is_quick_and_imports_no_model_library(arguments):
     seconds = os.times().children_user - before.children_user  # not of the clock: a busy machine is no reason
     assert result.returncode == 0, result.stderr[-2000:]
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in result.stderr.splitlines() if line.startswith("import time:")}
-    heavy = imported & {"torch", "transformers", "sentence_transformers", "onnxruntime", "twisted", "trafilatura", "matplotlib"}
+    heavy = imported & {"torch", "transformers", "sentence_transformers", "onnxruntime", "twisted", "trafilatura", "matplotlib", "numba"}
     assert not heavy, f"--help imports {heavy}"
     assert seconds < 5, f"--help took {seconds:.1f} CPU-s"  # a fifth of it on an idle machine
 
