@@ -548,3 +548,16 @@ def test_weights_that_ship_have_a_card_beside_them():
     for path in shipped:
         card = (path.parent / "model_card.md").read_text("utf-8")
         assert path.name in card and all(f"## {heading}" in card for heading in ("Taught by", "Meant for", "Limits"))
+
+
+def test_a_page_has_a_picture_or_says_why_not():
+    "Drawn by a cell, linked, or shown as HTML by an object that draws itself."
+    bare = []
+    for path in NOTEBOOKS:
+        cells = json.loads(path.read_text("utf-8"))["cells"]
+        shown = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+        is_drawn = any(kind.startswith("image/") for data in shown for kind in data)
+        is_drawn |= any(mark in "".join(data.get("text/html", [])) for data in shown for mark in ("<svg", "<img", "<details"))
+        prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+        if not (is_drawn or "![" in prose or "There is no picture" in prose): bare.append(path.name)
+    assert not bare, bare
