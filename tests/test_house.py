@@ -559,5 +559,6 @@ def test_a_page_has_a_picture_or_says_why_not():
         is_drawn = any(kind.startswith("image/") for data in shown for kind in data)
         is_drawn |= any(mark in "".join(data.get("text/html", [])) for data in shown for mark in ("<svg", "<img", "<details"))
         prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-        if not (is_drawn or "![" in prose or "There is no picture" in prose): bare.append(path.name)
+        if not (is_drawn or "![" in prose or "There is no picture" in prose):
+            bare.append(path.name)
     assert not bare, bare
