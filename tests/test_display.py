@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lightbulb.agent.answers import Answer, Ending, Sentence, Trace
 from lightbulb.agent.configuration import TestAgent
 from lightbulb.agent.ledger import Citation, Cost, Ledger
-from lightbulb.core.display import Displayable, escape_markdown, mark_range
+from lightbulb.core.display import Displayable, escape_markdown, link, mark_range
 from lightbulb.core.records import Document
 from lightbulb.core.report import StepReport
 from lightbulb.core.run_folder import Moment
@@ -149,6 +149,25 @@ def test_a_citation_shows_its_passage_around_the_quotation():
     html = answer.to_html()
     assert "before <mark>Davy was born in Penzance.</mark> after" in html
     assert html.index("Penzance [1]") < html.index("about 9 in 10 answers") < html.index("<mark>") < html.index("the tree of thoughts")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:43577", "localhost:8000", "LOCALHOST", "127.1", "[::1]:80", "reader@localhost"])
+def test_a_page_of_this_machine_is_named_and_no_link(host):
+    "The demo site's server ends with its kernel: a link to it in a saved answer leads nowhere."
+    citation = Citation(1, f"http://{host}/wiki/davy", "Humphry Davy", 0, 4, "Davy", 0.0, "", "", " was born.")
+    pages = ((citation.url, "Arc lamp"),)
+    answer = Answer("Who?", "Davy [1]", "Davy", (Sentence("Davy", (citation,)),), 0.9, False, Trace(), Cost(), ToTNode("Who?"), pages=pages)
+    page = Elements(answer.to_html())
+    assert not [tag for tag, _ in page.tags if tag == "a"]
+    assert "[1] Humphry Davy" in page.text and "Davy was" in page.text and "Arc lamp" in page.text and citation.url in page.text
+    assert "<mark>Davy</mark>" in answer.to_html()
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1.example.org", "localhost.example.org", "example.org/localhost", "1270.example.org", "davy.org"]
+)
+def test_a_page_of_the_web_is_a_link(host):
+    assert link(f"https://{host}/davy", "Davy").startswith(f'<a href="https://{host}/davy"')
 
 
 def test_a_refusal_shows_no_confidence():

@@ -15,6 +15,7 @@ from notebook_browser import PATIENCE, open_notebook, open_page, serve_app
 
 from lightbulb.agent.configuration import TestAgent, TrainAgent
 from lightbulb.apps.panels import (
+    _TASKS,
     ConfigForm,
     TrainingPanel,
     TrainingRun,
@@ -41,6 +42,7 @@ CONFIGURATIONS = (
     TestAgent(allow_hosts=("localhost:80", "here"), search="folder:notes"),
 )
 AXE = Path(sys.prefix) / "share" / "axe.min.js"  # where make setup puts it, if there is npm
+_PLAY = Path("cache", "notebooks", "tic_tac_toe", "world_model")  # where play.ipynb trains
 SHOTS = os.environ.get("LIGHTBULB_SHOTS", "")  # a folder for pictures of the pages, to be looked at
 
 
@@ -76,6 +78,28 @@ def test_every_field_that_is_out_of_range_is_told_beside_itself():
         else:
             assert not errors
     assert told > 15
+
+
+def test_no_other_form_can_be_started_while_a_task_is_loaded(tmp_path, monkeypatch):
+    "The libraries of a task take a second or two; meanwhile the form of the task before must be gone."
+    panel, seen = TrainingPanel(save_dir=tmp_path), []
+
+    def load():
+        seen.append((panel._start.disabled, panel._form_place.children, panel._progress.value))
+        return PPOConfig
+
+    assert not panel._start.disabled
+    monkeypatch.setitem(_TASKS, "PPOConfig", _TASKS["PPOConfig"]._replace(config_class=load))
+    panel._task.value = "PPOConfig"
+    ((is_disabled, forms, said),) = seen
+    assert is_disabled and not forms and "loading the settings of Agent (PPO)" in said
+    assert not panel._start.disabled and len(panel._form_place.children) == 2 and "loading" not in panel._progress.value
+
+
+def test_fields_that_are_named_first_stand_open():
+    form = ConfigForm(TestAgent(), first=("planner", "max_pages"), leave_out=("query",))
+    folded = {path[0] for path in form._folds}
+    assert folded == {field.name for field in fields(TestAgent)} - {"planner", "max_pages", "query"}
 
 
 def test_a_file_is_read_as_it_grows_is_torn_and_is_written_anew(tmp_path):
@@ -288,7 +312,7 @@ def test_a_saved_page_shows_its_pictures_to_who_does_not_trust_it(jupyter_lab, b
 
 
 def test_the_app_serves_train_as_a_page_without_code(browser, root, tmp_path):
-    "Its start page, then train.ipynb itself on a phone: a run begins at once, and is stopped before it has loaded anything."
+    "Its start page, then train.ipynb itself on a phone: a run begins and is stopped; play.ipynb shows its board while it still trains."
     run = TrainingRun(tmp_path / "cache" / "notebooks" / "language_model")
     with serve_app(tmp_path, LIGHTBULB_CACHE=str(tmp_path / "cache")) as server:
         server.add(root / "nbs" / "apps" / "train.ipynb")
@@ -313,4 +337,14 @@ def test_the_app_serves_train_as_a_page_without_code(browser, root, tmp_path):
             shot(page, "app")
         finally:
             run.stop()
+        opened.close()
+        server.add(root / "nbs" / "apps" / "play.ipynb")  # whose model is trained first
+        opened, trained_first = open_page(browser, f"{server.url}/voila/render/play.ipynb", 390, 1400), TrainingRun(tmp_path / _PLAY)
+        try:
+            opened.page.get_by_text("It is trained first").wait_for()
+            assert trained_first.status().is_running and opened.page.locator("button[title='row 2, column 2']").is_disabled()
+            shot(opened.page, "play_app")
+        finally:
+            trained_first.stop()
+        opened.page.get_by_text("Nobody to play against").wait_for()
         opened.close()

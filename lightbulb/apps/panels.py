@@ -194,12 +194,13 @@ class ConfigForm(_Shown):
         self,
         config: Any,  # a dataclass: what the form begins with
         *,
+        first: Sequence[str] = _FIRST,  # fields that stand open, in this order; the others are folded by subject
         leave_out: Collection[str] = (),  # fields that are not shown and stay as they are
         on_change: Callable[[], None] = lambda: None,  # called after each change, once it was judged
     ) -> None:
         if not is_dataclass(config) or isinstance(config, type):
             raise ValueError(f"config must be an instance of a dataclass, got {config!r}")
-        self._config, self._leave_out, self._on_change = config, frozenset(leave_out), on_change
+        self._config, self._first, self._leave_out, self._on_change = config, first, frozenset(leave_out), on_change
         self._inputs: dict[_Path, Any] = {}
         self._notes: dict[_Path, widgets.HTML] = {}
         self._help: dict[_Path, str] = {}
@@ -209,16 +210,16 @@ class ConfigForm(_Shown):
         self._is_filling = False
         self._shared = {"layout": widgets.Layout(width="25rem", max_width="100%"), "style": {"description_width": "12.5rem"}}
         self._note_layout = widgets.Layout(flex="1 1 16rem", width="auto", min_width="12rem", margin="2px 0 6px 0")
-        first, folded = self._arrange(config)
+        opened, folded = self._arrange(config)
         self._accordion = widgets.Accordion([widgets.VBox(rows) for rows in folded.values()], titles=tuple(folded), selected_index=None)
-        parts = [widgets.HTML(_STYLE, layout=widgets.Layout(margin="0")), *first, *([self._accordion] if folded else []), self._general]
+        parts = [widgets.HTML(_STYLE, layout=widgets.Layout(margin="0")), *opened, *([self._accordion] if folded else []), self._general]
         self.widget = widgets.VBox(parts)
         self.widget.add_class("lb-panel")
         self.errors: dict[str, str] = {}
         self._judge()
 
     def _arrange(self, config: Any) -> tuple[list[widgets.Widget], dict[str, list[widgets.Widget]]]:
-        "The rows that stand open, in the order of `_FIRST`, and the folded ones by the title of their fold."
+        "The rows that stand open, in the order of `first`, and the folded ones by the title of their fold."
         hints, meanings = get_type_hints(type(config)), _meanings(type(config))
         rows: dict[str, widgets.Widget] = {}
         nested: dict[str, list[widgets.Widget]] = {}
@@ -229,7 +230,7 @@ class ConfigForm(_Shown):
                 rows[field.name] = self._row((field.name,), value, hints[field.name], meanings.get(field.name, ""))
                 continue
             nested[field.name] = self._inner_rows((field.name,), value)
-        first = [rows.pop(name) for name in _FIRST if name in rows]
+        first = [rows.pop(name) for name in self._first if name in rows]
         folded = {title: [rows.pop(name) for name in names.split() if name in rows] for title, names in _GROUPS.items()}
         for name, inside in nested.items():
             folded[name.replace("_", " ").capitalize()] = inside
@@ -1104,7 +1105,10 @@ class TrainingPanel(_Shown):
     def _choose(self) -> None:
         "Show the form of the task, and the run that its folder holds."
         name, task = self._name, self._chosen
-        if name not in self._forms:
+        if name not in self._forms:  # its libraries are loaded now: the form of another task must not be started meanwhile
+            self._start.disabled = self._resume.disabled = True
+            self._form_place.children = ()
+            self._progress.value = f'<div class="lb-note" role="status">loading the settings of {escape(task.label)}</div>'
             place = {} if task.has_environment else {"save_dir": self._place.save_dir}
             if task.learns_from is not None:
                 place[task.learns_from[0]] = self._place.save_dir / task.learns_from[1]

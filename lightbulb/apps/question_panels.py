@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import inspect
 import json
 import logging
 import re
@@ -15,10 +14,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import ipywidgets
@@ -29,19 +28,20 @@ from ..agent.answers import Answer, Step, Thinking
 from ..agent.configuration import TestAgent
 from ..agent.waiting import Background, Working
 from .main_menu import UsageError, parse_config
+from .panels import _STYLE, ConfigForm, TrainingRun, _duration
 from .question_commands import describe_step
 from ..core.checkpoint import write_atomically
 from ..core.display import Picture, fold
 from ..core.errors import Interrupted, LightbulbError
+from ..core.run_folder import moments
 from ..core.runtime import cache_folder
-from ..planning.run_events import PlannerName
 from ..planning.tree_of_thought import ToTNode
 
 if TYPE_CHECKING:
     from lightbulb.agent.confidence import Calibration
     from lightbulb.agent.tools import Tools
     from lightbulb.planning.mcts import MCTSResult
-    from lightbulb.world.configuration import TextPlanner
+    from lightbulb.world.configuration import TextPlanner, TrainWorldModel
     from lightbulb.world.text_model import TextWorldModel
     from lightbulb.world.thoughts import Thought as Continuations
     from lightbulb.world.training import Trained
@@ -132,8 +132,9 @@ function render({ model, el }) {
   function fit() {
     const [width, height] = size(), room = svg.clientWidth || 600;
     const scale = Math.max(0.6, Math.min(1, (room - 16) / width));  // smaller, nobody reads it: it is dragged instead
-    svg.style.height = `${Math.min(420, Math.max(60, height * scale + 16))}px`;
-    view = { scale, x: 8, y: 8 };
+    const frame = Math.min(420, Math.max(60, height * scale + 16)), root = ((shown[0]?.y ?? 0) + HEIGHT / 2) * scale;
+    svg.style.height = `${frame}px`;
+    view = { scale, x: 8, y: Math.min(8, Math.max(frame - 8 - height * scale, frame / 2 - root)) };  // too tall: the root in the middle
     fits = true;
     move();
   }
@@ -147,6 +148,7 @@ function render({ model, el }) {
     const hadFocus = svg.contains(document.activeElement);
     ({ nodes, shown } = place(model.get("thoughts"), folded));
     if (!shown.some(node => node.id === current)) current = "0";
+    box.hidden = !shown.length;  // an empty frame says nothing
     drawing.replaceChildren();
     for (const node of shown) {
       const parent = nodes.get(node.parent);
@@ -186,11 +188,15 @@ function render({ model, el }) {
       if (focus && group.dataset.id === id) group.focus({ preventScroll: true });
     }
     const node = nodes.get(id);
-    if (node && !fits) {
+    if (node) {
       const x = view.x + node.x * view.scale, y = view.y + node.y * view.scale;
-      if (x < 0 || x + WIDTH * view.scale > svg.clientWidth) view.x += 8 - x;
-      if (y < 0 || y + HEIGHT * view.scale > svg.clientHeight) view.y += 8 - y;
-      move();
+      const isBeside = x < 0 || x + WIDTH * view.scale > svg.clientWidth, isAbove = y < 0 || y + HEIGHT * view.scale > svg.clientHeight;
+      if (isBeside) view.x += 8 - x;
+      if (isAbove) view.y += 8 - y;
+      if (isBeside || isAbove) {
+        fits = false;
+        move();
+      }
     }
     tell();
   }
@@ -246,10 +252,10 @@ export default { render };
 """  # fmt: skip
 _TREE_STYLE = """
 .lightbulb-tree { color: var(--jp-ui-font-color1, #1b2230); font: 12px var(--jp-ui-font-family, system-ui, sans-serif); }
-.lightbulb-tree button { font: inherit; color: inherit; background: var(--jp-layout-color2, #eee);
+.lightbulb-tree div button { min-width: 0; font: inherit; color: inherit; background: var(--jp-layout-color2, #eee);
   border: 1px solid var(--jp-border-color1, #bbb); border-radius: 3px; padding: 2px 8px; margin: 0 4px 4px 0; cursor: pointer; }
-.lightbulb-tree svg { display: block; width: 100%; border: 1px solid var(--jp-border-color2, #ddd); border-radius: 3px;
-  touch-action: pan-y; cursor: grab; }
+.lightbulb-tree svg { display: block; box-sizing: border-box; width: 100%; border: 1px solid var(--jp-border-color2, #ddd);
+  border-radius: 3px; touch-action: pan-y; cursor: grab; }
 .lightbulb-tree path { fill: none; stroke: var(--jp-border-color1, #b3bac6); }
 .lightbulb-tree path.best { stroke: var(--jp-brand-color1, #2a6f97); stroke-width: 2.5; }
 .lightbulb-tree .thought { cursor: pointer; outline: none; }
@@ -444,50 +450,10 @@ class _Column(ipywidgets.VBox):
         answer = self.answer.to_html() if self.answer else self.said.value
         return f'<section style="flex:1 1 20rem;min-width:0">{self.status.value}{self.steps.value}{answer}</section>'
 
-# %% ../../nbs/apps/06_question_panels.ipynb #7237b8d4
-class _Settings(ipywidgets.VBox):
-    "Fields of a configuration, and what is wrong with them."
-
-    def __init__(self, config: TestAgent, on_change: Callable[[], None]) -> None:
-        self.base = config
-        wide = ipywidgets.Layout(width="auto", min_width="0", flex="1 1 16rem")
-        narrow = ipywidgets.Layout(width="12rem", min_width="0")
-        label = {"description_width": "6.5rem"}
-        self.fields: dict[str, Any] = {
-            "search": ipywidgets.Text(config.search, description="Back ends", layout=wide, style=label, tooltip=_meaning("search")),
-            "model_name": ipywidgets.Text(config.model_name, description="Model", layout=wide, style=label, tooltip=_meaning("model_name")),
-            "planner": ipywidgets.Dropdown(
-                options=get_args(PlannerName), value=config.planner, description="Planner", layout=wide, style=label
-            ),
-        }
-        for name, text in (("max_pages", "Pages"), ("max_searches", "Searches"), ("max_tokens", "Tokens")):
-            self.fields[name] = ipywidgets.IntText(getattr(config, name), description=text, layout=narrow, style=label)
-        self.fields["max_seconds"] = ipywidgets.FloatText(config.max_seconds, description="Seconds", layout=narrow, style=label)
-        self.fields["guess"] = ipywidgets.Checkbox(config.guess, description="guess where nothing is sure", indent=False, layout=wide)
-        self.problem = ipywidgets.HTML()
-        row = ipywidgets.Layout(flex_flow="row wrap", width="100%")
-        super().__init__([ipywidgets.Box(list(self.fields.values()), layout=row), self.problem])
-        for field in self.fields.values():
-            field.observe(lambda change: (self._check(), on_change()), "value")
-
-    def config(self) -> TestAgent:
-        "The configuration of the fields. `ValueError` names what is out of range."
-        return replace(self.base, **{name: field.value for name, field in self.fields.items()})
-
-    def _check(self) -> None:
-        try:
-            self.config()
-            self.problem.value = ""
-        except ValueError as error:
-            self.problem.value = f'<p role="alert" style="color:var(--jp-error-color1, #b00020)">{escape(str(error))}</p>'
-
-
-def _meaning(name: str) -> str:
-    "What the configuration says of a field."
-    comment = re.search(rf'^    {name}: .*\n    "(.*)"$', inspect.getsource(TestAgent), re.MULTILINE)
-    return comment[1] if comment else ""
-
 # %% ../../nbs/apps/06_question_panels.ipynb #c3cb4911
+_OPEN = ("search", "model_name", "planner", "max_pages", "max_searches", "max_seconds", "length", "guess")  # fields that are not folded
+
+
 class QuestionPanel(ipywidgets.VBox):
     """Ask, watch, check, compare, export, ask again: `QuestionPanel(TestAgent(search="folder:./notes"))` as the last line of a cell.
 
@@ -515,7 +481,7 @@ class QuestionPanel(ipywidgets.VBox):
         )
         self.ask_button, self.stop_button = button("Ask", "Ask this question", "primary"), button("Stop", "Drop the question that is asked")
         self.again_button = button("Ask again", "Ask the question that is shown once more, with the settings as they are now")
-        self.settings, self.other = _Settings(config, self._refresh), _Settings(config, self._refresh)
+        self._config, self.settings, self.other = config, self._form(config), self._form(config)
         self.beside = ipywidgets.Checkbox(False, description="ask a second configuration beside the first", indent=False)
         self.history = ipywidgets.Dropdown(options=[("nothing asked yet", -1)], description="History", layout={"width": "auto"})
         self.format = ipywidgets.Dropdown(options=["html", "md", "json"], description="Export as", layout={"width": "12rem"})
@@ -523,11 +489,13 @@ class QuestionPanel(ipywidgets.VBox):
         self.message = ipywidgets.HTML()
         self.columns = ipywidgets.Box(layout=ipywidgets.Layout(flex_flow="row wrap", width="100%"))
         self.comparison = ipywidgets.HTML()
-        folds = ipywidgets.Accordion([self.settings, ipywidgets.VBox([self.beside, self.other])])
+        self._second = ipywidgets.VBox([self.other.widget])
+        folds = ipywidgets.Accordion([self.settings.widget, ipywidgets.VBox([self.beside, self._second])])
         folds.titles = ("Settings", "Two configurations side by side")
         row = lambda *widgets: ipywidgets.Box(widgets, layout=ipywidgets.Layout(flex_flow="row wrap", align_items="center"))
         super().__init__(
             [
+                ipywidgets.HTML(_STYLE),
                 row(self.question, self.ask_button, self.stop_button, self.again_button),
                 self.message,
                 folds,
@@ -536,6 +504,7 @@ class QuestionPanel(ipywidgets.VBox):
                 row(self.history, self.format, self.save_button, self.link),
             ]
         )
+        self.add_class("lb-panel")
         self.question.on_msg(lambda _, content, buffers: self._press() if content.get("event") == "submit" else None)
         self.ask_button.on_click(lambda _: self._press())
         self.again_button.on_click(lambda _: self._press(self._shown[0].question))
@@ -546,6 +515,10 @@ class QuestionPanel(ipywidgets.VBox):
         self._refresh()
         if tools is None and _is_live(self):
             Background(_import_what_loading_needs)
+
+    def _form(self, config: TestAgent) -> ConfigForm:
+        "What decides where a question is asked and what it may cost stands open, the rest is folded."
+        return ConfigForm(config, first=_OPEN, leave_out=("query", "resume", "verbose"), on_change=self._refresh)
 
     # ---- what it is asked for
 
@@ -563,7 +536,7 @@ class QuestionPanel(ipywidgets.VBox):
         "Ask (what the form says, if not given) in a thread. `ValueError` if there is nothing to ask, or a setting is out of range."
         question = (question or self.question.value).strip()
         if not question: raise ValueError("the question is empty")
-        configs = [self.settings.config()] + ([self.other.config()] if self.beside.value else [])
+        configs = [self.settings.value] + ([self.other.value] if self.beside.value else [])
         self.stop()
         self.question.value = question
         columns = [_Column(question, config) for config in configs]
@@ -610,7 +583,7 @@ class QuestionPanel(ipywidgets.VBox):
 
     def to_html(self) -> str:
         "What is shown, without widgets."
-        config = self.settings.config()
+        config = self._config if self.settings.errors else self.settings.value
         where = f"on {escape(config.search)}, planner {escape(config.planner)}"
         begin = f"<p><b>Question panel</b> {where}; its form appears when the cell runs.</p>"
         return begin + f'<div style="display:flex;flex-wrap:wrap;gap:1em">{"".join(column.to_html() for column in self._shown)}</div>'
@@ -673,12 +646,12 @@ class QuestionPanel(ipywidgets.VBox):
 
     def _refresh(self) -> None:
         "Buttons and history as they must be now."
-        is_working, is_wrong = self.is_working, bool(self.settings.problem.value or (self.beside.value and self.other.problem.value))
+        is_working, is_wrong = self.is_working, bool(self.settings.errors or (self.beside.value and self.other.errors))
         self.ask_button.disabled, self.stop_button.disabled = is_working or is_wrong, not is_working
         self.again_button.disabled = is_working or is_wrong or not self._shown
         self.history.disabled = is_working
         self.save_button.disabled = not self.answers
-        self.other.layout.display = "" if self.beside.value else "none"
+        self._second.layout.display = "" if self.beside.value else "none"
         if self._asked and not is_working:
             shown = next((i for i, columns in enumerate(self._asked) if columns == self._shown), len(self._asked) - 1)
             self.history.options = [(f"{i + 1}. {columns[0].question[:60]}", i) for i, columns in enumerate(self._asked)]
@@ -710,7 +683,7 @@ class QuestionPanel(ipywidgets.VBox):
     def _export(self) -> None:
         words = re.findall(r"\w+", self._shown[0].question.lower())
         name = f"{'_'.join(words)[:60]}.{self.format.value}"
-        path = self.save(self.settings.base.save_dir / "answers" / name)
+        path = self.save(self._shown[0].config.save_dir / "answers" / name)
         kind = {"html": "text/html", "md": "text/markdown", "json": "application/json"}[path.suffix[1:]]
         data = base64.b64encode(path.read_bytes()).decode()
         address = f"data:{kind};charset=utf-8;base64,{data}"
@@ -778,26 +751,37 @@ def load_ipython_extension(shell: Any) -> None:
 _MARKS = {1: "✕", -1: "◯", 0: ""}  # you, the model, nobody
 
 
+def _load_board_model(folder: str | Path) -> Trained:
+    from lightbulb.world.training import load_world_model
+
+    return load_world_model(folder)
+
+
 class BoardPanel(ipywidgets.VBox):
     """A board game against a trained world model, and what it imagines: `BoardPanel("models/world_model")`.
 
-    You are ✕. `play` does from code what a click does, and waits. `ValueError` if the model is not of a board game.
+    You are ✕. `play` does from code what a click does, and waits. A configuration is trained first, unless it was before, in a process of
+    its own; the board stands there meanwhile and says how far it is. `ValueError` if the model is not of a board game.
     """
 
     def __init__(
         self,
-        trained: Trained | str | Path,  # a model, or the folder of its checkpoint
+        trained: Trained | TrainWorldModel | str | Path,  # a model, the folder of its checkpoint, or what to train
         *,
         num_simulations: int = 64,  # of the search before each of its moves
     ) -> None:
-        from lightbulb.world.board_games import BoardGame
-        from lightbulb.world.training import load_world_model
+        from lightbulb.world.board_games import BoardGame, _board_of
+        from lightbulb.world.configuration import TrainWorldModel
 
-        trained = load_world_model(trained) if isinstance(trained, str | Path) else trained
-        if not isinstance(trained.world, BoardGame):
-            raise ValueError(f"the model must be of a board game, got one of {trained.settings.environment}")
-        self.trained, self.world = trained, trained.world
-        self.search = trained.settings.search(with_noise=False, num_simulations=num_simulations)
+        if isinstance(trained, str | Path):
+            trained = _load_board_model(trained)
+        settings = trained if isinstance(trained, TrainWorldModel) else trained.settings
+        world = _board_of(settings.environment) if isinstance(trained, TrainWorldModel) else trained.world
+        if not isinstance(world, BoardGame):
+            raise ValueError(f"the model must be of a board game, got one of {settings.environment}")
+        self.trained = None if isinstance(trained, TrainWorldModel) else trained
+        self.world, self.search = world, settings.search(with_noise=False, num_simulations=num_simulations)
+        self._preparing, self._is_prepared, self._problem = "It must be trained first.", threading.Event(), ""
         self.state: np.ndarray = self.world.reset(1)[0]  # 1: you, -1: the model
         self.imagined: MCTSResult | None = None
         self.outcome = ""
@@ -809,17 +793,55 @@ class BoardPanel(ipywidgets.VBox):
         columns = f"repeat({self.world.columns}, 3.2rem)"
         board = ipywidgets.GridBox(self.cells, layout=ipywidgets.Layout(grid_template_columns=columns, flex="0 0 auto"))
         self.status, self.thinking = ipywidgets.HTML(), ipywidgets.HTML(layout=ipywidgets.Layout(flex="1 1 18rem", min_width="0"))
-        you, model = (ipywidgets.Button(description=f"New game, {who} begins", layout={"width": "auto"}) for who in ("✕", "◯"))
+        new = [ipywidgets.Button(description=f"New game, {who} begins", layout={"width": "auto"}) for who in ("✕", "◯")]
+        (you, model), self._buttons = new, [*self.cells, *new]
         you.on_click(lambda _: self._in_thread(lambda: self.begin()))
         model.on_click(lambda _: self._in_thread(lambda: self.begin(model_first=True)))
         wrap = ipywidgets.Layout(flex_flow="row wrap", width="100%")
         super().__init__(
             [self.status, ipywidgets.Box([board, self.thinking], layout=wrap), ipywidgets.Box([you, model], layout=wrap)],
         )
-        self._draw()
+        if isinstance(trained, TrainWorldModel):
+            self._draw()
+            threading.Thread(target=self._prepare, args=(trained,), name="lightbulb-board-training", daemon=True).start()
+        else:
+            self._is_prepared.set()
+            self._draw()
+
+    def _prepare(self, config: TrainWorldModel) -> None:
+        "Train, or wait for whoever trains the same, and load what was learned; the status line follows."
+        try:
+            run = TrainingRun(config.folder)
+            if not moments(config.folder) and not run.status().is_running:
+                run.start(config)
+            while (status := run.status()).is_running:
+                done = f"step {status.step:,} of {status.total_steps:,}" if status.total_steps else "it loads its libraries"
+                left = "" if status.seconds_left is None else f", about {_duration(status.seconds_left)} left"
+                self._preparing = f"It is trained first: {done}{left}."
+                self._draw()
+                time.sleep(0.5)
+            if not moments(config.folder): raise LightbulbError(f"it could not be trained: {status.message}")
+            self._preparing = "It loads what it learned."
+            self._draw()
+            self.trained = _load_board_model(config.folder)
+        except (LightbulbError, ValueError, OSError) as error:
+            self._problem = str(error)
+        finally:
+            if self.trained is None:
+                self._problem = self._problem or "it could not be loaded"
+            self._is_prepared.set()
+            self._draw()
+
+    def wait(self) -> None:
+        "Until there is somebody to play against. `LightbulbError` says why there is nobody."
+        with Interrupted.instead(lambda: "the training goes on; the board says how far it is"):
+            while not self._is_prepared.wait(0.1):
+                pass
+        if self._problem: raise LightbulbError(self._problem)
 
     def begin(self, *, model_first: bool = False) -> None:
         "An empty board; the model moves first if it is to."
+        self.wait()
         with self._busy:
             self.state, self.imagined, self.outcome = self.world.reset(1)[0], None, ""
             if model_first:
@@ -828,6 +850,7 @@ class BoardPanel(ipywidgets.VBox):
 
     def play(self, action: int) -> str:
         "Your move, then the model's; what came of it, or an empty string. `ValueError` if it is not legal."
+        self.wait()
         with self._busy:
             if self.outcome: raise ValueError(f"the game is over: {self.outcome}")
             self._move(action, 1)
@@ -848,6 +871,7 @@ class BoardPanel(ipywidgets.VBox):
         "The model searches in what it imagines, and moves."
         from lightbulb.world.self_play import search_positions
 
+        assert self.trained is not None
         seen = -self.state[None]
         self.imagined = search_positions(self.trained.model, self.world.observe(seen), self.world.legal(seen), self.search)
         self._move(int(self.imagined.actions[0]), -1)
@@ -870,14 +894,21 @@ class BoardPanel(ipywidgets.VBox):
         row, column = divmod(cell, self.world.columns)
         return f"row {row + 1}, column {column + 1}"
 
-    def _name(self, action: int) -> str:
+    def move_name(self, action: int) -> str:
+        "How a move is called: by its square, or by its column where stones fall."
         return f"column {action + 1}" if self.world.gravity else self._name_of_cell(action)
 
     def _says(self) -> str:
+        if self._problem: return f"Nobody to play against: {self._problem}"
+        if not self._is_prepared.is_set(): return self._preparing
         if self.outcome: return f"The game is over: {self.outcome}."
-        return "Your move: you are ✕." if self.imagined is None else f"It played {self._name(int(self.imagined.actions[0]))}. Your move."
+        return (
+            "Your move: you are ✕." if self.imagined is None else f"It played {self.move_name(int(self.imagined.actions[0]))}. Your move."
+        )
 
     def _draw(self) -> None:
+        for button in self._buttons:
+            button.disabled = self.trained is None
         for cell, stone in zip(self.cells, self.state, strict=True):
             cell.description = _MARKS[int(stone)]
         self.status.value = f'<p role="status">{escape(self._says())}</p>'
@@ -895,19 +926,19 @@ class BoardPanel(ipywidgets.VBox):
         visits, worth = self.imagined.visit_counts[0], self.imagined.q_values[0]
         priors, most = self.imagined.tree.arrays.priors[0, 0], max(float(visits.max()), 1.0)
         rows = "".join(
-            f'<tr><td style="text-align:left">{escape(self._name(int(action)))}</td>'
+            f'<tr><td style="text-align:left">{escape(self.move_name(int(action)))}</td>'
             f'<td><div style="background:#2a6f97;height:.7em;width:{100 * visits[action] / most:.0f}%"></div></td>'
             f"<td>{visits[action]:.0f}</td><td>{priors[action]:.0%}</td><td>{worth[action]:+.2f}</td></tr>"
             for action in sorted(range(len(visits)), key=lambda action: -visits[action])
             if visits[action]
         )
-        line = " → ".join(self._name(action) for action in self.expected_line()[:6])
+        line = " → ".join(self.move_name(action) for action in self.expected_line()[:6])
         value = float(self.imagined.values[0])
         return (
             f"<p>It gives itself {value:+.2f} (−1: lost, +1: won) and expects: {escape(line)}.</p>"
-            '<table style="width:100%"><thead><tr><th style="text-align:left">move</th>'
-            '<th style="width:40%;text-align:left">looked at</th><th>times</th>'
-            f"<th>prior</th><th>worth</th></tr></thead><tbody>{rows}</tbody></table>"
+            '<div style="overflow-x:auto"><table style="width:100%;white-space:nowrap"><thead><tr><th style="text-align:left">move</th>'
+            '<th style="width:40%;min-width:5rem;text-align:left">looked at</th><th>times</th>'
+            f"<th>prior</th><th>worth</th></tr></thead><tbody>{rows}</tbody></table></div>"
         )
 
     def to_html(self) -> str:

@@ -39,9 +39,12 @@ def mark_range(text: str, start: int, end: int) -> str:
     return f"{escape(text[:start])}<mark>{escape(text[start:end])}</mark>{escape(text[end:])}"
 
 
+_THIS_MACHINE = re.compile(r"https?://(?:[^/?#]*@)?(?:localhost|127(?:\.\d+){1,3}|\[::1\])(?::\d*)?(?:[/?#]|$)", re.IGNORECASE)
+
+
 def link(url: str, text: str) -> str:
-    "The text as HTML, a link if the address is one of the web or of a file."
-    if not re.match(r"(?:https?|file)://", url): return escape(text)
+    "The text as HTML, a link if the address is one of the web or of a file; a server of this machine is gone when the page is read again."
+    if not re.match(r"(?:https?|file)://", url) or _THIS_MACHINE.match(url): return escape(text)
     return f'<a href="{escape(url, quote=True)}" rel="noopener noreferrer">{escape(text)}</a>'
 
 # %% ../../nbs/core/00_display.ipynb #06cfa1e3
@@ -108,6 +111,9 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 # %% ../../nbs/core/00_display.ipynb #bf175d27
+_LEAST_SCALE = 0.6  # of a drawing: its words cannot be read when it is smaller
+
+
 class Picture(Displayable):
     "A drawing that a viewer shows whether or not it trusts the notebook."
 
@@ -121,8 +127,11 @@ class Picture(Displayable):
         self.svg, self.text = svg, text
 
     def to_html(self) -> str:
-        "The drawing as an image, its size at most the width of the page."
-        return f'<img alt="{escape(self.text, quote=True)}" style="max-width:100%" src="{self._address()}">'
+        "The drawing as an image as wide as the page, if it can be read at that size; else it scrolls inside itself."
+        size = re.match(r"\s*<svg[^>]*\swidth=\"([\d.]+)(?:px)?\"", self.svg)
+        least = f";min-width:{_LEAST_SCALE * float(size[1]):.0f}px" if size else ""
+        image = f'<img alt="{escape(self.text, quote=True)}" style="max-width:100%{least}" src="{self._address()}">'
+        return f'<div style="display:inline-block;max-width:100%;overflow-x:auto">{image}</div>'
 
     def to_markdown(self) -> str:
         "The drawing as an image."

@@ -5,6 +5,7 @@
 # %% ../../nbs/world/01_board_games.ipynb #8d8a1717
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -361,3 +362,12 @@ class ConnectFour(BoardGame):
 
     def __init__(self, rows: int = 6, columns: int = 7, connect: int = 4) -> None:
         super().__init__(rows, columns, connect, gravity=True)
+
+
+def _board_of(name: str) -> BoardGame | None:
+    "`tic_tac_toe` or `connect_four:ROWSxCOLUMNS`, and nothing for the name of another world; `ValueError` for a board that is none."
+    if name == "tic_tac_toe": return TicTacToe()
+    if not name.startswith("connect_four"): return None
+    size = re.fullmatch(r"connect_four(?::(\d+)x(\d+))?", name)
+    if not size: raise ValueError(f"a Connect Four board must be written connect_four:ROWSxCOLUMNS, got {name!r}")
+    return ConnectFour(*(int(number) for number in size.groups(default="") if number))

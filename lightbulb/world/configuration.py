@@ -175,13 +175,13 @@ class TrainWorldModel(Displayable):
     text_column: str = ""  # empty: found by itself
     max_examples: int = 0  # documents; 0: all
     batch_size: int = 2  # times 32 stretches of experience at once
-    num_epochs: int = 3
+    num_epochs: int = 3  # evaluations and checkpoints, with steps_per_epoch optimizer steps before each
     steps_per_epoch: int = 700  # optimizer steps until the next evaluation and checkpoint
     accumulation_steps: int = 4  # batches for one optimizer step
     learning_rate: float = 1e-4
     optimizer: Literal["muon", "adamw"] = "muon"  # of the matrices inside
     learning_rate_scale: float = 80.0  # times the learning rate: these networks are small
-    weight_decay: float = 1e-2
+    weight_decay: float = 1e-2  # share of each weight that is taken off, times the learning rate
     max_grad_norm: float = 1.0  # gradients are clipped to this norm
     mcts_iterations: int = 5  # simulations of a search
     mcts_exploration_constant: float = 1.414  # PUCT's

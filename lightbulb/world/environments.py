@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from .board_games import BoardGame, ConnectFour, Solution, TicTacToe
+from .board_games import BoardGame, Solution, _board_of
 from .gymnasium_worlds import GymnasiumWorld, Outcome
 
 # %% auto #0
@@ -47,11 +46,7 @@ class World(Protocol):
 # %% ../../nbs/world/07_environments.ipynb #eb2be477
 def make_world(name: str) -> BoardGame | GymnasiumWorld:
     "`tic_tac_toe`, `connect_four:ROWSxCOLUMNS` or a Gymnasium id; `ValueError` for anything else."
-    if name == "tic_tac_toe": return TicTacToe()
-    if name.startswith("connect_four"):
-        size = re.fullmatch(r"connect_four(?::(\d+)x(\d+))?", name)
-        if not size: raise ValueError(f"a Connect Four board must be written connect_four:ROWSxCOLUMNS, got {name!r}")
-        return ConnectFour(*(int(number) for number in size.groups(default="") if number))
+    if (board := _board_of(name)) is not None: return board
     try:
         return GymnasiumWorld(name)
     except ValueError as error:
