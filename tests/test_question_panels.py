@@ -326,6 +326,8 @@ def test_the_board_is_played_on(opened: OpenNotebook, tmp_path: Path) -> None:
     overlaps = """table => [...table.querySelectorAll("tr")].some(row => [...row.cells].some(
         (cell, i) => cell.scrollWidth > cell.clientWidth + 1 || (i && cell.getBoundingClientRect().left
             < row.cells[i - 1].getBoundingClientRect().right - 1)))"""
+    inside = "element => element.scrollWidth <= element.clientWidth + 1"
+    assert page.locator(".jp-CodeCell").nth(1).locator(".jp-OutputArea-output").evaluate(inside), "what it expects is cut off"
     assert not table.evaluate(overlaps) and table.evaluate("table => [...table.rows].every(row => row.clientHeight < 40)")
     page.set_viewport_size({"width": 1400, "height": 1000})
 

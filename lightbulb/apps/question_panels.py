@@ -483,7 +483,8 @@ class QuestionPanel(ipywidgets.VBox):
         self.again_button = button("Ask again", "Ask the question that is shown once more, with the settings as they are now")
         self._config, self.settings, self.other = config, self._form(config), self._form(config)
         self.beside = ipywidgets.Checkbox(False, description="ask a second configuration beside the first", indent=False)
-        self.history = ipywidgets.Dropdown(options=[("nothing asked yet", -1)], description="History", layout={"width": "auto"})
+        as_long = {"width": "auto", "max_width": "100%"}
+        self.history = ipywidgets.Dropdown(options=[("nothing asked yet", -1)], description="History", layout=as_long)
         self.format = ipywidgets.Dropdown(options=["html", "md", "json"], description="Export as", layout={"width": "12rem"})
         self.save_button, self.link = button("Export", "Write what is shown into a file"), ipywidgets.HTML()
         self.message = ipywidgets.HTML()
@@ -925,10 +926,11 @@ class BoardPanel(ipywidgets.VBox):
         if self.imagined is None: return "<p>What it imagines stands here after its first move.</p>"
         visits, worth = self.imagined.visit_counts[0], self.imagined.q_values[0]
         priors, most = self.imagined.tree.arrays.priors[0, 0], max(float(visits.max()), 1.0)
+        number = lambda text, tag="td": f'<{tag} style="text-align:right;padding:.2em .5em">{text}</{tag}>'
         rows = "".join(
-            f'<tr><td style="text-align:left">{escape(self.move_name(int(action)))}</td>'
+            f'<tr><td style="text-align:left">{escape(self.move_name(int(action))).replace(" ", "&nbsp;")}</td>'
             f'<td><div style="background:#2a6f97;height:.7em;width:{100 * visits[action] / most:.0f}%"></div></td>'
-            f"<td>{visits[action]:.0f}</td><td>{priors[action]:.0%}</td><td>{worth[action]:+.2f}</td></tr>"
+            f"{number(f'{visits[action]:.0f}')}{number(f'{priors[action]:.0%}')}{number(f'{worth[action]:+.2f}')}</tr>"
             for action in sorted(range(len(visits)), key=lambda action: -visits[action])
             if visits[action]
         )
@@ -936,9 +938,9 @@ class BoardPanel(ipywidgets.VBox):
         value = float(self.imagined.values[0])
         return (
             f"<p>It gives itself {value:+.2f} (−1: lost, +1: won) and expects: {escape(line)}.</p>"
-            '<div style="overflow-x:auto"><table style="width:100%;white-space:nowrap"><thead><tr><th style="text-align:left">move</th>'
-            '<th style="width:40%;min-width:5rem;text-align:left">looked at</th><th>times</th>'
-            f"<th>prior</th><th>worth</th></tr></thead><tbody>{rows}</tbody></table></div>"
+            '<div style="overflow-x:auto;width:0;min-width:100%"><table style="width:100%"><thead><tr><th style="text-align:left">move</th>'
+            '<th style="width:40%;text-align:left;padding:.2em .5em .2em 0">looked&nbsp;at</th>'
+            f"{''.join(number(name, 'th') for name in ('times', 'prior', 'worth'))}</tr></thead><tbody>{rows}</tbody></table></div>"
         )
 
     def to_html(self) -> str:
