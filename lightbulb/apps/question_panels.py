@@ -782,7 +782,8 @@ class BoardPanel(ipywidgets.VBox):
             raise ValueError(f"the model must be of a board game, got one of {settings.environment}")
         self.trained = None if isinstance(trained, TrainWorldModel) else trained
         self.world, self.search = world, settings.search(with_noise=False, num_simulations=num_simulations)
-        self._preparing, self._is_prepared, self._problem = "It must be trained first.", threading.Event(), ""
+        self._preparing = "It must be trained first." if isinstance(trained, TrainWorldModel) else ""
+        self._is_prepared, self._problem = threading.Event(), ""
         self.state: np.ndarray = self.world.reset(1)[0]  # 1: you, -1: the model
         self.imagined: MCTSResult | None = None
         self.outcome = ""
@@ -802,12 +803,11 @@ class BoardPanel(ipywidgets.VBox):
         super().__init__(
             [self.status, ipywidgets.Box([board, self.thinking], layout=wrap), ipywidgets.Box([you, model], layout=wrap)],
         )
+        self._draw()
         if isinstance(trained, TrainWorldModel):
-            self._draw()
             threading.Thread(target=self._prepare, args=(trained,), name="lightbulb-board-training", daemon=True).start()
         else:
             self._is_prepared.set()
-            self._draw()
 
     def _prepare(self, config: TrainWorldModel) -> None:
         "Train, or wait for whoever trains the same, and load what was learned; the status line follows."
@@ -830,8 +830,9 @@ class BoardPanel(ipywidgets.VBox):
         finally:
             if self.trained is None:
                 self._problem = self._problem or "it could not be loaded"
-            self._is_prepared.set()
+            self._preparing = ""
             self._draw()
+            self._is_prepared.set()
 
     def wait(self) -> None:
         "Until there is somebody to play against. `LightbulbError` says why there is nobody."
@@ -901,7 +902,7 @@ class BoardPanel(ipywidgets.VBox):
 
     def _says(self) -> str:
         if self._problem: return f"Nobody to play against: {self._problem}"
-        if not self._is_prepared.is_set(): return self._preparing
+        if self._preparing: return self._preparing
         if self.outcome: return f"The game is over: {self.outcome}."
         return (
             "Your move: you are ✕." if self.imagined is None else f"It played {self.move_name(int(self.imagined.actions[0]))}. Your move."
