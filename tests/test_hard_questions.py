@@ -12,6 +12,7 @@ from small_site import LENIENT, PatternReader, SmallSite, small_tools
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.answers import Ending, PageRead, Searched
 from lightbulb.agent.confidence import Calibration
+from lightbulb.agent.confidence import Calibration
 from lightbulb.agent.question_kinds import kind_of_question
 from lightbulb.core.records import Document, Heading, Link
 
@@ -255,3 +256,12 @@ def test_what_another_page_says_beside_a_name_counts_less_than_that_name_s_own_p
     tools = small_tools(search=Engine((mill, other, own)), reader=Sure())
     *_, last = answer("Where was the builder of the Harwick Mill born?", TestAgent(), tools=tools, calibrations=LENIENT)
     assert isinstance(last, Answer) and last.short_answer == "Whitby"
+
+
+def test_the_end_of_a_chain_has_a_confidence_of_its_own() -> None:
+    never = LENIENT | {"chain": Calibration({}, -9.0, 0.5)}
+    tools = small_tools(search=Engine(NAMESAKES))
+    *_, chain = answer("Where was the builder of the Harwick Mill born?", TestAgent(), tools=tools, calibrations=never)
+    *_, direct = answer("Who was the Harwick Mill built by?", TestAgent(), tools=tools, calibrations=never)
+    assert isinstance(chain, Answer) and isinstance(direct, Answer)
+    assert chain.refused and direct.short_answer == "John Vance"
