@@ -41,7 +41,8 @@ RELEARNED = (
 )
 CHANGED: dict[str, str] = {  # "run: result" → why it is another than the recorded one
     "MCTS, Gumbel: values": "the worth of the improved policy; it was the mean of all visits, which does not tend to best play",
-    "answers: When did the inventor of the modern steam turbine die?": f"{RELEARNED}; rivals are weighed by the question's names and words",
+    "answers: When did the inventor of the modern steam turbine die?": f"{RELEARNED}; rivals are weighed by the question's "
+    "names and words, and the end of a chain has a confidence of its own",
     "answers: Where was Michael Faraday born?": RELEARNED,
     "answers: What are the impacts of renewable energy on global sustainability?": "composed of one stretch of a page; "
     "by headings too; what the impacts are is no list",
