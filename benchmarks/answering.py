@@ -605,7 +605,7 @@ class Run:
             replies = [kept.replies[question.id] for question in questions]
         else:
             with page_site(pages) as server, self.tools(f"site:{server.url}", server.port, len(pages) + 100) as (tools, config):
-                replies = ask_all(questions, tools, config, kept)
+                replies = ask_all(questions, tools, config, kept, has_prompt=key != "absent")
         self.replies += replies
         if any(question.answerable for question in questions):
             report_f1(self.scorer, name, questions, replies, before, aim)
