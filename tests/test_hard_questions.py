@@ -12,7 +12,6 @@ from small_site import LENIENT, PatternReader, SmallSite, small_tools
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.answers import Ending, PageRead, Searched
 from lightbulb.agent.confidence import Calibration
-from lightbulb.agent.confidence import Calibration
 from lightbulb.agent.question_kinds import kind_of_question
 from lightbulb.core.records import Document, Heading, Link
 
