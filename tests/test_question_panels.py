@@ -372,6 +372,10 @@ def test_a_drawing_that_is_too_wide_scrolls_inside_itself(browser, jupyter_lab: 
         "image => image.decode().then(() => [image.naturalWidth, image.clientWidth, image.parentElement.clientWidth])"
     )
     notebook.page.screenshot(path=tmp_path / "phone.png")
+    cells = "tables => tables.flatMap(table => [...table.querySelectorAll('th, td')])"
+    assert notebook.page.locator(".jp-OutputArea-output table").evaluate_all(
+        f"tables => ({cells})(tables).length > 20 && ({cells})(tables).every(cell => cell.scrollWidth <= cell.clientWidth + 1)"
+    ), "words of one column run into the next"
     assert shown >= 0.59 * natural and frame < shown, (natural, shown, frame)
     assert drawing.evaluate("image => image.parentElement.scrollWidth > image.parentElement.clientWidth")
     notebook.close()

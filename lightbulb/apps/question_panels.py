@@ -939,8 +939,8 @@ class BoardPanel(ipywidgets.VBox):
         value = float(self.imagined.values[0])
         return (
             f"<p>It gives itself {value:+.2f} (−1: lost, +1: won) and expects: {escape(line)}.</p>"
-            '<div style="overflow-x:auto;width:0;min-width:100%"><table style="width:100%"><thead><tr><th style="text-align:left">move</th>'
-            '<th style="width:40%;text-align:left;padding:.2em .5em .2em 0">looked&nbsp;at</th>'
+            '<div style="overflow-x:auto;width:0;min-width:100%"><table style="width:100%;min-width:30rem"><thead><tr>'
+            '<th style="width:30%;text-align:left">move</th><th style="width:25%;text-align:left">looked&nbsp;at</th>'
             f"{''.join(number(name, 'th') for name in ('times', 'prior', 'worth'))}</tr></thead><tbody>{rows}</tbody></table></div>"
         )
 
