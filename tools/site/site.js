@@ -96,7 +96,7 @@ function addCopyButtons() {
 
 function makeScrollableReachable() { // by keyboard
   let number = 0;
-  for (const block of document.querySelectorAll("main pre, main .wide, main figure, main .html-output, main .api")) {
+  for (const block of document.querySelectorAll("main pre, main .wide, main figure, main .html-output, main .api, main [style*='overflow-x:auto']")) {
     if (block.scrollWidth > block.clientWidth || block.scrollHeight > block.clientHeight) {
       block.tabIndex = 0;
       block.setAttribute("role", "region");
