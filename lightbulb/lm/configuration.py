@@ -23,7 +23,7 @@ _FEWEST_STEPS = 64  # of an epoch, before its batches are made smaller
 _RATES = {"muon": 1.5e-2, "adamw": 4e-3}  # of a run of 500 steps of a model of width 128
 _POWER_OF_WIDTH, _POWER_OF_LENGTH = 0.5, 0.25
 _NGRAMS, _NGRAM_VOCABULARY = {"tiny": 4}, 1000  # the longest of a preset, for at most so many ids
-_NGRAM_ROWS, _NGRAM_DROPOUT = 16_384, 0.2  # of a table, and the share of the lookups that training leaves out
+_NGRAM_ROWS, _NGRAM_DROPOUT = 4_096, 0.2  # of a table, and the share of the lookups that training leaves out
 _RATE_OF_PRETRAINED = 1e-4  # of weights that a larger training left well placed
 
 
