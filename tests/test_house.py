@@ -291,20 +291,55 @@ def top_names(path: Path) -> set[str]:
     return names
 
 
-def test_what_tests_tools_and_benchmarks_import_is_there():
-    "A benchmark runs too seldom to notice by itself that a name has moved."
-    missing, known = [], {}
-    for path in sorted(path for folder in ("tests", "tools", "benchmarks") for path in (ROOT / folder).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("lightbulb"): continue
-            place = ROOT / str(node.module).replace(".", "/")
-            module = place.with_suffix(".py") if place.with_suffix(".py").exists() else place / "__init__.py"
-            if module not in known:
-                known[module] = top_names(module) if module.exists() else set()
-            for alias in node.names:
-                if alias.name in known[module] or (place / f"{alias.name}.py").exists(): continue
-                missing.append(f"{path.relative_to(ROOT)}:{node.lineno}: {node.module}.{alias.name}")
-    assert not missing, missing
+def code_of(path: Path) -> list[ast.Module]:
+    "A script, or the code cells of a notebook (without the lines that only IPython understands), as trees."
+    if path.suffix == ".py": return [ast.parse(path.read_text("utf-8"))]
+    cells = [cell for cell in json.loads(path.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
+    sources = ["".join(cell["source"]) for cell in cells]
+    return [ast.parse(re.sub(r"^( *)[%!].*", r"\1pass", source, flags=re.MULTILINE)) for source in sources if not source.startswith("%%")]
+
+
+def names_from_lightbulb(tree: ast.AST) -> list[tuple[int, str, str]]:
+    "Each line that imports from the package, with the module and the name: `''` where the module itself is what is imported."
+    imported = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported += [(node.lineno, alias.name, "") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            imported += [(node.lineno, str(node.module), alias.name) for alias in node.names]
+    return [(line, module, name) for line, module, name in imported if module.partition(".")[0] == "lightbulb"]
+
+
+def absent_names(path: Path, known: dict[str, set[str]]) -> list[str]:
+    "What a file imports from the package and would not get; `known` holds the names of the modules that were read before."
+    absent = []
+    for line, module, name in (entry for tree in code_of(path) for entry in names_from_lightbulb(tree)):
+        place = ROOT / module.replace(".", "/")
+        file = next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.exists()), None)
+        if file and module not in known:
+            known[module] = top_names(file)
+        if file and (not name or name in known[module] or (place / f"{name}.py").exists() or (place / name).is_dir()): continue
+        absent.append(f"{path}:{line}: {module}{name and f'.{name}'}")
+    return absent
+
+
+def test_what_pages_tests_tools_and_benchmarks_import_is_there():
+    "A benchmark or a slow cell runs too seldom to notice by itself that a name has moved."
+    scripts = [path for folder in ("tests", "tools", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    known: dict[str, set[str]] = {}
+    absent = [line for path in sorted([*ROOT.glob("*.py"), *scripts, *NOTEBOOKS]) for line in absent_names(path, known)]
+    assert not absent, absent
+
+
+def test_a_name_that_moved_is_noticed(tmp_path):
+    lines = ["from lightbulb.web import fetch, fetched", "from lightbulb.web.fetch import Fetcher, Moved", "import lightbulb.web.gone"]
+    cells = [{"cell_type": "code", "source": ["%time 1\n", f"if True: {line}\n"]} for line in lines]
+    script, page = tmp_path / "script.py", tmp_path / "page.ipynb"
+    script.write_text("\n".join(lines), "utf-8")
+    page.write_text(json.dumps({"cells": cells}), "utf-8")
+    for path in (script, page):
+        absent = [line.rpartition(": ")[2] for line in absent_names(path, {})]
+        assert absent == ["lightbulb.web.fetched", "lightbulb.web.fetch.Moved", "lightbulb.web.gone"], absent
 
 
 def test_scripts_find_each_other_without_path_tricks():
