@@ -25,7 +25,7 @@ import torch
 from _table import Table, peer_environment
 
 from lightbulb.planning.compiled_model import CompiledModel, DenseLayer
-from lightbulb.planning.mcts import MCTS, MCTSConfig
+from lightbulb.planning.mcts import MCTS, MCTSConfig, kernel_rules
 from lightbulb.planning.search_kernels import Prediction, Transition, back_up, expand, new_arrays, new_selection, select, start_roots
 
 ACTIONS, SIMULATIONS, DISCOUNT = 16, 50, 0.99
@@ -115,7 +115,7 @@ def tree_alone(batch: int, peak: float = 0.0, **kind: Any) -> tuple[float, float
     every_action = np.zeros((0, ACTIONS), bool)
     predictions = [Prediction(row, generator.normal(size=batch), every_action) for row in logits]
     transitions = [Transition(generator.normal(size=batch) / 10, np.full(batch, DISCOUNT)) for _ in logits]
-    rules, selection, spent, depth = config.rules(ACTIONS, SIMULATIONS + 1), new_selection(batch), [], 0.0
+    rules, selection, spent, depth = kernel_rules(config, ACTIONS, SIMULATIONS + 1), new_selection(batch), [], 0.0
     for _ in range(12):
         arrays = new_arrays(batch, SIMULATIONS + 1, ACTIONS)
         arrays.noise[:] = generator.gumbel(size=arrays.noise.shape)

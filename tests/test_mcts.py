@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightbulb.planning.compiled_model import CompiledModel, DenseLayer
-from lightbulb.planning.mcts import MCTS, MCTSConfig, PlainNode, PlainSearch, plain_choice, plain_completed_q
+from lightbulb.planning.mcts import MCTS, MCTSConfig
+from lightbulb.planning.plain_search import PlainNode, PlainSearch, plain_choice, plain_completed_q
 
 # ------------------------------------------------------------------ worlds
 

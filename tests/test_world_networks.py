@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lightbulb.core.checkpoint import load_checkpoint, save_checkpoint
-from lightbulb.planning.mcts import MCTS, MCTSConfig, PlainSearch, plain_choice
+from lightbulb.planning.mcts import MCTS, MCTSConfig
+from lightbulb.planning.plain_search import PlainSearch, plain_choice
 from lightbulb.world.board_games import Solution, TicTacToe
 from lightbulb.world.networks import (
     CategoricalValue,

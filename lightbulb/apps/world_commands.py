@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from lightbulb.core.report import StepReport
-    from lightbulb.planning.mcts import MCTSConfig
+    from lightbulb.planning.plain_search import MCTSConfig
     from lightbulb.world.configuration import TrainWorldModel
     from lightbulb.world.environments import World
     from lightbulb.world.networks import WorldModel

@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from html import escape
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
+from .plain_search import MCTSConfig, ModelStep, Predict
 from .root_noise import dirichlet_noise, gumbel_noise, keys_of_content, keys_of_seeds
 from lightbulb.planning.search_kernels import (
     GUMBEL,
@@ -30,7 +29,6 @@ from lightbulb.planning.search_kernels import (
     expand,
     exploration_table,
     gumbel_answer,
-    halving_plan,
     halving_table,
     move_subtree,
     new_arrays,
@@ -41,153 +39,25 @@ from lightbulb.planning.search_kernels import (
 from ..core.display import Displayable, Picture, escape_markdown, fold
 from .tree_drawing import Box, draw_tree, fold_tree
 
-Predict: TypeAlias = Callable[[Any], tuple[Any, Any, Any]]  # states → prior logits (B, A), values (B,), legal (B, A) or None
-ModelStep: TypeAlias = Callable[[Any, Any], tuple[Any, Any, Any]]  # states, actions → states, rewards (B,), discounts (B,)
 StepAndPredict: TypeAlias = Callable[[Any, Any], tuple[Any, Any, Any, Any, Any, Any]]  # what `step` says, then what `predict` says
 
 # %% auto #0
-__all__ = ['Predict', 'ModelStep', 'StepAndPredict', 'MCTSConfig', 'SearchTree', 'MCTSResult', 'MCTS']
+__all__ = ['StepAndPredict', 'SearchTree', 'MCTSResult', 'MCTS', 'MCTSConfig']
 
-# %% ../../nbs/planning/05_mcts.ipynb #f93847cf
-class PlainNode:
-    "A state in the tree of `PlainSearch`: what the model says of it, and what was learned about its actions."
-
-    def __init__(self, state: Any, reward: float = 0.0, discount: float = 1.0, player: int = 1) -> None:
-        self.state, self.reward, self.discount, self.player = state, float(reward), float(discount), player  # player 1: the root's
-        self.value, self.priors, self.logits = 0.0, {}, {}
-        self.visits: dict[int, int] = {}
-        self.q_values: dict[int, float] = {}
-        self.children: dict[int, PlainNode] = {}
-
-    def predicted(self, logits: Any, value: float, legal: Any) -> PlainNode:
-        "Write down what the model says; of the logits only their differences count."
-        actions = [a for a in range(len(logits)) if legal is None or legal[a]]
-        largest, total = max(logits[a] for a in actions), 0.0
-        self.value, self.logits = float(value), {a: float(logits[a] - largest) for a in actions}
-        for a in actions:
-            total += math.exp(self.logits[a])
-        self.priors = {a: math.exp(self.logits[a]) / total for a in actions}
-        self.visits, self.q_values = dict.fromkeys(actions, 0), dict.fromkeys(actions, 0.0)
-        return self
-
-
-class PlainSearch:
-    "Monte Carlo tree search of one root as one writes it down; `MCTS` is held to it."
-
-    def __init__(self, predict: Predict, step: ModelStep, choose: Callable[[PlainSearch, PlainNode], int] | None = None) -> None:
-        self.predict, self.step, self.choose = predict, step, choose or plain_puct
-        self.low, self.high = math.inf, -math.inf  # the bounds of Q in the tree, for the root's player
-
-    def search(self, state: Any, num_simulations: int = 50) -> PlainNode:
-        "The root of the finished tree."
-        self.root = self.ask(PlainNode(state))
-        for _ in range(num_simulations):
-            path = self.select()
-            leaf = self.expand(*path[-1])
-            self.back_up(path, leaf)
-        return self.root
-
-    def ask(self, node: PlainNode) -> PlainNode:
-        "Ask the model about a node that is not the end."
-        logits, values, legal = self.predict(np.array([node.state]))
-        return node.predicted(logits[0], values[0], None if legal is None else legal[0])
-
-    def select(self) -> list[tuple[PlainNode, int]]:
-        "Nodes and the actions chosen there, down to an action that leads to no node yet, or to the end."
-        path, node = [], self.root
-        while True:
-            path.append((node, action := self.choose(self, node)))
-            child = node.children.get(action)
-            if child is None or child.discount == 0: return path
-            node = child
-
-    def expand(self, node: PlainNode, action: int) -> PlainNode:
-        "The node behind an action, made if it is not there yet."
-        if action not in node.children:
-            states, rewards, discounts = self.step(np.array([node.state]), np.array([action]))
-            child = PlainNode(states[0], rewards[0], discounts[0], -node.player if discounts[0] < 0 else node.player)
-            node.children[action] = child if child.discount == 0 else self.ask(child)
-        return node.children[action]
-
-    def back_up(self, path: list[tuple[PlainNode, int]], leaf: PlainNode) -> None:
-        "Count a visit on the whole path, and let Q be the mean of what came back."
-        value, child = leaf.value, leaf
-        for node, action in reversed(path):
-            value = child.reward + child.discount * value
-            node.visits[action] += 1
-            node.q_values[action] += (value - node.q_values[action]) / node.visits[action]
-            seen_by_root = node.player * node.q_values[action]
-            self.low, self.high, child = min(self.low, seen_by_root), max(self.high, seen_by_root), node
-
-# %% ../../nbs/planning/05_mcts.ipynb #d6c5c4ca
-def plain_puct(
-    search: PlainSearch,
-    node: PlainNode,
-    *,
-    exploration_constant: float = 1.25,
-    exploration_base: float = 19652.0,
-    normalization: Literal["tree", "siblings"] = "tree",
-) -> int:
-    "The action of largest normalised Q plus exploration (Schrittwieser et al. 2020, equation 2)."
-    num_visits = 1 + sum(node.visits.values())
-    low, high = (search.low, search.high) if node.player > 0 else (-search.high, -search.low)
-    if normalization == "siblings":
-        total = node.value
-        for a in node.visits:
-            total += node.visits[a] * node.q_values[a]
-        seen = [total / num_visits, *(node.q_values[a] for a in node.visits if node.visits[a])]
-        low, high = min(seen), max(seen)
-    scale = 1.0 / max(high - low, 1e-8)
-    constant = math.sqrt(num_visits) * (exploration_constant + math.log((num_visits + exploration_base + 1) / exploration_base))
-    bonus = lambda a: constant * node.priors[a] / (1 + node.visits[a])
-    return max(node.visits, key=lambda a: bonus(a) + ((node.q_values[a] - low) * scale if node.visits[a] else 0.0))
+# %% ../../nbs/planning/05_mcts.ipynb #f9e7133d
+_all_ = ["MCTSConfig"]  # users find it here, beside what uses it
 
 # %% ../../nbs/planning/05_mcts.ipynb #01ee0e43
-@dataclass(frozen=True)
-class MCTSConfig(Displayable):
-    "How to search. `ValueError` names what is out of range."
-
-    num_simulations: int = 50
-    exploration_constant: float = 1.25  # PUCT only
-    algorithm: Literal["puct", "gumbel"] = "puct"
-    normalization: Literal["tree", "siblings"] = "tree"  # PUCT: whose smallest and largest Q become 0 and 1
-    exploration_base: float = 19652.0  # PUCT: visits at which exploration has grown by ln 2
-    dirichlet_fraction: float = 0.0  # PUCT: share of noise in the root's prior
-    dirichlet_alpha: float = 0.3
-    policy_target: Literal["visits", "improved"] = "visits"  # PUCT: shares of visits, or the prior improved by Q as Gumbel does it
-    temperature: float = 0.0  # PUCT: the action is drawn from visits^(1 / temperature); 0: the most visited
-    max_considered_actions: int = 16  # Gumbel: at the root
-    gumbel_scale: float = 1.0
-    value_scale: float = 0.1  # Gumbel: c_scale
-    visit_offset: float = 50.0  # Gumbel: c_visit
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.algorithm not in ("puct", "gumbel"):
-            raise ValueError(f"algorithm must be puct or gumbel, got {self.algorithm!r}")
-        if self.normalization not in ("tree", "siblings"):
-            raise ValueError(f"normalization must be tree or siblings, got {self.normalization!r}")
-        if self.policy_target not in ("visits", "improved"):
-            raise ValueError(f"policy_target must be visits or improved, got {self.policy_target!r}")
-        for name in ("num_simulations", "max_considered_actions"):
-            number = getattr(self, name)
-            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-                raise ValueError(f"{name} must be a positive whole number, got {number!r}")
-        for name in ("exploration_base", "dirichlet_alpha"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("exploration_constant", "temperature", "gumbel_scale", "value_scale", "visit_offset"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not 0 <= self.dirichlet_fraction <= 1:
-            raise ValueError(f"dirichlet_fraction must be in [0, 1], got {self.dirichlet_fraction}")
-
-    def rules(self, num_actions: int, num_visits: int) -> Rules:
-        "The same for the kernels; `num_visits` is the most that a node can have."
-        algorithm = GUMBEL if self.algorithm == "gumbel" else PUCT_TREE if self.normalization == "tree" else PUCT_SIBLINGS
-        exploration = exploration_table(self.exploration_constant, self.exploration_base, num_visits + 1)
-        halving = halving_table(num_actions, self.max_considered_actions, self.num_simulations)
-        return Rules(algorithm, exploration, halving, self.value_scale, self.visit_offset, np.empty(num_actions))
+def kernel_rules(
+    config: MCTSConfig,
+    num_actions: int,
+    num_visits: int,  # the most that a node can have
+) -> Rules:
+    "The settings as the kernels read them."
+    algorithm = GUMBEL if config.algorithm == "gumbel" else PUCT_TREE if config.normalization == "tree" else PUCT_SIBLINGS
+    exploration = exploration_table(config.exploration_constant, config.exploration_base, num_visits + 1)
+    halving = halving_table(num_actions, config.max_considered_actions, config.num_simulations)
+    return Rules(algorithm, exploration, halving, config.value_scale, config.visit_offset, np.empty(num_actions))
 
 # %% ../../nbs/planning/05_mcts.ipynb #f3a68c05
 class _ArrayRows:
@@ -489,7 +359,7 @@ class MCTS:
         tree = self._plant(roots, tree)
         noise_streams = self._add_noise(tree.arrays, roots, seeds)
         num_roots, _, num_actions = tree.arrays.children.shape
-        rules = self.config.rules(num_actions, self.config.num_simulations + int(tree.arrays.node_visits[:, 0].max()))
+        rules = kernel_rules(self.config, num_actions, self.config.num_simulations + int(tree.arrays.node_visits[:, 0].max()))
         num_nodes_before = tree.arrays.num_nodes.copy()
         if self.compiled:
             if not isinstance(tree.states, _ArrayRows):
@@ -584,39 +454,3 @@ class MCTS:
                 gumbel_answer(arrays, rules, policy, np.empty(len(visits), np.int64), np.empty(len(visits)))
         mean_depth, max_depth = arrays.depths[:, 0] / config.num_simulations, arrays.depths[:, 1].copy()
         return MCTSResult(visits, values, tree, q_values, policy, actions, mean_depth, max_depth, num_steps)
-
-# %% ../../nbs/planning/05_mcts.ipynb #7bc3d5be
-def plain_completed_q(node: PlainNode) -> dict[int, float]:
-    "Q of the tried actions, and the mixed value for all others (Danihelka et al. 2022, equation 33)."
-    tried, total = [a for a in node.visits if node.visits[a]], sum(node.visits.values())
-    weighted = probability = 0.0
-    for a in tried:
-        probability, weighted = probability + node.priors[a], weighted + node.priors[a] * node.q_values[a]
-    mixed = (node.value + total * weighted / probability) / (1 + total) if tried else node.value
-    return {a: node.q_values[a] if node.visits[a] else mixed for a in node.visits}
-
-
-def plain_gumbel(search: PlainSearch, node: PlainNode, *, config: MCTSConfig, noise: np.ndarray) -> int:
-    "The action that Gumbel's search takes in a node (Danihelka et al. 2022, equation 14); `noise` (A,) is the root's."
-    total, completed = sum(node.visits.values()), plain_completed_q(node)
-    low, high = min(completed.values()), max(completed.values())
-    scale = (config.visit_offset + max(node.visits.values())) * config.value_scale / max(high - low, 1e-8)
-    improved = {a: node.logits[a] + (completed[a] - low) * scale for a in node.visits}
-    if node is search.root:
-        due = halving_plan(min(len(node.visits), config.max_considered_actions), config.num_simulations)[total]
-        return max((a for a in node.visits if node.visits[a] == due), key=lambda a: noise[a] + improved[a])
-    largest, mass = max(improved.values()), 0.0
-    for a in node.visits:
-        mass += math.exp(improved[a] - largest)
-    return max(node.visits, key=lambda a: math.exp(improved[a] - largest) / mass - node.visits[a] / (1 + total))
-
-
-def plain_choice(config: MCTSConfig, noise: np.ndarray) -> Callable[[PlainSearch, PlainNode], int]:
-    "How a plain search has to choose to equal `MCTS` under this configuration, with the noise (A,) of its root."
-    if config.algorithm == "gumbel": return partial(plain_gumbel, config=config, noise=noise)
-    return partial(
-        plain_puct,
-        exploration_constant=config.exploration_constant,
-        exploration_base=config.exploration_base,
-        normalization=config.normalization,
-    )

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ..core.display import Displayable, escape_markdown
-from .mcts import MCTSConfig, PlainNode, PlainSearch, plain_choice, plain_completed_q, plain_puct
+from .plain_search import MCTSConfig, PlainNode, PlainSearch, plain_choice, plain_completed_q, plain_puct
 from .oops import OOPS, levin_tree_search
 from lightbulb.planning.run_events import (
     AnswerDrafted,

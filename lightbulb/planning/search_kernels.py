@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core.kernels import kernel
+from .plain_search import halving_plan
 
 # %% auto #0
 __all__ = []
@@ -83,19 +84,6 @@ def exploration_table(constant: float, base: float, num_visits: int) -> np.ndarr
     return np.array([math.sqrt(n) * (constant + math.log((n + base + 1) / base)) for n in range(num_visits)])
 
 # %% ../../nbs/planning/03_search_kernels.ipynb #3028bcc7
-def halving_plan(num_considered: int, num_simulations: int) -> list[int]:
-    "The visit count that the action of each simulation must have (Danihelka et al. 2022, figure 1)."
-    if num_considered <= 1: return list(range(num_simulations))
-    rounds, remaining = math.ceil(math.log2(num_considered)), num_considered
-    visits, plan = [0] * num_considered, []
-    while len(plan) < num_simulations:
-        for _ in range(max(1, num_simulations // (rounds * remaining))):
-            plan += visits[:remaining]
-            visits[:remaining] = [count + 1 for count in visits[:remaining]]
-        remaining = max(2, remaining // 2)
-    return plan[:num_simulations]
-
-
 @lru_cache(16)
 def halving_table(num_actions: int, max_considered: int, num_simulations: int) -> np.ndarray:
     "The plan for every number of legal actions."

@@ -12,13 +12,11 @@ __all__ = ['REGULARISERS', 'LossShares', 'TrainWorldModel']
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from ..core.configuration import check_ranges
 from ..core.display import Displayable
-
-if TYPE_CHECKING:
-    from lightbulb.planning.mcts import MCTSConfig
+from ..planning.plain_search import MCTSConfig
 
 # %% ../../nbs/world/08_configuration.ipynb #67788453
 @dataclass(frozen=True)
@@ -303,8 +301,6 @@ class TrainWorldModel(Displayable):
 
     def search(self, *, with_noise: bool, num_simulations: int | None = None) -> MCTSConfig:
         "How this run searches: with noise where it plays to learn."
-        from lightbulb.planning.mcts import MCTSConfig  # whose kernels bring a compiler along, for which a flag need not wait
-
         return MCTSConfig(
             num_simulations or self.mcts_iterations,
             self.mcts_exploration_constant,
