@@ -318,7 +318,8 @@ def absent_names(path: Path, known: dict[str, set[str]]) -> list[str]:
         file = next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.exists()), None)
         if file and module not in known:
             known[module] = top_names(file)
-        if file and (not name or name in known[module] or (place / f"{name}.py").exists() or (place / name).is_dir()): continue
+        if file and (not name or name in known[module] or (place / f"{name}.py").exists() or (place / name).is_dir()):
+            continue
         absent.append(f"{path}:{line}: {module}{name and f'.{name}'}")
     return absent
 
