@@ -126,13 +126,16 @@ def _load_writer(config: TrainLanguageModel) -> Callable[[str], str]:
 
     return write
 
-
-def _write_texts(config: TrainLanguageModel) -> int:
-    "Continue the query, or every prompt until `quit`."
+# %% ../../nbs/apps/02_language_model_commands.ipynb #7314bf37
+def continue_texts(
+    load: Callable[[], Callable[[str], str]],  # gives what continues a text
+    query: str,  # empty: texts are asked for until `quit`
+) -> int:
+    "Print texts and how they go on; the exit status. `LightbulbError` if nothing can be loaded, or the query not be continued."
     try:
-        write = _load_writer(config)
-        if config.query.strip():
-            print(config.query + write(config.query), flush=True)
+        write = load()
+        if query.strip():
+            print(query + write(query), flush=True)
             return 0
     except ValueError as error:
         raise LightbulbError(str(error)) from None
@@ -150,7 +153,8 @@ def _write_texts(config: TrainLanguageModel) -> int:
         except ValueError as error:
             print(f"lightbulb: {error}", file=sys.stderr, flush=True)
 
-
+# %% ../../nbs/apps/02_language_model_commands.ipynb #b0677048
 def run_language_model(config: TrainLanguageModel) -> int:
-    "Train, or write with what was trained."
-    return _follow_training(config) if config.mode == "train" else _write_texts(config)
+    "Train, or write with what was trained; the exit status."
+    if config.mode == "train": return _follow_training(config)
+    return continue_texts(lambda: _load_writer(config), config.query)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from .language_model_commands import continue_texts
 from ..core.errors import LightbulbError
 
 if TYPE_CHECKING:
@@ -228,28 +229,7 @@ def _load_planner(config: TrainWorldModel) -> Callable[[str], str]:
     return write
 
 
-def _write_by_plan(config: TrainWorldModel) -> int:
-    "Continue the query, or every prompt until `quit`."
-    try:
-        write = _load_planner(config)
-        if config.query.strip():
-            print(config.query + write(config.query), flush=True)
-            return 0
-    except ValueError as error:
-        raise LightbulbError(str(error)) from None
-    print("Give a text to continue; quit leaves.", flush=True)
-    while True:
-        try:
-            prompt = input("text> ")
-        except (EOFError, KeyboardInterrupt):
-            print()
-            return 0
-        if prompt.strip().lower() in ("quit", "exit"): return 0
-        if prompt.strip():
-            print(prompt + write(prompt), flush=True)
-
-
 def run_world_model(config: TrainWorldModel) -> int:
     "Train, or let what was trained play; the exit status."
     if config.mode == "train": return _follow_training(config)
-    return _write_by_plan(config) if _is_of_text(config) else _play(config)
+    return continue_texts(lambda: _load_planner(config), config.query) if _is_of_text(config) else _play(config)

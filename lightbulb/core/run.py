@@ -293,19 +293,15 @@ class Run:
         measured = training if isinstance(training, _Evaluated) else None
         while True:
             if measured is not None and measured.evaluation_is_due and self._evaluated != training.step:
-                with self._at_once(interrupt):
+                with self._numbers_only(f"after step {training.step}"), self._at_once(interrupt):
                     report = measured.evaluate()
                 self._judge(report)
                 yield from self._write(log, report, training)
             if training.is_done or (self.patience and self._num_higher >= self.patience): break
             nothing_to_lose = not training.step or training.moment == self._kept
-            try:
-                with self._at_once(interrupt) if nothing_to_lose else contextlib.nullcontext():
-                    report = training.train_step()
-            except FloatingPointError as error:
-                raise LightbulbError(
-                    f"{error} in step {training.step + 1}; lower --learning_rate; what {self.folder} holds is whole"
-                ) from None
+            at_once = self._at_once(interrupt) if nothing_to_lose else contextlib.nullcontext()
+            with self._numbers_only(f"in step {training.step + 1}"), at_once:
+                report = training.train_step()
             yield from self._write(log, report)
             is_late = self.processes.is_main and time.monotonic() - self._kept_at >= 60 * self.save_every
             interrupted, is_late = self.processes.any(interrupt.asked, is_late)
@@ -313,6 +309,14 @@ class Run:
             if is_late:
                 self._keep(training)
         self._keep(training)
+
+    @contextlib.contextmanager
+    def _numbers_only(self, place: str) -> Iterator[None]:
+        "A loss or a gradient that is no number ends the run in one line, which names the place."
+        try:
+            yield
+        except FloatingPointError as error:
+            raise LightbulbError(f"{error} {place}; lower --learning_rate; what {self.folder} holds is whole") from None
 
     def _write(self, log: _RunLog | None, report: StepReport, training: Training | None = None) -> Iterator[StepReport]:
         "Note a report, keep the training if it is given, then hand the report on: what was handed on is never lost."

@@ -293,7 +293,7 @@ def kl_divergence_loss(
 # %% ../../nbs/world/06_losses.ipynb #595d0a83
 @dataclass(frozen=True, eq=False)
 class LossReport:
-    "Losses and their weights. `ValueError` for a name without a weight and a loss that is not a finite number."
+    "Losses and their weights. `ValueError` for a name without a weight and a loss of several numbers; `FloatingPointError` for no number."
 
     losses: Mapping[str, Tensor]  # scalars
     weights: Mapping[str, float]  # negative: a reward
@@ -301,8 +301,9 @@ class LossReport:
     def __post_init__(self) -> None:
         for name, loss in self.losses.items():
             if name not in self.weights: raise ValueError(f"every loss must have a weight, {name!r} has none")
-            if loss.dim() or not torch.isfinite(loss):
-                raise ValueError(f"the loss {name!r} must be one finite number, got {loss.detach().tolist()}")
+            if loss.dim(): raise ValueError(f"the loss {name!r} must be one finite number, got {loss.detach().tolist()}")
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"the loss {name!r} must be one finite number, got {float(loss.detach())}")
 
     @property
     def total(self) -> Tensor:

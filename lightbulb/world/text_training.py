@@ -178,11 +178,7 @@ class TextWorldTraining:
         learning_rate *= learning_rate_factor(self.step, self.total_steps, warmup=config.warmup)
         reports: list[LossReport] = []
         measured: dict[str, float] = {}
-        try:
-            norm = self.move(self._losses(reports, measured), learning_rate)
-        except ValueError as error:
-            if "finite" not in str(error): raise
-            raise FloatingPointError(str(error)) from None
+        norm = self.move(self._losses(reports, measured), learning_rate)
         if (self.step + 1) % self.steps_per_epoch == 0:
             self._settle()
         self.step, self.is_whole = self.step + 1, True

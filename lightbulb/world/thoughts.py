@@ -188,6 +188,48 @@ class _TextThoughts:
         return node.payload or _Written()
 
 
+def write_beams(
+    model: TextWorldModel,
+    context: Sequence[int],
+    beginnings: Sequence[Sequence[int]],  # C · G texts of one length, after the context
+    scores: Tensor,  # (C, G), their log-probabilities; the G of one row compete for the places of one beam
+    num_tokens: int,  # n
+    width: int,  # K, of each beam
+    no_repeat: int = 0,
+    *,
+    may_narrow: bool = False,  # where fewer than `width` continuations repeat nothing, a beam has fewer; else it takes what repeats
+) -> tuple[Tensor, Tensor, Tensor]:  # (C, K), (C, K, n), (C, K, n)
+    """The likeliest continuations by beams of the decoder: which beginning each belongs to, its tokens, their log-probabilities.
+
+    The decoder begins with the context, for it goes on better from its own last tokens; what it has no room for the encoder reads.
+    """
+    # the end of the context for the decoder, what stands before it for the encoder
+    transformer, longest = model.transformer, model.transformer.config.max_length
+    border = max(0, len(context) - (longest - len(beginnings[0]) - num_tokens))
+    far, near = list(context[:border])[-longest:], context[border:]
+    cache = transformer.new_cache(len(beginnings), transformer.encode(torch.tensor([far], device=model.device)) if far else None)
+    read = torch.tensor([[model.tokenizer.start_id, *near, *beginning] for beginning in beginnings], device=model.device)
+    owners = torch.arange(len(beginnings), device=model.device).view(scores.shape)
+    tokens, logs = read.new_zeros(*scores.shape, 0), torch.zeros(*scores.shape, 0, device=model.device)
+    for _ in range(num_tokens):
+        # what each row says next, without what would repeat it
+        known = allowed = transformer.logits(transformer.decode(read, cache=cache)[:, -1]).float().log_softmax(-1)
+        if no_repeat:
+            written = zip(owners.flatten().tolist(), tokens.flatten(0, 1).tolist(), strict=True)
+            allowed = without_repeats(known, [[*context, *beginnings[owner], *own] for owner, own in written], no_repeat)
+        # the best rows of each beam, and what they have read
+        sums = ((scores.flatten()[owners] + logs.sum(-1))[..., None] + allowed.view(*owners.shape, -1)).flatten(1)
+        most = int(sums.isfinite().sum(1).min()) or 1 if may_narrow else sums.shape[1]
+        places = sums.topk(min(width, most), 1).indices
+        parents, new = places // known.shape[-1], places % known.shape[-1]
+        rows = torch.arange(len(scores), device=model.device)[:, None] * owners.shape[1] + parents
+        owners, tokens = owners.flatten()[rows], torch.cat([tokens.flatten(0, 1)[rows], new[..., None]], -1)
+        logs = torch.cat([logs.flatten(0, 1)[rows], known[rows, new][..., None]], -1)
+        cache.select(rows.flatten())
+        read = new.flatten()[:, None]
+    return owners, tokens, logs
+
+
 def write_on(
     model: TextWorldModel,
     context: Sequence[int],
@@ -196,38 +238,12 @@ def write_on(
     width: int,  # of each beginning's beam
     no_repeat: int = 0,
 ) -> tuple[Tensor, Tensor]:  # (G, width, n), (G, width, n)
-    """The likeliest continuations of each beginning by a beam of the decoder, and their tokens' log-probabilities.
-
-    The decoder begins with the context, for it goes on better from its own last tokens; what it has no room for the encoder reads.
-    """
-    transformer, start, longest = model.transformer, model.tokenizer.start_id, model.transformer.config.max_length
-    if len(beginnings[0]) + num_tokens > longest:
+    "The likeliest continuations of each beginning, which has a beam of its own, and their tokens' log-probabilities."
+    if len(beginnings[0]) + num_tokens > model.transformer.config.max_length:  # then what was written is context too
         parts = [write_on(model, [*context, *beginning], [[]], num_tokens, width, no_repeat) for beginning in beginnings]
         return torch.cat([tokens for tokens, _ in parts]), torch.cat([logs for _, logs in parts])
-    groups, border = len(beginnings), max(0, len(context) - (longest - len(beginnings[0]) - num_tokens))
-    far, near = list(context[:border])[-longest:], context[border:]
-    cache = transformer.new_cache(groups, transformer.encode(torch.tensor([far], device=model.device)) if far else None)
-    read = torch.tensor([[start, *near, *beginning] for beginning in beginnings], device=model.device)
-    tokens, logs = read.new_zeros(groups, 1, 0), torch.zeros(groups, 1, 0, device=model.device)
-    for _ in range(num_tokens):
-        # what each beam says next, without what would repeat it
-        known = transformer.logits(transformer.decode(read, cache=cache)[:, -1]).float().log_softmax(-1)
-        beams = tokens.shape[1]
-        if no_repeat:
-            texts = [[*context, *beginning, *text] for beginning, own in zip(beginnings, tokens.tolist(), strict=True) for text in own]
-            allowed = without_repeats(known, texts, no_repeat)
-        else:
-            allowed = known
-        # the best beams of each beginning, and what they have read
-        sums = (logs.sum(-1, keepdim=True) + allowed.view(groups, beams, -1)).flatten(1)
-        places = sums.topk(min(width, sums.shape[1]), 1).indices
-        parents, new = places // known.shape[-1], places % known.shape[-1]
-        rows = torch.arange(groups, device=model.device)[:, None] * beams + parents
-        tokens = torch.cat([tokens.flatten(0, 1)[rows], new[..., None]], -1)
-        logs = torch.cat([logs.flatten(0, 1)[rows], known[rows, new][..., None]], -1)
-        cache.select(rows.flatten())
-        read = new.flatten()[:, None]
-    return tokens, logs
+    scores = torch.zeros(len(beginnings), 1, device=model.device)
+    return write_beams(model, context, beginnings, scores, num_tokens, width, no_repeat)[1:]
 
 
 def write_jointly(
@@ -239,29 +255,9 @@ def write_jointly(
     width: int,  # K, of the one beam
     no_repeat: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:  # (K,), (K, n), (K, n)
-    "The likeliest continuations of all beginnings, which compete for the rows of one beam: whose they are, tokens, log-probabilities."
-    transformer, longest = model.transformer, model.transformer.config.max_length
-    border = max(0, len(context) - (longest - len(beginnings[0]) - num_tokens))
-    far, near = list(context[:border])[-longest:], context[border:]
-    cache = transformer.new_cache(len(scores), transformer.encode(torch.tensor([far], device=model.device)) if far else None)
-    read = torch.tensor([[model.tokenizer.start_id, *near, *beginning] for beginning in beginnings], device=model.device)
-    owners, tokens = torch.arange(len(scores), device=model.device), read.new_zeros(len(scores), 0)
-    logs = torch.zeros(len(scores), 0, device=model.device)
-    for _ in range(num_tokens):
-        # what each row says next, without what would repeat it
-        known = allowed = transformer.logits(transformer.decode(read, cache=cache)[:, -1]).float().log_softmax(-1)
-        if no_repeat:
-            texts = [[*context, *beginnings[owner], *own] for owner, own in zip(owners.tolist(), tokens.tolist(), strict=True)]
-            allowed = without_repeats(known, texts, no_repeat)
-        # the best rows of all beginnings together, and what they have read
-        sums = ((scores[owners] + logs.sum(-1))[:, None] + allowed).flatten()
-        places = sums.topk(min(width, int(sums.isfinite().sum()) or 1)).indices
-        rows, new = places // known.shape[-1], places % known.shape[-1]
-        owners, tokens = owners[rows], torch.cat([tokens[rows], new[:, None]], -1)
-        logs = torch.cat([logs[rows], known[rows, new][:, None]], -1)
-        cache.select(rows)
-        read = new[:, None]
-    return owners, tokens, logs
+    "The likeliest continuations of all beginnings, which compete for one beam: whose they are, tokens, log-probabilities."
+    owners, tokens, logs = write_beams(model, context, beginnings, scores[None], num_tokens, width, no_repeat, may_narrow=True)
+    return owners[0], tokens[0], logs[0]
 
 
 def root_states(

@@ -217,11 +217,7 @@ class WorldModelTraining:
         factor = learning_rate_factor(self.step, config.total_steps, warmup=config.warmup)
         learning_rate = config.learning_rate * config.learning_rate_scale * factor
         reports: list[LossReport] = []
-        try:
-            norm = self.move(self._losses(reports), learning_rate)
-        except ValueError as error:
-            if "finite" not in str(error): raise
-            raise FloatingPointError(str(error)) from None
+        norm = self.move(self._losses(reports), learning_rate)
         self.step, self.is_whole = self.step + 1, True
         metrics = {
             "epoch": (self.step - 1) // config.steps_per_epoch + 1,
