@@ -190,9 +190,11 @@ class _Inquiry:
         short = self._from_leaves(question, root, tuple(best_answers(leaves)))
         if composed is None: return short if short.is_sure else self._from_best_line(question, root, short)
         text = self._from_lines(question, composed)
-        is_surer = short.confidence > text.confidence and asks_in_key_words(question)
-        if short.is_sure and (is_surer or not text.is_sure): return short
-        line = text if text.is_sure else self._from_best_line(question, root, short)
+        if text.is_sure:  # key words (*price of one wash*) do not say which of the two they want
+            is_shorter_better = short.is_sure and short.confidence > text.confidence and asks_in_key_words(question)
+            return short if is_shorter_better else text
+        if short.is_sure: return short
+        line = self._from_best_line(question, root, short)
         return line if line.is_sure else text
 
     def _from_leaves(self, question: str, root: ToTNode, ranked: tuple[tuple[float, ToTNode], ...]) -> _Conclusion:
@@ -236,31 +238,35 @@ class _Inquiry:
         "Where no name or number is sure: the sentence that answers best, if that is or there is nothing else; else the short answer."
         node = next((node for node in root.walk() if node.payload is not None and node.payload.plan.kind == "direct"), None)
         if node is None or node.payload.plan.log_prior < 0 or not isinstance(node.evidence, Evidence): return short
+        # lines that hold something of the kind that is asked for
         asked, evidence = node.payload.question, node.evidence
-        kind, calibration = kind_wanted(asked, node.payload.plan.form), self.calibrations.get("sentence")
+        kind, measure = kind_wanted(asked, node.payload.plan.form), measure_asked(asked)
         scored = self.reasoning.scored_lines(asked, evidence)
-        measure = measure_asked(asked)
         is_named = lambda text: kind == "other" or ranges_of(text, kind) or (kind == "date" and times(text))
         holds = lambda line: bool(is_named(line.text)) and (measure is None or measure.search(line.text) is not None)
         lines = [line for line in scored if holds(line)]  # what holds no date is no answer to *when*, and no price to *how dear*
         if measure is None and expected_kind(asked) not in ("date", "number"):  # *where does the term come from* wants no town
             lines = [line for line in lines if line.score >= scored[0].score - self.tools.reasoning.max_kind_gap] or scored
+        calibration = self.calibrations.get("sentence")
         if not lines or calibration is None: return short
+        # how sure the best of them is
         title = self.ledger[lines[0].url].title
         measured = measure_sentence(asked, lines, evidence.passages, topic=self._topic(asked, title), holds=holds(lines[0]))
         confidence = calibration.confidence(measured)
         is_sure = confidence >= calibration.threshold
         if not is_sure and short.sentences: return short
+        # that line, and what carries it on
         pieces, text = compose(asked, short.kind, lines, self.ledger.__getitem__)
-        trace = Trace(page=self.ledger[lines[0].url].title, span=text)
-        trace = trace if is_sure else replace(trace, failed_at="span")
+        trace = Trace(page=title, span=text, failed_at="" if is_sure else "span")
         return replace(
             short, sentences=tuple(self.writer.composed(pieces)), short=text, confidence=confidence, is_sure=is_sure, trace=trace
         )
 
     def _from_lines(self, question: str, node: ToTNode) -> _Conclusion:
+        "What can be composed of the sentences of the pages: a list, steps, a verdict, a few sentences."
         evidence, form = node.evidence or Evidence(), node.payload.plan.form
         if not evidence.passages: return _Conclusion(form, trace=Trace(failed_at="page"))
+        # the text, and its short form
         self.tell(Working(f"reading the sentences of {len(evidence.passages)} passages"))
         lines = self.reasoning.scored_lines(question, evidence)
         pieces, short = compose(self.reasoning.wordings.get(question, question), form, lines, self.ledger.__getitem__)
@@ -268,6 +274,7 @@ class _Inquiry:
         self.draft = tuple(sentences) or self.draft
         if lines and (form in ("definition", "why") or (form == "list" and len(sentences) <= 2)):  # a long list has no short form
             short = self.reasoning.phrase(question, lines[0].text)
+        # how sure it is
         calibration = self.calibrations["verdict" if form == "yes_no" else "text"]
         best = max(evidence.passages, key=lambda passage: passage.score)
         confidence = calibration.confidence(measure_lines(question, lines, evidence.passages, topic=self._topic(question, best.title)))

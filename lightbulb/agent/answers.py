@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Step', 'Searched', 'PageRead', 'StepFailed', 'Thinking', 'Decided', 'Sentence', 'Trace', 'Ending', 'Answer']
+__all__ = ['Step', 'Sentence', 'Trace', 'Ending', 'Answer', 'Searched', 'PageRead', 'StepFailed', 'Thinking', 'Decided']
 
 # %% ../../nbs/agent/07_answers.ipynb #a7fb9bee
 from dataclasses import dataclass, field
@@ -19,64 +19,6 @@ from ..core.display import Displayable, escape_markdown, fold, link, mark_range
 from ..core.errors import StoreClosedError
 from ..planning.run_events import RunEvent
 from ..planning.tree_of_thought import ToTNode
-
-# %% ../../nbs/agent/07_answers.ipynb #9c030edd
-@dataclass(frozen=True)
-class Searched:
-    "A query was answered."
-
-    query: str
-    num_results: int
-    place: str  # search, or memory (the knowledge base; costs nothing)
-
-
-@dataclass(frozen=True)
-class PageRead:
-    "A page entered the ledger."
-
-    url: str
-    title: str
-    num_words: int
-    place: str  # search or memory
-
-
-@dataclass(frozen=True)
-class StepFailed:
-    "A tool failed; the work goes on without its result."
-
-    action: str  # search, read, recall …
-    target: str
-    reason: str
-    error: BaseException | None = field(default=None, repr=False, compare=False)  # what was raised, if anything was
-
-    @property
-    def is_closed_store(self) -> bool:
-        "Whether a database that had been closed was the cause."
-        error = self.error
-        while error is not None and not isinstance(error, StoreClosedError):
-            error = error.__cause__
-        return error is not None
-
-
-@dataclass(frozen=True)
-class Thinking:
-    "A thought was valued."
-
-    text: str
-    kind: str
-    value: float  # nats
-    node: ToTNode | None = field(default=None, repr=False, compare=False)  # the thought itself, in its growing tree
-
-
-@dataclass(frozen=True)
-class Decided:
-    "What a language model that leads the search has decided."
-
-    action: str  # plan, search, read, write, missing, dropped, rewritten or refuse
-    text: str
-
-
-Step = Searched | PageRead | StepFailed | Thinking | Decided | Working
 
 # %% ../../nbs/agent/07_answers.ipynb #ca7161d1
 @dataclass(frozen=True)
@@ -190,3 +132,61 @@ def _source(citation: Citation) -> str:
     place = f"characters {citation.start} to {citation.end}"
     body = f"<blockquote>{mark_range(passage, start, start + len(citation.quote))}</blockquote>{link(citation.url, citation.url)}, {place}"
     return fold(f"[{citation.number}] {escape(citation.title)}", body)
+
+# %% ../../nbs/agent/07_answers.ipynb #9c030edd
+@dataclass(frozen=True)
+class Searched:
+    "A query was answered."
+
+    query: str
+    num_results: int
+    place: str  # search, or memory (the knowledge base; costs nothing)
+
+
+@dataclass(frozen=True)
+class PageRead:
+    "A page entered the ledger."
+
+    url: str
+    title: str
+    num_words: int
+    place: str  # search or memory
+
+
+@dataclass(frozen=True)
+class StepFailed:
+    "A tool failed; the work goes on without its result."
+
+    action: str  # search, read, recall …
+    target: str
+    reason: str
+    error: BaseException | None = field(default=None, repr=False, compare=False)  # what was raised, if anything was
+
+    @property
+    def is_closed_store(self) -> bool:
+        "Whether a database that had been closed was the cause."
+        error = self.error
+        while error is not None and not isinstance(error, StoreClosedError):
+            error = error.__cause__
+        return error is not None
+
+
+@dataclass(frozen=True)
+class Thinking:
+    "A thought was valued."
+
+    text: str
+    kind: str
+    value: float  # nats
+    node: ToTNode | None = field(default=None, repr=False, compare=False)  # the thought itself, in its growing tree
+
+
+@dataclass(frozen=True)
+class Decided:
+    "What a language model that leads the search has decided."
+
+    action: str  # plan, search, read, write, missing, dropped, rewritten or refuse
+    text: str
+
+
+Step = Searched | PageRead | StepFailed | Thinking | Decided | Working

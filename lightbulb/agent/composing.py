@@ -351,19 +351,24 @@ def compose(
 
     if form == "list" and _ASKS_FOR_THE_WHOLE.search(question):
         form = "definition"  # *What are the impacts of …?* wants to know whether they are good, not to count them
+    # a verdict, and the sentences around the best line
     if form == "yes_no":
         evidence = around(lines[0], 60)
         verdict = "Yes" if says_yes(question, lines[0].text) > 0 else "No"
         return [Piece(f"{verdict}.", ((lines[0].url, lines[0].start, lines[0].end),)), *_verbatim(evidence)], verdict
+    # a list that a page has, else a sentence that names several
     if form == "list" and (listing := _best_listing(lines, pages, document_of)):
         return _listed(listing, document_of(listing.lines[0].url)), ""
     names_several = lambda line: form == "list" and _ENUMERATES.search(line.text) is not None
     lines = sorted(lines, key=lambda line: -(line.score + list_bonus * names_several(line)))
+    # steps, as the page numbers them
     if form in ("how", "list") and not names_several(lines[0]) and (steps := _steps_around(lines[0], pages, document_of)):
         return _verbatim(steps), ""
+    # one fact
     if form in ("fact", "number"):
         said = carried_on(around(lines[0], 40), pages[lines[0].url], scores)
         return _verbatim(said), " ".join(lines[0].text.split())
+    # prose: stretches of pages, the best first, until there are words enough
     taken: list[Line] = []
     for line in _starts(question, form, lines):
         if (line.url, line.start) in {(other.url, other.start) for other in taken}: continue

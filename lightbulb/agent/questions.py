@@ -237,12 +237,15 @@ def _readings(text: str) -> list[tuple[str, str, str]]:
     "Ways to see a question as (what is asked, noun phrase, verb phrase), the likeliest first."
     if not re.match(_QUESTION, text, re.I): return []
     readings = []
+    # *What borough of | the city where Gaston Planté died | is largest*
     if match := re.fullmatch(
         rf"(?P<opening>(?:which|what) (?!{_AUXILIARY}\b)[a-z][\w -]*? of) (?P<phrase>(?:the|an?) .+?) (?P<verb>{_AUXILIARY} .+)", text, re.I
     ):
         readings.append((match["opening"], match["phrase"], match["verb"]))
+    # *When was | the company that makes the lamp | founded*, whose clause stands behind its verb
     if match := _EXTRAPOSED.fullmatch(text):
         readings.append((match["opening"], f"{match['phrase']} {match['clause']}", match["verb"]))
+    # *Where did | the inventor of the lamp | die while travelling abroad*
     if match := re.fullmatch(rf"(?P<opening>.*?\b{_AUXILIARY})\b (?P<clause>.+)", text, re.I):
         clause, later = match["clause"], ""
         if part := re.fullmatch(r"(?P<clause>.+?) (?P<later>(?:when|while|before) .+)", clause):
@@ -250,22 +253,26 @@ def _readings(text: str) -> list[tuple[str, str, str]]:
         phrase, verb = _split_verb(clause, match["opening"].split()[-1].lower())
         verb = f"{verb} {later}".strip()
         readings.append((match["opening"], phrase, verb))
+        # and of such a phrase a part: *… the inventor of | the lamp*, *… | the inventor | 's mother*
         if part := re.fullmatch(r"(?P<head>(?:the )?[a-z][\w -]*? (?:of|for|in|from|by)) (?P<phrase>(?:the|an?) .+|[A-Z].+)", phrase):
             readings.append((f"{match['opening']} {part['head']}", part["phrase"], verb))
         if part := re.fullmatch(r"(?P<phrase>.+?)(?P<end>['’]s [a-z][\w -]*)", phrase):
             readings.append((match["opening"], part["phrase"], f"{part['end']} {verb}".strip()))
+    # *Which country | the maker of Lamp X | is from*
     if match := re.fullmatch(
         r"(?P<opening>(?:(?:in|at|on|from) )?(?:which|what|whose|how many)(?: [a-z][\w-]*){1,3}?) (?P<clause>.*[A-Z].*)", text, re.I
     ):
-        words = match["clause"].split()  # no auxiliary: "Which country the maker of X is from"
+        words = match["clause"].split()  # no auxiliary says where the noun phrase ends
         last = max((i for i, word in enumerate(words) if not word[0].islower()), default=-1)
         readings += [
             (match["opening"], " ".join(words[:cut]), " ".join(words[cut:]))
             for cut in range(last + 1, min(last + 4, len(words) + 1))
             if cut
         ]
+    # *who founded | the company that made the lamp*
     if match := re.fullmatch(r"(?P<opening>(?:who|what|which [\w -]+?|in which [\w -]+?) [a-z]+) (?P<clause>the .+)", text, re.I):
         readings.append((match["opening"], match["clause"], ""))
+    # *What river flows through | the birthplace of Michael Faraday*
     if match := _AS_OBJECT.fullmatch(text):
         readings.append((match["before"], match["phrase"], ""))
     return readings

@@ -316,6 +316,11 @@ _MAY_CHANGE = (
     "knowledge_base",
     "cluster",
 )
+_CARD = {
+    "Intended use": "Choosing searches and pages for questions, before `answer()` writes from what was read.",
+    "Data": "Its own episodes over the back ends named below; gold pages of training questions are paid for.",
+    "Limits": "What it learned follows the questions it was trained on; the fixed pipeline is the safer choice elsewhere.",
+}
 
 
 def train_agent(
@@ -334,6 +339,7 @@ def train_agent(
 
     `LightbulbError` in one line. An interrupt, a kill or closing the generator loses no episode that was told.
     """
+    # the questions, and the agent that learns from them
     tasks = load_queries(config.queries) if tasks is None else list(tasks)
     if not tasks: raise LightbulbError("there is no question to train on")
     if config.cluster and make_world is None:
@@ -352,17 +358,14 @@ def train_agent(
         span_cache=span_cache,
         refines=refines,
     )
+    # the run that trains it
     fixed = {name: str(value) for name, value in asdict(config).items() if name not in _MAY_CHANGE}
     fixed["refines"] = str(refines)
-    card = {
-        "Intended use": "Choosing searches and pages for questions, before `answer()` writes from what was read.",
-        "Data": "Its own episodes over the back ends named below; gold pages of training questions are paid for.",
-        "Limits": "What it learned follows the questions it was trained on; the fixed pipeline is the safer choice elsewhere.",
-    }
     log = _EpisodeLog(config.folder / "agent_training.log", resume=config.resume)
-    loop = Run(config.folder / "web_agent", fixed, resume=config.resume, save_every=0.0, patience=config.patience, card=card)
+    loop = Run(config.folder / "web_agent", fixed, resume=config.resume, save_every=0.0, patience=config.patience, card=_CARD)
     training = _AgentTraining(agent, tasks, config, log, skip or threading.Event(), make_world)
     reports = loop.train(lambda: training)
+    # episodes are told once what they taught is kept
     try:
         for report in reports:
             if report.split == "validation":

@@ -596,6 +596,7 @@ def _draw_plot(
     lines: Sequence[tuple[str, _Line]],  # label and points; at least one point in all
 ) -> str:
     "An SVG of lines over steps, with the last value of each in the legend."
+    # the bounds of both axes, and where a number stands in the picture
     points = [point for _, line in lines for point in line]
     left, right = min(step for step, _ in points), max(step for step, _ in points)
     low, high = min(value for _, value in points), max(value for _, value in points)
@@ -604,6 +605,7 @@ def _draw_plot(
     low, high = low - margin if low < 0 or low > margin else 0.0, high + margin
     x = lambda step: _LEFT + (step - left) / (right - left) * (_WIDTH - _LEFT - _RIGHT)
     y = lambda value: _TOP + (high - value) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
+    # a grid with round numbers
     parts = []
     for tick in _ticks(low, high):
         parts.append(f'<path d="M{_LEFT} {y(tick):.1f}H{_WIDTH - _RIGHT}" stroke="#e4e4e4"/>')
@@ -611,6 +613,7 @@ def _draw_plot(
     for tick in _ticks(left, right):
         parts.append(f'<text x="{x(tick):.1f}" y="{_HEIGHT - 18}" text-anchor="middle">{_short(tick)}</text>')
     parts.append(f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 4}" text-anchor="end" fill="#555">step</text>')
+    # the lines, few points with a dot each, and their legend
     legend = []
     for number, (label, line) in enumerate(lines):
         color, thin = _COLORS[number % len(_COLORS)], _thin(line)
@@ -619,6 +622,7 @@ def _draw_plot(
         if len(thin) <= 30:
             parts += [f'<circle cx="{x(step):.1f}" cy="{y(value):.1f}" r="2.4" fill="{color}"/>' for step, value in thin]
         legend.append(f'<tspan fill="{color}">● </tspan><tspan>{escape(f"{label} {_short(line[-1][1])}".strip())}   </tspan>')
+    # the whole, and what it shows in words
     words = f"{title}: " + ", ".join(f"{label} {_short(line[-1][1])} at step {_short(line[-1][0])}".strip() for label, line in lines)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '

@@ -341,7 +341,7 @@ class _Shelf:
             try:
                 tools = yield from self._loading[key].follow()
             except Exception:
-                del self._loading[key]
+                del self._loading[key]  # whoever waited is told; who asks next tries again
                 raise
             del self._loading[key]
             self._tools[key] = tools
@@ -467,11 +467,13 @@ class QuestionPanel(ipywidgets.VBox):
         tools: Tools | None = None,  # for every question, whatever the form says; loaded from the form if not given
         calibrations: Mapping[str, Calibration] | None = None,  # the shipped ones if not given
     ) -> None:
+        # what was asked so far, and with what
         config = config or TestAgent(save_dir=cache_folder("notebooks"))
         self._tools, self._calibrations = tools, calibrations
         self._asked: list[list[_Column]] = []
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
+        # the parts: question and buttons, settings, what is exported, and where answers appear
         button = lambda text, tip, style="": ipywidgets.Button(description=text, tooltip=tip, button_style=style, layout={"width": "auto"})
         self.question = ipywidgets.Text(
             config.query,
@@ -491,6 +493,7 @@ class QuestionPanel(ipywidgets.VBox):
         self.columns = ipywidgets.Box(layout=ipywidgets.Layout(flex_flow="row wrap", width="100%"))
         self.comparison = ipywidgets.HTML()
         self._second = ipywidgets.VBox([self.other.widget])
+        # where they stand
         folds = ipywidgets.Accordion([self.settings.widget, ipywidgets.VBox([self.beside, self._second])])
         folds.titles = ("Settings", "Two configurations side by side")
         row = lambda *widgets: ipywidgets.Box(widgets, layout=ipywidgets.Layout(flex_flow="row wrap", align_items="center"))
@@ -506,6 +509,7 @@ class QuestionPanel(ipywidgets.VBox):
             ]
         )
         self.add_class("lb-panel")
+        # what they do
         self.question.on_msg(lambda _, content, buffers: self._press() if content.get("event") == "submit" else None)
         self.ask_button.on_click(lambda _: self._press())
         self.again_button.on_click(lambda _: self._press(self._shown[0].question))
@@ -774,6 +778,7 @@ class BoardPanel(ipywidgets.VBox):
         from lightbulb.world.board_games import BoardGame, _board_of
         from lightbulb.world.configuration import TrainWorldModel
 
+        # the world, and the model if there is one already
         if isinstance(trained, str | Path):
             trained = _load_board_model(trained)
         settings = trained if isinstance(trained, TrainWorldModel) else trained.settings
@@ -784,10 +789,12 @@ class BoardPanel(ipywidgets.VBox):
         self.world, self.search = world, settings.search(with_noise=False, num_simulations=num_simulations)
         self._preparing = "It must be trained first." if isinstance(trained, TrainWorldModel) else ""
         self._is_prepared, self._problem = threading.Event(), ""
+        # the game
         self.state: np.ndarray = self.world.reset(1)[0]  # 1: you, -1: the model
         self.imagined: MCTSResult | None = None
         self.outcome = ""
         self._busy = threading.Lock()
+        # the board, the model's thinking beside it, and two buttons
         size = ipywidgets.Layout(width="3rem", height="3rem", padding="0", margin="1px")
         self.cells = [ipywidgets.Button(layout=size, tooltip=self._name_of_cell(i)) for i in range(self.world.num_cells)]
         for i, cell in enumerate(self.cells):

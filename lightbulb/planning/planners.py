@@ -456,6 +456,9 @@ def beam_pass(run: PlannerRun, width: int, by_value: bool, candidates: int | Non
 # %% ../../nbs/planning/09_planners.ipynb #472a5063
 def run_tree_of_thought(run: PlannerRun, strategy: Literal["dfs", "best_first"]) -> None:
     "Yao et al. 2023, algorithm 2, with a threshold; or the best open node next."
+    candidates: dict[ToTNode, str] = {}  # proposals of the latest thought, those that are met again included
+
+    # what `ToTSearch` asks goes to the run, which pays for it and knows what was asked before
 
     def all_of(answers: Iterator[tuple[ToTNode, Any]], nodes: Sequence[ToTNode]) -> list[Any]:
         results = [result for _, result in answers]
@@ -466,6 +469,17 @@ def run_tree_of_thought(run: PlannerRun, strategy: Literal["dfs", "best_first"])
         results = dict(zip(asked, all_of(run.ask("propose", asked), asked), strict=True))
         return [results.get(node, []) for node in nodes]
 
+    def evaluate(nodes: Sequence[ToTNode]) -> list[Any]:
+        return all_of(run.judge(nodes), nodes)
+
+    def retrieve(nodes: Sequence[ToTNode]) -> list[Any]:
+        return all_of(run.ask("retrieve", nodes), nodes)
+
+    def key(node: ToTNode) -> str:
+        candidates[node] = run.state(node)
+        return candidates[node]
+
+    # the search, each of its steps told to the run
     config = ToTConfig(
         strategy=strategy,
         max_depth=run.thinking.max_depth,
@@ -473,32 +487,28 @@ def run_tree_of_thought(run: PlannerRun, strategy: Literal["dfs", "best_first"])
         num_solutions=None,
         max_nodes=None,
     )
-    candidates: dict[ToTNode, str] = {}  # proposals of the latest thought, those that are met again included
-
-    def key(node: ToTNode) -> str:
-        candidates[node] = run.state(node)
-        return candidates[node]
-
-    retrieve = (lambda nodes: all_of(run.ask("retrieve", nodes), nodes)) if run.thinking.retrieve else None
-    search = ToTSearch(propose, lambda nodes: all_of(run.judge(nodes), nodes), retrieve=retrieve, config=config, key=key)
+    search = ToTSearch(propose, evaluate, retrieve=retrieve if run.thinking.retrieve else None, config=config, key=key)
     for step in search.search(run.root):
-        if isinstance(step, Proposed):
-            for node, state in candidates.items():
-                if node.parent and node not in step.children:
-                    run.log.add(ThoughtMerged(step.parent.order, node.text, state))
-            candidates.clear()
-            run.children[step.parent] = list(step.children)
-            run.num_open -= not run.is_complete(step.parent)
-            run.register(step.children)
-        elif isinstance(step, Evaluated):
-            for node in step.nodes:
-                if run.is_complete(node):
-                    run.offer(node, float(node.value or 0.0))
-        elif isinstance(step, Pruned):
-            for node in step.nodes:
-                run.log.add(ThoughtPruned(node.order, node.reason))
-        elif isinstance(step, Failed):
-            run.log.add(ThoughtFailed(step.node.order, step.stage, f"{type(step.error).__name__}: {step.error}"))
+        match step:
+            case Proposed():
+                for node, state in candidates.items():
+                    if node.parent and node not in step.children:
+                        run.log.add(ThoughtMerged(step.parent.order, node.text, state))
+                candidates.clear()
+                run.children[step.parent] = list(step.children)
+                run.num_open -= not run.is_complete(step.parent)
+                run.register(step.children)
+            case Evaluated():
+                for node in step.nodes:
+                    if run.is_complete(node):
+                        run.offer(node, float(node.value or 0.0))
+            case Pruned():
+                for node in step.nodes:
+                    run.log.add(ThoughtPruned(node.order, node.reason))
+            case Failed():
+                run.log.add(ThoughtFailed(step.node.order, step.stage, f"{type(step.error).__name__}: {step.error}"))
+            case _:
+                pass
     if search.result.reason != "exhausted": raise OutOfBudget(search.result.reason)
 
 # %% ../../nbs/planning/09_planners.ipynb #3b4d9603

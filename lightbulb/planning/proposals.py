@@ -189,6 +189,33 @@ def combine_values(
     return evaluate
 
 # %% ../../nbs/planning/11_proposals.ipynb #75f8274c
+def _ask(model: Model, proposer: Proposer, node: ToTNode, max_prompt_tokens: int) -> list[Thought]:
+    "What one proposer gets after a node. `ValueError` if a prompt is too long."
+    prompts = proposer.prompts(node)
+    if (length := max(map(model.count_tokens, prompts))) > max_prompt_tokens:
+        raise ValueError(f"a prompt must have at most {max_prompt_tokens} tokens, got {length}")
+    stop = ("\n",) if proposer.manner in ("sample", "perspective") else ()
+    return proposer.thoughts(
+        model.generate(prompts, max_new_tokens=proposer.max_new_tokens, temperature=proposer.temperature, stop=stop, seed=proposer.seed)
+    )
+
+
+def _scored(model: Model, prompt: str, thoughts: Sequence[Thought]) -> list[Thought]:
+    "The thoughts with the probabilities that the model gives them after the prompt; together they are 1."
+    scores = model.score(prompt, [f" {thought.text}" for thought in thoughts])
+    total = max(scores) + math.log(sum(math.exp(score - max(scores)) for score in scores))
+    return [replace(thought, log_probability=score - total) for thought, score in zip(thoughts, scores, strict=True)]
+
+
+def _price(proposers: Sequence[Proposer], max_prompt_tokens: int, *, scored: bool) -> PlannerCost:
+    "What the proposals after one node cost at most."
+    num_prompts, num_thoughts = (sum(getattr(proposer, name) for proposer in proposers) for name in ("num_prompts", "num_thoughts"))
+    tokens = sum(proposer.num_prompts * (max_prompt_tokens + proposer.max_new_tokens) for proposer in proposers)
+    longest = max(proposer.max_new_tokens for proposer in proposers)
+    scoring = PlannerCost(1, num_thoughts * (max_prompt_tokens + longest)) if scored else PlannerCost()
+    return PlannerCost(num_prompts, tokens) + scoring
+
+
 def think_with(
     model: Model,
     proposers: Sequence[Proposer],
@@ -206,37 +233,16 @@ def think_with(
     "The functions of a task in words, priced in prompts and tokens. `ValueError` if there is no proposer."
     if not proposers: raise ValueError("there must be at least one proposer, got none")
 
-    def ask(proposer: Proposer, node: ToTNode) -> list[str]:
-        prompts = proposer.prompts(node)
-        if (length := max(map(model.count_tokens, prompts))) > max_prompt_tokens:
-            raise ValueError(f"a prompt must have at most {max_prompt_tokens} tokens, got {length}")
-        stop = ("\n",) if proposer.manner in ("sample", "perspective") else ()
-        return model.generate(
-            prompts, max_new_tokens=proposer.max_new_tokens, temperature=proposer.temperature, stop=stop, seed=proposer.seed
-        )
-
-    def thoughts_of(node: ToTNode) -> list[Thought]:
-        thoughts = [thought for proposer in proposers for thought in proposer.thoughts(ask(proposer, node))]
-        if not scored or not thoughts: return thoughts
-        prompt = proposers[0].prompts(node)[0]
-        scores = model.score(prompt, [f" {thought.text}" for thought in thoughts])
-        total = max(scores) + math.log(sum(math.exp(score - max(scores)) for score in scores))
-        return [replace(thought, log_probability=score - total) for thought, score in zip(thoughts, scores, strict=True)]
-
     def propose(nodes: Sequence[ToTNode]) -> list[Any]:
         results: list[Any] = []
         for node in nodes:
             try:
-                results.append(thoughts_of(node))
+                thoughts = [thought for proposer in proposers for thought in _ask(model, proposer, node, max_prompt_tokens)]
+                results.append(_scored(model, proposers[0].prompts(node)[0], thoughts) if scored and thoughts else thoughts)
             except Exception as error:  # noqa: BLE001 (one prompt's failure must not cost the others' answers)
                 results.append(error)
         return results
 
-    num_prompts = sum(proposer.num_prompts for proposer in proposers)
-    num_thoughts = sum(proposer.num_thoughts for proposer in proposers)
-    longest = max(proposer.max_new_tokens for proposer in proposers)
-    tokens = sum(proposer.num_prompts * (max_prompt_tokens + proposer.max_new_tokens) for proposer in proposers)
-    scoring = PlannerCost(1, num_thoughts * (max_prompt_tokens + longest)) if scored else PlannerCost()
     return ThoughtFunctions(
         propose=propose,
         evaluate=evaluate,
@@ -246,7 +252,7 @@ def think_with(
         answer=answer,
         max_depth=max_depth,
         prices={
-            "propose": PlannerCost(num_prompts, tokens) + scoring,
+            "propose": _price(proposers, max_prompt_tokens, scored=scored),
             "evaluate": judge_price or PlannerCost(1, 3 * (max_prompt_tokens + 8)),
         },
         tokens_used=lambda: model.num_tokens_used,

@@ -29,6 +29,9 @@ class PlannerCost:
     def __add__(self, other: PlannerCost) -> PlannerCost:
         return PlannerCost(self.forwards + other.forwards, self.tokens + other.tokens, self.calls + other.calls)
 
+    def __sub__(self, other: PlannerCost) -> PlannerCost:
+        return PlannerCost(self.forwards - other.forwards, self.tokens - other.tokens, self.calls - other.calls)
+
 
 @dataclass(frozen=True)
 class PlannerBudget:
@@ -271,37 +274,41 @@ class RunNode:
 def tree_of(events: Sequence[RunEvent]) -> dict[int, RunNode]:
     "Number → node, 0 being the question. `ValueError` if an event names a node that no event made."
     nodes: dict[int, RunNode] = {}
-    before = PlannerCost()
+    before = PlannerCost()  # of the whole run, up to the event before
+
+    def node_of(event: Any, name: str = "node") -> RunNode:
+        number = getattr(event, name)
+        if number not in nodes: raise ValueError(f"an event must name a node that was proposed, got {number} in {event}")
+        return nodes[number]
+
     for event in events:
-        if isinstance(event, RunStarted):
-            nodes[0] = RunNode(0, None, event.question, "question")
-            continue
-        if isinstance(event, RunFinished): continue
-        if isinstance(event, ThoughtProposed):
-            nodes[event.node] = RunNode(event.node, event.parent, event.text, event.kind, event.log_probability, event.status)
-        for number in (event.node, event.parent) if isinstance(event, ThoughtProposed) else (event.node,):
-            if number not in nodes:
-                raise ValueError(f"an event must name a node that was proposed, got {number} in {event}")
-        node = nodes[event.node]
-        if isinstance(event, ThoughtProposed):
-            nodes[event.parent].children.append(event.node)
-        elif isinstance(event, ThoughtMerged):
-            node.num_merged += 1
-        elif isinstance(event, ThoughtScored):
-            node.value = event.value
-        elif isinstance(event, ThoughtPruned):
-            node.status, node.reason = "pruned", event.reason
-        elif isinstance(event, ThoughtFailed):
-            node.status, node.reason = "failed", f"{event.stage}: {event.error}"
-        elif isinstance(event, PageOpened):
-            node.pages.append(event)
-        elif isinstance(event, AnswerDrafted):
-            node.answer = event
-        elif isinstance(event, ModelAsked):
-            spent = PlannerCost(event.cost.forwards - before.forwards, event.cost.tokens - before.tokens, event.cost.calls - before.calls)
-            node.cost, before = node.cost + spent, event.cost
-            if event.stage == "propose" and node.status == "pruned":
-                node.status, node.reason = "open", ""  # a later pass came back to it
-            if event.stage == "retrieve" and isinstance(event.answer, list):
-                node.evidence = [str(text) for text in event.answer]
+        match event:
+            case RunStarted():
+                nodes[0] = RunNode(0, None, event.question, "question")
+            case ThoughtProposed():
+                nodes[event.node] = RunNode(event.node, event.parent, event.text, event.kind, event.log_probability, event.status)
+                node_of(event, "parent").children.append(event.node)
+            case ThoughtMerged():
+                node_of(event).num_merged += 1
+            case ThoughtScored():
+                node_of(event).value = event.value
+            case ThoughtPruned():
+                node = node_of(event)
+                node.status, node.reason = "pruned", event.reason
+            case ThoughtFailed():
+                node = node_of(event)
+                node.status, node.reason = "failed", f"{event.stage}: {event.error}"
+            case PageOpened():
+                node_of(event).pages.append(event)
+            case AnswerDrafted():
+                node_of(event).answer = event
+            case ModelAsked():
+                node = node_of(event)
+                node.cost, before = node.cost + (event.cost - before), event.cost
+                if event.stage == "propose" and node.status == "pruned":
+                    node.status, node.reason = "open", ""  # a later pass came back to it
+                if event.stage == "retrieve" and isinstance(event.answer, list):
+                    node.evidence = [str(text) for text in event.answer]
+            case RunFinished():
+                pass
     return nodes

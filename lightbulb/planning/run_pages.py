@@ -223,24 +223,29 @@ class ReplayRun(PlannerRun):
     "Answers from the record, at the cost that it tells."
 
     def __init__(self, record: Sequence[RunEvent], start: RunStarted, end: RunFinished) -> None:
-        settings = start.settings
-        has: Callable[[str], bool] = lambda name: name in settings["has"]
+        self.end = end
+        self.log: ReplayLog
+        # what the record says of each node
         self.told_answers: dict[tuple[Stage, int], tuple[Any, PlannerCost]] = {}
         self.places: dict[tuple[int, str], tuple[str, str]] = {}  # parent, text → state, status
-        self.end, drafted, before = end, dict[int, str](), PlannerCost()
-        self.log: ReplayLog
+        drafted, before = dict[int, str](), PlannerCost()
         for event in record:
-            if isinstance(event, ModelAsked):
-                spent = PlannerCost(*(now - then for now, then in zip(asdict(event.cost).values(), asdict(before).values(), strict=True)))
-                before = event.cost
-                if not event.reused:
-                    self.told_answers[event.stage, event.node] = event.answer, spent
-            elif isinstance(event, ThoughtProposed):
-                self.places[event.parent, event.text] = event.state, event.status
-            elif isinstance(event, ThoughtMerged) and event.state:
-                self.places[event.node, event.text] = event.state, "open"
-            elif isinstance(event, AnswerDrafted):
-                drafted.setdefault(event.node, event.text)
+            match event:
+                case ModelAsked():
+                    if not event.reused:
+                        self.told_answers[event.stage, event.node] = event.answer, event.cost - before
+                    before = event.cost
+                case ThoughtProposed():
+                    self.places[event.parent, event.text] = event.state, event.status
+                case ThoughtMerged() if event.state:
+                    self.places[event.node, event.text] = event.state, "open"
+                case AnswerDrafted():
+                    drafted.setdefault(event.node, event.text)
+                case _:
+                    pass
+        # functions that look there, for the same ones that the run had
+        settings = start.settings
+        has: Callable[[str], bool] = lambda name: name in settings["has"]
         place = lambda node: self.places[node.parent.order, node.text] if node.parent else (settings["state"], "open")
         never: Callable[[Sequence[ToTNode]], list[Any]] = lambda nodes: []  # `_call` answers instead
         thinking = ThoughtFunctions(

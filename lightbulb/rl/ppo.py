@@ -377,9 +377,11 @@ class PPOAgent:
 
     def learn(self, rollout: Rollout) -> dict[str, float]:
         "One PPO update on a fresh rollout; the means of what was measured."
+        # what falls in the course of the run
         config, left = self.config, 1 - min(self.num_steps / self.config.total_steps, 1.0)
         clip_range = config.clip_range * (max(left, 1e-3) if config.anneal_clip_range else 1.0)
         learning_rate = config.learning_rate * (left if config.anneal else 1.0)
+        # rewards as they are learned from, and what each action was worth beyond the critic's guess
         rewards = rollout.rewards
         if config.normalize_rewards:
             self.reward_spread.observe(rollout, config.discount)
@@ -388,6 +390,7 @@ class PPOAgent:
         if config.novelty and left > 0.5:
             rewards = rewards + config.novelty * (2 * left - 1) * self.visits.bonus(rollout)
         advantages, returns = rollout.advantages_and_returns(config.discount, config.gae_lambda, rewards)
+        # epochs over minibatches, until the policy has moved too far
         measured, last_kl, num_epochs, is_far = [], [], 0, False
         while num_epochs < config.num_epochs and not is_far:
             last_kl, num_epochs = [], num_epochs + 1
@@ -412,6 +415,7 @@ class PPOAgent:
                 if is_far: break
                 self._move([loss.loss], learning_rate)
                 measured.append(torch.stack([value.detach() for value in loss]))
+        # what the next update builds on, and what was measured
         self._adapt_penalty(float(np.mean(last_kl)))
         self.num_updates += 1
         means = torch.stack(measured).mean(0).tolist() if measured else [float("nan")] * len(PPOLoss._fields)

@@ -162,10 +162,12 @@ class TokenPolicy:
         earned = torch.as_tensor(np.asarray(rewards, np.float32)).to(self.device)
         if earned.shape != (count,) or not bool(torch.isfinite(earned).all()):
             raise ValueError(f"there must be one finite reward for each of {count} completions, got shape {tuple(earned.shape)}")
+        # how likely each token was, to the writer and to its reference
         with torch.no_grad():
             log_probs, values, _ = self._judge(completions)
             reference = self._log_policy(self.reference, completions).gather(-1, completions.drawn[..., None]).squeeze(-1)
         distance = (log_probs - reference) * valid
+        # advantages: the reward comes with the last token, the distance is paid at each
         per_token = earned[:, None] * completions.last - config.kl_weight * distance
         by_step = lambda tensor: tensor.T.cpu().numpy()
         never = np.zeros(per_token.T.shape, bool)
@@ -180,14 +182,16 @@ class TokenPolicy:
             valid=by_step(valid),
         )
         advantages, returns = (torch.from_numpy(part.T.copy()).to(values) for part in (estimate.advantages, estimate.returns))
+        # epochs over minibatches of completions
         measured = []
         for _ in range(config.num_epochs):
             order = torch.randperm(count, generator=self.generator, device=self.device)
             for rows in order.tensor_split(config.num_minibatches):
                 part = Completions(completions.tokens[rows], completions.num_prompt_tokens, valid[rows])
                 now, expected, entropy = (column[part.valid] for column in self._judge(part))
-                before = (column[rows][part.valid] for column in (log_probs, advantages, values, returns))
-                old_log_probs, advantage, old_values, target = before
+                old_log_probs, advantage, old_values, target = (
+                    column[rows][part.valid] for column in (log_probs, advantages, values, returns)
+                )
                 loss = ppo_loss(
                     now,
                     old_log_probs,

@@ -269,11 +269,13 @@ def _groups(text: str) -> set[tuple[str, ...]]:
 
 def _filled(kept: list[str], everything: list[_Block]) -> list[str]:
     "The blocks that were kept, with the prose, the headings and the items of lists that are missing between them."
+    # what was kept: where each block stands, its words, and the elements that hold them
     places: dict[str, list[int]] = {}
     for i, text in enumerate(kept):
         places.setdefault(_letters(text), []).append(i)
     known = set().union(*map(_groups, kept))
     homes = {block.home.getparent() for block in everything if block.home is not None and _letters(block.text) in places}
+    # the page from top to bottom
     filled: list[str] = []
     cursor, missing = 0, []  # the next kept block; blocks seen since the last kept one
     headings: list[str] = []  # that stand directly before the block
@@ -282,7 +284,7 @@ def _filled(kept: list[str], everything: list[_Block]) -> list[str]:
     for block in everything:
         candidates = places.get(_letters(block.text), [])
         at = candidates[i] if (i := bisect_left(candidates, cursor)) < len(candidates) else -1
-        if at < 0:
+        if at < 0:  # this block was left out
             if not read_block(block.text).strip(): continue
             listing = block.listing
             if listing not in are_content:
@@ -292,16 +294,16 @@ def _filled(kept: list[str], everything: list[_Block]) -> list[str]:
             is_item = are_content[listing]
             if block.is_heading:
                 headings.append(block.text)
-            elif (block.is_prose or (is_item and _letters(block.text) not in places)) and 2 * len(
-                (groups := _groups(block.text)) & known
-            ) < len(groups):
+                continue
+            is_wanted = block.is_prose or (is_item and _letters(block.text) not in places)
+            groups = _groups(block.text) if is_wanted else set[tuple[str, ...]]()
+            if 2 * len(groups & known) < len(groups):  # most of it is new
                 missing += [*headings, block.text]
                 lists += [*headings, block.text] if is_item else []
                 known |= groups
-                headings = []
-            else:
-                headings = []
+            headings = []
             continue
+        # this one was kept: so is what is missing between it and the one before
         if cursor:
             filled += missing
         filled += [*headings, *kept[cursor : at + 1]]

@@ -23,7 +23,7 @@ from torch import Tensor
 from ..core.display import Displayable, escape_markdown
 from ..lm.decoding import repeat_size, without_repeats
 from ..planning.mcts import MCTSConfig, SearchTree
-from ..planning.planners import PlannerConfig, ThoughtFunctions
+from ..planning.planners import Plan, PlannerConfig, ThoughtFunctions
 from ..planning.planners import plan as plan_thoughts
 from ..planning.run_events import PlannerBudget, PlannerCost
 from ..planning.tree_of_thought import Thought as Proposal
@@ -409,28 +409,36 @@ def plan(
     text = context if isinstance(context, str) else model.tokenizer.decode(tokens)
     if num_actions < 1: raise ValueError(f"num_actions must be at least 1, got {num_actions}")
     if num_proposals < 1: raise ValueError(f"num_proposals must be at least 1, got {num_proposals}")
-    limits = PlannerBudget(budget if isinstance(budget, int) else 4 * num_actions) if not isinstance(budget, PlannerBudget) else budget
+    if not isinstance(budget, PlannerBudget):
+        budget = PlannerBudget(4 * num_actions if budget is None else budget)
     size = repeat_size(no_repeat, model.config.vocab_size)
-    if planner == "mcts":
+    if planner == "mcts":  # in the latents
         run = _LatentPlan(model, tokens, prefix, search or MCTSConfig(64, 1.414), num_proposals, size)
-        return _plan_in_latents(run, text, limits, num_actions, seed)
+        return _plan_in_latents(run, text, budget, num_actions, seed)
+    # any other planner: over contexts
     config = PlannerConfig(planner="best_of_n", num_samples=1) if planner == "sample" else planner
     config = PlannerConfig(planner=config) if isinstance(config, str) else config
     thinking = _TextThoughts(model, tokens, prefix, num_proposals, size).functions(num_actions)
-    result = plan_thoughts(ToTNode(text or " ", "context"), thinking, config, budget=limits, seed=seed)
+    result = plan_thoughts(ToTNode(text or " ", "context"), thinking, config, budget=budget, seed=seed)
+    name = "sample" if planner == "sample" else config.planner
+    return Thought(text, name, _policies_of(model, result, budget), result.cost)
+
+
+def _policies_of(model: TextWorldModel, result: Plan, budget: PlannerBudget) -> tuple[Policy, ...]:
+    "What the planner chose, then at most 15 others by probability. `ValueError` if the budget ended before the first action."
+    # the choice: a policy that ends early would only seem to cost less
     nodes = [node for node in result.root.walk() if node.status in ("terminal", "solved") and node.depth]
     deepest = max(result.root.walk(), key=lambda node: node.depth)  # where the budget ended before any policy did
     complete = max(nodes, key=_by_worth) if nodes else deepest
-    chosen = result.best if result.best in nodes else complete  # a policy that ends early would only seem to cost less
-    if not chosen.depth: raise ValueError(f"budget must allow one action, got {limits}")
+    chosen = result.best if result.best in nodes else complete
+    if not chosen.depth: raise ValueError(f"budget must allow one action, got {budget}")
     nodes = nodes if chosen in nodes else [chosen, *nodes]
     policies = [_policy_of(model, node) for node in sorted(nodes, key=lambda node: node is not chosen)]
+    # their probabilities, as shares of 1
     weights = np.exp([sum(action.log_probability for action in policy.actions) for policy in policies])
     shares = weights / max(weights.sum(), 1e-300)
-    ranked = [replace(policy, probability=float(share)) for policy, share in zip(policies, shares, strict=True)]
-    return Thought(
-        text, config.planner if planner != "sample" else "sample", (ranked[0], *sorted(ranked[1:], key=_by_share)[:15]), result.cost
-    )
+    first, *others = (replace(policy, probability=float(share)) for policy, share in zip(policies, shares, strict=True))
+    return first, *sorted(others, key=_by_share)[:15]
 
 
 def _by_worth(node: ToTNode) -> tuple[bool, float]:
