@@ -435,7 +435,10 @@ def answer(
     calibrations: Mapping[str, Calibration]
     | None = None,  # of `short`, `chain`, `sentence`, `text`, `verdict`; the shipped ones if not given
 ) -> Generator[Step | Answer]:
-    "Yield typed steps while searching and thinking; the last item is the `Answer`."
+    """Yield typed steps while searching and thinking; the last item is the `Answer`.
+
+    `ValueError` if the question is empty or a tool is set wrong, `Interrupted` if somebody interrupts: what was read is remembered.
+    """
     config = config or TestAgent()
     if not question.strip(): raise ValueError("the question is empty")
     own = tools is None

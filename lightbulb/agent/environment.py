@@ -273,7 +273,7 @@ class SearchEnv(gymnasium.Env):
     # ---- Gymnasium
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-        "Begin an episode; `options={'task': i}` chooses the question, otherwise it is drawn."
+        "Begin an episode; `options={'task': i}` chooses the question, otherwise it is drawn. `ValueError` if there is no such task."
         super().reset(seed=seed)
         place = (options or {}).get("task")
         place = int(self.np_random.integers(len(self.tasks))) if place is None else int(place)
@@ -284,7 +284,7 @@ class SearchEnv(gymnasium.Env):
         return self.observation(), self._info()
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        "Do what stands at that place; a closed place does nothing and costs a step."
+        "Do what stands at that place; a closed place does nothing and costs a step. `ValueError` if there is no such place."
         option, place = divmod(int(action), self.num_actions)
         if not 0 <= option < self.num_options:
             raise ValueError(f"action must be between 0 and {self.num_options * self.num_actions - 1}, got {action}")

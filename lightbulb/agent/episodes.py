@@ -27,7 +27,7 @@ _Policy = Callable[[SearchEnv, Sequence[SearchAction]], Sequence[float]]  # envi
 
 
 def play_episode(env: SearchEnv, policy: _Policy, *, seed: int = 0, task: int | None = None) -> dict[str, Any]:
-    "Play an episode to its end: everything that happened, ready for an `EpisodeFile`."
+    "Play an episode to its end: everything that happened, for an `EpisodeFile`. `ValueError` if the policy gives no probabilities."
     random = np.random.default_rng(seed)
     observation, info = env.reset(seed=seed, options=None if task is None else {"task": task})
     steps: list[dict[str, Any]] = []

@@ -226,7 +226,7 @@ class QueryRefiner:
         relevance: Mapping[str, float] | None = None,  # address → how relevant, if something knows better than the ranking
         seed: int = 0,
     ) -> Refinement:
-        "The query whose simulated results are worth most, of all that were tried; the plain one if none is worth more."
+        "The query whose simulated results are worth most; the plain one if none is worth more. `ValueError` if it holds no word."
         query = " ".join((query or question).split())
         if not query: raise ValueError("query must hold a word, got an empty one")
         rewriting = _Rewriting(self, question, query, self._known(relevance) if relevance is not None else self.relevance(question))

@@ -107,7 +107,7 @@ class PersistentCache:
         return self.get_many([key])[0]
 
     def get_many(self, keys: list[str]) -> list[bytes | None]:
-        "The values in the order of the keys, None for each that is not there."
+        "The values in the order of the keys, None for each that is not there. `StoreError` if the file cannot be read."
         now, values = self._clock(), dict[str, bytes]()
         try:
             with self._lock:
@@ -128,7 +128,7 @@ class PersistentCache:
         self.put_many([(key, value)])
 
     def put_many(self, items: list[tuple[str, bytes]]) -> None:
-        "Keep several values in one transaction."
+        "Keep several values in one transaction. `StoreError` if the file cannot be written."
         now = self._clock()
         try:
             with self._lock:

@@ -117,7 +117,10 @@ class _KernelCache(FunctionCache):
 
 
 def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
-    "`numba.njit`, kept on disk until the function or anything that it can call is edited; the options are numba's."
+    """`numba.njit`, kept on disk until the function or anything that it can call is edited; the options are numba's.
+
+    `ValueError` if `cache` is one of them.
+    """
     if function is None: return lambda function: kernel(function, **options)
     if options.pop("cache", True) is not True:
         raise ValueError("a kernel is always kept on disk: use numba.njit for one that is not")

@@ -101,7 +101,7 @@ def build_optimizers(
     gate_rate: float = 1.0,  # times the learning rate, for parameters that are one number: a closed gate has a long way to go
     orthogonal_dtype: torch.dtype | None = None,  # of Muon's products; None: bfloat16 on a GPU, float32 elsewhere
 ) -> list[torch.optim.Optimizer]:
-    "The optimizers that together move every parameter once."
+    "The optimizers that together move every parameter once. `ValueError` for an optimizer of another name."
     if optimizer not in ("adamw", "muon"): raise ValueError(f"optimizer must be adamw or muon, got {optimizer!r}")
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     matrices = [parameter for name, parameter in named if optimizer == "muon" and is_for_muon(name, parameter)]
@@ -130,7 +130,7 @@ def learning_rate_factor(
     warmup: float = 0.05,  # share of the steps in which it rises
     floor: float = 0.1,  # where the cosine ends
 ) -> float:
-    "What the learning rate is multiplied by in step `step`."
+    "What the learning rate is multiplied by in step `step`. `ValueError` names what is out of range."
     if total_steps < 1: raise ValueError(f"total_steps must be positive, got {total_steps}")
     if not 0 <= warmup < 1 or not 0 <= floor <= 1:
         raise ValueError(f"warmup and floor must lie between 0 and 1, got {warmup} and {floor}")

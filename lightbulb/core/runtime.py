@@ -47,7 +47,7 @@ def choose_dtype(
     precision: str = "auto",  # auto, float32, bfloat16 or float16
     device: torch.device | None = None,  # where the numbers will live; the CPU if not given
 ) -> torch.dtype:
-    "The torch dtype of a precision; `auto` is float32 on a CPU, bfloat16 where the GPU has it, else float16."
+    "The torch dtype of a precision; `auto` is float32 on a CPU, on a GPU bfloat16 if it can, else float16. `ValueError` for any other."
     import torch
 
     if precision not in _PRECISIONS:
@@ -80,7 +80,7 @@ def seed_everything(seed: int) -> None:
 # %% ../../nbs/core/02_runtime.ipynb #0cf7af23
 @contextlib.contextmanager
 def limit_threads(num_threads: int) -> Iterator[None]:
-    "Let torch use `num_threads` CPU threads inside the context."
+    "Let torch use `num_threads` CPU threads inside the context. `ValueError` if it is less than 1."
     import torch
 
     if num_threads < 1: raise ValueError(f"num_threads must be at least 1, got {num_threads}")

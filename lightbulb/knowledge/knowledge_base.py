@@ -129,7 +129,7 @@ class KnowledgeBase:
     def load(
         cls, path: str | Path, *, embed: Embed | None = None, rerank: Rerank | None = None, config: KnowledgeBaseConfig | None = None
     ) -> KnowledgeBase:
-        "Open one that must exist; its vectors are read, not computed."
+        "Open one that must exist; its vectors are read, not computed. `StoreError` if there is none."
         exists = PostgresStore.is_at(str(path)) if is_server_address(path) else Path(path).is_file()
         if not exists: raise StoreError(f"{shown_address(str(path))}: there is no such knowledge base")
         return cls(path, embed=embed, rerank=rerank, config=config)
@@ -192,7 +192,10 @@ class KnowledgeBase:
         scopes: Collection[str] | None = None,  # only pages that were read through these back ends; every page if not given
         max_age: float | None = None,  # seconds since they were last checked; any if not given
     ) -> list[Passage]:
-        "The k best passages, best first; scores compare within one search (cosines if `mode` is dense, BM25 if it is keyword)."
+        """The k best passages, best first; scores compare within one search (cosines if `mode` is dense, BM25 if it is keyword).
+
+        `ValueError` for a k below 1 or another mode, `StoreError` if the store cannot be read.
+        """
         if k < 1: raise ValueError(f"k must be at least 1, got {k}")
         if mode not in ("hybrid", "dense", "keyword"):
             raise ValueError(f"mode must be hybrid, dense or keyword, got {mode!r}")
@@ -305,6 +308,7 @@ class KnowledgeBase:
         """Fold the log into the file, or copy everything into the knowledge base at `path`.
 
         What another file held is replaced; from or to a server, pages are added to what is there.
+        `ValueError` if it is in memory and gets no path.
         """
         file = self.store.file
         if path is not None and shown_address(str(path)) != self.path:

@@ -320,7 +320,7 @@ class PageRanker:
     # ---- ranking and learning
 
     def rank(self, query: str, k: int = 10) -> list[RankedPage]:
-        "The k best pages, best first."
+        "The k best pages, best first. `ValueError` if k is below 1."
         if k < 1: raise ValueError(f"k must be at least 1, got {k}")
         pool, features = self.measure(query)
         if not len(pool): return []

@@ -56,7 +56,7 @@ def load_cross_encoder(
     batch_size: int = 1,  # pairs a call
     max_tokens: int = 384,  # of question and passage together
 ) -> CrossEncoder:
-    "A cross-encoder that loads at its first use; `UnavailableError` at once if its files cannot be had."
+    "A cross-encoder that loads at its first use; at once `UnavailableError` if it has no files, `ValueError` if a limit is out of range."
     if max_tokens < 8 or max_tokens > 512: raise ValueError(f"max_tokens must be between 8 and 512, got {max_tokens}")
     patterns = ["tokenizer.json", "onnx/model.onnx"]
     if name is None:
@@ -137,7 +137,7 @@ class RankingModel:
         self.slope, self.bias = 1.0, 0.0  # of the logistic curve from a score to a probability
 
     def scores(self, features: np.ndarray) -> np.ndarray:  # (n, F) as measured
-        "One number a candidate (n,), higher is better, within this list only."
+        "One number a candidate (n,), higher is better, within this list only. `ValueError` if it knows other features."
         if features.ndim != 2 or features.shape[1] != len(self.feature_names):
             raise ValueError(f"features must be (n, {len(self.feature_names)}): {', '.join(self.feature_names)}; got {features.shape}")
         if not len(features): return np.zeros(0, np.float32)

@@ -63,7 +63,7 @@ def evaluate(
     *,
     total: Callable[[Tensor], Tensor] = lambda sums: sums,  # the sum of a float64 tensor over all processes
 ) -> Evaluation:
-    "The model on all batches, without dropout; a model in training is left in training."
+    "The model on all batches, without dropout; a model in training is left in training. `ValueError` if there is no token to score."
     device = next(scored.parameters()).device
     shape = scored.model.config
     heads = shape.num_token_heads

@@ -185,7 +185,7 @@ class MixtureOfExperts(nn.Module):
         *,
         report: bool = True,
     ) -> tuple[Tensor, RouterReport | None]:
-        "The weighted sum of each token's experts, like x, and the router's report."
+        "The weighted sum of each token's experts, like x, and the router's report. `ValueError` if x has another width."
         if x.shape[-1] != self.width: raise ValueError(f"x must have width {self.width}, got {x.shape[-1]}")
         tokens = x.reshape(-1, self.width)
         weights, experts, logits = self.router(tokens)

@@ -383,7 +383,7 @@ class ServedLanguageModel:
         seed: int = 0,
         chat: bool = True,
     ) -> list[str]:
-        "One text a prompt, in order; `LanguageModelError` if the server fails."
+        "One text a prompt, in order; `LanguageModelError` if the server fails, `ValueError` if `prompts` is one string."
         if isinstance(prompts, str):
             raise ValueError("prompts must be a sequence of strings, got one string; put it into a list")
         sampling = Sampling(max_new_tokens, temperature, top_p, tuple(stop), seed)
@@ -448,7 +448,7 @@ class ServedLanguageModel:
     def score(self, prompt: str, continuations: Sequence[str], *, chat: bool = True) -> list[float]:
         """The log-probability of each continuation, from the server's echo of the plain text (a chat format is not added).
 
-        `UnavailableError` if the server does not give log-probabilities of a prompt.
+        `UnavailableError` if the server does not give log-probabilities of a prompt, `ValueError` if `continuations` is one string.
         """
         if isinstance(continuations, str):
             raise ValueError("continuations must be a sequence of strings, got one string; put it into a list")

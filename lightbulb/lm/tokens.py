@@ -320,7 +320,7 @@ def _shortened_gpt2(size: int) -> Tokenizer:
 def load_tokenizer(name: str) -> Tokenizer:
     """The tokenizer called `gpt2`, `bert`, `smollm2` or `bytes`, or that of a hub name or folder; `UnavailableError` in one line.
 
-    `gpt2:4096` is GPT-2's with its 4,096 most frequent pieces of words, for small models of little text.
+    `gpt2:4096` is GPT-2's with its 4,096 most frequent pieces of words, for small models of little text. `ValueError` if the name is empty.
     """
     if size := re.fullmatch(r"gpt2:(\d+)", name): return _shortened_gpt2(int(size[1]))
     if not name: raise ValueError("the tokenizer's name is empty; try gpt2, bert, smollm2 or bytes")

@@ -349,7 +349,10 @@ class Transformer(nn.Module):
         return F.linear(self.head_hidden(hidden, head), self.unembedding)
 
     def new_cache(self, batch_size: int, memory: Memory | None = None) -> DecoderCache:
-        "An empty cache for `batch_size` rows; the memory has as many rows, or one for each group of `batch_size / rows` neighbours."
+        """An empty cache for `batch_size` rows; the memory has as many rows, or one for each group of `batch_size / rows` neighbours.
+
+        `ValueError` if the rows of the memory do not divide the batch.
+        """
         cross = None if memory is None else self.decoder.entries(memory)
         if cross is not None and memory is not None and len(memory.hidden) != batch_size:
             if batch_size % len(memory.hidden):

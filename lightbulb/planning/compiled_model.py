@@ -254,13 +254,13 @@ class CompiledModel:
         _step_batch(self.network, states, np.ascontiguousarray(actions, np.int64), out, transition, prediction)
         return out, transition, prediction
 
-    def predict(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray, None]:
+    def predict(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray, None]:  # (B, D) → (B, A), (B,)
         "Prior logits and values; every action is legal."
         _, _, prediction = self._run(states, np.full(len(states), -1))
         return prediction.logits, prediction.values, None
 
-    def step(self, states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        "Next states, rewards, discounts."
+    def step(self, states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # (B, D), (B,)
+        "Next states (B, D), rewards and discounts (B,)."
         out, transition, _ = self._run(states, actions)
         return out, transition.rewards, transition.discounts
 

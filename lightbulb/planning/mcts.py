@@ -163,7 +163,10 @@ class SearchTree(Displayable):
     states: _StateRows  # row node · B + b
 
     def subtree(self, moves: Sequence[int] | np.ndarray) -> SearchTree:
-        "What lies behind one action of each root, itself a tree; a root without it has 0 nodes and starts afresh."
+        """What lies behind one action of each root (B,), itself a tree; a root without it has 0 nodes and starts afresh.
+
+        `ValueError` if there is no such action.
+        """
         old, moves = self.arrays, np.asarray(moves, np.int64)
         num_roots, num_nodes, num_actions = old.children.shape
         if moves.shape != (num_roots,) or not ((0 <= moves) & (moves < num_actions)).all():

@@ -219,7 +219,10 @@ def levin_tree_search(
     key: Callable[[Any], Hashable] | None = None,  # states of equal key are one; only if the prior depends on the state alone
     max_expansions: int | None = None,
 ) -> FoundPath | None:
-    "Best first by depth / probability (Orseau et al. 2018); None if there is no solution or the budget is spent."
+    """Best first by depth / probability (Orseau et al. 2018); None if there is no solution or the budget is spent.
+
+    `ValueError` if the budget is not positive.
+    """
     if max_expansions is not None and max_expansions < 1:
         raise ValueError(f"max_expansions must be positive, got {max_expansions}")
     waiting: list[tuple[float, int, float, tuple[int, ...], Any]] = [(-math.inf, 0, 0.0, (), problem)]

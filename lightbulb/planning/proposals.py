@@ -172,7 +172,10 @@ def combine_values(
     parts: Sequence[tuple[Evaluate, float]],  # each with its weight
     how: Literal["mean", "product", "least"] = "mean",
 ) -> Evaluate:
-    "Several judges in one: the weighted mean, the product of powers (values must not be negative), or the least, weights left aside."
+    """Several judges in one: the weighted mean, the product of powers (values must not be negative), or the least, weights left aside.
+
+    `ValueError` if there is no judge, another manner, or a weight that is not positive.
+    """
     if not parts: raise ValueError("there must be at least one judge, got none")
     if how not in ("mean", "product", "least"): raise ValueError(f"how must be mean, product or least, got {how!r}")
     if not all(weight > 0 for _, weight in parts):

@@ -278,7 +278,8 @@ def tree_of(events: Sequence[RunEvent]) -> dict[int, RunNode]:
 
     def node_of(event: Any, name: str = "node") -> RunNode:
         number = getattr(event, name)
-        if number not in nodes: raise ValueError(f"an event must name a node that was proposed, got {number} in {event}")
+        if number not in nodes:
+            raise ValueError(f"an event must name a node that was proposed, got {number} in {event}")
         return nodes[number]
 
     for event in events:

@@ -98,7 +98,7 @@ class FourRooms(gymnasium.Env):
         return self.cell, {}
 
     def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
-        "Move; reward 1 at the goal."
+        "Move; reward 1 at the goal. `ValueError` for another action."
         if not 0 <= action < len(_MOVES): raise ValueError(f"action must be from 0 to {len(_MOVES) - 1}, got {action}")
         slips = self.np_random.random() < self.slip
         move = (int(action) + int(self.np_random.integers(1, len(_MOVES)))) % len(_MOVES) if slips else int(action)

@@ -265,7 +265,7 @@ class HierarchicalAgent:
         worlds: Sequence[OptionEnvironment],
         environments: Sequence[int] | None = None,  # whose episodes they are; 0, 1, … if not given
     ) -> list[tuple[int, int]]:
-        "What `act` says for worlds side by side; each network is asked once for all of them."
+        "What `act` says for worlds side by side; each network is asked once for all. `ValueError` if an option has no open action."
         episodes = [self.episodes[place] for place in (range(len(worlds)) if environments is None else environments)]
         self._begin_options([(world, episode) for world, episode in zip(worlds, episodes, strict=True) if episode.running is None])
         actions, thinking = {}, []
@@ -364,7 +364,7 @@ class HierarchicalAgent:
         return _annealed(int(self.option_counts[option]), self.config.worker_exploration, self.config.worker_epsilon)
 
     def observe(self, world: OptionEnvironment, step: OptionStep, environment: int = 0) -> None:
-        "Take in what the last action led to; both levels remember their part of it."
+        "Take in what the last action led to; both levels remember their part of it. `ValueError` if there was none."
         running = self.episodes[environment].running
         if running is None: raise ValueError("observe must follow act, but no option is running")
         running.earned.add(step.reward)

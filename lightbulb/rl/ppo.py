@@ -547,7 +547,7 @@ def evaluate_policy(
     deterministic: bool = True,  # the likeliest action, instead of a draw
     max_parallel: int = 128,  # environments at once
 ) -> np.ndarray:  # (num_episodes,) undiscounted returns
-    "Returns of whole episodes under the present policy; nothing of the agent changes."
+    "Returns of whole episodes under the present policy; nothing of the agent changes. `ValueError` if `num_episodes` is below 1."
     if num_episodes < 1: raise ValueError(f"num_episodes must be at least 1, got {num_episodes}")
     num_envs = min(num_episodes, max_parallel)
     quota = np.full(num_envs, num_episodes // num_envs) + (np.arange(num_envs) < num_episodes % num_envs)

@@ -188,7 +188,7 @@ class SequenceReplayMemory:
         return len(self.memory)
 
     def add(self, step: Mapping[str, Any], *, state: State = None, environment: int = 0) -> IntArray:
-        "Remember a step and the recurrent state before it; slots of the windows that became full."
+        "Remember a step and the recurrent state before it; slots of the windows that became full. `ValueError` names a wrong field."
         rows = {name: np.asarray(to_array(value)) for name, value in step.items()}
         missing = {"observation", "next_observation", "terminated", "truncated"} - rows.keys()
         if missing:
@@ -242,7 +242,10 @@ class SequenceReplayMemory:
         return SequenceSample(drawn.batch, drawn.indices, drawn.weights, drawn.serials, state, self.sizes[0])
 
     def update_priorities(self, sample: SequenceSample, errors: Any) -> int:
-        "Set priorities from the TD errors of the learning steps, (batch, unroll), or give one a window; how many were written."
+        """Set priorities from the TD errors of the learning steps, (batch, unroll), or give one a window; how many were written.
+
+        `ValueError` if the errors have another shape.
+        """
         values = torch.as_tensor(errors)
         if values.dim() == 2:
             if values.shape != sample.mask.shape:

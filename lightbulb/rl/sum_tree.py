@@ -416,7 +416,10 @@ class SumTree:
     __setitem__ = update
 
     def find(self, points: ArrayLike) -> Any:
-        "The leaf i with p₀+…+pᵢ₋₁ ≤ point < p₀+…+pᵢ; a point at or past the total finds the last leaf that is not zero."
+        """The leaf i with p₀+…+pᵢ₋₁ ≤ point < p₀+…+pᵢ; a point at or past the total finds the last leaf that is not zero.
+
+        `ValueError` for a negative point, or if all priorities are zero.
+        """
         flat = as_numbers(points, None, "points")
         leaves = np.empty(flat.size, _INT)
         if find_points(self.cells, self.starts, self.bits, flat, leaves) and flat.size:

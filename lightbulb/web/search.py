@@ -176,7 +176,7 @@ class Wikipedia:
         return query
 
     def search(self, query: str, num_results: int = 10) -> list[SearchResult]:
-        "Articles for the query, in Wikipedia's order."
+        "Articles for the query, in Wikipedia's order. `SearchError` if it does not answer with a list."
         query = check_query(query, num_results)[:300]
         found = self._query({"list": "search", "srsearch": query, "srlimit": min(num_results, 50), "srprop": "snippet"}).get("search")
         if not isinstance(found, list): raise SearchError(f"{self.name} answered without a list of articles")
@@ -217,7 +217,7 @@ class SearXNG:
         self._fetcher, self._api = fetcher, _JsonApi(self.name, base + "/search", user_agent=fetcher.config.user_agent, config=config)
 
     def search(self, query: str, num_results: int = 10) -> list[SearchResult]:
-        "Pages for the query, in the server's order."
+        "Pages for the query, in the server's order. `SearchError` if it does not answer with a list, or all of its engines failed."
         query = check_query(query, num_results)
         try:
             answer = self._api.get({"q": query, "format": "json"})

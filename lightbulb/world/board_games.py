@@ -49,7 +49,7 @@ class BoardGame:
         self.line_matrix[self.lines, np.arange(len(self.lines))[:, None]] = 1
 
     def reset(self, num_games: int = 1, seed: int = 0) -> np.ndarray:
-        "Empty boards (B, cells); the seed has nothing to decide."
+        "Empty boards (B, cells); the seed has nothing to decide. `ValueError` if there is no game."
         if num_games < 1: raise ValueError(f"num_games must be at least 1, got {num_games}")
         return np.zeros((num_games, self.num_cells), np.int8)
 

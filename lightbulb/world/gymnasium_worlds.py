@@ -216,7 +216,7 @@ class GymnasiumWorld:
         env.close()
 
     def make(self) -> gymnasium.Env:
-        "One copy, with flat observations."
+        "One copy, with flat observations. `ValueError` for an unknown id, `EnvironmentFailure` if it cannot be made."
         try:
             env = gymnasium.make(self.environment_id, **self.kwargs)
         except (gymnasium.error.Error, ModuleNotFoundError) as error:

@@ -180,7 +180,7 @@ def policy_value_joint_loss(
     weights: Tensor | None = None,  # (…) importance of the rows
     value_coefficient: float = 0.25,  # c; 0.25 in MuZero Reanalyze
 ) -> JointLoss:
-    "Cross-entropy with the search's policy, and the value's error; no gradient goes to targets."
+    "Cross-entropy with the search's policy, and the value's error; no gradient goes to targets. `ValueError` for no probabilities."
     _check_same_shape(policy_logits=policy_logits, policy_targets=policy_targets)
     _check_same_shape(values=values, value_targets=value_targets)
     sums = policy_targets.sum(-1)
@@ -205,7 +205,10 @@ def policy_value_joint_loss(
 def action_diversity_reward(
     embeddings: Tensor,  # (…, A, D) of the actions to choose from
 ) -> Tensor:
-    "How evenly the actions' directions are spread, averaged over sets; 0 if all are one. To be maximised: its weight is negative."
+    """How evenly the actions' directions are spread, averaged over sets; 0 if all are one. To be maximised: its weight is negative.
+
+    `ValueError` if there are not at least two.
+    """
     if embeddings.dim() < 2 or embeddings.shape[-2] < 2:
         raise ValueError(f"embeddings must hold at least 2 actions (…, A, D), got the shape {tuple(embeddings.shape)}")
     directions = functional.normalize(embeddings, dim=-1)
@@ -239,7 +242,7 @@ def exploration_regularization(
     mask: Tensor | None = None,  # (…)
     weights: Tensor | None = None,  # (…) importance of the rows
 ) -> Tensor:
-    "Divergence of the policy from the one that the counts recommend, weighted by how unknown the state is."
+    "Divergence from the policy that the counts recommend, weighted by how unknown the state is. `ValueError` if one is negative."
     _check_same_shape(policy_logits=policy_logits, visit_counts=visit_counts)
     if (visit_counts < 0).any(): raise ValueError(f"visit_counts must not be negative, got {float(visit_counts.min())}")
     bonus = (1 + visit_counts.to(policy_logits.dtype)).rsqrt()
@@ -301,7 +304,8 @@ class LossReport:
     def __post_init__(self) -> None:
         for name, loss in self.losses.items():
             if name not in self.weights: raise ValueError(f"every loss must have a weight, {name!r} has none")
-            if loss.dim(): raise ValueError(f"the loss {name!r} must be one finite number, got {loss.detach().tolist()}")
+            if loss.dim():
+                raise ValueError(f"the loss {name!r} must be one finite number, got {loss.detach().tolist()}")
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"the loss {name!r} must be one finite number, got {float(loss.detach())}")
 

@@ -242,7 +242,7 @@ class WorldModel(nn.Module):
         return following.to(latents.dtype), self.rewards.decode(reward_logits), discounts
 
     def step_and_predict(self, latents: Tensor, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        "Both in one call."
+        "What `step` says of latents (B, D) and actions (B,), then what `predict` says of where they lead, in one call."
         following, rewards, discounts = self.step(latents, actions)
         return following, rewards, discounts, *self.predict(following)
 

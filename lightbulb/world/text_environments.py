@@ -201,7 +201,7 @@ class Countdown(TextEnvironment):
         return [self._line(*move) for move in self._moves(state)]
 
     def act(self, state: TextState, action: str) -> TextState:
-        "The result and what is left may be missing from the action; where they stand they must be right."
+        "The result and what is left may be missing from the action; where they stand they must be right. `ValueError` names what is not."
         move = self._move.fullmatch(action)
         if not move: raise ValueError(f"an action must be a number, + - * or /, and a number, got {action!r}")
         operation = " ".join(move.group(1, 2, 3))

@@ -387,7 +387,7 @@ class TextWorldModel(nn.Module):
 
     # What a search asks
 
-    def states(self, latents: Tensor, num_actions: int) -> LatentStates:
+    def states(self, latents: Tensor, num_actions: int) -> LatentStates:  # (B, D)
         "Latents with what the head would write there."
         return LatentStates(latents, *self.propose(latents, num_actions))
 
