@@ -155,10 +155,12 @@ def _head_kernels() -> tuple[Any, Any]:
                 low, high = x[i, at : at + half], x[i, at + half : at + 2 * half]
                 to_low, to_high = out[i, to : to + half], out[i, to + half : to + 2 * half]
                 u, v, squares = weight[:half], weight[half:], np.float32(0)
+                # the scale that makes the head's root mean square 1
                 for j in range(half):
                     squares += widen(low[j]) * widen(low[j]) + widen(high[j]) * widen(high[j])
                 scale = one / np.sqrt(squares / np.float32(2 * half) + epsilon)
                 scales[i, head] = scale
+                # normed, weighted, turned
                 for j in range(half):
                     a, b = widen(low[j]) * u[j] * scale, widen(high[j]) * v[j] * scale
                     to_low[j] = narrow(a * c[j] - b * s[j], to_low[j])
@@ -176,6 +178,7 @@ def _head_kernels() -> tuple[Any, Any]:
                 grad_low, grad_high = grad[i, offset : offset + half], grad[i, offset + half : offset + 2 * half]
                 to_low, to_high = to_x[i, at : at + half], to_x[i, at + half : at + 2 * half]
                 u, v, weight_low, weight_high, inner = weight[:half], weight[half:], to_weight[:half], to_weight[half:], np.float32(0)
+                # the gradient turned back, the weight's share of it, and how it leans on the head itself
                 for j in range(half):
                     a, b, p, q = widen(grad_low[j]), widen(grad_high[j]), widen(low[j]) * scale, widen(high[j]) * scale
                     f, g = a * c[j] + b * s[j], b * c[j] - a * s[j]
@@ -184,6 +187,7 @@ def _head_kernels() -> tuple[Any, Any]:
                     turned_low[j], turned_high[j] = f * u[j], g * v[j]
                     inner += f * u[j] * p + g * v[j] * q
                 inner *= scale / np.float32(2 * half)
+                # back through the norm, which lets nothing pass along the head
                 for j in range(half):
                     to_low[j] = narrow(scale * (turned_low[j] - widen(low[j]) * inner), to_low[j])
                     to_high[j] = narrow(scale * (turned_high[j] - widen(high[j]) * inner), to_high[j])
