@@ -12,7 +12,7 @@ IMAGINE := --transformer_model_path models/demo --num_epochs 1 --accumulation_st
 WRITE := --task train_llm_world --mode inference $(DEMO) --max_new_tokens 48
 CHECKS := lint format export-check layers types readme-check docs notebooks pytest wheel
 
-.PHONY: help setup setup-demo demo app test update reformat readme drivers clean $(CHECKS)
+.PHONY: help setup setup-demo demo site app test update reformat readme drivers clean $(CHECKS)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ demo: setup-demo ## set up, answer one question with checkable sources, then tra
 	@$(BIN)/python main_menu.py $(WRITE) --query "$(TEXT)" --planner greedy
 	@$(BIN)/python main_menu.py $(WRITE) --query "$(TEXT)" --planner sample
 	@$(BIN)/python main_menu.py $(WRITE) --query "$(TEXT)" --planner mcts
+
+site: setup ## the notebooks as a site in _docs: by quarto where it is installed, by pandoc otherwise
+	@$(BIN)/python tools/build_docs.py --quarto
 
 app: setup-demo ## the notebooks to work in as pages without code, at http://127.0.0.1:8866
 	@$(BIN)/python tools/app.py

@@ -328,6 +328,16 @@ def test_another_reactor_is_a_clear_error():
     assert status == 0 and out.startswith("ReactorError another Twisted reactor is already installed")
 
 
+def test_a_module_that_is_loaded_anew_finds_the_reactor_that_runs():
+    text = f"""{START}
+import importlib, threading
+import lightbulb.web.reactor as module
+before = run(threading.get_ident)
+print(importlib.reload(module).run(threading.get_ident) == before)
+"""
+    assert program(text) == (0, "True", "")
+
+
 def test_a_forked_child_is_told_so_and_a_fork_before_is_fine():
     text = f"""{START}
 def child(expect):

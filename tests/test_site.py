@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +99,18 @@ def test_every_page_is_whole(site, browser, width):
     assert not complaints and not outside, (complaints[:5], outside[:5])
 
 
+def test_a_figure_that_comes_late_stands_below_the_idea_too(site, browser):
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    page.goto((site / "web" / "extract.html").as_uri())
+    caption = page.locator("main figcaption")
+    assert caption.count() == 1
+    order = page.evaluate("[...document.querySelectorAll('main h2, main figure')].map(part => part.tagName).join(' ')")
+    assert order.startswith("H2 FIGURE H2")
+    section = caption.locator("a").get_attribute("href").removeprefix("#")
+    assert page.locator(f"h2#{section} ~ figure").count() >= 1
+    page.close()
+
+
 def test_a_word_is_searched_for_and_found(site, browser):
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     page.goto((site / "index.html").as_uri())
@@ -149,11 +163,11 @@ def test_a_phone_shows_contents_and_all_pages(site, browser):
     page.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pages_are_accessible(site, browser, scheme):
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1400), ("dark", 1400), ("light", 390)])
+def test_pages_are_accessible(site, browser, scheme, width):
     if not AXE.is_file():
         pytest.skip("axe-core is not here: make setup fetches it where there is npm")
-    page = browser.new_page(viewport={"width": 1400, "height": 900}, color_scheme=scheme)
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     problems = []
     for name in ("index.html", "overview.html", "planning/tree_drawing.html", "agent/answers.html", "core/display.html", "apps/query.html"):
         page.goto((site / name).as_uri())
@@ -165,3 +179,31 @@ def test_pages_are_accessible(site, browser, scheme):
             problems.append(f"{name}: {violation['id']} ({len(violation['nodes'])}): {places}")
     page.close()
     assert not problems, "\n".join(problems)
+
+
+STAND_IN = """#!/bin/sh
+set -e
+test "$1" = render && test "$3" = --no-execute && test -f "$2/_quarto.yml" && test -f "$2/sidebar.yml"
+! grep -rq "eval: false" "$2"
+mkdir -p "$2/_docs" && ls "$2" > "$2/_docs/index.html"
+"""
+
+
+def test_quarto_renders_the_staged_notebooks_where_it_is_installed(tmp_path, monkeypatch):
+    "Quarto itself can't be installed here: what it is given, and what becomes of its pages, are held by a stand-in."
+    spec = importlib.util.spec_from_file_location("build_docs", ROOT / "tools" / "build_docs.py")
+    tool = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "build_docs", tool)
+    spec.loader.exec_module(tool)
+    few = tmp_path / "nbs"
+    few.mkdir()
+    for path in (*(ROOT / "nbs").glob("*.yml"), ROOT / "nbs" / "index.ipynb"):
+        shutil.copy(path, few)
+    quarto = tmp_path / "quarto"
+    quarto.write_text(STAND_IN, "utf-8")
+    quarto.chmod(0o755)
+    monkeypatch.setattr(tool, "NBS", few)
+    monkeypatch.setattr(tool, "DOCS", tmp_path / "_docs")
+    (tmp_path / "work").mkdir()
+    tool.render_with_quarto(str(quarto), tmp_path / "work")
+    assert "index.ipynb" in (tmp_path / "_docs" / "index.html").read_text("utf-8")

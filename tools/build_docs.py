@@ -1,7 +1,8 @@
 """Build the documentation as a static site in _docs/: one page for each notebook, from what nbdev stages, through pandoc.
 
-`--sidebar` only writes nbs/sidebar.yml (floors in order) and nbs/nbdev.yml again. Whoever has quarto can run `quarto render`
-over nbs/ instead; nothing here needs it. nbdev's own `nbdev_docs` is not called: without quarto it tries to install things.
+`--sidebar` only writes nbs/sidebar.yml (floors in order) and nbs/nbdev.yml again. `--quarto` renders the same staged notebooks with
+quarto where it is installed, and with pandoc otherwise. nbdev's own `nbdev_docs` is not called: without quarto it tries to install
+things.
 """
 
 from __future__ import annotations
@@ -385,6 +386,18 @@ def headings(html: str) -> list[tuple[int, str, str]]:
     ]
 
 
+def figure_ahead(html: str) -> str:
+    "Where a page comes late to its first figure, the figure also stands below the idea, with the way to where it is drawn."
+    figure = re.search(r"<figure>.*?</figure>", html, re.DOTALL)
+    sections = list(re.finditer(r'<h2[^>]*\bid="([^"]+)"[^>]*>(.*?)</h2>', html, re.DOTALL))
+    if not figure or len(sections) < 3 or figure.start() < sections[2].start(): return html
+    idea, rest = html[: sections[1].start()], html[sections[1].start() :]
+    if re.search(r"<(svg|img)\b", idea): return html
+    drawn = [section for section in sections if section.start() < figure.start()][-1]
+    caption = f'<figcaption>Drawn below, in <a href="#{drawn[1]}">{drawn[2]}</a>.</figcaption>'
+    return f"{idea}{figure[0].removesuffix('</figure>')}{caption}</figure>\n{rest}"
+
+
 def paper_links(html: str, papers: dict[str, str]) -> str:
     "Papers that are cited in words become links to them."
     words = [key.rsplit(" ", 1) for key in papers]
@@ -512,7 +525,7 @@ def build(work: Path) -> list[str]:
     names, papers = symbols(), json.loads((PARTS / "papers.json").read_text("utf-8"))
     shutil.rmtree(DOCS, ignore_errors=True)
     for page, html in zip(pages, fragments, strict=True):
-        page.body = finished(paper_links(resolve_links(page, html, names, anchors), papers))
+        page.body = finished(paper_links(resolve_links(page, figure_ahead(html), names, anchors), papers))
         write(page.path, page_html(page, pages))
         write(Path("files") / page.notebook, (NBS / page.notebook).read_text("utf-8"))
         if page.module:
@@ -530,6 +543,20 @@ def build(work: Path) -> list[str]:
     return broken_links(pages, anchors)
 
 
+def render_with_quarto(quarto: str, work: Path) -> None:
+    "The staged notebooks as quarto's own website, from the outputs that are saved in them."
+    staged = stage(work)
+    for path in staged.rglob("*.ipynb"):
+        notebook = json.loads(path.read_text("utf-8"))
+        for cell in notebook["cells"]:
+            cell["source"] = re.sub(r"^#\|\s*eval: false\n", "", joined(cell["source"]), flags=re.MULTILINE)
+        path.write_text(json.dumps(notebook), "utf-8")
+    if subprocess.run([quarto, "render", str(staged), "--no-execute"], stdin=subprocess.DEVNULL).returncode:
+        sys.exit("docs: quarto could not render the notebooks (its own lines stand above); make docs builds the site without it")
+    shutil.rmtree(DOCS, ignore_errors=True)
+    shutil.move(staged / "_docs", DOCS)
+
+
 def write(place: Path, text: str) -> None:
     "A file of the site."
     target = DOCS / place
@@ -540,9 +567,19 @@ def write(place: Path, text: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sidebar", action="store_true", help="only write the site's sidebar from the notebooks")
-    if parser.parse_args().sidebar:
+    parser.add_argument("--quarto", action="store_true", help="render with quarto where it is installed")
+    arguments = parser.parse_args()
+    if arguments.sidebar:
         check_quarto_files(write=True)
         return 0
+    quarto = shutil.which("quarto") if arguments.quarto else None
+    if quarto:
+        with tempfile.TemporaryDirectory(prefix="lightbulb_docs_") as folder:
+            render_with_quarto(quarto, Path(folder))
+        print(f"{len(notebooks())} notebooks rendered by quarto in _docs/")
+        return 0
+    if arguments.quarto:
+        print("quarto is not installed: the site is built with pandoc")
     if not shutil.which("pandoc"):
         sys.exit("docs: pandoc is not installed (make setup installs it where apt exists)")
     start = time.monotonic()

@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['LENGTHS', 'Budget', 'TestAgent', 'TrainAgent', 'ReasoningConfig']
+__all__ = ['Budget', 'TestAgent', 'TrainAgent', 'ReasoningConfig']
 
 # %% ../../nbs/agent/03_configuration.ipynb #f0e0822e
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Literal
 
+from ..core.configuration import check_choices
 from ..core.display import Displayable
 from ..planning.run_events import PlannerName
 
@@ -32,10 +33,8 @@ class Budget(Displayable):
             if not value > 0: raise ValueError(f"{name} must be positive, got {value}")
 
 # %% ../../nbs/agent/03_configuration.ipynb #9867182e
-LENGTHS = ("short", "medium", "report")  # of an answer that a language model writes
 _ABILITIES = {"auto": None, "yes": True, "no": False}
 _DEFAULT_TOKENS = 4000
-_POLICIES = ("fixed", "ordered", "learned")
 
 
 @dataclass(frozen=True)
@@ -62,14 +61,14 @@ class TestAgent(Displayable):
     "seconds for one question"
     max_crawl_pages: int = 500
     "pages that opening a site: back end may fetch"
-    policy: str = "fixed"
+    policy: Literal["fixed", "ordered", "learned"] = "fixed"
     "fixed: the pipeline chooses searches; ordered: names lead from page to page; learned: train_agent's weights, else those that ship"
     save_dir: Path = Path("./models")
     "holds agent/, where what was read is kept"
     device: str = "auto"
     "auto, cpu, cuda, cuda:N or mps"
-    precision: str = "auto"
-    "auto, float32, bfloat16 or float16"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    "of the models' weights"
     seed: int = 0
     "of every random generator"
     resume: bool = False
@@ -84,36 +83,26 @@ class TestAgent(Displayable):
     "days after which a page in memory is looked at again before it is used"
     knowledge_base: str = ""
     "where what was read is kept: a file, or postgres://user@host/database for many agents at once; empty: a file in save_dir"
-    length: str = "short"
-    "short, medium or report: how much a model that leads writes"
-    can_chat: str = "auto"
-    "yes or no: whether the language model can lead the search; auto asks it once"
-    can_score: str = "auto"
-    "yes or no: whether the language model gives log-probabilities; auto asks it once"
+    length: Literal["short", "medium", "report"] = "short"
+    "how much a model that leads writes"
+    can_chat: Literal["auto", "yes", "no"] = "auto"
+    "whether the language model can lead the search; auto asks it once"
+    can_score: Literal["auto", "yes", "no"] = "auto"
+    "whether the language model gives log-probabilities; auto asks it once"
     context_length: int = 0
     "tokens that the language model reads at most; 0 asks it"
     use_environment: bool = False
     "reach a model server through the proxies and passwords of the environment"
 
     def __post_init__(self) -> None:
+        check_choices(self)
         _ = self.budget
         if self.max_crawl_pages < 1: raise ValueError(f"max_crawl_pages must be positive, got {self.max_crawl_pages}")
         if not self.memory_days >= 0: raise ValueError(f"memory_days must not be negative, got {self.memory_days}")
-        if self.length not in LENGTHS:
-            raise ValueError(f"length must be one of {', '.join(LENGTHS)}, got {self.length!r}")
-        if self.planner not in get_args(PlannerName):
-            raise ValueError(f"planner must be one of {', '.join(get_args(PlannerName))}, got {self.planner!r}")
-        for name in ("can_chat", "can_score"):
-            if getattr(self, name) not in _ABILITIES:
-                raise ValueError(f"{name} must be one of {', '.join(_ABILITIES)}, got {getattr(self, name)!r}")
         if self.context_length and self.context_length < 512:
             raise ValueError(f"context_length must be 0 or at least 512, got {self.context_length}")
         if not self.search.strip(): raise ValueError("search must name a back end, such as demo or folder:<path>")
-        if self.policy not in _POLICIES:
-            raise ValueError(f"policy must be one of {', '.join(_POLICIES)}, got {self.policy!r}")
         if not 0 <= self.seed < 2**32: raise ValueError(f"seed must be between 0 and {2**32 - 1}, got {self.seed}")
-        if self.precision not in ("auto", "float32", "bfloat16", "float16"):
-            raise ValueError(f"precision must be auto, float32, bfloat16 or float16, got {self.precision!r}")
 
     @property
     def budget(self) -> Budget:
@@ -158,7 +147,7 @@ class TrainAgent(Displayable):
     "private hosts that may be fetched, as name or name:port"
     model_name: str = "smollm2"
     "language model, which --write model asks: smollm2, a hub name or path, lightbulb:<checkpoint>, openai:<model>@<url>"
-    write: str = "quote"
+    write: Literal["quote", "model"] = "quote"
     "quote: an episode ends with its best passage; model: with a summary by the language model (slow)"
     max_pages: int = 20
     "pages read in one episode"
@@ -184,20 +173,20 @@ class TrainAgent(Displayable):
     "holds agent/: the log, the episodes as data, the models, what was read"
     device: str = "auto"
     "auto, cpu, cuda, cuda:N or mps"
-    precision: str = "auto"
-    "auto, float32, bfloat16 or float16"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    "of the models' weights"
     seed: int = 0
     "of every random generator"
     resume: bool = False
     "go on where the last training was stopped or killed"
 
     def __post_init__(self) -> None:
+        check_choices(self)
         _ = self.budget, self.for_tools()
         for name in ("num_episodes", "num_parallel"):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("num_held_out", "patience"):
             if getattr(self, name) < 0: raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.write not in ("quote", "model"): raise ValueError(f"write must be quote or model, got {self.write!r}")
 
     @property
     def budget(self) -> Budget:

@@ -485,8 +485,8 @@ class QuestionPanel(ipywidgets.VBox):
         self.again_button = button("Ask again", "Ask the question that is shown once more, with the settings as they are now")
         self._config, self.settings, self.other = config, self._form(config), self._form(config)
         self.beside = ipywidgets.Checkbox(False, description="ask a second configuration beside the first", indent=False)
-        as_long = {"width": "auto", "max_width": "100%"}
-        self.history = ipywidgets.Dropdown(options=[("nothing asked yet", -1)], description="History", layout=as_long)
+        all_room = {"flex": "1 1 20rem", "width": "auto", "min_width": "0"}  # a long question, also on a phone
+        self.history = ipywidgets.Dropdown(options=[("nothing asked yet", -1)], description="History", layout=all_room)
         self.format = ipywidgets.Dropdown(options=["html", "md", "json"], description="Export as", layout={"width": "12rem"})
         self.save_button, self.link = button("Export", "Write what is shown into a file"), ipywidgets.HTML()
         self.message = ipywidgets.HTML()

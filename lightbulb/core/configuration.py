@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['check_ranges']
+__all__ = ['check_ranges', 'check_choices']
 
 # %% ../../nbs/core/09_configuration.ipynb #a1607864
 import math
-from typing import Any
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 # %% ../../nbs/core/09_configuration.ipynb #ea7b429f
 def check_ranges(
@@ -31,3 +32,18 @@ def check_ranges(
             value = getattr(settings, name)
             if value is not None and not holds(value):
                 raise ValueError(f"{name} must {rule if rule.startswith('not') else f'be {rule}'}, got {value}")
+
+# %% ../../nbs/core/09_configuration.ipynb #8cad7f37
+_KINDS = {int: "a whole number", float: "a number", bool: "True, False", type(None): "empty"}
+
+
+def check_choices(settings: Any) -> None:
+    "`ValueError` that names the first setting whose word its annotation does not list."
+    for name, hint in get_type_hints(type(settings)).items():
+        alternatives = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        choices = [choice for option in alternatives if get_origin(option) is Literal for choice in get_args(option)]
+        value = getattr(settings, name)
+        if not choices or value in choices or (len(alternatives) > 1 and not isinstance(value, str)): continue
+        plain = [_KINDS.get(option, str(option)) for option in alternatives if get_origin(option) is not Literal]
+        *first, last = [*plain, *choices]
+        raise ValueError(f"{name} must be {', '.join(map(str, first))} or {last}, got {value!r}")

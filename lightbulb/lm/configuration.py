@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..core.configuration import check_ranges
+from ..core.configuration import check_choices, check_ranges
 from ..core.display import Displayable
 
 # %% ../../nbs/lm/17_configuration.ipynb #d334f491
@@ -84,9 +84,7 @@ class TrainLanguageModel(Displayable):
     top_p: float = 0.9  # sample only from the likeliest tokens that have this probability together
 
     def __post_init__(self) -> None:
-        for name, rule in (("accumulation_steps", "positive"), ("learning_rate", "positive"), ("no_repeat", "not negative")):
-            if isinstance(value := getattr(self, name), str) and value != "auto":
-                raise ValueError(f"{name} must be {rule} or auto, got {value!r}")
+        check_choices(self)
         check_ranges(
             self,
             positive=(

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+from ..core.configuration import check_choices
 from ..core.display import Displayable
 from .local_model import row_seeds
 
@@ -56,12 +57,7 @@ class GenerationConfig(Displayable):
     notes: bool = True  # speculative: also propose what the model answered after the same tokens before
 
     def __post_init__(self) -> None:
-        if self.method not in ("greedy", "sampling", "beam", "speculative"):
-            raise ValueError(f"method must be greedy, sampling, beam or speculative, got {self.method!r}")
-        if self.context_to not in ("auto", "encoder", "decoder"):
-            raise ValueError(f"context_to must be auto, encoder or decoder, got {self.context_to!r}")
-        if self.early_stopping not in (True, False, "never"):
-            raise ValueError(f"early_stopping must be True, False or 'never', got {self.early_stopping!r}")
+        check_choices(self)
         for name in ("max_new_tokens", "beam_width", "top_k", "num_draft"):
             value = getattr(self, name)
             if value is not None and value < 1: raise ValueError(f"{name} must be at least 1, got {value}")

@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from ..core.configuration import check_choices
 from ..core.display import Displayable, escape_markdown
 from .plain_search import MCTSConfig, PlainNode, PlainSearch, plain_choice, plain_completed_q, plain_puct
 from .oops import OOPS, levin_tree_search
@@ -109,8 +110,7 @@ class PlannerConfig(Displayable):
     max_instructions: int = 200_000  # oops: steps in the tree, most of which ask nobody
 
     def __post_init__(self) -> None:
-        if self.planner not in get_args(PlannerName):
-            raise ValueError(f"planner must be one of {', '.join(get_args(PlannerName))}, got {self.planner!r}")
+        check_choices(self)
         for name in ("beam_width", "candidates", "num_samples", "num_simulations", "max_instructions"):
             number = getattr(self, name)
             if number is None and name in ("beam_width", "num_samples"): continue

@@ -77,16 +77,19 @@ def _start() -> _Running:
     "The running reactor, started on first use; raises `ReactorError` where that is impossible."
     global _running
     with _lock:
+        installed = sys.modules.get("twisted.internet.reactor")  # the reactor itself: Twisted puts it in the module's place
+        _running = _running or getattr(installed, "_lightbulb", None)
         if _running is not None:
             if _running.process_id == os.getpid(): return _running
             raise ReactorError("this process was forked after the reactor had started; fork earlier or use spawn")
-        if "twisted.internet.reactor" in sys.modules:
-            other = type(sys.modules["twisted.internet.reactor"]).__name__
+        if installed is not None:
+            other = type(installed).__name__
             raise ReactorError(f"another Twisted reactor is already installed ({other}); let lightbulb start first")
         loop, ready = asyncio.SelectorEventLoop(), Future()
         thread = threading.Thread(target=_reactor_main, args=(loop, ready), name="lightbulb-reactor", daemon=True)
         thread.start()
         _running = _Running(ready.result(timeout=30), loop, thread, os.getpid())
+        setattr(_running.reactor, "_lightbulb", _running)  # found again after this module was loaded anew
         return _running
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from ..core.configuration import check_ranges
+from ..core.configuration import check_choices, check_ranges
 from ..core.display import Displayable
 from ..planning.plain_search import MCTSConfig
 
@@ -215,6 +215,7 @@ class TrainWorldModel(Displayable):
     max_new_tokens: int = 64
 
     def __post_init__(self) -> None:
+        check_choices(self)
         check_ranges(
             self,
             positive=(
@@ -258,14 +259,8 @@ class TrainWorldModel(Displayable):
         if not 0 <= self.anywhere <= 1: raise ValueError(f"anywhere must be between 0 and 1, got {self.anywhere}")
         if self.max_moves is not None and self.max_moves < 1:
             raise ValueError(f"max_moves must be positive, got {self.max_moves}")
-        if self.mcts_algorithm not in ("puct", "gumbel"):
-            raise ValueError(f"mcts_algorithm must be puct or gumbel, got {self.mcts_algorithm!r}")
         if not self.with_search and not self.losses.ppo * self.lambda_reg:
             raise ValueError("losses.ppo must be positive where with_search is off: nothing else improves the policy, got 0.0")
-        if self.policy_target not in ("improved", "visits"):
-            raise ValueError(f"policy_target must be improved or visits, got {self.policy_target!r}")
-        if self.optimizer not in ("muon", "adamw"):
-            raise ValueError(f"optimizer must be muon or adamw, got {self.optimizer!r}")
         if self.environment == "text" and self.mode == "train" and self.transformer_model_path is None:
             raise ValueError(
                 "environment text needs transformer_model_path, a language model whose states are imagined (stage both trains it), got None"
