@@ -391,11 +391,12 @@ def figure_ahead(html: str) -> str:
     figure = re.search(r"<figure>.*?</figure>", html, re.DOTALL)
     sections = list(re.finditer(r'<h2[^>]*\bid="([^"]+)"[^>]*>(.*?)</h2>', html, re.DOTALL))
     if not figure or len(sections) < 3 or figure.start() < sections[2].start(): return html
-    idea, rest = html[: sections[1].start()], html[sections[1].start() :]
-    if re.search(r"<(svg|img)\b", idea): return html
+    if re.search(r"<(svg|img)\b", html[: sections[1].start()]): return html
+    code = re.search(r'<details|<div class="sourceCode"|<h2', html[sections[0].end() :])  # the imports follow the idea's words
+    place = sections[0].end() + (code.start() if code else 0)
     drawn = [section for section in sections if section.start() < figure.start()][-1]
     caption = f'<figcaption>Drawn below, in <a href="#{drawn[1]}">{drawn[2]}</a>.</figcaption>'
-    return f"{idea}{figure[0].removesuffix('</figure>')}{caption}</figure>\n{rest}"
+    return f"{html[:place]}{figure[0].removesuffix('</figure>')}{caption}</figure>\n{html[place:]}"
 
 
 def paper_links(html: str, papers: dict[str, str]) -> str:
