@@ -18,7 +18,7 @@ from lightbulb.agent.ledger import Ledger
 from lightbulb.agent.question_kinds import kind_of_question
 from lightbulb.agent.reasoning import _of_other_names, make_plans
 from lightbulb.core.records import Document, Passage
-from lightbulb.reading.answer_kinds import expected_kind
+from lightbulb.reading.answer_kinds import candidates, expected_kind
 from lightbulb.web.extract import extract
 from lightbulb.web.parsing import extract_markdown
 
@@ -211,6 +211,35 @@ class FirstNames(PatternReader):
 def test_a_name_is_told_whole() -> None:
     page = Document("http://site/minutes", "Minutes", "The minutes were taken by Halil Demir.")
     assert ask("Who took the minutes?", certain(), search=SmallSite([page]), reader=FirstNames()).short_answer == "Halil Demir"
+
+
+class SentenceStarts(PatternReader):
+    "Points at the first capitalised word, and at a name less surely."
+
+    patterns = {"who": r"\b(Tell|Ines Calder)\b"}
+
+
+def test_the_verb_of_an_order_is_nobody() -> None:
+    page = Document("http://site/rules", "Rules", "1. Hang up the tag.\n\n2. Tell the boat warden, Ines Calder, by telephone.")
+    assert ask("Who is the boat warden?", certain(), search=SmallSite([page]), reader=SentenceStarts()).short_answer == "Ines Calder"
+
+
+def test_a_price_whose_currency_stands_in_the_name_of_its_column() -> None:
+    rows = "Place: guesthouse; Price (DKK): 2400\n\nPlace: cabin; Price (DKK): 1350\n\nThe fee is 120 euros."
+    page = Document("http://site/trip", "Trip", rows)
+    assert ask("How much did the cabin cost?", certain(), search=SmallSite([page]), reader=Numbers()).short_answer == "1350"
+
+
+def test_a_comma_behind_a_number_belongs_to_the_sentence() -> None:
+    text = "Photos are served on port 2,283, films on 8096."
+    assert [text[start:end] for start, end in candidates(text, "number")] == ["2,283", "8096"]
+
+
+@pytest.mark.parametrize(
+    ("question", "kind"), [("Which islands did we visit?", "list"), ("Which island did we visit?", "fact"), ("Which bus do I take?", "fact")]
+)
+def test_a_plural_asks_for_all_of_them(question: str, kind: str) -> None:
+    assert kind_of_question(question) == kind
 
 
 def test_where_something_is_kept_stands_in_the_column_of_its_storage() -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from ..core.configuration import check_choices
+from ..core.configuration import check_fields
 from ..core.display import Displayable
 from ..planning.run_events import PlannerName
 
@@ -95,7 +95,7 @@ class TestAgent(Displayable):
     "reach a model server through the proxies and passwords of the environment"
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_fields(self)
         _ = self.budget
         if self.max_crawl_pages < 1: raise ValueError(f"max_crawl_pages must be positive, got {self.max_crawl_pages}")
         if not self.memory_days >= 0: raise ValueError(f"memory_days must not be negative, got {self.memory_days}")
@@ -181,7 +181,7 @@ class TrainAgent(Displayable):
     "go on where the last training was stopped or killed"
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_fields(self)
         _ = self.budget, self.for_tools()
         for name in ("num_episodes", "num_parallel"):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")

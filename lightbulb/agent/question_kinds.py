@@ -282,6 +282,12 @@ def _asks_for_one(shapes: Sequence[str]) -> bool:
     return end > start + 1 and shapes[end - 1] in ("_", "A") and end < len(shapes) and shapes[end] in _VERDICT_OPENERS
 
 
+def _asks_for_several(shapes: Sequence[str]) -> bool:
+    "Whether *which* or *what* comes with a noun in the plural right before *do*, *did* or *are*: *which islands did we …*."
+    pairs = zip(shapes[:-2], shapes[1:-1], shapes[2:], strict=True)
+    return any(one in ("which", "what") and noun == "_s" and verb in ("do", "did", "are", "were") for one, noun, verb in pairs)
+
+
 def _asks_what_one_may_choose(shapes: Sequence[str]) -> bool:
     "Whether it goes *which sizes can I …*: a plural, and then what somebody may do with it."
     opens = [" ".join(shapes[i : i + 2]) for i in range(1, min(len(shapes), 8)) if shapes[i - 1] == "_s"]
@@ -309,6 +315,7 @@ def _possible_kinds(shapes: Sequence[str]) -> tuple[str, ...]:
     if any(pair[0] == "how" and pair[1] in _NUMBER_OPENERS for pair in zip(shapes, shapes[1:], strict=False)):
         return ("number",)
     if first in ("which", "what") and _asks_what_one_may_choose(shapes): return ("list", "how", "compare")
+    if first in ("which", "what") and _asks_for_several(shapes): return ("list", "compare")
     several = () if _asks_for_one(shapes) else ("list",)
     if first == "which": return ("fact", "number", "how", "compare", *several)
     if first == "what": return ("fact", "number", "how", "why", "compare", "definition", *several)

@@ -144,6 +144,7 @@ def read_passages(
         place = _place_of(question, text, span.start - len(heads[span.text_index]), passage)
         if place is None or not _is_possible(text, kind): continue
         start, end = place
+        if kind == "person" and _is_order(passage.text, start, end): continue
         if kind == "date" and (_WHOLE_DATE.search(question) or not re.search(r"\d{3}", text)):  # the day and month beside a year, and back
             around = (match.span() for match in re.finditer(DATE, passage.text))
             start, end = next(((first, last) for first, last in around if first <= start and end <= last), (start, end))
@@ -385,7 +386,7 @@ _HOW_TO_NOUN = {
 
 def _is_asked(question: str, name: str) -> bool:
     "Whether a question has all words of a column's name, or asks *how deep* where the column is *Depth*."
-    words = {stem(word) for word in re.findall(r"\w+", name.casefold())} - FUNCTION_WORDS
+    words = {stem(word) for word in re.findall(r"\w+", re.sub(r"\(.*?\)", "", name).casefold())} - FUNCTION_WORDS  # *Price (EUR)*
     asked = re.findall(r"\w+", question.casefold())
     nouns = " ".join(_HOW_TO_NOUN.get(word, "") for word in asked).split()
     return bool(words) and words <= {stem(word) for word in [*asked, *nouns]}
@@ -659,6 +660,15 @@ def _is_possible(text: str, kind: str) -> bool:
     if kind == "number":
         return fits(text, kind)  # *megawatts* alone is none
     return any(character.isdigit() for character in text) or bool(times(text)) if kind == "date" else True
+
+
+_OWN_NOUN = re.compile(r" (?:the|an?|your|his|her|its|our|my|their|this|that|these|those|all|each|every) [a-z]")
+
+
+def _is_order(text: str, start: int, end: int) -> bool:
+    "Whether a single word that looks like a name is the verb of an order: *Tell* of *4. Tell the boat warden*."
+    opens = re.search(r"(?:^|[.:!?]\s|\n|[-*•]\s)$", text[:start]) is not None
+    return opens and text[start:end].isalpha() and _OWN_NOUN.match(text, end) is not None
 
 
 class _Once:
@@ -961,7 +971,7 @@ class Reasoning:
         asked_words = set(normalized(question).split())
         candidates = [one for one in candidates if not set(normalized(one.text).split()) <= asked_words]
         if _ASKS_FOR_PRICE.search(question) and (price := measure_asked(question)):
-            candidates = [one for one in candidates if price.search(one.text)]
+            candidates = [one for one in candidates if price.search(one.text) or _is_of_column(question, one)]
         candidates = [one for one in candidates if not _is_maker_of_what_others_hold(question, one)]
         if not candidates: return []
         shape, asks_for_default = _technical_shape(question), bool(_ASKS_FOR_DEFAULT.search(question))

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['check_ranges', 'check_choices']
+__all__ = ['check_ranges', 'check_fields']
 
 # %% ../../nbs/core/09_configuration.ipynb #a1607864
 import math
+from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -37,12 +38,14 @@ def check_ranges(
 _KINDS = {int: "a whole number", float: "a number", bool: "True, False", type(None): "empty"}
 
 
-def check_choices(settings: Any) -> None:
-    "`ValueError` that names the first setting whose word its annotation does not list."
+def check_fields(settings: Any) -> None:
+    "`ValueError` that names the first setting whose word its annotation does not list; text where a path belongs becomes one."
     for name, hint in get_type_hints(type(settings)).items():
-        alternatives = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-        choices = [choice for option in alternatives if get_origin(option) is Literal for choice in get_args(option)]
         value = getattr(settings, name)
+        alternatives = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        if Path in alternatives and isinstance(value, str):
+            object.__setattr__(settings, name, Path(value))  # the dataclass is frozen, and this is still its making
+        choices = [choice for option in alternatives if get_origin(option) is Literal for choice in get_args(option)]
         if not choices or value in choices or (len(alternatives) > 1 and not isinstance(value, str)): continue
         plain = [_KINDS.get(option, str(option)) for option in alternatives if get_origin(option) is not Literal]
         *first, last = [*plain, *choices]

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..core.configuration import check_choices
+from ..core.configuration import check_fields
 from ..core.display import Displayable
 from ..core.cache import LRUCache, PersistentCache, content_key
 from ..core.records import Document, Passage
@@ -88,7 +88,7 @@ class SummarizerConfig(Displayable):
     context_length: int = 2048  # tokens of prompt and answer together
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_fields(self)
         for name in ("num_sentences", "num_chunks", "num_sources", "chunk_words", "max_new_tokens"):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("relevance_weight", "max_gap", "min_support"):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..core.configuration import check_choices, check_ranges
+from ..core.configuration import check_fields, check_ranges
 from ..core.display import Displayable
 
 # %% ../../nbs/lm/17_configuration.ipynb #d334f491
@@ -84,7 +84,7 @@ class TrainLanguageModel(Displayable):
     top_p: float = 0.9  # sample only from the likeliest tokens that have this probability together
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_fields(self)
         check_ranges(
             self,
             positive=(

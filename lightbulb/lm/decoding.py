@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from ..core.configuration import check_choices
+from ..core.configuration import check_fields
 from ..core.display import Displayable
 from .local_model import row_seeds
 
@@ -57,7 +57,7 @@ class GenerationConfig(Displayable):
     notes: bool = True  # speculative: also propose what the model answered after the same tokens before
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_fields(self)
         for name in ("max_new_tokens", "beam_width", "top_k", "num_draft"):
             value = getattr(self, name)
             if value is not None and value < 1: raise ValueError(f"{name} must be at least 1, got {value}")

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from ..core.configuration import check_choices
+from ..core.configuration import check_fields
 from ..core.display import Displayable, escape_markdown
 from .plain_search import MCTSConfig, PlainNode, PlainSearch, plain_choice, plain_completed_q, plain_puct
 from .oops import OOPS, levin_tree_search
@@ -110,7 +110,7 @@ class PlannerConfig(Displayable):
     max_instructions: int = 200_000  # oops: steps in the tree, most of which ask nobody
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_fields(self)
         for name in ("beam_width", "candidates", "num_samples", "num_simulations", "max_instructions"):
             number = getattr(self, name)
             if number is None and name in ("beam_width", "num_samples"): continue

@@ -15,7 +15,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from html import escape
 from typing import Any, Literal, TypeAlias
 
-from ..core.configuration import check_choices
+from ..core.configuration import check_fields
 from ..core.display import Displayable, Picture, escape_markdown
 from .tree_drawing import Box, Status, draw_tree, fold_tree
 
@@ -183,7 +183,7 @@ class ToTConfig(Displayable):
     max_seconds: float | None = None  # looked at between calls
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_fields(self)
         whole = ("max_depth", "beam_width", "branching", "expand_together", "num_solutions", "batch_size", "max_nodes", "max_evaluations")
         for name in whole:
             number = getattr(self, name)

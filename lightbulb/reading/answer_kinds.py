@@ -116,7 +116,8 @@ UNIT = (
     r"hectares?|acres?|lit(?:re|er)s?|dollars?|euros?|people|inhabitants|residents|times)\b)"
 )
 _WORDS = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|sixty|hundred|thousand"
-NUMBER = rf"(?:[$€£]\s?)?(?:\b\d[\d,]*(?:\.\d+)?(?:\s(?:million|billion|trillion|thousand))?|\b(?:{_WORDS})\b)(?:[ -]?{UNIT})?(?: per \w+)?"
+_DIGITS = r"\d(?:[\d,]*\d)?(?:\.\d+)?"  # a comma behind a number belongs to the sentence
+NUMBER = rf"(?:[$€£]\s?)?(?:\b{_DIGITS}(?:\s(?:million|billion|trillion|thousand))?|\b(?:{_WORDS})\b)(?:[ -]?{UNIT})?(?: per \w+)?"
 _CAPITAL = r"(?:(?:[A-Z]\.(?: (?=[A-Z]\.))?)+(?= ?[A-Z])|(?:St|Dr|Mt)\.(?= [A-Z])|(?:Jr|Sr)\.|[A-ZÀ-ÖØ-ÞĀ-Ž][\w’'&-]*)"
 _INSIDE = r"(?:of|the|de|du|des|la|le|von|van|der|den|da|dos|di|del|della|al|el|ibn|bin|zu|upon|sur|y|and the)"
 NAME = rf"(?<![\w’']){_CAPITAL}(?:[ -](?:{_INSIDE} ){{0,2}}{_CAPITAL})*"
@@ -172,7 +173,7 @@ _MORE_UNITS = (
     r"characters?|crowns?|pounds?|ounces?|francs?|yen|lux|N ?m|[ap]m)\b"
 )
 _UNIT_BEHIND = re.compile(rf"[ -]?(?P<unit>{UNIT}|{_MORE_UNITS})(?: per \w+)?")
-_BARE_NUMBER = re.compile(rf"(?:(?:about|at|by|every|for|in|to|within) )?(?:\d[\d,]*(?:\.\d+)?|(?:one|{_WORDS})\b)")
+_BARE_NUMBER = re.compile(rf"(?:(?:about|at|by|every|for|in|to|within) )?(?:{_DIGITS}|(?:one|{_WORDS})\b)")
 
 
 def with_unit(text: str, start: int, end: int, question: str) -> tuple[int, int]:  # a range of the text

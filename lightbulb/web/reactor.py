@@ -89,7 +89,7 @@ def _start() -> _Running:
         thread = threading.Thread(target=_reactor_main, args=(loop, ready), name="lightbulb-reactor", daemon=True)
         thread.start()
         _running = _Running(ready.result(timeout=30), loop, thread, os.getpid())
-        setattr(_running.reactor, "_lightbulb", _running)  # found again after this module was loaded anew
+        _running.reactor._lightbulb = _running  # found again after this module was loaded anew
         return _running
 
 

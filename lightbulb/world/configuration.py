@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from ..core.configuration import check_choices, check_ranges
+from ..core.configuration import check_fields, check_ranges
 from ..core.display import Displayable
 from ..planning.plain_search import MCTSConfig
 
@@ -215,7 +215,7 @@ class TrainWorldModel(Displayable):
     max_new_tokens: int = 64
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_fields(self)
         check_ranges(
             self,
             positive=(

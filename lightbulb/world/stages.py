@@ -12,7 +12,7 @@ __all__ = ['TrainLanguageWorld']
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from ..core.configuration import check_choices
+from ..core.configuration import check_fields
 from ..core.display import Displayable
 from ..lm.configuration import TrainLanguageModel
 from .configuration import TrainWorldModel
@@ -62,7 +62,7 @@ class TrainLanguageWorld(Displayable):
     planner: Literal["auto", "greedy", "sample", "best_of_n", "beam", "value_beam", "uct", "gumbel", "mcts"] = "auto"  # how text is written
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_fields(self)
         if self.stage != "lm" and self.world_model is None:
             raise ValueError(f"world_model must be given for stage {self.stage}, got None")
         if self.stage == "both" and self.language_model.mode == "inference" and self.world_model and self.world_model.environment != "text":
