@@ -236,7 +236,8 @@ def test_a_comma_behind_a_number_belongs_to_the_sentence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("question", "kind"), [("Which islands did we visit?", "list"), ("Which island did we visit?", "fact"), ("Which bus do I take?", "fact")]
+    ("question", "kind"),
+    [("Which islands did we visit?", "list"), ("Which island did we visit?", "fact"), ("Which bus do I take?", "fact")],
 )
 def test_a_plural_asks_for_all_of_them(question: str, kind: str) -> None:
     assert kind_of_question(question) == kind
