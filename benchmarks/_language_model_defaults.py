@@ -131,7 +131,8 @@ def compare(table: Table, trainer: Trainer, cell: Cell, seeds: int, has_aim: boo
 
 def cells(data: Path, package_text: Path | None) -> list[Cell]:
     "What is compared: little text, so that a run of defaults takes a minute or two on one core."
-    rows = [Cell("WikiText-2", data / "wikitext2" / "wiki.valid.tokens", 40_000, "bytes", "tiny")]
+    wikitext = data / "wikitext2" / "wiki.valid.tokens"
+    rows = [Cell("WikiText-2", wikitext, num_bytes, "bytes", "tiny") for num_bytes in (240_000, 40_000)]
     if package_text is None: return rows
     bible = [
         Cell("King James Bible", package_text, 240_000, "bytes", "tiny"),
@@ -160,6 +161,7 @@ def default_rows(table: Table, trainer: Trainer, quick: bool, data: Path, packag
         "`bible -l100000 'Gen1:1-Rev22:21'` into the file given by --package_text. lightbulb's rate for `tiny` was chosen "
         "on 60 kB of Tiny-Shakespeare (four rates), the fewest steps of an epoch on 40 kB of it (batches of 2, 4 and 8) after runs of the "
         "gpt2 row had shown that batches of 8 are too large; tables of n-grams on 60 kB of it (none, to 3 and to 4, two sizes, two "
-        "shares of dropout: they helped bytes and harmed gpt2's tokens, which have none); the peers' rates on no text. "
+        "shares of dropout: they helped bytes and harmed gpt2's tokens, which have none); what beta weighs among bytes, and that a step "
+        "with few tokens counts for few, on 120 kB of it; the peers' rates on no text. "
         "Pairs: a smoothed table of pairs of tokens (Witten and Bell 1991) on the same text."
     )

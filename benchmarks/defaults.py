@@ -105,7 +105,7 @@ def beginning(text: Path | None, num_bytes: int) -> Path:
     return path
 
 
-TUNED_TEXT = "nothing on this text; rate, batches and tables of n-grams on 40 and 60 kB of Tiny-Shakespeare"
+TUNED_TEXT = "nothing on this text; rate, batches, n-gram tables and what beta weighs on 40 to 120 kB of Tiny-Shakespeare"
 
 
 def language_model(asked: argparse.Namespace, num_bytes: int, tokenizer: str) -> list[Row]:

@@ -209,6 +209,23 @@ def test_padding_and_accumulation_change_nothing() -> None:
     assert torch.allclose(*gradients, atol=1e-5)
 
 
+def test_a_token_weighs_the_same_in_a_step_that_scores_few(text: Path, tmp_path: Path) -> None:
+    run = LanguageModelTraining(replace(config(text, tmp_path), accumulation_steps=1, batch_size=4, dropout=0.0))
+    places = ((0, index) for index in range(run.batches.num_batches(0)))
+    spans = next(batch for batch in map(run.batches.__getitem__, places) if batch.objective == "span")
+    whole = 4 * run.config.max_length
+    assert spans.num_tokens < whole / 2
+    wanted = torch.autograd.grad(run.scored(spans)["objective"] / whole, list(run.scored.parameters()), allow_unused=True)
+    norm = torch.cat([part.flatten() for part in wanted if part is not None]).norm()
+    assert run.train_step([spans]).metrics["gradient_norm"] == pytest.approx(float(norm), rel=1e-4)
+
+
+def test_a_small_vocabulary_pays_less_for_certainty(text: Path, tmp_path: Path) -> None:
+    run = LanguageModelTraining(config(text, tmp_path, "--beta", "0.2"))
+    regularisers = run.scored.weights.regularisers
+    assert regularisers.alpha == 0.1 and regularisers.beta == pytest.approx(0.2 * run.scored.model.config.vocab_size / 50_257)
+
+
 def test_gradients_reach_every_expert_and_router_in_a_real_step(text: Path, tmp_path: Path) -> None:
     run = LanguageModelTraining(replace(config(text, tmp_path), head_ramp=0.0, accumulation_steps=1))
     batches = [run.batches[0, index] for index in range(12)]

@@ -22,6 +22,7 @@ _MOST_BATCHES, _STEPS_OF_EPOCH = 4, 700  # of a step; an epoch has as many steps
 _FEWEST_STEPS = 64  # of an epoch, before its batches are made smaller
 _RATES = {"muon": 1.5e-2, "adamw": 4e-3}  # of a run of 500 steps of a model of width 128
 _POWER_OF_WIDTH, _POWER_OF_LENGTH = 0.5, 0.25
+_WHOLE_VOCABULARY = 50_257  # ids of gpt2, the default, for which beta is meant
 _NGRAMS, _NGRAM_VOCABULARY = {"tiny": 4}, 1000  # the longest of a preset, for at most so many ids
 _NGRAM_ROWS, _NGRAM_DROPOUT = 4_096, 0.2  # of a table, and the share of the lookups that training leaves out
 _RATE_OF_PRETRAINED = 1e-4  # of weights that a larger training left well placed
@@ -61,7 +62,7 @@ class TrainLanguageModel(Displayable):
     weight_decay: float = 1e-2
     max_grad_norm: float = 1.0  # gradients are clipped to this norm
     alpha: float = 0.1  # weight of the entropy of the next-token distribution (higher is rewarded)
-    beta: float = 0.1  # weight of the variance of the logits over the vocabulary (a penalty)
+    beta: float = 0.1  # weight of the variance of the logits over the vocabulary (a penalty); one of fewer ids than gpt2's weighs less
     temperature: float = 1.0  # divides the logits inside both
     optimizer: Literal["auto", "adamw", "muon"] = "auto"  # of the matrices; auto: muon, and adamw for weights of init_from_pretrained
     warmup: float = 0.05  # share of the optimizer steps in which the learning rate rises
@@ -199,6 +200,13 @@ class TrainLanguageModel(Displayable):
             "max_length": self.max_length,
             "dropout": self.dropout,
         }
+
+    def variance_weight(
+        self,
+        vocab_size: int,
+    ) -> float:
+        "Beta for so many ids: each logit's distance from the mean counts as it does among gpt2's, as if those that are missing lay there."
+        return self.beta * min(1.0, vocab_size / _WHOLE_VOCABULARY)
 
     def ngram_tables(
         self,

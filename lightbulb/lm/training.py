@@ -168,7 +168,8 @@ class LanguageModelTraining:
         _freeze(model, config.trained_layers)
         self.accumulation_steps = config.batches_of_step(len(self.train), self.processes.count)
         self.learning_rate = config.peak_learning_rate(model.config.width, self.total_steps)
-        weights = LossWeights(Regularisers(config.alpha, config.beta, config.temperature), head_share=config.head_share)
+        beta = config.variance_weight(model.config.vocab_size)
+        weights = LossWeights(Regularisers(config.alpha, beta, config.temperature), head_share=config.head_share)
         self.scored = LanguageModelLoss(model, weights).to(self.device)
         optimizers = build_optimizers(
             self.scored,
@@ -262,7 +263,7 @@ class LanguageModelTraining:
         num_heads = num_heads_at(progress, self.scored.model.config.num_token_heads, ramp=config.head_ramp)
         learning_rate = self.learning_rate * learning_rate_factor(self.step, self.total_steps, warmup=config.warmup)
         sums: dict[str, Tensor] = {}
-        norm = self.move(self._losses(batches, num_heads, total_tokens, sums), learning_rate)
+        norm = self.move(self._losses(batches, num_heads, max(total_tokens, self._tokens_of_step), sums), learning_rate)
         names = [name for name in ("entropy", "variance", "balance", "router_z") if name in sums]
         values = self.processes.total(torch.stack([sums["losses"][0], *(sums[name] for name in names)])).tolist()
         loss, *others = (value / total_tokens for value in values)
@@ -293,15 +294,20 @@ class LanguageModelTraining:
             self._epoch_batches = moment.epoch, load_batches(self.batches, places, self.config.num_workers)
         return list(islice(self._epoch_batches[1], self.accumulation_steps))
 
-    def _losses(self, batches: Sequence[Batch], num_heads: int, total_tokens: float, sums: dict[str, Tensor]) -> Iterator[Tensor]:
-        "A step's losses one by one; `sums` gathers what is measured. Gradients are averaged between processes once, at the end."
+    @property
+    def _tokens_of_step(self) -> int:
+        "Tokens of a whole step, of all processes: one with fewer moves the model less, so that each token weighs the same."
+        return self.batches.batch_size * self.config.max_length * self.accumulation_steps * self.processes.count
+
+    def _losses(self, batches: Sequence[Batch], num_heads: int, num_tokens: float, sums: dict[str, Tensor]) -> Iterator[Tensor]:
+        "A step's losses one by one, by so many tokens; `sums` gathers what is measured. Processes average gradients once, at the end."
         batches = [batch for batch in batches if batch.num_tokens] or [batches[-1]]
         for number, batch in enumerate(batches, 1):
             waits = self.processes.accelerator.no_sync(self.wrapped) if number < len(batches) else contextlib.nullcontext()
             with waits:  # until the gradient is computed
                 with self.precision.autocast():
                     measured = self.wrapped(batch.to(self.device), num_heads)
-                yield measured["objective"] * (self.processes.count / total_tokens)
+                yield measured["objective"] * (self.processes.count / num_tokens)
             for name in measured.keys() - {"load"}:  # the load's layers differ where no encoder reads
                 sums[name] = sums.get(name, 0) + measured[name].detach()
 
