@@ -39,7 +39,10 @@ RELEARNED = (
     "the reader learned from people, a judge weighs its spans, the confidence was fitted anew, last on notes of many kinds; "
     "an 8-bit network sees one text a call, and a line is read with what it leans on"
 )
+WEIGHED = "beta weighs a small vocabulary as it weighs gpt2's; a step that scores few tokens moves the model less"
+LEARNED = ("losses", "weights", "losses of the resumed run", "weights of the resumed run")
 CHANGED: dict[str, str] = {  # "run: result" → why it is another than the recorded one
+    **{f"language model, {run}: {name}": WEIGHED for run in ("AdamW", "Muon, experts") for name in LEARNED},
     "MCTS, Gumbel: values": "the worth of the improved policy; it was the mean of all visits, which does not tend to best play",
     "answers: When did the inventor of the modern steam turbine die?": f"{RELEARNED}; rivals are weighed by the question's "
     "names and words, and the end of a chain has a confidence of its own",
