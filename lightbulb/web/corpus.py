@@ -226,6 +226,7 @@ def crawl(
     "Walk a site breadth-first from `start_url`; yields a step for each address. If the first is a failure, it is the only one."
     config = config or CrawlConfig()
     parser_pool().start()  # it loads while the first page is fetched
+    # the first page, which says what belongs to the site
     first = read_pages(fetcher, [start_url], source=source)[0]
     if not isinstance(first, Document):
         yield CrawlStep(start_url, first, 0, 0)
@@ -237,6 +238,7 @@ def crawl(
     yield CrawlStep(first.url, first, num_pages, len(queue.waiting))
     if config.max_pages > 1:
         queue.add(_sitemap_urls(first.url, fetcher))
+    # the others, a few batches ahead of what was told
     ahead: deque[tuple[list[str], Future[list[Document | FetchFailure]]]] = deque()  # batches that are being read, in order
     threads = ThreadPoolExecutor(_BATCHES_AHEAD, "lightbulb-crawl")
     try:

@@ -441,6 +441,7 @@ def _on_one_line(text: str | None) -> str | None:
 
 def simplify(tree: Any) -> None:
     "Replace tables and definition lists by lines of text, accordions and formulas by plain elements; mark code; take out reference marks."
+    # what is no text: marks of notes, links that edit, anchors of headings
     for mark in list(tree.iter("sup")):
         if re.fullmatch(r"\s*\[[^\[\]]{1,24}\]\s*(?:\[[^\[\]]{1,24}\]\s*)*", "".join(mark.itertext())[:80]):
             _drop(mark)
@@ -449,6 +450,7 @@ def simplify(tree: Any) -> None:
     for anchor in tree.xpath("//a[starts-with(@href, '#')]"):
         if "".join(anchor.itertext()).strip() in ("¶", "#", "§", "🔗", "^"):
             _drop(anchor)
+    # accordions and formulas; tables, those that only arrange a page among them; definitions; code
     for part in tree.xpath("//details | //summary | //math | //math//*"):
         part.tag = {"details": "div", "summary": "p"}.get(part.tag, "span")
     for table in list(tree.iter("table")):
@@ -464,8 +466,9 @@ def simplify(tree: Any) -> None:
     for element in list(tree.iter("pre")):
         if element.getparent() is not None and next(element.iterancestors("pre"), None) is None:
             _mark_code(element)
+    # paragraphs that are called otherwise, and lines that only the source breaks
     for element in tree.iter("div"):
         if not any(part.tag in _BLOCKS for part in element) and _num_words(element) >= 10:
             element.tag = "p"
-    for element in tree.iter(etree.Element):  # what the author wrapped in the source is one line for a reader
+    for element in tree.iter(etree.Element):
         element.text, element.tail = _on_one_line(element.text), _on_one_line(element.tail)
