@@ -549,76 +549,118 @@ def _are_parallel(one: Candidate, other: Candidate) -> bool:
     return all(re.search(r"\d", candidate.text) for candidate in (one, other)) and (units[0] == units[1] or not all(units))
 
 
+class _Asked:
+    "The telling words of a question, their stems, and those that are written as names."
+
+    def __init__(self, question: str) -> None:
+        self.names = {match[0] for match in _CAPITAL_WORD.finditer(question) if match.start() > 0}
+        telling = {word for word in re.findall(r"\w+", question.casefold()) if word not in FUNCTION_WORDS}
+        self.words = telling | {name.casefold() for name in self.names}
+        self.stems = {stem(word) for word in self.words}
+
+    def names_in(self, text: str) -> set[str]:
+        "The names of a text; the word that begins it is one only if the question has it."
+        return {
+            match[0].casefold()
+            for match in _CAPITAL_WORD.finditer(text)
+            if match[0] in self.names or (match.start() > 0 and match[0] not in ("The", "A", "An", "It", "This", "I"))
+        }
+
+
+@dataclass(frozen=True)
+class _Mention:
+    "What a page says around a candidate, in its part of the sentence (*100 in Japan*) and beyond."
+
+    place: tuple[str, int]  # page and character where the sentence begins, or the list: what has one place stands side by side
+    around: tuple[str, ...] = ()  # the part, the sentence and the heading, without the candidate
+    names: set[str] = field(default_factory=set)  # in the part
+    all_names: set[str] = field(default_factory=set)  # in the sentence
+    topic: set[str] = field(default_factory=set)  # words of the question above it
+    stems: set[str] = field(default_factory=set)  # of the question's words, those that the part says
+
+
+def _mention_of(candidate: Candidate, number: int, topic: str, asked: _Asked) -> _Mention:
+    "A candidate as its page mentions it; `number` is its place where it has no passage."
+    if candidate.passage is None: return _Mention(("", number))
+    passage, text = candidate.passage, candidate.passage.text
+    start, end = candidate.start - passage.start, candidate.end - passage.start
+    # the sentence, and the part of it
+    first, last = sentence_around(text, start, end)
+    cuts = [first, *(first + match.start() for match in _PART.finditer(text[first:last])), last]
+    begin = max((cut for cut in cuts if cut <= start), default=first)
+    stop = min((cut for cut in cuts if cut >= end), default=last)
+    place = first
+    if entry := _SHORT_ENTRY.match(text, first, last):  # *The rear tyre: 2.4 bar.* stands beside the other entries of its list
+        place = text.rfind("\n\n", 0, first) + 2 if "\n\n" in text[:first] else 0
+        begin = first if first + len(entry[0]) - 2 in (begin, start) else begin
+    in_part, in_sentence = f"{text[begin:start]} … {text[end:stop]}", f"{text[first:start]} … {text[end:last]}"
+    # words that the sentence says once for all of its parts: its verb, and what it is about (*and 50 euros for visitors*)
+    shared = re.findall(r"(?<!\w)[a-z]+(?:ed|s)\b", text[first : cuts[1]]) if begin > first else []
+    is_row = bool(_columns(text[first:last]))
+    if not is_row and not re.search(r"\w{2,}", text[begin:start].removeprefix("and").removeprefix("or")):
+        opens = first + next((match.start() for match in re.finditer(r"(?<!\w)\d", text[first:start])), start - first)
+        shared += re.findall(r"(?<!\w)[a-zß-ÿ]\w*", text[first:opens]) if opens < begin else []
+    opening = [in_part.split()[0].lower()] if begin == first and entry else []
+    own = re.findall(r"(?<!\w)(?:[a-zß-ÿ]\w*|\d+)", in_part)
+    return _Mention(
+        (candidate.url, passage.start + place),
+        (in_part, in_sentence, topic.partition(" > ")[2]),
+        asked.names_in(in_part),
+        asked.names_in(in_sentence),
+        {word for word in re.findall(r"\w+", topic.casefold())} & asked.words,
+        {stem(word) for word in [*opening, *own, *shared]} & asked.stems,
+    )
+
+
+def _share_of_other_names(mention: _Mention, mentions: Sequence[_Mention], asked: _Asked) -> float:
+    "How much of the question's names (1: all) is said of another mention and not of this one, which has names of its own."
+    most_beside = max(len(other.names & asked.words) for other in mentions if other.place == mention.place)
+    if mention.names - asked.words and len(mention.names & asked.words) < most_beside: return 1.0
+    if not mention.all_names - asked.words: return 0.0
+    as_written = ((other.names | other.all_names) & asked.words for other in mentions)
+    of_question = {name.casefold() for name in asked.names}.union(*as_written)
+    most = max(len((other.all_names | other.topic) & of_question) for other in mentions)
+    return 1 - len((mention.all_names | mention.topic) & of_question) / most if most else 0.0
+
+
+def _num_words_missing(mention: _Mention, mentions: Sequence[_Mention], asked: _Asked) -> int:
+    "How many words of the question another part of the sentence has and this one has not, of those that not all parts have."
+    beside = [other for other in mentions if other.place == mention.place]
+    hits, most = len(mention.names & asked.words), max(len(other.names & asked.words) for other in beside)
+    alike = [other.stems for other in beside if len(other.names & asked.words) == hits] if hits == most else [mention.stems]
+    common = set.intersection(*alike)
+    return max(len(stems - common) for stems in alike) - len(mention.stems - common)
+
+
+def _says_less(mention: _Mention, other: _Mention, asked: _Asked) -> bool:
+    "Whether one says of the question what the other says, and not all of it; a part without a name of its own shares the other's."
+    own = mention.stems | ((mention.names or other.names) & asked.words)
+    return own < other.stems | ((other.names or mention.names) & asked.words)
+
+
 def _contrasts(
     question: str, candidates: Sequence[Candidate], topic_of: Callable[[Candidate], str], config: ReasoningConfig
 ) -> list[float]:
     """For each candidate the nats it loses because another one is said of the question's name and it is said of another name (*230 volts
     in Europe, 100 in Japan*), or because another part of its sentence has more words of the question (*front tyre*, *rear tyre*)."""
-    asked = {word for word in re.findall(r"\w+", question.casefold()) if word not in FUNCTION_WORDS}
-    capital = {match[0] for match in _CAPITAL_WORD.finditer(question) if match.start() > 0}
-    asked |= {word.casefold() for word in capital}
-    asked_stems = {stem(word) for word in asked}
-    rows: list[tuple[tuple[str, int], set[str], set[str], set[str], set[str]]] = []  # sentence; names of part, sentence, topic; words
-    around: list[tuple[str, ...]] = []  # part, sentence, heading
-    for one in candidates:
-        if one.passage is None:
-            rows.append((("", len(rows)), set(), set(), set(), set()))
-            around.append(())
-            continue
-        text, start, end = one.passage.text, one.start - one.passage.start, one.end - one.passage.start
-        first, last = sentence_around(text, start, end)
-        cuts = [first, *(first + match.start() for match in _PART.finditer(text[first:last])), last]
-        begin = max((cut for cut in cuts if cut <= start), default=first)
-        stop = min((cut for cut in cuts if cut >= end), default=last)
-        place = first
-        if entry := _SHORT_ENTRY.match(text, first, last):
-            place = text.rfind("\n\n", 0, first) + 2 if "\n\n" in text[:first] else 0  # *The rear tyre: 2.4 bar.* stands beside others
-            begin = first if first + len(entry[0]) - 2 in (begin, start) else begin
-        in_part, in_sentence = f"{text[begin:start]} … {text[end:stop]}", f"{text[first:start]} … {text[end:last]}"
-        around.append((in_part, in_sentence, topic_of(one).partition(" > ")[2]))
-        names = lambda words: {
-            match[0].casefold()
-            for match in _CAPITAL_WORD.finditer(words)
-            if match[0] in capital or (match.start() > 0 and match[0] not in ("The", "A", "An", "It", "This", "I"))
-        }
-        verbs = re.findall(r"(?<!\w)[a-z]+(?:ed|s)\b", text[first : cuts[1]]) if begin > first else []  # the other parts share it
-        is_row = bool(_columns(text[first:last]))
-        if not is_row and not re.search(r"\w{2,}", text[begin:start].removeprefix("and").removeprefix("or")):  # *and 50 euros for visitors*
-            opens = first + next((match.start() for match in re.finditer(r"(?<!\w)\d", text[first:start])), start - first)
-            verbs += re.findall(r"(?<!\w)[a-zß-ÿ]\w*", text[first:opens]) if opens < begin else []  # what the sentence is about
-        opening = [in_part.split()[0].lower()] if begin == first and entry else []
-        lower = {stem(word) for word in [*opening, *re.findall(r"(?<!\w)(?:[a-zß-ÿ]\w*|\d+)", in_part), *verbs]} & asked_stems
-        above = {word for word in re.findall(r"\w+", topic_of(one).casefold())} & asked
-        rows.append(((one.url, one.passage.start + place), names(in_part), names(in_sentence), above, lower))
-    of_question = {word.casefold() for word in capital}.union(
-        *((row[1] | row[2]) & asked for row in rows)
-    )  # its names, as pages write them
+    asked = _Asked(question)
+    mentions = [_mention_of(one, number, topic_of(one), asked) for number, one in enumerate(candidates)]
+    are_others = _of_other_names(question, [mention.around for mention in mentions])
+    columns = [_columns(_row_of(one)[0]) for one in candidates]
+    tables = [(one.url, [name for name, _ in own][:1]) for one, own in zip(candidates, columns, strict=True)]
     keys = [_key_words(question, one) for one in candidates]
-    tables = [(one.url, [name for name, _ in _columns(_row_of(one)[0])][:1]) for one in candidates]
-    most_keys = [max((key or 0 for key, table in zip(keys, tables, strict=True) if table == own), default=0) for own in tables]
     penalties = []
-    are_others = _of_other_names(question, around)
-    in_rows = [bool(_columns(_row_of(one)[0])) for one in candidates]
-    for one, in_row, (place, own, whole, above, lower), is_other, key, most_key in zip(
-        candidates, in_rows, rows, are_others, keys, most_keys, strict=True
-    ):
-        beside = [row for row in rows if row[0] == place]
-        rival, hits = own - asked, len(own & asked)
-        most = max(len(row[1] & asked) for row in beside)
-        less = config.contrast_penalty * bool(rival and hits < most)
-        if not less:
-            most_whole = max(len((row[2] | row[3]) & of_question) for row in rows)
-            missing = 1 - len((whole | above) & of_question) / most_whole if most_whole else 0.0
-            less = config.contrast_penalty * missing if whole - asked else 0.0
-        less = max(less, config.contrast_penalty * (is_other or (key is not None and key < most_key)))
-        alike = [row[4] for row in beside if len(row[1] & asked) == hits] if hits == most else [lower]
-        common = set.intersection(*alike)
-        most_words = max(len(words - common) for words in alike)
-        for row, other in zip(rows, candidates, strict=True):
-            if in_row or row[0] != place or not _are_parallel(one, other): continue
-            of_one = lower | ((own or row[1]) & asked)  # a part without a name of its own shares the other's
-            less = max(less, 2 * config.contrast_penalty * (of_one < row[4] | ((row[1] or own) & asked)))
-        penalties.append(less + config.word_penalty * min(most_words - len(lower - common), 2))
+    for i, (one, mention) in enumerate(zip(candidates, mentions, strict=True)):
+        # said of another name, by its words, by its headings, or by the first cell of its row
+        most_keys = max((key or 0 for key, table in zip(keys, tables, strict=True) if table == tables[i]), default=0)
+        key = keys[i]
+        is_other = are_others[i] or (key is not None and key < most_keys)
+        penalty = config.contrast_penalty * max(_share_of_other_names(mention, mentions, asked), float(is_other))
+        # of two amounts in one sentence the one of which less is said
+        for other, beside in zip(candidates, mentions, strict=True):
+            if columns[i] or beside.place != mention.place or not _are_parallel(one, other): continue
+            penalty = max(penalty, 2 * config.contrast_penalty * _says_less(mention, beside, asked))
+        penalties.append(penalty + config.word_penalty * min(_num_words_missing(mention, mentions, asked), 2))
     return penalties
 
 
