@@ -136,29 +136,13 @@ def read_passages(
     texts = [head + passage.text for head, passage in zip(heads, passages, strict=True)]
     spans = reader.read(question, texts, top_k=2 * top_k)
     chances = weigh(question, texts, spans, [passage.url for passage in passages]) if weigh else [span.score for span in spans]
-    asks_for_command = re.search(r"\bcommand\b", question) is not None
     likeliest: dict[str, tuple[Candidate, int]] = {}  # answer → its best place, and how many words that shares with the question
     for span, chance in zip(spans, chances, strict=True):
         passage = passages[span.text_index]
         text = _tidied(span.text, kind)
         place = _place_of(question, text, span.start - len(heads[span.text_index]), passage)
-        if place is None or not _is_possible(text, kind): continue
-        start, end = place
-        if kind == "person" and _is_order(passage.text, start, end): continue
-        if kind == "date" and (_WHOLE_DATE.search(question) or not re.search(r"\d{3}", text)):  # the day and month beside a year, and back
-            around = (match.span() for match in re.finditer(DATE, passage.text))
-            start, end = next(((first, last) for first, last in around if first <= start and end <= last), (start, end))
-            text = passage.text[start:end]
-        if text == passage.text[start:end]:
-            start, end = _whole_token(passage.text, start, end, is_command=asks_for_command)
-            text = passage.text[start:end]
-        if kind == "person" and " " not in text:  # *Halil* of *Halil Demir*
-            names = [(s, e) for s, e in ranges_of(passage.text, kind) if s <= start and end <= e and passage.text[s:e].count(" ") < 3]
-            start, end = names[0] if names and text == passage.text[start:end] else (start, end)
-            text = passage.text[start:end] if names else text
-        if text == passage.text[start:end]:
-            start, end = _whole_name(passage.text, start, end, question)
-            text = passage.text[start:end]
+        if place is None or not _is_possible(text, kind) or (kind == "person" and _is_order(passage.text, *place)): continue
+        text, start, end = _whole_answer(question, kind, text, passage.text, *place)
         score = min(max(float(chance), 1e-6), 1 - 1e-6)
         odds = math.log(score / (1 - score))
         new = Candidate(text, passage.url, passage.title, passage.start + start, passage.start + end, span.kind, odds, passage)
@@ -168,6 +152,28 @@ def read_passages(
             likeliest[normalized(text)] = new, shared
     best = sorted((candidate for candidate, _ in likeliest.values()), key=lambda candidate: -candidate.log_probability)[:top_k]
     return _shared_out(best)
+
+
+def _whole_answer(question: str, kind: str, text: str, page: str, start: int, end: int) -> tuple[str, int, int]:
+    """An answer at its place, with what belongs to it: the day beside its year, the rest of a path or a name.
+
+    A text that does not stand there as it is (a page's own name, told by its last word) is left as it is.
+    """
+    if kind == "date" and (_WHOLE_DATE.search(question) or not re.search(r"\d{3}", text)):  # the day and month beside a year, and back
+        around = (match.span() for match in re.finditer(DATE, page))
+        start, end = next(((first, last) for first, last in around if first <= start and end <= last), (start, end))
+        text = page[start:end]
+    if text == page[start:end]:
+        start, end = _whole_token(page, start, end, is_command=re.search(r"\bcommand\b", question) is not None)
+        text = page[start:end]
+    if kind == "person" and " " not in text:  # *Halil* of *Halil Demir*
+        names = [(s, e) for s, e in ranges_of(page, kind) if s <= start and end <= e and page[s:e].count(" ") < 3]
+        start, end = names[0] if names and text == page[start:end] else (start, end)
+        text = page[start:end] if names else text
+    if text == page[start:end]:
+        start, end = _whole_name(page, start, end, question)
+        text = page[start:end]
+    return text, start, end
 
 
 _TOKEN = re.compile(r"[^\s\"'“”‘’(){}\[\]<>,;|`«»]+(?:\(\))?")
@@ -692,6 +698,17 @@ def _log_sum(values: Sequence[float]) -> float:
     return top + math.log(sum(math.exp(value - top) for value in values))
 
 
+def _merged(candidates: Sequence[Candidate]) -> list[Candidate]:
+    "Candidates of equal texts as one, at the place of the likeliest, with their probabilities added; best first."
+    distinct: dict[str, Candidate] = {}
+    for candidate in sorted(candidates, key=lambda candidate: -candidate.log_probability):
+        known = distinct.get(normalized(candidate.text))
+        together = _log_sum([known.log_probability, candidate.log_probability]) if known else candidate.log_probability
+        best_place, voted = known or candidate, candidate.has_vote or bool(known and known.has_vote)
+        distinct[normalized(candidate.text)] = replace(best_place, log_probability=min(together, 0.0), has_vote=voted)
+    return sorted(distinct.values(), key=lambda candidate: -candidate.log_probability)
+
+
 def _is_possible(text: str, kind: str) -> bool:
     "Whether the form of a text allows it to be an answer of that kind: no date is a place, no bare name a number."
     form = kind_of(text)
@@ -1003,11 +1020,7 @@ class Reasoning:
         "The candidates, best first, where the language model answered that; an empty reply names none of them."
         config = self.config
         best, scores = lines[0].score if lines else 0.0, _scores_in_entries(lines, config.entry_gap)
-        holding = lambda one: [
-            score
-            for line, score in zip(lines, scores, strict=True)
-            if line.url == one.url and line.start <= one.start and one.end <= line.end
-        ]
+        # what could be the answer, each whole; not what the question says itself
         candidates = [*candidates, *self._overlooked(question, kind, reply, candidates, lines, evidence.passages)]
         candidates = [_at_that_end(_whole_amount(one, question), question) for one in candidates if not _is_name_of_column(one)]
         asked_words = set(normalized(question).split())
@@ -1016,6 +1029,12 @@ class Reasoning:
             candidates = [one for one in candidates if price.search(one.text) or _is_of_column(question, one)]
         candidates = [one for one in candidates if not _is_maker_of_what_others_hold(question, one)]
         if not candidates: return []
+        # each weighed by its line, by the reply, and by what the question's words ask for
+        holding = lambda one: [
+            score
+            for line, score in zip(lines, scores, strict=True)
+            if line.url == one.url and line.start <= one.start and one.end <= line.end
+        ]
         shape, asks_for_default = _technical_shape(question), bool(_ASKS_FOR_DEFAULT.search(question))
         measure = measure_asked(question)
         origin = _first_of_origin(question, lines) if kind == "person" else None
@@ -1036,16 +1055,10 @@ class Reasoning:
             weighed.append(replace(candidate, log_probability=value, has_vote=has_vote))
         penalties = _contrasts(question, weighed, self.topic_of, config)
         weighed = [replace(one, log_probability=one.log_probability - less) for one, less in zip(weighed, penalties, strict=True)]
+        # together they stay as likely as the reader found them
         total = _log_sum([candidate.log_probability for candidate in candidates])
         shift = total - _log_sum([candidate.log_probability for candidate in weighed])
-        shared = [replace(one, log_probability=min(one.log_probability + shift, 0.0)) for one in weighed]
-        distinct: dict[str, Candidate] = {}
-        for candidate in sorted(shared, key=lambda candidate: -candidate.log_probability):
-            known = distinct.get(normalized(candidate.text))
-            together = _log_sum([known.log_probability, candidate.log_probability]) if known else candidate.log_probability
-            best_place, voted = known or candidate, candidate.has_vote or bool(known and known.has_vote)
-            distinct[normalized(candidate.text)] = replace(best_place, log_probability=min(together, 0.0), has_vote=voted)
-        return sorted(distinct.values(), key=lambda candidate: -candidate.log_probability)
+        return _merged([replace(one, log_probability=min(one.log_probability + shift, 0.0)) for one in weighed])
 
     def topic_of(self, candidate: Candidate) -> str:
         "The title of a candidate's page and the heading above it."
@@ -1079,6 +1092,7 @@ class Reasoning:
         likeliest = max((one.log_probability for one in candidates), default=-1.0)
         doubt = math.log1p(-min(math.exp(_log_sum([one.log_probability for one in candidates])), 0.99)) if candidates else 0.0
         value = min(likeliest, doubt) - config.overlooked_penalty  # a sure reader leaves little to others
+        # what to look for: parts of the reply, a technical shape, a measure, where a name comes from
         seen = {normalized(one.text) for one in candidates} | {normalized(question)}
         is_seen = any(_is_named(one.text, reply) for one in candidates)
         is_for_reader = is_seen or kind not in ("other", "number")  # names and dates are what the reader knows best
@@ -1086,6 +1100,7 @@ class Reasoning:
         patterns = [re.compile(rf"(?<!\w){re.escape(part)}(?!\w)", re.I) for part in parts[:3]]
         shape, measure, overlooked = _technical_shape(question), measure_asked(question), list[Candidate]()
         origin = _first_of_origin(question, lines) if kind == "person" else None
+        # where it stands in the best lines
         ranked = sorted(zip(_scores_in_entries(lines, config.entry_gap), lines, strict=True), key=lambda pair: -pair[0])[:8]
         for score, line in [*ranked, *([(origin[0].score, origin[0])] if origin else [])]:
             passage = next((one for one in passages if one.url == line.url and one.start <= line.start and line.end <= one.end), None)
