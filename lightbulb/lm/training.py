@@ -144,6 +144,7 @@ class LanguageModelTraining:
     "A language model in training: model, optimizers, data, and the place it has reached; `core.run.Run` trains it."
 
     def __init__(self, config: TrainLanguageModel, processes: AcceleratedProcesses | None = None) -> None:
+        # where it runs, and what it reads
         self.config, self.processes = config, processes or AcceleratedProcesses(config.device)
         self.device = self.processes.device
         self.precision = MixedPrecision(config.precision, self.device)
@@ -160,9 +161,11 @@ class LanguageModelTraining:
             seed=config.seed,
         )
         self.held = ValidationBatches(self.validation, self.tokenizer, batch_size=config.batch_size, max_length=config.max_length)
+        # the place
         self.step, self.is_whole = 0, True  # not whole in the middle of a step
         self._first_steps = [0]  # of each epoch
         self._epoch_batches: tuple[int, Iterator[Batch]] | None = None  # what is left of an epoch, and which one it is
+        # the network, and what moves it
         seed_everything(config.seed)
         model = _build_model(config, self.tokenizer.vocab_size, objectives.num_sentinels)
         _freeze(model, config.trained_layers)
@@ -262,6 +265,7 @@ class LanguageModelTraining:
         progress = self.step / self.total_steps
         num_heads = num_heads_at(progress, self.scored.model.config.num_token_heads, ramp=config.head_ramp)
         learning_rate = self.learning_rate * learning_rate_factor(self.step, self.total_steps, warmup=config.warmup)
+        # one move, and what its losses were
         sums: dict[str, Tensor] = {}
         norm = self.move(self._losses(batches, num_heads, max(total_tokens, self._tokens_of_step), sums), learning_rate)
         names = [name for name in ("entropy", "variance", "balance", "router_z") if name in sums]
@@ -271,6 +275,7 @@ class LanguageModelTraining:
         self.step, self.is_whole = self.step + 1, True
         if self.moment.step == 0:
             self._epoch_batches = None  # and the processes that made them
+        # the same loss in units that do not depend on the tokenizer
         num_bytes, num_words = (count * total_tokens / len(self.train) for count in (self.train.num_bytes, self.train.num_words))
         trained = Evaluation((loss,), int(total_tokens), num_bytes, num_words)
         metrics = {"epoch": epoch + 1, "learning_rate": learning_rate, "gradient_norm": norm, "num_heads": num_heads}
