@@ -141,7 +141,8 @@ def read_passages(
         passage = passages[span.text_index]
         text = _tidied(span.text, kind)
         place = _place_of(question, text, span.start - len(heads[span.text_index]), passage)
-        if place is None or not _is_possible(text, kind) or (kind == "person" and _is_order(passage.text, *place)): continue
+        if place is None or not _is_possible(text, kind) or (kind == "person" and _is_order(passage.text, *place)):
+            continue
         text, start, end = _whole_answer(question, kind, text, passage.text, *place)
         score = min(max(float(chance), 1e-6), 1 - 1e-6)
         odds = math.log(score / (1 - score))
