@@ -231,8 +231,8 @@ class _Inquiry:
     def _around(self, candidate: Candidate, lines: Sequence[Line]) -> list[Line]:
         "The line that holds a candidate, and those that carry it on."
         page = lines_of(self.ledger[candidate.url])
-        said = [line for line in page if line.start < candidate.end and candidate.start < line.end]
-        return carried_on(said, page, {(line.url, line.start): line.score for line in lines})
+        holding = [line for line in page if line.start < candidate.end and candidate.start < line.end]
+        return carried_on(holding, page, {(line.url, line.start): line.score for line in lines})
 
     def _from_best_line(self, question: str, root: ToTNode, short: _Conclusion) -> _Conclusion:
         "Where no name or number is sure: the sentence that answers best, if that is or there is nothing else; else the short answer."

@@ -219,14 +219,14 @@ def _is_option(line: Line) -> bool:
 
 def listings(page: Sequence[Line]) -> list[Listing]:
     "The lists of at least two items among the lines of one page, in order."
-    found: list[Listing] = []
+    complete: list[Listing] = []
     entries: list[Line] = []
     intro: Line | None = None
     goes_on = False  # whether the options go on after the variants of one: what stands before them introduces nothing
     bare = False  # whether the items are short lines without a mark or colon
     for number, line in enumerate(page):
         if entries and line.role == "entry" and _is_option(line) != _is_option(entries[0]) and line.block != page[number - 1].block:
-            found += [_listing(entries, intro)] if len(entries) > 1 else []  # the variants of an option among options, and back
+            complete += [_listing(entries, intro)] if len(entries) > 1 else []  # the variants of an option among options, and back
             entries, bare, goes_on = [], False, _is_option(line)
         opens = number > 0 and page[number - 1].text.rstrip().endswith(":") and page[number - 1].role != "entry"
         own_block = number == 0 or line.block != page[number - 1].block or page[number - 1].role == "entry"
@@ -240,9 +240,9 @@ def listings(page: Sequence[Line]) -> list[Listing]:
         elif entries and line.role != "heading" and (line.block == page[number - 1].block or _goes_on(page, number)):
             continue  # more about the entry before
         else:
-            found += [_listing(entries, intro)] if len(entries) > 1 else []
+            complete += [_listing(entries, intro)] if len(entries) > 1 else []
             entries, bare = [], False
-    return [*found, *([_listing(entries, intro)] if len(entries) > 1 else [])]
+    return [*complete, *([_listing(entries, intro)] if len(entries) > 1 else [])]
 
 
 def _listing(entries: Sequence[Line], intro: Line | None) -> Listing:
@@ -366,8 +366,8 @@ def compose(
         return _verbatim(steps), ""
     # one fact
     if form in ("fact", "number"):
-        said = carried_on(around(lines[0], 40), pages[lines[0].url], scores)
-        return _verbatim(said), " ".join(lines[0].text.split())
+        fact_lines = carried_on(around(lines[0], 40), pages[lines[0].url], scores)
+        return _verbatim(fact_lines), " ".join(lines[0].text.split())
     # prose: stretches of pages, the best first, until there are words enough
     taken: list[Line] = []
     for line in _starts(question, form, lines):

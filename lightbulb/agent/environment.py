@@ -417,8 +417,8 @@ class SearchEnv(gymnasium.Env):
     def worth(self) -> float:
         "Φ of the pages read and the passages kept: each part is between 0 and its weight."
         episode, config = self._running(even_over=True), self.config
-        kept = [episode.offered[key] for key in episode.kept]
-        support = max((chance for _, chance in kept), default=0.0)
+        offers = [episode.offered[key] for key in episode.kept]
+        support = max((chance for _, chance in offers), default=0.0)
         return (
             config.support_weight * support
             + config.ranking_weight * self._ranking()
@@ -441,8 +441,8 @@ class SearchEnv(gymnasium.Env):
     def _coverage(self) -> float:
         episode = self._running(even_over=True)
         wanted = {stem(word) for word in _told(episode.task.question)}
-        said = {stem(word) for key in episode.kept for word in _told(self._passage(key).text)}
-        return len(wanted & said) / len(wanted) if wanted else 0.0
+        covered = {stem(word) for key in episode.kept for word in _told(self._passage(key).text)}
+        return len(wanted & covered) / len(wanted) if wanted else 0.0
 
     def _recall(self) -> float:
         episode = self._running(even_over=True)
@@ -541,9 +541,9 @@ class SearchEnv(gymnasium.Env):
     def _new_words(self) -> list[str]:
         "Words of the best passages that the query does not say, the commonest first."
         episode = self._running()
-        said = {stem(word) for word in _told(episode.query)}
+        query_stems = {stem(word) for word in _told(episode.query)}
         best = sorted(episode.offered.values(), key=lambda pair: -pair[1])[:4]
-        counts = Counter(word for passage, _ in best for word in _told(passage.text) if stem(word) not in said and len(word) > 3)
+        counts = Counter(word for passage, _ in best for word in _told(passage.text) if stem(word) not in query_stems and len(word) > 3)
         return [word for word, _ in counts.most_common(5)]
 
     def _names(self) -> list[str]:
@@ -572,7 +572,7 @@ class SearchEnv(gymnasium.Env):
         "One row for each action that the option offers (num_actions, NUM_ACTION_FEATURES), zeros where it is closed."
         rows = np.zeros((self.num_actions, NUM_ACTION_FEATURES), np.float32)
         episode = self._running(even_over=True)
-        question, said = self._vector(episode.task.question, query=True), set(_told(episode.task.question))
+        question, question_words = self._vector(episode.task.question, query=True), set(_told(episode.task.question))
         for row, action in zip(rows, self.actions(option), strict=False):
             row[KINDS.index(action.kind)] = 1
             text = self._text_of(action)
@@ -582,7 +582,7 @@ class SearchEnv(gymnasium.Env):
             row[len(KINDS) :] = (
                 float(self._vector(text) @ question) if text and not is_query else 0.0,  # of what was found
                 np.log1p(len(words)) / 5,
-                len(said & set(words)) / max(len(said), 1),
+                len(question_words & set(words)) / max(len(question_words), 1),
                 1 / (1 + action.place),
                 known[1] if known else episode.bridges.get(action.text, 0.0),
                 name_match(episode.query, text) if action.kind == "read" else 0.0,
@@ -603,8 +603,8 @@ class SearchEnv(gymnasium.Env):
     def observation(self) -> np.ndarray:
         "Question and evidence, the parts of their worth, what was tried and is left, the shape of the page read last (manager_size,)."
         episode, budget = self._running(even_over=True), self.config.budget
-        kept = [self._passage(key).text for key in episode.kept]
-        evidence = np.mean([self._vector(text) for text in kept], 0) if kept else np.zeros(self._projection.shape[0], np.float32)
+        texts = [self._passage(key).text for key in episode.kept]
+        evidence = np.mean([self._vector(text) for text in texts], 0) if texts else np.zeros(self._projection.shape[0], np.float32)
         page = list(episode.pages.values())[-1] if episode.pages else None
         shape = (page.num_words, page.num_links, page.num_headings, page.num_images) if page else (0, 0, 0, 0)
         chances = sorted((chance for _, chance in episode.offered.values()), reverse=True)[:3]
@@ -619,7 +619,7 @@ class SearchEnv(gymnasium.Env):
             1 - episode.steps / self.config.max_steps,
             len(episode.results) / self.config.num_results,
             len(episode.kept) / 8,
-            sum(len(text.split()) for text in kept) / 500,
+            sum(len(text.split()) for text in texts) / 500,
             len(set(episode.tried)) / 8,
             len(episode.query.split()) / 20,
             episode.last_gain,

@@ -62,11 +62,11 @@ def described_episode(env: SearchEnv, steps: list[dict[str, Any]], info: dict[st
         {"url": page.url, "title": page.title, "hash": page.content_hash, "fetched_at": page.fetched_at, "source": page.source}
         for page in evidence.pages
     ]
-    said = [f"Question: {info['question']}"] + [f"Search: {query}" for query in evidence.queries]
-    said += [f"{one.title}: {one.text}" for one in evidence.passages] + ([f"Answer: {info['answer']}"] if info["answer"] else [])
+    lines = [f"Question: {info['question']}"] + [f"Search: {query}" for query in evidence.queries]
+    lines += [f"{one.title}: {one.text}" for one in evidence.passages] + ([f"Answer: {info['answer']}"] if info["answer"] else [])
     chosen = [step["offered"][step["chosen"]] for step in steps]
     return {
-        "text": "\n".join(said),
+        "text": "\n".join(lines),
         "question": info["question"],
         "queries": list(evidence.queries),
         "links": [text for kind, text in chosen if kind == "link"],

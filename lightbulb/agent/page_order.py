@@ -110,16 +110,16 @@ class PageOrder:
         ranking, kind = self._ranking(question, pages), expected_kind(self.hops.question_of(question, "it"))
         rows = []
         for place, page in enumerate(pages):
-            found = sorted(passages.get(page.url, []), key=lambda pair: -pair[0])
-            name, answer = self._chain(question, page, [passage for _, passage in found], episode.bridges)
+            ranked = sorted(passages.get(page.url, []), key=lambda pair: -pair[0])
+            name, answer = self._chain(question, page, [passage for _, passage in ranked], episode.bridges)
             rows.append(
                 (
-                    _log(max((chance for chance, _ in found), default=0.0)),
+                    _log(max((chance for chance, _ in ranked), default=0.0)),
                     *(_log(name), _log(answer), _log(name) + _log(answer)),
                     fits_subject[place],
                     *links[place],
-                    *self._fits(question, page, [passage for _, passage in found[:_MOST_TEXTS]]),
-                    float(np.log1p(sum(len(candidates(passage.text, kind)) for _, passage in found))),
+                    *self._fits(question, page, [passage for _, passage in ranked[:_MOST_TEXTS]]),
+                    float(np.log1p(sum(len(candidates(passage.text, kind)) for _, passage in ranked))),
                     ranking[place],
                     1 / (1 + place),
                     float(np.log1p(len(page.text))),

@@ -96,14 +96,14 @@ class _Rewriting:
     def _offer(self, sign: str, text: str, words: Mapping[int, float], logit: float) -> None:
         self.offered.append((sign, text, self.index.scores(words), logit))
 
-    def _offer_words(self, said: Mapping[int, float], question: str) -> None:
+    def _offer_words(self, known: Mapping[int, float], question: str) -> None:
         "The words of the relevant pages, by how much those pages are about them; and some of their words that mean what is asked."
         weights: Counter[int] = Counter()
         for page in self.best:
             words, worths = self.index.profile(int(page))
             for word, worth in zip(words.tolist(), (worths * self.relevance[page]).tolist(), strict=True):
                 weights[word] += worth
-        ranked = [(word, weight) for word, weight in weights.most_common() if word not in said]
+        ranked = [(word, weight) for word, weight in weights.most_common() if word not in known]
         chosen = ranked[: self.config.num_words]
         rest = dict(ranked[self.config.num_words : 20 * self.config.num_words])
         if self.config.num_neighbours and rest:

@@ -427,9 +427,9 @@ class Synthesizer:
         except LightbulbError as error:
             self.researcher.fail("ask the language model back", self.question, str(error))
             return None
-        found = (_first_object(reply) or {}).get("supported") if reply else None
-        if not isinstance(found, list): return None
-        return {number for number in found if isinstance(number, int) and not isinstance(number, bool)}
+        supported = (_first_object(reply) or {}).get("supported") if reply else None
+        if not isinstance(supported, list): return None
+        return {number for number in supported if isinstance(number, int) and not isinstance(number, bool)}
 
     def _again(self, claims: Sequence[_Claim], faults: Sequence[str]) -> dict[int, _Claim]:
         "Failed claims that stand after they were written anew, by their place."
@@ -454,6 +454,7 @@ class Synthesizer:
     def _short(self, short: str, claims: Sequence[_Claim]) -> str:
         "The short answer, if the claims that stand and their quotes have its words."
         if not short or not claims: return ""
-        said = " ".join(claim.text for claim in claims) + " " + " ".join(quote.text for claim in claims for quote in self._quotes_of(claim))
+        quotes = [quote.text for claim in claims for quote in self._quotes_of(claim)]
+        sources = " ".join([*(claim.text for claim in claims), *quotes])
         words = set(content_words(re.sub(r"^(?:yes|no)\b", "", short, flags=re.IGNORECASE)))
-        return short.rstrip(".") if numbers(short) <= numbers(said) and words <= set(content_words(said)) else ""
+        return short.rstrip(".") if numbers(short) <= numbers(sources) and words <= set(content_words(sources)) else ""

@@ -54,8 +54,8 @@ class _ReaderHops:
         key = (question, passage.title, passage.text)
         with self._lock:  # a tokenizer serves one thread at a time
             if key not in self._spans:
-                kept = self._kept(key)
-                self._spans[key] = self._read(key) if kept is None else kept
+                cached = self._kept(key)
+                self._spans[key] = self._read(key) if cached is None else cached
             return self._spans[key]
 
     def _kept(self, key: tuple[str, str, str]) -> list[tuple[str, float]] | None:

@@ -55,11 +55,12 @@ def _describe_text_evaluation(report: StepReport) -> str:
     "One line for one evaluation of a world model of text."
     metrics = report.metrics
     steps = sorted(int(name.removeprefix("found_")) for name in metrics if name.startswith("found_"))
-    found = ", ".join(f"{metrics[f'found_{step}']:.0%}" for step in steps)
+    shares = ", ".join(f"{metrics[f'found_{step}']:.0%}" for step in steps)
     where = f"epoch {metrics['epoch']:.0f}, step {report.step} of {report.total_steps}"
     return (
         f"{where}: held-out loss {report.loss:.4f}; imagined contexts found "
-        f"among {metrics['among'] + 1:.0f} after {steps[0]} to {steps[-1]} actions: {found}; effective rank {metrics['effective_rank']:.1f}"
+        f"among {metrics['among'] + 1:.0f} after {steps[0]} to {steps[-1]} actions: {shares}; "
+        f"effective rank {metrics['effective_rank']:.1f}"
     )
 
 

@@ -250,8 +250,8 @@ class OptimizerStep:
 
     def load_state_dict(self, state: Mapping[str, Any], averaged: Mapping[str, Tensor] | None = None) -> None:
         "Continue from `state_dict`'s result, and from the averaged weights if there are any."
-        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(kept)
+        for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(optimizer_state)
         self.scaler.load_state_dict(state["scaler"])
         if self.average is not None and averaged:
             self.average.load(state["average_steps"], averaged)

@@ -216,16 +216,16 @@ class VectorCache:
 
     def get(self, keys: list[str], *, version: Callable[[], str], width: int) -> dict[str, np.ndarray]:
         "The vectors that are known; `version` is asked for only if there is a file to look into."
-        found = {key: vector for key in keys if (vector := self._memory.get(key)) is not None}
-        missing = [key for key in keys if key not in found]
+        known = {key: vector for key in keys if (vector := self._memory.get(key)) is not None}
+        missing = [key for key in keys if key not in known]
         if missing and self._file is not None:
             stored = self._file.get_many([content_key(key, version()) for key in missing])
             for key, value in zip(missing, stored, strict=True):
                 if value is not None and len(value) == 4 * width:
-                    found[key] = np.frombuffer(value, np.float32)
-                if key in found:
-                    self._memory.put(key, found[key])
-        return found
+                    known[key] = np.frombuffer(value, np.float32)
+                if key in known:
+                    self._memory.put(key, known[key])
+        return known
 
     def put(self, vectors: dict[str, np.ndarray], *, version: Callable[[], str]) -> None:
         "Keep the vectors."

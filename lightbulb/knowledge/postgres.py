@@ -489,16 +489,16 @@ class PostgresStore(PageStore):
         if self.is_approximate:
             candidates = f"SELECT chunk, vector FROM vectors WHERE {allowed} ORDER BY (vector::halfvec({len(vector)})) <#> ? LIMIT ?"
             near = f"SELECT chunk, {product} FROM ({candidates}) AS candidates ORDER BY product DESC, chunk"
-            given = (*halves, *values, halves[0], k)
+            parameters = (*halves, *values, halves[0], k)
         else:
             near = f"SELECT chunk, {product} FROM vectors WHERE {allowed} ORDER BY product DESC, chunk LIMIT ?"
-            given = (*halves, *values, k)
+            parameters = (*halves, *values, k)
         wanted = list(also)
         if wanted:
             others = f"SELECT chunk, {product} FROM vectors WHERE chunk = ANY(?::bigint[]) AND {allowed} ORDER BY chunk"
-            near, given = f"({near}) UNION ALL ({others})", (*given, *halves, wanted, *values)
+            near, parameters = f"({near}) UNION ALL ({others})", (*parameters, *halves, wanted, *values)
         products: dict[int, float] = {}
-        for chunk, value in self._database.ask(near, given):
+        for chunk, value in self._database.ask(near, parameters):
             products.setdefault(chunk, value)
         return products
 
@@ -526,8 +526,8 @@ class PostgresStore(PageStore):
         terms = [f"'{stem}'" for stem in sorted(set(self._stemmed(_plain_words(" ".join(words)))))]
         if not terms: return {}
         weights = f"{{{1 / scale},0,0,{title_weight / scale}}}"
-        given = (weights, scale, *terms, " | ".join(terms), *values, k)
-        return dict(self._database.ask(_bm25_sql(len(terms), allowed), given))
+        parameters = (weights, scale, *terms, " | ".join(terms), *values, k)
+        return dict(self._database.ask(_bm25_sql(len(terms), allowed), parameters))
 
     def _stemmed(self, words: Sequence[str]) -> list[str]:
         "The stems of plain words, as the index has them."

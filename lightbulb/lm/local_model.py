@@ -220,10 +220,10 @@ def first_json_object(text: str) -> dict[str, Any] | None:
     decoder = json.JSONDecoder()
     for start in (place.start() for place in re.finditer(r"\{", text)):
         try:
-            found, _ = decoder.raw_decode(text, start)
+            parsed, _ = decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
             continue
-        return found
+        return parsed
     return None
 
 

@@ -80,6 +80,6 @@ class TokenEmbedding(nn.Module):
                 x = x + self._thinned(table(hashes % self.rows))
         return F.rms_norm(x, x.shape[-1:], eps=self.epsilon) if self.normalise else x
 
-    def _thinned(self, found: Tensor) -> Tensor:
-        if not self.training or not self.dropout: return found
-        return found * F.dropout(found.new_ones(*found.shape[:2], 1), self.dropout)
+    def _thinned(self, rows: Tensor) -> Tensor:
+        if not self.training or not self.dropout: return rows
+        return rows * F.dropout(rows.new_ones(*rows.shape[:2], 1), self.dropout)

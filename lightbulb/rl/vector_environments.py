@@ -80,8 +80,8 @@ def add_action_mask(observations: Any, info: Mapping[str, Any]) -> Any:
     "Observations with the mask that `info` holds under `action_mask` (rows without one: everything is open), if it holds one."
     if "action_mask" not in info: return observations
     masks = np.stack([np.asarray(row) for row in info["action_mask"]]).astype(np.int8)
-    given = np.asarray(info.get("_action_mask", np.ones(len(masks), bool)))
-    masks[~given] = 1
+    has_mask = np.asarray(info.get("_action_mask", np.ones(len(masks), bool)))
+    masks[~has_mask] = 1
     parts = observations if isinstance(observations, Mapping) else {"observation": observations}
     return {**parts, "action_mask": masks}
 

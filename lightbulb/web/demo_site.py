@@ -129,12 +129,12 @@ def parse_article(
 @cache
 def load_articles() -> Mapping[str, Article]:
     "Every article by its slug, sorted by title."
-    found = [
+    articles = [
         parse_article(file.name.removesuffix(".md"), file.read_text(encoding="utf-8"))
         for file in (DEMO_DATA / "articles").iterdir()
         if file.name.endswith(".md")
     ]
-    return {article.slug: article for article in sorted(found, key=lambda article: article.title.casefold())}
+    return {article.slug: article for article in sorted(articles, key=lambda article: article.title.casefold())}
 
 
 def article_titles() -> tuple[str, ...]:
@@ -356,15 +356,15 @@ class DemoSite:
         path = request.path
         self.requests[path] += 1
         if path not in self.pages and path.rstrip("/") in self.pages: return _redirect(path.rstrip("/"))
-        found = self.pages.get(path)
-        if found is None:
+        page = self.pages.get(path)
+        if page is None:
             frame = Frame("Page not found", path)
             return replace(
                 _html_response(render_page(frame, "<h1>Page not found</h1><p>There is no such page.</p>")), status=404, headers={}
             )
         wanted = {name.casefold(): value for name, value in request.headers.items()}.get("if-none-match")
-        if wanted and wanted == found.headers.get("ETag"): return replace(found, status=304, body=b"", delay=0.0)
-        return found
+        if wanted and wanted == page.headers.get("ETag"): return replace(page, status=304, body=b"", delay=0.0)
+        return page
 
     def close(self) -> None:
         "Stop serving."

@@ -88,7 +88,7 @@ def absolute_url(base: str, href: str) -> str:
 def _links(tree: Any, url: str, outside: set[Any]) -> tuple[Link, ...]:
     base_element = next((base for base in tree.iter("base") if base.get("href")), None)
     base = urljoin(url, base_element.get("href").strip()) if base_element is not None else url
-    found: dict[str, tuple[bool, str]] = {}  # address → outside of the content?, text
+    links: dict[str, tuple[bool, str]] = {}  # address → outside of the content?, text
     for anchor in tree.iter("a", "area"):
         target = absolute_url(base, anchor.get("href") or "")
         if not target: continue
@@ -96,15 +96,15 @@ def _links(tree: Any, url: str, outside: set[Any]) -> tuple[Link, ...]:
         text = normalize("".join(anchor.itertext())) or normalize(
             anchor.get("title") or anchor.get("alt") or (image.get("alt") or "" if image is not None else "")
         )
-        entry, known = (anchor in outside, text), found.get(target)
+        entry, known = (anchor in outside, text), links.get(target)
         if known is None:
-            found[target] = entry
+            links[target] = entry
         elif known[0] and not entry[0]:  # it moves to its place in the content
-            del found[target]
-            found[target] = (False, text or known[1])
+            del links[target]
+            links[target] = (False, text or known[1])
         elif not known[1]:
-            found[target] = (known[0], text)
-    ordered = sorted(found.items(), key=lambda item: item[1][0])
+            links[target] = (known[0], text)
+    ordered = sorted(links.items(), key=lambda item: item[1][0])
     return tuple(Link(target, text) for target, (_, text) in ordered)
 
 # %% ../../nbs/web/07_extract.ipynb #c04a8c57
@@ -138,13 +138,13 @@ def _title(tree: Any, url: str, outside: set[Any]) -> str:
     site = _meta(tree, "og:site_name")
     if short:
         whole = short
-    found = re.fullmatch(r"(.+?)\s+[-–—|·:]\s+([^-–—|·:]+)", whole)
-    if found and (found[2].casefold() == site.casefold() or (not site and found[1].casefold() in heading.casefold() != "")):
-        return found[1]
+    parts = re.fullmatch(r"(.+?)\s+[-–—|·:]\s+([^-–—|·:]+)", whole)
+    if parts and (parts[2].casefold() == site.casefold() or (not site and parts[1].casefold() in heading.casefold() != "")):
+        return parts[1]
     return whole or heading or next((text for text in map(_heading_text, tree.iter("h2", "h3")) if text), "") or _title_from_url(url)
 
 # %% ../../nbs/web/07_extract.ipynb #53226f7d
-def locate_headings(found: list[tuple[int, str]], text: str) -> tuple[Heading, ...]:
+def locate_headings(titles: list[tuple[int, str]], text: str) -> tuple[Heading, ...]:
     "Headings with the offset of the line that holds them, searched from each one's predecessor on."
     lines: dict[str, list[int]] = {}
     position = 0
@@ -152,7 +152,7 @@ def locate_headings(found: list[tuple[int, str]], text: str) -> tuple[Heading, .
         lines.setdefault(line, []).append(position)
         position += len(line) + 1
     headings, cursor = [], 0
-    for level, name in found:
+    for level, name in titles:
         starts = lines.get(name, [])
         at = bisect_left(starts, cursor)
         start = starts[at] if at < len(starts) else -1
@@ -167,11 +167,11 @@ def _trafilatura(tree: Any, *, favor_precision: bool) -> list[str]:
     import trafilatura  # a quarter of a second, for workers only
 
     try:
-        found = trafilatura.bare_extraction(tree, include_comments=False, favor_precision=favor_precision)
+        extracted = trafilatura.bare_extraction(tree, include_comments=False, favor_precision=favor_precision)
     except (RecursionError, ValueError, TypeError, AttributeError, IndexError, KeyError, etree.LxmlError) as error:
         _logger.debug("trafilatura gave up: %s", error)  # its many heuristics meet trees they do not expect
         return []
-    text = getattr(found, "text", None) or ""
+    text = getattr(extracted, "text", None) or ""
     lines = (re.sub(r"^\s*-\s+", "", line, count=1) for line in text.split("\n") if not re.fullmatch(r"[\s|:-]*", line))
     return [
         " | ".join(cell for cell in map(normalize, line.strip().strip("|").split("|")) if cell) if line.lstrip().startswith("|") else line
@@ -404,12 +404,12 @@ def extract(
     outside = _outside_content(tree)
     title, links = _title(tree, url, outside), _links(tree, url, outside)
     simplify(tree)
-    found = [
+    headings = [
         (int(heading.tag[1]), _heading_text(heading)) for heading in tree.iter("h1", "h2", "h3", "h4", "h5", "h6") if heading not in outside
     ]
     blocks = _content(tree, outside)
-    is_section = any(level > 1 and name == title for level, name in found[:1])  # a section lent the page its title
+    is_section = any(level > 1 and name == title for level, name in headings[:1])  # a section lent the page its title
     if len(blocks) > 1 and blocks[0].casefold() == title.casefold() and not is_section:
         del blocks[0]
     text = "\n\n".join(blocks)
-    return Document(url, title, text, description, locate_headings([one for one in found if one[1]], text), links, num_images)
+    return Document(url, title, text, description, locate_headings([one for one in headings if one[1]], text), links, num_images)

@@ -115,8 +115,8 @@ def _declarations(style: str) -> dict[str, str]:
 
 
 def _pixels(value: str | None) -> float | None:
-    found = _LENGTH.match(value or "")
-    return float(found[1]) * _PIXELS.get(found[2] or "px", 1) if found else None
+    match = _LENGTH.match(value or "")
+    return float(match[1]) * _PIXELS.get(match[2] or "px", 1) if match else None
 
 
 def _at_most(style: dict[str, str], names: Iterable[str], limit: float) -> bool:
@@ -155,13 +155,13 @@ _Color = tuple[int, ...]
 def _color(value: str) -> _Color | None:
     "Red, green and blue (0 to 255) of the first colour in a CSS value, None if there is none that we know."
     value = value.lower()[:200]
-    if found := re.search(r"#([0-9a-f]{8}|[0-9a-f]{6}|[0-9a-f]{3,4})\b", value):
-        digits = found[1] if len(found[1]) > 4 else "".join(digit * 2 for digit in found[1])
+    if match := re.search(r"#([0-9a-f]{8}|[0-9a-f]{6}|[0-9a-f]{3,4})\b", value):
+        digits = match[1] if len(match[1]) > 4 else "".join(digit * 2 for digit in match[1])
         return tuple(int(digits[i : i + 2], 16) for i in (0, 2, 4))
-    if found := re.search(r"rgba?\(\s*(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})", value):
-        return tuple(map(int, found.groups()))
-    if found := re.search(r"hsla?\(\s*[\d.]+(?:deg)?[\s,]+[\d.]+%[\s,]+(0|100)%", value):
-        return (int(found[1]) * 255 // 100,) * 3
+    if match := re.search(r"rgba?\(\s*(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})", value):
+        return tuple(map(int, match.groups()))
+    if match := re.search(r"hsla?\(\s*[\d.]+(?:deg)?[\s,]+[\d.]+%[\s,]+(0|100)%", value):
+        return (int(match[1]) * 255 // 100,) * 3
     return next((_COLORS[word] for word in re.findall(r"[a-z]+", value) if word in _COLORS), None)
 
 
@@ -182,15 +182,15 @@ def cut_out(text: str, begin: str, end: str) -> str:
 # %% ../../nbs/web/06_page_tree.ipynb #9f09cda3
 def _hiding_selectors(tree: Any) -> set[str]:
     "The simple selectors (`.name`, `#name`) that the page's own style sheets make invisible."
-    found: set[str] = set()
+    hiding: set[str] = set()
     for element in tree.iter("style"):
         depth = 0
         for rule in cut_out((element.text or "")[:200_000], "/*", "*/").split("}"):
             opened, (selectors, _, body) = rule.count("{"), rule.partition("{")
             if depth == 0 and opened == 1 and _is_invisible(_declarations(body)):
-                found |= {name for part in selectors.split(",") if re.fullmatch(r"[.#][\w-]+", name := part.strip())}
+                hiding |= {name for part in selectors.split(",") if re.fullmatch(r"[.#][\w-]+", name := part.strip())}
             depth = max(0, depth + opened - 1)
-    return found
+    return hiding
 
 # %% ../../nbs/web/06_page_tree.ipynb #87db964f
 _NEVER_SHOWN = frozenset("script style template noscript iframe object embed svg canvas datalist".split())
@@ -240,12 +240,12 @@ def _drop(element: Any) -> None:
 def remove_hidden(tree: Any) -> None:
     "Take everything out of the tree that a visitor does not see."
     selectors = _hiding_selectors(tree)
-    found = [(element, how) for element in tree.iter(etree.Element) if (how := _hidden_how(element, selectors))]
-    for element, how in found:
+    hidden = [(element, how) for element in tree.iter(etree.Element) if (how := _hidden_how(element, selectors))]
+    for element, how in hidden:
         if how == "surely":
             _drop(element)
     body = tree.find("body") if tree.find("body") is not None else tree
-    alive = [element for element, how in found if how == "perhaps" and any(one is body for one in element.iterancestors())]
+    alive = [element for element, how in hidden if how == "perhaps" and any(one is body for one in element.iterancestors())]
     inside = set(alive)
     outer = [element for element in alive if not any(parent in inside for parent in element.iterancestors())]
     if 2 * sum(map(_num_words, outer)) < _num_words(body):

@@ -178,9 +178,9 @@ class Wikipedia:
     def search(self, query: str, num_results: int = 10) -> list[SearchResult]:
         "Articles for the query, in Wikipedia's order. `SearchError` if it does not answer with a list."
         query = check_query(query, num_results)[:300]
-        found = self._query({"list": "search", "srsearch": query, "srlimit": min(num_results, 50), "srprop": "snippet"}).get("search")
-        if not isinstance(found, list): raise SearchError(f"{self.name} answered without a list of articles")
-        items = [item for item in found if isinstance(item, dict) and isinstance(item.get("title"), str)]
+        articles = self._query({"list": "search", "srsearch": query, "srlimit": min(num_results, 50), "srprop": "snippet"}).get("search")
+        if not isinstance(articles, list): raise SearchError(f"{self.name} answered without a list of articles")
+        items = [item for item in articles if isinstance(item, dict) and isinstance(item.get("title"), str)]
         return [
             SearchResult(self._url(item["title"]), item["title"], _without_tags(item.get("snippet", "")), 1 / (i + 1))
             for i, item in enumerate(items[:num_results])
@@ -225,10 +225,10 @@ class SearXNG:
             if str(error).endswith("status 403"):
                 raise SearchError(f"{error}: its settings.yml must list json under search.formats") from None
             raise
-        found = answer.get("results")
-        if not isinstance(found, list): raise SearchError(f"{self.name} answered without a list of results")
+        results = answer.get("results")
+        if not isinstance(results, list): raise SearchError(f"{self.name} answered without a list of results")
         pages: dict[str, SearchResult] = {}
-        for item in found:
+        for item in results:
             if not isinstance(item, dict) or not isinstance(item.get("url"), str) or urlsplit(item["url"]).scheme not in ("http", "https"):
                 continue
             title, snippet = (str(item.get(key) or "") for key in ("title", "content"))
@@ -294,10 +294,10 @@ class Combined:
             wanted = [url for url in urls if self._homes.get(url, member) is member and not isinstance(outcomes.get(url), Document)]
             if not wanted: continue
             try:
-                found = member.read(wanted) if timeout is None else member.read(wanted, timeout=max(0.0, deadline - time.monotonic()))
+                documents = member.read(wanted) if timeout is None else member.read(wanted, timeout=max(0.0, deadline - time.monotonic()))
             except SearchError as error:
-                found = [FetchFailure(url, Reason.INTERNAL, str(error)) for url in wanted]
-            for url, outcome in zip(wanted, found, strict=True):
+                documents = [FetchFailure(url, Reason.INTERNAL, str(error)) for url in wanted]
+            for url, outcome in zip(wanted, documents, strict=True):
                 if isinstance(outcome, Document) or url not in outcomes:
                     outcomes[url] = outcome
         return [outcomes[url] for url in urls]
@@ -310,11 +310,11 @@ class Combined:
 
     def lookup(self, title: str) -> SearchResult | None:
         "The first member's page of exactly this title, or None."
-        found = self._ask_all(lambda member: member.lookup(title) if isinstance(member, TitleLookup) else None)
-        for member, result in found:
+        answers = self._ask_all(lambda member: member.lookup(title) if isinstance(member, TitleLookup) else None)
+        for member, result in answers:
             if result is not None:
                 self._homes.setdefault(result.url, member)
-        return next((result for _, result in found if result is not None), None)
+        return next((result for _, result in answers if result is not None), None)
 
 # %% ../../nbs/web/13_search.ipynb #e9cc53d5
 _KINDS = "demo, folder:<path>, site:<start url>, wikipedia, wikipedia:<language> or searxng:<url>"

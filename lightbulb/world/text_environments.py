@@ -119,12 +119,12 @@ def operations(a: Fraction, b: Fraction, *, whole: bool) -> list[tuple[str, Frac
 @lru_cache(maxsize=100_000)
 def moves(numbers: Numbers, *, whole: bool) -> Mapping[str, Numbers]:
     "Operation → the numbers that are left; moves that are written alike are one."
-    found: dict[str, Numbers] = {}
+    successors: dict[str, Numbers] = {}
     for i, j in combinations(range(len(numbers)), 2):
         rest = [number for k, number in enumerate(numbers) if k not in (i, j)]
         for text, result in operations(numbers[i], numbers[j], whole=whole):
-            found.setdefault(text, tuple(sorted([*rest, result])))
-    return found
+            successors.setdefault(text, tuple(sorted([*rest, result])))
+    return successors
 
 
 @lru_cache(maxsize=200_000)

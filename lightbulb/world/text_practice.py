@@ -254,8 +254,8 @@ class TextPractice:
         roots = model.states(model.represent(stretches.take(torch.arange(count)).reading(0)), actions)
         seeds = self.generator.integers(0, 2**31, count)
         result = model.planner(self.search).search(roots, seeds=seeds)
-        for name, found in (("policies", result.policy), ("visits", result.visit_counts), ("q_values", result.q_values)):
-            getattr(stretches, name)[:count, : found.shape[1]] = torch.from_numpy(np.asarray(found, np.float32)).to(model.device)
+        for name, array in (("policies", result.policy), ("visits", result.visit_counts), ("q_values", result.q_values)):
+            getattr(stretches, name)[:count, : array.shape[1]] = torch.from_numpy(np.asarray(array, np.float32)).to(model.device)
         stretches.proposals[:count, : roots.proposals.shape[1]] = roots.proposals
         stretches.root_values[:count] = torch.from_numpy(result.values.astype(np.float32)).to(model.device)
         stretches.is_searched[:count] = True

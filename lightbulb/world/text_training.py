@@ -234,11 +234,11 @@ class TextWorldTraining:
             report = text_losses(self.model, unrolled, held, config.text, lambda_reg=config.lambda_reg, everything=True)
         weighted = report.weighted()
         total = sum(abs(value) for value in weighted.values()) or 1.0
-        found = shares_found(unrolled.latents[: count // 2, 1:].float(), unrolled.real[: count // 2, 1:].float()).tolist()
+        shares = shares_found(unrolled.latents[: count // 2, 1:].float(), unrolled.real[: count // 2, 1:].float()).tolist()
         wrong = (self.model.rewards.decode(unrolled.reward_logits) - held.rewards).abs()[count // 2 :].mean()
         latents = unrolled.real[: count // 2].flatten(0, 1).float()
         metrics = {"epoch": self.moment.epoch} | report.values() | {f"share_{name}": abs(value) / total for name, value in weighted.items()}
-        metrics |= {f"found_{step}": share for step, share in enumerate(found, 1)}
+        metrics |= {f"found_{step}": share for step, share in enumerate(shares, 1)}
         metrics |= {"among": count // 2 - 1, "reward_error": float(wrong)}
         metrics |= {"spread": float(latents.std(0).mean()), "effective_rank": effective_rank(latents)}
         return StepReport(self.step, sum(weighted.values()), max(self.step, self.total_steps), "validation", metrics=metrics)

@@ -287,13 +287,13 @@ def expected_rewards(model: TextWorldModel, states: LatentStates) -> Tensor:  # 
 # %% ../../nbs/world/18_thoughts.ipynb #ed925cc5
 def _paths(tree: SearchTree, most: int) -> list[tuple[list[tuple[int, int]], float, float]]:
     "Leaves of the first tree, most visited first: (node, action) from the root, value, and the product of visit shares."
-    arrays, found = tree.arrays, []
+    arrays, leaves = tree.arrays, []
     waiting: list[tuple[int, list[tuple[int, int]], float, float, float]] = [(0, [], 0.0, 1.0, 1.0)]
     while waiting:
         node, path, earned, factor, share = waiting.pop()
         visits, below = arrays.visits[0, node], arrays.children[0, node]
         if not visits.sum():
-            found.append((path, earned + factor * float(arrays.raw_values[0, node]), share))
+            leaves.append((path, earned + factor * float(arrays.raw_values[0, node]), share))
             continue
         for action in np.flatnonzero(visits):
             child = int(below[action])
@@ -301,7 +301,7 @@ def _paths(tree: SearchTree, most: int) -> list[tuple[list[tuple[int, int]], flo
             part = share * float(visits[action]) / float(visits.sum())
             reward = earned + factor * float(arrays.rewards[0, child])
             waiting.append((child, [*path, (node, int(action))], reward, factor * float(arrays.discounts[0, child]), part))
-    return sorted(found, key=lambda leaf: -leaf[2])[:most]
+    return sorted(leaves, key=lambda leaf: -leaf[2])[:most]
 
 
 class _LatentPlan:
@@ -360,9 +360,9 @@ class _LatentPlan:
         owners = np.arange(len(order))
         if num_actions > 1:
             begun, length = tokens.tolist(), (num_actions - 1) * size
-            found, written, logs = write_jointly(model, [*self.context, *self.prefix], begun, sums[:, 0], length, most, self.no_repeat)
-            tokens = torch.cat([tokens[found], written], -1)
-            sums, owners = torch.cat([sums[found], logs.unflatten(-1, (-1, size)).sum(-1)], -1), found.cpu().numpy()
+            parents, written, logs = write_jointly(model, [*self.context, *self.prefix], begun, sums[:, 0], length, most, self.no_repeat)
+            tokens = torch.cat([tokens[parents], written], -1)
+            sums, owners = torch.cat([sums[parents], logs.unflatten(-1, (-1, size)).sum(-1)], -1), parents.cpu().numpy()
         drafts = tokens.unflatten(-1, (-1, size)).tolist()
         self.cost += PlannerCost(most, most * (num_actions - 1) * size, 1)
         shares = result.visit_counts[0][order][owners] / result.visit_counts[0].sum()

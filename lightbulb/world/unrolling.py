@@ -74,21 +74,23 @@ def _position_weights(windows: Windows) -> Tensor:  # (B, K + 1)
 # %% ../../nbs/world/12_unrolling.ipynb #36e4685b
 def world_losses(model: WorldModel, unrolled: Unrolled, windows: Windows, shares: LossShares) -> dict[str, Tensor]:
     "The losses that teach what the world is and what to do in it."
-    weights, said = _position_weights(windows), unrolled.judgement
+    weights, judgement = _position_weights(windows), unrolled.judgement
     of_steps = windows.weights[:, None].expand_as(windows.rewards)
     legal = windows.legal | ~windows.alive[..., None]  # where nobody moves, nothing is asked
     joint = policy_value_joint_loss(
-        said.policy_logits.float(),
+        judgement.policy_logits.float(),
         windows.policies,
-        said.value_logits.float(),
+        judgement.value_logits.float(),
         model.values.encode(windows.values),
         legal=legal,
         mask=windows.alive,
         weights=weights,
         value_coefficient=0.0,
     )
-    value_errors = model.values.loss(said.value_logits, windows.values)
-    legality = functional.binary_cross_entropy_with_logits(said.legality_logits.float(), windows.legal.float(), reduction="none").mean(-1)
+    value_errors = model.values.loss(judgement.value_logits, windows.values)
+    legality = functional.binary_cross_entropy_with_logits(judgement.legality_logits.float(), windows.legal.float(), reduction="none").mean(
+        -1
+    )
     ending = functional.binary_cross_entropy_with_logits(unrolled.ending_logits.float(), windows.ended.float(), reduction="none")
     reached = windows.known[:, :-1]
     return {
@@ -159,7 +161,7 @@ def fresh_rollout(steps: Steps, num_players: int, discount: float, device: torch
     move = np.arange(len(steps)) - np.repeat(starts, np.diff(np.append(starts, len(steps))))
     signs = np.where(move % 2 == 1, -1.0, 1.0) if num_players == 2 else np.ones(len(steps))
     column = lambda array: np.asarray(array)[:, None]
-    found = generalized_advantages(
+    estimate = generalized_advantages(
         column(signs * steps.reward),
         column(signs * steps.value),
         column(steps.terminated),
@@ -169,7 +171,7 @@ def fresh_rollout(steps: Steps, num_players: int, discount: float, device: torch
         discount=discount,
         gae_lambda=gae_lambda,
     )
-    advantages, returns = (signs * found.advantages[:, 0], signs * found.returns[:, 0])
+    advantages, returns = (signs * estimate.advantages[:, 0], signs * estimate.returns[:, 0])
     arrays = (
         steps.observation,
         steps.action,
@@ -184,10 +186,10 @@ def fresh_rollout(steps: Steps, num_players: int, discount: float, device: torch
 
 def _rollout_loss(model: WorldModel, rollout: GameRollout, entropy_coefficient: float = 0.01) -> Tensor:
     "PPO's loss of the policy and value that the representation leads to."
-    said = model.prediction(model.representation(rollout.observations))
-    log_probs = log_policy(said.policy_logits.float(), rollout.legal)
+    prediction = model.prediction(model.representation(rollout.observations))
+    log_probs = log_policy(prediction.policy_logits.float(), rollout.legal)
     entropy, taken = -(log_probs.exp() * log_probs.clamp(min=-50)).sum(-1), log_probs.gather(1, rollout.actions[:, None])[:, 0]
-    values = model.values.decode(said.value_logits)
+    values = model.values.decode(prediction.value_logits)
     return ppo_loss(
         taken,
         rollout.log_probs,
