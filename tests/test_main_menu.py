@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 from lightbulb.agent.configuration import TestAgent, TrainAgent
+from lightbulb.apps.language_model_commands import continue_texts
 from lightbulb.apps.main_menu import main, parse_config
+from lightbulb.core.errors import LightbulbError
 from lightbulb.world.configuration import TrainWorldModel
 from lightbulb.world.stages import TrainLanguageWorld
 
@@ -459,6 +461,20 @@ def test_bad_input_for_a_world_model_is_one_line_and_status_2(program: str, argu
     assert (main(given, stage="world") if program == "lightbulb_WM.py" else main(given)) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("  ")]
     assert len(lines) == 1 and lines[0].startswith("lightbulb: ") and said in lines[0]
+
+
+def test_a_text_that_cannot_be_continued_is_one_line_and_the_next_is_asked_for(monkeypatch, capsys) -> None:
+    def write(text: str) -> str:
+        if "long" in text: raise ValueError("too many tokens")
+        return " burns"
+
+    prompts = iter(["", "a long text", "the lamp", "quit"])
+    monkeypatch.setattr("builtins.input", lambda _: next(prompts))
+    assert continue_texts(lambda: write, "") == 0
+    shown = capsys.readouterr()
+    assert shown.err == "lightbulb: too many tokens\n" and shown.out.endswith("the lamp burns\n")
+    with pytest.raises(LightbulbError, match="too many tokens"):
+        continue_texts(lambda: write, "a long text")
 
 
 def test_a_model_of_another_world_is_refused(world_run, capsys) -> None:

@@ -16,6 +16,7 @@ import torch
 
 from lightbulb.core.errors import LightbulbError
 from lightbulb.core.run import Run
+from lightbulb.core.run_folder import moments
 from lightbulb.lm.configuration import TrainLanguageModel
 from lightbulb.lm.training import LanguageModelTraining
 from lightbulb.world.configuration import TrainWorldModel
@@ -82,6 +83,16 @@ def test_a_gradient_that_is_no_number_is_one_line_and_moves_nothing(make: Callab
     hook.remove()
     assert all(torch.equal(one, other) for one, other in zip(before, training.move.parameters, strict=True))
     assert not list(folder.glob("epoch_*")), "a half step is not kept"
+
+
+def test_an_evaluation_whose_loss_is_no_number_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
+    training, folder = world_model(tmp_path, steps_per_epoch=2, renewed_positions=0), tmp_path / "run"
+    with torch.no_grad():
+        for parameter in training.average.weights.values() if training.average else ():
+            parameter.fill_(math.nan)  # the averaged weights are what an evaluation looks at
+    with pytest.raises(LightbulbError, match=r"one finite number, got nan after step 2; lower --learning_rate"):
+        list(Run(folder).train(lambda: training))
+    assert [moment.step for moment in moments(folder)] == [0] and moments(folder)[0].epoch == 1
 
 
 @pytest.mark.parametrize("make", TRAININGS)
