@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lightbulb.agent.tools import _prepare_search
 from lightbulb.core.errors import SearchError
 from lightbulb.core.records import Document, Passage
 from lightbulb.web.backend import Corpus, SearchResult, group_passages, is_listing, open_demo, open_site, title_key
@@ -765,3 +766,15 @@ def test_proxies_and_passwords_of_the_environment_are_not_used(site, monkeypatch
     monkeypatch.delenv("no_proxy", raising=False)
     assert SearXNG(server.url, Fetcher(), config=QUICK).search("x") == []
     assert len(seen) == 1 and "authorization" not in seen[0].headers
+
+
+def test_what_a_folder_holds_beside_readable_files_is_told_once(tmp_path):
+    (tmp_path / "stock.csv").write_text("Lamp,Price\nneon tube,55\n")
+    (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.4 nothing follows")
+    for name in ("letter.docx", "photo one.png", "photo two.PNG", "LICENSE"):
+        (tmp_path / name).write_bytes(b"\0")
+    lines: list[str] = []
+    corpus = load_search(f"folder:{tmp_path}", make_index=WordIndex)
+    _prepare_search(corpus, lines.append)
+    assert [document.text for document in corpus.documents.values()] == ["Lamp: neon tube; Price: 55"]
+    assert lines[1].startswith("left out: broken.pdf (not a readable PDF") and lines[1].endswith("), 1 .docx, 2 .png, 1 without a suffix")

@@ -12,7 +12,9 @@ __all__ = ['Checked', 'PageMemory', 'Model', 'LeadingModel', 'Summarizer', 'Tool
 import inspect
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import unquote
 
 from .configuration import ReasoningConfig, TestAgent
 from .waiting import Background, Working
@@ -235,3 +237,18 @@ def _prepare_search(search: Search, tell: Callable[[str], None]) -> None:
         except LightbulbError as error:
             if len(members) == 1: raise
             tell(f"going on without {member.name}: {error}")
+            continue
+        if left_out := _left_out(member):
+            tell(f"left out: {left_out}")
+
+
+def _left_out(member: Any, *, most: int = 3) -> str:
+    "The files of a folder that were not read: some by name with the reason, and how many are of other kinds."
+    kind, _, path = member.name.partition(":")
+    if kind != "folder": return ""
+    from lightbulb.web.corpus import count_other_files
+
+    failed = [f"{unquote(url.rsplit('/', 1)[-1])} ({failure.detail})" for url, failure in member.failures.items()]
+    more = [f"{len(failed) - most} more that cannot be read"] if len(failed) > most else []
+    others = [f"{number} {suffix}" for suffix, number in sorted(count_other_files(Path(path).expanduser()).items())]
+    return ", ".join([*failed[:most], *more, *others])

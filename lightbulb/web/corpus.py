@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from html import unescape
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -63,9 +64,12 @@ def read_pages(
     return [outcome for outcome in outcomes if not isinstance(outcome, Page)]
 
 # %% ../../nbs/web/10_corpus.ipynb #54f9bb2f
-_FILE_KINDS: dict[str, Literal["html", "text", "markdown", "pdf"]] = {
+_FILE_KINDS: dict[str, Literal["html", "text", "markdown", "table", "pdf"]] = {
     ".txt": "text",
     ".text": "text",
+    ".rst": "text",
+    ".csv": "table",
+    ".tsv": "table",
     ".md": "markdown",
     ".markdown": "markdown",
     ".html": "html",
@@ -119,17 +123,23 @@ def list_files(
     max_files: int = 20_000,
 ) -> list[Path]:
     "The files of a folder and its subfolders that can be read, in alphabetical order."
-    root, found = folder.resolve(), []
+    return list(islice((path for path in _walk(folder) if path.suffix.lower() in _FILE_KINDS), max_files))
+
+
+def count_other_files(folder: Path) -> Counter[str]:
+    "How many files of a folder are of no kind that can be read, by their suffixes."
+    return Counter(path.suffix.lower() or "without a suffix" for path in _walk(folder) if path.suffix.lower() not in _FILE_KINDS)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    "The files in and below a folder in alphabetical order, without hidden ones and those that lie elsewhere."
+    root = folder.resolve()
     for parent, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(parent, name)
-            if name.startswith(".") or path.suffix.lower() not in _FILE_KINDS or not path.resolve().is_relative_to(root):
-                continue
-            if path.is_file() or path.is_symlink():
-                found.append(path)
-            if len(found) >= max_files: return found
-    return found
+            if name.startswith(".") or not path.resolve().is_relative_to(root): continue
+            if path.is_file() or path.is_symlink(): yield path
 
 # %% ../../nbs/web/10_corpus.ipynb #4434eae2
 @dataclass(frozen=True)

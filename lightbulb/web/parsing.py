@@ -10,6 +10,7 @@ __all__ = []
 
 # %% ../../nbs/web/08_parsing.ipynb #b8ce774b
 import atexit
+import csv
 import io
 import json
 import logging
@@ -109,6 +110,20 @@ def extract_markdown(text: str, url: str) -> Document:
         document, headings=locate_headings(headings, document.text), links=tuple(Link(target, words) for target, words in links.items())
     )
 
+# %% ../../nbs/web/08_parsing.ipynb #ff76b0c8
+def extract_table(text: str, url: str) -> Document:
+    "The rows of a CSV file with the names of its columns (*name: lamp; price: 20*); as plain text if its first line holds no names."
+    text = text[:MAX_CHARACTERS]
+    try:
+        dialect = csv.Sniffer().sniff(text[:10_000], ",;\t|")
+        names, *rows = ([normalize(cell).replace(";", ",") for cell in row] for row in csv.reader(io.StringIO(text), dialect) if any(row))
+    except (csv.Error, ValueError):
+        return extract_text(text, url)
+    if not rows or not all(re.match(r"[^\W\d]", name) for name in names): return extract_text(text, url)
+    told = ("; ".join(f"{name}: {cell}" for name, cell in zip(names, row, strict=False) if cell) for row in rows)
+    title = extract_text("", url).title  # the name of the file
+    return extract_text("\n\n".join(told), url, title=title)
+
 # %% ../../nbs/web/08_parsing.ipynb #5e678590
 _MAX_PDF_PAGES = 500
 
@@ -136,12 +151,12 @@ def _extract_pdf(data: bytes, url: str) -> Document:
 class Source:
     "Foreign bytes that are to become a document."
 
-    kind: Literal["html", "text", "markdown", "pdf"]
+    kind: Literal["html", "text", "markdown", "table", "pdf"]
     url: str
     data: bytes  # of a PDF file; of the others the text in UTF-8
 
 
-def source_of(kind: Literal["html", "text", "markdown"], url: str, text: str) -> Source:
+def source_of(kind: Literal["html", "text", "markdown", "table"], url: str, text: str) -> Source:
     "A source from decoded text."
     return Source(kind, url, text[: MAX_CHARACTERS + 1].encode("utf-8", "surrogatepass"))
 
@@ -149,7 +164,7 @@ def source_of(kind: Literal["html", "text", "markdown"], url: str, text: str) ->
 def read_source(source: Source) -> Document:
     "The document of a source, parsed here and now; `ValueError` if nothing can be read. Workers call it, nobody else should."
     if source.kind == "pdf": return _extract_pdf(source.data, source.url)
-    read = {"html": extract, "text": extract_text, "markdown": extract_markdown}[source.kind]
+    read = {"html": extract, "text": extract_text, "markdown": extract_markdown, "table": extract_table}[source.kind]
     return read(source.data.decode("utf-8", "surrogatepass"), source.url)
 
 # %% ../../nbs/web/08_parsing.ipynb #46cb0215
