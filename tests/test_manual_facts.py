@@ -213,6 +213,12 @@ def test_a_name_is_told_whole() -> None:
     assert ask("Who took the minutes?", certain(), search=SmallSite([page]), reader=FirstNames()).short_answer == "Halil Demir"
 
 
+def test_a_number_behind_a_noun_names_a_thing() -> None:
+    rooms = "Room 2140 seats 90 people.\n\nRoom 214 seats 12 people.\n\nIn 2019 there were 40 seats."
+    page = Document("http://site/rooms", "Rooms", rooms)
+    assert ask("How many people does room 214 seat?", certain(), search=SmallSite([page]), reader=Numbers()).short_answer == "12"
+
+
 class SentenceStarts(PatternReader):
     "Points at the first capitalised word, and at a name less surely."
 

@@ -107,6 +107,13 @@ def test_a_training_tells_each_episode_once_and_leaves_models_data_and_knowledge
     knowledge.close()
 
 
+def test_recall_is_told_only_where_gold_pages_are_known(tools: Tools, tmp_path: Path) -> None:
+    plain = [SearchTask(task.question) for task in QUESTIONS]
+    reports = train_agent(config_for(tmp_path, num_episodes=3, num_held_out=1), tools=tools, tasks=plain)
+    curve = [report.metrics for report in reports if report.split == "validation"]
+    assert curve and all({"reward", "searches"} <= metrics.keys() and "recall" not in metrics for metrics in curve)
+
+
 def test_a_training_with_refined_queries_is_not_resumed_without(tools: Tools, tmp_path: Path) -> None:
     told: list = []
     list(train_agent(config_for(tmp_path, num_episodes=3), tools=tools, tasks=QUESTIONS, refines=True, tell=told.append))

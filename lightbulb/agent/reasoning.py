@@ -530,6 +530,27 @@ def _of_other_names(question: str, texts: Sequence[Sequence[str]]) -> list[bool]
     return others
 
 
+def _sentence_of(candidate: Candidate) -> str:
+    "The sentence that a candidate stands in."
+    if candidate.passage is None: return ""
+    text, offset = candidate.passage.text, candidate.passage.start
+    return text[slice(*sentence_around(text, candidate.start - offset, candidate.end - offset))]
+
+
+_NUMBERED = re.compile(r"\b(?P<noun>[a-z]+) (?:no\. ?|# ?)?(?P<number>\d[\d.]*\d|\d)(?![\w%])", re.I)
+
+
+def _of_other_numbers(question: str, sentences: Sequence[str]) -> list[bool]:
+    "For the sentence of each candidate whether it has another number than the question behind a noun (*room 214*), while one has that."
+    asked = {match["noun"].casefold(): match["number"] for match in _NUMBERED.finditer(question)}
+    verdicts: list[bool | None] = []
+    for sentence in sentences:
+        said = [(match["noun"].casefold(), match["number"]) for match in _NUMBERED.finditer(sentence)]
+        same = [asked[noun] == number for noun, number in said if noun in asked and noun not in FUNCTION_WORDS]
+        verdicts.append(any(same) if same else None)
+    return [verdict is False and True in verdicts for verdict in verdicts]
+
+
 def is_said_whole(question: str, candidate: Candidate, topic: str) -> bool:
     """Whether a date or an amount, with its unit, stands in a sentence or row that has, with the heading above, every telling word of the
     question: nothing that was asked is left open."""
@@ -652,7 +673,8 @@ def _contrasts(
     in Europe, 100 in Japan*), or because another part of its sentence has more words of the question (*front tyre*, *rear tyre*)."""
     asked = _Asked(question)
     mentions = [_mention_of(one, number, topic_of(one), asked) for number, one in enumerate(candidates)]
-    are_others = _of_other_names(question, [mention.around for mention in mentions])
+    by_name = _of_other_names(question, [mention.around for mention in mentions])
+    by_number = _of_other_numbers(question, [_sentence_of(one) for one in candidates])
     columns = [_columns(_row_of(one)[0]) for one in candidates]
     tables = [(one.url, [name for name, _ in own][:1]) for one, own in zip(candidates, columns, strict=True)]
     keys = [_key_words(question, one) for one in candidates]
@@ -661,7 +683,7 @@ def _contrasts(
         # said of another name, by its words, by its headings, or by the first cell of its row
         most_keys = max((key or 0 for key, table in zip(keys, tables, strict=True) if table == tables[i]), default=0)
         key = keys[i]
-        is_other = are_others[i] or (key is not None and key < most_keys)
+        is_other = by_name[i] or by_number[i] or (key is not None and key < most_keys)
         penalty = config.contrast_penalty * max(_share_of_other_names(mention, mentions, asked), float(is_other))
         # of two amounts in one sentence the one of which less is said
         for other, beside in zip(candidates, mentions, strict=True):
@@ -809,10 +831,7 @@ def _second_opinion(
 
 def _context(candidate: Candidate) -> str:
     "The title and the sentence that the candidate stands in."
-    passage = candidate.passage
-    if passage is None: return ""
-    start, end = sentence_around(passage.text, candidate.start - passage.start, candidate.end - passage.start)
-    return f"{passage.title}: {passage.text[start:end]}"
+    return f"{candidate.passage.title}: {_sentence_of(candidate)}" if candidate.passage else ""
 
 # %% ../../nbs/agent/10_reasoning.ipynb #12b27149
 _MONTHS = "january february march april may june july august september october november december".split()

@@ -261,9 +261,10 @@ class _AgentTraining:
         worlds = [self.agent.play(task, seed=0) for task in self.held_out]
         infos = [world.env._info() for world in worlds]
         mean = lambda values: float(np.mean(list(values)))
+        recalls = [info["recall"] for task, info in zip(self.held_out, infos, strict=True) if task.gold_urls or task.gold_titles]
         return {
             "reward": mean(world.total for world in worlds),
-            "recall": mean(info["recall"] for info in infos),
+            **({"recall": mean(recalls)} if recalls else {}),  # of gold pages, where a question names any
             "searches": mean(info["searches"] for info in infos),
             "pages": mean(info["pages"] for info in infos),
         }
