@@ -10,6 +10,7 @@ __all__ = ['log', 'answer', 'TestAgent', 'Answer']
 
 # %% ../../nbs/agent/14_answering.ipynb #804cfe72
 import logging
+import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -52,6 +53,9 @@ class _Conclusion:
     ranked: tuple[tuple[float, ToTNode], ...] = ()
 
 
+_IN_SOME_PLACE = re.compile(
+    r"\b(?:at|in|inside|on|under|behind|above|below|beside|near|next to|from) (?:the|an?|our|your|his|her|its|their|each|every|my) [a-z]"
+)
 _MOST_FORWARDS = 400  # thoughts proposed and evaluated for one question, far more than searches allow
 
 
@@ -243,7 +247,8 @@ class _Inquiry:
         kind, measure = kind_wanted(asked, node.payload.plan.form), measure_asked(asked)
         scored = self.reasoning.scored_lines(asked, evidence)
         is_named = lambda text: kind == "other" or ranges_of(text, kind) or (kind == "date" and times(text))
-        holds = lambda line: bool(is_named(line.text)) and (measure is None or measure.search(line.text) is not None)
+        is_where = lambda line: kind == "place" and line is scored[0] and _IN_SOME_PLACE.search(line.text)  # *in the blue envelope*
+        holds = lambda line: bool(is_named(line.text) or is_where(line)) and (measure is None or measure.search(line.text) is not None)
         lines = [line for line in scored if holds(line)]  # what holds no date is no answer to *when*, and no price to *how dear*
         if measure is None and expected_kind(asked) not in ("date", "number"):  # *where does the term come from* wants no town
             lines = [line for line in lines if line.score >= scored[0].score - self.tools.reasoning.max_kind_gap] or scored

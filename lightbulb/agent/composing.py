@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .ledger import relevances
-from ..core.english import BACKWARD_OPENERS, FUNCTION_WORDS, stem
+from ..core.english import BACKWARD_OPENERS, FUNCTION_WORDS, MONTHS, stem
 from ..core.records import Document, Passage
 from ..knowledge.chunks import split_sentences
 from ..knowledge.support import gives_orders
@@ -301,7 +301,7 @@ def says_yes(
     turns = negated + opposed + (denied and not negated) + bool(_NEGATION.search(question))
     score = 0.8 if turns % 2 == 0 else -1.1
     numbers = lambda text: set(re.findall(r"\d+", text))
-    names = lambda text: set(re.findall(r"(?<=[a-z,] )[A-Z][a-z]{2,}", text))
+    names = lambda text: set(re.findall(r"(?<=[a-z,] )[A-Z][a-z]{2,}", text)) - set(MONTHS)
     if numbers(question) and numbers(statement) and not numbers(question) & numbers(statement):
         score -= 0.3
     if names(question) - set(re.findall(r"\w+", statement)):

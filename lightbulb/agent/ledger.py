@@ -11,14 +11,14 @@ __all__ = ['Cost', 'Citation', 'Ledger']
 # %% ../../nbs/agent/06_ledger.ipynb #35aa8f40
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from .configuration import Budget
 from .question_kinds import readings
 from ..core.records import Document, Passage, Span
-from ..knowledge.chunks import chunk_document, index_text, split_sentences
+from ..knowledge.chunks import Chunk, chunk_document, index_text, split_sentences
 from ..knowledge.support import gives_orders
 
 # %% ../../nbs/agent/06_ledger.ipynb #cdb8b5ee
@@ -251,11 +251,30 @@ class Ledger:
         if key not in self._chunks:
             document = self._documents[key]
             orders = [start for start, end in split_sentences(document.text) if gives_orders(document.text[start:end])]
-            cut = [c for c in chunk_document(document) if not any(c.start <= start < c.end for start in orders)]
+            paragraphs = [_paragraph_around(document.text, start) for start in orders]  # its next sentence may go on with the order
+            cut = [part for chunk in chunk_document(document) for part in _without(chunk, paragraphs)]
             passages = [Passage(document.url, document.title, c.start, c.end, c.text, 0.0) for c in cut]
             vectors = self._embed([index_text(document, chunk) for chunk in cut]) if cut else np.zeros((0, 1), np.float32)
             self._chunks[key] = passages, vectors
         return self._chunks[key]
+
+
+def _paragraph_around(text: str, place: int) -> tuple[int, int]:
+    "The range between the blank lines around a place."
+    end = text.find("\n\n", place)
+    return text.rfind("\n\n", 0, place) + 2 if "\n\n" in text[:place] else 0, end if end >= 0 else len(text)
+
+
+def _without(chunk: Chunk, ranges: Sequence[tuple[int, int]]) -> list[Chunk]:
+    "What is left of a chunk before, between and behind ranges of its page."
+    inside = [(max(start, chunk.start), min(end, chunk.end)) for start, end in ranges if start < chunk.end and chunk.start < end]
+    edges = [chunk.start, *(edge for pair in inside for edge in pair), chunk.end]
+    parts = []
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        text = chunk.text[start - chunk.start : end - chunk.start]
+        first, last = start + len(text) - len(text.lstrip()), end - len(text) + len(text.rstrip())
+        if first < last: parts.append(replace(chunk, start=first, end=last, text=text.strip()))
+    return parts
 
 
 def _commands(text: str) -> bool:

@@ -72,8 +72,8 @@ def make_plans(question: str) -> list[Plan]:
     question = reworded(question)
     form = kind_of_question(question)
     wanted = expected_kind(question)
-    if form == "how" and wanted == "number":
-        form = "number"  # *how thin may it get*
+    if form in ("how", "definition") and wanted == "number":
+        form = "number"  # *how thin may it get*, *How deep is Lake Orrin?*
     elif asks_in_key_words(question) and (wanted != "other" or measure_asked(question)):
         form = "number" if wanted in ("number", "other") else "fact"  # *price of one wash*
     if (compared := compare(question)) is not None:
