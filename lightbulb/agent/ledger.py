@@ -273,7 +273,8 @@ def _without(chunk: Chunk, ranges: Sequence[tuple[int, int]]) -> list[Chunk]:
     for start, end in zip(edges[::2], edges[1::2], strict=True):
         text = chunk.text[start - chunk.start : end - chunk.start]
         first, last = start + len(text) - len(text.lstrip()), end - len(text) + len(text.rstrip())
-        if first < last: parts.append(replace(chunk, start=first, end=last, text=text.strip()))
+        if first < last:
+            parts.append(replace(chunk, start=first, end=last, text=text.strip()))
     return parts
 
 

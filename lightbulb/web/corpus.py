@@ -139,7 +139,8 @@ def _walk(folder: Path) -> Iterator[Path]:
         for name in sorted(names):
             path = Path(parent, name)
             if name.startswith(".") or not path.resolve().is_relative_to(root): continue
-            if path.is_file() or path.is_symlink(): yield path
+            if path.is_file() or path.is_symlink():
+                yield path
 
 # %% ../../nbs/web/10_corpus.ipynb #4434eae2
 @dataclass(frozen=True)
