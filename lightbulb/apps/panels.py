@@ -1044,6 +1044,7 @@ class TrainingPanel(_Shown):
         save_dir: str | Path = Path("./models"),  # where the runs are; of a configuration that is given, its own counts if it has one
         environment: str = "CartPole-v1",  # of an agent
     ) -> None:
+        # what is watched, and the form that is filled in
         self._place = _AgentPlace(environment, Path(save_dir))
         self._forms: dict[str, ConfigForm] = {}
         self._agent_form = ConfigForm(self._place, on_change=self._form_changed)
@@ -1056,24 +1057,26 @@ class TrainingPanel(_Shown):
         if config is not None:
             _task_of(config)
             self._forms[name] = self._make_form(name, config)
-        choices = [(task.label, key) for key, task in _TASKS.items()]
-        self._task = widgets.Dropdown(options=choices, value=name, description="Task", style={"description_width": "12.5rem"})
+        # which task, and which runs to compare
+        tasks = [(task.label, key) for key, task in _TASKS.items()]
+        self._task = widgets.Dropdown(options=tasks, value=name, description="Task", style={"description_width": "12.5rem"})
         self._task.layout.width, self._task.layout.max_width = "25rem", "100%"
         self._runs = widgets.SelectMultiple(rows=4, description="Compare", style={"description_width": "12.5rem"})
         self._runs.layout.width, self._runs.layout.max_width = "25rem", "100%"
-        choices = [widgets.HBox([field]) for field in (self._task, self._runs)]
-        for row in choices:
+        task_row, runs_row = (widgets.HBox([field]) for field in (self._task, self._runs))
+        for row in (task_row, runs_row):
             row.add_class("lb-row")
-        make = lambda text, icon, style, do: self._button(text, icon, style, do)
-        self._start = make("Start", "play", "primary", self.start)
-        self._pause = make("Pause", "pause", "", self.pause)
-        self._stop = make("Stop", "stop", "danger", self.stop)
-        self._resume = make("Resume", "step-forward", "", self.resume)
+        # what can be done
+        self._start = self._button("Start", "play", "primary", self.start)
+        self._pause = self._button("Pause", "pause", "", self.pause)
+        self._stop = self._button("Stop", "stop", "danger", self.stop)
+        self._resume = self._button("Resume", "step-forward", "", self.resume)
         buttons = widgets.HBox([self._start, self._pause, self._stop, self._resume], layout=widgets.Layout(flex_flow="row wrap"))
+        # how it goes
         self._form_place, self._progress, self._plots, self._log = widgets.VBox(), widgets.HTML(), widgets.HTML(), widgets.HTML()
         self._comparison = widgets.HTML()
         self._log_fold = widgets.Accordion([self._log], titles=("Log",), selected_index=0)
-        parts = [choices[0], self._form_place, buttons, self._progress, self._plots, self._log_fold, choices[1], self._comparison]
+        parts = [task_row, self._form_place, buttons, self._progress, self._plots, self._log_fold, runs_row, self._comparison]
         self.widget = widgets.VBox([widgets.HTML(_STYLE), *parts])
         self.widget.add_class("lb-panel")
         self._task.observe(lambda _: self._choose(), "value")

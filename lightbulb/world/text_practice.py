@@ -319,6 +319,7 @@ def text_losses(
     everything: bool = False,  # also what has weight 0
 ) -> LossReport:
     "The losses of all four grains."
+    # what is left out
     weights = settings.losses.weights(lambda_reg)
     most_logits = 8 * _MOST_LOGITS if everything else _MOST_LOGITS
     if 4 * most_logits < stretches.actions.numel() * model.config.vocab_size:  # dear, and `writing` teaches the same
@@ -326,6 +327,7 @@ def text_losses(
     if model.config.likelihood:  # log-probabilities say what is earned: nothing needs to be learned of it
         weights["reward"] = 0.0
     wanted = lambda *names: everything or any(weights[name] for name in names)
+    # what is written
     losses: dict[str, Tensor] = {}
     if wanted("tokens", "entropy", "logit_variance", "kl", "ppo"):
         losses |= _policy_losses(model, unrolled, stretches, settings, most_logits)
@@ -333,6 +335,7 @@ def text_losses(
         assert stretches.writing is not None
         states, real_states = model.token_states(unrolled.latents[:, :-1], stretches.actions).float(), stretches.writing.float()
         losses["writing"] = functional.mse_loss(states.flatten(1, 2), real_states) / real_states.square().mean()
+    # what is imagined, beside what really came
     imagined, real = unrolled.latents[:, 1:].float(), unrolled.real[:, 1:].float()
     losses["dynamics"] = dynamics_performance_loss(imagined, real, spread=0.5)
     if wanted("reward"):
