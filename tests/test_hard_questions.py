@@ -12,6 +12,7 @@ from small_site import LENIENT, PatternReader, SmallSite, small_tools
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.answers import Ending, PageRead, Searched
 from lightbulb.agent.confidence import Calibration
+from lightbulb.agent.evidence import respelt
 from lightbulb.agent.question_kinds import kind_of_question
 from lightbulb.core.records import Document, Heading, Link
 
@@ -71,6 +72,19 @@ def test_the_words_of_the_pages_make_another_query() -> None:
     steps, result = ask(QUESTION, Engine([page], [gallery], only_for="gallery"))
     assert result.short_answer == "1931"
     assert any(isinstance(step, Searched) and "gallery" in step.query for step in steps)
+
+
+def test_a_lost_or_swapped_letter_is_likelier_than_a_changed_one() -> None:
+    known = {"with": 90, "which": 50, "lamp": 7, "default": 4}
+    assert respelt("wich lamp is lit by defualt", known) == "which lamp is lit by default"
+
+
+def test_a_slip_is_corrected_also_where_no_second_search_is_left() -> None:
+    gallery = Document(
+        "http://site/gallery", "Gallery", "The gallery of the town was opened in 1950. The bakery of the town was opened in 1931."
+    )
+    steps, result = ask("When was the bakry opened?", Engine([gallery]), max_searches=2)
+    assert result.short_answer == "1931" and sum(isinstance(step, Searched) for step in steps) <= 2
 
 
 def test_a_slip_is_corrected_by_the_words_of_the_pages() -> None:

@@ -11,8 +11,8 @@ from small_site import LENIENT, BagOfWords, PatternReader, SmallSite, small_tool
 
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.answers import Searched
-from lightbulb.agent.composing import compose, lines_of, listings, says_yes
-from lightbulb.agent.confidence import Calibration, load_calibrations
+from lightbulb.agent.composing import compose, lines_of, listings, says_yes, scored_lines
+from lightbulb.agent.confidence import Calibration, by_entries, load_calibrations
 from lightbulb.agent.configuration import ReasoningConfig
 from lightbulb.agent.ledger import Ledger
 from lightbulb.agent.question_kinds import kind_of_question
@@ -475,3 +475,163 @@ def test_what_the_impacts_are_begins_with_the_sentence_about_the_whole() -> None
     for question, first in (("What are the impacts of the dam?", whole), ("What are the gifts of the dam?", several)):
         pieces, _ = compose(question, "list", lines, {page.url: page}.__getitem__)
         assert pieces[0].text == first.text
+
+
+class Amounts(PatternReader):
+    "Points at every amount and day, the first ones most surely, whatever is asked."
+
+    def read(self, question: str, texts: Sequence[str], *, top_k: int = 4) -> list[Any]:
+        self.patterns = {question.split()[0].lower(): r"(\d[.\d]*(?: \w+)?|every [\w ]*?day)\b"}
+        return super().read(question, texts, top_k=top_k)
+
+
+FERRY = "A crossing by the large ferry costs 9 euros, by the small one 5."
+MILL = "The mill makes 71 decibels while it grinds and 44 decibels while it idles."
+POST = "The green box is emptied every Monday, the blue box every second Thursday."
+
+
+@pytest.mark.parametrize(
+    ("note", "question", "expected"),
+    [
+        (FERRY, "small ferry price", "5"),  # the part behind says only what is different there
+        (FERRY, "large ferry price", "9 euros"),
+        (MILL, "How loud is the mill when it idles?", "44 decibels"),
+        (MILL, "How loud is the mill when it grinds?", "71 decibels"),
+        (POST, "When is the blue box emptied?", "every second Thursday"),
+        (POST, "When is the green box emptied?", "every Monday"),
+    ],
+)
+def test_a_part_that_says_only_what_differs_is_read_with_the_part_before_it(note: str, question: str, expected: str) -> None:
+    page = Document("http://site/notes", "Notes", note)
+    assert ask(question, certain(), search=SmallSite([page]), reader=Amounts()).short_answer == expected
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [("guarantee of the wheels", "six months"), ("python version of heron", "3.10")],
+)
+def test_key_words_are_answered_by_the_amounts_and_versions_of_the_best_line(question: str, expected: str) -> None:
+    page = Document(
+        "http://site/heron", "Heron", "The wheels are covered by a guarantee for six months only.\n\nHeron needs Python version 3.10."
+    )
+    assert ask(question, certain(), search=SmallSite([page])).short_answer == expected
+
+
+class Bracketed(PatternReader):
+    "Points at a piece of a list in brackets, most surely, and at a name."
+
+    patterns = {"which": r"(yet\) — Otter, Heron|Moonfish)"}
+
+
+def test_a_text_with_half_a_pair_of_brackets_is_no_answer() -> None:
+    page = Document("http://site/names", "Names", "The boats are called (not yet) — Otter, Heron, after the book Moonfish.")
+    assert ask("Which book gave the boats their names?", certain(), search=SmallSite([page]), reader=Bracketed()).short_answer == "Moonfish"
+
+
+class Wordy(PatternReader):
+    "Points at a command with the words around it, and at what it does."
+
+    patterns = {"which": r"(pump --guard as shown below|frost guard of the well|pump --stop to end)"}
+
+
+def test_of_a_text_with_a_command_in_it_the_command_is_the_answer() -> None:
+    page = Document(
+        "http://site/pump", "Pump", "The frost guard of the well is turned on with pump --guard as shown below, pump --stop to end it."
+    )
+    result = ask("Which command guards the well?", certain(), search=SmallSite([page]), reader=Wordy())
+    assert result.short_answer == "pump --guard" and page.holds(result.citations[0].span)
+
+
+STRATEGIES = """# Ways of drying
+
+ort: Dries one batch at a time. This is the default way when drying or turning one batch.
+
+octet: Dries more than two batches at once, but turns none of them. It is meant for small ones. This is the default way for several batches.
+
+flat: Dries on the floor.
+"""
+
+
+class Misled(PatternReader):
+    "Points at a word of no use."
+
+    patterns = {"which": r"(floor)"}
+
+    def read(self, question: str, texts: Sequence[str], *, top_k: int = 4) -> list[Any]:
+        spans = super().read(question, texts, top_k=top_k)
+        for span in spans:
+            span.score = 0.5
+        return spans
+
+
+def test_the_term_of_the_entry_that_is_the_default_is_the_answer() -> None:
+    page = extract_markdown(STRATEGIES, "http://site/drying.md")
+    result = ask("Which way is used by default when I dry several batches?", certain(), search=SmallSite([page]), reader=Misled())
+    assert result.short_answer == "octet"
+
+
+def test_a_default_is_as_sure_as_the_entry_that_says_of_what() -> None:
+    page = Document(
+        "http://site/kiln",
+        "Kiln",
+        "fan.auto: When there are more than this many shards in the kiln, fan --auto will blow them away. Some fans do so. "
+        "The default value is 6700.\n\nSetting this to 0 stops the fan.",
+    )
+    lines = scored_lines(
+        "How many shards are in the kiln before the fan blows?",
+        [Passage(page.url, page.title, 0, len(page.text), page.text, 1.0)],
+        {page.url: page}.__getitem__,
+        word_share,
+    )
+    own = next(line for line in lines if "6700" in line.text)
+    whole = next(line for line in by_entries(lines) if "6700" in line.text)
+    assert "shards" in whole.in_context and "shards" not in own.in_context
+    assert whole.score >= own.score and max(line.score for line in lines) - whole.score <= 2.0
+
+
+GATES = "The gate is opened by hand. If a boat is too long, the look-out sluice is closed before any other, and error code E17 is shown."
+
+
+class Blunt(Misled):
+    "Points at words of no use."
+
+    patterns = {"which": r"(hand|boat)", "what": r"(hand|boat)"}
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [("Which sluice do I close if a boat is too long?", "look-out"), ("What error code do I see if a boat is too long?", "E17")],
+)
+def test_what_is_called_by_the_noun_of_the_question_is_a_candidate(question: str, expected: str) -> None:
+    page = Document("http://site/lock", "Lock", GATES)
+    result = ask(question, certain(), search=SmallSite([page]), reader=Blunt())
+    assert result.short_answer == expected and page.holds(result.citations[0].span)
+
+
+class Split(PatternReader):
+    "Points at a maker most surely, and at a book and its beginning as two answers that are less likely each."
+
+    def read(self, question: str, texts: Sequence[str], *, top_k: int = 4) -> list[Any]:
+        spans = []
+        for name, score in (("Halewell Press", 0.3), ("Moonfish saga", 0.25), ("Moonfish", 0.25)):
+            self.patterns = {"which": f"({name})"}
+            spans += super().read(question, texts, top_k=top_k)
+            spans[-1].score = score
+        return spans
+
+
+def test_a_text_and_its_beginning_are_one_answer() -> None:
+    page = Document("http://site/names", "Names", "The boats have names from the Moonfish saga of the Halewell Press.")
+    result = ask("Which book gave the boats their names?", certain(), search=SmallSite([page]), reader=Split())
+    assert result.short_answer.startswith("Moonfish")
+
+
+def test_a_sentence_is_said_where_the_likeliest_short_answer_stands() -> None:
+    text = (
+        "fan.auto: When there are more than this many shards in the kiln, the fan blows them away. The default value is 6700.\n\n"
+        "Setting this to 0 keeps the shards in the kiln and the fan at rest."
+    )
+    page = Document("http://site/kiln", "Kiln", text)
+    calibrations = LENIENT | {"short": NEVER, "sentence": ALWAYS}
+    result = ask("How many shards are in the kiln before the fan starts, by default?", calibrations, search=SmallSite([page]))
+    assert "6700" in result.short_answer and all(page.holds(citation.span) for citation in result.citations)

@@ -36,7 +36,7 @@ RECORDED = Path(__file__).with_name("recorded_results.json")
 CONFIDENCE = re.compile(r"[01]\.\d{3}")  # of an answer, in three digits
 TOLERANCE = 2e-3  # relative, on another kind of machine: a few steps of training amplify the last bit that much
 RELEARNED = (
-    "the reader learned from people, a judge weighs its spans, the confidence was fitted anew, last on notes of many kinds; "
+    "the reader learned from people, a judge weighs its spans, the confidence was fitted anew, last on rows that ship; "
     "an 8-bit network sees one text a call, and a line is read with what it leans on"
 )
 WEIGHED = "beta weighs a small vocabulary as it weighs gpt2's; a step that scores few tokens moves the model less"

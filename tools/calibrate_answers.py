@@ -4,15 +4,16 @@ Four fits: `short` answers (names, dates, numbers), those at the end of a `chain
 together with `verdict`s, of which there are few. `chain` sees every second question of two_hop, those that benchmarks/answering.py does
 not report, every third of them also with its gold pages left out, and the demo site's `train` and `calibrate` questions; the others see
 those of the demo site, one manual, debian_handbook, the folders of benchmarks/notes but the reported one, and web passages (`clapnq_rows`
-says which). Questions without an answer are hard to make up, so every second question of the manual is also asked with its pages left out,
-and every second of the notes with the lines that name its answer left out. The weights are a logistic regression; a threshold lets through
-as little as TOLD of what should be refused. `text` keeps an older fit, without the notes: one with them refused seven of eighteen questions
-of how and why about the python manual that were answered before.
+says which). Questions without an answer are hard to make up, so every second question of the manual is also asked with its pages left
+out, and every second of the notes with the lines that name its answer left out. The weights are a logistic regression; a threshold lets
+through as little as TOLD of what should be refused.
 
-Measured rows are kept in --keep and not asked for again. Run from the top (some forty minutes of one core):
+From the top, in some fifty minutes of one core (what was measured is kept in --keep, so a run that was stopped goes on):
 
-    PYTHONPATH=.:benchmarks python -m tools.calibrate_answers --keep kept/calibration --words_only --every 24 --share 4 --passages 2 \\
-        --fit short,sentence
+    PYTHONPATH=.:benchmarks python -m tools.calibrate_answers
+
+What the fits saw, measurements and whether the answer was right but no text, ships as tools/calibration_rows.jsonl: with --only_kept
+nothing is asked, and those rows are fitted again.
 """
 
 from __future__ import annotations
@@ -32,24 +33,27 @@ from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.confidence import Calibration
 from lightbulb.agent.tools import Tools, load_tools
 from lightbulb.agent.writing import best_answers
+from lightbulb.core.runtime import cache_folder
+from lightbulb.knowledge.embedding import load_embedder
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.web.demo_site import demo_questions
 from lightbulb.web.search import load_search
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "lightbulb" / "agent" / "calibration.json"
+ROWS = Path(__file__).with_name("calibration_rows.jsonl")
 FEATURES = {  # few, since there are few questions
-    "short": ("log_probability", "relevance", "topic", "line", "ahead", "told", "whole", "lead"),
+    "short": ("log_probability", "relevance", "topic", "line", "ahead", "told", "whole", "coverage"),
     "chain": ("log_probability", "relevance", "told", "match", "lead"),
     "sentence": ("relevance", "topic", "line", "ahead", "told", "holds"),
-    "text": ("relevance", "line", "third", "line_coverage"),
+    "text": ("relevance", "line", "line_coverage"),
 }
 MANUAL, START = "debian_handbook", "debian_handbook/index.html"
 TOLD = {
-    "short": 0.35,
+    "short": 0.2,
     "chain": 0.25,
-    "sentence": 0.1,
-    "text": 0.35,
+    "sentence": 0.15,
+    "text": 0.4,
 }  # of what should be refused, how much may be said: a reader can judge a passage
 
 
@@ -102,15 +106,6 @@ class WithoutLines:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.search_all, name)
-
-
-class Alike:
-    "Every text the same vector: a knowledge base with it ranks by words alone."
-
-    name, width = "alike", 1
-
-    def __call__(self, texts: Sequence[str], query: bool = False) -> np.ndarray:
-        return np.ones((len(texts), 1), np.float32)
 
 
 # ---------------------------------------------------------------- measuring
@@ -218,27 +213,28 @@ def of_two_hop(data: Path, share: int, make_index: Any) -> Iterator[tuple[str, A
 
 
 def sources(args: argparse.Namespace) -> Iterator[tuple[str, Any, Any]]:
-    "Name, question and search of everything that is asked, the kinds in turn; the demo site's search is None."
-    make_index = lambda: KnowledgeBase(":memory:", embed=Alike() if args.words_only else None)  # type: ignore[arg-type]
+    "Name, question and search of everything that is asked, the kinds in turn, two_hop last; the demo site's search is None."
+    embed = load_embedder(cache_path=cache_folder("embeddings") / "vectors.sqlite")
+    make_index = lambda: KnowledgeBase(":memory:", embed=embed)
     waiting = [of_notes(args.share, make_index), of_demo(args.every), of_manual(args.data, args.share, make_index)]
     waiting.append(of_passages(args.data, args.passages))
-    waiting.append(of_two_hop(args.data, args.share, lambda: KnowledgeBase(":memory:")))
     while waiting:
         for source in list(waiting):
             if (asked := next(source, None)) is None:
                 waiting.remove(source)
             else:
                 yield asked
+    yield from of_two_hop(args.data, args.chains, make_index)  # thousands of pages are read first
 
 
 def measured_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
-    "All rows, those that were kept and those measured now."
+    "What was measured for every question, in earlier runs and now."
     path = args.keep / "rows.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = {row["id"]: row for row in benchmark.read_rows(path)} if path.exists() else {}
     tools: Tools | None = None
     with path.open("a", encoding="utf-8") as file:
-        for name, question, search in () if args.only_kept else sources(args):
+        for name, question, search in sources(args):
             if name in rows: continue
             if tools is None:
                 tools = load_tools(TestAgent(save_dir=ROOT / ".cache" / "calibration"))
@@ -249,8 +245,20 @@ def measured_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
             rows[name] = row or {"id": name, "kind": "", "measured": {}, "right": False, "answerable": question.answerable}
             file.write(json.dumps(rows[name]) + "\n")
             file.flush()
-    sentences = [row | row["sentence"] | {"kind": "sentence"} for row in rows.values() if row.get("sentence")]
-    return [row for row in rows.values() if row["kind"]] + sentences
+    return list(rows.values())
+
+
+def fitted_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    "One row a fit that sees it: its measurements, rounded, and whether the answer was right; no text."
+    result = []
+    for row in rows:
+        kind = "text" if row["kind"] == "verdict" else row["kind"]
+        parts = [(kind, row), ("sentence", row.get("sentence"))]
+        for name, part in parts:
+            if not name or not part: continue
+            measured = {feature: round(float(part["measured"][feature]), 4) for feature in FEATURES[name]}
+            result.append({"fit": name, "id": row["id"], "answerable": row["answerable"], "right": part["right"], "measured": measured})
+    return sorted(result, key=lambda row: (row["fit"], row["id"]))
 
 
 # ---------------------------------------------------------------- fitting
@@ -284,38 +292,53 @@ def curve(confidence: np.ndarray, right: np.ndarray) -> str:
     return ", ".join(f"{share}%: {1 - right[order][: max(1, len(order) * share // 100)].mean():.2f}" for share in (25, 50, 75, 100))
 
 
+def fitted(kind: str, rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], str]:
+    "Weights, bias and threshold from the rows of one fit, and what they do to those rows."
+    names, own = FEATURES[kind], [row for row in rows if row["fit"] == kind]
+    features = np.array([[row["measured"][name] for name in names] for row in own])
+    right, answerable = (np.array([row[name] for row in own], bool) for name in ("right", "answerable"))
+    weights, bias = fit(features, right.astype(float))
+    confidence = 1 / (1 + np.exp(-(features @ weights + bias)))
+    threshold = choose_threshold(confidence, answerable, TOLD[kind])
+    stored = {
+        "weights": {name: round(float(weight), 4) for name, weight in zip(names, weights, strict=True)},
+        "bias": round(bias, 4),
+        "threshold": round(threshold, 3),
+    }
+    report = (
+        f"{kind}: {len(own)} questions, {right.mean():.2f} right, risk at coverage {curve(confidence, right)}\n"
+        f"  threshold {threshold:.3f}: answerable refused {(confidence[answerable] < threshold).mean():.2f}, "
+        f"without an answer refused {(confidence[~answerable] < threshold).mean():.2f}, right answers said "
+        f"{(confidence[right] >= threshold).mean():.2f}"
+    )
+    return stored, report
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--keep", type=Path, default=ROOT / ".cache" / "calibration", help="where what was measured is kept")
-    parser.add_argument("--every", type=int, default=1, help="ask only every so many questions of the demo site")
-    parser.add_argument("--share", type=int, default=1, help="ask only every so many questions of the notes and the manual")
-    parser.add_argument("--passages", type=int, default=1, help="ask only every so many questions about web passages")
-    parser.add_argument("--only_kept", action="store_true", help="ask nothing, fit on what was kept")
-    parser.add_argument("--words_only", action="store_true", help="rank the manual by words alone: thousands of passages need no vectors")
-    parser.add_argument("--fit", default=",".join(FEATURES), help="what to fit, with commas; the others stay as they are")
+    parser.add_argument("--every", type=int, default=24, help="ask only every so many questions of the demo site")
+    parser.add_argument("--share", type=int, default=2, help="ask only every so many questions of the notes and the manual")
+    parser.add_argument("--chains", type=int, default=4, help="ask only every so many questions of two_hop")
+    parser.add_argument("--passages", type=int, default=4, help="ask only every so many questions about web passages")
+    parser.add_argument("--only_kept", action="store_true", help="ask nothing, fit again on the rows that ship")
+    parser.add_argument("--target", type=Path, default=TARGET, help="the file to write")
     args = parser.parse_args()
-    rows, stored = measured_rows(args), json.loads(TARGET.read_text(encoding="utf-8"))
-    for kind, names in ((kind, FEATURES[kind]) for kind in args.fit.split(",")):
-        own = [row for row in rows if ("text" if row["kind"] == "verdict" else row["kind"]) == kind]
-        features = np.array([[row["measured"][name] for name in names] for row in own])
-        right, answerable = (np.array([row[name] for row in own], bool) for name in ("right", "answerable"))
-        weights, bias = fit(features, right.astype(float))
-        confidence = 1 / (1 + np.exp(-(features @ weights + bias)))
-        threshold = choose_threshold(confidence, answerable, TOLD[kind])
-        stored[kind] = {
-            "weights": {name: round(float(weight), 4) for name, weight in zip(names, weights, strict=True)},
-            "bias": round(bias, 4),
-            "threshold": round(threshold, 3),
-        }
-        print(f"{kind}: {len(own)} questions, {right.mean():.2f} right, risk at coverage {curve(confidence, right)}")
-        print(
-            f"  threshold {threshold:.3f}: answerable refused {(confidence[answerable] < threshold).mean():.2f}, "
-            f"without an answer refused {(confidence[~answerable] < threshold).mean():.2f}, right answers said "
-            f"{(confidence[right] >= threshold).mean():.2f}"
-        )
+    if args.only_kept:
+        rows = benchmark.read_rows(ROWS)
+    else:
+        rows = fitted_rows(measured_rows(args))
+        ROWS.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    stored = json.loads(TARGET.read_text(encoding="utf-8"))
+    for kind in FEATURES:
+        if not any(row["fit"] == kind for row in rows):
+            print(f"{kind}: no rows, so its fit stays as it is")
+            continue
+        stored[kind], report = fitted(kind, rows)
+        print(report)
     stored["verdict"] = stored["text"]
-    TARGET.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+    args.target.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

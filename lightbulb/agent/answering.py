@@ -17,7 +17,7 @@ from typing import Any
 
 from .answers import Answer, Ending, Sentence, Step, Thinking, Trace
 from .composing import Line, carried_on, compose, lines_of
-from .confidence import Calibration, load_calibrations, measure_leaf, measure_lines, measure_sentence
+from .confidence import Calibration, by_entries, load_calibrations, measure_leaf, measure_lines, measure_sentence
 from .configuration import TestAgent
 from .evidence import Evidence, Researcher, is_mentioned, long_names
 from .ledger import Ledger, Meter, relevances, remembered
@@ -236,7 +236,7 @@ class _Inquiry:
         "The line that holds a candidate, and those that carry it on."
         page = lines_of(self.ledger[candidate.url])
         holding = [line for line in page if line.start < candidate.end and candidate.start < line.end]
-        return carried_on(holding, page, {(line.url, line.start): line.score for line in lines})
+        return carried_on(holding, page, {(line.url, line.start): line.score for line in lines}, self.tools.reasoning)
 
     def _from_best_line(self, question: str, root: ToTNode, short: _Conclusion) -> _Conclusion:
         "Where no name or number is sure: the sentence that answers best, if that is or there is nothing else; else the short answer."
@@ -260,8 +260,14 @@ class _Inquiry:
         confidence = calibration.confidence(measured)
         is_sure = confidence >= calibration.threshold
         if not is_sure and short.sentences: return short
-        # that line, and what carries it on
-        pieces, text = compose(asked, short.kind, lines, self.ledger.__getitem__)
+        # that line, or one nearly as good in which the likeliest short answer stands, and what carries it on
+        if short.ranked:
+            name = re.compile(rf"(?<!\w){re.escape(short.ranked[0][1].payload.answer)}(?!\w)")
+            least = lines[0].score - self.tools.reasoning.max_kind_gap
+            starts = {(line.url, line.start) for line in by_entries(scored) if line.score >= least and name.search(line.text)}
+            named = [replace(line, score=lines[0].score) for line in lines if (line.url, line.start) in starts]
+            lines = [*named[:1], *lines]
+        pieces, text = compose(asked, short.kind, lines, self.ledger.__getitem__, config=self.tools.reasoning)
         trace = Trace(page=title, span=text, failed_at="" if is_sure else "span")
         return replace(
             short, sentences=tuple(self.writer.composed(pieces)), short=text, confidence=confidence, is_sure=is_sure, trace=trace
@@ -274,7 +280,9 @@ class _Inquiry:
         # the text, and its short form
         self.tell(Working(f"reading the sentences of {len(evidence.passages)} passages"))
         lines = self.reasoning.scored_lines(question, evidence)
-        pieces, short = compose(self.reasoning.wordings.get(question, question), form, lines, self.ledger.__getitem__)
+        pieces, short = compose(
+            self.reasoning.wordings.get(question, question), form, lines, self.ledger.__getitem__, config=self.tools.reasoning
+        )
         sentences = self.writer.composed(pieces) if pieces else self.writer.explanation(question, evidence.passages)
         self.draft = tuple(sentences) or self.draft
         if lines and (form in ("definition", "why") or (form == "list" and len(sentences) <= 2)):  # a long list has no short form

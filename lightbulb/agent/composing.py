@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from .configuration import ReasoningConfig
 from .ledger import relevances
 from ..core.english import BACKWARD_OPENERS, FUNCTION_WORDS, MONTHS, stem
 from ..core.records import Document, Passage
@@ -167,17 +168,13 @@ def carried_on(
     said: Sequence[Line],  # the lines that hold the answer
     page: Sequence[Line],  # the lines of their page in order
     scores: Mapping[tuple[str, int], float],  # of the lines that were scored, by URL and start
-    *,
-    count: int = 3,  # lines that are added at most
-    max_words: int = 110,
-    gap: float = 4.0,  # what answers worse than the best line of the page by more than this is not added
-    next_bonus: float = 1.0,  # in score, for a line that stands right behind one that is said
-    reach: int = 8,  # lines from the answer
+    config: ReasoningConfig | None = None,  # `num_carried` and the four after it
 ) -> list[Line]:
     "The lines that hold the answer with those near them that answer nearly as well, in the order of the page."
+    config = config or ReasoningConfig()
     numbers = [number for number, line in enumerate(page) if any(line.start == one.start for one in said)]
     if not numbers or any(page[number].role != "sentence" for number in numbers): return list(said)
-    first, last, heading = numbers[0] - reach, numbers[-1] + reach, page[numbers[0]].heading
+    first, last, heading = numbers[0] - config.carried_reach, numbers[-1] + config.carried_reach, page[numbers[0]].heading
     words, added = sum(page[number].num_words for number in numbers), 0
     near = {
         number: scores[line.url, line.start]
@@ -185,13 +182,13 @@ def carried_on(
         if first <= number <= last and number not in numbers and line.role == "sentence" and not line.term
         if line.heading == heading and (line.url, line.start) in scores
     }
-    least = max(scores.get((line.url, line.start), -99.0) for line in page) - gap
-    while near and added < count:
-        worth = {number: score + next_bonus * (number - 1 in numbers) for number, score in near.items()}
+    least = max(scores.get((line.url, line.start), -99.0) for line in page) - config.max_carried_gap
+    while near and added < config.num_carried:
+        worth = {number: score + config.next_line_bonus * (number - 1 in numbers) for number, score in near.items()}
         best = max(worth, key=lambda number: (worth[number], -number))
         if worth[best] < least: break
         del near[best]
-        if words + page[best].num_words > max_words: continue
+        if words + page[best].num_words > config.max_carried_words: continue
         numbers, words, added = [*numbers, best], words + page[best].num_words, added + 1
     return [page[number] for number in sorted(numbers)]
 
@@ -339,6 +336,7 @@ def compose(
     max_words: int = 110,
     list_bonus: float = 1.5,  # in score, for a sentence that names three things or more, where a list was asked for
     max_gap: float = 3.0,  # in score below the best line; what answers worse begins no stretch of its own
+    config: ReasoningConfig | None = None,  # how far a fact's lines are carried on
 ) -> tuple[list[Piece], str]:  # in reading order, and the short answer: a verdict, or nothing
     "The pieces of an answer of that form; none if there is no line."
     if not lines: return [], ""
@@ -366,7 +364,7 @@ def compose(
         return _verbatim(steps), ""
     # one fact
     if form in ("fact", "number"):
-        fact_lines = carried_on(around(lines[0], 40), pages[lines[0].url], scores)
+        fact_lines = carried_on(around(lines[0], 40), pages[lines[0].url], scores, config)
         return _verbatim(fact_lines), " ".join(lines[0].text.split())
     # prose: stretches of pages, the best first, until there are words enough
     taken: list[Line] = []

@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
 
@@ -70,6 +70,22 @@ def _told(question: str, text: str, lines: Sequence[Line]) -> float:
     return sum(weight for word, weight in weights.items() if word in own) / total if total else 1.0
 
 
+def by_entries(lines: Sequence[Line], *, gap: float = 2.0) -> list[Line]:
+    """The lines, those of an entry (*--timeout: …*) with what the others say before them, and at most `gap` points worse than its best
+    line: what a default is the default of stands in another sentence."""
+    entries: dict[tuple[str, int], list[Line]] = {}
+    for line in lines:
+        if line.term or line.role == "entry":
+            entries.setdefault((line.url, line.block), []).append(line)
+    whole = []
+    for line in lines:
+        entry = entries.get((line.url, line.block), [line])
+        said = " ".join(other.text for other in sorted(entry, key=lambda other: other.start) if other.start < line.start)
+        best = max(other.score for other in entry)
+        whole.append(replace(line, score=max(line.score, best - gap), lead=said or line.lead))
+    return whole
+
+
 def measure_leaf(
     question: str,
     value: float,  # log-probability of the answer, all leaves that say it together, nats
@@ -84,7 +100,7 @@ def measure_leaf(
     state: State = leaf.payload
     last = state.chosen[-1]
     evidence = (leaf.parent.evidence if leaf.parent else None) or Evidence()
-    holding = [line for line in lines if line.url == last.url and line.start < last.end and last.start < line.end]
+    holding = [line for line in by_entries(lines) if line.url == last.url and line.start < last.end and last.start < line.end]
     best = max(holding, key=lambda line: line.score, default=None)
     relevance = last.passage.score if last.passage else 0.0
     covered = coverage(state.plan.steps[-1], f"{last.title} {last.passage.text}") if last.passage else 0.0

@@ -227,6 +227,11 @@ class ReasoningConfig(Displayable):
     measure_bonus: float = 2.0  # nats, for an amount in the measure that was asked for: a price, a pressure, a number to call
     entry_gap: float = 2.0  # points by which a line of an entry answers worse, at most, than the best line of the same entry
     shape_bonus: float = 2.0  # nats, for what looks like the option, file or command that was asked for
+    num_carried: int = 3  # lines that are said at most beside those that hold a fact, from near them
+    max_carried_words: int = 110  # of all these lines together
+    max_carried_gap: float = 4.0  # points that a line said beside may answer worse than the best line of the page
+    next_line_bonus: float = 1.0  # points, for a line right behind one that is said
+    carried_reach: int = 8  # lines from those that hold the fact
     enough_for_phrase: float = 0.3  # probability, by the reader, of the short form of a composed answer
     enough_relevance: float = 0.0  # of the best passage, by the reranker; below it other words and links are tried
     reply_tokens: int = 600  # of passages that the language model reads for that answer

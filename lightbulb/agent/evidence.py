@@ -102,7 +102,11 @@ def respelt(
     def corrected(match: re.Match[str]) -> str:
         word = match[0]
         if word in known or word in FUNCTION_WORDS or stem(word) in stems or is_word(word): return word
-        return max((other for other in known if _is_one_slip(word, other)), key=lambda other: (known[other], other), default=word)
+        is_likely = lambda other: (
+            len(other) != len(word) or sorted(other) == sorted(word)
+        )  # a letter is lost or swapped sooner than changed
+        slips = [other for other in known if _is_one_slip(word, other)]
+        return max(slips, key=lambda other: (is_likely(other), known[other], other), default=word)
 
     return re.sub(r"(?<![-/.\w])[a-z]{4,}(?![-/.(]\w|\(|\w)", corrected, question)
 
@@ -219,9 +223,9 @@ class Researcher:
         enough: float = 0.0,  # of the reranker: evidence as relevant as that needs no second look
     ) -> tuple[str, Evidence]:
         "The question as the pages spell it, and the better of the evidence and what other words and links lead to."
-        if self.meter.left("searches") < 1 or self.meter.left("pages") < num_passages:
-            return question, evidence  # no limit is met for it
         wording = respelt(question, word_counts(document.text for document in self.ledger.documents), self.is_word)
+        if self.meter.left("searches") < 1 or self.meter.left("pages") < num_passages:
+            return wording, evidence  # no limit is met for it
         if wording != question:
             evidence = self.survey(wording, subject, queries=[search_words(wording)], num_passages=num_passages)
         if evidence.relevance >= enough or not evidence.passages or not self.ledger.reranks: return wording, evidence

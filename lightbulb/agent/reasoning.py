@@ -67,6 +67,28 @@ def asks_in_key_words(question: str) -> bool:
     return _OPENS_QUESTION.search(question) is None
 
 
+_HYPHENATED = r"\A[a-z]\w*(?:-\w+)+\Z"  # a file such as `kiln-top-limit`, which has neither path nor ending
+_TECHNICAL_THINGS = tuple(
+    (re.compile(asked, re.I), re.compile(shape))
+    for asked, shape in (
+        (r"\bcommand\b", r"(?<![\w/.-])(?:(?:git|apt|apt-get|pip|npm|docker|systemctl|python) )?[a-z][\w-]*(?: --?[a-zA-Z][\w-]*)+"),
+        (r"\b(?:option|switch|flag)\b", r"(?<![\w-])--?[a-zA-Z][\w-]*"),
+        (r"\b(?:file|directory|folder|path)\b", rf"(?<!\w)[~.]?/[\w.@/-]*\w/?|(?<![\w/])[\w-]+\.[a-z]{{1,5}}\b(?!\.\w)|{_HYPHENATED}"),
+        (r"\b(?:function|method|call)\b", r"\b[a-zA-Z_][\w.]*\(\)"),
+        (r"\bvariable\b", r"\$?\b[A-Z][A-Z0-9_]{2,}\b"),
+        (r"\bversion\b", r"(?<![\w.])v?\d+(?:\.\d+)+\b"),
+    )
+)
+
+
+def _technical_shape(question: str) -> re.Pattern[str] | None:
+    "What a command, option, file, function, variable or version looks like, if *which*, *what* or a question in key words asks for one."
+    opening = re.search(r"\b(?:which|what|in which|name (?:of )?the)\b(?P<noun>(?: \S+){1,4})", question, re.I)
+    if opening is None and not asks_in_key_words(question): return None
+    named = opening["noun"] if opening else question
+    return next((shape for asked, shape in _TECHNICAL_THINGS if asked.search(named)), None)
+
+
 def make_plans(question: str) -> list[Plan]:
     "The plans for a question, the likeliest first."
     question = reworded(question)
@@ -74,6 +96,8 @@ def make_plans(question: str) -> list[Plan]:
     wanted = expected_kind(question)
     if form in ("how", "definition") and wanted == "number":
         form = "number"  # *how thin may it get*, *How deep is Lake Orrin?*
+    elif form == "how" and _technical_shape(question):
+        form = "fact"  # *which command protects the pump*
     elif asks_in_key_words(question) and (wanted != "other" or measure_asked(question)):
         form = "number" if wanted in ("number", "other") else "fact"  # *price of one wash*
     if (compared := compare(question)) is not None:
@@ -144,6 +168,7 @@ def read_passages(
         if place is None or not _is_possible(text, kind) or (kind == "person" and _is_order(passage.text, *place)):
             continue
         text, start, end = _whole_answer(question, kind, text, passage.text, *place)
+        if any(text.count(one) != text.count(other) for one, other in _BRACKETS): continue
         score = min(max(float(chance), 1e-6), 1 - 1e-6)
         odds = math.log(score / (1 - score))
         new = Candidate(text, passage.url, passage.title, passage.start + start, passage.start + end, span.kind, odds, passage)
@@ -177,6 +202,7 @@ def _whole_answer(question: str, kind: str, text: str, page: str, start: int, en
     return text, start, end
 
 
+_BRACKETS = ("()", "[]", "{}")
 _TOKEN = re.compile(r"[^\s\"'“”‘’(){}\[\]<>,;|`«»]+(?:\(\))?")
 _TECHNICAL = re.compile(r"^-{1,2}[a-zA-Z]|[/_~$@\\]|\w\.[a-zA-Z]|\d\.\d|::|\(\)$")  # options, paths, variables, files, versions, calls
 _OPTIONS = re.compile(r"(?: --?[a-zA-Z][\w-]*)+")
@@ -205,24 +231,37 @@ def _whole_name(text: str, start: int, end: int, question: str, *, max_words: in
     return start, end if is_asked or len(words) > max_words else last
 
 
-_HYPHENATED = r"\A[a-z]\w*(?:-\w+)+\Z"  # a file such as `kiln-top-limit`, which has neither path nor ending
-_TECHNICAL_THINGS = tuple(
-    (re.compile(asked, re.I), re.compile(shape))
-    for asked, shape in (
-        (r"\bcommand\b", r"(?<![\w/.-])(?:(?:git|apt|apt-get|pip|npm|docker|systemctl|python) )?[a-z][\w-]*(?: --?[a-zA-Z][\w-]*)+"),
-        (r"\b(?:option|switch|flag)\b", r"(?<![\w-])--?[a-zA-Z][\w-]*"),
-        (r"\b(?:file|directory|folder|path)\b", rf"(?<!\w)[~.]?/[\w.@/-]*\w/?|(?<![\w/])[\w-]+\.[a-z]{{1,5}}\b(?!\.\w)|{_HYPHENATED}"),
-        (r"\b(?:function|method|call)\b", r"\b[a-zA-Z_][\w.]*\(\)"),
-        (r"\bvariable\b", r"\$?\b[A-Z][A-Z0-9_]{2,}\b"),
-    )
-)
+_ASKED_NOUN = re.compile(r"\b(?:which|what|name of (?:the|a)) (?P<words>(?:[a-z][\w-]+ ?){1,3})", re.I)
 
 
-def _technical_shape(question: str) -> re.Pattern[str] | None:
-    "What a command, option, file, function or variable looks like, if *which* or *what* asks for one."
-    opening = re.search(r"\b(?:which|what|in which|name (?:of )?the)\b(?P<noun>(?: \S+){1,4})", question, re.I)
-    if opening is None: return None
-    return next((shape for asked, shape in _TECHNICAL_THINGS if asked.search(opening["noun"])), None)
+def _asked_nouns(question: str) -> set[str]:
+    "What kind of thing is asked for, as the first and last word before one that says nothing: *hook* of *which hook do I need*."
+    match = _ASKED_NOUN.search(question)
+    words: list[str] = []
+    for word in match["words"].casefold().split() if match else ():
+        if word in FUNCTION_WORDS: break
+        words.append(word)
+    return {words[0], words[-1]} if words else set()
+
+
+def _named_by_noun(text: str, nouns: set[str]) -> list[tuple[int, int]]:
+    "Where a text calls something by what kind of thing it is: *pre-receive* of *the pre-receive hook*, *E17* of *error code E17*."
+    if not nouns: return []
+    noun = "|".join(map(re.escape, sorted(nouns)))
+    before = re.finditer(rf"\b(?:the|a|an) (?P<name>[^\s,;:()]*\w) (?:{noun})\b", text, re.I)
+    behind = re.finditer(rf"\b(?:{noun}) (?P<name>[\"“‘']?[^\s,;:()]*(?:[A-Z0-9_./-])[^\s,;:()]*\w|\d+)", text)
+    spans = [match.span("name") for match in (*before, *behind)]
+    return [(start, end) for start, end in spans if text[start:end].casefold() not in FUNCTION_WORDS]
+
+
+def _only_its_shape(candidate: Candidate, shape: re.Pattern[str]) -> Candidate:
+    "The command, option or file in a candidate that says more: *dpkg --add-architecture* of *dpkg --add-architecture as below*."
+    places = [match.span() for match in shape.finditer(candidate.text)]
+    if candidate.passage is None or len(places) != 1 or places[0] == (0, len(candidate.text)): return candidate
+    if not candidate.passage.text.startswith(candidate.text, candidate.start - candidate.passage.start):
+        return candidate
+    start, end = places[0]
+    return replace(candidate, start=candidate.start + start, end=candidate.start + end, text=candidate.text[start:end])
 
 
 _ASKS_FOR_OWNER = re.compile(r"\b(?:owns?|owned|owners?|belongs?)\b", re.I)
@@ -301,11 +340,15 @@ _ASKS_FOR_DEFAULT = re.compile(
 )
 _SAYS_DEFAULT = re.compile(r"\bdefaults?\b|\b(?:normally|otherwise|unless|if (?:not|none|no|it is not)|instead of)\b", re.I)
 
+_IS_DEFAULT = re.compile(r"\b(?:this|it|which) is (?:also )?(?:the|used by) default\b|\((?:the )?default\)", re.I)
+
 
 def _is_default(candidate: Candidate, *, max_chars: int = 60) -> bool:
-    "Whether the clause around a candidate says that it holds where nothing else was said."
+    "Whether the clause around a candidate, or the entry whose term it is, says that it holds where nothing else was said."
     if candidate.passage is None: return False
     text, start, end = candidate.passage.text, candidate.start - candidate.passage.start, candidate.end - candidate.passage.start
+    if text[max(0, start - 2) : start] in ("", "\n\n") and text[end : end + 2] == ": ":  # the term of an entry
+        return _IS_DEFAULT.search(text[end:].partition("\n\n")[0]) is not None
     before = re.split(r"[.;]\s|\)", text[max(0, start - max_chars) : start])[-1]
     after = re.split(r"[.;]\s|\(", text[end : end + max_chars // 2])[0]
     return _SAYS_DEFAULT.search(f"{before} … {after}") is not None
@@ -419,6 +462,15 @@ def _is_of_column(question: str, candidate: Candidate) -> bool:
     return bool(inside) and _is_asked(question, inside)
 
 
+def _is_named_by(candidate: Candidate, nouns: set[str]) -> bool:
+    "Whether a candidate is called, where it stands, what kind of thing the question asks for."
+    if candidate.passage is None: return False
+    start, end = candidate.start - candidate.passage.start, candidate.end - candidate.passage.start
+    first, last = sentence_around(candidate.passage.text, start, end)
+    places = _named_by_noun(candidate.passage.text[first:last], nouns)
+    return any(first + begin <= start and end <= first + stop for begin, stop in places)
+
+
 _SHORT_ENTRY = re.compile(r"[^\n:.]{1,60}: ")
 
 
@@ -504,6 +556,13 @@ def _name_runs(text: str) -> list[tuple[str, ...]]:
     return runs
 
 
+def _are_one(one: Candidate, other: Candidate) -> bool:
+    "Whether one candidate is a part of the other, where that stands: *95* of *95 days*, *Toy Story* of *Toy Story movie*."
+    if one.url != other.url or not (one.start < other.end and other.start < one.end): return False
+    words = [normalized(candidate.text).split() for candidate in (one, other)]
+    return set(words[0]) <= set(words[1]) or set(words[1]) <= set(words[0])
+
+
 def _of_other_names(question: str, texts: Sequence[Sequence[str]]) -> list[bool]:
     """For the texts around each candidate, the nearest first, whether they are about something whose name begins as one of the question
     and ends otherwise (*Ember Plus* and *Ember*), while those around another candidate have the question's own."""
@@ -573,8 +632,40 @@ _CAPITAL_WORD = re.compile(r"(?<![\w’'-])[A-ZÀ-Þ][\w’'-]*")
 
 def _are_parallel(one: Candidate, other: Candidate) -> bool:
     "Whether two amounts are in one unit, or one leaves its unit to the other."
+    if not re.search(r"\d", one.text + other.text):
+        return bool(times(one.text) and times(other.text))  # *every Tuesday*, *each Friday*
     units = [re.sub(rf"^\W*{_DIGITS}\s*", "", candidate.text).casefold() for candidate in (one, other)]
     return all(re.search(r"\d", candidate.text) for candidate in (one, other)) and (units[0] == units[1] or not all(units))
+
+
+def _parts(text: str, first: int, last: int) -> list[int]:
+    "Where the parts of a sentence begin, and its end; *while brewing*, without an amount, goes on with the part before it."
+    cuts = [match.start() for match in _PART.finditer(text, first, last)]
+    ends = [*cuts, last][1:]
+    own = [cut for cut, end in zip(cuts, ends, strict=True) if text[cut : cut + 2] != "wh" or re.search(r"\d", text[cut:end])]
+    return [first, *own, last]
+
+
+_VERB = re.compile(r"\b(?:is|are|was|were|be|has|have|had|does|do|did|may|must|can|could|will|should|needs?|takes?|costs?|holds?)\b")
+
+
+def _words_of_part(candidate: Candidate) -> tuple[tuple[str, int], int, set[str], bool]:
+    "The sentence a candidate stands in, where its part begins, the part's telling words but the candidate's, and whether it lacks a verb."
+    if candidate.passage is None: return ("", -1), 0, set(), False
+    text, start, end = candidate.passage.text, candidate.start - candidate.passage.start, candidate.end - candidate.passage.start
+    first, last = sentence_around(text, start, end)
+    cuts = _parts(text, first, last)
+    begin, stop = max(cut for cut in cuts if cut <= start), min(cut for cut in cuts if cut >= end)
+    said = f"{text[begin:start]} … {text[end:stop]}"
+    return (candidate.url, candidate.passage.start + first), begin, _stems(said), _VERB.search(said) is None and len(said.split()) <= 8
+
+
+def _is_passed_over(question: str, one: Candidate, other: Candidate) -> bool:
+    """Whether another amount stands behind this one in a part that says only what is different there, and that is in the question: *by bus
+    6* of *a train ticket is 11 dollars, by bus 6*."""
+    if not _are_parallel(one, other): return False
+    (place, begin, own, _), (where, behind, others, is_short) = _words_of_part(one), _words_of_part(other)
+    return place == where and begin < behind and is_short and bool((others - own) & _stems(question))
 
 
 class _Asked:
@@ -614,7 +705,7 @@ def _mention_of(candidate: Candidate, number: int, topic: str, asked: _Asked) ->
     start, end = candidate.start - passage.start, candidate.end - passage.start
     # the sentence, and the part of it
     first, last = sentence_around(text, start, end)
-    cuts = [first, *(first + match.start() for match in _PART.finditer(text[first:last])), last]
+    cuts = _parts(text, first, last)
     begin = max((cut for cut in cuts if cut <= start), default=first)
     stop = min((cut for cut in cuts if cut >= end), default=last)
     place = first
@@ -688,7 +779,8 @@ def _contrasts(
         # of two amounts in one sentence the one of which less is said
         for other, beside in zip(candidates, mentions, strict=True):
             if columns[i] or beside.place != mention.place or not _are_parallel(one, other): continue
-            penalty = max(penalty, 2 * config.contrast_penalty * _says_less(mention, beside, asked))
+            loses = _says_less(mention, beside, asked) or _is_passed_over(question, one, other)
+            penalty = max(penalty, 2 * config.contrast_penalty * loses)
         penalties.append(penalty + config.word_penalty * min(_num_words_missing(mention, mentions, asked), 2))
     return penalties
 
@@ -722,13 +814,13 @@ def _log_sum(values: Sequence[float]) -> float:
 
 
 def _merged(candidates: Sequence[Candidate]) -> list[Candidate]:
-    "Candidates of equal texts as one, at the place of the likeliest, with their probabilities added; best first."
+    "Candidates that are one answer as one, at the place of the likeliest, with their probabilities added; best first."
     distinct: dict[str, Candidate] = {}
     for candidate in sorted(candidates, key=lambda candidate: -candidate.log_probability):
-        known = distinct.get(normalized(candidate.text))
+        known = distinct.get(normalized(candidate.text)) or next((one for one in distinct.values() if _are_one(one, candidate)), None)
         together = _log_sum([known.log_probability, candidate.log_probability]) if known else candidate.log_probability
         best_place, voted = known or candidate, candidate.has_vote or bool(known and known.has_vote)
-        distinct[normalized(candidate.text)] = replace(best_place, log_probability=min(together, 0.0), has_vote=voted)
+        distinct[normalized(best_place.text)] = replace(best_place, log_probability=min(together, 0.0), has_vote=voted)
     return sorted(distinct.values(), key=lambda candidate: -candidate.log_probability)
 
 
@@ -1027,11 +1119,11 @@ class Reasoning:
 
     def _weighed(self, question: str, kind: str, candidates: list[Candidate], evidence: Evidence) -> list[Candidate]:
         "The candidates by reader, by how well their lines answer, and by the language model's own short answer where that decides."
-        lines = self.scored_lines(question, evidence)
+        lines, question = self.scored_lines(question, evidence), self.wordings.get(question, question)
         if not candidates and not lines: return []
         alone = self._with_reply("", question, kind, candidates, lines, evidence)
         if alone and _leads(alone, self.config.enough_lead): return [replace(alone[0], has_vote=True), *alone[1:]]
-        reply = self.short_reply(self.wordings.get(question, question), lines, evidence.passages)
+        reply = self.short_reply(question, lines, evidence.passages)
         return self._with_reply(reply, question, kind, candidates, lines, evidence) if reply else alone
 
     def _with_reply(
@@ -1043,10 +1135,11 @@ class Reasoning:
         # what could be the answer, each whole; not what the question says itself
         candidates = [*candidates, *self._overlooked(question, kind, reply, candidates, lines, evidence.passages)]
         candidates = [_at_that_end(_whole_amount(one, question), question) for one in candidates if not _is_name_of_column(one)]
-        asked_words = set(normalized(question).split())
+        shape, asked_words = _technical_shape(question), set(normalized(question).split())
+        candidates = [_only_its_shape(one, shape) if shape else one for one in candidates]
         candidates = [one for one in candidates if not set(normalized(one.text).split()) <= asked_words]
         if _ASKS_FOR_PRICE.search(question) and (price := measure_asked(question)):
-            candidates = [one for one in candidates if price.search(one.text) or _is_of_column(question, one)]
+            candidates = [one for one in candidates if _is_in_measure(one, price) or _is_of_column(question, one)]
         candidates = [one for one in candidates if not _is_maker_of_what_others_hold(question, one)]
         if not candidates: return []
         # each weighed by its line, by the reply, and by what the question's words ask for
@@ -1055,8 +1148,8 @@ class Reasoning:
             for line, score in zip(lines, scores, strict=True)
             if line.url == one.url and line.start <= one.start and one.end <= line.end
         ]
-        shape, asks_for_default = _technical_shape(question), bool(_ASKS_FOR_DEFAULT.search(question))
-        measure = measure_asked(question)
+        asks_for_default, measure = bool(_ASKS_FOR_DEFAULT.search(question)), measure_asked(question)
+        nouns = set() if measure else _asked_nouns(question)
         origin = _first_of_origin(question, lines) if kind == "person" else None
         first_name = origin[0].text[slice(*origin[1])] if origin else ""
         weighed = []
@@ -1067,7 +1160,10 @@ class Reasoning:
             value = candidate.log_probability - config.line_weight * min(behind, config.max_line_gap) + config.vote_bonus * has_vote
             value += config.measure_bonus * bool(measure and _is_in_measure(candidate, measure))
             value += config.shape_bonus * bool(
-                (shape and shape.search(candidate.text)) or _is_of_column(question, candidate) or _is_of_entry(question, candidate)
+                (shape and shape.search(candidate.text))
+                or _is_of_column(question, candidate)
+                or _is_of_entry(question, candidate)
+                or (kind == "other" and _is_named_by(candidate, nouns))
             )
             value += config.origin_bonus * (candidate.text == first_name)
             value += config.default_bonus * (asks_for_default and _is_default(candidate))
@@ -1119,6 +1215,7 @@ class Reasoning:
         parts = [] if is_for_reader else [part for part in _new_parts(reply, question) if _is_possible(part, kind)]
         patterns = [re.compile(rf"(?<!\w){re.escape(part)}(?!\w)", re.I) for part in parts[:3]]
         shape, measure, overlooked = _technical_shape(question), measure_asked(question), list[Candidate]()
+        nouns = set() if measure else _asked_nouns(question)
         origin = _first_of_origin(question, lines) if kind == "person" else None
         # where it stands in the best lines
         ranked = sorted(zip(_scores_in_entries(lines, config.entry_gap), lines, strict=True), key=lambda pair: -pair[0])[:8]
@@ -1127,7 +1224,7 @@ class Reasoning:
             if passage is None: continue
             is_near, first = score >= lines[0].score - config.enough_line_gap, line.start - passage.start
             places = [match.span() for pattern in (*patterns, *([shape] if shape else [])) for match in pattern.finditer(line.text)]
-            if kind == "number" and is_near:
+            if (kind == "number" or (kind == "other" and asks_in_key_words(question))) and is_near:
                 places += [place for place in ranges_of(line.text, kind) if _stands_alone(line.text, *place)]
             if kind == "date" and is_near:
                 places += times(line.text)
@@ -1140,6 +1237,7 @@ class Reasoning:
                 ranges.append((first + origin[1][0], first + origin[1][1]))
             if kind == "other" and shape is None and is_near:
                 ranges += _term_of(line, passage)
+                ranges += [_whole_token(passage.text, first + begin, first + stop) for begin, stop in _named_by_noun(line.text, nouns)]
             for start, end in ranges:
                 text = passage.text[start:end]
                 if normalized(text) in seen or len(overlooked) == 6: continue
