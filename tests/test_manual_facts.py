@@ -15,8 +15,9 @@ from lightbulb.agent.composing import compose, lines_of, listings, says_yes, sco
 from lightbulb.agent.confidence import Calibration, by_entries, load_calibrations
 from lightbulb.agent.configuration import ReasoningConfig
 from lightbulb.agent.ledger import Ledger
+from lightbulb.agent.mentions import Arguments, mention_at, said_of_others
 from lightbulb.agent.question_kinds import kind_of_question
-from lightbulb.agent.reasoning import _of_other_names, make_plans
+from lightbulb.agent.reasoning import make_plans
 from lightbulb.core.records import Document, Passage
 from lightbulb.reading.answer_kinds import candidates, expected_kind
 from lightbulb.web.extract import extract
@@ -320,10 +321,21 @@ def test_a_version_is_a_part_of_a_name_also_in_a_heading(version: str, expected:
     assert expected in result.short_answer.split()
 
 
+def lost(question: str, *places: tuple[str, str]) -> list[bool]:
+    "For each text and a range of it whether it is said of another thing than the question asks about."
+    asked = Arguments(question)
+    mentions = [
+        mention_at(text, text.index(spot), text.index(spot) + len(spot), asked, url=str(i)) for i, (text, spot) in enumerate(places)
+    ]
+    return [nats > 0 for nats in said_of_others(mentions, asked, contrast=1.0, word=0.0)]
+
+
 def test_people_go_by_a_part_of_their_name() -> None:
-    texts = [["Mao was born in"], ["Mao Zedong died in"]]
-    assert _of_other_names("Where was Mao Zedong born?", texts) == [False, False]
-    assert _of_other_names("weight of Ember Plus", [["The Ember weighs"], ["The Ember Plus weighs"]]) == [True, False]
+    mao = ("Mao was born in Shaoshan.", "Shaoshan"), ("Mao Zedong died in Peking.", "Peking")
+    assert lost("Where was Mao Zedong born?", *mao) == [False, False]
+    embers = ("The Ember weighs 3 kg.", "3 kg"), ("The Ember Plus weighs 4 kg.", "4 kg")
+    assert lost("weight of Ember Plus", *embers) == [True, False]
+    assert lost("How heavy is valve 776?", ("Valve 776 weighs 3 kg.", "3 kg"), ("Valve 778 weighs 4 kg.", "4 kg")) == [False, True]
 
 
 @pytest.mark.parametrize(
