@@ -169,11 +169,12 @@ def mention_at(
         begin = first if first + len(entry[0]) - 2 in (begin, start) else begin
     in_part, in_sentence = f"{text[begin:start]} … {text[end:stop]}", f"{text[first:start]} … {text[end:last]}"
     # words that the sentence says once for all of its parts
-    shared = re.findall(r"(?<!\w)[a-z]+(?:ed|s)\b", text[first : cuts[1]]) if begin > first else []
+    opens = first + next((match.start() for match in re.finditer(r"(?<!\w)\d", text[first:start])), start - first)
+    shared = re.findall(r"(?<!\w)[a-z]+ed\b", text[first : cuts[1]]) if begin > first else []
+    shared += re.findall(r"(?<!\w)[a-z]+s\b", text[first : min(cuts[1], opens)]) if begin > first else []
     row, within = row_around(text, start)
     cells, is_row = columns(row), bool(columns(text[first:last]))
     if not is_row and not re.search(r"\w{2,}", text[begin:start].removeprefix("and").removeprefix("or")):
-        opens = first + next((match.start() for match in re.finditer(r"(?<!\w)\d", text[first:start])), start - first)
         shared += re.findall(r"(?<!\w)[a-zß-ÿ]\w*", text[first:opens]) if opens < begin else []
     opening = [in_part.split()[0].lower()] if begin == first and entry else []
     own = re.findall(r"(?<!\w)(?:[a-zß-ÿ]\w*|\d+)", in_part)
