@@ -151,6 +151,27 @@ def test_a_citation_shows_its_passage_around_the_quotation():
     assert html.index("Penzance [1]") < html.index("about 9 in 10 answers") < html.index("<mark>") < html.index("the tree of thoughts")
 
 
+def test_all_that_is_quoted_of_one_page_is_one_fold():
+    "Steps of one page are marked in one passage; what stands far away is a passage of its own."
+    text = f"To report damage: 1. Photograph the boat. 2. Tell the warden.{' Nothing else.' * 100} Fees are due in May."
+    ledger = Ledger(lambda texts, query=False: np.zeros((len(texts), 2)))
+    ledger.add(Document("http://site/bylaws", "Bylaws", text))
+    ledger.add(Document("http://site/other", "Other", "Fees are paid in cash."))
+    quotes = ("1. Photograph the boat.", "2. Tell the warden.", "Fees are due in May.")
+    spans = [ledger["http://site/bylaws"].span(text.index(quote), text.index(quote) + len(quote)) for quote in quotes]
+    citations = [ledger.cite(span) for span in [*spans, ledger["http://site/other"].span(0, 22)]]
+    sentences = tuple(Sentence(one.quote, (one,)) for one in citations)
+    written = "1. Photograph the boat. [1]\n2. Tell the warden. [1]\nFees are due in May. [1] Fees are paid in cash. [2]"
+    answer = Answer("How?", written, "", sentences, 0.9, False, Trace(), Cost(), ToTNode("How?"))
+    html = answer.to_html()
+    assert html.count("[1] Bylaws</summary>") == html.count("[2] Other</summary>") == 1 and html.count("<blockquote>") == 3
+    assert "<mark>1. Photograph the boat.</mark> <mark>2. Tell the warden.</mark> Nothing" in html
+    assert html.count("<mark>") == html.count("</mark>") == 4
+    assert "[1]<br>2. Tell" in html and "\\[1\\]  \n2. Tell" in answer.to_markdown()
+    start = [citation.start for citation in citations[:3]]
+    assert f"characters {start[0]} to {start[0] + 23}, {start[1]} to {start[1] + 19}, {start[2]} to" in html
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1:43577", "localhost:8000", "LOCALHOST", "127.1", "[::1]:80", "reader@localhost"])
 def test_a_page_of_this_machine_is_named_and_no_link(host):
     "The demo site's server ends with its kernel: a link to it in a saved answer leads nowhere."

@@ -25,6 +25,7 @@ from lightbulb.apps.panels import (
     _parse,
     _pid_file,
     _restore,
+    _smooth,
     _status_file,
     _write_json,
 )
@@ -117,6 +118,14 @@ def test_a_file_is_read_as_it_grows_is_torn_and_is_written_anew(tmp_path):
     assert curves.read() and curves.lines["loss", "train"] == [(2, 5.0)]
     for line in ([(5, 1.0)], [(0, -1.0), (9, -1.0)], [(0, 1e-9), (1, 1e9)]):
         assert _draw_plot("Loss <&>", [("a", line)]).count("<polyline") == 1
+
+
+def test_one_odd_step_at_the_end_is_not_what_the_legend_says():
+    "Of many points the running mean is said, and drawn over a pale line of the points themselves."
+    line = [(step, 2.0) for step in range(1, 80)] + [(80, 6.0)]
+    drawing = _draw_plot("Loss", [("training", line)])
+    assert "training 2.4   <" in drawing and "training 2.4 at step 80" in drawing and drawing.count("<polyline") == 2
+    assert _smooth([(1, 4.0)]) == [(1, 4.0)], "the first points weigh no less than they should"
 
 
 def test_the_panel_looks_into_the_folder_that_its_form_names(tmp_path):

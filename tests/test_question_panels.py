@@ -319,6 +319,8 @@ def test_the_board_is_played_on(opened: OpenNotebook, tmp_path: Path) -> None:
     assert stones[4] == "✕" and stones.count("◯") == 1
     page.get_by_text("New game, ◯ begins").scroll_into_view_if_needed()
     page.screenshot(path=tmp_path / "board.png")
+    rows = page.locator("button[title^='row ']").evaluate_all("cells => cells.slice(0, 9).map(cell => cell.getBoundingClientRect().top)")
+    assert max(rows) - min(rows) < 120, "the board stretches beside what the model thinks"
     page.set_viewport_size({"width": 390, "height": 1000})
     table = page.locator(".jp-CodeCell").nth(1).locator("table").first
     table.scroll_into_view_if_needed()

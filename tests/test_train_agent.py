@@ -88,6 +88,13 @@ def test_a_query_file_that_is_no_use_is_refused_in_one_line(tmp_path: Path, name
     assert "\n" not in str(refusal.value)
 
 
+def test_pages_of_ones_own_want_questions_of_ones_own(tools: Tools, tmp_path: Path) -> None:
+    "The shipped questions are about the demo site; a training on them would learn that notes never answer."
+    config = TrainAgent(search=f"folder:{tmp_path}", save_dir=tmp_path)
+    with pytest.raises(LightbulbError, match="name a file of yours as queries"):
+        next(train_agent(config, tools=tools))
+
+
 def test_a_training_tells_each_episode_once_and_leaves_models_data_and_knowledge(tools: Tools, tmp_path: Path) -> None:
     told: list = []
     knowledge = KnowledgeBase(tmp_path / "knowledge.sqlite", embed=Letters())

@@ -320,7 +320,7 @@ class _Inquiry:
             ending, sentences = Ending.GUESSED, best.sentences
         else:
             ending, sentences = self._reason(unknown), ()
-        text = " ".join(map(str, sentences))
+        text = _written(sentences)
         if ending is Ending.GUESSED:
             text = f"Not sure, my best guess: {text}"
         trace = best.trace if sentences else replace(best.trace, failed_at=best.trace.failed_at or "subject")
@@ -407,6 +407,19 @@ def _tokens_used(tools: Tools) -> int:
     return getattr(tools.model, "num_tokens_used", 0)
 
 # %% ../../nbs/agent/16_answering.ipynb #cbb54e85
+_ITEM = re.compile(r"(?:\d{1,3}[.)]|[-*•])\s")
+
+
+def _written(sentences: Sequence[Sentence]) -> str:
+    "The sentences one after the other; a step or an item stands on a line of its own."
+    text, was_item = "", False
+    for sentence in sentences:
+        is_item = bool(_ITEM.match(sentence.text))
+        text += ("\n" if is_item or was_item else " ") + str(sentence)
+        was_item = is_item
+    return text.strip()
+
+
 def _trace_of(root: ToTNode, leaf: ToTNode | None) -> Trace:
     "The stations of the best path, or of the furthest one if there is no answer."
     if leaf is None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 __all__ = ['Step', 'Sentence', 'Trace', 'Ending', 'Answer', 'Searched', 'PageRead', 'StepFailed', 'Thinking', 'Decided']
 
 # %% ../../nbs/agent/07_answers.ipynb #a7fb9bee
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from html import escape
+from itertools import groupby
 
 from .ledger import Citation, Cost
 from .waiting import Working
@@ -93,10 +95,10 @@ class Answer(Displayable):
 
     def to_html(self) -> str:
         "Answer, confidence, citations as folds that open at the quoted range, cost, and the tree as a fold."
-        lines = [f"<p><b>{escape(self.question)}</b></p>", f"<p>{escape(self.text)}</p>"]
+        lines = [f"<p><b>{escape(self.question)}</b></p>", f"<p>{escape(self.text).replace(chr(10), '<br>')}</p>"]
         if not self.refused:
             lines.append(f"<p>{self._assurance()}</p>")
-        lines += [_source(citation) for citation in self._sources()]
+        lines += [_source(list(group)) for _, group in groupby(self._sources(), lambda citation: citation.number)]
         considered = "".join(f"<li>{link(url, title)}</li>" for url, title in self.pages)
         if considered:
             lines.append(fold(f"{len(self.pages)} pages considered", f"<ul>{considered}</ul>"))
@@ -105,7 +107,7 @@ class Answer(Displayable):
 
     def to_markdown(self) -> str:
         "Question, answer, confidence, the quotations and their places, and cost."
-        lines = [f"**{escape_markdown(self.question)}**", escape_markdown(self.text)]
+        lines = [f"**{escape_markdown(self.question)}**", "  \n".join(map(escape_markdown, self.text.splitlines()))]
         if not self.refused:
             lines.append(self._assurance())
         lines += [
@@ -124,14 +126,31 @@ class Answer(Displayable):
         return sorted(self.citations or unchecked, key=lambda citation: (citation.number, citation.start))
 
 
-def _source(citation: Citation) -> str:
-    "A fold with the quotation marked where it stands."
-    before = citation.before.partition(" ")[2] if len(citation.before) < citation.start else citation.before
-    after = citation.after.rpartition(" ")[0] or citation.after
-    start, passage = len(before), f"{before}{citation.quote}{after}"
-    place = f"characters {citation.start} to {citation.end}"
-    body = f"<blockquote>{mark_range(passage, start, start + len(citation.quote))}</blockquote>{link(citation.url, citation.url)}, {place}"
-    return fold(f"[{citation.number}] {escape(citation.title)}", body)
+def _source(citations: Sequence[Citation]) -> str:
+    "A fold with all that is quoted of one page, in its order, each marked where it stands; passages that touch are shown as one."
+    passages: list[tuple[int, str, list[tuple[int, int]]]] = []  # where it begins on the page, its text, and what is marked in it
+    for one in citations:
+        before = one.before.partition(" ")[2] if len(one.before) < one.start else one.before
+        begin, text = one.start - len(before), f"{before}{one.quote}{one.after.rpartition(' ')[0] or one.after}"
+        if passages and begin <= passages[-1][0] + len(passages[-1][1]):
+            first, known, marks = passages.pop()
+            begin, text = first, known[: begin - first] + text if len(text) > len(known) - (begin - first) else known
+        else:
+            marks = []
+        passages.append((begin, text, [*marks, (one.start - begin, one.end - begin)]))
+    quoted = "".join(f"<blockquote>{_marked(text, marks)}</blockquote>" for _, text, marks in passages)
+    places = ", ".join(f"{one.start} to {one.end}" for one in citations)
+    return fold(f"[{citations[0].number}] {escape(citations[0].title)}", f"{quoted}{link(citations[0].url, citations[0].url)}, characters {places}")
+
+
+def _marked(text: str, marks: Sequence[tuple[int, int]]) -> str:
+    "The text as HTML with several ranges of it marked, in their order; what lies in one before it is marked already."
+    parts, done = [], 0
+    for start, end in marks:
+        if end <= done: continue
+        parts.append(mark_range(text[done:end], max(0, start - done), end - done))
+        done = end
+    return "".join(parts) + escape(text[done:])
 
 # %% ../../nbs/agent/07_answers.ipynb #9c030edd
 @dataclass(frozen=True)

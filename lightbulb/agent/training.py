@@ -62,6 +62,14 @@ def load_queries(
         raise LightbulbError(f"queries {path} must hold JSON lines with a question, and gold_pages where known: {error}") from None
 
 
+def _queries_of(config: TrainAgent) -> list[SearchTask]:
+    "The tasks of a configuration; pages of one's own want questions of one's own."
+    scopes = config.for_tools().scopes
+    if config.queries is None and all(scope.startswith(("folder:", "site:")) for scope in scopes):
+        raise LightbulbError(f"the questions that ship are not about {config.search}: name a file of yours as queries, one question a line")
+    return load_queries(config.queries)
+
+
 def _task(row: Mapping[str, Any]) -> SearchTask:
     gold = row.get("gold_pages", ())
     addresses = frozenset(page for page in gold if "://" in page)
@@ -341,7 +349,7 @@ def train_agent(
     `LightbulbError` in one line. An interrupt, a kill or closing the generator loses no episode that was told.
     """
     # the questions, and the agent that learns from them
-    tasks = load_queries(config.queries) if tasks is None else list(tasks)
+    tasks = _queries_of(config) if tasks is None else list(tasks)
     if not tasks: raise LightbulbError("there is no question to train on")
     if config.cluster and make_world is None:
         raise LightbulbError(f"episodes on the cluster {config.cluster} are trained by train_on_cluster")

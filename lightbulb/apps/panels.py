@@ -208,7 +208,7 @@ class ConfigForm(_Shown):
         self._folds: dict[_Path, int] = {}  # the fold in which a field is
         self._general = widgets.HTML()
         self._is_filling = False
-        self._shared = {"layout": widgets.Layout(width="25rem", max_width="100%"), "style": {"description_width": "12.5rem"}}
+        self._shared = {"layout": widgets.Layout(width="30rem", max_width="100%"), "style": {"description_width": "12.5rem"}}
         self._note_layout = widgets.Layout(flex="1 1 16rem", width="auto", min_width="12rem", margin="2px 0 6px 0")
         opened, folded = self._arrange(config)
         self._accordion = widgets.Accordion([widgets.VBox(rows) for rows in folded.values()], titles=tuple(folded), selected_index=None)
@@ -591,11 +591,20 @@ def _thin(line: _Line, most: int = 200) -> _Line:
     return [(sum(step for step, _ in part) / len(part), sum(value for _, value in part) / len(part)) for part in parts] + line[-1:]
 
 
+def _smooth(line: _Line, kept: float = 0.9) -> _Line:
+    "The running mean of a line, each point of which weighs `kept` times as much as the next one."
+    smooth, total, weight = [], 0.0, 0.0
+    for step, value in line:
+        total, weight = kept * total + value, kept * weight + 1.0
+        smooth.append((step, total / weight))
+    return smooth
+
+
 def _draw_plot(
     title: str,
     lines: Sequence[tuple[str, _Line]],  # label and points; at least one point in all
 ) -> str:
-    "An SVG of lines over steps, with the last value of each in the legend."
+    "An SVG of lines over steps, with the last value of each in the legend; of many points the running mean, over a pale line of what it is of."
     # the bounds of both axes, and where a number stands in the picture
     points = [point for _, line in lines for point in line]
     left, right = min(step for step, _ in points), max(step for step, _ in points)
@@ -614,16 +623,22 @@ def _draw_plot(
         parts.append(f'<text x="{x(tick):.1f}" y="{_HEIGHT - 18}" text-anchor="middle">{_short(tick)}</text>')
     parts.append(f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 4}" text-anchor="end" fill="#555">step</text>')
     # the lines, few points with a dot each, and their legend
-    legend = []
+    legend, ends = [], []
     for number, (label, line) in enumerate(lines):
         color, thin = _COLORS[number % len(_COLORS)], _thin(line)
-        corners = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in thin)
-        parts.append(f'<polyline points="{corners}" fill="none" stroke="{color}" stroke-width="1.8" stroke-linejoin="round"/>')
-        if len(thin) <= 30:
+        is_long = len(thin) > 30
+        shown = _smooth(thin) if is_long else thin
+        for drawn, opacity in ((thin, 0.25), (shown, 1)) if is_long else ((thin, 1),):
+            corners = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in drawn)
+            look = f'fill="none" stroke="{color}" stroke-opacity="{opacity}" stroke-width="1.8" stroke-linejoin="round"'
+            parts.append(f'<polyline points="{corners}" {look}/>')
+        if not is_long:
             parts += [f'<circle cx="{x(step):.1f}" cy="{y(value):.1f}" r="2.4" fill="{color}"/>' for step, value in thin]
-        legend.append(f'<tspan fill="{color}">● </tspan><tspan>{escape(f"{label} {_short(line[-1][1])}".strip())}   </tspan>')
+        step, value = shown[-1]
+        legend.append(f'<tspan fill="{color}">● </tspan><tspan>{escape(f"{label} {_short(value)}".strip())}   </tspan>')
+        ends.append(f"{label} {_short(value)} at step {_short(step)}".strip())
     # the whole, and what it shows in words
-    words = f"{title}: " + ", ".join(f"{label} {_short(line[-1][1])} at step {_short(line[-1][0])}".strip() for label, line in lines)
+    words = f"{title}: " + ", ".join(ends)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         f'aria-label="{escape(words, quote=True)}" font-family="system-ui, sans-serif" font-size="11" fill="#222" style="background:#fff">'
@@ -710,7 +725,7 @@ class _Worker:
             if step is None:
                 _write_json(self.folder / "settings.json", {name: self.facts[name] for name in ("config", "settings", "environment")})
                 self.tell(state="training")
-                print(f"training from step {report.step}", flush=True)
+                print(f"training; the first report is of step {report.step}", flush=True)
             elif report.step > step:
                 seconds = (now - last) / (report.step - step)
                 self.pace = seconds if self.pace is None else 0.9 * self.pace + 0.1 * min(seconds, 5 * self.pace)  # a pause is no step

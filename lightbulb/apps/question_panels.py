@@ -494,7 +494,7 @@ class QuestionPanel(ipywidgets.VBox):
         self.comparison = ipywidgets.HTML()
         self._second = ipywidgets.VBox([self.other.widget])
         # where they stand
-        folds = ipywidgets.Accordion([self.settings.widget, ipywidgets.VBox([self.beside, self._second])])
+        self._folds = folds = ipywidgets.Accordion([self.settings.widget, ipywidgets.VBox([self.beside, self._second])])
         folds.titles = ("Settings", "Two configurations side by side")
         row = lambda *widgets: ipywidgets.Box(widgets, layout=ipywidgets.Layout(flex_flow="row wrap", align_items="center"))
         super().__init__(
@@ -646,6 +646,7 @@ class QuestionPanel(ipywidgets.VBox):
     def _press(self, question: str = "") -> None:
         try:
             self.start(question)
+            self._folds.selected_index = None  # so that the answer is in sight
         except ValueError as error:
             self.message.value = f'<p role="alert" style="color:var(--jp-error-color1, #b00020)">{escape(str(error))}</p>'
 
@@ -800,7 +801,8 @@ class BoardPanel(ipywidgets.VBox):
         for i, cell in enumerate(self.cells):
             cell.on_click(lambda _, i=i: self._in_thread(lambda: self.play(i % self.world.columns if self.world.gravity else i)))
         columns = f"repeat({self.world.columns}, 3.2rem)"
-        board = ipywidgets.GridBox(self.cells, layout=ipywidgets.Layout(grid_template_columns=columns, flex="0 0 auto"))
+        in_shape = ipywidgets.Layout(grid_template_columns=columns, flex="0 0 auto", align_self="flex-start")  # also beside a tall table
+        board = ipywidgets.GridBox(self.cells, layout=in_shape)
         self.status, self.thinking = ipywidgets.HTML(), ipywidgets.HTML(layout=ipywidgets.Layout(flex="1 1 18rem", min_width="0"))
         new = [ipywidgets.Button(description=f"New game, {who} begins", layout={"width": "auto"}) for who in ("✕", "◯")]
         (you, model), self._buttons = new, [*self.cells, *new]

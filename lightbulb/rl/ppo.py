@@ -46,8 +46,8 @@ class PPOConfig(Displayable):
     "How to train; `ValueError` for numbers out of range."
 
     total_steps: int = 100_000  # environment steps
-    num_envs: int = 8  # B
-    rollout_length: int = 128  # T
+    num_envs: int = 8  # environments side by side (B)
+    rollout_length: int = 128  # steps of each between two updates (T)
     num_epochs: int = 10  # passes over one rollout
     num_minibatches: int = 16  # of a pass; with memory, groups of environments
     learning_rate: float = 1e-3
