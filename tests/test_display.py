@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -200,4 +201,7 @@ def test_a_refusal_shows_no_confidence():
 def test_settings_that_were_chosen_stand_out():
     html = TestAgent(max_pages=7).to_html()
     assert "<b>max_pages</b>" in html and "<b>max_searches</b>" not in html
+    first, folded = html.split("<details>")
+    assert "max_pages" in first and "max_searches" not in first, "thirty rows of defaults hide the one that was chosen"
+    assert "max_searches" in folded and f"{len(fields(TestAgent)) - 1} others" in folded
     assert "**max\\_pages** | 7" in TestAgent(max_pages=7).to_markdown()

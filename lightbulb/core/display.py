@@ -14,12 +14,12 @@ import json
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 # %% ../../nbs/core/00_display.ipynb #592d5dc5
 def fold(
@@ -60,12 +60,16 @@ class Displayable:
     "Shows itself in a notebook, and is exported by one call each."
 
     def to_html(self) -> str:
-        "A fragment of HTML without scripts, in which everything that was given is escaped."
-        return _table([(f"<b>{escape(name)}</b>" if is_set else escape(name), escape(text)) for name, text, is_set in _rows(self)])
+        "A fragment of HTML without scripts, in which everything that was given is escaped; many fields at their defaults are folded."
+        rows, as_html = _rows(self), lambda row: (f"<b>{escape(row.name)}</b>" if row.is_set else escape(row.name), escape(row.text))
+        folded = [row for row in rows if row.is_default]
+        if len(folded) <= _FEW or len(folded) == len(rows): return _table(map(as_html, rows))
+        opened = _table(as_html(row) for row in rows if not row.is_default)
+        return opened + fold(f"{len(folded)} others as they are by default", _table(map(as_html, folded)))
 
     def to_markdown(self) -> str:
         "The same as Markdown."
-        rows = [(f"**{escape_markdown(name)}**" if is_set else escape_markdown(name), text) for name, text, is_set in _rows(self)]
+        rows = [(f"**{escape_markdown(row.name)}**" if row.is_set else escape_markdown(row.name), row.text) for row in _rows(self)]
         return "\n".join(["| name | value |", "|---|---|", *(f"| {name} | {escape_markdown(text)} |" for name, text in rows)])
 
     def to_json(self) -> str:
@@ -79,19 +83,32 @@ class Displayable:
         return self.to_markdown()
 
 
-def _rows(shown: Any) -> list[tuple[str, str, bool]]:
-    "Name, value as text, and whether the value is another than the default, of the fields that may be shown."
+_FEW = 6  # fields at their defaults that are shown among the others
+
+
+class _Row(NamedTuple):
+    "A field that may be shown."
+
+    name: str
+    text: str  # its value
+    is_set: bool  # to another value than its default
+    is_default: bool  # what has no default is neither
+
+
+def _rows(shown: Any) -> list[_Row]:
+    "The fields of a dataclass that may be shown."
     rows = []
     for field in fields(shown):
         if not field.repr: continue
         value = getattr(shown, field.name)
         default = field.default if field.default_factory is MISSING else field.default_factory()
         is_set = default is not MISSING and bool(value != default)
-        rows.append((field.name, value if isinstance(value, str) else str(_plain(value)), is_set))
+        text = value if isinstance(value, str) else str(_plain(value))
+        rows.append(_Row(field.name, text, is_set, default is not MISSING and not is_set))
     return rows
 
 
-def _table(rows: list[tuple[str, str]]) -> str:
+def _table(rows: Iterable[tuple[str, str]]) -> str:
     "Rows of HTML as a table that scrolls inside itself."
     lines = "".join(f'<tr><td style="text-align:left">{name}</td><td style="text-align:left">{text}</td></tr>' for name, text in rows)
     return f'<div style="overflow-x:auto"><table><tbody>{lines}</tbody></table></div>'
