@@ -140,7 +140,9 @@ def _source(citations: Sequence[Citation]) -> str:
         passages.append((begin, text, [*marks, (one.start - begin, one.end - begin)]))
     quoted = "".join(f"<blockquote>{_marked(text, marks)}</blockquote>" for _, text, marks in passages)
     places = ", ".join(f"{one.start} to {one.end}" for one in citations)
-    return fold(f"[{citations[0].number}] {escape(citations[0].title)}", f"{quoted}{link(citations[0].url, citations[0].url)}, characters {places}")
+    return fold(
+        f"[{citations[0].number}] {escape(citations[0].title)}", f"{quoted}{link(citations[0].url, citations[0].url)}, characters {places}"
+    )
 
 
 def _marked(text: str, marks: Sequence[tuple[int, int]]) -> str:
