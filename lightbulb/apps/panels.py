@@ -604,7 +604,7 @@ def _draw_plot(
     title: str,
     lines: Sequence[tuple[str, _Line]],  # label and points; at least one point in all
 ) -> str:
-    "An SVG of lines over steps, with the last value of each in the legend; of many points the running mean, over a pale line of what it is of."
+    "An SVG of lines over steps, the last value of each in the legend; of many points the running mean, over a pale line of them."
     # the bounds of both axes, and where a number stands in the picture
     points = [point for _, line in lines for point in line]
     left, right = min(step for step, _ in points), max(step for step, _ in points)
