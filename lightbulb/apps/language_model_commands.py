@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 def _describe_evaluation(report: StepReport) -> str:
     "One line for one evaluation."
     metrics = report.metrics
+    perplexity = metrics["word_perplexity"]  # astronomical at first, and where words are not parted by spaces
     parts = [
         f"held-out loss {report.loss:.4f}",
         f"bits per byte {metrics['bits_per_byte']:.4f}",
-        f"word perplexity {metrics['word_perplexity']:,.1f}",
+        f"word perplexity {perplexity:,.1f}" if perplexity < 1e6 else f"word perplexity {perplexity:.1e}",
     ]
     load = [f"expert load {metrics['expert_load_min']:.2f} to {metrics['expert_load_max']:.2f}"] if "expert_load_max" in metrics else []
     return f"epoch {metrics['epoch']:.0f}, step {report.step} of {report.total_steps}: {', '.join(parts + load)}"
