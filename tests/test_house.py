@@ -429,6 +429,8 @@ def test_notebooks_hold_no_widget_views_and_no_errors():
             for output in cell.get("outputs", []):
                 assert "application/vnd.jupyter.widget-view+json" not in output.get("data", {}), f"{path.name} holds a widget view"
                 assert output["output_type"] != "error", f"{path.name} was saved with an error: {output.get('evalue')}"
+                kinds = set(output.get("data", {})) - {"text/plain"}
+                assert kinds != {"image/svg+xml"}, f"{path.name} holds a drawing that JupyterLab shows to nobody who does not trust it"
 
 
 def test_every_notebook_names_the_same_kernel():
