@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import select
 import signal
 import sys
 import time
@@ -29,11 +31,16 @@ def told_by(
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         os._exit(status)
     os.close(writer)
-    if seconds is not None:
-        time.sleep(seconds)
+    deadline, told = time.monotonic() + (math.inf if seconds is None else seconds), bytearray()
+    while (left := deadline - time.monotonic()) > 0:
+        ready, _, _ = select.select([reader], [], [], None if math.isinf(left) else left)
+        block = os.read(reader, 1 << 16) if ready else b""
+        told += block
+        if ready and not block: break  # it has ended: nothing is left to wait for
+    else:
         os.kill(child, signal.SIGKILL)
     with os.fdopen(reader, "rb") as pipe:
-        told = [json.loads(line) for line in pipe.read().split(b"\n")[:-1] if line]
+        told += pipe.read()
     _, status = os.waitpid(child, 0)
     if os.WIFEXITED(status) and os.WEXITSTATUS(status): raise SystemExit("the training failed")
-    return told, os.WIFEXITED(status)
+    return [json.loads(line) for line in told.split(b"\n")[:-1]], os.WIFEXITED(status)
