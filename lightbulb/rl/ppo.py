@@ -287,13 +287,17 @@ class _Visits:
         self.counts = np.zeros(encode.num_numbers if is_numbered else 0, np.int64)
 
     def bonus(self, rollout: Rollout) -> np.ndarray:  # (T, B)
-        "1 / √n for the n visits so far of the state that each step led to; 0 where an episode ended, and after the last row."
+        """1 / √n for the n visits so far of the state that each step led to, less the mean of this; 0 where an episode ended, after the last row.
+
+        Without the mean living on would pay by itself, and an agent would learn to shun its goal as it ends the pay.
+        """
         paid = np.zeros(rollout.rewards.shape)
         if not self.counts.size: return paid
         entered = rollout.features[1:, :, : self.counts.size].argmax(-1).cpu().numpy()
         goes_on = (rollout.valid & ~rollout.terminated & ~rollout.truncated)[:-1]
         np.add.at(self.counts, entered[goes_on], 1)
-        paid[:-1] = goes_on / np.sqrt(np.maximum(self.counts[entered], 1))
+        rarity = 1 / np.sqrt(np.maximum(self.counts[entered], 1))
+        paid[:-1] = goes_on * (rarity - rarity[goes_on].mean()) if goes_on.any() else 0.0
         return paid
 
 
