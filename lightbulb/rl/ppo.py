@@ -65,7 +65,7 @@ class PPOConfig(Displayable):
     kl_coefficient: float = 0.0  # first weight of the KL penalty, then adapted towards target_kl
     reward_scale: float = 1.0  # rewards are learned from after this factor, reported without it
     normalize_rewards: bool = True  # and divided by the spread of the discounted returns so far
-    novelty: float = 0.0  # paid at the n-th visit of a numbered state, over √n, in the first half of a training; other observations: none
+    novelty: float = 0.1  # paid at the n-th visit of a numbered state, over √n, in the first half of a training; other observations: none
     standardize: bool = True  # features of zero mean and unit spread
     hidden: tuple[int, ...] = (64, 64)
     lstm_width: int = 0  # positive: the policy has a memory
