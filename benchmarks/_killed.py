@@ -36,7 +36,8 @@ def told_by(
         ready, _, _ = select.select([reader], [], [], None if math.isinf(left) else left)
         block = os.read(reader, 1 << 16) if ready else b""
         told += block
-        if ready and not block: break  # it has ended: nothing is left to wait for
+        if ready and not block:
+            break  # it has ended: nothing is left to wait for
     else:
         os.kill(child, signal.SIGKILL)
     with os.fdopen(reader, "rb") as pipe:
