@@ -287,9 +287,9 @@ class _Visits:
         self.counts = np.zeros(encode.num_numbers if is_numbered else 0, np.int64)
 
     def bonus(self, rollout: Rollout) -> np.ndarray:  # (T, B)
-        """1 / √n for the n visits so far of the state that each step led to, less the mean of this; 0 where an episode ended, after the last row.
+        """1 / √n for the n visits so far of the state that each step led to, less the mean; 0 where an episode ended, and after the last row.
 
-        Without the mean living on would pay by itself, and an agent would learn to shun its goal as it ends the pay.
+        If living on paid by itself, an agent would learn to shun its goal, which ends the pay.
         """
         paid = np.zeros(rollout.rewards.shape)
         if not self.counts.size: return paid
