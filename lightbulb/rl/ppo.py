@@ -287,7 +287,7 @@ class _Visits:
         self.counts = np.zeros(encode.num_numbers if is_numbered else 0, np.int64)
 
     def bonus(self, rollout: Rollout) -> np.ndarray:  # (T, B)
-        """1 / √n for the n visits so far of the state that each step led to, less the mean; 0 where an episode ended and after the last row.
+        """1 / √n for the n visits so far of the state that each step led to, less the mean; 0 at an episode's end and after the last row.
 
         If living on paid by itself, an agent would learn to shun its goal, which ends the pay.
         """
