@@ -12,14 +12,16 @@ from small_site import LENIENT, BagOfWords, PatternReader, SmallSite, small_tool
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.answers import Searched
 from lightbulb.agent.composing import compose, lines_of, listings, says_yes, scored_lines
-from lightbulb.agent.confidence import Calibration, by_entries, load_calibrations
+from lightbulb.agent.candidates import asks_in_key_words
+from lightbulb.agent.confidence import Calibration, by_entries, load_calibrations, measure_sentence
 from lightbulb.agent.configuration import ReasoningConfig
+from lightbulb.agent.evidence import long_names
 from lightbulb.agent.ledger import Ledger
 from lightbulb.agent.mentions import Arguments, mention_at, said_of_others
 from lightbulb.agent.question_kinds import kind_of_question
 from lightbulb.agent.reasoning import make_plans
 from lightbulb.core.records import Document, Passage
-from lightbulb.reading.answer_kinds import candidates, expected_kind
+from lightbulb.reading.answer_kinds import candidates, expected_kind, measure_asked
 from lightbulb.web.extract import extract
 from lightbulb.web.parsing import extract_markdown
 
@@ -647,3 +649,94 @@ def test_a_sentence_is_said_where_the_likeliest_short_answer_stands() -> None:
     calibrations = LENIENT | {"short": NEVER, "sentence": ALWAYS}
     result = ask("How many shards are in the kiln before the fan starts, by default?", calibrations, search=SmallSite([page]))
     assert "6700" in result.short_answer and all(page.holds(citation.span) for citation in result.citations)
+
+
+# ---------------------------------------------------------------- what strangers asked of a club and of a program
+
+STAYS = "10–11 June: Hotel Lark in Stenna.\n\n12–16 June: Hotel Wren in Aldmere.\n\n17 June: Hotel Rook in Lerryn."
+FEES = "The fees are collected on 1 April of each year. Members have to pay them by 31 January."
+HOURS = "From Tuesday to Saturday the hall opens at 10:00, on Sunday at 14:00."
+
+
+class Towns(PatternReader):
+    "Points at the first town most surely, at every date and time."
+
+    patterns = {"where": r"in (\w+)", "when": r"(\d+ [JA]\w+|\d+:\d\d)", "what": r"(\d+:\d\d)"}
+
+
+@pytest.mark.parametrize(
+    ("note", "question", "expected"),
+    [
+        (STAYS, "Where did we stay on 15 June?", "Aldmere"),  # inside a stretch of days
+        (STAYS, "Where did we stay on 17 June?", "Lerryn"),
+        (FEES, "When do fees have to be paid?", "31 January"),  # the day by which something is due
+        (HOURS, "What time does the hall open on Friday?", "10:00"),  # inside a stretch of weekdays
+        (HOURS, "What time does the hall open on Sunday?", "14:00"),
+    ],
+)
+def test_a_day_is_looked_for_inside_stretches_of_days(note: str, question: str, expected: str) -> None:
+    page = Document("http://site/notes", "Notes", note)
+    assert ask(question, certain(), search=SmallSite([page]), reader=Towns()).short_answer == expected
+
+
+@pytest.mark.parametrize(
+    ("question", "kind", "has_measure"),
+    [
+        ("I want to leave at the end of December. By when do you need my letter?", "date", False),
+        ("Which module has to be installed before prices can be fetched?", "other", False),  # prices are not what is asked for
+        ("A guest wants a boat for the day. Price?", "number", True),
+        ("What is the deadline for the fee?", "date", False),
+    ],
+)
+def test_the_sentence_that_asks_tells_the_kind(question: str, kind: str, has_measure: bool) -> None:
+    assert (expected_kind(question), measure_asked(question) is not None) == (kind, has_measure)
+
+
+def test_a_name_ends_with_its_sentence() -> None:
+    assert long_names("I leave at the end of December. By when do you need it?") == []
+    assert long_names("Did the lamp of J. P. Medlar hang in St. Austell Hall?") == ["J. P. Medlar", "St. Austell Hall"]
+
+
+def test_when_within_key_words_asks_nothing() -> None:
+    assert asks_in_key_words("max pressure when cleaning a boat") and not asks_in_key_words("pressure: when do I check it")
+    assert [plan.form for plan in make_plans("max pressure when cleaning a boat with the washer?")] == ["number"]
+    assert kind_of_question("Which firms sent us an offer?") == "list"
+
+
+def test_the_name_behind_the_noun_that_was_asked_for_is_taken_along() -> None:
+    page = Document("http://site/quotes", "Quotes", "Quotes are fetched by the Perl module Finance::Quote, which must be installed.")
+
+    class Perl(PatternReader):
+        patterns = {"which": r"(Perl)"}
+
+    result = ask("Which module has to be installed before quotes are fetched?", certain(), search=SmallSite([page]), reader=Perl())
+    assert result.short_answer == "Perl module Finance::Quote"
+
+
+def test_the_thing_that_is_asked_for_stands_in_the_sentence() -> None:
+    text = "The washer stands in the cage beside the slip. The key to the cage is on hook 9 in the office."
+    calibrations = LENIENT | {"short": NEVER, "sentence": ALWAYS}
+    page = Document("http://site/club", "Club", text)
+    result = ask("Where is the key for the cage?", calibrations, search=SmallSite([page]))
+    assert "hook 9" in result.short_answer
+
+
+def test_what_is_counted_has_no_other_unit() -> None:
+    page = Document("http://site/bread", "Bread", "The rye bread bakes at 250 °C.")
+    assert ask("How many eggs go into the rye bread?", certain(), search=SmallSite([page]), reader=Numbers()).refused
+
+
+def test_the_items_of_a_table_are_its_first_cells() -> None:
+    rows = "Firm: Harker; Price: 58 euros\n\nFirm: Medlar; Price: 52 euros\n\nFirm: Coast; Price: 49 euros"
+    page = Document("http://site/roof", "Roof", rows)
+    assert [page.text[slice(*item)] for listing in listings(lines_of(page)) for item in listing.items] == ["Harker", "Medlar", "Coast"]
+
+
+def test_the_only_line_with_a_date_is_far_ahead() -> None:
+    title = "Kiln"
+    lines = [
+        line for line in lines_of(Document("http://site/k", title, "It was lit in 1901.\n\nIt burns clay.")) if line.role == "sentence"
+    ]
+    scored = [replace(line, score=score) for line, score in zip(lines, (1.0, 2.0), strict=True)]
+    assert measure_sentence("When was it lit?", scored[:1], [], scored=scored)["ahead"] == 8.0
+    assert measure_sentence("When was it lit?", scored[:1], [], scored=scored[:1])["ahead"] == 0.0  # nothing else was read

@@ -17,7 +17,15 @@ from typing import Any
 
 from .answers import Answer, Ending, Sentence, Step, Thinking, Trace
 from .composing import Line, carried_on, compose, lines_of
-from .confidence import Calibration, by_entries, load_calibrations, measure_leaf, measure_lines, measure_sentence
+from lightbulb.agent.confidence import (
+    Calibration,
+    by_entries,
+    by_what_is_told,
+    load_calibrations,
+    measure_leaf,
+    measure_lines,
+    measure_sentence,
+)
 from .configuration import TestAgent
 from .evidence import Evidence, Researcher, is_mentioned, long_names
 from .ledger import Ledger, Meter, relevances, remembered
@@ -213,7 +221,7 @@ class _Inquiry:
         confidence = calibration.confidence(
             measure_leaf(question, value, leaf, rivals, lines, is_whole=is_whole, topic=self._topic(question, last.title))
         )
-        around = self._around(last, lines) if state.plan.kind == "direct" else []
+        around = self._around(question, last, lines) if state.plan.kind == "direct" else []
         sentences = tuple(self.writer.factoid(state, around))
         is_sure = confidence >= calibration.threshold
         if other := next((node for _, node in ranked[1:] if disagrees(question, leaf.payload, node.payload)), None):
@@ -233,11 +241,12 @@ class _Inquiry:
         "How well a page's title alone answers: a page about what is asked about need not say what is asked."
         return float(relevances(self.rerank, question, [title])[0]) if self.rerank and title else 0.0
 
-    def _around(self, candidate: Candidate, lines: Sequence[Line]) -> list[Line]:
+    def _around(self, question: str, candidate: Candidate, lines: Sequence[Line]) -> list[Line]:
         "The line that holds a candidate, and those that carry it on."
         page = lines_of(self.ledger[candidate.url])
         holding = [line for line in page if line.start < candidate.end and candidate.start < line.end]
-        return carried_on(holding, page, {(line.url, line.start): line.score for line in lines}, self.tools.reasoning)
+        scores = {(line.url, line.start): line.score for line in lines}
+        return carried_on(holding, page, scores, self.tools.reasoning, question=question)
 
     def _from_best_line(self, question: str, root: ToTNode, short: _Conclusion) -> _Conclusion:
         "Where no name or number is sure: the sentence that answers best, if that is or there is nothing else; else the short answer."
@@ -248,16 +257,17 @@ class _Inquiry:
         kind, measure = kind_wanted(asked, node.payload.plan.form), measure_asked(asked)
         scored = self.reasoning.scored_lines(asked, evidence)
         is_named = lambda text: kind == "other" or ranges_of(text, kind) or (kind == "date" and times(text))
-        is_where = lambda line: kind == "place" and line is scored[0] and _IN_SOME_PLACE.search(line.text)  # *in the blue envelope*
+        is_where = lambda line: kind == "place" and line in scored[:3] and _IN_SOME_PLACE.search(line.text)  # *in the blue envelope*
         holds = lambda line: bool(is_named(line.text) or is_where(line)) and (measure is None or measure.search(line.text) is not None)
         lines = [line for line in scored if holds(line)]  # what holds no date is no answer to *when*, and no price to *how dear*
         if measure is None and expected_kind(asked) not in ("date", "number"):  # *where does the term come from* wants no town
             lines = [line for line in lines if line.score >= scored[0].score - self.tools.reasoning.max_kind_gap] or scored
         calibration = self.calibrations.get("sentence")
         if not lines or calibration is None: return short
+        lines = by_what_is_told(asked, lines, self.tools.reasoning.told_weight)
         # how sure the best of them is
         title = self.ledger[lines[0].url].title
-        measured = measure_sentence(asked, lines, evidence.passages, topic=self._topic(asked, title), holds=holds(lines[0]))
+        measured = measure_sentence(asked, lines, evidence.passages, topic=self._topic(asked, title), holds=holds(lines[0]), scored=scored)
         confidence = calibration.confidence(measured)
         is_sure = confidence >= calibration.threshold
         if not is_sure and short.sentences: return short
@@ -268,6 +278,7 @@ class _Inquiry:
             starts = {(line.url, line.start) for line in by_entries(scored) if line.score >= least and name.search(line.text)}
             named = [replace(line, score=lines[0].score) for line in lines if (line.url, line.start) in starts]
             lines = [*named[:1], *lines]
+        lines[0] = replace(lines[0], score=max(line.score for line in lines))
         pieces, text = compose(asked, short.kind, lines, self.ledger.__getitem__, config=self.tools.reasoning)
         trace = Trace(page=title, span=text, failed_at="" if is_sure else "span")
         return replace(

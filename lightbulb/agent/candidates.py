@@ -21,6 +21,7 @@ from lightbulb.agent.mentions import (
     SHORT_ENTRY,
     Arguments,
     Mention,
+    calendar_of,
     columns,
     mention_at,
     row_around,
@@ -73,9 +74,12 @@ _OPENS_QUESTION = re.compile(
 )
 
 
+_SUBORDINATE = re.compile(r"(?<=\w )(?:when|where|while) (?:\w+ing|i|you|we|it|they|the|there)\b", re.I)
+
+
 def asks_in_key_words(question: str) -> bool:
-    "Whether a question has no word that opens one: *price of one wash*."
-    return _OPENS_QUESTION.search(question) is None
+    "Whether a question has no word that opens one: *price of one wash*, *pressure when cleaning*."
+    return _OPENS_QUESTION.search(_SUBORDINATE.sub(" ", question)) is None
 
 
 _HYPHENATED = r"\A[a-z]\w*(?:-\w+)+\Z"  # a file such as `kiln-top-limit`, which has neither path nor ending
@@ -282,6 +286,9 @@ def _tidied(text: str, kind: str) -> str:
     "The name or number at the beginning of a text, where one was asked for: what follows it in the sentence is cut off."
     if kind == "number" and (number := re.match(NUMBER, text)) and len(text[number.end() :].split()) > 3:
         return number[0]
+    if kind == "other":
+        name = re.split(r", (?:which|who|where|whose) ", text)[0]
+        return name if len(name.split()) < 4 else text
     if kind not in ("person", "place"): return text
     return re.split(r",? (?:in|at|near|who|which|where|when|while|whose|during|from|and (?:was|is|his|her|by)) |, (?=[a-z])", text)[
         0
@@ -448,6 +455,13 @@ def _is_named(text: str, reply: str) -> bool:
     return False
 
 
+def _is_due(candidate: Candidate) -> bool:
+    "Whether a date is one by which something has to be done: *by 31 January*."
+    if candidate.passage is None: return False
+    start = candidate.start - candidate.passage.start
+    return _SAYS_DUE.search(candidate.passage.text[max(0, start - 40) : start]) is not None
+
+
 def _stands_alone(text: str, start: int, end: int) -> bool:
     "Whether a number is no part of a name such as RAID-6, a version or a path."
     return not re.match(r"[\w/.-]", text[start - 1 : start]) and not re.match(r"-\w|[/_]|\.\d", text[end : end + 2])
@@ -475,9 +489,22 @@ def _named_by_noun(text: str, nouns: set[str]) -> list[tuple[int, int]]:
     if not nouns: return []
     noun = "|".join(map(re.escape, sorted(nouns)))
     before = re.finditer(rf"\b(?:the|a|an) (?P<name>[^\s,;:()]*\w) (?:{noun})\b", text, re.I)
-    behind = re.finditer(rf"\b(?:{noun}) (?P<name>[\"“‘']?[^\s,;:()]*(?:[A-Z0-9_./-])[^\s,;:()]*\w|\d+)", text)
-    spans = [match.span("name") for match in (*before, *behind)]
+    behind = re.finditer(rf"\b(?:{noun}) (?P<name>[\"“‘']?(?:[^\s,;:()]|::)*(?:[A-Z0-9_./-])(?:[^\s,;:()]|::)*\w|\d+)", text)
+    named = list(behind)
+    is_named = lambda match: any(one.start() < match.end() < one.end() for one in named)  # *the Perl module Finance* is called Finance
+    spans = [match.span("name") for match in (*(match for match in before if not is_named(match)), *named)]
     return [(start, end) for start, end in spans if text[start:end].casefold() not in FUNCTION_WORDS]
+
+
+def _with_its_name(candidate: Candidate, nouns: set[str]) -> Candidate:
+    "What stands before the noun that was asked for, with that and the name behind it: *Perl module Finance* for *Perl*."
+    if candidate.passage is None or not nouns: return candidate
+    text, end = candidate.passage.text, candidate.end - candidate.passage.start
+    if not text.startswith(candidate.text, candidate.start - candidate.passage.start): return candidate
+    noun = re.match(rf" (?:{'|'.join(map(re.escape, sorted(nouns)))}) ", text[end:])
+    spans = _named_by_noun(text[end:], nouns) if noun else []
+    stop = next((end + last for first, last in spans if noun and first == noun.end()), end)
+    return replace(candidate, end=candidate.passage.start + stop, text=text[candidate.start - candidate.passage.start : stop])
 
 
 _ASKS_FOR_ORIGIN = re.compile(r"^who\b.*\b(?:invent|discover|first )", re.I)
@@ -555,6 +582,14 @@ _ASKS_FOR_DEFAULT = re.compile(
     re.I,
 )
 _SAYS_DEFAULT = re.compile(r"\bdefaults?\b|\b(?:normally|otherwise|unless|if (?:not|none|no|it is not)|instead of)\b", re.I)
+_ASKS_FOR_DUE = re.compile(
+    r"\b(?:(?:by|until|till|before) when|deadline|due|latest|no later|last (?:day|date)|(?:have|has|need|needs|want) to|must|should)\b",
+    re.I,
+)
+_SAYS_DUE = re.compile(
+    r"\b(?:by|before|until|till|(?:not|no) later than|due(?: (?:on|by|in))?|deadline(?: \w+){0,4}|latest(?: by)?)(?: the)?(?: end of)?\W*$",
+    re.I,
+)
 _IS_DEFAULT = re.compile(r"\b(?:this|it|which) is (?:also )?(?:the|used by) default\b|\((?:the )?default\)", re.I)
 
 
@@ -631,6 +666,31 @@ def _is_of_entry(question: str, candidate: Candidate) -> bool:
     return bool(words) and words <= telling_stems(question)
 
 
+_COUNTS = re.compile(r"\bhow many (?:more |other )?(?P<noun>\w+)", re.I)
+_UNIT = (
+    r"(?:°|[€£$%]|(?:k?g|mg|[cmk]?m|ml|l|bar|psi|k?[VW]|kWh|A|Hz|dB|min|h|m?s|[kMG]B|am|pm|seconds?|minutes?|hours?|days?|weeks?|months?|"
+    r"years?|(?:kilo)?grams?|(?:kilo|centi|milli)?met(?:re|er)s?|miles?|lit(?:re|er)s?|degrees?|percent|euros?|dollars?|pounds?|"
+    r"(?:kilo|mega|giga)?bytes?|nights?)\b)"
+)
+
+
+def _counts_another(question: str, candidate: Candidate) -> bool:
+    "Whether *how many eggs* is asked and an amount has a unit: *250 °C*."
+    asked = _COUNTS.search(question)
+    if asked is None or re.fullmatch(_UNIT, asked["noun"]): return False
+    return re.search(rf"[€£$] ?\d|\d ?{_UNIT}", candidate.text) is not None
+
+
+def _is_of_asked_scale(asked: Arguments, candidate: Candidate) -> bool:
+    "Whether a candidate is nothing but a weekday, or a day of the year, of which the question has one: *When does it open on Friday?*"
+    times = calendar_of(candidate.text)
+    rest = [word for word in re.findall(r"\w+", candidate.text) if not calendar_of(word)]
+    return bool(times) and {time.scale for time in times} <= {time.scale for time in asked.times} and not set(rest) - _TIME_WORDS
+
+
+_TIME_WORDS = {"to", "until", "till", "through", "and", "on", "from", "in", "every", "each", "the"}
+
+
 def _is_in_measure(candidate: Candidate, measure: re.Pattern[str]) -> bool:
     "Whether an amount is in the measure that was asked for, or stands without a unit behind one that is: *by train 50 minutes, by bus 80*."
     if measure.search(candidate.text): return True
@@ -681,7 +741,7 @@ def weighed_candidates(
     config: ReasoningConfig | None = None,
 ) -> list[Candidate]:
     "The candidates and what the reader overlooked, best first, together as likely as the reader found them."
-    config = config or ReasoningConfig()
+    config, asked = config or ReasoningConfig(), Arguments(question)
     best, scores = lines[0].score if lines else 0.0, _scores_in_entries(lines, config.entry_gap)
     # what could be the answer, each whole; not what the question says itself
     candidates = [*candidates, *_overlooked(question, kind, reply, candidates, lines, passages, config)]
@@ -689,15 +749,18 @@ def weighed_candidates(
     shape, asked_words = technical_shape(question), set(normalized(question).split())
     candidates = [_only_its_shape(one, shape) if shape else one for one in candidates]
     candidates = [one for one in candidates if not set(normalized(one.text).split()) <= asked_words]
+    candidates = [_with_its_name(one, set() if measure_asked(question) else _asked_nouns(question)) for one in candidates]
     if _ASKS_FOR_PRICE.search(question) and (price := measure_asked(question)):
         candidates = [one for one in candidates if _is_in_measure(one, price) or _is_of_column(question, one)]
-    candidates = [one for one in candidates if not _is_maker_of_what_others_hold(question, one)]
+    candidates = [one for one in candidates if not _is_of_asked_scale(asked, one)]
+    candidates = [one for one in candidates if not _is_maker_of_what_others_hold(question, one) and not _counts_another(question, one)]
     if not candidates: return []
     # each weighed by its line, by the reply, and by what the question's words ask for
     holding = lambda one: [
         score for line, score in zip(lines, scores, strict=True) if line.url == one.url and line.start <= one.start and one.end <= line.end
     ]
     asks_for_default, measure = bool(_ASKS_FOR_DEFAULT.search(question)), measure_asked(question)
+    asks_for_due = kind == "date" and _ASKS_FOR_DUE.search(question) is not None
     nouns = set() if measure else _asked_nouns(question)
     origin = _first_of_origin(question, lines) if kind == "person" else None
     first_name = origin[0].text[slice(*origin[1])] if origin else ""
@@ -716,10 +779,10 @@ def weighed_candidates(
         )
         value += config.origin_bonus * (candidate.text == first_name)
         value += config.default_bonus * (asks_for_default and _is_default(candidate))
+        value += config.default_bonus * (asks_for_due and _is_due(candidate))
         value -= config.lifespan_penalty * (kind == "date" and _is_of_a_life(question, candidate))
         weighed.append(replace(candidate, log_probability=value, has_vote=has_vote))
     # less what is said of another thing
-    asked = Arguments(question)
     mentions = [_mention_of(one, asked, topic_of(one), number) for number, one in enumerate(weighed)]
     penalties = said_of_others(mentions, asked, contrast=config.contrast_penalty, word=config.word_penalty)
     weighed = [replace(one, log_probability=one.log_probability - less) for one, less in zip(weighed, penalties, strict=True)]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from .configuration import ReasoningConfig
 from .ledger import relevances
+from .mentions import Arguments, are_of_others, columns
 from ..core.english import BACKWARD_OPENERS, FUNCTION_WORDS, MONTHS, stem
 from ..core.records import Document, Passage
 from ..knowledge.chunks import split_sentences
@@ -164,14 +165,24 @@ def stretch(
     return list(page[first : last + 1])
 
 # %% ../../nbs/agent/10_composing.ipynb #c1a7ed02
+def _is_of_another(line: Line, said: Line, asked: Arguments) -> bool:
+    "Whether a line says of another thing what the answer's line says: the same but for its numbers, or with another argument."
+    numbers, words = (lambda text: re.findall(r"\d[\d.,:]*", text)), (lambda text: _stems(re.sub(r"\d\S*", " ", text)))
+    one, other = words(line.text), words(said.text)
+    is_same_form = numbers(line.text) != numbers(said.text) and len(one & other) > 0.75 * len(one | other)
+    return is_same_form or are_of_others(asked, [said.text, line.text])[1]
+
+
 def carried_on(
     said: Sequence[Line],  # the lines that hold the answer
     page: Sequence[Line],  # the lines of their page in order
     scores: Mapping[tuple[str, int], float],  # of the lines that were scored, by URL and start
     config: ReasoningConfig | None = None,  # `num_carried` and the four after it
+    *,
+    question: str = "",  # lines that are said of another thing than it asks about carry nothing on
 ) -> list[Line]:
     "The lines that hold the answer with those near them that answer nearly as well, in the order of the page."
-    config = config or ReasoningConfig()
+    config, asked = config or ReasoningConfig(), Arguments(question)
     numbers = [number for number, line in enumerate(page) if any(line.start == one.start for one in said)]
     if not numbers or any(page[number].role != "sentence" for number in numbers): return list(said)
     first, last, heading = numbers[0] - config.carried_reach, numbers[-1] + config.carried_reach, page[numbers[0]].heading
@@ -181,6 +192,7 @@ def carried_on(
         for number, line in enumerate(page)
         if first <= number <= last and number not in numbers and line.role == "sentence" and not line.term
         if line.heading == heading and (line.url, line.start) in scores
+        if not any(_is_of_another(line, one, asked) for one in said)
     }
     least = max(scores.get((line.url, line.start), -99.0) for line in page) - config.max_carried_gap
     while near and added < config.num_carried:
@@ -243,6 +255,10 @@ def listings(page: Sequence[Line]) -> list[Listing]:
 
 
 def _listing(entries: Sequence[Line], intro: Line | None) -> Listing:
+    rows = [columns(line.text) for line in entries]
+    if all(rows) and len({cells[0][0] for cells in rows}) == 1:  # the first cells of a table
+        items = tuple((line.start + cells[0][1][0], line.start + cells[0][1][1]) for line, cells in zip(entries, rows, strict=True))
+        return Listing(items, tuple(entries), intro)
     return Listing(tuple(_item_of(line) for line in entries), tuple(entries), intro)
 
 
@@ -364,7 +380,7 @@ def compose(
         return _verbatim(steps), ""
     # one fact
     if form in ("fact", "number"):
-        fact_lines = carried_on(around(lines[0], 40), pages[lines[0].url], scores, config)
+        fact_lines = carried_on(around(lines[0], 40), pages[lines[0].url], scores, config, question=question)
         return _verbatim(fact_lines), " ".join(lines[0].text.split())
     # prose: stretches of pages, the best first, until there are words enough
     taken: list[Line] = []

@@ -19,6 +19,7 @@ from importlib.resources import files
 
 from .composing import Line
 from .evidence import Evidence
+from .mentions import Arguments, telling_stems
 from .reasoning import State
 from ..core.english import FUNCTION_WORDS, stem
 from ..core.records import Passage
@@ -86,6 +87,17 @@ def by_entries(lines: Sequence[Line], *, gap: float = 2.0) -> list[Line]:
     return whole
 
 
+def by_what_is_told(question: str, lines: Sequence[Line], weight: float, *, gap: float = 5.0) -> list[Line]:
+    """The lines, first those within `gap` points of the best, ordered by their scores and, up to `weight` points, by how much of the
+    question's wording they have, half of it for the thing that is asked about: of *the key of the cage* the cage is not enough."""
+    if not lines: return []
+    least, head = max(line.score for line in lines) - gap, Arguments(question).head
+    share = lambda line: _told(question, line.in_context, lines) + bool(head and head <= telling_stems(line.text))
+    worth = lambda line: line.score + weight / 2 * share(line)
+    near = sorted((line for line in lines if line.score >= least), key=lambda line: -worth(line))
+    return [*near, *(line for line in lines if line.score < least)]
+
+
 def measure_leaf(
     question: str,
     value: float,  # log-probability of the answer, all leaves that say it together, nats
@@ -144,14 +156,18 @@ def measure_sentence(
     *,
     topic: float = 0.0,
     holds: bool = True,  # whether the line has a name, date or number where one was asked for
+    scored: Sequence[Line] = (),  # all lines, also those without such
 ) -> dict[str, float]:
-    "The measurements of an answer that is the best line as it stands."
+    "The measurements of an answer that is the best line as it stands; far ahead is what has no rival although other paragraphs were read."
+    ahead = _ahead(lines[0], lines) if lines else 0.0
+    if lines and len({(line.url, line.block) for line in lines}) == 1 and len({(line.url, line.block) for line in scored}) > 1:
+        ahead = 8.0
     return {
         "line": lines[0].score if lines else -15.0,
         "relevance": max((passage.score for passage in passages), default=-10.0),
         "topic": topic,
         "holds": float(holds),
         "coverage": coverage(question, lines[0].in_context) if lines else 0.0,
-        "ahead": _ahead(lines[0], lines) if lines else 0.0,
+        "ahead": ahead,
         "told": _told(question, lines[0].in_context, lines) if lines else 0.0,
     }

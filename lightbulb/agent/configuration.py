@@ -214,6 +214,7 @@ class ReasoningConfig(Displayable):
     model_weight: float = 0.15  # of the language model's log-probability
     line_weight: float = 0.4  # nats for each point by which a candidate's sentence answers worse than the best one
     max_line_gap: float = 8.0  # points that count at most
+    told_weight: float = 3.0  # points for a line that has the whole wording of the question, beside others that answer nearly as well
     max_kind_gap: float = 5.0  # points that a line with a place may answer worse than the best one, to be said where *where* is asked
     enough_lead: float = 4.0  # nats before the second candidate: the language model, which could not turn that, is not asked
     vote_bonus: float = 1.5  # nats, for a candidate that the language model's own short answer names

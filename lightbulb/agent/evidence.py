@@ -56,7 +56,7 @@ def _overlap(one: list[str], other: list[str]) -> float:
     return 2 * shared / (weight(one) + weight(other))
 
 # %% ../../nbs/agent/08_evidence.ipynb #7b1e8bff
-_NAME_WORD = r"[A-ZÀ-ÞĀ-Ž][\w’'.-]*"
+_NAME_WORD = r"[A-ZÀ-ÞĀ-Ž](?:\w{0,2}\.|[\w’'-]*(?:\.[\w’'-]+)*)"  # *St.*, but not the end of a sentence
 _LONG_NAME = re.compile(
     rf"{_NAME_WORD}(?: (?:(?:of|the|and|de|la|le|du|des|von|van|der|den|da|di|del|al|bin|ibn|zu|&) ){{0,2}}{_NAME_WORD})+"
 )

@@ -13,7 +13,7 @@ import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from ..core.english import FUNCTION_WORDS, stem
+from ..core.english import FUNCTION_WORDS, MONTHS, stem
 from ..knowledge.chunks import split_sentences
 from ..reading.answer_kinds import expected_kind, measure_asked, times
 
@@ -78,10 +78,82 @@ def parts_of(text: str, first: int, last: int) -> list[int]:
     own = [cut for cut, end in zip(cuts, ends, strict=True) if text[cut : cut + 2] != "wh" or re.search(r"\d", text[cut:end])]
     return [first, *own, last]
 
+# %% ../../nbs/agent/09_mentions.ipynb #a7cf0c3b
+@dataclass(frozen=True)
+class CalendarTime:
+    "A stretch of days of the year or of the week."
+
+    scale: str  # year or week
+    first: int  # month × 32 + day, or the number of the weekday
+    last: int
+
+
+_WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
+_WEEKDAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*|(?:mon|tues|wednes|thurs|fri|satur|sun)days?"
+_FULL = "|".join(MONTHS).replace("May", "May(?! (?:I|we|you|one|he|she|it|they|the|a|my|our)\\b)")
+_LOWER = "|".join(month.lower() for month in MONTHS if month not in ("March", "May"))
+_MONTH = rf"(?:{_FULL}|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec|{_LOWER})\b\.?"
+_TO = r" ?(?:–|—|-|to|until|till|through) ?"
+_DAY = r"\d{1,2}(?:st|nd|rd|th)?"
+_DAYS_OF_YEAR = re.compile(
+    rf"(?<![\d.])(?P<d1>{_DAY})(?:\.? (?P<m1>{_MONTH}))?{_TO}(?P<d2>{_DAY})\.? (?P<m2>{_MONTH})|"
+    rf"(?<![\d.])(?P<d>{_DAY})\.? (?:of )?(?P<m>{_MONTH})|"
+    rf"\b(?P<n1>{_MONTH})(?: (?P<e1>{_DAY})(?!\d))?{_TO}(?P<n2>{_MONTH})(?: (?P<e2>{_DAY})(?!\d))?|"
+    rf"\b(?P<n>{_MONTH})(?: (?P<e>{_DAY})(?!\d)(?:{_TO}(?P<f>{_DAY})(?!\d))?)?"
+)
+_DAYS_OF_WEEK = re.compile(rf"\b(?P<one>{_WEEKDAY})(?:{_TO}(?P<other>{_WEEKDAY}))?\b")
+_KINDS_OF_DAYS = re.compile(
+    r"\b(?:(?P<working>weekdays?|working days?)|(?P<free>weekends?)|(?P<all>daily|every day|seven days a week))\b", re.I
+)
+
+
+def calendar_of(text: str) -> list[CalendarTime]:
+    "The days of the year and of the week that a text names, and stretches of them."
+    times = []
+    for match in _DAYS_OF_YEAR.finditer(text):
+        group = match.groupdict()
+        if group["d1"]:
+            first, last = _day(group["m1"] or group["m2"], group["d1"]), _day(group["m2"], group["d2"])
+        elif group["d"]:
+            first = last = _day(group["m"], group["d"])
+        elif group["n1"]:
+            first, last = _day(group["n1"], group["e1"] or "1"), _day(group["n2"], group["e2"] or "31")
+        else:
+            first, last = _day(group["n"], group["e"] or "1"), _day(group["n"], group["f"] or group["e"] or "31")
+        times += _stretch("year", first, last, 12 * 32 + 31)
+    for match in _DAYS_OF_WEEK.finditer(text):
+        first = _weekday(match["one"])
+        last = _weekday(match["other"]) if match["other"] else first
+        if first >= 0 and last >= 0 and (match["other"] or match["one"].casefold().rstrip("s") in _WEEKDAYS):
+            times += _stretch("week", first, last, 6)
+    for match in _KINDS_OF_DAYS.finditer(text):
+        times.append(CalendarTime("week", 5 if match["free"] else 0, 4 if match["working"] else 6))
+    return times
+
+
+def _stretch(scale: str, first: int, last: int, end: int) -> list[CalendarTime]:
+    "The stretch, or the two beside the turn of the year or week."
+    if first <= last: return [CalendarTime(scale, first, last)]
+    return [CalendarTime(scale, first, end), CalendarTime(scale, 0, last)]
+
+
+def _day(month: str, day: str) -> int:
+    number = next(i for i, name in enumerate(MONTHS, 1) if name.casefold().startswith(month.casefold().rstrip(".")[:3]))
+    return number * 32 + int(re.sub(r"\D", "", day))
+
+
+def _weekday(name: str) -> int:
+    return next((i for i, day in enumerate(_WEEKDAYS) if day.startswith(name.casefold()[:3])), -1)
+
 # %% ../../nbs/agent/09_mentions.ipynb #1867c3df
 _CAPITAL_WORD = re.compile(r"(?<![\w’'-])[A-ZÀ-Þ][\w’'-]*")
 _NUMBERED = re.compile(r"\b(?P<noun>[a-z]+) (?:no\. ?|# ?)?(?P<number>\d[\d.]*\d|\d)(?![\w%])", re.I)
 _NAME_RUN = re.compile(r"(?<![\w’'-])[A-ZÀ-Þ][\w’'-]*(?: (?:[A-ZÀ-Þ][\w’'-]*|\d[\d.]*(?<!\.)))*")
+_HEAD = re.compile(
+    r"\b(?:the|an?|my|our|your|his|her|their|this|that) (?P<thing>[\w-]+(?: [\w-]+){0,2}?) "
+    r"(?:for|of|to|with|in|on|at|from|that|which|by|about)\b",
+    re.I,
+)
 _NO_NAMES = ("The", "A", "An", "It", "This", "I")
 
 
@@ -89,19 +161,29 @@ class Arguments:
     "What a question is about: its telling words, those that are written as names, and the numbers behind its nouns."
 
     def __init__(self, question: str) -> None:
-        self.names = {match[0] for match in _CAPITAL_WORD.finditer(question) if match.start() > 0}
+        self.names = {match[0] for match in _CAPITAL_WORD.finditer(question) if match.start() > 0 and not calendar_of(match[0])}
         telling = {word for word in re.findall(r"\w+", question.casefold()) if word not in FUNCTION_WORDS}
         self.words = telling | {name.casefold() for name in self.names}
         self.stems = {stem(word) for word in self.words}
         self.numbers = {noun: number for noun, number in numbered(question) if noun not in FUNCTION_WORDS}
-        self.runs = name_runs(question)
+        self.runs = [run for run in name_runs(question) if not calendar_of(" ".join(run))]
+        self.times = calendar_of(question)
+        self.stems |= {time.scale.upper() for time in self.times}  # in capitals, so no word
         self.is_amount = expected_kind(question) == "number" or measure_asked(question) is not None
+        head = _HEAD.search(question)
+        self.head = telling_stems(head["thing"]) if head else set[str]()  # *key* of *Where is the key of the cage?*
         self._plain = [word.rstrip(".,;:!?").removesuffix("'s").removesuffix("’s") for word in question.casefold().split()]
 
     def names_in(self, text: str) -> set[str]:
         "The names of a text; the word that begins it is one only if the question has it."
         is_name = lambda match: match[0] in self.names or (match.start() > 0 and match[0] not in _NO_NAMES)
-        return {match[0].casefold() for match in _CAPITAL_WORD.finditer(text) if is_name(match)}
+        return {match[0].casefold() for match in _CAPITAL_WORD.finditer(text) if is_name(match) and not calendar_of(match[0])}
+
+    def scales_in(self, text: str) -> frozenset[str]:
+        "On which scales, in capitals, a text names a time of the question."
+        stated = calendar_of(text)
+        agree = lambda one, other: one.scale == other.scale and one.first <= other.last and other.first <= one.last
+        return frozenset(other.scale.upper() for one in stated for other in self.times if agree(one, other))
 
     def has_run(self, run: tuple[str, ...]) -> bool:
         "Whether the question has these words in a row."
@@ -179,6 +261,7 @@ def mention_at(
     opening = [in_part.split()[0].lower()] if begin == first and entry else []
     own = re.findall(r"(?<!\w)(?:[a-zß-ÿ]\w*|\d+)", in_part)
     bare = f"{text[cut:start]} … {text[end:stop]}"
+    times = asked.scales_in(in_part)
     return Mention(
         (url, offset + place),
         text[start:end],
@@ -187,8 +270,8 @@ def mention_at(
         frozenset(asked.names_in(in_part)),
         frozenset(asked.names_in(in_sentence)),
         frozenset(re.findall(r"\w+", topic.casefold())) & asked.words,
-        frozenset(stem(word) for word in [*opening, *own, *shared]) & asked.stems,
-        frozenset(telling_stems(bare)),
+        (frozenset(stem(word) for word in [*opening, *own, *shared]) & asked.stems) | times,
+        frozenset(telling_stems(bare)) | times,
         offset + cut,
         _VERB.search(bare) is None and len(bare.split()) <= 8,
         (url, cells[0][0]) if cells else None,
@@ -237,12 +320,25 @@ def _shares_of_numbers(mentions: Sequence[Mention], asked: Arguments) -> list[li
     return lists
 
 
+def _shares_of_times(mentions: Sequence[Mention], asked: Arguments) -> list[list[Share]]:
+    "By days, weekdays and months, of which a page may name a stretch: *15 June* is in *12–16 June*."
+
+    def share(mention: Mention, scale: str) -> Share:
+        for text in mention.around:  # the nearest first
+            if scale in {time.scale for time in calendar_of(text)}:
+                same = asked.scales_in(text) & {scale.upper()}
+                return Share(same, not same)
+        return Share(frozenset(), False)
+
+    return [[share(one, scale) for one in mentions] for scale in sorted({time.scale for time in asked.times})]
+
+
 def _shares_of_rows(mentions: Sequence[Mention], asked: Arguments) -> list[list[Share]]:
     "By the first cells of the rows of one table."
     return [[Share(one.key or frozenset(), one.key is not None, one.table) for one in mentions]]
 
 # %% ../../nbs/agent/09_mentions.ipynb #bfef92d4
-_DIGITS = r"\d[\d.,]*"
+_DIGITS = r"\d[\d.,:]*"
 
 
 def _are_parallel(one: str, other: str) -> bool:
@@ -279,7 +375,7 @@ def said_of_others(
     word: float,  # nats for each word of the question, up to two, that another part of the sentence has
 ) -> list[float]:
     "For each mention the nats it loses because another one is said of what the question asks about and it is said of something else."
-    by = (_shares_of_names, _shares_of_families, _shares_of_numbers, _shares_of_rows)
+    by = (_shares_of_names, _shares_of_families, _shares_of_numbers, _shares_of_times, _shares_of_rows)
     kinds = [kind for shares in by for kind in shares(mentions, asked)]
     lost = [max(own) for own in zip(*map(shortfalls, kinds), strict=True)]
     penalties = []
@@ -288,3 +384,10 @@ def said_of_others(
         missing = min(_num_words_missing(one, mentions, asked), 2)
         penalties.append(max(contrast * share, 2 * contrast * is_behind) + word * missing)
     return penalties
+
+# %% ../../nbs/agent/09_mentions.ipynb #e1499eb4
+def are_of_others(asked: Arguments, texts: Sequence[str]) -> list[bool]:
+    "For each of several sentences whether another one has the question's name, number or day, and it has another of that kind."
+    mentions = [Mention((text, i), around=(text,), sentence=text) for i, text in enumerate(texts)]
+    kinds = [kind for shares in (_shares_of_families, _shares_of_numbers, _shares_of_times) for kind in shares(mentions, asked)]
+    return [any(own) for own in zip(*map(shortfalls, kinds), strict=True)] if kinds else [False] * len(texts)

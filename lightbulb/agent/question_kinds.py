@@ -19,7 +19,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from ..core.english import FUNCTION_WORDS, TITLE_ABBREVIATIONS
+from ..core.english import FUNCTION_WORDS, IRREGULAR_VERBS, TITLE_ABBREVIATIONS
 
 # %% ../../nbs/agent/02_question_kinds.ipynb #7b149aa2
 KINDS = ("fact", "number", "list", "yes_no", "how", "why", "compare", "definition")
@@ -283,9 +283,10 @@ def _asks_for_one(shapes: Sequence[str]) -> bool:
 
 
 def _asks_for_several(shapes: Sequence[str]) -> bool:
-    "Whether *which* or *what* comes with a noun in the plural right before *do*, *did* or *are*: *which islands did we …*."
+    "Whether *which* or *what* comes with a noun in the plural right before its verb: *which islands did we …*, *which firms offered*."
+    verbs = ("do", "did", "are", "were", "have", "had", "_ed")
     pairs = zip(shapes[:-2], shapes[1:-1], shapes[2:], strict=True)
-    return any(one in ("which", "what") and noun == "_s" and verb in ("do", "did", "are", "were") for one, noun, verb in pairs)
+    return any(one in ("which", "what") and noun == "_s" and verb in verbs for one, noun, verb in pairs)
 
 
 def _asks_what_one_may_choose(shapes: Sequence[str]) -> bool:
@@ -331,6 +332,12 @@ def _shipped_weights() -> dict[str, np.ndarray]:
     return {feature: np.array(weights) for feature, weights in stored.items()}
 
 
+_ASKS_WHY = re.compile(
+    r"\b(?:why|reasons?|causes?|purpose|point|good|use|come|warum|wieso|weshalb|wozu|pourquoi|grund|raison)\b|\bfor\W*$", re.I
+)
+_WHICH_DID = re.compile(
+    rf"\b(?:which|what) (?:\w+ )?\w+[^su\W]s (?:{'|'.join(sorted({past for past, _ in IRREGULAR_VERBS.values()}))})\b", re.I
+)  # *Which firms sent us an offer?*
 _MEMBERS = re.compile(
     r"^who (?:all )?(?:sits?|is|are|was|were|serves?|belongs?) (?:on|in|to|at) \w+ (?:\w+ )?(?:committee|board|team|council|jury|staff)\b",
     re.I,
@@ -347,7 +354,9 @@ def kind_probabilities(
     for feature in sorted(_features(question)):
         scores += np.asarray(weights.get(feature, 0.0))
     possible = ("yes_no",) if _ELLIPTIC_VERDICT.search(question) else _possible_kinds(shape_of(question))
-    possible = ("list",) if _MEMBERS.search(question) else possible
+    possible = ("list",) if _MEMBERS.search(question) or _WHICH_DID.search(question) else possible
+    if possible == KINDS or (len(possible) == len(KINDS) - 1 and "yes_no" not in possible):  # key words, which ask why in so many words
+        possible = tuple(kind for kind in possible if kind != "why" or _ASKS_WHY.search(question))
     scores = np.where([kind in possible for kind in KINDS], scores, -np.inf)
     return dict(zip(KINDS, (float(value) for value in _softmax(scores)), strict=True))
 

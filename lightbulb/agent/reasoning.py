@@ -66,6 +66,8 @@ def make_plans(question: str) -> list[Plan]:
         form = "number"  # *how thin may it get*, *How deep is Lake Orrin?*
     elif form == "how" and technical_shape(question):
         form = "fact"  # *which command protects the pump*
+    elif form == "number" and wanted == "date":
+        form = "fact"  # *by when do you need it*
     elif asks_in_key_words(question) and (wanted != "other" or measure_asked(question)):
         form = "number" if wanted in ("number", "other") else "fact"  # *price of one wash*
     if (compared := compare(question)) is not None:

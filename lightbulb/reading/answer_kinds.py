@@ -12,7 +12,7 @@ __all__ = ['COUNTRY_OF', 'expected_kind', 'country_of', 'candidates', 'kind_of',
 import re
 from typing import Literal, get_args
 
-from ..core.english import MONTHS, SENTENCE_OPENERS
+from ..core.english import FUNCTION_WORDS, MONTHS, SENTENCE_OPENERS
 
 # %% ../../nbs/reading/00_answer_kinds.ipynb #a30a72a8
 Kind = Literal["date", "number", "person", "place", "nationality", "other"]
@@ -30,8 +30,8 @@ _RULES: tuple[tuple[str, Kind], ...] = (
         "nationality",
     ),
     (
-        r"^(?:when|since when|until when)\b|\b(?:what|which) (?:year|date|day|month|decade|century|time)\b|\bdate of\b|\b(?:birth|"
-        r"release|death) ?(?:date|year|day)\b|\byear of\b|\bhow long ago\b",
+        r"^(?:(?:since|until|till|by|from) )?when\b|\b(?:what|which) (?:year|date|day|month|decade|century|time)\b|"
+        r"\bdate (?:of|for|by)\b|\bdeadline\b|\b(?:birth|release|death) ?(?:date|year|day)\b|\byear of\b|\bhow long ago\b",
         "date",
     ),
     (
@@ -62,10 +62,17 @@ def expected_kind(
     question: str,  # in natural language or as keywords
 ) -> Kind:  # what kind of answer it asks for; "other" if no rule knows
     "The kind of answer that a question asks for, judged by its wording alone."
-    text = " ".join(question.lower().split()).rstrip("?!. ")
-    for pattern, kind in _RULES_COMPILED:
-        if pattern.search(text): return kind
+    for text in _askings(question.lower()):
+        for pattern, kind in _RULES_COMPILED:
+            if pattern.search(text): return kind
     return "other"
+
+
+def _askings(question: str) -> list[str]:
+    "The last sentence of a question that ends in a question mark, and the whole; only that if it is one sentence."
+    whole = " ".join(question.split())
+    asking = next((part for part in reversed(re.split(r"(?<=[.!?]) (?=\S)", whole)) if part.endswith("?")), whole)
+    return [text.rstrip("?!. ") for text in dict.fromkeys((asking, whole))]
 
 # %% ../../nbs/reading/00_answer_kinds.ipynb #5f68818f
 _COUNTRIES = """Afghan=Afghanistan Albanian=Albania Algerian=Algeria American=United_States Angolan=Angola Argentine=Argentina
@@ -97,7 +104,7 @@ def country_of(demonym: str) -> str | None:
     return COUNTRY_OF.get(" ".join(demonym.split()).removesuffix("-born"))
 
 # %% ../../nbs/reading/00_answer_kinds.ipynb #d81b672f
-MONTH = rf"(?:{'|'.join(MONTHS)}|Jan|Feb|Aug|Sept?|Oct|Nov|Dec)\b\.?"
+MONTH = rf"(?:(?:{'|'.join(MONTHS)})\b|(?:Jan|Feb|Aug|Sept?|Oct|Nov|Dec)\b\.?)"
 YEAR = (
     r"(?:(?<![\d,.])\b(?:1\d{3}|20\d{2})\b(?![,.]?\d| ?[%°])|(?:(?<=\b[Ii]n )|(?<=died )|(?<=born )|(?<=– ))[1-9]\d{2}\b(?![,.]?\d| [a-z]))"
 )
@@ -241,11 +248,26 @@ def without_measure(question: str) -> str:
 
 def measure_asked(question: str) -> re.Pattern[str] | None:
     "What an amount looks like if a question asks for a price, a temperature, a weight, a pressure, a voltage, a number to call."
-    text = " ".join(question.split()).rstrip("?!. ")
+    if expected_kind(question) == "date": return None
+    return next((unit for text in _askings(question) if (unit := _measure_in(text)) is not None), None)
+
+
+def _measure_in(text: str) -> re.Pattern[str] | None:
     asks = re.search(r"\bhow (?:much|hot|cold|warm|heavy|loud|long|late|soon)\b|\b(?:what|which|at what|at which)\b", text, re.I)
     if asks is None and len(text.split()) > 6: return None
     if re.search(r"\bnumber\b", text, re.I) is None and re.search(r"\bcall\b", text, re.I): return None
+    text = _thing_asked(text) or text  # *which module has to be installed before prices are fetched* asks for a module
     return next((unit for asked, unit in _MEASURES if asked.search(text)), None)
+
+
+def _thing_asked(text: str) -> str:
+    "The words behind *which* or *what* up to one of mere grammar; none behind *what does* and for a number, which may be one to call."
+    match = re.search(r"\b(?:which|what) (?P<rest>.*)", text, re.I)
+    words: list[str] = []
+    for word in match["rest"].split() if match else ():
+        if word.casefold() in FUNCTION_WORDS: break
+        words.append(word)
+    return "" if "number" in words else " ".join(words)
 
 # %% ../../nbs/reading/00_answer_kinds.ipynb #2d3d18c8
 def kind_of(
