@@ -81,8 +81,11 @@ PUBLIC = {  # DESIGN's contract: more may be added, these stay
     "agent.episodes": "EpisodeFile play_episode",
     "agent.cluster": "train_on_cluster",
     "apps.main_menu": "main",
-    "apps.panels": "ConfigForm RunStatus TrainingRun TrainingPanel",
-    "apps.question_panels": "QuestionPanel BoardPanel TextPanel load_ipython_extension",
+    "apps.forms": "ConfigForm",
+    "apps.training_runs": "RunStatus TrainingRun",
+    "apps.panels": "TrainingPanel",
+    "apps.question_panels": "QuestionPanel load_ipython_extension",
+    "apps.world_panels": "BoardPanel TextPanel",
 }
 PLANTED = {  # module → an import that it must not have
     "core.errors": "lightbulb.planning.tree_drawing",  # a higher floor

@@ -14,21 +14,10 @@ import pytest
 from notebook_browser import PATIENCE, open_notebook, open_page, serve_app
 
 from lightbulb.agent.configuration import TestAgent, TrainAgent
-from lightbulb.apps.panels import (
-    _TASKS,
-    ConfigForm,
-    TrainingPanel,
-    TrainingRun,
-    _Curves,
-    _draw_plot,
-    _meanings,
-    _parse,
-    _pid_file,
-    _restore,
-    _smooth,
-    _status_file,
-    _write_json,
-)
+from lightbulb.apps.curves import Curves, _smooth, draw_plot
+from lightbulb.apps.forms import ConfigForm, _meanings, _parse, restore
+from lightbulb.apps.panels import TrainingPanel
+from lightbulb.apps.training_runs import TASKS, TrainingRun, _pid_file, _status_file, _write_json
 from lightbulb.lm.configuration import TrainLanguageModel
 from lightbulb.rl.hierarchy import HierarchyConfig
 from lightbulb.rl.ppo import PPOConfig
@@ -60,7 +49,7 @@ def test_a_form_gives_back_what_it_was_filled_with(config):
         assert len(path) == 2 or not meanings[path[0]] or "lb-note" in note.value
     form.fill(type(config)(**{**vars(config), "seed": 7}))
     assert form.value.seed == 7
-    assert _restore(type(config), json.loads(json.dumps(asdict(config), default=str))) == config  # as another process reads it
+    assert restore(type(config), json.loads(json.dumps(asdict(config), default=str))) == config  # as another process reads it
 
 
 def test_every_field_that_is_out_of_range_is_told_beside_itself():
@@ -91,7 +80,7 @@ def test_no_other_form_can_be_started_while_a_task_is_loaded(tmp_path, monkeypat
         return PPOConfig
 
     assert not panel._start.disabled
-    monkeypatch.setitem(_TASKS, "PPOConfig", _TASKS["PPOConfig"]._replace(config_class=load))
+    monkeypatch.setitem(TASKS, "PPOConfig", TASKS["PPOConfig"]._replace(config_class=load))
     panel._task.value = "PPOConfig"
     ((is_disabled, forms, said),) = seen
     assert is_disabled and not forms and "loading the settings of Agent (PPO)" in said
@@ -105,7 +94,7 @@ def test_fields_that_are_named_first_stand_open():
 
 
 def test_a_file_is_read_as_it_grows_is_torn_and_is_written_anew(tmp_path):
-    curves, path = _Curves(tmp_path / "metrics.jsonl"), tmp_path / "metrics.jsonl"
+    curves, path = Curves(tmp_path / "metrics.jsonl"), tmp_path / "metrics.jsonl"
     assert not curves.read()
     row = lambda step, loss: json.dumps({"step": step, "split": "train", "loss": loss}) + "\n"
     path.write_text(row(1, 3.0) + row(2, 2.0)[:10])
@@ -117,13 +106,13 @@ def test_a_file_is_read_as_it_grows_is_torn_and_is_written_anew(tmp_path):
     (tmp_path / "new").replace(path)
     assert curves.read() and curves.lines["loss", "train"] == [(2, 5.0)]
     for line in ([(5, 1.0)], [(0, -1.0), (9, -1.0)], [(0, 1e-9), (1, 1e9)]):
-        assert _draw_plot("Loss <&>", [("a", line)]).count("<polyline") == 1
+        assert draw_plot("Loss <&>", [("a", line)]).count("<polyline") == 1
 
 
 def test_one_odd_step_at_the_end_is_not_what_the_legend_says():
     "Of many points the running mean is said, and drawn over a pale line of the points themselves."
     line = [(step, 2.0) for step in range(1, 80)] + [(80, 6.0)]
-    drawing = _draw_plot("Loss", [("training", line)])
+    drawing = draw_plot("Loss", [("training", line)])
     assert "training 2.4   <" in drawing and "training 2.4 at step 80" in drawing and drawing.count("<polyline") == 2
     assert _smooth([(1, 4.0)]) == [(1, 4.0)], "the first points weigh no less than they should"
 
