@@ -15,9 +15,9 @@ from notebook_browser import PATIENCE, open_notebook, open_page, serve_app
 
 from lightbulb.agent.configuration import TestAgent, TrainAgent
 from lightbulb.apps.curves import Curves, _smooth, draw_plot
-from lightbulb.apps.forms import ConfigForm, _meanings, _parse, restore
+from lightbulb.apps.forms import ConfigForm, _meanings, _parse
 from lightbulb.apps.panels import TrainingPanel
-from lightbulb.apps.training_runs import TASKS, TrainingRun, _pid_file, _status_file, _write_json
+from lightbulb.apps.training_runs import TASKS, TrainingRun, _pid_file, _restore, _status_file, _write_json
 from lightbulb.lm.configuration import TrainLanguageModel
 from lightbulb.rl.hierarchy import HierarchyConfig
 from lightbulb.rl.ppo import PPOConfig
@@ -49,7 +49,7 @@ def test_a_form_gives_back_what_it_was_filled_with(config):
         assert len(path) == 2 or not meanings[path[0]] or "lb-note" in note.value
     form.fill(type(config)(**{**vars(config), "seed": 7}))
     assert form.value.seed == 7
-    assert restore(type(config), json.loads(json.dumps(asdict(config), default=str))) == config  # as another process reads it
+    assert _restore(type(config), json.loads(json.dumps(asdict(config), default=str))) == config  # as another process reads it
 
 
 def test_every_field_that_is_out_of_range_is_told_beside_itself():

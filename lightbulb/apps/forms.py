@@ -88,17 +88,6 @@ def to_text(value: Any) -> str:
     if value is None: return ""
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
-
-def restore(hint: Any, value: Any) -> Any:
-    "A value of a type from what JSON kept of it."
-    for option in _alternatives(hint):
-        if is_dataclass(option) and isinstance(option, type) and isinstance(value, dict):
-            hints = get_type_hints(option)
-            return option(**{name: restore(hints[name], item) for name, item in value.items() if name in hints})
-        if option is Path and isinstance(value, str): return Path(value)
-        if get_origin(option) is tuple and isinstance(value, list): return tuple(value)
-    return value
-
 # %% ../../nbs/apps/05_forms.ipynb #095301d9
 _FIRST = """query search environment dataset_name model_name preset num_epochs batch_size max_length total_steps num_envs
     max_seconds save_dir""".split()

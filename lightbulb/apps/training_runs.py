@@ -21,14 +21,13 @@ import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 import psutil
 
 from .curves import PLOTS
-from .forms import restore
 from ..core.checkpoint import write_atomically
 from ..core.errors import LightbulbError
 from ..core.run_folder import moments
@@ -155,6 +154,17 @@ def task_of(config: Any) -> Task:
     return TASKS[name]
 
 # %% ../../nbs/apps/07_training_runs.ipynb #f8d3ad76
+def _restore(hint: Any, value: Any) -> Any:
+    "A value of a type from what JSON kept of it."
+    for option in get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,):
+        if is_dataclass(option) and isinstance(option, type) and isinstance(value, dict):
+            hints = get_type_hints(option)
+            return option(**{name: _restore(hints[name], item) for name, item in value.items() if name in hints})
+        if option is Path and isinstance(value, str): return Path(value)
+        if get_origin(option) is tuple and isinstance(value, list): return tuple(value)
+    return value
+
+
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     text = json.dumps(content, ensure_ascii=False, default=str)
     write_atomically(path, lambda file: file.write(text.encode()))
@@ -218,7 +228,7 @@ class _Worker:
     def train(self) -> bool:
         "Whether there was anything to do."
         task = TASKS[self.facts["config"]]
-        config = restore(task.config_class(), self.facts["settings"])
+        config = _restore(task.config_class(), self.facts["settings"])
         print("loading what it learns from", flush=True)
         last, step = time.monotonic(), None
         for report in task.train(_Order(config, self.facts["environment"], self.folder, self.facts["resume"])):
@@ -468,7 +478,7 @@ class TrainingRun:
         facts = read_json(_status_file(self.folder))
         if not facts: return None
         with suppress(ValueError, TypeError):
-            return restore(TASKS[facts["config"]].config_class(), facts["settings"]), facts["environment"]
+            return _restore(TASKS[facts["config"]].config_class(), facts["settings"]), facts["environment"]
         return None
 
     def log(self, num_lines: int = 12) -> list[str]:
