@@ -171,14 +171,15 @@ def opened(browser, jupyter_lab: NotebookServer, model_folder: Path, text_folder
     (folder / "davy.txt").write_text("Humphry Davy\n\nHumphry Davy was a chemist. He was born in Penzance, Cornwall, in 1778.\n")
     name = jupyter_lab.write(
         "panels.ipynb",
-        "from pathlib import Path\nfrom lightbulb.agent.configuration import TestAgent\nfrom lightbulb.apps.question_panels import *\nfrom lightbulb.apps.world_panels import *\n"
+        "from pathlib import Path\nfrom lightbulb.agent.configuration import TestAgent\nfrom lightbulb.apps.question_panels import *\n"
+        "from lightbulb.apps.world_panels import *\n"
         f"panel = QuestionPanel(TestAgent(search='folder:{folder}', save_dir=Path({str(folder)!r}, 'models'), max_seconds=600.0))\npanel",
         f"BoardPanel({str(model_folder)!r}, num_simulations=8)",
         "%load_ext lightbulb.apps.question_panels",
         f"%%ask --search folder:{folder} --save_dir {folder / 'models'} --max_seconds 600\nWhere was Humphry\nDavy born?",
         f"TextPanel({str(text_folder)!r}, num_actions=2)",
         "from lightbulb.apps.thought_tree import ThoughtTree\nfrom lightbulb.planning.tree_of_thought import Thought, ToTNode\n"
-        "tall = ToTNode('Which lamp?')\nfor i in range(30):\n    tall.add(Thought(f'lamp {i}', 'answer'))\n_ThoughtTree(tall)",
+        "tall = ToTNode('Which lamp?')\nfor i in range(30):\n    tall.add(Thought(f'lamp {i}', 'answer'))\nThoughtTree(tall)",
         "ThoughtTree()",
     )
     notebook = open_notebook(browser, jupyter_lab, name)
