@@ -407,8 +407,8 @@ def suite(runner: Runner, table: Table, quick: bool) -> None:
         "and the highest seed. PPOConfig's defaults (num_envs 8, num_epochs 10, num_minibatches 16, learning_rate 1e-3 that falls to 0, "
         "features and rewards of unit scale) were set on CartPole-v1, seed 0, and stayed as they were: on the next five environments they "
         "were confirmed, not chosen. What rare numbered states pay (novelty 0.1) was set on FrozenLake8x8-v1 without slips and on Taxi-v4, "
-        "after CliffWalking-v1 had shown that such an agent shuns its goal. The two held-out ones (CliffWalking-v1 is cut after 200 steps) had "
-        "no other part in the defaults."
+        "after CliffWalking-v1 had shown that such an agent shuns its goal. The two held-out ones (CliffWalking-v1 is cut after 200 steps) "
+        "had no other part in the defaults."
     )
 
 
