@@ -301,6 +301,10 @@ def main() -> int:
             made >= kills,
         )
     table.note("Equal: metrics but for speed, and weights, to the last bit. A run that is not ends this script with an error and no table.")
+    table.note(
+        "Moments are drawn by the clock, evenly over the seconds that the unbroken run took: a life that other work slowed down was killed "
+        "earlier in it and, as it was resumed, more often."
+    )
     return table.finish(args.record)
 
 
