@@ -45,7 +45,7 @@ PROMPT = "Answer the question from the text, in a few words if possible.\n\nText
 PROMPT_TOKENS, REPLY_TOKENS, NUM_PASSAGES = 1200, 48, 4
 SETS = ("notes", "manuals", "xquad", "clapnq", "two_hop", "absent", "demo")
 NOTES = Path(__file__).parent / "notes"  # small folders as people write them, with questions of strangers
-REPORTED_NOTES = "tannery"  # the folder that nothing was fitted on and whose failures nobody looked at
+REPORTED_NOTES = ("tannery", "boat_club")  # folders that nothing was fitted on and for whose failures nothing was mended
 MANUALS = {"git": "git/git.html", "debian_handbook": "debian_handbook/index.html", "python": "python/"}  # where a crawl begins
 TUNED = {"git": "mechanisms were chosen on it", "debian_handbook": "tuned on"}  # the other sets: only measured
 TUNED |= {
@@ -54,7 +54,7 @@ TUNED |= {
     "two_hop": "mechanisms and the confidence of chains were chosen on every second question, from the second on; these are the others",
     "absent": "over the pages of two_hop",
 }
-TUNED |= {path.name: "tuned on" for path in NOTES.iterdir() if path.is_dir() and path.name != REPORTED_NOTES}
+TUNED |= {path.name: "tuned on" for path in NOTES.iterdir() if path.is_dir() and path.name not in REPORTED_NOTES}
 TEXT_KINDS = ("how", "why", "compare", "definition", "two_page")
 AIMS = {  # issue and design; shares between 0 and 1
     "facts": 0.60,
@@ -668,7 +668,7 @@ def main() -> int:
     parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the development data")
     parser.add_argument("--sets", default=",".join(SETS), help="which sets, with commas")
-    parser.add_argument("--notes", default=REPORTED_NOTES, help="which folders of notes, with commas")
+    parser.add_argument("--notes", default=",".join(REPORTED_NOTES), help="which folders of notes, with commas")
     parser.add_argument("--manuals", default=",".join(MANUALS), help="which manuals, with commas")
     parser.add_argument(
         "--limit", type=limits, default={}, help="a fixed sample of so many questions of each site, or of named sets: xquad=60,demo=40"

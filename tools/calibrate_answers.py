@@ -157,7 +157,7 @@ def chosen(questions: Sequence[Any], share: int) -> list[Any]:
 
 
 def of_notes(share: int, make_index: Any) -> Iterator[tuple[str, Any, Any]]:
-    for folder in sorted(path.name for path in benchmark.NOTES.iterdir() if path.is_dir() and path.name != benchmark.REPORTED_NOTES):
+    for folder in sorted(path.name for path in benchmark.NOTES.iterdir() if path.is_dir() and path.name not in benchmark.REPORTED_NOTES):
         search = load_search(f"folder:{benchmark.NOTES / folder}", make_index=make_index)
         for number, question in enumerate(chosen(benchmark.manual_questions(benchmark.NOTES, folder), share)):
             yield question.id, question, search
