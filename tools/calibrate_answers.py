@@ -3,7 +3,7 @@
 Four fits: `short` answers (names, dates, numbers), those at the end of a `chain` of steps, the best `sentence` in their place, and `text`
 together with `verdict`s, of which there are few. `chain` sees every second question of two_hop, those that benchmarks/answering.py does
 not report, every third of them also with its gold pages left out, and the demo site's `train` and `calibrate` questions; the others see
-those of the demo site, one manual, debian_handbook, the folders of benchmarks/notes but the reported one, and web passages (`clapnq_rows`
+those of the demo site, one manual, debian_handbook, the folders of benchmarks/notes but the reported ones, and web passages (`clapnq_rows`
 says which). Questions without an answer are hard to make up, so every second question of the manual is also asked with its pages left
 out, and every second of the notes with the lines that name its answer left out. The weights are a logistic regression; a threshold lets
 through as little as TOLD of what should be refused.
