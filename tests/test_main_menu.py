@@ -531,3 +531,9 @@ def test_help_of_both_programs_and_the_task_is_quick(tmp_path) -> None:
         assert all(f"--{name}" in shown.stdout for name in names)
         loaded = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines() if line.startswith("import time:")}
         assert "tyro" in loaded and not loaded & {"torch", "gymnasium", "transformers", "accelerate"}
+
+
+def test_a_reader_that_has_read_enough_ends_help_without_a_traceback() -> None:
+    command = f"{sys.executable} -m lightbulb --task test_agent --help | head -1"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout.startswith("usage:") and not done.stderr

@@ -157,6 +157,7 @@ class Numbers(PatternReader):
         (GUARANTEE, "How long is the guarantee of the frame?", "ten years"),  # with its unit, though it is a word
         (PLUGS, "Which plug do they use in Denmark?", "type K"),  # the column that was asked for, in the row that was asked for
         ("The paper bin is emptied every second Friday.", "When is the paper bin emptied?", "every second Friday"),  # without a year
+        ("Since 1931 the loan was paid over ten years.", "Over how many years was the loan paid?", "ten"),  # 1931 is when
     ],
 )
 def test_a_note_is_read_by_the_names_and_the_measure_of_the_question(note: str, question: str, expected: str) -> None:
@@ -184,6 +185,14 @@ WAYS = "The train from Aldmere takes 50 minutes, the bus 80."
 def test_an_amount_belongs_to_the_words_of_its_own_part(note: str, question: str, expected: str) -> None:
     page = extract_markdown(note, "http://site/notes.md")
     assert ask(question, certain(), search=SmallSite([page]), reader=Numbers()).short_answer == expected
+
+
+def test_a_line_that_names_one_of_the_things_asked_about_gives_no_verdict() -> None:
+    staff = extract_markdown("# Staff\n\n- Captain: Ingrid Solheim\n- Ticket seller: Rosa Lind\n", "http://site/staff.md")
+    verdict = lambda question: ask(question, certain(verdict=Calibration({}, 5.0, 0.5)), search=SmallSite([staff]))
+    assert verdict("Is Ingrid Solheim the captain?").short_answer == "Yes"
+    refusal = verdict("Is Rosa Lind the captain?")
+    assert refusal.refused and refusal.confidence == 0
 
 
 class Clocks(PatternReader):

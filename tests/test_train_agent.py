@@ -78,7 +78,13 @@ def test_the_shipped_list_has_topics_and_training_questions_whose_pages_exist() 
 
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
-    [("none.txt", None, "cannot be read"), ("empty.txt", "\n", "holds no question"), ("bad.jsonl", "{]\n", "must hold JSON lines")],
+    [
+        ("none.txt", None, "cannot be read"),
+        ("empty.txt", "\n", "holds no question"),
+        ("bad.jsonl", "{]\n", "must hold JSON lines"),
+        ("five.jsonl", '{"question": 5}\n', "a question must be text, got 5"),
+        ("data.json", '{"question": "Who?"}', "one question a line"),
+    ],
 )
 def test_a_query_file_that_is_no_use_is_refused_in_one_line(tmp_path: Path, name: str, content: str | None, reason: str) -> None:
     if content is not None:

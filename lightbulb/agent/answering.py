@@ -303,6 +303,8 @@ class _Inquiry:
         calibration = self.calibrations["verdict" if form == "yes_no" else "text"]
         best = max(evidence.passages, key=lambda passage: passage.score)
         confidence = calibration.confidence(measure_lines(question, lines, evidence.passages, topic=self._topic(question, best.title)))
+        if form == "yes_no" and not short:
+            confidence = 0.0  # no sentence says yes or no
         is_sure = bool(sentences) and confidence >= calibration.threshold
         page = sentences[0].citations[0].title if sentences else evidence.passages[0].title
         return _Conclusion(form, tuple(sentences), short, confidence, is_sure, Trace(page=page, failed_at="" if is_sure else "span"))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from .configuration import ReasoningConfig
 from .ledger import relevances
-from .mentions import Arguments, are_of_others, columns
+from .mentions import Arguments, are_of_others, columns, name_runs, telling_stems
 from ..core.english import BACKWARD_OPENERS, FUNCTION_WORDS, MONTHS, stem
 from ..core.records import Document, Passage
 from ..knowledge.chunks import split_sentences
@@ -292,7 +292,9 @@ _OPPOSITE_OF: dict[str, set[str]] = {}
 for _one, _other in (tuple(stem(word) for word in pair.split()) for pair in _OPPOSITES.split(",")):
     _OPPOSITE_OF.setdefault(_one, set()).add(_other)
     _OPPOSITE_OF.setdefault(_other, set()).add(_one)
-_CLAUSE = re.compile(r"[;:]|,? (?:but|because|since|although|though|while|whereas|unless|so that|so) |, (?:which|and|where|from where) ")
+_CLAUSE = re.compile(
+    r"[;:]|,? (?:but|because|since|although|though|while|whereas|unless|so that|so) |, (?:which|and|where|from where) |, (?=[a-z]+ed\b)"
+)
 
 
 def says_yes(
@@ -317,9 +319,28 @@ def says_yes(
     names = lambda text: set(re.findall(r"(?<=[a-z,] )[A-Z][a-z]{2,}", text)) - set(MONTHS)
     if numbers(question) and numbers(statement) and not numbers(question) & numbers(statement):
         score -= 0.3
-    if names(question) - set(re.findall(r"\w+", statement)):
+    if names(question) - set(re.findall(r"\w+", clause if _HAPPENED.match(question) else statement)):
         score -= 1.2 if names(statement) else 0.4
     return score
+
+
+_HAPPENED = re.compile(r"\W*(?:is|are|was|were|do|does|did|has|have|had)\b", re.I)  # no leave is asked for
+
+
+def bears_on(
+    question: str,
+    statement: str,  # with the headings above it
+) -> bool:
+    """Whether a statement can say yes or no to a question: of two things that are asked about it has to name both, a name being one.
+
+    *Ticket seller: Rosa Lind* does not say whether Rosa Lind is the captain. Where leave is asked for (*can I keep a cat*), one is enough.
+    """
+    if not _HAPPENED.match(question): return True
+    asked, said = telling_stems(question), telling_stems(statement)
+    runs = [telling_stems(" ".join(run)) for run in name_runs(question)]
+    things = [*runs, *({word} for word in asked.difference(*runs))]
+    named = [thing for thing in things if thing & (said | {other for word in said for other in _OPPOSITE_OF.get(word, ())})]
+    return len(named) >= min(2, len(things))
 
 # %% ../../nbs/agent/10_composing.ipynb #08beb867
 @dataclass(frozen=True)
@@ -365,8 +386,10 @@ def compose(
 
     if form == "list" and _ASKS_FOR_THE_WHOLE.search(question):
         form = "definition"  # *What are the impacts of …?* wants to know whether they are good, not to count them
-    # a verdict, and the sentences around the best line
+    # a verdict, and the sentences around the best line that can give one
     if form == "yes_no":
+        lines = [line for line in lines if bears_on(question, line.in_context)]
+        if not lines: return [], ""
         evidence = around(lines[0], 60)
         verdict = "Yes" if says_yes(question, lines[0].text) > 0 else "No"
         return [Piece(f"{verdict}.", ((lines[0].url, lines[0].start, lines[0].end),)), *_verbatim(evidence)], verdict

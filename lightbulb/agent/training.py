@@ -55,6 +55,7 @@ def load_queries(
     except (OSError, UnicodeDecodeError) as error:
         raise LightbulbError(f"queries {path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}") from None
     if not lines: raise LightbulbError(f"queries {path} holds no question")
+    if path.suffix == ".json": raise LightbulbError(f"queries {path} must be a text with one question a line, or JSON lines (.jsonl)")
     if path.suffix != ".jsonl": return [SearchTask(line) for line in lines]
     try:
         return [_task(json.loads(line)) for line in lines]
@@ -62,7 +63,7 @@ def load_queries(
         raise LightbulbError(f"queries {path} must hold JSON lines with a question, and gold_pages where known: {error}") from None
 
 
-def _queries_of(config: TrainAgent) -> list[SearchTask]:
+def queries_of(config: TrainAgent) -> list[SearchTask]:
     "The tasks of a configuration; pages of one's own want questions of one's own."
     scopes = config.for_tools().scopes
     if config.queries is None and all(scope.startswith(("folder:", "site:")) for scope in scopes):
@@ -71,6 +72,7 @@ def _queries_of(config: TrainAgent) -> list[SearchTask]:
 
 
 def _task(row: Mapping[str, Any]) -> SearchTask:
+    if not isinstance(row["question"], str): raise TypeError(f"a question must be text, got {row['question']!r}")
     gold = row.get("gold_pages", ())
     addresses = frozenset(page for page in gold if "://" in page)
     return SearchTask(row["question"], addresses, frozenset(gold) - addresses)
@@ -349,7 +351,7 @@ def train_agent(
     `LightbulbError` in one line. An interrupt, a kill or closing the generator loses no episode that was told.
     """
     # the questions, and the agent that learns from them
-    tasks = _queries_of(config) if tasks is None else list(tasks)
+    tasks = queries_of(config) if tasks is None else list(tasks)
     if not tasks: raise LightbulbError("there is no question to train on")
     if config.cluster and make_world is None:
         raise LightbulbError(f"episodes on the cluster {config.cluster} are trained by train_on_cluster")

@@ -107,7 +107,8 @@ class _Watch:
             return True  # what the batch learned is kept with the look that follows
         self.curve.append(report.metrics["reward"])
         numbers = ", ".join(f"{name} {value:.2f}" for name, value in report.metrics.items())
-        self.say(f"after {report.step} episodes, {'held-out questions' if self.config.num_held_out else 'the last batch'}: {numbers}")
+        is_held_out = "searches" in report.metrics  # a list of fewer than five questions leaves none out
+        self.say(f"after {report.step} episodes, {'held-out questions' if is_held_out else 'the last batch'}: {numbers}")
         return not self.quits.is_set()
 
 # %% ../../nbs/apps/00_agent_commands.ipynb #2ff5559b
@@ -117,10 +118,10 @@ def run_train_agent(config: TrainAgent) -> int:
     watch.say("loading models; type status, skip, save or quit at any time")
     from lightbulb.agent.tools import load_tools
     from lightbulb.agent.cluster import train_on_cluster
-    from lightbulb.agent.training import load_queries, train_agent
+    from lightbulb.agent.training import queries_of, train_agent
     from lightbulb.core.runtime import cache_folder
 
-    tasks = load_queries(config.queries)
+    tasks = queries_of(config)
     watch.listen(sys.stdin)
     try:
         tools = load_tools(config.for_tools(), tell=watch.say)
@@ -136,7 +137,8 @@ def run_train_agent(config: TrainAgent) -> int:
                 print(f"stopped after episode {watch.num_told}; --resume goes on from there", flush=True)
                 return 0
     except KeyboardInterrupt:
-        print(f"\n  interrupted after episode {watch.num_told}; --resume goes on from there", file=sys.stderr, flush=True)
+        kept = f"after episode {watch.num_told}; --resume goes on from there" if watch.num_told else "before the first batch was kept"
+        print(f"\n  interrupted {kept}", file=sys.stderr, flush=True)
         return 130
     finally:
         work.close()

@@ -14,6 +14,7 @@ import importlib
 import inspect
 import io
 import itertools
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -173,6 +174,9 @@ def main(
     except KeyboardInterrupt:
         print(f"\n{_PROGRAM}: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever reads has read enough: `--help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
+        return 141
     except SystemExit as stop:
         return int(stop.code or 0)
     return 2
