@@ -350,7 +350,8 @@ def read_passages(
         place = _place_of(question, text, span.start - len(heads[span.text_index]), passage)
         if place is None or not _is_possible(text, kind) or (kind == "person" and _is_order(passage.text, *place)):
             continue
-        if _ASKS_HOW_LONG.search(question) and kind_of(text) == "date": continue  # *1931* is when, not for how many years
+        if _ASKS_HOW_LONG.search(question) and kind_of(text) == "date":
+            continue  # *1931* is when, not for how many years
         text, start, end = _whole_answer(question, kind, text, passage.text, *place)
         if any(text.count(one) != text.count(other) for one, other in _BRACKETS): continue
         score = min(max(float(chance), 1e-6), 1 - 1e-6)

@@ -55,7 +55,8 @@ def load_queries(
     except (OSError, UnicodeDecodeError) as error:
         raise LightbulbError(f"queries {path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}") from None
     if not lines: raise LightbulbError(f"queries {path} holds no question")
-    if path.suffix == ".json": raise LightbulbError(f"queries {path} must be a text with one question a line, or JSON lines (.jsonl)")
+    if path.suffix == ".json":
+        raise LightbulbError(f"queries {path} must be a text with one question a line, or JSON lines (.jsonl)")
     if path.suffix != ".jsonl": return [SearchTask(line) for line in lines]
     try:
         return [_task(json.loads(line)) for line in lines]
