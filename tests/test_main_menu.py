@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from lightbulb.agent.configuration import TestAgent, TrainAgent
+from lightbulb.apps import language_model_commands
 from lightbulb.apps.language_model_commands import continue_texts
 from lightbulb.apps.main_menu import main, parse_config
 from lightbulb.core.errors import LightbulbError
@@ -537,3 +538,24 @@ def test_a_reader_that_has_read_enough_ends_help_without_a_traceback() -> None:
     command = f"{sys.executable} -m lightbulb --task test_agent --help | head -1"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.stdout.startswith("usage:") and not done.stderr
+
+
+def test_a_training_that_nobody_watches_tells_a_line_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    "No bar is drawn into a file, and a training is not silent for minutes either."
+    monkeypatch.setattr(language_model_commands, "SECONDS_BETWEEN_LINES", 0.05)
+    with language_model_commands.training_bar() as bar:
+        for step in (1, 2):
+            bar.total, bar.n = 4000, 1000 * step
+            bar.set_postfix_str("loss 2.5")
+            time.sleep(0.06)
+    assert capsys.readouterr().err == "  step 2,000 of 4,000: loss 2.5\n"
+
+
+def test_a_terminal_that_tells_no_width_shows_the_bar() -> None:
+    code = "from lightbulb.apps.language_model_commands import training_bar\nbar = training_bar()\n"
+    code += "bar.total, bar.n = 4, 2\nbar.set_postfix_str('loss 2.5')\n"
+    width = "import fcntl, struct, termios; fcntl.ioctl(2, termios.TIOCSWINSZ, struct.pack('HHHH', 0, 0, 0, 0))\n"
+    parent, child = os.openpty()
+    subprocess.run([sys.executable, "-c", width + code], cwd=ROOT, stderr=child, timeout=120, check=True)
+    os.close(child)
+    assert b"2/4" in os.read(parent, 4000)

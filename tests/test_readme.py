@@ -159,7 +159,7 @@ def test_a_question(here: Path) -> None:
     (command,) = commands("python main_menu.py --task test_agent --query")
     status, out, log = carry_out(command, *PATIENT)
     assert status == 0 and "searched" in log and (here / "models/agent/knowledge.sqlite").exists()
-    assert "Confidence" in out and "cost:" in out  # which answer is right is for the tests of questions
+    assert "Confidence" in out and "Cost:" in out  # which answer is right is for the tests of questions
 
 
 def test_a_folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,14 +11,17 @@ __all__ = ['run_language_model']
 # %% ../../nbs/apps/02_language_model_commands.ipynb #fc978229
 import itertools
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..core.errors import LightbulbError
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from lightbulb.core.report import StepReport
     from lightbulb.lm.configuration import TrainLanguageModel
 
@@ -34,6 +37,30 @@ def _describe_evaluation(report: StepReport) -> str:
     ]
     load = [f"expert load {metrics['expert_load_min']:.2f} to {metrics['expert_load_max']:.2f}"] if "expert_load_max" in metrics else []
     return f"epoch {metrics['epoch']:.0f}, step {report.step} of {report.total_steps}: {', '.join(parts + load)}"
+
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+def training_bar(begins_with: str = "") -> tqdm[Any]:
+    """A bar of steps on standard error; where that is no terminal, a line every half minute says the same.
+
+    A terminal that tells no width (a pipe of `script`, some containers) gets the 80 columns that are usual.
+    """
+    from tqdm import tqdm
+
+    class Bar(tqdm):
+        told = time.monotonic()
+
+        def refresh(self, *arguments: Any, **options: Any) -> None:
+            if not self.disable:
+                super().refresh(*arguments, **options)
+            elif time.monotonic() - self.told >= SECONDS_BETWEEN_LINES and self.total:
+                self.told = time.monotonic()
+                print(f"  step {self.n:,} of {self.total:,}: {self.postfix}", file=sys.stderr, flush=True)
+
+    width, height = shutil.get_terminal_size()
+    return Bar(unit="step", file=sys.stderr, disable=None, desc=begins_with, ncols=width, nrows=height)
 
 
 def _log_to_standard_error() -> None:
@@ -71,7 +98,7 @@ def _follow_training(config: TrainLanguageModel) -> int:
         raise LightbulbError(str(error)) from None  # a value that only loading could judge
     for moved in set(config.save_dir.glob("language_model_*")) - before:
         print(f"  the run before this one is now in {moved}", file=sys.stderr, flush=True)
-    with tqdm(unit="step", file=sys.stderr, disable=None) as bar:
+    with training_bar() as bar:
         try:
             for last in reports:
                 bar.total, bar.n = last.total_steps, last.step

@@ -78,7 +78,8 @@ def format_answer(
         lines.append(f"It failed at: {answer.trace.failed_at}")
     if answer.num_dropped or answer.num_rewritten:
         lines.append(f"Dropped, since no page says it: {answer.num_dropped}; written anew: {answer.num_rewritten}")
-    lines.append(paint(_FAINT, f"Confidence {answer.confidence:.2f}; cost: {answer.cost}"))
+    sure = "" if answer.refused else f"Confidence {answer.confidence:.2f}: {answer.confidence_in_words}. "
+    lines.append(paint(_FAINT, f"{sure}Cost: {answer.cost}"))
     return "\n".join(lines)
 
 # %% ../../nbs/apps/01_question_commands.ipynb #60d8c9f6

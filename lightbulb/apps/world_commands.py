@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from .language_model_commands import continue_texts
+from .language_model_commands import continue_texts, training_bar
 from ..core.errors import LightbulbError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _follow_training(config: TrainWorldModel) -> int:
 
     before = set(config.save_dir.glob("world_model_*"))
     reports, begin, last = train_world_model(config), time.monotonic(), None
-    with tqdm(unit="step", file=sys.stderr, disable=None, desc=_begins_with(config)) as bar:
+    with training_bar(_begins_with(config)) as bar:
         try:
             reports = itertools.chain([next(reports)], reports)
         except StopIteration:

@@ -43,7 +43,7 @@ class TrainLanguageModel(Displayable):
     init_from_pretrained: bool = False  # take the weights of model_name as well (Llama-type models only)
     transformer_model_path: Path | None = None  # weights to start from (or to write with): a run folder, an epoch or a file
     trained_layers: int | None = None  # the decoder's last layers alone learn, the rest stays as it begins; None: everything learns
-    dataset_name: str = _DEFAULT_DATASET  # a hub name, a path to .txt, .jsonl or .parquet, a folder, or demo
+    dataset_name: str = _DEFAULT_DATASET  # a hub name, a path to .txt, .md, .jsonl or .parquet, a folder, or demo
     dataset_config: str = _DEFAULT_DATASET_CONFIG  # of a hub data set; another data set takes it only if given
     text_column: str = ""  # empty: found by itself
     max_examples: int = 0  # documents; 0: all

@@ -178,7 +178,7 @@ def read_hub(
         reason = f"the hub has no usable data set {name!r}: {first_line(error)}"
         if not online:
             reason = f"the data set {name!r} is not on this machine and the model hub does not answer"
-        raise UnavailableError(f"{reason}; --dataset_name demo, or a path to .txt, .jsonl or .parquet, works offline") from None
+        raise UnavailableError(f"{reason}; --dataset_name demo, or a path to .txt, .md, .jsonl or .parquet, works offline") from None
     parts = [next((splits[split] for split in names if split in splits), None) for names in (("train", *splits), _VALIDATION_SPLITS)]
     return _part_texts(parts[0], text_column, max_examples, name), _part_texts(parts[1], text_column, max_examples, name)
 
@@ -251,7 +251,7 @@ def load_texts(
     max_examples: int = 0,  # documents (rows of a hub data set); 0: all
 ) -> Texts:
     "The documents of a data set by name; `UnavailableError` or `ValueError` in one line."
-    if not name: raise ValueError("dataset_name is empty; try demo, a path to .txt, .jsonl or .parquet, or a hub name")
+    if not name: raise ValueError("dataset_name is empty; try demo, a path to .txt, .md, .jsonl or .parquet, or a hub name")
     if max_examples < 0: raise ValueError(f"max_examples must not be negative, got {max_examples}")
     path = Path(name).expanduser()
     if name == "demo":

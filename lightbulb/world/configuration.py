@@ -168,7 +168,7 @@ class TrainWorldModel(Displayable):
     patience: int = 0  # epochs without a lower held-out loss until it stops; 0: it never stops early
     environment: str = "text"  # text, countdown:NUMBERS, tic_tac_toe, connect_four:ROWSxCOLUMNS or a Gymnasium id with discrete actions
     transformer_model_path: Path | None = None  # text: the language model whose states are imagined; a run folder, an epoch or a file
-    dataset_name: str = "wikitext"  # text: a hub name, a path to .txt, .jsonl or .parquet, a folder, or demo
+    dataset_name: str = "wikitext"  # text: a hub name, a path to .txt, .md, .jsonl or .parquet, a folder, or demo
     dataset_config: str = "wikitext-2-raw-v1"  # of the default data set; another data set takes it only if given
     text_column: str = ""  # empty: found by itself
     max_examples: int = 0  # documents; 0: all
