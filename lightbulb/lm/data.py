@@ -251,7 +251,8 @@ def load_texts(
     max_examples: int = 0,  # documents (rows of a hub data set); 0: all
 ) -> Texts:
     "The documents of a data set by name; `UnavailableError` or `ValueError` in one line."
-    if not name: raise ValueError("dataset_name is empty; try demo, a path to .txt, .md, .jsonl or .parquet, or a hub name")
+    if not name:
+        raise ValueError("dataset_name is empty; try demo, a path to .txt, .md, .jsonl or .parquet, or a hub name")
     if max_examples < 0: raise ValueError(f"max_examples must not be negative, got {max_examples}")
     path = Path(name).expanduser()
     if name == "demo":
