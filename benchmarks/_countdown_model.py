@@ -24,6 +24,7 @@ from lightbulb.world.text_environments import Countdown, TextState, split_of
 SIGNS = "+*-/"  # of a pair a ≤ b: a + b, a * b, b - a, b / a
 MOST = 4  # numbers
 PAIRS = list(combinations(range(MOST), 2))
+FIRST, SECOND = (torch.tensor(side) for side in zip(*PAIRS, strict=True))
 LARGEST = 2000  # values from here on share an embedding
 Numbers = tuple[int, ...]
 _results: dict[Numbers, frozenset[int]] = {}

@@ -51,6 +51,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {  # name → weights of losses, or setti
     "without kl": {"kl": 0.0},
     "without writing": {"writing": 0.0},
     "with a learned representation": {"learn_representation": True},
+    "without ending": {"ending": 0.0},
     "without dynamics": {"dynamics": 0.0},
     "without info_nce": {"info_nce": 0.0},
     "without policy_value": {"policy_value": 0.0},
@@ -151,8 +152,8 @@ class Retrieval:
         return Reading(torch.cat([part.hidden.half() for part in parts]), torch.cat([part.ages for part in parts]))
 
     @torch.inference_mode()
-    def shares(self, model: TextWorldModel) -> dict[str, Any]:
-        "For each predictor and k: found among 1,000 others, and among 1,000 others of which some differ in one byte."
+    def shares(self, model: TextWorldModel, *, others: bool = True) -> dict[str, Any]:
+        "For each predictor (or the world model alone) and k: found among 1,000 others, and among 1,000 of which some differ in one byte."
         real, fitted = represent(model, self.held), represent(model, self.fitted)
         near = model.represent(Reading(self.near.hidden.float(), self.near.ages)).unflatten(0, (-1, NUM_ACTIONS, NEAR))
         order = torch.from_numpy(np.random.default_rng(4).permutation(len(real)))
@@ -161,8 +162,8 @@ class Retrieval:
         for k in range(1, NUM_ACTIONS + 1):
             ours = model.imagine(ours, self.held.actions[:, k - 1]).latents
             mixed = model.imagine(mixed, self.held.actions[order, k - 1]).latents
-            guesses = {
-                "world model": ours,
+            guesses = {"world model": ours}
+            guesses |= {} if not others else {
                 "last latent": real[:, 0],
                 "mean latent": fitted[:, k].mean(0).expand_as(ours),
                 "linear, same actions": self._linear(model, real, fitted, k),
@@ -173,7 +174,7 @@ class Retrieval:
         flat, hits = real.flatten(0, 1), {name: [part[2] for part in parts] for name, parts in results.items() if "l" in name[:6]}
         results = {name: [part[:2] for part in parts] for name, parts in results.items()}
         return {
-            "hits": {name: hits[name] for name in ("world model", "linear, same actions")},
+            "hits": {name: hits[name] for name in ("world model", "linear, same actions") if name in hits},
             "found": results,
             "rank": effective_rank(flat),
             "spread": float(flat.std(0).mean()),
@@ -360,21 +361,127 @@ def planning_rows(table: Table, folder: Path, language: Path, held: np.ndarray, 
 # ------------------------------------------------------------------ what does each loss add?
 
 
-def ablation_rows(table: Table, language: Path, text: Path, steps: int, seeds: Sequence[int], names: Sequence[str]) -> None:
-    "Short runs, each loss taken out or put in."
-    for name in names:
-        chosen = TextSettings()
-        for key, value in ABLATIONS[name].items():
-            is_setting = key in TextSettings.__dataclass_fields__
-            chosen = replace(chosen, **{key: value}) if is_setting else replace(chosen, losses=replace(chosen.losses, **{key: value}))
-        notes = [world_model(language, text, steps, seed, chosen)[1] for seed in seeds]
-        mean = lambda what, notes=notes: float(np.mean([note[what] for note in notes]))
+SHORT = TextSettings(stretches_per_round=256, stretches_to_settle=512)  # of the ablations' runs
+JUDGED = ("found", "found, one byte away", "planned likelihood")  # by these a loss helps or not
+HOW = {"found": "points", "found, one byte away": "points", "planned likelihood": "nats a byte"}
+
+
+def ablation(name: str) -> TextSettings:
+    "The settings of one of them."
+    chosen = SHORT
+    for key, value in ABLATIONS[name].items():
+        is_setting = key in TextSettings.__dataclass_fields__
+        chosen = replace(chosen, **{key: value}) if is_setting else replace(chosen, losses=replace(chosen.losses, **{key: value}))
+    return chosen
+
+
+def kept_runs(path: Path) -> dict[str, dict[str, Any]]:
+    "What finished before, by its key: a line cut off by a kill does not count."
+    runs = {}
+    for line in path.read_text("utf-8").splitlines() if path.exists() else []:
+        try:
+            run = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        runs[run["key"]] = run
+    return runs
+
+
+def run_ablation(
+    language: Path, text: Path, settings: tuple[str, int, int], read: Callable[[TextWorldModel], tuple[Retrieval, Stretches]]
+) -> dict[str, Any]:
+    "Train one short run and measure it on held-out text."
+    name, steps, seed = settings
+    folder, notes = world_model(language, text, steps, seed, ablation(name))
+    model = load_text_world(folder, language)
+    retrieval, prompts = read(model)
+    shares = np.array(retrieval.shares(model, others=False)["found"]["world model"])  # (K, 2)
+    likelihood, *_ = planning(model, prompts, ("mcts", 4, 16, 4))
+    return {
+        "found": (100 * shares[:, 0]).tolist(),
+        "found, one byte away": (100 * shares[:, 1]).tolist(),
+        "planned likelihood": [float(np.mean(likelihood))],
+        "kl": notes["kl"],
+        "seconds": notes["seconds"],
+    }
+
+
+def gap_words(ours: np.ndarray, base: np.ndarray) -> tuple[str, float, float]:
+    "The mean of paired differences over seeds, with a 95% interval by Student's t."
+    each = ours - base
+    spread = STUDENT[len(each)] * each.std(ddof=1) / np.sqrt(len(each)) if len(each) > 1 else np.inf
+    low, high = each.mean() - spread, each.mean() + spread
+    return f"{each.mean():+.2f} ({low:+.2f} to {high:+.2f})", float(low), float(high)
+
+
+STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36}  # two-sided 95%, by the number of seeds
+
+
+def ablation_table(options: argparse.Namespace, language: Path, text: Path) -> int:
+    "Each loss taken out or put in, beside the same seed as it is; finished runs are lines of a file, so a stopped benchmark goes on."
+    readings: dict[int, tuple[Retrieval, Stretches]] = {}
+
+    def read(model: TextWorldModel) -> tuple[Retrieval, Stretches]:
+        "What is held out, read once for all models that read alike."
+        if model.config.num_continuations not in readings:
+            texts = load_texts(str(text))
+            train, held = (np.asarray(tokenize(part, model.tokenizer).tokens).astype(np.int64) for part in (texts.train, texts.validation))
+            practice = TextPractice(model, held, TextSettings(), MCTSConfig(1), num_actions=WRITTEN, seed=5)
+            stretches = practice.real(options.prompts, with_short=False)
+            readings[model.config.num_continuations] = Retrieval(model, train, held, 1001, 8), stretches
+        return readings[model.config.num_continuations]
+
+    losses = [name for name in ABLATIONS if name != "with states of 2 continuations"]  # no loss, and dear to read
+    names = options.ablations.split(",") if options.ablations else losses
+    names = ["as it is", *(name for name in names if name != "as it is")]
+    known = kept_runs(options.keep)
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for seed in range(options.seeds):
+        for name in names:
+            decides = (name, repr(ablation(name)), options.steps, seed, options.characters, options.text, options.prompts, language.name)
+            key = digest(*decides)
+            if key not in known:
+                known[key] = {"key": key, "name": name, "seed": seed}
+                known[key] |= run_ablation(language, text, (name, options.steps, seed), read)
+                options.keep.parent.mkdir(parents=True, exist_ok=True)
+                with options.keep.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(known[key]) + "\n")
+                print(f"  seed {seed}, {name}: {known[key]['seconds']:.0f} CPU-s", flush=True)
+            runs[name].append(known[key])
+    table = Table("What each loss of the text world model adds")
+    of = lambda name, what: np.array([np.mean(run[what]) for run in runs[name]])
+    each = lambda what: "; ".join(f"{value:.1f}" for value in np.mean([run[what] for run in runs["as it is"]], 0))
+    table.row(
+        f"as it is, {options.seeds} seeds: found among 1,000 others, k = 1 … {NUM_ACTIONS}; {NEAR} one byte away; planned likelihood",
+        f"{each('found')}%; {each('found, one byte away')}%; {of('as it is', 'planned likelihood').mean():.3f} nats a byte; "
+        f"{np.mean([run['seconds'] for run in runs['as it is']]):.0f} CPU-s a run",
+    )
+    for name in names[1:]:
+        gaps = {what: gap_words(of(name, what), of("as it is", what)) for what in JUDGED}
+        better, worse = [what for what, gap in gaps.items() if gap[1] > 0], [what for what, gap in gaps.items() if gap[2] < 0]
+        is_out = name.startswith("without")
+        verdict = "no difference" if not better and not worse else ""
+        if better:
+            verdict = f"better: {', '.join(better)}"
+        if worse:
+            verdict += f"{'; ' if verdict else ''}worse: {', '.join(worse)}"
+        words = "; ".join(gap[0] for gap in gaps.values())
+        # a loss that is on must be missed; one that is off must not be
         table.row(
-            f"ablation, {steps} steps: {name}",
-            f"found after 1 and {NUM_ACTIONS} actions among {mean('among') + 1:.0f}: {mean('found_1'):.1%}, "
-            f"{mean(f'found_{NUM_ACTIONS}'):.1%}; tokens {mean('tokens'):.3f} nats, to the language model {mean('kl'):.3f} nats; "
-            f"rank {mean('effective_rank'):.1f}; {mean('seconds'):.0f} CPU-s",
+            f"{name}: {', '.join(f'{what} ({HOW[what]})' for what in JUDGED)}",
+            f"{words}; to the language model {np.mean([run['kl'] for run in runs[name]]):.3f} nats; {verdict}",
+            "its absence is worse somewhere" if is_out else "better nowhere without being worse",
+            bool(worse) if is_out else not (better and not worse),
         )
+    table.note(
+        f"Short runs of {options.steps} steps on {options.characters:,} characters, one change at a time, the same {options.seeds} seeds "
+        "for each; differences from the run as it is, paired by seed, with a 95% interval by Student's t. Found: the mean over k of how "
+        "often the real latent is the nearest; planned likelihood: what mcts writes with 4 forwards without loops, under the language "
+        f"model itself, {options.prompts} prompts. As it is the divergence from the language model is "
+        f"{np.mean([run['kl'] for run in runs['as it is']]):.3f} nats. The loss of the reward has no row: log-probabilities say what is "
+        "earned, so nothing is learned of it."
+    )
+    return table.finish(options.record)
 
 
 def main() -> int:
@@ -388,11 +495,12 @@ def main() -> int:
     parser.add_argument("--text", choices=("topics", "shakespeare"), default="topics", help="Python's help topics, or tiny Shakespeare")
     parser.add_argument("--simulations", type=int, default=16, help="of a search in latents")
     parser.add_argument("--characters", type=int, default=200_000, help="of the text")
-    parser.add_argument("--ablation_steps", type=int, default=80, help="0: no ablations")
+    parser.add_argument("--only", choices=("ablations",), help="only the table of the losses, in short runs")
     parser.add_argument("--ablations", default="", help="names of those that are run, with commas; all if not given")
+    parser.add_argument("--keep", type=Path, default=None, help="JSONL of finished ablations; in the cache if not given")
     options = parser.parse_args()
     if options.quick:
-        options.steps, options.seeds, options.prompts, options.characters, options.ablation_steps = 40, 1, 10, 60_000, 0
+        options.steps, options.seeds, options.prompts, options.characters = 40, 1, 10, 60_000
     limit_threads(1)
     if options.text == "shakespeare":
         source = options.data / "tiny_shakespeare" / "input.txt"
@@ -402,8 +510,10 @@ def main() -> int:
         whole = "\n\n".join(topics[name] for name in sorted(topics))
     text = cache_folder("benchmarks", "text_world") / f"{options.text}-{options.characters}.txt"
     text.write_text(whole[: options.characters], "utf-8")
-    table = Table("A world model of text" if options.text == "topics" else "A world model of text: tiny Shakespeare")
     language, loss, seconds = language_model(text, 1)
+    options.keep = options.keep or cache_folder("benchmarks", "text_world") / "ablations.jsonl"
+    if options.only == "ablations": return ablation_table(options, language, text)
+    table = Table("A world model of text" if options.text == "topics" else "A world model of text: tiny Shakespeare")
     table.row("the language model: held-out loss; training", f"{loss:.3f} nats a byte; {seconds:.0f} CPU-s")
     runs = [world_model(language, text, options.steps, seed, TextSettings()) for seed in range(options.seeds)]
     folders = [folder for folder, _ in runs]
@@ -418,9 +528,6 @@ def main() -> int:
     read = partial(Retrieval, model, train, held, others + 1, 2 * others)
     retrieval_rows(table, read, others + 1, folders, language)
     planning_rows(table, folders[0], language, held, options)
-    if options.ablation_steps:
-        names = options.ablations.split(",") if options.ablations else list(ABLATIONS)
-        ablation_rows(table, language, text, options.ablation_steps, range(1), names)
     table.note(
         f"Contexts are {model.config.context_tokens} bytes, an action is {model.config.action_tokens}; "
         "held out is the end of the text. "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import hashlib
 import json
 import time
@@ -24,7 +25,8 @@ from _table import Table
 from lightbulb.core.runtime import cache_folder
 from lightbulb.world.board_games import BoardGame
 from lightbulb.world.configuration import REGULARISERS, TrainWorldModel
-from lightbulb.world.environments import judge, make_world, play_every_reply
+from lightbulb.world.environments import ask, judge, make_world, play_every_reply
+from lightbulb.world.evaluation import Examination
 from lightbulb.world.self_play import policy_agent, search_agent
 from lightbulb.world.tables import policy_values, optimal_policy
 from lightbulb.world.training import load_world_model, train_world_model
@@ -51,6 +53,7 @@ FOUR = replace(
     capacity=120_000,
     first_play=500,
 )
+FIVE = replace(FOUR, environment="connect_four:5x5", steps_per_epoch=1000, num_epochs=7, random_games=6000, capacity=240_000)
 LAKE = replace(
     GAME,
     environment="FrozenLake-v1",
@@ -91,6 +94,7 @@ TAXI = replace(  # chosen on a smaller delivery, 4 x 4 with three places; batch,
     games_per_play=16,
 )
 TAXI_SEEDS = 2
+FIVE_SEEDS = 1
 DEFAULT = TrainWorldModel(device="cpu", environment="tic_tac_toe")  # the command without further flags
 ABLATION = replace(GAME, steps_per_epoch=150, num_epochs=2, first_play=100)
 
@@ -102,7 +106,7 @@ def digest(settings: TrainWorldModel) -> str:
         ROOT / "lightbulb" / "core" / "optimization.py",
         ROOT / "lightbulb" / "core" / "run.py",
     ]
-    apart = ("stages", "recurrent", "evaluation", "text_environments", "text_planning")
+    apart = ("stages", "recurrent", "evaluation", "text_environments", "text_planning", "distillation")
     code = [ast.dump(ast.parse(source.read_text("utf-8"))) for source in sources if source.stem not in apart]
     return hashlib.sha256(repr((settings, code)).encode()).hexdigest()[:16]
 
@@ -114,16 +118,21 @@ def trained(settings: TrainWorldModel) -> tuple[Path, dict[str, Any]]:
     known: dict[str, Any] = json.loads(notes.read_text()) if notes.exists() else {"seconds": 0.0, "step": 0, "curve": []}
     if known["step"] >= settings.total_steps: return folder, known
     begin, before = time.process_time(), known["seconds"]
-    for report in train_world_model(replace(settings, save_dir=folder, resume=bool(known["step"]))):
-        if report.split != "validation": continue
-        known["curve"].append(
-            {
-                "step": report.step,
-                **{name: value for name, value in report.metrics.items() if name.startswith(("search_", "policy_", "wrong_"))},
-            }
-        )
-        known |= {"seconds": before + time.process_time() - begin, "step": report.step, "games": report.metrics["num_games"]}
-        notes.write_text(json.dumps(known))
+    try:
+        for report in train_world_model(replace(settings, save_dir=folder, resume=bool(known["step"]))):
+            if report.split != "validation": continue
+            known["curve"].append(
+                {
+                    "step": report.step,
+                    **{name: value for name, value in report.metrics.items() if name.startswith(("search_", "policy_", "wrong_"))},
+                }
+            )
+            known |= {"step": report.step, "games": report.metrics["num_games"]}
+            notes.write_text(json.dumps(known | {"seconds": before + time.process_time() - begin}))
+    finally:  # what was spent on steps behind the last evaluation counts too, if this is stopped
+        known["seconds"] = before + time.process_time() - begin
+        if known["step"]:
+            notes.write_text(json.dumps(known))
     return folder, known
 
 
@@ -391,14 +400,95 @@ def taxi_table(*, quick: bool) -> Table:
     return table
 
 
+STONES = ((0, 7), (8, 11), (12, 15), (16, 19), (20, 24))  # bands of the positions of 5 x 5
+
+
+def five_exam(folder: Path, settings: TrainWorldModel, simulations: int, num_positions: int) -> dict[str, Any]:
+    "Fresh positions of random games, each solved exactly: shares of optimal moves, also by the number of stones."
+    model, world, _ = load_world_model(folder)
+    game: Any = world
+    exam = five_positions(game, num_positions)
+    agent = (
+        search_agent(model, world, settings.search(with_noise=False, num_simulations=simulations))
+        if simulations
+        else policy_agent(model, world)
+    )
+    right = exam.optimal[np.arange(len(exam.states)), ask(agent, exam.states, exam.legal, 1024)]
+    stones, by_chance = (exam.states != 0).sum(1), exam.optimal.sum(1) / exam.legal.sum(1)
+    bands = [exam.matters & (stones >= low) & (stones <= high) for low, high in STONES]
+    return {
+        "share": float(right.mean()),
+        "matters": float(right[exam.matters].mean()),
+        "random": float(by_chance.mean()),
+        "random_matters": float(by_chance[exam.matters].mean()),
+        "bands": [float(right[band].mean()) for band in bands],
+        "sizes": [int(band.sum()) for band in bands],
+        "num_matters": int(exam.matters.sum()),
+    }
+
+
+@functools.cache
+def five_positions(game: BoardGame, num_positions: int) -> Examination:
+    "Other positions than the evaluations of the training looked at."
+    return Examination.of_random_games(game, num_positions, seed=1, num_games=1000, max_nodes=100_000_000)
+
+
+def five_table(*, quick: bool) -> Table:
+    "Connect Four 5 x 5, too large to list: judged on positions that the solver answers one by one."
+    table = Table("A learned world model plays Connect Four 5 x 5")
+    settings = replace(FIVE, steps_per_epoch=30, num_epochs=1, random_games=200, first_play=15) if quick else FIVE
+    runs = [trained(replace(settings, seed=seed)) for seed in range(1 if quick else FIVE_SEEDS)]
+    name, num_positions = settings.environment, 500 if quick else 5000
+    table.row(f"{name}, CPU-s of training", ", ".join(f"{known['seconds']:.0f}" for _, known in runs))
+    for simulations in (*((8,) if quick else SIMULATIONS), 0):
+        exams = [
+            kept(folder, f"exam_{simulations}_{num_positions}", functools.partial(five_exam, folder, settings, simulations, num_positions))
+            for folder, _ in runs
+        ]
+        who = f"{simulations} simulations" if simulations else "the policy alone"
+        asked = bool(simulations) and not quick
+        table.row(
+            f"{name}, {who}: optimal moves in positions where some legal move is worse",
+            f"{joined([format(exam['matters'], '.2%') for exam in exams])}; "
+            f"at random {exams[0]['random_matters']:.1%}",
+            "≥ 99.0%" if asked else "",
+            min(exam["matters"] for exam in exams) >= 0.99 if asked else None,
+        )
+        bands = [
+            f"{low} to {high} stones {joined([format(exam['bands'][band], '.1%') for exam in exams])} of {exams[0]['sizes'][band]:,}"
+            for band, (low, high) in enumerate(STONES)
+        ]
+        table.row(f"{name}, {who}: the same by the number of stones", "; ".join(bands))
+        table.row(
+            f"{name}, {who}: optimal moves in all positions",
+            f"{joined([format(exam['share'], '.2%') for exam in exams])}; at random {exams[0]['random']:.1%}",
+        )
+    last = [known["curve"][-1] for _, known in runs]
+    table.row(
+        f"{name}, wrongly imagined on held-out games: legality, endings, rewards",
+        "; ".join(", ".join(f"{one[f'wrong_{part}']:.2%}" for part in ("legality", "ending", "reward")) for one in last),
+    )
+    curves = "; ".join(", ".join(f"{point['search_optimal_where_it_matters']:.1%}" for point in known["curve"]) for _, known in runs)
+    table.note(
+        f"{settings.total_steps} optimizer steps, {runs[0][1]['games']:,.0f} games, {settings.mcts_iterations} simulations while it "
+        "plays; the last checkpoint counts. The board has too many positions to list: the "
+        f"{exams[0]['num_matters']:,} where it matters are of random games, as many of each number of stones as of any other (where "
+        "there are so many), each solved by alpha-beta. Optimal moves of the search after each "
+        f"{settings.steps_per_epoch} steps, on other such positions: {curves}."
+    )
+    return table
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--five", action="store_true", help="only Connect Four 5 x 5, in a table of its own")
     parser.add_argument("--quick", action="store_true", help="at most a minute: fewer sizes and seeds")
     parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
     parser.add_argument("--taxi", action="store_true", help="only Taxi, in a table of its own")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.taxi: return taxi_table(quick=args.quick).finish(args.record)
+    if args.five: return five_table(quick=args.quick).finish(args.record)
     table, quick = Table("A learned world model plays"), args.quick
     short = lambda settings, steps: (
         replace(settings, steps_per_epoch=steps, num_epochs=1, random_games=200, first_play=steps // 2) if quick else settings

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..planning.mcts import MCTSConfig
-from .board_games import ConnectFour, Solution, TicTacToe
+from .board_games import BoardGame, ConnectFour, Solution, TicTacToe
 from .configuration import LossShares
 from .environments import Agent, Arena, World, ask, play_episodes, random_agent
 from .gymnasium_worlds import GymnasiumWorld
@@ -108,6 +108,27 @@ class Examination:
             rows = np.sort(np.random.default_rng(seed).choice(rows, max_positions, replace=False))
         return cls(solution.states[rows], solution.legal[rows], solution.optimal[rows], solution.matters[rows])
 
+    @classmethod
+    def of_random_games(
+        cls, game: BoardGame, max_positions: int, seed: int = 0, *, num_games: int = 400, max_nodes: int = 10_000_000
+    ) -> Examination:
+        "Positions of random games, about as many of each number of stones, from the end back to where `max_nodes` no longer solve them."
+        layers, states, draw = [], game.reset(num_games, seed), random_agent(seed)
+        while len(states):
+            layers.append(np.unique(states, axis=0))
+            states, _, terminated, _ = game.step(states, draw(states, game.legal(states)))
+            states = states[~terminated]
+        chance, parts = np.random.default_rng(seed), []
+        for layer in reversed(layers):
+            asked = layer[np.sort(chance.permutation(len(layer))[: max(1, max_positions // game.num_cells)])]
+            try:
+                parts.append((asked, game.move_values(asked, max_nodes=max_nodes)))
+            except ValueError:
+                break  # a tree too large
+        states, values = (np.concatenate(columns) for columns in zip(*parts[::-1], strict=True))
+        legal, optimal = ~np.isnan(values), values == np.nanmax(values, 1, keepdims=True)
+        return cls(states, legal, optimal, (legal & ~optimal).any(1))
+
     def grade(self, agent: Agent, batch_size: int = 1024) -> tuple[float, float]:
         "Shares of optimal moves: everywhere, and where it matters."
         right = self.optimal[np.arange(len(self.states)), ask(agent, self.states, self.legal, batch_size)]
@@ -154,9 +175,9 @@ def quality(
 
 
 def examination_for(world: World, max_positions: int = 4520) -> Examination | None:
-    "The positions that a run is judged on at each evaluation; None where the world is not a board game that can be solved."
+    "The positions that a run is judged on at each evaluation, of a large board those that can be solved; None for other worlds."
     if not isinstance(world, TicTacToe | ConnectFour): return None
     try:
         return Examination.of(world.solve(500_000), max_positions)
-    except ValueError:
-        return None  # too large to list
+    except ValueError:  # too large to list
+        return Examination.of_random_games(world, max_positions // 2)
