@@ -163,12 +163,16 @@ class Retrieval:
             ours = model.imagine(ours, self.held.actions[:, k - 1]).latents
             mixed = model.imagine(mixed, self.held.actions[order, k - 1]).latents
             guesses = {"world model": ours}
-            guesses |= {} if not others else {
-                "last latent": real[:, 0],
-                "mean latent": fitted[:, k].mean(0).expand_as(ours),
-                "linear, same actions": self._linear(model, real, fitted, k),
-                "shuffled actions": mixed,
-            }
+            guesses |= (
+                {}
+                if not others
+                else {
+                    "last latent": real[:, 0],
+                    "mean latent": fitted[:, k].mean(0).expand_as(ours),
+                    "linear, same actions": self._linear(model, real, fitted, k),
+                    "shuffled actions": mixed,
+                }
+            )
             for name, guess in guesses.items():
                 results.setdefault(name, []).append(found(guess, real[:, k], near[:, k - 1]))
         flat, hits = real.flatten(0, 1), {name: [part[2] for part in parts] for name, parts in results.items() if "l" in name[:6]}

@@ -449,8 +449,7 @@ def five_table(*, quick: bool) -> Table:
         asked = bool(simulations) and not quick
         table.row(
             f"{name}, {who}: optimal moves in positions where some legal move is worse",
-            f"{joined([format(exam['matters'], '.2%') for exam in exams])}; "
-            f"at random {exams[0]['random_matters']:.1%}",
+            f"{joined([format(exam['matters'], '.2%') for exam in exams])}; at random {exams[0]['random_matters']:.1%}",
             "≥ 99.0%" if asked else "",
             min(exam["matters"] for exam in exams) >= 0.99 if asked else None,
         )

@@ -66,7 +66,8 @@ def play_out(
     generator: torch.Generator | None = None,  # draws from the policy; None: the likeliest action
 ) -> np.ndarray:  # (B,)
     "What each game earned."
-    if world.num_players != 1: raise ValueError(f"the world must have one player, got {world.num_players}: let two agents meet in the Arena")
+    if world.num_players != 1:
+        raise ValueError(f"the world must have one player, got {world.num_players}: let two agents meet in the Arena")
     states, going, earned = states.copy(), np.arange(len(states)), np.zeros(len(states))
     while len(going):
         if search is not None:
@@ -130,7 +131,8 @@ def play_positions(
 # %% ../../nbs/world/22_distillation.ipynb #4dbd0a48
 def tree_positions(network: nn.Module, world: World, num_games: int, seed: int, *, search: MCTSConfig, least_return: float) -> Positions:
     "Positions of new problems' trees, the problems first: the actions that begin a best line, each as good, and what that earned."
-    if world.num_players != 1: raise ValueError(f"the world must have one player, got {world.num_players}: the other may not play along")
+    if world.num_players != 1:
+        raise ValueError(f"the world must have one player, got {world.num_players}: the other may not play along")
     problems = world.reset(num_games, seed)
     tree = search_in(network, world, search).search(problems).tree
     arrays, (num_roots, num_nodes, num_actions) = tree.arrays, tree.arrays.children.shape
