@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -278,3 +279,32 @@ def test_the_end_of_a_chain_has_a_confidence_of_its_own() -> None:
     *_, direct = answer("Who was the Harwick Mill built by?", TestAgent(), tools=tools, calibrations=never)
     assert isinstance(chain, Answer) and isinstance(direct, Answer)
     assert chain.refused and direct.short_answer == "John Vance"
+
+
+STAFF = Document(
+    "http://site/staff",
+    "Staff",
+    "Edwin Fell taught Latin at the town school from 1931 to 1965.\n\nMartha Oxley was born on 3 May 1909. She founded the town ferry in 1948.\n\n"
+    "Rosa Lind saved for the boat over six years, from 1990 on.",
+)
+SURE = LENIENT | {"sentence": Calibration({"told": 5.0}, -1.0, 0.5)}
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("How long did Edwin Fell teach Latin at the town school?", "34 years (1931 to 1965)"),
+        ("How old was Martha Oxley when she founded the town ferry?", "38 or 39 years (3 May 1909 to 1948)"),
+    ],
+)
+def test_a_time_is_counted_from_two_dates_and_both_are_cited(question: str, expected: str) -> None:
+    *_, result = answer(question, TestAgent(), tools=small_tools(search=Engine([STAFF])), calibrations=SURE)
+    assert isinstance(result, Answer) and result.short_answer == expected and result.text.startswith(f"{expected}.")
+    quoted = " ".join(citation.quote for citation in result.sentences[0].citations)
+    assert all(date in quoted for date in re.findall(r"\d{4}", expected))
+
+
+@pytest.mark.parametrize("question", ["How long was Edwin Fell the captain?", "How old was Edwin Fell when he founded the town ferry?"])
+def test_no_time_is_counted_from_dates_of_something_else(question: str) -> None:
+    *_, result = answer(question, TestAgent(), tools=small_tools(search=Engine([STAFF])), calibrations=SURE)
+    assert isinstance(result, Answer) and "years (" not in result.text

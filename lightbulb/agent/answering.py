@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .answers import Answer, Ending, Sentence, Step, Thinking, Trace
-from .composing import Line, carried_on, compose, lines_of
+from .composing import Line, Piece, carried_on, compose, lines_of
 from lightbulb.agent.confidence import (
     Calibration,
     by_entries,
@@ -39,6 +39,7 @@ from .writing import Writer, best_answers
 from ..core.errors import Interrupted, LightbulbError
 from ..core.records import Document
 from ..reading.answer_kinds import candidates as ranges_of, expected_kind, measure_asked, times
+from ..reading.elapsed import asks_for_time_between, time_between
 from ..planning.planners import PlannerConfig, ThoughtFunctions, plan
 from ..planning.run_events import PlannerBudget, RunEvent, RunLog, ThoughtScored
 from ..planning.tree_of_thought import Thought, ToTNode
@@ -65,6 +66,7 @@ class _Conclusion:
 _IN_SOME_PLACE = re.compile(
     r"\b(?:at|in|inside|on|under|behind|above|below|beside|near|next to|from) (?:the|an?|our|your|his|her|its|their|each|every|my) [a-z]"
 )
+_COUNTED_TIME = re.compile(r"\b(?:years?|months?|weeks?|days?|decades?)\b")  # *six years*, not *1931 to 1965*
 _MOST_FORWARDS = 400  # thoughts proposed and evaluated for one question, far more than searches allow
 
 
@@ -201,6 +203,7 @@ class _Inquiry:
         leaves = [node for node in root.walk() if node.kind == "answer" and node.status != "failed"]
         composed = next((node for node in root.walk() if node.payload is not None and node.payload.plan.kind == "composed"), None)
         short = self._from_leaves(question, root, tuple(best_answers(leaves)))
+        if composed is None and (counted := self._from_dates(question, root, short)): return counted
         if composed is None: return short if short.is_sure else self._from_best_line(question, root, short)
         text = self._from_lines(question, composed)
         if text.is_sure:  # key words (*price of one wash*) do not say which of the two they want
@@ -284,6 +287,34 @@ class _Inquiry:
         return replace(
             short, sentences=tuple(self.writer.composed(pieces)), short=text, confidence=confidence, is_sure=is_sure, trace=trace
         )
+
+    def _from_dates(self, question: str, root: ToTNode, short: _Conclusion) -> _Conclusion | None:
+        "How long or how old, counted from two dates; None unless that is surely said, and where a sentence that answers as well counts it."
+        node = next((node for node in root.walk() if node.payload is not None and node.payload.plan.kind == "direct"), None)
+        calibration = self.calibrations.get("sentence")
+        if node is None or calibration is None or node.payload.plan.log_prior < 0 or not isinstance(node.evidence, Evidence):
+            return None
+        if not asks_for_time_between(question): return None
+        scored = self.reasoning.scored_lines(question, node.evidence)
+        counted = time_between(question, [(f"{line.heading} {line.lead}", line.text) for line in scored])
+        if counted is None: return None
+        lines = [scored[number] for number in counted.statements]
+        last = short.ranked[0][1].payload.chosen[-1] if short.is_sure else None
+        if last and _COUNTED_TIME.search(last.text):
+            holding = [line.score for line in scored if line.url == last.url and line.start < last.end and last.start < line.end]
+            if max(holding, default=0.0) >= max(line.score for line in lines): return None
+        title = self.ledger[lines[-1].url].title
+        passages, topic = node.evidence.passages, self._topic(question, title)
+        together = replace(lines[-1], lead=" ".join([*(line.text for line in lines[:-1]), lines[-1].lead]))
+        confidence = calibration.confidence(measure_sentence(question, [together], passages, topic=topic, scored=scored))
+        if confidence < calibration.threshold: return None
+        ranges = tuple((line.url, line.start, line.end) for line in lines)
+        amount = f"{counted.amount} ({counted.first} to {counted.last})"
+        first = Piece(f"{amount[:1].upper()}{amount[1:]}.", ranges)
+        quotes = [Piece(" ".join(line.text.split()), (span,)) for line, span in zip(lines, ranges, strict=True)]
+        sentences = tuple(self.writer.composed([first, *quotes]))
+        trace = Trace(page=title, span=lines[-1].text)
+        return replace(short, sentences=sentences, short=amount, confidence=confidence, is_sure=True, trace=trace)
 
     def _from_lines(self, question: str, node: ToTNode) -> _Conclusion:
         "What can be composed of the sentences of the pages: a list, steps, a verdict, a few sentences."
