@@ -284,7 +284,8 @@ def test_the_end_of_a_chain_has_a_confidence_of_its_own() -> None:
 STAFF = Document(
     "http://site/staff",
     "Staff",
-    "Edwin Fell taught Latin at the town school from 1931 to 1965.\n\nMartha Oxley was born on 3 May 1909. She founded the town ferry in 1948.\n\n"
+    "Edwin Fell taught Latin at the town school from 1931 to 1965.\n\n"
+    "Martha Oxley was born on 3 May 1909. She founded the town ferry in 1948.\n\n"
     "Rosa Lind saved for the boat over six years, from 1990 on.",
 )
 SURE = LENIENT | {"sentence": Calibration({"told": 5.0}, -1.0, 0.5)}
