@@ -19,6 +19,7 @@ from _table import Table
 from torch import Tensor
 
 from lightbulb.core.optimization import build_optimizers
+from lightbulb.core.runtime import keep_freed_memory
 from lightbulb.lm.losses import LanguageModelLoss
 from lightbulb.lm.objectives import Batch
 from lightbulb.lm.transformer import Transformer, TransformerConfig
@@ -74,6 +75,7 @@ def training_speed(table: Table, text: Text, rounds: int) -> None:
     "Models take turns, step by step, on the same batches; CPU-seconds of a step and the loss at the end."
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    keep_freed_memory()  # as a training does; the peers gain by it too
     ids = torch.from_numpy(np.asarray(text.train.tokens, np.int64))
     models = contestants(text)
     seconds: dict[str, list[float]] = {name: [] for name in models}

@@ -39,7 +39,10 @@ RELEARNED = (
     "the reader learned from people, a judge weighs its spans, the confidence was fitted anew, last on rows that ship; "
     "an 8-bit network sees one text a call, and a line is read with what it leans on"
 )
-WEIGHED = "beta weighs a small vocabulary as it weighs gpt2's; a step that scores few tokens moves the model less"
+WEIGHED = (
+    "beta weighs a small vocabulary as it weighs gpt2's; a step that scores few tokens moves the model less; what a layer adds is "
+    "added where the sum is normalised, and rounds otherwise in the last bit"
+)
 LEARNED = ("losses", "weights", "losses of the resumed run", "weights of the resumed run")
 CHANGED: dict[str, str] = {  # "run: result" → why it is another than the recorded one
     **{f"language model, {run}: {name}": WEIGHED for run in ("AdamW", "Muon, experts") for name in LEARNED},

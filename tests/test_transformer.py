@@ -19,9 +19,11 @@ from lightbulb.lm.attention import (
     SelfAttention,
     attend,
     length_mask,
+    plain_attention,
     rotary_tables,
     rotate,
 )
+from lightbulb.lm.operations import add_and_norm, causal_attention
 from lightbulb.lm.transformer import Transformer, TransformerConfig
 
 SHAPES = {
@@ -215,6 +217,37 @@ def test_attention_is_its_formula(groups, causal):
         scores = scores.masked_fill(torch.ones(6, 6).triu(1).bool(), -torch.inf)
     expected = scores.softmax(-1) @ values.repeat_interleave(4 // groups, 1)
     torch.testing.assert_close(attend(queries, keys, values, causal=causal), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 127, 128, 129, 300])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_by_blocks_and_its_gradients_are_those_of_the_formula(length: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(length)
+    parts = [torch.randn(2, 3, length, width).to(dtype).requires_grad_() for width in (16, 16, 24)]
+    exact = [part.detach().double().requires_grad_() for part in parts]
+    direction = torch.randn(2, 3, length, 24)
+    queries, keys, values = exact
+    made, expected = causal_attention(*parts), plain_attention(queries, keys, values, torch.ones(length, length).tril().bool())
+    gradients = torch.autograd.grad(made, parts, direction.to(dtype)), torch.autograd.grad(expected, exact, direction.double())
+    bound = 1e-5 if dtype == torch.float32 else 0.02  # of the norm
+    for ours, theirs in zip((made, *gradients[0]), (expected, *gradients[1]), strict=True):
+        assert (ours.double() - theirs).norm() <= bound * theirs.norm() + 1e-5
+
+
+def test_a_sum_and_its_norm_have_the_gradients_of_both() -> None:
+    torch.manual_seed(0)
+    weight = (torch.rand(40) + 0.5).requires_grad_()
+    x, more = torch.randn(7, 40, requires_grad=True), torch.randn(7, 40, requires_grad=True)
+    directions = torch.randn(2, 7, 40)
+    total = x + more
+    plain = total, total / (total.square().mean(-1, keepdim=True) + 1e-6).sqrt() * weight
+    for ours, theirs in zip(
+        torch.autograd.grad(add_and_norm(x, more, weight), (x, more, weight), tuple(directions)),
+        torch.autograd.grad(plain, (x, more, weight), tuple(directions)),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
 
 
 def by_formula(queries, keys, values, *, norms, places, groups, causal, padding=0):

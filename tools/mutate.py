@@ -130,9 +130,22 @@ MUTATIONS = (
             ("queries @ keys.mT / queries.shape[-1] ** 0.5", "queries @ keys.mT"),
             ("(folded, keys, values, attn_mask=mask)", "(folded, keys, values, attn_mask=mask, scale=1.0)"),
             ("is_causal=causal, enable_gqa", "is_causal=causal, scale=1.0, enable_gqa"),
-            ("alpha=width**-0.5", "alpha=1.0"),
         ),
         (TRANSFORMER,),
+    ),
+    mutation(
+        "attention by blocks forgets what later queries ask of a key",
+        "lm/operations.py",
+        "to_keys[:, :end] += products[0]",
+        "to_keys[:, :end] = products[0]",
+        TRANSFORMER,
+    ),
+    mutation(
+        "what goes past a norm has no gradient",
+        "lm/operations.py",
+        "past = rows[:0] if to_sum is None else _rows(to_sum)",
+        "past = rows[:0]",
+        TRANSFORMER,
     ),
     mutation("one key of the padding is seen", "lm/attention.py", ") < lengths[:, None])", ") <= lengths[:, None])", TRANSFORMER),
     mutation(

@@ -66,6 +66,18 @@ def native_dtype(device: torch.device) -> torch.dtype:
     emulates = torch.cpu._is_avx2_supported() and not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() and not emulates else torch.float32
 
+# %% ../../nbs/core/02_runtime.ipynb #b7a84414
+def keep_freed_memory() -> bool:
+    "Let this process keep what it frees, to use it again; False where the C library has no such choice."
+    import ctypes
+
+    trim, blocks = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's mallopt
+    try:
+        choose = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    return bool(choose(blocks, 1 << 25) and choose(trim, (1 << 31) - 1))
+
 # %% ../../nbs/core/02_runtime.ipynb #a0f8792d
 def seed_everything(seed: int) -> None:
     "Seed Python, NumPy and torch (all devices); `ValueError` unless 0 ≤ seed < 2³²."

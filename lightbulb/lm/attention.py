@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .operations import product, queries_keys_values, rms_norm
+from .operations import add_and_norm, causal_attention, product, queries_keys_values, rms_norm
 
 # %% ../../nbs/lm/04_attention.ipynb #0ebe168c
 def plain_attention(
@@ -40,6 +40,14 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return rms_norm(x, self.weight, self.epsilon)
+
+    def after(
+        self,
+        x: Tensor,
+        more: Tensor | None,  # what is added to x first
+    ) -> tuple[Tensor, Tensor]:
+        "The sum, and that scaled."
+        return add_and_norm(x, more, self.weight, self.epsilon)
 
 # %% ../../nbs/lm/04_attention.ipynb #afe8c2c9
 def rotary_tables(
@@ -112,24 +120,10 @@ def rotate(
 
 # %% ../../nbs/lm/04_attention.ipynb #cd5c58c9
 def _products_are_quicker(queries: Tensor, keys: Tensor) -> bool:
-    "Whether whole matrices of scores cost less than the fused kernel: in training in bfloat16 on a CPU, where sequences are short."
-    is_short = queries.shape[-2] == keys.shape[-2] <= 512
+    "Whether blocks of scores cost less than the fused kernel: in training in bfloat16 on a CPU, where sequences are short."
+    is_short = queries.shape[-2] == keys.shape[-2] <= 512 and not torch.compiler.is_compiling()
     on_cpu = queries.device.type == "cpu" and queries.dtype == keys.dtype == torch.bfloat16
     return is_short and on_cpu and queries.requires_grad and queries.shape[1] == keys.shape[1]
-
-
-def _attend_by_products(
-    queries: Tensor,  # (B, H, T, d), as keys and values
-    keys: Tensor,
-    values: Tensor,
-) -> Tensor:
-    "Causal attention as its formula says."
-    length, width = queries.shape[-2:]
-    hidden = torch.full((length, length), -torch.inf, dtype=queries.dtype).triu(1)
-    with torch.autocast("cpu", enabled=False):
-        rows, columns, entries = (part.flatten(0, 1) for part in (queries, keys, values))
-        chances = torch.baddbmm(hidden, rows, columns.mT, alpha=width**-0.5).softmax(-1)
-        return (chances @ entries).unflatten(0, queries.shape[:2])
 
 
 def attend(
@@ -143,7 +137,7 @@ def attend(
     "Softmax attention, (B, H, T, d). A query that may look nowhere gets zeros."
     batch, heads, length, width = queries.shape
     groups = keys.shape[1]
-    if causal and _products_are_quicker(queries, keys): return _attend_by_products(queries, keys, values)
+    if causal and _products_are_quicker(queries, keys): return causal_attention(queries, keys, values)
     if heads != groups and not causal and (mask is None or mask.shape[2] == 1):
         folded = queries.reshape(batch, groups, -1, width)
         return F.scaled_dot_product_attention(folded, keys, values, attn_mask=mask).reshape(queries.shape)
@@ -377,8 +371,7 @@ class SelfAttention(_Heads):
     def _projected(self, x: Tensor, tables: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         heads, groups = self.num_heads, self.num_groups
         if self.query_norm is not None and self.key_norm is not None:
-            normed = queries_keys_values(x, self.query_norm.weight, self.key_norm.weight, tables, heads, groups, self.query_norm.epsilon)
-            return normed[0].transpose(1, 2), normed[1].transpose(1, 2), normed[2].transpose(1, 2)
+            return queries_keys_values(x, self.query_norm.weight, self.key_norm.weight, tables, heads, groups, self.query_norm.epsilon)
         queries, keys, values = self._split(x, heads + 2 * groups).split((heads, groups, groups), dim=2)
         return self._turned(queries, None, tables), self._turned(keys, None, tables), values.transpose(1, 2)
 

@@ -59,10 +59,14 @@ def _norm_kernels() -> tuple[Any, Any]:
     widen, narrow = _halves()
 
     @njit(fastmath=True, nogil=True)
-    def forward(x, weight, epsilon, out, scales):
+    def forward(x, more, weight, epsilon, out, scales, total):
         width, one = x.shape[1], np.float32(1)
         for i in range(x.shape[0]):
-            row, to, squares = x[i], out[i], np.float32(0)
+            first, row, to, squares = x[i], total[i], out[i], np.float32(0)
+            if len(more):
+                second = more[i]
+                for j in range(width):
+                    row[j] = narrow(widen(first[j]) + widen(second[j]), row[j])
             for j in range(width):
                 squares += widen(row[j]) * widen(row[j])
             scale = one / np.sqrt(squares / np.float32(width) + epsilon)
@@ -71,7 +75,7 @@ def _norm_kernels() -> tuple[Any, Any]:
                 to[j] = narrow(widen(row[j]) * scale * weight[j], to[j])
 
     @njit(fastmath=True, nogil=True)
-    def backward(grad, x, weight, scales, to_x, to_weight):
+    def backward(grad, x, weight, scales, past, to_x, to_weight, to_more):
         width = x.shape[1]
         for i in range(x.shape[0]):
             grads, row, to, scale, inner = grad[i], x[i], to_x[i], scales[i], np.float32(0)
@@ -82,6 +86,14 @@ def _norm_kernels() -> tuple[Any, Any]:
                 g, v = widen(grads[j]), widen(row[j])
                 to_weight[j] += g * v * scale
                 to[j] = narrow(scale * (g * weight[j] - v * inner), to[j])
+            if len(past):  # what reached the sum past the norm
+                through = past[i]
+                for j in range(width):
+                    to[j] = narrow(widen(to[j]) + widen(through[j]), to[j])
+            if len(to_more):
+                copy = to_more[i]
+                for j in range(width):
+                    copy[j] = narrow(widen(to[j]), copy[j])
 
     return forward, backward
 
@@ -103,26 +115,53 @@ def _on_cpu_in_training(x: Tensor) -> bool:
 
 
 class _Norm(torch.autograd.Function):
+    "x, what is added to it or None, weight, epsilon and the type of the result: x's sum, and that normalised."
+
     @staticmethod
-    def forward(ctx, x, weight, epsilon):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(ctx, x, more, weight, epsilon, dtype):  # pyright: ignore[reportIncompatibleMethodOverride]
         import numpy as np
 
-        rows, full = x.detach().reshape(-1, x.shape[-1]).contiguous(), weight.detach().float().contiguous()
-        out = torch.empty(rows.shape, dtype=autocast_dtype(x))
-        scales = torch.empty(len(rows))
-        _norm_kernels()[0](_lend(rows), _lend(full), np.float32(epsilon), _lend(out), _lend(scales))
-        ctx.save_for_backward(rows, full, scales)
-        ctx.shape, ctx.dtype = x.shape, weight.dtype
-        return out.view(x.shape)
+        ctx.set_materialize_grads(False)
+        rows, full = _rows(x.detach()), weight.detach().float().contiguous()
+        added = torch.empty(0, rows.shape[1], dtype=dtype) if more is None else _rows(more.detach())
+        total = rows if more is None else torch.empty(rows.shape, dtype=torch.promote_types(x.dtype, more.dtype))
+        out, scales = torch.empty(rows.shape, dtype=dtype), torch.empty(len(rows))
+        _norm_kernels()[0](_lend(rows), _lend(added), _lend(full), np.float32(epsilon), _lend(out), _lend(scales), _lend(total))
+        ctx.save_for_backward(total, full, scales)
+        ctx.shape, ctx.dtypes, ctx.out_dtype = x.shape, (x.dtype, more if more is None else more.dtype, weight.dtype), dtype
+        return x if more is None else total.view(x.shape), out.view(x.shape)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx, to_sum, to_out):  # pyright: ignore[reportIncompatibleMethodOverride]
         rows, weight, scales = ctx.saved_tensors
-        to_x, to_weight = torch.empty_like(rows), torch.zeros_like(weight)
-        grads = grad.reshape(rows.shape).contiguous()
-        _norm_kernels()[1](_lend(grads), _lend(rows), _lend(weight), _lend(scales), _lend(to_x), _lend(to_weight))
-        return to_x.view(ctx.shape), to_weight.to(ctx.dtype), None
+        dtype, more_dtype, weight_dtype = ctx.dtypes
+        to_weight = torch.zeros_like(weight)
+        grads = torch.zeros(rows.shape, dtype=ctx.out_dtype) if to_out is None else _rows(to_out)
+        past = rows[:0] if to_sum is None else _rows(to_sum)
+        to_x, is_copied = torch.empty_like(rows), more_dtype not in (None, rows.dtype)
+        to_more = torch.empty(rows.shape if is_copied else (0, rows.shape[1]), dtype=more_dtype or ctx.out_dtype)
+        _norm_kernels()[1](*map(_lend, (grads, rows, weight, scales, past, to_x, to_weight, to_more)))
+        to_added = None if more_dtype is None else (to_more if is_copied else to_x).view(ctx.shape)
+        return to_x.view(ctx.shape).to(dtype), to_added, to_weight.to(weight_dtype), None, None
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.reshape(-1, x.shape[-1]).contiguous()
+
+
+def add_and_norm(
+    x: Tensor,  # (…, D)
+    more: Tensor | None,  # (…, D) added to x first; None: nothing
+    weight: Tensor,  # (D,)
+    epsilon: float = 1e-6,
+) -> tuple[Tensor, Tensor]:
+    "x + more, and that with a root mean square of 1 along the last dimension, times the weight; on a CPU in autocast's type."
+    if _on_cpu_in_training(x) and (more is None or more.dtype in (torch.float32, torch.bfloat16)):
+        return _Norm.apply(x, more, weight, epsilon, autocast_dtype(x))  # pyright: ignore[reportReturnType]
+    total = x if more is None else x + more
+    normed = F.rms_norm(total, weight.shape, weight.to(total.dtype), epsilon)
+    return total, normed.to(autocast_dtype(x)) if x.device.type == "cpu" else normed
 
 
 def rms_norm(
@@ -131,10 +170,16 @@ def rms_norm(
     epsilon: float = 1e-6,
 ) -> Tensor:
     "x with a root mean square of 1 along the last dimension, times the weight (Zhang and Sennrich 2019); on a CPU in autocast's type."
-    if _on_cpu_in_training(x):
-        return _Norm.apply(x, weight, epsilon)  # pyright: ignore[reportReturnType]
-    normed = F.rms_norm(x, weight.shape, weight.to(x.dtype), epsilon)
-    return normed.to(autocast_dtype(x)) if x.device.type == "cpu" else normed
+    return add_and_norm(x, None, weight, epsilon)[1]
+
+
+def unit_norm(
+    x: Tensor,  # (…, D)
+    epsilon: float = 1e-6,
+) -> Tensor:
+    "x with a root mean square of 1 along the last dimension, in its own type."
+    if not _on_cpu_in_training(x): return F.rms_norm(x, x.shape[-1:], eps=epsilon)
+    return _Norm.apply(x, None, x.new_ones(x.shape[-1]), epsilon, x.dtype)[1]  # pyright: ignore[reportIndexIssue]
 
 # %% ../../nbs/lm/03_operations.ipynb #f8d847d0
 @cache
@@ -151,9 +196,9 @@ def _head_kernels() -> tuple[Any, Any]:
         for i in range(x.shape[0]):
             c, s = cosines[i % len(cosines)], sines[i % len(cosines)]
             for head in range(heads):
-                at, to = (first + head) * 2 * half, head * 2 * half
+                at, to = (first + head) * 2 * half, out[i // len(cosines), head, i % len(cosines)]
                 low, high = x[i, at : at + half], x[i, at + half : at + 2 * half]
-                to_low, to_high = out[i, to : to + half], out[i, to + half : to + 2 * half]
+                to_low, to_high = to[:half], to[half:]
                 u, v, squares = weight[:half], weight[half:], np.float32(0)
                 # the scale that makes the head's root mean square 1
                 for j in range(half):
@@ -173,9 +218,9 @@ def _head_kernels() -> tuple[Any, Any]:
         for i in range(x.shape[0]):
             c, s = cosines[i % len(cosines)], sines[i % len(cosines)]
             for head in range(heads):
-                at, offset, scale = (first + head) * 2 * half, head * 2 * half, scales[i, head]
+                at, grads, scale = (first + head) * 2 * half, grad[i // len(cosines), head, i % len(cosines)], scales[i, head]
                 low, high = x[i, at : at + half], x[i, at + half : at + 2 * half]
-                grad_low, grad_high = grad[i, offset : offset + half], grad[i, offset + half : offset + 2 * half]
+                grad_low, grad_high = grads[:half], grads[half:]
                 to_low, to_high = to_x[i, at : at + half], to_x[i, at + half : at + 2 * half]
                 u, v, weight_low, weight_high, inner = weight[:half], weight[half:], to_weight[:half], to_weight[half:], np.float32(0)
                 # the gradient turned back, the weight's share of it, and how it leans on the head itself
@@ -205,15 +250,16 @@ class _Heads(torch.autograd.Function):
         weights = [weight.detach().float().contiguous() for weight in (query_weight, key_weight)]
         turned, scales = [], []
         for first, count, weight in ((0, heads, weights[0]), (heads, groups, weights[1])):
-            out, scale = rows.new_empty(len(rows), count * width), torch.empty(len(rows), count)
+            out, scale = rows.new_empty(batch, count, length, width), torch.empty(len(rows), count)
             _head_kernels()[0](
                 _lend(rows), first, _lend(weight), _lend(cosines), _lend(sines), np.float32(epsilon), _lend(out), _lend(scale)
             )
-            turned.append(out.view(batch, length, count, width))
+            turned.append(out)
             scales.append(scale)
         ctx.save_for_backward(rows, *weights, cosines, sines, *scales)
         ctx.shape, ctx.dtypes = x.shape, (query_weight.dtype, key_weight.dtype)
-        return *turned, rows[:, (heads + groups) * width :].reshape(batch, length, groups, width)
+        values = rows.view(batch, length, -1, width)[:, :, heads + groups :]
+        return *turned, values.transpose(1, 2).contiguous()
 
     @staticmethod
     @once_differentiable
@@ -221,13 +267,13 @@ class _Heads(torch.autograd.Function):
         rows, *weights, cosines, sines, query_scales, key_scales = ctx.saved_tensors
         to_x, first, to_weights = torch.empty_like(rows), 0, []
         for grad, weight, scale in ((to_queries, weights[0], query_scales), (to_keys, weights[1], key_scales)):
-            grads, to_weight = grad.reshape(len(rows), -1).contiguous(), torch.zeros_like(weight)
+            to_weight = torch.zeros_like(weight)
             _head_kernels()[1](
-                _lend(grads), _lend(rows), first, _lend(weight), _lend(cosines), _lend(sines), _lend(scale), _lend(to_x), _lend(to_weight)
+                _lend(grad.contiguous()), _lend(rows), first, _lend(weight), _lend(cosines), _lend(sines), _lend(scale), _lend(to_x), _lend(to_weight)
             )
             first += scale.shape[1]
             to_weights.append(to_weight)
-        to_x[:, first * len(weights[0]) :] = to_values.reshape(len(rows), -1)
+        to_x[:, first * len(weights[0]) :].view(*ctx.shape[:2], -1, len(weights[0])).copy_(to_values.transpose(1, 2))
         return to_x.view(ctx.shape), *(w.to(dtype) for w, dtype in zip(to_weights, ctx.dtypes, strict=True)), None, None, None, None, None
 
 # %% ../../nbs/lm/03_operations.ipynb #ead8a2e7
@@ -245,7 +291,7 @@ def queries_keys_values(
     num_groups: int,  # G
     epsilon: float = 1e-6,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    "Queries (B, T, H, d) and keys (B, T, G, d), normalised and turned; values (B, T, G, d) as they are."
+    "Queries (B, H, T, d) and keys (B, G, T, d), normalised and turned; values (B, G, T, d) as they are."
     cosines, sines = (table.reshape(x.shape[1], -1) for table in tables)
     width = 2 * cosines.shape[-1]
     if x.shape[-1] != (num_heads + 2 * num_groups) * width:
@@ -256,7 +302,8 @@ def queries_keys_values(
     queries, keys, values = x.view(*x.shape[:2], -1, width).split((num_heads, num_groups, num_groups), 2)
     cosines, sines = cosines[:, None].to(x.dtype), sines[:, None].to(x.dtype)
     normed = [F.rms_norm(y, (width,), w.to(y.dtype), epsilon) for y, w in ((queries, query_weight), (keys, key_weight))]
-    return _turned(normed[0], cosines, sines), _turned(normed[1], cosines, sines), values
+    queries, keys = (_turned(y, cosines, sines) for y in normed)
+    return queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
 
 # %% ../../nbs/lm/03_operations.ipynb #b436d077
 def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
@@ -402,3 +449,96 @@ def gated(
         return _Gate.apply(x)  # pyright: ignore[reportReturnType]
     gate, up = x.chunk(2, -1)
     return F.silu(gate) * up
+
+# %% ../../nbs/lm/03_operations.ipynb #63adb01c
+@cache
+def _softmax_kernels() -> tuple[Any, Any]:
+    "Forward and backward, in place, of the softmax of blocks of scores whose first row sees `first + 1` keys."
+    import numpy as np
+    from numba import njit
+
+    (widen, narrow), exponential, zero, one = _halves(), _exponential(), np.float32(0), np.float32(1)
+
+    @njit(fastmath=True, nogil=True, error_model="numpy")
+    def forward(scores, first, scale):
+        powers = np.empty(scores.shape[2], np.float32)
+        for n in range(scores.shape[0]):
+            for i in range(scores.shape[1]):
+                row, seen, top, total = scores[n, i], first + i + 1, widen(scores[n, i, 0]), zero
+                for j in range(seen):
+                    top = max(top, widen(row[j]))
+                for j in range(seen):
+                    powers[j] = exponential((widen(row[j]) - top) * scale)
+                    total += powers[j]
+                share = one / total
+                for j in range(seen):
+                    row[j] = narrow(powers[j] * share, row[j])
+                for j in range(seen, len(row)):
+                    row[j] = narrow(zero, row[j])
+
+    @njit(fastmath=True, nogil=True, error_model="numpy")
+    def backward(grad, chances, first, scale):
+        for n in range(grad.shape[0]):
+            for i in range(grad.shape[1]):
+                grads, row, seen, inner = grad[n, i], chances[n, i], first + i + 1, zero
+                for j in range(seen):
+                    inner += widen(grads[j]) * widen(row[j])
+                for j in range(seen):
+                    grads[j] = narrow(widen(row[j]) * (widen(grads[j]) - inner) * scale, grads[j])
+                for j in range(seen, len(row)):
+                    grads[j] = narrow(zero, grads[j])
+
+    return forward, backward
+
+# %% ../../nbs/lm/03_operations.ipynb #2b7f234d
+_BLOCK = 128  # queries at a time
+
+
+class _CausalAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, queries, keys, values):  # pyright: ignore[reportIncompatibleMethodOverride]
+        import numpy as np
+
+        (batch, heads, length, width), scale = queries.shape, np.float32(queries.shape[-1] ** -0.5)
+        queries, keys, values = (part.detach().reshape(batch * heads, length, -1) for part in (queries, keys, values))
+        out, blocks = torch.empty_like(values), []
+        with torch.autocast("cpu", enabled=False):
+            for first in range(0, length, _BLOCK):
+                end = min(first + _BLOCK, length)
+                chances = queries[:, first:end] @ keys[:, :end].mT
+                _softmax_kernels()[0](_lend(chances), first, scale)
+                out[:, first:end] = chances @ values[:, :end]
+                blocks.append(chances)
+        ctx.save_for_backward(queries, keys, values, *blocks)
+        return out.view(batch, heads, length, -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
+        import numpy as np
+
+        queries, keys, values, *blocks = ctx.saved_tensors
+        rows, scale = grad.reshape(values.shape), np.float32(queries.shape[-1] ** -0.5)
+        to_queries, to_keys, to_values = torch.empty_like(queries), None, None
+        for number, chances in reversed(list(enumerate(blocks))):  # the last block meets all keys
+            first, end = number * _BLOCK, chances.shape[2]
+            piece = rows[:, first:end].contiguous()
+            to_scores = piece @ values[:, :end].mT
+            _softmax_kernels()[1](_lend(to_scores), _lend(chances), first, scale)
+            to_queries[:, first:end] = to_scores @ keys[:, :end]
+            products = to_scores.mT @ queries[:, first:end], chances.mT @ piece
+            if to_keys is None or to_values is None:
+                to_keys, to_values = products
+            else:
+                to_keys[:, :end] += products[0]
+                to_values[:, :end] += products[1]
+        return tuple(None if part is None else part.view(*grad.shape[:3], -1) for part in (to_queries, to_keys, to_values))
+
+# %% ../../nbs/lm/03_operations.ipynb #2da68b49
+def causal_attention(
+    queries: Tensor,  # (B, H, T, d), as keys and values; on a CPU, float32 or bfloat16
+    keys: Tensor,
+    values: Tensor,
+) -> Tensor:
+    "Softmax attention of each query to its own key and those before, (B, H, T, d)."
+    return _CausalAttention.apply(queries, keys, values)  # pyright: ignore[reportReturnType]

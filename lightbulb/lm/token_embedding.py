@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import KeyValueCache
+from .operations import unit_norm
 
 # %% auto #0
 __all__ = []
@@ -78,7 +79,7 @@ class TokenEmbedding(nn.Module):
                 seen = F.pad(tokens, (before, 0), value=self.vocab_size)
             for table, hashes in zip(self.ngrams, _ngram_hashes(seen, self.orders, before), strict=True):
                 x = x + self._thinned(table(hashes % self.rows))
-        return F.rms_norm(x, x.shape[-1:], eps=self.epsilon) if self.normalise else x
+        return unit_norm(x, self.epsilon) if self.normalise else x
 
     def _thinned(self, rows: Tensor) -> Tensor:
         if not self.training or not self.dropout: return rows

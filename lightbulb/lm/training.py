@@ -35,7 +35,7 @@ from lightbulb.core.optimization import (
 from ..core.report import StepReport
 from ..core.run import OneProcess, Run
 from ..core.run_folder import Moment
-from ..core.runtime import choose_device, seed_everything
+from ..core.runtime import choose_device, keep_freed_memory, seed_everything
 from .checkpoints import load_model, load_weights, model_state, read_model_state
 from .configuration import TrainLanguageModel
 from .data import TokenStream, load_texts, tokenize
@@ -147,6 +147,8 @@ class LanguageModelTraining:
         # where it runs, and what it reads
         self.config, self.processes = config, processes or AcceleratedProcesses(config.device)
         self.device = self.processes.device
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.precision = MixedPrecision(config.precision, self.device)
         self.tokenizer = load_tokenizer(config.model_name)
         with self.processes.accelerator.main_process_first():

@@ -185,14 +185,13 @@ class _Layer(nn.Module):
         )
         self.dropout = nn.Dropout(config.dropout)
 
-    def feed(self, x: Tensor, counted: Tensor | None, reports: list[RouterReport] | None) -> Tensor:
-        "The experts' part; the report is appended."
-        normed = self.experts_norm(x)
-        if isinstance(self.experts, FeedForward): return x + self.dropout(self.experts(normed))
+    def feed(self, normed: Tensor, counted: Tensor | None, reports: list[RouterReport] | None) -> Tensor:
+        "What the experts add; the report is appended."
+        if isinstance(self.experts, FeedForward): return self.dropout(self.experts(normed))
         out, report = self.experts(normed, counted, report=reports is not None)
         if reports is not None and report is not None:
             reports.append(report)
-        return x + self.dropout(out)
+        return self.dropout(out)
 
 # %% ../../nbs/lm/08_transformer.ipynb #f42b2329
 class _Encoder(nn.Module):
@@ -211,10 +210,12 @@ class _Encoder(nn.Module):
         tables = self.positions(0, size, x.device, reach=size)
         mask = None if lengths is None else length_mask(lengths, size)
         counted = None if mask is None else mask[:, 0, 0]
+        more = None
         for layer in self.layers:
-            x = x + layer.dropout(layer.attention(layer.attention_norm(x), tables, mask=mask))
-            x = layer.feed(x, counted, reports)
-        return self.norm(x)
+            x, normed = layer.attention_norm.after(x, more)
+            x, normed = layer.experts_norm.after(x, layer.dropout(layer.attention(normed, tables, mask=mask)))
+            more = layer.feed(normed, counted, reports)
+        return self.norm.after(x, more)[1]
 
 # %% ../../nbs/lm/08_transformer.ipynb #8ae33ffa
 class _Decoder(nn.Module):
@@ -246,15 +247,18 @@ class _Decoder(nn.Module):
         "(B, T, D) to (B, T, D); with a cache, x is what comes after the tokens in it."
         start, length = cache.length if cache else 0, x.shape[1]
         tables = self.positions(start, length, x.device, reach=start + length)
+        own, more = None if cache is None else cache.own, None
         for number, layer in enumerate(self.layers):
-            own = None if cache is None else cache.own
-            x = x + layer.dropout(layer.attention(layer.attention_norm(x), tables, cache=own, layer=number))
+            x, normed = layer.attention_norm.after(x, more)
+            more = layer.dropout(layer.attention(normed, tables, cache=own, layer=number))
             if entries is not None:
-                x = x + layer.dropout(layer.cross(layer.cross_norm(x), tables, entries=entries, layer=number))
-            x = layer.feed(x, counted, reports)
+                x, normed = layer.cross_norm.after(x, more)
+                more = layer.dropout(layer.cross(normed, tables, entries=entries, layer=number))
+            x, normed = layer.experts_norm.after(x, more)
+            more = layer.feed(normed, counted, reports)
         if cache is not None:
             cache.own.advance(length)
-        return self.norm(x)
+        return self.norm.after(x, more)[1]
 
 # %% ../../nbs/lm/08_transformer.ipynb #0cbb2a32
 class _TokenHead(nn.Module):
