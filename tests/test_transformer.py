@@ -249,7 +249,6 @@ def test_a_sum_and_its_norm_have_the_gradients_of_both() -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-
 def by_formula(queries, keys, values, *, norms, places, groups, causal, padding=0):
     "Softmax attention (B, T, D) of projected (B, T, D), written apart from the library: complex rotations and an explicit 1/√d."
 

@@ -269,7 +269,15 @@ class _Heads(torch.autograd.Function):
         for grad, weight, scale in ((to_queries, weights[0], query_scales), (to_keys, weights[1], key_scales)):
             to_weight = torch.zeros_like(weight)
             _head_kernels()[1](
-                _lend(grad.contiguous()), _lend(rows), first, _lend(weight), _lend(cosines), _lend(sines), _lend(scale), _lend(to_x), _lend(to_weight)
+                _lend(grad.contiguous()),
+                _lend(rows),
+                first,
+                _lend(weight),
+                _lend(cosines),
+                _lend(sines),
+                _lend(scale),
+                _lend(to_x),
+                _lend(to_weight),
             )
             first += scale.shape[1]
             to_weights.append(to_weight)
