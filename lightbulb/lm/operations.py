@@ -507,7 +507,7 @@ class _CausalAttention(torch.autograd.Function):
     def forward(ctx, queries, keys, values):  # pyright: ignore[reportIncompatibleMethodOverride]
         import numpy as np
 
-        (batch, heads, length, width), scale = queries.shape, np.float32(queries.shape[-1] ** -0.5)
+        (batch, heads, length, _), scale = queries.shape, np.float32(queries.shape[-1] ** -0.5)
         queries, keys, values = (part.detach().reshape(batch * heads, length, -1) for part in (queries, keys, values))
         out, blocks = torch.empty_like(values), []
         with torch.autocast("cpu", enabled=False):
