@@ -323,9 +323,10 @@ class _Inquiry:
         # the text, and its short form
         self.tell(Working(f"reading the sentences of {len(evidence.passages)} passages"))
         lines = self.reasoning.scored_lines(question, evidence)
-        pieces, short = compose(
-            self.reasoning.wordings.get(question, question), form, lines, self.ledger.__getitem__, config=self.tools.reasoning
-        )
+        wording, find, says = self.reasoning.wordings.get(question, question), self.ledger.__getitem__, self.tools.says
+        pieces, short = compose(wording, form, lines, find, config=self.tools.reasoning, says=says)
+        if not pieces and form == "yes_no" and not self.config.guess:
+            return _Conclusion(form, trace=Trace(page=evidence.passages[0].title, failed_at="span"))  # no sentence says yes or no
         sentences = self.writer.composed(pieces) if pieces else self.writer.explanation(question, evidence.passages)
         self.draft = tuple(sentences) or self.draft
         if lines and (form in ("definition", "why") or (form == "list" and len(sentences) <= 2)):  # a long list has no short form

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ['stretch', 'Listing', 'listings']
 
 # %% ../../nbs/agent/10_composing.ipynb #e112967d
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 from .configuration import ReasoningConfig
 from .ledger import relevances
 from .mentions import Arguments, are_of_others, columns, name_runs, telling_stems
+from .tools import Says
 from ..core.english import BACKWARD_OPENERS, FUNCTION_WORDS, MONTHS, stem
 from ..core.records import Document, Passage
 from ..knowledge.chunks import split_sentences
@@ -342,6 +344,80 @@ def bears_on(
     named = [thing for thing in things if thing & (said | {other for word in said for other in _OPPOSITE_OF.get(word, ())})]
     return len(named) >= min(2, len(things))
 
+# %% ../../nbs/agent/10_composing.ipynb #ea386f47
+_NUMBER_WORDS = (
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty"
+).split()
+_COUNT = rf"(?P<number>\d+(?:[.,]\d+)?|{'|'.join(sorted(_NUMBER_WORDS, key=len, reverse=True))})"
+_COUNTED = re.compile(rf"(?<![\w.,-]){_COUNT}(?![\w.,]*\d)[- ]?(?P<unit>°C|[^\W\d]+)?", re.I)
+_BOUNDS = tuple(
+    (re.compile(pattern, re.I), holds)
+    for pattern, holds in (
+        (rf"\b(?:at most|up to|(?:no|not) more than|a maximum of) {_COUNT}\b", lambda number, bound: number <= bound),
+        (rf"\b(?:at least|(?:no|not) (?:less|fewer) than|a minimum of) {_COUNT}\b", lambda number, bound: number >= bound),
+        (rf"\b(?:aged? )?{_COUNT} (?:\w+ )?(?:or|and) (?:more|older|over|above)\b", lambda number, bound: number >= bound),
+        (rf"\b(?:aged? )?{_COUNT} (?:\w+ )?(?:or|and) (?:less|fewer|younger|under|below)\b", lambda number, bound: number <= bound),
+        (rf"\b(?:under|below|(?:younger|less|fewer|colder) than)(?: the age of)? {_COUNT}\b", lambda number, bound: number < bound),
+        (rf"\b(?:over|above|(?:older|more|warmer) than)(?: the age of)? {_COUNT}\b", lambda number, bound: number > bound),
+    )
+)
+_OF_AGE = re.compile(r"\b(?:year|aged?|old)", re.I)
+
+
+def _value(number: str) -> float:
+    word = number.lower()
+    return _NUMBER_WORDS.index(word) + 1 if word in _NUMBER_WORDS else float(word.replace(",", "."))
+
+
+def says_by_bound(question: str, statement: str) -> str:
+    "Yes or No where a statement bounds what the question has a number of; else nothing."
+    asked = list(_COUNTED.finditer(question))
+    bounds = [(match, holds) for pattern, holds in _BOUNDS for match in pattern.finditer(statement)]
+    bounds = [one for one in bounds if not any(other[0].start() < one[0].start() and one[0].end() <= other[0].end() for other in bounds)]
+    if len(asked) != 1 or len(bounds) != 1: return ""
+    (match, holds), number = bounds[0], asked[0]
+    is_age = _OF_AGE.match(number["unit"] or "") is not None or re.search(r"\bI am \d|\baged? \d", question) is not None
+    behind = re.match(r" ?(°C|[^\W\d]+)?", statement[match.start("number") + len(match["number"]) :])
+    unit = (behind[1] or "").lower() if behind else ""
+    if is_age != (_OF_AGE.search(f"{match[0]} {unit}") is not None or unit in ("", "may", "can", "must", "need", "or", "and", "are")):
+        return ""
+    if not is_age and (not number["unit"] or stem(number["unit"].lower()) != stem(unit)): return ""
+    bare = statement[: match.start()] + statement[match.end() :]
+    holds_as_said = says_yes(_COUNTED.sub(" ", question), bare) > 0
+    return "Yes" if holds_as_said == holds(_value(number["number"]), _value(match["number"])) else "No"
+
+# %% ../../nbs/agent/10_composing.ipynb #c473a289
+def verdict_of(
+    question: str,
+    lines: Sequence[Line],  # scored, best first
+    says: Says | None = None,  # by the words alone if not given
+    *,
+    num_lines: int = 5,  # that are heard
+    line_weight: float = 0.4,  # of a point of a line's score, nats
+    words_weight: float = 0.7,  # of what the words say beside what was learned
+    least: float = 0.2,  # log-odds; what is nearer to even is no verdict
+    most_silent: float = 0.5,  # of the chance that the lines say nothing
+) -> tuple[str, Line | None]:
+    "Yes or No, and the line that says so; neither where no line does or they leave it open."
+    lines = [line for line in lines if bears_on(question, line.in_context)]
+    if not lines: return "", None
+    bounded = next(((verdict, line) for line in lines[:num_lines] if (verdict := says_by_bound(question, line.text))), None)
+    if bounded: return bounded
+    by_words = says_yes(question, lines[0].text)
+    if says is None or abs(by_words) >= 2:  # the line begins with the word itself
+        return ("Yes" if by_words > 0 else "No"), lines[0]
+    near = lines[:num_lines]
+    told = says(question, [line.in_context for line in near])
+    weights = [
+        math.exp(line_weight * (line.score - near[0].score)) * (1.001 - nothing) for line, (_, _, nothing) in zip(near, told, strict=True)
+    ]
+    no, yes, nothing = (sum(weight * chances[i] for weight, chances in zip(weights, told, strict=True)) / sum(weights) for i in range(3))
+    log_odds = math.log(yes + 0.01) - math.log(no + 0.01) + words_weight * by_words
+    if nothing > most_silent or abs(log_odds) < least: return "", None
+    is_yes = log_odds > 0
+    best = max(range(len(near)), key=lambda i: weights[i] * told[i][is_yes])
+    return ("Yes" if is_yes else "No"), near[best]
+
 # %% ../../nbs/agent/10_composing.ipynb #08beb867
 @dataclass(frozen=True)
 class Piece:
@@ -374,6 +450,7 @@ def compose(
     list_bonus: float = 1.5,  # in score, for a sentence that names three things or more, where a list was asked for
     max_gap: float = 3.0,  # in score below the best line; what answers worse begins no stretch of its own
     config: ReasoningConfig | None = None,  # how far a fact's lines are carried on
+    says: Says | None = None,  # what lines say to a question of yes or no; by their words alone if not given
 ) -> tuple[list[Piece], str]:  # in reading order, and the short answer: a verdict, or nothing
     "The pieces of an answer of that form; none if there is no line."
     if not lines: return [], ""
@@ -388,11 +465,9 @@ def compose(
         form = "definition"  # *What are the impacts of …?* wants to know whether they are good, not to count them
     # a verdict, and the sentences around the best line that can give one
     if form == "yes_no":
-        lines = [line for line in lines if bears_on(question, line.in_context)]
-        if not lines: return [], ""
-        evidence = around(lines[0], 60)
-        verdict = "Yes" if says_yes(question, lines[0].text) > 0 else "No"
-        return [Piece(f"{verdict}.", ((lines[0].url, lines[0].start, lines[0].end),)), *_verbatim(evidence)], verdict
+        verdict, said = verdict_of(question, lines, says)
+        if said is None: return [], ""
+        return [Piece(f"{verdict}.", ((said.url, said.start, said.end),)), *_verbatim(around(said, 60))], verdict
     # a list that a page has, else a sentence that names several
     if form == "list" and (listing := _best_listing(lines, pages, document_of)):
         return _listed(listing, document_of(listing.lines[0].url)), ""

@@ -12,6 +12,7 @@ __all__ = ['Checked', 'PageMemory', 'Model', 'LeadingModel', 'Summarizer', 'Tool
 import inspect
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote
@@ -71,6 +72,12 @@ class Reader(Protocol):
     "Reads texts for an answer: spans with exact offsets, best first; `score` is a probability."
 
     def read(self, question: str, texts: Sequence[str], *, top_k: int = 4) -> Sequence[Span]: ...
+
+
+class Says(Protocol):
+    "What statements say to a question of yes or no: for each the chances that it says no, that it says yes, and that it says neither."
+
+    def __call__(self, question: str, statements: Sequence[str], /) -> Sequence[Sequence[float]]: ...
 
 
 class Weigh(Protocol):
@@ -140,6 +147,7 @@ class Tools:
     extractor: Summarizer | None = None  # only quotes, for when the budget is nearly spent
     knowledge: PageMemory | None = None
     weigh: Weigh | None = None
+    says: Says | None = None
     reasoning: ReasoningConfig = field(default_factory=ReasoningConfig)
 
     def close(self) -> None:
@@ -147,6 +155,20 @@ class Tools:
         if self.knowledge is not None:
             self.knowledge.save()
             self.knowledge.close()
+
+# %% ../../nbs/agent/05_tools.ipynb #afac522a
+def load_says(
+    device: str = "auto",
+) -> Says:
+    "What the shipped verdict reader says; it is loaded with the first question of yes or no."
+
+    @cache
+    def reader() -> Any:
+        from lightbulb.reading.verdicts import VerdictReader
+
+        return VerdictReader.load(device=device)
+
+    return lambda question, statements: reader().verdicts(question, statements)
 
 # %% ../../nbs/agent/05_tools.ipynb #decd3981
 def open_tools(config: TestAgent) -> Generator[Working, None, Tools]:
@@ -221,7 +243,7 @@ def load_tools(config: TestAgent, *, tell: Callable[[str], None] = tell_notebook
         raise
     finally:
         opening.leave()  # if loading failed, nobody waits for it
-    return Tools(search, reader, embed, rerank, model, summarizer, extractor, knowledge, load_judge(rerank))
+    return Tools(search, reader, embed, rerank, model, summarizer, extractor, knowledge, load_judge(rerank), load_says(config.device))
 
 
 def _prepare_search(search: Search, tell: Callable[[str], None]) -> None:

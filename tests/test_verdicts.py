@@ -1,0 +1,103 @@
+"What a statement says to a yes-or-no question: the shipped weights, a file of weights, and the verdict out of several lines."
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from small_site import LENIENT, SmallSite, small_tools
+
+from lightbulb.agent.answering import Answer, TestAgent, answer
+from lightbulb.agent.composing import Line, verdict_of
+from lightbulb.core.errors import CheckpointError
+from lightbulb.core.records import Document
+from lightbulb.reading.network import load_encoder, padded
+from lightbulb.reading.verdicts import Verdict, VerdictNetwork, VerdictReader, load_verdicts, save_verdicts
+
+
+@pytest.fixture(scope="module")
+def reader() -> VerdictReader:
+    torch.set_num_threads(1)
+    return VerdictReader.load()
+
+
+@pytest.mark.parametrize(
+    ("question", "statement", "says"),
+    [
+        ("Are the loft beds included in the price?", "Prices: Loft beds are not included in the price.", "no"),
+        ("Do I have to wear a badge?", "Visitors: Wearing a badge is voluntary.", "no"),
+        ("Is the west gate open at night?", "Gates: At night all gates are closed except the west gate.", "yes"),
+        ("May guests use the sauna?", "House rules > Sauna: Guests are welcome to use the sauna after eight.", "yes"),
+        ("Is Tom Reed the treasurer?", "Board: The treasurer is Ada Moss.", "no"),
+        ("Does the museum sell postcards?", "Museum: The museum was founded by a schoolteacher.", "nothing"),
+        ("Can I pay by card?", "Hours: The kiosk opens at nine.", "nothing"),
+    ],
+)
+def test_what_a_statement_says(reader: VerdictReader, question: str, statement: str, says: str) -> None:
+    verdict = reader.verdicts(question, [statement])[0]
+    assert max(verdict._fields, key=lambda name: getattr(verdict, name)) == says
+    assert sum(verdict) == pytest.approx(1, abs=1e-5)
+
+
+def test_statements_are_told_in_order_whatever_stands_beside_them(reader: VerdictReader) -> None:
+    statements = ["The gate is open.", "", "The gate is never open. " * 40]
+    together = reader.verdicts("Is the gate open?", statements)
+    assert together[1] == Verdict(0.0, 0.0, 1.0)
+    for statement, verdict in zip(statements, together, strict=True):
+        assert reader.verdicts("Is the gate open?", [statement])[0] == pytest.approx(verdict, abs=1e-3)
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = VerdictNetwork(load_encoder(2)[0])
+    weights = network.learn(first_layer=1, rank=4)
+    for weight in weights:
+        weight.data += 0.02 * torch.randn_like(weight)
+    network.merge()
+    save_verdicts(network, tmp_path / "v.safetensors")
+    loaded, _ = load_verdicts(tmp_path / "v.safetensors")
+    rows = padded([([101, 2003, 1996, 102, 1996, 4796, 102], 4)], torch.device("cpu"))
+    assert loaded(*rows).tolist()[0] == pytest.approx(network(*rows).tolist()[0], abs=0.05)
+    assert (tmp_path / "v.safetensors").stat().st_size < 1_000_000
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
+    with pytest.raises(CheckpointError, match="without the settings of verdicts"):
+        load_verdicts(tmp_path / "x.safetensors")
+    save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors", metadata={"verdicts": '{"num_layers": 1}'})
+    with pytest.raises(CheckpointError, match="weights of another network"):
+        load_verdicts(tmp_path / "x.safetensors")
+
+
+def line(text: str, score: float) -> Line:
+    return Line("http://site/a", 0, len(text), text, 0, "A", "sentence", score)
+
+
+def test_a_verdict_needs_a_line_that_says_something() -> None:
+    lines = [line("The gate is open.", 2.0), line("The gate is green.", 1.0)]
+    asked: list[tuple[str, ...]] = []
+
+    def says(question: str, statements: Sequence[str]) -> list[tuple[float, float, float]]:
+        asked.append(tuple(statements))
+        return [(0.02, 0.03, 0.95) for _ in statements]
+
+    assert verdict_of("Can I open the gate?", lines, says) == ("", None)
+    assert asked == [("A: The gate is open.", "A: The gate is green.")]
+    even = lambda question, statements: [(0.62, 0.35, 0.03) for _ in statements]  # against words that say yes
+    assert verdict_of("Can I open the gate?", lines, even) == ("", None)
+    sure = lambda question, statements: [(0.9, 0.05, 0.05), (0.2, 0.2, 0.6)]
+    assert verdict_of("Can I open the gate?", lines, sure) == ("No", lines[0])
+    assert verdict_of("Can I open the gate?", [line("Yes, anybody can.", 2.0)], sure)[0] == "Yes"  # the word itself
+
+
+@pytest.mark.parametrize(("chances", "verdict"), [((0.96, 0.02, 0.02), "No"), ((0.02, 0.96, 0.02), "Yes"), ((0.02, 0.02, 0.96), "")])
+def test_the_verdict_that_was_learned_comes_first_or_none_does(chances: tuple[float, ...], verdict: str) -> None:
+    page = Document("http://site/bees", "Bees", "The apiary has 14 hives, of which 11 are occupied this year.")
+    tools = small_tools(search=SmallSite([page]), says=lambda question, statements: [chances for _ in statements])
+    *_, result = answer("Are all hives occupied this year?", TestAgent(), tools=tools, calibrations=LENIENT)
+    assert isinstance(result, Answer) and result.short_answer == verdict and result.refused == (not verdict)
+    assert result.text.startswith(verdict or "I can't answer this")
