@@ -309,3 +309,33 @@ def test_a_time_is_counted_from_two_dates_and_both_are_cited(question: str, expe
 def test_no_time_is_counted_from_dates_of_something_else(question: str) -> None:
     *_, result = answer(question, TestAgent(), tools=small_tools(search=Engine([STAFF])), calibrations=SURE)
     assert isinstance(result, Answer) and "years (" not in result.text
+
+
+BOATS = Document(
+    "http://site/boats",
+    "Boats",
+    "The club hires boats.\n\nBoat: Heron; Seats: 1; Length: 8.2 m\n\n"
+    "Boat: Swift; Seats: 8; Length: 17.9 m\n\nBoat: Otter; Seats: 2; Length: 10.4 m",
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("Which boat is the longest?", "Swift (Length: 17.9 m)"),
+        ("Which boat has the fewest seats?", "Heron (Seats: 1)"),
+        ("Which boat is the heaviest?", None),  # no column says so
+        ("Which boat is the longest in Sweden?", None),
+        ("Why is Swift the longest boat?", None),
+        ("Is Swift the longest boat?", None),
+    ],
+)
+def test_the_most_of_a_table_is_compared_row_by_row(question: str, expected: str | None) -> None:
+    *_, result = answer(question, TestAgent(), tools=small_tools(search=Engine([BOATS])), calibrations=SURE)
+    assert isinstance(result, Answer)
+    if expected is None:
+        assert not re.match(r"\w+ \(", result.short_answer)
+        return
+    assert result.short_answer == expected and result.text.startswith(f"{expected}.")
+    quoted = [citation.quote for citation in result.sentences[0].citations]
+    assert len(quoted) == 3 and all(quote.startswith("Boat: ") for quote in quoted)

@@ -31,7 +31,8 @@ from .evidence import Evidence, Researcher, is_mentioned, long_names
 from .ledger import Ledger, Meter, relevances, remembered
 from .question_kinds import foreign_language, in_english, question_parts
 from .candidates import Candidate, asks_in_key_words, is_said_whole, kind_wanted
-from .reasoning import Reasoning, disagrees
+from .mentions import columns
+from .reasoning import Reasoning, disagrees, most_of_rows
 from .synthesis import Synthesis, Synthesizer
 from .tools import Tools, open_tools
 from .waiting import Background, OutOfTime, Working
@@ -204,6 +205,7 @@ class _Inquiry:
         composed = next((node for node in root.walk() if node.payload is not None and node.payload.plan.kind == "composed"), None)
         short = self._from_leaves(question, root, tuple(best_answers(leaves)))
         if composed is None and (counted := self._from_dates(question, root, short)): return counted
+        if most := self._from_rows(question, root, short): return most
         if composed is None: return short if short.is_sure else self._from_best_line(question, root, short)
         text = self._from_lines(question, composed)
         if text.is_sure:  # key words (*price of one wash*) do not say which of the two they want
@@ -315,6 +317,34 @@ class _Inquiry:
         sentences = tuple(self.writer.composed([first, *quotes]))
         trace = Trace(page=title, span=lines[-1].text)
         return replace(short, sentences=sentences, short=amount, confidence=confidence, is_sure=True, trace=trace)
+
+    def _from_rows(self, question: str, root: ToTNode, short: _Conclusion) -> _Conclusion | None:
+        "What has the most or least of something in the table whose rows answer best; None if no table says it surely."
+        node = next((node for node in root.walk() if node.payload is not None and node.payload.plan.kind in ("direct", "composed")), None)
+        calibration = self.calibrations.get("sentence")
+        if node is None or calibration is None or not isinstance(node.evidence, Evidence): return None
+        form = node.payload.plan.form
+        if form not in ("fact", "number", "definition") and not (form == "list" and asks_in_key_words(question)):
+            return None
+        scored = self.reasoning.scored_lines(question, node.evidence)
+        row = next((line for line in scored[:5] if columns(line.text)), None)
+        if row is None: return None
+        first = columns(row.text)[0][0]
+        page = [line for line in lines_of(self.ledger[row.url]) if line.heading == row.heading]
+        rows = [line for line in page if (cells := columns(line.text)) and cells[0][0] == first]
+        most = most_of_rows(question, [line.text for line in rows], row.heading)
+        if most is None: return None
+        compared, best = [rows[number] for number in most.compared], rows[most.row]
+        told = replace(best, lead=question, score=max([line.score for line in scored if line in rows], default=row.score))
+        passages, title = node.evidence.passages, self.ledger[row.url].title
+        measured = measure_sentence(question, [told], passages, topic=self._topic(question, title), scored=scored)
+        confidence = calibration.confidence(measured)
+        if confidence < calibration.threshold: return None
+        said = f"{most.name} ({most.column}: {most.cell})"
+        table = Piece(f"{said}.", tuple((line.url, line.start, line.end) for line in compared))
+        sentences = tuple(self.writer.composed([table, Piece(best.text, ((best.url, best.start, best.end),))]))
+        trace = Trace(page=title, span=best.text)
+        return replace(short, sentences=sentences, short=said, confidence=confidence, is_sure=True, trace=trace)
 
     def _from_lines(self, question: str, node: ToTNode) -> _Conclusion:
         "What can be composed of the sentences of the pages: a list, steps, a verdict, a few sentences."

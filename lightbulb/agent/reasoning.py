@@ -33,10 +33,12 @@ from lightbulb.agent.candidates import (
 from .composing import Line, scored_lines
 from .configuration import ReasoningConfig
 from .evidence import Evidence, Researcher, name_match
+from .mentions import columns, telling_stems
 from .question_kinds import kind_of_question, kind_probabilities, search_words
 from .questions import SLOT, Comparison, compare, decompose, reworded, subject_of
 from .tools import Model, Reader, Weigh
 from .waiting import Working
+from ..core.english import stem
 from ..core.errors import LightbulbError
 from ..core.records import Passage
 from ..reading.answer_kinds import country_of, expected_kind, measure_asked
@@ -162,6 +164,91 @@ def quantity(text: str, kind: str) -> float | None:
         if re.match(r"(?:mm|millimet)", rest)
         else value
     )
+
+# %% ../../nbs/agent/12_reasoning.ipynb #961668a7
+_NAMES_OF_PRICE = "price cost fee fare charge"
+_SUPERLATIVES = {  # what the column may be called, and whether the greatest is meant
+    **dict.fromkeys(("longest",), ("length duration", True)),
+    **dict.fromkeys(("shortest",), ("length duration height", False)),
+    **dict.fromkeys(("tallest", "highest"), ("height altitude", True)),
+    **dict.fromkeys(("deepest",), ("depth", True)),
+    **dict.fromkeys(("widest", "broadest"), ("width", True)),
+    **dict.fromkeys(("narrowest",), ("width", False)),
+    **dict.fromkeys(("heaviest",), ("weight mass", True)),
+    **dict.fromkeys(("lightest",), ("weight mass", False)),
+    **dict.fromkeys(("cheapest",), (_NAMES_OF_PRICE, False)),
+    **dict.fromkeys(("dearest", "costliest"), (_NAMES_OF_PRICE, True)),
+    **dict.fromkeys(("biggest", "largest"), ("size area capacity", True)),
+    **dict.fromkeys(("smallest",), ("size area capacity", False)),
+    **dict.fromkeys(("fastest",), ("speed", True)),
+    **dict.fromkeys(("slowest",), ("speed", False)),
+}
+_GREATEST, _LEAST = "most highest greatest largest longest".split(), "fewest least lowest smallest shortest".split()
+_MOST_OF = re.compile(rf"\b(?P<how>{'|'.join([*_GREATEST, *_LEAST])}) (?P<what>[^\W\d]+)", re.I)
+_MONEY = re.compile(r"[$€£¥]|\b(?:euros?|dollars?|pounds?|crowns?|francs?|kron\w+|yen)\b")
+
+
+@dataclass(frozen=True)
+class MostOfRows:
+    "The row of a table that has the most or least of what is asked about."
+
+    row: int  # number among the rows that were given
+    name: str  # its first cell
+    column: str
+    cell: str
+    compared: tuple[int, ...]  # all rows that it was compared with, itself too
+
+
+def _asked_columns(question: str, names: Sequence[str]) -> tuple[set[str], set[str], bool] | None:
+    "The columns that a superlative can mean, the words that it is said with, and whether the greatest is meant."
+    words = lambda text: telling_stems(re.sub(r"\(.*?\)", "", text))
+    if priced := re.search(r"\b(most|least) expensive\b", question, re.I):
+        nouns, said, is_greatest = _NAMES_OF_PRICE, priced[0], priced[1].lower() == "most"
+    elif (match := _MOST_OF.search(question)) and (named := {name for name in names if stem(match["what"].casefold()) in words(name)}):
+        whole = {name for name in named if len(words(name)) == 1}  # *Rooms* before *Double room*
+        return whole or named, telling_stems(match[0]) | {match["how"].lower()}, match["how"].lower() in _GREATEST
+    elif word := next((word for word in re.findall(r"[a-z]+", question.lower()) if word in _SUPERLATIVES), ""):
+        (nouns, is_greatest), said = _SUPERLATIVES[word], word
+    else:
+        return None
+    wanted = telling_stems(nouns)
+    named = {name for name in names if words(name) & wanted}
+    return named or ({""} if nouns == _NAMES_OF_PRICE else set()), telling_stems(said) | wanted, is_greatest
+
+
+def most_of_rows(
+    question: str,
+    rows: Sequence[str],  # of one table, as *Boat: Heron; Seats: 1*
+    above: str = "",  # title and heading
+) -> MostOfRows | None:
+    "The row that a superlative asks for; None where the rows do not say which."
+    cells = [{name: row[first:last] for name, (first, last) in columns(row)} for row in rows]
+    if len(cells) < 2 or not all(cells) or len({tuple(row)[0] for row in cells}) > 1: return None
+    names = list(dict.fromkeys(name for row in cells for name in row))
+    asked = _asked_columns(question, names[1:])
+    if asked is None: return None
+    chosen, said, is_greatest = asked
+    if chosen == {""}:  # a price, and no column is called so: the one in which all cells are money
+        chosen = {name for name in names[1:] if all(_MONEY.search(row.get(name, "")) for row in cells)}
+    if len(chosen) != 1: return None
+    # words that only some rows have choose among them; a word that nothing has is another question
+    column, compared = chosen.pop(), list(range(len(cells)))
+    known = said | telling_stems(f"{names[0]} {column} {above}")
+    if (telling_stems(question) - known) & telling_stems(" ".join(names)):
+        return None  # *the price of the longest boat*
+    for word in telling_stems(question) - known:
+        having = [i for i in compared if word in telling_stems(" ".join(cells[i].values()))]
+        if not having: return None
+        compared = having
+    # one number in each cell, all in one unit
+    numbers = [re.findall(r"\d[\d,]*(?:\.\d+)?", cells[i].get(column, "")) for i in compared]
+    units = {re.sub(r"[\d.,\s]", "", cells[i].get(column, "")) for i in compared}
+    if len(compared) < 2 or len(units) != 1 or any(len(found) != 1 for found in numbers): return None
+    values = [float(found[0].replace(",", "")) for found in numbers]
+    best = (max if is_greatest else min)(values)
+    if values.count(best) > 1: return None
+    row = compared[values.index(best)]
+    return MostOfRows(row, cells[row][names[0]], column, cells[row][column], tuple(compared))
 
 # %% ../../nbs/agent/12_reasoning.ipynb #76394b88
 @dataclass(frozen=True)
