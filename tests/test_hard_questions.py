@@ -328,6 +328,8 @@ BOATS = Document(
         ("Which boat is the longest in Sweden?", None),
         ("Why is Swift the longest boat?", None),
         ("Is Swift the longest boat?", None),
+        ("When was the longest boat built?", None),
+        ("How many seats has the longest boat?", None),
     ],
 )
 def test_the_most_of_a_table_is_compared_row_by_row(question: str, expected: str | None) -> None:

@@ -324,6 +324,8 @@ class _Inquiry:
         calibration = self.calibrations.get("sentence")
         if node is None or calibration is None or not isinstance(node.evidence, Evidence): return None
         form = node.payload.plan.form
+        if re.match(r"\W*(?:where|when|who|how)\b", question, re.I):
+            return None  # *When was the longest boat built?*
         if form not in ("fact", "number", "definition") and not (form == "list" and asks_in_key_words(question)):
             return None
         scored = self.reasoning.scored_lines(question, node.evidence)
