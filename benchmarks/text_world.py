@@ -365,6 +365,7 @@ def planning_rows(table: Table, folder: Path, language: Path, held: np.ndarray, 
 # ------------------------------------------------------------------ what does each loss add?
 
 
+PLANNED = ("mcts", 1, 16, 0)  # one forward reads the context: what is written is the world model's own, no draft of the decoder's
 SHORT = TextSettings(stretches_per_round=256, stretches_to_settle=512)  # of the ablations' runs
 JUDGED = ("found", "found, one byte away", "planned likelihood")  # by these a loss helps or not
 HOW = {"found": "points", "found, one byte away": "points", "planned likelihood": "nats a byte"}
@@ -400,7 +401,7 @@ def run_ablation(
     model = load_text_world(folder, language)
     retrieval, prompts = read(model)
     shares = np.array(retrieval.shares(model, others=False)["found"]["world model"])  # (K, 2)
-    likelihood, *_ = planning(model, prompts, ("mcts", 4, 16, 4))
+    likelihood, *_ = planning(model, prompts, PLANNED)
     return {
         "found": (100 * shares[:, 0]).tolist(),
         "found, one byte away": (100 * shares[:, 1]).tolist(),
@@ -442,7 +443,17 @@ def ablation_table(options: argparse.Namespace, language: Path, text: Path) -> i
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for seed in range(options.seeds):
         for name in names:
-            decides = (name, repr(ablation(name)), options.steps, seed, options.characters, options.text, options.prompts, language.name)
+            decides = (
+                name,
+                repr(ablation(name)),
+                options.steps,
+                seed,
+                options.characters,
+                options.text,
+                options.prompts,
+                language.name,
+                PLANNED,
+            )
             key = digest(*decides)
             if key not in known:
                 known[key] = {"key": key, "name": name, "seed": seed}
@@ -480,8 +491,9 @@ def ablation_table(options: argparse.Namespace, language: Path, text: Path) -> i
     table.note(
         f"Short runs of {options.steps} steps on {options.characters:,} characters, one change at a time, the same {options.seeds} seeds "
         "for each; differences from the run as it is, paired by seed, with a 95% interval by Student's t. Found: the mean over k of how "
-        "often the real latent is the nearest; planned likelihood: what mcts writes with 4 forwards without loops, under the language "
-        f"model itself, {options.prompts} prompts. As it is the divergence from the language model is "
+        "often the real latent is the nearest; planned likelihood: what mcts in latents writes after one forward, which "
+        f"reads the context, under the language model itself, {options.prompts} prompts. As it is, the divergence from the language model "
+        "is "
         f"{np.mean([run['kl'] for run in runs['as it is']]):.3f} nats. The loss of the reward has no row: log-probabilities say what is "
         "earned, so nothing is learned of it."
     )
