@@ -82,6 +82,13 @@ def test_an_engine_that_closed_its_connection_is_no_closed_database() -> None:
     assert result.refused and result.ending is Ending.TOOL_FAILED
 
 
+def test_a_length_that_the_model_cannot_write_is_named() -> None:
+    told = lambda steps: [step.activity for step in steps if isinstance(step, Working) and "--length" in step.activity]
+    steps, _ = ask(BORN, small_tools(), length="report")
+    assert told(steps) == ["answering in short: --length report is for a language model that leads the search"]
+    assert not told(ask(BORN, small_tools())[0])
+
+
 @pytest.mark.parametrize(("flags", "limit"), [({"max_pages": 1}, "max_pages = 1"), ({"max_searches": 1}, "max_searches = 1")])
 def test_a_spent_budget_is_named(flags: dict[str, int], limit: str) -> None:
     _, result = ask("Where was the inventor of the arc lamp born?", small_tools(), **flags)

@@ -534,6 +534,20 @@ def test_help_of_both_programs_and_the_task_is_quick(tmp_path) -> None:
         assert "tyro" in loaded and not loaded & {"torch", "gymnasium", "transformers", "accelerate"}
 
 
+@pytest.mark.parametrize(
+    "command",
+    [[f"main_menu.py --task {task}"] for task in ("train_llm_world", "train_agent", "test_agent")] + [["lightbulb_LM.py"], ["lightbulb_WM.py"]],
+    ids=lambda command: command[0],
+)
+def test_help_says_what_each_flag_is_for(command: list[str]) -> None:
+    words = [sys.executable, *command[0].split(), "--help"]
+    shown = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120, env=os.environ | {"COLUMNS": "100"}).stdout
+    flags = [" ".join(entry.split("\n")) for entry in re.split(r"\n│ (?=--)", shown)[1:]]
+    assert len(flags) > 15
+    meanings = {flag.split()[0]: re.split(r"[ │]{2,}", flag, maxsplit=1)[1] for flag in flags}
+    assert not [name for name, meaning in meanings.items() if not re.search(r"[a-z]{2}", meaning.partition("(default")[0])]
+
+
 def test_a_reader_that_has_read_enough_ends_help_without_a_traceback() -> None:
     command = f"{sys.executable} -m lightbulb --task test_agent --help | head -1"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=120)

@@ -3,10 +3,11 @@
 Four fits: `short` answers (names, dates, numbers), those at the end of a `chain` of steps, the best `sentence` in their place, and `text`
 together with `verdict`s, of which there are few. `chain` sees every second question of two_hop, those that benchmarks/answering.py does
 not report, every third of them also with its gold pages left out, and the demo site's `train` and `calibrate` questions; the others see
-those of the demo site, one manual, debian_handbook, the folders of benchmarks/notes but the reported ones, and web passages (`clapnq_rows`
-says which). Questions without an answer are hard to make up, so every second question of the manual is also asked with its pages left
-out, and every second of the notes with the lines that name its answer left out. The weights are a logistic regression; a threshold lets
-through as little as TOLD of what should be refused.
+those of the demo site, one manual, debian_handbook, the folders of benchmarks/notes but the reported ones, web passages (`clapnq_rows`
+says which) and questions about every second paragraph of xquad_en. Questions without an answer are hard to make up, so every second
+question of the manual and of the paragraphs is also asked with its pages left out, and every second of the notes with the lines that name
+its answer left out. The weights are a logistic regression in which each of these families counts as the root of its size; a threshold
+lets through as little as TOLD of what should be refused.
 
 From the top, in some fifty minutes of one core (what was measured is kept in --keep, so a run that was stopped goes on):
 
@@ -20,6 +21,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -212,12 +216,27 @@ def of_two_hop(data: Path, share: int, make_index: Any) -> Iterator[tuple[str, A
                 yield f"{question.id}-without", replace(question, answerable=False), WithoutTitles(search, question.gold_pages)
 
 
+def of_paragraphs(data: Path, share: int, make_index: Any) -> Iterator[tuple[str, Any, Any]]:
+    rows = benchmark.read_rows(data / "reading" / "xquad_en.jsonl")
+    pages = [{"title": f"{row['title']} {number}", "text": row["text"]} for number, row in enumerate(rows)]
+    titles = {q["id"]: page["title"] for row, page in zip(rows, pages, strict=True) for q in row["questions"]}
+    questions = benchmark.xquad_questions(rows[0::2])[::share]  # benchmarks/answering.py reports the questions about the other paragraphs
+    with benchmark.page_site(pages) as server:
+        search = load_search(
+            f"site:{server.url}", make_index=make_index, allow_hosts=(f"127.0.0.1:{server.port}",), max_crawl_pages=len(pages) + 100
+        )
+        for number, question in enumerate(questions):
+            yield f"xquad-{question.id}", question, search
+            if number % 2 == 0:
+                yield f"xquad-{question.id}-without", replace(question, answerable=False), WithoutTitles(search, [titles[question.id]])
+
+
 def sources(args: argparse.Namespace) -> Iterator[tuple[str, Any, Any]]:
     "Name, question and search of everything that is asked, the kinds in turn, two_hop last; the demo site's search is None."
     embed = load_embedder(cache_path=cache_folder("embeddings") / "vectors.sqlite")
     make_index = lambda: KnowledgeBase(":memory:", embed=embed)
     waiting = [of_notes(args.share, make_index), of_demo(args.every), of_manual(args.data, args.share, make_index)]
-    waiting.append(of_passages(args.data, args.passages))
+    waiting += [of_passages(args.data, args.passages), of_paragraphs(args.data, args.paragraphs, make_index)]
     while waiting:
         for source in list(waiting):
             if (asked := next(source, None)) is None:
@@ -264,18 +283,35 @@ def fitted_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 # ---------------------------------------------------------------- fitting
 
 
-def fit(features: np.ndarray, right: np.ndarray, *, penalty: float = 0.1, steps: int = 4000) -> tuple[np.ndarray, float]:
-    "Logistic regression with an L2 penalty on standardised features, by gradient descent; weights for the raw features."
-    centre, scale = features.mean(0), features.std(0)
+def family_of(name: str) -> str:
+    "Where a question comes from, by its name: one manual, the demo site, two_hop, web passages, paragraphs; all folders of notes are one."
+    first = re.split(r"[-_]", name)[0]
+    return first if first in ("demo", "two", "clapnq", "xquad") else "manual" if first.startswith("deb") else "notes"
+
+
+def shares(families: Sequence[str]) -> np.ndarray:
+    "How much each row counts: a family counts as the root of its size, so that the largest does not decide for all."
+    sizes = Counter(families)
+    weights = np.array([1 / math.sqrt(sizes[family]) for family in families])
+    return weights / weights.sum()
+
+
+def fit(features: np.ndarray, right: np.ndarray, share: np.ndarray, *, penalty: float = 0.02) -> tuple[np.ndarray, float]:
+    "Logistic regression with an L2 penalty on standardised features, by Newton's method; weights for the raw features."
+    centre = share @ features
+    scale = np.sqrt(share @ (features - centre) ** 2)
     scale[scale < 1e-6] = np.inf  # a constant feature says nothing
-    x = (features - centre) / scale
-    weights, bias = np.zeros(x.shape[1]), 0.0
-    for _ in range(steps):
-        error = 1 / (1 + np.exp(-(x @ weights + bias))) - right
-        weights -= 0.3 * (x.T @ error / len(x) + penalty * weights)
-        bias -= 0.3 * error.mean()
-    raw = weights / scale
-    return raw, float(bias - raw @ centre)
+    x = np.c_[(features - centre) / scale, np.ones(len(features))]
+    ridge = np.diag([penalty] * features.shape[1] + [1e-6])
+    weights = np.zeros(x.shape[1])
+    for _ in range(50):
+        chance = 1 / (1 + np.exp(-(x @ weights)))
+        gradient = x.T @ (share * (chance - right)) + ridge @ weights
+        step = np.linalg.solve(x.T @ (x * (share * chance * (1 - chance))[:, None]) + ridge, gradient)
+        weights -= step
+        if np.abs(step).max() < 1e-9: break
+    raw = weights[:-1] / scale
+    return raw, float(weights[-1] - raw @ centre)
 
 
 def choose_threshold(confidence: np.ndarray, answerable: np.ndarray, told: float) -> float:
@@ -297,7 +333,8 @@ def fitted(kind: str, rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any]
     names, own = FEATURES[kind], [row for row in rows if row["fit"] == kind]
     features = np.array([[row["measured"][name] for name in names] for row in own])
     right, answerable = (np.array([row[name] for row in own], bool) for name in ("right", "answerable"))
-    weights, bias = fit(features, right.astype(float))
+    families = [family_of(row["id"]) for row in own]
+    weights, bias = fit(features, right.astype(float), shares(families))
     confidence = 1 / (1 + np.exp(-(features @ weights + bias)))
     threshold = choose_threshold(confidence, answerable, TOLD[kind])
     stored = {
@@ -311,6 +348,11 @@ def fitted(kind: str, rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any]
         f"without an answer refused {(confidence[~answerable] < threshold).mean():.2f}, right answers said "
         f"{(confidence[right] >= threshold).mean():.2f}"
     )
+    for family in sorted(set(families)):
+        of_it = np.array([other == family for other in families])
+        said = confidence >= threshold
+        share = lambda rows: f"{(~said[rows]).mean():.2f} of {rows.sum()}" if rows.any() else "none"
+        report += f"\n  {family}: answerable refused {share(of_it & answerable)}, without an answer refused {share(of_it & ~answerable)}"
     return stored, report
 
 
@@ -322,6 +364,7 @@ def main() -> None:
     parser.add_argument("--share", type=int, default=2, help="ask only every so many questions of the notes and the manual")
     parser.add_argument("--chains", type=int, default=4, help="ask only every so many questions of two_hop")
     parser.add_argument("--passages", type=int, default=4, help="ask only every so many questions about web passages")
+    parser.add_argument("--paragraphs", type=int, default=4, help="ask only every so many questions about encyclopedia paragraphs")
     parser.add_argument("--only_kept", action="store_true", help="ask nothing, fit again on the rows that ship")
     parser.add_argument("--target", type=Path, default=TARGET, help="the file to write")
     args = parser.parse_args()

@@ -38,7 +38,7 @@ from lightbulb.reading.answer_kinds import expected_kind, fits
 from lightbulb.reading.clauses import sentence_ranges, short_title
 from lightbulb.reading.examples import ExamplePool, mixture
 from lightbulb.reading.judge import LabelledCandidates, calibration_error, fit_judge, gather_candidates
-from lightbulb.reading.network import change_confidence
+from lightbulb.reading.network import Confidence, change_confidence
 from lightbulb.reading.people import HumanExamples
 from lightbulb.reading.reader import SpanReader
 from lightbulb.reading.teaching import TrainReader, average_readers, fit_confidence, train_reader, write_mixture
@@ -301,6 +301,7 @@ def agrees(answer: str, golds: Sequence[str]) -> float:
 def stage_judge(args: argparse.Namespace) -> None:
     "Fit the reader's confidence and the judge on questions that training never saw, and say how they do on those left out of the fit."
     reader, rerank, rng = SpanReader.load(args.out / "span_reader.safetensors"), load_cross_encoder(num_threads=1), random.Random(args.seed)
+    reader.confidence = Confidence(misfit=0.0)  # what leads by its scores alone: no fit may rest on what the one before had let through
     sources = (
         sentence_searches(args.data, args.lists, rng),
         document_searches(args.data, args.lists // 2, rng),

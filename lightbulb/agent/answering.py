@@ -124,7 +124,10 @@ class _Inquiry:
         "What a language model that can lead wrote, as far as it stands; None if there is none, or it gave up its lead."
         model: Any = self.tools.model
         try:
-            if not getattr(model, "can_chat", False): return None
+            if not getattr(model, "can_chat", False):
+                if self.config.length != "short":
+                    self.tell(Working(f"answering in short: --length {self.config.length} is for a language model that leads the search"))
+                return None
             self.meter.budget = self.config.leading_budget(model.context_length)
         except LightbulbError as error:
             self.researcher.fail("ask the language model", self.question, error)

@@ -34,8 +34,8 @@ class TrainLanguageModel(Displayable):
 
     save_dir: Path = Path("./models")  # holds language_model/, with checkpoints and metrics.jsonl
     device: str = "auto"  # auto, cpu, cuda, cuda:N or mps
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    seed: int = 0
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the arithmetic; auto: float32 on a CPU, bfloat16 or float16 on a GPU
+    seed: int = 0  # of every random generator
     resume: bool = False  # continue the run in save_dir where it stopped
     save_every: float = 5.0  # minutes between moments that a resumed run can go on from; 0: after each step
     patience: int = 0  # epochs without a lower held-out loss until it stops; 0: it never stops early
@@ -53,20 +53,20 @@ class TrainLanguageModel(Displayable):
     max_length: int = 128  # tokens of a sequence
     preset: Literal["tiny", "small", "moe", "base"] = "small"  # how large the model is
     num_layers: int | None = None  # of encoder and decoder each; these four override the preset
-    width: int | None = None
-    num_heads: int | None = None
+    width: int | None = None  # of a token inside the model
+    num_heads: int | None = None  # of attention; they share the width
     longest_ngram: int | None = None  # up to so many tokens are looked up as one word; 1: none; None: 4 bytes in tiny, else none
     num_experts: int | None = None  # 1: none; of more a token meets two, together as large as one; tiny and small have none, moe and base 8
     accumulation_steps: int | Literal["auto"] = "auto"  # batches for one optimizer step; auto: by the size of the text
     learning_rate: float | Literal["auto"] = "auto"  # at its highest; auto: by optimizer, width and length of the run
-    weight_decay: float = 1e-2
+    weight_decay: float = 1e-2  # share of each weight that is taken off, times the learning rate
     max_grad_norm: float = 1.0  # gradients are clipped to this norm
     alpha: float = 0.1  # weight of the entropy of the next-token distribution (higher is rewarded)
     beta: float = 0.1  # weight of the variance of the logits over the vocabulary (a penalty); one of fewer ids than gpt2's weighs less
     temperature: float = 1.0  # divides the logits inside both
     optimizer: Literal["auto", "adamw", "muon"] = "auto"  # of the matrices; auto: muon, and adamw for weights of init_from_pretrained
     warmup: float = 0.05  # share of the optimizer steps in which the learning rate rises
-    dropout: float = 0.0
+    dropout: float = 0.0  # share of the values inside that training leaves out
     next_weight: float = 0.8  # how often the encoder reads a piece and the decoder writes the next
     span_weight: float = 0.1  # how often the decoder writes spans that were cut out
     causal_weight: float = 0.1  # how often the encoder is empty
@@ -75,13 +75,13 @@ class TrainLanguageModel(Displayable):
     head_share: float = 0.25  # of the positions that a further head is asked about
     average_decay: float = 0.0  # of the average of the weights; 0: none is kept
     num_workers: int = 0  # processes that make batches
-    mode: Literal["train", "inference"] = "train"
+    mode: Literal["train", "inference"] = "train"  # inference: what was trained writes
     query: str = ""  # what to continue; empty: asks for prompts until quit
     planner: Literal["greedy", "sample", "beam"] = "sample"  # greedy and beam repeat themselves where a model has learned little
-    beam_width: int = 4
+    beam_width: int = 4  # texts that beam keeps side by side
     no_repeat: int | Literal["auto"] = "auto"  # no so many tokens twice within four times as many; auto: 4 bytes, else 2; 0: allowed
-    max_new_tokens: int = 64
-    sampling_temperature: float = 0.5
+    max_new_tokens: int = 64  # written for one prompt at most
+    sampling_temperature: float = 0.5  # of sample: lower is safer, higher more varied
     top_p: float = 0.9  # sample only from the likeliest tokens that have this probability together
 
     def __post_init__(self) -> None:

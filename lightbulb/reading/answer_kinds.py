@@ -24,6 +24,7 @@ _QUANTITY = (
     "efficiency|efficacy|percentage|percent|share|proportion|fraction|price|cost|wavelength|frequency|distance|age|lifetime|lifespan|"
     "duration|melting point|boiling point|density|output|rate|diameter|altitude|elevation|resistance|energy density|ratio"
 )
+_NO_QUANTITY = r"(?! (?:called|named|known|format|file|folder|directory|name|type|kind|group|setting|option|button|code|plug|supply)\b)"
 _RULES: tuple[tuple[str, Kind], ...] = (
     (
         r"nationalit|citizenship|(?:which|what) (?:country|nation)\b.*\b(?:from|citizen|belong|come)\b|country of (?:origin|citizenship)",
@@ -37,8 +38,8 @@ _RULES: tuple[tuple[str, Kind], ...] = (
     (
         r"^(?:about |roughly )?how (?:many|much|tall|high|long|far|fast|old|large|big|heavy|deep|wide|thin|thick|loud|cold|warm|hot|"
         r"often|efficient)\b|^what (?:does|do|did|would) .*\bcost\b|"
-        rf"\b(?:what|which) (?:{_QUANTITY})\b|\b(?:what|which) (?:is|are|was|were) (?:the |its |their )?(?:[a-z-]+ "
-        rf"){{0,3}}(?:{_QUANTITY})\b|\b(?:{_QUANTITY})$",
+        rf"\b(?:what|which) (?:{_QUANTITY})\b{_NO_QUANTITY}|\b(?:what|which) (?:is|are|was|were) (?:the |its |their )?(?:[a-z-]+ "
+        rf"){{0,3}}(?:{_QUANTITY})\b{_NO_QUANTITY}|\b(?:{_QUANTITY})$",
         "number",
     ),
     (
@@ -123,6 +124,7 @@ UNIT = (
     r"hectares?|acres?|lit(?:re|er)s?|dollars?|euros?|people|inhabitants|residents|times)\b)"
 )
 _WORDS = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|sixty|hundred|thousand"
+_VAGUE = "dozens?|hundreds|thousands|millions|billions|once|twice|always|often|rarely|seldom|never|hourly|daily|weekly|monthly|yearly|annually"
 _DIGITS = r"\d(?:[\d,]*\d)?(?:\.\d+)?"  # a comma behind a number belongs to the sentence
 NUMBER = rf"(?:[$€£]\s?)?(?:\b{_DIGITS}(?:\s(?:million|billion|trillion|thousand))?|\b(?:{_WORDS})\b)(?:[ -]?{UNIT})?(?: per \w+)?"
 _CAPITAL = r"(?:(?:[A-Z]\.(?: (?=[A-Z]\.))?)+(?= ?[A-Z])|(?:St|Dr|Mt)\.(?= [A-Z])|(?:Jr|Sr)\.|[A-ZÀ-ÖØ-ÞĀ-Ž][\w’'&-]*)"
@@ -291,5 +293,5 @@ def fits(answer: str, expected: str) -> bool:
     if expected == "other": return True
     if expected == "date": return bool(re.search(rf"{DATE}|{MONTH}|century|\d", answer) or times(answer))
     if expected == "number":
-        return bool(re.search(rf"\d|\b(?:{_WORDS}|one|half|a third|a quarter|no|none)\b", answer.lower()))
+        return bool(re.search(rf"\d|\b(?:{_WORDS}|one|half|a third|a quarter|no|none|{_VAGUE})\b", answer.lower()))
     return bool(re.search(r"[A-ZÀ-ÖØ-ÞĀ-Ž]", answer))

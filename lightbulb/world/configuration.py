@@ -161,8 +161,8 @@ class TrainWorldModel(Displayable):
 
     save_dir: Path = Path("./models")  # holds world_model/, with checkpoints and metrics.jsonl
     device: str = "auto"  # auto, cpu, cuda, cuda:N or mps
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    seed: int = 0
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the arithmetic; auto: float32 on a CPU, bfloat16 or float16 on a GPU
+    seed: int = 0  # of every random generator
     resume: bool = False  # continue the run in save_dir where it stopped
     save_every: float = 5.0  # minutes between moments that a resumed run can go on from; 0: after each step
     patience: int = 0  # epochs without a lower held-out loss until it stops; 0: it never stops early
@@ -176,21 +176,21 @@ class TrainWorldModel(Displayable):
     num_epochs: int = 3  # evaluations and checkpoints, with steps_per_epoch optimizer steps before each
     steps_per_epoch: int = 700  # optimizer steps until the next evaluation and checkpoint
     accumulation_steps: int = 4  # batches for one optimizer step
-    learning_rate: float = 1e-4
+    learning_rate: float = 1e-4  # at its highest, before learning_rate_scale
     optimizer: Literal["muon", "adamw"] = "muon"  # of the matrices inside
     learning_rate_scale: float = 80.0  # times the learning rate: these networks are small
     weight_decay: float = 1e-2  # share of each weight that is taken off, times the learning rate
     max_grad_norm: float = 1.0  # gradients are clipped to this norm
     mcts_iterations: int = 5  # simulations of a search
-    mcts_exploration_constant: float = 1.414  # PUCT's
-    mcts_algorithm: Literal["puct", "gumbel"] = "puct"
+    mcts_exploration_constant: float = 1.414  # of PUCT: higher tries more of what it has seldom tried
+    mcts_algorithm: Literal["puct", "gumbel"] = "puct"  # how a search chooses moves; gumbel needs few simulations
     policy_target: Literal["improved", "visits"] = "improved"  # what PUCT's search teaches: the prior improved by Q, or shares of visits
     with_search: bool = True  # False: the policy acts alone and PPO improves it
     lambda_reg: float = 1.0  # scales the regularising losses together
     losses: LossShares = LossShares()
     width: int = 128  # of a latent
     hidden: int = 256  # inside the blocks
-    dynamics_blocks: int = 2
+    dynamics_blocks: int = 2  # residual blocks of the dynamics
     unroll_length: int = 5  # imagined steps
     return_steps: int = 0  # real rewards in a value target; 0: the searched value alone
     discount: float | None = None  # of one step; None: the world's
@@ -212,7 +212,7 @@ class TrainWorldModel(Displayable):
     query: str = ""  # text: what to continue; empty: asks for prompts until quit
     planner: TextPlanner = "mcts"  # text: how a continuation is planned
     no_repeat: int | Literal["auto"] = "auto"  # text: no so many tokens twice within four times as many; auto: 4 bytes, else 2; 0: allowed
-    max_new_tokens: int = 64
+    max_new_tokens: int = 64  # text: written for one prompt at most
 
     def __post_init__(self) -> None:
         check_fields(self)

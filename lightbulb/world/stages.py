@@ -54,7 +54,7 @@ class TrainLanguageWorld(Displayable):
     """Train the language model (stage lm), a world model (stage world), or one after the other (stage both);
     or use what was trained (`--mode inference`)."""
 
-    stage: Literal["lm", "world", "both"] = "both"
+    stage: Literal["lm", "world", "both"] = "both"  # lm: the language model alone; world: the world model alone, over one that is there
     language_model: TrainLanguageModel = TrainLanguageModel(batch_size=4)
     world_model: TrainWorldModel | None = TrainWorldModel(
         batch_size=4, accumulation_steps=1, transformer_model_path=TrainLanguageModel.save_dir / "language_model"
