@@ -383,6 +383,23 @@ def _merged(candidates: Sequence[Candidate]) -> list[Candidate]:
     return sorted(distinct.values(), key=lambda candidate: -candidate.log_probability)
 
 
+_JOINS = re.compile(r"(?:,|,? and|,? &) (?:the )?")
+
+
+def _joined(candidates: list[Candidate], gap: float) -> list[Candidate]:
+    "The candidates, best first; the best two are one answer if they are equally likely parts of one: *Word* and *Image department*."
+    if len(candidates) < 2: return candidates
+    first, second = sorted(candidates[:2], key=lambda one: one.start)
+    less = abs(first.log_probability - second.log_probability)
+    if less > gap or first.passage is None or first.url != second.url or first.end > second.start: return candidates
+    text, offset = first.passage.text, first.passage.start
+    between = text[first.end - offset : second.start - offset]
+    whole = text[first.start - offset : second.end - offset]
+    if not _JOINS.fullmatch(between) or whole != f"{first.text}{between}{second.text}": return candidates
+    both = min(log_sum([first.log_probability, second.log_probability]), 0.0)
+    return [replace(first, text=whole, end=second.end, log_probability=both), *candidates[2:]]
+
+
 class ReadOnce:
     "Reads and weighs the same texts once, whatever kind of answer is looked for in what was seen."
 
@@ -794,7 +811,8 @@ def weighed_candidates(
     # together they stay as likely as the reader found them
     total = log_sum([candidate.log_probability for candidate in candidates])
     shift = total - log_sum([candidate.log_probability for candidate in weighed])
-    return _merged([replace(one, log_probability=min(one.log_probability + shift, 0.0)) for one in weighed])
+    merged = _merged([replace(one, log_probability=min(one.log_probability + shift, 0.0)) for one in weighed])
+    return merged if kind in ("date", "number") else _joined(merged, config.joined_gap)
 
 # %% ../../nbs/agent/11_candidates.ipynb #6712c5ed
 def is_said_whole(question: str, candidate: Candidate, topic: str) -> bool:

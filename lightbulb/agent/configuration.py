@@ -226,6 +226,7 @@ class ReasoningConfig(Displayable):
     contrast_penalty: float = 2.5  # nats, for what is said of another name where the sentence, row or page beside it has the question's
     word_penalty: float = 1.5  # nats a word, for a part of a sentence that has fewer words of the question than another part
     measure_bonus: float = 2.0  # nats, for an amount in the measure that was asked for: a price, a pressure, a number to call
+    joined_gap: float = 0.7  # nats that two parts of one answer, *A and B*, may differ in
     entry_gap: float = 2.0  # points by which a line of an entry answers worse, at most, than the best line of the same entry
     shape_bonus: float = 2.0  # nats, for what looks like the option, file or command that was asked for
     num_carried: int = 3  # lines that are said at most beside those that hold a fact, from near them

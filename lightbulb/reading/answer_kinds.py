@@ -6,13 +6,20 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['COUNTRY_OF', 'expected_kind', 'country_of', 'candidates', 'kind_of', 'fits']
+__all__ = ['COUNTRY_OF', 'expected_kind', 'country_of', 'candidates', 'kind_of', 'fits', 'sentence_ranges']
 
 # %% ../../nbs/reading/00_answer_kinds.ipynb #f7960aa8
 import re
 from typing import Literal, get_args
 
-from ..core.english import FUNCTION_WORDS, MONTHS, SENTENCE_OPENERS
+from lightbulb.core.english import (
+    CLOSING_ABBREVIATIONS,
+    FUNCTION_WORDS,
+    MONTHS,
+    NUMBERING_ABBREVIATIONS,
+    SENTENCE_OPENERS,
+    TITLE_ABBREVIATIONS,
+)
 
 # %% ../../nbs/reading/00_answer_kinds.ipynb #a30a72a8
 Kind = Literal["date", "number", "person", "place", "nationality", "other"]
@@ -25,6 +32,7 @@ _QUANTITY = (
     "duration|melting point|boiling point|density|output|rate|diameter|altitude|elevation|resistance|energy density|ratio"
 )
 _NO_QUANTITY = r"(?! (?:called|named|known|format|file|folder|directory|name|type|kind|group|setting|option|button|code|plug|supply)\b)"
+_ADJECTIVE = r"(?:(?!(?:did|does|do|was|were|is|are|had|has|have|would|will|can|could|should|the|an?) )\w+ )?"  # *what did king Alfred do* asks for none
 _RULES: tuple[tuple[str, Kind], ...] = (
     (
         r"nationalit|citizenship|(?:which|what) (?:country|nation)\b.*\b(?:from|citizen|belong|come)\b|country of (?:origin|citizenship)",
@@ -43,13 +51,15 @@ _RULES: tuple[tuple[str, Kind], ...] = (
         "number",
     ),
     (
-        r"^(?:where|from where|to where)\b|\b(?:what|which) (?:\w+ )?(?:country|city|town|village|place|state|region|county|"
+        r"^(?:where|from where|to where)\b|\b(?:what|which) "
+        rf"{_ADJECTIVE}(?:country|city|town|village|place|state|region|county|"
         r"continent|location|university|school|college|cemetery|church|river|island)\b|\b(?:place|location|country|city|town) of\b|"
         r"\b(?:birthplace|alma mater|residence|capital|headquarters|hometown)\b",
         "place",
     ),
     (
-        r"^(?:by |to |for |after |from |with |of )?(?:who|whom|whose)\b|\b(?:what|which) (?:\w+ )?(?:person|scientist|engineer|"
+        r"^(?:by |to |for |after |from |with |of )?(?:who|whom|whose)\b|\b(?:what|which) "
+        rf"{_ADJECTIVE}(?:person|scientist|engineer|"
         r"inventor|actor|actress|director|author|writer|king|queen|president|man|woman|physicist|chemist|composer|singer|artist)\b|"
         r"\b(?:name (?:of|the) .*)?\b(?:father|mother|spouse|wife|husband|son|daughter|founder|inventor|director|author|composer|"
         r"sibling|brother|sister|child|predecessor|successor|producer|performer)\b(?! born| die| of birth)",
@@ -295,3 +305,19 @@ def fits(answer: str, expected: str) -> bool:
     if expected == "number":
         return bool(re.search(rf"\d|\b(?:{_WORDS}|one|half|a third|a quarter|no|none|{_VAGUE})\b", answer.lower()))
     return bool(re.search(r"[A-ZÀ-ÖØ-ÞĀ-Ž]", answer))
+
+# %% ../../nbs/reading/00_answer_kinds.ipynb #ff33c89c
+_STOP = re.compile(r"(?:(?<=[a-z0-9\)\"'’%\]])|(?<=[A-Z][A-Z]))[.!?][\"'”’)]*\s+(?=[A-Z\"“'(\d])")
+_ABBREVIATIONS = TITLE_ABBREVIATIONS | NUMBERING_ABBREVIATIONS | CLOSING_ABBREVIATIONS
+_LAST_WORD = re.compile(r"\b[\w.]+$")
+
+
+def sentence_ranges(text: str) -> list[tuple[int, int]]:
+    "Ranges of sentences that cover the whole text, white space behind a sentence included."
+    ranges, begin = [], 0
+    for match in _STOP.finditer(text):
+        word = _LAST_WORD.search(text, begin, match.start())
+        if word and (word[0].lower() in _ABBREVIATIONS or re.fullmatch("[A-Z]", word[0])): continue
+        ranges.append((begin, match.end()))
+        begin = match.end()
+    return [*ranges, (begin, len(text))] if begin < len(text) else ranges

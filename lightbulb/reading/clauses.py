@@ -13,14 +13,8 @@ import random
 import re
 from dataclasses import dataclass
 
-from lightbulb.core.english import (
-    CLOSING_ABBREVIATIONS,
-    IRREGULAR_VERBS,
-    NUMBERING_ABBREVIATIONS,
-    TITLE_ABBREVIATIONS,
-    base_form,
-    past_tense,
-)
+from ..core.english import IRREGULAR_VERBS, base_form, past_tense
+from .answer_kinds import sentence_ranges
 from .relations import DATE, NAME, NAMES, NATION, NO_NAMES, NUMBER, PLACE, UNIT, YEAR
 
 # %% ../../nbs/reading/05_clauses.ipynb #4aea7c98
@@ -39,22 +33,6 @@ class ReadingExample:
     @property
     def answer(self) -> str:
         return self.text[self.start : self.end] if self.start >= 0 else ""
-
-
-_STOP = re.compile(r"(?<=[a-z0-9\)\"'’%\]])[.!?][\"'”’)]*\s+(?=[A-Z\"“'(\d])")
-_ABBREVIATIONS = TITLE_ABBREVIATIONS | NUMBERING_ABBREVIATIONS | CLOSING_ABBREVIATIONS
-_LAST_WORD = re.compile(r"\b[\w.]+$")
-
-
-def sentence_ranges(text: str) -> list[tuple[int, int]]:
-    "Ranges of sentences that cover the whole text, white space behind a sentence included."
-    ranges, begin = [], 0
-    for match in _STOP.finditer(text):
-        word = _LAST_WORD.search(text, begin, match.start())
-        if word and (word[0].lower() in _ABBREVIATIONS or re.fullmatch("[A-Z]", word[0])): continue
-        ranges.append((begin, match.end()))
-        begin = match.end()
-    return [*ranges, (begin, len(text))] if begin < len(text) else ranges
 
 
 def short_title(title: str) -> str:

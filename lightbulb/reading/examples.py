@@ -15,7 +15,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from .clauses import ReadingExample, clause_examples, sentence_ranges, short_title, tidy_range, with_subject
+from .answer_kinds import sentence_ranges
+from .clauses import ReadingExample, clause_examples, short_title, tidy_range, with_subject
 from lightbulb.reading.relations import (
     ABOUT_SUBJECT,
     DATE,

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..core.english import FUNCTION_WORDS
 from ..core.runtime import choose_device, native_dtype
-from .answer_kinds import expected_kind, fits, kind_of
+from .answer_kinds import expected_kind, fits, kind_of, sentence_ranges
 from .network import Confidence, ReaderNetwork, load_reader, padded
 
 # %% ../../nbs/reading/02_reader.ipynb #73e5e38f
@@ -77,6 +77,12 @@ def _word_edges(text: str, offsets: Sequence[tuple[int, int]]) -> tuple[Tensor, 
     return torch.tensor([not inside(start) for start, _ in offsets]), torch.tensor([not inside(end) for _, end in offsets])
 
 
+def _sentence_of(text: str, offsets: Sequence[tuple[int, int]]) -> Tensor:  # (T,)
+    "The number of the sentence that each token begins in."
+    begins = torch.tensor([start for start, _ in sentence_ranges(text)])
+    return torch.searchsorted(begins, torch.tensor([start for start, _ in offsets]), right=True)
+
+
 def _says_nothing(text: str) -> bool:
     "Whether a text has nothing but function words and signs."
     return all(word in FUNCTION_WORDS for word in re.findall(r"\w+", text.lower()))
@@ -122,7 +128,7 @@ class SpanReader:
         texts: Sequence[str],
         *,
         top_k: int = 4,  # spans to return
-    ) -> list[AnswerSpan]:  # best first, no two overlapping
+    ) -> list[AnswerSpan]:  # best first; two overlap only if the better one is not of the kind that is asked for
         "The spans that answer the question best, over all texts; fewer if there is little to read."
         if not question.strip(): raise ValueError("question must not be empty")
         if top_k < 1: raise ValueError(f"top_k must be at least 1, got {top_k}")
@@ -130,15 +136,17 @@ class SpanReader:
         scored: list[tuple[float, int, int, int, float, float]] = []
         for index, start, end, margin, answerable in self.spans(question, texts, top_k=3 * top_k):
             if _says_nothing(texts[index][start:end]): continue
-            logit = self.confidence.logit(margin, answerable, fits(texts[index][start:end], expected))
-            scored.append((logit, index, start, end, margin, answerable))
+            scored.append((self.confidence.logit(margin, answerable, True), index, start, end, margin, answerable))
         scored.sort(key=lambda row: (-row[0], row[1:4]))
         best: list[AnswerSpan] = []
-        for logit, index, start, end, margin, answerable in scored:
+        for _, index, start, end, margin, answerable in scored:
             if len(best) == top_k: break
-            if any(index == other.text_index and start < other.end and other.start < end for other in best): continue
             text = texts[index][start:end]
-            best.append(AnswerSpan(index, start, end, text, kind_of(text, expected), _sigmoid(logit), margin, answerable))
+            fit = fits(text, expected)
+            over = [other for other in best if index == other.text_index and start < other.end and other.start < end]
+            if any(fits(other.text, expected) or not fit for other in over): continue  # *five years* may stand beside *years*
+            score = _sigmoid(self.confidence.logit(margin, answerable, fit))
+            best.append(AnswerSpan(index, start, end, text, kind_of(text, expected), score, margin, answerable))
         return best
 
     def knows(self, word: str) -> bool:
@@ -155,7 +163,9 @@ class SpanReader:
             begins, ends = _word_edges(texts[window.text_index], window.offsets)
             start, end = start.masked_fill(~begins, -torch.inf), end.masked_fill(~ends, -torch.inf)
             table = start[:, None] + end[None] - span_scores[0].sum()
-            table = table.masked_fill(~torch.ones_like(table).triu().tril(_MAX_ANSWER_TOKENS - 1).bool(), -torch.inf)
+            sentence = _sentence_of(texts[window.text_index], window.offsets)
+            is_whole = torch.ones_like(table).triu().tril(_MAX_ANSWER_TOKENS - 1).bool() & (sentence[:, None] == sentence[None])
+            table = table.masked_fill(~is_whole, -torch.inf)  # the start of one answer and the end of another are none
             best = table.flatten().topk(min(top_k, len(start)))
             for margin, place in zip(best.values.tolist(), best.indices.tolist(), strict=True):
                 first, last = divmod(place, len(start))
