@@ -56,7 +56,7 @@ MANUAL, START = "debian_handbook", "debian_handbook/index.html"
 TOLD = {
     "short": 0.18,
     "chain": 0.25,
-    "sentence": 0.12,
+    "sentence": 0.15,
     "text": 0.4,
 }  # of what should be refused, how much may be said: a reader can judge a passage
 LEAST_ROWS = 30  # for a fit
