@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['COUNTRY_OF', 'expected_kind', 'country_of', 'candidates', 'kind_of', 'fits', 'sentence_ranges']
+__all__ = ['COUNTRY_OF', 'expected_kind', 'country_of', 'candidates', 'kind_of', 'fits']
 
 # %% ../../nbs/reading/00_answer_kinds.ipynb #f7960aa8
 import re

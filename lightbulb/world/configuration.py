@@ -54,19 +54,19 @@ class LossShares:
 
     policy_value: float = 2.0  # cross-entropy to the searched policy and value
     value_share: float = 0.5  # of the value inside it
-    reward: float = 5.0
-    ending: float = 5.0
-    legality: float = 5.0
+    reward: float = 5.0  # imagined rewards against real ones
+    ending: float = 5.0  # cross-entropy of whether the game is over
+    legality: float = 5.0  # cross-entropy of which actions are open
     observation: float = 20.0  # what is seen, read off a latent
     dynamics: float = 0.2  # imagined latents against real ones
-    info_nce: float = 0.0
-    covariance: float = 0.0
-    thought_consistency: float = 0.0
-    action_diversity: float = 0.0
-    expected_value: float = 0.0
-    exploration: float = 0.0
-    kl: float = 0.0
-    ppo: float = 0.0
+    info_nce: float = 0.0  # finding the real next latent among others
+    covariance: float = 0.0  # of a latent's features with each other
+    thought_consistency: float = 0.0  # outcomes that are alike, imagined apart
+    action_diversity: float = 0.0  # how evenly the actions lead apart, a reward
+    expected_value: float = 0.0  # what the policy would earn less than the searched value
+    exploration: float = 0.0  # divergence from what the counts of visits recommend
+    kl: float = 0.0  # divergence of the policy from what it was
+    ppo: float = 0.0  # clipped policy gradient of real play
 
     def __post_init__(self) -> None:
         check_ranges(self, not_negative=tuple(field.name for field in fields(self)))
@@ -102,15 +102,15 @@ class TextShares:
     logit_variance: float = 0.0  # of their logits over the vocabulary, a penalty
     dynamics: float = 1.0  # actions: imagined latents against real ones, with the hinge on their spread
     info_nce: float = 1.0  # finding the real next latent among all others of the batch
-    covariance: float = 0.0
-    thought_consistency: float = 0.0
-    reward: float = 0.5
-    ending: float = 0.5
+    covariance: float = 0.0  # of a latent's features with each other
+    thought_consistency: float = 0.0  # outcomes that are alike, imagined apart
+    reward: float = 0.5  # imagined rewards against real ones
+    ending: float = 0.5  # cross-entropy of whether the text is over
     kl: float = 0.25  # policies: to the language model, position by position
     policy_value: float = 0.25  # the searched policy over sampled actions, and the value of what was written
-    ppo: float = 0.0
+    ppo: float = 0.0  # clipped policy gradient of real rewards
     expected_value: float = 0.0  # thoughts
-    exploration: float = 0.0
+    exploration: float = 0.0  # divergence from what the counts of visits recommend
 
     def __post_init__(self) -> None:
         check_ranges(self, not_negative=tuple(field.name for field in fields(self)))
