@@ -536,7 +536,8 @@ def test_help_of_both_programs_and_the_task_is_quick(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [[f"main_menu.py --task {task}"] for task in ("train_llm_world", "train_agent", "test_agent")] + [["lightbulb_LM.py"], ["lightbulb_WM.py"]],
+    [[f"main_menu.py --task {task}"] for task in ("train_llm_world", "train_agent", "test_agent")]
+    + [["lightbulb_LM.py"], ["lightbulb_WM.py"]],
     ids=lambda command: command[0],
 )
 def test_help_says_what_each_flag_is_for(command: list[str]) -> None:

@@ -316,7 +316,9 @@ def test_a_kind_that_does_not_fit_never_speaks_for_a_span() -> None:
 
 def test_the_shipped_reader_reads_dates_numbers_and_names_where_they_are_asked_for(reader: SpanReader) -> None:
     "With a weight above 0 for kinds that do not fit it gave *years*, *title* and *medical faculty*."
-    text = "Elections to the council take place every five years. The council awarded Ada Berg, a baker, the title of Count of Melfi in 1042."
+    text = (
+        "Elections to the council take place every five years. The council awarded Ada Berg, a baker, the title of Count of Melfi in 1042."
+    )
     assert "five years" in reader.read("How often do elections take place?", [text])[0].text
     assert "Ada Berg" in reader.read("Who was Count of Melfi?", [text])[0].text
     assert reader.confidence.misfit <= 0

@@ -293,9 +293,9 @@ def _tidied(text: str, kind: str) -> str:
         name = re.split(r", (?:which|who|where|whose) ", text)[0]
         return name if len(name.split()) < 4 else text
     if kind not in ("person", "place"): return text
-    return re.split(r",? (?:in|at|near|who|which|where|when|while|whose|during|from|and (?:was|is|his|her|by)) |, (?!and [A-ZÀ-Ž])(?=[a-z])", text)[
-        0
-    ].rstrip(" ,;")
+    return re.split(
+        r",? (?:in|at|near|who|which|where|when|while|whose|during|from|and (?:was|is|his|her|by)) |, (?!and [A-ZÀ-Ž])(?=[a-z])", text
+    )[0].rstrip(" ,;")
 
 # %% ../../nbs/agent/11_candidates.ipynb #1b18f4ef
 def log_sum(values: Sequence[float]) -> float:

@@ -134,7 +134,9 @@ UNIT = (
     r"hectares?|acres?|lit(?:re|er)s?|dollars?|euros?|people|inhabitants|residents|times)\b)"
 )
 _WORDS = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|sixty|hundred|thousand"
-_VAGUE = "dozens?|hundreds|thousands|millions|billions|once|twice|always|often|rarely|seldom|never|hourly|daily|weekly|monthly|yearly|annually"
+_VAGUE = (
+    "dozens?|hundreds|thousands|millions|billions|once|twice|always|often|rarely|seldom|never|hourly|daily|weekly|monthly|yearly|annually"
+)
 _DIGITS = r"\d(?:[\d,]*\d)?(?:\.\d+)?"  # a comma behind a number belongs to the sentence
 NUMBER = rf"(?:[$€£]\s?)?(?:\b{_DIGITS}(?:\s(?:million|billion|trillion|thousand))?|\b(?:{_WORDS})\b)(?:[ -]?{UNIT})?(?: per \w+)?"
 _CAPITAL = r"(?:(?:[A-Z]\.(?: (?=[A-Z]\.))?)+(?= ?[A-Z])|(?:St|Dr|Mt)\.(?= [A-Z])|(?:Jr|Sr)\.|[A-ZÀ-ÖØ-ÞĀ-Ž][\w’'&-]*)"

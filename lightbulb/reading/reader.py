@@ -144,7 +144,8 @@ class SpanReader:
             text = texts[index][start:end]
             fit = fits(text, expected)
             over = [other for other in best if index == other.text_index and start < other.end and other.start < end]
-            if any(fits(other.text, expected) or not fit for other in over): continue  # *five years* may stand beside *years*
+            if any(fits(other.text, expected) or not fit for other in over):
+                continue  # *five years* may stand beside *years*
             score = _sigmoid(self.confidence.logit(margin, answerable, fit))
             best.append(AnswerSpan(index, start, end, text, kind_of(text, expected), score, margin, answerable))
         return best

@@ -276,7 +276,8 @@ def fit_confidence(
         step = np.linalg.solve(features.T @ (features * (chance * (1 - chance))[:, None]) + penalty, gradient)
         weights -= step
         if np.abs(step).max() < 1e-8: break
-    if weights[2] > 0: return fit_confidence([(margin, answerable, True, is_right) for margin, answerable, _, is_right in rows], ridge=ridge)
+    if weights[2] > 0:
+        return fit_confidence([(margin, answerable, True, is_right) for margin, answerable, _, is_right in rows], ridge=ridge)
     return Confidence(*(float(weight) for weight in weights))
 
 # %% ../../nbs/reading/08_teaching.ipynb #0247c05c
