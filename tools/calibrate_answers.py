@@ -343,6 +343,7 @@ def fitted(kind: str, rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any]
         "bias": round(bias, 4),
         "threshold": round(threshold, 3),
     }
+    refused = lambda rows: f"{(confidence[rows] < threshold).mean():.2f} of {rows.sum()}" if rows.any() else "none"
     report = (
         f"{kind}: {len(own)} questions, {right.mean():.2f} right, risk at coverage {curve(confidence, right)}\n"
         f"  threshold {threshold:.3f}: answerable refused {(confidence[answerable] < threshold).mean():.2f}, "
@@ -351,9 +352,7 @@ def fitted(kind: str, rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any]
     )
     for family in sorted(set(families)):
         of_it = np.array([other == family for other in families])
-        said = confidence >= threshold
-        share = lambda rows: f"{(~said[rows]).mean():.2f} of {rows.sum()}" if rows.any() else "none"
-        report += f"\n  {family}: answerable refused {share(of_it & answerable)}, without an answer refused {share(of_it & ~answerable)}"
+        report += f"\n  {family}: answerable refused {refused(of_it & answerable)}, without an answer refused {refused(of_it & ~answerable)}"
     return stored, report
 
 

@@ -32,7 +32,8 @@ _QUANTITY = (
     "duration|melting point|boiling point|density|output|rate|diameter|altitude|elevation|resistance|energy density|ratio"
 )
 _NO_QUANTITY = r"(?! (?:called|named|known|format|file|folder|directory|name|type|kind|group|setting|option|button|code|plug|supply)\b)"
-_ADJECTIVE = r"(?:(?!(?:did|does|do|was|were|is|are|had|has|have|would|will|can|could|should|the|an?) )\w+ )?"  # *what did king Alfred do* asks for none
+_AUXILIARY = "did|does|do|was|were|is|are|had|has|have|would|will|can|could|should"
+_ADJECTIVE = rf"(?:(?!(?:{_AUXILIARY}|the|an?) )\w+ )?"  # *what did king Alfred do* asks for no king
 _RULES: tuple[tuple[str, Kind], ...] = (
     (
         r"nationalit|citizenship|(?:which|what) (?:country|nation)\b.*\b(?:from|citizen|belong|come)\b|country of (?:origin|citizenship)",
