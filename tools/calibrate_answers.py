@@ -352,7 +352,9 @@ def fitted(kind: str, rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any]
     )
     for family in sorted(set(families)):
         of_it = np.array([other == family for other in families])
-        report += f"\n  {family}: answerable refused {refused(of_it & answerable)}, without an answer refused {refused(of_it & ~answerable)}"
+        report += (
+            f"\n  {family}: answerable refused {refused(of_it & answerable)}, without an answer refused {refused(of_it & ~answerable)}"
+        )
     return stored, report
 
 
