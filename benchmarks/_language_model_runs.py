@@ -498,6 +498,23 @@ class Trainer:
         path.write_text(json.dumps({"seconds": found, "code": self.code}))
         return found
 
+    def losses(self, run: Run, warm: int = 20) -> list[float]:
+        "The loss of each of `run.steps` steps before it is learned from, at a level rate; kept in the folder. Within one pass none was seen before."
+        path = self.cache / f"losses-{run.key()}-{warm}.json"
+        if path.exists():
+            kept = json.loads(path.read_text())
+            if self.keep or kept["code"] == self.code[run.family]: return kept["losses"]
+        torch.set_num_threads(run.threads)
+        torch.manual_seed(run.seed)
+        text = self.texts[run.text]
+        if run.steps * run.batch * run.length > len(text.train):
+            raise AssertionError(f"{run.steps} steps are more than one pass")
+        trainee = FAMILIES[run.family](run, text)
+        step, source = optimizer_step(run, trainee), batches(run, text, 0)
+        found = [move(run, trainee, step, next(source), min(0.02, 0.02 * (number + 1) / warm), number) for number in range(run.steps)]
+        path.write_text(json.dumps({"losses": found, "code": self.code[run.family]}))
+        return found
+
     def trained(self, run: Run) -> Trainee:
         "The model of a finished run."
         training, folder = RunTraining(run, self.texts[run.text], 0), self._folder(run)

@@ -283,6 +283,41 @@ def expert_rows(table: Table, trainer: Trainer, quick: bool) -> None:
         f"Experts: Tiny-Shakespeare, 4 layers of width 256, Muon, bfloat16, {dense.batch * dense.length} characters a step, on one core "
         "of a CPU; the experts' layer itself is nearly as quick as a dense one there (the table of moe_layer.py)."
     )
+    for width, steps in ((64, 400), (128, 400), (256, 200)):
+        crossing_row(table, trainer, width, 6 if quick else steps, quick)
+    table.note(
+        f"Where experts begin to win: one pass over Tiny-Shakespeare in batches of 2048 characters, so that each loss is of text that was "
+        f"not seen before, as the mean of {WINDOW} steps; the level rate, Muon, bfloat16. Equal seconds: the experts have done as many fewer "
+        "steps as theirs take longer, measured with both taking turns."
+    )
+
+
+WINDOW = 50  # steps whose mean is a loss of a curve
+
+
+def crossing_row(table: Table, trainer: Trainer, width: int, steps: int, quick: bool) -> None:
+    "A dense decoder and experts of as many active parameters at one width: what a step costs, and both losses at equal steps and seconds."
+    shape = PLAIN | {"width": width, "num_heads": max(1, width // 64), "hidden": 4 * width}
+    dense = Run("lightbulb", shape, optimizer="muon", length=128, batch=16, steps=steps)
+    runs = [dense, replace(dense, shape=shape | {"num_experts": 8, "hidden": 2 * width})]
+    plain, experts = trainer.step_seconds(runs, *((1, 1) if quick else (4, 3)))
+    ratio, curves = experts / plain, [trainer.losses(run) for run in runs]
+    span = min(WINDOW, steps // 2)
+    ends = [mean(curve[-span:]) for curve in curves]
+    last = int(steps / ratio)  # the experts' steps in the time of all dense ones
+    at_equal_seconds = mean(curves[1][last - span : last])
+    wins = [
+        step for step in range(int(span * ratio) + 1, steps + 1)
+        if mean(curves[1][int(step / ratio) - span : int(step / ratio)]) < mean(curves[0][step - span : step])
+    ]  # fmt: skip
+    won = f"ahead for the first time after {wins[0]} dense steps" if wins else "behind at every step"
+    table.row(
+        f"width {width}, {steps} steps: 8 experts top-2 beside dense",
+        f"{1000 * plain:.0f} CPU-ms a step, with experts {ratio:.2f} ×; equal steps {ends[1] - ends[0]:+.3f} ({ends[1]:.3f} and "
+        f"{ends[0]:.3f}), equal seconds {at_equal_seconds - ends[0]:+.3f}, {won}",
+        "the width where experts win at equal seconds",
+        None,
+    )
 
 
 def length_rows(table: Table, trainer: Trainer, quick: bool) -> None:
