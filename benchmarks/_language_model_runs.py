@@ -499,7 +499,7 @@ class Trainer:
         return found
 
     def losses(self, run: Run, warm: int = 20) -> list[float]:
-        "The loss of each of `run.steps` steps before it is learned from, at a level rate; kept in the folder. Within one pass none was seen before."
+        "The loss of each of `run.steps` steps at a level rate, of text that was not learned from before; kept in the folder."
         path = self.cache / f"losses-{run.key()}-{warm}.json"
         if path.exists():
             kept = json.loads(path.read_text())

@@ -106,12 +106,12 @@ def training_speed(table: Table, text: Text, rounds: int) -> None:
             f"≥ 1.25 × {best} ({speeds[best]:.0f}), loss ≤ {ends[best]:.3f}" if has_aim else "",
             is_met if has_aim and rounds > 5 else None,
         )
+    alone = speeds["lightbulb, bfloat16"] / speeds[best] / (1 - outside["lightbulb, bfloat16"])
     table.note(
         f"Training speed: 6 layers, width 384, length {LENGTH}, {ROWS} rows, one thread, no encoder; lightbulb's dense layers are "
-        "SwiGLU of the same size, its heads 128 wide. The peers gain by the memory that the process keeps, too. With nothing but its matrix "
-        f"products lightbulb's step would be {speeds['lightbulb, bfloat16'] / speeds[best] / (1 - outside['lightbulb, bfloat16']):.2f} × "
-        f"{best}. Tried in between: blocks of 32, 64 and 256 queries (slower than 128), weight gradients without laying the narrower "
-        "operand the other way (no difference where a core has no tiles)."
+        "SwiGLU of the same size, its heads 128 wide. The peers gain by the memory that the process keeps, too. With nothing but its "
+        f"matrix products lightbulb's step would be {alone:.2f} × {best}. Tried: blocks of 32 and 256 queries (slower than 128; 64 is "
+        "alike), weight gradients without laying the narrower operand the other way (no difference where a core has no tiles)."
     )
 
 

@@ -287,8 +287,8 @@ def expert_rows(table: Table, trainer: Trainer, quick: bool) -> None:
         crossing_row(table, trainer, width, 6 if quick else steps, quick)
     table.note(
         f"Where experts begin to win: one pass over Tiny-Shakespeare in batches of 2048 characters, so that each loss is of text that was "
-        f"not seen before, as the mean of {WINDOW} steps; the level rate, Muon, bfloat16. Equal seconds: the experts have done as many fewer "
-        "steps as theirs take longer, measured with both taking turns."
+        f"not seen before, as the mean of {WINDOW} steps; a level rate, Muon, bfloat16. Equal seconds: the experts have done as many "
+        "fewer steps as theirs take longer, measured with both taking turns."
     )
 
 
