@@ -309,17 +309,16 @@ def crossing_row(table: Table, trainer: Trainer, width: int, steps: int, quick: 
     ratio, curves = experts / plain, [trainer.losses(run) for run in runs]
     span = min(WINDOW, steps // 2)
     ends = [mean(curve[-span:]) for curve in curves]
-    last = int(steps / ratio)  # the experts' steps in the time of all dense ones
-    at_equal_seconds = mean(curves[1][last - span : last])
-    wins = [
-        step for step in range(int(span * ratio) + 1, steps + 1)
-        if mean(curves[1][int(step / ratio) - span : int(step / ratio)]) < mean(curves[0][step - span : step])
-    ]  # fmt: skip
+    before = lambda curve, step: mean(curve[step - span : step])
+    asked = range(math.ceil((span + 1) * ratio), steps + 1)
+    at_equal_seconds = before(curves[1], int(steps / ratio))  # the experts' steps in the time of all dense ones
+    wins = [step for step in asked if before(curves[1], int(step / ratio)) < before(curves[0], step)]
     won = f"ahead for the first time after {wins[0]} dense steps" if wins else "behind at every step"
+    cost = f"{1000 * plain:.0f} CPU-ms a step, with experts {ratio:.2f} × (AdamW {by_adamw[1] / by_adamw[0]:.2f} ×)"
     table.row(
         f"width {width}, {steps} steps: 8 experts top-2 beside dense",
-        f"{1000 * plain:.0f} CPU-ms a step, with experts {ratio:.2f} × (AdamW {by_adamw[1] / by_adamw[0]:.2f} ×); equal steps {ends[1] - ends[0]:+.3f} ({ends[1]:.3f} and "
-        f"{ends[0]:.3f}), equal seconds {at_equal_seconds - ends[0]:+.3f}, {won}",
+        f"{cost}; equal steps {ends[1] - ends[0]:+.3f} ({ends[1]:.3f} and {ends[0]:.3f}), equal seconds "
+        f"{at_equal_seconds - ends[0]:+.3f}, {won}",
         "ahead at equal seconds",
         None if quick else at_equal_seconds < ends[0],
     )
