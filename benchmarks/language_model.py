@@ -290,7 +290,7 @@ WINDOW = 30  # steps whose mean is a loss of a curve
 
 def crossing_rows(table: Table, trainer: Trainer, quick: bool) -> None:
     "From which step on experts win at equal seconds, by width."
-    for width, steps in ((64, 200), (128, 200), (256, 60)):
+    for width, steps in ((64, 200), (128, 150), (256, 60)):
         crossing_row(table, trainer, width, 6 if quick else steps, quick)
     table.note(
         "Tiny-Shakespeare, 4 layers, in batches of 2048 characters, less than one pass, so that each loss is of text that was not learned "
