@@ -366,7 +366,7 @@ def planning_rows(table: Table, folder: Path, language: Path, held: np.ndarray, 
 
 
 PLANNED = ("mcts", 1, 16, 0)  # one forward reads the context: what is written is the world model's own, no draft of the decoder's
-SHORT = TextSettings(stretches_per_round=256, stretches_to_settle=512)  # of the ablations' runs
+SHORT = TextSettings(stretches_per_round=256)  # of the ablations' runs
 JUDGED = ("found", "found, one byte away", "planned likelihood")  # by these a loss helps or not
 HOW = {"found": "points", "found, one byte away": "points", "planned likelihood": "nats a byte"}
 
