@@ -182,6 +182,17 @@ def _whole_answer(question: str, kind: str, text: str, page: str, start: int, en
 
 
 _BRACKETS = ("()", "[]", "{}")
+_QUOTATIONS = (('"', '"'), ("“", "”"), ("‘", "’"))
+
+
+def _without_open_quotation(text: str, start: int, end: int) -> tuple[str, int, int]:
+    "The range without a quotation mark at one end whose other one is not in it: *Smith and Jones* of *Smith and Jones\"*."
+    for opening, closing in _QUOTATIONS if len(text) > 1 else ():
+        if text.endswith(closing) and opening not in text[:-1]: return text[:-1], start, end - 1
+        if text.startswith(opening) and closing not in text[1:]: return text[1:], start + 1, end
+    return text, start, end
+
+
 _TOKEN = re.compile(r"[^\s\"'“”‘’(){}\[\]<>,;|`«»]+(?:\(\))?")
 _TECHNICAL = re.compile(r"^-{1,2}[a-zA-Z]|[/_~$@\\]|\w\.[a-zA-Z]|\d\.\d|::|\(\)$")  # options, paths, variables, files, versions, calls
 _OPTIONS = re.compile(r"(?: --?[a-zA-Z][\w-]*)+")
@@ -352,7 +363,7 @@ def read_passages(
             continue
         if _ASKS_HOW_LONG.search(question) and kind_of(text) == "date":
             continue  # *1931* is when, not for how many years
-        text, start, end = _whole_answer(question, kind, text, passage.text, *place)
+        text, start, end = _without_open_quotation(*_whole_answer(question, kind, text, passage.text, *place))
         if any(text.count(one) != text.count(other) for one, other in _BRACKETS): continue
         score = min(max(float(chance), 1e-6), 1 - 1e-6)
         odds = math.log(score / (1 - score))
