@@ -186,7 +186,7 @@ _QUOTATIONS = (('"', '"'), ("“", "”"), ("‘", "’"))
 
 
 def _without_open_quotation(text: str, start: int, end: int) -> tuple[str, int, int]:
-    "The range without a quotation mark at one end whose other one is not in it: *Smith and Jones* of *Smith and Jones\"*."
+    'The range without a quotation mark at one end whose other one is not in it: *Smith and Jones* of *Smith and Jones"*.'
     for opening, closing in _QUOTATIONS if len(text) > 1 else ():
         if text.endswith(closing) and opening not in text[:-1]: return text[:-1], start, end - 1
         if text.startswith(opening) and closing not in text[1:]: return text[1:], start + 1, end
