@@ -60,6 +60,7 @@ TOLD = {
     "text": 0.4,
 }  # of what should be refused, how much may be said: a reader can judge a passage
 LEAST_ROWS = 30  # for a fit
+VERDICT = 0.3  # the threshold of a verdict, which its own part gives only where it is sure; chosen on development questions
 
 
 @dataclass(frozen=True)
@@ -382,7 +383,7 @@ def main() -> None:
             continue
         stored[kind], report = fitted(kind, rows)
         print(report)
-    stored["verdict"] = stored["text"]
+    stored["verdict"] = stored["text"] | {"threshold": VERDICT}
     args.target.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
 
 
