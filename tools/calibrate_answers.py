@@ -47,9 +47,9 @@ ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "lightbulb" / "agent" / "calibration.json"
 ROWS = Path(__file__).with_name("calibration_rows.jsonl")
 FEATURES = {  # few, since there are few questions
-    "short": ("log_probability", "relevance", "topic", "line", "ahead", "told", "whole", "coverage"),
+    "short": ("log_probability", "relevance", "topic", "line", "ahead", "told_among", "alone", "whole", "coverage"),
     "chain": ("log_probability", "relevance", "told", "match", "lead"),
-    "sentence": ("relevance", "topic", "line", "ahead", "told", "holds"),
+    "sentence": ("relevance", "topic", "line", "ahead", "told_among", "alone"),
     "text": ("relevance", "line", "third"),
 }
 MANUAL, START = "debian_handbook", "debian_handbook/index.html"

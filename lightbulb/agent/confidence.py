@@ -62,6 +62,13 @@ def _ahead(line: Line, lines: Sequence[Line], *, most: float = 8.0) -> float:
     return max(-most, min(line.score - max(others), most)) if others else 0.0
 
 
+def _as_read(relevance: float, told: float, lines: Sequence[Line]) -> dict[str, float]:
+    """Two measurements of how an answer was found: among the lines of several paragraphs, how much of the question its own tell; in the
+    only paragraph that was read, how relevant that is, since there no word of the question is rarer than another."""
+    is_alone = len({(line.url, line.block) for line in lines}) < 2
+    return {"told_among": 0.0 if is_alone else told, "alone": relevance if is_alone else 0.0}
+
+
 def _told(question: str, text: str, lines: Sequence[Line]) -> float:
     "The share of the question that a text has word by word, where a word weighs the more, the fewer of the lines have it."
     stems = lambda words: {stem(word) for word in re.findall(r"\w+", words.casefold()) if word not in FUNCTION_WORDS}
@@ -116,13 +123,15 @@ def measure_leaf(
     best = max(holding, key=lambda line: line.score, default=None)
     relevance = last.passage.score if last.passage else 0.0
     covered = coverage(state.plan.steps[-1], f"{last.title} {last.passage.text}") if last.passage else 0.0
+    told = _told(state.plan.steps[-1], best.in_context, lines) if best else covered  # no line was scored: the passage's own
     return {
         "log_probability": max(value, -12.0),
         "relevance": relevance,
         "topic": topic,
         "line": best.score if best else relevance,
         "ahead": _ahead(best, lines) if best else 0.0,
-        "told": _told(state.plan.steps[-1], best.in_context, lines) if best else covered,  # no line was scored: the passage's own
+        "told": told,
+        **_as_read(relevance, told, lines),
         "whole": float(is_whole),
         "coverage": covered,
         "match": evidence.match,
@@ -162,12 +171,15 @@ def measure_sentence(
     ahead = _ahead(lines[0], lines) if lines else 0.0
     if lines and len({(line.url, line.block) for line in lines}) == 1 and len({(line.url, line.block) for line in scored}) > 1:
         ahead = 8.0
+    relevance = max((passage.score for passage in passages), default=-10.0)
+    told = _told(question, lines[0].in_context, lines) if lines else 0.0
     return {
         "line": lines[0].score if lines else -15.0,
-        "relevance": max((passage.score for passage in passages), default=-10.0),
+        "relevance": relevance,
         "topic": topic,
         "holds": float(holds),
         "coverage": coverage(question, lines[0].in_context) if lines else 0.0,
         "ahead": ahead,
-        "told": _told(question, lines[0].in_context, lines) if lines else 0.0,
+        "told": told,
+        **_as_read(relevance, told, [*lines, *scored]),
     }
