@@ -416,7 +416,7 @@ TITLES = {
     "demo": "The default command on the demo",
     "defaults": "Default flags on texts nobody tuned on",
     "moe": "Experts at equal seconds",
-    "crossing": "Where experts begin to win",
+    "crossing": "Experts by width",
     "moe_layer": "The expert layer, as in the whole run",
     "generation": "Generation, as in the whole run",
 }
