@@ -161,9 +161,7 @@ class TrainWorldModel(Displayable):
 
     save_dir: Path = Path("./models")  # holds world_model/, with checkpoints and metrics.jsonl
     device: str = "auto"  # auto, cpu, cuda, cuda:N or mps
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = (
-        "auto"  # of the arithmetic; auto: float32 on a CPU, bfloat16 or float16 on a GPU
-    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # of the arithmetic; auto: float32 on a CPU
     seed: int = 0  # of every random generator
     resume: bool = False  # continue the run in save_dir where it stopped
     save_every: float = 5.0  # minutes between moments that a resumed run can go on from; 0: after each step
