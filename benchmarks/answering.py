@@ -9,7 +9,7 @@ answers are, so one can be asked again alone:
     PYTHONPATH=../older python benchmarks/answering.py --sets manuals --keep kept/before
     python benchmarks/answering.py --sets manuals --keep kept/now --before kept/before --record
 
-The confidence is fitted on the questions about debian_handbook (`tools/calibrate_answers.py`); they have rows of their own.
+What the confidence is fitted on stands in `tools/calibrate_answers.py`; what was tuned on a set stands under its table.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ MANUALS = {"git": "git/git.html", "debian_handbook": "debian_handbook/index.html
 TUNED = {"git": "mechanisms were chosen on it", "debian_handbook": "tuned on"}  # the other sets: only measured
 TUNED |= {
     "clapnq": "the confidence was fitted, and mechanisms were chosen, on 174 other questions of its",
-    "xquad": "only measured; mechanisms were chosen on the questions about every other paragraph",
+    "xquad": "only measured; reader, mechanisms and confidence were chosen on the questions about every other paragraph",
     "two_hop": "mechanisms and the confidence of chains were chosen on every second question, from the second on; these are the others",
     "absent": "over the pages of two_hop",
 }
