@@ -12,7 +12,7 @@ from small_site import LENIENT, BagOfWords, PatternReader, SmallSite, small_tool
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.answers import Searched
 from lightbulb.agent.composing import compose, lines_of, listings, says_yes, scored_lines
-from lightbulb.agent.candidates import asks_in_key_words
+from lightbulb.agent.candidates import Candidate, asks_in_key_words, weighed_candidates
 from lightbulb.agent.confidence import Calibration, by_entries, load_calibrations, measure_sentence
 from lightbulb.agent.configuration import ReasoningConfig
 from lightbulb.agent.evidence import long_names
@@ -749,3 +749,12 @@ def test_the_only_line_with_a_date_is_far_ahead() -> None:
     scored = [replace(line, score=score) for line, score in zip(lines, (1.0, 2.0), strict=True)]
     assert measure_sentence("When was it lit?", scored[:1], [], scored=scored)["ahead"] == 8.0
     assert measure_sentence("When was it lit?", scored[:1], [], scored=scored[:1])["ahead"] == 0.0  # nothing else was read
+
+
+def test_the_cell_of_the_column_that_is_named_beats_a_likelier_one() -> None:
+    text = "name: lamp; price: 20; stock: 4."
+    passage = Passage("page", "Stock", 0, len(text), text, 3.0)
+    place = lambda said, chance: Candidate(said, "page", "Stock", text.index(said), text.index(said) + len(said), "number", chance, passage)
+    weighed = weighed_candidates("How many lamps are in stock?", "number", [place("20", -0.3), place("4", -3.0)], [], [passage])
+    assert weighed[0].text == "4"
+    assert weighed_candidates("What is the price of the lamp?", "number", [place("20", -3.0), place("4", -0.3)], [], [passage])[0].text == "20"

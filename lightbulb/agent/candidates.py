@@ -810,6 +810,7 @@ def weighed_candidates(
             or _is_of_entry(question, candidate)
             or (kind == "other" and _is_named_by(candidate, nouns))
         )
+        value += config.column_bonus * _is_of_column(question, candidate)
         value += config.origin_bonus * (candidate.text == first_name)
         value += config.default_bonus * (asks_for_default and _is_default(candidate))
         value += config.default_bonus * (asks_for_due and _is_due(candidate))

@@ -229,6 +229,7 @@ class ReasoningConfig(Displayable):
     joined_gap: float = 0.7  # nats that two parts of one answer, *A and B*, may differ in
     entry_gap: float = 2.0  # points by which a line of an entry answers worse, at most, than the best line of the same entry
     shape_bonus: float = 2.0  # nats, for what looks like the option, file or command that was asked for
+    column_bonus: float = 1.0  # nats more, for what stands in the column of a table that the question names
     num_carried: int = 3  # lines that are said at most beside those that hold a fact, from near them
     max_carried_words: int = 110  # of all these lines together
     max_carried_gap: float = 4.0  # points that a line said beside may answer worse than the best line of the page
