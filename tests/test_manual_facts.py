@@ -757,4 +757,6 @@ def test_the_cell_of_the_column_that_is_named_beats_a_likelier_one() -> None:
     place = lambda said, chance: Candidate(said, "page", "Stock", text.index(said), text.index(said) + len(said), "number", chance, passage)
     weighed = weighed_candidates("How many lamps are in stock?", "number", [place("20", -0.3), place("4", -3.0)], [], [passage])
     assert weighed[0].text == "4"
-    assert weighed_candidates("What is the price of the lamp?", "number", [place("20", -3.0), place("4", -0.3)], [], [passage])[0].text == "20"
+    assert (
+        weighed_candidates("What is the price of the lamp?", "number", [place("20", -3.0), place("4", -0.3)], [], [passage])[0].text == "20"
+    )
