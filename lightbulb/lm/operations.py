@@ -97,6 +97,11 @@ def _norm_kernels() -> tuple[Any, Any]:
 
     return forward, backward
 
+# %% ../../nbs/lm/03_operations.ipynb #4aa67079
+def load_kernels() -> None:
+    "Load what compiles the kernels, before a model takes memory: a library that is loaded when none is left fails in words of its own."
+    _norm_kernels()
+
 # %% ../../nbs/lm/03_operations.ipynb #d269ed03
 def autocast_dtype(x: Tensor) -> torch.dtype:
     "What a matrix product makes of x: autocast's type where it is on."

@@ -42,6 +42,7 @@ from .data import TokenStream, load_texts, tokenize
 from .evaluation import Evaluation, bigram_loss, evaluate
 from .losses import LanguageModelLoss, LossWeights, Regularisers, num_heads_at
 from .objectives import Batch, ObjectiveWeights, TrainingBatches, ValidationBatches, load_batches, step_places
+from .operations import load_kernels
 from .pretrained import transformer_from_pretrained
 from .tokens import Tokenizer, load_tokenizer
 from .transformer import Transformer, TransformerConfig
@@ -149,6 +150,7 @@ class LanguageModelTraining:
         self.device = self.processes.device
         if self.device.type == "cpu":
             keep_freed_memory()
+            load_kernels()
         self.precision = MixedPrecision(config.precision, self.device)
         self.tokenizer = load_tokenizer(config.model_name)
         with self.processes.accelerator.main_process_first():
