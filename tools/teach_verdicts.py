@@ -46,7 +46,7 @@ def teach(data: Path, start: Path, out: Path, *, num_steps: int, batch_size: int
     seed_everything(seed)
     reader, tokenizer, _ = load_reader(start)
     network = VerdictNetwork(reader.encoder)
-    weights = network.learn()
+    weights = network.learn(first_layer=2, rank=16)
     rows: list[Row] = []
     for example in training_examples(data, seed=seed):
         for pair in windows(tokenizer, example.question, [example.statement], size=120, stride=1_000_000):

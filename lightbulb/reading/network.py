@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Confidence']
+__all__ = ['ReaderNetwork', 'Confidence']
 
 # %% ../../nbs/reading/01_network.ipynb #83bfc815
 import json
@@ -200,27 +200,13 @@ class _LowRankLinear(nn.Module):
         self.frozen.weight.data += (self.up @ self.down).to(self.frozen.weight.dtype)
         return self.frozen
 
-
-class ReaderNetwork(nn.Module):
-    "An encoder, a span head and an answerable head; nothing of the encoder learns before `learn` is called."
+# %% ../../nbs/reading/01_network.ipynb #cc346317
+class AdaptedNetwork(nn.Module):
+    "An encoder of which nothing learns before `learn` is called, for heads that come with it."
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder.requires_grad_(False)
-        self.span_head = nn.Linear(encoder.width, 2)
-        self.answerable_head = nn.Linear(encoder.width, 1)
-        self.mixed = False  # multiply in bfloat16 although the encoder's weights are float32, as training does
-
-    def forward(
-        self,
-        ids: Tensor,  # (B, T)
-        segments: Tensor,  # (B, T), 0 for the question, 1 for the passage
-        mask: Tensor,  # (B, T), 1 for tokens, 0 for padding
-    ) -> tuple[Tensor, Tensor]:  # start and end scores (B, T, 2), answerable score (B,)
-        with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.mixed):
-            hidden = self.encoder(ids, segments, mask)
-        hidden = hidden.float()
-        return self.span_head(hidden), self.answerable_head(hidden[:, 0])[:, 0]
 
     def learn(
         self,
@@ -242,6 +228,27 @@ class ReaderNetwork(nn.Module):
         for name, part in list(self.named_modules()):
             if isinstance(part, _LowRankLinear):
                 self.set_submodule(name, part.merged())
+
+# %% ../../nbs/reading/01_network.ipynb #87445f9a
+class ReaderNetwork(AdaptedNetwork):
+    "An encoder, a span head and an answerable head; nothing of the encoder learns before `learn` is called."
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__(encoder)
+        self.span_head = nn.Linear(encoder.width, 2)
+        self.answerable_head = nn.Linear(encoder.width, 1)
+        self.mixed = False  # multiply in bfloat16 although the encoder's weights are float32, as training does
+
+    def forward(
+        self,
+        ids: Tensor,  # (B, T)
+        segments: Tensor,  # (B, T), 0 for the question, 1 for the passage
+        mask: Tensor,  # (B, T), 1 for tokens, 0 for padding
+    ) -> tuple[Tensor, Tensor]:  # start and end scores (B, T, 2), answerable score (B,)
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.mixed):
+            hidden = self.encoder(ids, segments, mask)
+        hidden = hidden.float()
+        return self.span_head(hidden), self.answerable_head(hidden[:, 0])[:, 0]
 
 # %% ../../nbs/reading/01_network.ipynb #53a691eb
 def padded(rows: Sequence[tuple[Sequence[int], int]], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

@@ -22,16 +22,15 @@ from torch import Tensor, nn
 
 from ..core.errors import CheckpointError
 from ..core.runtime import LOADING_LOCK, choose_device
-from .network import Encoder, _LowRankLinear, load_encoder, padded
+from .network import AdaptedNetwork, Encoder, load_encoder, padded
 from .reader import windows
 
 # %% ../../nbs/reading/10_verdicts.ipynb #a739cf3d
-class VerdictNetwork(nn.Module):
+class VerdictNetwork(AdaptedNetwork):
     "An encoder and a head of three classes: no, yes, nothing."
 
     def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
-        self.encoder = encoder.requires_grad_(False)
+        super().__init__(encoder)
         self.head = nn.Linear(encoder.width, 3)
 
     def forward(
@@ -41,25 +40,6 @@ class VerdictNetwork(nn.Module):
         mask: Tensor,  # (B, T), 1 for tokens, 0 for padding
     ) -> Tensor:  # (B, 3) scores of no, yes, nothing
         return self.head(self.encoder(ids, segments, mask)[:, 0].float())
-
-    def learn(
-        self,
-        *,
-        first_layer: int = 2,  # layers below stay as they are
-        rank: int = 16,  # of the adapters
-    ) -> list[nn.Parameter]:  # what an optimizer has to move
-        "Put adapters on the upper layers."
-        for layer in list(self.encoder.encoder.layer)[first_layer:]:
-            for name, part in list(layer.named_modules()):
-                if isinstance(part, nn.Linear):
-                    layer.set_submodule(name, _LowRankLinear(part, rank))
-        return [weight for weight in self.parameters() if weight.requires_grad]
-
-    def merge(self) -> None:
-        "Add all adapters into their layers."
-        for name, part in list(self.named_modules()):
-            if isinstance(part, _LowRankLinear):
-                self.set_submodule(name, part.merged())
 
 
 def _in_steps(matrix: Tensor) -> tuple[Tensor, Tensor]:
