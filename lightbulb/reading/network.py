@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['ReaderNetwork', 'Confidence']
+__all__ = ['Confidence']
 
 # %% ../../nbs/reading/01_network.ipynb #83bfc815
 import json
