@@ -3,7 +3,8 @@
 The network of `planners.py --network small` was taught by exhaustive search, which says of every move whether the target can still be
 reached. From there, at equal CPU-seconds: that teaching gone on; search targets of problems that the search solved, checked by the exact
 reward alone; the same with PPO on the network's own games, held near to where it began. The settings of the search were chosen on
-validation problems; the table is of test problems. Finished runs are kept in the cache by a digest, so a stopped benchmark goes on.
+validation problems; the table is of test problems. Runs are kept in the cache by a digest, so a stopped benchmark goes on: a run that
+was stopped in its middle continues from its last round.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from _table import Table
 from planners import NETWORKS
 from torch import nn
 
+from lightbulb.core.checkpoint import write_atomically
+from lightbulb.core.report import MetricsFile
+from lightbulb.core.run_folder import moments
 from lightbulb.core.runtime import limit_threads
 from lightbulb.planning.plain_search import MCTSConfig
 from lightbulb.world.distillation import Distillation, distill_search, play_out
@@ -97,14 +101,46 @@ def examine(player: Player, world: Problems, sets: dict[int, np.ndarray]) -> dic
     return earned
 
 
-def go_on(player: Player, seconds: float, seed: int, settings: Settings, learning_rate: float) -> int:
-    "Teach as before, for so many CPU-seconds; returns the number of steps."
-    teacher, begin, steps = Teacher(1000 + seed), time.process_time(), 0
+class Clock:
+    "CPU-seconds of a run over all the times that it was stopped: as much as was noted, and what this process spent since."
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self.begin = folder / "seconds.json", time.process_time()
+        self.before = json.loads(self.path.read_text()) if self.path.exists() else 0.0
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.process_time() - self.begin
+
+    def note(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, lambda file: file.write(json.dumps(self.seconds).encode()))
+
+
+NOTED_EVERY = 10.0  # CPU-seconds of the longer teaching
+
+
+def go_on(player: Player, seconds: float, seed: int, settings: Settings, learning_rate: float, folder: Path) -> tuple[int, float]:
+    "Teach as before, for so many CPU-seconds; returns the number of steps and the seconds."
+    teacher, steps, path = Teacher(1000 + seed), 0, folder / "teaching.pt"
     optimizer = torch.optim.AdamW(player.parameters(), learning_rate, weight_decay=0.01)
+    spent = 0.0
+    if path.exists():
+        state = torch.load(path, weights_only=False)
+        player.load_state_dict(state["player"])
+        optimizer.load_state_dict(state["optimizer"])
+        teacher.rng.setstate(state["teacher"])
+        steps, spent = state["steps"], state["seconds"]
+    begin, noted = time.process_time() - spent, spent
     player.train()
-    while (used := (time.process_time() - begin) / seconds) < 1:
+    while (spent := time.process_time() - begin) < seconds:
+        if spent - noted > NOTED_EVERY:
+            noted, parts = spent, {"player": player.state_dict(), "optimizer": optimizer.state_dict()}
+            state = {**parts, "teacher": teacher.rng.getstate(), "steps": steps, "seconds": spent}
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, lambda file, state=state: torch.save(state, file))
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate * (1 - used)
+            group["lr"] = learning_rate * (1 - spent / seconds)
         policy, value = losses(player.network, teacher.batch(settings.batch_size))
         optimizer.zero_grad()
         (policy + value).backward()
@@ -112,19 +148,23 @@ def go_on(player: Player, seconds: float, seed: int, settings: Settings, learnin
         optimizer.step()
         steps += 1
     player.eval()
-    return steps
+    return steps, spent
 
 
-def teach(start: Player, method: Distillation | None, seconds: float, seed: int, settings: Settings) -> tuple[Player, dict[str, float]]:
+def teach(
+    start: Player, method: Distillation | None, seconds: float, seed: int, settings: Settings, folder: Path
+) -> tuple[Player, dict[str, float]]:
     "A taught copy; and its steps of gradient, CPU-seconds, and what the searches of the first and the last round reached."
-    player, begin = copy.deepcopy(start), time.process_time()
+    player = copy.deepcopy(start)
     if method is None:
-        steps = go_on(player, seconds, seed, settings, SEARCHED.learning_rate)
-        return player, {"steps": steps, "seconds": time.process_time() - begin}
-    reports = list(distill_search(player, Problems(), replace(method, seed=seed)))
-    first, last = (report.metrics["searched_return"] for report in (reports[0], reports[-1]))
-    seconds = time.process_time() - begin
-    return player, {"steps": len(reports) * method.steps_per_round, "seconds": seconds, "first": first, "last": last}
+        steps, spent = go_on(player, seconds, seed, settings, SEARCHED.learning_rate, folder)
+        return player, {"steps": steps, "seconds": spent}
+    clock, config = Clock(folder), replace(method, seed=seed, save_every=0.0)
+    for _ in distill_search(player, Problems(), config, save_dir=folder, resume=bool(moments(folder))):
+        clock.note()
+    rounds = MetricsFile(folder / "metrics.jsonl").read()
+    first, last = (float(rounds[i]["searched_return"] or 0.0) for i in (0, -1))
+    return player, {"steps": len(rounds) * method.steps_per_round, "seconds": clock.seconds, "first": first, "last": last}
 
 
 def digest(*parts: Any) -> str:
@@ -203,12 +243,16 @@ def main() -> int:
         for name in sorted(methods, key=lambda name: methods[name] is None):  # what is compared at equal seconds comes last
             method = methods[name]
 
-            def work(method: Distillation | None = method, seed: int = seed, seconds: float = dearest) -> dict[str, Any]:
-                player, measured = teach(start, method, seconds, seed, settings)
+            decides = (method and asdict(method), seed, dearest if method is None else 0)
+            folder = settings.folder / f"distilled-{digest(*decides)}"
+
+            def work(
+                method: Distillation | None = method, seed: int = seed, seconds: float = dearest, folder: Path = folder
+            ) -> dict[str, Any]:
+                player, measured = teach(start, method, seconds, seed, settings, folder)
                 return measured | {"earned": examine(player, world, sets)}
 
-            decides = (method and asdict(method), seed, split, options.problems, dearest if method is None else 0)
-            run = kept(settings.folder, digest(*decides), work)
+            run = kept(settings.folder, digest(*decides, split, options.problems), work)
             runs[name].append(run)
             dearest = max(dearest, run["seconds"])
     table = Table("Countdown without a search, distilled")

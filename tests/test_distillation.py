@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from lightbulb.core.errors import CheckpointError, LightbulbError
+from lightbulb.core.report import MetricsFile
 from lightbulb.planning.plain_search import MCTSConfig
 from lightbulb.world import distillation
 from lightbulb.world.board_games import TicTacToe
@@ -133,3 +138,72 @@ def test_trees_are_for_one_player():
         tree_positions(make(world), world, 4, 0, search=MCTSConfig(4), least_return=1.0)
     reports = list(distill_search(make(world), world, Distillation(MCTSConfig(4), num_rounds=2, games_per_round=8, steps_per_round=2)))
     assert [report.step for report in reports] == [1, 2], "of two players games are learned from"
+
+
+SHORT = Distillation(MCTSConfig(8, 1.0), num_rounds=4, games_per_round=24, steps_per_round=3, rounds_kept=2, save_every=0.0)
+
+
+def same_weights(one: nn.Module, other: nn.Module) -> bool:
+    return all(torch.equal(*pair) for pair in zip(one.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("world", "config"),
+    [
+        (CountdownWorld(Countdown(3)), replace(SHORT, ppo_weight=0.5, kl_weight=0.1)),
+        (TicTacToe(), replace(SHORT, ppo_weight=0.5, search=MCTSConfig(8, 1.0, temperature=1.0, dirichlet_fraction=0.25))),
+    ],
+    ids=["trees", "two players"],
+)
+def test_a_training_killed_after_any_round_ends_as_the_unbroken_one(tmp_path: Path, world, config: Distillation) -> None:
+    "What the folder holds while a round is told is what a kill leaves; weights, losses and metrics to the last bit."
+    whole, reports = make(world), []
+    for report in distill_search(whole, world, config, save_dir=tmp_path / "whole"):
+        reports.append(report)
+        shutil.copytree(tmp_path / "whole", tmp_path / f"killed_{report.step}")
+    assert same_weights(whole, in_memory := make(world)) is False
+    list(distill_search(in_memory, world, config))
+    assert same_weights(whole, in_memory), "what is written down changes nothing"
+    for number in (2, 3, 4):  # the first round was told before anything was kept
+        resumed = make(world, seed=number)
+        rest = list(distill_search(resumed, world, config, save_dir=tmp_path / f"killed_{number}", resume=True))
+        assert [report.step for report in rest] == list(range(number, 5))
+        assert [report.as_row() for report in rest] == [report.as_row() for report in reports[number - 1 :]]
+        assert same_weights(resumed, whole) and not resumed.training
+        rows = [MetricsFile(tmp_path / name / "metrics.jsonl").read() for name in (f"killed_{number}", "whole")]
+        assert rows[0] == rows[1]
+
+
+def test_an_interrupted_training_keeps_its_last_round(tmp_path: Path) -> None:
+    "Closed between two rounds, or broken inside one: then the round before it is what is gone on from."
+    world, config, whole = CountdownWorld(Countdown(3)), replace(SHORT, save_every=60.0), make(CountdownWorld(Countdown(3)))
+    list(distill_search(whole, world, config))
+    run = distill_search(make(world), world, config, save_dir=tmp_path)
+    assert [next(run).step, next(run).step] == [1, 2]
+    run.close()
+    broken = distill_search(make(world, 1), world, config, save_dir=tmp_path, resume=True)
+    assert next(broken).step == 3
+    world.step, step = (lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)), world.step
+    with pytest.raises(KeyboardInterrupt):
+        next(broken)
+    world.step, resumed = step, make(world, 2)
+    assert [report.step for report in distill_search(resumed, world, config, save_dir=tmp_path, resume=True)] == [3, 4]
+    assert same_weights(resumed, whole)
+
+
+def test_what_cannot_be_gone_on_with_is_said(tmp_path: Path) -> None:
+    world = CountdownWorld(Countdown(3))
+    list(distill_search(make(world), world, SHORT, save_dir=tmp_path))
+    resume = lambda config, network=None, world=world: list(
+        distill_search(network or make(world), world, config, save_dir=tmp_path, resume=True)
+    )
+    with pytest.raises(CheckpointError, match=r"learning_rate was 0.001 and is 0.1 now"):
+        resume(replace(SHORT, learning_rate=0.1))
+    with pytest.raises(CheckpointError, match=r"world was CountdownWorld and is TicTacToe now"):
+        resume(SHORT, world=TicTacToe())
+    with pytest.raises(CheckpointError, match=r"its weights are of another network"):
+        resume(SHORT, nn.Sequential(nn.Linear(3, 2)))
+    with pytest.raises(ValueError, match="resume needs save_dir"):
+        next(distill_search(make(world), world, SHORT, resume=True))
+    with pytest.raises(LightbulbError, match="the gradient's norm is (nan|inf) in step 1; lower --learning_rate"):
+        list(distill_search(make(world), world, replace(SHORT, learning_rate=1e30)))

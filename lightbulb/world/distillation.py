@@ -9,11 +9,15 @@ from __future__ import annotations
 __all__ = ['distill_search']
 
 # %% ../../nbs/world/22_distillation.ipynb #700de3d8
+import contextlib
 import copy
+import json
 import math
-from collections.abc import Generator
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+import tempfile
+from collections.abc import Generator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +25,10 @@ from torch import Tensor, nn
 
 from ..core.configuration import check_ranges
 from ..core.display import Displayable
+from ..core.errors import CheckpointError
 from ..core.report import StepReport
+from ..core.run import Run
+from ..core.run_folder import Moment
 from ..planning.mcts import MCTS
 from ..planning.plain_search import MCTSConfig
 from ..rl.ppo import ppo_loss
@@ -175,12 +182,14 @@ class Distillation(Displayable):
     ppo_weight: float = 0.0
     kl_weight: float = 0.0  # to the network as it was at first, in its own games
     max_grad_norm: float = 1.0
+    save_every: float = 5.0  # minutes between moments that a resumed run can go on from; 0: after each round
     seed: int = 0
 
     def __post_init__(self) -> None:
         positive = ("num_rounds", "games_per_round", "steps_per_round", "rounds_kept", "batch_size", "own_batch_size")
         positive += ("learning_rate", "max_grad_norm")
-        check_ranges(self, positive=positive, not_negative=("search_weight", "value_weight", "ppo_weight", "kl_weight", "seed"))
+        weights = ("search_weight", "value_weight", "ppo_weight", "kl_weight")
+        check_ranges(self, positive=positive, not_negative=(*weights, "save_every", "seed"))
         if not self.search_weight and not self.ppo_weight:
             raise ValueError("search_weight and ppo_weight must not both be 0: nothing would be learned")
 
@@ -221,55 +230,133 @@ def _own_loss(network: nn.Module, start: nn.Module, world: World, part: Position
     return config.ppo_weight * own.loss + config.kl_weight * kl_divergence_loss(logits, first, legal=legal)
 
 # %% ../../nbs/world/22_distillation.ipynb #ef22c560
-def distill_search(
-    network: nn.Module,  # observations (B, …) → logits (B, A) and values (B,) in the unit of returns; trained where it is
-    world: World,
-    config: Distillation,
-) -> Generator[StepReport, None, None]:
-    "Let the network learn what a search with it finds, round by round, and report each. The loss is the mean of a round."
-    start = copy.deepcopy(network).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=0.01)
-    chance, generator = np.random.default_rng(config.seed), torch.Generator().manual_seed(config.seed)
-    kept: list[Positions] = []
-    for number in range(config.num_rounds):
-        # games by the search, and by the network alone
-        network.eval()
-        seeds = chance.integers(0, 2**31, 2).tolist()
-        search = replace(config.search, seed=seeds[0])
+class DistillationTraining:
+    "A network that learns from its searches; `core.run.Run` trains it, a round a step."
+
+    is_whole = True
+
+    def __init__(self, network: nn.Module, world: World, config: Distillation) -> None:
+        self.network, self.world, self.config, self.step = network, world, config, 0
+        self.start = copy.deepcopy(network).eval().requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=0.01)
+        self.chance, self.generator = np.random.default_rng(config.seed), torch.Generator().manual_seed(config.seed)
+        self.kept: list[Positions] = []  # of the last rounds' searches
+
+    def prepare(self) -> None:
+        "Nothing comes before the first round."
+
+    @property
+    def moment(self) -> Moment:
+        "The last round that is complete."
+        return Moment(0, self.step)
+
+    @property
+    def is_done(self) -> bool:
+        "Whether all rounds are done."
+        return self.step >= self.config.num_rounds
+
+    def _play(self) -> tuple[Positions | None, Positions | None]:
+        "Positions of the last rounds' searches, and of new games that the network plays alone."
+        config, world = self.config, self.world
+        self.network.eval()
+        seeds = self.chance.integers(0, 2**31, 2).tolist()
         searched = own = None
         if config.teaches_search:
+            search = replace(config.search, seed=seeds[0])
             if config.from_trees and world.num_players == 1:
                 least = math.inf if config.least_return is None else config.least_return
-                newest = tree_positions(network, world, config.games_per_round, seeds[0], search=search, least_return=least)
+                newest = tree_positions(self.network, world, config.games_per_round, seeds[0], search=search, least_return=least)
             else:
-                newest = play_positions(network, world, config.games_per_round, seeds[0], search=search, generator=generator)
-            kept = [*kept, newest][-config.rounds_kept :]
-            searched = join_positions(kept)
+                newest = play_positions(
+                    self.network, world, config.games_per_round, seeds[0], search=search, generator=self.generator
+                )
+            self.kept = [*self.kept, newest][-config.rounds_kept :]
+            searched = join_positions(self.kept)
         if config.plays_alone:
-            own = play_positions(network, world, config.games_per_round, seeds[1], search=None, generator=generator)
+            own = play_positions(self.network, world, config.games_per_round, seeds[1], search=None, generator=self.generator)
+        return searched, own
+
+    def train_step(self) -> StepReport:
+        "One round."
+        config, world, network = self.config, self.world, self.network
+        self.is_whole = False
+        searched, own = self._play()
         # gradient steps
         network.train()
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * (1 - number / config.num_rounds)
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate * (1 - self.step / config.num_rounds)
         losses = []
         for _ in range(config.steps_per_round):
             loss = torch.zeros(())
             if searched is not None:
-                part = searched.take(chance.integers(0, len(searched.states), config.batch_size))
+                part = searched.take(self.chance.integers(0, len(searched.states), config.batch_size))
                 loss = loss + config.search_weight * _search_loss(network, world, part, config)
             if own is not None:
-                part = own.take(chance.integers(0, len(own.states), config.own_batch_size))
-                loss = loss + _own_loss(network, start, world, part, config)
-            optimizer.zero_grad()
+                part = own.take(self.chance.integers(0, len(own.states), config.own_batch_size))
+                loss = loss + _own_loss(network, self.start, world, part, config)
+            self.optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm)
-            optimizer.step()
+            norm = float(nn.utils.clip_grad_norm_(network.parameters(), config.max_grad_norm))
+            if not math.isfinite(norm): raise FloatingPointError(f"the gradient's norm is {norm}")
+            self.optimizer.step()
             losses.append(float(loss.detach()))
+        network.eval()
         # what the round was worth
         metrics = {}  # of whole games: the first positions are where they begin
         if searched is not None:
-            metrics["searched_return"] = float(kept[-1].returns[: config.games_per_round].mean())
+            metrics["searched_return"] = float(self.kept[-1].returns[: config.games_per_round].mean())
         if own is not None:
             metrics["own_return"] = float(own.returns[: config.games_per_round].mean())
-        yield StepReport(number + 1, float(np.mean(losses)), config.num_rounds, metrics=metrics)
-    network.eval()
+        self.step, self.is_whole = self.step + 1, True
+        return StepReport(self.step, float(np.mean(losses)), config.num_rounds, metrics=metrics)
+
+    def model_state(self) -> dict[str, Any]:
+        "What using the network needs."
+        return {"kind": "distilled network", "weights": self.network.state_dict()}
+
+    def training_state(self) -> dict[str, Any]:
+        "What going on needs beside it."
+        return {
+            "step": self.step,
+            "start": self.start.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "chance": json.dumps(self.chance.bit_generator.state),
+            "generator": self.generator.get_state(),
+            "kept": [[torch.from_numpy(column) for column in positions] for positions in self.kept],
+        }
+
+    def load_state(self, model: Mapping[str, Any], training: Mapping[str, Any], place: Path) -> None:
+        "Go on from both."
+        try:
+            self.network.load_state_dict(model["weights"])
+            self.start.load_state_dict(training["start"])
+        except RuntimeError:
+            raise CheckpointError(f"{place}: cannot be resumed, its weights are of another network than this one") from None
+        self.optimizer.load_state_dict(training["optimizer"])
+        self.chance.bit_generator.state = json.loads(training["chance"])
+        self.generator.set_state(training["generator"])
+        self.kept = [Positions(*(column.numpy() for column in columns)) for columns in training["kept"]]
+        self.step = training["step"]
+
+# %% ../../nbs/world/22_distillation.ipynb #35f074e9
+def distill_search(
+    network: nn.Module,  # observations (B, …) → logits (B, A) and values (B,) in the unit of returns; trained where it is
+    world: World,
+    config: Distillation,
+    *,
+    save_dir: str | Path | None = None,  # of moments and metrics.jsonl; nothing is kept if not given
+    resume: bool = False,  # go on from the newest moment of save_dir; else an earlier run there is set aside
+) -> Generator[StepReport, None, nn.Module]:
+    """Let the network learn what a search with it finds; reports each round, with the mean of its losses, and returns the network.
+
+    `CheckpointError` if nothing can be resumed or a setting is another one now, `LightbulbError` if a loss is no number. `core.run` says
+    what an interrupt or a kill leaves.
+    """
+    if resume and save_dir is None: raise ValueError("resume needs save_dir, the folder of the run to go on from")
+    fixed = {name: value for name, value in asdict(config).items() if name != "save_every"} | {"world": type(world).__name__}
+    to_lower = {"games_per_round": config.games_per_round, "batch_size": config.batch_size}
+    with contextlib.ExitStack() as stack:
+        folder = Path(save_dir) if save_dir is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        run = Run(folder, fixed, resume=resume, save_every=config.save_every, to_lower=to_lower, is_temporary=save_dir is None)
+        training = yield from run.train(lambda: DistillationTraining(network, world, config))
+    return training.network
