@@ -267,9 +267,7 @@ class DistillationTraining:
                 least = math.inf if config.least_return is None else config.least_return
                 newest = tree_positions(self.network, world, config.games_per_round, seeds[0], search=search, least_return=least)
             else:
-                newest = play_positions(
-                    self.network, world, config.games_per_round, seeds[0], search=search, generator=self.generator
-                )
+                newest = play_positions(self.network, world, config.games_per_round, seeds[0], search=search, generator=self.generator)
             self.kept = [*self.kept, newest][-config.rounds_kept :]
             searched = join_positions(self.kept)
         if config.plays_alone:
