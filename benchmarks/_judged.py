@@ -13,6 +13,7 @@ from _cranfield import read_cranfield
 from lightbulb.core.records import Document, Link
 from lightbulb.knowledge.chunks import chunk_text
 from lightbulb.web.demo_site import demo_questions, load_articles
+from lightbulb.web.extract import extract
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,23 @@ def covid(folder: Path, num_articles: int = 12) -> Collection:
             if gains:
                 queries.append(Query(question["question"], gains))
     return Collection("covid", pages, queries)
+
+
+def manual_pages(folder: Path, site: str) -> list[Document]:
+    "The pages of one manual as a crawl reads them, with their links."
+    return [
+        extract(path.read_text(encoding="utf-8", errors="replace"), f"http://manuals/{path.relative_to(folder)}")
+        for path in sorted((folder / site).rglob("*.html"))
+    ]
+
+
+def manual(folder: Path, site: str) -> Collection:
+    "One manual's pages, and its answerable questions with the pages that hold the answer; for measuring only."
+    pages = manual_pages(folder, site)
+    by_name = {page.url.rsplit("/", 1)[-1]: page.url for page in pages}
+    rows = [row for row in _rows(folder / "questions.jsonl") if row["site"] == site and row.get("pages")]
+    gold = [{by_name[name.rsplit("/", 1)[-1]]: 1.0 for name in [*row["pages"], *row.get("also_pages", [])]} for row in rows]
+    return Collection(f"{site} manual", pages, [Query(row["question"], gains) for row, gains in zip(rows, gold, strict=True)])
 
 
 def collections(data: Path) -> Iterator[Collection]:

@@ -1,9 +1,9 @@
-"""What the web agent learns to search: recall of gold pages at equal searches, on two-hop questions that it was not trained on.
+"""What the web agent learns to search: recall of gold pages at equal searches, on questions that it was not trained on.
 
-The encyclopedia passages of two_hop are searched in one knowledge base. Every second question, from the second on, is trained on; the
-others are the test. A page counts if the episode read it; pages are put in order by the chance of the chain of names that led to them, for
-every policy alike. Gold pages are paid for in training and used for scoring; nothing that a policy sees shows them. What is finished is
-kept under the cache folder and not done again: `--fresh` forgets it.
+The encyclopedia passages of two_hop are searched in one knowledge base, or with `--set manuals` the pages of three manuals. Every second
+question, from the second on, is trained on; the others are the test. A page counts if the episode read it; pages are put in order by the
+chance of the chain of names that led to them, for every policy alike. Gold pages are paid for in training and used for scoring; nothing
+that a policy sees shows them. What is finished is kept under the cache folder and not done again: `--fresh` forgets it.
 
     python benchmarks/agent.py --episodes 80 --questions 58 --searches 4 --ship lightbulb/agent/weights/web_agent.ckpt --only nothing
 
@@ -26,12 +26,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from _judged import manual_pages
 from _scoring import interval, mean, token_f1
 from _table import Table, skip_without
+from answering import Question, manual_questions, manual_score
 
 from lightbulb.agent.configuration import Budget, TrainAgent
 from lightbulb.agent.environment import OPTIONS, SearchAction, SearchEnv, SearchEnvConfig, SearchTask
-from lightbulb.agent.tools import Tools, load_judge
+from lightbulb.agent.foresight import Foresight
+from lightbulb.agent.tools import Tools, load_judge, load_says
 from lightbulb.agent.training import _AgentTraining, _EpisodeLog
 from lightbulb.agent.web_agent import AutonomousWebAgent, EpisodeWorld, default_levels
 from lightbulb.core.cache import PersistentCache, content_key
@@ -41,19 +44,19 @@ from lightbulb.core.runtime import cache_folder
 from lightbulb.knowledge.embedding import load_embedder
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.knowledge.ranking import load_cross_encoder
+from lightbulb.knowledge.summarizer import RAGSummarizer, SummarizerConfig
 from lightbulb.reading.reader import SpanReader
 from lightbulb.rl.options import OptionStep, View
 from lightbulb.web.backend import SearchResult, group_passages
+from lightbulb.world.recurrent import TrainRecurrentModel
 
 
 class Passages:
-    "The passages as a search engine; what was searched once is remembered on the disk."
+    "Pages as a search engine; what was searched once is remembered on the disk."
 
-    name = "two_hop"
-
-    def __init__(self, pages: Sequence[dict[str, str]], embed: Any, place: Path) -> None:
-        self.documents = {f"http://two-hop/{i}": Document(f"http://two-hop/{i}", p["title"], p["text"]) for i, p in enumerate(pages)}
-        name = f"two_hop_{content_key(*(page['title'] for page in pages))[:8]}"
+    def __init__(self, name: str, pages: Sequence[Document], embed: Any, place: Path) -> None:
+        self.name, self.documents = name, {page.url: page for page in pages}
+        name = f"{name}_{content_key(*(page.title for page in pages))[:8]}"
         self.base = KnowledgeBase(place / f"{name}.sqlite", embed=embed)
         if not len(self.base):
             self.base.add(self.documents.values())
@@ -126,6 +129,7 @@ class Played:
     pages: float
     read: float = 0.0  # whether a gold page was read at all, wherever it stands
     f1: float | None = None  # of the answer as the user sees it: 0 where it was refused
+    seconds: float | None = None  # of a processor, from the question to its answer
 
 
 def measured(env: SearchEnv, task: SearchTask, reward: float) -> Played:
@@ -158,6 +162,51 @@ def oracle(agent: AutonomousWebAgent, task: SearchTask) -> Played:
         for url in [result.url for result in env._running().results if result.url in task.gold_urls][:1]:
             total += env.take(SearchAction("read", url))[1]
     return measured(env, task, total)
+
+
+@dataclass(frozen=True)
+class QuestionSet:
+    "Pages, questions as tasks, and what an answer is worth."
+
+    title: str
+    pages: Sequence[Document]
+    tasks: Sequence[SearchTask]
+    score: Callable[[str, Any], float]  # question, answer → between 0 and 1
+    measure: str  # what the score is called
+
+
+def two_hop(folder: Path, *, quick: bool) -> QuestionSet:
+    rows = [json.loads(line) for line in (folder / "pages.jsonl").read_text(encoding="utf-8").splitlines()]
+    questions = [json.loads(line) for line in (folder / "questions.jsonl").read_text(encoding="utf-8").splitlines()]
+    if quick:
+        questions = questions[:12]
+        gold = {title for question in questions for title in question["gold_pages"]}
+        words = {word for question in questions for word in question["question"].split() if word[:1].isupper() and len(word) > 4}
+        near = [page for page in rows if page["title"] not in gold and words & set(page["title"].split())]
+        near.sort(key=lambda page: -sum(page["title"].lower() in question["question"].lower() for question in questions))
+        rows = [page for page in rows if page["title"] in gold] + near[:200]
+    pages = [Document(f"http://two-hop/{i}", page["title"], page["text"]) for i, page in enumerate(rows)]
+    addresses: dict[str, str] = {}
+    for page in pages:
+        addresses.setdefault(page.title, page.url)
+    tasks = [SearchTask(q["question"], frozenset(addresses[title] for title in q["gold_pages"])) for q in questions]
+    golds = {q["question"]: q["answer"] for q in questions}
+    score = lambda question, answer: 0.0 if answer.refused else token_f1(answer.short_answer or answer.text, [golds[question]])
+    return QuestionSet("The web agent on two-hop questions", pages, tasks, score, "answers F1")
+
+
+def manuals(folder: Path) -> QuestionSet:
+    "Three manuals in one search engine, and their answerable questions of every kind."
+    sites = ("git", "debian_handbook", "python")
+    pages = [page for site in sites for page in manual_pages(folder, site)]
+    by_name = {page.url.rsplit("/", 1)[-1]: page.url for page in pages}
+    questions: dict[str, Question] = {}
+    for site in sites:
+        questions |= {one.text: one for one in manual_questions(folder, site) if one.answerable and one.gold_pages}
+    address = lambda name: by_name[name.rsplit("/", 1)[-1]]
+    tasks = [SearchTask(text, frozenset(map(address, one.gold_pages))) for text, one in questions.items()]
+    score = lambda question, answer: manual_score(questions[question], answer.text, answer.short_answer, answer.refused)
+    return QuestionSet("The web agent on questions over manuals", pages, tasks, score, "answers' score")
 
 
 def train(
@@ -198,45 +247,45 @@ def main() -> int:
         "--searches", type=int, nargs="+", default=[4, 8], help="budgets of the fixed pipeline, and 8 of the learned policy"
     )
     parser.add_argument("--ship", type=Path, help="write what the first seed learned to this file, as it ships with the package")
+    parser.add_argument("--set", choices=("two_hop", "manuals"), default="two_hop", help="whose pages and questions")
     parser.add_argument("--only", nargs="+", default=[], help="rows whose names begin so")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the development data")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    folder: Path = args.data / "two_hop"
-    skip_without(folder)
-    pages = [json.loads(line) for line in (folder / "pages.jsonl").read_text(encoding="utf-8").splitlines()]
-    questions = [json.loads(line) for line in (folder / "questions.jsonl").read_text(encoding="utf-8").splitlines()]
+    skip_without(args.data / args.set)
     if args.quick:
         args.episodes, args.seeds, args.ablation_seeds, args.pipeline = 16, 1, 0, 0
-        questions = questions[:12]
-        gold = {title for question in questions for title in question["gold_pages"]}
-        words = {word for question in questions for word in question["question"].split() if word[:1].isupper() and len(word) > 4}
-        near = [page for page in pages if page["title"] not in gold and words & set(page["title"].split())]
-        near.sort(key=lambda page: -sum(page["title"].lower() in question["question"].lower() for question in questions))
-        pages = [page for page in pages if page["title"] in gold] + near[:200]
-    place = cache_folder("benchmarks") / f"agent_{content_key(*(page['title'] for page in pages))[:8]}_{args.episodes}_{args.questions}"
+    asked = manuals(args.data / "manuals") if args.set == "manuals" else two_hop(args.data / "two_hop", quick=args.quick)
+    pages = asked.pages
+    place = cache_folder("benchmarks") / f"agent_{content_key(*(page.title for page in pages))[:8]}_{args.episodes}_{args.questions}"
     if args.fresh:
         shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True, exist_ok=True)
-    table = Table("The web agent on two-hop questions" + (" (quick)" if args.quick else ""), packages=("onnxruntime", "gymnasium"))
+    table = Table(asked.title + (" (quick)" if args.quick else ""), packages=("onnxruntime", "gymnasium"))
     embed = load_embedder(cache_path=cache_folder("embeddings") / "vectors.sqlite")
-    site, reader = Passages(pages, embed, cache_folder("benchmarks")), SpanReader.load()
+    site, reader = Passages(args.set, pages, embed, cache_folder("benchmarks")), SpanReader.load()
     tools = Tools(site, reader, embed)
-    addresses: dict[str, str] = {}
-    for url, page in site.documents.items():
-        addresses.setdefault(page.title, url)
-    tasks = [SearchTask(q["question"], frozenset(addresses[title] for title in q["gold_pages"])) for q in questions]
-    test, learn = tasks[::2][: args.questions], tasks[1::2]
-    golds = {q["question"]: q["answer"] for q in questions}
+    test, learn = asked.tasks[::2][: args.questions], asked.tasks[1::2]
     spans = cache_folder("benchmarks") / "agent_spans.sqlite"
 
-    def make(levels: Any = None, *, searches: int = 4, kind: type[AutonomousWebAgent] = AutonomousWebAgent, policy: str = "learned") -> Any:
-        budget = SearchEnvConfig(budget=Budget(max_searches=searches, max_pages=12), recall_weight=1.0, max_steps=40)
-        return kind(tools, env_config=budget, levels=levels, policy=policy, span_cache=spans)
+    def budget(searches: int, max_pages: int = 12) -> SearchEnvConfig:
+        return SearchEnvConfig(budget=Budget(max_searches=searches, max_pages=max_pages), recall_weight=1.0, max_steps=40)
+
+    def make(
+        levels: Any = None,
+        *,
+        searches: int = 4,
+        max_pages: int = 12,
+        kind: type[AutonomousWebAgent] = AutonomousWebAgent,
+        policy: str = "learned",
+        refines: bool = False,
+    ) -> Any:
+        settings = {"env_config": budget(searches, max_pages), "levels": levels, "policy": policy, "refines": refines}
+        return kind(tools, span_cache=spans, **settings)
 
     def place_of(name: str) -> Path:
         "Where the episodes of a row are kept."
-        return place / f"{content_key(name, args.seeds, args.ablation_seeds, args.pipeline)[:12]}.json"
+        return place / f"{content_key(name, args.seeds, args.ablation_seeds)[:12]}.json"
 
     def row(name: str, play: Callable[[], list[list[Played]]], aim: str = "", good: Callable[[float, float], bool] | None = None) -> None:
         "Print a row: means over questions and seeds, with an interval of the means over questions."
@@ -251,13 +300,15 @@ def main() -> int:
         (low, high), (low1, high1) = (interval(values) for values in by_question)
         each = lambda part: mean([getattr(one, part) for run in runs for one in run])
         f1s = [one.f1 for run in runs for one in run if one.f1 is not None]
-        answers = f"answers F1 {mean(f1s):.3f} ({interval(f1s)[0]:.3f} to {interval(f1s)[1]:.3f}), " if f1s else ""
+        answers = f"{asked.measure} {mean(f1s):.3f} ({interval(f1s)[0]:.3f} to {interval(f1s)[1]:.3f}), " if f1s else ""
+        costs = [one.seconds for run in runs for one in run if one.seconds is not None]
+        cost = f"{mean(costs):.1f} CPU-s a question" if costs else f"{kept['seconds']:.0f} CPU-s for {len(runs)} × {len(runs[0])} questions"
         seeds = f"; hit@10 of each seed {', '.join(f'{mean([one.hit10 for one in run]):.3f}' for run in runs)}" if len(runs) > 1 else ""
         table.row(
             name,
             f"hit@10 {each('hit10'):.3f} ({low:.3f} to {high:.3f}), hit@1 {each('hit1'):.3f} ({low1:.3f} to {high1:.3f}), "
             f"read {each('read'):.3f}, {answers}reward {each('reward'):+.2f}, {each('searches'):.1f} searches, {each('pages'):.1f} pages, "
-            f"{kept['seconds']:.0f} CPU-s for {len(runs)} × {len(runs[0])} questions{seeds}",
+            f"{cost}{seeds}",
             aim,
             good(each("hit10"), each("hit1")) if good else None,
         )
@@ -266,21 +317,24 @@ def main() -> int:
         worlds = [(agent.play(task, seed=seed), task) for task in test]
         return [measured(world.env, task, world.total) for world, task in worlds]
 
-    def folders(*, kind: type[AutonomousWebAgent] = AutonomousWebAgent, seeds: int = 0, **levels: Any) -> list[Path]:
+    def folders(*, kind: type[AutonomousWebAgent] = AutonomousWebAgent, seeds: int = 0, refines: bool = False, **levels: Any) -> list[Path]:
         "Of each seed what training left."
         trained = []
         for seed in range(seeds or args.seeds):
-            file = place / f"{kind.__name__}_{levels.get('uniform', False)}_{seed}"
+            file = place / f"{kind.__name__}_{levels.get('uniform', False)}_{seed}{'_refines' * refines}"
             if not (file / "rewards.json").exists():
                 keep = lambda agent, episodes, file=file: agent.save(file / str(episodes))
-                rewards = train(lambda settings: make(settings, kind=kind), learn, args.episodes, seed, keep=keep, **levels)
+                begin = lambda settings: make(settings, kind=kind, refines=refines)
+                rewards = train(begin, learn, args.episodes, seed, keep=keep, **levels)
                 (file / "rewards.json").write_text(json.dumps(rewards))
             trained.append(file)
         return trained
 
-    def load(file: Path, searches: int, kind: type[AutonomousWebAgent] = AutonomousWebAgent, episodes: int = 0) -> AutonomousWebAgent:
-        budget = SearchEnvConfig(budget=Budget(max_searches=searches, max_pages=12), recall_weight=1.0, max_steps=40)
-        return kind.load(file / str(episodes or args.episodes), tools, env_config=budget, span_cache=spans)
+    def load(
+        file: Path, searches: int, kind: type[AutonomousWebAgent] = AutonomousWebAgent, episodes: int = 0, max_pages: int = 12
+    ) -> AutonomousWebAgent:
+        settings = {"env_config": budget(searches, max_pages), "refines": file.name.endswith("_refines")}
+        return kind.load(file / str(episodes or args.episodes), tools, span_cache=spans, **settings)
 
     def learned(
         searches: int, *, kind: type[AutonomousWebAgent] = AutonomousWebAgent, episodes: int = 0, **settings: Any
@@ -293,20 +347,42 @@ def main() -> int:
             runs.append([Played(**one) for one in json.loads(kept.read_text())])
         return runs
 
+    def foreseeing(trust: float) -> list[list[Played]]:
+        "What was learned, beside a world model of as many episodes over the training questions, half of them at random."
+        runs = []
+        for seed, file in enumerate(folders(seeds=args.ablation_seeds)):
+            agent, worlds = load(file, 4), []
+            for number, task in enumerate(learn[: args.episodes]):
+                agent.policy = ("learned", "random")[number % 2]
+                worlds.append(agent.play(task, seed=number))
+            agent.policy, agent.levels.trust = "learned", trust
+            config = TrainRecurrentModel(num_steps=300, batch_size=32, learning_rate=5e-3, seed=seed)
+            agent.levels.foresee = Foresight.learn(worlds, config=config)
+            runs.append(played(agent))
+        return runs
+
     def answered(agent: AutonomousWebAgent) -> list[Played]:
-        "The first test questions to their answers, with the order of the pages that `answer()` gives."
+        "The first test questions to their answers, with the order of the pages that `answer()` gives; nothing that was read is remembered."
         rerank = load_cross_encoder()
         agent.tools = Tools(site, reader, embed, rerank, weigh=load_judge(rerank))
+        if args.set == "manuals":
+            quoting = SummarizerConfig(mode="extractive")
+            agent.tools.says = load_says()
+            agent.tools.extractor = RAGSummarizer(lambda *_, **__: [], embed, rerank=rerank, config=quoting)
+        agent.hops._cache = None
+        agent.run_episode(learn[0].question)  # loads the models
         runs = []
         for task in test[: args.pipeline]:
+            begin = time.process_time()
             episode = agent.run_episode(task.question, task=task)
+            seconds = time.process_time() - begin
             answer, cost = episode.answer, episode.row["cost"]
             urls = [url for url, _ in answer.pages] if agent.policy == "fixed" else [page.url for page in episode.pages]
             first = float(urls[:1] != [] and urls[0] in task.gold_urls)
-            f1 = 0.0 if answer.refused else token_f1(answer.short_answer or answer.text, [golds[task.question]])
+            f1 = asked.score(task.question, answer)
             is_read = float(bool(task.gold_urls & set(urls)))
             is_near = float(bool(task.gold_urls & set(urls[:10])))
-            runs.append(Played(is_near, first, episode.reward, cost["searches"], cost["pages"], is_read, f1))
+            runs.append(Played(is_near, first, episode.reward, cost["searches"], cost["pages"], is_read, f1, seconds))
         return runs
 
     def difference(one: str, other: str) -> None:
@@ -316,7 +392,7 @@ def main() -> int:
         runs = [json.loads(file.read_text())["runs"] for file in files]
         texts = []
         has_answers = all(run[0][0]["f1"] is not None for run in runs)
-        for part in ("hit10", "hit1", "reward", *(("f1",) if has_answers else ())):
+        for part in ("hit10", "hit1", "reward", *(("f1", "seconds") if has_answers else ())):
             means = [[mean([played[part] for played in same]) for same in zip(*run, strict=True)] for run in runs]
             gaps = [a - b for a, b in zip(*means, strict=False)]
             low, high = interval(gaps)
@@ -341,23 +417,30 @@ def main() -> int:
     if 8 in args.searches:
         row(f"learned, {args.episodes} episodes, 8 searches", lambda: learned(8))
     if args.ablation_seeds:
+        row("learned, a world model's foresight is half of what both levels value, 4 searches", lambda: foreseeing(0.5))
+        row("learned levels overruled by the world model's foresight, 4 searches", lambda: foreseeing(1.0))
         row("learned without a manager (flat), 4 searches", lambda: learned(4, kind=FlatAgent, seeds=args.ablation_seeds))
         row("learned with uniform replay, 4 searches", lambda: learned(4, seeds=args.ablation_seeds, uniform=True))
+        row("learned, refined queries are offered too, 4 searches", lambda: learned(4, seeds=args.ablation_seeds, refines=True))
     if args.pipeline:
-        asked = f"first {args.pipeline} test questions"
+        some = f"first {args.pipeline} test questions"
+        fixed_name = lambda searches: f"fixed: answer() without a language model, {searches} searches, {some}"
         for searches in args.searches:
-            fixed_name = f"fixed: answer() without a language model, {searches} searches, {asked}"
-            row(fixed_name, lambda searches=searches: [answered(make(searches=searches, policy="fixed"))])
-            difference(ordered_name, fixed_name)
-        answering_name = f"ordered, then answer() from its pages, 4 searches, {asked}"
-        row(answering_name, lambda: [answered(make(policy="ordered"))])
+            row(fixed_name(searches), lambda searches=searches: [answered(make(searches=searches, policy="fixed"))])
         if 4 in args.searches:
-            difference(answering_name, f"fixed: answer() without a language model, 4 searches, {asked}")
-        row(f"learned, then answer() from its pages, 4 searches, {asked}", lambda: [answered(load(folders(seeds=1)[0], 4))])
+            difference(ordered_name, fixed_name(4))
+        for policy, searches, most in (("ordered", 4, 12), ("learned", 4, 12), ("learned", 3, 7), ("learned", 2, 4)):
+            name = f"{policy}, then answer() from its pages, {searches} searches, {most} pages, {some}"
+            if policy == "ordered":
+                row(name, lambda searches=searches, most=most: [answered(make(policy="ordered", searches=searches, max_pages=most))])
+            else:
+                row(name, lambda searches=searches, most=most: [answered(load(folders(seeds=1)[0], searches, max_pages=most))])
+            for other in args.searches:
+                difference(name, fixed_name(other))
     row("random, 4 searches", lambda: [played(make(policy="random"))])
     if args.ship:
         save_checkpoint(args.ship, load(folders(seeds=1)[0], 4).model_state())
-    table.note("The interval is of the mean over questions (bootstrap), seeds averaged first. No world model takes part in any row.")
+    table.note("The interval is of the mean over questions (bootstrap), seeds averaged first. Only rows that say so have a world model.")
     table.note(
         "Where the ceiling is lost: `read` says how often a gold page was read at all, hit@1 how often it stands first. The oracle "
         "follows the right name and puts its page first; rows without answers keep the order of the chances, which no action mends: "

@@ -47,7 +47,7 @@ class Measured:
     "A collection whose pages were measured for each of its queries."
 
     def __init__(self, collection: Collection, embedder: str = "bge-small") -> None:
-        embed = load_embedder(embedder, num_threads=1, cache_path=cache_folder("benchmarks") / f"ranking-{embedder}.sqlite")
+        embed = load_embedder(embedder, num_threads=1, cache_path=cache_folder("embeddings") / "vectors.sqlite")
         ranker = PageRanker(collection.pages, embed, model=RankingModel(PAGE_FEATURES))
         self.name = collection.name
         self.queries = [query for query in collection.queries if query.gains]

@@ -1,4 +1,4 @@
-"What others learn from the file of episodes: a language model and a ranking, each better than before on episodes that they did not see."
+"What others learn from the file of episodes: a language model, a ranking and a judge, each better than before on episodes unseen."
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from small_site import Letters
 from test_web_agent import DemoPages, PatternReader, make_agent
 
 from lightbulb.agent.environment import SearchTask
-from lightbulb.agent.episodes import EpisodeFile, gains_of
+from lightbulb.agent.episodes import EpisodeFile, gains_of, judged_of
 from lightbulb.agent.tools import Tools
 from lightbulb.knowledge.page_ranking import PageRanker
 from lightbulb.knowledge.ranking import RankingModel, ndcg
 from lightbulb.lm.language_model import load_language_model
 from lightbulb.lm.training import TrainLanguageModel, train_language_model
+from lightbulb.reading.judge import Judge, fit_judge
+from lightbulb.reading.reader import AnswerSpan
 from lightbulb.web.demo_site import demo_questions
 
 
@@ -53,6 +55,28 @@ def test_a_ranking_learns_from_episodes_to_order_the_pages_of_others(site: DemoP
     before = value()
     ranker.model.update(lists["learn"])
     assert value() > before
+
+
+def read_by_pattern(question: str, texts: list[str]) -> list[AnswerSpan]:
+    "What the patterns see, and how sure, which has nothing to do with the page."
+    spans = PatternReader().read(question, texts, top_k=99)
+    return [AnswerSpan(one.text_index, one.start, one.end, one.text, "other", 0.5, float(len(one.text)), 0.0) for one in spans]
+
+
+def test_a_judge_learns_from_episodes_which_page_to_believe_in_others(site: DemoPages, episodes: tuple[Path, Path]) -> None:
+    letters = Letters()
+    likeness = lambda question, texts: list(10 * letters(texts) @ letters([question])[0]) if texts else []
+    urls = {document.title: url for url, document in site.documents.items()}
+    gold = {one.question: {urls[title] for title in one.gold_pages} for one in demo_questions("train")}
+    lists = [judged_of(rows_of(path), gold, read_by_pattern, likeness) for path in episodes]
+    learn, held_out = ([one for one in some if any(one.right) and not all(one.right)] for some in lists)
+    assert min(len(learn), len(held_out)) >= 4
+    former = Judge.load()
+    after = fit_judge(learn, ridge=0.1, former=former)
+    value = lambda judge: float(
+        np.mean([np.log(judge.shares(one.question, one.candidates)[:-1][list(one.right)].sum()) for one in held_out])
+    )
+    assert value(after) > value(former)
 
 
 def test_a_language_model_learns_from_episodes_to_expect_others(episodes: tuple[Path, Path], tmp_path: Path) -> None:

@@ -14,13 +14,17 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .environment import SearchAction, SearchEnv
+
+if TYPE_CHECKING:
+    from lightbulb.reading.judge import LabelledCandidates
+    from lightbulb.reading.reader import AnswerSpan
 
 # %% ../../nbs/agent/18_episodes.ipynb #5fb0053d
 _Policy = Callable[[SearchEnv, Sequence[SearchAction]], Sequence[float]]  # environment, open actions → their probabilities
@@ -151,3 +155,26 @@ def gains_of(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
         if row["answer"] and row["reward"] > 0:
             gains.setdefault(row["question"], {}).update({passage["url"]: 1.0 for passage in row["passages"]})
     return gains
+
+# %% ../../nbs/agent/18_episodes.ipynb #681df3aa
+def judged_of(
+    rows: Sequence[dict[str, Any]],
+    gold_urls: Mapping[str, Collection[str]],  # question → the pages that are known to hold its answer
+    read: Callable[[str, list[str]], Sequence[AnswerSpan]],  # the reader: question, texts → spans
+    rerank: Callable[[str, list[str]], Sequence[float]],  # the cross-encoder: question, texts → logits
+) -> list[LabelledCandidates]:
+    "For `reading.judge.fit_judge`: of each question with known pages the spans of all passages that its episodes kept."
+    from lightbulb.reading.judge import LabelledCandidates, gather_candidates
+
+    kept: dict[str, dict[tuple[str, int], str]] = {}
+    for row in rows:
+        if gold_urls.get(row["question"]):
+            kept.setdefault(row["question"], {}).update({(one["url"], one["start"]): one["text"] for one in row["passages"]})
+    lists = []
+    for question, passages in kept.items():
+        texts, urls = list(passages.values()), [url for url, _ in passages]
+        spans = read(question, texts)
+        candidates = gather_candidates(question, texts, spans, pages=urls, rerank=rerank)
+        right = tuple(urls[span.text_index] in gold_urls[question] for span in spans)
+        lists.append(LabelledCandidates(question, tuple(candidates), right))
+    return lists

@@ -12,7 +12,7 @@ __all__ = ['WebEpisode', 'AutonomousWebAgent']
 import json
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,7 @@ class EpisodeWorld(SearchOptions):
         super().__init__(env)
         self.steps: list[dict[str, Any]] = []
         self.options: list[str] = []  # as they were begun
+        self.history: list[tuple[np.ndarray, np.ndarray]] = []  # of each step what was seen before it, and the features of what was done
         self.failure = ""  # why the episode was left
         self.penalty = 0.0  # what a failure costs
         self.is_lost = False  # whether the machine that played it is gone
@@ -110,7 +111,7 @@ class EpisodeWorld(SearchOptions):
     def begin(self, task: int, seed: int) -> None:
         "Begin an episode of that task."
         self.env.reset(seed=seed, options={"task": task})
-        self.steps, self.options, self.failure, self.penalty, self.is_over, self._views = [], [], "", 0.0, False, {}
+        self.steps, self.options, self.history, self.failure, self.penalty, self.is_over, self._views = [], [], [], "", 0.0, False, {}
 
     def manager_view(self) -> View:
         "As `SearchOptions` shows it, but an end is open only when something was kept or nothing can be searched."
@@ -130,9 +131,12 @@ class EpisodeWorld(SearchOptions):
     def step(self, option: int, action: int) -> OptionStep:
         "Do it and keep it; a step that ends after the episode was left changes nothing that is seen."
         offered, state = self.env.actions(option), self.manager_view().observation
+        described = EpisodeWorld.worker_view(self, option).choices
         done = super().step(option, action)
         if self.failure: return done
         self._views = {}
+        assert described is not None
+        self.history.append((state, described[min(action, len(described) - 1)]))
         self.steps.append(
             {
                 "state": [round(float(value), 4) for value in state],
@@ -171,10 +175,12 @@ def chances_of(agent: HierarchicalAgent, environment: int, num_offered: int) -> 
     if running.worker is None or len(open_) < 2:
         chances[running.choice % len(chances)] = 1.0
         return chances.tolist()
-    values, _ = agent.worker.values(running.inside.observation, running.worker.state)
+    if isinstance(agent, CautiousLevels):
+        values = agent.worth(running, environment)
+    else:
+        values, _ = agent.worker.values(running.inside.observation, running.worker.state)
     exploring = agent.worker_epsilon(running.option) if agent.explores and agent.config.learn_worker else 0.0
     chances[open_] = exploring / len(open_)
-    values[open_[0]] += getattr(agent, "margin", 0.0)
     chances[int(np.where(running.inside.available, values, -np.inf).argmax()) % len(chances)] += 1 - exploring
     return chances.tolist()
 
@@ -248,21 +254,44 @@ class CautiousLevels(HierarchicalAgent):
     "Both levels, which leave the order in which options and actions are offered only for what is worth more by a margin."
 
     margin = 0.25
+    foresee: Callable[[Any, int], np.ndarray] | None = None  # episode, option → what each action that it offers leads to is worth
+    trust = 0.5  # in what is foreseen, the rest in the levels' own values
+
+    def act_all(self, worlds: Sequence[Any], environments: Sequence[int] | None = None) -> list[tuple[int, int]]:
+        "As both levels choose, each beside what is foreseen."
+        self._asked = dict(zip(range(len(worlds)) if environments is None else environments, worlds, strict=True))
+        return super().act_all(worlds, environments)
 
     def _choose(self, world: Any, view: View, values: np.ndarray, episode: Any) -> tuple[int, bool]:
         values = values.copy()
+        if self.foresee is not None:
+            for option in np.flatnonzero(view.available):
+                values[option] += self.trust * (self.foresee(world, int(option)).max() - values[option])
         values[int(np.flatnonzero(view.available)[0])] += self.margin
         return super()._choose(world, view, values, episode)
 
+    def worth(self, running: Any, environment: int) -> np.ndarray:
+        "What the running option's actions are worth, the first open one by a margin more."
+        values, _ = self.worker.values(running.inside.observation, running.worker.state)
+        open_ = np.flatnonzero(running.inside.available)
+        if self.foresee is not None:
+            ahead = self.foresee(self._asked[environment], running.option)
+            values[open_] += self.trust * (ahead[open_ % self.num_actions] - values[open_])
+        values[open_[0]] += self.margin
+        return values
+
     def _decide(self, thinking: list[Any], actions: dict[int, int]) -> None:
         super()._decide(thinking, actions)
+        environments = list(self._asked)
         for place, running, open_ in thinking:
-            if len(open_) < 2 or running.choice % self.num_actions == open_[0]: continue
+            if len(open_) < 2: continue
             values, _ = self.worker.values(running.inside.observation, running.worker.state)
-            is_best = running.choice == int(np.where(running.inside.available, values, -np.inf).argmax())
-            if is_best and values[running.choice] - values[open_[0]] < self.margin:  # it was no exploring choice
-                running.choice, actions[place] = self.model.choice(running.option, int(open_[0])), int(open_[0])
-                running.worker = running.worker._replace(choice=running.choice)
+            if running.choice != int(np.where(running.inside.available, values, -np.inf).argmax()):
+                continue  # it explores
+            values = self.worth(running, environments[place])
+            best = int(np.where(running.inside.available, values, -np.inf).argmax()) % self.num_actions
+            running.choice, actions[place] = self.model.choice(running.option, best), best
+            running.worker = running.worker._replace(choice=running.choice)
 
 # %% ../../nbs/agent/21_web_agent.ipynb #24dc6a4a
 class AutonomousWebAgent:

@@ -222,6 +222,7 @@ def fit_judge(
     lists: Sequence[LabelledCandidates],
     *,
     ridge: float = 0.001,  # pulls all weights but the bias towards zero
+    former: Judge | None = None,  # pulls them towards this judge's instead, and keeps its curve
 ) -> Judge:
     "The judge that gives the right candidates the largest share; `ValueError` without lists."
     lists = [row for row in lists if row.candidates]
@@ -234,9 +235,11 @@ def fit_judge(
     there = torch.tensor([[i < len(row.candidates) for i in range(longest)] for row in lists])
     right = torch.tensor([[i < len(row.right) and row.right[i] for i in range(longest)] for row in lists])
     target = torch.cat([right, ~right.any(1, keepdim=True)], 1)  # the last column: none of them
-    free = torch.full((len(FEATURES),), 0.1, dtype=torch.float64, requires_grad=True)
     witness = torch.tensor([name == "witnesses" for name in FEATURES])
-    none_weights = torch.zeros(len(LIST_FEATURES), dtype=torch.float64, requires_grad=True)
+    known = None if former is None else torch.tensor(former.weights, dtype=torch.float64)
+    free = torch.full((len(FEATURES),), 0.1, dtype=torch.float64) if known is None else torch.where(witness, known.abs().sqrt(), known)
+    none_known = torch.tensor([0.0] * len(LIST_FEATURES) if former is None else former.none_weights, dtype=torch.float64)
+    free, none_weights = free.requires_grad_(), none_known.clone().requires_grad_()
     optimizer = torch.optim.LBFGS([free, none_weights], max_iter=300, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
@@ -244,12 +247,14 @@ def fit_judge(
         weights = torch.where(witness, free.square(), free)  # a page that says the same can only speak for an answer
         scores = torch.cat([(table @ weights).masked_fill(~there, -torch.inf), (whole @ none_weights)[:, None]], 1)
         value = (scores.logsumexp(1) - scores.masked_fill(~target, -torch.inf).logsumexp(1)).mean()
-        value = value + ridge * (weights.square().sum() + none_weights[1:].square().sum()) / 2
+        away = weights if known is None else weights - known
+        value = value + ridge * (away.square().sum() + (none_weights - none_known)[1:].square().sum()) / 2
         value.backward()
         return value
 
     optimizer.step(loss)
     judge = Judge(tuple(torch.where(witness, free.square(), free).tolist()), tuple(none_weights.tolist()))
+    if former is not None: return Judge(judge.weights, judge.none_weights, former.slope, former.bias)
     winners = [(row, judge.judge(row.question, row.candidates)[0]) for row in lists]
     log_odds = np.array([_log_odds(winner.probability) for _, winner in winners])
     slope, bias = _fit_curve(log_odds, np.array([float(row.right[winner.candidates[0]]) for row, winner in winners]), 1.0)
