@@ -438,8 +438,8 @@ def five_shortfall(runs: list[tuple[Path, dict[str, Any]]]) -> str:
         f"Where it is wrong still: with {SIMULATIONS[-1]} simulations {1 - deep[0]:.0%} of the moves with at most {STONES[0][1]} stones "
         f"and {1 - deep[3]:.0%} of those with {STONES[3][0]} to {STONES[3][1]}. In endings a search sees the end, and {SIMULATIONS[-1]} "
         f"simulations instead of {SIMULATIONS[0]} mend {(deep[3] - shallow[3]) / (1 - shallow[3]):.0%} of the wrong moves there; in "
-        f"openings it rests on the learned value, and they mend {(deep[0] - shallow[0]) / (1 - shallow[0]):.0%}. The value was not learned to its "
-        f"end: the last thousand steps brought {100 * (curve[-1] - curve[-2]):+.1f} points, the thousand before "
+        f"openings it rests on the learned value, and they mend {(deep[0] - shallow[0]) / (1 - shallow[0]):.0%}. The value was not "
+        f"learned to its end: the last thousand steps brought {100 * (curve[-1] - curve[-2]):+.1f} points, the thousand before "
         f"{100 * (curve[-2] - curve[-3]):+.1f}."
     )
 
