@@ -779,9 +779,11 @@ def weighed_candidates(
     # what could be the answer, each whole; not what the question says itself
     candidates = [*candidates, *_overlooked(question, kind, reply, candidates, lines, passages, config)]
     candidates = [_at_that_end(_whole_amount(one, question), question) for one in candidates if not _is_name_of_column(one)]
-    shape, asked_words = technical_shape(question), set(normalized(question).split())
+    shape, asked_words, asked_stems = technical_shape(question), set(normalized(question).split()), telling_stems(question)
     candidates = [_only_its_shape(one, shape) if shape else one for one in candidates]
     candidates = [one for one in candidates if not set(normalized(one.text).split()) <= asked_words]
+    repeats = lambda text: not _TECHNICAL.search(text) and set() < telling_stems(text) <= asked_stems  # *this command*
+    candidates = [one for one in candidates if not repeats(one.text)]
     candidates = [_with_its_name(one, set() if measure_asked(question) else _asked_nouns(question)) for one in candidates]
     if _ASKS_FOR_PRICE.search(question) and (price := measure_asked(question)):
         candidates = [one for one in candidates if _is_in_measure(one, price) or _is_of_column(question, one)]

@@ -78,6 +78,13 @@ def _told(question: str, text: str, lines: Sequence[Line]) -> float:
     return sum(weight for word, weight in weights.items() if word in own) / total if total else 1.0
 
 
+def _named(question: str, text: str) -> float:
+    "The share of the words of the question's names that a text has; 1 if it names nothing."
+    names = {word for run in Arguments(question).runs for part in run for word in re.findall(r"\w+", part)} - FUNCTION_WORDS - {"i"}
+    said = {stem(word) for word in re.findall(r"\w+", text.casefold())}
+    return sum(stem(name) in said for name in names) / len(names) if names else 1.0
+
+
 def by_entries(lines: Sequence[Line], *, gap: float = 2.0) -> list[Line]:
     """The lines, those of an entry (*--timeout: …*) with what the others say before them, and at most `gap` points worse than its best
     line: what a default is the default of stands in another sentence."""
@@ -124,6 +131,7 @@ def measure_leaf(
     relevance = last.passage.score if last.passage else 0.0
     covered = coverage(state.plan.steps[-1], f"{last.title} {last.passage.text}") if last.passage else 0.0
     told = _told(state.plan.steps[-1], best.in_context, lines) if best else covered  # no line was scored: the passage's own
+    around = best.in_context if best else last.passage.text if last.passage else ""
     return {
         "log_probability": max(value, -12.0),
         "relevance": relevance,
@@ -132,6 +140,7 @@ def measure_leaf(
         "ahead": _ahead(best, lines) if best else 0.0,
         "told": told,
         **_as_read(relevance, told, lines),
+        "named": _named(state.plan.steps[-1], f"{last.title} {around}"),
         "whole": float(is_whole),
         "coverage": covered,
         "match": evidence.match,
@@ -181,5 +190,6 @@ def measure_sentence(
         "coverage": coverage(question, lines[0].in_context) if lines else 0.0,
         "ahead": ahead,
         "told": told,
+        "named": _named(question, lines[0].in_context) if lines else 0.0,
         **_as_read(relevance, told, [*lines, *scored]),
     }

@@ -338,6 +338,7 @@ _ASKS_WHY = re.compile(
 _WHICH_DID = re.compile(
     rf"\b(?:which|what) (?:\w+ )?\w+[^su\W]s (?:{'|'.join(sorted({past for past, _ in IRREGULAR_VERBS.values()}))})\b", re.I
 )  # *Which firms sent us an offer?*
+_ONE_THAT = re.compile(r"\b(?:which|what) (?:\w+ )?\w*[^s\W] \w+[^s\W]s (?:the|an?|all|every|each|no)\b", re.I)  # *Which file holds the …*
 _MEMBERS = re.compile(
     r"^who (?:all )?(?:sits?|is|are|was|were|serves?|belongs?) (?:on|in|to|at) \w+ (?:\w+ )?(?:committee|board|team|council|jury|staff)\b",
     re.I,
@@ -354,6 +355,7 @@ def kind_probabilities(
     for feature in sorted(_features(question)):
         scores += np.asarray(weights.get(feature, 0.0))
     possible = ("yes_no",) if _ELLIPTIC_VERDICT.search(question) else _possible_kinds(shape_of(question))
+    possible = tuple(kind for kind in possible if kind != "list" or not _ONE_THAT.search(question))
     possible = ("list",) if _MEMBERS.search(question) or _WHICH_DID.search(question) else possible
     if possible == KINDS or (len(possible) == len(KINDS) - 1 and "yes_no" not in possible):  # key words, which ask why in so many words
         possible = tuple(kind for kind in possible if kind != "why" or _ASKS_WHY.search(question))

@@ -240,7 +240,7 @@ _MEASURES = tuple(
         (r"e-?mail(?: address)?", r"\S+@\S+\w"),
         (
             r"costs?|prices?|fees?|fares?|deposit",
-            r"(?i:[$€£¥]|\b(?:euros?|dollars?|pounds?|pence|cents?|crowns?|kron\w+|francs?|yen|rupees?)\b|\bfree\b|\bnothing\b)",
+            r"(?i:[$€£¥]|\b(?:euros?|dollars?|pounds?|pence|(?<!per )cents?|crowns?|kron\w+|francs?|yen|rupees?)\b|\bfree\b|\bnothing\b)",
         ),
         (r"temperatures?|hot|cold|warm", r"°|\b(?:degrees?|kelvins?|Celsius|Fahrenheit)\b"),
         (r"weight|weighs?|heavy|mass", r"(?i:\d ?(?:k|m)?g\b|\b(?:kilo)?grams?\b|\b(?:lb|pounds?|tonn?e?s?|ounces?|oz)\b)"),
