@@ -806,13 +806,12 @@ def weighed_candidates(
         has_vote = _is_named(candidate.text, reply)
         value = candidate.log_probability - config.line_weight * min(behind, config.max_line_gap) + config.vote_bonus * has_vote
         value += config.measure_bonus * bool(measure and _is_in_measure(candidate, measure))
-        value += config.shape_bonus * bool(
-            (shape and shape.search(candidate.text))
-            or _is_of_column(question, candidate)
-            or _is_of_entry(question, candidate)
-            or (kind == "other" and _is_named_by(candidate, nouns))
+        looks_asked = (
+            config.shape_bonus * bool(shape and shape.search(candidate.text)),
+            config.entry_bonus * (_is_of_column(question, candidate) or _is_of_entry(question, candidate)),
+            config.noun_bonus * (kind == "other" and _is_named_by(candidate, nouns)),
         )
-        value += config.column_bonus * _is_of_column(question, candidate)
+        value += max(looks_asked)
         value += config.origin_bonus * (candidate.text == first_name)
         value += config.default_bonus * (asks_for_default and _is_default(candidate))
         value += config.default_bonus * (asks_for_due and _is_due(candidate))
@@ -829,6 +828,12 @@ def weighed_candidates(
     return merged if kind in ("date", "number") else _joined(merged, config.joined_gap)
 
 # %% ../../nbs/agent/11_candidates.ipynb #6712c5ed
+def has_all_words(question: str, candidate: Candidate, *, least: int = 4) -> bool:
+    "Whether one sentence, with the title of its page, has every telling word of a question and the candidate: no other step is needed."
+    asked = telling_stems(question)
+    return len(asked) >= least and asked <= telling_stems(f"{candidate.title} {sentence_of(candidate)}")
+
+
 def is_said_whole(question: str, candidate: Candidate, topic: str) -> bool:
     """Whether a date or an amount, with its unit, stands in a sentence or row that has, with the heading above, every telling word of the
     question: nothing that was asked is left open."""

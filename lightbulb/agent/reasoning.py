@@ -28,6 +28,7 @@ from lightbulb.agent.candidates import (
     sentence_of,
     shared_words,
     technical_shape,
+    has_all_words,
     weighed_candidates,
 )
 from .composing import Line, scored_lines
@@ -333,6 +334,11 @@ class Reasoning:
         if len(state.chosen) + 1 < len(state.plan.steps) and candidates:  # each of them costs searches and reading
             least = max(one.log_probability for one in candidates) - self.config.max_bridge_gap
             candidates = [one for one in candidates if one.log_probability >= least]
+        if state.plan.kind == "direct" and (prior := state.plan.log_prior) < 0:  # no step is missing where one sentence says it all
+            whole = [has_all_words(state.question, one) for one in candidates]
+            candidates = [
+                replace(one, log_probability=one.log_probability - prior * all_said) for one, all_said in zip(candidates, whole, strict=True)
+            ]
         return [self._thought(state.choose(candidate), candidate.log_probability) for candidate in candidates]
 
     @staticmethod

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from .answers import Sentence
 from .composing import Line, Piece
 from .ledger import Citation, Ledger
-from .candidates import Candidate, normalized
+from .candidates import Candidate, has_all_words, normalized
 from .mentions import sentence_around
 from .reasoning import State
 from .tools import Summarizer
@@ -29,7 +29,8 @@ def best_answers(leaves: Sequence[ToTNode]) -> list[tuple[float, ToTNode]]:
     bridges = {normalized(candidate.text) for leaf in leaves if leaf.payload.plan.kind == "chain" for candidate in leaf.payload.chosen[:-1]}
     groups: dict[str, list[ToTNode]] = {}
     for leaf in leaves:
-        if leaf.payload.plan.kind == "direct" and normalized(leaf.payload.answer) in bridges:
+        state: State = leaf.payload
+        if state.plan.kind == "direct" and normalized(state.answer) in bridges and not has_all_words(state.plan.steps[-1], state.chosen[-1]):
             continue  # it only names the bridge
         if leaf.payload.answer and leaf.value is not None:
             groups.setdefault(normalized(leaf.payload.answer), []).append(leaf)
