@@ -12,15 +12,17 @@ from small_site import LENIENT, BagOfWords, PatternReader, SmallSite, small_tool
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.answers import Searched
 from lightbulb.agent.composing import compose, lines_of, listings, says_yes, scored_lines
-from lightbulb.agent.candidates import Candidate, asks_in_key_words, weighed_candidates
+from lightbulb.agent.candidates import Candidate, asks_in_key_words, has_all_words, weighed_candidates
 from lightbulb.agent.confidence import Calibration, by_entries, load_calibrations, measure_sentence
 from lightbulb.agent.configuration import ReasoningConfig
 from lightbulb.agent.evidence import long_names
 from lightbulb.agent.ledger import Ledger
 from lightbulb.agent.mentions import Arguments, mention_at, said_of_others
 from lightbulb.agent.question_kinds import kind_of_question
-from lightbulb.agent.reasoning import make_plans
+from lightbulb.agent.reasoning import State, make_plans
+from lightbulb.agent.writing import best_answers
 from lightbulb.core.records import Document, Passage
+from lightbulb.planning.tree_of_thought import ToTNode
 from lightbulb.reading.answer_kinds import candidates, expected_kind, measure_asked
 from lightbulb.web.extract import extract
 from lightbulb.web.parsing import extract_markdown
@@ -710,6 +712,7 @@ def test_when_within_key_words_asks_nothing() -> None:
     assert asks_in_key_words("max pressure when cleaning a boat") and not asks_in_key_words("pressure: when do I check it")
     assert [plan.form for plan in make_plans("max pressure when cleaning a boat with the washer?")] == ["number"]
     assert kind_of_question("Which firms sent us an offer?") == "list"
+    assert kind_of_question("Which file holds the exact versions of all dependencies that were used?") == "fact"
 
 
 def test_the_name_behind_the_noun_that_was_asked_for_is_taken_along() -> None:
@@ -760,3 +763,39 @@ def test_the_cell_of_the_column_that_is_named_beats_a_likelier_one() -> None:
     assert (
         weighed_candidates("What is the price of the lamp?", "number", [place("20", -3.0), place("4", -0.3)], [], [passage])[0].text == "20"
     )
+
+
+def test_what_repeats_the_question_is_no_answer() -> None:
+    text = "This command removes a package. Any package can be cleaned with kiln clean."
+    passage = Passage("page", "Commands", 0, len(text), text, 3.0)
+    place = lambda said, chance: Candidate(
+        said, "page", "Commands", text.index(said), text.index(said) + len(said), "other", chance, passage
+    )
+    question = "Which command cleans any package?"
+    weighed = weighed_candidates(question, "other", [place("This command", -0.1), place("kiln clean", -3.0)], [], [passage])
+    assert [one.text for one in weighed] == ["kiln clean"]
+
+
+def test_cents_in_a_hundred_are_no_price() -> None:
+    price = measure_asked("What is the retail price of electricity?")
+    assert price is not None and price.search("50 cents") and not price.search("50 per cent")
+
+
+def test_one_sentence_with_every_word_needs_no_step_before_it() -> None:
+    question = "Who constructed the first machine that generated alternating current?"
+    plans = make_plans(question)
+    assert [plan.kind for plan in plans] == ["chain", "direct"]  # *Who constructed {}?* asks on
+    text = "Hippolyte Pixii constructed the first machine that generated alternating current. Michael Faraday heard of it."
+    passage = Passage("page", "Alternating current", 0, len(text), text, 3.0)
+    named = lambda name: Candidate(name, "page", passage.title, text.index(name), text.index(name) + len(name), "person", -0.2, passage)
+    assert (has_all_words(question, named("Hippolyte Pixii")), has_all_words(question, named("Michael Faraday"))) == (True, False)
+    chain = State(plans[0]).choose(named("Hippolyte Pixii")).choose(named("Michael Faraday"))
+    direct = [State(plans[1]).choose(named(name)) for name in ("Hippolyte Pixii", "Michael Faraday")]
+    leaves = [
+        ToTNode(state.answer, "answer", payload=state, value=value)
+        for state, value in zip((chain, *direct), (-3.0, -0.2, -9.0), strict=True)
+    ]
+    assert [leaf.text for _, leaf in best_answers(leaves)][0] == "Hippolyte Pixii"
+    asked_on = State(make_plans("Who is the mother of the man who constructed the first machine?")[1]).choose(named("Hippolyte Pixii"))
+    only_bridge = ToTNode(asked_on.answer, "answer", payload=asked_on, value=-0.1)
+    assert "Hippolyte Pixii" not in [leaf.text for _, leaf in best_answers([leaves[0], only_bridge])]

@@ -679,15 +679,6 @@ def _is_of_column(question: str, candidate: Candidate) -> bool:
     return bool(inside) and _is_asked(question, inside)
 
 
-def _is_named_by(candidate: Candidate, nouns: set[str]) -> bool:
-    "Whether a candidate is called, where it stands, what kind of thing the question asks for."
-    if candidate.passage is None: return False
-    start, end = candidate.start - candidate.passage.start, candidate.end - candidate.passage.start
-    first, last = sentence_around(candidate.passage.text, start, end)
-    places = _named_by_noun(candidate.passage.text[first:last], nouns)
-    return any(first + begin <= start and end <= first + stop for begin, stop in places)
-
-
 def _is_of_entry(question: str, candidate: Candidate) -> bool:
     "Whether a candidate stands behind a colon and the question has all telling words before it: *8 am* of *In winter: 8 am.*"
     if candidate.passage is None: return False
@@ -796,7 +787,6 @@ def weighed_candidates(
     ]
     asks_for_default, measure = bool(_ASKS_FOR_DEFAULT.search(question)), measure_asked(question)
     asks_for_due = kind == "date" and _ASKS_FOR_DUE.search(question) is not None
-    nouns = set() if measure else _asked_nouns(question)
     origin = _first_of_origin(question, lines) if kind == "person" else None
     first_name = origin[0].text[slice(*origin[1])] if origin else ""
     weighed = []
@@ -809,7 +799,6 @@ def weighed_candidates(
         looks_asked = (
             config.shape_bonus * bool(shape and shape.search(candidate.text)),
             config.entry_bonus * (_is_of_column(question, candidate) or _is_of_entry(question, candidate)),
-            config.noun_bonus * (kind == "other" and _is_named_by(candidate, nouns)),
         )
         value += max(looks_asked)
         value += config.origin_bonus * (candidate.text == first_name)

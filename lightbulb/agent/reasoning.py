@@ -335,10 +335,8 @@ class Reasoning:
             least = max(one.log_probability for one in candidates) - self.config.max_bridge_gap
             candidates = [one for one in candidates if one.log_probability >= least]
         if state.plan.kind == "direct" and (prior := state.plan.log_prior) < 0:  # no step is missing where one sentence says it all
-            whole = [has_all_words(state.question, one) for one in candidates]
-            candidates = [
-                replace(one, log_probability=one.log_probability - prior * all_said) for one, all_said in zip(candidates, whole, strict=True)
-            ]
+            prior_of = lambda one: prior * has_all_words(state.question, one)
+            candidates = [replace(one, log_probability=one.log_probability - prior_of(one)) for one in candidates]
         return [self._thought(state.choose(candidate), candidate.log_probability) for candidate in candidates]
 
     @staticmethod

@@ -30,8 +30,9 @@ def best_answers(leaves: Sequence[ToTNode]) -> list[tuple[float, ToTNode]]:
     groups: dict[str, list[ToTNode]] = {}
     for leaf in leaves:
         state: State = leaf.payload
-        if state.plan.kind == "direct" and normalized(state.answer) in bridges and not has_all_words(state.plan.steps[-1], state.chosen[-1]):
-            continue  # it only names the bridge
+        names_bridge = state.plan.kind == "direct" and normalized(state.answer) in bridges
+        if names_bridge and not has_all_words(state.plan.steps[-1], state.chosen[-1]):
+            continue
         if leaf.payload.answer and leaf.value is not None:
             groups.setdefault(normalized(leaf.payload.answer), []).append(leaf)
     scored = []
