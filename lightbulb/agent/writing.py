@@ -31,8 +31,7 @@ def best_answers(leaves: Sequence[ToTNode]) -> list[tuple[float, ToTNode]]:
     for leaf in leaves:
         state: State = leaf.payload
         names_bridge = state.plan.kind == "direct" and normalized(state.answer) in bridges
-        if names_bridge and not has_all_words(state.plan.steps[-1], state.chosen[-1]):
-            continue
+        if names_bridge and not has_all_words(state.plan.steps[-1], state.chosen[-1]): continue
         if leaf.payload.answer and leaf.value is not None:
             groups.setdefault(normalized(leaf.payload.answer), []).append(leaf)
     scored = []
