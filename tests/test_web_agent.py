@@ -16,7 +16,7 @@ from small_site import Letters
 
 from lightbulb.agent.answers import Answer
 from lightbulb.agent.configuration import Budget, TestAgent
-from lightbulb.agent.environment import SearchAction, SearchEnvConfig, SearchTask
+from lightbulb.agent.environment import KINDS, SearchAction, SearchEnvConfig, SearchTask
 from lightbulb.agent.tools import Tools
 from lightbulb.agent.waiting import Working
 from lightbulb.agent.web_agent import AutonomousWebAgent, policy_answer
@@ -110,6 +110,32 @@ def test_refined_queries_are_played_within_the_budget_and_are_no_longer_than_the
     longest = max(len(task.question.split()) for task in tasks)
     assert all(len(query.split()) <= longest + 3 * 4 for query in queries)  # each search may refine the last one's query by three words
     assert all(world.env._episode.searches <= 4 for world in worlds)
+
+
+@pytest.mark.parametrize("policy", ["learned", "random"])
+def test_the_history_says_what_was_seen_and_done_at_each_step(tools: Tools, policy: str) -> None:
+    world = make_agent(tools, policy).play(TASK, seed=2)
+    assert len(world.history) == len(world.steps) > 3
+    for (seen, done), step in zip(world.history, world.steps, strict=True):
+        assert np.allclose(seen, step["state"], atol=1e-4)
+        assert KINDS[int(done[: len(KINDS)].argmax())] == step["offered"][step["chosen"]][0]
+
+
+def test_what_is_foreseen_decides_where_it_is_trusted_and_nowhere_else(tools: Tools) -> None:
+    agent = make_agent(tools, "learned")
+    before = agent.play(TASK).row()
+    counts: list[int] = []
+
+    def prefer_the_last(world, option):
+        counts.append(len(world.env.actions(option)))
+        return np.linspace(0, 10, max(counts[-1], 1))
+
+    agent.levels.foresee = prefer_the_last
+    inside = [step for step in agent.play(TASK).steps if len(step["offered"]) > 1]
+    assert inside and counts and all(step["chosen"] == len(step["offered"]) - 1 for step in inside)
+    assert all(step["probabilities"][step["chosen"]] == 1 for step in inside)
+    agent.levels.trust = 0.0
+    assert agent.play(TASK).row() == before
 
 
 def test_gold_pages_change_pay_and_nothing_else(tools: Tools) -> None:
