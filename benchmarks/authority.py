@@ -2,7 +2,7 @@
 
 Cranfield's abstracts have no links, so the ranking's table cannot say what its measure `authority` is worth. Here it is taken out of the
 ranking (a column that is the same for all pages weighs nothing) or mixed in. The weight of the untrained mix is chosen on `demo train`
-and the git manual and reported on the others; the learned rankings are judged in folds over one collection's questions.
+and the git manual and reported on the others.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from _judged import demo_site, manual
 from _table import Table, arguments, skip_without
-from ranking import Measured, in_folds, interval, shown
+from ranking import Measured, interval, shown
 
 from lightbulb.knowledge.page_ranking import PAGE_FEATURES
 from lightbulb.knowledge.ranking import RankingList, RankingModel
@@ -66,9 +66,6 @@ def main() -> int:
         full, bare = (by_shipped(one, has_authority=flag) for flag in (True, False))
         table.row(f"{name}: ranking model, shipped weights", shown(full))
         difference("… minus the same without authority, nDCG@10", full, bare)
-        learned, blind = in_folds(one), in_folds(one, without=("authority",))
-        table.row(f"{name}: ranking model learned on it, 5 folds", shown(learned))
-        difference("… minus one that never saw authority, nDCG@10", learned, blind)
     table.note("Intervals are bootstraps over questions. PageRank (damping 0.85) of the links within a collection, as its logarithm.")
     return table.finish(args.record)
 
