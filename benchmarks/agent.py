@@ -433,13 +433,18 @@ def main() -> int:
             row(fixed_name(searches), lambda searches=searches: [answered(make(searches=searches, policy="fixed"))])
         if 4 in args.searches:
             difference(ordered_name, fixed_name(4))
-        for policy, searches, most in (("ordered", 4, 12), ("learned", 4, 12), ("learned", 3, 7), ("learned", 2, 4)):
-            limit = f" and at most {most} pages" if most < 12 else ""
+        plans = (("ordered", 4, 12, 0), ("learned", 4, 12, 0), ("learned", 3, 7, 0), ("learned", 2, 4, 0), ("learned", 2, 4, 3))
+        for policy, searches, most, asks in plans:
+            limit = (f" and at most {most} pages" if most < 12 else "") + (f", asked {asks} times" if asks else "")
             name = f"{policy}, then answer() from its pages, {searches} searches{limit}, {some}"
-            if policy == "ordered":
-                row(name, lambda searches=searches, most=most: [answered(make(policy="ordered", searches=searches, max_pages=most))])
-            else:
-                row(name, lambda searches=searches, most=most: [answered(load(folders(seeds=1)[0], searches, max_pages=most))])
+
+            def play(policy: str = policy, searches: int = searches, most: int = most, asks: int = asks) -> list[list[Played]]:
+                is_learned = policy == "learned"
+                agent = load(folders(seeds=1)[0], searches, max_pages=most) if is_learned else make(policy=policy)
+                agent.write_searches = asks or None
+                return [answered(agent)]
+
+            row(name, play)
             for other in args.searches:
                 difference(name, fixed_name(other))
     row("random, 4 searches", lambda: [played(make(policy="random"))])

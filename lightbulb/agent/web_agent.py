@@ -318,6 +318,7 @@ class AutonomousWebAgent:
         self.cache = ResultCache(backends or {getattr(tools.search, "name", "search"): tools.search})
         self.hops, self.refines = _ReaderHops(tools.reader, span_cache), refines
         self.page_order: PageOrder | None = None  # set, it puts the pages of an episode in order; what ships is for short passages
+        self.write_searches: int | None = None  # set, `answer()` asks the pages that were read no oftener: each time costs reading
         self._refiner: QueryRefiner | None = None
         self._refining = threading.Lock()
         self.levels = CautiousLevels.for_world(self.world([SearchTask("?")]), levels or default_levels())
@@ -403,6 +404,8 @@ class AutonomousWebAgent:
         "What `answer()` says from the pages that were read, the likeliest first, with the cost of the episode."
         begin, budget, info = time.monotonic(), self.env_config.budget, env._info()
         config = TestAgent(max_pages=budget.max_pages, max_tokens=budget.max_tokens, max_seconds=budget.max_seconds)
+        if self.write_searches is not None:
+            config = replace(config, max_searches=self.write_searches)
         tools = replace(self.tools, search=_PagesRead(pages), knowledge=None)
         *_, result = answer(question, config, tools=tools, calibrations=self.calibrations)
         assert isinstance(result, Answer)
