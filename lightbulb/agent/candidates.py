@@ -281,6 +281,7 @@ def _is_possible(text: str, kind: str) -> bool:
     if "\n" in text: return False
     if kind in ("person", "place", "nationality"):
         name = re.sub(r"^(?:the|he|she|it|they|his|her|its|their|this|a|an)\b ?", "", text, flags=re.I)
+        if kind == "person" and form == "nationality": return False  # *French* of *The French engineer Georges Claude*
         return form not in ("date", "number") and name[:1].isalnum() and any(map(str.isupper, name)) and text.count("(") == text.count(")")
     if kind == "number":
         return fits(text, kind)  # *megawatts* alone is none
@@ -552,7 +553,8 @@ def _first_of_origin(question: str, lines: Sequence[Line]) -> tuple[Line, tuple[
         page, _, heading = line.heading.partition(" > ")
         if not _ORIGIN.search(heading) or not {stem(word) for word in re.findall(r"\w+", page.casefold())} <= asked:
             continue
-        if names := ranges_of(line.text, "person"): return line, names[0]
+        names = [name for name in ranges_of(line.text, "person") if _is_possible(line.text[slice(*name)], kind="person")]
+        if names: return line, names[0]
     return None
 
 

@@ -469,6 +469,24 @@ _TWO_NOUNS = re.compile(
     r"(?P<head>.+?) (?P<word>for|of|in|from|to|on|by|with) (?P<a>\S.{1,60}?) and (?P=word) (?P<b>\S.{1,60}?)"
     r"(?P<tail>(?: if| when| by default| unless|,).*)?"
 )
+_HOW_IT_WAS = r"(?:when|where|why|how)"
+_TWO_WORDS = re.compile(rf"(?P<a>{_HOW_IT_WAS}) and (?P<b>{_HOW_IT_WAS}) (?P<rest>.+)", re.I)
+_WORD_BEHIND = re.compile(rf"(?P<a>{_HOW_IT_WAS}|who) (?P<rest>.+?),? and (?P<b>{_HOW_IT_WAS}|in (?:which|what) year)", re.I)
+_PARTICIPLE_OF = {past: participle for past, participle in IRREGULAR_VERBS.values()}
+
+
+def _two_words(asking: str) -> list[str]:
+    "The two questions of *When and where was she born* and *Who built the lamp, and when*; none if it is no such question."
+    match = _TWO_WORDS.fullmatch(asking) or _WORD_BEHIND.fullmatch(asking)
+    if match is None: return []
+    first, rest = match["a"], match["rest"]
+    if first.casefold() != "who": return [f"{first} {rest}", f"{match['b']} {rest}"]
+    verb, _, what = rest.partition(" ")
+    done = _PARTICIPLE_OF.get(verb, verb if verb.endswith("ed") else "")
+    if not done or not re.match(r"the |[A-Z]", what): return []
+    return [f"who {rest}", f"{match['b']} was {what} {done}"]
+
+
 _TWO_QUOTED = re.compile(r"(?P<head>.+?)(?P<a>['\"‘“][^'\"’”]+['\"’”]) and (?:the )?(?P<b>['\"‘“][^'\"’”]+['\"’”])(?P<tail> .*\beach\b.*)")
 
 
@@ -480,7 +498,9 @@ def question_parts(question: str) -> tuple[str, ...]:
     frame = re.match(r"(?P<context>[^:]{3,}): (?P<rest>.+)", asking)
     if frame and re.match(rf"{_WH}\b", frame["rest"], re.I):
         context, asking = f"{context} {frame['context']}:".strip(), frame["rest"]
-    if match := _TWO_CLAUSES.fullmatch(asking):
+    if parts := _two_words(asking):
+        pass
+    elif match := _TWO_CLAUSES.fullmatch(asking):
         second = match["second"]
         if noun := re.match(r"which one\b", second):
             head = re.search(
