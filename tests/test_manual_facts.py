@@ -799,3 +799,30 @@ def test_one_sentence_with_every_word_needs_no_step_before_it() -> None:
     asked_on = State(make_plans("Who is the mother of the man who constructed the first machine?")[1]).choose(named("Hippolyte Pixii"))
     only_bridge = ToTNode(asked_on.answer, "answer", payload=asked_on, value=-0.1)
     assert "Hippolyte Pixii" not in [leaf.text for _, leaf in best_answers([leaves[0], only_bridge])]
+
+
+def test_a_thing_of_another_kind_is_another_thing() -> None:
+    text = "His student George Craford invented the yellow LED. Shuji Nakamura is the engineer who developed the first blue LED."
+    passage = Passage("page", "Light", 0, len(text), text, 3.0)
+    named = lambda name, chance: Candidate(name, "page", "Light", text.index(name), text.index(name) + len(name), "person", chance, passage)
+    both = [named("George Craford", -0.5), named("Shuji Nakamura", -1.5)]
+    assert weighed_candidates("Who invented the blue LED?", "person", both, [], [passage])[0].text == "Shuji Nakamura"
+    assert weighed_candidates("Who invented the yellow LED?", "person", both, [], [passage])[0].text == "George Craford"
+
+
+def test_a_nationality_is_nobody() -> None:
+    text = "The French engineer Georges Claude showed two neon tubes."
+    lines = [line for line in lines_of(Document("http://site/n", "Neon lamp", f"# Invention\n\n{text}")) if line.role == "sentence"]
+    passage = Passage("http://site/n", "Neon lamp", lines[0].start, lines[0].end, text, 3.0)
+    place = lambda said: Candidate(
+        said,
+        passage.url,
+        "Neon lamp",
+        passage.start + text.index(said),
+        passage.start + text.index(said) + len(said),
+        "person",
+        -1.0,
+        passage,
+    )
+    weighed = weighed_candidates("Who invented the neon lamp?", "person", [place("Georges Claude")], lines, [passage])
+    assert [one.text for one in weighed][:1] == ["Georges Claude"] and "French" not in [one.text for one in weighed]

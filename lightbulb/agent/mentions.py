@@ -161,6 +161,7 @@ class Arguments:
     "What a question is about: its telling words, those that are written as names, and the numbers behind its nouns."
 
     def __init__(self, question: str) -> None:
+        self.things = _things(question)
         self.names = {match[0] for match in _CAPITAL_WORD.finditer(question) if match.start() > 0 and not calendar_of(match[0])}
         telling = {word for word in re.findall(r"\w+", question.casefold()) if word not in FUNCTION_WORDS}
         self.words = telling | {name.casefold() for name in self.names}
@@ -333,6 +334,25 @@ def _shares_of_times(mentions: Sequence[Mention], asked: Arguments) -> list[list
     return [[share(one, scale) for one in mentions] for scale in sorted({time.scale for time in asked.times})]
 
 
+_THING = re.compile(r"\b(?:the|an?|his|her|its|their|our|my|your)(?: (?:first|last|only|whole|new|old))? (?P<modifier>[^\W\d_][\w-]*) (?P<noun>[^\W\d_][\w-]*)", re.I)
+
+
+def _things(text: str) -> list[tuple[str, str]]:
+    "The stems of the two words of each *the yellow LED*."
+    found = ((match["modifier"].casefold(), match["noun"].casefold()) for match in _THING.finditer(text))
+    return [(stem(modifier), stem(noun)) for modifier, noun in found if not {modifier, noun} & FUNCTION_WORDS]
+
+
+def _shares_of_things(mentions: Sequence[Mention], asked: Arguments) -> list[list[Share]]:
+    "By the word before the noun of a thing: *the yellow LED* is not *the blue LED*."
+    known = [(set(_things(one.sentence)), telling_stems(one.sentence)) for one in mentions]
+    is_other = lambda things, modifier, noun: any(one != modifier and other == noun for one, other in things)
+    return [
+        [Share(frozenset({modifier} & words), modifier not in words and is_other(things, modifier, noun)) for things, words in known]
+        for modifier, noun in asked.things
+    ]
+
+
 def _shares_of_rows(mentions: Sequence[Mention], asked: Arguments) -> list[list[Share]]:
     "By the first cells of the rows of one table."
     return [[Share(one.key or frozenset(), one.key is not None, one.table) for one in mentions]]
@@ -375,7 +395,7 @@ def said_of_others(
     word: float,  # nats for each word of the question, up to two, that another part of the sentence has
 ) -> list[float]:
     "For each mention the nats it loses because another one is said of what the question asks about and it is said of something else."
-    by = (_shares_of_names, _shares_of_families, _shares_of_numbers, _shares_of_times, _shares_of_rows)
+    by = (_shares_of_names, _shares_of_families, _shares_of_things, _shares_of_numbers, _shares_of_times, _shares_of_rows)
     kinds = [kind for shares in by for kind in shares(mentions, asked)]
     lost = [max(own) for own in zip(*map(shortfalls, kinds), strict=True)]
     penalties = []
