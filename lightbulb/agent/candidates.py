@@ -281,7 +281,8 @@ def _is_possible(text: str, kind: str) -> bool:
     if "\n" in text: return False
     if kind in ("person", "place", "nationality"):
         name = re.sub(r"^(?:the|he|she|it|they|his|her|its|their|this|a|an)\b ?", "", text, flags=re.I)
-        if kind == "person" and form == "nationality": return False  # *French* of *The French engineer Georges Claude*
+        if kind == "person" and form == "nationality":
+            return False  # *French* of *The French engineer Georges Claude*
         return form not in ("date", "number") and name[:1].isalnum() and any(map(str.isupper, name)) and text.count("(") == text.count(")")
     if kind == "number":
         return fits(text, kind)  # *megawatts* alone is none

@@ -334,7 +334,10 @@ def _shares_of_times(mentions: Sequence[Mention], asked: Arguments) -> list[list
     return [[share(one, scale) for one in mentions] for scale in sorted({time.scale for time in asked.times})]
 
 
-_THING = re.compile(r"\b(?:the|an?|his|her|its|their|our|my|your)(?: (?:first|last|only|whole|new|old))? (?P<modifier>[^\W\d_][\w-]*) (?P<noun>[^\W\d_][\w-]*)", re.I)
+_THING = re.compile(
+    r"\b(?:the|an?|his|her|its|their|our|my|your)(?: (?:first|last|only|whole|new|old))? (?P<modifier>[^\W\d_][\w-]*) (?P<noun>[^\W\d_][\w-]*)",
+    re.I,
+)
 
 
 def _things(text: str) -> list[tuple[str, str]]:
