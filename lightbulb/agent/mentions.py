@@ -157,6 +157,18 @@ _HEAD = re.compile(
 _NO_NAMES = ("The", "A", "An", "It", "This", "I")
 
 
+_THING = re.compile(
+    r"\b(?:the|an?|his|her|its|their|our|my|your)(?: (?:first|last|only|whole|new|old))? (?P<modifier>[^\W\d_][\w-]*) (?P<noun>[^\W\d_][\w-]*)",
+    re.I,
+)
+
+
+def _things(text: str) -> list[tuple[str, str]]:
+    "The stems of the two words of each *the yellow LED*."
+    found = ((match["modifier"].casefold(), match["noun"].casefold()) for match in _THING.finditer(text))
+    return [(stem(modifier), stem(noun)) for modifier, noun in found if not {modifier, noun} & FUNCTION_WORDS]
+
+
 class Arguments:
     "What a question is about: its telling words, those that are written as names, and the numbers behind its nouns."
 
@@ -332,18 +344,6 @@ def _shares_of_times(mentions: Sequence[Mention], asked: Arguments) -> list[list
         return Share(frozenset(), False)
 
     return [[share(one, scale) for one in mentions] for scale in sorted({time.scale for time in asked.times})]
-
-
-_THING = re.compile(
-    r"\b(?:the|an?|his|her|its|their|our|my|your)(?: (?:first|last|only|whole|new|old))? (?P<modifier>[^\W\d_][\w-]*) (?P<noun>[^\W\d_][\w-]*)",
-    re.I,
-)
-
-
-def _things(text: str) -> list[tuple[str, str]]:
-    "The stems of the two words of each *the yellow LED*."
-    found = ((match["modifier"].casefold(), match["noun"].casefold()) for match in _THING.finditer(text))
-    return [(stem(modifier), stem(noun)) for modifier, noun in found if not {modifier, noun} & FUNCTION_WORDS]
 
 
 def _shares_of_things(mentions: Sequence[Mention], asked: Arguments) -> list[list[Share]]:
