@@ -158,7 +158,8 @@ _NO_NAMES = ("The", "A", "An", "It", "This", "I")
 
 
 _THING = re.compile(
-    r"\b(?:the|an?|his|her|its|their|our|my|your)(?: (?:first|last|only|whole|new|old))? (?P<modifier>[^\W\d_][\w-]*) (?P<noun>[^\W\d_][\w-]*)",
+    r"\b(?:the|an?|his|her|its|their|our|my|your)(?: (?:first|last|only|whole|new|old))? "
+    r"(?P<modifier>[^\W\d_][\w-]*) (?P<noun>[^\W\d_][\w-]*)",
     re.I,
 )
 
