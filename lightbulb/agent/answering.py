@@ -273,22 +273,26 @@ class _Inquiry:
         calibration = self.calibrations.get("sentence")
         if not lines or calibration is None: return short
         lines = by_what_is_told(asked, lines, self.tools.reasoning.told_weight)
-        # how sure the best of them is
-        title = self.ledger[lines[0].url].title
-        measured = measure_sentence(asked, lines, evidence.passages, topic=self._topic(asked, title), holds=holds(lines[0]), scored=scored)
-        confidence = calibration.confidence(measured)
-        is_sure = confidence >= calibration.threshold
-        if not is_sure and short.sentences: return short
+
+        def measured(lines: Sequence[Line]) -> dict[str, float]:
+            topic = self._topic(asked, self.ledger[lines[0].url].title)
+            return measure_sentence(asked, lines, evidence.passages, topic=topic, holds=holds(lines[0]), scored=scored)
+
+        best = measured(lines)
         # that line, or one nearly as good in which the likeliest short answer stands, and what carries it on
         if short.ranked:
             name = re.compile(rf"(?<!\w){re.escape(short.ranked[0][1].payload.answer)}(?!\w)")
             least = lines[0].score - self.tools.reasoning.max_kind_gap
             starts = {(line.url, line.start) for line in by_entries(scored) if line.score >= least and name.search(line.text)}
-            named = [replace(line, score=lines[0].score) for line in lines if (line.url, line.start) in starts]
-            lines = [*named[:1], *lines]
+            if said := next((line for line in lines if (line.url, line.start) in starts), None):
+                best = min(best, measured([said, *lines]), key=lambda own: own["named"])  # what it is said of has to stand with it
+                lines = [replace(said, score=lines[0].score), *lines]
+        confidence = calibration.confidence(best)
+        is_sure = confidence >= calibration.threshold
+        if not is_sure and short.sentences: return short
         lines[0] = replace(lines[0], score=max(line.score for line in lines))
         pieces, text = compose(asked, short.kind, lines, self.ledger.__getitem__, config=self.tools.reasoning)
-        trace = Trace(page=title, span=text, failed_at="" if is_sure else "span")
+        trace = Trace(page=self.ledger[lines[0].url].title, span=text, failed_at="" if is_sure else "span")
         return replace(
             short, sentences=tuple(self.writer.composed(pieces)), short=text, confidence=confidence, is_sure=is_sure, trace=trace
         )
@@ -319,7 +323,7 @@ class _Inquiry:
         quotes = [Piece(" ".join(line.text.split()), (span,)) for line, span in zip(lines, ranges, strict=True)]
         sentences = tuple(self.writer.composed([first, *quotes]))
         trace = Trace(page=title, span=lines[-1].text)
-        return replace(short, sentences=sentences, short=amount, confidence=confidence, is_sure=True, trace=trace)
+        return replace(short, sentences=sentences, short=counted.amount, confidence=confidence, is_sure=True, trace=trace)
 
     def _from_rows(self, question: str, root: ToTNode, short: _Conclusion) -> _Conclusion | None:
         "What has the most or least of something in the table whose rows answer best; None if no table says it surely."

@@ -365,6 +365,7 @@ def read_passages(
             continue
         if _ASKS_HOW_LONG.search(question) and kind_of(text) == "date":
             continue  # *1931* is when, not for how many years
+        if re.match(r"\W*where\b", question, re.I) and kind_of(text) == "nationality": continue
         text, start, end = _without_open_quotation(*_whole_answer(question, kind, text, passage.text, *place))
         if any(text.count(one) != text.count(other) for one, other in _BRACKETS): continue
         score = min(max(float(chance), 1e-6), 1 - 1e-6)
