@@ -265,6 +265,8 @@ def test_the_agent_is_trained_from_a_terminal_stopped_and_used(notes: Path, tmp_
     assert "stopped after episode 2" in stopped.stdout and "of 40 episodes in" in stopped.stderr and "is none of" in stopped.stderr
     log = [json.loads(line) for line in (tmp_path / "agent" / "agent_training.log").read_text().splitlines()]
     assert [row["episode"] for row in log] == [1, 2]
+    resumed = run(*training, "--num_episodes", "4", "--resume")
+    assert resumed.returncode == 0 and re.search(r"learning curve [▁▂▃▄▅▆▇█]{2} from", resumed.stderr), resumed.stderr
     question = ["--query", "Where was Humphry Davy born?", "--policy", "learned"]
     used = run("--task", "test_agent", "--search", f"folder:{notes}", "--save_dir", str(tmp_path), *question)
     assert used.returncode == 0 and "what was learned" in used.stderr, used.stderr
@@ -462,6 +464,127 @@ def test_bad_input_for_a_world_model_is_one_line_and_status_2(program: str, argu
     assert (main(given, stage="world") if program == "lightbulb_WM.py" else main(given)) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("  ")]
     assert len(lines) == 1 and lines[0].startswith("lightbulb: ") and said in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("stage", "arguments", "said"),
+    [
+        ("lm", ["--dataset_name", "/no/such/text.txt"], "there is no file or folder '/no/such/text.txt'"),
+        ("lm", ["--transformer_model_path", "/no/such/run"], "/no/such/run: there is no checkpoint of a language model here"),
+        ("lm", ["--resume"], "there is nothing to resume"),
+        ("lm", ["--mode", "inference"], "there is no checkpoint of a language model here"),
+        ("lm", ["--query", "The lamp"], "give --mode inference as well"),
+        ("lm", ["--device", "abacus"], "device must be auto, cpu, cuda, cuda:N or mps, got 'abacus'"),
+        ("lm", ["--init_from_pretrained", "--model_name", "smollm2"], "span_weight must be 0"),
+        ("lm", ["--init_from_pretrained", "--model_name", "gpt2", "--span_weight", "0"], "a Llama-type model, such as smollm2, got gpt2"),
+        ("lm", ["--save_dir", "FILE"], "FILE is a file"),
+        ("lm", ["--batch_size", "0"], "lightbulb: batch_size must be positive, got 0"),
+        ("world", ["--environment", "tic_tac_toe", "--resume"], "there is nothing to resume"),
+        ("world", ["--environment", "tic_tac_toe", "--save_dir", "FILE"], "FILE is a file"),
+        ("world", ["--mode", "inference"], "there is no checkpoint of a world model here"),
+        ("world", ["--transformer_model_path", "/no/such/run"], "/no/such/run: there is no checkpoint of a language model here"),
+        ("", ["--task", "train_llm_world", "--save_dir", "FILE"], "FILE is a file"),
+        ("", ["--task", "train_llm_world", "--resume"], "there is nothing to resume"),
+        ("", ["--task", "train_agent", "--resume"], "there is nothing to resume"),
+        ("", ["--task", "train_agent", "--save_dir", "FILE"], "FILE is a file"),
+        ("", ["--task", "train_agent", "--cluster", "somewhere"], "cluster must be ray://host:10001, local or empty, got 'somewhere'"),
+    ],
+)
+def test_what_can_be_known_is_said_before_anything_is_loaded(stage: str, arguments: list[str], said: str, capsys, tmp_path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    words = [str(tmp_path / "file") if word == "FILE" else word for word in arguments]
+    if stage == "lm" and "--dataset_name" not in words:
+        words += ["--dataset_name", "demo"]
+    assert main([*(["--save_dir", str(tmp_path)] if "FILE" not in arguments else []), *words], stage=stage) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("lightbulb: ") and said.replace("FILE", str(tmp_path / "file")) in line
+
+
+def test_a_world_that_comes_after_the_language_model_is_known_before_it_is_trained(monkeypatch, capsys, tmp_path) -> None:
+    def train(config: Any) -> int:
+        raise AssertionError("the language model was trained first")
+
+    monkeypatch.setattr(language_model_commands, "_follow_training", train)
+    arguments = ["--task", "train_llm_world", "--dataset_name", "demo", "--save_dir", str(tmp_path), "--environment", "Pendulum-v1"]
+    assert main(arguments) == 2 and "discrete actions" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", [["--num_heads", "7"], ["--trained_layers", "9", "--transformer_model_path", "."]])
+def test_a_shape_that_cannot_be_is_refused_before_the_text_is_read(wrong: list[str], monkeypatch, capsys, tmp_path) -> None:
+    from lightbulb.core.run_folder import MODEL_FILE
+    from lightbulb.lm import training
+
+    def read(*_: Any) -> None:
+        raise AssertionError("the text was read first")
+
+    monkeypatch.setattr(training, "_load_streams", read)
+    (tmp_path / MODEL_FILE).write_text("whatever")
+    words = [str(tmp_path) if word == "." else word for word in wrong]
+    assert main(["--model_name", "bytes", "--dataset_name", "demo", "--save_dir", str(tmp_path), *words], stage="lm") == 2
+    assert "multiple of num_heads" in (said := capsys.readouterr().err) or "trained_layers must be at most" in said
+
+
+def test_a_language_model_that_cannot_be_is_refused_before_others_are_loaded(monkeypatch, capsys, tmp_path) -> None:
+    from lightbulb.knowledge import embedding
+
+    def load(*_: Any, **__: Any) -> None:
+        raise AssertionError("other models were loaded first")
+
+    monkeypatch.setattr(embedding, "load_embedder", load)
+    for name, said in (("lightbulb:/no/such", "there is no checkpoint of a language model"), ("openai:m", "openai:<model>@<url>")):
+        assert main(["--task", "test_agent", "--query", "Who?", "--save_dir", str(tmp_path), "--model_name", name]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_a_training_that_is_resumed_shows_its_whole_curve(capsys, tmp_path) -> None:
+    (tmp_path / "lamps.txt").write_text("The lamp burns oil. " * 200)
+    shape = "--model_name bytes --width 16 --num_heads 2 --num_layers 1 --max_length 32 --device cpu".split()
+    common = [*shape, "--dataset_name", str(tmp_path / "lamps.txt"), "--save_dir", str(tmp_path / "models")]
+    first_words = r"^epoch \d+, step \d+ of \d+: held-out loss [\d.]+"
+    shown = []
+    for num_epochs in ("2", "3", "3"):
+        assert main([*common, "--num_epochs", num_epochs, *(["--resume"] if shown else [])], stage="lm") == 0
+        shown.append(re.findall(first_words, capsys.readouterr().out, re.MULTILINE))
+    assert [len(lines) for lines in shown] == [2, 3, 3]
+    losses = [[line.rpartition(" ")[2] for line in lines] for lines in shown]
+    assert losses[1][:2] == losses[0] and losses[2] == losses[1]
+    world = [*TINY_WORLD, *SMALL_NETWORK, "--save_dir", str(tmp_path / "models")]
+    for num_epochs in ("1", "2"):
+        assert main([*world, "--num_epochs", num_epochs, *(["--resume"] if num_epochs == "2" else [])], stage="world") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in lines] == ["epoch 1", "epoch 1", "epoch 2"] and lines[1].partition(" s")[0] in lines[0]
+
+
+WAITS_IN_A_CALLBACK = """
+import os, signal, sys, weakref
+class Lamp: pass
+lamp = Lamp()
+ends = weakref.ref(lamp, lambda _: os.kill(os.getpid(), signal.SIGINT) or [None for _ in range(100_000)])
+del lamp
+print("the interrupt was lost")
+"""
+
+
+def test_an_interrupt_is_not_lost_where_python_ignores_it(tmp_path) -> None:
+    (tmp_path / "interrupting.py").write_text(WAITS_IN_A_CALLBACK)
+    code = "import lightbulb.apps.main_menu as m; m._run = lambda *_: __import__('interrupting') and 0; raise SystemExit(m.main([]))"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nlightbulb: interrupted\n")
+
+
+@pytest.mark.parametrize("after", [0.0, 0.7, 1.4, 2.5])
+def test_an_interrupt_while_models_are_loaded_is_one_line(after: float, tmp_path) -> None:
+    with subprocess.Popen(
+        command("--task", "test_agent", "--query", "Who?", "--save_dir", str(tmp_path)), cwd=ROOT, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr
+        first = process.stderr.readline()
+        time.sleep(after)
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130 and "loading" in first
+    assert all(line.startswith("  ") or line in ("", "lightbulb: interrupted") for line in rest.splitlines()), rest
 
 
 def test_a_text_that_cannot_be_continued_is_one_line_and_the_next_is_asked_for(monkeypatch, capsys) -> None:

@@ -10,6 +10,7 @@ __all__ = ['Checked', 'PageMemory', 'Model', 'LeadingModel', 'Summarizer', 'Tool
 
 # %% ../../nbs/agent/05_tools.ipynb #a7167b42
 import inspect
+import re
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,6 +23,8 @@ from .waiting import Background, Working
 from ..core.display import tell_notebook
 from ..core.errors import Interrupted, LightbulbError
 from ..core.records import Document, Passage
+from ..core.run_folder import find_model_file
+from ..core.runtime import choose_device
 
 if TYPE_CHECKING:
     from lightbulb.knowledge.knowledge_base import Embed, Rerank
@@ -194,9 +197,21 @@ def load_judge(
     return weigh
 
 
+def _check_names(config: TestAgent) -> None:
+    "`ValueError` or `CheckpointError` for a device or a language model that cannot be, before models that take seconds are loaded."
+    kind, _, rest = config.model_name.partition(":")
+    if kind == "openai" and not re.fullmatch(r".+@https?://.+", rest):
+        raise ValueError(f"a served model is written openai:<model>@<url>, with http:// or https://; got {config.model_name!r}")
+    if kind == "lightbulb" and rest:
+        find_model_file(Path(rest).expanduser(), "language model")
+    if config.device not in ("auto", "cpu"):
+        choose_device(config.device)
+
+
 @Interrupted.instead(lambda: "while models were being loaded; nothing is lost")
 def load_tools(config: TestAgent, *, tell: Callable[[str], None] = tell_notebook) -> Tools:
     "Everything that the configuration names; `ValueError`, `UnavailableError` or `SearchError` says in one line what is missing."
+    _check_names(config)
     tell("loading models that embed, rank and read")
     from lightbulb.core.runtime import cache_folder, seed_everything  # imported late: --help must stay quick
     from lightbulb.knowledge.embedding import load_embedder

@@ -108,8 +108,12 @@ class Background(Generic[Result]):
 
 @atexit.register
 def _end_process() -> None:
-    "Python ends a thread by unwinding it, which aborts the process (SIGABRT) if the thread is inside PyTorch: so the thread ends first."
-    if Background.leave_all(): return
+    """Python ends a thread by unwinding it, which aborts the process (SIGABRT) if the thread is inside PyTorch: so the process ends first.
+
+    A thread that ends meanwhile changes nothing: what the libraries that it was loading want done at the end is no longer known by now.
+    """
+    if not any(background.thread.is_alive() for background in Background._at_work): return
+    Background.leave_all(1.0)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(Background.exit_status)

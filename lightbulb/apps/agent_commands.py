@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ['run_train_agent']
 
 # %% ../../nbs/apps/00_agent_commands.ipynb #3cae75f5
+import math
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..core.errors import LightbulbError
+from ..core.report import MetricsFile
 
 if TYPE_CHECKING:
     from lightbulb.agent.configuration import TrainAgent
@@ -63,6 +65,7 @@ class _Watch:
     def __init__(self, config: TrainAgent, log: TextIO) -> None:
         self.config, self.log, self.begin = config, log, time.monotonic()
         self.num_told, self.curve = 0, list[float]()
+        self.metrics = MetricsFile(config.folder / "web_agent" / "metrics.jsonl") if config.resume else None  # until it was read
         self.skip, self.quits = threading.Event(), threading.Event()
 
     def listen(self, source: TextIO) -> threading.Thread:
@@ -101,8 +104,16 @@ class _Watch:
         self.num_told = row["episode"]
         self.say(_describe_episode(row, self.config.num_episodes))
 
+    def recall(self, before: float = math.inf) -> None:
+        "Take in what a run that is resumed measured earlier, once: the curve is that of the whole run."
+        if self.metrics is None: return
+        looks, self.metrics = self.metrics.evaluations(before), None
+        self.curve = [look.metrics["reward"] for look in looks]
+        self.num_told = max([self.num_told, *(look.step for look in looks)])
+
     def report(self, report: StepReport) -> bool:
         "Show a look at the held-out questions; whether the training goes on after it."
+        self.recall(report.step)
         if report.split != "validation":
             return True  # what the batch learned is kept with the look that follows
         self.curve.append(report.metrics["reward"])
@@ -114,6 +125,9 @@ class _Watch:
 # %% ../../nbs/apps/00_agent_commands.ipynb #2ff5559b
 def run_train_agent(config: TrainAgent) -> int:
     "Train the agent; the exit status (130 after an interrupt). `LightbulbError` in one line."
+    from lightbulb.core.run_folder import check_run
+
+    check_run(config.folder / "web_agent", resume=config.resume)
     watch = _Watch(config, sys.stderr)
     watch.say("loading models; type status, skip, save or quit at any time")
     from lightbulb.agent.tools import load_tools
@@ -143,6 +157,7 @@ def run_train_agent(config: TrainAgent) -> int:
     finally:
         work.close()
         tools.close()
+    watch.recall()  # of a run that had come to its end
     if watch.curve:
         watch.say(f"learning curve {_draw_curve(watch.curve)} from {watch.curve[0]:+.2f} to {watch.curve[-1]:+.2f}")
     print(f"trained on {watch.num_told} episodes: {config.folder}", flush=True)

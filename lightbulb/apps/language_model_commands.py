@@ -11,10 +11,13 @@ __all__ = ['run_language_model']
 # %% ../../nbs/apps/02_language_model_commands.ipynb #fc978229
 import itertools
 import logging
+import math
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import LightbulbError
@@ -63,6 +66,25 @@ def training_bar(begins_with: str = "") -> tqdm[Any]:
     return Bar(unit="step", file=sys.stderr, disable=None, desc=begins_with, ncols=width, nrows=height)
 
 
+def after_earlier(
+    reports: Iterator[StepReport],
+    folder: Path,  # of the run
+    describe: Callable[[StepReport], str],  # an evaluation in a line
+    *,
+    resume: bool,
+) -> Iterator[StepReport]:
+    "The reports; before those of a run that is resumed, what was measured earlier is printed, so that the whole curve is there."
+    from lightbulb.core.report import MetricsFile
+
+    first = next(reports, None)
+    earlier = MetricsFile(folder / "metrics.jsonl").evaluations(first.step if first else math.inf) if resume else []
+    for report in earlier:
+        print(describe(replace(report, total_steps=first.total_steps if first else earlier[-1].step)), flush=True)
+    if first is not None:
+        yield first
+        yield from reports
+
+
 def _log_to_standard_error() -> None:
     "What trainings say by the way, a line each: what they chose, and what they could not reach."
     log = logging.getLogger("lightbulb.lm.training")
@@ -78,6 +100,22 @@ class _TrainingLines(logging.Handler):
         from tqdm import tqdm
 
         tqdm.write(f"  {record.getMessage()}", file=sys.stderr)
+
+
+def _check(config: TrainLanguageModel) -> None:
+    "`LightbulbError` for what can be known before PyTorch is loaded."
+    from lightbulb.core.run_folder import check_run, find_model_file
+    from lightbulb.lm.data import check_dataset
+
+    start = config.transformer_model_path
+    if config.mode == "inference":
+        find_model_file((start or config.folder).expanduser(), "language model")
+        return
+    if config.query: raise LightbulbError("query is what a trained model continues: give --mode inference as well, or leave query out")
+    check_run(config.folder, resume=config.resume)
+    if start:
+        find_model_file(start.expanduser(), "language model")
+    check_dataset(config.dataset_name)
 
 
 def _follow_training(config: TrainLanguageModel) -> int:
@@ -100,7 +138,7 @@ def _follow_training(config: TrainLanguageModel) -> int:
         print(f"  the run before this one is now in {moved}", file=sys.stderr, flush=True)
     with training_bar() as bar:
         try:
-            for last in reports:
+            for last in after_earlier(reports, config.folder, _describe_evaluation, resume=config.resume):
                 bar.total, bar.n = last.total_steps, last.step
                 bar.set_postfix_str(f"loss {last.loss:.3f}, {last.tokens_per_second or 0:,.0f} tokens/s")
                 if last.split == "validation":
@@ -184,5 +222,9 @@ def continue_texts(
 # %% ../../nbs/apps/02_language_model_commands.ipynb #b0677048
 def run_language_model(config: TrainLanguageModel) -> int:
     "Train, or write with what was trained; the exit status."
+    try:
+        _check(config)
+    except ValueError as error:
+        raise LightbulbError(str(error)) from None
     if config.mode == "train": return _follow_training(config)
     return continue_texts(lambda: _load_writer(config), config.query)

@@ -16,9 +16,12 @@ import io
 import itertools
 import os
 import re
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import make_dataclass, replace
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from .. import __version__
@@ -95,7 +98,8 @@ def parse_config(config_class: type[Any], arguments: Sequence[str], *, program: 
         ]  # without the box, which is drawn in ASCII where it must be
         rule = re.compile("[─╰╯-]+")
         text = " ".join(itertools.takewhile(lambda row: not rule.fullmatch(row), itertools.dropwhile(rule.fullmatch, rows)))
-        raise UsageError(f"{' '.join(text.split()) or 'the arguments could not be read'}; see {program} --help") from None
+        text = re.sub(r"^Error parsing \w+: ", "", " ".join(text.split()))  # the class is not the reader's word
+        raise UsageError(f"{text or 'the arguments could not be read'}; see {program} --help") from None
     except ValueError as error:
         raise UsageError(f"{error}; see {program} --help") from None
 
@@ -115,7 +119,7 @@ def _run_agent_training(config: TrainAgent) -> int:
 def _run_stages(config: TrainLanguageModel | TrainLanguageWorld | TrainWorldModel) -> int:
     "One stage, or one after the other; a stage that is interrupted is the last."
     from lightbulb.apps.language_model_commands import run_language_model
-    from lightbulb.apps.world_commands import run_world_model
+    from lightbulb.apps.world_commands import check_world_model, run_world_model
     from lightbulb.core.run_folder import moments
     from lightbulb.world.configuration import TrainWorldModel
     from lightbulb.world.stages import TrainLanguageWorld
@@ -126,6 +130,8 @@ def _run_stages(config: TrainLanguageModel | TrainLanguageWorld | TrainWorldMode
     if config.stage == "both" and config.language_model.mode == "inference":
         if world is not None and config.plans: return run_world_model(world)
         return run_language_model(config.language_model)
+    if world is not None and config.stage == "both":
+        check_world_model(world, after_language_model=True)
     status = run_language_model(config.language_model) if config.stage in ("lm", "both") else 0
     if status or world is None: return status
     if config.stage == "both" and not moments(world.folder):
@@ -146,6 +152,47 @@ def _overview() -> str:
     )
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    "`KeyboardInterrupt`; in the middle of an import, where Python only prints it and goes on, the process ends with the same words."
+    while frame is not None and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+        frame = frame.f_back
+    if frame is None: raise KeyboardInterrupt
+    print(f"\n{_PROGRAM}: interrupted", file=sys.stderr, flush=True)
+    os._exit(130)
+
+
+@contextlib.contextmanager
+def _clear_interrupts() -> Iterator[None]:
+    "Inside the context Ctrl-C ends the command with one line, also while libraries load."
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _run(arguments: list[str], stage: str) -> int:
+    "Parse the command line and do what it says."
+    if stage:
+        module, name, program, task = _STAGES[stage]
+        return _RUNNERS[task](parse_config(getattr(importlib.import_module(module), name), arguments, program=program))
+    task, rest = _split_task(arguments)
+    if not task:
+        if "--version" in rest:
+            print(f"{_PROGRAM} {__version__}")
+        elif not rest or {"-h", "--help"} & set(rest):
+            print(_overview())
+        else:
+            raise UsageError(f"--task is missing; tasks: {', '.join(_TASKS)}")
+        return 0
+    module, name, _ = _TASKS[task]
+    config = parse_config(getattr(importlib.import_module(module), name), rest, program=f"{_PROGRAM} --task {task}")
+    return _RUNNERS[task](config)
+
+
 def main(
     argv: Sequence[str] | None = None,
     *,
@@ -154,21 +201,8 @@ def main(
     "Run the command line and return its exit status: 0, 2 (one line on standard error says why), or 130 (interrupted)."
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        if stage:
-            module, name, program, task = _STAGES[stage]
-            return _RUNNERS[task](parse_config(getattr(importlib.import_module(module), name), arguments, program=program))
-        task, rest = _split_task(arguments)
-        if not task:
-            if "--version" in rest:
-                print(f"{_PROGRAM} {__version__}")
-            elif not rest or {"-h", "--help"} & set(rest):
-                print(_overview())
-            else:
-                raise UsageError(f"--task is missing; tasks: {', '.join(_TASKS)}")
-            return 0
-        module, name, _ = _TASKS[task]
-        config = parse_config(getattr(importlib.import_module(module), name), rest, program=f"{_PROGRAM} --task {task}")
-        return _RUNNERS[task](config)
+        with _clear_interrupts():
+            return _run(arguments, stage)
     except (UsageError, LightbulbError) as error:
         print(f"{_PROGRAM}: {error}", file=sys.stderr)
     except KeyboardInterrupt:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from .language_model_commands import continue_texts, training_bar
+from .language_model_commands import after_earlier, continue_texts, training_bar
 from ..core.errors import LightbulbError
 
 if TYPE_CHECKING:
@@ -79,6 +79,30 @@ def _describe_evaluation(report: StepReport) -> str:
     where = f"epoch {metrics['epoch']:.0f}, step {report.step} of {report.total_steps}, {metrics['num_games']:,.0f} games"
     return f"{where}: {'; '.join(parts + _describe_quality(metrics))}"
 
+# %% ../../nbs/apps/03_world_commands.ipynb #91c2ced9
+def check_world_model(config: TrainWorldModel, *, after_language_model: bool = False) -> None:
+    "`LightbulbError` for what can be known before anything is loaded; of a world that a language model precedes, also its environment."
+    from lightbulb.core.run_folder import check_run, find_model_file
+    from lightbulb.lm.data import check_dataset
+
+    try:
+        if config.mode == "inference":
+            find_model_file(config.folder.expanduser(), "world model")
+            return
+        if config.query: raise LightbulbError("query is what a trained model continues: give --mode inference as well, or leave query out")
+        check_run(config.folder, resume=config.resume and not after_language_model)
+        if config.environment == "text":
+            if config.transformer_model_path and not after_language_model:
+                find_model_file(config.transformer_model_path.expanduser(), "language model")
+            check_dataset(config.dataset_name)
+        elif after_language_model:
+            print(f"  loading PyTorch and {config.environment}, which comes after the language model", file=sys.stderr, flush=True)
+            from lightbulb.world.training import _world_of
+
+            _world_of(config.environment)
+    except ValueError as error:
+        raise LightbulbError(str(error)) from None
+
 # %% ../../nbs/apps/03_world_commands.ipynb #a67ab35a
 def _begins_with(config: TrainWorldModel) -> str:
     "What a new run does before its first step, which takes a while."
@@ -107,7 +131,7 @@ def _follow_training(config: TrainWorldModel) -> int:
         for moved in set(config.save_dir.glob("world_model_*")) - before:
             tqdm.write(f"  the run before this one is now in {moved}", file=sys.stderr)
         try:
-            for last in reports:
+            for last in after_earlier(reports, config.folder, _describe_evaluation, resume=config.resume):
                 bar.total, bar.n = last.total_steps, last.step
                 if last.split == "validation":
                     tqdm.write(f"{_describe_evaluation(last)}, {time.monotonic() - begin:.0f} s", file=sys.stdout)
@@ -203,7 +227,7 @@ def _is_of_text(config: TrainWorldModel) -> bool:
     from lightbulb.core.checkpoint import load_checkpoint
     from lightbulb.core.run_folder import find_model_file
 
-    return load_checkpoint(find_model_file(config.folder, "world model")).get("kind") == "world model of text"
+    return load_checkpoint(find_model_file(config.folder.expanduser(), "world model")).get("kind") == "world model of text"
 
 
 def _load_planner(config: TrainWorldModel) -> Callable[[str], str]:
@@ -232,5 +256,6 @@ def _load_planner(config: TrainWorldModel) -> Callable[[str], str]:
 
 def run_world_model(config: TrainWorldModel) -> int:
     "Train, or let what was trained play; the exit status."
+    check_world_model(config)
     if config.mode == "train": return _follow_training(config)
     return continue_texts(lambda: _load_planner(config), config.query) if _is_of_text(config) else _play(config)

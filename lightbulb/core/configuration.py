@@ -10,6 +10,7 @@ __all__ = ['check_ranges', 'check_fields']
 
 # %% ../../nbs/core/09_configuration.ipynb #a1607864
 import math
+import re
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -41,7 +42,7 @@ _KINDS = {int: "a whole number", float: "a number", bool: "True, False", type(No
 def check_fields(settings: Any) -> None:
     """`ValueError` that names the first setting whose word its annotation does not list, or that is text where a number belongs.
 
-    Text where a path belongs becomes one.
+    Text where a path belongs becomes one. A `device` must be written as one; whether it is there is for PyTorch to say.
     """
     for name, hint in get_type_hints(type(settings)).items():
         value = getattr(settings, name)
@@ -55,3 +56,6 @@ def check_fields(settings: Any) -> None:
         plain = [_KINDS.get(option, str(option)) for option in alternatives if get_origin(option) is not Literal]
         *first, last = map(str, [*plain, *choices])
         raise ValueError(f"{name} must be {' or '.join([*([', '.join(first)] if first else []), last])}, got {value!r}")
+    device = getattr(settings, "device", "auto")
+    if not re.fullmatch(r"auto|(cpu|cuda|mps)(:\d+)?", device):
+        raise ValueError(f"device must be auto, cpu, cuda, cuda:N or mps, got {device!r}")

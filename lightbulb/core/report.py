@@ -14,6 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .display import Displayable
 
@@ -77,3 +78,24 @@ class MetricsFile:
                 if line[:7] != '{"step"'[: len(line)]:
                     raise ValueError(f"{self.path}: line {number} is not a report: {line[:40]!r}") from None
         return rows
+
+    def evaluations(
+        self,
+        before: float = math.inf,  # step
+        total_steps: int | None = None,
+    ) -> list[StepReport]:
+        "The reports of split validation, as far as there are any; a number that was not finite is nan."
+        if not self.path.is_file(): return []
+        rows: list[dict[str, Any]] = [dict(row) for row in self.read()]
+        return [
+            StepReport(
+                int(row.pop("step")),
+                row.pop("loss", None),
+                total_steps,
+                row.pop("split"),
+                row.pop("tokens_per_second", None),
+                {name: math.nan if value is None else value for name, value in row.items()},
+            )
+            for row in rows
+            if row["split"] == "validation" and row["step"] < before
+        ]

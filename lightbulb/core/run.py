@@ -29,7 +29,7 @@ from .configuration import check_ranges
 from .display import tell_notebook
 from .errors import CheckpointError, Interrupted, LightbulbError, DeferredInterrupt
 from .report import MetricsFile, StepReport
-from .run_folder import Moment, keep_moment, read_newest, remove_leftovers, set_aside, write_card
+from .run_folder import Moment, check_run, keep_moment, read_newest, remove_leftovers, set_aside, write_card
 
 # %% ../../nbs/core/12_run.ipynb #ea9f9f32
 class Training(Protocol):
@@ -236,6 +236,7 @@ class Run:
         `LightbulbError` or `ValueError` in one line. An interrupt and closing the generator keep everything first.
         """
         step = 0
+        check_run(self.folder, resume=self.resume)
         with (
             Interrupted.instead(lambda: self._what_is_kept(step)),
             _clear_errors(self.folder, self.to_lower),

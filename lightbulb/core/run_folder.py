@@ -10,6 +10,7 @@ __all__ = ['MODEL_FILE', 'TRAINING_FILE', 'CARD_FILE', 'Moment', 'moments', 'kee
            'find_model_file', 'set_aside', 'remove_leftovers']
 
 # %% ../../nbs/core/11_run_folder.ipynb #cb90d674
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -95,14 +96,30 @@ def write_card(
     write_atomically(folder / CARD_FILE, lambda file: file.write(("\n\n".join(parts) + "\n").encode()))
     return folder / CARD_FILE
 
+# %% ../../nbs/core/11_run_folder.ipynb #e38e3230
+def _resumable(folder: Path) -> list[Moment]:
+    return [moment for moment in moments(folder) if (folder / moment.name / TRAINING_FILE).is_file()]
+
+
+def check_run(
+    folder: Path,  # of the run
+    *,
+    resume: bool = False,
+) -> None:
+    "`CheckpointError` if the folder cannot be written, or if there is nothing in it to go on from."
+    present = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not present.is_dir(): raise CheckpointError(f"{folder} cannot be made: {present} is a file")
+    if not os.access(present, os.W_OK | os.X_OK): raise CheckpointError(f"{folder} cannot be written: {present} is closed to you")
+    if resume and not _resumable(folder): raise CheckpointError(f"{folder}: there is nothing to resume; leave --resume out to begin")
+
 # %% ../../nbs/core/11_run_folder.ipynb #95d181eb
 def read_newest(
     folder: Path,  # of the run
     fixed: Mapping[str, Any],  # settings that must be what they were; kept in the training file under this name
 ) -> tuple[Moment, dict[str, Any], dict[str, Any]]:
     "The newest moment that can be continued, its model and its training; `CheckpointError` if there is none, or if it was another run."
-    resumable = [moment for moment in moments(folder) if (folder / moment.name / TRAINING_FILE).is_file()]
-    if not resumable: raise CheckpointError(f"{folder}: there is nothing to resume; leave --resume out to begin")
+    check_run(folder, resume=True)
+    resumable = _resumable(folder)
     place = folder / resumable[-1].name
     training = load_checkpoint(place / TRAINING_FILE)
     for name, value in fixed.items():

@@ -133,6 +133,10 @@ class TrainLanguageModel(Displayable):
             raise ValueError("next_weight, span_weight and causal_weight must not all be 0")
         if self.init_from_pretrained and self.transformer_model_path:
             raise ValueError("init_from_pretrained and transformer_model_path exclude each other: both name the weights to start from")
+        if self.init_from_pretrained and self.span_weight:
+            raise ValueError("span_weight must be 0 with init_from_pretrained: the source's vocabulary has no ids for spans")
+        if self.init_from_pretrained and self.model_name.partition(":")[0] in ("gpt2", "bert", "bytes"):
+            raise ValueError(f"init_from_pretrained needs a Llama-type model, such as smollm2, got {self.model_name}")
         if self.trained_layers and not (self.init_from_pretrained or self.transformer_model_path):
             raise ValueError("trained_layers needs weights to start from: give init_from_pretrained or transformer_model_path")
         for name in ("model_name", "dataset_name"):

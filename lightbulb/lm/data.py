@@ -233,6 +233,17 @@ def _cut_end(documents: list[str], fraction: float) -> tuple[list[str], list[str
         raise ValueError("the data set has too little text to hold a validation part back")
     return train, validation
 
+# %% ../../nbs/lm/12_data.ipynb #0f99d169
+def check_dataset(
+    name: str,  # `demo`, a path, or a name of the hub
+) -> None:
+    "`ValueError` for a name under which no data set can be: an empty one, or a path where nothing is."
+    if not name:
+        raise ValueError("dataset_name is empty; try demo, a path to .txt, .md, .jsonl or .parquet, or a hub name")
+    path = Path(name).expanduser()
+    if not path.exists() and (path.suffix in _FILE_KINDS or name.startswith((".", "/", "~"))):
+        raise ValueError(f"there is no file or folder {name!r}")
+
 # %% ../../nbs/lm/12_data.ipynb #e267ea8f
 @dataclass(frozen=True)
 class Texts:
@@ -251,16 +262,13 @@ def load_texts(
     max_examples: int = 0,  # documents (rows of a hub data set); 0: all
 ) -> Texts:
     "The documents of a data set by name; `UnavailableError` or `ValueError` in one line."
-    if not name:
-        raise ValueError("dataset_name is empty; try demo, a path to .txt, .md, .jsonl or .parquet, or a hub name")
+    check_dataset(name)
     if max_examples < 0: raise ValueError(f"max_examples must not be negative, got {max_examples}")
     path = Path(name).expanduser()
     if name == "demo":
         train, validation = demo_documents(), []
     elif path.exists():
         train, validation = _read_path(path, text_column), []
-    elif path.suffix in _FILE_KINDS or name.startswith((".", "/", "~")):
-        raise ValueError(f"there is no file or folder {name!r}")
     else:
         train, validation = read_hub(name, config, text_column, max_examples=max_examples)
     train, validation = ([text for text in part if text.strip()] for part in (train, validation))

@@ -106,8 +106,6 @@ def _load_streams(config: TrainLanguageModel, tokenizer: Tokenizer) -> tuple[Tok
 def _build_model(config: TrainLanguageModel, vocabulary: int, num_sentinels: int) -> Transformer:
     "A model of the preset's shape, with weights from where the settings say; `ValueError` if a sequence would be longer than the model."
     if config.init_from_pretrained:
-        if num_sentinels:
-            raise ValueError("span_weight must be 0 with init_from_pretrained: the source's vocabulary has no ids for spans")
         chosen = {
             name: value
             for name, value in config.overrides.items()
@@ -130,12 +128,23 @@ def _build_model(config: TrainLanguageModel, vocabulary: int, num_sentinels: int
     return model
 
 
+def _check_shape(config: TrainLanguageModel, vocabulary: int) -> None:
+    "`ValueError` for a model that cannot be built, before its text is read."
+    if config.init_from_pretrained: return
+    shape = TransformerConfig.preset(config.preset, vocabulary, **config.overrides)
+    _check_trained_layers(config.trained_layers, shape.num_decoder_layers)
+
+
+def _check_trained_layers(trained_layers: int | None, num_layers: int) -> None:
+    if trained_layers is not None and trained_layers > num_layers:
+        raise ValueError(f"trained_layers must be at most {num_layers}, the layers of the decoder, got {trained_layers}")
+
+
 def _freeze(model: Transformer, trained_layers: int | None) -> None:
     "Only the decoder's last layers learn, and the norm behind them; None: everything does."
     layers = model.decoder.layers
     if trained_layers is None: return
-    if trained_layers > len(layers):
-        raise ValueError(f"trained_layers must be at most {len(layers)}, the layers of the decoder, got {trained_layers}")
+    _check_trained_layers(trained_layers, len(layers))
     model.requires_grad_(False)
     for part in (*layers[len(layers) - trained_layers :], model.decoder.norm):
         part.requires_grad_(True)
@@ -153,6 +162,7 @@ class LanguageModelTraining:
             load_kernels()
         self.precision = MixedPrecision(config.precision, self.device)
         self.tokenizer = load_tokenizer(config.model_name)
+        _check_shape(config, self.tokenizer.vocab_size)
         with self.processes.accelerator.main_process_first():
             self.train, self.validation = _load_streams(config, self.tokenizer)
         objectives = ObjectiveWeights(config.next_weight, config.span_weight, config.causal_weight)

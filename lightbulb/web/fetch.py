@@ -74,6 +74,7 @@ def _parse_host(entry: str) -> tuple[str, int | None]:
     match = re.fullmatch(r"(\[[^\]]+\]|[^:/\s@]+)(?::(\d{1,5}))?", entry.strip())
     try:
         if match is None: return canonical_host(entry.strip()), None
+        if int(match[2] or 1) not in range(1, 65_536): raise ValueError
         return canonical_host(match[1]), int(match[2]) if match[2] else None
     except ValueError:
         raise ValueError(f"allow_hosts takes host or host:port, got {entry!r}") from None
