@@ -185,8 +185,6 @@ class TrainAgent(Displayable):
         _ = self.budget, self.for_tools()
         for name in ("num_episodes", "num_parallel"):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.cluster and not re.fullmatch(r"local|auto|(ray://)?\S+:\d+", self.cluster):
-            raise ValueError(f"cluster must be ray://host:10001, local or empty, got {self.cluster!r}")
         for name in ("num_held_out", "patience"):
             if getattr(self, name) < 0: raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 

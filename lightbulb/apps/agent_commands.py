@@ -10,6 +10,7 @@ __all__ = ['run_train_agent']
 
 # %% ../../nbs/apps/00_agent_commands.ipynb #3cae75f5
 import math
+import re
 import sys
 import threading
 import time
@@ -127,6 +128,8 @@ def run_train_agent(config: TrainAgent) -> int:
     "Train the agent; the exit status (130 after an interrupt). `LightbulbError` in one line."
     from lightbulb.core.run_folder import check_run
 
+    if config.cluster and not re.fullmatch(r"local|auto|(ray://)?\S+:\d+", config.cluster):
+        raise LightbulbError(f"cluster must be ray://host:10001, local or empty, got {config.cluster!r}")
     check_run(config.folder / "web_agent", resume=config.resume)
     watch = _Watch(config, sys.stderr)
     watch.say("loading models; type status, skip, save or quit at any time")
