@@ -111,7 +111,8 @@ def _check(config: TrainLanguageModel) -> None:
     if config.mode == "inference":
         find_model_file((start or config.folder).expanduser(), "language model")
         return
-    if config.query: raise LightbulbError("query is what a trained model continues: give --mode inference as well, or leave query out")
+    if config.query:
+        raise LightbulbError("query is what a trained model continues: give --mode inference as well, or leave query out")
     check_run(config.folder, resume=config.resume)
     if start:
         find_model_file(start.expanduser(), "language model")

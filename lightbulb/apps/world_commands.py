@@ -89,7 +89,8 @@ def check_world_model(config: TrainWorldModel, *, after_language_model: bool = F
         if config.mode == "inference":
             find_model_file(config.folder.expanduser(), "world model")
             return
-        if config.query: raise LightbulbError("query is what a trained model continues: give --mode inference as well, or leave query out")
+        if config.query:
+            raise LightbulbError("query is what a trained model continues: give --mode inference as well, or leave query out")
         check_run(config.folder, resume=config.resume and not after_language_model)
         if config.environment == "text":
             if config.transformer_model_path and not after_language_model:

@@ -109,8 +109,10 @@ def check_run(
     "`CheckpointError` if the folder cannot be written, or if there is nothing in it to go on from."
     present = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     if not present.is_dir(): raise CheckpointError(f"{folder} cannot be made: {present} is a file")
-    if not os.access(present, os.W_OK | os.X_OK): raise CheckpointError(f"{folder} cannot be written: {present} is closed to you")
-    if resume and not _resumable(folder): raise CheckpointError(f"{folder}: there is nothing to resume; leave --resume out to begin")
+    if not os.access(present, os.W_OK | os.X_OK):
+        raise CheckpointError(f"{folder} cannot be written: {present} is closed to you")
+    if resume and not _resumable(folder):
+        raise CheckpointError(f"{folder}: there is nothing to resume; leave --resume out to begin")
 
 # %% ../../nbs/core/11_run_folder.ipynb #95d181eb
 def read_newest(
