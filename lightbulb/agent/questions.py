@@ -22,7 +22,7 @@ _KIN = frozenset(
 )
 _ROLES = frozenset(
     """king queen president chairman chairwoman chair head chief minister mayor leader boss author star lead architect
-    champion heir monarch patron host guest pupil student apprentice opponent ally teacher mentor rival friend colleague man woman person
+    champion heir monarch patron host guest pupil student apprentice opponent ally teacher mentor rival friend colleague contemporary man woman person
     people engineer entrepreneur businessman businesswoman politician nurse poet""".split()
 )
 _PLACES = frozenset(
@@ -67,7 +67,7 @@ _RELATIVE = re.compile(
 _POSSESSIVE = re.compile(
     r"(?P<before>(?:(?:the |an? )?[a-z][a-z -]* of (?=[A-Z]))?)(?P<owner>.+?)['’]s? (?P<noun>(?:[a-z][\w-]* ){0,2}[a-z][\w-]*)"
 )
-_OF = re.compile(r"(?:the |an? )(?P<noun>(?:[a-z][\w-]* ){0,3}?[a-z][\w-]*) (?:of|for|to|behind) (?P<owner>.+)")
+_OF = re.compile(r"(?:the |an? )(?P<noun>(?:[A-Z][a-z]+ )?(?:[a-z][\w-]* ){0,3}?[a-z][\w-]*) (?:of|for|to|behind) (?P<owner>.+)")
 
 
 _NO_NOUN = re.compile(r"\b(?:the|an?|called|named|considered|known|was|is|were|are|who|that|of|in)\b")
@@ -81,7 +81,8 @@ def _innermost(phrase: str) -> tuple[str, str] | None:
     "The innermost phrase that must be resolved first and the question that resolves it; None for a plain name."
     if (match := _RELATIVE.fullmatch(phrase)) and not _NO_NOUN.search(match["noun"]):
         noun, pronoun = match["noun"], match["pronoun"]
-        question_word = pronoun.capitalize() if "who" in pronoun and pronoun != "who" else "Who" if _is_person(noun) else f"Which {noun}"
+        is_anybody = _is_person(noun) and not re.search("[A-Z]", noun)  # but *Which Nichia engineer*
+        question_word = pronoun.capitalize() if "who" in pronoun and pronoun != "who" else "Who" if is_anybody else f"Which {noun}"
         return phrase, f"{question_word} {match['verb']}?"
     possessive = _POSSESSIVE.fullmatch(phrase)
     # "the director of Titanic's father" is the father of the director
@@ -200,10 +201,14 @@ def _rest(question: str) -> tuple[str, ...]:
     return decompose(question)
 
 
+_ASIDE = re.compile(r", (?:also|himself|herself|itself) (?:an?|the) [^,]{3,60},(?= )")  # *the maker of the lamp, also a painter, …*
+
+
 def decompose(question: str) -> tuple[str, ...]:
     "The question as steps to be answered in order; each later step has `{}` where the answer before it belongs."
     text = " ".join(question.split()).rstrip("?.! ")
     if len(text) > _MAX_CHARS: return (question,)
+    if (bare := _ASIDE.sub("", text)) != text: return decompose(f"{bare}?")
     for before, phrase, after in _readings(text):
         inner = _innermost(phrase)
         if inner is None: continue

@@ -86,7 +86,7 @@ def make_plans(question: str) -> list[Plan]:
         chances = kind_probabilities(question)  # what is taken for a list or a definition may be a plain fact
         return [*plans, Plan("direct", steps, form="fact")] if chances["fact"] + chances["number"] > 0.1 else plans
     if len(steps) == 1: return [Plan("direct", steps, form=form)]
-    sure = not steps[0].startswith("Which")  # "the machine that …" may be described on the page that answers
+    sure = re.match("Which (?![A-Z])", steps[0]) is None  # "the machine that …" may be described on the page that answers
     return [Plan("chain", steps), Plan("direct", (question,), math.log(0.03 if sure else 0.3))]
 
 # %% ../../nbs/agent/12_reasoning.ipynb #e0798072
