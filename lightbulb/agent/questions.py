@@ -22,8 +22,8 @@ _KIN = frozenset(
 )
 _ROLES = frozenset(
     """king queen president chairman chairwoman chair head chief minister mayor leader boss author star lead architect
-    champion heir monarch patron host guest pupil student apprentice opponent ally teacher mentor rival friend colleague contemporary man woman
-    person     people engineer entrepreneur businessman businesswoman politician nurse poet""".split()
+    champion heir monarch patron host guest pupil student apprentice opponent ally teacher mentor rival friend colleague contemporary
+    man woman person people engineer entrepreneur businessman businesswoman politician nurse poet""".split()
 )
 _PLACES = frozenset(
     """capital birthplace country city town village state province county region continent company university college
