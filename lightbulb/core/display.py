@@ -76,11 +76,28 @@ class Displayable:
         "Its fields as JSON."
         return json.dumps(_plain(self), ensure_ascii=False, indent=1)
 
+    def save(self, path: str | Path) -> Path:
+        "Write it as a file that stands alone: a whole page, Markdown or JSON, by the ending of the name; `ValueError` for any other."
+        path = Path(path)
+        ways = {".html": lambda: _page(path.stem, self.to_html()), ".md": self.to_markdown, ".json": self.to_json}
+        if path.suffix not in ways: raise ValueError(f"the name must end in .html, .md or .json, got {path.name!r}")
+        path.write_text(ways[path.suffix](), encoding="utf-8")
+        return path
+
     def _repr_html_(self) -> str:
         return self.to_html()
 
     def _repr_markdown_(self) -> str | None:
         return self.to_markdown()
+
+
+def _page(title: str, body: str) -> str:
+    "A whole document around a fragment."
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"></head>'
+        f'<body style="font-family:system-ui,sans-serif;max-width:80rem;margin:1rem auto;padding:0 1rem">{body}</body></html>\n'
+    )
 
 
 _FEW = 6  # fields at their defaults that are shown among the others
