@@ -45,7 +45,7 @@ def main() -> int:
     args = arguments((__doc__ or "").splitlines()[0])
     skip_without(args.data / "reading")
     torch.set_num_threads(1)
-    count = 16 if args.quick else 80
+    count = 6 if args.quick else 80
     table = Table("Learning from episodes" + (" (quick)" if args.quick else ""), ("onnxruntime", "transformers"))
     rows = [json.loads(line) for line in (args.data / "reading" / "xquad_en.jsonl").read_text(encoding="utf-8").splitlines()]
     pages = [Document(f"http://xquad/{i}", row["title"], row["text"]) for i, row in enumerate(rows)]
