@@ -394,8 +394,8 @@ def verdict_of(
     *,
     num_lines: int = 5,  # that are heard
     line_weight: float = 0.4,  # of a point of a line's score, nats
-    words_weight: float = 0.7,  # of what the words say beside what was learned
-    least: float = 0.2,  # log-odds; what is nearer to even is no verdict
+    words_weight: float = 1.0,  # of what the words say beside what was learned
+    least: float = 0.1,  # log-odds; what is nearer to even is no verdict
     most_silent: float = 0.5,  # of the chance that the lines say nothing
 ) -> tuple[str, Line | None]:
     "Yes or No, and the line that says so; neither where no line does or they leave it open."
