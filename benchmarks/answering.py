@@ -49,6 +49,7 @@ REPORTED_NOTES = ("tannery", "boat_club")  # folders that nothing was fitted on 
 MANUALS = {"git": "git/git.html", "debian_handbook": "debian_handbook/index.html", "python": "python/"}  # where a crawl begins
 TUNED = {"git": "mechanisms were chosen on it", "debian_handbook": "tuned on"}  # the other sets: only measured
 TUNED |= {
+    "boat_club": "mechanisms were chosen on other questions about its pages",
     "clapnq": "the confidence was fitted, and mechanisms were chosen, on 174 other questions of its",
     "xquad": "only measured; reader, mechanisms and confidence were chosen on the questions about every other paragraph",
     "two_hop": "mechanisms and the confidence of chains were chosen on every second question, from the second on; these are the others",
