@@ -36,7 +36,7 @@ from lightbulb.agent.environment import OPTIONS, SearchAction, SearchEnv, Search
 from lightbulb.agent.foresight import Foresight
 from lightbulb.agent.tools import Tools, load_judge, load_says
 from lightbulb.agent.training import _AgentTraining, _EpisodeLog
-from lightbulb.agent.web_agent import AutonomousWebAgent, EpisodeWorld, default_levels
+from lightbulb.agent.web_agent import AutonomousWebAgent, CautiousLevels, EpisodeWorld, default_levels
 from lightbulb.core.cache import PersistentCache, content_key
 from lightbulb.core.checkpoint import save_checkpoint
 from lightbulb.core.records import Document
@@ -360,6 +360,7 @@ def main() -> int:
                 worlds.append(agent.play(task, seed=number))
             agent.policy = "learned"
             config = TrainRecurrentModel(num_steps=300, batch_size=32, learning_rate=5e-3, seed=seed)
+            assert isinstance(agent.levels, CautiousLevels)
             agent.levels.foresee = Foresight.learn(worlds, config=config)
             runs.append(played(agent))
         return runs

@@ -88,10 +88,8 @@ def main() -> int:
             low > 0 if aim and not args.quick else None,
         )
 
-    values = [
-        [token_f1(judge.judge(one.question, one.candidates)[0].text, golds[one.question]) for one in held_out] for judge in (former, after)
-    ]
-    row(f"judge: F1 of its first answer (pull {ridge})", *values, "interval above 0")
+    first = lambda judge: [token_f1(judge.judge(one.question, one.candidates)[0].text, golds[one.question]) for one in held_out]
+    row(f"judge: F1 of its first answer (pull {ridge})", first(former), first(after), "interval above 0")
     shares = [
         [float(judge.shares(one.question, one.candidates)[:-1][list(one.right)].sum()) for one in held_out] for judge in (former, after)
     ]

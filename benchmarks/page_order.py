@@ -34,6 +34,7 @@ from lightbulb.agent.page_order import ORDER_FEATURES, PageOrder
 from lightbulb.agent.tools import Tools, load_judge
 from lightbulb.agent.web_agent import AutonomousWebAgent
 from lightbulb.core.cache import content_key
+from lightbulb.core.records import Document
 from lightbulb.core.runtime import cache_folder
 from lightbulb.knowledge.embedding import load_embedder
 from lightbulb.knowledge.ranking import RankingList, RankingModel, load_cross_encoder
@@ -70,7 +71,8 @@ class Set:
 
     def __init__(self, name: str, pages: Sequence[dict[str, str]], questions: Sequence[dict[str, Any]], place: Path, embed: Any) -> None:
         self.name, self.questions, self.place = name, questions, place
-        self.site = Passages(pages, embed, cache_folder("benchmarks"))
+        documents = [Document(f"http://two-hop/{i}", page["title"], page["text"]) for i, page in enumerate(pages)]
+        self.site = Passages("two_hop", documents, embed, cache_folder("benchmarks"))
         self.rerank = load_cross_encoder()
         self.tools = Tools(self.site, SpanReader.load(), embed, self.rerank, weigh=load_judge(self.rerank))
         addresses: dict[str, str] = {}
