@@ -160,7 +160,7 @@ def _load_writer(config: TrainLanguageModel) -> Callable[[str], str]:
     print("  loading PyTorch, then the model", file=sys.stderr, flush=True)
     from lightbulb.core.runtime import choose_device
     from lightbulb.lm.beam_search import generate
-    from lightbulb.lm.decoding import repeat_size, split_context
+    from lightbulb.lm.decoding import NoRepeat, split_context
     from lightbulb.lm.tokens import load_tokenizer
     from lightbulb.lm.training import load_model
 
@@ -185,7 +185,7 @@ def _load_writer(config: TrainLanguageModel) -> Callable[[str], str]:
             end_id=tokenizer.end_id,
             temperature=config.sampling_temperature,
             top_p=config.top_p,
-            no_repeat=repeat_size(config.no_repeat, tokenizer.vocab_size),
+            no_repeat=NoRepeat.of(config.no_repeat, tokenizer),
             seed=config.seed,
             beam_width=config.beam_width,
         )

@@ -17,6 +17,7 @@ from torch import Tensor
 from lightbulb.lm.decoding import (
     Context,
     GenerationConfig,
+    NoRepeat,
     Prompt,
     Stop,
     TokenModel,
@@ -25,7 +26,6 @@ from lightbulb.lm.decoding import (
     room_for,
     slide,
     speculate,
-    without_repeats,
     write,
 )
 
@@ -188,11 +188,12 @@ def _search(model: TokenModel, prompt: Prompt, config: GenerationConfig, watch: 
     "The best texts of the contexts of one prompt."
     width, last, end_id = config.beam_width, config.max_new_tokens - 1, config.end_id
     beams, finished = _Beams(model, prompt, config), _FinishedTexts(len(prompt.rows), config, prompt.tokens.device)
+    rule = NoRepeat.of(config.no_repeat)
     for step in range(config.max_new_tokens):
         # a. The best continuations of all beams: twice as many as beams, for half of them may end here.
-        if config.no_repeat:
+        if rule:
             texts = [prompt.before(row) + text[:step] for row, own in enumerate(beams.tokens.tolist()) for text in own]
-            beams.logits = without_repeats(beams.logits, texts, config.no_repeat)
+            beams.logits = rule.allowed(beams.logits, texts)
         scores, parents, ids = _best_continuations(beams.logits, beams.scores, 2 * width)
 
         # b. Which of them end. Only those among the best K count: a worse one would not have been a beam.

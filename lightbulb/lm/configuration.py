@@ -79,7 +79,7 @@ class TrainLanguageModel(Displayable):
     query: str = ""  # what to continue; empty: asks for prompts until quit
     planner: Literal["greedy", "sample", "beam"] = "sample"  # greedy and beam repeat themselves where a model has learned little
     beam_width: int = 4  # texts that beam keeps side by side
-    no_repeat: int | Literal["auto"] = "auto"  # no so many tokens twice within four times as many; auto: 4 bytes, else 2; 0: allowed
+    no_repeat: int | Literal["auto"] = "auto"  # no so many tokens twice within four times as many; auto: bytes by word, else 2; 0: allowed
     max_new_tokens: int = 64  # written for one prompt at most
     sampling_temperature: float = 0.5  # of sample: lower is safer, higher more varied
     top_p: float = 0.9  # sample only from the likeliest tokens that have this probability together

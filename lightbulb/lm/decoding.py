@@ -17,6 +17,7 @@ from torch import Tensor
 from ..core.configuration import check_fields
 from ..core.display import Displayable
 from .local_model import row_seeds
+from .tokens import Tokenizer
 
 # %% auto #0
 __all__ = ['GenerationConfig']
@@ -35,6 +36,49 @@ class TokenModel(Protocol):
     def head_hidden(self, hidden: Tensor, head: int) -> Tensor: ...  # (…, D) → (…, D)
     def logits(self, hidden: Tensor, head: int = 0) -> Tensor: ...  # (…, D) → (…, V)
 
+# %% ../../nbs/lm/10_decoding.ipynb #5be2c5a2
+def _repeating(ids: Sequence[int], size: int) -> set[int]:
+    "The tokens that have followed the last `size` - 1 tokens before."
+    ending = list(ids[len(ids) - size + 1 :])
+    return {ids[i + size - 1] for i in range(len(ids) - size + 1) if list(ids[i : i + size - 1]) == ending}
+
+
+@dataclass(frozen=True)
+class NoRepeat:
+    "Which tokens would repeat their text. `ValueError` if the size is negative."
+
+    size: int = 0  # n; 0: repeats are allowed
+    word_ends: frozenset[int] = frozenset()  # tokens between words: only the first token of a word is forbidden; empty: every token
+
+    def __post_init__(self) -> None:
+        if self.size < 0: raise ValueError(f"no_repeat must not be negative, got {self.size}")
+
+    def __bool__(self) -> bool:
+        return self.size > 0
+
+    @classmethod
+    def of(cls, no_repeat: int | Literal["auto"] | NoRepeat, tokenizer: Tokenizer | None = None) -> NoRepeat:
+        "What `auto` means: four bytes where a word begins, or two tokens of a vocabulary of words and their parts."
+        if isinstance(no_repeat, NoRepeat): return no_repeat
+        if isinstance(no_repeat, int): return cls(no_repeat)
+        if tokenizer is None or tokenizer.vocab_size >= 1000: return cls(2)
+        return cls(4, frozenset(tokenizer.encode(" \n")))
+
+    def forbidden(self, ids: Sequence[int]) -> set[int]:
+        "The tokens that may not follow a text."
+        size, ends = self.size, self.word_ends
+        if not ends or not ends.intersection(ids[-6 * size :]):
+            return _repeating(ids[-4 * size :], size) | _repeating(ids, 3 * size)
+        return _repeating(ids[-16 * size :], size + 1) | _repeating(ids, 3 * size + 1) if ids[-1] in ends else set()
+
+    def allowed(self, logits: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:  # (B, V), what stands before each row
+        "The same logits with -inf where a token would repeat its text."
+        allowed = logits.clone()
+        for row, ids in enumerate(texts):
+            if forbidden := self.forbidden(ids):
+                allowed[row, list(forbidden)] = -math.inf
+        return allowed
+
 # %% ../../nbs/lm/10_decoding.ipynb #1ef46b5c
 @dataclass(frozen=True)
 class GenerationConfig(Displayable):
@@ -49,7 +93,7 @@ class GenerationConfig(Displayable):
     top_k: int | None = None  # sampling: only the k likeliest tokens
     top_p: float = 1.0  # sampling: only the smallest set of tokens with this probability
     seed: int = 0  # sampling
-    no_repeat: int = 0  # n: no n tokens twice within 4 · n of them, and no 3 · n tokens twice in a text; 0: repeats are allowed
+    no_repeat: int | NoRepeat = 0  # n: no n tokens twice within 4 · n of them, and no 3 · n tokens twice in a text; 0: repeats are allowed
     beam_width: int = 4  # beam: K, rows kept for each context
     length_penalty: float = 1.0  # beam: a finished row's score is its log-probability / tokens ** length_penalty
     early_stopping: bool | Literal["never"] = False  # beam: see `beam_search`
@@ -61,7 +105,7 @@ class GenerationConfig(Displayable):
         for name in ("max_new_tokens", "beam_width", "top_k", "num_draft"):
             value = getattr(self, name)
             if value is not None and value < 1: raise ValueError(f"{name} must be at least 1, got {value}")
-        if self.no_repeat < 0: raise ValueError(f"no_repeat must not be negative, got {self.no_repeat}")
+        if isinstance(self.no_repeat, int): NoRepeat(self.no_repeat)
         if self.no_repeat and self.method == "speculative":
             raise ValueError("no_repeat must be 0 for method speculative, which proves that its text is greedy decoding's")
         if not 0 < self.temperature < math.inf:
@@ -239,26 +283,6 @@ def _draw(prompt: Prompt, config: GenerationConfig) -> _Choose:
 
     return choose
 
-# %% ../../nbs/lm/10_decoding.ipynb #5be2c5a2
-def _repeating(ids: Sequence[int], size: int) -> set[int]:
-    "The tokens that have followed the last `size` - 1 tokens before."
-    ending = list(ids[len(ids) - size + 1 :])
-    return {ids[i + size - 1] for i in range(len(ids) - size + 1) if list(ids[i : i + size - 1]) == ending}
-
-
-def without_repeats(logits: Tensor, texts: Sequence[Sequence[int]], size: int) -> Tensor:  # (B, V), what stands before each row, n
-    "The same logits with -inf where a token would repeat its text."
-    allowed = logits.clone()
-    for row, ids in enumerate(texts):
-        if banned := _repeating(ids[-4 * size :], size) | _repeating(ids, 3 * size):
-            allowed[row, list(banned)] = -math.inf
-    return allowed
-
-
-def repeat_size(no_repeat: int | Literal["auto"], vocab_size: int) -> int:
-    "What `auto` means: four bytes, or two tokens of a vocabulary of words and their parts."
-    return no_repeat if isinstance(no_repeat, int) else 4 if vocab_size < 1000 else 2
-
 # %% ../../nbs/lm/10_decoding.ipynb #bccb0c02
 Stop: TypeAlias = Callable[[int, list[int]], bool]  # whether a row, given its number and its new ids, is finished
 
@@ -268,11 +292,12 @@ def write(model: TokenModel, prompt: Prompt, config: GenerationConfig, stop: Sto
     choose = _draw(prompt, config) if config.method == "sampling" else lambda logits, rows, step: _likeliest(logits)
     cache, rows = model.new_cache(len(prompt.rows), prompt.memory), list(range(len(prompt.rows)))
     texts: list[list[int]] = [[] for _ in rows]
+    rule = NoRepeat.of(config.no_repeat)
     logits = model.logits(model.decode(prompt.tokens, cache=cache)[:, -1])
     for step in range(config.max_new_tokens):
         # choose a token for each row, and see which rows have ended
-        if config.no_repeat:
-            logits = without_repeats(logits, [prompt.before(row) + texts[row] for row in rows], config.no_repeat)
+        if rule:
+            logits = rule.allowed(logits, [prompt.before(row) + texts[row] for row in rows])
         tokens = choose(logits, rows, step)
         unfinished = []
         for place, (row, token) in enumerate(zip(rows, tokens.tolist(), strict=True)):

@@ -211,7 +211,7 @@ class TrainWorldModel(Displayable):
     mode: Literal["train", "inference"] = "train"  # inference: what was trained plays or writes
     query: str = ""  # text: what to continue; empty: asks for prompts until quit
     planner: TextPlanner = "mcts"  # text: how a continuation is planned
-    no_repeat: int | Literal["auto"] = "auto"  # text: no so many tokens twice within four times as many; auto: 4 bytes, else 2; 0: allowed
+    no_repeat: int | Literal["auto"] = "auto"  # text: no so many tokens twice within 4 times as many; auto: bytes by word, or 2; 0: any
     max_new_tokens: int = 64  # text: written for one prompt at most
 
     def __post_init__(self) -> None:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..core.display import Displayable, escape_markdown
-from ..lm.decoding import repeat_size, without_repeats
+from ..lm.decoding import NoRepeat
 from ..planning.mcts import MCTSConfig, SearchTree
 from ..planning.planners import Plan, PlannerConfig, ThoughtFunctions
 from ..planning.planners import plan as plan_thoughts
@@ -126,7 +126,14 @@ class _Written:
 class _TextThoughts:
     "What `planning.planners` asks: proposals and values of contexts."
 
-    def __init__(self, model: TextWorldModel, context: Sequence[int], prefix: Sequence[int], num_proposals: int, no_repeat: int) -> None:
+    def __init__(
+        self,
+        model: TextWorldModel,
+        context: Sequence[int],
+        prefix: Sequence[int],
+        num_proposals: int,
+        no_repeat: NoRepeat,
+    ) -> None:
         self.model, self.context, self.prefix, self.num_proposals = model, list(context), list(prefix), num_proposals
         self.no_repeat = no_repeat
 
@@ -195,7 +202,7 @@ def write_beams(
     scores: Tensor,  # (C, G), their log-probabilities; the G of one row compete for the places of one beam
     num_tokens: int,  # n
     width: int,  # K, of each beam
-    no_repeat: int = 0,
+    no_repeat: NoRepeat | None = None,
     *,
     may_narrow: bool = False,  # where fewer than `width` continuations repeat nothing, a beam has fewer; else it takes what repeats
 ) -> tuple[Tensor, Tensor, Tensor]:  # (C, K), (C, K, n), (C, K, n)
@@ -216,7 +223,7 @@ def write_beams(
         known = allowed = transformer.logits(transformer.decode(read, cache=cache)[:, -1]).float().log_softmax(-1)
         if no_repeat:
             written = zip(owners.flatten().tolist(), tokens.flatten(0, 1).tolist(), strict=True)
-            allowed = without_repeats(known, [[*context, *beginnings[owner], *own] for owner, own in written], no_repeat)
+            allowed = no_repeat.allowed(known, [[*context, *beginnings[owner], *own] for owner, own in written])
         # the best rows of each beam, and what they have read
         sums = ((scores.flatten()[owners] + logs.sum(-1))[..., None] + allowed.view(*owners.shape, -1)).flatten(1)
         most = int(sums.isfinite().sum(1).min()) or 1 if may_narrow else sums.shape[1]
@@ -236,7 +243,7 @@ def write_on(
     beginnings: Sequence[Sequence[int]],  # G texts of one length, after the context
     num_tokens: int,  # n
     width: int,  # of each beginning's beam
-    no_repeat: int = 0,
+    no_repeat: NoRepeat | None = None,
 ) -> tuple[Tensor, Tensor]:  # (G, width, n), (G, width, n)
     "The likeliest continuations of each beginning, which has a beam of its own, and their tokens' log-probabilities."
     if len(beginnings[0]) + num_tokens > model.transformer.config.max_length:  # then what was written is context too
@@ -253,7 +260,7 @@ def write_jointly(
     scores: Tensor,  # (G,) log-probabilities of the beginnings
     num_tokens: int,  # n
     width: int,  # K, of the one beam
-    no_repeat: int = 0,
+    no_repeat: NoRepeat | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # (K,), (K, n), (K, n)
     "The likeliest continuations of all beginnings, which compete for one beam: whose they are, tokens, log-probabilities."
     owners, tokens, logs = write_beams(model, context, beginnings, scores[None], num_tokens, width, no_repeat, may_narrow=True)
@@ -261,7 +268,7 @@ def write_jointly(
 
 
 def root_states(
-    model: TextWorldModel, context: Sequence[int], written: Sequence[Sequence[int]], num_proposals: int, no_repeat: int = 0
+    model: TextWorldModel, context: Sequence[int], written: Sequence[Sequence[int]], num_proposals: int, no_repeat: NoRepeat | None = None
 ) -> LatentStates:
     "What was written after a context as roots of a search: latents, and the likeliest actions by the decoder's beam, exactly scored."
     latents = model.represent(model.read_contexts([[*context, *tokens] for tokens in written]))
@@ -314,7 +321,7 @@ class _LatentPlan:
         prefix: Sequence[int],
         search: MCTSConfig,
         num_proposals: int,
-        no_repeat: int,
+        no_repeat: NoRepeat,
     ) -> None:
         self.model, self.context, self.prefix, self.search = model, list(context), list(prefix), search
         self.num_proposals, self.no_repeat = num_proposals, no_repeat
@@ -411,14 +418,14 @@ def plan(
     if num_proposals < 1: raise ValueError(f"num_proposals must be at least 1, got {num_proposals}")
     if not isinstance(budget, PlannerBudget):
         budget = PlannerBudget(4 * num_actions if budget is None else budget)
-    size = repeat_size(no_repeat, model.config.vocab_size)
+    rule = NoRepeat.of(no_repeat, model.tokenizer)
     if planner == "mcts":  # in the latents
-        run = _LatentPlan(model, tokens, prefix, search or MCTSConfig(64, 1.414), num_proposals, size)
+        run = _LatentPlan(model, tokens, prefix, search or MCTSConfig(64, 1.414), num_proposals, rule)
         return _plan_in_latents(run, text, budget, num_actions, seed)
     # any other planner: over contexts
     config = PlannerConfig(planner="best_of_n", num_samples=1) if planner == "sample" else planner
     config = PlannerConfig(planner=config) if isinstance(config, str) else config
-    thinking = _TextThoughts(model, tokens, prefix, num_proposals, size).functions(num_actions)
+    thinking = _TextThoughts(model, tokens, prefix, num_proposals, rule).functions(num_actions)
     result = plan_thoughts(ToTNode(text or " ", "context"), thinking, config, budget=budget, seed=seed)
     name = "sample" if planner == "sample" else config.planner
     return Thought(text, name, _policies_of(model, result, budget), result.cost)
