@@ -105,7 +105,8 @@ class GenerationConfig(Displayable):
         for name in ("max_new_tokens", "beam_width", "top_k", "num_draft"):
             value = getattr(self, name)
             if value is not None and value < 1: raise ValueError(f"{name} must be at least 1, got {value}")
-        if isinstance(self.no_repeat, int): NoRepeat(self.no_repeat)
+        if isinstance(self.no_repeat, int):
+            NoRepeat(self.no_repeat)
         if self.no_repeat and self.method == "speculative":
             raise ValueError("no_repeat must be 0 for method speculative, which proves that its text is greedy decoding's")
         if not 0 < self.temperature < math.inf:
