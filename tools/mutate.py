@@ -39,6 +39,7 @@ def mutation(what: str, file: str, old: str, new: str, *tests: str) -> Mutation:
 
 
 ADVANTAGES, PPO, REPLAY = "tests/test_advantages.py", "tests/test_ppo.py", "tests/test_replay.py"
+CHANCE = "tests/test_chance_nodes.py"
 HIERARCHY, MCTS, OOPS, THOUGHT = "tests/test_hierarchy.py", "tests/test_mcts.py", "tests/test_oops.py", "tests/test_tree_of_thought.py"
 TRANSFORMER, LOSSES, BEAM, EXPERTS = (
     "tests/test_transformer.py",
@@ -292,6 +293,28 @@ MUTATIONS = (
         "index += tree.visits[b, 0, a]",
         MCTS,
     ),
+    mutation(
+        "chance falls in the order of its list",
+        "planning/chance_nodes.py",
+        "place = np.float64((key ^ (key >> np.uint64(31))) >> np.uint64(11)) / 9007199254740992.0 + num_visits",
+        "place = 0.0 * np.float64(key) + num_visits",
+        CHANCE,
+    ),
+    mutation(
+        "an afterstate is drawn as if it was never visited",
+        "planning/chance_nodes.py",
+        "_key_of(chance, b, afterstate), tree.visits[b, node, action])",
+        "_key_of(chance, b, afterstate), 0)",
+        CHANCE,
+    ),
+    mutation(
+        "a fallen outcome is not remembered",
+        "planning/chance_nodes.py",
+        "chance.nodes[b, paths.afterstates[b], paths.outcomes[b]], chance.outcomes[b, node] = node, paths.outcomes[b]",
+        "chance.nodes[b, paths.afterstates[b], 0], chance.outcomes[b, node] = node, paths.outcomes[b]",
+        CHANCE,
+    ),
+    mutation("probabilities may sum to anything", "planning/chance_nodes.py", "if not abs(total - 1.0) < 1e-5: return b", "pass", CHANCE),
     mutation("calls of frozen programs get all of the prior each", "planning/oops.py", "share / len(self.frozen)", "share", OOPS),
     mutation("a phase has twice its time", "planning/oops.py", "limit / 2, count)", "2 * limit, count)", OOPS),
     mutation(

@@ -39,10 +39,8 @@ from lightbulb.planning.search_kernels import (
 from ..core.display import Displayable, Picture, escape_markdown, fold
 from .tree_drawing import Box, draw_tree, fold_tree
 
-StepAndPredict: TypeAlias = Callable[[Any, Any], tuple[Any, Any, Any, Any, Any, Any]]  # what `step` says, then what `predict` says
-
 # %% auto #0
-__all__ = ['StepAndPredict', 'SearchTree', 'MCTSResult', 'MCTS', 'MCTSConfig']
+__all__ = ['SearchTree', 'MCTSResult', 'MCTS', 'MCTSConfig']
 
 # %% ../../nbs/planning/05_mcts.ipynb #f9e7133d
 _all_ = ["MCTSConfig"]  # users find it here, beside what uses it
@@ -324,6 +322,9 @@ def _refuse(problem: int, root: int, simulation: int = -1) -> None:
         raise ValueError(f"{where}: the model must return finite numbers and a legal action, got {PROBLEMS[problem]}")
 
 # %% ../../nbs/planning/05_mcts.ipynb #ffefa1b9
+_StepAndPredict: TypeAlias = Callable[[Any, Any], tuple[Any, Any, Any, Any, Any, Any]]  # what `step` says, then what `predict` says
+
+
 class _RunsInside(Protocol):
     "A model that runs inside the kernels."
 
@@ -345,7 +346,7 @@ class MCTS:
         step: ModelStep,
         config: MCTSConfig | None = None,
         *,
-        step_and_predict: StepAndPredict | None = None,  # both in one call
+        step_and_predict: _StepAndPredict | None = None,  # both in one call
         compiled: _RunsInside | None = None,  # runs all simulations in one call
     ) -> None:
         self.predict, self.step, self.config, self.compiled = predict, step, config or MCTSConfig(), compiled
@@ -361,20 +362,26 @@ class MCTS:
         "Spend the budget on every root. `ValueError` if the model returns what is no number or leaves a state no action."
         tree = self._plant(roots, tree)
         noise_streams = self._add_noise(tree.arrays, roots, seeds)
-        num_roots, _, num_actions = tree.arrays.children.shape
+        num_actions = tree.arrays.children.shape[2]
         rules = kernel_rules(self.config, num_actions, self.config.num_simulations + int(tree.arrays.node_visits[:, 0].max()))
         num_nodes_before = tree.arrays.num_nodes.copy()
+        tree = self._simulate(tree, rules, noise_streams)
+        return self._result(tree, rules, noise_streams, tree.arrays.num_nodes - num_nodes_before)
+
+    def _simulate(self, tree: SearchTree, rules: Rules, noise_streams: np.ndarray) -> SearchTree:
+        "Spend the budget; the streams (B,) are for a search that draws on the way."
         if self.compiled:
             if not isinstance(tree.states, _ArrayRows):
-                raise ValueError(f"a compiled model searches numpy states, got {type(roots).__name__}")
+                kind = type(tree.states.read(np.zeros(1, np.int64))).__name__
+                raise ValueError(f"a compiled model searches numpy states, got {kind}")
             _refuse(*self.compiled.simulate(tree.arrays, rules, tree.states.buffer, self.config.num_simulations))
-        else:
-            selection = new_selection(num_roots)
-            for simulation in range(self.config.num_simulations):
-                num_open, level = select(tree.arrays, rules, selection)
-                self._expand(tree, selection, num_open, level, simulation)
-                back_up(tree.arrays, selection)
-        return self._result(tree, rules, noise_streams, tree.arrays.num_nodes - num_nodes_before)
+            return tree
+        selection = new_selection(len(tree.arrays.num_nodes))
+        for simulation in range(self.config.num_simulations):
+            num_open, level = select(tree.arrays, rules, selection)
+            self._expand(tree, selection, num_open, level, simulation)
+            back_up(tree.arrays, selection)
+        return tree
 
     def _plant(self, roots: Any, tree: SearchTree | None) -> SearchTree:
         "Trees whose roots are predicted, with room for the simulations."

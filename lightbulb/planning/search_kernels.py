@@ -207,16 +207,18 @@ def _gumbel_inner_action(tree: TreeArrays, rules: Rules, b: int, node: int) -> i
 
 # %% ../../nbs/planning/03_search_kernels.ipynb #a8e8a9ba
 @part
+def choose_action(tree: TreeArrays, rules: Rules, b: int, node: int) -> int:
+    "What the rules take in a node."
+    if rules.algorithm != 2: return _puct_action(tree, rules, b, node)
+    return _gumbel_root_action(tree, rules, b) if node == 0 else _gumbel_inner_action(tree, rules, b, node)
+
+
+@part
 def select_path(tree: TreeArrays, rules: Rules, b: int) -> tuple[int, int]:
     "The node and action to expand; a terminal node comes with the action -1."
     node, depth = 0, 0
     while True:
-        if rules.algorithm != 2:
-            action = _puct_action(tree, rules, b, node)
-        elif node == 0:
-            action = _gumbel_root_action(tree, rules, b)
-        else:
-            action = _gumbel_inner_action(tree, rules, b, node)
+        action = choose_action(tree, rules, b, node)
         child, depth = tree.children[b, node, action], depth + 1
         if child >= 0:
             node = child
