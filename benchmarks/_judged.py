@@ -32,7 +32,6 @@ class Collection:
     name: str
     pages: Sequence[Document]
     queries: Sequence[Query]
-    family: str = "questions"  # or topics: in training each family has the same vote
 
 
 def cranfield(folder: Path) -> Collection:
@@ -43,7 +42,7 @@ def cranfield(folder: Path) -> Collection:
         judged = judgements.get(number, {})
         gains = {url: 2.0 ** (5 - grade) - 1 for url, grade in judged.items() if grade != -1}
         graded.append(Query(text, gains, frozenset(url for url, grade in judged.items() if grade == -1)))
-    return Collection("cranfield", pages, graded, "topics")
+    return Collection("cranfield", pages, graded)
 
 
 def demo_site(split: str) -> Collection:
@@ -124,7 +123,7 @@ def manual(folder: Path, site: str) -> Collection:
 
 
 def collections(data: Path) -> Iterator[Collection]:
-    "All of them; `demo report`, `xquad` and `clapnq` are for measuring only."
+    "All of them; `demo report`, `xquad`, `clapnq` and the manuals are for measuring only."
     yield cranfield(data / "cranfield")
     yield demo_site("train")
     yield qamr(data / "reading")
@@ -132,3 +131,5 @@ def collections(data: Path) -> Iterator[Collection]:
     yield demo_site("report")
     yield xquad(data / "reading")
     yield clapnq(data / "reading")
+    for site in ("git", "debian_handbook", "python"):
+        yield manual(data / "manuals", site)

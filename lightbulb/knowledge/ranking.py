@@ -11,7 +11,7 @@ __all__ = ['Rerank', 'CrossEncoder', 'load_cross_encoder', 'RankingList', 'Ranki
 # %% ../../nbs/knowledge/03_ranking.ipynb #276cde8f
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -120,16 +120,20 @@ class RankingModel:
         self,
         feature_names: Sequence[str],  # of the columns, in order
         *,
+        start: Mapping[str, float] | None = None,  # the weights before any learning, 0 for what is not named; the plain mean if not given
         num_hidden: int = 0,  # units that may bend the weighted sum; with few hundred lists they gain nothing
         seed: int = 0,
     ) -> None:
         if not feature_names or len(set(feature_names)) != len(feature_names):
             raise ValueError(f"feature_names must be different names, at least one, got {list(feature_names)}")
+        if unknown := sorted(set(start or ()) - set(feature_names)):
+            raise ValueError(f"start must name features, got {', '.join(unknown)}")
         if num_hidden < 0: raise ValueError(f"num_hidden must not be negative, got {num_hidden}")
         self.feature_names, self.num_hidden = tuple(feature_names), num_hidden
         random, width = np.random.default_rng(seed), len(self.feature_names)
+        linear = [1 / width] * width if start is None else [start.get(name, 0.0) for name in self.feature_names]
         self._weights = {  # float32
-            "linear": np.full(width, 1 / width, np.float32),
+            "linear": np.array(linear, np.float32),
             "inner": (random.standard_normal((width, num_hidden)) / math.sqrt(width)).astype(np.float32),
             "inner_bias": np.zeros(num_hidden, np.float32),
             "outer": np.zeros(num_hidden, np.float32),
