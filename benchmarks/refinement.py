@@ -79,7 +79,7 @@ class Measured:
     "A collection's queries by every way of searching."
 
     def __init__(self, collection: Collection, model: RankingModel | None, queries: Sequence[Query]) -> None:
-        embed = load_embedder("bge-small", num_threads=1, cache_path=cache_folder("benchmarks") / "ranking-bge-small.sqlite")
+        embed = load_embedder("bge-small", num_threads=1, cache_path=cache_folder("embeddings") / "vectors.sqlite")
         self.ranker = PageRanker(collection.pages, embed, model=model)
         self.name, self.queries = collection.name, [query for query in queries if query.gains]
         self.judges = [Judge(self.ranker, query) for query in self.queries]
@@ -130,7 +130,7 @@ class Measured:
 
 def trained(collection: Collection, queries: Sequence[Query]) -> RankingModel:
     "A ranking taught by these queries alone."
-    embed = load_embedder("bge-small", num_threads=1, cache_path=cache_folder("benchmarks") / "ranking-bge-small.sqlite")
+    embed = load_embedder("bge-small", num_threads=1, cache_path=cache_folder("embeddings") / "vectors.sqlite")
     ranker = PageRanker(collection.pages, embed, model=RankingModel(PAGE_FEATURES))
     lists = [ranker.labelled(query.text, query.gains, left_out=query.left_out) for query in queries if query.gains]
     ranker.model.fit([one for one in lists if one.gains.any()])
