@@ -5,6 +5,10 @@ the proposals and the value of one state; a state is paid once a run; the exact 
 nothing. Settings of planners are chosen on validation problems, the table is of test problems, whose numbers nobody has seen.
 `--network small` takes one that half a minute of training gives. Finished exams are kept in the cache by a digest of everything that
 decides them, so a stopped benchmark goes on.
+
+A forward costs the same arithmetic whoever asks (inputs are padded), so equal forwards are equal FLOPs of the network. What a planner costs
+besides, and what it saves by asking about many states at once, is in CPU-seconds: each planner solves the same problems once more, in turn
+and with nothing known beforehand.
 """
 
 from __future__ import annotations
@@ -14,14 +18,17 @@ import hashlib
 import json
 import math
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _countdown_model import NetworkPredict, Settings, trained_network
+import torch
+from _countdown_model import NetworkPredict, Settings, inputs, trained_network
 from _table import Table
+from torch.utils.flop_counter import FlopCounterMode
 
 from lightbulb.planning.planners import PlannerConfig
 from lightbulb.planning.run_events import PlannerBudget
@@ -30,6 +37,7 @@ from lightbulb.world.text_planning import plan_in
 
 NETWORKS = {"small": Settings(width=64, batch_size=256, num_steps=500), "long": Settings()}
 BUDGETS = {3: (2, 3, 4, 6, 8, 16), 4: (8, 16, 32, 64, 128, 256, 512)}  # of forwards, by the number of numbers
+MILLISECONDS = (4, 8, 16, 32, 64, 128, 256)  # of one processor, for one problem
 CHOICES: dict[str, list[dict[str, Any]]] = {  # planner → settings to choose from
     "greedy": [{}],
     "best_of_n": [{"temperature": temperature} for temperature in (1.0, 2.0)],
@@ -124,6 +132,66 @@ def sibling_accuracy(predict: NetworkPredict, problems: Sequence[TextProblem]) -
     return by_value / pairs, by_prior / pairs, pairs
 
 
+def flops_of_a_forward(predict: NetworkPredict) -> int:
+    "Of one state: multiplications and additions of its matrix products."
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        predict.network(**inputs([(tuple(range(2, 2 + predict.environment.num_numbers)), 24)]))
+    return counter.get_total_flops()
+
+
+def timed(predict: NetworkPredict, problems: Sequence[TextProblem], configs: dict[str, PlannerConfig]) -> dict[str, np.ndarray]:
+    "Planner → which problems (problems, MILLISECONDS) it has solved within so much time, network and tree together."
+    budgets, depth = BUDGETS[predict.environment.num_numbers], predict.environment.num_numbers - 1
+    spent = {name: np.full((len(problems), len(budgets)), np.inf) for name in configs}  # until a solution, inf: none
+    whole = {name: np.zeros((len(problems), len(budgets))) for name in configs}  # of the run
+    names = list(configs)
+    for row, problem in enumerate(problems):
+        for name in names[row % len(names) :] + names[: row % len(names)]:  # in turn, so that no planner has the quiet minutes
+            for column, most in enumerate(budgets) if name == "gumbel" else [(len(budgets) - 1, budgets[-1])]:
+                predict.known.clear()
+                start = time.process_time()
+                result = plan_in(predict.environment, problem, predict, configs[name], max_depth=depth, budget=PlannerBudget(forwards=most))
+                whole[name][row, column] = time.process_time() - start
+                if result.is_solved:
+                    spent[name][row, column] = whole[name][row, column]
+    found = {}
+    for name in names:
+        columns = []
+        for limit in MILLISECONDS:
+            affordable = [column for column in range(len(budgets)) if np.median(whole[name][:, column]) * 1000 <= limit]
+            column = affordable[-1] if name == "gumbel" and affordable else -1 if name != "gumbel" else 0
+            columns.append(spent[name][:, column] * 1000 <= limit)
+        found[name] = np.stack(columns, 1)
+    return found
+
+
+def timed_rows(
+    table: Table, predict: NetworkPredict, problems: Sequence[TextProblem], configs: dict[str, PlannerConfig], best: str
+) -> None:
+    "The planners at equal time of one processor, the best on validation beside its rivals, and what a forward costs."
+    size, budgets = predict.environment.num_numbers, BUDGETS[predict.environment.num_numbers]
+    flops = flops_of_a_forward(predict)
+    table.row(
+        f"{size} numbers, any planner: million FLOPs of the network within forwards ({flops:,} each)",
+        "; ".join(f"{most}: {most * flops / 1e6:.1f}" for most in budgets),
+    )
+    within = timed(predict, problems, configs)
+    for name, solved in within.items():
+        shares = "; ".join(f"{limit}: {interval(solved[:, column])}" for column, limit in enumerate(MILLISECONDS))
+        table.row(f"{size} numbers, {name}: solved within CPU-milliseconds", shares)
+    for rival in ("greedy", "best_of_n", "beam", "value_beam"):
+        gaps = [difference(within[best][:, column], within[rival][:, column]) for column in range(len(MILLISECONDS))]
+        words = "; ".join(
+            f"{limit}: {gap:+.0f} ({low:+.0f} to {high:+.0f})" for limit, (gap, low, high) in zip(MILLISECONDS, gaps, strict=True)
+        )
+        table.row(f"{size} numbers, {best} (best on validation) minus {rival} at equal CPU-milliseconds, points", words)
+    means = sorted(((float(solved.mean()), name) for name, solved in within.items()), reverse=True)
+    table.row(
+        f"{size} numbers, mean over the milliseconds, percent, {len(problems)} problems",
+        ", ".join(f"{name} {100 * mean:.0f}" for mean, name in means),
+    )
+
+
 def examine(table: Table, predict: NetworkPredict, folder: Path, *, num_problems: int, num_validation: int) -> None:
     "All planners on one size of problem."
     size = predict.environment.num_numbers
@@ -132,11 +200,12 @@ def examine(table: Table, predict: NetworkPredict, folder: Path, *, num_problems
     test = Exam(predict, predict.environment.problems("test", num_problems), folder)
     solved: dict[str, np.ndarray] = {}
     validated: dict[str, float] = {}  # planner → mean over the budgets, where settings are chosen
+    chosen: dict[str, PlannerConfig] = {}
     for name, choices in CHOICES.items():
         configs = [replace(PlannerConfig(), planner=name, **choice) for choice in choices]
         scores = [float(validation.forwards_needed(config).mean()) for config in configs]
         pick = int(np.argmax(scores))
-        validated[name] = scores[pick]
+        validated[name], chosen[name] = scores[pick], configs[pick]
         solved[name] = test.forwards_needed(configs[pick])
         words = ", ".join(f"{key} {value:g}" for key, value in choices[pick].items())
         shares = "; ".join(f"{most}: {interval(solved[name][:, column])}" for column, most in enumerate(budgets))
@@ -156,6 +225,7 @@ def examine(table: Table, predict: NetworkPredict, folder: Path, *, num_problems
         )
     means_text = ", ".join(f"{name} {100 * mean:.0f}" for name, mean in sorted(means.items(), key=lambda item: -item[1]))
     table.row(f"{size} numbers, mean over the budgets, percent", means_text)
+    timed_rows(table, predict, test.problems[: num_problems // 2], chosen, best)
     by_value, by_prior, pairs = sibling_accuracy(predict, test.problems)
     table.row(
         f"{size} numbers, siblings of which one can be solved and one cannot: value, prior rank them right",
@@ -191,7 +261,9 @@ def main() -> int:
     table.note(
         f"{options.problems} test problems of each size, settings of planners chosen on {options.problems // 4} others. "
         "A run ends with the first proposed thought that reaches the target. With three numbers there are at most 13 states to ask about, "
-        "with four at most 313: the largest budgets are enough for everything. All planners but gumbel are anytime. Intervals: 95%, "
+        "with four at most 313: the largest budgets are enough for everything. All planners but gumbel are anytime. CPU-milliseconds: half "
+        "of the test problems, planners in turn, network and tree together, nothing known before; gumbel gets the largest budget of "
+        "forwards whose median run fits. Intervals: 95%, "
         f"Wilson's for shares, paired bootstrap for differences. Settings of the network: {json.dumps(asdict(settings))}."
     )
     return table.finish(options.record)

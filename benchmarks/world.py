@@ -394,8 +394,7 @@ def taxi_table(*, quick: bool) -> Table:
         "--accumulation_steps 2 --unroll_length 2 --exploration 0.1 --steps_per_epoch 300 --num_epochs 4`. "
         "Tuned on a smaller delivery (4 x 4, three places): where games begin, their length, how many are played, simulations. "
         "Random moves almost never earn the 20 there or in Taxi; begun where Taxi begins, new failing games push those few steps "
-        "out of the memory before they are read, so the model never learns that there is a goal, and worth only sinks. The table of "
-        "a learned world model that plays has Taxi's row of those settings."
+        "out of the memory before they are read, so the model never learns that there is a goal, and worth only sinks."
     )
     return table
 
