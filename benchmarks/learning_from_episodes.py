@@ -150,8 +150,8 @@ def main() -> int:
             aim = "interval below 0" if name == "the file of episodes" else ""
             row(f"language model: bits a byte of {len(texts)} episodes, after {name}", former_bits, bits, aim, falls=True)
             if any(is_new):
-                some = [[value for value, new in zip(values, is_new, strict=True) if new] for values in (former_bits, bits)]
-                row(f"… of the {sum(is_new)} that quote no page which the file quotes", *some, aim, falls=True)
+                before, now = ([value for value, new in zip(values, is_new, strict=True) if new] for values in (former_bits, bits))
+                row(f"… of the {sum(is_new)} that quote no page which the file quotes", before, now, aim, falls=True)
     table.note("The ranking learns from what was kept, the judge from which page is right; both begin from the weights that ship.")
     table.note("The reader does not learn from episodes: they hold no spans that are known to be right.")
     return table.finish(args.record)
