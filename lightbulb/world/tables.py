@@ -58,6 +58,15 @@ class Tables:
             reached = further
         return reached
 
+    def act(self, states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # (B,), (B,) → (B, 2), (B, O)
+        "For `ChanceMCTS`: what is left to chance, and the probabilities of what may fall."
+        return np.stack([states, actions], 1), self.probabilities[states, actions]
+
+    def settle(self, afterstates: np.ndarray, outcomes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # (B, 2), (B,)
+        "For `ChanceMCTS`: the states behind these outcomes, rewards, and discounts: 0 at an end, else 1 (a table has no time limit)."
+        rows = afterstates[:, 0], afterstates[:, 1], outcomes
+        return self.next_states[rows], self.rewards[rows], np.where(self.ends[rows], 0.0, 1.0)
+
 # %% ../../nbs/world/02_tables.ipynb #c25173e1
 def read_tables(env: Any) -> Tables | None:
     "The tables of a Gymnasium environment that shows them all, else None."
