@@ -29,7 +29,7 @@ from lightbulb.planning.mcts import MCTS, MCTSConfig
 LAKES = ("FrozenLake-v1", "FrozenLake8x8-v1")
 BUDGETS = (16, 64, 256, 1024, 4096)
 NOISY_BUDGETS = (8, 32, 128, 512, 2048)
-MOST_OF_MCTX = {"short": 256, "noisy": 128}  # states: its time on a processor grows faster than its simulations
+MOST_OF_MCTX = {"short": 256, "noisy": 128}  # states; more would take it too long here
 
 
 class Lake:
