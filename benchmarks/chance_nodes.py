@@ -1,7 +1,7 @@
 """Tree search with chance nodes: values against exact ones by simulations, beside a search without them and beside mctx; and its speed.
 
-Every world is small enough to be solved exactly: FrozenLake with three steps left, or with a noisy value and a long way to go; a small
-game of pig. All searches of a row predict as many states. One simulation of ours adds a state; one of mctx's
+Every world is small enough to be solved exactly: FrozenLake with three steps left, or with a noisy value and a long way to go. All
+searches of a row predict as many states. One simulation of ours adds a state; one of mctx's
 `stochastic_muzero_policy` adds an afterstate or a state, so that it gets twice as many. mctx may live in another environment:
 `--peer-python PATH` runs everything in it; where it is absent its rows say so.
 """
