@@ -289,6 +289,14 @@ def _is_possible(text: str, kind: str) -> bool:
     return any(character.isdigit() for character in text) or bool(times(text)) if kind == "date" else True
 
 
+def _is_only_time(text: str) -> bool:
+    "Whether a text is nothing but dates and hours: *9 October 2025, 7 pm*."
+    left = text
+    for start, end in sorted({*ranges_of(text, "date"), *times(text)}, reverse=True):
+        left = left[:start] + left[end:]
+    return left != text and re.search(r"[^\W\d]", re.sub(r"\b(?:at|on|in|from|to|until|and|[ap]m|o['’]clock)\b", "", left)) is None
+
+
 _OWN_NOUN = re.compile(r" (?:the|an?|your|his|her|its|our|my|their|this|that|these|those|all|each|every) [a-z]")
 
 
@@ -498,6 +506,48 @@ def _is_due(candidate: Candidate) -> bool:
     return _SAYS_DUE.search(candidate.passage.text[max(0, start - 40) : start]) is not None
 
 
+_ASKS_FOR_ROLE = re.compile(r"^who(?:['’]s)? (?:(?:is|are|was|were) )?(?:(?:the|our|its|their|your) )?(?P<role>[a-z]\w+)", re.I)
+_IS_SAID_TO_BE = re.compile(r"\b(?P<role>[a-z]\w+)(?:,| today| now)?(?: (?:is|are|was|were)|:|,)? (?:(?:Dr|Prof|Mr|Mrs|Ms)\.? )?$")
+
+
+def _holds_role(question: str, text: str, start: int) -> bool:
+    "Whether the name at a place stands right behind the role that is asked for: *whose chair is Henrike Falk* of *Who chairs it?*"
+    asked, said = _ASKS_FOR_ROLE.search(question), _IS_SAID_TO_BE.search(text[max(0, start - 40) : start])
+    return asked is not None and said is not None and stem(asked["role"].lower()) == stem(said["role"])
+
+
+_DOES_TO_THING = re.compile(r"^who (?!is\b|are\b|was\b|were\b)\w+ (?:the|our|this|that) (?P<thing>[a-z]\w+)\W*$", re.I)
+
+
+def _names_the_thing(question: str, candidate: Candidate) -> bool:
+    "Whether it is called what somebody did something to: *the association Lesewest* of *Who chairs the association?*"
+    asked = _DOES_TO_THING.search(question)
+    if asked is None or candidate.passage is None: return False
+    before = candidate.passage.text[: candidate.start - candidate.passage.start].casefold()
+    return re.search(rf"\b{re.escape(asked['thing'].casefold())} $", before) is not None
+
+
+_ASKS_OF_NOW = re.compile(r"\b(?:is|are) there\b|\b(?:do|does) (?:the |it |we |you |they )?.*\b(?:have|own|keep|hold)\b", re.I)
+_SAYS_NOW = re.compile(r"\b(?:today|now|nowadays|currently|at present|these days|by now)\b", re.I)
+_ONE_CLAUSE = re.compile(r"[;:.!?](?=\s)")
+
+
+def _clause(text: str, start: int, end: int) -> str:
+    "What stands around a place between semicolons, colons and full stops."
+    first = max((match.end() for match in _ONE_CLAUSE.finditer(text, 0, start)), default=0)
+    last = _ONE_CLAUSE.search(text, end)
+    return text[first : last.start() if last else len(text)]
+
+
+def _is_of_now(question: str, candidate: Candidate) -> int:
+    "Where the present is asked about: 1 for what is said of today, -1 for what is said of a year."
+    if candidate.passage is None or _ASKS_OF_NOW.search(question) is None or times(question): return 0
+    start, end = candidate.start - candidate.passage.start, candidate.end - candidate.passage.start
+    clause = _clause(candidate.passage.text, start, end)
+    if _SAYS_NOW.search(clause): return 1
+    return -1 if re.search(r"\b(?:in|since|of) (?:1[5-9]|20)\d\d\b", clause) else 0
+
+
 def _stands_alone(text: str, start: int, end: int) -> bool:
     "Whether a number is no part of a name such as RAID-6, a version or a path."
     return not re.match(r"[\w/.-]", text[start - 1 : start]) and not re.match(r"-\w|[/_]|\.\d", text[end : end + 2])
@@ -594,6 +644,8 @@ def _overlooked(
             places += [place for place in ranges_of(line.text, kind) if _stands_alone(line.text, *place)]
         if kind == "date" and is_near:
             places += times(line.text)
+        if kind == "person" and is_near:
+            places += [place for place in ranges_of(line.text, kind) if _holds_role(question, line.text, place[0])]
         if is_near:
             amounts = measure.finditer(line.text) if measure else ()
             places += [match.span() for match in amounts if re.search(r"\d.{5}|@|^an? ", match[0])]  # a number to call, *a month*
@@ -669,6 +721,11 @@ def _is_maker_of_what_others_hold(question: str, candidate: Candidate) -> bool:
 def _row_of(candidate: Candidate) -> tuple[str, int]:
     "The line of its page that a candidate stands in, and where it begins there."
     return row_around(candidate.passage.text, candidate.start - candidate.passage.start) if candidate.passage else ("", 0)
+
+
+def _is_in_role(question: str, candidate: Candidate) -> bool:
+    if candidate.passage is None: return False
+    return _holds_role(question, candidate.passage.text, candidate.start - candidate.passage.start)
 
 
 def _is_name_of_column(candidate: Candidate) -> bool:
@@ -777,6 +834,8 @@ def weighed_candidates(
     shape, asked_words, asked_stems = technical_shape(question), set(normalized(question).split()), telling_stems(question)
     candidates = [_only_its_shape(one, shape) if shape else one for one in candidates]
     candidates = [one for one in candidates if not set(normalized(one.text).split()) <= asked_words]
+    if kind in ("person", "place"):
+        candidates = [one for one in candidates if not _is_only_time(one.text)]
     repeats = lambda text: not _TECHNICAL.search(text) and set() < telling_stems(text) <= asked_stems  # *this command*
     candidates = [one for one in candidates if not repeats(one.text)]
     candidates = [_with_its_name(one, set() if measure_asked(question) else _asked_nouns(question)) for one in candidates]
@@ -803,9 +862,12 @@ def weighed_candidates(
         looks_asked = (
             config.shape_bonus * bool(shape and shape.search(candidate.text)),
             config.entry_bonus * (_is_of_column(question, candidate) or _is_of_entry(question, candidate)),
+            config.entry_bonus * (kind == "person" and _is_in_role(question, candidate)),
         )
         value += max(looks_asked)
         value += config.origin_bonus * (candidate.text == first_name)
+        value += config.now_bonus * (kind == "number") * _is_of_now(question, candidate)
+        value -= config.contrast_penalty * _names_the_thing(question, candidate)
         value += config.default_bonus * (asks_for_default and _is_default(candidate))
         value += config.default_bonus * (asks_for_due and _is_due(candidate))
         value -= config.lifespan_penalty * (kind == "date" and _is_of_a_life(question, candidate))

@@ -369,6 +369,25 @@ def _value(number: str) -> float:
     return _NUMBER_WORDS.index(word) + 1 if word in _NUMBER_WORDS else float(word.replace(",", "."))
 
 
+_IN_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
+_IN_MONTHS = {"month": 1, "quarter": 3, "year": 12, "decade": 120, "century": 1200}
+_UNITS_OF_TIME = "|".join([*_IN_SECONDS, *_IN_MONTHS])
+_LENGTH_OF_TIME = re.compile(rf"\b(?P<number>an?|half an?|\d+|{'|'.join(_NUMBER_WORDS)}) (?P<unit>{_UNITS_OF_TIME})s?\b", re.I)
+
+
+def _length_of_time(match: re.Match[str]) -> tuple[bool, float]:
+    "How long it is, in months or in seconds: the two are not compared."
+    number, unit = match["number"].lower(), match["unit"].lower()
+    count = 1.0 if number in ("a", "an") else 0.5 if number.startswith("half") else _value(number)
+    return unit in _IN_MONTHS, count * (_IN_MONTHS | _IN_SECONDS)[unit]
+
+
+def with_times_of(question: str, statement: str) -> str:
+    "A statement whose lengths of time are worded as the question has them: *twelve months* is *a year*."
+    asked = {_length_of_time(match): match[0] for match in _LENGTH_OF_TIME.finditer(question)}
+    return _LENGTH_OF_TIME.sub(lambda match: asked.get(_length_of_time(match), match[0]), statement)
+
+
 def says_by_bound(question: str, statement: str) -> str:
     "Yes or No where a statement bounds what the question has a number of; else nothing."
     asked = list(_COUNTED.finditer(question))
@@ -403,11 +422,11 @@ def verdict_of(
     if not lines: return "", None
     bounded = next(((verdict, line) for line in lines[:num_lines] if (verdict := says_by_bound(question, line.text))), None)
     if bounded: return bounded
-    by_words = says_yes(question, lines[0].text)
+    by_words = says_yes(question, with_times_of(question, lines[0].text))
     if says is None or abs(by_words) >= 2:  # the line begins with the word itself
         return ("Yes" if by_words > 0 else "No"), lines[0]
     near = lines[:num_lines]
-    told = says(question, [line.in_context for line in near])
+    told = says(question, [with_times_of(question, line.in_context) for line in near])
     weights = [
         math.exp(line_weight * (line.score - near[0].score)) * (1.001 - nothing) for line, (_, _, nothing) in zip(near, told, strict=True)
     ]

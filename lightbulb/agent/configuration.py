@@ -219,6 +219,7 @@ class ReasoningConfig(Displayable):
     enough_lead: float = 4.0  # nats before the second candidate: the language model, which could not turn that, is not asked
     vote_bonus: float = 1.5  # nats, for a candidate that the language model's own short answer names
     overlooked_penalty: float = 1.5  # nats, for what the reader did not point at: from the language model's reply, or by its shape
+    now_bonus: float = 3.0  # nats, for a number said of today where the present is asked about, and less for one said of a year
     default_bonus: float = 1.5  # nats, for what is said to hold by default, where that was asked for
     enough_line_gap: float = 4.0  # points below the best line within which a line's own numbers, dates and terms are candidates
     lifespan_penalty: float = 3.0  # nats, for a day of birth or death in brackets where neither was asked for

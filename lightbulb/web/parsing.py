@@ -82,6 +82,29 @@ def _with_rows_as_lines(text: str) -> str:
     return "\n".join(told)
 
 
+_DEFINITION = re.compile(r"^:[ \t]+(\S.*)$")
+
+
+def _with_definitions_as_entries(text: str) -> str:
+    "The text with each term of a definition list and what stands behind its colons as one paragraph: *--port: 22 if it is not given*."
+    told: list[str] = []
+    is_inside = False
+    for line in text.split("\n"):
+        said = _DEFINITION.match(line)
+        if said and is_inside:
+            told[-1] += f" {said[1]}"
+        elif said and told and told[-1].strip() and not re.match(r"[#>|]|[-*+] ", told[-1].lstrip()):
+            term = told.pop().strip()
+            told += ["", f"{term.removesuffix(':')}: {said[1]}"]
+            is_inside = True
+        elif is_inside and re.match(r"[ \t]+\S", line):
+            told[-1] += f" {line.strip()}"
+        else:
+            told += ["", line] if is_inside and line.strip() else [line]
+            is_inside = False
+    return "\n".join(told)
+
+
 def extract_markdown(text: str, url: str) -> Document:
     "The content of a Markdown file: text without marks, code as it stands, headings with offsets, links."
     text = cut_out(text[:MAX_CHARACTERS].replace("\r\n", "\n"), "<!--", "-->")
@@ -92,7 +115,7 @@ def extract_markdown(text: str, url: str) -> Document:
         if is_code:
             parts.append("\n".join(f"    {line}" if line else "" for line in clean_code(part).split("\n")))
             continue
-        part = _with_rows_as_lines(part)
+        part = _with_definitions_as_entries(_with_rows_as_lines(part))
         for pattern, instead in _MARKDOWN:
             part = pattern.sub(instead, part)
         for match in _MARKDOWN_LINK.finditer(part):
