@@ -184,7 +184,7 @@ class RankingModel:
         self._weights = {name: weight.detach().numpy() for name, weight in weights.items()}
         return losses
 
-    def update(self, lists: Sequence[RankingList], *, num_steps: int = 60, pull: float = 1.0) -> list[float]:
+    def update(self, lists: Sequence[RankingList], *, num_steps: int = 60, pull: float = 100.0) -> list[float]:
         "Learn a little from lists of episodes, held to what is known by `pull`; nothing if none of them has anything relevant."
         useful = [one for one in lists if one.gains.any()]
         return self.fit(useful, num_steps=num_steps, learning_rate=0.003, weight_decay=0.0, pull=pull) if useful else []
