@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
+from itertools import pairwise
 
 from .composing import Line
 from .evidence import Evidence
@@ -78,9 +79,19 @@ def _told(question: str, text: str, lines: Sequence[Line]) -> float:
     return sum(weight for word, weight in weights.items() if word in own) / total if total else 1.0
 
 
+def _of_another_kind(question: str, text: str) -> set[str]:
+    "What tells the thing that is asked for from its like, if a text has it nowhere, and before that thing another: *boiling point of* …"
+    said = [stem(word) for word in re.findall(r"[^\W\d]+", text.casefold())]
+    pairs = [tuple(map(stem, pair)) for pair in re.findall(r"([^\W\d]+) ([^\W\d]+) of\b", question.casefold())]
+    telling = telling_stems(f"{question} {text}")
+    others = lambda second: {before for before, word in pairwise(said) if word == second} & telling
+    return {first for first, second in pairs if {first, second} <= telling and first not in said and others(second)}
+
+
 def _named(question: str, text: str) -> float:
-    "The share of the words of the question's names that a text has; 1 if it names nothing."
+    "The share of the words of the question's names, and of those that tell a thing from its like, that a text has; 1 if there are none."
     names = {word for run in Arguments(question).runs for part in run for word in re.findall(r"\w+", part)} - FUNCTION_WORDS - {"i"}
+    names |= _of_another_kind(question, text)
     said = {stem(word) for word in re.findall(r"\w+", text.casefold())}
     return sum(stem(name) in said for name in names) / len(names) if names else 1.0
 
