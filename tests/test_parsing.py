@@ -128,3 +128,10 @@ def test_comments_of_markdown_that_never_end_take_linear_time() -> None:
     begun = time.process_time()
     extract_markdown("<!-- a " * 100_000, "file:///x.md")
     assert time.process_time() - begun < 1.5
+
+
+def test_definitions_of_markdown_that_never_end_take_linear_time() -> None:
+    began = time.process_time()
+    document = extract_markdown("term\n: first\n" + " word\n" * 250_000, "file:///x.md")
+    assert time.process_time() - began < 1.5
+    assert document.text.startswith("term: first word word")

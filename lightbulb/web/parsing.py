@@ -88,21 +88,20 @@ _DEFINITION = re.compile(r"^:[ \t]+(\S.*)$")
 def _with_definitions_as_entries(text: str) -> str:
     "The text with each term of a definition list and what stands behind its colons as one paragraph: *--port: 22 if it is not given*."
     told: list[str] = []
-    is_inside = False
-    for line in text.split("\n"):
+    entry: list[str] = []  # the term and what was said of it so far
+    for line in [*text.split("\n"), ""]:
         said = _DEFINITION.match(line)
-        if said and is_inside:
-            told[-1] += f" {said[1]}"
+        if said and entry:
+            entry.append(said[1])
         elif said and told and told[-1].strip() and not re.match(r"[#>|]|[-*+] ", told[-1].lstrip()):
-            term = told.pop().strip()
-            told += ["", f"{term.removesuffix(':')}: {said[1]}"]
-            is_inside = True
-        elif is_inside and re.match(r"[ \t]+\S", line):
-            told[-1] += f" {line.strip()}"
+            entry = [f"{told.pop().strip().removesuffix(':')}: {said[1]}"]
+        elif entry and re.match(r"[ \t]+\S", line):
+            entry.append(line.strip())
         else:
-            told += ["", line] if is_inside and line.strip() else [line]
-            is_inside = False
-    return "\n".join(told)
+            told += ["", " ".join(entry), ""] if entry else []
+            told.append(line)
+            entry = []
+    return "\n".join(told[:-1])
 
 
 def extract_markdown(text: str, url: str) -> Document:
