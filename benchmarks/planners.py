@@ -38,6 +38,7 @@ from lightbulb.world.text_planning import plan_in
 NETWORKS = {"small": Settings(width=64, batch_size=256, num_steps=500), "long": Settings()}
 BUDGETS = {3: (2, 3, 4, 6, 8, 16), 4: (8, 16, 32, 64, 128, 256, 512)}  # of forwards, by the number of numbers
 MILLISECONDS = (4, 8, 16, 32, 64, 128, 256)  # of one processor, for one problem
+TOGETHER = {"mcts": 4, "uct": 16, "gumbel": 16}  # planner → leaves at once, chosen on 40 validation problems of four numbers
 CHOICES: dict[str, list[dict[str, Any]]] = {  # planner → settings to choose from
     "greedy": [{}],
     "best_of_n": [{"temperature": temperature} for temperature in (1.0, 2.0)],
@@ -144,10 +145,10 @@ def timed(predict: NetworkPredict, problems: Sequence[TextProblem], configs: dic
     budgets, depth = BUDGETS[predict.environment.num_numbers], predict.environment.num_numbers - 1
     spent = {name: np.full((len(problems), len(budgets)), np.inf) for name in configs}  # until a solution, inf: none
     whole = {name: np.zeros((len(problems), len(budgets))) for name in configs}  # of the run
-    names = list(configs)
+    names, in_rounds = list(configs), {name for name, config in configs.items() if config.planner == "gumbel"}
     for row, problem in enumerate(problems):
         for name in names[row % len(names) :] + names[: row % len(names)]:  # in turn, so that no planner has the quiet minutes
-            for column, most in enumerate(budgets) if name == "gumbel" else [(len(budgets) - 1, budgets[-1])]:
+            for column, most in enumerate(budgets) if name in in_rounds else [(len(budgets) - 1, budgets[-1])]:
                 predict.known.clear()
                 start = time.process_time()
                 result = plan_in(predict.environment, problem, predict, configs[name], max_depth=depth, budget=PlannerBudget(forwards=most))
@@ -159,7 +160,7 @@ def timed(predict: NetworkPredict, problems: Sequence[TextProblem], configs: dic
         columns = []
         for limit in MILLISECONDS:
             affordable = [column for column in range(len(budgets)) if np.median(whole[name][:, column]) * 1000 <= limit]
-            column = affordable[-1] if name == "gumbel" and affordable else -1 if name != "gumbel" else 0
+            column = -1 if name not in in_rounds else affordable[-1] if affordable else 0
             columns.append(spent[name][:, column] * 1000 <= limit)
         found[name] = np.stack(columns, 1)
     return found
@@ -175,16 +176,22 @@ def timed_rows(
         f"{size} numbers, any planner: million FLOPs of the network within forwards ({flops:,} each)",
         "; ".join(f"{most}: {most * flops / 1e6:.1f}" for most in budgets),
     )
+    for name, leaves in TOGETHER.items():
+        configs = configs | {f"{name}, {leaves} leaves at once": replace(configs[name], leaves_at_once=leaves)}
     within = timed(predict, problems, configs)
     for name, solved in within.items():
         shares = "; ".join(f"{limit}: {interval(solved[:, column])}" for column, limit in enumerate(MILLISECONDS))
         table.row(f"{size} numbers, {name}: solved within CPU-milliseconds", shares)
-    for rival in ("greedy", "best_of_n", "beam", "value_beam"):
-        gaps = [difference(within[best][:, column], within[rival][:, column]) for column in range(len(MILLISECONDS))]
+    pairs = [(best, f"{best} (best on validation)", rival) for rival in ("greedy", "best_of_n", "beam", "value_beam")]
+    for name, leaves in TOGETHER.items():
+        together = f"{name}, {leaves} leaves at once"
+        pairs += [(together, together, rival) for rival in (name, "beam")]
+    for ours, title, rival in pairs:
+        gaps = [difference(within[ours][:, column], within[rival][:, column]) for column in range(len(MILLISECONDS))]
         words = "; ".join(
             f"{limit}: {gap:+.0f} ({low:+.0f} to {high:+.0f})" for limit, (gap, low, high) in zip(MILLISECONDS, gaps, strict=True)
         )
-        table.row(f"{size} numbers, {best} (best on validation) minus {rival} at equal CPU-milliseconds, points", words)
+        table.row(f"{size} numbers, {title} minus {rival} at equal CPU-milliseconds, points", words)
     means = sorted(((float(solved.mean()), name) for name, solved in within.items()), reverse=True)
     table.row(
         f"{size} numbers, mean over the milliseconds, percent, {len(problems)} problems",
@@ -262,8 +269,9 @@ def main() -> int:
         f"{options.problems} test problems of each size, settings of planners chosen on {options.problems // 4} others. "
         "A run ends with the first proposed thought that reaches the target. With three numbers there are at most 13 states to ask about, "
         "with four at most 313: the largest budgets are enough for everything. All planners but gumbel are anytime. CPU-milliseconds: half "
-        "of the test problems, planners in turn, network and tree together, nothing known before; gumbel gets the largest budget of "
-        "forwards whose median run fits. Intervals: 95%, "
+        "of the test problems, planners in turn, network and tree together, nothing known before; leaves at once: chosen "
+        "before anybody is asked, then asked about in one batch (how many was set on 40 validation problems of four numbers); gumbel gets "
+        "the largest budget of forwards whose median run fits. Intervals: 95%, "
         f"Wilson's for shares, paired bootstrap for differences. Settings of the network: {json.dumps(asdict(settings))}."
     )
     return table.finish(options.record)

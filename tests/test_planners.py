@@ -29,6 +29,7 @@ from lightbulb.planning.tree_of_thought import Thought, ToTConfig, ToTNode, ToTS
 from lightbulb.world.text_environments import Countdown
 
 PLANNERS = get_args(PlannerName)
+BATCHED = tuple(PlannerConfig(planner=name, leaves_at_once=size) for name in ("uct", "mcts", "gumbel") for size in (2, 7))
 COMPLETE = ("beam", "value_beam", "tot_bfs", "tot_dfs", "best_first", "uct", "mcts", "levin", "oops")
 
 
@@ -92,7 +93,7 @@ class RandomTask:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(PLANNERS), st.integers(0, 400), st.integers(1, 30), st.booleans(), st.sampled_from([None, 1, 3]))
+@given(st.sampled_from((*PLANNERS, *BATCHED)), st.integers(0, 400), st.integers(1, 30), st.booleans(), st.sampled_from([None, 1, 3]))
 def test_the_account_is_what_the_functions_counted_and_never_above_the_budget(planner, seed, forwards, verified, batch_size):
     task = RandomTask(seed)
     result = task.run(planner, budget=PlannerBudget(forwards=forwards), verified=verified, batch_size=batch_size)
@@ -104,7 +105,7 @@ def test_the_account_is_what_the_functions_counted_and_never_above_the_budget(pl
     assert sum(node.cost.forwards for node in tree_of(result.events).values()) <= result.cost.forwards
 
 
-@pytest.mark.parametrize("planner", PLANNERS)
+@pytest.mark.parametrize("planner", (*PLANNERS, *BATCHED))
 @pytest.mark.parametrize("budget", [PlannerBudget(tokens=100), PlannerBudget(calls=6), PlannerBudget(forwards=9, tokens=55)])
 def test_tokens_and_calls_are_budgets_too(planner, budget):
     task, used = RandomTask(7, depth=4), [0]
@@ -130,12 +131,12 @@ def test_a_forward_that_gives_both_is_paid_once(planner):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.sampled_from(PLANNERS), st.integers(0, 400), st.integers(1, 12), st.integers(0, 20), st.booleans())
+@given(st.sampled_from((*PLANNERS, *BATCHED)), st.integers(0, 400), st.integers(1, 12), st.integers(0, 20), st.booleans())
 def test_equal_seeds_give_equal_events_and_more_budget_the_same_beginning(planner, seed, small, more, verified):
     task = RandomTask(seed)
     first = task.run(planner, budget=PlannerBudget(forwards=small), seed=seed, verified=verified)
     assert task.run(planner, budget=PlannerBudget(forwards=small), seed=seed, verified=verified).events == first.events
-    if planner == "gumbel":
+    if first.planner == "gumbel":
         return  # its halving is planned for the whole budget
     large = task.run(planner, budget=PlannerBudget(forwards=small + more), seed=seed, verified=verified)
     head = first.events[1:-1]
@@ -144,7 +145,7 @@ def test_equal_seeds_give_equal_events_and_more_budget_the_same_beginning(planne
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(COMPLETE), st.integers(0, 1000))
+@given(st.sampled_from((*COMPLETE, *(config for config in BATCHED if config.planner != "gumbel"))), st.integers(0, 1000))
 def test_without_a_limit_a_complete_planner_solves_what_can_be_solved(planner, seed):
     task = RandomTask(seed)
     result = task.run(planner, budget=PlannerBudget())
@@ -236,6 +237,22 @@ def test_tree_search_over_thoughts_visits_as_the_array_search_does(seed):
     arrays = MCTS(predict, step, MCTSConfig(num_simulations=simulations, exploration_constant=1.25)).search(np.zeros(1, np.int64))
     ours = Counter(node.payload.split("/")[1] for node in result.root.walk() if node.status == "expanded" and node.depth)
     assert [ours[str(action)] for action in range(3)] == arrays.visit_counts[0].tolist()
+
+
+@pytest.mark.parametrize("planner", ["uct", "mcts", "gumbel"])
+@pytest.mark.parametrize("seed", range(4))
+def test_leaves_that_are_asked_about_together_are_different_ones(planner, seed):
+    "Deep enough that no end is reached: as many forwards in fewer calls, and gumbel's rounds stay what they were."
+    task, budget, visits, calls = plain_task(seed, depth=40), PlannerBudget(forwards=33), [], []
+    for size in (1, 3, 8):
+        result = task.run(PlannerConfig(planner=planner, leaves_at_once=size), budget=budget, one_forward=True, verified=False)
+        assert result.cost.forwards == 33
+        visits.append(Counter(node.payload.split("/")[1] for node in result.root.walk() if node.status == "expanded" and node.depth))
+        calls.append(result.cost.calls)
+    assert calls[0] == 33 and calls[0] > calls[1] > (calls[2] if planner != "gumbel" else 0)  # a round of gumbel's has three leaves here
+    if planner == "gumbel":
+        assert sorted(visits[0].values()) == sorted(visits[1].values())
+        assert visits[1] == visits[2]
 
 
 def test_levin_stays_within_its_bound():

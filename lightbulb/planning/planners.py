@@ -13,13 +13,22 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from html import escape
+from itertools import groupby
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from ..core.configuration import check_fields
 from ..core.display import Displayable, escape_markdown
-from .plain_search import MCTSConfig, PlainNode, PlainSearch, plain_choice, plain_completed_q, plain_puct
+from lightbulb.planning.plain_search import (
+    MCTSConfig,
+    PlainNode,
+    PlainSearch,
+    halving_plan,
+    plain_choice,
+    plain_completed_q,
+    plain_puct,
+)
 from .oops import OOPS, levin_tree_search
 from lightbulb.planning.run_events import (
     AnswerDrafted,
@@ -106,12 +115,13 @@ class PlannerConfig(Displayable):
     ends_take_places: bool = True  # beams, tot_bfs: complete nodes compete with open ones for the width; else all of them are kept
     value_threshold: float = -math.inf  # tot_bfs, tot_dfs, best_first: a node below it is pruned
     exploration_constant: float = 1.25  # uct, mcts
+    leaves_at_once: int = 1  # uct, mcts, gumbel: so many are chosen before anybody is asked; then all are asked about together
     num_simulations: int = 64  # gumbel, where no limit on forwards says it
     max_instructions: int = 200_000  # oops: steps in the tree, most of which ask nobody
 
     def __post_init__(self) -> None:
         check_fields(self)
-        for name in ("beam_width", "candidates", "num_samples", "num_simulations", "max_instructions"):
+        for name in ("beam_width", "candidates", "leaves_at_once", "num_samples", "num_simulations", "max_instructions"):
             number = getattr(self, name)
             if number is None and name in ("beam_width", "num_samples"): continue
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
@@ -527,6 +537,7 @@ class ThoughtSearch(PlainSearch):
     def __init__(self, run: PlannerRun, choose: Callable[[PlainSearch, PlainNode], int], *, closes: bool = True) -> None:
         super().__init__(self._no_model, self._no_model)
         self.run, self.closes, self.closed = run, closes, set[int]()
+        self.foreseen: dict[ToTNode, float] = {}  # values of leaves that were asked about together
         self.choose = partial(self._choose_open, choose) if closes else choose
 
     @staticmethod
@@ -537,7 +548,7 @@ class ThoughtSearch(PlainSearch):
         "Children and value; a node without children is an end that is worth nothing."
         thought = node.state
         children = self.run.expand([thought])[0]
-        value = self.run.values([thought])[0]
+        value = self.foreseen.pop(thought) if thought in self.foreseen else self.run.values([thought])[0]
         if not children:
             node.reward, node.discount = min(0.0, value if math.isfinite(value) else 0.0), 0.0
             return node
@@ -555,11 +566,35 @@ class ThoughtSearch(PlainSearch):
                 node.children[action] = self.ask(PlainNode(thought))
         return node.children[action]
 
-    def simulate(self) -> None:
-        "Select, expand, back up, and close what was seen to its end."
-        path = self.select()
+    def simulate(self, most: int = 1) -> None:
+        "Select up to `most` leaves and ask about them together: a visit counts before its value is known (Liu et al. 2020)."
+        paths: dict[ToTNode, list[tuple[PlainNode, int]]] = {}
+        counted: list[tuple[PlainNode, int]] = []
+        for _ in range(most):
+            path = self.select()
+            node, action = path[-1]
+            paths.setdefault(self.run.children[node.state][action], path)
+            for node, action in path:
+                if not node.visits[action] and math.isfinite(self.low):
+                    node.q_values[action] = self.low
+                node.visits[action] += 1
+            counted += path
+        for node, action in counted:
+            node.visits[action] -= 1
+            if not node.visits[action]:
+                node.q_values[action] = 0.0
+        leaves = [leaf for leaf in paths if leaf not in self.run.children and not self.run.is_complete(leaf)]
+        if len(leaves) > 1:
+            self.run.expand(leaves)
+            self.foreseen = dict(zip(leaves, self.run.values(leaves), strict=True))
+        for path in paths.values():
+            self.finish(path)
+
+    def finish(self, path: list[tuple[PlainNode, int]]) -> None:
+        "Expand, back up, and close what was seen to its end."
         leaf = self.expand(*path[-1])
         self.back_up(path, leaf)
+        if not self.closes: return
         if leaf.discount == 0:
             self.closed.add(id(leaf))
         for node, _ in reversed(path):
@@ -578,13 +613,18 @@ class ThoughtSearch(PlainSearch):
         return choose(search, part)
 
 
+def batch_sizes(count: int, most: int) -> list[int]:
+    "So many in batches of at most `most`."
+    return [min(most, count - i) for i in range(0, count, most)]
+
+
 def run_mcts(run: PlannerRun, algorithm: Literal["uct", "mcts"]) -> None:
     "Simulations until the budget is spent or every end was seen."
     choose = plain_uct if algorithm == "uct" else plain_puct
     search = ThoughtSearch(run, partial(choose, exploration_constant=run.config.exploration_constant))
     search.root = search.ask(PlainNode(run.root))
     while search.root.discount and id(search.root) not in search.closed:
-        search.simulate()
+        search.simulate(run.config.leaves_at_once)
 
 
 def run_gumbel(run: PlannerRun) -> None:
@@ -607,8 +647,11 @@ def run_gumbel(run: PlannerRun) -> None:
         return max(below, key=lambda end: run.offers[end]) if below else run.best_offer()
 
     run.choose = choose
-    for _ in range(config.num_simulations if search.root.discount else 0):
-        search.simulate()
+    considered = min(len(search.root.visits), config.max_considered_actions)
+    due = halving_plan(considered, config.num_simulations) if search.root.discount else []
+    for _, same in groupby(due):  # a round: each thought that is still considered gets a visit
+        for size in batch_sizes(len(list(same)), run.config.leaves_at_once):
+            search.simulate(size)
 
 # %% ../../nbs/planning/09_planners.ipynb #833ebd20
 def shares(run: PlannerRun, node: ToTNode) -> list[float]:
