@@ -12,12 +12,12 @@ from typing import Any
 
 from _scoring import interval, mean, token_f1
 from _table import Table, skip_without
-from answering import MANUALS, Kept, Question, Reply, Run, ask, manual_questions, manual_score, page_site, read_rows, static_site
+from answering import MANUALS, Kept, Question, Reply, Run, ask, codes_of, manual_questions, manual_score, page_site, read_rows, static_site
 
 from lightbulb.agent.answering import TestAgent
 from lightbulb.web.demo_site import demo_questions
 
-PLANNERS = ("tot_bfs", "greedy", "beam", "value_beam", "best_of_n", "self_consistency", "mcts", "gumbel", "levin")
+PLANNERS = ("auto", "tot_bfs", "greedy", "beam", "value_beam", "best_of_n", "self_consistency", "mcts", "gumbel", "levin")
 DEFAULT = TestAgent().planner
 
 
@@ -51,6 +51,8 @@ def compare(run: Run, name: str, key: str, questions: list[Question], search: st
         difference = "" if planner == DEFAULT else f"; difference {low:+.2f} to {high:+.2f}"
         cost = f"{mean([r.searches for r in replies]):.1f} searches, {mean([r.cpu_seconds for r in replies]):.1f} CPU-s a question"
         run.table.row(f"{name} ({len(chosen)}): {planner}", f"{mean(scores[planner]):.3f}{difference}; {cost}")
+    by_code = ", ".join(f"{planner} {codes_of([kept[planner].replies[q.id] for q in chosen])}" for planner in PLANNERS)
+    run.table.note(f"{name} by the code of: {by_code}.")
 
 
 def main() -> int:

@@ -49,7 +49,7 @@ DEFAULTS = {
     "can_score": "auto",
     "context_length": 0,
     "use_environment": False,
-    "planner": "tot_bfs",
+    "planner": "auto",
     "policy": "fixed",
 }
 

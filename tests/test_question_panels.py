@@ -90,7 +90,7 @@ def test_two_configurations_and_every_export(tmp_path: Path) -> None:
     panel.beside.value = True
     panel.other.fill(replace(panel.settings.value, planner="best_first"))
     panel.ask("Where was Humphry Davy born?")
-    assert [column.config.planner for column in panel.columns.children] == ["tot_bfs", "best_first"]
+    assert [column.config.planner for column in panel.columns.children] == ["auto", "best_first"]
     stored = json.loads(panel.save(tmp_path / "both.json").read_text("utf-8"))
     assert [one["short_answer"] for one in stored] == ["Penzance", "Penzance"]
     page = panel.save(tmp_path / "both.html").read_text("utf-8")

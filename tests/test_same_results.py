@@ -48,7 +48,8 @@ CHANGED: dict[str, str] = {  # "run: result" → why it is another than the reco
     **{f"language model, {run}: {name}": WEIGHED for run in ("AdamW", "Muon, experts") for name in LEARNED},
     "MCTS, Gumbel: values": "the worth of the improved policy; it was the mean of all visits, which does not tend to best play",
     "answers: When did the inventor of the modern steam turbine die?": f"{RELEARNED}; rivals are weighed by the question's "
-    "names and words, and the end of a chain has a confidence of its own",
+    "names and words, the end of a chain has a confidence of its own, and the likeliest "
+    "path is thought out alone where it is sure",
     "answers: Where was Michael Faraday born?": RELEARNED,
     "answers: What are the impacts of renewable energy on global sustainability?": "composed of one stretch of a page; "
     "by headings too; what the impacts are is no list",

@@ -32,7 +32,7 @@ from .ledger import Ledger, Meter, relevances, remembered
 from .question_kinds import foreign_language, in_english, question_parts
 from .candidates import Candidate, asks_in_key_words, is_said_whole, kind_wanted
 from .mentions import columns
-from .reasoning import Reasoning, disagrees, most_of_rows
+from .reasoning import Reasoning, disagrees, make_plans, most_of_rows
 from .synthesis import Synthesis, Synthesizer
 from .tools import Tools, open_tools
 from .waiting import Background, OutOfTime, Working
@@ -42,7 +42,7 @@ from ..core.records import Document
 from ..reading.answer_kinds import candidates as ranges_of, expected_kind, measure_asked, times
 from ..reading.elapsed import asks_for_time_between, time_between
 from ..planning.planners import PlannerConfig, ThoughtFunctions, plan
-from ..planning.run_events import PlannerBudget, RunEvent, RunLog, ThoughtScored
+from ..planning.run_events import AnswerDrafted, PlannerBudget, PlannerCost, PlannerName, RunEvent, RunLog, ThoughtScored
 from ..planning.tree_of_thought import Thought, ToTNode
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ _IN_SOME_PLACE = re.compile(
     r"\b(?:at|in|inside|on|under|behind|above|below|beside|near|next to|from) (?:the|an?|our|your|his|her|its|their|each|every|my) [a-z]"
 )
 _COUNTED_TIME = re.compile(r"\b(?:years?|months?|weeks?|days?|decades?)\b")  # *six years*, not *1931 to 1965*
-_MOST_FORWARDS = 400  # thoughts proposed and evaluated for one question, far more than searches allow
+_MOST_FORWARDS = 400  # thoughts whose next ones are proposed for one question, far more than searches allow
 
 
 class _Inquiry:
@@ -97,6 +97,7 @@ class _Inquiry:
         self.root = ToTNode(self.asked)
         self.draft: tuple[Sentence, ...] = ()  # the best that is known so far, not yet weighed
         self.events: list[RunEvent] = []  # of the planner, part after part
+        self.likeliest: _Conclusion | None = None  # of the likeliest path of the present part, where that was thought out first
         self.synthesis: Synthesis | None = None  # what a leading model wrote
         self._tokens_before = _tokens_used(tools)
 
@@ -108,8 +109,7 @@ class _Inquiry:
         parts, conclusions = question_parts(self.asked), []
         for part in parts:
             root = self.root if len(parts) == 1 else self.root.add(Thought(part, "part"))
-            self._grow(root)
-            conclusions.append(self._conclude(part, root))
+            conclusions.append(self._thought_out(part, root))
             if self.meter.left("seconds") <= 0: break
         return self._answer(conclusions[0] if len(parts) == 1 else self._together(conclusions, len(parts)))
 
@@ -147,7 +147,28 @@ class _Inquiry:
 
     # ---- thinking
 
-    def _grow(self, root: ToTNode) -> None:
+    def _thought_out(self, question: str, root: ToTNode) -> _Conclusion:
+        "What the tree of thoughts below a question comes to; left to itself, the likeliest path alone where that is sure."
+        planner = self.config.planner
+        if planner == "auto" and make_plans(root.text)[0].kind == "composed":
+            planner = "tot_bfs"  # what is composed may lose to the short answer of another path
+        self.likeliest = None
+
+        def follow(event: RunEvent) -> None:
+            self._follow(event, root)
+            if planner == "auto" and isinstance(event, AnswerDrafted):
+                self.likeliest = self._conclude(question, root)
+
+        self._grow(root, planner, follow)
+        return self.likeliest if self.likeliest and self._is_enough else self._conclude(question, root)
+
+    @property
+    def _is_enough(self) -> bool:
+        "Whether the likeliest path is sure enough for the others to be left."
+        first = self.likeliest
+        return first is not None and first.is_sure and first.confidence >= self.tools.reasoning.enough_confidence
+
+    def _grow(self, root: ToTNode, planner: PlannerName, follow: Callable[[RunEvent], None]) -> None:
         "Grow the tree of thoughts below a question."
         reasoning, settings = self.reasoning, self.tools.reasoning
         functions = ThoughtFunctions(
@@ -157,6 +178,7 @@ class _Inquiry:
             is_complete=lambda node: node.kind == "answer",
             evidence_texts=lambda evidence: list(evidence.urls),
             max_depth=6 + root.depth,
+            prices={"propose": PlannerCost(1), "evaluate": PlannerCost(), "retrieve": PlannerCost()},  # values are sums: no model is asked
             tokens_used=lambda: self.meter.cost.tokens,
             batch_size=1,
         )
@@ -164,19 +186,23 @@ class _Inquiry:
             root,
             functions,
             PlannerConfig(
-                planner=self.config.planner,
+                planner=planner,
                 beam_width=settings.branching,
                 value_threshold=settings.min_log_probability,
                 ends_take_places=False,
             ),
             budget=PlannerBudget(forwards=_MOST_FORWARDS),
             seed=self.config.seed,
-            log=RunLog(on_event=lambda event: self._follow(event, root)),
-            stopped=lambda: "" if self.meter.left("seconds") > 0 else "max_seconds",
+            log=RunLog(on_event=follow),
+            stopped=self._why_stop,
         )
         if grown.best and grown.best.value is None and grown.best.kind == "answer":
             grown.best.value = reasoning.evaluate([grown.best])[0]
         self.events += grown.events
+
+    def _why_stop(self) -> str:
+        if self.meter.left("seconds") <= 0: return "max_seconds"
+        return "the likeliest path is sure" if self._is_enough else ""
 
     def _follow(self, event: RunEvent, root: ToTNode) -> None:
         "Tell what happens in the tree, and keep the best answer so far as a draft."

@@ -77,8 +77,8 @@ class TestAgent(Displayable):
     "show the best guess, marked as one, where nothing is sure enough to be said"
     verbose: bool = False
     "tell every thought with its log-probability, and dead ends"
-    planner: PlannerName = "tot_bfs"
-    "how the tree of thoughts grows"
+    planner: PlannerName = "auto"
+    "how the tree of thoughts grows; auto: the likeliest path first, and as tot_bfs where that is not sure"
     memory_days: float = 7.0
     "days after which a page in memory is looked at again before it is used"
     knowledge_base: str = ""
@@ -216,6 +216,7 @@ class ReasoningConfig(Displayable):
     max_line_gap: float = 8.0  # points that count at most
     told_weight: float = 3.0  # points for a line that has the whole wording of the question, beside others that answer nearly as well
     max_kind_gap: float = 5.0  # points that a line with a place may answer worse than the best one, to be said where *where* is asked
+    enough_confidence: float = 0.5  # of a short answer on the likeliest path alone; where it is less sure, the other paths grow too
     enough_lead: float = 4.0  # nats before the second candidate: the language model, which could not turn that, is not asked
     vote_bonus: float = 1.5  # nats, for a candidate that the language model's own short answer names
     overlooked_penalty: float = 1.5  # nats, for what the reader did not point at: from the language model's reply, or by its shape

@@ -99,7 +99,7 @@ class ThoughtFunctions:
 
 
 _all_ = ["PlannerName"]  # users find it here, beside what uses it
-_NEEDS_VALUES = ("value_beam", "tot_bfs", "tot_dfs", "best_first", "uct", "mcts", "gumbel")
+_NEEDS_VALUES = ("value_beam", "auto", "tot_bfs", "tot_dfs", "best_first", "uct", "mcts", "gumbel")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,13 +107,13 @@ class PlannerConfig(Displayable):
     "Which planner, and how it plans. `ValueError` names what is out of range."
 
     planner: PlannerName = "mcts"
-    beam_width: int | None = None  # beams, tot_bfs: nodes kept of a level; None: passes of doubled width until the budget is spent
+    beam_width: int | None = None  # beams, auto, tot_bfs: nodes kept of a level; None: passes of doubled width until the budget is spent
     candidates: int = 4  # value_beam: by probability, so many are evaluated for each one that is kept
-    prior_weight: float = 0.0  # value_beam, tot_bfs: of the path's log-probability beside the value
+    prior_weight: float = 0.0  # value_beam, auto, tot_bfs: of the path's log-probability beside the value
     temperature: float = 1.0  # sampling: divides log-probabilities
     num_samples: int | None = None  # sampling: paths drawn; None: until the budget is spent
-    ends_take_places: bool = True  # beams, tot_bfs: complete nodes compete with open ones for the width; else all of them are kept
-    value_threshold: float = -math.inf  # tot_bfs, tot_dfs, best_first: a node below it is pruned
+    ends_take_places: bool = True  # beams, auto, tot_bfs: complete nodes compete with open ones for the width; else all of them are kept
+    value_threshold: float = -math.inf  # auto, tot_bfs, tot_dfs, best_first: a node below it is pruned
     exploration_constant: float = 1.25  # uct, mcts
     leaves_at_once: int = 1  # uct, mcts, gumbel: so many are chosen before anybody is asked; then all are asked about together
     num_simulations: int = 64  # gumbel, where no limit on forwards says it
@@ -342,7 +342,7 @@ class PlannerRun:
 
     def prune(self, node: ToTNode, reason: str) -> None:
         "Leave a node, for now."
-        if node.status in ("pruned", "failed"): return
+        if node.status == "failed" or (node.status == "pruned" and node.reason == reason): return
         if not self.complete[node]:
             node.status, node.reason = "pruned", reason
         self.log.add(ThoughtPruned(node.order, reason))
@@ -353,6 +353,16 @@ class PlannerRun:
         self.log.add(ThoughtFailed(node.order, stage, f"{type(error).__name__}: {error}"))
 
     # ---------------------------------------------------------------- choosing
+
+    @property
+    def values_are_free(self) -> bool:
+        "Whether nobody has to pay for a value."
+        price = self.thinking.prices.get("evaluate", PlannerCost())
+        return self.thinking.evaluate is not None and not price.forwards and not price.tokens
+
+    def draft(self, node: ToTNode) -> None:
+        "Tell what a complete node answers."
+        self.log.add(AnswerDrafted(node.order, self.thinking.answer(node) if self.thinking.answer else node.text))
 
     def offer(self, node: ToTNode, score: float) -> None:
         "A complete node that could be submitted; its first score counts."
@@ -374,16 +384,20 @@ class PlannerRun:
 
 # %% ../../nbs/planning/09_planners.ipynb #eb30535d
 def run_greedy(run: PlannerRun) -> None:
-    "The most probable thought each time; the best by value where thoughts have no probabilities."
+    "The most probable thought each time; the best by value where thoughts have no probabilities. Values that are free are told too."
     node = run.root
     while not run.is_complete(node):
         children = run.expand([node])[0]
         if not children: return
-        if all(child.log_probability is None for child in children) and run.thinking.evaluate:
-            values = run.values(children)
-        else:
+        has_probabilities = any(child.log_probability is not None for child in children)
+        judges = run.values_are_free or (run.thinking.evaluate and not has_probabilities)
+        values = run.values(children) if judges else []
+        if has_probabilities or not values:
             values = [child.log_probability or 0.0 for child in children]
         node = children[max(range(len(children)), key=lambda i: values[i])]
+        for child in children:
+            if child is not node and not run.is_complete(child):
+                run.prune(child, "another thought is followed")
     run.offer(node, 0.0)
 
 
@@ -422,7 +436,7 @@ def run_self_consistency(run: PlannerRun) -> None:
         answer = run.thinking.answer(node) if run.thinking.answer else node.text
         if node not in run.offers:
             run.offer(node, 0.0)
-            run.log.add(AnswerDrafted(node.order, answer))
+            run.draft(node)
         votes.setdefault(normalize_thought(answer), []).append(node)
 
 # %% ../../nbs/planning/09_planners.ipynb #3c179e0f
@@ -462,6 +476,19 @@ def beam_pass(run: PlannerRun, width: int, by_value: bool, candidates: int | Non
             if run.is_complete(node):
                 run.offer(node, node.value if by_value and node.value is not None else run.log_probability(node))
     return has_dropped
+
+# %% ../../nbs/planning/09_planners.ipynb #b123659e
+def run_auto(run: PlannerRun) -> None:
+    "Greedy, which tells its end as a draft; then, unless `stopped` says why not, all paths as tot_bfs."
+    run_greedy(run)
+    likeliest = next(iter(run.offers), None)
+    if likeliest:
+        run.draft(likeliest)
+        if reason := run.stopped(): raise OutOfBudget(reason)
+        if run.values_are_free and not run.num_open: return  # there are no other paths
+    run.offers.clear()  # the path has no probability beside values
+    run.choose = lambda: likeliest if likeliest and not run.offers else run.best_offer()
+    run_beam(run, by_value=True, first_width=5)
 
 # %% ../../nbs/planning/09_planners.ipynb #472a5063
 def run_tree_of_thought(run: PlannerRun, strategy: Literal["dfs", "best_first"]) -> None:
@@ -801,6 +828,7 @@ def _run_planner(run: PlannerRun, programs: list[tuple[int, ...]] | None) -> Non
         "self_consistency": run_self_consistency,
         "beam": partial(run_beam, by_value=False),
         "value_beam": partial(run_beam, by_value=True, candidates=run.config.candidates),
+        "auto": run_auto,
         "tot_bfs": partial(run_beam, by_value=True, first_width=5),
         "tot_dfs": partial(run_tree_of_thought, strategy="dfs"),
         "best_first": partial(run_tree_of_thought, strategy="best_first"),

@@ -54,7 +54,7 @@ class PlannerBudget:
 # %% ../../nbs/planning/08_run_events.ipynb #0aff9f0b
 Stage: TypeAlias = Literal["propose", "retrieve", "evaluate"]
 PlannerName: TypeAlias = Literal[
-    "greedy", "best_of_n", "self_consistency", "beam", "value_beam", "tot_bfs", "tot_dfs", "best_first", "uct", "mcts", "gumbel",
+    "greedy", "best_of_n", "self_consistency", "beam", "value_beam", "auto", "tot_bfs", "tot_dfs", "best_first", "uct", "mcts", "gumbel",
     "levin", "oops",
 ]  # fmt: skip
 
