@@ -485,7 +485,8 @@ def run_auto(run: PlannerRun) -> None:
     if likeliest:
         run.draft(likeliest)
         if reason := run.stopped(): raise OutOfBudget(reason)
-        if run.values_are_free and not run.num_open: return  # there are no other paths
+        if run.values_are_free and not run.num_open:
+            return  # there are no other paths
     run.offers.clear()  # the path has no probability beside values
     run.choose = lambda: likeliest if likeliest and not run.offers else run.best_offer()
     run_beam(run, by_value=True, first_width=5)
