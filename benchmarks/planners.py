@@ -166,6 +166,12 @@ def timed(predict: NetworkPredict, problems: Sequence[TextProblem], configs: dic
     return found
 
 
+def gap_words(within: dict[str, np.ndarray], ours: str, rival: str) -> str:
+    "Points between two planners at each number of milliseconds."
+    gaps = [difference(within[ours][:, column], within[rival][:, column]) for column in range(len(MILLISECONDS))]
+    return "; ".join(f"{limit}: {gap:+.0f} ({low:+.0f} to {high:+.0f})" for limit, (gap, low, high) in zip(MILLISECONDS, gaps, strict=True))
+
+
 def timed_rows(
     table: Table, predict: NetworkPredict, problems: Sequence[TextProblem], configs: dict[str, PlannerConfig], best: str
 ) -> None:
@@ -176,22 +182,13 @@ def timed_rows(
         f"{size} numbers, any planner: million FLOPs of the network within forwards ({flops:,} each)",
         "; ".join(f"{most}: {most * flops / 1e6:.1f}" for most in budgets),
     )
-    for name, leaves in TOGETHER.items():
-        configs = configs | {f"{name}, {leaves} leaves at once": replace(configs[name], leaves_at_once=leaves)}
     within = timed(predict, problems, configs)
     for name, solved in within.items():
         shares = "; ".join(f"{limit}: {interval(solved[:, column])}" for column, limit in enumerate(MILLISECONDS))
         table.row(f"{size} numbers, {name}: solved within CPU-milliseconds", shares)
-    pairs = [(best, f"{best} (best on validation)", rival) for rival in ("greedy", "best_of_n", "beam", "value_beam")]
-    for name, leaves in TOGETHER.items():
-        together = f"{name}, {leaves} leaves at once"
-        pairs += [(together, together, rival) for rival in (name, "beam")]
-    for ours, title, rival in pairs:
-        gaps = [difference(within[ours][:, column], within[rival][:, column]) for column in range(len(MILLISECONDS))]
-        words = "; ".join(
-            f"{limit}: {gap:+.0f} ({low:+.0f} to {high:+.0f})" for limit, (gap, low, high) in zip(MILLISECONDS, gaps, strict=True)
-        )
-        table.row(f"{size} numbers, {title} minus {rival} at equal CPU-milliseconds, points", words)
+    for rival in ("greedy", "best_of_n", "beam", "value_beam"):
+        words = gap_words(within, best, rival)
+        table.row(f"{size} numbers, {best} (best on validation) minus {rival} at equal CPU-milliseconds, points", words)
     means = sorted(((float(solved.mean()), name) for name, solved in within.items()), reverse=True)
     table.row(
         f"{size} numbers, mean over the milliseconds, percent, {len(problems)} problems",
@@ -242,17 +239,57 @@ def examine(table: Table, predict: NetworkPredict, folder: Path, *, num_problems
     )
 
 
+def leaves_table(predict: NetworkPredict, folder: Path, options: argparse.Namespace) -> int:
+    "Tree search that asks about several leaves at once, beside itself one leaf at a time, and beside beams."
+    table = Table("Tree search on Countdown with several leaves at once")
+    validation = Exam(predict, predict.environment.problems("validation", options.problems // 4), folder)
+    configs: dict[str, PlannerConfig] = {}
+    for name in ("beam", "value_beam", *TOGETHER):
+        choices = [replace(PlannerConfig(), planner=name, **choice) for choice in CHOICES[name]]
+        configs[name] = max(choices, key=lambda config: validation.forwards_needed(config).mean())
+    configs |= {f"{name}, {leaves} at once": replace(configs[name], leaves_at_once=leaves) for name, leaves in TOGETHER.items()}
+    test = Exam(predict, predict.environment.problems("test", options.problems), folder)
+    solved = {name: test.forwards_needed(config) for name, config in configs.items()}
+    for name, shares in solved.items():
+        words = "; ".join(f"{most}: {interval(shares[:, column])}" for column, most in enumerate(test.budgets))
+        table.row(f"{name}: solved within forwards", f"{words}; mean {100 * shares.mean():.0f}%")
+    within = timed(predict, test.problems[: options.problems // 2], configs)
+    for name, shares in within.items():
+        words = "; ".join(f"{limit}: {interval(shares[:, column])}" for column, limit in enumerate(MILLISECONDS))
+        table.row(f"{name}: solved within CPU-milliseconds", f"{words}; mean {100 * shares.mean():.0f}%")
+    for name, leaves in TOGETHER.items():
+        together = f"{name}, {leaves} at once"
+        for rival in (name, "beam"):
+            gap, low, high = difference(within[together].mean(1), within[rival].mean(1))
+            table.row(
+                f"{together} minus {rival} at equal CPU-milliseconds, points; their mean",
+                f"{gap_words(within, together, rival)}; {gap:+.1f} ({low:+.1f} to {high:+.1f})",
+                "the mean above 0" if rival == name else "",
+                low > 0 if rival == name else None,
+            )
+    table.note(
+        f"Problems of four numbers: {options.problems} of the test split, {options.problems // 2} of them for the milliseconds, planners "
+        f"in turn, network and tree together, nothing known before. Settings were chosen on {options.problems // 4} validation problems, "
+        "one leaf at a time; how many at once, on 40 of them at equal CPU-milliseconds. At once: chosen before anybody is asked, a visit "
+        "counting before its value is known, then asked about in one batch. Intervals: 95%, Wilson's for shares, paired bootstrap for "
+        "differences."
+    )
+    return table.finish(options.record)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="at most a minute: the small network, 30 problems of each size")
     parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
     parser.add_argument("--network", choices=sorted(NETWORKS), default="long", help="half a minute of training, or some minutes")
     parser.add_argument("--problems", type=int, default=200, help="test problems of each size; a quarter as many for validation")
+    parser.add_argument("--only", choices=("leaves",), help="only the table of several leaves at once")
     options = parser.parse_args()
     if options.quick:
         options.network, options.problems = "small", 30
     settings = NETWORKS[options.network]
     network, notes = trained_network(settings)
+    if options.only == "leaves": return leaves_table(NetworkPredict(network, Countdown(4)), settings.folder, options)
     table = Table("Planners on Countdown at equal forwards")
     last = notes["curve"][-1]
     table.row(
@@ -269,9 +306,8 @@ def main() -> int:
         f"{options.problems} test problems of each size, settings of planners chosen on {options.problems // 4} others. "
         "A run ends with the first proposed thought that reaches the target. With three numbers there are at most 13 states to ask about, "
         "with four at most 313: the largest budgets are enough for everything. All planners but gumbel are anytime. CPU-milliseconds: half "
-        "of the test problems, planners in turn, network and tree together, nothing known before; leaves at once: chosen "
-        "before anybody is asked, then asked about in one batch (how many was set on 40 validation problems of four numbers); gumbel gets "
-        "the largest budget of forwards whose median run fits. Intervals: 95%, "
+        "of the test problems, planners in turn, network and tree together, nothing known before; gumbel gets the largest budget of "
+        "forwards whose median run fits. Intervals: 95%, "
         f"Wilson's for shares, paired bootstrap for differences. Settings of the network: {json.dumps(asdict(settings))}."
     )
     return table.finish(options.record)
