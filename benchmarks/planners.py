@@ -241,13 +241,13 @@ def examine(table: Table, predict: NetworkPredict, folder: Path, *, num_problems
 
 def leaves_table(predict: NetworkPredict, folder: Path, options: argparse.Namespace) -> int:
     "Tree search that asks about several leaves at once, beside itself one leaf at a time, and beside beams."
-    table = Table("Tree search on Countdown with several leaves at once")
+    table, many = Table("Tree search on Countdown with several leaves at once"), {name: TOGETHER[name] for name in options.together}
     validation = Exam(predict, predict.environment.problems("validation", options.problems // 4), folder)
     configs: dict[str, PlannerConfig] = {}
-    for name in ("beam", "value_beam", *TOGETHER):
+    for name in ("beam", "value_beam", *many):
         choices = [replace(PlannerConfig(), planner=name, **choice) for choice in CHOICES[name]]
         configs[name] = max(choices, key=lambda config: validation.forwards_needed(config).mean())
-    configs |= {f"{name}, {leaves} at once": replace(configs[name], leaves_at_once=leaves) for name, leaves in TOGETHER.items()}
+    configs |= {f"{name}, {leaves} at once": replace(configs[name], leaves_at_once=leaves) for name, leaves in many.items()}
     test = Exam(predict, predict.environment.problems("test", options.problems), folder)
     solved = {name: test.forwards_needed(config) for name, config in configs.items()}
     for name, shares in solved.items():
@@ -257,7 +257,7 @@ def leaves_table(predict: NetworkPredict, folder: Path, options: argparse.Namesp
     for name, shares in within.items():
         words = "; ".join(f"{limit}: {interval(shares[:, column])}" for column, limit in enumerate(MILLISECONDS))
         table.row(f"{name}: solved within CPU-milliseconds", f"{words}; mean {100 * shares.mean():.0f}%")
-    for name, leaves in TOGETHER.items():
+    for name, leaves in many.items():
         together = f"{name}, {leaves} at once"
         for rival in (name, "beam"):
             gap, low, high = difference(within[together].mean(1), within[rival].mean(1))
@@ -274,7 +274,7 @@ def leaves_table(predict: NetworkPredict, folder: Path, options: argparse.Namesp
         "counting before its value is known, then asked about in one batch. Intervals: 95%, Wilson's for shares, paired bootstrap for "
         "differences."
     )
-    return table.finish(options.record)
+    return table.finish(options.record, keeps_others=True)
 
 
 def main() -> int:
@@ -284,6 +284,7 @@ def main() -> int:
     parser.add_argument("--network", choices=sorted(NETWORKS), default="long", help="half a minute of training, or some minutes")
     parser.add_argument("--problems", type=int, default=200, help="test problems of each size; a quarter as many for validation")
     parser.add_argument("--only", choices=("leaves",), help="only the table of several leaves at once")
+    parser.add_argument("--together", nargs="+", choices=sorted(TOGETHER), default=list(TOGETHER), help="planners of that table")
     options = parser.parse_args()
     if options.quick:
         options.network, options.problems = "small", 30
