@@ -279,6 +279,7 @@ def ask(question: Question, tools: Any, config: TestAgent, page_names: Callable[
     reply.cited_pages = [page_names(citation.url, citation.title) for citation in result.citations]
     reply.cited_texts = [citation.quote for citation in result.citations]
     reply.read_pages = [page_names(url, title) for url, title in result.pages]
+    reply.code = code_asked()
     return reply
 
 
@@ -327,7 +328,6 @@ def ask_all(
         if question.id in kept.replies: continue
         before(question)
         reply = ask(question, tools, config, page_names)
-        reply.code = code_asked()
         if has_prompt:
             reply.prompt_text = kept.prompts.get(question.id) or one_prompt(question.text, tools)
         kept.add(reply)
