@@ -11,7 +11,7 @@ from small_site import LENIENT, BagOfWords, PatternReader, SmallSite, small_tool
 
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.answers import Searched
-from lightbulb.agent.composing import compose, lines_of, listings, says_yes, scored_lines
+from lightbulb.agent.composing import carried_on, compose, lines_of, listings, says_yes, scored_lines
 from lightbulb.agent.candidates import Candidate, asks_in_key_words, has_all_words, weighed_candidates
 from lightbulb.agent.confidence import Calibration, by_entries, load_calibrations, measure_sentence
 from lightbulb.agent.configuration import ReasoningConfig
@@ -22,6 +22,7 @@ from lightbulb.agent.question_kinds import kind_of_question
 from lightbulb.agent.reasoning import State, make_plans
 from lightbulb.agent.writing import best_answers
 from lightbulb.core.records import Document, Passage
+from lightbulb.knowledge.ranking import load_cross_encoder
 from lightbulb.planning.tree_of_thought import ToTNode
 from lightbulb.reading.answer_kinds import candidates, expected_kind, measure_asked
 from lightbulb.web.extract import extract
@@ -612,6 +613,22 @@ def test_a_default_is_as_sure_as_the_entry_that_says_of_what() -> None:
     whole = next(line for line in by_entries(lines) if "6700" in line.text)
     assert "shards" in whole.in_context and "shards" not in own.in_context
     assert whole.score >= own.score and max(line.score for line in lines) - whole.score <= 2.0
+
+
+def test_a_sentence_that_only_leans_on_the_answer_does_not_carry_it_on() -> None:
+    page = Document(
+        "http://site/light",
+        "Harbour light",
+        "The harbour light was first lit in June 1884 by Ada Penrose, the keeper's widow. It is a grey evening that most people remember. "
+        "Therefore nets were often mended under it. Ada Penrose kept the harbour light for thirty years. There, gulls sleep in the winter.",
+    )
+    passage = Passage(page.url, page.title, 0, len(page.text), page.text, 1.0)
+    scored = scored_lines("Who first lit the harbour light?", [passage], {page.url: page}.__getitem__, load_cross_encoder())
+    lines = lines_of(page)
+    told = carried_on(lines[:1], lines, {(line.url, line.start): line.alone for line in scored})
+    assert [line.text.split()[0] for line in told] == ["The", "Ada"]
+    in_context = carried_on(lines[:1], lines, {(line.url, line.start): line.score for line in scored})
+    assert len(in_context) > len(told)  # with the sentence that answers before it, each of them seems to answer
 
 
 GATES = "The gate is opened by hand. If a boat is too long, the look-out sluice is closed before any other, and error code E17 is shown."

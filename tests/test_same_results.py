@@ -55,7 +55,7 @@ CHANGED: dict[str, str] = {  # "run: result" → why it is another than the reco
     "by headings too; what the impacts are is no list",
     "answers: Who won the Eurovision Song Contest in 1974?": f"{RELEARNED}; where little fits, other words and links are tried",
     "answers: Who was born first, Michael Faraday or Gaston Planté?": RELEARNED,
-    "answers: Who invented the incandescent light bulb?": f"{RELEARNED}; sentences near the answer carry it on",
+    "answers: Who invented the incandescent light bulb?": f"{RELEARNED}; sentences near the answer carry it on, those that answer alone",
 }
 
 PLAYED = {"world model, PUCT": 4, "world model, Gumbel": 4}  # runs that play what they learn from → losses that no play has touched yet

@@ -279,8 +279,8 @@ class _Inquiry:
         "The line that holds a candidate, and those that carry it on."
         page = lines_of(self.ledger[candidate.url])
         holding = [line for line in page if line.start < candidate.end and candidate.start < line.end]
-        scores = {(line.url, line.start): line.score for line in lines}
-        return carried_on(holding, page, scores, self.tools.reasoning, question=question)
+        alone = {(line.url, line.start): line.alone for line in lines}
+        return carried_on(holding, page, alone, self.tools.reasoning, question=question)
 
     def _from_best_line(self, question: str, root: ToTNode, short: _Conclusion) -> _Conclusion:
         "Where no name or number is sure: the sentence that answers best, if that is or there is nothing else; else the short answer."

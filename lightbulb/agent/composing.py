@@ -36,6 +36,7 @@ class Line:
     heading: str  # title of the page and heading above
     role: str  # sentence, entry, command or heading
     score: float = 0.0  # how well it answers
+    alone: float = 0.0  # the same without the line it leans on
     term: str = ""  # of the entry that its paragraph is
     lead: str = ""  # the sentence before it, if it leans on that
 
@@ -131,8 +132,14 @@ def scored_lines(
     likely = sorted(waiting.values(), key=lambda row: -shared(row[0], row[2]))[:max_lines]  # stable: better passages first
     scores = relevances(rerank, question, [line.in_context for line, *_ in likely])
     named = [heading_weight * min(_words_of_heading(asked_about, line), 3) for line, *_ in likely]
-    scores = [float(score) + more for score, more in zip(scores, named, strict=True)]
-    lines = [replace(line, score=s + passage_weight * own) for (line, own, _), s in zip(likely, scores, strict=True)]
+    more = [more + passage_weight * own for (_, own, _), more in zip(likely, named, strict=True)]
+    leaning = [number for number, (line, *_) in enumerate(likely) if line.lead]
+    bare = [replace(likely[number][0], lead="").in_context for number in leaning]
+    alone = dict(zip(leaning, relevances(rerank, question, bare) if bare else (), strict=True))
+    lines = [
+        replace(line, score=float(scores[number]) + more[number], alone=float(alone.get(number, scores[number])) + more[number])
+        for number, (line, *_) in enumerate(likely)
+    ]
     return sorted(lines, key=lambda line: -line.score)
 
 # %% ../../nbs/agent/10_composing.ipynb #87e50322
@@ -178,8 +185,8 @@ def _is_of_another(line: Line, said: Line, asked: Arguments) -> bool:
 def carried_on(
     said: Sequence[Line],  # the lines that hold the answer
     page: Sequence[Line],  # the lines of their page in order
-    scores: Mapping[tuple[str, int], float],  # of the lines that were scored, by URL and start
-    config: ReasoningConfig | None = None,  # `num_carried` and the four after it
+    scores: Mapping[tuple[str, int], float],  # of the lines that were scored, alone, by URL and start
+    config: ReasoningConfig | None = None,  # `num_carried` and the three after it
     *,
     question: str = "",  # lines that are said of another thing than it asks about carry nothing on
 ) -> list[Line]:
@@ -198,9 +205,8 @@ def carried_on(
     }
     least = max(scores.get((line.url, line.start), -99.0) for line in page) - config.max_carried_gap
     while near and added < config.num_carried:
-        worth = {number: score + config.next_line_bonus * (number - 1 in numbers) for number, score in near.items()}
-        best = max(worth, key=lambda number: (worth[number], -number))
-        if worth[best] < least: break
+        best = max(near, key=lambda number: (near[number], -number))
+        if near[best] < least: break
         del near[best]
         if words + page[best].num_words > config.max_carried_words: continue
         numbers, words, added = [*numbers, best], words + page[best].num_words, added + 1
@@ -497,7 +503,8 @@ def compose(
         return _verbatim(steps), ""
     # one fact
     if form in ("fact", "number"):
-        fact_lines = carried_on(around(lines[0], 40), pages[lines[0].url], scores, config, question=question)
+        alone = {(line.url, line.start): line.alone for line in lines}
+        fact_lines = carried_on(around(lines[0], 40), pages[lines[0].url], alone, config, question=question)
         return _verbatim(fact_lines), " ".join(lines[0].text.split())
     # prose: stretches of pages, the best first, until there are words enough
     taken: list[Line] = []

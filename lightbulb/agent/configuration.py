@@ -234,8 +234,7 @@ class ReasoningConfig(Displayable):
     entry_bonus: float = 3.5  # nats, for what stands in the column or behind the words before a colon that the question names
     num_carried: int = 3  # lines that are said at most beside those that hold a fact, from near them
     max_carried_words: int = 110  # of all these lines together
-    max_carried_gap: float = 4.0  # points that a line said beside may answer worse than the best line of the page
-    next_line_bonus: float = 1.0  # points, for a line right behind one that is said
+    max_carried_gap: float = 6.0  # points that a line said beside may answer worse, alone, than the best line of the page
     carried_reach: int = 8  # lines from those that hold the fact
     enough_for_phrase: float = 0.3  # probability, by the reader, of the short form of a composed answer
     enough_relevance: float = 0.0  # of the best passage, by the reranker; below it other words and links are tried
