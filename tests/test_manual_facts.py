@@ -11,7 +11,7 @@ from small_site import LENIENT, BagOfWords, PatternReader, SmallSite, small_tool
 
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.answers import Searched
-from lightbulb.agent.composing import carried_on, compose, lines_of, listings, says_yes, scored_lines
+from lightbulb.agent.composing import carried_on, compose, lines_of, listings, says_yes, scored_lines, verdict_of
 from lightbulb.agent.candidates import Candidate, asks_in_key_words, has_all_words, weighed_candidates
 from lightbulb.agent.confidence import Calibration, by_entries, load_calibrations, measure_sentence
 from lightbulb.agent.configuration import ReasoningConfig
@@ -629,6 +629,42 @@ def test_a_sentence_that_only_leans_on_the_answer_does_not_carry_it_on() -> None
     assert [line.text.split()[0] for line in told] == ["The", "Ada"]
     in_context = carried_on(lines[:1], lines, {(line.url, line.start): line.score for line in scored})
     assert len(in_context) > len(told)  # with the sentence that answers before it, each of them seems to answer
+
+
+OBSERVATORY = Document(
+    "http://site/hill",
+    "Blackhill Observatory",
+    "The evening begins at 19:30 and lasts about two hours. There is no car park on the hill; the bus 14 stops at the gate. "
+    "Dogs are not admitted. Tickets are sold at the door. Groups of more than ten must write to the secretary.",
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [("Can I bring my dog?", "No"), ("Are dogs allowed?", "No"), ("Is there parking?", "No"), ("Can I bring my bicycle?", "")],
+)
+def test_a_question_need_not_say_what_the_pages_are_about(question: str, said: str) -> None:
+    class Whole(SmallSite):
+        def search(self, query: str, num_results: int = 10) -> list[Any]:
+            return super().search("observatory", num_results)
+
+    result = ask(question, load_calibrations(), search=Whole([OBSERVATORY]), rerank=load_cross_encoder())
+    assert result.short_answer == said and result.refused == (not said)
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("Dogs are not admitted.", "No"),
+        ("Dogs are forbidden in the dome.", "No"),
+        ("Dogs are not admitted without a lead.", ""),  # says when they are
+    ],
+)
+def test_what_is_refused_without_exception_is_a_no(statement: str, said: str) -> None:
+    page = Document("http://site/dogs", "Rules", statement)
+    always = lambda question, lines: [(0.1, 0.8, 0.1) for _ in lines]  # no, yes, nothing: a verdict that was learned wrongly
+    verdict, line = verdict_of("May I bring my dog?", [replace(one, score=1.0) for one in lines_of(page)], always)
+    assert (verdict == "No") == bool(said) and line is not None
 
 
 GATES = "The gate is opened by hand. If a boat is too long, the look-out sluice is closed before any other, and error code E17 is shown."

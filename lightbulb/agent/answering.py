@@ -29,7 +29,7 @@ from lightbulb.agent.confidence import (
 from .configuration import TestAgent
 from .evidence import Evidence, Researcher, is_mentioned, long_names
 from .ledger import Ledger, Meter, relevances, remembered
-from .question_kinds import foreign_language, in_english, question_parts
+from .question_kinds import foreign_language, in_english, question_parts, readings
 from .candidates import Candidate, asks_in_key_words, is_said_whole, kind_wanted
 from .mentions import columns
 from .reasoning import Reasoning, disagrees, make_plans, most_of_rows
@@ -275,6 +275,14 @@ class _Inquiry:
         "How well a page's title alone answers: a page about what is asked about need not say what is asked."
         return float(relevances(self.rerank, question, [title])[0]) if self.rerank and title else 0.0
 
+    def _at_home(self, question: str, title: str, lines: Sequence[Line]) -> list[Line]:
+        "The lines by how well they answer what is asked of the most relevant page, best first: *Observatory: Can I bring my dog?*"
+        if not self.rerank or not lines: return list(lines)
+        texts = [line.in_context for line in lines]
+        read = [self.rerank(f"{title}: {reading}", texts) for reading in readings(question)]
+        scored = [replace(line, score=float(max(own))) for line, own in zip(lines, zip(*read, strict=True), strict=True)]
+        return sorted(scored, key=lambda line: -line.score)
+
     def _around(self, question: str, candidate: Candidate, lines: Sequence[Line]) -> list[Line]:
         "The line that holds a candidate, and those that carry it on."
         page = lines_of(self.ledger[candidate.url])
@@ -387,7 +395,9 @@ class _Inquiry:
         if not evidence.passages: return _Conclusion(form, trace=Trace(failed_at="page"))
         # the text, and its short form
         self.tell(Working(f"reading the sentences of {len(evidence.passages)} passages"))
-        lines = self.reasoning.scored_lines(question, evidence)
+        scored, best = self.reasoning.scored_lines(question, evidence), max(evidence.passages, key=lambda passage: passage.score)
+        is_untold = form == "yes_no" and bool(scored) and scored[0].score < 0  # asked as one asks who knows what it is about
+        lines = self._at_home(question, best.title, scored[:10]) if is_untold else scored
         wording, find, says = self.reasoning.wordings.get(question, question), self.ledger.__getitem__, self.tools.says
         pieces, short = compose(wording, form, lines, find, config=self.tools.reasoning, says=says)
         if not pieces and form == "yes_no" and not self.config.guess:
@@ -398,8 +408,9 @@ class _Inquiry:
             short = self.reasoning.phrase(question, lines[0].text)
         # how sure it is
         calibration = self.calibrations["verdict" if form == "yes_no" else "text"]
-        best = max(evidence.passages, key=lambda passage: passage.score)
-        confidence = calibration.confidence(measure_lines(question, lines, evidence.passages, topic=self._topic(question, best.title)))
+        topic = self._topic(question, best.title)
+        home = self._at_home(question, best.title, scored[:3])[0].score if scored else -12.0
+        confidence = calibration.confidence(measure_lines(question, scored, evidence.passages, topic=topic, at_home=home))
         if form == "yes_no" and not short:
             confidence = 0.0  # no sentence says yes or no
         is_sure = bool(sentences) and confidence >= calibration.threshold

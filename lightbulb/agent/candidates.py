@@ -265,6 +265,25 @@ def _at_that_end(candidate: Candidate, question: str) -> Candidate:
             return replace(candidate, start=offset + start, end=offset + end, text=text[start:end])
     return candidate
 
+
+_SPAN_OF_DATES = re.compile(rf"(?P<between>\bbetween )?(?P<first>{DATE}) ?(?:–|—|-|to|until|till|(?P<and>and)) ?(?P<last>{DATE})", re.I)
+_ASKS_WHEN_IT_ENDED = re.compile(r"\b(?:end(?:s|ed)?|stop(?:s|ped)?|ceased?|clos(?:es?|ed)|finish\w*|until when)\b", re.I)
+_ASKS_WHEN_IT_BEGAN = re.compile(r"\b(?:begins?|began|begun|start\w*|open(?:s|ed)?|first|since when)\b", re.I)
+
+
+def _at_that_date(candidate: Candidate, question: str) -> Candidate:
+    "Of *from 1868 until 1931* the end where the question asks when something stopped; *between 1933 and 1936* as a whole."
+    if candidate.passage is None or not re.search(r"\bwhen\b|\b(?:what|which) (?:years?|dates?|months?)\b", question, re.I):
+        return candidate
+    which = "last" if _ASKS_WHEN_IT_ENDED.search(question) else "first" if _ASKS_WHEN_IT_BEGAN.search(question) else ""
+    offset, text = candidate.passage.start, candidate.passage.text
+    for match in _SPAN_OF_DATES.finditer(text, max(0, candidate.start - offset - 40), candidate.end - offset + 40):
+        is_inside = match.start() <= candidate.start - offset and candidate.end - offset <= match.end()
+        if not is_inside or bool(match["and"]) != bool(match["between"]) or not (which or match["between"]): continue
+        start, end = match.span(which or 0)
+        return replace(candidate, start=offset + start, end=offset + end, text=text[start:end])
+    return candidate
+
 # %% ../../nbs/agent/11_candidates.ipynb #9e2c5785
 def normalized(text: str) -> str:
     "An answer without case, articles and punctuation, for comparing two of them."
@@ -831,6 +850,7 @@ def weighed_candidates(
     # what could be the answer, each whole; not what the question says itself
     candidates = [*candidates, *_overlooked(question, kind, reply, candidates, lines, passages, config)]
     candidates = [_at_that_end(_whole_amount(one, question), question) for one in candidates if not _is_name_of_column(one)]
+    candidates = [_at_that_date(one, question) for one in candidates]
     shape, asked_words, asked_stems = technical_shape(question), set(normalized(question).split()), telling_stems(question)
     candidates = [_only_its_shape(one, shape) if shape else one for one in candidates]
     candidates = [one for one in candidates if not set(normalized(one.text).split()) <= asked_words]

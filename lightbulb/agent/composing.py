@@ -333,6 +333,7 @@ def says_yes(
 
 
 _HAPPENED = re.compile(r"\W*(?:is|are|was|were|do|does|did|has|have|had)\b", re.I)  # no leave is asked for
+_ASKS_LEAVE = re.compile(r"\W*(?:can|may|could|(?:am|are|is) (?!.*\b(?:forbidden|prohibited|banned|not)\b).*\b(?:allowed|permitted)\b)", re.I)
 
 
 def bears_on(
@@ -343,7 +344,7 @@ def bears_on(
 
     *Ticket seller: Rosa Lind* does not say whether Rosa Lind is the captain. Where leave is asked for (*can I keep a cat*), one is enough.
     """
-    if not _HAPPENED.match(question): return True
+    if not _HAPPENED.match(question) or _ASKS_LEAVE.match(question): return True
     asked, said = telling_stems(question), telling_stems(statement)
     runs = [telling_stems(" ".join(run)) for run in name_runs(question)]
     things = [*runs, *({word} for word in asked.difference(*runs))]
@@ -412,6 +413,10 @@ def says_by_bound(question: str, statement: str) -> str:
     return "Yes" if holds_as_said == holds(_value(number["number"]), _value(match["number"])) else "No"
 
 # %% ../../nbs/agent/10_composing.ipynb #c473a289
+_REFUSES_LEAVE = re.compile(r"\b(?:not|never) (?:\w+ )?(?:admitted|allowed|permitted|accepted|welcome)\b|\b(?:forbidden|prohibited|banned)\b", re.I)
+_EXCEPTS = re.compile(r"\b(?:except|unless|other than|apart from|but|only|without|if|when|before|after|until|during)\b", re.I)
+
+
 def verdict_of(
     question: str,
     lines: Sequence[Line],  # scored, best first
@@ -428,6 +433,7 @@ def verdict_of(
     if not lines: return "", None
     bounded = next(((verdict, line) for line in lines[:num_lines] if (verdict := says_by_bound(question, line.text))), None)
     if bounded: return bounded
+    if _ASKS_LEAVE.match(question) and _REFUSES_LEAVE.search(lines[0].text) and not _EXCEPTS.search(lines[0].text): return "No", lines[0]
     by_words = says_yes(question, with_times_of(question, lines[0].text))
     if says is None or abs(by_words) >= 2:  # the line begins with the word itself
         return ("Yes" if by_words > 0 else "No"), lines[0]

@@ -161,15 +161,16 @@ def measure_leaf(
     }
 
 
-def measure_lines(question: str, lines: Sequence[Line], passages: Sequence[Passage], *, topic: float = 0.0) -> dict[str, float]:
+def measure_lines(question: str, lines: Sequence[Line], passages: Sequence[Passage], *, topic: float = 0.0, at_home: float = 0.0) -> dict[str, float]:
     "The measurements of an answer that is composed of lines, best first."
     scores = [line.score for line in lines] or [-15.0]
     texts = [f"{line.heading} {line.text}" for line in lines[:3]]
     return {
         "relevance": max((passage.score for passage in passages), default=-10.0),
         "topic": topic,
+        "at_home": at_home,
         "line": scores[0],
-        "third": scores[min(2, len(scores) - 1)],
+        "above_third": max(scores[0], 0.0) - max(scores[min(2, len(scores) - 1)], 0.0),
         "ahead": _ahead(lines[0], lines) if lines else 0.0,
         "told": max((_told(question, line.in_context, lines) for line in lines[:3]), default=0.0),
         "coverage": max((coverage(question, f"{passage.title} {passage.text}") for passage in passages), default=0.0),

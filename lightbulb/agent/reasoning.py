@@ -168,6 +168,7 @@ def quantity(text: str, kind: str) -> float | None:
 
 # %% ../../nbs/agent/12_reasoning.ipynb #961668a7
 _NAMES_OF_PRICE = "price cost fee fare charge"
+_NAMES_OF_YEAR = "year built founded opened born"
 _SUPERLATIVES = {  # what the column may be called, and whether the greatest is meant
     **dict.fromkeys(("longest",), ("length duration", True)),
     **dict.fromkeys(("shortest",), ("length duration height", False)),
@@ -179,8 +180,10 @@ _SUPERLATIVES = {  # what the column may be called, and whether the greatest is 
     **dict.fromkeys(("lightest",), ("weight mass", False)),
     **dict.fromkeys(("cheapest",), (_NAMES_OF_PRICE, False)),
     **dict.fromkeys(("dearest", "costliest"), (_NAMES_OF_PRICE, True)),
-    **dict.fromkeys(("biggest", "largest"), ("size area capacity", True)),
-    **dict.fromkeys(("smallest",), ("size area capacity", False)),
+    **dict.fromkeys(("biggest", "largest"), ("size area capacity diameter aperture population", True)),
+    **dict.fromkeys(("smallest",), ("size area capacity diameter aperture population", False)),
+    **dict.fromkeys(("oldest", "earliest"), (_NAMES_OF_YEAR, False)),
+    **dict.fromkeys(("newest", "youngest", "latest"), (_NAMES_OF_YEAR, True)),
     **dict.fromkeys(("fastest",), ("speed", True)),
     **dict.fromkeys(("slowest",), ("speed", False)),
 }
