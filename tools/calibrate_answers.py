@@ -324,7 +324,7 @@ def area_left_out(features: np.ndarray, right: np.ndarray, families: Sequence[st
         rest = [other for other in families if other != family]
         weights, bias = fit(features[~of_it], right[~of_it].astype(float), shares(rest))
         values[of_it] = features[of_it] @ weights + bias
-    return benchmark.area_under_curve(values, right)
+    return benchmark.area_under_curve(values.tolist(), right.tolist())
 
 
 def choose_threshold(confidence: np.ndarray, answerable: np.ndarray, told: float) -> float:

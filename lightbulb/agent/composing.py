@@ -333,7 +333,9 @@ def says_yes(
 
 
 _HAPPENED = re.compile(r"\W*(?:is|are|was|were|do|does|did|has|have|had)\b", re.I)  # no leave is asked for
-_ASKS_LEAVE = re.compile(r"\W*(?:can|may|could|(?:am|are|is) (?!.*\b(?:forbidden|prohibited|banned|not)\b).*\b(?:allowed|permitted)\b)", re.I)
+_ASKS_LEAVE = re.compile(
+    r"\W*(?:can|may|could|(?:am|are|is) (?!.*\b(?:forbidden|prohibited|banned|not)\b).*\b(?:allowed|permitted)\b)", re.I
+)
 
 
 def bears_on(
@@ -413,7 +415,9 @@ def says_by_bound(question: str, statement: str) -> str:
     return "Yes" if holds_as_said == holds(_value(number["number"]), _value(match["number"])) else "No"
 
 # %% ../../nbs/agent/10_composing.ipynb #c473a289
-_REFUSES_LEAVE = re.compile(r"\b(?:not|never) (?:\w+ )?(?:admitted|allowed|permitted|accepted|welcome)\b|\b(?:forbidden|prohibited|banned)\b", re.I)
+_REFUSES_LEAVE = re.compile(
+    r"\b(?:not|never) (?:\w+ )?(?:admitted|allowed|permitted|accepted|welcome)\b|\b(?:forbidden|prohibited|banned)\b", re.I
+)
 _EXCEPTS = re.compile(r"\b(?:except|unless|other than|apart from|but|only|without|if|when|before|after|until|during)\b", re.I)
 
 

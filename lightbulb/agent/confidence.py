@@ -161,7 +161,14 @@ def measure_leaf(
     }
 
 
-def measure_lines(question: str, lines: Sequence[Line], passages: Sequence[Passage], *, topic: float = 0.0, at_home: float = 0.0) -> dict[str, float]:
+def measure_lines(
+    question: str,
+    lines: Sequence[Line],
+    passages: Sequence[Passage],
+    *,
+    topic: float = 0.0,
+    at_home: float = 0.0,  # how well the best of the lines answers what is asked of the most relevant page
+) -> dict[str, float]:
     "The measurements of an answer that is composed of lines, best first."
     scores = [line.score for line in lines] or [-15.0]
     texts = [f"{line.heading} {line.text}" for line in lines[:3]]
