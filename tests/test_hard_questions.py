@@ -142,11 +142,16 @@ def test_sentences_near_a_fact_carry_it_on() -> None:
     narrow = ReasoningConfig(max_carried_gap=4.0)  # shares of words differ by less than the cross-encoder's points
     tools = small_tools(search=Engine([page]), reasoning=narrow)
     *_, result = answer("When was the iron bridge opened?", TestAgent(), tools=tools, calibrations=LENIENT)
-    assert isinstance(result, Answer) and result.short_answer == "1894" and [sentence.text for sentence in result.sentences][1:] == [
-        "The town had an iron bridge planned for long.",
-        "The iron bridge was opened in 1894.",
-        "After it was opened, the bridge carried trains.",
-    ]  # neither what says little nor what stands under another heading
+    assert (
+        isinstance(result, Answer)
+        and result.short_answer == "1894"
+        and [sentence.text for sentence in result.sentences][1:]
+        == [
+            "The town had an iron bridge planned for long.",
+            "The iron bridge was opened in 1894.",
+            "After it was opened, the bridge carried trains.",
+        ]
+    )  # neither what says little nor what stands under another heading
 
 
 def test_a_name_is_not_broken_off() -> None:

@@ -130,7 +130,8 @@ def run_failed_again() -> int:
         FAILED.clear()
         print("== pytest, what failed once more", flush=True)
         _, failed, _ = run_pytest(*tests)
-        if failed == len(FAILED): again = dict(FAILED)  # otherwise something else went wrong, and all of them stay failed
+        if failed == len(FAILED):
+            again = dict(FAILED)  # otherwise something else went wrong, and all of them stay failed
     print()
     for name, reason in tests.items():
         print(f"{'failed' if name in again else 'passed only the second time, alone'}: {name}: {reason}")

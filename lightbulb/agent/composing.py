@@ -437,7 +437,8 @@ def verdict_of(
     if not lines: return "", None
     bounded = next(((verdict, line) for line in lines[:num_lines] if (verdict := says_by_bound(question, line.text))), None)
     if bounded: return bounded
-    if _ASKS_LEAVE.match(question) and _REFUSES_LEAVE.search(lines[0].text) and not _EXCEPTS.search(lines[0].text): return "No", lines[0]
+    if _ASKS_LEAVE.match(question) and _REFUSES_LEAVE.search(lines[0].text) and not _EXCEPTS.search(lines[0].text):
+        return "No", lines[0]
     by_words = says_yes(question, with_times_of(question, lines[0].text))
     if says is None or abs(by_words) >= 2:  # the line begins with the word itself
         return ("Yes" if by_words > 0 else "No"), lines[0]
