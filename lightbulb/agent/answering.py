@@ -62,6 +62,7 @@ class _Conclusion:
     is_sure: bool = False
     trace: Trace = Trace()
     ranked: tuple[tuple[float, ToTNode], ...] = ()
+    is_untold: bool = False  # whether no line answers as it was asked
 
 
 _IN_SOME_PLACE = re.compile(
@@ -238,7 +239,7 @@ class _Inquiry:
         if composed is None: return short if short.is_sure else self._from_best_line(question, root, short)
         text = self._from_lines(question, composed)
         if text.is_sure:  # key words (*price of one wash*) do not say which of the two they want
-            is_shorter_better = short.is_sure and short.confidence > text.confidence and asks_in_key_words(question)
+            is_shorter_better = short.is_sure and asks_in_key_words(question) and (text.is_untold or short.confidence > text.confidence)
             return short if is_shorter_better else text
         if short.is_sure: return short
         line = self._from_best_line(question, root, short)
@@ -396,8 +397,8 @@ class _Inquiry:
         # the text, and its short form
         self.tell(Working(f"reading the sentences of {len(evidence.passages)} passages"))
         scored, best = self.reasoning.scored_lines(question, evidence), max(evidence.passages, key=lambda passage: passage.score)
-        is_untold = form == "yes_no" and bool(scored) and scored[0].score < 0  # asked as one asks who knows what it is about
-        lines = self._at_home(question, best.title, scored[:10]) if is_untold else scored
+        is_untold = bool(scored) and scored[0].score < 0  # asked as one asks who knows what it is about
+        lines = self._at_home(question, best.title, scored[:10]) if is_untold and form == "yes_no" else scored
         wording, find, says = self.reasoning.wordings.get(question, question), self.ledger.__getitem__, self.tools.says
         pieces, short = compose(wording, form, lines, find, config=self.tools.reasoning, says=says)
         if not pieces and form == "yes_no" and not self.config.guess:
@@ -407,7 +408,8 @@ class _Inquiry:
         if lines and (form in ("definition", "why") or (form == "list" and len(sentences) <= 2)):  # a long list has no short form
             short = self.reasoning.phrase(question, lines[0].text)
         # how sure it is
-        calibration = self.calibrations["verdict" if form == "yes_no" else "text"]
+        kind = "verdict" if form == "yes_no" else "text"
+        calibration = (self.calibrations.get(f"untold_{kind}") if is_untold else None) or self.calibrations[kind]
         topic = self._topic(question, best.title)
         home = self._at_home(question, best.title, scored[:3])[0].score if scored else -12.0
         confidence = calibration.confidence(measure_lines(question, scored, evidence.passages, topic=topic, at_home=home))
@@ -415,7 +417,8 @@ class _Inquiry:
             confidence = 0.0  # no sentence says yes or no
         is_sure = bool(sentences) and confidence >= calibration.threshold
         page = sentences[0].citations[0].title if sentences else evidence.passages[0].title
-        return _Conclusion(form, tuple(sentences), short, confidence, is_sure, Trace(page=page, failed_at="" if is_sure else "span"))
+        trace = Trace(page=page, failed_at="" if is_sure else "span")
+        return _Conclusion(form, tuple(sentences), short, confidence, is_sure, trace, is_untold=is_untold)
 
     def _together(self, conclusions: Sequence[_Conclusion], num_parts: int) -> _Conclusion:
         "One conclusion out of those of the parts; what is sure in itself is said even if another part is not."

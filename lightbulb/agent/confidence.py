@@ -45,7 +45,10 @@ class Calibration:
 
 @lru_cache(1)
 def load_calibrations() -> dict[str, Calibration]:
-    "The shipped calibrations: `short` answers (names, dates, numbers), a `chain` to one, a `sentence` in its place, `text`, `verdict`s."
+    """The shipped calibrations: `short` answers (names, dates, numbers), a `chain` to one, a `sentence` in its place, `text`, `verdict`s.
+
+    `untold_text` and `untold_verdict` are those of questions that do not say what they are about.
+    """
     stored = json.loads((files("lightbulb.agent") / "calibration.json").read_text(encoding="utf-8"))
     return {kind: Calibration(value["weights"], value["bias"], value["threshold"]) for kind, value in stored.items()}
 
@@ -177,7 +180,7 @@ def measure_lines(
         "topic": topic,
         "at_home": at_home,
         "line": scores[0],
-        "above_third": max(scores[0], 0.0) - max(scores[min(2, len(scores) - 1)], 0.0),
+        "third": scores[min(2, len(scores) - 1)],
         "ahead": _ahead(lines[0], lines) if lines else 0.0,
         "told": max((_told(question, line.in_context, lines) for line in lines[:3]), default=0.0),
         "coverage": max((coverage(question, f"{passage.title} {passage.text}") for passage in passages), default=0.0),
