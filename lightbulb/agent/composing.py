@@ -36,9 +36,9 @@ class Line:
     heading: str  # title of the page and heading above
     role: str  # sentence, entry, command or heading
     score: float = 0.0  # how well it answers
-    alone: float = 0.0  # the same without the line it leans on
     term: str = ""  # of the entry that its paragraph is
     lead: str = ""  # the sentence before it, if it leans on that
+    alone: float = 0.0  # how well it answers without that
 
     @property
     def in_context(self) -> str:
