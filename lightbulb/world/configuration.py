@@ -96,18 +96,18 @@ TextPlanner: TypeAlias = Literal["greedy", "sample", "best_of_n", "beam", "value
 class TextShares:
     "Weights of the losses over text, grain by grain; 0 leaves one out, and it is only measured."
 
-    tokens: float = 0.0  # cross-entropy of an action's tokens, said at every imagined latent
+    tokens: float = 1.0  # cross-entropy of an action's tokens, said at every imagined latent
     writing: float = 10.0  # the states that stand for the decoder's against the decoder's own, mean squared error of its variance
     entropy: float = 0.0  # of those distributions, a reward
     logit_variance: float = 0.0  # of their logits over the vocabulary, a penalty
-    dynamics: float = 0.0  # actions: imagined latents against real ones, with the hinge on their spread
+    dynamics: float = 1.0  # actions: imagined latents against real ones, with the hinge on their spread
     info_nce: float = 1.0  # finding the real next latent among all others of the batch
     covariance: float = 0.0  # of a latent's features with each other
     thought_consistency: float = 0.0  # outcomes that are alike, imagined apart
     reward: float = 0.5  # imagined rewards against real ones
-    ending: float = 0.0  # cross-entropy of whether the text is over
-    kl: float = 0.0  # policies: to the language model, position by position
-    policy_value: float = 0.0  # the searched policy over sampled actions, and the value of what was written
+    ending: float = 0.5  # cross-entropy of whether the text is over
+    kl: float = 0.25  # policies: to the language model, position by position
+    policy_value: float = 0.25  # the searched policy over sampled actions, and the value of what was written
     ppo: float = 0.0  # clipped policy gradient of real rewards
     expected_value: float = 0.0  # thoughts
     exploration: float = 0.0  # divergence from what the counts of visits recommend
