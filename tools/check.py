@@ -46,6 +46,7 @@ SIDE_BY_SIDE = ("docs", "pytest", "types", "wheel", "notebooks")  # in this orde
 Counts = tuple[int, int, int]  # passed, failed, skipped
 FEW = 3  # more failed tests are no busy neighbour
 FAILED: list[tuple[str, str]] = []  # name and reason of each test that failed
+OTHERS: list[str] = []  # checks and notebooks that failed
 
 
 def stream(name: str, *arguments: str) -> tuple[int, list[str]]:
@@ -90,6 +91,7 @@ def test_notebook(notebook: Path) -> Counts:
     note = "" if seconds <= SECONDS_A_NOTEBOOK else f"  (over the budget of {SECONDS_A_NOTEBOOK} s)"
     print(f"  {'ok    ' if passed else 'FAILED'} {seconds:6.1f} s  {notebook.relative_to(ROOT)}{note}", flush=True)
     if not passed:
+        OTHERS.append(str(notebook.relative_to(ROOT)))
         print("    " + "\n    ".join(output.splitlines()[-40:]), flush=True)
     return int(passed), int(not passed), 0
 
@@ -143,6 +145,7 @@ def run_command(name: str, *arguments: str) -> Counts:
     print(f"== {name}", flush=True)
     if name == "pytest": return run_pytest(*arguments)
     status, _ = stream(name, *arguments)
+    if status: OTHERS.append(name)
     return int(status == 0), int(status != 0), 0
 
 
@@ -176,7 +179,8 @@ def main() -> int:
         start_again = time.monotonic()
         passed = run_failed_again()
         table["pytest"].append(((passed, -passed, 0), time.monotonic() - start_again))
-    print("\ncheck          passed  failed  skipped  seconds")
+    print("".join(f"\nfailed: {name}" for name in OTHERS))
+    print("check          passed  failed  skipped  seconds")
     totals = [0, 0, 0]
     for name in names:
         passed, failed, skipped = (sum(found[column] for found, _ in table[name]) for column in range(3))
