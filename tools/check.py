@@ -145,7 +145,8 @@ def run_command(name: str, *arguments: str) -> Counts:
     print(f"== {name}", flush=True)
     if name == "pytest": return run_pytest(*arguments)
     status, _ = stream(name, *arguments)
-    if status: OTHERS.append(name)
+    if status:
+        OTHERS.append(name)
     return int(status == 0), int(status != 0), 0
 
 
