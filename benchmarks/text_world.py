@@ -524,8 +524,8 @@ def ablation_table(options: argparse.Namespace, language: Path, text: Path) -> i
         "planned likelihood: what mcts in latents writes after one forward, which reads the context, under the language model itself, "
         f"{options.prompts} prompts; by value: the same of value_beam within 16 forwards, where no values are taught. The loss of the "
         "reward has no row: log-probabilities say what is earned, so nothing is learned of it. *Writing and info_nce alone* was "
-        "chosen on two seeds of tiny Shakespeare: it finds better on the help topics and writes worse on tiny Shakespeare, so all that were "
-        "on stay the default."
+        "chosen on two seeds of tiny Shakespeare: it finds better on the help topics and writes worse on tiny Shakespeare, so all that "
+        "were on stay the default."
     )
     return table.finish(options.record, keeps_others=bool(options.ablations))
 
