@@ -418,7 +418,9 @@ def says_by_bound(question: str, statement: str) -> str:
 _REFUSES_LEAVE = re.compile(
     r"\b(?:not|never) (?:\w+ )?(?:admitted|allowed|permitted|accepted|welcome)\b|\b(?:forbidden|prohibited|banned)\b", re.I
 )
-_EXCEPTS = re.compile(r"\b(?:except|unless|other than|apart from|but|only|without|if|when|before|after|until|during)\b", re.I)
+_EXCEPTS = re.compile(
+    r"\b(?:except|unless|other than|apart from|but|only|without|if|when|before|after|until|during|in|inside|on|at)\b", re.I
+)
 
 
 def verdict_of(
