@@ -37,7 +37,15 @@ from lightbulb.world.distillation import Distillation, distill_search, play_out
 from lightbulb.world.text_environments import Countdown, CountdownWorld
 
 ROOT = Path(__file__).resolve().parents[1]
-SEARCHED = Distillation(MCTSConfig(64, 4.0), num_rounds=12, games_per_round=1536, steps_per_round=50, rounds_kept=8, least_return=1.0)
+SEARCHED = Distillation(
+    MCTSConfig(64, 4.0),
+    num_rounds=16,
+    games_per_round=1024,
+    steps_per_round=100,
+    rounds_kept=16,
+    learning_rate=2.5e-3,
+    least_return=1.0,
+)
 METHODS: dict[str, Distillation | None] = {  # None: as before, only longer
     "as before, only longer": None,
     "search targets": SEARCHED,
@@ -222,7 +230,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a minute: one seed, few rounds, 60 problems")
     parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
-    parser.add_argument("--problems", type=int, default=300, help="test problems of each size")
+    parser.add_argument("--problems", type=int, default=1000, help="test problems of each size")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--validation", action="store_true", help="judge on validation problems, as settings were chosen")
     options = parser.parse_args()

@@ -23,9 +23,10 @@ from _table import Table
 
 
 from lightbulb.core.runtime import cache_folder
+from lightbulb.planning.mcts import MCTS, MCTSConfig
 from lightbulb.world.board_games import BoardGame
 from lightbulb.world.configuration import REGULARISERS, TrainWorldModel
-from lightbulb.world.environments import ask, judge, make_world, play_every_reply
+from lightbulb.world.environments import Agent, ask, judge, make_world, play_every_reply
 from lightbulb.world.evaluation import Examination
 from lightbulb.world.self_play import policy_agent, search_agent
 from lightbulb.world.tables import policy_values, optimal_policy
@@ -54,6 +55,20 @@ FOUR = replace(
     first_play=500,
 )
 FIVE = replace(FOUR, environment="connect_four:5x5", steps_per_epoch=1000, num_epochs=7, random_games=6000, capacity=240_000)
+SEVEN = replace(
+    FIVE,
+    environment="connect_four",
+    mcts_iterations=16,
+    mirror=True,
+    anywhere=1.0,
+    opening_moves=2,
+    games_per_play=128,
+    num_epochs=10,
+    width=160,
+    hidden=320,
+    unroll_length=4,
+    random_games=8000,
+)
 LAKE = replace(
     GAME,
     environment="FrozenLake-v1",
@@ -95,6 +110,7 @@ TAXI = replace(  # chosen on a smaller delivery, 4 x 4 with three places; batch,
 )
 TAXI_SEEDS = 2
 FIVE_SEEDS = 1
+ROLLOUT_EXPLORATION = 2.5  # of the search that is given the rules; chosen on other positions than the table's
 DEFAULT = TrainWorldModel(device="cpu", environment="tic_tac_toe")  # the command without further flags
 ABLATION = replace(GAME, steps_per_epoch=150, num_epochs=2, first_play=100)
 
@@ -400,30 +416,39 @@ def taxi_table(*, quick: bool) -> Table:
 
 
 STONES = ((0, 7), (8, 11), (12, 15), (16, 19), (20, 24))  # bands of the positions of 5 x 5
+LATE = ((20, 23), (24, 27), (28, 31), (32, 35), (36, 41))  # of 6 x 7
 
 
-def five_exam(folder: Path, settings: TrainWorldModel, simulations: int, num_positions: int) -> dict[str, Any]:
-    "Fresh positions of random games, each solved exactly: shares of optimal moves, also by the number of stones."
-    model, world, _ = load_world_model(folder)
-    game: Any = world
-    exam = five_positions(game, num_positions)
-    agent = (
-        search_agent(model, world, settings.search(with_noise=False, num_simulations=simulations))
-        if simulations
-        else policy_agent(model, world)
-    )
+def shares_of(agent: Agent, exam: Examination, bands: tuple[tuple[int, int], ...]) -> dict[str, Any]:
+    "Shares of optimal moves in positions that were solved exactly, also by the number of stones; and what asking cost."
+    begin = time.process_time()
     right = exam.optimal[np.arange(len(exam.states)), ask(agent, exam.states, exam.legal, 1024)]
+    seconds = time.process_time() - begin
     stones, by_chance = (exam.states != 0).sum(1), exam.optimal.sum(1) / exam.legal.sum(1)
-    bands = [exam.matters & (stones >= low) & (stones <= high) for low, high in STONES]
+    groups = [exam.matters & (stones >= low) & (stones <= high) for low, high in bands]
     return {
         "share": float(right.mean()),
         "matters": float(right[exam.matters].mean()),
         "random": float(by_chance.mean()),
         "random_matters": float(by_chance[exam.matters].mean()),
-        "bands": [float(right[band].mean()) for band in bands],
-        "sizes": [int(band.sum()) for band in bands],
+        "bands": [float(right[group].mean()) for group in groups],
+        "sizes": [int(group.sum()) for group in groups],
         "num_matters": int(exam.matters.sum()),
+        "milliseconds": 1000 * seconds / len(exam.states),
     }
+
+
+def learned_agent(folder: Path, settings: TrainWorldModel, simulations: int) -> Agent:
+    "The player of a finished run: it searches in what it learned, or without simulations follows its policy."
+    model, world, _ = load_world_model(folder)
+    if not simulations: return policy_agent(model, world)
+    return search_agent(model, world, settings.search(with_noise=False, num_simulations=simulations))
+
+
+def five_exam(folder: Path, settings: TrainWorldModel, simulations: int, num_positions: int) -> dict[str, Any]:
+    "Fresh positions of random games, each solved exactly."
+    game: Any = make_world(settings.environment)
+    return shares_of(learned_agent(folder, settings, simulations), five_positions(game, num_positions), STONES)
 
 
 def five_shortfall(runs: list[tuple[Path, dict[str, Any]]]) -> str:
@@ -496,15 +521,110 @@ def five_table(*, quick: bool) -> Table:
     return table
 
 
+def late_positions(game: BoardGame, num_positions: int, seed: int = 1) -> Examination:
+    "Positions of random games with as many stones as the aim asks for, about as many of each number of stones."
+    exam = _solved_positions(game, num_positions, seed)
+    late = (exam.states != 0).sum(1) >= LATE[0][0]
+    return Examination(exam.states[late], exam.legal[late], exam.optimal[late], exam.matters[late])
+
+
+@functools.cache
+def _solved_positions(game: BoardGame, num_positions: int, seed: int) -> Examination:
+    exam = Examination.of_random_games(game, num_positions, seed=seed, num_games=num_positions // 4, max_nodes=2500 * num_positions)
+    if (exam.states != 0).sum(1).min() > LATE[0][0]: raise ValueError("the solver stopped before it had reached all positions")
+    return exam
+
+
+def rollout_agent(game: BoardGame, simulations: int, exploration_constant: float) -> Agent:
+    "A peer that learns nothing and knows the rules: a tree search in the game itself, its positions judged by one random game each."
+    chance = np.random.default_rng(0)
+
+    def predict(states: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        legal, values, going, sign = game.legal(states), np.zeros(len(states)), np.arange(len(states)), 1
+        boards, open_ = states, legal.any(1)
+        while open_.any():
+            boards, going = boards[open_], going[open_]
+            draws = np.where(game.legal(boards), chance.random((len(boards), game.num_actions)), -1.0)
+            boards, rewards, terminated, _ = game.step(boards, draws.argmax(1))
+            values[going] += sign * rewards
+            open_, sign = ~terminated, -sign
+        return np.zeros(legal.shape), values, legal | ~legal.any(1, keepdims=True)
+
+    def step(states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        following, rewards, terminated, _ = game.step(states, actions)
+        return following, rewards.astype(float), np.where(terminated, 0.0, -1.0)
+
+    search = MCTS(predict, step, MCTSConfig(simulations, exploration_constant))
+    return lambda states, legal: search.search(states).actions
+
+
+def seven_table(*, quick: bool) -> Table:
+    "Connect Four 6 x 7 in positions of 20 and more stones, beside a search that is given the rules."
+    table = Table("A learned world model plays Connect Four 6 x 7")
+    settings = replace(SEVEN, steps_per_epoch=30, num_epochs=1, random_games=400, first_play=15) if quick else SEVEN
+    folder, known = trained(settings)
+    game: Any = make_world(settings.environment)
+    name, num_positions = f"{settings.environment}:{game.rows}x{game.columns}", 1600 if quick else 16_000
+    table.row(f"{name}, CPU-s of training", f"{known['seconds']:.0f}")
+    what = f"optimal moves in positions of {LATE[0][0]} and more stones where some legal move is worse"
+    exam = late_positions(game, num_positions)
+    players = {f"{simulations} simulations": simulations for simulations in ((8,) if quick else SIMULATIONS)} | {"the policy alone": 0}
+    graded = {
+        who: kept(
+            folder,
+            f"exam_{simulations}_{num_positions}",
+            lambda simulations=simulations: shares_of(learned_agent(folder, settings, simulations), exam, LATE),
+        )
+        for who, simulations in players.items()
+    }
+    for simulations in (8,) if quick else SIMULATIONS:
+        graded[f"given the rules, random games to the end, {simulations} simulations"] = kept(
+            folder,
+            f"rollouts_{simulations}_{num_positions}",
+            lambda simulations=simulations: shares_of(rollout_agent(game, simulations, ROLLOUT_EXPLORATION), exam, LATE),
+        )
+    for who, grades in graded.items():
+        asked = who == f"{SIMULATIONS[-1]} simulations" and not quick
+        table.row(
+            f"{name}, {who}: {what}",
+            f"{grades['matters']:.2%}; at random {grades['random_matters']:.1%}; {grades['milliseconds']:.2f} CPU-ms a position",
+            "≥ 90.0%" if asked else "",
+            grades["matters"] >= 0.9 if asked else None,
+        )
+        bands = zip(LATE, grades["bands"], grades["sizes"], strict=True)
+        table.row(
+            f"{name}, {who}: the same by the number of stones",
+            "; ".join(f"{low} to {high} stones {share:.1%} of {size:,}" for (low, high), share, size in bands),
+        )
+    last = known["curve"][-1]
+    table.row(
+        f"{name}, wrongly imagined on held-out games: legality, endings, rewards",
+        ", ".join(f"{last[f'wrong_{part}']:.2%}" for part in ("legality", "ending", "reward")),
+    )
+    table.note(
+        f"{settings.total_steps} optimizer steps, {known['games']:,.0f} games, {settings.mcts_iterations} simulations while it plays, "
+        f"width {settings.width}; every game begins from a board of a random game, with any number of stones, and every second stretch is "
+        f"learned in a mirror. The last checkpoint counts. The {int(exam.matters.sum()):,} positions where it matters are of other random "
+        "games, as many of each number of stones as of any other (where there are so many), each solved by alpha-beta; no answer of the "
+        "solver is learned from. Positions are searched 1024 at once, and the cost is of one of them. Optimal moves of the search after "
+        f"each {settings.steps_per_epoch} steps, on other positions with fewer stones among them: "
+        f"{', '.join(format(point['search_optimal_where_it_matters'], '.1%') for point in known['curve'])}. The search that is given the "
+        f"rules has PUCT with the constant {ROLLOUT_EXPLORATION:g}, chosen on other positions."
+    )
+    return table
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--five", action="store_true", help="only Connect Four 5 x 5, in a table of its own")
     parser.add_argument("--quick", action="store_true", help="at most a minute: fewer sizes and seeds")
     parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
+    parser.add_argument("--seven", action="store_true", help="only Connect Four 6 x 7, in a table of its own")
     parser.add_argument("--taxi", action="store_true", help="only Taxi, in a table of its own")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.taxi: return taxi_table(quick=args.quick).finish(args.record)
+    if args.seven: return seven_table(quick=args.quick).finish(args.record)
     if args.five: return five_table(quick=args.quick).finish(args.record)
     table, quick = Table("A learned world model plays"), args.quick
     short = lambda settings, steps: (

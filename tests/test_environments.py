@@ -236,6 +236,22 @@ def test_a_mirrored_board_is_worth_the_same():
     np.testing.assert_array_equal(game.move_values(mirrored), values[:, ::-1])
 
 
+@pytest.mark.parametrize("game", [TicTacToe(), ConnectFour(4, 5), ConnectFour()])
+def test_a_game_begins_anywhere_with_any_number_of_stones(game):
+    states = game.reset_anywhere(3000, seed=2)
+    stones = (states != 0).sum(1)
+    assert game.legal(states).any(1).all() and set(states.sum(1).tolist()) <= {0, -1}  # nobody has moved twice
+    if game.gravity:  # nothing hangs in the air
+        board = states.reshape(-1, game.rows, game.columns) != 0
+        assert (board[:, 1:] | ~board[:, :-1]).all()
+    counts = np.bincount(stones, minlength=game.num_cells)
+    assert len(counts) == game.num_cells and counts.min() > 3000 / game.num_cells / 2
+    np.testing.assert_array_equal(states, game.reset_anywhere(3000, seed=2))
+    assert (states != game.reset_anywhere(3000, seed=3)).any()
+    with pytest.raises(ValueError, match="num_games must be at least 1"):
+        game.reset_anywhere(0)
+
+
 def test_what_cannot_be_solved_is_said():
     with pytest.raises(ValueError, match="more than 100 positions"):
         TicTacToe().solve(100)

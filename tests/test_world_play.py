@@ -30,6 +30,7 @@ from lightbulb.world.self_play import (
     search_positions,
     search_targets,
 )
+from lightbulb.world.text_environments import Countdown, CountdownWorld
 from lightbulb.world.targets import Experience, Steps, Windows, cut_windows, join_steps, n_step_values, sample_windows
 from lightbulb.world.unrolling import Outside, fresh_rollout, loss_weights, measure, regularising_losses, surprise, unroll, world_losses
 
@@ -516,9 +517,42 @@ def test_games_begin_anywhere_in_the_table_that_a_game_can_come_to() -> None:
     }
     new = {share: ~np.isin(cells, own) for share, cells in seated.items()}
     assert not new[0.0].any() and not new[0.25][:300].any() and 0 < new[0.25][300:].sum() < new[1.0].sum()
-    for world in (GymnasiumWorld("FrozenLake-v1", use_tables=False), GAME):
-        with pytest.raises(ValueError, match="transition table"):
+    for world, reason in ((GymnasiumWorld("FrozenLake-v1", use_tables=False), "transition table"), (CountdownWorld(Countdown(3)), "one way")):
+        with pytest.raises(ValueError, match=reason):
             play_games(world, None, PlayConfig(anywhere=0.5), 4, generator=np.random.default_rng(0))
+
+
+def test_games_on_a_board_begin_with_any_number_of_stones() -> None:
+    game = ConnectFour(4, 5)
+    played = play_games(game, None, PlayConfig(anywhere=0.5), 400, generator=np.random.default_rng(0))
+    first = np.concatenate([[0], played.lengths.cumsum()[:-1]])
+    stones = played.steps.observation[first].sum((1, 2, 3))
+    assert not stones[:200].any() and set(stones[200:].tolist()) == set(range(20))
+
+
+def test_a_stretch_in_a_mirror_is_what_the_mirrored_game_would_show() -> None:
+    game, generator = ConnectFour(4, 5), np.random.default_rng(1)
+    played = play_games(game, a_model(game), PlayConfig(SEARCH), 12, generator=generator)
+    experience = Experience(400, discount=-1.0)
+    experience.add(played.steps)
+    windows = cut_windows(experience, np.arange(len(experience)), 3, generator=generator)
+    mirrored = windows.mirrored(slice(None, None, 2))
+    for name, values in vars(windows).items():  # the others stay as they were, and what has no columns stays everywhere
+        rows = slice(1, None, 2) if name in {"observations", "actions", "legal", "policies", "q_values", "visits"} else slice(None)
+        np.testing.assert_array_equal(vars(mirrored)[name][rows], values[rows])
+    seen = mirrored.observations.numpy()
+    states = (seen[:, 0, 0] - seen[:, 0, 1]).reshape(len(seen), -1).astype(np.int8)
+    for step in range(3):  # the rules themselves, played along the stretches
+        going = np.flatnonzero(mirrored.alive[:, step].numpy())
+        np.testing.assert_array_equal(game.observe(states[going]), seen[going, step])
+        np.testing.assert_array_equal(game.legal(states[going]), mirrored.legal[going, step])
+        states[going], rewards, terminated, _ = game.step(states[going], mirrored.actions[going, step].numpy())
+        np.testing.assert_array_equal(rewards, mirrored.rewards[going, step])
+        np.testing.assert_array_equal(terminated, mirrored.ended[going, step])
+    even = mirrored.legal[:, 0]
+    assert not mirrored.policies[:, 0][~even].any() and not mirrored.visits[~even].any()
+    again = mirrored.mirrored(slice(None, None, 2))
+    assert all(np.array_equal(vars(again)[name], values) for name, values in vars(windows).items())
 
 
 def test_equal_positions_are_searched_again_once() -> None:

@@ -53,7 +53,8 @@ def weights(model: WorldModel) -> torch.Tensor:
 )
 @pytest.mark.parametrize("stop", [3, 8, 11])
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(tiny: TrainWorldModel, environment: str, losses: LossShares, stop: int) -> None:
-    tiny = replace(tiny, environment=environment, losses=losses)
+    is_board = environment.startswith("connect_four")  # which a mirror and a beginning anywhere are for
+    tiny = replace(tiny, environment=environment, losses=losses, mirror=is_board, anywhere=0.5 * is_board)
     whole = [report for report in train_world_model(replace(tiny, save_dir=tiny.save_dir / "whole"))]
     stopped = replace(tiny, save_dir=tiny.save_dir / "stopped")
     reports = train_world_model(stopped)
@@ -67,6 +68,16 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tiny: TrainWorldModel, 
     assert torch.equal(weights(load_world_model(tiny.save_dir / "whole").model), weights(load_world_model(stopped.save_dir).model))
     steps = [row["step"] for row in MetricsFile(stopped.folder / "metrics.jsonl").read() if row["split"] == "train"]
     assert steps == list(range(1, 17))
+
+
+def test_a_mirror_changes_what_is_learned_and_not_what_is_remembered(tiny: TrainWorldModel) -> None:
+    runs = [WorldModelTraining(replace(tiny, environment="connect_four:4x4", first_play=8, mirror=mirror)) for mirror in (False, True)]
+    for run in runs:
+        run.prepare()
+        run.train_step()
+    one, other = (run.practice.learned.read(np.arange(len(run.practice.learned))).rows() for run in runs)
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+    assert not torch.equal(weights(runs[0].model), weights(runs[1].model))
 
 
 def test_held_out_games_are_whole_and_never_learned_from(tiny: TrainWorldModel) -> None:

@@ -53,6 +53,16 @@ class BoardGame:
         if num_games < 1: raise ValueError(f"num_games must be at least 1, got {num_games}")
         return np.zeros((num_games, self.num_cells), np.int8)
 
+    def reset_anywhere(self, num_games: int = 1, seed: int = 0) -> np.ndarray:
+        "Open boards of random games (B, cells), each number of stones as likely as any other. `ValueError` if there is no game."
+        layers, states, generator = [], self.reset(4 * num_games, seed), np.random.default_rng(seed)
+        while len(states):
+            layers.append(states)
+            legal = self.legal(states)
+            states, _, terminated, _ = self.step(states, np.where(legal, generator.random(legal.shape), -1.0).argmax(1))
+            states = states[~terminated]
+        return np.stack([layers[i][generator.integers(len(layers[i]))] for i in generator.integers(0, len(layers), num_games)])
+
     def observe(self, states: np.ndarray) -> np.ndarray:
         "Two planes (B, 2, rows, columns): the mover's stones, the other's."
         return np.stack([states == 1, states == -1], 1).reshape(-1, *self.observation_shape).astype(np.float32)

@@ -202,7 +202,8 @@ class TrainWorldModel(Displayable):
     renewed_positions: int = 2048  # searched again at each play; 0: targets stay as they were played
     opening_moves: int | None = None  # random first moves of a game, up to so many; None: the world's
     exploration: float = 0.0  # share of even noise in later moves
-    anywhere: float = 0.0  # share of the games that begin anywhere in the world's table: a far goal is seen from near; 0: where they begin
+    mirror: bool = False  # Connect Four: every second stretch of experience is learned as it looks in a mirror
+    anywhere: float = 0.0  # share of the games that begin anywhere: a far goal is seen from near, a board's end too; 0: where they begin
     max_moves: int | None = None  # then a game is cut off; None: the world's
     validation_share: float = 0.03  # of the games, held out
     average_decay: float = 0.9  # of the average of the weights that plays and is evaluated; 0: the newest weights
@@ -257,6 +258,8 @@ class TrainWorldModel(Displayable):
         if self.discount is not None and not 0 < self.discount <= 1:
             raise ValueError(f"discount must be above 0 and at most 1, got {self.discount}")
         if not 0 <= self.anywhere <= 1: raise ValueError(f"anywhere must be between 0 and 1, got {self.anywhere}")
+        if self.mirror and not self.environment.startswith("connect_four"):
+            raise ValueError(f"mirror must be off but for connect_four, whose columns are its actions: environment is {self.environment}")
         if self.max_moves is not None and self.max_moves < 1:
             raise ValueError(f"max_moves must be positive, got {self.max_moves}")
         if not self.with_search and not self.losses.ppo * self.lambda_reg:

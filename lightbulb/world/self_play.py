@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ..planning.mcts import MCTSConfig, MCTSResult
+from .board_games import BoardGame
 from .environments import Agent, World
 from .gymnasium_worlds import GymnasiumWorld
 from .networks import WorldModel
@@ -77,7 +78,7 @@ class PlayConfig:
     opening_moves: int = 8  # random first moves: each game draws how many, up to this
     exploration: float = 0.0  # share of even noise in later moves
     max_moves: int = 1000  # then a game is cut off
-    anywhere: float = 0.0  # share of the games that begin anywhere in the world's table
+    anywhere: float = 0.0  # share of the games that begin anywhere: in the world's table, or with any number of stones
     with_search: bool = True  # False: the policy acts alone
 
     def __post_init__(self) -> None:
@@ -144,8 +145,8 @@ def play_games(
     states, going, parts, numbers = world.reset(num_games, int(generator.integers(2**31))), np.arange(num_games), [], []
     opening = generator.integers(0, settings.opening_moves + 1, num_games)
     if num_anywhere := round(settings.anywhere * num_games):
-        if not isinstance(world, GymnasiumWorld):
-            raise ValueError("anywhere must be 0 in a world that shows no transition table")
+        if not isinstance(world, GymnasiumWorld | BoardGame):
+            raise ValueError(f"anywhere must be 0 in a world that begins in one way alone, which {type(world).__name__} does")
         states[num_games - num_anywhere :] = world.reset_anywhere(num_anywhere, int(generator.integers(2**31)))
     for move in range(settings.max_moves):
         observations, legal = world.observe(states), world.legal(states)

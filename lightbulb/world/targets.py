@@ -10,7 +10,7 @@ __all__ = ['Steps']
 
 # %% ../../nbs/world/10_targets.ipynb #841d4269
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,13 @@ class Windows:
         "On this device."
         moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return Windows(**moved, indices=self.indices)
+
+    def mirrored(self, rows: slice) -> Windows:
+        "The same, these stretches seen in a mirror: the columns of the board, which are the actions too, from right to left."
+        parts = {name: getattr(self, name).clone() for name in ("observations", "actions", "legal", "policies", "q_values", "visits")}
+        for name, values in parts.items():
+            values[rows] = self.legal.shape[-1] - 1 - values[rows] if name == "actions" else values[rows].flip(-1)
+        return replace(self, **parts)
 
 # %% ../../nbs/world/10_targets.ipynb #b9050325
 def n_step_values(

@@ -241,6 +241,8 @@ class WorldModelTraining:
         rollout = self.practice.newest_rollout("train") if shares.ppo else None
         for _ in range(config.accumulation_steps):
             windows = sample_windows(memory, config.num_windows, config.unroll_length, generator=self.practice.generator).to(self.device)
+            if config.mirror:
+                windows = windows.mirrored(slice(None, None, 2))
             outside = self.outside_of(windows, counter=counter, rollout=rollout, with_policy=bool(shares.kl))
             with self.precision.autocast():
                 report, unrolled = measure(self.model, windows, shares, lambda_reg=config.lambda_reg, outside=outside)
