@@ -340,6 +340,8 @@ def test_every_flag_of_a_world_model_arrives(field: dataclasses.Field) -> None:
         given, expected = ["--losses.kl", "0.25"], dataclasses.replace(default, kl=0.25)
     elif field.name == "text":
         given, expected = ["--text.agreement", "0.25"], dataclasses.replace(default, agreement=0.25)
+    elif field.name == "mirror":
+        given, expected = ["--mirror", "--environment", "connect_four"], True
     elif isinstance(default, bool):
         given, expected = [f"--{'no_' if default else ''}{field.name}", "--losses.ppo", "1"], not default
     elif field.name in others:
