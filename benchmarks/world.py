@@ -534,7 +534,8 @@ def late_positions(game: BoardGame, num_positions: int, seed: int = 1) -> Examin
 @functools.cache
 def _solved_positions(game: BoardGame, num_positions: int, seed: int) -> Examination:
     exam = Examination.of_random_games(game, num_positions, seed=seed, num_games=num_positions // 4, max_nodes=2500 * num_positions)
-    if (exam.states != 0).sum(1).min() > LATE[0][0]: raise ValueError("the solver stopped before it had reached all positions")
+    if (exam.states != 0).sum(1).min() > LATE[0][0]:
+        raise ValueError("the solver stopped before it had reached all positions")
     return exam
 
 

@@ -517,7 +517,10 @@ def test_games_begin_anywhere_in_the_table_that_a_game_can_come_to() -> None:
     }
     new = {share: ~np.isin(cells, own) for share, cells in seated.items()}
     assert not new[0.0].any() and not new[0.25][:300].any() and 0 < new[0.25][300:].sum() < new[1.0].sum()
-    for world, reason in ((GymnasiumWorld("FrozenLake-v1", use_tables=False), "transition table"), (CountdownWorld(Countdown(3)), "one way")):
+    for world, reason in (
+        (GymnasiumWorld("FrozenLake-v1", use_tables=False), "transition table"),
+        (CountdownWorld(Countdown(3)), "one way"),
+    ):
         with pytest.raises(ValueError, match=reason):
             play_games(world, None, PlayConfig(anywhere=0.5), 4, generator=np.random.default_rng(0))
 
