@@ -100,8 +100,8 @@ _GROUPS = {  # folds by subject; what is in none of them is in the last one
         gae_lambda clip_range anneal_clip_range value_clip_range normalize_advantages value_coefficient entropy_coefficient target_kl
         kl_coefficient reward_scale normalize_rewards rollout_length num_minibatches steps_per_update""",
     "Search and play": """mcts_iterations mcts_exploration_constant mcts_algorithm policy_target with_search return_steps capacity
-        random_games games_per_play play_interval first_play renewed_positions opening_moves exploration mirror anywhere max_moves max_option_steps
-        manager_epsilon manager_exploration worker_epsilon worker_exploration repeat_exponent learn_worker worker_remembers""",
+        random_games games_per_play play_interval first_play renewed_positions opening_moves exploration mirror anywhere max_moves
+        max_option_steps manager_epsilon manager_exploration worker_epsilon worker_exploration repeat_exponent learn_worker worker_remembers""",
     "Budgets": "max_pages max_searches max_tokens max_crawl_pages",
     "The machine": """device precision seed save_every patience report_interval evaluation_interval evaluation_episodes
         target_return""",
