@@ -101,7 +101,8 @@ _GROUPS = {  # folds by subject; what is in none of them is in the last one
         kl_coefficient reward_scale normalize_rewards rollout_length num_minibatches steps_per_update""",
     "Search and play": """mcts_iterations mcts_exploration_constant mcts_algorithm policy_target with_search return_steps capacity
         random_games games_per_play play_interval first_play renewed_positions opening_moves exploration mirror anywhere max_moves
-        max_option_steps manager_epsilon manager_exploration worker_epsilon worker_exploration repeat_exponent learn_worker worker_remembers""",
+        max_option_steps manager_epsilon manager_exploration worker_epsilon worker_exploration repeat_exponent
+        learn_worker worker_remembers""",
     "Budgets": "max_pages max_searches max_tokens max_crawl_pages",
     "The machine": """device precision seed save_every patience report_interval evaluation_interval evaluation_episodes
         target_return""",
