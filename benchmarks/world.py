@@ -54,22 +54,29 @@ FOUR = replace(
     capacity=120_000,
     first_play=500,
 )
-FIVE = replace(FOUR, environment="connect_four:5x5", steps_per_epoch=1000, num_epochs=7, random_games=6000, capacity=240_000)
-SEVEN = replace(
-    FIVE,
-    environment="connect_four",
+FIVE = replace(
+    FOUR,
+    environment="connect_four:5x5",
     mcts_iterations=16,
     mirror=True,
-    anywhere=1.0,
-    opening_moves=2,
-    games_per_play=128,
     play_interval=20,
     accumulation_steps=2,
-    steps_per_epoch=1750,
-    num_epochs=4,
+    steps_per_epoch=2000,
+    num_epochs=5,
     width=160,
     hidden=320,
     unroll_length=4,
+    random_games=6000,
+    capacity=240_000,
+)
+SEVEN = replace(
+    FIVE,
+    environment="connect_four",
+    anywhere=1.0,
+    opening_moves=2,
+    games_per_play=128,
+    steps_per_epoch=1750,
+    num_epochs=4,
     random_games=8000,
 )
 LAKE = replace(
@@ -454,7 +461,7 @@ def five_exam(folder: Path, settings: TrainWorldModel, simulations: int, num_pos
     return shares_of(learned_agent(folder, settings, simulations), five_positions(game, num_positions), STONES)
 
 
-def five_shortfall(runs: list[tuple[Path, dict[str, Any]]]) -> str:
+def five_shortfall(runs: list[tuple[Path, dict[str, Any]]], epoch: int) -> str:
     "Where moves are wrong still: what more simulations mend by the number of stones, and the end of the learning curve."
     shallow, deep = (
         np.mean([json.loads((folder / f"exam_{simulations}_5000.json").read_text())["bands"] for folder, _ in runs], 0)
@@ -466,7 +473,7 @@ def five_shortfall(runs: list[tuple[Path, dict[str, Any]]]) -> str:
         f"and {1 - deep[3]:.0%} of those with {STONES[3][0]} to {STONES[3][1]}. In endings a search sees the end, and {SIMULATIONS[-1]} "
         f"simulations instead of {SIMULATIONS[0]} mend {(deep[3] - shallow[3]) / (1 - shallow[3]):.0%} of the wrong moves there; in "
         f"openings it rests on the learned value, and they mend {(deep[0] - shallow[0]) / (1 - shallow[0]):.0%}. The value was not "
-        f"learned to its end: the last thousand steps brought {100 * (curve[-1] - curve[-2]):+.1f} points, the thousand before "
+        f"learned to its end: the last {epoch:,} steps brought {100 * (curve[-1] - curve[-2]):+.1f} points, as many before "
         f"{100 * (curve[-2] - curve[-3]):+.1f}."
     )
 
@@ -514,13 +521,13 @@ def five_table(*, quick: bool) -> Table:
     curves = "; ".join(", ".join(f"{point['search_optimal_where_it_matters']:.1%}" for point in known["curve"]) for _, known in runs)
     table.note(
         f"{settings.total_steps} optimizer steps, {runs[0][1]['games']:,.0f} games, {settings.mcts_iterations} simulations while it "
-        "plays; the last checkpoint counts. The board has too many positions to list: the "
+        "plays; every second stretch is learned in a mirror. The last checkpoint counts. The board has too many positions to list: the "
         f"{exams[0]['num_matters']:,} where it matters are of random games, as many of each number of stones as of any other (where "
         "there are so many), each solved by alpha-beta. Optimal moves of the search after each "
         f"{settings.steps_per_epoch} steps, on other such positions: {curves}."
     )
     if not quick:
-        table.note(five_shortfall(runs))
+        table.note(five_shortfall(runs, settings.steps_per_epoch))
     return table
 
 
