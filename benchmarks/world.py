@@ -616,8 +616,9 @@ def seven_table(*, quick: bool) -> Table:
     table.note(
         f"{settings.total_steps} optimizer steps, {known['games']:,.0f} games, {settings.mcts_iterations} simulations while it plays, "
         f"width {settings.width}; every game begins from a board of a random game, with any number of stones, and every second stretch is "
-        f"learned in a mirror. The last checkpoint counts. The {graded['the policy alone']['num_matters']:,} positions where it matters are "
-        "of other random games, as many of each number of stones as of any other (where there are so many), each solved by alpha-beta; no answer of the "
+        f"learned in a mirror. The last checkpoint counts. The {graded['the policy alone']['num_matters']:,} positions where it matters "
+        "are of other random games, as many of each number of stones as of any other (where there are so many), each solved by "
+        "alpha-beta; no answer of the "
         "solver is learned from. Positions are searched 1024 at once, and the cost is of one of them. Optimal moves of the search after "
         f"each {settings.steps_per_epoch} steps, on other positions with fewer stones among them: "
         f"{', '.join(format(point['search_optimal_where_it_matters'], '.1%') for point in known['curve'])}. The search that is given the "
