@@ -48,6 +48,27 @@ def test_edited_scores_are_those_of_the_edited_query():
         np.testing.assert_allclose(rewriting.scores(state), RANKER._words.scores(RANKER._words.weights_of(query)), atol=1e-9)
 
 
+def test_weights_are_what_was_simulated_and_feedback_is_not_taken_for_the_plain_query():
+    config = RefinementConfig(feedback_weight=2.0, num_simulations=30)
+    relevance = {"http://page/3": 1.0, "http://page/5": 0.5}
+    refiner = QueryRefiner(RANKER, config=config)
+    rewriting = _Rewriting(refiner, "argon lamp gas", "argon lamp gas", refiner._known(relevance))
+    assert [edit[0] for edit in rewriting.offered].count("~") == 1
+    for seed in range(20):
+        state = np.zeros(len(rewriting.offered), np.int8)
+        state[np.random.default_rng(seed).choice(len(state), 3, replace=False)] = 1
+        np.testing.assert_allclose(rewriting.scores(state), RANKER._words.scores(rewriting.weights_of(state)), atol=1e-9)
+    knowing = QueryRefiner(RANKER, config=config, known_results=lambda query: ["http://page/7"] if query == "argon lamp gas" else None)
+    result = knowing.refine("argon lamp gas", relevance=relevance)
+    assert result.num_known == 1 and result.plain_value < result.value  # what the plain query gave is known; what `~` gives is not
+
+
+def test_without_feedback_weights_are_those_of_the_text():
+    result = QueryRefiner(RANKER).refine("argon lamp gas", relevance={"http://page/3": 1.0})
+    assert {RANKER._words.columns[name]: weight for name, weight in result.weights.items()} == RANKER._words.weights_of(result.query)
+    assert not any(edit[0] == "~" for edit in result.offered)
+
+
 def test_enough_simulations_find_the_best_of_all_pairs_of_edits():
     question = "brass light heat"
     config = RefinementConfig(num_edits=2, num_simulations=3000, exploration_constant=50.0, prior_weight=0.0, num_words=6)
@@ -72,7 +93,9 @@ def test_what_a_model_proposes_is_tried_if_a_known_page_says_it():
     assert "+copper wire" in offered and not any("zebra" in edit for edit in offered)
 
 
-@pytest.mark.parametrize("name, value", [("num_edits", 0), ("num_simulations", 0), ("similarity_weight", -1), ("num_words", -1)])
+@pytest.mark.parametrize(
+    "name, value", [("num_edits", 0), ("num_simulations", 0), ("similarity_weight", -1), ("num_words", -1), ("feedback_weight", -1)]
+)
 def test_bad_settings_are_refused_with_their_name(name, value):
     with pytest.raises(ValueError, match=f"{name} must .*got {value}"):
         RefinementConfig(**{name: value})

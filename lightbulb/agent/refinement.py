@@ -35,6 +35,8 @@ class RefinementConfig:
     num_pages: int = 10  # the relevant pages that words come from, and the results that are judged
     similarity_weight: float = 0.3  # of the results' mean cosine with the question, times ten; the ranking's part is between 0 and 1
     order_weight: float = 0.2  # of the refined query's own order where pages are put in order by both
+    feedback_weight: float = 0.0  # of the words of good pages together, to the query's own together; 0 if the engine takes text alone
+    num_feedback_words: int = 200
 
     def __post_init__(self) -> None:
         for name in ("num_edits", "num_simulations", "num_pages"):
@@ -48,7 +50,8 @@ class Refinement:
     "A rewritten query, and what was thought on the way."
 
     query: str
-    edits: tuple[str, ...]  # "+word" and "-word", in the order of the offer
+    edits: tuple[str, ...]  # "+word", "-word" and "~" of good pages, in the order of the offer
+    weights: Mapping[str, float] = field(repr=False)  # of the stems, for an engine that takes weights
     value: float  # of its simulated results
     plain_value: float  # of the query as it was
     num_simulated: int  # different queries whose results were simulated
@@ -66,6 +69,7 @@ class Refinement:
 _WORD = re.compile(r"[^\W_]+(?:['’]s)?")
 _NAME = re.compile(r"[A-ZÀ-Þ][\w’'-]+(?: (?:of |the |de |von )?[A-ZÀ-Þ][\w’'-]+)+")
 _DISCOUNTS = 1 / np.log2(np.arange(2, 102))
+_FEEDBACK_LOGIT = 2.0  # of weighing the words of good pages; of a word it is at most 0
 
 
 class _Rewriting:
@@ -79,7 +83,10 @@ class _Rewriting:
         best = np.argsort(-relevance, kind="stable")[: self.config.num_pages]
         self.best = best[relevance[best] > 0]
         self.offered: list[tuple[str, str, np.ndarray, float]] = []  # sign, text, what it adds to each page's score, log prior
+        self.weights, self.changes = weights, list[Mapping[int, float]]()  # of the query; what each edit adds to them
         total = sum(weights.values())
+        if self.config.feedback_weight and total and len(self.best):
+            self._offer("~", f"words of {len(self.best)} pages", self._feedback(total), _FEEDBACK_LOGIT)
         for word in weights if len(weights) > 1 else ():
             self._offer("-", self._surface(word, query), {word: -weights[word]}, -1.0 - float(self.index.idf[word]) / 10)
         self._offer_words(weights, question)
@@ -95,6 +102,18 @@ class _Rewriting:
 
     def _offer(self, sign: str, text: str, words: Mapping[int, float], logit: float) -> None:
         self.offered.append((sign, text, self.index.scores(words), logit))
+        self.changes.append(words)
+
+    def _feedback(self, total: float) -> dict[int, float]:
+        "The words of the relevant pages with their shares, as RM3 mixes them in; `total` is the weight of the query's own."
+        shares: Counter[int] = Counter()
+        for page in self.best:
+            words, worths = self.index.profile(int(page))
+            for word, worth in zip(words.tolist(), (worths / worths.sum() * self.relevance[page]).tolist(), strict=True):
+                shares[word] += worth
+        best = shares.most_common(self.config.num_feedback_words)
+        scale = self.config.feedback_weight * total / max(sum(share for _, share in best), 1e-9)
+        return {word: scale * share for word, share in best}
 
     def _offer_words(self, known: Mapping[int, float], question: str) -> None:
         "The words of the relevant pages, by how much those pages are about them; and some of their words that mean what is asked."
@@ -133,6 +152,14 @@ class _Rewriting:
         words = [word for word in self.query.split() if not {self.refiner.stem_of(part) for part in _WORD.findall(word.lower())} & gone]
         return " ".join([*words, *(text for sign, text, *_ in made if sign == "+")])
 
+    def weights_of(self, state: np.ndarray) -> dict[int, float]:
+        "What each stem weighs after the edits."
+        weights = dict(self.weights)
+        for i in np.flatnonzero(state):
+            for word, weight in self.changes[i].items():
+                weights[word] = weights.get(word, 0.0) + weight
+        return {word: weight for word, weight in weights.items() if weight > 0}
+
     def scores(self, state: np.ndarray) -> np.ndarray:
         "What the rewritten query is worth on each page."
         return self.base + sum(self.offered[i][2] for i in np.flatnonzero(state))
@@ -150,7 +177,8 @@ class _Rewriting:
 
     def _results(self, state: np.ndarray) -> np.ndarray:
         "The known pages that the query shows first; where its real results are known, those."
-        if (real := self.refiner.known_results(self.query_of(state))) is not None:
+        is_text = not any(self.offered[i][0] == "~" for i in np.flatnonzero(state))
+        if is_text and (real := self.refiner.known_results(self.query_of(state))) is not None:
             self.num_known += 1
             return np.array([self.refiner.places[url] for url in real if url in self.refiner.places][: self.config.num_pages], np.int64)
         scores = self.scores(state)
@@ -240,6 +268,7 @@ class QueryRefiner:
         return Refinement(
             query=rewriting.query_of(state),
             edits=tuple(f"{sign}{text}" for (sign, text, *_), is_made in zip(rewriting.offered, state, strict=True) if is_made),
+            weights={self.stems[word]: weight for word, weight in rewriting.weights_of(state).items()},
             value=rewriting.values[best],
             plain_value=plain_value,
             num_simulated=len(rewriting.values),
