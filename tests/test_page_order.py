@@ -38,6 +38,15 @@ def test_what_some_episodes_taught_puts_the_right_page_of_others_first_more_ofte
     assert len(own) >= 5 and np.mean(learned) > np.mean(own)
 
 
+def test_a_question_that_is_only_put_in_other_words_keeps_its_order(tools: Tools) -> None:
+    agent = make_agent(tools, "ordered")
+    order = PageOrder(agent.hops, tools.embed, model=RankingModel(ORDER_FEATURES, start={"chance": -1.0}))
+    question = "birthplace of Georg Ohm"
+    assert agent.hops.question_of(question, "?") != question
+    env = agent.play(SearchTask(question)).env
+    assert not order.is_chain(env) and len(env.ranking()) > 1 and order.order(env) == env.ranking()
+
+
 def test_an_agent_with_a_learned_order_names_its_pages_in_it(tools: Tools) -> None:
     agent = make_agent(tools, "learned")
     assert agent.page_order is None  # it is off: what ships was taught on short passages

@@ -87,9 +87,9 @@ class PageOrder:
         return [pages[i] for i in np.argsort(-scores, kind="stable")]
 
     def is_chain(self, env: SearchEnv) -> bool:
-        "Whether a page leads to the next by a name."
-        question = env._running(even_over=True).task.question
-        return self.hops.question_of(question, "?") != question
+        "Whether a page leads to the next by a name: whether the last step asks about one that the question does not say."
+        name = "Xyzzy"
+        return name in self.hops.question_of(env._running(even_over=True).task.question, name)
 
     def labelled(self, env: SearchEnv) -> RankingList:
         "What a `RankingModel` learns from: the pages in the order of reading, gain 1 for those that the task calls gold."
