@@ -54,29 +54,22 @@ FOUR = replace(
     capacity=120_000,
     first_play=500,
 )
-FIVE = replace(
-    FOUR,
-    environment="connect_four:5x5",
-    mcts_iterations=16,
-    mirror=True,
-    play_interval=20,
-    accumulation_steps=2,
-    steps_per_epoch=2000,
-    num_epochs=5,
-    width=160,
-    hidden=320,
-    unroll_length=4,
-    random_games=6000,
-    capacity=240_000,
-)
+FIVE = replace(FOUR, environment="connect_four:5x5", steps_per_epoch=1000, num_epochs=7, random_games=6000, capacity=240_000)
 SEVEN = replace(
     FIVE,
     environment="connect_four",
+    mcts_iterations=16,
+    mirror=True,
     anywhere=1.0,
     opening_moves=2,
     games_per_play=128,
+    play_interval=20,
+    accumulation_steps=2,
     steps_per_epoch=1750,
     num_epochs=4,
+    width=160,
+    hidden=320,
+    unroll_length=4,
     random_games=8000,
 )
 LAKE = replace(
@@ -521,7 +514,7 @@ def five_table(*, quick: bool) -> Table:
     curves = "; ".join(", ".join(f"{point['search_optimal_where_it_matters']:.1%}" for point in known["curve"]) for _, known in runs)
     table.note(
         f"{settings.total_steps} optimizer steps, {runs[0][1]['games']:,.0f} games, {settings.mcts_iterations} simulations while it "
-        "plays; every second stretch is learned in a mirror. The last checkpoint counts. The board has too many positions to list: the "
+        "plays; the last checkpoint counts. The board has too many positions to list: the "
         f"{exams[0]['num_matters']:,} where it matters are of random games, as many of each number of stones as of any other (where "
         "there are so many), each solved by alpha-beta. Optimal moves of the search after each "
         f"{settings.steps_per_epoch} steps, on other such positions: {curves}."
