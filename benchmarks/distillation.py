@@ -273,7 +273,8 @@ def main() -> int:
     table.note(
         f"{options.problems} {split} problems of each size, whose numbers no training problem has; *drawn once* is the mean of {DRAWS} "
         "draws. The longer teaching has as many CPU-seconds as the dearest other way of its seed, and exhaustive search's answers for "
-        "every move, which the searches and the games do not see. Intervals: 95%, bootstrap over problems of the mean over seeds. "
+        "every move, which the searches and the games do not see: where such answers can be had they teach the likeliest moves better. "
+        "Intervals: 95%, bootstrap over problems of the mean over seeds. "
         f"Settings: {json.dumps(asdict(SEARCHED))}."
     )
     return table.finish(options.record)
