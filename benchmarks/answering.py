@@ -45,7 +45,8 @@ PROMPT = "Answer the question from the text, in a few words if possible.\n\nText
 PROMPT_TOKENS, REPLY_TOKENS, NUM_PASSAGES = 1200, 48, 4
 SETS = ("notes", "manuals", "xquad", "clapnq", "two_hop", "absent", "demo")
 NOTES = Path(__file__).parent / "notes"  # small folders as people write them, with questions of strangers
-REPORTED_NOTES = ("tannery", "boat_club")  # folders that nothing was fitted on and for whose failures nothing was mended
+# folders that nothing was fitted on and for whose failures nothing was mended
+REPORTED_NOTES = ("tannery", "boat_club", "hiveware", "theatre")
 MANUALS = {"git": "git/git.html", "debian_handbook": "debian_handbook/index.html", "python": "python/"}  # where a crawl begins
 TUNED = {"git": "mechanisms were chosen on it", "debian_handbook": "tuned on"}  # the other sets: only measured
 TUNED |= {

@@ -1,8 +1,8 @@
-"""Make yes-or-no questions with the statement that decides them: from forms that rules and notes are written in, and from QAMR.
+"""Make questions with the statement that decides them: written ones, forms that rules and notes are written in, and QAMR.
 
 An example is a question, a statement with the headings above it, and what the statement says to the question: no, yes, or nothing.
-`tools/teach_verdicts.py` teaches with them; the forms are in `tools/verdict_forms.json`. Nothing of the manuals, xquad_en, clapnq or
-two_hop is read.
+`tools/teach_verdicts.py` teaches with them; the forms are in `tools/verdict_forms.json`, what was written in `tools/verdict_pairs.jsonl`.
+Nothing of the manuals, xquad_en, clapnq or two_hop is read.
 """
 
 from __future__ import annotations
@@ -332,8 +332,50 @@ def peoples_examples(rows: Sequence[Mapping], rng: random.Random) -> Iterator[Ve
 _PRONOUNS = {"it", "this", "that", "he", "she", "they"}
 
 
-def training_examples(data: Path, *, num_forms: int = 14_000, num_people: int = 9_000, seed: int = 0) -> list[VerdictExample]:
-    "Examples of forms, as many of each verdict of what people asked, and StrategyQA's questions with their facts, shuffled."
+def answered_examples(rows: Sequence[Mapping], rng: random.Random) -> Iterator[VerdictExample]:
+    "What people asked as they asked it: yes for the sentence that answers, nothing for the one of the article with most of its words."
+    beside: dict[str, list[str]] = defaultdict(list)
+    article = lambda row: ":".join(row["title"].split(":")[:2])
+    for row in rows:
+        beside[article(row)].append(row["text"])
+    for row in rows:
+        others = [other for other in beside[article(row)] if other != row["text"]]
+        for asked in rng.sample(row["questions"], min(6, len(row["questions"]))):
+            if not asked["answers"] or len(_words(asked["question"])) < 3: continue
+            yield VerdictExample(asked["question"], row["text"], YES, "people: answered")
+            answer = asked["answers"][-1]["text"].casefold()
+            near = [other for other in rng.sample(others, min(12, len(others))) if answer not in other.casefold()]
+            if near:
+                best = max(near, key=lambda other: len(_words(other) & _words(asked["question"])))
+                yield VerdictExample(asked["question"], best, NOTHING, "people: unanswered")
+
+
+PAIRS = Path(__file__).with_name("verdict_pairs.jsonl")
+_SAYS = {"no": NO, "yes": YES, "answers": YES, "nothing": NOTHING}
+
+
+def written_examples(*, kept: bool) -> list[VerdictExample]:
+    "Questions as users type them with lines of invented documents, written for this; every fifth domain is kept for measuring."
+    rows = read_lines(PAIRS)
+    domains = sorted({row["domain"] for row in rows})
+    chosen = set(domains[::5]) if kept else set(domains) - set(domains[::5])
+    source = lambda row: f"written: {row['says']}{' to yes or no' if row['says'] == 'nothing' and may_be_verdict(row['question']) else ''}"
+    return [
+        VerdictExample(row["question"], f"{row['context']}: {row['statement']}", _SAYS[row["says"]], source(row))
+        for row in rows
+        if row["domain"] in chosen
+    ]
+
+
+def may_be_verdict(question: str) -> bool:
+    "Whether a question has no word that asks for anything but yes or no."
+    return re.search(r"\b(?:who\w*|what|when|where|which|why|how)\b", question, re.I) is None
+
+
+def training_examples(
+    data: Path, *, num_forms: int = 8_000, num_people: int = 6_000, num_answered: int = 6_000, times_written: int = 4, seed: int = 0
+) -> list[VerdictExample]:
+    "Written examples several times, forms, what people asked as yes or no and as it is, and StrategyQA's questions with their facts."
     rng = random.Random(seed)
     by_verdict: dict[int, list[VerdictExample]] = defaultdict(list)
     for example in peoples_examples(qamr(data)[0], rng):
@@ -342,6 +384,12 @@ def training_examples(data: Path, *, num_forms: int = 14_000, num_people: int = 
     chosen = [example for part in by_verdict.values() for example in rng.sample(part, min(len(part), share))]
     examples = [replace(example, statement=forms.under_a_heading(example.statement, 0.4)) for example in chosen]
     examples += [example for example, _ in zip(forms.examples(), range(num_forms), strict=False)]
+    answered = list(answered_examples(qamr(data)[0], rng))
+    examples += [
+        replace(example, statement=forms.under_a_heading(example.statement, 0.4))
+        for example in rng.sample(answered, min(len(answered), num_answered))
+    ]
+    examples += written_examples(kept=False) * times_written
     for row in read_lines(data / "reading" / "strategyqa.jsonl"):
         examples.append(VerdictExample(row["question"], " ".join(row["facts"]), YES if row["answer"] else NO, "strategyqa"))
     rng.shuffle(examples)

@@ -254,7 +254,9 @@ class _Inquiry:
         last = state.chosen[-1]
         is_whole = state.plan.kind == "direct" and is_said_whole(question, last, self.reasoning.topic_of(last))
         confidence = calibration.confidence(
-            measure_leaf(question, value, leaf, rivals, lines, is_whole=is_whole, topic=self._topic(question, last.title))
+            measure_leaf(
+                question, value, leaf, rivals, lines, is_whole=is_whole, topic=self._topic(question, last.title), says=self.tools.says
+            )
         )
         around = self._around(question, last, lines) if state.plan.kind == "direct" else []
         sentences = tuple(self.writer.factoid(state, around))
@@ -311,7 +313,9 @@ class _Inquiry:
 
         def measured(lines: Sequence[Line]) -> dict[str, float]:
             topic = self._topic(asked, self.ledger[lines[0].url].title)
-            return measure_sentence(asked, lines, evidence.passages, topic=topic, holds=holds(lines[0]), scored=scored)
+            return measure_sentence(
+                asked, lines, evidence.passages, topic=topic, holds=holds(lines[0]), scored=scored, says=self.tools.says
+            )
 
         best = measured(lines)
         # that line, or one nearly as good in which the likeliest short answer stands, and what carries it on
@@ -350,7 +354,8 @@ class _Inquiry:
         title = self.ledger[lines[-1].url].title
         passages, topic = node.evidence.passages, self._topic(question, title)
         together = replace(lines[-1], lead=" ".join([*(line.text for line in lines[:-1]), lines[-1].lead]))
-        confidence = calibration.confidence(measure_sentence(question, [together], passages, topic=topic, scored=scored))
+        measured = measure_sentence(question, [together], passages, topic=topic, scored=scored, says=self.tools.says)
+        confidence = calibration.confidence(measured)
         if confidence < calibration.threshold: return None
         ranges = tuple((line.url, line.start, line.end) for line in lines)
         amount = f"{counted.amount} ({counted.first} to {counted.last})"
@@ -381,7 +386,8 @@ class _Inquiry:
         compared, best = [rows[number] for number in most.compared], rows[most.row]
         told = replace(best, lead=question, score=max([line.score for line in scored if line in rows], default=row.score))
         passages, title = node.evidence.passages, self.ledger[row.url].title
-        measured = measure_sentence(question, [told], passages, topic=self._topic(question, title), scored=scored)
+        topic = self._topic(question, title)
+        measured = measure_sentence(question, [told], passages, topic=topic, scored=scored, says=self.tools.says)
         confidence = calibration.confidence(measured)
         if confidence < calibration.threshold: return None
         said = f"{most.name} ({most.column}: {most.cell})"
@@ -409,10 +415,11 @@ class _Inquiry:
             short = self.reasoning.phrase(question, lines[0].text)
         # how sure it is
         kind = "verdict" if form == "yes_no" else "text"
-        calibration = (self.calibrations.get(f"untold_{kind}") if is_untold else None) or self.calibrations[kind]
+        calibration = self.calibrations[kind]
         topic = self._topic(question, best.title)
         home = self._at_home(question, best.title, scored[:3])[0].score if scored else -12.0
-        confidence = calibration.confidence(measure_lines(question, scored, evidence.passages, topic=topic, at_home=home))
+        measured = measure_lines(question, scored, evidence.passages, topic=topic, at_home=home, says=self.tools.says)
+        confidence = calibration.confidence(measured)
         if form == "yes_no" and not short:
             confidence = 0.0  # no sentence says yes or no
         is_sure = bool(sentences) and confidence >= calibration.threshold

@@ -266,6 +266,28 @@ def _at_that_end(candidate: Candidate, question: str) -> Candidate:
     return candidate
 
 
+_AMOUNT = r"[€£$]? ?\d[\d.,]*(?: ?[^\W\d]+| ?%)?"
+_SPAN_OF_AMOUNTS = re.compile(rf"(?:\b(?P<between>between|from) )?(?P<first>{_AMOUNT}) ?(?:–|—|-|to|and) ?(?P<last>{_AMOUNT})", re.I)
+_ASKS_FOR_MOST = re.compile(r"\b(?:maximum|maximal|max|most|highest|largest|biggest|longest|greatest|upper|at most)\b", re.I)
+_ASKS_FOR_LEAST = re.compile(r"\b(?:minimum|minimal|min|least|lowest|smallest|shortest|lower|at least)\b", re.I)
+
+
+def _at_that_bound(candidate: Candidate, question: str) -> Candidate:
+    "Of *between 256 KiB and 16 MiB* the upper end where the most is asked for, and the lower one where the least is."
+    which = "last" if _ASKS_FOR_MOST.search(question) else "first" if _ASKS_FOR_LEAST.search(question) else ""
+    if not which or candidate.passage is None: return candidate
+    offset, text = candidate.passage.start, candidate.passage.text
+    row, begin = row_around(text, candidate.start - offset)
+    first = candidate.start - offset - begin
+    around = (first, first + len(row)) if columns(row) else (candidate.start - offset - 40, candidate.end - offset + 40)
+    for match in _SPAN_OF_AMOUNTS.finditer(text, max(0, around[0]), around[1]):
+        is_span = match["between"] is not None or (match.start() <= candidate.start - offset and candidate.end - offset <= match.end())
+        if not is_span: continue
+        start, end = match.span(which)
+        return replace(candidate, start=offset + start, end=offset + end, text=text[start:end])
+    return candidate
+
+
 _SPAN_OF_DATES = re.compile(rf"(?P<between>\bbetween )?(?P<first>{DATE}) ?(?:–|—|-|to|until|till|(?P<and>and)) ?(?P<last>{DATE})", re.I)
 _ASKS_WHEN_IT_ENDED = re.compile(r"\b(?:end(?:s|ed)?|stop(?:s|ped)?|ceased?|clos(?:es?|ed)|finish\w*|until when)\b", re.I)
 _ASKS_WHEN_IT_BEGAN = re.compile(r"\b(?:begins?|began|begun|start\w*|open(?:s|ed)?|first|since when)\b", re.I)
@@ -294,6 +316,10 @@ def normalized(text: str) -> str:
 _ASKS_HOW_LONG = re.compile(r"\bhow (?:many (?:hours|days|weeks|months|years)|old)\b", re.I)
 
 
+def _closes(text: str) -> bool:
+    return text.count("(") == text.count(")")
+
+
 def _is_possible(text: str, kind: str) -> bool:
     "Whether the form of a text allows it to be an answer of that kind: no date is a place, no bare name a number."
     form = kind_of(text)
@@ -302,7 +328,9 @@ def _is_possible(text: str, kind: str) -> bool:
         name = re.sub(r"^(?:the|he|she|it|they|his|her|its|their|this|a|an)\b ?", "", text, flags=re.I)
         if kind == "person" and form == "nationality":
             return False  # *French* of *The French engineer Georges Claude*
-        return form not in ("date", "number") and name[:1].isalnum() and any(map(str.isupper, name)) and text.count("(") == text.count(")")
+        words = re.findall(r"[^\W\d_]+", name)
+        is_titled = len(words) < 4 or any(word[0].isupper() and not word.isupper() for word in words)  # no *files of the SNAPSHOT*
+        return form not in ("date", "number") and name[:1].isalnum() and any(map(str.isupper, name)) and is_titled and _closes(text)
     if kind == "number":
         return fits(text, kind)  # *megawatts* alone is none
     return any(character.isdigit() for character in text) or bool(times(text)) if kind == "date" else True
@@ -660,7 +688,8 @@ def _overlooked(
         is_near, first = score >= lines[0].score - config.enough_line_gap, line.start - passage.start
         places = [match.span() for pattern in (*patterns, *([shape] if shape else [])) for match in pattern.finditer(line.text)]
         if (kind == "number" or (kind == "other" and asks_in_key_words(question))) and is_near:
-            places += [place for place in ranges_of(line.text, kind) if _stands_alone(line.text, *place)]
+            text = line.text[:1].lower() + line.text[1:]  # *Sixteen.*
+            places += [place for place in ranges_of(text, kind) if _stands_alone(text, *place)]
         if kind == "date" and is_near:
             places += times(line.text)
         if kind == "person" and is_near:
@@ -785,6 +814,14 @@ def _counts_another(question: str, candidate: Candidate) -> bool:
     return re.search(rf"[€£$] ?\d|\d ?{_UNIT}", candidate.text) is not None
 
 
+def _is_in_a_question(candidate: Candidate) -> bool:
+    "Whether a candidate stands in a question that its page asks: *How many boxes fit into one account? Sixteen.*"
+    if candidate.passage is None: return False
+    text, start = candidate.passage.text, candidate.start - candidate.passage.start
+    _, last = sentence_around(text, start, max(start + 1, candidate.end - candidate.passage.start))
+    return text[:last].rstrip().endswith("?")
+
+
 def _is_of_asked_scale(asked: Arguments, candidate: Candidate) -> bool:
     "Whether a candidate is nothing but a weekday, or a day of the year, of which the question has one: *When does it open on Friday?*"
     times = calendar_of(candidate.text)
@@ -851,9 +888,10 @@ def weighed_candidates(
     candidates = [*candidates, *_overlooked(question, kind, reply, candidates, lines, passages, config)]
     candidates = [_at_that_end(_whole_amount(one, question), question) for one in candidates if not _is_name_of_column(one)]
     candidates = [_at_that_date(one, question) for one in candidates]
+    candidates = [_at_that_bound(one, question) if kind == "number" else one for one in candidates]
     shape, asked_words, asked_stems = technical_shape(question), set(normalized(question).split()), telling_stems(question)
     candidates = [_only_its_shape(one, shape) if shape else one for one in candidates]
-    candidates = [one for one in candidates if not set(normalized(one.text).split()) <= asked_words]
+    candidates = [one for one in candidates if not set(normalized(one.text).split()) <= asked_words and not _is_in_a_question(one)]
     if kind in ("person", "place"):
         candidates = [one for one in candidates if not _is_only_time(one.text)]
     repeats = lambda text: not _TECHNICAL.search(text) and set() < telling_stems(text) <= asked_stems  # *this command*

@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from .configuration import ReasoningConfig
 from .ledger import relevances
@@ -61,6 +62,17 @@ _NEEDS_LEAD = re.compile(
 _COMMAND = re.compile(r"(?:\$|#|%|>>>|>|\.\.\.)\s+\S|[\w.]+\(.*\)\s*$|(?:sudo|apt|git|pip|python|npm|make|cd|ls)\s+\S")
 
 
+_IS_ASKED_THERE = re.compile(r"(?:(?:Q|F|Question|Frage)\W?\d*[:.)] |\d{1,2}[.)] |[-•*–] )?(?P<question>\w\S*(?: \S+){2,}\?)")
+
+
+class _AskedThere(NamedTuple):
+    "A question that a page asks and answers: what follows stands below it as below a heading."
+
+    question: str
+    above: str  # the heading above
+    last_block: int  # the last block that may answer it
+
+
 def lines_of(
     document: Document,
     start: int = 0,  # characters of the text
@@ -71,17 +83,25 @@ def lines_of(
     headings = sorted((heading.start, heading.text) for heading in document.headings if heading.start >= 0)
     names = {text for _, text in headings}
     lines, block, position, term, before = [], 0, 0, "", ""
+    asked = _AskedThere("", "", 0)
     for first, last in split_sentences(document.text):
         if first >= end: break
         opens_block = position == 0 or "\n\n" in document.text[position:first]
+        opens_line = opens_block or "\n" in document.text[position:first]
         block += opens_block and position > 0
         position, text = last, document.text[first:last]
         if opens_block:
             term, before = "", ""
+        above = next((name for place, name in reversed(headings) if place <= first), "")
+        if opens_line and text not in names and (question := _IS_ASKED_THERE.fullmatch(text)):
+            is_alone = document.text[last : last + 2] in ("", "\n\n")
+            asked = _AskedThere(question["question"], above, block + 2 * is_alone)
+        elif above != asked.above or block > asked.last_block:
+            asked = _AskedThere("", "", 0)
         if last > start and not gives_orders(text):
-            above = next((name for place, name in reversed(headings) if place <= first), "")
             heading = f"{document.title} > {above}" if above and above != document.title else document.title
-            role = _role(text, names)
+            role = "heading" if asked.question and text.endswith(asked.question) else _role(text, names)
+            heading = f"{heading} > {asked.question}" if asked.question and text not in names else heading
             lead = before if role == "sentence" and _NEEDS_LEAD.match(text) and not gives_orders(before) else ""
             lines.append(Line(document.url, first, last, text, block, heading, role, term=term, lead=lead[-300:]))
         if opens_block and (entry := _ENTRY.match(text)) and len(entry["term"].split()) <= 8:
@@ -124,7 +144,7 @@ def scored_lines(
     waiting: dict[tuple[str, int], tuple[Line, float, int]] = {}  # with the score of the passage and its place
     for place, passage in enumerate(passages):
         for line in lines_of(document_of(passage.url), passage.start, passage.end):
-            if line.role != "heading" and line.num_words > 1:
+            if line.role != "heading" and (line.num_words > 1 or line.heading.endswith("?")):
                 waiting.setdefault((line.url, line.start), (line, passage.score, place))
     if not waiting: return []
     asked_about = _stems(question)
@@ -333,6 +353,10 @@ def says_yes(
 
 
 _HAPPENED = re.compile(r"\W*(?:is|are|was|were|do|does|did|has|have|had)\b", re.I)  # no leave is asked for
+_HAS_VERDICT = re.compile(
+    r"\W*(?:is|are|am|was|were|do|does|did|has|have|had|can|may|could|must|shall|should|will|would|need|kann|darf|gibt|ist|sind|muss)\b",
+    re.I,
+)
 _ASKS_LEAVE = re.compile(
     r"\W*(?:can|may|could|(?:am|are|is) (?!.*\b(?:forbidden|prohibited|banned|not)\b).*\b(?:allowed|permitted)\b)", re.I
 )
@@ -423,6 +447,21 @@ _EXCEPTS = re.compile(
 )
 
 
+_SAID_FIRST = re.compile(
+    r"^(?:A\w*[:.)] )?\W*(?P<first>yes|no|never|not)\b(?! (?:one|longer|more|matter|all|every|only)\b)|[,;] (?P<last>yes|no)\W*$", re.I
+)
+
+
+def _said_below(lines: Sequence[Line]) -> tuple[str, Line] | None:
+    "Yes or No where the line that answers best stands below a question of yes or no that its page answers so: *Is there an app? No, …*."
+    asked = lines[0].heading.rpartition(" > ")[2]
+    if not asked.endswith("?") or not _HAS_VERDICT.match(asked): return None
+    first = min((line for line in lines if (line.url, line.heading) == (lines[0].url, lines[0].heading)), key=lambda line: line.start)
+    said = _SAID_FIRST.search(first.text)
+    if said is None: return None
+    return ("Yes" if (said["first"] or said["last"]).lower() == "yes" else "No"), first
+
+
 def verdict_of(
     question: str,
     lines: Sequence[Line],  # scored, best first
@@ -432,15 +471,17 @@ def verdict_of(
     line_weight: float = 0.4,  # of a point of a line's score, nats
     words_weight: float = 1.0,  # of what the words say beside what was learned
     least: float = 0.1,  # log-odds; what is nearer to even is no verdict
-    most_silent: float = 0.5,  # of the chance that the lines say nothing
+    most_silent: float = 0.7,  # of the chance that the lines say nothing
 ) -> tuple[str, Line | None]:
     "Yes or No, and the line that says so; neither where no line does or they leave it open."
-    lines = [line for line in lines if bears_on(question, line.in_context)]
+    if says is None:
+        lines = [line for line in lines if bears_on(question, line.in_context)]  # who has learned it hears that by itself
     if not lines: return "", None
     bounded = next(((verdict, line) for line in lines[:num_lines] if (verdict := says_by_bound(question, line.text))), None)
     if bounded: return bounded
     if _ASKS_LEAVE.match(question) and _REFUSES_LEAVE.search(lines[0].text) and not _EXCEPTS.search(lines[0].text):
         return "No", lines[0]
+    if below := _said_below(lines): return below
     by_words = says_yes(question, with_times_of(question, lines[0].text))
     if says is None or abs(by_words) >= 2:  # the line begins with the word itself
         return ("Yes" if by_words > 0 else "No"), lines[0]

@@ -17,11 +17,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
 from itertools import pairwise
+from statistics import median
 
 from .composing import Line
 from .evidence import Evidence
 from .mentions import Arguments, telling_stems
 from .reasoning import State
+from .tools import Says
 from ..core.english import FUNCTION_WORDS, stem
 from ..core.records import Passage
 from ..planning.tree_of_thought import ToTNode
@@ -45,10 +47,7 @@ class Calibration:
 
 @lru_cache(1)
 def load_calibrations() -> dict[str, Calibration]:
-    """The shipped calibrations: `short` answers (names, dates, numbers), a `chain` to one, a `sentence` in its place, `text`, `verdict`s.
-
-    `untold_text` and `untold_verdict` are those of questions that do not say what they are about.
-    """
+    "The shipped calibrations: `short` answers (names, dates, numbers), a `chain` to one, a `sentence` in its place, `text`, `verdict`s."
     stored = json.loads((files("lightbulb.agent") / "calibration.json").read_text(encoding="utf-8"))
     return {kind: Calibration(value["weights"], value["bias"], value["threshold"]) for kind, value in stored.items()}
 
@@ -58,6 +57,18 @@ def coverage(question: str, passage: str) -> float:
     stems = lambda text: {word[:4] for word in re.findall(r"\w+", text.casefold()) if len(word) > 3 and word not in FUNCTION_WORDS}
     telling = stems(question)
     return len(telling & stems(passage)) / len(telling) if telling else 1.0
+
+
+def _answered(says: Says | None, question: str, text: str) -> float:
+    "Log-odds that a line says something to a question, by what has learned it; 0 without that."
+    if says is None or not text: return 0.0
+    nothing = says(question, [text])[0][2]
+    return math.log(1.001 - nothing) - math.log(nothing + 0.001)
+
+
+def _above_rest(line: float, lines: Sequence[Line]) -> float:
+    "How much better a line answers than the middle one of all: where each names what the question names, all of them answer well."
+    return line - median(other.score for other in lines) if lines else 0.0
 
 
 def _ahead(line: Line, lines: Sequence[Line], *, most: float = 8.0) -> float:
@@ -135,6 +146,7 @@ def measure_leaf(
     *,
     is_whole: bool = False,  # whether its sentence leaves no word of the question open (`agent.candidates.is_said_whole`)
     topic: float = 0.0,  # how well the title of its page alone answers, by the reranker
+    says: Says | None = None,  # what has learned whether a line says something to a question
 ) -> dict[str, float]:
     "The measurements of a short answer."
     state: State = leaf.payload
@@ -151,6 +163,7 @@ def measure_leaf(
         "relevance": relevance,
         "topic": topic,
         "line": best.score if best else relevance,
+        "answered": _answered(says, state.plan.steps[-1], around),
         "ahead": _ahead(best, lines) if best else 0.0,
         "told": told,
         **_as_read(relevance, told, lines),
@@ -171,6 +184,7 @@ def measure_lines(
     *,
     topic: float = 0.0,
     at_home: float = 0.0,  # how well the best of the lines answers what is asked of the most relevant page
+    says: Says | None = None,
 ) -> dict[str, float]:
     "The measurements of an answer that is composed of lines, best first."
     scores = [line.score for line in lines] or [-15.0]
@@ -179,6 +193,8 @@ def measure_lines(
         "relevance": max((passage.score for passage in passages), default=-10.0),
         "topic": topic,
         "at_home": at_home,
+        "answered": _answered(says, question, lines[0].in_context if lines else ""),
+        "above_rest": _above_rest(scores[0], lines),
         "line": scores[0],
         "third": scores[min(2, len(scores) - 1)],
         "ahead": _ahead(lines[0], lines) if lines else 0.0,
@@ -197,6 +213,7 @@ def measure_sentence(
     topic: float = 0.0,
     holds: bool = True,  # whether the line has a name, date or number where one was asked for
     scored: Sequence[Line] = (),  # all lines, also those without such
+    says: Says | None = None,
 ) -> dict[str, float]:
     "The measurements of an answer that is the best line as it stands; far ahead is what has no rival although other paragraphs were read."
     ahead = _ahead(lines[0], lines) if lines else 0.0
@@ -206,6 +223,7 @@ def measure_sentence(
     told = _told(question, lines[0].in_context, lines) if lines else 0.0
     return {
         "line": lines[0].score if lines else -15.0,
+        "answered": _answered(says, question, lines[0].in_context if lines else ""),
         "relevance": relevance,
         "topic": topic,
         "holds": float(holds),

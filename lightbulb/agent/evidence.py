@@ -62,10 +62,15 @@ _LONG_NAME = re.compile(
 )
 
 
+_COMPARES = re.compile(r"\b(?:between|both|compare\w*|comparison|differ\w*|versus|vs)\b", re.I)
+
+
 def long_names(question: str) -> list[str]:
-    "The names of at least two words in a question, without the word that begins it."
+    "The names of at least two words in a question, without the word that begins it; where two things are compared *and* is in no name."
     text = re.sub(r"^\W*\w+['’]?\w*", lambda first: " " * len(first[0]), " ".join(question.split()))
     names = [re.sub(r"['’]s?$", "", match[0].strip(" .,?!")) for match in _LONG_NAME.finditer(text)]
+    if _COMPARES.search(question):
+        names = [part.strip() for name in names for part in re.split(r" (?:and|&) ", name)]
     return [name for name in dict.fromkeys(names) if len(name.split()) > 1]
 
 

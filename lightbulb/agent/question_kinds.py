@@ -317,6 +317,8 @@ def _possible_kinds(shapes: Sequence[str]) -> tuple[str, ...]:
         return ("number",)
     if first in ("which", "what") and _asks_what_one_may_choose(shapes): return ("list", "how", "compare")
     if first in ("which", "what") and _asks_for_several(shapes): return ("list", "compare")
+    if first == "what" and (second == "happens" or shapes[1:4] in (["do", "i", "do"], ["should", "i", "do"], ["must", "i", "do"])):
+        return ("how",)
     several = () if _asks_for_one(shapes) else ("list",)
     if first == "which": return ("fact", "number", "how", "compare", *several)
     if first == "what": return ("fact", "number", "how", "why", "compare", "definition", *several)
@@ -345,6 +347,13 @@ _MEMBERS = re.compile(
 )  # *Who sits on the board?* asks for all of them
 
 
+_ASKS_FOR_THE_ONE = re.compile(
+    r"\bwhat(?:['’]s| is| was) (?:the|our|your|its) (?:latest|newest|current|oldest|earliest|first|last|next|most recent|maximum|minimum|"
+    r"highest|lowest|largest|smallest|longest|shortest|cheapest)\b",
+    re.I,
+)  # one of many, which is no term to be explained
+
+
 def kind_probabilities(
     question: str,
     weights: Mapping[str, Sequence[float] | np.ndarray] | None = None,  # the shipped ones if not given
@@ -356,6 +365,8 @@ def kind_probabilities(
         scores += np.asarray(weights.get(feature, 0.0))
     possible = ("yes_no",) if _ELLIPTIC_VERDICT.search(question) else _possible_kinds(shape_of(question))
     possible = tuple(kind for kind in possible if kind != "list" or not _ONE_THAT.search(question))
+    if possible != KINDS and _ASKS_FOR_THE_ONE.search(question):
+        possible = tuple(kind for kind in possible if kind != "definition")
     possible = ("list",) if _MEMBERS.search(question) or _WHICH_DID.search(question) else possible
     if possible == KINDS or (len(possible) == len(KINDS) - 1 and "yes_no" not in possible):  # key words, which ask why in so many words
         possible = tuple(kind for kind in possible if kind != "why" or _ASKS_WHY.search(question))

@@ -134,7 +134,10 @@ UNIT = (
     r"hours?|minutes?|seconds?|days?|weeks?|months?|years?|"
     r"hectares?|acres?|lit(?:re|er)s?|dollars?|euros?|people|inhabitants|residents|times)\b)"
 )
-_WORDS = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty|fifty|sixty|hundred|thousand"
+_WORDS = (
+    "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen|twenty|thirty|"
+    "forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|a dozen"
+)
 _VAGUE = (
     "dozens?|hundreds|thousands|millions|billions|once|twice|always|often|rarely|seldom|never|hourly|daily|weekly|monthly|yearly|annually"
 )
