@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from lightbulb.core.errors import CheckpointError
 from lightbulb.core.records import Document
 from lightbulb.reading.network import load_encoder, padded
 from lightbulb.reading.verdicts import Verdict, VerdictNetwork, VerdictReader, load_verdicts, save_verdicts
+from tools.verdict_examples import PAIRS, written_examples
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +106,20 @@ def test_the_verdict_that_was_learned_comes_first_or_none_does(chances: tuple[fl
     *_, result = answer("Are all hives occupied this year?", TestAgent(), tools=tools, calibrations=LENIENT)
     assert isinstance(result, Answer) and result.short_answer == verdict and result.refused == (not verdict)
     assert result.text.startswith(verdict or "I can't answer this")
+
+
+def test_the_written_examples_are_whole_and_what_measures_is_not_taught() -> None:
+    rows = [json.loads(text) for text in PAIRS.read_text(encoding="utf-8").splitlines()]
+    assert all(row.keys() == {"domain", "context", "statement", "question", "says"} and all(row.values()) for row in rows)
+    assert {row["says"] for row in rows} == {"no", "yes", "answers", "nothing"}
+    assert len({(row["question"], row["statement"]) for row in rows}) == len(rows)
+    taught, kept = written_examples(kept=False), written_examples(kept=True)
+    assert len(taught) + len(kept) == len(rows) and len(kept) > 500
+    assert not {example.statement for example in taught} & {example.statement for example in kept}
+
+
+def test_the_shipped_weights_tell_what_they_were_not_taught(reader: VerdictReader) -> None:
+    kept = random.Random(0).sample(written_examples(kept=True), 200)
+    told = [reader.verdicts(example.question, [example.statement])[0] for example in kept]
+    right = sum(max(range(3), key=lambda i: verdict[i]) == example.says for verdict, example in zip(told, kept, strict=True))
+    assert right / len(kept) > 0.6, right  # 0.38 before they were taught on such questions
