@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
 from itertools import pairwise
-from statistics import median
 
 from .composing import Line
 from .evidence import Evidence
@@ -64,11 +63,6 @@ def _answered(says: Says | None, question: str, text: str) -> float:
     if says is None or not text: return 0.0
     nothing = says(question, [text])[0][2]
     return math.log(1.001 - nothing) - math.log(nothing + 0.001)
-
-
-def _above_rest(line: float, lines: Sequence[Line]) -> float:
-    "How much better a line answers than the middle one of all: where each names what the question names, all of them answer well."
-    return line - median(other.score for other in lines) if lines else 0.0
 
 
 def _ahead(line: Line, lines: Sequence[Line], *, most: float = 8.0) -> float:
@@ -194,7 +188,6 @@ def measure_lines(
         "topic": topic,
         "at_home": at_home,
         "answered": _answered(says, question, lines[0].in_context if lines else ""),
-        "above_rest": _above_rest(scores[0], lines),
         "line": scores[0],
         "third": scores[min(2, len(scores) - 1)],
         "ahead": _ahead(lines[0], lines) if lines else 0.0,
