@@ -4,12 +4,13 @@ Four fits: `short` answers (names, dates, numbers), those at the end of a `chain
 together with `verdict`s, of which there are few. `chain` sees every second question of two_hop, those that benchmarks/answering.py does
 not report, every third of them also with its gold pages left out, and the demo site's `train` and `calibrate` questions; the others see
 those of the demo site, one manual, debian_handbook, the folders of benchmarks/notes but the reported ones, web passages (`clapnq_rows`
-says which) and questions about every second paragraph of xquad_en. Questions without an answer are hard to make up, so every second
-question of the manual and of the paragraphs is also asked with its pages left out, and every second of the notes with the lines that name
-its answer left out. The weights are a logistic regression in which each of these families counts as the root of its size; a threshold
-lets through as little as TOLD of what should be refused.
+says which), questions about every second paragraph of xquad_en, and those about scientific articles that the reader was not taught on and
+that want a text. Questions without an answer are hard to make up, so every second question of the manual, of the paragraphs and of the
+articles is also asked with its pages left out, and every second of the notes with the lines that name its answer left out. The weights are
+a logistic regression in which each of these families counts as the root of its size; a threshold lets through as little as TOLD of what
+should be refused.
 
-From the top, in some fifty minutes of one core (what was measured is kept in --keep, so a run that was stopped goes on):
+From the top, in about an hour of one core (what was measured is kept in --keep, so a run that was stopped goes on):
 
     PYTHONPATH=.:benchmarks python -m tools.calibrate_answers
 
@@ -404,11 +405,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--keep", type=Path, default=ROOT / ".cache" / "calibration", help="where what was measured is kept")
     parser.add_argument("--every", type=int, default=24, help="ask only every so many questions of the demo site")
-    parser.add_argument("--share", type=int, default=2, help="ask only every so many questions of the notes and the manual")
+    parser.add_argument("--share", type=int, default=1, help="ask only every so many questions of the notes and the manual")
     parser.add_argument("--chains", type=int, default=4, help="ask only every so many questions of two_hop")
-    parser.add_argument("--passages", type=int, default=4, help="ask only every so many questions about web passages")
+    parser.add_argument("--passages", type=int, default=1, help="ask only every so many questions about web passages")
     parser.add_argument("--paragraphs", type=int, default=4, help="ask only every so many questions about encyclopedia paragraphs")
-    parser.add_argument("--articles", type=int, default=2, help="ask only every so many questions about scientific articles")
+    parser.add_argument("--articles", type=int, default=1, help="ask only every so many questions about scientific articles")
     parser.add_argument("--only_kept", action="store_true", help="ask nothing, fit again on the rows that ship")
     parser.add_argument("--target", type=Path, default=TARGET, help="the file to write")
     args = parser.parse_args()
