@@ -87,8 +87,8 @@ class Set:
         lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else []
         self.kept = {row["question"]: row for row in map(json.loads, lines)}
 
-    def agent(self, policy: str) -> AutonomousWebAgent:
-        budget = SearchEnvConfig(budget=Budget(max_searches=4, max_pages=12), max_steps=40)
+    def agent(self, policy: str, searches: int = 4) -> AutonomousWebAgent:
+        budget = SearchEnvConfig(budget=Budget(max_searches=searches, max_pages=12), max_steps=40)
         return AutonomousWebAgent(
             self.tools, env_config=budget, policy=policy, span_cache=cache_folder("benchmarks") / "agent_spans.sqlite"
         )
@@ -157,39 +157,15 @@ def demo_set(place: Path, embed: Any) -> Set:
     return Set("demo", articles, questions, place, embed)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="at most a minute: what was measured before, or four questions")
-    parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
-    parser.add_argument("--fresh", action="store_true", help="forget what was measured")
-    parser.add_argument("--learn", type=int, default=115, help="training questions, at most 115")
-    parser.add_argument("--questions", type=int, default=116, help="test questions, at most 116")
-    parser.add_argument("--demo", type=int, default=1000, help="two-hop questions of the demo site at most")
-    parser.add_argument("--answers", type=int, default=0, help="test questions that are also answered, at seconds each")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--ship", type=Path, help="write the weights of all training questions to this file, as they ship")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the development data")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    folder: Path = args.data / "two_hop"
-    skip_without(folder)
-    read = lambda name: [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
-    pages, questions = read("pages.jsonl"), read("questions.jsonl")
-    place = cache_folder("benchmarks") / f"page_order_{content_key(*ORDER_FEATURES)[:8]}"
-    if args.quick:
-        gold = {title for question in questions[:8] for title in question["gold_pages"]}
-        pages = [page for page in pages if page["title"] in gold] + pages[:150]
-        args.learn, args.questions, args.demo, args.answers, place = 4, 4, 0, 0, place.with_name(f"{place.name}_quick")
-    if args.fresh:
-        shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True, exist_ok=True)
-    embed = load_embedder(cache_path=cache_folder("embeddings") / "vectors.sqlite")
-    table = Table("The order of an episode's pages" + (" (quick)" if args.quick else ""), packages=("onnxruntime", "gymnasium"))
-    two_hop = Set("two_hop", pages, questions[:8] if args.quick else questions, place, embed)
-    test, learn = two_hop.tasks[::2][: args.questions], two_hop.tasks[1::2][: args.learn]
-    both = two_hop.episodes([task for pair in zip(test, learn, strict=False) for task in pair])  # in turn: a stopped run has both
-    del both
-    held_out, seen = two_hop.episodes(test), two_hop.episodes(learn)
+def chains(demo: Set, *, is_training: bool) -> list[SearchTask]:
+    "The questions of the demo site, of the split `train` or of the others, whose last step asks about a name that they do not say."
+    hops, training = demo.agent("ordered").hops, {one.question for one in demo_questions() if one.split == "train"}
+    asked = [task for task in demo.tasks if (task.question in training) == is_training]
+    return [task for task in asked if "Xyzzy" in hops.question_of(task.question, "Xyzzy")]  # as `PageOrder.is_chain` tells them
+
+
+def report_orders(table: Table, held_out: Sequence[Measured], seen: Sequence[Measured], demo: Set, args: argparse.Namespace) -> None:
+    "How often each order puts a gold page first."
     own = [one.hit(one.own) for one in held_out]
 
     def row(name: str, values: Sequence[float], base: Sequence[float] = own, aim: str = "", met: bool | None = None) -> None:
@@ -219,12 +195,7 @@ def main() -> int:
         if count < len(seen):
             row(f"learned from {count} questions", over_seeds(seen[:count], held_out, args.seeds))
     if args.demo:
-        demo = demo_set(place, embed)
-        hops = demo.agent("ordered").hops
-        chosen_on = {one.question for one in demo_questions() if one.split == "train"}
-        chains = [task for task in demo.tasks if "Xyzzy" in hops.question_of(task.question, "Xyzzy")]  # as `PageOrder.is_chain` tells them
-        tasks = [task for task in chains if task.question not in chosen_on][: args.demo]
-        episodes = demo.episodes(tasks)
+        episodes = demo.episodes(chains(demo, is_training=False)[: args.demo])
         base = [one.hit(one.own) for one in episodes]
         name = f"demo site, {len(episodes)} two-hop questions, nothing learned there"
         row(f"{name}: the episode's own order", base, base)
@@ -237,10 +208,54 @@ def main() -> int:
             base,
         )
         table.row(f"{name}: a gold page was read", f"{mean([one.hit(one.own, 12) for one in episodes]):.3f}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="at most a minute: what was measured before, or four questions")
+    parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
+    parser.add_argument("--fresh", action="store_true", help="forget what was measured")
+    parser.add_argument("--learn", type=int, default=115, help="training questions, at most 115")
+    parser.add_argument("--questions", type=int, default=116, help="test questions, at most 116")
+    parser.add_argument("--demo", type=int, default=1000, help="two-hop questions of the demo site at most")
+    parser.add_argument("--answers", type=int, default=0, help="test questions that are also answered, at seconds each")
+    parser.add_argument("--only_answers", action="store_true", help="the rows of answers alone; the recorded others stay")
+    parser.add_argument("--demo_answers", type=int, default=0, help="training questions of the demo site that are also answered")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--ship", type=Path, help="write the weights of all training questions to this file, as they ship")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the development data")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    folder: Path = args.data / "two_hop"
+    skip_without(folder)
+    read = lambda name: [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
+    pages, questions = read("pages.jsonl"), read("questions.jsonl")
+    place = cache_folder("benchmarks") / f"page_order_{content_key(*ORDER_FEATURES)[:8]}"
+    if args.quick:
+        gold = {title for question in questions[:8] for title in question["gold_pages"]}
+        pages = [page for page in pages if page["title"] in gold] + pages[:150]
+        args.learn, args.questions, args.demo, args.answers, place = 4, 4, 0, 0, place.with_name(f"{place.name}_quick")
+    if args.fresh:
+        shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True, exist_ok=True)
+    embed = load_embedder(cache_path=cache_folder("embeddings") / "vectors.sqlite")
+    table = Table("The order of an episode's pages" + (" (quick)" if args.quick else ""), packages=("onnxruntime", "gymnasium"))
+    two_hop = Set("two_hop", pages, questions[:8] if args.quick else questions, place, embed)
+    test, learn = two_hop.tasks[::2][: args.questions], two_hop.tasks[1::2][: args.learn]
+    both = two_hop.episodes([task for pair in zip(test, learn, strict=False) for task in pair])  # in turn: a stopped run has both
+    del both
+    held_out, seen = two_hop.episodes(test), two_hop.episodes(learn)
+    demo = demo_set(place, embed)
+    if not args.only_answers:
+        report_orders(table, held_out, seen, demo, args)
     if args.ship:
         taught(seen).save(args.ship)
-    if args.answers:
-        answered(table, two_hop, questions, seen, test[: args.answers], place)
+    for one, where, tasks in (
+        (two_hop, "two-hop, first {} held-out questions", test[: args.answers]),
+        (demo, "demo site, first {} two-hop training questions", chains(demo, is_training=True)[: args.demo_answers]),
+    ):
+        if tasks:
+            report_answers(table, where.format(len(tasks)), answered(one, tasks, taught(seen)))
     seconds = mean([two_hop.kept[task.question]["seconds"] for task in test])
     table.note(
         f"Differences are to the row of the own order, of a row *without* to the learned order; measuring an episode: {seconds:.1f} CPU-s."
@@ -248,37 +263,82 @@ def main() -> int:
     table.note(
         "A seed is a bootstrap sample of the training questions; intervals are bootstraps over test questions, seeds averaged first."
     )
-    return table.finish(args.record and not args.quick)
+    table.note(
+        "Answers are written from the pages in either order; until one of them answers better, the learned order is off until it is set."
+    )
+    return table.finish(args.record and not args.quick, keeps_others=args.only_answers)
 
 
-def answered(
-    table: Table, two_hop: Set, questions: Sequence[dict], seen: Sequence[Measured], tasks: Sequence[SearchTask], place: Path
-) -> None:
-    "What `answer()` says after each policy, and which page it names first."
-    golds, model = {one["question"]: one["answer"] for one in questions}, taught(seen)
-    results: dict[str, list[tuple[float, float]]] = {}
-    for name, policy in (("fixed", "fixed"), ("own order", "ordered"), ("learned order", "ordered")):
-        file = place / f"answers_{name.replace(' ', '_')}.json"
-        kept: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-        agent = two_hop.agent(policy)
-        if name == "learned order":
-            agent.page_order = PageOrder(agent.hops, two_hop.tools.embed, two_hop.rerank, model=model)
-        for task in tasks:
-            if task.question in kept: continue
-            answer = agent.run_episode(task.question).answer
-            f1 = 0.0 if answer.refused else token_f1(answer.short_answer or answer.text, [golds[task.question]])
-            kept[task.question] = [f1, float(bool(answer.pages) and answer.pages[0][0] in task.gold_urls)]
-            file.write_text(json.dumps(kept))
-            print(f"  {name}: {len(kept)} answered", flush=True)
-        results[name] = [tuple(kept[task.question]) for task in tasks]
-    base = results["fixed"]
+LEARNED = "ordered, learned order without a cross-encoder, 4 searches"
+ANSWERED = {  # policy, searches, whether the pages are put in the learned order
+    "fixed, 8 searches": ("fixed", 8, False),
+    "fixed, 4 searches": ("fixed", 4, False),
+    "ordered, own order, 4 searches": ("ordered", 4, False),
+    LEARNED: ("ordered", 4, True),
+}
+
+
+@dataclass(frozen=True)
+class Answered:
+    "What a user gets of one question."
+
+    f1: float  # 0 where it was refused
+    first: float  # whether the first page named is gold
+    seconds: float  # of a processor, from the question to its answer
+
+
+def answered(one: Set, tasks: Sequence[SearchTask], model: RankingModel) -> dict[str, list[Answered]]:
+    "What `answer()` says after each policy; question by question, so that a stopped run has as many of each. Nothing read is remembered."
+    golds = {question["question"]: question["answer"] for question in one.questions}
+    file = one.place / f"answers_{one.name}.jsonl"
+    kept = {(row["question"], row["name"]): row for row in map(json.loads, file.read_text().splitlines() if file.exists() else [])}
+    agents = {name: one.agent(policy, searches) for name, (policy, searches, _) in ANSWERED.items()}
+    for name, agent in agents.items():
+        agent.hops._cache = None
+        if ANSWERED[name][2]:
+            agent.page_order = PageOrder(agent.hops, one.tools.embed, model=model)  # a cross-encoder takes a second
+    if any((task.question, name) not in kept for task in tasks for name in agents):
+        next(iter(agents.values())).run_episode("When was the Eiffel Tower built?")  # loads the models
+    for number, task in enumerate(tasks):
+        for name, agent in agents.items():
+            if (task.question, name) in kept: continue
+            begin = time.process_time()
+            answer = agent.run_episode(task.question, task=task).answer
+            spent, gold = time.process_time() - begin, golds[task.question]
+            f1 = 0.0 if answer.refused else token_f1(answer.short_answer or answer.text, [gold] if isinstance(gold, str) else gold)
+            row = {
+                "question": task.question,
+                "name": name,
+                "f1": f1,
+                "first": float(bool(answer.pages) and answer.pages[0][0] in task.gold_urls),
+                "seconds": round(spent, 3),
+            }
+            kept[task.question, name] = row
+            with file.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(row) + "\n")
+        print(f"  {one.name}: {number + 1} of {len(tasks)} answered", flush=True)
+    return {
+        name: [Answered(*(kept[task.question, name][part] for part in ("f1", "first", "seconds"))) for task in tasks] for name in agents
+    }
+
+
+def report_answers(table: Table, where: str, results: dict[str, list[Answered]]) -> None:
+    "Each policy, and how far it is above the one before whose place it would take."
     for name, values in results.items():
+        means = {part: mean([getattr(value, part) for value in values]) for part in ("f1", "first", "seconds")}
+        text = f"F1 as the user sees it {means['f1']:.3f}, first page is gold {means['first']:.3f}, {means['seconds']:.1f} CPU-s a question"
+        table.row(f"{where}, answers: {name}", text)
+    for name, other in (
+        (LEARNED, "ordered, own order, 4 searches"),
+        (LEARNED, "fixed, 4 searches"),
+        (LEARNED, "fixed, 8 searches"),
+    ):
         parts = []
-        for i, what in enumerate(("F1 as the user sees it", "first page is gold")):
-            ours, theirs = [one[i] for one in values], [one[i] for one in base]
-            low, high = interval([a - b for a, b in zip(ours, theirs, strict=True)])
-            parts.append(f"{what} {mean(ours):.3f}" + ("" if values is base else f" ({low:+.3f} to {high:+.3f} above fixed)"))
-        table.row(f"answers, first {len(tasks)} test questions: {name}", ", ".join(parts))
+        for part, what in (("f1", "F1"), ("first", "first page is gold"), ("seconds", "CPU-s")):
+            gaps = [getattr(a, part) - getattr(b, part) for a, b in zip(results[name], results[other], strict=True)]
+            low, high = interval(gaps)
+            parts.append(f"{what} {mean(gaps):+.3f} ({low:+.3f} to {high:+.3f})")
+        table.row(f"{where}, answers: {name} above {other}", ", ".join(parts))
 
 
 if __name__ == "__main__":

@@ -99,3 +99,14 @@ def test_what_a_model_proposes_is_tried_if_a_known_page_says_it():
 def test_bad_settings_are_refused_with_their_name(name, value):
     with pytest.raises(ValueError, match=f"{name} must .*got {value}"):
         RefinementConfig(**{name: value})
+
+
+def test_a_page_takes_a_share_of_its_relevance_from_the_pages_most_like_it():
+    relevance, vectors = np.array([1.0, 0.2, 0.2, 0.0]), np.eye(3)[[0, 0, 1, 2]]
+    alike = lambda **settings: QueryRefiner(RANKER, config=RefinementConfig(**settings))._with_alike(relevance, vectors)
+    # the twin of the best page: 0.7 × 0.2 + 0.3 × 1; the best: 0.7 × 1 + 0.3 × 0.2; one alone has the first of three that are equally far
+    np.testing.assert_allclose(alike(alike_share=0.3, num_alike=1), np.array([0.76, 0.44, 0.44, 0.3]) / 0.76)
+    np.testing.assert_array_equal(alike(), relevance)
+    assert QueryRefiner(RANKER, config=RefinementConfig(alike_share=0.3))._with_alike(relevance[:1], vectors[:1]) == 1.0
+    with pytest.raises(ValueError, match="alike_share must be at least 0 and below 1, got 1"):
+        RefinementConfig(alike_share=1.0)

@@ -37,8 +37,11 @@ class RefinementConfig:
     order_weight: float = 0.2  # of the refined query's own order where pages are put in order by both
     feedback_weight: float = 0.0  # of the words of good pages together, to the query's own together; 0 if the engine takes text alone
     num_feedback_words: int = 200
+    alike_share: float = 0.0  # of a page's relevance: what the pages most like it have; for topics that many pages are about
+    num_alike: int = 10
 
     def __post_init__(self) -> None:
+        if not 0 <= self.alike_share < 1: raise ValueError(f"alike_share must be at least 0 and below 1, got {self.alike_share}")
         for name in ("num_edits", "num_simulations", "num_pages"):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in (name for name in vars(self) if name not in ("num_edits", "num_simulations", "num_pages")):
@@ -69,6 +72,7 @@ class Refinement:
 _WORD = re.compile(r"[^\W_]+(?:['’]s)?")
 _NAME = re.compile(r"[A-ZÀ-Þ][\w’'-]+(?: (?:of |the |de |von )?[A-ZÀ-Þ][\w’'-]+)+")
 _DISCOUNTS = 1 / np.log2(np.arange(2, 102))
+_SHARPNESS = 20.0  # of what a nearer neighbour weighs, in cosines
 _FEEDBACK_LOGIT = 2.0  # of weighing the words of good pages; of a word it is at most 0
 
 
@@ -236,8 +240,20 @@ class QueryRefiner:
         relevance = np.zeros(len(self.ranker.pages))
         if len(pool):
             scores = self.ranker.model.scores(features)
-            relevance[pool] = np.exp(scores - scores.max())
+            relevance[pool] = self._with_alike(np.exp(scores - scores.max()), self.ranker._means[pool])
         return relevance
+
+    def _with_alike(self, relevance: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        "Each page's relevance (n,) mixed with that of the pages whose vectors (n, D) are nearest, and scaled to a best of 1."
+        num, share = min(self.config.num_alike, len(relevance) - 1), self.config.alike_share
+        if num < 1 or not share: return relevance
+        cosines = vectors @ vectors.T
+        np.fill_diagonal(cosines, -np.inf)
+        nearest = np.argsort(-cosines, 1, kind="stable")[:, :num]
+        weights = np.exp(_SHARPNESS * (np.take_along_axis(cosines, nearest, 1) - 1))
+        around = (weights * relevance[nearest]).sum(1) / weights.sum(1)
+        mixed = (1 - share) * relevance + share * around
+        return mixed / mixed.max()
 
     def phrases(self, question: str, pages: Sequence[Document], most: int) -> list[str]:
         "Names and texts of links on the pages, the commonest first; before them what was proposed."
