@@ -91,7 +91,8 @@ def training_speed(table: Table, text: Text, rounds: int) -> None:
     ends = {name: sum(found[-5:]) / len(found[-5:]) for name, found in losses.items()}
     peers = [name for name in models if not name.startswith("lightbulb")]
     best = max(peers, key=lambda name: speeds[name])
-    outside = {name: share_outside_products(model, batch) for name, model in models.items()}
+    parts = {name: parts_of_step(model, batch) for name, model in models.items()}
+    outside = {name: 1 - shares["matrix products"] for name, (shares, _) in parts.items()}
     for name in models:
         measured = (
             f"{speeds[name]:.0f} tokens a CPU-second, {speeds[name] / speeds[peers[0]]:.2f} × nanoGPT float32, "
@@ -106,23 +107,55 @@ def training_speed(table: Table, text: Text, rounds: int) -> None:
             f"≥ 1.25 × {best} ({speeds[best]:.0f}), loss ≤ {ends[best]:.3f}" if has_aim else "",
             is_met if has_aim and rounds > 5 else None,
         )
+    shares, operations = parts["lightbulb, bfloat16"]
+    rate = operations / median(seconds["lightbulb, bfloat16"]) / shares["matrix products"] / 1e9
+    rest = ", ".join(f"{name} {share:.1%}" for name, share in shares.items() if name != "matrix products")
     alone = speeds["lightbulb, bfloat16"] / speeds[best] / (1 - outside["lightbulb, bfloat16"])
     table.note(
         f"Training speed: 6 layers, width 384, length {LENGTH}, {ROWS} rows, one thread, no encoder; lightbulb's dense layers are "
         "SwiGLU of the same size, its heads 128 wide. The peers gain by the memory that the process keeps, too. With nothing but its "
-        f"matrix products lightbulb's step would be {alone:.2f} × {best}. Tried: blocks of 32 and 256 queries (slower than 128; 64 is "
-        "alike), weight gradients without laying the narrower operand the other way (no difference where a core has no tiles)."
+        f"matrix products lightbulb's step would be {alone:.2f} × {best}, so 1.25 × leaves {1 - 1.25 / alone:.0%} of a step for all else. "
+        f"The products run at {rate:.0f} GFLOP/s in the step; one alone, again and again, runs at {best_rate():.0f}. All else is {rest} of "
+        "the step. Tried: blocks of 32 and 256 queries (slower than 128; 64 is alike), weight gradients without laying the narrower "
+        "operand the other way (no difference where a core has no tiles), products of weights that are laid out beforehand (hardly faster) "
+        "and products of 256 or 512 rows at a time (slower)."
     )
 
 
-def share_outside_products(model: tuple[Trainee, str], batch: Batch) -> float:
-    "The share of a step's time that torch's profiler sees outside matrix products; the fused attention counts as outside."
+PARTS = {  # what torch's profiler calls the operations of a step
+    "matrix products": ("aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm"),
+    "softmax of the attention": ("_CausalAttention", "_CausalAttentionBackward"),
+    "norms and turns of heads": ("_Heads", "_HeadsBackward"),
+    "gates": ("_Gate", "_GateBackward"),
+    "norms": ("_Norm", "_NormBackward"),
+    "copies between types and layouts": ("aten::copy_",),
+    "optimizer and clipping": ("aten::_fused_adamw_", "aten::linalg_vector_norm", "aten::mul_"),
+}
+
+
+def parts_of_step(model: tuple[Trainee, str], batch: Batch) -> tuple[dict[str, float], float]:
+    "Shares of a step's time that torch's profiler sees in each part (a fused attention is in the rest), and operations of all products."
     trainee, precision = model
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], with_flops=True) as profile:
         _step(trainee, batch, precision, warm=1.0)
     events = profile.key_averages()
-    products = ("aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm")
-    return 1 - sum(e.self_cpu_time_total for e in events if e.key in products) / sum(e.self_cpu_time_total for e in events)
+    time_of = lambda keys: sum(event.self_cpu_time_total for event in events if event.key in keys)
+    whole = sum(event.self_cpu_time_total for event in events)
+    shares = {name: time_of(keys) / whole for name, keys in PARTS.items()}
+    products = PARTS["matrix products"]
+    operations = sum(event.flops for event in events if event.key in products)
+    return shares | {"small operations": 1 - sum(shares.values())}, operations
+
+
+def best_rate(rounds: int = 20) -> float:
+    "GFLOP/s of one bfloat16 product of the step's size, repeated: the quickest round."
+    left, right = torch.randn(ROWS * LENGTH, 1152).bfloat16(), torch.randn(1152, 384).bfloat16()
+    took = []
+    for _ in range(rounds):
+        began = time.process_time()
+        torch.mm(left, right)
+        took.append(time.process_time() - began)
+    return 2 * ROWS * LENGTH * 1152 * 384 / min(took) / 1e9
 
 
 def _step(trainee: Trainee, batch: Batch, precision: str, warm: float) -> float:

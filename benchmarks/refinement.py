@@ -2,9 +2,10 @@
 
 The search engine is BM25F over whole pages (`PageRanker`'s word index). The oracle knows the judgements: it takes the best of all single
 edits, at most three times; its words are the 30 that stand out in the first ten results. A refined query weighs its words: one edit adds
-the words of the pages that the ranking puts first, as RM3 does with the pages that the query puts first; `as text` is without it.
-A page has a share of its relevance from the pages most like it, in rows `as text` not. Of Cranfield, the ranking that values a rewriting is trained on the odd half of the queries (the first, third, …) and all settings were chosen
-there; the even half is reported. On the other collections the shipped ranking is used as it is, which has not seen them.
+the words of the pages that the ranking puts first, as RM3 does with the pages that the query puts first; `as text` is without it. A page
+has a share of its relevance from the pages most like it, in rows `as text` not. Of Cranfield, the ranking that values a rewriting is
+trained on the odd half of the queries (the first, third, …) and all settings were chosen there; the even half is reported. On the other
+collections the shipped ranking is used as it is, which has not seen them.
 """
 
 from __future__ import annotations
@@ -258,12 +259,13 @@ def main() -> int:
         report(table, Measured(passages, None, passages.queries), ablate=False)
     table.note("Intervals are bootstraps over queries. Nothing is fetched: the pages of a collection are the known pages.")
     table.note(
-        "What is lost to the oracle is lost in the value: far better rewritings are simulated, but what is known of their pages hardly "
-        "tells them from worse ones. Tried on the learning half, no better than what stands here: the cross-encoder's scores of the best "
-        "30 pages in the value (the order of pages gains by it, the refined query does not, at 1.8 CPU-s a query); other temperatures of "
-        "the ranking's scores; a value learned from two dozen measures of the results; weights of words fitted to the ranking's order; the "
-        "words of good pages a second time; a value over the first twenty results; the mean of three rankings. How far relevance is smoothed "
-        "over pages that are alike was chosen there in three folds (shares 0, 0.3, 0.5, 0.7; 5, 10 or 20 pages). The mean of the three best rewritings gained 0.002 there and nothing here."
+        "What is lost to the oracle is lost in the value: far better rewritings are simulated, but what is known of their pages "
+        "hardly tells them from worse ones. Tried on the learning half, no better than what stands here: the cross-encoder's scores "
+        "of the best 30 pages in the value (the order of pages gains by it, the refined query does not, at 1.8 CPU-s a query); other "
+        "temperatures of the ranking's scores; a value learned from two dozen measures of the results; weights of words fitted to the"
+        " ranking's order; the words of good pages a second time; a value over the first twenty results; the mean of three rankings. "
+        "How far relevance is smoothed over pages that are alike was chosen there in three folds (shares 0, 0.3, 0.5, 0.7; 5, 10 or "
+        "20 pages). The mean of the three best rewritings gained 0.002 there and nothing here."
     )
     return table.finish(args.record and not args.quick and not args.tune)
 
