@@ -41,7 +41,8 @@ class RefinementConfig:
     num_alike: int = 10
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alike_share < 1: raise ValueError(f"alike_share must be at least 0 and below 1, got {self.alike_share}")
+        if not 0 <= self.alike_share < 1:
+            raise ValueError(f"alike_share must be at least 0 and below 1, got {self.alike_share}")
         for name in ("num_edits", "num_simulations", "num_pages"):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in (name for name in vars(self) if name not in ("num_edits", "num_simulations", "num_pages")):
