@@ -317,7 +317,7 @@ class AutonomousWebAgent:
         self.env_config, self._vectors = env_config or SearchEnvConfig(), dict[str, np.ndarray]()  # text → its vector, for all episodes
         self.cache = ResultCache(backends or {getattr(tools.search, "name", "search"): tools.search})
         self.hops, self.refines = _ReaderHops(tools.reader, span_cache), refines
-        self.page_order: PageOrder | None = None  # set, it puts the pages of an episode in order; its effect on answers is not measured
+        self.page_order: PageOrder | None = None  # set, it puts the pages of an episode in order; answers do not gain by it
         self.write_searches: int | None = None  # set, `answer()` asks the pages that were read no oftener: each time costs reading
         self._refiner: QueryRefiner | None = None
         self._refining = threading.Lock()
