@@ -45,6 +45,21 @@ def test_what_a_statement_says(reader: VerdictReader, question: str, statement: 
     assert sum(verdict) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("question", "line", "right", "wrong"),
+    [
+        ("who fixes the lift", "Flat book > Repairs: Lift: Otto Lind; boiler: Ada Moss.", "Otto Lind", "Ada Moss"),
+        ("how much is it for my mum, she is 70", "Prices: Adults: 9 euros; over 65: 6 euros; children: 4 euros.", "6 euros", "9 euros"),
+        ("Until when is the café open?", "Café: Kitchen: 12:00 to 14:00; café: until 18:00.", "18:00", "14:00"),
+        ("which port does it listen on", "Settings: port: 8460 – the port it listens on; workers: 4.", "8460", "4"),
+    ],
+)
+def test_what_is_marked_is_the_answer_or_not(question: str, line: str, right: str, wrong: str) -> None:
+    answers = VerdictReader.load(name="answers")
+    told = answers.verdicts(question, [line.replace(text, f"« {text} »", 1) for text in (right, wrong)])
+    assert told[0].yes > told[1].yes + 0.1
+
+
 def test_statements_are_told_in_order_whatever_stands_beside_them(reader: VerdictReader) -> None:
     statements = ["The gate is open.", "", "The gate is never open. " * 40]
     together = reader.verdicts("Is the gate open?", statements)

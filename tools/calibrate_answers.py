@@ -1,14 +1,14 @@
 """Fit when an answer is good enough to be said, on questions that no benchmark reports on. Writes lightbulb/agent/calibration.json.
 
 Four fits: `short` answers (names, dates, numbers), those at the end of a `chain` of steps, the best `sentence` in their place, and `text`
-together with `verdict`s, of which there are few. `chain` sees every second question of two_hop, those that benchmarks/answering.py does
-not report, every third of them also with its gold pages left out, and the demo site's `train` and `calibrate` questions; the others see
-those of the demo site, one manual, debian_handbook, the folders of benchmarks/notes but the reported ones, web passages (`clapnq_rows`
-says which), questions about every second paragraph of xquad_en, and those about scientific articles that the reader was not taught on and
-that want a text. Questions without an answer are hard to make up, so every second question of the manual, of the paragraphs and of the
-articles is also asked with its pages left out, and every second of the notes with the lines that name its answer left out. The weights are
-a logistic regression in which each of these families counts as the root of its size; a threshold lets through as little as TOLD of what
-should be refused.
+together with `verdict`s, of which there are few. `chain` sees every second question of two_hop, those that benchmarks/answering.py does not
+report, every third of them also with its gold pages left out, and the demo site's `train` and `calibrate` questions; the others see those
+of the demo site, one manual, debian_handbook, the folders of benchmarks/notes but the reported ones, web passages (`clapnq_rows` says
+which), questions about every second paragraph of xquad_en, every third question to the written pages that nothing was taught on
+(`tools/written_pages.py`), and those about scientific articles that the reader was not taught on and that want a text. Questions without an
+answer are hard to make up, so every second question of the manual, of the paragraphs and of the articles is also asked with its pages left
+out, and every second of the notes with the lines that name its answer left out. The weights are a logistic regression in which each of
+these families counts as the root of its size; a threshold lets through as little as TOLD of what should be refused.
 
 From the top, in about an hour of one core (what was measured is kept in --keep, so a run that was stopped goes on):
 
@@ -24,6 +24,7 @@ import argparse
 import json
 import math
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -45,6 +46,7 @@ from lightbulb.knowledge.embedding import load_embedder
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.web.demo_site import demo_questions
 from lightbulb.web.search import load_search
+from tools.written_pages import write_files, written_domains
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "lightbulb" / "agent" / "calibration.json"
@@ -261,13 +263,26 @@ def of_articles(data: Path, share: int, make_index: Any) -> Iterator[tuple[str, 
                 yield f"covid-{question.id}-without", replace(question, answerable=False), WithoutTitles(search, [title])
 
 
+def of_written(share: int, make_index: Any) -> Iterator[tuple[str, Any, Any]]:
+    "Short questions to the written pages that nothing was taught on."
+    for domain in written_domains(kept=True):
+        with tempfile.TemporaryDirectory() as folder:
+            write_files(domain.files, Path(folder))
+            search = load_search(f"folder:{folder}", make_index=make_index)
+            for number, one in list(enumerate(domain.questions))[::share]:
+                bare = re.sub(r"^(?:(?:about|roughly|at|by|until|from|to|in|on|only|the|an?) )+", "", one.answer)
+                answers, kind = ([bare], "factoid") if one.answer else ([], "unanswerable")
+                question = benchmark.Question("", one.text, kind, answers, [], {}, bool(one.answer))
+                yield f"written-{domain.name}-{number}", question, search
+
+
 def sources(args: argparse.Namespace) -> Iterator[tuple[str, Any, Any]]:
     "Name, question and search of everything that is asked, the kinds in turn, two_hop last; the demo site's search is None."
     embed = load_embedder(cache_path=cache_folder("embeddings") / "vectors.sqlite")
     make_index = lambda: KnowledgeBase(":memory:", embed=embed)
     waiting = [of_notes(args.share, make_index), of_demo(args.every), of_manual(args.data, args.share, make_index)]
     waiting += [of_passages(args.data, args.passages), of_paragraphs(args.data, args.paragraphs, make_index)]
-    waiting += [of_articles(args.data, args.articles, make_index)]
+    waiting += [of_articles(args.data, args.articles, make_index), of_written(args.written, make_index)]
     while waiting:
         for source in list(waiting):
             if (asked := next(source, None)) is None:
@@ -317,7 +332,7 @@ def fitted_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def family_of(name: str) -> str:
     "Where a question comes from, by its name: one manual, the demo site, two_hop, web passages, paragraphs; all folders of notes are one."
     first = re.split(r"[-_]", name)[0]
-    return first if first in ("demo", "two", "clapnq", "xquad", "covid") else "manual" if first.startswith("deb") else "notes"
+    return first if first in ("demo", "two", "clapnq", "xquad", "covid", "written") else "manual" if first.startswith("deb") else "notes"
 
 
 def shares(families: Sequence[str]) -> np.ndarray:
@@ -410,6 +425,7 @@ def main() -> None:
     parser.add_argument("--passages", type=int, default=1, help="ask only every so many questions about web passages")
     parser.add_argument("--paragraphs", type=int, default=4, help="ask only every so many questions about encyclopedia paragraphs")
     parser.add_argument("--articles", type=int, default=1, help="ask only every so many questions about scientific articles")
+    parser.add_argument("--written", type=int, default=3, help="ask only every so many questions to the written pages")
     parser.add_argument("--only_kept", action="store_true", help="ask nothing, fit again on the rows that ship")
     parser.add_argument("--target", type=Path, default=TARGET, help="the file to write")
     args = parser.parse_args()

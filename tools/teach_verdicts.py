@@ -14,7 +14,7 @@ import argparse
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -42,14 +42,23 @@ def batches(rows: list[Row], size: int, rng: random.Random) -> Iterator[list[Row
             yield from parts
 
 
-def teach(data: Path, start: Path, out: Path, *, num_steps: int, batch_size: int = 32, learning_rate: float = 1e-3, seed: int = 0) -> None:
+def teach(
+    examples: Iterable[VerdictExample],
+    start: Path,  # weights of the reader
+    out: Path,
+    *,
+    num_steps: int,
+    batch_size: int = 32,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+) -> None:
     "Train and write the weights, with a line every 25 steps."
     seed_everything(seed)
     reader, tokenizer, _ = load_reader(start)
     network = VerdictNetwork(reader.encoder)
     weights = network.learn(first_layer=2, rank=16)
     rows: list[Row] = []
-    for example in training_examples(data, seed=seed):
+    for example in examples:
         for pair in windows(tokenizer, example.question, [example.statement], size=120, stride=1_000_000):
             rows.append((pair.ids, pair.passage, example.says))
     optimizer = torch.optim.AdamW(weights, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
@@ -104,7 +113,7 @@ if __name__ == "__main__":
     if args.mean:
         mean_of(args.mean, (0.6, 0.4), args.out)
     else:
-        teach(args.data, args.start, args.out, num_steps=args.num_steps, seed=args.seed)
+        teach(training_examples(args.data, seed=args.seed), args.start, args.out, num_steps=args.num_steps, seed=args.seed)
     rng = random.Random(99)
     kept = list(peoples_examples(qamr(args.data)[1], rng))
     forms = [example for example, _ in zip(Forms(rng).examples(), range(400), strict=False)]

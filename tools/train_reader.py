@@ -1,14 +1,16 @@
 """Make the reader's weights and its judge: two trainings, their average, and a confidence and a judge fitted on what they never saw.
 
-    OMP_NUM_THREADS=1 python tools/train_reader.py --data ../shared/data --out models/reader
+    OMP_NUM_THREADS=1 python -m tools.train_reader --data ../shared/data --out models/reader
 
 goes, with a fixed seed, from the bare encoder to `models/reader/span_reader.safetensors` and `judge.json`; copy the one to
 lightbulb/reading/weights/ and the other to lightbulb/reading/ to ship them. It takes about forty minutes of one core: `generated`
-(adapters, questions made from raw pages), `people` (all weights of the upper layers; questions that people asked, some generated ones and
-science articles; two trainings with other examples), `average`, and `judge`. `--stage` runs one of them alone, `--resume` goes on after a
-kill. The weights of 27 November 2026 came out of it; those of 29 November, which ship, went on from them for an hour of one core:
+(adapters, questions made from raw pages), `people` (all weights of the upper layers; questions that people asked, questions to written
+pages, some generated ones and science articles; two trainings with other examples), `average`, and `judge`. `--stage` runs one of them
+alone, `--resume` goes on after a kill. The weights of 27 November 2026 came out of it; those of 29 November went on from them for an hour
+of one core, and those of the evening, which ship, from these for half an hour, with the written pages among their examples (before, there
+were none):
 
-    OMP_NUM_THREADS=1 python tools/train_reader.py --start WEIGHTS_OF_BEFORE --num_steps 800 --seed 7 --out models/reader
+    OMP_NUM_THREADS=1 python -m tools.train_reader --start WEIGHTS_OF_BEFORE --num_steps 430 --seed 11 --out models/reader
 
 A new run gives weights of the same kind, not the same bytes.
 
@@ -158,11 +160,16 @@ def people(args: argparse.Namespace, seed: int) -> None:
     examples, rng = args.out / f"people_{seed}.jsonl", random.Random(seed + 1)
     steps = args.num_steps or 420
     if not (args.resume and examples.exists()):
+        rest = 1 - args.written
         sources = {
-            "people": (0.62, HumanExamples(qamr(args.data)[0], rng)),
-            "science": (0.10, HumanExamples(covid(args.data)[0], rng)),
-            "generated": (0.28, mixture(ExamplePool.from_pages(corpus(args.data), rng), rng)),
+            "people": (0.62 * rest, HumanExamples(qamr(args.data)[0], rng)),
+            "science": (0.10 * rest, HumanExamples(covid(args.data)[0], rng)),
+            "generated": (0.28 * rest, mixture(ExamplePool.from_pages(corpus(args.data), rng), rng)),
         }
+        if args.written:
+            from tools.written_pages import reading_examples, written_domains  # which reads files as this one does
+
+            sources["written"] = (args.written, reading_examples(list(written_domains(kept=False)), rng))
         print(write_mixture(examples, sources, num_examples=16 * steps, seed=seed))
     config = TrainReader(
         examples,
@@ -344,6 +351,7 @@ def main() -> int:
     parser.add_argument("--stage", choices=STAGES, help="only this one; all four in their order if not given")
     parser.add_argument("--num_steps", type=int, help="of the trainings; 800 and 420 if not given")
     parser.add_argument("--start", type=Path, help="weights of a first stage made earlier; then `generated` is left out")
+    parser.add_argument("--written", type=float, default=0.45, help="share of questions to the pages of tools/written_pages.py")
     parser.add_argument("--lists", type=int, default=240, help="that the judge learns from, of each source at most")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--seed", type=int, default=0)

@@ -91,7 +91,13 @@ class _Inquiry:
             is_word=getattr(tools.reader, "knows", lambda word: False),
         )
         self.reasoning = Reasoning(
-            self.researcher, tools.reader, tools.model, rerank=self.rerank, weigh=tools.weigh, config=tools.reasoning
+            self.researcher,
+            tools.reader,
+            tools.model,
+            rerank=self.rerank,
+            weigh=tools.weigh,
+            says_marked=tools.says_marked,
+            config=tools.reasoning,
         )
         self.writer = Writer(self.ledger, tools.summarizer)
         self.language, self.asked = foreign_language(question), in_english(question)  # the pages are English

@@ -59,6 +59,7 @@ class Candidate:
     log_probability: float  # that it answers the step's question
     passage: Passage | None = field(default=None, repr=False)
     has_vote: bool = False  # of the language model: its own short answer names it
+    fit: float = 0.0  # log-odds that it is right, by what has learned to read a line with a candidate marked in it
 
 
 def sentence_of(candidate: Candidate) -> str:
@@ -211,13 +212,13 @@ def _whole_token(text: str, start: int, end: int, *, is_command: bool = False) -
 
 def _whole_name(text: str, start: int, end: int, question: str, *, max_words: int = 4) -> tuple[int, int]:
     """The range with the rest of the name that it breaks off in (*Great* of *Great Exhibition*), unless the question has a word of that:
-    *Microsoft* of *Microsoft Windows* made it. A *19th* is told with its *century*."""
+    *Microsoft* of *Microsoft Windows* made it, but *which theatre* is the *Savoy Theatre*. A *19th* is told with its *century*."""
     if re.fullmatch(r"\d+(?:st|nd|rd|th)", text[start:end]) and (noun := re.match(r" [a-z]+", text[end:])):
         return start, end + noun.end()
     if text[end : end + 1] not in (" ", "-"): return start, end
     last = next((stop for begin, stop in ranges_of(text, "person") if begin < end < stop), end)
     words = {word.casefold() for word in re.findall(r"\w+", text[end:last])}
-    is_asked = words & {word.casefold() for word in re.findall(r"\w+", question)}
+    is_asked = words & {word.casefold() for word in re.findall(r"\w+", question)} - _asked_nouns(question)
     return start, end if is_asked or len(words) > max_words else last
 
 
@@ -320,10 +321,25 @@ def _closes(text: str) -> bool:
     return text.count("(") == text.count(")")
 
 
+_DESCRIBED = {  # what is told in common words: *behind the stage*, *only during the applause*, *the caretaker*
+    "place": re.compile(
+        r"(?:only )?(?:in|at|on|behind|next to|under|inside|outside|opposite|above|below|between|near|beside|by|through|left|right|upstairs"
+        r"|downstairs|to the) (?:the |a |an |your |our |its |their |every |each )?[a-z]|(?:upstairs|downstairs|everywhere|nowhere|outside)\Z"
+    ),
+    "date": re.compile(
+        r"(?:only |not |just )?(?:during|at|after|before|in|on|once|while|as soon as|when|whenever|until|from|every|each|by) "
+        r"(?:the |a |an |your |our |its |their )?[a-z]|(?:never|always|immediately|at once|any time)\Z",
+        re.I,
+    ),
+    "person": re.compile(r"(?:the|an?|your|our|its|their|every|any|all) [a-z]|(?:everyone|everybody|anyone|nobody|members|volunteers)\b", re.I),
+}
+
+
 def _is_possible(text: str, kind: str) -> bool:
     "Whether the form of a text allows it to be an answer of that kind: no date is a place, no bare name a number."
     form = kind_of(text)
     if "\n" in text: return False
+    if kind in _DESCRIBED and _DESCRIBED[kind].match(text): return _closes(text) and len(text.split()) <= 8
     if kind in ("person", "place", "nationality"):
         name = re.sub(r"^(?:the|he|she|it|they|his|her|its|their|this|a|an)\b ?", "", text, flags=re.I)
         if kind == "person" and form == "nationality":
@@ -766,6 +782,17 @@ def _is_maker_of_what_others_hold(question: str, candidate: Candidate) -> bool:
     return _MADE_BY.search(candidate.passage.text[max(0, start - 60) : start]) is not None
 
 # %% ../../nbs/agent/11_candidates.ipynb #f7cc3c1a
+_NAME_OF_VALUE = re.compile(r"[^\W_][^:;\n]{0,40}: (?=\S)")
+
+
+def _only_its_value(candidate: Candidate) -> Candidate:
+    "A cell of a row or an entry without its name: *IP57* of *Protection: IP57*."
+    if candidate.passage is None or not (name := _NAME_OF_VALUE.match(candidate.text)): return candidate
+    text, start = candidate.passage.text, candidate.start - candidate.passage.start
+    if not text.startswith(candidate.text, start) or not re.search(r"(?:^|\n|; |[-•*–] )\Z", text[:start]): return candidate
+    return replace(candidate, start=candidate.start + name.end(), text=candidate.text[name.end() :])
+
+
 def _row_of(candidate: Candidate) -> tuple[str, int]:
     "The line of its page that a candidate stands in, and where it begins there."
     return row_around(candidate.passage.text, candidate.start - candidate.passage.start) if candidate.passage else ("", 0)
@@ -842,6 +869,7 @@ def _is_in_measure(candidate: Candidate, measure: re.Pattern[str]) -> bool:
 
 # %% ../../nbs/agent/11_candidates.ipynb #22957b6a
 _ASKS_FOR_PRICE = re.compile(r"\b(?:costs?|prices?|fees?|fares?)\b", re.I)
+_IS_FREE = re.compile(r"(?:free(?: of charge)?|nothing|no charge|included)\W*\Z", re.I)
 
 
 def _at_best_line(
@@ -870,6 +898,16 @@ def _mention_of(candidate: Candidate, asked: Arguments, topic: str, number: int)
     return replace(mention, text=candidate.text)
 
 
+def marked(candidate: Candidate, lines: Sequence[Line], topic: str) -> str:
+    "The line that a candidate stands in, with what is above it, and the candidate between « and »."
+    line = next((one for one in lines if one.url == candidate.url and one.start <= candidate.start and candidate.end <= one.end), None)
+    if line is not None: return line.marked(candidate.start, candidate.end)
+    if candidate.passage is None: return f"{topic}: « {candidate.text} »"
+    text, start, end = candidate.passage.text, candidate.start - candidate.passage.start, candidate.end - candidate.passage.start
+    first, last = sentence_around(text, start, end)
+    return " ".join(f"{topic}: {text[first:start]}« {text[start:end]} »{text[end:last]}".split())
+
+
 def weighed_candidates(
     question: str,
     kind: str,
@@ -879,6 +917,8 @@ def weighed_candidates(
     *,
     reply: str = "",  # the language model's own short answer, if it was asked
     topic_of: Callable[[Candidate], str] = lambda candidate: candidate.title,  # the title of its page and the heading above it
+    fit_of: Callable[[Sequence[str]], Sequence[float]]
+    | None = None,  # lines, each with a candidate between « and » → log-odds that it is right
     config: ReasoningConfig | None = None,
 ) -> list[Candidate]:
     "The candidates and what the reader overlooked, best first, together as likely as the reader found them."
@@ -890,7 +930,7 @@ def weighed_candidates(
     candidates = [_at_that_date(one, question) for one in candidates]
     candidates = [_at_that_bound(one, question) if kind == "number" else one for one in candidates]
     shape, asked_words, asked_stems = technical_shape(question), set(normalized(question).split()), telling_stems(question)
-    candidates = [_only_its_shape(one, shape) if shape else one for one in candidates]
+    candidates = [_only_its_shape(one, shape) if shape else _only_its_value(one) for one in candidates]
     candidates = [one for one in candidates if not set(normalized(one.text).split()) <= asked_words and not _is_in_a_question(one)]
     if kind in ("person", "place"):
         candidates = [one for one in candidates if not _is_only_time(one.text)]
@@ -898,7 +938,8 @@ def weighed_candidates(
     candidates = [one for one in candidates if not repeats(one.text)]
     candidates = [_with_its_name(one, set() if measure_asked(question) else _asked_nouns(question)) for one in candidates]
     if _ASKS_FOR_PRICE.search(question) and (price := measure_asked(question)):
-        candidates = [one for one in candidates if _is_in_measure(one, price) or _is_of_column(question, one)]
+        is_price = lambda one: _is_in_measure(one, price) or _IS_FREE.match(one.text) or _is_of_column(question, one)
+        candidates = [one for one in candidates if is_price(one)]
     candidates = [one for one in candidates if not _is_of_asked_scale(asked, one)]
     candidates = [one for one in candidates if not _is_maker_of_what_others_hold(question, one) and not _counts_another(question, one)]
     if not candidates: return []
@@ -912,11 +953,13 @@ def weighed_candidates(
     first_name = origin[0].text[slice(*origin[1])] if origin else ""
     weighed = []
     is_command = re.search(r"\bcommand\b", question) is not None
-    for candidate in (_at_best_line(one, lines, scores, passages, is_command=is_command) for one in candidates):
+    candidates = [_at_best_line(one, lines, scores, passages, is_command=is_command) for one in candidates]
+    fit = fit_of([marked(one, lines, topic_of(one)) for one in candidates]) if fit_of else [0.0] * len(candidates)
+    for candidate, fits_there in zip(candidates, fit, strict=True):
         behind = best - max(holding(candidate), default=best - config.max_line_gap)
         has_vote = _is_named(candidate.text, reply)
         value = candidate.log_probability - config.line_weight * min(behind, config.max_line_gap) + config.vote_bonus * has_vote
-        value += config.measure_bonus * bool(measure and _is_in_measure(candidate, measure))
+        value += config.measure_bonus * bool(measure and _is_in_measure(candidate, measure)) + config.fit_weight * fits_there
         looks_asked = (
             config.shape_bonus * bool(shape and shape.search(candidate.text)),
             config.entry_bonus * (_is_of_column(question, candidate) or _is_of_entry(question, candidate)),
@@ -929,7 +972,7 @@ def weighed_candidates(
         value += config.default_bonus * (asks_for_default and _is_default(candidate))
         value += config.default_bonus * (asks_for_due and _is_due(candidate))
         value -= config.lifespan_penalty * (kind == "date" and _is_of_a_life(question, candidate))
-        weighed.append(replace(candidate, log_probability=value, has_vote=has_vote))
+        weighed.append(replace(candidate, log_probability=value, has_vote=has_vote, fit=fits_there))
     # less what is said of another thing
     mentions = [_mention_of(one, asked, topic_of(one), number) for number, one in enumerate(weighed)]
     penalties = said_of_others(mentions, asked, contrast=config.contrast_penalty, word=config.word_penalty)

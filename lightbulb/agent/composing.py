@@ -11,7 +11,7 @@ __all__ = ['stretch', 'Listing', 'listings']
 # %% ../../nbs/agent/10_composing.ipynb #e112967d
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -47,6 +47,11 @@ class Line:
         term = f"{self.term}: " if self.term and not self.lead.startswith(self.term) else ""
         return " ".join(f"{self.heading}: {term}{self.lead} {self.text}".split())
 
+    def marked(self, start: int, end: int) -> str:
+        "The same with the range of the document between « and »."
+        start, end = start - self.start, end - self.start
+        return replace(self, text=f"{self.text[:start]}« {self.text[start:end]} »{self.text[end:]}").in_context
+
     @property
     def num_words(self) -> int:
         "Words of the line."
@@ -73,6 +78,19 @@ class _AskedThere(NamedTuple):
     last_block: int  # the last block that may answer it
 
 
+_ENTRY_THAT_ASKS = re.compile(r"(?P<question>\w\S*(?: [^\s:]+){2,}\?):\s+(?=\S)")
+
+
+def _without_entries_that_ask(text: str) -> Iterator[tuple[int, int]]:
+    "The sentences of a text; an entry whose term asks, *Do I need to book?: Not on weekdays.*, as its question and what answers it."
+    for first, last in split_sentences(text):
+        entry = _ENTRY_THAT_ASKS.match(text, first, last)
+        if entry and (first == 0 or text[first - 1] == "\n"):
+            yield first, entry.end("question")
+            first = entry.end()
+        yield first, last
+
+
 def lines_of(
     document: Document,
     start: int = 0,  # characters of the text
@@ -84,7 +102,7 @@ def lines_of(
     names = {text for _, text in headings}
     lines, block, position, term, before = [], 0, 0, "", ""
     asked = _AskedThere("", "", 0)
-    for first, last in split_sentences(document.text):
+    for first, last in _without_entries_that_ask(document.text):
         if first >= end: break
         opens_block = position == 0 or "\n\n" in document.text[position:first]
         opens_line = opens_block or "\n" in document.text[position:first]
@@ -94,7 +112,7 @@ def lines_of(
             term, before = "", ""
         above = next((name for place, name in reversed(headings) if place <= first), "")
         if opens_line and text not in names and (question := _IS_ASKED_THERE.fullmatch(text)):
-            is_alone = document.text[last : last + 2] in ("", "\n\n")
+            is_alone = document.text[last : last + 2] in ("", "\n\n")  # its answer is the next paragraph
             asked = _AskedThere(question["question"], above, block + 2 * is_alone)
         elif above != asked.above or block > asked.last_block:
             asked = _AskedThere("", "", 0)
@@ -452,13 +470,16 @@ _SAID_FIRST = re.compile(
 )
 
 
+_IS_EXCEPTION = re.compile(r"\W*(?:(?:the )?only|except|unless|but|apart from|other than|(?:the|one) exception)\b", re.I)
+
+
 def _said_below(lines: Sequence[Line]) -> tuple[str, Line] | None:
     "Yes or No where the line that answers best stands below a question of yes or no that its page answers so: *Is there an app? No, …*."
     asked = lines[0].heading.rpartition(" > ")[2]
     if not asked.endswith("?") or not _HAS_VERDICT.match(asked): return None
     first = min((line for line in lines if (line.url, line.heading) == (lines[0].url, lines[0].heading)), key=lambda line: line.start)
     said = _SAID_FIRST.search(first.text)
-    if said is None: return None
+    if said is None or (first != lines[0] and _IS_EXCEPTION.match(lines[0].text)): return None
     return ("Yes" if (said["first"] or said["last"]).lower() == "yes" else "No"), first
 
 

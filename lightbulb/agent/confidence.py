@@ -168,6 +168,7 @@ def measure_leaf(
         "lead": min(value - max(rivals), 5.0) if rivals else 5.0,
         "steps": float(len(state.plan.steps) - 1),
         "vote": float(last.has_vote),
+        "fit": last.fit,
     }
 
 

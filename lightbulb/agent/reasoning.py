@@ -37,7 +37,7 @@ from .evidence import Evidence, Researcher, name_match
 from .mentions import columns, telling_stems
 from .question_kinds import kind_of_question, kind_probabilities, search_words
 from .questions import SLOT, Comparison, compare, decompose, reworded, subject_of
-from .tools import Model, Reader, Weigh
+from .tools import Model, Reader, Says, Weigh
 from .waiting import Working
 from ..core.english import stem
 from ..core.errors import LightbulbError
@@ -316,9 +316,12 @@ class Reasoning:
         *,
         rerank: Rerank | None = None,
         weigh: Weigh | None = None,
+        says_marked: Says | None = None,
         config: ReasoningConfig | None = None,
     ) -> None:
         self.researcher, self.reader, self.model, self.rerank, self.weigh = researcher, reader, model, rerank, weigh
+        self.says_marked = says_marked
+        self._fits: dict[tuple[str, str], float] = {}  # question and line → log-odds that what is marked there is right
         self.config = config or ReasoningConfig()
         self.lines: dict[str, list[Line]] = {}  # question → the scored lines of its evidence
         self.wordings: dict[str, str] = {}  # question → the same as the pages spell it
@@ -411,12 +414,29 @@ class Reasoning:
         lines, question = self.scored_lines(question, evidence), self.wordings.get(question, question)
         if not candidates and not lines: return []
         weigh = lambda reply: weighed_candidates(
-            question, kind, candidates, lines, evidence.passages, reply=reply, topic_of=self.topic_of, config=self.config
+            question,
+            kind,
+            candidates,
+            lines,
+            evidence.passages,
+            reply=reply,
+            topic_of=self.topic_of,
+            fit_of=(lambda texts: self._fit_of(question, texts)) if self.says_marked else None,
+            config=self.config,
         )
         alone = weigh("")
         if alone and leads(alone, self.config.enough_lead): return [replace(alone[0], has_vote=True), *alone[1:]]
         reply = self.short_reply(question, lines, evidence.passages)
         return weigh(reply) if reply else alone
+
+    def _fit_of(self, question: str, texts: Sequence[str]) -> list[float]:
+        "For each line with a candidate marked in it the log-odds that this is right."
+        new = [text for text in dict.fromkeys(texts) if (question, text) not in self._fits]
+        if new:
+            assert self.says_marked is not None
+            for text, (no, yes, nothing) in zip(new, self.says_marked(question, new), strict=True):
+                self._fits[question, text] = math.log(yes + 0.001) - math.log(no + nothing + 0.001)
+        return [self._fits[question, text] for text in texts]
 
     def topic_of(self, candidate: Candidate) -> str:
         "The title of a candidate's page and the heading above it."

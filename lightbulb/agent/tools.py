@@ -151,6 +151,7 @@ class Tools:
     knowledge: PageMemory | None = None
     weigh: Weigh | None = None
     says: Says | None = None
+    says_marked: Says | None = None  # of lines in which a possible answer stands between « and »: whether it is right
     reasoning: ReasoningConfig = field(default_factory=ReasoningConfig)
 
     def close(self) -> None:
@@ -162,14 +163,15 @@ class Tools:
 # %% ../../nbs/agent/05_tools.ipynb #afac522a
 def load_says(
     device: str = "auto",
+    name: str = "verdicts",  # of the weights: verdicts, or answers for lines with an answer marked in them
 ) -> Says:
-    "What the shipped verdict reader says; it is loaded with the first question of yes or no."
+    "What the shipped verdict reader says; it is loaded with the first question."
 
     @cache
     def reader() -> Any:
         from lightbulb.reading.verdicts import VerdictReader
 
-        return VerdictReader.load(device=device)
+        return VerdictReader.load(name=name, device=device)
 
     return lambda question, statements: reader().verdicts(question, statements)
 
@@ -258,7 +260,8 @@ def load_tools(config: TestAgent, *, tell: Callable[[str], None] = tell_notebook
         raise
     finally:
         opening.leave()  # if loading failed, nobody waits for it
-    return Tools(search, reader, embed, rerank, model, summarizer, extractor, knowledge, load_judge(rerank), load_says(config.device))
+    says, says_marked = load_says(config.device), load_says(config.device, "answers")
+    return Tools(search, reader, embed, rerank, model, summarizer, extractor, knowledge, load_judge(rerank), says, says_marked)
 
 
 def _prepare_search(search: Search, tell: Callable[[str], None]) -> None:

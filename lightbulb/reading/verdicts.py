@@ -104,11 +104,7 @@ class Verdict(NamedTuple):
     nothing: float
 
 
-_WEIGHTS = (
-    Path(__file__).parent / "weights" / "verdicts.safetensors"
-    if "__file__" in globals()
-    else Path("../../lightbulb/reading/weights/verdicts.safetensors")
-)
+_WEIGHTS = Path(__file__).parent / "weights" if "__file__" in globals() else Path("../../lightbulb/reading/weights")
 
 # %% ../../nbs/reading/10_verdicts.ipynb #010646c2
 class VerdictReader:
@@ -122,10 +118,11 @@ class VerdictReader:
         cls,
         path: str | Path | None = None,  # weights made by `tools/teach_verdicts.py`; the shipped ones if not given
         *,
+        name: str = "verdicts",  # of the shipped weights: verdicts, or answers for statements with an answer between « and »
         device: str = "auto",
     ) -> VerdictReader:
         "A reader with trained weights; `CheckpointError` for a file that is none, `UnavailableError` without the encoder."
-        network, tokenizer = load_verdicts(path or _WEIGHTS)
+        network, tokenizer = load_verdicts(path or _WEIGHTS / f"{name}.safetensors")
         return cls(network.to(choose_device(device)), tokenizer)
 
     @torch.inference_mode()
