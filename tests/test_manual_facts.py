@@ -180,7 +180,7 @@ WAYS = "The train from Aldmere takes 50 minutes, the bus 80."
         (FLAT, "price guest flat for a visitor", "50 euros"),  # what the sentence is about belongs to each of its amounts
         (FLAT, "What does the guest flat cost members?", "35 euros"),
         (TIMEOUTS, "What is the timeout for connecting?", "5 seconds"),
-        (TIMEOUTS, "What is the timeout for reading?", "30"),
+        (TIMEOUTS, "What is the timeout for reading?", "30 seconds"),
         (WAYS, "How long does the bus from Aldmere take?", "80"),  # the unit stands at the first amount
         (WAYS, "How long does the train from Aldmere take?", "50 minutes"),
     ],
@@ -306,8 +306,8 @@ def test_a_month_is_how_long() -> None:
 def test_key_words_that_sound_like_a_list_may_ask_for_a_fact() -> None:
     page = Document("http://site/minutes", "Minutes", "The surplus goes into the reserve for the roof, which now stands at 87,000 euros.")
     calibrations = LENIENT | {"short": NEVER, "sentence": ALWAYS, "text": NEVER}
-    result = ask("roof reserve", calibrations, search=SmallSite([page]))
-    assert make_plans("roof reserve")[0].form == "list" and not result.refused and "87,000 euros" in result.short_answer
+    result = ask("roof reserves", calibrations, search=SmallSite([page]))
+    assert make_plans("roof reserves")[0].form == "list" and not result.refused and "87,000 euros" in result.short_answer
 
 
 BOATS_HTML = "Boat: Heron; Seats: 1; Length: 8.2 m\n\nBoat: Otter; Seats: 2; Length: 10.4 m"

@@ -1,7 +1,9 @@
 """Teach the kinds of questions from the shipped forms and from questions that people asked, and write lightbulb/agent/question_kinds.json.
 
 People's questions come from QAMR, StrategyQA and BREAK (`reading/` of the data folder); what a question is follows from its words and
-from the answers that people marked. Nothing of xquad_en, clapnq, two_hop or the manuals is read.
+from the answers that people marked. Questions as users type them are those to the written pages that have a short answer
+(`tools/written_pages.py`), the written pairs that say yes or no (`tools/verdict_pairs.jsonl`), and 920 that were written for each kind
+(`tools/written_questions.jsonl`). Nothing of xquad_en, clapnq, two_hop or the manuals is read.
 Run from the top: python -m tools.teach_question_kinds --data ../shared/data   (a minute of one core).
 """
 
@@ -13,11 +15,14 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from lightbulb.agent.question_kinds import KINDS, filled_forms, kind_probabilities, shape_of, train_kinds
-from lightbulb.reading.answer_kinds import expected_kind
+from lightbulb.reading.answer_kinds import expected_kind, kind_of
+from tools.written_pages import KEPT
 
+HERE = Path(__file__).parent
 TARGET = Path(__file__).resolve().parents[1] / "lightbulb" / "agent" / "question_kinds.json"
 VERDICTS = frozenset("is are was were am does do did can could may might must should shall will would has have had".split())
 ASKING = frozenset("what which who whom whose when where".split())
@@ -71,18 +76,54 @@ def peoples_questions(folder: Path, *, num_marked: int, seed: int = 0) -> list[t
     return examples
 
 
+def _has_short_answer(question: str, answer: str) -> bool:
+    "Whether a question to the written pages wants a fact or a number, by its words and by its answer."
+    shapes = shape_of(question)
+    if not shapes or not answer or len(answer.split()) > 5 or answer.endswith("."): return False
+    if shapes[0] in VERDICTS or {"why", "or"} & set(shapes) or "happens" in question: return False
+    if "_s" in shapes and re.search(r",| and ", answer): return False  # as well a list
+    behind = shapes[shapes.index("how") + 1 :][:1] if "how" in shapes else []
+    if not behind or behind[0] in AMOUNTS or ASKING & set(shapes): return True
+    return re.search(r"\bhow \w+ly\b", question) is not None or behind[0] == "_"  # *how hot can it get*
+
+
+def written_questions(*, kept: bool = False) -> list[tuple[str, str]]:  # question, kind
+    "Questions to the written pages that want a fact or a number, of the domains that teach or of those that are kept."
+    pages = [row for row in rows_of(HERE / "written_pages.jsonl") if (row["domain"] in KEPT) == kept]
+    short = [one for row in pages for one in row["questions"] if _has_short_answer(one["question"], one.get("answer", ""))]
+    return [(one["question"], "number" if _is_number(one["question"], one["answer"]) else "fact") for one in short]
+
+
+def _is_number(question: str, answer: str) -> bool:
+    "Whether a number is wanted: by the question's words, or because a number answers *how hot* or key words."
+    shapes = shape_of(question)
+    if expected_kind(question) == "number" or any(one == "how" and other in AMOUNTS for one, other in pairwise(shapes)): return True
+    is_how = "how" in shapes and re.search(r"\bhow (?:late|early|soon|quick\w*|fast)\b", question) is None
+    return (is_how and re.search(r"\d", answer) is not None) or (kind_of(answer) == "number" and not ASKING & set(shapes))
+
+
+def taught_questions(folder: Path, *, num_marked: int) -> list[tuple[str, str]]:
+    "All questions with their kinds; those that were written for a kind count six times, filled forms twice."
+    verdicts = [(row["question"], "yes_no") for row in rows_of(HERE / "verdict_pairs.jsonl") if row["says"] in ("yes", "no")]
+    of_each_kind = [(row["question"], row["kind"]) for row in rows_of(HERE / "written_questions.jsonl")]
+    return 2 * filled_forms() + peoples_questions(folder, num_marked=num_marked) + written_questions() + verdicts + 6 * of_each_kind
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--num_marked", type=int, default=5000, help="questions of QAMR")
     args = parser.parse_args()
-    examples = filled_forms() + peoples_questions(args.data / "reading", num_marked=args.num_marked)
-    weights = train_kinds(examples, min_weight=0.4)
+    examples = taught_questions(args.data / "reading", num_marked=args.num_marked)
+    weights = train_kinds(examples, min_weight=0.6)
     lines = (f"{json.dumps(name, ensure_ascii=False)}: {json.dumps(row, separators=(',', ':'))}" for name, row in weights.items())
     TARGET.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     held_out = filled_forms(per_form=1, seed=1) + peoples_questions(args.data / "reading", num_marked=2000, seed=1)[:2000]
     right = Counter(kind for question, kind in held_out if max(KINDS, key=kind_probabilities(question, weights).__getitem__) == kind)
     print(f"{len(examples)} examples, {len(weights)} features, right {sum(right.values()) / len(held_out):.3f} of {len(held_out)}")
+    kept = written_questions(kept=True)
+    short = [max(KINDS, key=kind_probabilities(question, weights).__getitem__) in ("fact", "number") for question, _ in kept]
+    print(f"short questions to the kept pages taken for such: {sum(short) / len(short):.3f} of {len(short)}")
 
 
 if __name__ == "__main__":
