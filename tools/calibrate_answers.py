@@ -52,7 +52,10 @@ ROOT = Path(__file__).resolve().parents[1]
 TARGET = ROOT / "lightbulb" / "agent" / "calibration.json"
 ROWS = Path(__file__).with_name("calibration_rows.jsonl")
 FEATURES = {  # few, since there are few questions
-    "short": ("log_probability", "relevance", "topic", "line", "ahead", "told_among", "alone", "named", "whole", "coverage", "answered", "fit"),
+    "short": (
+        *("log_probability", "relevance", "topic", "line", "ahead", "told_among"),
+        *("alone", "named", "whole", "coverage", "answered", "fit"),
+    ),
     "chain": ("log_probability", "relevance", "told", "match", "lead"),
     "sentence": ("relevance", "topic", "line", "ahead", "told_among", "alone", "named", "answered"),
     "text": ("answered", "at_home", "line"),
@@ -273,7 +276,7 @@ def of_written(share: int, make_index: Any) -> Iterator[tuple[str, Any, Any]]:
                 bare = re.sub(r"^(?:(?:about|roughly|at|by|until|from|to|in|on|only|the|an?) )+", "", one.answer)
                 answers, kind = ([bare], "factoid") if one.answer else ([], "unanswerable")
                 question = benchmark.Question("", one.text, kind, answers, [], {}, bool(one.answer))
-                yield f"written-{domain.name}-{number}", question, search
+                yield f"written-{domain.name.replace(' ', '_')}-{number}", question, search
 
 
 def sources(args: argparse.Namespace) -> Iterator[tuple[str, Any, Any]]:

@@ -324,14 +324,17 @@ def _closes(text: str) -> bool:
 _DESCRIBED = {  # what is told in common words: *behind the stage*, *only during the applause*, *the caretaker*
     "place": re.compile(
         r"(?:only )?(?:in|at|on|behind|next to|under|inside|outside|opposite|above|below|between|near|beside|by|through|left|right|upstairs"
-        r"|downstairs|to the) (?:the |a |an |your |our |its |their |every |each )?[a-z]|(?:upstairs|downstairs|everywhere|nowhere|outside)\Z"
+        r"|downstairs|to the) (?:the |a |an |your |our |its |their |every |each )?[a-z]"
+        r"|(?:upstairs|downstairs|everywhere|nowhere|outside)\Z"
     ),
     "date": re.compile(
         r"(?:only |not |just )?(?:during|at|after|before|in|on|once|while|as soon as|when|whenever|until|from|every|each|by) "
         r"(?:the |a |an |your |our |its |their )?[a-z]|(?:never|always|immediately|at once|any time)\Z",
         re.I,
     ),
-    "person": re.compile(r"(?:the|an?|your|our|its|their|every|any|all) [a-z]|(?:everyone|everybody|anyone|nobody|members|volunteers)\b", re.I),
+    "person": re.compile(
+        r"(?:the|an?|your|our|its|their|every|any|all) [a-z]|(?:everyone|everybody|anyone|nobody|members|volunteers)\b", re.I
+    ),
 }
 
 
@@ -898,6 +901,9 @@ def _mention_of(candidate: Candidate, asked: Arguments, topic: str, number: int)
     return replace(mention, text=candidate.text)
 
 
+_MIDDLING_FIT = 0.5  # the mean of those that the confidence was fitted on
+
+
 def marked(candidate: Candidate, lines: Sequence[Line], topic: str) -> str:
     "The line that a candidate stands in, with what is above it, and the candidate between « and »."
     line = next((one for one in lines if one.url == candidate.url and one.start <= candidate.start and candidate.end <= one.end), None)
@@ -954,7 +960,10 @@ def weighed_candidates(
     weighed = []
     is_command = re.search(r"\bcommand\b", question) is not None
     candidates = [_at_best_line(one, lines, scores, passages, is_command=is_command) for one in candidates]
-    fit = fit_of([marked(one, lines, topic_of(one)) for one in candidates]) if fit_of else [0.0] * len(candidates)
+    if fit_of is None or _ASKS_FOR_ORIGIN.search(question):
+        fit = [_MIDDLING_FIT] * len(candidates)  # who was the first of several, no line says alone
+    else:
+        fit = fit_of([marked(one, lines, topic_of(one)) for one in candidates])
     for candidate, fits_there in zip(candidates, fit, strict=True):
         behind = best - max(holding(candidate), default=best - config.max_line_gap)
         has_vote = _is_named(candidate.text, reply)
