@@ -321,7 +321,8 @@ def fitted_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     result = []
     for row in rows:
         kind = "text" if row["kind"] == "verdict" else row["kind"]
-        if kind == "text" and family_of(row["id"]) == "written": continue  # short answers were wanted: whether a text is right is not known
+        if kind == "text" and family_of(row["id"]) == "written":
+            continue  # short answers were wanted: whether a text is right is not known
         parts = [(kind, row), ("sentence", row.get("sentence"))]
         for name, part in parts:
             if not name or not part: continue

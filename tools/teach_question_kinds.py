@@ -81,7 +81,8 @@ def _has_short_answer(question: str, answer: str) -> bool:
     shapes = shape_of(question)
     if not shapes or not answer or len(answer.split()) > 5 or answer.endswith("."): return False
     if shapes[0] in VERDICTS or {"why", "or"} & set(shapes) or "happens" in question: return False
-    if "_s" in shapes and re.search(r",| and ", answer): return False  # as well a list
+    if "_s" in shapes and re.search(r",| and ", answer):
+        return False  # as well a list
     behind = shapes[shapes.index("how") + 1 :][:1] if "how" in shapes else []
     if not behind or behind[0] in AMOUNTS or ASKING & set(shapes): return True
     return re.search(r"\bhow \w+ly\b", question) is not None or behind[0] == "_"  # *how hot can it get*
@@ -97,7 +98,8 @@ def written_questions(*, kept: bool = False) -> list[tuple[str, str]]:  # questi
 def _is_number(question: str, answer: str) -> bool:
     "Whether a number is wanted: by the question's words, or because a number answers *how hot* or key words."
     shapes = shape_of(question)
-    if expected_kind(question) == "number" or any(one == "how" and other in AMOUNTS for one, other in pairwise(shapes)): return True
+    if expected_kind(question) == "number" or any(one == "how" and other in AMOUNTS for one, other in pairwise(shapes)):
+        return True
     is_how = "how" in shapes and re.search(r"\bhow (?:late|early|soon|quick\w*|fast)\b", question) is None
     return (is_how and re.search(r"\d", answer) is not None) or (kind_of(answer) == "number" and not ASKING & set(shapes))
 

@@ -792,7 +792,8 @@ def _only_its_value(candidate: Candidate) -> Candidate:
     "A cell of a row or an entry without its name: *IP57* of *Protection: IP57*."
     if candidate.passage is None or not (name := _NAME_OF_VALUE.match(candidate.text)): return candidate
     text, start = candidate.passage.text, candidate.start - candidate.passage.start
-    if not text.startswith(candidate.text, start) or not re.search(r"(?:^|\n|; |[-•*–] )\Z", text[:start]): return candidate
+    if not text.startswith(candidate.text, start) or not re.search(r"(?:^|\n|; |[-•*–] )\Z", text[:start]):
+        return candidate
     return replace(candidate, start=candidate.start + name.end(), text=candidate.text[name.end() :])
 
 
