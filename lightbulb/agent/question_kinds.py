@@ -311,6 +311,8 @@ def _possible_kinds(shapes: Sequence[str]) -> tuple[str, ...]:
     if first in _VERDICT_OPENERS: return ("yes_no", "compare") if "or" in shapes else ("yes_no",)
     if first == "why" or shapes[-1:] == ["why"]: return ("why", "compare") if first == "why" else ("why",)
     if shapes[-1:] == ["how"]: return ("how",)
+    if (first, second) == ("how", "_") and third in ("i", "the", "a", "one", "we", "my"):
+        return ("how",)  # with the verb in front: *Comment changer une roue ?*, *Wie wechsle ich die Lampe?*
     if len(shapes) > 3 and shapes[-1] in _ASKING:
         return ("fact", "number", "compare")  # "… to whom?"
     if any(pair[0] == "how" and pair[1] in _NUMBER_OPENERS for pair in zip(shapes, shapes[1:], strict=False)):
