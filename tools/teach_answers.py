@@ -5,7 +5,7 @@ The network is that of the verdicts (`lightbulb.reading.verdicts`); a line comes
 finds likely and is wrong; other answers and fitting spans of lines that share words with the question) and from QAMR without its sixteen
 kept articles (the right answer, that of another question to the same sentence, and one in another sentence). A fixed seed; half an hour of
 one core. The kept domains and articles measure it. Nothing of xquad_en, clapnq, two_hop, the manuals or the notes is read.
-Run from the top: OMP_NUM_THREADS=1 python -m tools.teach_answers --data ../shared/data
+Run from the top: OMP_NUM_THREADS=1 PYTHONPATH=.:benchmarks python -m tools.teach_answers --data ../shared/data
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-from benchmarks.answering import area_under_curve
 
 from lightbulb.agent.composing import Line
 from lightbulb.agent.mentions import telling_stems
@@ -139,6 +137,8 @@ def peoples_examples(rows: Sequence[dict], rng: random.Random, *, most: int) -> 
 
 def measure(reader: VerdictReader, examples: Sequence[VerdictExample]) -> None:
     "The area under the curve of right against wrong, by where the examples come from."
+    from benchmarks.answering import area_under_curve  # which finds its own scripts by PYTHONPATH
+
     values: dict[str, list[tuple[float, bool]]] = defaultdict(list)
     for example in dict.fromkeys(examples):
         values[example.source].append((reader.verdicts(example.question, [example.statement])[0].yes, example.says == YES))
