@@ -202,9 +202,10 @@ _BARE_NUMBER = re.compile(rf"(?:(?:about|at|by|every|for|in|to|within) )?(?:{_DI
 
 
 def with_unit(text: str, start: int, end: int, question: str) -> tuple[int, int]:  # a range of the text
-    "The range, and if it is a bare number also the unit behind it or the currency before it that the question does not name."
+    "The range, and if it is a bare number also the unit that the question does not name, or the currency before or behind it."
     if not _BARE_NUMBER.fullmatch(text[start:end]): return start, end
     if start and text[start - 1] in "$€£": return start - 1, end
+    if sign := re.match(r" ?[$€£](?!\d)", text[end:]): return start, end + sign.end()
     if re.match(r"[.,]?\d|\w", text[end : end + 2]):
         return start, end  # a part of another word
     behind = _UNIT_BEHIND.match(text, end)
