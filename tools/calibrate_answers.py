@@ -1,14 +1,15 @@
 """Fit when an answer is good enough to be said, on questions that no benchmark reports on. Writes lightbulb/agent/calibration.json.
 
 Four fits: `short` answers (names, dates, numbers), those at the end of a `chain` of steps, the best `sentence` in their place, and `text`
-together with `verdict`s, of which there are few. `chain` sees every second question of two_hop, those that benchmarks/answering.py does not
-report, every third of them also with its gold pages left out, and the demo site's `train` and `calibrate` questions; the others see those
-of the demo site, one manual, debian_handbook, the folders of benchmarks/notes but the reported ones, web passages (`clapnq_rows` says
-which), questions about every second paragraph of xquad_en, every third question to the written pages that nothing was taught on
-(`tools/written_pages.py`), and those about scientific articles that the reader was not taught on and that want a text. Questions without an
-answer are hard to make up, so every second question of the manual, of the paragraphs and of the articles is also asked with its pages left
-out, and every second of the notes with the lines that name its answer left out. The weights are a logistic regression in which each of
-these families counts as the root of its size; a threshold lets through as little as TOLD of what should be refused.
+together with `verdict`s, of which there are few. `chain` sees every second question of two_hop, those that benchmarks/answering.py does
+not report, every third of them also with its gold pages left out, and the demo site's `train` and `calibrate` questions; the others see
+those of the demo site, one manual, debian_handbook, the folders of benchmarks/notes but the reported ones, web passages (`clapnq_rows`
+says which), questions about every second paragraph of xquad_en, every third short question to the written pages that nothing was taught
+on (`tools/written_pages.py`) and every second other one, and those about scientific articles that the reader was not taught on and that
+want a text. Questions without an answer are hard to make up, so every second question of the manual, of the paragraphs and of the
+articles is also asked with its pages left out, and every second of the notes with the lines that name its answer left out. The weights
+are a logistic regression in which each of these families counts as the root of its size; a threshold lets through as little as TOLD of
+what should be refused.
 
 From the top, in about an hour of one core (what was measured is kept in --keep, so a run that was stopped goes on):
 
@@ -267,11 +268,15 @@ def of_articles(data: Path, share: int, make_index: Any) -> Iterator[tuple[str, 
 
 
 def of_written(share: int, make_index: Any) -> Iterator[tuple[str, Any, Any]]:
-    "Short questions to the written pages that nothing was taught on."
+    "Questions to the written pages that nothing was taught on: short ones, and every second that wants yes or no, or the line that tells."
     for domain in written_domains(kept=True):
         with tempfile.TemporaryDirectory() as folder:
             write_files(domain.files, Path(folder))
             search = load_search(f"folder:{folder}", make_index=make_index)
+            for number, one in list(enumerate(domain.told))[::2]:
+                kind, gold = ("long", {"sentences": [one.line.text]}) if one.says == "answers" else ("yes_no", {"verdict": one.says})
+                question = benchmark.Question("", one.text, kind, [], [], {"kind": kind} | gold, True)
+                yield f"told-{domain.name.replace(' ', '_')}-{number}", question, search
             for number, one in list(enumerate(domain.questions))[::share]:
                 bare = re.sub(r"^(?:(?:about|roughly|at|by|until|from|to|in|on|only|the|an?) )+", "", one.answer)
                 answers, kind = ([bare], "factoid") if one.answer else ([], "unanswerable")
@@ -321,8 +326,8 @@ def fitted_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     result = []
     for row in rows:
         kind = "text" if row["kind"] == "verdict" else row["kind"]
-        if kind == "text" and family_of(row["id"]) == "written":
-            continue  # short answers were wanted: whether a text is right is not known
+        if kind == "text" and family_of(row["id"]) == "written" and row["answerable"]:
+            continue  # a short answer was wanted: whether a text is right is not known
         parts = [(kind, row), ("sentence", row.get("sentence"))]
         for name, part in parts:
             if not name or not part: continue
@@ -337,7 +342,8 @@ def fitted_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def family_of(name: str) -> str:
     "Where a question comes from, by its name: one manual, the demo site, two_hop, web passages, paragraphs; all folders of notes are one."
     first = re.split(r"[-_]", name)[0]
-    return first if first in ("demo", "two", "clapnq", "xquad", "covid", "written") else "manual" if first.startswith("deb") else "notes"
+    if first in ("demo", "two", "clapnq", "xquad", "covid", "written", "told"): return first
+    return "manual" if first.startswith("deb") else "notes"
 
 
 def shares(families: Sequence[str]) -> np.ndarray:

@@ -1,10 +1,11 @@
 """Teach whether what is marked in a line of a document answers a question, and write lightbulb/reading/weights/answers.safetensors.
 
-The network is that of the verdicts (`lightbulb.reading.verdicts`); a line comes with its headings and with a possible answer between « and
-»: *yes*, this answers the question, or *nothing*. It learns from the pages of `tools/written_pages.py` (the right answer; what the reader
-finds likely and is wrong; other answers and fitting spans of lines that share words with the question) and from QAMR without its sixteen
-kept articles (the right answer, that of another question to the same sentence, and one in another sentence). A fixed seed; half an hour of
-one core. The kept domains and articles measure it. Nothing of xquad_en, clapnq, two_hop, the manuals or the notes is read.
+The network is that of the verdicts (`lightbulb.reading.verdicts`); a line comes with its headings and with a possible answer between «
+and »: *yes*, this answers the question, or *nothing*. It learns from the pages of `tools/written_pages.py` (the right answer has to lead
+what the reader finds likely and is wrong, other answers, and fitting spans of lines that share words with the question) and from QAMR
+without its sixteen kept articles (the right answer, that of another question to the same sentence, and one in another sentence). A fixed
+seed; half an hour of one core. The kept domains and articles measure it. Nothing of xquad_en, clapnq, two_hop, the manuals or the notes
+is read.
 Run from the top: OMP_NUM_THREADS=1 PYTHONPATH=.:benchmarks python -m tools.teach_answers --data ../shared/data
 """
 
@@ -14,11 +15,13 @@ import argparse
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lightbulb.agent.composing import Line
 from lightbulb.agent.mentions import telling_stems
+from lightbulb.core.runtime import cache_folder
+from lightbulb.knowledge.embedding import Embed, load_embedder
 from lightbulb.reading.answer_kinds import candidates, expected_kind
 from lightbulb.reading.people import majority_span
 from lightbulb.reading.reader import SpanReader
@@ -56,10 +59,17 @@ def found_by_reader(reader: SpanReader, domain: WrittenDomain, question: Written
     return [place for place in places if place[1] >= 0]
 
 
-def near_spans(domain: WrittenDomain, question: WrittenQuestion, rng: random.Random, *, most: int = 8) -> list[Place]:
-    "Answers of other questions and spans of the kind that is asked for, first those whose lines share most words with the question."
+def near_spans(
+    domain: WrittenDomain,
+    question: WrittenQuestion,
+    rng: random.Random,
+    *,
+    likeness: Mapping[str, float] | None = None,  # of lines in context to the question, by the embedder
+    most: int = 8,
+) -> list[Place]:
+    "Answers of other questions and spans of the kind that is asked for, first those whose lines are near the question, also by its words."
     asked, kind = telling_stems(question.text), expected_kind(question.text)
-    shared = lambda line: len(asked & telling_stems(line.in_context))
+    shared = lambda line: len(asked & telling_stems(line.in_context)) + 12 * (likeness or {}).get(line.in_context, 0.0)
     rated: list[tuple[float, Place]] = []
     for other in domain.questions:
         line = domain.line_at(other.page, other.start, other.end) if other.answer and other is not question else None
@@ -69,26 +79,33 @@ def near_spans(domain: WrittenDomain, question: WrittenQuestion, rng: random.Ran
         for line in lines:
             spans = candidates(line.text, kind) if kind != "other" else []
             rated += [(shared(line) + 1 + rng.random(), (page, line.start + first, line.start + last)) for first, last in spans]
-    return [place for _, place in sorted(rated, reverse=True)[:most]]
+    ranked = list(dict.fromkeys(place for _, place in sorted(rated, reverse=True)))
+    return ranked[:most]
 
 
-def written_examples(
-    domains: Sequence[WrittenDomain], rng: random.Random, reader: SpanReader | None, *, every: int
-) -> Iterator[VerdictExample]:
-    "Twice the right answer and up to four wrong ones a question; the reader is asked for every `every`-th, the others get near spans."
+def _likeness(embed: Embed, domain: WrittenDomain) -> Iterator[dict[str, float]]:
+    "For each question how near the lines of its domain are."
+    texts = [line.in_context for lines in domain.lines for line in lines]
+    for row in embed([question.text for question in domain.questions], query=True) @ embed(texts).T:
+        yield dict(zip(texts, row.tolist(), strict=True))
+
+
+def written_groups(
+    domains: Sequence[WrittenDomain], embed: Embed, rng: random.Random, reader: SpanReader | None = None, *, every: int = 1
+) -> Iterator[list[VerdictExample]]:
+    "The right answer of a question, if there is one, and up to four wrong ones; the reader finds them for every `every`-th question."
     for domain in domains:
-        for number, question in enumerate(domain.questions):
+        for number, (question, likeness) in enumerate(zip(domain.questions, _likeness(embed, domain), strict=True)):
             is_read = reader is not None and number % every == 0
-            places = found_by_reader(reader, domain, question) if reader and is_read else near_spans(domain, question, rng)
+            near = lambda question=question, likeness=likeness, domain=domain: near_spans(domain, question, rng, likeness=likeness)
+            places = found_by_reader(reader, domain, question) if reader and is_read else near()
             gold = domain.line_at(question.page, question.start, question.end) if question.answer else None
             wrong = [_marked(domain, place) for place in places if not _is_right(domain, question, place)]
             wrong = [text for text in wrong if text]
             beside = list(_beside(gold, question)) if gold else []
             chosen = wrong[:2] + rng.sample(wrong[2:], min(1, len(wrong[2:]))) + rng.sample(beside, min(1, len(beside)))
-            if gold:
-                yield from [VerdictExample(question.text, gold.marked(question.start, question.end), YES, "written")] * 2
-            for text in chosen:
-                yield VerdictExample(question.text, text, NOTHING, "written")
+            first = [VerdictExample(question.text, gold.marked(question.start, question.end), YES, "written")] if gold else []
+            yield [*first, *(VerdictExample(question.text, text, NOTHING, "written") for text in chosen)]
 
 
 def _marked(domain: WrittenDomain, place: Place) -> str:
@@ -149,21 +166,21 @@ def measure(reader: VerdictReader, examples: Sequence[VerdictExample]) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--start", type=Path, default=WEIGHTS / "span_reader.safetensors")
+    parser.add_argument("--start", type=Path, default=WEIGHTS / "answers.safetensors", help="weights of these or of the reader")
     parser.add_argument("--out", type=Path, default=WEIGHTS / "answers.safetensors")
     parser.add_argument("--num_steps", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--mean", type=Path, nargs=2, help="train nothing: the mean of two files of weights, three parts to two")
     args = parser.parse_args()
-    spans, rng = SpanReader.load(args.start), random.Random(args.seed)
+    embed = load_embedder(cache_path=cache_folder("embeddings") / "vectors.sqlite")
+    spans, rng = SpanReader.load(), random.Random(args.seed)
     if args.mean:
         mean_of(args.mean, (0.6, 0.4), args.out)
     else:
-        taught = [
-            *written_examples(list(written_domains(kept=False)), rng, spans, every=5),
-            *peoples_examples(qamr(args.data)[0], rng, most=6000),
-        ]
-        teach(taught, args.start, args.out, num_steps=args.num_steps, seed=args.seed)
+        groups = [group for group in written_groups(list(written_domains(kept=False)), embed, rng, spans, every=8) if group]
+        asked = list(peoples_examples(qamr(args.data)[0], rng, most=6000))
+        teach(asked, args.start, args.out, num_steps=args.num_steps, groups=groups, seed=args.seed)
     rng = random.Random(99)
-    kept = [*written_examples(list(written_domains(kept=True)), rng, spans, every=2), *peoples_examples(qamr(args.data)[1], rng, most=600)]
+    kept = [one for group in written_groups(list(written_domains(kept=True)), embed, rng, spans, every=4) for one in group]
+    kept += peoples_examples(qamr(args.data)[1], rng, most=600)
     measure(VerdictReader.load(args.out), kept)

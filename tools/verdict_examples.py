@@ -16,7 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lightbulb.core.english import IRREGULAR_VERBS, MONTHS, base_form
+from lightbulb.knowledge.embedding import Embed
 from tools.train_reader import qamr, read_lines
+from tools.written_pages import WrittenDomain
 
 NO, YES, NOTHING = 0, 1, 2
 
@@ -365,6 +367,33 @@ def written_examples(*, kept: bool) -> list[VerdictExample]:
         for row in rows
         if row["domain"] in chosen
     ]
+
+
+def line_groups(domains: Sequence[WrittenDomain], embed: Embed, rng: random.Random, *, size: int = 4) -> list[list[VerdictExample]]:
+    """Questions to the written pages with lines of their domain: first the line that answers, unless none does, then such as do not.
+
+    Of these the embedder finds twelve near the question; a line that has the short answer too is left out.
+    """
+    groups = []
+    for domain in domains:
+        lines = [line for page in domain.lines for line in page if line.role != "heading" and line.num_words > 1]
+        gold = lambda one, domain=domain: domain.line_at(one.page, one.start, one.end) if one.answer else None
+        asked = [(one.text, gold(one), one.answer, YES, "page: short") for one in domain.questions]
+        asked += [
+            (one.text, one.line, one.line.text, _SAYS[one.says], "page: text" if one.says == "answers" else "page: yes or no")
+            for one in domain.told
+        ]
+        near = embed([text for text, *_ in asked], query=True) @ embed([line.in_context for line in lines]).T
+        for (text, line, answer, says, source), likeness in zip(asked, near, strict=True):
+            others = [lines[place] for place in (-likeness).argsort()[:13]]
+            others = [other for other in others if other is not line and not (answer and answer.casefold() in other.text.casefold())]
+            chosen = rng.sample(others[:5], min(len(others), size // 2))
+            rest = [other for other in others if other not in chosen]
+            chosen += rng.sample(rest, min(len(rest), size - len(chosen) - (line is not None)))
+            first = [VerdictExample(text, line.in_context, says, source)] if line else []
+            groups.append([*first, *(VerdictExample(text, other.in_context, NOTHING, "page: not told") for other in chosen)])
+    rng.shuffle(groups)
+    return groups
 
 
 def may_be_verdict(question: str) -> bool:

@@ -1,8 +1,10 @@
 """Pages of invented places, products and programs with questions as users type them, and the place of each short answer.
 
 `tools/written_pages.jsonl` has four pages a domain, written for this; its questions name the line that answers, or none if no page of the
-domain does. The pages are read by the package's own parsers, as those of a folder. `tools/train_reader.py` and `tools/teach_answers.py`
-teach with them; the domains of KEPT are never taught, but measured, and every third question of them helps to fit the confidence.
+domain does. A third of them are asked in words that the line does not use. What is asked for yes or no, how or why stands under `told`,
+with what the line says to it. The pages are read by the package's own parsers, as those of a folder. `tools/train_reader.py`,
+`tools/teach_answers.py` and `tools/teach_verdicts.py` teach with them; the domains of KEPT are never taught, but measured, and every
+third question of them helps to fit the confidence.
 """
 
 from __future__ import annotations
@@ -41,6 +43,14 @@ KEPT = frozenset(
         "a small cinema",
         "a projector",
         "an adult-education centre",
+        "a volcano (encyclopedia)",
+        "a DNS server (administrator's guide)",
+        "a heat pump (manual)",
+        "a driving school",
+        "a mathematician (biography)",
+        "a boarding kennel for dogs",
+        "a coffee machine (manual)",
+        "a task scheduler for servers",
     )
 )
 
@@ -56,6 +66,15 @@ class WrittenQuestion:
     answer: str = ""
 
 
+@dataclass(frozen=True)
+class ToldQuestion:
+    "A question for yes or no, how or why, and the line that tells."
+
+    text: str
+    line: Line
+    says: str  # yes, no, or answers
+
+
 @dataclass
 class WrittenDomain:
     "The pages of one domain, their lines, and what is asked."
@@ -64,6 +83,7 @@ class WrittenDomain:
     files: dict[str, str]  # name → Markdown
     documents: list[Document]
     questions: list[WrittenQuestion]
+    told: list[ToldQuestion] = field(default_factory=list)
     lines: list[list[Line]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -116,6 +136,9 @@ def written_domains(*, kept: bool) -> Iterator[WrittenDomain]:
         domain = WrittenDomain(name, files, documents, [])
         placed = (_placed(one, page, domain.lines[page]) for page, row in enumerate(rows) for one in row["questions"])
         domain.questions += [one for one in placed if one]
+        for page, row in enumerate(rows):
+            by_text = {line.text: line for line in domain.lines[page]}
+            domain.told += [ToldQuestion(one["question"], by_text[one["quote"]], one["says"]) for one in row.get("told", ())]
         yield domain
 
 

@@ -96,6 +96,7 @@ class _Inquiry:
             tools.model,
             rerank=self.rerank,
             weigh=tools.weigh,
+            says=tools.says,
             says_marked=tools.says_marked,
             config=tools.reasoning,
         )

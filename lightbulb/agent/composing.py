@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from .configuration import ReasoningConfig
 from .ledger import relevances
+from .question_kinds import readings
 from .mentions import Arguments, are_of_others, columns, name_runs, telling_stems
 from .tools import Says
 from ..core.english import BACKWARD_OPENERS, FUNCTION_WORDS, MONTHS, stem
@@ -148,6 +149,13 @@ def _words_of_heading(asked_about: set[str], line: Line) -> int:
     return len(words) if words <= asked_about else 0
 
 
+def told_by(says: Says, question: str, texts: Sequence[str]) -> list[float]:
+    "For each text the log-odds that it says something to a question, between -4 and 4, by what has learned it."
+    read = [says(reading, texts) for reading in readings(question)]
+    odds = lambda nothing: math.log(1.001 - nothing) - math.log(nothing + 0.001)
+    return [max(-4.0, min(max(odds(verdict[2]) for verdict in verdicts), 4.0)) for verdicts in zip(*read, strict=True)]
+
+
 def scored_lines(
     question: str,
     passages: Sequence[Passage],  # best first; `score` is the reranker's
@@ -157,6 +165,9 @@ def scored_lines(
     max_lines: int = 40,
     passage_weight: float = 0.5,  # of the passage's score
     heading_weight: float = 1.0,  # points a word, for lines below a heading all of whose words the question has
+    says: Says | None = None,  # what lines say to a question, by what has learned it
+    answered_weight: float = 0.0,  # points a nat, of the log-odds that a line says something
+    num_heard: int = 12,  # lines whose log-odds are asked for; the others keep the least of them
 ) -> list[Line]:
     "The lines of the passages with their scores, best first."
     waiting: dict[tuple[str, int], tuple[Line, float, int]] = {}  # with the score of the passage and its place
@@ -171,6 +182,10 @@ def scored_lines(
     scores = relevances(rerank, question, [line.in_context for line, *_ in likely])
     named = [heading_weight * min(_words_of_heading(asked_about, line), 3) for line, *_ in likely]
     more = [more + passage_weight * own for (_, own, _), more in zip(likely, named, strict=True)]
+    if says and answered_weight:
+        heard = sorted(range(len(likely)), key=lambda number: -scores[number] - more[number])[:num_heard]
+        told = dict(zip(heard, told_by(says, question, [likely[number][0].in_context for number in heard]), strict=True))
+        more = [answered_weight * told.get(number, min(told.values())) + points for number, points in enumerate(more)]
     leaning = [number for number, (line, *_) in enumerate(likely) if line.lead]
     bare = [replace(likely[number][0], lead="").in_context for number in leaning]
     alone = dict(zip(leaning, relevances(rerank, question, bare) if bare else (), strict=True))

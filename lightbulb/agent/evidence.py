@@ -66,8 +66,11 @@ _COMPARES = re.compile(r"\b(?:between|both|compare\w*|comparison|differ\w*|versu
 
 
 def long_names(question: str) -> list[str]:
-    "The names of at least two words in a question, without the word that begins it; where two things are compared *and* is in no name."
-    text = re.sub(r"^\W*\w+['’]?\w*", lambda first: " " * len(first[0]), " ".join(question.split()))
+    """The names of at least two words in a question, without the word that begins it and those that open its other sentences; where two
+    things are compared *and* is in no name."""
+    blank = lambda match: " " * len(match[0])
+    text = re.sub(r"^\W*\w+['’]?\w*", blank, " ".join(question.split()))
+    text = re.sub(r"(?<=[.?!:;] )[A-Z]\w*", lambda word: blank(word) if word[0].lower() in FUNCTION_WORDS else word[0], text)
     names = [re.sub(r"['’]s?$", "", match[0].strip(" .,?!")) for match in _LONG_NAME.finditer(text)]
     if _COMPARES.search(question):
         names = [part.strip() for name in names for part in re.split(r" (?:and|&) ", name)]

@@ -316,11 +316,12 @@ class Reasoning:
         *,
         rerank: Rerank | None = None,
         weigh: Weigh | None = None,
+        says: Says | None = None,
         says_marked: Says | None = None,
         config: ReasoningConfig | None = None,
     ) -> None:
         self.researcher, self.reader, self.model, self.rerank, self.weigh = researcher, reader, model, rerank, weigh
-        self.says_marked = says_marked
+        self.says, self.says_marked = says, says_marked
         self._fits: dict[tuple[str, str], float] = {}  # question and line → log-odds that what is marked there is right
         self.config = config or ReasoningConfig()
         self.lines: dict[str, list[Line]] = {}  # question → the scored lines of its evidence
@@ -405,7 +406,13 @@ class Reasoning:
             ledger = self.researcher.ledger
             wording = self.wordings.get(question, question)
             self.lines[question] = scored_lines(
-                wording, evidence.passages, ledger.__getitem__, self.rerank, max_lines=self.config.num_lines
+                wording,
+                evidence.passages,
+                ledger.__getitem__,
+                self.rerank,
+                max_lines=self.config.num_lines,
+                says=self.says,
+                answered_weight=self.config.answered_weight,
             )
         return self.lines[question]
 
