@@ -58,9 +58,10 @@ def coverage(question: str, passage: str) -> float:
     return len(telling & stems(passage)) / len(telling) if telling else 1.0
 
 
-def _answered(says: Says | None, question: str, text: str) -> float:
-    "Log-odds that a line says something to a question, by what has learned it; 0 without that."
-    if says is None or not text: return 0.0
+def _answered(says: Says | None, question: str, text: str, score: float) -> float:
+    "Log-odds that a line says something to a question, by what has learned it; without that its score by the reranker, at most 4 either way."
+    if says is None: return max(-4.0, min(score, 4.0))
+    if not text: return 0.0
     nothing = says(question, [text])[0][2]
     return math.log(1.001 - nothing) - math.log(nothing + 0.001)
 
@@ -157,7 +158,7 @@ def measure_leaf(
         "relevance": relevance,
         "topic": topic,
         "line": best.score if best else relevance,
-        "answered": _answered(says, state.plan.steps[-1], around),
+        "answered": _answered(says, state.plan.steps[-1], around, best.score if best else relevance),
         "ahead": _ahead(best, lines) if best else 0.0,
         "told": told,
         **_as_read(relevance, told, lines),
@@ -188,7 +189,7 @@ def measure_lines(
         "relevance": max((passage.score for passage in passages), default=-10.0),
         "topic": topic,
         "at_home": at_home,
-        "answered": _answered(says, question, lines[0].in_context if lines else ""),
+        "answered": _answered(says, question, lines[0].in_context if lines else "", lines[0].score if lines else -15.0),
         "line": scores[0],
         "third": scores[min(2, len(scores) - 1)],
         "ahead": _ahead(lines[0], lines) if lines else 0.0,
@@ -217,7 +218,7 @@ def measure_sentence(
     told = _told(question, lines[0].in_context, lines) if lines else 0.0
     return {
         "line": lines[0].score if lines else -15.0,
-        "answered": _answered(says, question, lines[0].in_context if lines else ""),
+        "answered": _answered(says, question, lines[0].in_context if lines else "", lines[0].score if lines else -15.0),
         "relevance": relevance,
         "topic": topic,
         "holds": float(holds),
