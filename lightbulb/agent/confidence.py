@@ -59,7 +59,7 @@ def coverage(question: str, passage: str) -> float:
 
 
 def _answered(says: Says | None, question: str, text: str, score: float) -> float:
-    "Log-odds that a line says something to a question, by what has learned it; without that its score by the reranker, at most 4 either way."
+    "Log-odds that a line says something to a question, by what has learned it; without that the reranker's score, at most 4 either way."
     if says is None: return max(-4.0, min(score, 4.0))
     if not text: return 0.0
     nothing = says(question, [text])[0][2]
