@@ -59,8 +59,8 @@ def coverage(question: str, passage: str) -> float:
 
 
 def _answered(says: Says | None, question: str, text: str, score: float) -> float:
-    "Log-odds that a line says something to a question, by what has learned it; without that the reranker's score, at most 4 either way."
-    if says is None: return max(-4.0, min(score, 4.0))
+    "Log-odds that a line says something to a question, by what has learned it; without that the reranker's score, from 0 to 4."
+    if says is None: return max(0.0, min(score, 4.0))
     if not text: return 0.0
     nothing = says(question, [text])[0][2]
     return math.log(1.001 - nothing) - math.log(nothing + 0.001)
