@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from lightbulb.core.errors import CheckpointError
 from lightbulb.core.records import Document
 from lightbulb.reading.network import load_encoder, padded
 from lightbulb.reading.verdicts import Verdict, VerdictNetwork, VerdictReader, load_verdicts, save_verdicts
-from tools.verdict_examples import PAIRS, written_examples
+from tools.verdict_examples import NO, NOTHING, PAIRS, YES, opposite_examples, written_examples, written_lines
 
 
 @pytest.fixture(scope="module")
@@ -105,13 +106,22 @@ def test_a_verdict_needs_a_line_that_says_something() -> None:
 
     assert verdict_of("Can I open the gate?", lines, says) == ("", None)
     assert asked == [("A: The gate is open.", "A: The gate is green.")]
-    even = lambda question, statements: [(0.67, 0.30, 0.03) for _ in statements]  # against words that say yes
+    even = lambda question, statements: [(0.54, 0.43, 0.03) for _ in statements]  # against words that say yes
     assert verdict_of("Can I open the gate?", lines, even) == ("", None)
-    leaning = lambda question, statements: [(0.62, 0.35, 0.03) for _ in statements]  # a little less, so the words win
+    leaning = lambda question, statements: [(0.50, 0.47, 0.03) for _ in statements]  # a little less, so the words win
     assert verdict_of("Can I open the gate?", lines, leaning) == ("Yes", lines[0])
     sure = lambda question, statements: [(0.9, 0.05, 0.05), (0.2, 0.2, 0.6)]
     assert verdict_of("Can I open the gate?", lines, sure) == ("No", lines[0])
     assert verdict_of("Can I open the gate?", [line("Yes, anybody can.", 2.0)], sure)[0] == "Yes"  # the word itself
+
+
+def test_a_question_that_the_page_answers_itself_decides_although_another_line_is_nearer() -> None:
+    nearer = line("Walls in strong colours have to be white again when you leave.", 2.0)
+    faq = replace(line("Yes, in any colour.", 1.0), start=100, end=119, heading="Flats > May I paint my walls?")
+    denies = lambda question, statements: [(0.9, 0.05, 0.05) for _ in statements]
+    assert verdict_of("Are tenants allowed to paint the walls red?", [nearer, faq], denies) == ("Yes", faq)
+    assert verdict_of("Do I have to paint the walls?", [nearer, faq], denies)[0] == "No"  # no leave is asked for
+    assert verdict_of("Are tenants allowed to paint the doors?", [nearer, faq], denies)[0] == "No"  # nor is it about walls
 
 
 @pytest.mark.parametrize(("chances", "verdict"), [((0.96, 0.02, 0.02), "No"), ((0.02, 0.96, 0.02), "Yes"), ((0.02, 0.02, 0.96), "")])
@@ -131,6 +141,17 @@ def test_the_written_examples_are_whole_and_what_measures_is_not_taught() -> Non
     taught, kept = written_examples(kept=False), written_examples(kept=True)
     assert len(taught) + len(kept) == len(rows) and len(kept) > 500
     assert not {example.statement for example in taught} & {example.statement for example in kept}
+
+
+def test_each_line_has_a_yes_a_no_and_a_question_that_it_leaves_open() -> None:
+    taught, kept = written_lines(kept=False), written_lines(kept=True)
+    assert len(kept) > 400 and len(taught) > 3000
+    assert all(row.keys() == {"context", "line", "yes", "no", "nothing", "answers"} and all(row.values()) for row in taught + kept)
+    titles = [{row["context"].split(" > ")[0] for row in rows} for rows in (taught, kept)]
+    assert not titles[0] & titles[1]
+    examples = opposite_examples(kept)
+    assert [examples[i].says for i in range(4)] == [NO, YES, YES, NOTHING]  # no, yes, answers, nothing
+    assert len({(one.question, one.statement) for one in examples}) == len(examples) == 4 * len(kept)
 
 
 def test_the_shipped_weights_tell_what_they_were_not_taught(reader: VerdictReader) -> None:

@@ -36,9 +36,12 @@ from tools.verdict_examples import (
     VerdictExample,
     answered_examples,
     line_groups,
+    opposite_examples,
+    opposite_groups,
     peoples_examples,
     training_examples,
     written_examples,
+    written_lines,
 )
 from tools.written_pages import written_domains
 
@@ -80,13 +83,14 @@ def teach(
     num_steps: int,
     groups: Iterable[Sequence[VerdictExample]] = (),  # the lines of one question; where the first tells, it has to lead
     batch_size: int = 32,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 8e-4,
+    rank: int = 32,  # of the adapters
     seed: int = 0,
 ) -> None:
     "Train and write the weights, with a line every 25 steps; groups, where there are any, are half of each batch."
     seed_everything(seed)
     network, tokenizer = load_start(start)
-    weights = network.learn(first_layer=2, rank=16)
+    weights = network.learn(first_layer=2, rank=rank)
 
     def encoded(example: VerdictExample) -> Row:
         pair = windows(tokenizer, example.question, [example.statement], size=120, stride=1_000_000)[0]
@@ -161,6 +165,7 @@ if __name__ == "__main__":
     else:
         groups = line_groups(list(written_domains(kept=False)), embed, random.Random(args.seed))
         groups = [group for group in groups for _ in range(TIMES.get(group[0].source, 1))]
+        groups += opposite_groups(written_lines(kept=False), embed, random.Random(args.seed))
         examples = training_examples(args.data, seed=args.seed)
         teach(examples, args.start, args.out, num_steps=args.num_steps, groups=groups, seed=args.seed)
     rng = random.Random(99)
@@ -170,4 +175,4 @@ if __name__ == "__main__":
     reader, pages = VerdictReader.load(args.out), line_groups(list(written_domains(kept=True)), embed, rng)
     leads = [measure_lead(reader, group) for group in pages if group[0].says != NOTHING]
     print(f"the line that answers leads three others {sum(leads) / len(leads):.3f} of {len(leads)}")
-    measure(reader, [*rng.sample(kept, 400), *answered, *forms, *written_examples(kept=True)])
+    measure(reader, [*rng.sample(kept, 400), *answered, *forms, *written_examples(kept=True), *opposite_examples(written_lines(kept=True))])

@@ -425,7 +425,9 @@ class _Inquiry:
         calibration = self.calibrations[kind]
         topic = self._topic(question, best.title)
         home = self._at_home(question, best.title, scored[:3])[0].score if scored else -12.0
-        measured = measure_lines(question, scored, evidence.passages, topic=topic, at_home=home, says=self.tools.says)
+        places = {piece.ranges[0][:2] for piece in pieces[:1]} if kind == "verdict" else set()
+        verdict = next((line for line in lines if (line.url, line.start) in places), None)
+        measured = measure_lines(question, scored, evidence.passages, topic=topic, at_home=home, verdict=verdict, says=says)
         confidence = calibration.confidence(measured)
         if form == "yes_no" and not short:
             confidence = 0.0  # no sentence says yes or no

@@ -66,6 +66,13 @@ def _answered(says: Says | None, question: str, text: str, score: float) -> floa
     return math.log(1.001 - nothing) - math.log(nothing + 0.001)
 
 
+def _decided(says: Says | None, question: str, text: str) -> float:
+    "How far from even the odds are that a line says yes rather than no, either way, nats; 0 if nothing has learned it."
+    if says is None or not text: return 0.0
+    no, yes, _ = says(question, [text])[0]
+    return abs(math.log(yes + 0.01) - math.log(no + 0.01))
+
+
 def _ahead(line: Line, lines: Sequence[Line], *, most: float = 8.0) -> float:
     "How much better a line answers than the best one of another paragraph; 0 if there is no other."
     others = [other.score for other in lines if (other.url, other.block) != (line.url, line.block)]
@@ -180,6 +187,7 @@ def measure_lines(
     *,
     topic: float = 0.0,
     at_home: float = 0.0,  # how well the best of the lines answers what is asked of the most relevant page
+    verdict: Line | None = None,  # the line that says yes or no
     says: Says | None = None,
 ) -> dict[str, float]:
     "The measurements of an answer that is composed of lines, best first."
@@ -190,6 +198,7 @@ def measure_lines(
         "topic": topic,
         "at_home": at_home,
         "answered": _answered(says, question, lines[0].in_context if lines else "", lines[0].score if lines else -15.0),
+        "decided": _decided(says, question, verdict.in_context) if verdict else 0.0,
         "line": scores[0],
         "third": scores[min(2, len(scores) - 1)],
         "ahead": _ahead(lines[0], lines) if lines else 0.0,
