@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['stretch', 'Listing', 'first_cell', 'listings']
+__all__ = ['stretch', 'Listing', 'listings']
 
 # %% ../../nbs/agent/10_composing.ipynb #e112967d
 import math
@@ -289,7 +289,7 @@ def _is_option(line: Line) -> bool:
     return re.match(r"-{1,2}\w", line.text) is not None
 
 
-def first_cell(row: str) -> tuple[str, tuple[int, int]] | None:
+def _first_cell(row: str) -> tuple[str, tuple[int, int]] | None:
     "The name of the first column of a row, empty where the table has none for it, and where its value stands; None if it is no row."
     cells, head = columns(row), row.partition(";")[0]
     if not cells: return None
@@ -298,7 +298,7 @@ def first_cell(row: str) -> tuple[str, tuple[int, int]] | None:
 
 def _is_row_beside(line: Line, other: Line) -> bool:
     "Whether two lines are rows of one table, by the name of their first column."
-    own, others = first_cell(line.text), first_cell(other.text)
+    own, others = _first_cell(line.text), _first_cell(other.text)
     return own is not None and others is not None and own[0] == others[0]
 
 
@@ -336,7 +336,7 @@ def listings(page: Sequence[Line]) -> list[Listing]:
 
 
 def _listing(entries: Sequence[Line], intro: Line | None) -> Listing:
-    cells = [cell for line in entries if (cell := first_cell(line.text))]
+    cells = [cell for line in entries if (cell := _first_cell(line.text))]
     if len(cells) == len(entries) and len({name for name, _ in cells}) == 1:  # the first cells of a table
         items = tuple((line.start + first, line.start + last) for line, (_, (first, last)) in zip(entries, cells, strict=True))
         return Listing(items, tuple(entries), intro)
@@ -723,7 +723,7 @@ def rows_named(question: str, listing: Listing) -> list[Line]:
     "The rows of a table that a question names: by their first cells (*the black bin*), else by another cell (*of three doses*)."
     digits = {word: str(number) for number, word in enumerate(_NUMBER_WORDS, 1)}
     words = lambda text: {digits.get(word, stem(word)) for word in re.findall(r"\w+", text.lower()) if word not in FUNCTION_WORDS}
-    asked, rows = words(question), [(line, cell) for line in listing.lines if (cell := first_cell(line.text))]
+    asked, rows = words(question), [(line, cell) for line in listing.lines if (cell := _first_cell(line.text))]
     has = lambda text: bool(words(text)) and words(text) <= asked
     named = [line for line, (_, (first, last)) in rows if has(line.text[first:last])]
     if named: return named
@@ -733,9 +733,7 @@ def rows_named(question: str, listing: Listing) -> list[Line]:
 
 
 def _listed(listing: Listing, document: Document) -> list[Piece]:
-    announces = listing.intro and listing.intro.role == "sentence"
-    if announces and listing.intro and first_cell(listing.lines[0].text):
-        announces = listing.intro.text.endswith(":")  # above a table may stand anything
-    intro = _verbatim([listing.intro]) if listing.intro and announces else []
-    ranges = [(document.url, *item) for item in listing.items]
-    return [*intro, *(Piece(" ".join(document.text[first:last].split()), ((url, first, last),)) for url, first, last in ranges)]
+    intro, ranges = listing.intro, [(document.url, *item) for item in listing.items]
+    if intro and (intro.role != "sentence" or (_first_cell(listing.lines[0].text) and not intro.text.endswith(":"))):
+        intro = None  # above a table may stand anything
+    return [*_verbatim([intro] if intro else []), *(Piece(" ".join(document.text[first:last].split()), ((url, first, last),)) for url, first, last in ranges)]
