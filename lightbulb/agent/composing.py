@@ -736,4 +736,7 @@ def _listed(listing: Listing, document: Document) -> list[Piece]:
     intro, ranges = listing.intro, [(document.url, *item) for item in listing.items]
     if intro and (intro.role != "sentence" or (_first_cell(listing.lines[0].text) and not intro.text.endswith(":"))):
         intro = None  # above a table may stand anything
-    return [*_verbatim([intro] if intro else []), *(Piece(" ".join(document.text[first:last].split()), ((url, first, last),)) for url, first, last in ranges)]
+    return [
+        *_verbatim([intro] if intro else []),
+        *(Piece(" ".join(document.text[first:last].split()), ((url, first, last),)) for url, first, last in ranges),
+    ]
