@@ -35,6 +35,7 @@ from lightbulb.world.training import load_world_model, train_world_model
 ROOT = Path(__file__).resolve().parents[1]
 FIGURE = Path(__file__).with_name("world.svg")
 SIMULATIONS = (8, 50, 200)
+FIVE_SIMULATIONS = (*SIMULATIONS, 1000)
 GAME = TrainWorldModel(
     device="cpu",
     environment="tic_tac_toe",
@@ -54,10 +55,9 @@ FOUR = replace(
     capacity=120_000,
     first_play=500,
 )
-FIVE = replace(FOUR, environment="connect_four:5x5", steps_per_epoch=1000, num_epochs=7, random_games=6000, capacity=240_000)
-SEVEN = replace(
-    FIVE,
-    environment="connect_four",
+FIVE = replace(
+    FOUR,
+    environment="connect_four:5x5",
     mcts_iterations=16,
     mirror=True,
     anywhere=1.0,
@@ -65,13 +65,15 @@ SEVEN = replace(
     games_per_play=128,
     play_interval=20,
     accumulation_steps=2,
-    steps_per_epoch=1750,
-    num_epochs=4,
+    steps_per_epoch=5000,
+    num_epochs=7,
     width=160,
     hidden=320,
     unroll_length=4,
     random_games=8000,
+    capacity=240_000,
 )
+SEVEN = replace(FIVE, environment="connect_four", steps_per_epoch=1750, num_epochs=4)
 LAKE = replace(
     GAME,
     environment="FrozenLake-v1",
@@ -451,18 +453,18 @@ def five_exam(folder: Path, settings: TrainWorldModel, simulations: int, num_pos
 
 def five_shortfall(runs: list[tuple[Path, dict[str, Any]]], epoch: int) -> str:
     "Where moves are wrong still: what more simulations mend by the number of stones, and the end of the learning curve."
+    few, most = FIVE_SIMULATIONS[0], FIVE_SIMULATIONS[-1]
     shallow, deep = (
         np.mean([json.loads((folder / f"exam_{simulations}_5000.json").read_text())["bands"] for folder, _ in runs], 0)
-        for simulations in (SIMULATIONS[0], SIMULATIONS[-1])
+        for simulations in (few, most)
     )
     curve = np.mean([[point["search_optimal_where_it_matters"] for point in known["curve"]] for _, known in runs], 0)
+    mended = lambda band: f"{(deep[band] - shallow[band]) / max(1 - shallow[band], 1e-9):.0%}"
     return (
-        f"Where it is wrong still: with {SIMULATIONS[-1]} simulations {1 - deep[0]:.0%} of the moves with at most {STONES[0][1]} stones "
-        f"and {1 - deep[3]:.0%} of those with {STONES[3][0]} to {STONES[3][1]}. In endings a search sees the end, and {SIMULATIONS[-1]} "
-        f"simulations instead of {SIMULATIONS[0]} mend {(deep[3] - shallow[3]) / (1 - shallow[3]):.0%} of the wrong moves there; in "
-        f"openings it rests on the learned value, and they mend {(deep[0] - shallow[0]) / (1 - shallow[0]):.0%}. The value was not "
-        f"learned to its end: the last {epoch:,} steps brought {100 * (curve[-1] - curve[-2]):+.1f} points, as many before "
-        f"{100 * (curve[-2] - curve[-3]):+.1f}."
+        f"Where it is wrong still: with {most} simulations {1 - deep[0]:.1%} of the moves with at most {STONES[0][1]} stones and "
+        f"{1 - deep[3]:.1%} of those with {STONES[3][0]} to {STONES[3][1]}. {most} simulations instead of {few} mend {mended(3)} of the "
+        f"wrong moves there, where a search sees the end, and in openings, where it rests on the learned value, {mended(0)}. The last "
+        f"{epoch:,} steps brought {100 * (curve[-1] - curve[-2]):+.1f} points, as many before {100 * (curve[-2] - curve[-3]):+.1f}."
     )
 
 
@@ -479,7 +481,7 @@ def five_table(*, quick: bool) -> Table:
     runs = [trained(replace(settings, seed=seed)) for seed in range(1 if quick else FIVE_SEEDS)]
     name, num_positions = settings.environment, 500 if quick else 5000
     table.row(f"{name}, CPU-s of training", ", ".join(f"{known['seconds']:.0f}" for _, known in runs))
-    for simulations in (*((8,) if quick else SIMULATIONS), 0):
+    for simulations in (*((8,) if quick else FIVE_SIMULATIONS), 0):
         exams = [
             kept(folder, f"exam_{simulations}_{num_positions}", functools.partial(five_exam, folder, settings, simulations, num_positions))
             for folder, _ in runs
@@ -488,7 +490,8 @@ def five_table(*, quick: bool) -> Table:
         asked = bool(simulations) and not quick
         table.row(
             f"{name}, {who}: optimal moves in positions where some legal move is worse",
-            f"{joined([format(exam['matters'], '.2%') for exam in exams])}; at random {exams[0]['random_matters']:.1%}",
+            f"{joined([format(exam['matters'], '.2%') for exam in exams])}; at random {exams[0]['random_matters']:.1%}; "
+            f"{joined([format(exam['milliseconds'], '.2f') for exam in exams])} CPU-ms a position",
             "≥ 99.0%" if asked else "",
             min(exam["matters"] for exam in exams) >= 0.99 if asked else None,
         )
@@ -509,7 +512,8 @@ def five_table(*, quick: bool) -> Table:
     curves = "; ".join(", ".join(f"{point['search_optimal_where_it_matters']:.1%}" for point in known["curve"]) for _, known in runs)
     table.note(
         f"{settings.total_steps} optimizer steps, {runs[0][1]['games']:,.0f} games, {settings.mcts_iterations} simulations while it "
-        "plays; the last checkpoint counts. The board has too many positions to list: the "
+        f"plays, width {settings.width}; every game begins from a board of a random game, with any number of stones, and every second "
+        "stretch is learned in a mirror; the last checkpoint counts. Positions are searched 1024 at once. The board has too many to list: the "
         f"{exams[0]['num_matters']:,} where it matters are of random games, as many of each number of stones as of any other (where "
         "there are so many), each solved by alpha-beta. Optimal moves of the search after each "
         f"{settings.steps_per_epoch} steps, on other such positions: {curves}."

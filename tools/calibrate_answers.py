@@ -1,12 +1,12 @@
 """Fit when an answer is good enough to be said, on questions that no benchmark reports on. Writes lightbulb/agent/calibration.json.
 
-Four fits: `short` answers (names, dates, numbers), those at the end of a `chain` of steps, the best `sentence` in their place, and `text`
-together with `verdict`s, of which there are few. `chain` sees every second question of two_hop, those that benchmarks/answering.py does
-not report, every third of them also with its gold pages left out, and the demo site's `train` and `calibrate` questions; the others see
-those of the demo site, one manual, debian_handbook, the folders of benchmarks/notes but the reported ones, web passages (`clapnq_rows`
-says which), questions about every second paragraph of xquad_en, every third short question to the written pages that nothing was taught
-on (`tools/written_pages.py`) and every second other one, and those about scientific articles that the reader was not taught on and that
-want a text. Questions without an answer are hard to make up, so every second question of the manual, of the paragraphs and of the
+Five fits: `short` answers (names, dates, numbers), those at the end of a `chain` of steps, the best `sentence` in their place, `text`, and
+`verdict`s. `chain` sees every second question of two_hop, those that benchmarks/answering.py does not report, every third of them also
+with its gold pages left out, and the demo site's `train` and `calibrate` questions; the others see those of the demo site, one manual,
+debian_handbook, the folders of benchmarks/notes but the reported ones, web passages (`clapnq_rows` says which), questions about every
+second paragraph of xquad_en, every third short question to the written pages that nothing was taught on (`tools/written_pages.py`), every
+second other one and some for yes or no to kept lines of invented documents (`tools/verdict_lines.jsonl`), and those about scientific
+articles that the reader was not taught on and that want a text. Questions without an answer are hard to make up, so every second question of the manual, of the paragraphs and of the
 articles is also asked with its pages left out, and every second of the notes with the lines that name its answer left out. The weights
 are a logistic regression in which each of these families counts as the root of its size; a threshold lets through as little as TOLD of
 what should be refused.
@@ -48,6 +48,7 @@ from lightbulb.knowledge.embedding import load_embedder
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.web.demo_site import demo_questions
 from lightbulb.web.search import load_search
+from tools.verdict_examples import written_lines
 from tools.written_pages import write_files, written_domains
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,6 +59,7 @@ FEATURES = {  # few, since there are few questions: others that are measured mad
     "chain": ("log_probability", "relevance", "told", "match", "lead"),
     "sentence": ("line", "ahead", "alone", "named", "answered"),
     "text": ("answered", "at_home"),
+    "verdict": ("answered", "at_home", "decided"),
 }
 MANUAL, START = "debian_handbook", "debian_handbook/index.html"
 TOLD = {
@@ -65,11 +67,9 @@ TOLD = {
     "chain": 0.25,
     "sentence": 0.22,
     "text": 0.28,
+    "verdict": 0.34,
 }  # of what should be refused, how much may be said: a reader can judge a passage
 LEAST_ROWS = 60  # for a fit; 35 chains, left out one by one, were ordered worse (.83) than by the fit on more of them (.90)
-# as what a verdict is weighed, and from where it is said: earlier than a text, as its own part gives it only where that is sure; chosen on
-# development questions
-VERDICTS = {"verdict": ("text", 0.26)}
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def is_right(question: Any, kind: str, result: Answer) -> bool:
 
 def measure(question: Any, tools: Tools, name: str) -> dict[str, Any] | None:
     "What was measured of the answer that would be said, and whether it is right; None if there is none. Of a short one also its sentence."
-    recorders = {kind: Recorder(threshold=2.0 if kind in ("short", "chain") else 0.0) for kind in (*FEATURES, "verdict")}
+    recorders = {kind: Recorder(threshold=2.0 if kind in ("short", "chain") else 0.0) for kind in FEATURES}
     *_, result = answer(question.text, TestAgent(max_seconds=600), tools=tools, calibrations=recorders)
     assert isinstance(result, Answer)
     is_short = result.kind in ("fact", "number")
@@ -282,13 +282,39 @@ def of_written(share: int, make_index: Any) -> Iterator[tuple[str, Any, Any]]:
                 yield f"written-{domain.name.replace(' ', '_')}-{number}", question, search
 
 
+def of_lines(share: int, make_index: Any, *, documents: int = 4) -> Iterator[tuple[str, Any, Any]]:
+    "Questions for yes or no to the kept lines of invented documents, a few documents a folder, and those that no line decides."
+    by_title: dict[str, list[dict]] = {}
+    for row in written_lines(kept=True):
+        by_title.setdefault(row["context"].split(" > ")[0], []).append(row)
+    titles = list(by_title)
+    for first in range(0, len(titles), documents):
+        files, asked = {}, []
+        for number, title in enumerate(titles[first : first + documents]):
+            parts = [f"# {title}"]
+            for row in by_title[title]:
+                heading = row["context"].partition(" > ")[2]
+                if heading and f"## {heading}" not in parts:
+                    parts.append(f"## {heading}")
+                parts.append(row["line"])
+            files[f"{number}.md"] = "\n\n".join(parts) + "\n"
+            asked += [(row[says], says) for row in by_title[title] for says in ("yes", "no", "nothing")]
+        with tempfile.TemporaryDirectory() as folder:
+            write_files(files, Path(folder))
+            search = load_search(f"folder:{folder}", make_index=make_index)
+            for number, (text, says) in list(enumerate(asked))[::share]:
+                gold = {"kind": "yes_no", "verdict": says} if says != "nothing" else {"kind": "unanswerable"}
+                question = benchmark.Question("", text, str(gold["kind"]), [], [], gold, says != "nothing")
+                yield f"line-{first + number}-{says}", question, search
+
+
 def sources(args: argparse.Namespace) -> Iterator[tuple[str, Any, Any]]:
     "Name, question and search of everything that is asked, the kinds in turn, two_hop last; the demo site's search is None."
     embed = load_embedder(cache_path=cache_folder("embeddings") / "vectors.sqlite")
     make_index = lambda: KnowledgeBase(":memory:", embed=embed)
     waiting = [of_notes(args.share, make_index), of_demo(args.every), of_manual(args.data, args.share, make_index)]
     waiting += [of_passages(args.data, args.passages), of_paragraphs(args.data, args.paragraphs, make_index)]
-    waiting += [of_articles(args.data, args.articles, make_index), of_written(args.written, make_index)]
+    waiting += [of_articles(args.data, args.articles, make_index), of_written(args.written, make_index), of_lines(args.lines, make_index)]
     while waiting:
         for source in list(waiting):
             if (asked := next(source, None)) is None:
@@ -323,8 +349,8 @@ def fitted_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     "One row a fit that sees it: its measurements, rounded, and whether the answer was right; no text."
     result = []
     for row in rows:
-        kind = "text" if row["kind"] == "verdict" else row["kind"]
-        if kind == "text" and family_of(row["id"]) == "written" and row["answerable"]:
+        kind = row["kind"]
+        if kind in ("text", "verdict") and family_of(row["id"]) == "written" and row["answerable"]:
             continue  # a short answer was wanted: whether a text is right is not known
         parts = [(kind, row), ("sentence", row.get("sentence"))]
         for name, part in parts:
@@ -340,7 +366,7 @@ def fitted_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def family_of(name: str) -> str:
     "Where a question comes from, by its name: one manual, the demo site, two_hop, web passages, paragraphs; all folders of notes are one."
     first = re.split(r"[-_]", name)[0]
-    if first in ("demo", "two", "clapnq", "xquad", "covid", "written", "told"): return first
+    if first in ("demo", "two", "clapnq", "xquad", "covid", "written", "told", "line"): return first
     return "manual" if first.startswith("deb") else "notes"
 
 
@@ -435,6 +461,7 @@ def main() -> None:
     parser.add_argument("--paragraphs", type=int, default=4, help="ask only every so many questions about encyclopedia paragraphs")
     parser.add_argument("--articles", type=int, default=1, help="ask only every so many questions about scientific articles")
     parser.add_argument("--written", type=int, default=3, help="ask only every so many questions to the written pages")
+    parser.add_argument("--lines", type=int, default=4, help="ask only every so many questions for yes or no to the kept lines")
     parser.add_argument("--only_kept", action="store_true", help="ask nothing, fit again on the rows that ship")
     parser.add_argument("--target", type=Path, default=TARGET, help="the file to write")
     args = parser.parse_args()
@@ -450,7 +477,6 @@ def main() -> None:
             continue
         stored[kind], report = fitted(kind, rows)
         print(report)
-    stored |= {name: stored[kind] | {"threshold": threshold} for name, (kind, threshold) in VERDICTS.items()}
     args.target.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -353,6 +354,7 @@ def answered_examples(rows: Sequence[Mapping], rng: random.Random) -> Iterator[V
 
 
 PAIRS = Path(__file__).with_name("verdict_pairs.jsonl")
+LINES = Path(__file__).with_name("verdict_lines.jsonl")
 _SAYS = {"no": NO, "yes": YES, "answers": YES, "nothing": NOTHING}
 
 
@@ -367,6 +369,42 @@ def written_examples(*, kept: bool) -> list[VerdictExample]:
         for row in rows
         if row["domain"] in chosen
     ]
+
+
+def _title(row: Mapping) -> str:
+    return row["context"].split(" > ")[0]
+
+
+def written_lines(*, kept: bool) -> list[dict]:
+    "Lines of invented documents with a question each that they answer with yes, with no, otherwise, and not at all; an eighth is kept."
+    return [row for row in read_lines(LINES) if (zlib.crc32(_title(row).encode()) % 8 == 0) == kept]
+
+
+def opposite_examples(rows: Sequence[Mapping]) -> list[VerdictExample]:
+    "The four questions of each line with the line."
+    return [
+        VerdictExample(row[says], f"{row['context']}: {row['line']}", verdict, f"line: {says}")
+        for row in rows
+        for says, verdict in _SAYS.items()
+    ]
+
+
+def opposite_groups(rows: Sequence[Mapping], embed: Embed, rng: random.Random, *, size: int = 4) -> list[list[VerdictExample]]:
+    "Each question that a line answers, with the line first, and the nearest others of its document, which say nothing to it."
+    documents: dict[str, list[Mapping]] = defaultdict(list)
+    for row in rows:
+        documents[_title(row)].append(row)
+    groups = []
+    for lines in documents.values():
+        texts = [f"{row['context']}: {row['line']}" for row in lines]
+        asked = [(row[says], place, _SAYS[says]) for place, row in enumerate(lines) for says in ("yes", "no", "answers")]
+        near = embed([question for question, *_ in asked], query=True) @ embed(texts).T
+        for (question, place, says), likeness in zip(asked, near, strict=True):
+            others = [other for other in (-likeness).argsort() if other != place][: size - 1]
+            first = VerdictExample(question, texts[place], says, "line")
+            groups.append([first, *(VerdictExample(question, texts[other], NOTHING, "line: another") for other in others)])
+    rng.shuffle(groups)
+    return groups
 
 
 def line_groups(domains: Sequence[WrittenDomain], embed: Embed, rng: random.Random, *, size: int = 4) -> list[list[VerdictExample]]:
@@ -402,7 +440,14 @@ def may_be_verdict(question: str) -> bool:
 
 
 def training_examples(
-    data: Path, *, num_forms: int = 8_000, num_people: int = 6_000, num_answered: int = 6_000, times_written: int = 4, seed: int = 0
+    data: Path,
+    *,
+    num_forms: int = 8_000,
+    num_people: int = 6_000,
+    num_answered: int = 6_000,
+    times_written: int = 4,
+    times_lines: int = 2,
+    seed: int = 0,
 ) -> list[VerdictExample]:
     "Written examples several times, forms, what people asked as yes or no and as it is, and StrategyQA's questions with their facts."
     rng = random.Random(seed)
@@ -418,7 +463,7 @@ def training_examples(
         replace(example, statement=forms.under_a_heading(example.statement, 0.4))
         for example in rng.sample(answered, min(len(answered), num_answered))
     ]
-    examples += written_examples(kept=False) * times_written
+    examples += written_examples(kept=False) * times_written + opposite_examples(written_lines(kept=False)) * times_lines
     for row in read_lines(data / "reading" / "strategyqa.jsonl"):
         examples.append(VerdictExample(row["question"], " ".join(row["facts"]), YES if row["answer"] else NO, "strategyqa"))
     rng.shuffle(examples)

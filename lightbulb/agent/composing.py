@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['stretch', 'Listing', 'listings']
+__all__ = ['stretch', 'Listing', 'first_cell', 'listings']
 
 # %% ../../nbs/agent/10_composing.ipynb #e112967d
 import math
@@ -197,7 +197,7 @@ def scored_lines(
 
 # %% ../../nbs/agent/10_composing.ipynb #87e50322
 _ANNOUNCES = re.compile(r":\s*$|\b(?:as follows|the following|this way|like this|for example)\b[^.]{0,40}[.:]?\s*$", re.I)
-_LEANS = re.compile(rf"(?:{'|'.join(BACKWARD_OPENERS)})\b", re.I)
+_LEANS = re.compile(rf"(?:{'|'.join(BACKWARD_OPENERS)})\b|(?:[\w’'-]+,? ){{1,4}}(?:therefore|thus|hence|consequently)\b", re.I)
 
 
 def stretch(
@@ -207,6 +207,7 @@ def stretch(
     *,
     max_words: int = 110,
     gap: float = 5.0,  # a neighbour that answers worse by more than this is taken only where the layout asks for it
+    is_paragraph: bool = False,  # whether a short paragraph is taken whole: what comes before may say how, or why
 ) -> list[Line]:
     "The best line with what belongs to it, in the order of the page."
     first = last = next(number for number, line in enumerate(page) if line.start == best.start)
@@ -222,7 +223,8 @@ def stretch(
         announced = _ANNOUNCES.search(here.text) or (line.role == "command" and here.role in ("sentence", "command"))
         if not (announced or answers(line) or (line.block == here.block and words < max_words // 2)): break
         last, words = last + 1, words + line.num_words
-    while first and fits(page[first - 1]) and answers(page[first - 1]):
+    is_near = lambda line: is_paragraph and line.block == best.block and words < max_words // 2
+    while first and fits(page[first - 1]) and (answers(page[first - 1]) or is_near(page[first - 1])):
         first, words = first - 1, words + page[first - 1].num_words
     return list(page[first : last + 1])
 
@@ -287,6 +289,18 @@ def _is_option(line: Line) -> bool:
     return re.match(r"-{1,2}\w", line.text) is not None
 
 
+def first_cell(row: str) -> tuple[str, tuple[int, int]] | None:
+    "The name of the first column of a row, empty where the table has none for it, and where its value stands; None if it is no row."
+    cells, head = columns(row), row.partition(";")[0]
+    if not cells: return None
+    return cells[0] if ":" in head else ("", (0, len(head)))
+
+
+def _column_of(line: Line) -> str | None:
+    cell = first_cell(line.text)
+    return cell[0] if cell else None
+
+
 def listings(page: Sequence[Line]) -> list[Listing]:
     "The lists of at least two items among the lines of one page, in order."
     complete: list[Listing] = []
@@ -295,8 +309,9 @@ def listings(page: Sequence[Line]) -> list[Listing]:
     goes_on = False  # whether the options go on after the variants of one: what stands before them introduces nothing
     bare = False  # whether the items are short lines without a mark or colon
     for number, line in enumerate(page):
-        if entries and line.role == "entry" and _is_option(line) != _is_option(entries[0]) and line.block != page[number - 1].block:
-            complete += [_listing(entries, intro)] if len(entries) > 1 else []  # the variants of an option among options, and back
+        is_other = entries and (_is_option(line) != _is_option(entries[0]) or _column_of(line) != _column_of(entries[0]))
+        if is_other and line.role == "entry" and line.block != page[number - 1].block:
+            complete += [_listing(entries, intro)] if len(entries) > 1 else []  # the variants of an option among options, and back; a table
             entries, bare, goes_on = [], False, _is_option(line)
         opens = number > 0 and page[number - 1].text.rstrip().endswith(":") and page[number - 1].role != "entry"
         own_block = number == 0 or line.block != page[number - 1].block or page[number - 1].role == "entry"
@@ -316,9 +331,9 @@ def listings(page: Sequence[Line]) -> list[Listing]:
 
 
 def _listing(entries: Sequence[Line], intro: Line | None) -> Listing:
-    rows = [columns(line.text) for line in entries]
-    if all(rows) and len({cells[0][0] for cells in rows}) == 1:  # the first cells of a table
-        items = tuple((line.start + cells[0][1][0], line.start + cells[0][1][1]) for line, cells in zip(entries, rows, strict=True))
+    cells = [cell for line in entries if (cell := first_cell(line.text))]
+    if len(cells) == len(entries) and len({name for name, _ in cells}) == 1:  # the first cells of a table
+        items = tuple((line.start + first, line.start + last) for line, (_, (first, last)) in zip(entries, cells, strict=True))
         return Listing(items, tuple(entries), intro)
     return Listing(tuple(_item_of(line) for line in entries), tuple(entries), intro)
 
@@ -574,7 +589,7 @@ def compose(
 
     def around(line: Line, words: int) -> list[Line]:
         page = pages.setdefault(line.url, lines_of(document_of(line.url)))
-        return stretch(line, page, scores, max_words=words)
+        return stretch(line, page, scores, max_words=words, is_paragraph=form in ("how", "why"))
 
     if form == "list" and _ASKS_FOR_THE_WHOLE.search(question):
         form = "definition"  # *What are the impacts of …?* wants to know whether they are good, not to count them
@@ -585,12 +600,13 @@ def compose(
         return [Piece(f"{verdict}.", ((said.url, said.start, said.end),)), *_verbatim(around(said, 60))], verdict
     # a list that a page has, else a sentence that names several
     if form == "list" and (listing := _best_listing(lines, pages, document_of)):
-        return _listed(listing, document_of(listing.lines[0].url)), ""
+        return _verbatim(rows_named(question, listing)) or _listed(listing, document_of(listing.lines[0].url)), ""
     names_several = lambda line: form == "list" and _ENUMERATES.search(line.text) is not None
     lines = sorted(lines, key=lambda line: -(line.score + list_bonus * names_several(line)))
     # steps, as the page numbers them
-    if form in ("how", "list") and not names_several(lines[0]) and (steps := _steps_around(lines[0], pages, document_of)):
-        return _verbatim(steps), ""
+    if form in ("how", "list") and not names_several(lines[0]):
+        steps = _numbered_around(lines[0], pages, document_of) or _steps_around(lines[0], pages, document_of)
+        if steps: return _verbatim(steps), ""
     # one fact
     if form in ("fact", "number"):
         alone = {(line.url, line.start): line.alone for line in lines}
@@ -655,6 +671,22 @@ def _steps_around(best: Line, pages: dict[str, list[Line]], document_of: Callabl
     return page[first : last + 1]
 
 
+def _numbered_around(
+    best: Line, pages: dict[str, list[Line]], document_of: Callable[[str], Document], *, max_words: int = 220
+) -> list[Line]:
+    "The numbered steps, with all that is said in them, that the best line is one of or announces; none if there are too many words."
+    page = pages.setdefault(best.url, lines_of(document_of(best.url)))
+    for listing in listings(page):
+        first, last = listing.lines[0], listing.lines[-1]
+        starts = listing.intro if listing.intro and listing.intro.text.endswith(":") else first
+        if not starts.start <= best.start or not best.block <= last.block: continue
+        numbers = [re.match(r"\(?(\d{1,2})[.)] ", line.text) for line in listing.lines]
+        if [match and int(match[1]) for match in numbers] != list(range(1, len(numbers) + 1)): return []
+        steps = [line for line in page if starts.start <= line.start and line.block <= last.block and line.role != "heading"]
+        return steps if sum(line.num_words for line in steps) <= max_words else []
+    return []
+
+
 def _best_listing(lines: Sequence[Line], pages: dict[str, list[Line]], document_of: Callable[[str], Document]) -> Listing | None:
     scores = {(line.url, line.start): line.score for line in lines}
     best: tuple[float, Listing] | None = None
@@ -672,7 +704,23 @@ def _best_listing(lines: Sequence[Line], pages: dict[str, list[Line]], document_
     return best[1] if best and best[0] >= lines[0].score - 2.0 else None
 
 
+def rows_named(question: str, listing: Listing) -> list[Line]:
+    "The rows of a table that a question names: by their first cells (*the black bin*), else by another cell (*of three doses*)."
+    digits = {word: str(number) for number, word in enumerate(_NUMBER_WORDS, 1)}
+    words = lambda text: {digits.get(word, stem(word)) for word in re.findall(r"\w+", text.lower()) if word not in FUNCTION_WORDS}
+    asked, rows = words(question), [(line, cell) for line in listing.lines if (cell := first_cell(line.text))]
+    has = lambda text: bool(words(text)) and words(text) <= asked
+    named = [line for line, (_, (first, last)) in rows if has(line.text[first:last])]
+    if named: return named
+    holds = lambda name, value: has(value) and (has(name) or not value.isdigit())
+    named = [line for line, (key, _) in rows if any(name != key and holds(name, line.text[a:b]) for name, (a, b) in columns(line.text))]
+    return named if len(named) < len(rows) else []
+
+
 def _listed(listing: Listing, document: Document) -> list[Piece]:
-    intro = _verbatim([listing.intro]) if listing.intro and listing.intro.role == "sentence" else []
+    announces = listing.intro and listing.intro.role == "sentence"
+    if announces and listing.intro and first_cell(listing.lines[0].text):
+        announces = listing.intro.text.endswith(":")  # above a table may stand anything
+    intro = _verbatim([listing.intro]) if listing.intro and announces else []
     ranges = [(document.url, *item) for item in listing.items]
     return [*intro, *(Piece(" ".join(document.text[first:last].split()), ((url, first, last),)) for url, first, last in ranges)]

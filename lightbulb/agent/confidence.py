@@ -58,12 +58,20 @@ def coverage(question: str, passage: str) -> float:
     return len(telling & stems(passage)) / len(telling) if telling else 1.0
 
 
-def _answered(says: Says | None, question: str, text: str, score: float) -> float:
-    "Log-odds that a line says something to a question, by what has learned it; without that the reranker's score, from 0 to 4."
+def _answered(says: Says | None, question: str, text: str, score: float, *others: str) -> float:
+    """Log-odds that a line says something to a question, by what has learned it, of several the highest; without that the reranker's
+    score, from 0 to 4."""
     if says is None: return max(0.0, min(score, 4.0))
     if not text: return 0.0
-    nothing = says(question, [text])[0][2]
+    nothing = min(chances[2] for chances in says(question, [text, *others]))
     return math.log(1.001 - nothing) - math.log(nothing + 0.001)
+
+
+def _decided(says: Says | None, question: str, text: str) -> float:
+    "How far from even the odds are that a line says yes rather than no, either way, nats; 0 if nothing has learned it."
+    if says is None or not text: return 0.0
+    no, yes, _ = says(question, [text])[0]
+    return abs(math.log(yes + 0.01) - math.log(no + 0.01))
 
 
 def _ahead(line: Line, lines: Sequence[Line], *, most: float = 8.0) -> float:
@@ -180,15 +188,20 @@ def measure_lines(
     *,
     topic: float = 0.0,
     at_home: float = 0.0,  # how well the best of the lines answers what is asked of the most relevant page
+    verdict: Line | None = None,  # the line that says yes or no
     says: Says | None = None,
+    decides: Says | None = None,  # who has learned to tell yes from no
 ) -> dict[str, float]:
     "The measurements of an answer that is composed of lines, best first."
     scores = [line.score for line in lines] or [-15.0]
     texts = [f"{line.heading} {line.text}" for line in lines[:3]]
+    near = [line.in_context for line in lines[1:3]]
     return {
         "relevance": max((passage.score for passage in passages), default=-10.0),
         "topic": topic,
         "at_home": at_home,
+        "near": _answered(says, question, *((lines[0].in_context, lines[0].score) if lines else ("", -15.0)), *near),
+        "decided": _decided(decides, question, verdict.in_context) if verdict else 0.0,
         "answered": _answered(says, question, lines[0].in_context if lines else "", lines[0].score if lines else -15.0),
         "line": scores[0],
         "third": scores[min(2, len(scores) - 1)],
