@@ -513,7 +513,8 @@ def five_table(*, quick: bool) -> Table:
     table.note(
         f"{settings.total_steps} optimizer steps, {runs[0][1]['games']:,.0f} games, {settings.mcts_iterations} simulations while it "
         f"plays, width {settings.width}; every game begins from a board of a random game, with any number of stones, and every second "
-        "stretch is learned in a mirror; the last checkpoint counts. Positions are searched 1024 at once. The board has too many to list: the "
+        "stretch is learned in a mirror; the last checkpoint counts. Positions are searched 1024 at once. The board has too "
+        "many to list: the "
         f"{exams[0]['num_matters']:,} where it matters are of random games, as many of each number of stones as of any other (where "
         "there are so many), each solved by alpha-beta. Optimal moves of the search after each "
         f"{settings.steps_per_epoch} steps, on other such positions: {curves}."

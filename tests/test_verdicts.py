@@ -18,7 +18,7 @@ from lightbulb.core.errors import CheckpointError
 from lightbulb.core.records import Document
 from lightbulb.reading.network import load_encoder, padded
 from lightbulb.reading.verdicts import Verdict, VerdictNetwork, VerdictReader, load_verdicts, save_verdicts
-from tools.verdict_examples import PAIRS, written_examples
+from tools.verdict_examples import NO, NOTHING, PAIRS, YES, opposite_examples, written_examples, written_lines
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +131,17 @@ def test_the_written_examples_are_whole_and_what_measures_is_not_taught() -> Non
     taught, kept = written_examples(kept=False), written_examples(kept=True)
     assert len(taught) + len(kept) == len(rows) and len(kept) > 500
     assert not {example.statement for example in taught} & {example.statement for example in kept}
+
+
+def test_each_line_has_a_yes_a_no_and_a_question_that_it_leaves_open() -> None:
+    taught, kept = written_lines(kept=False), written_lines(kept=True)
+    assert len(kept) > 400 and len(taught) > 3000
+    assert all(row.keys() == {"context", "line", "yes", "no", "nothing", "answers"} and all(row.values()) for row in taught + kept)
+    titles = [{row["context"].split(" > ")[0] for row in rows} for rows in (taught, kept)]
+    assert not titles[0] & titles[1]
+    examples = opposite_examples(kept)
+    assert [examples[i].says for i in range(4)] == [NO, YES, YES, NOTHING]  # no, yes, answers, nothing
+    assert len({(one.question, one.statement) for one in examples}) == len(examples) == 4 * len(kept)
 
 
 def test_the_shipped_weights_tell_what_they_were_not_taught(reader: VerdictReader) -> None:

@@ -1,15 +1,15 @@
 """Fit when an answer is good enough to be said, on questions that no benchmark reports on. Writes lightbulb/agent/calibration.json.
 
 Five fits: `short` answers (names, dates, numbers), those at the end of a `chain` of steps, the best `sentence` in their place, `text`, and
-`verdict`s. `chain` sees every second question of two_hop, those that benchmarks/answering.py does not report, every third of them also
-with its gold pages left out, and the demo site's `train` and `calibrate` questions; the others see those of the demo site, one manual,
+`verdict`s. `chain` sees every second question of two_hop, those that benchmarks/answering.py does not report, every third of them also with
+its gold pages left out, and the demo site's `train` and `calibrate` questions; the others see those of the demo site, one manual,
 debian_handbook, the folders of benchmarks/notes but the reported ones, web passages (`clapnq_rows` says which), questions about every
 second paragraph of xquad_en, every third short question to the written pages that nothing was taught on (`tools/written_pages.py`), every
 second other one and some for yes or no to kept lines of invented documents (`tools/verdict_lines.jsonl`), and those about scientific
-articles that the reader was not taught on and that want a text. Questions without an answer are hard to make up, so every second question of the manual, of the paragraphs and of the
-articles is also asked with its pages left out, and every second of the notes with the lines that name its answer left out. The weights
-are a logistic regression in which each of these families counts as the root of its size; a threshold lets through as little as TOLD of
-what should be refused.
+articles that the reader was not taught on and that want a text. Questions without an answer are hard to make up, so every second question
+of the manual, of the paragraphs and of the articles is also asked with its pages left out, and every second of the notes with the lines
+that name its answer left out. The weights are a logistic regression in which each of these families counts as the root of its size; a
+threshold lets through as little as TOLD of what should be refused.
 
 From the top, in about an hour of one core (what was measured is kept in --keep, so a run that was stopped goes on):
 

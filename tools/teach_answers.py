@@ -179,7 +179,7 @@ if __name__ == "__main__":
     else:
         groups = [group for group in written_groups(list(written_domains(kept=False)), embed, rng, spans, every=8) if group]
         asked = list(peoples_examples(qamr(args.data)[0], rng, most=6000))
-        teach(asked, args.start, args.out, num_steps=args.num_steps, groups=groups, seed=args.seed)
+        teach(asked, args.start, args.out, num_steps=args.num_steps, groups=groups, learning_rate=1e-3, rank=16, seed=args.seed)
     rng = random.Random(99)
     kept = [one for group in written_groups(list(written_domains(kept=True)), embed, rng, spans, every=4) for one in group]
     kept += peoples_examples(qamr(args.data)[1], rng, most=600)

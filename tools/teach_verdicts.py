@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from lightbulb.core.errors import CheckpointError
 from lightbulb.core.runtime import cache_folder, native_dtype, seed_everything
 from lightbulb.knowledge.embedding import load_embedder
-from lightbulb.reading.network import load_encoder, load_reader, padded
+from lightbulb.reading.network import load_reader, padded
 from lightbulb.reading.reader import windows
 from lightbulb.reading.verdicts import VerdictNetwork, VerdictReader, load_verdicts, save_verdicts
 from tools.train_reader import qamr
@@ -46,16 +46,12 @@ from tools.verdict_examples import (
 from tools.written_pages import written_domains
 
 TIMES = {"page: yes or no": 4, "page: text": 2}  # how often such a question counts, of which there are fewer
-EMBEDDER = "bge_small_en"
 WEIGHTS = Path(__file__).resolve().parents[1] / "lightbulb" / "reading" / "weights"
 Row = tuple[list[int], int, int]  # token ids, index of the first token of the statement, verdict
 
 
-def load_start(path: Path | str) -> tuple[VerdictNetwork, Tokenizer]:
-    "The network that a training begins with, from weights of the reader or of an earlier training, or the embedder's bare encoder."
-    if path == EMBEDDER:
-        encoder, tokenizer = load_encoder(12, EMBEDDER)
-        return VerdictNetwork(encoder, EMBEDDER), tokenizer
+def load_start(path: Path) -> tuple[VerdictNetwork, Tokenizer]:
+    "The network that a training begins with, from weights of the reader or of an earlier training."
     try:
         return load_verdicts(path)
     except CheckpointError:
@@ -81,21 +77,20 @@ def told(scores: Tensor) -> Tensor:
 
 def teach(
     examples: Iterable[VerdictExample],
-    start: Path | str,  # weights of the reader, or of an earlier training of this; `EMBEDDER` for its bare encoder
+    start: Path,  # weights of the reader, or of an earlier training of this
     out: Path,
     *,
     num_steps: int,
     groups: Iterable[Sequence[VerdictExample]] = (),  # the lines of one question; where the first tells, it has to lead
     batch_size: int = 32,
-    num_sets: int = 4,  # groups of four lines in a batch
-    learning_rate: float = 1e-3,  # right for adapters; 1.5e-4 for the layers' own weights
-    rank: int = 16,  # of the adapters; 0 lets the layers' own weights learn, all of them
+    learning_rate: float = 8e-4,
+    rank: int = 32,  # of the adapters
     seed: int = 0,
 ) -> None:
-    "Train and write the weights, with a line every 25 steps; groups, where there are any, are a part of each batch."
+    "Train and write the weights, with a line every 25 steps; groups, where there are any, are half of each batch."
     seed_everything(seed)
     network, tokenizer = load_start(start)
-    weights = network.learn(first_layer=2 if rank else 0, rank=rank)
+    weights = network.learn(first_layer=2, rank=rank)
 
     def encoded(example: VerdictExample) -> Row:
         pair = windows(tokenizer, example.question, [example.statement], size=120, stride=1_000_000)[0]
@@ -104,12 +99,12 @@ def teach(
     rows, grouped = [encoded(example) for example in examples], [[encoded(one) for one in group] for group in groups]
     draws = random.Random(seed + 1)
     optimizer = torch.optim.AdamW(weights, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    drawn = batches(rows, batch_size - 4 * num_sets if grouped else batch_size, random.Random(seed))
+    drawn = batches(rows, batch_size // 2 if grouped else batch_size, random.Random(seed))
     began, device, right = time.process_time(), torch.device("cpu"), 0.3
     for step in range(num_steps):
         for group in optimizer.param_groups:  # 30 steps of warm-up, a plateau, a linear fall over the second half
             group["lr"] = learning_rate * min(1.0, (step + 1) / 30, (num_steps - step) / (0.5 * num_steps))
-        sets = [draws.choice(grouped) for _ in range(num_sets)] if grouped else []
+        sets = [draws.choice(grouped) for _ in range(batch_size // 8)] if grouped else []
         batch = [*next(drawn), *(row for group in sets for row in group)]
         says = torch.tensor([row[2] for row in batch])
         with torch.autocast("cpu", torch.bfloat16, enabled=native_dtype(device) == torch.bfloat16):
@@ -162,7 +157,6 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=WEIGHTS / "verdicts.safetensors")
     parser.add_argument("--num_steps", type=int, default=1400)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--yes_or_no", action="store_true", help="teach the second network, which begins as the embedder's bare encoder")
     parser.add_argument("--mean", type=Path, nargs=2, help="train nothing: the mean of two files of weights, three parts to two")
     args = parser.parse_args()
     embed = load_embedder(cache_path=cache_folder("embeddings") / "vectors.sqlite")
@@ -172,12 +166,8 @@ if __name__ == "__main__":
         groups = line_groups(list(written_domains(kept=False)), embed, random.Random(args.seed))
         groups = [group for group in groups for _ in range(TIMES.get(group[0].source, 1))]
         groups += opposite_groups(written_lines(kept=False), embed, random.Random(args.seed))
-        steps, seed = {"num_steps": args.num_steps, "groups": groups, "seed": args.seed}, args.seed
-        if args.yes_or_no:
-            examples = training_examples(args.data, num_forms=2500, num_people=2500, num_answered=3000, times_written=2, seed=seed)
-            teach(examples, EMBEDDER, args.out, **steps, num_sets=3, learning_rate=1.5e-4, rank=0)
-        else:
-            teach(training_examples(args.data, seed=seed), args.start, args.out, **steps)
+        examples = training_examples(args.data, seed=args.seed)
+        teach(examples, args.start, args.out, num_steps=args.num_steps, groups=groups, seed=args.seed)
     rng = random.Random(99)
     kept = list(peoples_examples(qamr(args.data)[1], rng))
     forms = [example for example, _ in zip(Forms(rng).examples(), range(400), strict=False)]

@@ -442,10 +442,10 @@ def may_be_verdict(question: str) -> bool:
 def training_examples(
     data: Path,
     *,
-    num_forms: int = 8_000,
-    num_people: int = 6_000,
+    num_forms: int = 5_000,
+    num_people: int = 4_000,
     num_answered: int = 6_000,
-    times_written: int = 4,
+    times_written: int = 3,
     times_lines: int = 2,
     seed: int = 0,
 ) -> list[VerdictExample]:

@@ -412,9 +412,8 @@ class _Inquiry:
         scored, best = self.reasoning.scored_lines(question, evidence), max(evidence.passages, key=lambda passage: passage.score)
         is_untold = bool(scored) and scored[0].score < 0  # asked as one asks who knows what it is about
         lines = self._at_home(question, best.title, scored[:10]) if is_untold and form == "yes_no" else scored
-        wording, find = self.reasoning.wordings.get(question, question), self.ledger.__getitem__
-        says, decides = self.tools.says, self.tools.decides or self.tools.says
-        pieces, short = compose(wording, form, lines, find, config=self.tools.reasoning, says=decides)
+        wording, find, says = self.reasoning.wordings.get(question, question), self.ledger.__getitem__, self.tools.says
+        pieces, short = compose(wording, form, lines, find, config=self.tools.reasoning, says=says)
         if not pieces and form == "yes_no" and not self.config.guess:
             return _Conclusion(form, trace=Trace(page=evidence.passages[0].title, failed_at="span"))  # no sentence says yes or no
         sentences = self.writer.composed(pieces) if pieces else self.writer.explanation(question, evidence.passages)
@@ -428,9 +427,7 @@ class _Inquiry:
         home = self._at_home(question, best.title, scored[:3])[0].score if scored else -12.0
         places = {piece.ranges[0][:2] for piece in pieces[:1]} if kind == "verdict" else set()
         verdict = next((line for line in lines if (line.url, line.start) in places), None)
-        measured = measure_lines(
-            question, scored, evidence.passages, topic=topic, at_home=home, verdict=verdict, says=says, decides=decides
-        )
+        measured = measure_lines(question, scored, evidence.passages, topic=topic, at_home=home, verdict=verdict, says=says)
         confidence = calibration.confidence(measured)
         if form == "yes_no" and not short:
             confidence = 0.0  # no sentence says yes or no

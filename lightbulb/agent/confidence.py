@@ -190,19 +190,18 @@ def measure_lines(
     at_home: float = 0.0,  # how well the best of the lines answers what is asked of the most relevant page
     verdict: Line | None = None,  # the line that says yes or no
     says: Says | None = None,
-    decides: Says | None = None,  # who has learned to tell yes from no
 ) -> dict[str, float]:
     "The measurements of an answer that is composed of lines, best first."
     scores = [line.score for line in lines] or [-15.0]
-    texts = [f"{line.heading} {line.text}" for line in lines[:3]]
-    near = [line.in_context for line in lines[1:3]]
+    texts, near = [f"{line.heading} {line.text}" for line in lines[:3]], [line.in_context for line in lines[:3]] or [""]
+    answered = lambda *texts: _answered(says, question, texts[0], scores[0], *texts[1:])
     return {
         "relevance": max((passage.score for passage in passages), default=-10.0),
         "topic": topic,
         "at_home": at_home,
-        "near": _answered(says, question, *((lines[0].in_context, lines[0].score) if lines else ("", -15.0)), *near),
-        "decided": _decided(decides, question, verdict.in_context) if verdict else 0.0,
-        "answered": _answered(says, question, lines[0].in_context if lines else "", lines[0].score if lines else -15.0),
+        "answered": answered(near[0]),
+        "near": answered(*near),
+        "decided": _decided(says, question, verdict.in_context) if verdict else 0.0,
         "line": scores[0],
         "third": scores[min(2, len(scores) - 1)],
         "ahead": _ahead(lines[0], lines) if lines else 0.0,

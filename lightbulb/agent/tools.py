@@ -10,7 +10,6 @@ __all__ = ['Checked', 'PageMemory', 'Model', 'LeadingModel', 'Summarizer', 'Tool
 
 # %% ../../nbs/agent/05_tools.ipynb #a7167b42
 import inspect
-import math
 import re
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -152,7 +151,6 @@ class Tools:
     knowledge: PageMemory | None = None
     weigh: Weigh | None = None
     says: Says | None = None
-    decides: Says | None = None  # the same with yes and no told apart by a second network too; for questions of yes or no
     says_marked: Says | None = None  # of lines in which a possible answer stands between « and »: whether it is right
     reasoning: ReasoningConfig = field(default_factory=ReasoningConfig)
 
@@ -165,7 +163,7 @@ class Tools:
 # %% ../../nbs/agent/05_tools.ipynb #afac522a
 def load_says(
     device: str = "auto",
-    name: str = "verdicts",  # of the weights: verdicts, yes_or_no, or answers for lines with an answer marked in them
+    name: str = "verdicts",  # of the weights: verdicts, or answers for lines with an answer marked in them
 ) -> Says:
     "What the shipped verdict reader says; it is loaded with the first question."
 
@@ -176,24 +174,6 @@ def load_says(
         return VerdictReader.load(name=name, device=device)
 
     return lambda question, statements: reader().verdicts(question, statements)
-
-# %% ../../nbs/agent/05_tools.ipynb #32cbd93c
-def heard_by_both(
-    first: Says,
-    second: Says,
-    share: float = 0.5,  # of the second in the log-odds of yes against no
-) -> Says:
-    "Whether anything is said is heard by the first alone; whether it is yes or no by both."
-
-    def both(question: str, statements: Sequence[str], /) -> list[tuple[float, float, float]]:
-        heard = []
-        for (no, yes, nothing), (other_no, other_yes, _) in zip(first(question, statements), second(question, statements), strict=True):
-            odds = (1 - share) * math.log((yes + 0.01) / (no + 0.01)) + share * math.log((other_yes + 0.01) / (other_no + 0.01))
-            is_yes = 1 / (1 + math.exp(-odds))
-            heard.append(((1 - nothing) * (1 - is_yes), (1 - nothing) * is_yes, nothing))
-        return heard
-
-    return both
 
 # %% ../../nbs/agent/05_tools.ipynb #decd3981
 def open_tools(config: TestAgent) -> Generator[Working, None, Tools]:
@@ -280,9 +260,8 @@ def load_tools(config: TestAgent, *, tell: Callable[[str], None] = tell_notebook
         raise
     finally:
         opening.leave()  # if loading failed, nobody waits for it
-    says, second, says_marked = (load_says(config.device, name) for name in ("verdicts", "yes_or_no", "answers"))
-    heard = (says, heard_by_both(says, second), says_marked)
-    return Tools(search, reader, embed, rerank, model, summarizer, extractor, knowledge, load_judge(rerank), *heard)
+    says, says_marked = load_says(config.device), load_says(config.device, "answers")
+    return Tools(search, reader, embed, rerank, model, summarizer, extractor, knowledge, load_judge(rerank), says, says_marked)
 
 
 def _prepare_search(search: Search, tell: Callable[[str], None]) -> None:

