@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,15 @@ def test_a_verdict_needs_a_line_that_says_something() -> None:
     sure = lambda question, statements: [(0.9, 0.05, 0.05), (0.2, 0.2, 0.6)]
     assert verdict_of("Can I open the gate?", lines, sure) == ("No", lines[0])
     assert verdict_of("Can I open the gate?", [line("Yes, anybody can.", 2.0)], sure)[0] == "Yes"  # the word itself
+
+
+def test_a_question_that_the_page_answers_itself_decides_although_another_line_is_nearer() -> None:
+    nearer = line("Walls in strong colours have to be white again when you leave.", 2.0)
+    faq = replace(line("Yes, in any colour.", 1.0), start=100, end=119, heading="Flats > May I paint my walls?")
+    denies = lambda question, statements: [(0.9, 0.05, 0.05) for _ in statements]
+    assert verdict_of("Are tenants allowed to paint the walls red?", [nearer, faq], denies) == ("Yes", faq)
+    assert verdict_of("Do I have to paint the walls?", [nearer, faq], denies)[0] == "No"  # no leave is asked for
+    assert verdict_of("Are tenants allowed to paint the doors?", [nearer, faq], denies)[0] == "No"  # nor is it about walls
 
 
 @pytest.mark.parametrize(("chances", "verdict"), [((0.96, 0.02, 0.02), "No"), ((0.02, 0.96, 0.02), "Yes"), ((0.02, 0.02, 0.96), "")])

@@ -296,9 +296,10 @@ def first_cell(row: str) -> tuple[str, tuple[int, int]] | None:
     return cells[0] if ":" in head else ("", (0, len(head)))
 
 
-def _column_of(line: Line) -> str | None:
-    cell = first_cell(line.text)
-    return cell[0] if cell else None
+def _is_row_beside(line: Line, other: Line) -> bool:
+    "Whether two lines are rows of one table, by the name of their first column."
+    own, others = first_cell(line.text), first_cell(other.text)
+    return own is not None and others is not None and own[0] == others[0]
 
 
 def listings(page: Sequence[Line]) -> list[Listing]:
@@ -309,7 +310,11 @@ def listings(page: Sequence[Line]) -> list[Listing]:
     goes_on = False  # whether the options go on after the variants of one: what stands before them introduces nothing
     bare = False  # whether the items are short lines without a mark or colon
     for number, line in enumerate(page):
-        is_other = entries and (_is_option(line) != _is_option(entries[0]) or _column_of(line) != _column_of(entries[0]))
+        of_table = len(entries) > 1 and _is_row_beside(*entries[:2])
+        begins_table = number + 1 < len(page) and _is_row_beside(line, page[number + 1])
+        is_other = entries and (
+            _is_option(line) != _is_option(entries[0]) or ((of_table or begins_table) and not _is_row_beside(entries[-1], line))
+        )
         if is_other and line.role == "entry" and line.block != page[number - 1].block:
             complete += [_listing(entries, intro)] if len(entries) > 1 else []  # the variants of an option among options, and back; a table
             entries, bare, goes_on = [], False, _is_option(line)
@@ -503,14 +508,24 @@ _SAID_FIRST = re.compile(
 _IS_EXCEPTION = re.compile(r"\W*(?:(?:the )?only|except|unless|but|apart from|other than|(?:the|one) exception)\b", re.I)
 
 
-def _said_below(lines: Sequence[Line]) -> tuple[str, Line] | None:
-    "Yes or No where the line that answers best stands below a question of yes or no that its page answers so: *Is there an app? No, …*."
-    asked = lines[0].heading.rpartition(" > ")[2]
-    if not asked.endswith("?") or not _HAS_VERDICT.match(asked): return None
-    first = min((line for line in lines if (line.url, line.heading) == (lines[0].url, lines[0].heading)), key=lambda line: line.start)
-    said = _SAID_FIRST.search(first.text)
-    if said is None or (first != lines[0] and _IS_EXCEPTION.match(lines[0].text)): return None
-    return ("Yes" if (said["first"] or said["last"]).lower() == "yes" else "No"), first
+def _asks_the_same(question: str, asked: str) -> bool:
+    "Whether all that a page's question tells is in the question, and both ask for leave, or neither does."
+    telling = telling_stems(asked)
+    return len(telling) > 1 and telling <= telling_stems(question) and bool(_ASKS_LEAVE.match(asked)) == bool(_ASKS_LEAVE.match(question))
+
+
+def _said_below(question: str, lines: Sequence[Line]) -> tuple[str, Line] | None:
+    """Yes or No where the line that answers best stands below a question of yes or no that its page answers so: *Is there an app? No, …*;
+    or one of the next two below such a question that asks the same."""
+    for place, best in enumerate(lines[:3]):
+        asked = best.heading.rpartition(" > ")[2]
+        if not asked.endswith("?") or not _HAS_VERDICT.match(asked) or (place and not _asks_the_same(question, asked)):
+            continue
+        first = min((line for line in lines if (line.url, line.heading) == (best.url, best.heading)), key=lambda line: line.start)
+        said = _SAID_FIRST.search(first.text)
+        if said is None or (first != best and _IS_EXCEPTION.match(best.text)): continue
+        return ("Yes" if (said["first"] or said["last"]).lower() == "yes" else "No"), first
+    return None
 
 
 def verdict_of(
@@ -532,7 +547,7 @@ def verdict_of(
     if bounded: return bounded
     if _ASKS_LEAVE.match(question) and _REFUSES_LEAVE.search(lines[0].text) and not _EXCEPTS.search(lines[0].text):
         return "No", lines[0]
-    if below := _said_below(lines): return below
+    if below := _said_below(question, lines): return below
     by_words = says_yes(question, with_times_of(question, lines[0].text))
     if says is None or abs(by_words) >= 2:  # the line begins with the word itself
         return ("Yes" if by_words > 0 else "No"), lines[0]
