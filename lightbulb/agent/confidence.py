@@ -58,12 +58,11 @@ def coverage(question: str, passage: str) -> float:
     return len(telling & stems(passage)) / len(telling) if telling else 1.0
 
 
-def _answered(says: Says | None, question: str, text: str, score: float, *others: str) -> float:
-    """Log-odds that a line says something to a question, by what has learned it, of several the highest; without that the reranker's
-    score, from 0 to 4."""
+def _answered(says: Says | None, question: str, text: str, score: float) -> float:
+    "Log-odds that a line says something to a question, by what has learned it; without that the reranker's score, from 0 to 4."
     if says is None: return max(0.0, min(score, 4.0))
     if not text: return 0.0
-    nothing = min(chances[2] for chances in says(question, [text, *others]))
+    nothing = says(question, [text])[0][2]
     return math.log(1.001 - nothing) - math.log(nothing + 0.001)
 
 
@@ -193,14 +192,12 @@ def measure_lines(
 ) -> dict[str, float]:
     "The measurements of an answer that is composed of lines, best first."
     scores = [line.score for line in lines] or [-15.0]
-    texts, near = [f"{line.heading} {line.text}" for line in lines[:3]], [line.in_context for line in lines[:3]] or [""]
-    answered = lambda *texts: _answered(says, question, texts[0], scores[0], *texts[1:])
+    texts = [f"{line.heading} {line.text}" for line in lines[:3]]
     return {
         "relevance": max((passage.score for passage in passages), default=-10.0),
         "topic": topic,
         "at_home": at_home,
-        "answered": answered(near[0]),
-        "near": answered(*near),
+        "answered": _answered(says, question, lines[0].in_context if lines else "", lines[0].score if lines else -15.0),
         "decided": _decided(says, question, verdict.in_context) if verdict else 0.0,
         "line": scores[0],
         "third": scores[min(2, len(scores) - 1)],
