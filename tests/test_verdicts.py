@@ -106,9 +106,9 @@ def test_a_verdict_needs_a_line_that_says_something() -> None:
 
     assert verdict_of("Can I open the gate?", lines, says) == ("", None)
     assert asked == [("A: The gate is open.", "A: The gate is green.")]
-    even = lambda question, statements: [(0.67, 0.30, 0.03) for _ in statements]  # against words that say yes
+    even = lambda question, statements: [(0.54, 0.43, 0.03) for _ in statements]  # against words that say yes
     assert verdict_of("Can I open the gate?", lines, even) == ("", None)
-    leaning = lambda question, statements: [(0.62, 0.35, 0.03) for _ in statements]  # a little less, so the words win
+    leaning = lambda question, statements: [(0.50, 0.47, 0.03) for _ in statements]  # a little less, so the words win
     assert verdict_of("Can I open the gate?", lines, leaning) == ("Yes", lines[0])
     sure = lambda question, statements: [(0.9, 0.05, 0.05), (0.2, 0.2, 0.6)]
     assert verdict_of("Can I open the gate?", lines, sure) == ("No", lines[0])

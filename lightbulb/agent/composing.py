@@ -535,7 +535,7 @@ def verdict_of(
     *,
     num_lines: int = 5,  # that are heard
     line_weight: float = 0.4,  # of a point of a line's score, nats
-    words_weight: float = 1.0,  # of what the words say beside what was learned
+    words_weight: float = 0.3,  # of what the words say beside what was learned
     least: float = 0.1,  # log-odds; what is nearer to even is no verdict
     most_silent: float = 0.7,  # of the chance that the lines say nothing
 ) -> tuple[str, Line | None]:
