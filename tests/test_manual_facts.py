@@ -20,6 +20,7 @@ from lightbulb.agent.ledger import Ledger
 from lightbulb.agent.mentions import Arguments, mention_at, said_of_others
 from lightbulb.agent.question_kinds import kind_of_question
 from lightbulb.agent.reasoning import State, make_plans
+from lightbulb.agent.tools import load_says
 from lightbulb.agent.writing import best_answers
 from lightbulb.core.records import Document, Passage
 from lightbulb.knowledge.ranking import load_cross_encoder
@@ -631,6 +632,7 @@ def test_a_sentence_that_only_leans_on_the_answer_does_not_carry_it_on() -> None
     assert len(in_context) > len(told)  # with the sentence that answers before it, each of them seems to answer
 
 
+SHIPPED_SAYS = load_says()  # its weights are read with the first question
 OBSERVATORY = Document(
     "http://site/hill",
     "Blackhill Observatory",
@@ -648,7 +650,7 @@ def test_a_question_need_not_say_what_the_pages_are_about(question: str, said: s
         def search(self, query: str, num_results: int = 10) -> list[Any]:
             return super().search("observatory", num_results)
 
-    result = ask(question, load_calibrations(), search=Whole([OBSERVATORY]), rerank=load_cross_encoder())
+    result = ask(question, load_calibrations(), search=Whole([OBSERVATORY]), rerank=load_cross_encoder(), says=SHIPPED_SAYS)
     assert result.short_answer == said and result.refused == (not said)
 
 
