@@ -265,8 +265,9 @@ def test_impossible_responses_are_refused(wrong):
 
 
 def program(text, interrupt_after=None):
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error::ResourceWarning", "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    command, heed = [sys.executable, "-W", "error::ResourceWarning", "-c", text], lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(  # a shell that runs the tests in the background has them ignore Ctrl-C, and a program inherits that
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed
     )
     if interrupt_after is not None:
         assert process.stdout.readline().strip() == "ready"
