@@ -48,7 +48,7 @@ from lightbulb.knowledge.embedding import load_embedder
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.web.demo_site import demo_questions
 from lightbulb.web.search import load_search
-from tools.verdict_examples import written_lines
+from tools.verdict_examples import by_document, written_lines
 from tools.written_pages import write_files, written_domains
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -284,28 +284,26 @@ def of_written(share: int, make_index: Any) -> Iterator[tuple[str, Any, Any]]:
 
 def of_lines(share: int, make_index: Any, *, documents: int = 4) -> Iterator[tuple[str, Any, Any]]:
     "Questions for yes or no to the kept lines of invented documents, a few documents a folder, and those that no line decides."
-    by_title: dict[str, list[dict]] = {}
-    for row in written_lines(kept=True):
-        by_title.setdefault(row["context"].split(" > ")[0], []).append(row)
-    titles = list(by_title)
+    lines_of = by_document(written_lines(kept=True))
+    titles = list(lines_of)
     for first in range(0, len(titles), documents):
         files, asked = {}, []
         for number, title in enumerate(titles[first : first + documents]):
             parts = [f"# {title}"]
-            for row in by_title[title]:
+            for row in lines_of[title]:
                 heading = row["context"].partition(" > ")[2]
                 if heading and f"## {heading}" not in parts:
                     parts.append(f"## {heading}")
                 parts.append(row["line"])
             files[f"{number}.md"] = "\n\n".join(parts) + "\n"
-            asked += [(row[says], says) for row in by_title[title] for says in ("yes", "no", "nothing")]
+            asked += [(row[says], says) for row in lines_of[title] for says in ("yes", "no", "nothing")]
         with tempfile.TemporaryDirectory() as folder:
             write_files(files, Path(folder))
             search = load_search(f"folder:{folder}", make_index=make_index)
             for number, (text, says) in list(enumerate(asked))[::share]:
                 gold = {"kind": "yes_no", "verdict": says} if says != "nothing" else {"kind": "unanswerable"}
                 question = benchmark.Question("", text, str(gold["kind"]), [], [], gold, says != "nothing")
-                yield f"line-{first + number}-{says}", question, search
+                yield f"line-{first}-{number}-{says}", question, search
 
 
 def sources(args: argparse.Namespace) -> Iterator[tuple[str, Any, Any]]:

@@ -380,6 +380,14 @@ def written_lines(*, kept: bool) -> list[dict]:
     return [row for row in read_lines(LINES) if (zlib.crc32(_title(row).encode()) % 8 == 0) == kept]
 
 
+def by_document(rows: Sequence[Mapping]) -> dict[str, list[Mapping]]:
+    "The lines of each document, by its title."
+    documents: dict[str, list[Mapping]] = defaultdict(list)
+    for row in rows:
+        documents[_title(row)].append(row)
+    return documents
+
+
 def opposite_examples(rows: Sequence[Mapping]) -> list[VerdictExample]:
     "The four questions of each line with the line."
     return [
@@ -391,11 +399,8 @@ def opposite_examples(rows: Sequence[Mapping]) -> list[VerdictExample]:
 
 def opposite_groups(rows: Sequence[Mapping], embed: Embed, rng: random.Random, *, size: int = 4) -> list[list[VerdictExample]]:
     "Each question that a line answers, with the line first, and the nearest others of its document, which say nothing to it."
-    documents: dict[str, list[Mapping]] = defaultdict(list)
-    for row in rows:
-        documents[_title(row)].append(row)
     groups = []
-    for lines in documents.values():
+    for lines in by_document(rows).values():
         texts = [f"{row['context']}: {row['line']}" for row in lines]
         asked = [(row[says], place, _SAYS[says]) for place, row in enumerate(lines) for says in ("yes", "no", "answers")]
         near = embed([question for question, *_ in asked], query=True) @ embed(texts).T
