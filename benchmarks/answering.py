@@ -46,7 +46,7 @@ PROMPT_TOKENS, REPLY_TOKENS, NUM_PASSAGES = 1200, 48, 4
 SETS = ("notes", "manuals", "xquad", "clapnq", "two_hop", "absent", "demo")
 NOTES = Path(__file__).parent / "notes"  # small folders as people write them, with questions of strangers
 # folders that nothing was fitted on and for whose failures nothing was mended
-REPORTED_NOTES = ("tannery", "boat_club", "hiveware", "theatre", "cablecar", "ledgerlite")
+REPORTED_NOTES = ("tannery", "boat_club", "hiveware", "theatre", "cablecar", "ledgerlite", "tramline", "plotterby")
 MANUALS = {"git": "git/git.html", "debian_handbook": "debian_handbook/index.html", "python": "python/"}  # where a crawl begins
 TUNED = {"git": "mechanisms were chosen on it", "debian_handbook": "tuned on"}  # the other sets: only measured
 TUNED |= {

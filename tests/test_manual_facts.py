@@ -11,14 +11,14 @@ from small_site import LENIENT, BagOfWords, PatternReader, SmallSite, small_tool
 
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.answers import Searched
-from lightbulb.agent.composing import carried_on, compose, lines_of, listings, says_yes, scored_lines, verdict_of
+from lightbulb.agent.composing import carried_on, compose, lines_of, listings, says_yes, scored_lines, verdict_of, whole_list
 from lightbulb.agent.candidates import Candidate, asks_in_key_words, has_all_words, weighed_candidates
 from lightbulb.agent.confidence import Calibration, by_entries, load_calibrations, measure_sentence
 from lightbulb.agent.configuration import ReasoningConfig
 from lightbulb.agent.evidence import long_names
 from lightbulb.agent.ledger import Ledger
 from lightbulb.agent.mentions import Arguments, mention_at, said_of_others
-from lightbulb.agent.question_kinds import kind_of_question
+from lightbulb.agent.question_kinds import asks_for_several, kind_of_question
 from lightbulb.agent.reasoning import State, make_plans
 from lightbulb.agent.tools import load_says
 from lightbulb.agent.writing import best_answers
@@ -882,3 +882,53 @@ def test_a_nationality_is_nobody() -> None:
     )
     weighed = weighed_candidates("Who invented the neon lamp?", "person", [place("Georges Claude")], lines, [passage])
     assert [one.text for one in weighed][:1] == ["Georges Claude"] and "French" not in [one.text for one in weighed]
+
+
+@pytest.mark.parametrize(
+    ("question", "several"),
+    [
+        ("Which ports must our firewall let through?", True),
+        ("what kinds of wood may I bring", True),
+        ("Which file types work in both directions?", True),
+        ("On which days can I come?", True),
+        ("which languages does the guide come in", True),
+        ("Which bus goes from the square?", False),
+        ("What does the flat cost?", False),
+        ("Which costs less, the boat or the train?", False),
+        ("What is the status of the lamp?", False),
+    ],
+)
+def test_several_things_are_asked_for_by_a_plural(question: str, several: bool) -> None:
+    assert asks_for_several(question) == several
+
+
+HILL = Document(
+    "http://site/gates",
+    "Gates",
+    "Cars may not come in. Exceptions are made for\n\n- doctors on duty,\n\n- carpenters with work on the hill,\n\n- anyone with a badge, "
+    "which has to be asked for before.\n\nGate: North; Number: 12\n\nGate: South; Number: 14",
+)
+
+
+def test_the_list_that_one_item_was_found_in_is_told_whole() -> None:
+    at = lambda text: (HILL.text.index(text), HILL.text.index(text) + len(text))
+    texts = lambda question, found: [piece.text for piece in whole_list(question, *at(found), HILL)]
+    told = texts("Which visitors may come in?", "anyone with a badge")
+    assert told[0].endswith("Exceptions are made for") and told[1:3] == ["doctors on duty", "carpenters with work on the hill"]
+    assert told[3].startswith("anyone with a badge")
+    assert texts("Which numbers do the gates have?", "14") == ["North", "South"]
+    assert texts("Which numbers does the south gate have?", "14") == ["Gate: South; Number: 14"]
+    assert not texts("Which visitors may come in?", "asked for before")  # a word of a long entry is no item
+    assert not texts("Which cars may come in?", "Cars")  # no list
+
+
+def test_an_entry_that_is_a_list_itself_is_told_and_not_the_list_that_it_stands_in() -> None:
+    page = Document(
+        "http://site/news",
+        "News",
+        "- Lamps can be dimmed.\n\n- Three more colours are there: amber, teal and the old rose.\n\n- The door no longer squeaks.",
+    )
+    passage = Passage(page.url, page.title, 0, len(page.text), page.text, 1.0)
+    lines = scored_lines("Which colours are there?", [passage], {page.url: page}.__getitem__, word_share)
+    pieces, _ = compose("Which colours are there?", "list", lines, {page.url: page}.__getitem__)
+    assert [piece.text for piece in pieces] == ["- Three more colours are there: amber, teal and the old rose."]

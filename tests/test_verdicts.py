@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from itertools import islice
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,8 @@ from lightbulb.core.errors import CheckpointError
 from lightbulb.core.records import Document
 from lightbulb.reading.network import load_encoder, padded
 from lightbulb.reading.verdicts import Verdict, VerdictNetwork, VerdictReader, load_verdicts, save_verdicts
-from tools.verdict_examples import NO, NOTHING, PAIRS, YES, opposite_examples, written_examples, written_lines
+from tools.verdict_examples import NO, NOTHING, PAIRS, YES, opposite_examples, written_examples
+from tools.written_lines import line_reading_examples, short_questions, written_lines
 
 
 @pytest.fixture(scope="module")
@@ -146,12 +148,31 @@ def test_the_written_examples_are_whole_and_what_measures_is_not_taught() -> Non
 def test_each_line_has_a_yes_a_no_and_a_question_that_it_leaves_open() -> None:
     taught, kept = written_lines(kept=False), written_lines(kept=True)
     assert len(kept) > 400 and len(taught) > 3000
-    assert all(row.keys() == {"context", "line", "yes", "no", "nothing", "answers"} and all(row.values()) for row in taught + kept)
+    asked = {"yes", "no", "nothing", "answers"}
+    assert all(row.keys() >= asked | {"context", "line"} and all(row.values()) for row in taught + kept)
+    assert all(row.keys() - asked <= {"context", "line", "short", "second", "second_short"} for row in taught + kept)
     titles = [{row["context"].split(" > ")[0] for row in rows} for rows in (taught, kept)]
     assert not titles[0] & titles[1]
     examples = opposite_examples(kept)
-    assert [examples[i].says for i in range(4)] == [NO, YES, YES, NOTHING]  # no, yes, answers, nothing
-    assert len({(one.question, one.statement) for one in examples}) == len(examples) == 4 * len(kept)
+    assert [example.says for example in opposite_examples([{key: f"{key}?" for key in asked} | {"context": "a", "line": "b"}])] == [
+        NO,
+        YES,
+        YES,
+        NOTHING,
+    ]
+    assert len({(one.question, one.statement) for one in examples}) == len(examples) == 4 * len(kept) + sum("second" in row for row in kept)
+
+
+def test_a_short_answer_stands_in_its_line_and_in_the_passage_that_a_reader_gets() -> None:
+    rows = written_lines(kept=True)
+    asked = [(row["line"], question, answer) for row in rows for question, answer in short_questions(row)]
+    assert len(asked) > 800 and all(answer in line for line, _, answer in asked)
+    answer_of = {question: answer for _, question, answer in asked} | {question.rstrip("? "): answer for _, question, answer in asked}
+    examples = list(islice(line_reading_examples(rows, random.Random(0)), 400))
+    assert all(one.text[one.start : one.end] == answer_of[one.question] for one in examples if one.start >= 0)
+    silent = [one for one in examples if one.start < 0]
+    assert 30 < len(silent) < 120
+    assert not any(answer_of[one.question].casefold() in one.text.casefold() for one in silent)
 
 
 def test_the_shipped_weights_tell_what_they_were_not_taught(reader: VerdictReader) -> None:

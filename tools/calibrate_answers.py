@@ -16,7 +16,7 @@ From the top, in about an hour of one core (what was measured is kept in --keep,
     PYTHONPATH=.:benchmarks python -m tools.calibrate_answers
 
 What the fits saw, measurements and whether the answer was right but no text, ships as tools/calibration_rows.jsonl: with --only_kept
-nothing is asked, and those rows are fitted again. The rows that ship are of 1,375 questions, some of each kind, of a run that was stopped
+nothing is asked, and those rows are fitted again. The rows that ship are of 1,693 questions, some of each kind, of a run that was stopped
 there, with --written 6 --lines 5; chains, of which too few were asked for a fit, are weighed as before.
 """
 
@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import random
 import re
 import tempfile
 from collections import Counter
@@ -48,7 +49,7 @@ from lightbulb.knowledge.embedding import load_embedder
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.web.demo_site import demo_questions
 from lightbulb.web.search import load_search
-from tools.verdict_examples import by_document, written_lines
+from tools.written_lines import by_document, short_questions, written_lines
 from tools.written_pages import write_files, written_domains
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -283,7 +284,7 @@ def of_written(share: int, make_index: Any) -> Iterator[tuple[str, Any, Any]]:
 
 
 def of_lines(share: int, make_index: Any, *, documents: int = 4) -> Iterator[tuple[str, Any, Any]]:
-    "Questions for yes or no to the kept lines of invented documents, a few documents a folder, and those that no line decides."
+    "Questions for yes or no to the kept lines of invented documents, a few documents a folder, those that no line decides, and short ones."
     lines_of = by_document(written_lines(kept=True))
     titles = list(lines_of)
     for first in range(0, len(titles), documents):
@@ -296,13 +297,17 @@ def of_lines(share: int, make_index: Any, *, documents: int = 4) -> Iterator[tup
                     parts.append(f"## {heading}")
                 parts.append(row["line"])
             files[f"{number}.md"] = "\n\n".join(parts) + "\n"
-            asked += [(row[says], says) for row in lines_of[title] for says in ("yes", "no", "nothing")]
+            for row in lines_of[title]:
+                asked += [(row[says], says, "") for says in ("yes", "no", "nothing")]
+                asked += [(text, "short", answer) for text, answer in short_questions(row)]
+        random.Random(first).shuffle(asked)
         with tempfile.TemporaryDirectory() as folder:
             write_files(files, Path(folder))
             search = load_search(f"folder:{folder}", make_index=make_index)
-            for number, (text, says) in list(enumerate(asked))[::share]:
-                gold = {"kind": "yes_no", "verdict": says} if says != "nothing" else {"kind": "unanswerable"}
-                question = benchmark.Question("", text, str(gold["kind"]), [], [], gold, says != "nothing")
+            for number, (text, says, answer) in list(enumerate(asked))[::share]:
+                kind = {"nothing": "unanswerable", "short": "factoid"}.get(says, "yes_no")
+                gold = {"kind": kind, "verdict": says} if kind == "yes_no" else {"kind": kind}
+                question = benchmark.Question("", text, kind, [answer] if answer else [], [], gold, says != "nothing")
                 yield f"line-{first}-{number}-{says}", question, search
 
 

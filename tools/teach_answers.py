@@ -2,10 +2,11 @@
 
 The network is that of the verdicts (`lightbulb.reading.verdicts`); a line comes with its headings and with a possible answer between «
 and »: *yes*, this answers the question, or *nothing*. It learns from the pages of `tools/written_pages.py` (the right answer has to lead
-what the reader finds likely and is wrong, other answers, and fitting spans of lines that share words with the question) and from QAMR
+what the reader finds likely and is wrong, other answers, and fitting spans of lines that share words with the question), from lines of
+invented documents (`tools/written_lines.py`: the right answer beside other stretches of the line and of the nearest lines), and from QAMR
 without its sixteen kept articles (the right answer, that of another question to the same sentence, and one in another sentence). A fixed
-seed; half an hour of one core. The kept domains and articles measure it. Nothing of xquad_en, clapnq, two_hop, the manuals or the notes
-is read.
+seed; a quarter of an hour of one core. Kept domains, documents and articles measure it. Nothing of xquad_en, clapnq, two_hop, the manuals
+or the notes is read.
 Run from the top: OMP_NUM_THREADS=1 PYTHONPATH=.:benchmarks python -m tools.teach_answers --data ../shared/data
 """
 
@@ -29,6 +30,7 @@ from lightbulb.reading.verdicts import VerdictReader
 from tools.teach_verdicts import WEIGHTS, mean_of, teach
 from tools.train_reader import qamr
 from tools.verdict_examples import NOTHING, YES, VerdictExample
+from tools.written_lines import by_document, short_questions, written_lines
 from tools.written_pages import WrittenDomain, WrittenQuestion, written_domains
 
 Place = tuple[int, int, int]  # page, first and last character
@@ -128,6 +130,36 @@ def _beside(line: Line, question: WrittenQuestion) -> Iterator[str]:
             yield line.marked(start, end)
 
 
+def marked_in(row: Mapping, answer: str) -> str:
+    "A line of an invented document below its headings, with an answer between « and »; empty if it does not stand there in whole words."
+    match, line = re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", row["line"]), row["line"]
+    return f"{row['context']}: {line[: match.start()]}« {answer} »{line[match.end() :]}" if match else ""
+
+
+def line_groups(rows: Sequence[Mapping], embed: Embed, rng: random.Random, *, size: int = 5) -> list[list[VerdictExample]]:
+    "The right answer of each short question to the lines, and wrong ones: other stretches of its line, and some of the nearest lines."
+    groups = []
+    for lines in by_document(rows).values():
+        asked = [(place, *pair) for place, row in enumerate(lines) for pair in short_questions(row)]
+        if not asked: continue
+        near = embed([question for _, question, _ in asked], query=True) @ embed([f"{row['context']}: {row['line']}" for row in lines]).T
+        for (place, question, answer), likeness in zip(asked, near, strict=True):
+
+            def wrong(row: Mapping, most: int, answer: str = answer, kind: str = expected_kind(question)) -> list[str]:
+                typed = [row["line"][first:last] for first, last in _typed(row["line"], kind)]
+                stretches = dict.fromkeys([*(other for _, other in short_questions(row)), *typed])
+                free = [one for one in stretches if one not in answer and answer not in one and _same(one) != _same(answer)]
+                return [text for one in rng.sample(free, min(most, len(free))) if (text := marked_in(row, one))]
+
+            others = [lines[other] for other in (-likeness).argsort()[:5] if other != place]
+            texts = [*wrong(lines[place], 2), *(text for other in others for text in wrong(other, 1))]
+            chosen = texts[:1] + rng.sample(texts[1:], min(size - 2, len(texts[1:])))
+            first = VerdictExample(question, marked_in(lines[place], answer), YES, "line")
+            groups.append([first, *(VerdictExample(question, text, NOTHING, "line") for text in chosen)])
+    rng.shuffle(groups)
+    return groups
+
+
 def peoples_examples(rows: Sequence[dict], rng: random.Random, *, most: int) -> Iterator[VerdictExample]:
     "Of up to `most` questions the right answer and two wrong ones: in the same sentence and in another of the article."
     articles: dict[str, list[dict]] = defaultdict(list)
@@ -168,7 +200,7 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--start", type=Path, default=WEIGHTS / "answers.safetensors", help="weights of these or of the reader")
     parser.add_argument("--out", type=Path, default=WEIGHTS / "answers.safetensors")
-    parser.add_argument("--num_steps", type=int, default=1000)
+    parser.add_argument("--num_steps", type=int, default=700)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--mean", type=Path, nargs=2, help="train nothing: the mean of two files of weights, three parts to two")
     args = parser.parse_args()
@@ -178,9 +210,12 @@ if __name__ == "__main__":
         mean_of(args.mean, (0.6, 0.4), args.out)
     else:
         groups = [group for group in written_groups(list(written_domains(kept=False)), embed, rng, spans, every=8) if group]
-        asked = list(peoples_examples(qamr(args.data)[0], rng, most=6000))
-        teach(asked, args.start, args.out, num_steps=args.num_steps, groups=groups, learning_rate=1e-3, rank=16, seed=args.seed)
+        groups += line_groups(written_lines(kept=False), embed, rng)
+        asked = list(peoples_examples(qamr(args.data)[0], rng, most=4000))
+        rates = {"batch_size": 12, "groups_a_batch": 8, "learning_rate": 8e-5, "num_layers": 8}
+        teach(asked, args.start, args.out, num_steps=args.num_steps, groups=groups, seed=args.seed, **rates)
     rng = random.Random(99)
     kept = [one for group in written_groups(list(written_domains(kept=True)), embed, rng, spans, every=4) for one in group]
+    kept += [one for group in line_groups(written_lines(kept=True), embed, rng)[:300] for one in group]
     kept += peoples_examples(qamr(args.data)[1], rng, most=600)
     measure(VerdictReader.load(args.out), kept)

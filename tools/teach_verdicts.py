@@ -1,6 +1,6 @@
 """Teach what a sentence says to a question, and write lightbulb/reading/weights/verdicts.safetensors.
 
-Adapters on the reader's encoder and a head of three classes (`lightbulb.reading.verdicts`) learn from the examples of
+All twelve layers of the encoder and a head of three classes (`lightbulb.reading.verdicts`) learn from the examples of
 `tools/verdict_examples.py`: questions as users type them with lines of invented documents, forms of rules and notes, questions of people,
 turned into questions of yes or no and as they are (QAMR, without its sixteen kept articles), and StrategyQA's with their facts. Half of
 each batch are questions to the written pages with four lines each, of which the one that answers has to lead (`told`). A fixed seed; a
@@ -41,8 +41,8 @@ from tools.verdict_examples import (
     peoples_examples,
     training_examples,
     written_examples,
-    written_lines,
 )
+from tools.written_lines import written_lines
 from tools.written_pages import written_domains
 
 TIMES = {"page: yes or no": 4, "page: text": 2}  # how often such a question counts, of which there are fewer
@@ -50,12 +50,12 @@ WEIGHTS = Path(__file__).resolve().parents[1] / "lightbulb" / "reading" / "weigh
 Row = tuple[list[int], int, int]  # token ids, index of the first token of the statement, verdict
 
 
-def load_start(path: Path) -> tuple[VerdictNetwork, Tokenizer]:
-    "The network that a training begins with, from weights of the reader or of an earlier training."
+def load_start(path: Path, num_layers: int) -> tuple[VerdictNetwork, Tokenizer]:
+    "The network that a training begins with, from weights of the reader or of an earlier training; upper layers may be the bare encoder's."
     try:
-        return load_verdicts(path)
+        return load_verdicts(path, num_layers=num_layers)
     except CheckpointError:
-        reader, tokenizer, _ = load_reader(path)
+        reader, tokenizer, _ = load_reader(path, num_layers=num_layers)
         return VerdictNetwork(reader.encoder), tokenizer
 
 
@@ -81,47 +81,53 @@ def teach(
     out: Path,
     *,
     num_steps: int,
-    groups: Iterable[Sequence[VerdictExample]] = (),  # the lines of one question; where the first tells, it has to lead
-    batch_size: int = 32,
-    learning_rate: float = 8e-4,
-    rank: int = 32,  # of the adapters
+    groups: Iterable[Sequence[VerdictExample]],  # the lines of one question; where the first tells, it has to lead
+    num_layers: int = 12,
+    batch_size: int = 24,  # examples, beside the groups
+    groups_a_batch: int = 5,
+    learning_rate: float = 1.2e-4,
+    averaged: float = 0.3,  # share of the steps, the last ones, whose weights are averaged
     seed: int = 0,
 ) -> None:
-    "Train and write the weights, with a line every 25 steps; groups, where there are any, are half of each batch."
+    "Train and write the weights, with a line every 25 steps."
     seed_everything(seed)
-    network, tokenizer = load_start(start)
-    weights = network.learn(first_layer=2, rank=rank)
+    network, tokenizer = load_start(start, num_layers)
+    weights, device = network.learn(first_layer=0, rank=0), torch.device("cpu")
+    network.mixed = native_dtype(device) == torch.bfloat16
 
     def encoded(example: VerdictExample) -> Row:
         pair = windows(tokenizer, example.question, [example.statement], size=120, stride=1_000_000)[0]
         return pair.ids, pair.passage, example.says
 
     rows, grouped = [encoded(example) for example in examples], [[encoded(one) for one in group] for group in groups]
-    draws = random.Random(seed + 1)
-    optimizer = torch.optim.AdamW(weights, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    drawn = batches(rows, batch_size // 2 if grouped else batch_size, random.Random(seed))
-    began, device, right = time.process_time(), torch.device("cpu"), 0.3
+    draws, drawn = random.Random(seed + 1), batches(rows, batch_size, random.Random(seed))
+    optimizer = torch.optim.AdamW(weights, lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    mean, first_averaged = [torch.zeros_like(weight) for weight in weights], round((1 - averaged) * num_steps)
+    began, right = time.process_time(), 0.3
     for step in range(num_steps):
-        for group in optimizer.param_groups:  # 30 steps of warm-up, a plateau, a linear fall over the second half
-            group["lr"] = learning_rate * min(1.0, (step + 1) / 30, (num_steps - step) / (0.5 * num_steps))
-        sets = [draws.choice(grouped) for _ in range(batch_size // 8)] if grouped else []
+        for group in optimizer.param_groups:  # 40 steps of warm-up, a plateau, a linear fall over most of it
+            group["lr"] = learning_rate * min(1.0, (step + 1) / 40, (num_steps - step) / (0.7 * num_steps))
+        sets = [draws.choice(grouped) for _ in range(groups_a_batch)]
         batch = [*next(drawn), *(row for group in sets for row in group)]
         says = torch.tensor([row[2] for row in batch])
-        with torch.autocast("cpu", torch.bfloat16, enabled=native_dtype(device) == torch.bfloat16):
-            scores = network(*padded([row[:2] for row in batch], device))
-        loss = nn.functional.cross_entropy(scores.float(), says, label_smoothing=0.03)
-        leading = [group for group in told(scores.float()[-sum(map(len, sets)) :]).split([len(group) for group in sets])] if sets else []
+        scores = network(*padded([row[:2] for row in batch], device))
+        loss = nn.functional.cross_entropy(scores, says, label_smoothing=0.03)
+        leading = told(scores[-sum(map(len, sets)) :]).split([len(group) for group in sets])
         races = [odds for odds, group in zip(leading, sets, strict=True) if group[0][2] != NOTHING]
         if races:
-            loss = loss + torch.stack([-odds.log_softmax(0)[0] for odds in races]).mean()
+            loss = loss + 0.7 * torch.stack([-odds.log_softmax(0)[0] for odds in races]).mean()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
-        right += 0.03 * ((scores.argmax(1) == says).float().mean().item() - right)
+        if step >= first_averaged:
+            for kept, weight in zip(mean, weights, strict=True):
+                kept.lerp_(weight.detach(), 1 / (step - first_averaged + 1))
+        right += 0.02 * ((scores.argmax(1) == says).float().mean().item() - right)
         if step % 25 == 0:
             print(f"step {step}: loss {loss.item():.3f}, right {right:.2f}, {time.process_time() - began:.0f} CPU-s", flush=True)
-    network.merge()
+    for kept, weight in zip(mean, weights, strict=True):
+        weight.data.copy_(kept)
     save_verdicts(network, out)
 
 

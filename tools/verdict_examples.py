@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from pathlib import Path
 from lightbulb.core.english import IRREGULAR_VERBS, MONTHS, base_form
 from lightbulb.knowledge.embedding import Embed
 from tools.train_reader import qamr, read_lines
+from tools.written_lines import by_document, written_lines
 from tools.written_pages import WrittenDomain
 
 NO, YES, NOTHING = 0, 1, 2
@@ -354,8 +354,7 @@ def answered_examples(rows: Sequence[Mapping], rng: random.Random) -> Iterator[V
 
 
 PAIRS = Path(__file__).with_name("verdict_pairs.jsonl")
-LINES = Path(__file__).with_name("verdict_lines.jsonl")
-_SAYS = {"no": NO, "yes": YES, "answers": YES, "nothing": NOTHING}
+_SAYS = {"no": NO, "yes": YES, "answers": YES, "second": YES, "nothing": NOTHING}
 
 
 def written_examples(*, kept: bool) -> list[VerdictExample]:
@@ -371,29 +370,13 @@ def written_examples(*, kept: bool) -> list[VerdictExample]:
     ]
 
 
-def _title(row: Mapping) -> str:
-    return row["context"].split(" > ")[0]
-
-
-def written_lines(*, kept: bool) -> list[dict]:
-    "Lines of invented documents with a question each that they answer with yes, with no, otherwise, and not at all; an eighth is kept."
-    return [row for row in read_lines(LINES) if (zlib.crc32(_title(row).encode()) % 8 == 0) == kept]
-
-
-def by_document(rows: Sequence[Mapping]) -> dict[str, list[Mapping]]:
-    "The lines of each document, by its title."
-    documents: dict[str, list[Mapping]] = defaultdict(list)
-    for row in rows:
-        documents[_title(row)].append(row)
-    return documents
-
-
 def opposite_examples(rows: Sequence[Mapping]) -> list[VerdictExample]:
-    "The four questions of each line with the line."
+    "The questions of each line with the line."
     return [
         VerdictExample(row[says], f"{row['context']}: {row['line']}", verdict, f"line: {says}")
         for row in rows
         for says, verdict in _SAYS.items()
+        if says in row
     ]
 
 
@@ -402,7 +385,8 @@ def opposite_groups(rows: Sequence[Mapping], embed: Embed, rng: random.Random, *
     groups = []
     for lines in by_document(rows).values():
         texts = [f"{row['context']}: {row['line']}" for row in lines]
-        asked = [(row[says], place, _SAYS[says]) for place, row in enumerate(lines) for says in ("yes", "no", "answers")]
+        told = [says for says in _SAYS if says != "nothing"]
+        asked = [(row[says], place, _SAYS[says]) for place, row in enumerate(lines) for says in told if says in row]
         near = embed([question for question, *_ in asked], query=True) @ embed(texts).T
         for (question, place, says), likeness in zip(asked, near, strict=True):
             others = [other for other in (-likeness).argsort() if other != place][: size - 1]

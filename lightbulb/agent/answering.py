@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .answers import Answer, Ending, Sentence, Step, Thinking, Trace
-from .composing import Line, Piece, carried_on, compose, lines_of
+from .composing import Line, Piece, carried_on, compose, lines_of, whole_list
 from lightbulb.agent.confidence import (
     Calibration,
     by_entries,
@@ -29,7 +29,7 @@ from lightbulb.agent.confidence import (
 from .configuration import TestAgent
 from .evidence import Evidence, Researcher, is_mentioned, long_names
 from .ledger import Ledger, Meter, relevances, remembered
-from .question_kinds import foreign_language, in_english, question_parts, readings
+from .question_kinds import asks_for_several, foreign_language, in_english, question_parts, readings
 from .candidates import Candidate, asks_in_key_words, is_said_whole, kind_wanted
 from .mentions import columns
 from .reasoning import Reasoning, disagrees, make_plans, most_of_rows
@@ -243,6 +243,8 @@ class _Inquiry:
         short = self._from_leaves(question, root, tuple(best_answers(leaves)))
         if composed is None and (counted := self._from_dates(question, root, short)): return counted
         if most := self._from_rows(question, root, short): return most
+        if short.is_sure and (whole := self._whole_list(question, short, composed)):
+            short = whole
         if composed is None: return short if short.is_sure else self._from_best_line(question, root, short)
         text = self._from_lines(question, composed)
         if text.is_sure:  # key words (*price of one wash*) do not say which of the two they want
@@ -251,6 +253,14 @@ class _Inquiry:
         if short.is_sure: return short
         line = self._from_best_line(question, root, short)
         return line if line.is_sure else text
+
+    def _whole_list(self, question: str, short: _Conclusion, composed: ToTNode | None) -> _Conclusion | None:
+        "Where several things were asked for and one entry of a list was found, all that the list has; None if there is no such list."
+        state = short.ranked[0][1].payload
+        asks = asks_for_several(question) or (composed is not None and composed.payload.plan.form == "list")
+        if not asks or state.plan.kind != "direct" or not (last := state.chosen[-1]).url: return None
+        pieces = whole_list(question, last.start, last.end, self.ledger[last.url])
+        return replace(short, kind="list", sentences=tuple(self.writer.composed(pieces)), short="") if pieces else None
 
     def _from_leaves(self, question: str, root: ToTNode, ranked: tuple[tuple[float, ToTNode], ...]) -> _Conclusion:
         if not ranked: return _Conclusion("fact", trace=_trace_of(root, None))

@@ -167,7 +167,6 @@ def scored_lines(
     heading_weight: float = 1.0,  # points a word, for lines below a heading all of whose words the question has
     says: Says | None = None,  # what lines say to a question, by what has learned it
     answered_weight: float = 0.0,  # points a nat, of the log-odds that a line says something
-    num_heard: int = 12,  # lines whose log-odds are asked for; the others keep the least of them
 ) -> list[Line]:
     "The lines of the passages with their scores, best first."
     waiting: dict[tuple[str, int], tuple[Line, float, int]] = {}  # with the score of the passage and its place
@@ -183,9 +182,8 @@ def scored_lines(
     named = [heading_weight * min(_words_of_heading(asked_about, line), 3) for line, *_ in likely]
     more = [more + passage_weight * own for (_, own, _), more in zip(likely, named, strict=True)]
     if says and answered_weight:
-        heard = sorted(range(len(likely)), key=lambda number: -scores[number] - more[number])[:num_heard]
-        told = dict(zip(heard, told_by(says, question, [likely[number][0].in_context for number in heard]), strict=True))
-        more = [answered_weight * told.get(number, min(told.values())) + points for number, points in enumerate(more)]
+        told = told_by(says, question, [line.in_context for line, *_ in likely])
+        more = [answered_weight * odds + points for odds, points in zip(told, more, strict=True)]
     leaning = [number for number, (line, *_) in enumerate(likely) if line.lead]
     bare = [replace(likely[number][0], lead="").in_context for number in leaning]
     alone = dict(zip(leaning, relevances(rerank, question, bare) if bare else (), strict=True))
@@ -582,6 +580,7 @@ def _verbatim(lines: Sequence[Line]) -> list[Piece]:
 _ENUMERATES = re.compile(
     r"(?:[^\s,;:]{1,30}(?: [^\s,;:]{1,30}){0,2}, ){2,6}(?:[^\s,;:]{1,30} ){0,3}(?:and|or) |\w\|[\w-]+\|"
 )  # *a, b, c and d*
+_IS_LIST_IN_ITSELF = re.compile(r": (?:[^,;:]{1,50}, )+(?:[^,;:]{1,50},? )?(?:and|or) ")  # *Closed: Good Friday, 24 and 25 December*
 _ASKS_FOR_THE_WHOLE = re.compile(r"\b(?:impacts?|effects?|consequences?|influences?|implications?|significance|importance|roles?)\b", re.I)
 
 
@@ -614,6 +613,8 @@ def compose(
         if said is None: return [], ""
         return [Piece(f"{verdict}.", ((said.url, said.start, said.end),)), *_verbatim(around(said, 60))], verdict
     # a list that a page has, else a sentence that names several
+    is_list = lines[0].role == "entry" and len(columns(lines[0].text)) < 2 and _IS_LIST_IN_ITSELF.search(lines[0].text) is not None
+    if form == "list" and is_list: return _verbatim(lines[:1]), ""
     if form == "list" and (listing := _best_listing(lines, pages, document_of)):
         return _verbatim(rows_named(question, listing)) or _listed(listing, document_of(listing.lines[0].url)), ""
     names_several = lambda line: form == "list" and _ENUMERATES.search(line.text) is not None
@@ -730,6 +731,16 @@ def rows_named(question: str, listing: Listing) -> list[Line]:
     holds = lambda name, value: has(value) and (has(name) or not value.isdigit())
     named = [line for line, (key, _) in rows if any(name != key and holds(name, line.text[a:b]) for name, (a, b) in columns(line.text))]
     return named if len(named) < len(rows) else []
+
+
+def whole_list(question: str, first: int, last: int, document: Document) -> list[Piece]:
+    "The list of a page of which a range is one item, or the rows of it that the question names; empty if there is none."
+    for listing in listings(lines_of(document)):
+        entries = [(line, item) for line, item in zip(listing.lines, listing.items, strict=True) if line.start < last and first < line.end]
+        is_item = any(_first_cell(line.text) or first <= begins + 4 for line, (begins, _) in entries)  # not a word of a long entry
+        if is_item and len(listing.items) <= 40:
+            return _verbatim(rows_named(question, listing)) or _listed(listing, document)
+    return []
 
 
 def _listed(listing: Listing, document: Document) -> list[Piece]:

@@ -210,10 +210,10 @@ class ReasoningConfig(Displayable):
     branching: int = 4  # candidates followed at each step
     num_passages: int = 6  # read at each step of a chain
     num_surveyed: int = 8  # read for a question that is answered as it stands
-    num_lines: int = 32  # sentences that the reranker reads one by one
+    num_lines: int = 48  # sentences that are read one by one
     model_weight: float = 0.15  # of the language model's log-probability
     fit_weight: float = 0.5  # of the log-odds that a candidate is right, by what has learned to read lines with a candidate marked in them
-    answered_weight: float = 0.5  # points a nat, of the log-odds that a line says something to the question, by what has learned that
+    answered_weight: float = 1.0  # points a nat, of the log-odds that a line says something to the question, by what has learned that
     line_weight: float = 0.4  # nats for each point by which a candidate's sentence answers worse than the best one
     max_line_gap: float = 8.0  # points that count at most
     told_weight: float = 3.0  # points for a line that has the whole wording of the question, beside others that answer nearly as well

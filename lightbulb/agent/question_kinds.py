@@ -289,6 +289,21 @@ def _asks_for_several(shapes: Sequence[str]) -> bool:
     return any(one in ("which", "what") and noun == "_s" and verb in verbs for one, noun, verb in pairs)
 
 
+_SEVERAL = re.compile(r"\b(?:which|what)\s+(?:(?P<before>[\w-]+)\s+)??(?P<noun>[a-z]{2,}[a-rt-z]s)(?:'|’)?\W+(?P<after>[a-z]+)", re.I)
+_AFTER_PLURAL = frozenset("do did can could may might must are were have had will would should let work of besides".split())
+_AFTER_VERB = frozenset("more less most least better longer the a an it its per".split())
+
+
+def asks_for_several(question: str) -> bool:
+    "Whether *which* or *what* comes with a plural: *which ports must …*, *what kinds of …*, *which file types work …*"
+    for match in _SEVERAL.finditer(question):
+        is_plural = match["noun"].lower() not in ("does", "has", "was") and not match["noun"].lower().endswith(("us", "is"))
+        after = match["after"].lower()
+        if is_plural and (after in _AFTER_PLURAL if match["before"] else after not in _AFTER_VERB):
+            return True  # no *which costs less*
+    return False
+
+
 def _asks_what_one_may_choose(shapes: Sequence[str]) -> bool:
     "Whether it goes *which sizes can I …*: a plural, and then what somebody may do with it."
     opens = [" ".join(shapes[i : i + 2]) for i in range(1, min(len(shapes), 8)) if shapes[i - 1] == "_s"]

@@ -105,6 +105,24 @@ def _named(**parts: nn.Module) -> nn.ModuleDict:
     return nn.ModuleDict(parts)
 
 
+def _linear(part: nn.Module, hidden: Tensor) -> Tensor:
+    "A layer in the type of what it is given."
+    if not isinstance(part, nn.Linear): return part(hidden)
+    return F.linear(hidden, part.weight.to(hidden.dtype), part.bias.to(hidden.dtype))
+
+
+def _normalized(norm: nn.LayerNorm, hidden: Tensor) -> Tensor:
+    return F.layer_norm(hidden, norm.normalized_shape, norm.weight.to(hidden.dtype), norm.bias.to(hidden.dtype), norm.eps)
+
+
+def _attended(queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Tensor:
+    "Attention; plain steps where a CPU learns, since their backward pass is quicker there than that of the fused kernel."
+    if queries.device.type != "cpu" or not queries.requires_grad:
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen)
+    scores = queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5
+    return scores.masked_fill(~seen, -torch.inf).softmax(-1) @ values
+
+
 class Encoder(nn.Module):
     "BERT's encoder (Devlin et al. 2019), its weights under the names that `transformers` gives them."
 
@@ -138,18 +156,20 @@ class Encoder(nn.Module):
         ids: Tensor,  # (B, T)
         segments: Tensor,  # (B, T), 0 or 1
         mask: Tensor,  # (B, T), 1 for tokens, 0 for padding
+        *,
+        dtype: torch.dtype | None = None,  # to compute in, where it is not the weights' own
     ) -> Tensor:  # (B, T, D)
         "A vector a token."
         words, places, kinds, norm = self.embeddings.values()
-        hidden = norm(words(ids) + kinds(segments) + places.weight[: ids.shape[1]])
+        hidden = norm(words(ids) + kinds(segments) + places.weight[: ids.shape[1]]).to(dtype or norm.weight.dtype)
         heads, seen = (*ids.shape, self.num_heads, self.width // self.num_heads), mask[:, None, None].bool()
         for layer in self.encoder["layer"]:
-            asked = [part(hidden).view(heads).transpose(1, 2) for part in layer["attention"]["self"].values()]
-            mixed = F.scaled_dot_product_attention(*asked, attn_mask=seen).transpose(1, 2).reshape(hidden.shape)
+            queries, keys, values = (_linear(part, hidden).view(heads).transpose(1, 2) for part in layer["attention"]["self"].values())
+            mixed = _attended(queries, keys, values, seen).transpose(1, 2).reshape(hidden.shape)
             after = layer["attention"]["output"]
-            hidden = after["LayerNorm"](after["dense"](mixed) + hidden)
-            inner, after = F.gelu(layer["intermediate"]["dense"](hidden)), layer["output"]
-            hidden = after["LayerNorm"](after["dense"](inner) + hidden)
+            hidden = _normalized(after["LayerNorm"], _linear(after["dense"], mixed) + hidden)
+            inner, after = F.gelu(_linear(layer["intermediate"]["dense"], hidden)), layer["output"]
+            hidden = _normalized(after["LayerNorm"], _linear(after["dense"], inner) + hidden)
         return hidden
 
 # %% ../../nbs/reading/01_network.ipynb #aaf87656
@@ -193,7 +213,7 @@ class _LowRankLinear(nn.Module):
         self.up = nn.Parameter(torch.zeros(frozen.out_features, rank))  # B
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return self.frozen(hidden) + hidden @ self.down.to(hidden.dtype).T @ self.up.to(hidden.dtype).T
+        return _linear(self.frozen, hidden) + hidden @ self.down.to(hidden.dtype).T @ self.up.to(hidden.dtype).T
 
     def merged(self) -> nn.Linear:
         "One plain linear layer with the product added in."
@@ -207,6 +227,11 @@ class AdaptedNetwork(nn.Module):
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder.requires_grad_(False)
+        self.mixed = False  # compute in bfloat16 although the weights are float32, as training does
+
+    def vectors(self, ids: Tensor, segments: Tensor, mask: Tensor) -> Tensor:  # (B, T, D), float32
+        "The encoder's vector a token, for the heads."
+        return self.encoder(ids, segments, mask, dtype=torch.bfloat16 if self.mixed else None).float()
 
     def learn(
         self,
@@ -237,7 +262,6 @@ class ReaderNetwork(AdaptedNetwork):
         super().__init__(encoder)
         self.span_head = nn.Linear(encoder.width, 2)
         self.answerable_head = nn.Linear(encoder.width, 1)
-        self.mixed = False  # multiply in bfloat16 although the encoder's weights are float32, as training does
 
     def forward(
         self,
@@ -245,9 +269,7 @@ class ReaderNetwork(AdaptedNetwork):
         segments: Tensor,  # (B, T), 0 for the question, 1 for the passage
         mask: Tensor,  # (B, T), 1 for tokens, 0 for padding
     ) -> tuple[Tensor, Tensor]:  # start and end scores (B, T, 2), answerable score (B,)
-        with torch.autocast(ids.device.type, torch.bfloat16, enabled=self.mixed):
-            hidden = self.encoder(ids, segments, mask)
-        hidden = hidden.float()
+        hidden = self.vectors(ids, segments, mask)
         return self.span_head(hidden), self.answerable_head(hidden[:, 0])[:, 0]
 
 # %% ../../nbs/reading/01_network.ipynb #53a691eb
@@ -306,7 +328,11 @@ def save_reader(
     save_file(state, str(path), metadata={"reader": json.dumps(settings)})
 
 
-def load_reader(path: str | Path) -> tuple[ReaderNetwork, Tokenizer, Confidence]:
+def load_reader(
+    path: str | Path,
+    *,
+    num_layers: int | None = None,  # more than the file has: those above are the bare encoder's, for training
+) -> tuple[ReaderNetwork, Tokenizer, Confidence]:
     "Network (float32), tokenizer and confidence of a file; `CheckpointError` if it is none, `UnavailableError` without the encoder."
     try:
         with safe_open(str(path), framework="pt") as file:
@@ -316,7 +342,7 @@ def load_reader(path: str | Path) -> tuple[ReaderNetwork, Tokenizer, Confidence]
         raise CheckpointError(f"{path}: not a file of reader weights ({type(error).__name__})") from None
     if not isinstance(settings, dict): raise CheckpointError(f"{path}: safetensors without the reader's settings")
     with LOADING_LOCK:
-        encoder, tokenizer = load_encoder(settings["num_layers"])
+        encoder, tokenizer = load_encoder(max(num_layers or 0, settings["num_layers"]))
         network = ReaderNetwork(encoder).eval()
     weights = network.state_dict()
     try:

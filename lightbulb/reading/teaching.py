@@ -98,10 +98,10 @@ class TrainReader(Displayable):
     rank: int = 16  # of the adapters; 0 lets the layers' own weights learn
     num_steps: int = 800
     batch_size: int = 16  # questions
-    learning_rate: float = 1e-3  # right for adapters; 2e-4 for the layers' own weights
+    learning_rate: float = 1e-3  # right for adapters; 1.4e-4 for the layers' own weights
     decay: float = 0.5  # share of the steps in which the learning rate falls to zero
     averaged: float = 0.4  # share of the steps, the last ones, whose weights are averaged
-    num_layers: int = 8
+    num_layers: int = 12  # where the start has fewer, those above are the bare encoder's
     first_layer: int = 2  # layers below keep the encoder's weights
     max_tokens: int = 256  # longer windows are cut; an example whose answer lies behind is left out
     save_every: float = 5.0  # minutes between moments that a resumed run can go on from
@@ -154,7 +154,7 @@ class ReaderTraining:
             encoder, tokenizer = load_encoder(config.num_layers)
             self.network = ReaderNetwork(encoder)
         else:
-            self.network, tokenizer, _ = load_reader(config.start)
+            self.network, tokenizer, _ = load_reader(config.start, num_layers=config.num_layers)
         self.device = choose_device("auto")
         self.trained = self.network.to(self.device).learn(config.first_layer, config.rank)
         self.network.mixed = native_dtype(self.device) == torch.bfloat16

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from ..core.errors import CheckpointError
-from ..core.runtime import LOADING_LOCK, choose_device
+from ..core.runtime import LOADING_LOCK, choose_device, native_dtype
 from .network import AdaptedNetwork, Encoder, load_encoder, padded
 from .reader import windows
 
@@ -39,7 +39,7 @@ class VerdictNetwork(AdaptedNetwork):
         segments: Tensor,  # (B, T), 0 for the question, 1 for the statement
         mask: Tensor,  # (B, T), 1 for tokens, 0 for padding
     ) -> Tensor:  # (B, 3) scores of no, yes, nothing
-        return self.head(self.encoder(ids, segments, mask)[:, 0].float())
+        return self.head(self.vectors(ids, segments, mask)[:, 0])
 
 
 def _in_steps(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,7 +71,11 @@ def save_verdicts(
     save_file(state, str(path), metadata={"verdicts": json.dumps({"num_layers": network.encoder.num_layers})})
 
 
-def load_verdicts(path: str | Path) -> tuple[VerdictNetwork, Tokenizer]:
+def load_verdicts(
+    path: str | Path,
+    *,
+    num_layers: int | None = None,  # more than the file has: those above are the bare encoder's, for training
+) -> tuple[VerdictNetwork, Tokenizer]:
     "Network (float32) and tokenizer of a file; `CheckpointError` if it is none, `UnavailableError` without the encoder."
     try:
         with safe_open(str(path), framework="pt") as file:
@@ -80,7 +84,7 @@ def load_verdicts(path: str | Path) -> tuple[VerdictNetwork, Tokenizer]:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: not a file of verdict weights ({type(error).__name__})") from None
     if not isinstance(settings, dict): raise CheckpointError(f"{path}: safetensors without the settings of verdicts")
-    encoder, tokenizer = load_encoder(settings["num_layers"])
+    encoder, tokenizer = load_encoder(max(num_layers or 0, settings["num_layers"]))
     with LOADING_LOCK:
         network = VerdictNetwork(encoder).eval()
     matrix = lambda name: state[f"{name}.steps"].float() * state[f"{name}.size"].float()
@@ -123,7 +127,9 @@ class VerdictReader:
     ) -> VerdictReader:
         "A reader with trained weights; `CheckpointError` for a file that is none, `UnavailableError` without the encoder."
         network, tokenizer = load_verdicts(path or _WEIGHTS / f"{name}.safetensors")
-        return cls(network.to(choose_device(device)), tokenizer)
+        target = choose_device(device)
+        nn.Module.to(network.encoder, native_dtype(target))
+        return cls(network.to(target), tokenizer)
 
     @torch.inference_mode()
     def verdicts(
