@@ -1,6 +1,6 @@
 """Teach what a sentence says to a question, and write lightbulb/reading/weights/verdicts.safetensors.
 
-All twelve layers of the encoder and a head of three classes (`lightbulb.reading.verdicts`) learn from the examples of
+All layers of the encoder and a head of three classes (`lightbulb.reading.verdicts`) learn from the examples of
 `tools/verdict_examples.py`: questions as users type them with lines of invented documents, forms of rules and notes, questions of people,
 turned into questions of yes or no and as they are (QAMR, without its sixteen kept articles), and StrategyQA's with their facts. Half of
 each batch are questions to the written pages with four lines each, of which the one that answers has to lead (`told`). A fixed seed; a
@@ -82,10 +82,10 @@ def teach(
     *,
     num_steps: int,
     groups: Iterable[Sequence[VerdictExample]],  # the lines of one question; where the first tells, it has to lead
-    num_layers: int = 12,
+    num_layers: int = 8,  # or more, if the start has more
     batch_size: int = 24,  # examples, beside the groups
     groups_a_batch: int = 5,
-    learning_rate: float = 1.2e-4,
+    learning_rate: float = 6e-5,
     averaged: float = 0.3,  # share of the steps, the last ones, whose weights are averaged
     seed: int = 0,
 ) -> None:
