@@ -116,8 +116,9 @@ def training_speed(table: Table, text: Text, rounds: int) -> None:
         "SwiGLU of the same size, its heads 128 wide. The peers gain by the memory that the process keeps, too. With nothing but its "
         f"matrix products lightbulb's step would be {alone:.2f} × {best}, so 1.25 × leaves {1 - 1.25 / alone:.0%} of a step for all else. "
         f"The products run at {rate:.0f} GFLOP/s in the step; one alone, again and again, runs at {best_rate():.0f}. All else is {rest} of "
-        "the step. Tried: blocks of 32 and 256 queries (slower than 128; 64 is alike), weight gradients without laying the narrower "
-        "operand the other way (no difference where a core has no tiles), products of weights that are laid out beforehand (hardly faster) "
+        "the step. Tried: blocks of 32 and 64 queries, and of 256 where a core has no tiles (slower than 128; with tiles 256 are quicker), "
+        "weight gradients without laying the narrower operand the other way (no difference without tiles, slower with them), products of "
+        "weights that are laid out beforehand (hardly faster) "
         "and products of 256 or 512 rows at a time (slower)."
     )
 

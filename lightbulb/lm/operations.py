@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = []
 
 # %% ../../nbs/lm/03_operations.ipynb #11efc1da
+import sys
 from functools import cache
 from typing import Any
 
@@ -319,11 +320,44 @@ def queries_keys_values(
     return queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
 
 # %% ../../nbs/lm/03_operations.ipynb #b436d077
+@cache
+def _transposing_kernel() -> Any:
+    "Squares of 64 × 64 numbers of 16 bits: two rows become one of pairs, and columns of pairs become rows."
+    import numpy as np
+    from numba import njit
+
+    half = np.uint32(16)
+
+    @njit(nogil=True)
+    def transpose(x, out):  # (N, D) of uint16, (D, N / 2) of uint32
+        pairs = np.empty((32, 65), np.uint32)  # a column more, so that a column's words are not all of one set of the cache
+        for left in range(0, x.shape[1], 64):
+            for top in range(0, x.shape[0], 64):
+                for i in range(32):
+                    upper, lower, row = x[top + 2 * i, left : left + 64], x[top + 2 * i + 1, left : left + 64], pairs[i]
+                    for j in range(64):
+                        row[j] = np.uint32(upper[j]) | (np.uint32(lower[j]) << half)
+                for j in range(64):
+                    to = out[left + j, top // 2 : top // 2 + 32]
+                    for i in range(32):
+                        to[i] = pairs[i, j]
+
+    return transpose
+
+
+def _transposed(x: Tensor) -> Tensor:
+    "A matrix of bfloat16, (N, D), laid the other way, (D, N)."
+    if x.shape[0] % 64 or x.shape[1] % 64 or sys.byteorder != "little": return x.T.contiguous()
+    x, out = x.detach().contiguous(), x.new_empty(x.shape[1], x.shape[0])
+    _transposing_kernel()(_lend(x), out.view(torch.uint32).numpy())
+    return out
+
+
 def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     "xᵀ grad, (D, K), of (N, D) and (N, K)."
     if x.dtype != torch.bfloat16 or x.device.type != "cpu": return x.T @ grad
-    if x.shape[1] <= grad.shape[1]: return x.T.contiguous() @ grad
-    return (grad.T.contiguous() @ x).T
+    if x.shape[1] <= grad.shape[1]: return _transposed(x) @ grad
+    return (_transposed(grad) @ x).T
 
 
 class _Product(torch.autograd.Function):
@@ -504,7 +538,10 @@ def _softmax_kernels() -> tuple[Any, Any]:
     return forward, backward
 
 # %% ../../nbs/lm/03_operations.ipynb #2b7f234d
-_BLOCK = 128  # queries at a time
+@cache
+def _block() -> int:
+    "Queries at a time: more where a core multiplies by tiles, since there the products cost less than the copies between blocks."
+    return 256 if torch.cpu._is_amx_tile_supported() else 128
 
 
 class _CausalAttention(torch.autograd.Function):
@@ -516,8 +553,8 @@ class _CausalAttention(torch.autograd.Function):
         queries, keys, values = (part.detach().reshape(batch * heads, length, -1) for part in (queries, keys, values))
         out, blocks = torch.empty_like(values), []
         with torch.autocast("cpu", enabled=False):
-            for first in range(0, length, _BLOCK):
-                end = min(first + _BLOCK, length)
+            for first in range(0, length, _block()):
+                end = min(first + _block(), length)
                 chances = queries[:, first:end] @ keys[:, :end].mT
                 _softmax_kernels()[0](_lend(chances), first, scale)
                 out[:, first:end] = chances @ values[:, :end]
@@ -534,7 +571,7 @@ class _CausalAttention(torch.autograd.Function):
         rows, scale = grad.reshape(values.shape), np.float32(queries.shape[-1] ** -0.5)
         to_queries, to_keys, to_values = torch.empty_like(queries), None, None
         for number, chances in reversed(list(enumerate(blocks))):  # the last block meets all keys
-            first, end = number * _BLOCK, chances.shape[2]
+            first, end = number * _block(), chances.shape[2]
             piece = rows[:, first:end].contiguous()
             to_scores = piece @ values[:, :end].mT
             _softmax_kernels()[1](_lend(to_scores), _lend(chances), first, scale)
