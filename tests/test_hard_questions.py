@@ -181,7 +181,7 @@ def test_what_only_sounds_like_a_number_may_be_a_name(certain: float, said: str)
                 for start, text, chance in places
             ]
 
-    question, text = "What name was given to the western half of the colony?", "Its western half was given the name New Holland by 12 men."
+    question, text = "What mark was given to the western half of the colony?", "Its western half was given the name New Holland by 12 men."
     assert kind_of_question(question) == "number"
     reader = Sees()
     tools = small_tools(search=Engine([Document("http://site/colony", "Colony", text)]), reader=reader)

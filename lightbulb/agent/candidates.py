@@ -80,7 +80,12 @@ _SUBORDINATE = re.compile(r"(?<=\w )(?:when|where|while) (?:\w+ing|i|you|we|it|t
 
 def asks_in_key_words(question: str) -> bool:
     "Whether a question has no word that opens one: *price of one wash*, *pressure when cleaning*."
-    return _OPENS_QUESTION.search(_SUBORDINATE.sub(" ", question)) is None
+    return _OPENS_QUESTION.search(without_subordinate(question)) is None
+
+
+def without_subordinate(question: str) -> str:
+    "Key words without the *when* of *pressure when cleaning*."
+    return _SUBORDINATE.sub(" ", question)
 
 
 _HYPHENATED = r"\A[a-z]\w*(?:-\w+)+\Z"  # a file such as `kiln-top-limit`, which has neither path nor ending

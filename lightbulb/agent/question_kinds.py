@@ -134,34 +134,53 @@ def _features(question: str) -> frozenset[str]:
     about = {f"length {min(len(shapes), 12) // 3}", f"ends {' '.join(shapes[-2:])}"}
     if not _QUESTION_WORDS & set(shapes):
         about.add("no question word")
-    return frozenset(grams | begins | later | about)
+    return frozenset(grams | begins | later | about | _words_in_order(question))
+
+
+def _words_in_order(question: str) -> set[str]:
+    "Its words as they stand, one to three in a row, and its first four: *what is banned* wants a list, *what is left* an amount."
+    words = _TOKEN.findall(asking_part(question).lower())
+    padded = ["<", *words, ">"]
+    rows = {f"words {' '.join(padded[i : i + n])}" for n in (1, 2, 3) for i in range(len(padded) - n + 1)}
+    return rows | {f"opens {' '.join(words[:n])}" for n in (1, 2, 3, 4)}
 
 
 def train_kinds(
     examples: Sequence[tuple[str, str]],  # question, kind
     *,
-    epochs: int = 12,
-    learning_rate: float = 0.3,
-    seed: int = 0,
+    penalty: float = 1e-4,  # of the squares of the weights
+    steps: int = 100,  # of L-BFGS, at most
     min_weight: float = 0.05,  # features whose weights are all smaller are left out
 ) -> dict[str, list[float]]:
-    "Feature → weight for each of KINDS, by AdaGrad on the cross entropy; features that occur less than three times are left out."
-    rows = [(sorted(_features(question)), KINDS.index(kind)) for question, kind in examples]
-    counts = Counter(feature for features, _ in rows for feature in features)
+    """Feature → weight for each of KINDS: the least cross entropy with a penalty, by L-BFGS, rare kinds counting more.
+
+    Features that occur less than three times are left out.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    rows = [sorted(_features(question)) for question, _ in examples]
+    counts = Counter(feature for features in rows for feature in features)
     place = {feature: i for i, feature in enumerate(sorted(feature for feature, count in counts.items() if count >= 3))}
-    data = [(np.array([place[feature] for feature in features if feature in place], int), kind) for features, kind in rows]
-    share = Counter(kind for _, kind in data)
-    weights, squares, draw = np.zeros((len(place), len(KINDS))), np.full((len(place), len(KINDS)), 1e-6), random.Random(seed)
-    for _ in range(epochs):
-        draw.shuffle(data)
-        for features, kind in data:
-            gradient = _softmax(weights[features].sum(0))
-            gradient[kind] -= 1
-            gradient *= len(data) / len(KINDS) / share[kind]  # every kind counts alike
-            squares[features] += gradient**2
-            weights[features] -= learning_rate * gradient / np.sqrt(squares[features])
-    telling = {feature: i for feature, i in place.items() if np.abs(weights[i]).max() > min_weight}
-    return {feature: [round(float(value), 2) for value in weights[i]] for feature, i in telling.items()}
+    known = [[place[feature] for feature in features if feature in place] for features in rows]
+    flat = torch.tensor([i for features in known for i in features])
+    offsets = torch.tensor([0, *(len(features) for features in known[:-1])]).cumsum(0)
+    kinds = torch.tensor([KINDS.index(kind) for _, kind in examples])
+    counting = torch.bincount(kinds, minlength=len(KINDS)).clamp(min=1).rsqrt()[kinds]
+    weights = torch.zeros(len(place), len(KINDS), requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights], max_iter=steps, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        scores = F.embedding_bag(flat, weights, offsets, mode="sum")
+        value = (F.cross_entropy(scores, kinds, reduction="none") * counting).sum() / counting.sum() + penalty * weights.square().sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    learned = weights.detach().numpy()
+    telling = {feature: i for feature, i in place.items() if np.abs(learned[i]).max() > min_weight}
+    return {feature: [round(float(value), 2) for value in learned[i]] for feature, i in telling.items()}
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
@@ -268,7 +287,9 @@ _REQUESTS = frozenset("tell explain show help name list define describe give com
 
 
 def _main_clause(shapes: Sequence[str]) -> Sequence[str]:
-    "What stands behind the comma of *when …, is …?* or *with …, does …?*."
+    "What stands behind the comma of *when …, is …?* or *with …, does …?*, or behind the colon of *the old boiler: may I …*."
+    if ":" in shapes[:6] and (behind := shapes[shapes.index(":") + 1 :]) and behind[0] in _VERDICT_OPENERS | _QUESTION_WORDS:
+        return behind
     if "," not in shapes or shapes[0] not in ("when", "if", "after", "with", "in", "for", "since", "because", "before", "while", "on"):
         return shapes
     rest = shapes[len(shapes) - list(reversed(shapes)).index(",") :]

@@ -30,6 +30,7 @@ from lightbulb.agent.candidates import (
     technical_shape,
     has_all_words,
     weighed_candidates,
+    without_subordinate,
 )
 from .composing import Line, scored_lines
 from .configuration import ReasoningConfig
@@ -63,7 +64,8 @@ class Plan:
 def make_plans(question: str) -> list[Plan]:
     "The plans for a question, the likeliest first."
     question = reworded(question)
-    form = kind_of_question(question)
+    is_bare = asks_in_key_words(question)
+    form = kind_of_question(without_subordinate(question) if is_bare else question)
     wanted = expected_kind(question)
     if form in ("how", "definition") and wanted == "number":
         form = "number"  # *how thin may it get*, *How deep is Lake Orrin?*
@@ -71,7 +73,7 @@ def make_plans(question: str) -> list[Plan]:
         form = "fact"  # *which command protects the pump*
     elif form == "number" and wanted == "date":
         form = "fact"  # *by when do you need it*
-    elif asks_in_key_words(question) and (wanted != "other" or measure_asked(question)):
+    elif is_bare and (wanted != "other" or measure_asked(question)):
         form = "number" if wanted in ("number", "other") else "fact"  # *price of one wash*
     if (compared := compare(question)) is not None:
         steps = tuple(step.replace(SLOT, item) for item in compared.items for step in compared.questions)
@@ -81,7 +83,7 @@ def make_plans(question: str) -> list[Plan]:
         plans = [Plan("composed", (question,), form=form)]
         if form not in ("list", "definition"): return plans
         if len(steps) > 1: return [*plans, Plan("chain", steps)]
-        if asks_in_key_words(question):
+        if is_bare:
             return [*plans, Plan("direct", steps, form="fact")]  # *roof reserve*
         chances = kind_probabilities(question)  # what is taken for a list or a definition may be a plain fact
         return [*plans, Plan("direct", steps, form="fact")] if chances["fact"] + chances["number"] > 0.1 else plans
