@@ -106,7 +106,7 @@ def _is_number(question: str, answer: str) -> bool:
 
 
 def taught_questions(folder: Path, *, num_marked: int, most: int = 600) -> list[tuple[str, str]]:
-    "Questions with their kinds: those that were written for a kind, twice; short ones to pages; filled forms; of others at most `most` of each kind."
+    "Questions with their kinds: filled forms, short ones to pages, twice those written for a kind, of others at most `most` of a kind."
     verdicts = [(row["question"], "yes_no") for row in rows_of(HERE / "verdict_pairs.jsonl") if row["says"] in ("yes", "no")]
     others = list(dict.fromkeys([*peoples_questions(folder, num_marked=num_marked), *verdicts]))
     random.Random(0).shuffle(others)
