@@ -504,6 +504,14 @@ def test_what_the_impacts_are_begins_with_the_sentence_about_the_whole() -> None
         assert pieces[0].text == first.text
 
 
+def test_what_the_impacts_are_begins_with_the_first_sentence_of_its_paragraph() -> None:
+    text = "The dam is old.\n\nThe impacts of the dam are mixed. It took the valley's farms. It brings power to the whole town at night."
+    page = Document("http://site/dam", "Dam", text)
+    best = lines_of(page)[-1]
+    pieces, _ = compose("What are the impacts of the dam?", "list", [replace(best, score=2.0)], {page.url: page}.__getitem__)
+    assert " ".join(piece.text for piece in pieces) == text.partition("\n\n")[2]
+
+
 class Amounts(PatternReader):
     "Points at every amount and day, the first ones most surely, whatever is asked."
 

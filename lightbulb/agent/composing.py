@@ -605,7 +605,7 @@ def compose(
         page = pages.setdefault(line.url, lines_of(document_of(line.url)))
         return stretch(line, page, scores, max_words=words, is_paragraph=form in ("how", "why"))
 
-    if form == "list" and _ASKS_FOR_THE_WHOLE.search(question):
+    if asks_for_the_whole := form == "list" and _ASKS_FOR_THE_WHOLE.search(question) is not None:
         form = "definition"  # *What are the impacts of …?* wants to know whether they are good, not to count them
     # a verdict, and the sentences around the best line that can give one
     if form == "yes_no":
@@ -631,6 +631,9 @@ def compose(
     # prose: stretches of pages, the best first, until there are words enough
     taken: list[Line] = []
     for line in _starts(question, form, lines):
+        if asks_for_the_whole:  # what a paragraph says first is what it is about
+            block = [other for other in lines_of(document_of(line.url)) if other.block == line.block and other.role != "heading"]
+            line = replace(block[0], score=line.score)
         if (line.url, line.start) in {(other.url, other.start) for other in taken}: continue
         words = sum(other.num_words for other in taken)
         if taken and (words > max_words + 30 or line.score < lines[0].score - max_gap): break
