@@ -23,7 +23,7 @@ from lightbulb.lm.attention import (
     rotary_tables,
     rotate,
 )
-from lightbulb.lm.operations import add_and_norm, causal_attention
+from lightbulb.lm.operations import _transposed, _weight_gradient, add_and_norm, causal_attention
 from lightbulb.lm.transformer import Transformer, TransformerConfig
 
 SHAPES = {
@@ -195,6 +195,16 @@ def test_tokens_that_are_the_same_in_both_rows_need_not_be_copied():
 
 
 # ------------------------------------------------------------------ attention and rotary positions against their definitions
+
+
+@pytest.mark.parametrize(("rows", "width", "outputs"), [(64, 64, 128), (128, 192, 64), (100, 64, 70), (64, 70, 30), (1, 1, 1)])
+def test_weight_gradients_in_bfloat16_are_those_of_float32_whatever_the_shape(rows: int, width: int, outputs: int) -> None:
+    torch.manual_seed(0)
+    x, grad = torch.randn(rows, width).bfloat16(), torch.randn(rows, outputs).bfloat16()
+    assert torch.equal(_transposed(x), x.T) and torch.equal(_transposed(x[:, : width // 2 + 1]), x[:, : width // 2 + 1].T)
+    found, exact = _weight_gradient(x, grad).float(), x.float().T @ grad.float()
+    assert torch.allclose(found, exact, rtol=2e-2, atol=2e-2 * exact.abs().max().item())
+
 
 
 @given(st.integers(-500, 500), st.integers(-500, 500), st.integers(1, 8))
