@@ -229,7 +229,7 @@ def test_attention_is_its_formula(groups, causal):
     torch.testing.assert_close(attend(queries, keys, values, causal=causal), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("length", [1, 127, 128, 129, 300])
+@pytest.mark.parametrize("length", [1, 127, 128, 129, 256, 257, 300])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_attention_by_blocks_and_its_gradients_are_those_of_the_formula(length: int, dtype: torch.dtype) -> None:
     torch.manual_seed(length)
