@@ -206,7 +206,6 @@ def test_weight_gradients_in_bfloat16_are_those_of_float32_whatever_the_shape(ro
     assert torch.allclose(found, exact, rtol=2e-2, atol=2e-2 * exact.abs().max().item())
 
 
-
 @given(st.integers(-500, 500), st.integers(-500, 500), st.integers(1, 8))
 @settings(max_examples=30, deadline=None)
 def test_a_product_of_rotated_vectors_depends_on_the_distance_alone(first, second, pairs):
