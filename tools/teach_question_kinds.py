@@ -110,8 +110,7 @@ def taught_questions(folder: Path, *, num_marked: int, most: int = 600) -> list[
     verdicts = [(row["question"], "yes_no") for row in rows_of(HERE / "verdict_pairs.jsonl") if row["says"] in ("yes", "no")]
     others = list(dict.fromkeys([*peoples_questions(folder, num_marked=num_marked), *verdicts]))
     random.Random(0).shuffle(others)
-    counts: Counter[str] = Counter()
-    few = [counts.update([kind]) or (question, kind) for question, kind in others if counts[kind] < most]
+    few = [example for kind in KINDS for example in [one for one in others if one[1] == kind][:most]]
     short = list(dict.fromkeys(written_questions()))
     random.Random(1).shuffle(short)
     return filled_forms() + few + short[:5000] + 2 * questions_of_each_kind()

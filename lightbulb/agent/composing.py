@@ -632,8 +632,9 @@ def compose(
     taken: list[Line] = []
     for line in _starts(question, form, lines):
         if asks_for_the_whole:  # what a paragraph says first is what it is about
-            block = [other for other in lines_of(document_of(line.url)) if other.block == line.block and other.role != "heading"]
-            line = replace(block[0], score=line.score)
+            page = pages.setdefault(line.url, lines_of(document_of(line.url)))
+            first = next(other for other in page if other.block == line.block and other.role != "heading")
+            line = replace(first, score=line.score)
         if (line.url, line.start) in {(other.url, other.start) for other in taken}: continue
         words = sum(other.num_words for other in taken)
         if taken and (words > max_words + 30 or line.score < lines[0].score - max_gap): break
