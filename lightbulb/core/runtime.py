@@ -16,7 +16,7 @@ import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -68,15 +68,39 @@ def native_dtype(device: torch.device) -> torch.dtype:
 
 # %% ../../nbs/core/02_runtime.ipynb #b7a84414
 def keep_freed_memory() -> bool:
-    "Let this process keep what it frees, to use it again; False where the C library has no such choice."
+    "Let this process keep what it frees, to use it again, in large pages; False where the C library has no such choice."
     import ctypes
 
     trim, blocks = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's mallopt
     try:
-        choose = ctypes.CDLL(None).mallopt
+        library = ctypes.CDLL(None)
+        is_kept = bool(library.mallopt(blocks, 1 << 25) and library.mallopt(trim, (1 << 31) - 1))
     except (AttributeError, OSError, TypeError):
         return False
-    return bool(choose(blocks, 1 << 25) and choose(trim, (1 << 31) - 1))
+    if is_kept:
+        _ask_for_large_pages(library)
+    return is_kept
+
+
+def _ask_for_large_pages(library: Any, reserved: int = 1 << 31) -> None:
+    "Grow the heap by `reserved` bytes of addresses, which take no memory until they are used, and ask for pages of 2 MB there."
+    import ctypes
+    import resource
+
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        return  # addresses are counted there
+    library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    library.free.argtypes, library.madvise.argtypes = [ctypes.c_void_p], [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    block, in_large_pages = (1 << 25) - (1 << 12), 14  # the largest that come from the heap; MADV_HUGEPAGE
+    for found in [library.malloc(block) for _ in range(reserved // block)]:
+        library.free(found)  # of nothing too, where no more was to be had
+    try:
+        areas = [line.split()[0] for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith("[heap]")]
+    except OSError:
+        return
+    for area in areas:
+        start, end = (int(address, 16) for address in area.split("-"))
+        library.madvise(start, end - start, in_large_pages)
 
 # %% ../../nbs/core/02_runtime.ipynb #a0f8792d
 def seed_everything(seed: int) -> None:

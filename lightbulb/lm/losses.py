@@ -204,7 +204,7 @@ class LanguageModelLoss(nn.Module):
         out = model(batch.tokens, batch.encoder_tokens, _there(batch.encoder_lengths, device), _there(batch.lengths, device))
         rows = [self._rows(batch, head) for head in range(num_heads)]
         flat, targets = out.hidden.flatten(0, 1), batch.targets.flatten()
-        states = torch.cat([model.head_hidden(flat[row.to(device)], head) for head, row in enumerate(rows)])
+        states = _joined([model.head_hidden(_rows_of(flat, row), head) for head, row in enumerate(rows)])
         answers = torch.cat([targets[row.to(device) + head] for head, row in enumerate(rows)])
         weights = torch.cat([torch.full((len(row),), self._head_weight(head, num_heads)) for head, row in enumerate(rows)]).to(device)
         first = torch.cat([torch.full((len(row),), float(head == 0)) for head, row in enumerate(rows)]).to(device)
@@ -227,6 +227,15 @@ class LanguageModelLoss(nn.Module):
         objective = objective + tokens * (self.weights.balance * router.balance_loss + self.weights.router_z * router.z_loss)
         terms = {"balance": router.balance_loss, "router_z": router.z_loss, "load": router.load}
         return {"objective": objective} | dict(sums) | {name: (tokens * value.detach()).double() for name, value in terms.items()}
+
+
+def _rows_of(values: Tensor, places: Tensor) -> Tensor:
+    "Values, (M, D), at ascending places; where these are all, as they are."
+    return values if len(places) == len(values) else values[places.to(values.device)]
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _there(lengths: Tensor | None, device: torch.device) -> Tensor | None:

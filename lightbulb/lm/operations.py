@@ -196,52 +196,53 @@ def _head_kernels() -> tuple[Any, Any]:
 
     widen, narrow = _halves()
 
+    # few arrays in a loop, each indexed by numbers without a sign: a compiler that can't see that arrays are apart, or that an index
+    # is not negative, checks both before each loop, and these are short
     @njit(fastmath=True, nogil=True)
     def forward(x, first, weight, cosines, sines, epsilon, out, scales):
-        half, heads, one = cosines.shape[1], scales.shape[1], np.float32(1)
+        width, half, weighted = len(weight), np.uint64(cosines.shape[1]), np.empty(len(weight), np.float32)
         for i in range(x.shape[0]):
             c, s = cosines[i % len(cosines)], sines[i % len(cosines)]
-            for head in range(heads):
-                at, to = (first + head) * 2 * half, out[i // len(cosines), head, i % len(cosines)]
-                low, high = x[i, at : at + half], x[i, at + half : at + 2 * half]
-                to_low, to_high = to[:half], to[half:]
-                u, v, squares = weight[:half], weight[half:], np.float32(0)
+            for head in range(scales.shape[1]):
+                at, to, squares = (first + head) * width, out[i // len(cosines), head, i % len(cosines)], np.float32(0)
+                row = x[i, at : at + width]
                 # the scale that makes the head's root mean square 1
-                for j in range(half):
-                    squares += widen(low[j]) * widen(low[j]) + widen(high[j]) * widen(high[j])
-                scale = one / np.sqrt(squares / np.float32(2 * half) + epsilon)
+                for j in range(np.uint64(width)):
+                    value = widen(row[j])
+                    squares += value * value
+                    weighted[j] = value * weight[j]
+                scale = np.float32(1) / np.sqrt(squares / np.float32(width) + epsilon)
                 scales[i, head] = scale
-                # normed, weighted, turned
+                # normed, turned
                 for j in range(half):
-                    a, b = widen(low[j]) * u[j] * scale, widen(high[j]) * v[j] * scale
-                    to_low[j] = narrow(a * c[j] - b * s[j], to_low[j])
-                    to_high[j] = narrow(b * c[j] + a * s[j], to_high[j])
+                    a, b = weighted[j] * scale, weighted[half + j] * scale
+                    to[j] = narrow(a * c[j] - b * s[j], to[j])
+                    to[half + j] = narrow(b * c[j] + a * s[j], to[half + j])
 
     @njit(fastmath=True, nogil=True)
     def backward(grad, x, first, weight, cosines, sines, scales, to_x, to_weight):
-        half, heads = cosines.shape[1], scales.shape[1]
-        turned_low, turned_high = np.empty(half, np.float32), np.empty(half, np.float32)
+        width, half = len(weight), np.uint64(cosines.shape[1])
+        turned, of_weight = np.empty(width, np.float32), np.zeros(width, np.float32)
         for i in range(x.shape[0]):
             c, s = cosines[i % len(cosines)], sines[i % len(cosines)]
-            for head in range(heads):
-                at, grads, scale = (first + head) * 2 * half, grad[i // len(cosines), head, i % len(cosines)], scales[i, head]
-                low, high = x[i, at : at + half], x[i, at + half : at + 2 * half]
-                grad_low, grad_high = grads[:half], grads[half:]
-                to_low, to_high = to_x[i, at : at + half], to_x[i, at + half : at + 2 * half]
-                u, v, weight_low, weight_high, inner = weight[:half], weight[half:], to_weight[:half], to_weight[half:], np.float32(0)
-                # the gradient turned back, the weight's share of it, and how it leans on the head itself
+            for head in range(scales.shape[1]):
+                at, grads, scale = (first + head) * width, grad[i // len(cosines), head, i % len(cosines)], scales[i, head]
+                row, to, inner = x[i, at : at + width], to_x[i, at : at + width], np.float32(0)
+                # the gradient turned back
                 for j in range(half):
-                    a, b, p, q = widen(grad_low[j]), widen(grad_high[j]), widen(low[j]) * scale, widen(high[j]) * scale
-                    f, g = a * c[j] + b * s[j], b * c[j] - a * s[j]
-                    weight_low[j] += f * p
-                    weight_high[j] += g * q
-                    turned_low[j], turned_high[j] = f * u[j], g * v[j]
-                    inner += f * u[j] * p + g * v[j] * q
-                inner *= scale / np.float32(2 * half)
+                    a, b = widen(grads[j]), widen(grads[half + j])
+                    turned[j], turned[half + j] = a * c[j] + b * s[j], b * c[j] - a * s[j]
+                # the weight's share of it, and how it leans on the head itself
+                for j in range(np.uint64(width)):
+                    share = widen(row[j]) * scale * turned[j]
+                    of_weight[j] += share
+                    inner += share * weight[j]
+                inner *= scale / np.float32(width)
                 # back through the norm, which lets nothing pass along the head
-                for j in range(half):
-                    to_low[j] = narrow(scale * (turned_low[j] - widen(low[j]) * inner), to_low[j])
-                    to_high[j] = narrow(scale * (turned_high[j] - widen(high[j]) * inner), to_high[j])
+                for j in range(np.uint64(width)):
+                    to[j] = narrow(scale * (turned[j] * weight[j] - widen(row[j]) * inner), to[j])
+        for j in range(width):
+            to_weight[j] += of_weight[j]
 
     return forward, backward
 
@@ -353,11 +354,13 @@ def _transposed(x: Tensor) -> Tensor:
     return out
 
 
-def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
-    "xᵀ grad, (D, K), of (N, D) and (N, K)."
-    if x.dtype != torch.bfloat16 or x.device.type != "cpu": return x.T @ grad
-    if x.shape[1] <= grad.shape[1]: return _transposed(x) @ grad
-    return (_transposed(grad) @ x).T
+def _weight_gradient(x: Tensor, grad: Tensor, by_columns: bool = False) -> Tensor:
+    "xᵀ grad, (D, K), of (N, D) and (N, K); by columns: in memory as its transpose, as the weight of an `nn.Linear` lies."
+    if x.dtype != torch.bfloat16 or x.device.type != "cpu": return (grad.T @ x).T if by_columns else x.T @ grad
+    is_narrow = x.shape[1] <= grad.shape[1]
+    found = _transposed(x) @ grad if is_narrow else _transposed(grad) @ x  # (D, K), or (K, D)
+    found = _transposed(found) if is_narrow == by_columns else found
+    return found.T if by_columns else found
 
 
 class _Product(torch.autograd.Function):
@@ -367,7 +370,7 @@ class _Product(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             left, right = x.to(dtype), weight.to(dtype)
             ctx.save_for_backward(left, right)
-            ctx.dtypes = x.dtype, weight.dtype
+            ctx.dtypes, ctx.by_columns = (x.dtype, weight.dtype), not weight.is_contiguous() and weight.T.is_contiguous()
             return left @ right
 
     @staticmethod
@@ -378,7 +381,7 @@ class _Product(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             to_left = (flat @ right.T).view(left.shape).to(ctx.dtypes[0])
         if ctx.needs_input_grad[1]:
-            to_right = _weight_gradient(left.reshape(-1, left.shape[-1]), flat).to(ctx.dtypes[1])
+            to_right = _weight_gradient(left.reshape(-1, left.shape[-1]), flat, ctx.by_columns).to(ctx.dtypes[1])
         return to_left, to_right
 
 
@@ -506,34 +509,50 @@ def _softmax_kernels() -> tuple[Any, Any]:
 
     (widen, narrow), exponential, zero, one = _halves(), _exponential(), np.float32(0), np.float32(1)
 
+    # whole vectors: what a row sees is filled up to a multiple of 32, since the numbers of an unfinished one are taken one by one
     @njit(fastmath=True, nogil=True, error_model="numpy")
     def forward(scores, first, scale):
-        powers = np.empty(scores.shape[2], np.float32)
+        powers, tops = np.empty((scores.shape[2] + 31) // 32 * 32, np.float32), np.empty(16, np.float32)
         for n in range(scores.shape[0]):
             for i in range(scores.shape[1]):
-                row, seen, top, total = scores[n, i], first + i + 1, widen(scores[n, i, 0]), zero
-                for j in range(seen):
-                    top = max(top, widen(row[j]))
-                for j in range(seen):
-                    powers[j] = exponential((widen(row[j]) - top) * scale)
-                    total += powers[j]
+                row, seen = scores[n, i], first + i + 1
+                part, shown = powers[: (seen + 31) // 32 * 32], row[: (seen + 31) // 32 * 32]
+                for j in range(len(shown)):
+                    part[j] = widen(shown[j])
+                part[seen:] = part[0]
+                # the largest: of every sixteenth, then of these (one after the other is no work for vectors)
+                tops[:] = part[0]
+                for start in range(0, len(part), 16):
+                    for k in range(16):
+                        tops[k] = max(tops[k], part[start + k])
+                top = tops[0]
+                for k in range(16):
+                    top = max(top, tops[k])
+                # powers, their sum, shares
+                for j in range(len(part)):
+                    part[j] = exponential((part[j] - top) * scale)
+                part[seen:] = zero
+                total = zero
+                for j in range(len(part)):
+                    total += part[j]
                 share = one / total
-                for j in range(seen):
-                    row[j] = narrow(powers[j] * share, row[j])
-                for j in range(seen, len(row)):
+                for j in range(len(shown)):
+                    shown[j] = narrow(part[j] * share, shown[j])
+                for j in range(len(shown), len(row)):
                     row[j] = narrow(zero, row[j])
 
     @njit(fastmath=True, nogil=True, error_model="numpy")
     def backward(grad, chances, first, scale):
         for n in range(grad.shape[0]):
             for i in range(grad.shape[1]):
-                grads, row, seen, inner = grad[n, i], chances[n, i], first + i + 1, zero
-                for j in range(seen):
+                end, inner = (first + i + 32) // 32 * 32, zero  # past what is seen the chances are 0
+                grads, row, rest = grad[n, i, :end], chances[n, i, :end], grad[n, i, end:]
+                for j in range(len(grads)):
                     inner += widen(grads[j]) * widen(row[j])
-                for j in range(seen):
+                for j in range(len(grads)):
                     grads[j] = narrow(widen(row[j]) * (widen(grads[j]) - inner) * scale, grads[j])
-                for j in range(seen, len(row)):
-                    grads[j] = narrow(zero, grads[j])
+                for j in range(len(rest)):
+                    rest[j] = narrow(zero, rest[j])
 
     return forward, backward
 
@@ -551,16 +570,16 @@ class _CausalAttention(torch.autograd.Function):
 
         (batch, heads, length, _), scale = queries.shape, np.float32(queries.shape[-1] ** -0.5)
         queries, keys, values = (part.detach().reshape(batch * heads, length, -1) for part in (queries, keys, values))
-        out, blocks = torch.empty_like(values), []
+        pieces, blocks = [], []
         with torch.autocast("cpu", enabled=False):
             for first in range(0, length, _block()):
                 end = min(first + _block(), length)
                 chances = queries[:, first:end] @ keys[:, :end].mT
                 _softmax_kernels()[0](_lend(chances), first, scale)
-                out[:, first:end] = chances @ values[:, :end]
+                pieces.append(chances @ values[:, :end])
                 blocks.append(chances)
         ctx.save_for_backward(queries, keys, values, *blocks)
-        return out.view(batch, heads, length, -1)
+        return _joined(pieces).view(batch, heads, length, -1)
 
     @staticmethod
     @once_differentiable
@@ -569,20 +588,26 @@ class _CausalAttention(torch.autograd.Function):
 
         queries, keys, values, *blocks = ctx.saved_tensors
         rows, scale = grad.reshape(values.shape), np.float32(queries.shape[-1] ** -0.5)
-        to_queries, to_keys, to_values = torch.empty_like(queries), None, None
+        to_queries, to_keys, to_values = [], None, None
         for number, chances in reversed(list(enumerate(blocks))):  # the last block meets all keys
             first, end = number * _block(), chances.shape[2]
             piece = rows[:, first:end].contiguous()
             to_scores = piece @ values[:, :end].mT
             _softmax_kernels()[1](_lend(to_scores), _lend(chances), first, scale)
-            to_queries[:, first:end] = to_scores @ keys[:, :end]
+            to_queries.insert(0, to_scores @ keys[:, :end])
             products = to_scores.mT @ queries[:, first:end], chances.mT @ piece
             if to_keys is None or to_values is None:
                 to_keys, to_values = products
             else:
                 to_keys[:, :end] += products[0]
                 to_values[:, :end] += products[1]
-        return tuple(None if part is None else part.view(*grad.shape[:3], -1) for part in (to_queries, to_keys, to_values))
+        found = _joined(to_queries), to_keys, to_values
+        return tuple(None if part is None else part.view(*grad.shape[:3], -1) for part in found)
+
+
+def _joined(pieces: list[Tensor]) -> Tensor:
+    "(N, T, d) of pieces along T; a single one as it is."
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)
 
 # %% ../../nbs/lm/03_operations.ipynb #2da68b49
 def causal_attention(
