@@ -107,6 +107,17 @@ def test_a_name_that_no_page_mentions_is_named() -> None:
     assert result.refused and result.ending is Ending.UNKNOWN_NAME and "Humphry Swan" in result.text
 
 
+def test_a_code_that_no_page_has_is_named_and_not_taken_for_its_neighbour() -> None:
+    text = (
+        "The pump tells what is wrong by a code. The code GL-30 means that the filter is full. The code GL-31 means that the lid is open."
+    )
+    pages = [Document("http://site/codes", "Codes of the pump", text)]
+    _, known = ask("What does the code GL-30 mean?", small_tools(search=SmallSite(pages)))
+    _, unknown = ask("What does the code GL-25 mean?", small_tools(search=SmallSite(pages)))
+    assert not known.refused and "filter" in known.text
+    assert unknown.refused and unknown.ending is Ending.UNKNOWN_NAME and "GL-25" in unknown.text
+
+
 def test_a_guess_is_marked_as_one() -> None:
     strict = {kind: type(calibration)(calibration.weights, -20.0, 0.5) for kind, calibration in LENIENT.items()}
     for guess in (False, True):

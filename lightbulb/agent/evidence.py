@@ -77,6 +77,25 @@ def long_names(question: str) -> list[str]:
     return [name for name in dict.fromkeys(names) if len(name.split()) > 1]
 
 
+_CODE = re.compile(r"(?<![\w.-])(?P<letters>[A-Za-z]{1,5})[-_]?(?P<digits>\d{1,5})(?![\w-]|\.\d)")
+
+
+def unknown_codes(question: str, texts: Sequence[str]) -> list[str]:
+    "Codes of a question (*E35*, *GL-25*) that no text has, though one has others of that family; a range counts (*E30 to E39*)."
+    unknown = []
+    for code in _CODE.finditer(question):
+        if code["letters"].lower() in ("v", "version"):
+            continue  # *before v3* says something of v2
+        letters, number = re.escape(code["letters"]), int(code["digits"])
+        family = re.compile(
+            rf"(?<![^\W_]){letters}[-_ ]?(\d{{1,5}})(?: ?(?:–|—|-|to|through|until|…) ?(?:{letters}[-_ ]?)?(\d{{1,5}}))?", re.I
+        )
+        ranges = [(int(one[1]), int(one[2] or one[1])) for text in texts for one in family.finditer(text)]
+        if ranges and not any(first <= number <= last for first, last in ranges):
+            unknown.append(code[0])
+    return list(dict.fromkeys(unknown))
+
+
 def is_mentioned(name: str, texts: Iterable[str], *, window: int = 12) -> bool:
     "Whether one of the texts has the telling words of a name within a dozen words, spelled alike but for a slip."
     wanted = [word for word in title_key(name).split() if len(word) > 2] or title_key(name).split()
