@@ -27,7 +27,7 @@ from lightbulb.agent.confidence import (
     measure_sentence,
 )
 from .configuration import TestAgent
-from .evidence import Evidence, Researcher, is_mentioned, long_names, unknown_codes
+from .evidence import Evidence, Researcher, is_mentioned, long_names, mistaken_codes
 from .ledger import Ledger, Meter, relevances, remembered
 from .question_kinds import asks_for_several, foreign_language, in_english, question_parts, readings
 from .candidates import Candidate, asks_in_key_words, is_said_whole, kind_wanted
@@ -463,8 +463,8 @@ class _Inquiry:
 
     def _answer(self, best: _Conclusion) -> Answer:
         unknown = [name for name in long_names(self.asked) if not self._is_known(name)]
-        if best.kind != "yes_no":  # *Only mp4.* says no to mp3
-            unknown += unknown_codes(self.asked, [f"{document.title}. {document.text}" for document in self.ledger.documents])
+        quotes = [citation.quote for sentence in best.sentences for citation in sentence.citations]
+        unknown += mistaken_codes(self.asked, quotes, (document.text for document in self.ledger.documents))
         may_guess = self.config.guess and bool(best.sentences)
         if best.is_sure and not unknown:
             ending, sentences = Ending.ANSWERED, best.sentences

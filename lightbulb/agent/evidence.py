@@ -10,6 +10,7 @@ __all__ = ['Evidence']
 
 # %% ../../nbs/agent/08_evidence.ipynb #393a9310
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -78,22 +79,32 @@ def long_names(question: str) -> list[str]:
 
 
 _CODE = re.compile(r"(?<![\w.-])(?P<letters>[A-Za-z]{1,5})[-_]?(?P<digits>\d{1,5})(?![\w-]|\.\d)")
+_ASKS_FOR_CODE = re.compile(r"\b(?:errors?|codes?|faults?|alarms?|warnings?|mean(?:s|ing)?|stands? for)\b", re.I)
 
 
-def unknown_codes(question: str, texts: Sequence[str]) -> list[str]:
-    "Codes of a question (*E35*, *GL-25*) that no text has, though one has others of that family; a range counts (*E30 to E39*)."
-    unknown = []
-    for code in _CODE.finditer(question):
-        if code["letters"].lower() in ("v", "version"):
-            continue  # *before v3* says something of v2
-        letters, number = re.escape(code["letters"]), int(code["digits"])
-        family = re.compile(
-            rf"(?<![^\W_]){letters}[-_ ]?(\d{{1,5}})(?: ?(?:–|—|-|to|through|until|…) ?(?:{letters}[-_ ]?)?(\d{{1,5}}))?", re.I
-        )
-        ranges = [(int(one[1]), int(one[2] or one[1])) for text in texts for one in family.finditer(text)]
-        if ranges and not any(first <= number <= last for first, last in ranges):
-            unknown.append(code[0])
-    return list(dict.fromkeys(unknown))
+def _codes(text: str) -> list[tuple[str, int, str]]:
+    "Letters, number and spelling of each code of a text."
+    text = re.sub("[\u2010-\u2013]", "-", unicodedata.normalize("NFKC", text))
+    return [(code["letters"].casefold(), int(code["digits"]), code[0]) for code in _CODE.finditer(text)]
+
+
+def mistaken_codes(
+    question: str,
+    said: Sequence[str],  # what an answer quotes
+    pages: Iterable[str],
+) -> list[str]:
+    """Codes whose meaning is asked for (*error GL-25*) where an answer is about another one of the family and no page has them; two codes
+    in one quote may be the ends of a range, and what lies between them is known."""
+    asked = _codes(question) if _ASKS_FOR_CODE.search(question) else []
+    others = [[code for code in _codes(quote) if code not in asked] for quote in said] if asked else []
+    near = lambda letters, quote: [number for own, number, _ in quote if own == letters]
+    mistaken = []
+    for letters, number, code in asked:
+        found = [numbers for quote in others if (numbers := near(letters, quote))]
+        if found and not any(min(numbers) <= number <= max(numbers) for numbers in found):
+            mistaken.append((letters, number, code))
+    known = {code[:2] for page in pages for code in _codes(page)} if mistaken else set()
+    return list(dict.fromkeys(code for *key, code in mistaken if tuple(key) not in known))
 
 
 def is_mentioned(name: str, texts: Iterable[str], *, window: int = 12) -> bool:

@@ -74,7 +74,7 @@ def keep_freed_memory() -> bool:
     trim, blocks = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's mallopt
     try:
         library = ctypes.CDLL(None)
-        is_kept = bool(library.mallopt(blocks, 1 << 25) and library.mallopt(trim, (1 << 31) - 1))
+        is_kept = bool(library.mallopt(blocks, 1 << 25) and library.mallopt(trim, -1))
     except (AttributeError, OSError, TypeError):
         return False
     if is_kept:
@@ -87,17 +87,20 @@ def _ask_for_large_pages(library: Any, reserved: int = 1 << 31) -> None:
     import ctypes
     import resource
 
-    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
-        return  # addresses are counted there
+    if any(resource.getrlimit(limit)[0] != resource.RLIM_INFINITY for limit in (resource.RLIMIT_AS, resource.RLIMIT_DATA)):
+        return  # addresses count as memory there
     library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     library.free.argtypes, library.madvise.argtypes = [ctypes.c_void_p], [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     block, in_large_pages = (1 << 25) - (1 << 12), 14  # the largest that come from the heap; MADV_HUGEPAGE
-    for found in [library.malloc(block) for _ in range(reserved // block)]:
-        library.free(found)  # of nothing too, where no more was to be had
     try:
-        areas = [line.split()[0] for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith("[heap]")]
+        if Path("/proc/sys/vm/overcommit_memory").read_text().strip() == "2":
+            return  # and there
+        for found in [library.malloc(block) for _ in range(reserved // block)]:
+            library.free(found)  # of nothing too, where no more was to be had
+        maps = Path("/proc/self/maps").read_text(errors="replace").splitlines()
     except OSError:
         return
+    areas = [line.split()[0] for line in maps if line.endswith("[heap]")]
     for area in areas:
         start, end = (int(address, 16) for address in area.split("-"))
         library.madvise(start, end - start, in_large_pages)
