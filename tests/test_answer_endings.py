@@ -15,6 +15,7 @@ from small_site import LENIENT, PAGES, BagOfWords, SmallSite, small_tools
 
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.answers import Ending, StepFailed
+from lightbulb.agent.evidence import long_names
 from lightbulb.agent.tools import Tools
 from lightbulb.agent.waiting import Working
 from lightbulb.core.errors import LanguageModelError, SearchError
@@ -105,6 +106,13 @@ def test_missing_evidence_is_no_failure_and_no_budget() -> None:
 def test_a_name_that_no_page_mentions_is_named() -> None:
     _, result = ask("Where was Humphry Swan born?", small_tools())
     assert result.refused and result.ending is Ending.UNKNOWN_NAME and "Humphry Swan" in result.text
+
+
+def test_capitals_and_two_names_are_no_name_of_their_own() -> None:
+    for question in ("WHERE WAS HUMPHRY DAVY BORN?", "Where Was The Inventor Of The Lamp Born?"):
+        assert long_names(question) == []
+    _, result = ask("Where were Humphry Davy and Joseph Swan born?", small_tools(search=SmallSite(PAGES)))
+    assert result.ending is not Ending.UNKNOWN_NAME
 
 
 def test_a_code_that_no_page_has_is_named_and_not_taken_for_its_neighbour() -> None:

@@ -74,6 +74,10 @@ def test_a_killed_writer_loses_no_acknowledged_line(tmp_path):
         "sk-abcdefghijklmnop",
         "-----BEGIN RSA PRIVATE KEY-----",
         "AKIAABCDEFGHIJKLMNOP",
+        "Config:\npassword: hunter2hunter2",
+        "\tGITHUB_TOKEN=abcdef123456",
+        'client = {"api_key": "abcdef123456"}',
+        "a line\nsk-abcdefghijklmnop1234",
     ],
 )
 @pytest.mark.parametrize("place", ["answer", "queries", "passages"])
@@ -96,6 +100,15 @@ def test_private_places_and_failures_need_a_word(tmp_path):
         assert EpisodeFile(tmp_path / f"{flag}.jsonl", **{flag: True}).append(row)
     demo = make_row(provenance={"backends": ["demo"], "pages": [make_row()["provenance"]["pages"][0] | {"url": "http://127.0.0.1:5/a"}]})
     assert EpisodeFile(tmp_path / "demo.jsonl").append(demo)
+
+
+def test_hosts_of_a_network_of_ones_own_are_private(tmp_path):
+    page = make_row()["provenance"]["pages"][0]
+    at = lambda url: make_row(provenance={"backends": ["site"], "pages": [page | {"url": url}]})
+    file = EpisodeFile(tmp_path / "shared.jsonl", private_hosts=["wiki.corp:8080"])
+    for url in ("http://wiki.corp:8080/a", "http://169.254.169.254/a", "http://[fd00::1]/a", "HTTP://LOCALHOST/a", "http://nas.local/a"):
+        assert file.reason_against(at(url)) == "private", url
+    assert all(file.reason_against(at(url)) == "" for url in ("http://wiki.corp/a", "https://example.org/a", "http://8.8.8.8/a"))
 
 
 def test_gains_come_from_answers_that_earned_something():

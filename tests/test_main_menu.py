@@ -11,12 +11,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from lightbulb.agent.configuration import TestAgent, TrainAgent
-from lightbulb.apps import language_model_commands
+from lightbulb.apps import language_model_commands, question_commands
 from lightbulb.apps.language_model_commands import continue_texts
 from lightbulb.apps.main_menu import main, parse_config
 from lightbulb.core.errors import LightbulbError
@@ -296,6 +297,29 @@ def test_an_interrupt_leaves_an_open_question_that_resume_asks(notes: Path, tmp_
     assert process.returncode == 130 and "Traceback" not in rest and "interrupted" in rest
     resumed = run(*arguments, "--resume", given="quit\n")
     assert resumed.returncode == 0 and "Penzance" in resumed.stdout
+
+
+def test_open_questions_are_asked_once_each_and_one_that_fails_blocks_no_other(monkeypatch, capsys, tmp_path) -> None:
+    asked: list[str] = []
+    script: dict[str, BaseException] = {}
+
+    def ask(question: str, *others, **more) -> None:
+        asked.append(question)
+        if question in script: raise script.pop(question)
+
+    monkeypatch.setattr(question_commands, "ask", ask)
+    monkeypatch.setattr(question_commands, "_told", lambda loading, log: SimpleNamespace(close=lambda: None))
+    answered = lambda **flags: (question_commands.run_test_agent(TestAgent(save_dir=tmp_path, **flags)), asked[:], asked.clear())[:2]
+    script["first"] = KeyboardInterrupt()
+    assert answered(query="first") == (130, ["first"])
+    assert answered(query="first", resume=True) == (0, ["first"])
+    for question in "AB":
+        script[question] = KeyboardInterrupt()
+        answered(query=question)
+    script["A"] = LightbulbError("the server is away")
+    assert answered(query="C", resume=True) == (0, ["A", "B", "C"]) and "the server is away" in capsys.readouterr().err
+    script["A"] = KeyboardInterrupt()
+    assert answered(query="D", resume=True) == (130, ["A"])
 
 
 # ------------------------------------------------------------------ a world model

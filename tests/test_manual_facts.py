@@ -11,15 +11,15 @@ from small_site import LENIENT, BagOfWords, PatternReader, SmallSite, small_tool
 
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.answers import Searched
-from lightbulb.agent.composing import carried_on, compose, lines_of, listings, says_yes, scored_lines, verdict_of, whole_list
-from lightbulb.agent.candidates import Candidate, asks_in_key_words, has_all_words, weighed_candidates
+from lightbulb.agent.composing import carried_on, compose, lines_of, listings, says_by_bound, says_yes, scored_lines, verdict_of, whole_list
+from lightbulb.agent.candidates import Candidate, _at_that_bound, _at_that_end, asks_in_key_words, has_all_words, weighed_candidates
 from lightbulb.agent.confidence import Calibration, by_entries, load_calibrations, measure_sentence
 from lightbulb.agent.configuration import ReasoningConfig
 from lightbulb.agent.evidence import long_names
 from lightbulb.agent.ledger import Ledger
 from lightbulb.agent.mentions import Arguments, mention_at, said_of_others
 from lightbulb.agent.question_kinds import asks_for_several, kind_of_question
-from lightbulb.agent.reasoning import State, make_plans
+from lightbulb.agent.reasoning import State, make_plans, quantity
 from lightbulb.agent.tools import load_says
 from lightbulb.agent.writing import best_answers
 from lightbulb.core.records import Document, Passage
@@ -216,6 +216,29 @@ class Clocks(PatternReader):
 def test_what_closes_is_told_by_the_end_of_a_span_of_time(question: str, expected: str) -> None:
     page = Document("http://site/club", "Club", "The clubroom is open on Tuesday 18:30–22:30, on Friday 17:00–23:00.")
     assert ask(question, certain(), search=SmallSite([page]), reader=Clocks()).short_answer == expected
+
+
+def found_in(text: str, picked: str) -> Candidate:
+    "A part of a page as a candidate."
+    start, passage = text.index(picked), Passage("http://site/rules", "Rules", 0, len(text), text, 0.0)
+    return Candidate(picked, passage.url, passage.title, start, start + len(picked), "other", 0.0, passage)
+
+
+@pytest.mark.parametrize(
+    ("row", "picked", "question", "expected"),
+    [
+        ("A team has at most 11 players and 7 substitutes.", "11", "What is the maximum number of players?", "11"),
+        ("Rooms sleep from 4 to 8 guests; the maximum stay is 14 nights.", "14 nights", "What is the maximum stay?", "14 nights"),
+        ("Blocks take between 256 KiB and 16 MiB.", "256 KiB", "What is the largest block?", "16 MiB"),
+    ],
+)
+def test_the_end_of_a_span_is_that_of_the_span_that_was_found(row: str, picked: str, question: str, expected: str) -> None:
+    assert _at_that_bound(found_in(row, picked), question).text.strip() == expected
+
+
+def test_days_are_no_hours_of_a_clock() -> None:
+    candidate = found_in("The exhibition runs from 12 to 18 June 2025 in the old mill.", "18 June 2025")
+    assert _at_that_end(candidate, "When does the exhibition end?").text == "18 June 2025"
 
 
 class FirstNames(PatternReader):
@@ -485,6 +508,8 @@ def test_a_language_is_no_age_and_a_doctorate_no_rate() -> None:
         ("I copied it with --shared. Safe to run it twice?", "yes_no"),
         ("dogs allowed", "yes_no"),
         ("OK to wash it at 60 degrees?", "yes_no"),
+        ("List the things required.", "list"),
+        ("Minimum age required", "number"),
         ("When is fishing allowed?", "fact"),
         ("Who sits on the committee of the club?", "list"),
         ("Who is the chair of the committee?", "fact"),
@@ -660,6 +685,37 @@ def test_a_question_need_not_say_what_the_pages_are_about(question: str, said: s
 
     result = ask(question, load_calibrations(), search=Whole([OBSERVATORY]), rerank=load_cross_encoder(), says=SHIPPED_SAYS)
     assert result.short_answer == said and result.refused == (not said)
+
+
+@pytest.mark.parametrize(
+    ("question", "statement", "is_yes"),
+    [
+        ("Is parking free?", "No fee is charged for parking.", None),
+        ("Can I join without experience?", "No prior experience is needed.", None),
+        ("Can I pay later?", "No, you cannot.", False),
+        ("Can I pay later?", "No you cannot.", False),
+        ("Can I pay later?", "Yes, within a week.", True),
+    ],
+)
+def test_no_is_a_verdict_only_where_it_stands_for_itself(question: str, statement: str, is_yes: bool | None) -> None:
+    assert abs(says_yes(question, statement)) < 2 if is_yes is None else says_yes(question, statement) == (2 if is_yes else -2)
+
+
+@pytest.mark.parametrize(
+    ("question", "statement", "said"),
+    [
+        ("Can I upload 500 photos?", "The form takes up to 1,000 photos.", "Yes"),
+        ("Can I upload 5000 photos?", "The form takes up to 1,000 photos.", "No"),
+        ("May we invite 800 guests?", "The hall is licensed for at most 1,200 guests.", "Yes"),
+    ],
+)
+def test_a_bound_of_a_thousand_is_read_whole(question: str, statement: str, said: str) -> None:
+    assert says_by_bound(question, statement) == said
+
+
+def test_amounts_of_time_mass_and_memory_are_compared_in_one_unit() -> None:
+    pairs = (("90 minutes", "2 hours"), ("500 kg", "2 tonnes"), ("512 MB", "2 GB"), ("5 mg", "1 g"), ("3 days", "1 week"))
+    assert all(quantity(less, "number") < quantity(more, "number") for less, more in pairs)  # pyright: ignore
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,14 @@ import pytest
 from notebook_browser import NotebookServer, OpenNotebook, open_notebook
 from small_site import LENIENT, SmallSite, small_tools
 
+from lightbulb.agent import web_agent
 from lightbulb.agent.answering import answer
 from lightbulb.agent.configuration import TestAgent
+from lightbulb.apps import question_panels
 from lightbulb.apps.question_panels import QuestionPanel
 from lightbulb.apps.thought_tree import ThoughtTree
 from lightbulb.apps.world_panels import BoardPanel
+from lightbulb.core.errors import LightbulbError
 from lightbulb.lm.training import TrainLanguageModel, train_language_model
 from lightbulb.planning.tree_of_thought import Thought, ToTNode
 from lightbulb.world.configuration import TextSettings
@@ -386,7 +389,34 @@ def test_a_drawing_that_is_too_wide_scrolls_inside_itself(browser, jupyter_lab: 
     notebook.close()
 
 
+def test_a_panel_asks_as_it_was_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(question_panels, "_load", lambda config, tell: SimpleNamespace(path=config.knowledge_path, close=lambda: None))
+    shelf, asked = question_panels._Shelf(), list[str]()
+
+    def taken(config: TestAgent) -> Any:
+        loading = shelf.take(config)
+        while True:
+            try:
+                next(loading)
+            except StopIteration as done:
+                return done.value
+
+    for name in ("work.sqlite", "private.sqlite"):
+        assert taken(TestAgent(save_dir=tmp_path, knowledge_base=name)).path == name
+    monkeypatch.setattr(web_agent, "answer", lambda *args, **settings: iter(asked.append("fixed") or ()))
+    monkeypatch.setattr(web_agent.AutonomousWebAgent, "run_episode", lambda self, query: asked.append(self.policy) or _NOTHING)
+    for policy in ("fixed", "ordered"):
+        list(question_panels._answering("When?", TestAgent(save_dir=tmp_path, policy=policy), small_tools()))
+    assert asked == ["fixed", "ordered"]
+
+
+_NOTHING = SimpleNamespace(row={"queries": ()}, pages=(), answer=None)
+
+
 def test_boards_of_other_worlds_are_refused(model_folder: Path) -> None:
+    other = BoardPanel(TrainWorldModel(environment="connect_four", save_dir=model_folder.parent))
+    with pytest.raises(LightbulbError, match="holds a model of .*, not of connect_four"):
+        other.wait()
     with pytest.raises(ValueError, match="must be of a board game, got one of FrozenLake-v1"):
         BoardPanel(TrainWorldModel(environment="FrozenLake-v1"))
     board = BoardPanel(model_folder, num_simulations=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -178,6 +179,22 @@ def test_a_second_episode_fetches_nothing_twice_and_failures_are_tried_again():
     for _ in range(2):
         env.take(SearchAction("query", "fail"))
     assert site.num_calls == calls + 2 and env._episode.results == ()
+
+
+def test_a_page_that_moved_is_worth_as_much_as_one_that_stayed():
+    class Moved(Site):
+        def read(self, urls, *, timeout=None):
+            return [page and replace(page, url=page.url.replace("site", "new")) for page in super().read(urls)]
+
+    outcomes = []
+    for site, gold in ((Site(), URLS[5]), (Moved(), URLS[5].replace("site", "new"))):
+        env = SearchEnv([SearchTask("Who made lamp 5?", frozenset([gold]))], ResultCache({"site": site}), Letters(), chances)
+        env.reset(options={"task": 0})
+        env.take(SearchAction("keep", "Who made lamp 5?"))
+        env.take(SearchAction("read", URLS[1]))
+        _, reward, *_, info = env.take(SearchAction("read", URLS[5]))
+        outcomes.append((round(reward, 6), info["recall"], [page.title for page in env.ranking()]))
+    assert outcomes[0] == outcomes[1] and outcomes[0][1:] == (1.0, ["Page 5", "Page 1"])
 
 
 def test_features_belong_to_actions_and_masks_to_places():

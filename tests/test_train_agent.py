@@ -19,13 +19,14 @@ from test_web_agent import DemoPages, Letters, PatternReader, other_process_envi
 from lightbulb.agent.configuration import TrainAgent
 from lightbulb.agent.environment import SearchTask
 from lightbulb.agent.tools import Tools
-from lightbulb.agent.training import load_queries, train_agent
+from lightbulb.agent.training import _side_by_side, load_queries, train_agent
 from lightbulb.agent.web_agent import AutonomousWebAgent
 from lightbulb.core.checkpoint import load_checkpoint
 from lightbulb.core.errors import LightbulbError, SearchError
 from lightbulb.core.run_folder import MODEL_FILE, TRAINING_FILE, moments
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.web.demo_site import article_titles, demo_questions
+from lightbulb.web.search import load_search
 
 ROOT = Path(__file__).resolve().parents[1]
 QUESTIONS = [
@@ -118,6 +119,25 @@ def test_a_training_tells_each_episode_once_and_leaves_models_data_and_knowledge
     agent.levels.load_worker_model(tmp_path / "agent" / "worker.ckpt")
     agent.levels.load_manager_model(tmp_path / "agent" / "manager.ckpt")
     knowledge.close()
+
+
+def test_what_was_read_through_two_folders_is_found_by_a_question_on_both(tools: Tools, tmp_path: Path) -> None:
+    for name, text in (("a", "Humphry Davy was born in 1778 in Penzance."), ("b", "Joseph Swan was born in 1828 in Sunderland.")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "page.txt").write_text(text)
+    search = f"folder:{tmp_path / 'a'},folder:{tmp_path / 'b'}"
+    knowledge = KnowledgeBase(":memory:", embed=Letters())
+    opened = load_search(search, make_index=lambda: KnowledgeBase(":memory:", embed=Letters()))
+    config = config_for(tmp_path / "run", num_episodes=2, search=search)
+    tasks = [SearchTask("When was Humphry Davy born?"), SearchTask("When was Joseph Swan born?")]
+    list(train_agent(config, tools=Tools(opened, tools.reader, tools.embed, knowledge=knowledge), tasks=tasks))
+    found = {scope: [one.title for one in knowledge.search("born", 5, scopes=[scope])] for scope in config.for_tools().scopes}
+    assert all(len(set(titles)) == 1 for titles in found.values()) and len(found) == 2
+
+
+def test_no_episode_of_a_large_batch_pays_for_the_others() -> None:
+    outcomes = _side_by_side([lambda: time.sleep(0.4) or "done"] * 24, [1.1] * 24)  # pyright: ignore
+    assert {outcome for outcome, _ in outcomes} == {"done"} and max(seconds for _, seconds in outcomes) < 1.1
 
 
 def test_recall_is_told_only_where_gold_pages_are_known(tools: Tools, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from lightbulb.agent.configuration import Budget, TestAgent
 from lightbulb.agent.environment import KINDS, SearchAction, SearchEnvConfig, SearchTask
 from lightbulb.agent.tools import Tools
 from lightbulb.agent.waiting import Working
-from lightbulb.agent.web_agent import AutonomousWebAgent, policy_answer
+from lightbulb.agent.web_agent import AutonomousWebAgent, answer_by_policy
 from lightbulb.core.errors import CheckpointError
 from lightbulb.core.records import Document
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
@@ -199,11 +199,11 @@ def test_a_checkpoint_of_something_else_is_refused(tools: Tools, tmp_path: Path)
 
 
 def test_where_nothing_was_trained_the_weights_that_ship_play_and_say_so(tools: Tools, tmp_path: Path) -> None:
-    steps = policy_answer(TASK.question, TestAgent(save_dir=tmp_path, policy="learned", max_searches=3), tools=tools)
+    steps = answer_by_policy(TASK.question, TestAgent(save_dir=tmp_path, policy="learned", max_searches=3), tools=tools)
     first, *_, last = steps
     assert first == Working("choosing searches and pages by the weights that ship") and isinstance(last, Answer)
     agent = make_agent(tools)
     agent.save(tmp_path / "agent")
-    assert next(policy_answer(TASK.question, TestAgent(save_dir=tmp_path, policy="learned"), tools=tools)) == Working(
+    assert next(answer_by_policy(TASK.question, TestAgent(save_dir=tmp_path, policy="learned"), tools=tools)) == Working(
         "choosing searches and pages by what was learned"
     )

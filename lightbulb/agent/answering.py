@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['log', 'answer', 'TestAgent', 'Answer']
+__all__ = ['log', 'answer', 'scope_of', 'TestAgent', 'Answer']
 
 # %% ../../nbs/agent/16_answering.ipynb #804cfe72
 import logging
@@ -517,7 +517,9 @@ class _Inquiry:
         )
 
     def _is_known(self, name: str) -> bool:
-        return is_mentioned(name, (f"{document.title}. {document.text}" for document in self.ledger.documents))
+        texts = [f"{document.title}. {document.text}" for document in self.ledger.documents]
+        parts = name.split(" and ")  # *Germany and Austria*
+        return is_mentioned(name, texts) or (len(parts) > 1 and all(is_mentioned(part, texts) for part in parts))
 
     def _reason(self, unknown: Sequence[str]) -> Ending:
         "Why there is no answer."
@@ -658,14 +660,15 @@ def _remember(inquiry: _Inquiry) -> None:
     if knowledge is None: return
     try:
         for scope in inquiry.config.scopes:
-            if own := [document for document in documents if _scope_of(document, inquiry) == scope]:
+            if own := [one for one in documents if scope_of(one, inquiry.config.scopes, inquiry.tools.search) == scope]:
                 knowledge.add(own, scope=scope)
     except LightbulbError as error:
         log.warning("what was read could not be remembered: %s", error)
 
 
-def _scope_of(document: Document, inquiry: _Inquiry) -> str:
-    scopes, members = inquiry.config.scopes, getattr(inquiry.tools.search, "members", [])
-    for scope, member in zip(scopes, members, strict=False):
-        if document.url in getattr(member, "documents", ()) or scope.partition(":")[0] == document.source: return scope
-    return scopes[0]
+def scope_of(document: Document, scopes: Sequence[str], search: object) -> str:
+    "The one of the back ends named in `--search` that a page was read through."
+    members = getattr(search, "members", [])
+    holders = [scope for scope, member in zip(scopes, members, strict=False) if document.url in getattr(member, "documents", ())]
+    of_its_kind = [scope for scope in scopes if scope.partition(":")[0] == document.source]
+    return [*holders, *of_its_kind, scopes[0]][0]

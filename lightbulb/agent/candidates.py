@@ -18,6 +18,7 @@ from typing import Any
 from .composing import Line
 from .configuration import ReasoningConfig
 from lightbulb.agent.mentions import (
+    MONTH,
     SHORT_ENTRY,
     Arguments,
     Mention,
@@ -266,14 +267,17 @@ def _at_that_end(candidate: Candidate, question: str) -> Candidate:
         return candidate
     offset, text = candidate.passage.start, candidate.passage.text
     for match in _SPAN_OF_TIME.finditer(text, max(0, candidate.start - offset - 20), candidate.end - offset + 20):
-        if match.start() < candidate.end - offset and candidate.start - offset < match.end():
+        is_of_days = re.match(rf"\.? ?{MONTH}", text[match.end() :]) or re.search(rf"{MONTH} $", text[: match.start()])
+        if match.start() < candidate.end - offset and candidate.start - offset < match.end() and not is_of_days:
             start, end = match.span(which)
             return replace(candidate, start=offset + start, end=offset + end, text=text[start:end])
     return candidate
 
 
 _AMOUNT = r"[€£$]? ?\d[\d.,]*(?: ?[^\W\d]+| ?%)?"
-_SPAN_OF_AMOUNTS = re.compile(rf"(?:\b(?P<between>between|from) )?(?P<first>{_AMOUNT}) ?(?:–|—|-|to|and) ?(?P<last>{_AMOUNT})", re.I)
+_SPAN_OF_AMOUNTS = re.compile(
+    rf"(?:\b(?P<between>between|from) )?(?P<first>{_AMOUNT}) ?(?:–|—|-|to|(?P<and>and)) ?(?P<last>{_AMOUNT})", re.I
+)
 _ASKS_FOR_MOST = re.compile(r"\b(?:maximum|maximal|max|most|highest|largest|biggest|longest|greatest|upper|at most)\b", re.I)
 _ASKS_FOR_LEAST = re.compile(r"\b(?:minimum|minimal|min|least|lowest|smallest|shortest|lower|at least)\b", re.I)
 
@@ -287,8 +291,9 @@ def _at_that_bound(candidate: Candidate, question: str) -> Candidate:
     first = candidate.start - offset - begin
     around = (first, first + len(row)) if columns(row) else (candidate.start - offset - 40, candidate.end - offset + 40)
     for match in _SPAN_OF_AMOUNTS.finditer(text, max(0, around[0]), around[1]):
-        is_span = match["between"] is not None or (match.start() <= candidate.start - offset and candidate.end - offset <= match.end())
-        if not is_span: continue
+        is_inside = match.start() <= candidate.start - offset and candidate.end - offset <= match.end()
+        is_span = match["between"] or not match["and"]  # no *11 players and 7 substitutes*
+        if not is_span or not (is_inside or (match["between"] and columns(row))): continue
         start, end = match.span(which)
         return replace(candidate, start=offset + start, end=offset + end, text=text[start:end])
     return candidate

@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import NamedTuple
 
 from .configuration import ReasoningConfig
@@ -376,13 +377,16 @@ _CLAUSE = re.compile(
 )
 
 
+_NO = r"no\b(?=\s*(?:$|[^\w\s]|(?:you|we|it|they|he|she|there|I|this|that)\b))"  # the answer, and not *No fee is charged*
+_SAID_AT_ONCE = re.compile(rf"\W*(yes\b|{_NO})", re.I)
+
+
 def says_yes(
     question: str,
     statement: str,  # the sentence that answers best
 ) -> float:
     "Whether a statement answers *yes*: above 0 if so, the further from 0 the surer."
-    if match := re.match(r"\W*(yes|no)\b(?! (?:one|longer|more|matter)\b)", statement, re.I):
-        return 2.0 if match[1].lower() == "yes" else -2.0
+    if match := _SAID_AT_ONCE.match(statement): return 2.0 if match[1].lower() == "yes" else -2.0
     stems = lambda text: {stem(word) for word in re.findall(r"[a-z][a-z'’-]+", text.lower()) if word not in FUNCTION_WORDS}
     asked_about = stems(question)
     clause = max(
@@ -432,7 +436,7 @@ def bears_on(
 _NUMBER_WORDS = (
     "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty"
 ).split()
-_COUNT = rf"(?P<number>\d+(?:[.,]\d+)?|{'|'.join(sorted(_NUMBER_WORDS, key=len, reverse=True))})"
+_COUNT = rf"(?P<number>\d{{1,3}}(?:,\d{{3}})+|\d+(?:[.,]\d+)?|{'|'.join(sorted(_NUMBER_WORDS, key=len, reverse=True))})"
 _COUNTED = re.compile(rf"(?<![\w.,-]){_COUNT}(?![\w.,]*\d)[- ]?(?P<unit>°C|[^\W\d]+)?", re.I)
 _BOUNDS = tuple(
     (re.compile(pattern, re.I), holds)
@@ -450,7 +454,8 @@ _OF_AGE = re.compile(r"\b(?:year|aged?|old)", re.I)
 
 def _value(number: str) -> float:
     word = number.lower()
-    return _NUMBER_WORDS.index(word) + 1 if word in _NUMBER_WORDS else float(word.replace(",", "."))
+    if word in _NUMBER_WORDS: return _NUMBER_WORDS.index(word) + 1
+    return float(word.replace(",", "" if re.fullmatch(r"\d{1,3}(?:,\d{3})+", word) else "."))  # *1,200* guests, *1,5* litres
 
 
 _IN_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
@@ -499,7 +504,8 @@ _EXCEPTS = re.compile(
 
 
 _SAID_FIRST = re.compile(
-    r"^(?:A\w*[:.)] )?\W*(?P<first>yes|no|never|not)\b(?! (?:one|longer|more|matter|all|every|only)\b)|[,;] (?P<last>yes|no)\W*$", re.I
+    rf"^(?:A\w*[:.)] )?\W*(?P<first>yes\b|{_NO}|(?:never|not)\b(?! (?:one|longer|more|matter|all|every|only)\b))|[,;] (?P<last>yes|no)\W*$",
+    re.I,
 )
 
 
@@ -630,14 +636,16 @@ def compose(
         return _verbatim(fact_lines), " ".join(lines[0].text.split())
     # prose: stretches of pages, the best first, until there are words enough
     taken: list[Line] = []
-    for line in _starts(question, form, lines):
+    sides = _of_each_side(question, lines) if form == "compare" else []
+    for line in dict.fromkeys([lines[0], *sides, *lines[1:4]]):
         if asks_for_the_whole:  # what a paragraph says first is what it is about
             page = pages.setdefault(line.url, lines_of(document_of(line.url)))
             first = next(other for other in page if other.block == line.block and other.role != "heading")
             line = replace(first, score=line.score)
         if (line.url, line.start) in {(other.url, other.start) for other in taken}: continue
         words = sum(other.num_words for other in taken)
-        if taken and (words > max_words + 30 or line.score < lines[0].score - max_gap): break
+        is_enough = words > max_words + 30 or line.score < lines[0].score - max_gap
+        if taken and is_enough and line not in sides: break
         new = around(line, max_words if not taken else max_words // 2)
         taken += [other for other in new if (other.url, other.start) not in {(old.url, old.start) for old in taken}]
     return _verbatim(taken), ""
@@ -660,13 +668,21 @@ def sides_of(question: str) -> tuple[str, str] | None:
     return re.sub(r"^.*\b(?:does|do|is|are|sets|distinguishes|separates|choose|use|makes) ", "", match["a"]), match["b"]
 
 
-def _starts(question: str, form: str, lines: Sequence[Line]) -> list[Line]:
-    "Where stretches may begin, in order."
-    if form != "compare" or (sides := sides_of(question)) is None: return list(lines[:4])
-    stems = [{stem(word) for word in re.findall(r"[\w-]+", side.lower()) if word not in FUNCTION_WORDS} for side in sides]
-    named = lambda line: {stem(word) for word in re.findall(r"[\w-]+", f"{line.heading} {line.text}".lower())}
-    bests = [next((line for line in lines if own & named(line)), None) for own in stems]
-    return list(dict.fromkeys([lines[0], *(line for line in bests if line), *lines[1:4]]))
+def _of_each_side(question: str, lines: Sequence[Line]) -> list[Line]:
+    """For each of two things that are compared the line that tells most of it, and not of both; none where the question does not name two.
+
+    A line's score counts, six more where it has all words of the thing, and six less where it has all of the other one.
+    """
+    if (sides := sides_of(question)) is None: return []
+    words = lambda text: {stem(word) for word in re.findall(r"[\w-]+", text.lower()) if word not in FUNCTION_WORDS}
+    first, second = map(words, sides)
+    share = lambda part, whole: len(part & whole) / max(1, len(part))
+    bests = []
+    for own, other in (((first - second) or first, second - first), ((second - first) or second, first - second)):
+        shares = [(line, share(own, said), share(other, said)) for line in lines if (said := words(f"{line.heading} {line.text}")) & own]
+        alone = [(line.score + 6 * mine - 6 * others, line) for line, mine, others in shares if others < 1]
+        bests += [max(alone, key=itemgetter(0))[1]] if alone else []
+    return bests
 
 
 def _steps_around(best: Line, pages: dict[str, list[Line]], document_of: Callable[[str], Document], *, max_words: int = 220) -> list[Line]:

@@ -90,6 +90,7 @@ class ResultCache:
         self.num_fetched = 0  # searches and pages that a back end really had to give
         self._results: dict[tuple[str, str], tuple[Any, ...]] = {}
         self._pages: dict[str, Document | None] = {}
+        self._read_through: dict[str, str] = {}  # address of a page → the back end that gave it
         self.failures: dict[str, str] = {}  # query or address → why its back end gave nothing
         self._locks: dict[tuple[str, str], threading.Lock] = {}  # what one episode fetches, the others wait for, and for nothing else
 
@@ -100,6 +101,10 @@ class ResultCache:
     def pages(self) -> list[Document]:
         "All pages that were read, in any episode."
         return [page for page in list(self._pages.values()) if page is not None]
+
+    def read_through(self, page: Document) -> str:
+        "The name of the back end that a page came from."
+        return self._read_through[page.url]
 
     def num_results(self, query: str) -> int:
         "How many pages that query gave, of all back ends together."
@@ -132,7 +137,9 @@ class ResultCache:
                     self.failures[url] = str(error)
                     return None
                 self._pages[url] = outcome if isinstance(outcome, Document) and outcome.text.strip() else None
-                if self._pages[url] is None:
+                if (page := self._pages[url]) is not None:
+                    self._read_through[page.url] = backend
+                else:
                     self.failures[url] = str(getattr(outcome, "reason", "nothing to read"))
             return self._pages[url]
 
@@ -353,13 +360,13 @@ class SearchEnv(gymnasium.Env):
         document = self.cache.read(episode.backend, url)
         if document is None or url in episode.pages: return
         episode.pages[url] = document
-        passages = [Passage(url, document.title, c.start, c.end, c.text, 0.0) for c in chunk_text(document.text)]
+        passages = [Passage(document.url, document.title, c.start, c.end, c.text, 0.0) for c in chunk_text(document.text)]
         if not passages: return
         passages = self._nearest(passages)
         chances = self._chances(document, passages)
         best = sorted(zip(passages, chances, strict=True), key=lambda pair: -pair[1])[:4]
         episode.offered |= {(passage.url, passage.start, passage.end): (passage, chance) for passage, chance in best}
-        if not episode.reached.get(url):  # the chain ends on a page that a name led to
+        if not episode.reached.get(document.url):  # the chain ends on a page that a name led to
             self._note_names(document, passages)
 
     def _nearest(self, passages: list[Passage]) -> list[Passage]:
@@ -448,7 +455,9 @@ class SearchEnv(gymnasium.Env):
         episode = self._running(even_over=True)
         gold, titles = episode.task.gold_urls, {title_key(title) for title in episode.task.gold_titles}
         read = {title_key(page.title) for page in episode.pages.values()} if titles else set()
-        return (len(gold & set(episode.pages)) + len(titles & read)) / max(len(gold) + len(titles), 1)
+        return (len(gold & {*episode.pages, *(page.url for page in episode.pages.values())}) + len(titles & read)) / max(
+            len(gold) + len(titles), 1
+        )
 
     def ranking(self) -> list[Document]:
         "The pages read, the likeliest to support the answer first."
@@ -757,11 +766,13 @@ def play_answer(
     calibrations: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     seed: int | None = None,
+    asked: TestAgent | None = None,  # how `answer()` is asked, beside the budget of the environment
 ) -> tuple[float, Answer]:
     "Play an episode by `answer()`: the sum of the rewards, and what it said."
     env.reset(seed=seed, options=dict(options or {}))
     budget, backend = env.config.budget, _EnvironmentSearch(env)
-    config = TestAgent(max_pages=budget.max_pages, max_searches=budget.max_searches, max_seconds=budget.max_seconds)
+    limits = {"max_pages": budget.max_pages, "max_searches": budget.max_searches, "max_seconds": budget.max_seconds}
+    config = replace(asked or TestAgent(), **limits)
     pipeline = replace(tools, search=backend, knowledge=None)
     *_, result = answer(env._running().task.question, config, tools=pipeline, calibrations=calibrations)
     assert isinstance(result, Answer)

@@ -11,12 +11,14 @@ __all__ = ['play_episode', 'EpisodeFile', 'gains_of']
 # %% ../../nbs/agent/18_episodes.ipynb #effd3c6a
 import fcntl
 import hashlib
+import ipaddress
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -86,7 +88,7 @@ def described_episode(env: SearchEnv, steps: list[dict[str, Any]], info: dict[st
 # %% ../../nbs/agent/18_episodes.ipynb #0caabcae
 _SECRET = re.compile(
     r"\b(?:sk|pk|ghp|gho|xox[abps])[-_][A-Za-z0-9_-]{12,}|AKIA[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE KEY"
-    r"|(?i:\b(?:password|passwd|api[_-]?key|secret|token)\b\s*[:=]\s*\S{6,})|://[^/\s:@]+:[^/\s:@]+@"
+    r"|(?i:(?<![^\W_])(?:password|passwd|api[_-]?key|secret|token)\b[\"']?\s*[:=]\s*\S{6,})|://[^/\s:@]+:[^/\s:@]+@"
 )
 
 
@@ -99,16 +101,18 @@ class EpisodeFile:
         *,
         with_failures: bool = False,  # also episodes without an answer, or that earned nothing
         with_private: bool = False,  # also what came out of folders and private hosts
+        private_hosts: Collection[str] = (),  # beside those that an address shows: host, or host:port, as `allow_hosts` has them
     ) -> None:
         self.path, self.with_failures, self.with_private = Path(path), with_failures, with_private
+        self.private_hosts = frozenset(host.lower() for host in private_hosts)
 
     def reason_against(self, row: dict[str, Any]) -> str:
         "Why a line is not to be written: secret, failure, private; empty if nothing speaks against it."
-        if _SECRET.search(json.dumps(row, ensure_ascii=False)): return "secret"
+        if any(map(_SECRET.search, _texts(row))): return "secret"
         if not self.with_failures and (not row["answer"] or row["reward"] <= 0): return "failure"
         if self.with_private: return ""
         provenance = row["provenance"]
-        return "private" if any(_is_private(page, provenance["backends"]) for page in provenance["pages"]) else ""
+        return "private" if any(_is_private(page, provenance["backends"], self.private_hosts) for page in provenance["pages"]) else ""
 
     def append(self, row: dict[str, Any]) -> bool:
         "Write an episode unless something speaks against it or it is there already; whether it was written."
@@ -133,13 +137,31 @@ class EpisodeFile:
         return [json.loads(line) for line in self.path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
 
 
-_PRIVATE_ADDRESS = re.compile(r"file:|/|https?://(?:localhost|127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|\[::1\])")
+def _texts(value: Any) -> Iterator[str]:
+    "All texts in a row, each as it is: in JSON a new line begins with the n of its escape."
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(part)
 
 
-def _is_private(page: dict[str, Any], backends: Sequence[str]) -> bool:
+def _is_public(url: str, private_hosts: Collection[str]) -> bool:
+    "Whether an address is that of a public page: no file, nothing in a private network, none of the hosts named."
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
+    if parts.scheme not in ("http", "https") or not host: return False
+    if {host, parts.netloc.rpartition("@")[2].lower()} & set(private_hosts): return False
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:
+        return host != "localhost" and not host.endswith((".localhost", ".local", ".internal"))
+
+
+def _is_private(page: dict[str, Any], backends: Sequence[str], private_hosts: Collection[str]) -> bool:
     "Whether a page came out of a folder or from a private host; the demo site is served here and is no secret."
     if list(backends) == ["demo"]: return False
-    return page["source"] == "folder" or _PRIVATE_ADDRESS.match(page["url"]) is not None
+    return page["source"] == "folder" or not _is_public(page["url"], private_hosts)
 
 
 def _identity(row: dict[str, Any]) -> str:

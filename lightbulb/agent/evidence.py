@@ -69,6 +69,9 @@ _COMPARES = re.compile(r"\b(?:between|both|compare\w*|comparison|differ\w*|versu
 def long_names(question: str) -> list[str]:
     """The names of at least two words in a question, without the word that begins it and those that open its other sentences; where two
     things are compared *and* is in no name."""
+    words = re.findall(r"[^\W\d_][\w'’]*", question)
+    if all(word[0].isupper() for word in words) and any(word.lower() in FUNCTION_WORDS for word in words[1:]):
+        return []  # *WHEN DOES IT OPEN?*: nothing is written as a name
     blank = lambda match: " " * len(match[0])
     text = re.sub(r"^\W*\w+['’]?\w*", blank, " ".join(question.split()))
     text = re.sub(r"(?<=[.?!:;] )[A-Z]\w*", lambda word: blank(word) if word[0].lower() in FUNCTION_WORDS else word[0], text)

@@ -92,14 +92,14 @@ _WEEKDAYS = "monday tuesday wednesday thursday friday saturday sunday".split()
 _WEEKDAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*|(?:mon|tues|wednes|thurs|fri|satur|sun)days?"
 _FULL = "|".join(MONTHS).replace("May", "May(?! (?:I|we|you|one|he|she|it|they|the|a|my|our)\\b)")
 _LOWER = "|".join(month.lower() for month in MONTHS if month not in ("March", "May"))
-_MONTH = rf"(?:{_FULL}|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec|{_LOWER})\b\.?"
+MONTH = rf"(?:{_FULL}|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec|{_LOWER})\b\.?"
 _TO = r" ?(?:–|—|-|to|until|till|through) ?"
 _DAY = r"\d{1,2}(?:st|nd|rd|th)?"
 _DAYS_OF_YEAR = re.compile(
-    rf"(?<![\d.])(?P<d1>{_DAY})(?:\.? (?P<m1>{_MONTH}))?{_TO}(?P<d2>{_DAY})\.? (?P<m2>{_MONTH})|"
-    rf"(?<![\d.])(?P<d>{_DAY})\.? (?:of )?(?P<m>{_MONTH})|"
-    rf"\b(?P<n1>{_MONTH})(?: (?P<e1>{_DAY})(?!\d))?{_TO}(?P<n2>{_MONTH})(?: (?P<e2>{_DAY})(?!\d))?|"
-    rf"\b(?P<n>{_MONTH})(?: (?P<e>{_DAY})(?!\d)(?:{_TO}(?P<f>{_DAY})(?!\d))?)?"
+    rf"(?<![\d.])(?P<d1>{_DAY})(?:\.? (?P<m1>{MONTH}))?{_TO}(?P<d2>{_DAY})\.? (?P<m2>{MONTH})|"
+    rf"(?<![\d.])(?P<d>{_DAY})\.? (?:of )?(?P<m>{MONTH})|"
+    rf"\b(?P<n1>{MONTH})(?: (?P<e1>{_DAY})(?!\d))?{_TO}(?P<n2>{MONTH})(?: (?P<e2>{_DAY})(?!\d))?|"
+    rf"\b(?P<n>{MONTH})(?: (?P<e>{_DAY})(?!\d)(?:{_TO}(?P<f>{_DAY})(?!\d))?)?"
 )
 _DAYS_OF_WEEK = re.compile(rf"\b(?P<one>{_WEEKDAY})(?:{_TO}(?P<other>{_WEEKDAY}))?\b")
 _KINDS_OF_DAYS = re.compile(

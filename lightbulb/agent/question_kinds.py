@@ -334,7 +334,8 @@ def _asks_what_one_may_choose(shapes: Sequence[str]) -> bool:
 _CAN_BE = r"(?:safe|ok|okay|possible|allowed|permitted|forbidden|necessary|required|advisable|legal|fine|all right|recommended|welcome)"
 _ELLIPTIC_VERDICT = re.compile(
     rf"(?:^|[.;:!,–-] )(?:so |and |is it |would it be )?{_CAN_BE} (?:to|if|for (?:me|us) to)\b[^.;]*$|"
-    rf"^(?!.*\b(?:wh\w+|how)\b)[^,;]* {_CAN_BE}\W*$",
+    rf"^(?!.*\b(?:wh\w+|how)\b|\W*(?:please,? )?(?:list|name|give|tell|show|explain|describe|minimum|maximum|number|amount)\b)"
+    rf"[^,;]* {_CAN_BE}\W*$",
     re.I,
 )  # *Safe to run it twice?*, *dogs allowed*
 

@@ -291,11 +291,19 @@ _NAME = re.compile(
 )
 
 
+_NEW_SENTENCE = re.compile(r"(?:(?<=[a-z]{4})|(?<= [a-z]{2})|(?<= [a-z]{3})|(?<=\d{2}))[.!?](?= +[A-Z])")  # not *Mrs. Dalloway*
+_NO_NAME = re.compile(  # what a sentence begins with in capitals all the same
+    r"(?:^|(?<=\| ))(?:(?:Is|Are|Am|Was|Were|Can|Could|Do|Does|Did|Will|Would|May|Might|Must|Shall|Should|Has|Have|Had|Need|If|When|While"
+    r"|After|Since|I|We|You|He|She|It|They|My|Our|Your|This|That|These|Those|There|Any|Anyone|Some|Please)(?:['’]\w+)?(?:\s+|$))+"
+)
+
+
 def subject_of(question: str) -> str:
     "The name that a question is about, or its last noun phrase; empty if it has neither."
     text = re.sub(r"^\W*" + _QUESTION + r"\s*", "", question[:_MAX_CHARS].strip().rstrip("?.! "), flags=re.I)
+    text = _NO_NAME.sub("", _NEW_SENTENCE.sub(" |", text))
     names = [re.sub(r"['’]s?$", "", match[0].strip(" ,")) for match in _NAME.finditer(text)]
-    names = [name for name in names if not re.fullmatch(r"(?:\d{1,4}|I)", name)]
+    names = [name for name in names if not re.fullmatch(r"(?:\d{1,4}|I)?", name)]
     if names: return max(names, key=len)
     match = re.search(r"\b(?:of|for|about|in) ((?:the |an? )?[\w -]+)$", text)
     return re.sub(r"^(?:the|an?) ", "", match[1]) if match else ""

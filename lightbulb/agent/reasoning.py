@@ -141,6 +141,11 @@ _SCALES = {
     "T": 1e12,
     "tera": 1e12,
 }
+_IN_BASE_UNITS = {  # seconds, grams, bytes
+    **{"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0, "day": 86_400.0, "week": 604_800.0},
+    **{"mg": 1e-3, "milligram": 1e-3, "g": 1.0, "gram": 1.0, "kg": 1e3, "kilogram": 1e3, "t": 1e6, "tonne": 1e6},
+    **{"byte": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12},
+}
 _UNITS = r"(?:[wW]h?|[vV]|watt|volt|metre|meter|m\b|hertz|Hz|gram|joule|J\b|tonne)"
 
 
@@ -157,6 +162,9 @@ def quantity(text: str, kind: str) -> float | None:
     value, rest = float(re.sub(r"[,  ]", "", number[1])), text[number.end() :].strip()
     if word := re.match(r"(?:to |–|-)?[\d.,]*\s*(thousand|million|billion|trillion)\b", rest):
         value, rest = value * _SCALES[word[1]], rest[word.end() :].strip()
+    if unit := re.match(r"[^\W\d]+", rest):
+        factor = _IN_BASE_UNITS.get(unit[0]) or _IN_BASE_UNITS.get(unit[0].removesuffix("s"))
+        if factor: return value * factor
     prefix = re.match(rf"(kilo|mega|giga|tera|k|M|G|T)(?={_UNITS})", rest)
     return (
         value * _SCALES[prefix[1]]
@@ -190,6 +198,12 @@ _SUPERLATIVES = {  # what the column may be called, and whether the greatest is 
     **dict.fromkeys(("slowest",), ("speed", False)),
 }
 _GREATEST, _LEAST = "most highest greatest largest longest".split(), "fewest least lowest smallest shortest".split()
+_COMPARATIVES = {
+    **dict.fromkeys(("more", "greater"), "most"),
+    **dict.fromkeys(("less", "fewer", "lower"), "least"),
+    **{f"{word.removesuffix('st')}r": word for word in (*_SUPERLATIVES, "highest", "largest") if word.endswith("est")},
+    "costlier": "dearest",
+}
 _MOST_OF = re.compile(rf"\b(?P<how>{'|'.join([*_GREATEST, *_LEAST])}) (?P<what>[^\W\d]+)", re.I)
 _MONEY = re.compile(r"[$€£¥]|\b(?:euros?|dollars?|pounds?|crowns?|francs?|kron\w+|yen)\b")
 
@@ -205,14 +219,34 @@ class MostOfRows:
     compared: tuple[int, ...]  # all rows that it was compared with, itself too
 
 
+def _as_superlative(question: str) -> str:
+    "*The longest* for *longer*, *most expensive* for *costs more*."
+    question = re.sub(r"\b(?:costs?|costing) (more|less)\b", r"is \1 expensive", question, flags=re.I)
+    return re.sub(r"\w+", lambda word: _COMPARATIVES.get(word[0].lower(), word[0]), question)
+
+
+def _either(question: str, names: Sequence[str]) -> list[int]:
+    "Which of the names a question that compares two or more of them gives to choose from; none if it gives no choice."
+    if not re.search(r"\bor\b", question, re.I): return []
+    asked = normalized(question)
+    places = {i: place for i, name in enumerate(names) if name and (place := re.search(rf"\b{re.escape(normalized(name))}\b", asked))}
+    inside = lambda one: any(one is not other and other.start() <= one.start() and one.end() <= other.end() for other in places.values())
+    return [i for i, place in places.items() if not inside(place)]  # *Heron 2*, where there is also a *Heron*
+
+
 def _asked_columns(question: str, names: Sequence[str]) -> tuple[set[str], set[str], bool] | None:
     "The columns that a superlative can mean, the words that it is said with, and whether the greatest is meant."
-    words = lambda text: telling_stems(re.sub(r"\(.*?\)", "", text))
+    words = lambda text: telling_stems(re.sub(r"\(.*?\)|_", " ", text))
     if priced := re.search(r"\b(most|least) expensive\b", question, re.I):
         nouns, said, is_greatest = _NAMES_OF_PRICE, priced[0], priced[1].lower() == "most"
     elif (match := _MOST_OF.search(question)) and (named := {name for name in names if stem(match["what"].casefold()) in words(name)}):
         whole = {name for name in named if len(words(name)) == 1}  # *Rooms* before *Double room*
-        return whole or named, telling_stems(match[0]) | {match["how"].lower()}, match["how"].lower() in _GREATEST
+        exact = {name for name in named if words(name) <= telling_stems(question)}  # *Reports 2024*, where 2024 is asked for
+        return (
+            whole or (exact if len(exact) == 1 else named),
+            telling_stems(match[0]) | {match["how"].lower()},
+            match["how"].lower() in _GREATEST,
+        )
     elif word := next((word for word in re.findall(r"[a-z]+", question.lower()) if word in _SUPERLATIVES), ""):
         (nouns, is_greatest), said = _SUPERLATIVES[word], word
     else:
@@ -231,6 +265,11 @@ def most_of_rows(
     cells = [{name: row[first:last] for name, (first, last) in columns(row)} for row in rows]
     if len(cells) < 2 or not all(cells) or len({tuple(row)[0] for row in cells}) > 1: return None
     names = list(dict.fromkeys(name for row in cells for name in row))
+    heads = [next(iter(row.values())) for row in cells]
+    if len(either := _either(question, heads)) > 1:  # *Which is longer, Heron or Swift?*
+        question = _as_superlative(question)
+    else:
+        either = []
     asked = _asked_columns(question, names[1:])
     if asked is None: return None
     chosen, said, is_greatest = asked
@@ -238,8 +277,8 @@ def most_of_rows(
         chosen = {name for name in names[1:] if all(_MONEY.search(row.get(name, "")) for row in cells)}
     if len(chosen) != 1: return None
     # words that only some rows have choose among them; a word that nothing has is another question
-    column, compared = chosen.pop(), list(range(len(cells)))
-    known = said | telling_stems(f"{names[0]} {column} {above}")
+    column, compared = chosen.pop(), either or list(range(len(cells)))
+    known = said | telling_stems(f"{names[0]} {column} {above} {' '.join(heads[i] for i in either)}")
     if (telling_stems(question) - known) & telling_stems(" ".join(names)):
         return None  # *the price of the longest boat*
     for word in telling_stems(question) - known:
@@ -247,10 +286,13 @@ def most_of_rows(
         if not having: return None
         compared = having
     # one number in each cell, all in one unit
-    numbers = [re.findall(r"\d[\d,]*(?:\.\d+)?", cells[i].get(column, "")) for i in compared]
-    units = {re.sub(r"[\d.,\s]", "", cells[i].get(column, "")) for i in compared}
-    if len(compared) < 2 or len(units) != 1 or any(len(found) != 1 for found in numbers): return None
-    values = [float(found[0].replace(",", "")) for found in numbers]
+    numbers = [re.findall(r"(?<!\d)[-−–]?\d[\d,]*(?:\.\d+)?", cells[i].get(column, "")) for i in compared]
+    units = {re.sub(r"[\d.,\s]|(?<!\d)[-−–](?=\d)", "", cells[i].get(column, "")) for i in compared}
+    is_one = lambda found: len(found) == 1 and not re.search(r",(?!\d{3}(?!\d))", found[0])  # *3,5* is not *35*
+    if len(compared) < 2 or len(units) != 1 or not all(map(is_one, numbers)): return None
+    values = [float(re.sub("^[−–]", "-", found[0]).replace(",", "")) for found in numbers]
+    if "depth" in column.lower():
+        values = [abs(value) for value in values]
     best = (max if is_greatest else min)(values)
     if values.count(best) > 1: return None
     row = compared[values.index(best)]

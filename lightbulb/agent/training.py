@@ -17,6 +17,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from .answering import scope_of
 from .configuration import TrainAgent
 from .environment import OPTIONS, SearchEnvConfig, SearchTask
 from .episodes import EpisodeFile
@@ -83,7 +85,7 @@ def _side_by_side(calls: Sequence[Callable[[], OptionStep]], seconds: Sequence[f
     "What each call gives, or why it gave nothing, and the seconds it took; the calls run at the same time."
 
     async def one(call: Callable[[], OptionStep], left: float) -> tuple[OptionStep | str, float]:
-        begin, work = time.monotonic(), asyncio.get_running_loop().run_in_executor(None, call)
+        begin, work = time.monotonic(), asyncio.get_running_loop().run_in_executor(threads, call)
         try:
             outcome: OptionStep | str = await asyncio.wait_for(asyncio.shield(work), max(left, 0.01))
         except asyncio.TimeoutError:
@@ -94,9 +96,13 @@ def _side_by_side(calls: Sequence[Callable[[], OptionStep]], seconds: Sequence[f
         return outcome, time.monotonic() - begin
 
     async def together() -> list[tuple[OptionStep | str, float]]:
-        return await gather([functools.partial(one, call, left) for call, left in zip(calls, seconds, strict=True)])
+        return await gather([functools.partial(one, call, left) for call, left in zip(calls, seconds, strict=True)], limit=len(calls))
 
-    return run(together)
+    threads = ThreadPoolExecutor(len(calls), "lightbulb-episode")  # one each: a clock that runs is the episode's own
+    try:
+        return run(together)
+    finally:
+        threads.shutdown(wait=False)
 
 # %% ../../nbs/agent/22_training.ipynb #810cee52
 class _EpisodeLog:
@@ -152,7 +158,7 @@ class _AgentTraining:
         self.held_out = held_out[: config.num_held_out]
         self.tasks = [task for number, task in enumerate(tasks) if number % 5 != 4] if config.num_held_out else list(tasks)
         self.step, self.untold = 0, list[dict[str, Any]]()  # episodes done; of those, what is not in the log yet
-        self.episodes = EpisodeFile(config.folder / "llm_training_data.jsonl")
+        self.episodes = EpisodeFile(config.folder / "llm_training_data.jsonl", private_hosts=config.allow_hosts)
 
     def prepare(self) -> None:
         "Nothing comes before the first batch."
@@ -251,8 +257,15 @@ class _AgentTraining:
     def _remember(self, world: EpisodeWorld) -> None:
         "The knowledge base grows by what was read; only pages are citable."
         if self.agent.tools.knowledge is None or world.failure: return
-        for scope in self.agent.cache.backends:
-            self.agent.tools.knowledge.add(world.env.evidence().pages, scope=scope)
+        pages, search = world.env.evidence().pages, self.agent.tools.search
+        if list(self.agent.cache.backends.values()) == [search]:  # under the names by which a question will ask for it
+            scopes = self.config.for_tools().scopes
+            kept = {scope: [page for page in pages if scope_of(page, scopes, search) == scope] for scope in scopes}
+        else:
+            kept = {name: [page for page in pages if self.agent.cache.read_through(page) == name] for name in self.agent.cache.backends}
+        for scope, own in kept.items():
+            if own:
+                self.agent.tools.knowledge.add(own, scope=scope)
 
     def _report(self, worlds: Sequence[EpisodeWorld], updates: Sequence[Mapping[str, float]]) -> StepReport:
         names = sorted({name for update in updates for name in update})

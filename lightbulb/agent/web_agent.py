@@ -309,11 +309,13 @@ class AutonomousWebAgent:
         refines: bool = False,  # offer queries that `QueryRefiner` rewrote on the pages of all episodes
         write: str = "quote",  # an episode that is played to learn ends with its best passage; or `model`: with a summary of what was kept
         calibrations: Mapping[str, Any] | None = None,  # of `answer()`
+        asked: TestAgent | None = None,  # how `answer()` is asked, beside the budget of `env_config`
     ) -> None:
         if policy not in POLICIES: raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {policy!r}")
         if write == "model" and tools.summarizer is None:
             raise ValueError("write='model' needs tools with a summarizer, got none")
         self.tools, self.policy, self.calibrations, self.writes = tools, policy, calibrations, write == "model"
+        self.asked = asked or TestAgent()
         self.env_config, self._vectors = env_config or SearchEnvConfig(), dict[str, np.ndarray]()  # text → its vector, for all episodes
         self.cache = ResultCache(backends or {getattr(tools.search, "name", "search"): tools.search})
         self.hops, self.refines = _ReaderHops(tools.reader, span_cache), refines
@@ -396,16 +398,16 @@ class AutonomousWebAgent:
 
     def _by_pipeline(self, task: SearchTask, seed: int) -> WebEpisode:
         env = self.env([task])
-        total, result = play_answer(env, self.tools, calibrations=self.calibrations, options={"task": 0}, seed=seed)
+        total, result = play_answer(env, self.tools, calibrations=self.calibrations, options={"task": 0}, seed=seed, asked=self.asked)
         kinds = ("search",) * len(env.evidence().queries) + ("generate",)
         return WebEpisode(result, total, kinds, tuple(env.ranking()), described_episode(env, [], env._info()))
 
     def _written(self, question: str, env: SearchEnv, pages: Sequence[Document]) -> Answer:
         "What `answer()` says from the pages that were read, the likeliest first, with the cost of the episode."
         begin, budget, info = time.monotonic(), self.env_config.budget, env._info()
-        config = TestAgent(max_pages=budget.max_pages, max_tokens=budget.max_tokens, max_seconds=budget.max_seconds)
-        if self.write_searches is not None:
-            config = replace(config, max_searches=self.write_searches)
+        limits = {"max_pages": budget.max_pages, "max_tokens": budget.max_tokens, "max_seconds": budget.max_seconds}
+        searches = TestAgent().max_searches if self.write_searches is None else self.write_searches
+        config = replace(self.asked, max_searches=searches, **limits)
         tools = replace(self.tools, search=_PagesRead(pages), knowledge=None)
         *_, result = answer(question, config, tools=tools, calibrations=self.calibrations)
         assert isinstance(result, Answer)
@@ -459,12 +461,17 @@ _ROOM = Path(__file__).parent if "__file__" in globals() else Path("../../lightb
 _SHIPPED = _ROOM / "weights" / "web_agent.ckpt"
 
 
-def policy_answer(question: str, config: TestAgent, *, tools: Tools) -> Generator[Step | Working | Answer, None, None]:
-    """The steps, then the answer, by `config.policy`. `learned` is what a training left in the save folder, or the weights that ship.
+def answer_by_policy(
+    question: str, config: TestAgent, *, tools: Tools, calibrations: Mapping[str, Any] | None = None
+) -> Generator[Step | Working | Answer, None, None]:
+    """The steps, then the answer, by `config.policy`: `fixed` is `answer()`, `learned` what a training left in `save_dir` or what ships.
 
-    `CheckpointError` if that file is none.
+    `CheckpointError` if the file of what was learned is none.
     """
-    settings: dict[str, Any] = {"env_config": SearchEnvConfig(budget=config.budget)}
+    if config.policy == "fixed":
+        yield from answer(question, config, tools=tools, calibrations=calibrations)
+        return
+    settings: dict[str, Any] = {"env_config": SearchEnvConfig(budget=config.budget), "calibrations": calibrations, "asked": config}
     if config.policy == "learned":
         folder = config.save_dir / "agent"
         try:

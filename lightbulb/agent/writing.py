@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from .answers import Sentence
 from .composing import Line, Piece
 from .ledger import Citation, Ledger
-from .candidates import Candidate, has_all_words, normalized
+from .candidates import Candidate, has_all_words, normalized, technical_shape
 from .mentions import sentence_around
 from .reasoning import State
 from .tools import Summarizer
@@ -84,7 +84,9 @@ class Writer:
             half = len(state.chosen) // 2
             values = [" to ".join(candidate.text for candidate in part) for part in (state.chosen[:half], state.chosen[half:])]
             first += f" ({compared.items[0]}: {values[0]}; {compared.items[1]}: {values[1]})"
-        sentences = [Sentence(_closed(first[:1].upper() + first[1:]), tuple(last))]
+        shape = technical_shape(state.plan.steps[-1]) if state.plan.kind == "direct" else None
+        is_as_typed = shape is not None and shape.search(first) is not None  # a command, a file
+        sentences = [Sentence(first if is_as_typed else _closed(first[:1].upper() + first[1:]), tuple(last))]
         behind = list(dict.fromkeys(quotes))
         if around and len(behind) == 1:
             quote = behind[0]

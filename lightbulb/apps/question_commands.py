@@ -85,14 +85,10 @@ def format_answer(
 # %% ../../nbs/apps/01_question_commands.ipynb #60d8c9f6
 def ask(question: str, config: TestAgent, tools: Tools, *, out: TextIO, log: TextIO) -> Answer:
     "Answer one question: steps to `log` as they happen, the answer to `out`, in colour if that is a terminal."
-    from lightbulb.agent.answering import Answer, answer
+    from lightbulb.agent.answering import Answer
+    from lightbulb.agent.web_agent import answer_by_policy
 
-    if config.policy == "fixed":
-        working = answer(question, config, tools=tools)
-    else:
-        from lightbulb.agent.web_agent import policy_answer
-
-        working = policy_answer(question, config, tools=tools)
+    working = answer_by_policy(question, config, tools=tools)
     try:
         for item in working:
             if isinstance(item, Answer):
@@ -153,9 +149,16 @@ def run_test_agent(config: TestAgent) -> int:
     print(f"  ready after {time.monotonic() - begin:.1f} s", file=log, flush=True)
     try:
         for question in waiting.read() if config.resume else []:
-            _answered(question, config, tools, waiting, out, log)
+            if question == config.query.strip():
+                continue  # it is asked below
+            try:
+                if status := _answered(question, config, tools, waiting, out, log):
+                    Background.exit_status = status
+                    return status
+            except LightbulbError as error:  # it stays open, and the others are asked
+                print(f"lightbulb: {error}", file=log, flush=True)
         if config.query.strip():
-            Background.exit_status = _answered(config.query, config, tools, waiting, out, log)
+            Background.exit_status = _answered(config.query.strip(), config, tools, waiting, out, log)
         else:
             _converse(config, tools, waiting, out, log)
             Background.exit_status = 0

@@ -45,7 +45,7 @@ __all__ = ['QuestionPanel', 'load_ipython_extension']
 # %% ../../nbs/apps/10_question_panels.ipynb #bc10982b
 _LOADING = (
     "search", "allow_hosts", "model_name", "max_crawl_pages", "save_dir", "device", "precision", "seed", "can_chat", "can_score",
-    "context_length", "use_environment",
+    "context_length", "use_environment", "knowledge_base",
 )  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def _import_what_loading_needs(tell: Callable[[Any], None]) -> None:
     from lightbulb.web.parsing import parser_pool
 
     parser_pool().start()
-    import lightbulb.agent.answering
+    import lightbulb.agent.web_agent
     import lightbulb.lm.language_model
     import lightbulb.reading.reader  # noqa: F401
 
@@ -109,9 +109,9 @@ def _answering(
     yield Working("starting")
     if tools is None:
         tools = yield from _shelf.take(config)
-    from lightbulb.agent.answering import answer
+    from lightbulb.agent.web_agent import answer_by_policy
 
-    yield from answer(question, config, tools=tools, calibrations=calibrations)
+    yield from answer_by_policy(question, config, tools=tools, calibrations=calibrations)
 
 # %% ../../nbs/apps/10_question_panels.ipynb #9cecf832
 _SECONDS_BETWEEN_DRAWINGS = 0.3

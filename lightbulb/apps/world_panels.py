@@ -111,7 +111,10 @@ class BoardPanel(ipywidgets.VBox):
             if not moments(config.folder): raise LightbulbError(f"it could not be trained: {status.message}")
             self._preparing = "It loads what it learned."
             self._draw()
-            self.trained = _load_board_model(config.folder)
+            trained = _load_board_model(config.folder)
+            if (held := trained.settings.environment) != config.environment:
+                raise LightbulbError(f"{config.folder} holds a model of {held}, not of {config.environment}; give another save_dir")
+            self.trained = trained
         except (LightbulbError, ValueError, OSError) as error:
             self._problem = str(error)
         finally:

@@ -42,13 +42,14 @@ _KINDS = {int: "a whole number", float: "a number", bool: "True, False", type(No
 def check_fields(settings: Any) -> None:
     """`ValueError` that names the first setting whose word its annotation does not list, or that is text where a number belongs.
 
-    Text where a path belongs becomes one. A `device` must be written as one; whether it is there is for PyTorch to say.
+    Text where a path belongs becomes one, and `~` in it the home folder. A `device` must be written as one; whether it is there is for
+    PyTorch to say.
     """
     for name, hint in get_type_hints(type(settings)).items():
         value = getattr(settings, name)
         alternatives = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-        if Path in alternatives and isinstance(value, str):
-            object.__setattr__(settings, name, Path(value))  # the dataclass is frozen, and this is still its making
+        if Path in alternatives and isinstance(value, str | Path):
+            object.__setattr__(settings, name, Path(value).expanduser())  # the dataclass is frozen, and this is still its making
         choices = [choice for option in alternatives if get_origin(option) is Literal for choice in get_args(option)]
         is_listed = not choices or value in choices or (len(alternatives) > 1 and not isinstance(value, str))
         is_number = not isinstance(value, str) or not set(alternatives) <= {int, float, type(None)}
