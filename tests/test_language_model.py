@@ -12,6 +12,7 @@ from itertools import count
 
 import pytest
 import torch
+from raw_server import RawServer, wait_for_end
 
 from lightbulb.core.errors import LanguageModelError, UnavailableError
 from lightbulb.lm.language_model import ModelServer, ServedLanguageModel, ServerConfig, load_language_model
@@ -451,6 +452,31 @@ def test_a_conversation_that_fails_is_one_clear_line(response, message):
     with serve(lambda request: response) as server, pytest.raises(LanguageModelError, match=message) as caught:
         list(served(server).chat(HELLO))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "message", "calls"),
+    [
+        (b"200 OK", b"<html>please log in</html>", "failed: its answer is not JSON", 1),
+        (b"200 OK", b'{"choices":', "failed: ProtocolError", 1),
+        (b"500 Oops", b'{"error":', "failed after 2 tries: ProtocolError", 2),
+    ],
+)
+def test_a_whole_answer_that_is_none_is_one_clear_line(head, body, message, calls):
+    length = len(body) if body.endswith(b">") else 500  # the others break off
+
+    def talk(connection: socket.socket, path: str) -> None:
+        connection.sendall(b"HTTP/1.1 %s\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%s" % (head, length, body))
+        connection.shutdown(socket.SHUT_WR)
+        wait_for_end(connection)
+
+    with RawServer(talk) as server:
+        model = served(server, max_tries=2)
+        with pytest.raises(LanguageModelError, match=message) as caught:
+            list(model.chat(HELLO))
+        assert "\n" not in str(caught.value) and len(server.hits) == calls
+        with pytest.raises(LanguageModelError):
+            _ = model.can_chat
 
 
 def test_a_conversation_with_a_silent_server_is_left():
