@@ -162,7 +162,7 @@ def test_tokens_are_made_once_and_again_only_if_the_text_changed(tmp_path: Path)
 
 
 def test_a_compiled_tokenizer_gives_the_ids_that_it_gives_one_by_one(tmp_path: Path) -> None:
-    tokenizer, texts = load_tokenizer("gpt2"), demo_documents()[:20]
+    tokenizer, texts = load_tokenizer("gpt2"), [*demo_documents()[:20], "a cut emoji \ud83d"]
     expected = [i for text in texts for i in (*tokenizer.encode(text), tokenizer.end_id)]
     assert tokenize(texts, tokenizer, folder=tmp_path).tokens.tolist() == expected
 

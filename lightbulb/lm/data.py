@@ -25,7 +25,7 @@ from ..core.cache import content_key
 from ..core.checkpoint import write_atomically
 from ..core.errors import UnavailableError
 from ..core.runtime import cache_folder
-from .tokens import Tokenizer, first_line, hub_answers
+from .tokens import Tokenizer, first_line, hub_answers, whole_text
 
 # %% ../../nbs/lm/12_data.ipynb #8b13bd43
 _LINK = re.compile(r"\[\[[a-z0-9-]+\|([^\]]+)\]\]")
@@ -307,7 +307,7 @@ def _encode_texts(tokenizer: Tokenizer, texts: Sequence[str], batch: int = 256) 
     "The ids of each text, in order; a compiled tokenizer encodes a batch on all its threads."
     backend = getattr(tokenizer, "backend", None)
     for start in range(0, len(texts), batch):
-        part = list(texts[start : start + batch])
+        part = [whole_text(text) for text in texts[start : start + batch]]
         if backend is None:
             yield from map(tokenizer.encode, part)
         else:
