@@ -491,3 +491,12 @@ def test_the_small_model_talks_in_pieces_as_it_writes_at_once(exact):
     pieces = list(exact.chat([{"role": "user", "content": "What is a filament?"}], max_new_tokens=6))
     assert len(pieces) >= 5 and "".join(pieces) == exact.generate(["What is a filament?"], max_new_tokens=6)[0]
     assert not exact.can_chat and exact.can_score and exact.context_length == 8192
+
+
+def test_no_beginning_of_a_stop_string_is_told(exact):
+    question, most = "Count from one to five in words.", 8
+    (text,) = exact.generate([question], max_new_tokens=most)
+    for stop in ([text[4:7]], [text[-2:] + " and so on"]):  # the second has only begun when the tokens are spent
+        pieces = list(exact.chat([{"role": "user", "content": question}], max_new_tokens=most, stop=stop))
+        assert "".join(pieces) == text.split(stop[0])[0]
+    assert len(text) >= 8 and len(pieces) >= 5  # what begins no stop string is not held back
