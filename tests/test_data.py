@@ -47,6 +47,15 @@ def test_every_format_gives_the_same_documents(tmp_path: Path) -> None:
     assert sorted(found[0].train + found[0].validation) == sorted(texts)
 
 
+def test_a_line_of_json_ends_at_a_newline_alone(tmp_path: Path) -> None:
+    texts = [f"row {i} one{mark}two" for i, mark in enumerate("\u2028\u2029\x85")]
+    lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
+    for number, written in enumerate((lines, lines.replace("\n", "\n\n"), "\ufeff" + lines)):  # as it is, with empty lines, with a mark
+        (tmp_path / f"{number}.jsonl").write_text(written, encoding="utf-8", newline="\r\n" if number else "\n")
+        texts_read = load_texts(str(tmp_path / f"{number}.jsonl"))
+        assert "".join(texts_read.train + texts_read.validation) == "".join(texts)
+
+
 @pytest.mark.parametrize(
     ("content", "said"), [("", "has no text"), ('{"n": 1}\n', "holds any"), ('{"text": ""}\n', "has no text"), ("{", "line 1 is not JSON")]
 )
@@ -108,6 +117,17 @@ def test_no_document_is_on_both_sides(documents: list[str], random) -> None:
     assert set(split_texts(shuffled)[1]) == set(validation)
 
 
+@pytest.mark.parametrize("num_notes", [9, 15, 400])
+def test_a_text_that_is_most_of_a_data_set_is_trained_on(num_notes: int) -> None:
+    for number in range(5):  # of five hashes
+        book = f"book {number} " * 5000
+        documents = [book, *(f"note {i} of {number} " * 10 for i in range(num_notes))]
+        train, validation = split_texts(documents)
+        assert book in train and 0 < sum(map(len, validation)) <= 0.2 * sum(map(len, documents))
+    alike = [f"{i:03d} " * 50 for i in range(12)]
+    assert len(split_texts(alike, fraction=0.01)[1]) == 1 and len(split_texts(alike)[1]) == 2
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text("ab \n", min_size=4, max_size=200), min_size=1, max_size=9, unique=True))
 def test_a_few_documents_are_cut_without_loss(documents: list[str]) -> None:
@@ -142,7 +162,7 @@ def test_tokens_are_made_once_and_again_only_if_the_text_changed(tmp_path: Path)
 
 
 def test_a_compiled_tokenizer_gives_the_ids_that_it_gives_one_by_one(tmp_path: Path) -> None:
-    tokenizer, texts = load_tokenizer("gpt2"), demo_documents()[:20]
+    tokenizer, texts = load_tokenizer("gpt2"), [*demo_documents()[:20], "a cut emoji \ud83d"]
     expected = [i for text in texts for i in (*tokenizer.encode(text), tokenizer.end_id)]
     assert tokenize(texts, tokenizer, folder=tmp_path).tokens.tolist() == expected
 

@@ -12,6 +12,7 @@ from itertools import count
 
 import pytest
 import torch
+from raw_server import RawServer, wait_for_end
 
 from lightbulb.core.errors import LanguageModelError, UnavailableError
 from lightbulb.lm.language_model import ModelServer, ServedLanguageModel, ServerConfig, load_language_model
@@ -453,6 +454,31 @@ def test_a_conversation_that_fails_is_one_clear_line(response, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("head", "body", "message", "calls"),
+    [
+        (b"200 OK", b"<html>please log in</html>", "failed: its answer is not JSON", 1),
+        (b"200 OK", b'{"choices":', "failed: ProtocolError", 1),
+        (b"500 Oops", b'{"error":', "failed after 2 tries: ProtocolError", 2),
+    ],
+)
+def test_a_whole_answer_that_is_none_is_one_clear_line(head, body, message, calls):
+    length = len(body) if body.endswith(b">") else 500  # the others break off
+
+    def talk(connection: socket.socket, path: str) -> None:
+        connection.sendall(b"HTTP/1.1 %s\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%s" % (head, length, body))
+        connection.shutdown(socket.SHUT_WR)
+        wait_for_end(connection)
+
+    with RawServer(talk) as server:
+        model = served(server, max_tries=2)
+        with pytest.raises(LanguageModelError, match=message) as caught:
+            list(model.chat(HELLO))
+        assert "\n" not in str(caught.value) and len(server.hits) == calls
+        with pytest.raises(LanguageModelError):
+            _ = model.can_chat
+
+
 def test_a_conversation_with_a_silent_server_is_left():
     with serve(lambda request: Response(200, chat_reply("late"), delay=30)) as server:
         started = time.perf_counter()
@@ -465,3 +491,12 @@ def test_the_small_model_talks_in_pieces_as_it_writes_at_once(exact):
     pieces = list(exact.chat([{"role": "user", "content": "What is a filament?"}], max_new_tokens=6))
     assert len(pieces) >= 5 and "".join(pieces) == exact.generate(["What is a filament?"], max_new_tokens=6)[0]
     assert not exact.can_chat and exact.can_score and exact.context_length == 8192
+
+
+def test_no_beginning_of_a_stop_string_is_told(exact):
+    question, most = "Count from one to five in words.", 8
+    (text,) = exact.generate([question], max_new_tokens=most)
+    for stop in ([text[4:7]], [text[-2:] + " and so on"]):  # the second has only begun when the tokens are spent
+        pieces = list(exact.chat([{"role": "user", "content": question}], max_new_tokens=most, stop=stop))
+        assert "".join(pieces) == text.split(stop[0])[0]
+    assert len(text) >= 8 and len(pieces) >= 5  # what begins no stop string is not held back

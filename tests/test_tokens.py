@@ -37,6 +37,12 @@ def test_every_text_comes_back(loaded, name, text):
     assert loaded[name].decode(loaded[name].encode(text)) == text
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_a_lone_surrogate_is_a_question_mark(loaded, name):
+    cut = "a cut emoji \ud83d, é"  # half of one, as `json.loads` gives it
+    assert loaded[name].encode(cut) == loaded[name].encode(cut, special=True) == loaded[name].encode("a cut emoji ?, é")
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.text())
 @pytest.mark.parametrize("name", ALL)

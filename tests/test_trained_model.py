@@ -82,6 +82,14 @@ def test_a_text_does_not_depend_on_its_neighbours(model, temperature):
         assert together != model.generate(prompts, **settings | {"seed": 4})
 
 
+def test_each_repetition_of_a_prompt_is_drawn_anew_in_any_batch():
+    model, settings = TrainedLanguageModel("small", made(**SHAPES["decoder"]), BYTES), dict(max_new_tokens=6, temperature=1.0, seed=3)
+    copies = model.generate(["ab"] * 70, **settings)
+    assert len(set(copies)) == 70 and copies[:32] == model.generate(["ab"] * 32, **settings)  # 32 rows are written at once
+    mixed = model.generate([*["cd"] * 20, *["ab", "efg"] * 35], **settings)
+    assert mixed[20::2] == copies[:35] and mixed[:20] == model.generate(["cd"] * 20, **settings)
+
+
 def test_an_answer_longer_than_a_piece_goes_on_from_its_last_piece():
     model = TrainedLanguageModel("small", made(num_encoder_layers=1), BYTES)
     start: dict[str, Any] = dict(start_id=BYTES.start_id, end_id=BYTES.end_id)

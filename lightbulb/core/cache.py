@@ -84,7 +84,7 @@ class PersistentCache:
         if max_bytes < 1: raise ValueError(f"max_bytes must be at least 1, got {max_bytes}")
         self.path, self.max_bytes, self._clock = Path(path), max_bytes, clock
         self._lock = threading.Lock()
-        self._unchecked = 0
+        self._unchecked = max_bytes  # bytes written since the bound was looked at; what other runs left is not known yet
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._db = self._open()

@@ -33,16 +33,25 @@ _BASE = {past: base for base, (past, _) in IRREGULAR_VERBS.items()}
 _PAST = {participle: past for past, participle in IRREGULAR_VERBS.values()}
 
 # %% ../../nbs/core/08_english.ipynb #081430a3
+_MISLEADING = (  # regular verbs that the two patterns below get wrong
+    "abandon accustom adhere anchor author bathe blossom breathe budget censor cite clothe color combat control convene create dye envelop "
+    "excite eye favor focus gallop guide hang harbor honor ignite incite interfere intervene invite labor loathe market massacre mirror "
+    "misspell monitor murmur oblige owe pardon paste patrol pilot pocket recite recreate reunite rhyme ruin soothe sponsor summon tailor "
+    "target taste tutor unite waste"
+)
+_REGULAR_BASE = {  # past → base
+    base + ("d" if base.endswith("e") else "led" if base.endswith("rol") else "ed"): base for base in _MISLEADING.split()
+}
 _DROPPED_E = re.compile(
-    r"(at|iv|uc|ec|as|os|us|is|es|iz|ys|ur|ir|or|ar|ag|eg|ing|ang|ef|uis|ev|uk|ak|ok|ik|[bcdfgkptz]l|ud|id|ut|ot|et|it|in|un|on|am|"
-    r"im|um|om|ap|"
-    r"ip|op|av|ov|av|iev|eas|ais|ous|ens|ens|rg|dg|rs|ns|nc|rc|u)$"
+    r"(at|v|[aiu]c|ec|as|os|us|is|es|[ai]z|ys|ur|ir|or|ar|ag|eg|[aeiu]ng|ef|uis|uk|ak|ok|ik|[bcdfgkptz]l|[^aeiou][iu]l|scal|yl|yp|"
+    r"ad|ced|od|ud|id|ut|ot|et|it|in|un|on|am|im|um|om|ap|rib|rob|"
+    r"ip|op|eas|ais|ous|ens|[lrd]g|[nrp]s|[nr]c|u)$"
 )
 _KEPT_WHOLE = re.compile(
-    r"(er|en|ear|air|our|eat|eet|oin|ain|own|ess|iss|ass|oss|uss|eer|oar|it|et(?<=ret)|opt|visit|edit|exhibit|on(?<=tion)|plain|"
-    r"develop|dev|happen|"
-    r"aim|claim|train|land|ound|oop|eep|ook|eak|eek|oak|oad|eed|uid|ead|aid|out|oat|pt|ct|st|ft|rt|nt|lt|ond|end|and|ark|ort|ain|iew|"
-    r"ow|ay|oy|ey)$"
+    r"(er|en|ear|air|our|eat|eet|oin|ain|own|ess|iss|ass|oss|uss|eer|oar|it|et(?<=ret)|opt|visit|edit|exhibit|ion|son|plain|"
+    r"develop|dev|happen|oom|eam|eap|"
+    r"aim|claim|train|land|ound|oop|eep|ook|eak|eek|oak|o[ao]d|eed|uid|ead|[ao]id|[ao]ud|out|oat|pt|ct|st|ft|rt|nt|lt|ond|end|and|ark|"
+    r"ort|ain|iew|ow|ay|oy|ey)$"
 )
 
 
@@ -51,11 +60,17 @@ def base_form(
 ) -> str | None:
     "The base of a past tense, by table or guessed by its spelling; None if it does not look like one."
     if past in _BASE: return _BASE[past]
+    if past in _REGULAR_BASE: return _REGULAR_BASE[past]
     if not past.endswith("ed"): return None
+    if past.endswith("eed"):
+        return past[:-1] if re.search("[rt]eed$", past) else None  # agreed, guaranteed; but need, succeed
+    if re.fullmatch("[a-z]ied", past):
+        return past[:-1]  # died
     if past.endswith("ied"): return past[:-3] + "y"
     stem = past[:-2]
     if len(stem) > 3 and stem[-1] == stem[-2]:
-        if stem[-1] not in "lszf": return stem[:-1]
+        if stem[-1] not in "lszf" or re.search("[aeiou][^aeiou]+ell$", stem):
+            return stem[:-1]  # travelled, but spelled
         if stem[-1] == "l" and stem[-3] in "aeiou" and not stem.endswith(("ell", "all", "oll")): return stem
     return stem + "e" if _DROPPED_E.search(stem) and not _KEPT_WHOLE.search(stem) else stem
 

@@ -25,7 +25,7 @@ from ..core.cache import content_key
 from ..core.checkpoint import write_atomically
 from ..core.errors import UnavailableError
 from ..core.runtime import cache_folder
-from .tokens import Tokenizer, first_line, hub_answers
+from .tokens import Tokenizer, first_line, hub_answers, whole_text
 
 # %% ../../nbs/lm/12_data.ipynb #8b13bd43
 _LINK = re.compile(r"\[\[[a-z0-9-]+\|([^\]]+)\]\]")
@@ -78,7 +78,7 @@ def _find_text_column(
 # %% ../../nbs/lm/12_data.ipynb #6868bb9a
 def _json_rows(path: Path) -> list[dict[str, Any]]:
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):  # a text may hold U+2028
         if not line.strip(): continue
         try:
             row = json.loads(line)
@@ -210,8 +210,11 @@ def split_texts(
     held, total = set(), 0
     for key, size in sizes.items():
         if total >= wanted or len(held) == len(sizes) - 1: break
+        if total + size > 2 * wanted:
+            continue  # a text that is most of the data set is trained on
         held.add(key)
         total += size
+    held = held or {min(sizes, key=lambda key: sizes[key])}
     return [text for key, text in zip(keys, documents, strict=True) if key not in held], [
         text for key, text in zip(keys, documents, strict=True) if key in held
     ]
@@ -304,7 +307,7 @@ def _encode_texts(tokenizer: Tokenizer, texts: Sequence[str], batch: int = 256) 
     "The ids of each text, in order; a compiled tokenizer encodes a batch on all its threads."
     backend = getattr(tokenizer, "backend", None)
     for start in range(0, len(texts), batch):
-        part = list(texts[start : start + batch])
+        part = [whole_text(text) for text in texts[start : start + batch]]
         if backend is None:
             yield from map(tokenizer.encode, part)
         else:

@@ -195,7 +195,7 @@ class ModelServer:
         response = self._patiently(lambda deadline: self._opened(path, content, deadline), seconds)
         with response:
             if "event-stream" not in response.headers.get("Content-Type", ""):
-                yield self._checked(response, self._body(response, deadline))
+                yield self._whole(response, deadline)
                 return
             try:
                 yield from self._events(response, deadline)
@@ -207,7 +207,7 @@ class ModelServer:
         response = self._sent("POST", path, content, deadline)
         if response.status_code == 200: return response
         with response:
-            self._checked(response, self._body(response, deadline))
+            self._checked(response, self._read(response, deadline))
         raise AssertionError("a status that is not 200 is refused")
 
     def _events(self, response: requests.Response, deadline: float) -> Iterator[dict[str, Any]]:
@@ -252,13 +252,14 @@ class ModelServer:
 
     def _ask_once(self, method: str, path: str, content: dict[str, Any] | None, deadline: float) -> dict[str, Any]:
         with self._sent(method, path, content, deadline) as response:
-            try:
-                body = self._body(response, deadline)
-            except (requests.Timeout, ReadTimeoutError):
-                raise _TryAgain("it gave no answer in time") from None
-            except (requests.RequestException, HTTPError, OSError) as error:
-                raise _TryAgain(type(error).__name__) from None
-        return self._checked(response, body)
+            return self._checked(response, self._read(response, deadline))
+
+    def _whole(self, response: requests.Response, deadline: float) -> dict[str, Any]:
+        "The answer of a server that does not stream, which is not asked for again."
+        try:
+            return self._checked(response, self._read(response, deadline))
+        except _TryAgain as error:
+            raise LanguageModelError(f"the model server {self.url} failed: {error}") from None
 
     def _sent(self, method: str, path: str, content: dict[str, Any] | None, deadline: float) -> requests.Response:
         "The response as soon as its head is here."
@@ -280,8 +281,14 @@ class ModelServer:
         session.trust_env, session.auth = self.config.use_environment, self._auth
         return session
 
-    def _body(self, response: requests.Response, deadline: float) -> bytes:
-        return b"".join(self._pieces(response, deadline))
+    def _read(self, response: requests.Response, deadline: float) -> bytes:
+        "The whole body; `_TryAgain` if it breaks off."
+        try:
+            return b"".join(self._pieces(response, deadline))
+        except (requests.Timeout, ReadTimeoutError):
+            raise _TryAgain("it gave no answer in time") from None
+        except (requests.RequestException, HTTPError, OSError) as error:
+            raise _TryAgain(type(error).__name__) from None
 
     def _pieces(self, response: requests.Response, deadline: float) -> Iterator[bytes]:
         "What has come, as it comes; `LanguageModelError` for too much or too late."

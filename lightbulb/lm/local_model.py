@@ -197,6 +197,10 @@ class Sampling:
         places = [place for stop in self.stop if (place := text.find(stop)) >= 0]
         return (text[: min(places)], True) if places else (text, False)
 
+    def begun(self, text: str) -> int:
+        "How many characters at the end of a text may begin a stop string."
+        return max((n for stop in self.stop for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
+
 # %% ../../nbs/lm/02_local_model.ipynb #90bcf49a
 def row_seeds(
     prompts: Sequence[Sequence[int]],  # token ids
@@ -374,8 +378,11 @@ class LocalLanguageModel:
                 self._advance(row, sampling.choose(logits, row.generator), sampling)
             following = row.ids[-1:]
             if row.done or not row.text.endswith("\N{REPLACEMENT CHARACTER}"):  # not within a letter
-                yield row.text[told:]
-                told = len(row.text)
+                sure = len(row.text) - (0 if row.done else sampling.begun(row.text))
+                yield row.text[told:sure]
+                told = sure
+        if told < len(row.text):
+            yield row.text[told:]
 
     def score(
         self,

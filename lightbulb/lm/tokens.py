@@ -73,6 +73,11 @@ class BytesTokenizer:
         return bytes(i for i in ids if i < 256).decode("utf-8", errors="replace")
 
 # %% ../../nbs/lm/01_tokens.ipynb #4614f0a6
+def whole_text(text: str) -> str:
+    "The text with `?` for each lone surrogate, which no compiled tokenizer reads."
+    return text if text.isascii() else text.encode("utf-8", errors="replace").decode("utf-8")
+
+
 class SubwordTokenizer:
     "A `tokenizers.Tokenizer` with its three special ids resolved."
 
@@ -101,8 +106,8 @@ class SubwordTokenizer:
         return number
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
-        "The ids of a text, without start and end."
-        if not special: return self.backend.encode(text, add_special_tokens=False).ids
+        "The ids of a text, without start and end. A lone surrogate becomes `?`."
+        if not special: return self.backend.encode(whole_text(text), add_special_tokens=False).ids
         ids: list[int] = []
         for number, part in enumerate(self._markers.split(text)):  # odd parts are the markers themselves
             if number % 2:

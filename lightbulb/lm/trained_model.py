@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,22 @@ __all__ = ['TrainedLanguageModel']
 
 # %% ../../nbs/lm/20_trained_model.ipynb #e4a46046
 _MAX_ROWS = 32  # prompts written for at once
+
+
+def _batches(rows: Sequence[Sequence[int]]) -> list[tuple[int, list[int]]]:
+    "Rows of alike lengths, by index. Copies of a prompt stay together; those that one batch cannot hold are in one with the next number."
+    copies: dict[tuple[int, ...], list[int]] = {}
+    for row, ids in enumerate(rows):
+        copies.setdefault(tuple(ids), []).append(row)
+    batches: list[tuple[int, list[int]]] = []
+    for ids in sorted(copies, key=len):
+        for number, first in enumerate(range(0, len(copies[ids]), _MAX_ROWS)):
+            part = copies[ids][first : first + _MAX_ROWS]
+            if batches and batches[-1][0] == number and len(batches[-1][1]) + len(part) <= _MAX_ROWS:
+                batches[-1][1].extend(part)
+            else:
+                batches.append((number, part))
+    return batches
 
 
 class TrainedLanguageModel:
@@ -75,11 +92,10 @@ class TrainedLanguageModel:
         "One text a prompt, in order. `ValueError` if a prompt does not fit the model."
         sampling = Sampling(max_new_tokens, temperature, top_p, tuple(stop), seed)
         rows = self._encode(prompts, 1)
-        order = sorted(range(len(rows)), key=lambda row: len(rows[row]))  # alike lengths share a batch
         texts = [""] * len(rows)
-        for first in range(0, len(order), _MAX_ROWS):
-            batch = order[first : first + _MAX_ROWS]
-            for row, ids in zip(batch, self._write([rows[row] for row in batch], sampling), strict=True):
+        for number, batch in _batches(rows):
+            own = replace(sampling, seed=seed + (number << 64))  # repetitions are counted from 0 in each batch
+            for row, ids in zip(batch, self._write([rows[row] for row in batch], own), strict=True):
                 texts[row] = sampling.cut(self._text(ids))[0]
         return texts
 
