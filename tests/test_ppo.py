@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from lightbulb.core.errors import CheckpointError
 from lightbulb.core.report import MetricsFile
@@ -632,6 +632,56 @@ def test_pictures_and_dictionaries_are_learned():
     _, agent = finish(train_ppo(lambda: Quadrant(with_mask=""), config))
     assert evaluate_policy(agent, lambda: Quadrant(with_mask=""), num_episodes=100).mean() > 2.7
     assert len(agent.network.readers) == 1
+
+
+class Vane(gymnasium.Env):
+    "A dictionary whose entries are not in the order of their names."
+
+    parts = {"velocity": spaces.Box(-1, 1, (2,)), "angle": spaces.Box(-1, 1, (2,))}
+    observation_space, action_space = spaces.Dict(list(parts.items())), spaces.Discrete(2)
+
+    def look(self):
+        return {"velocity": np.float32([1.0, 0.5]), "angle": np.float32([-1.0, 0.2])}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.look(), {}
+
+    def step(self, action):
+        return self.look(), 0.0, False, False, {}
+
+
+def test_a_loaded_agent_reads_a_dictionary_in_the_order_that_it_learned(tmp_path):
+    config = PPOConfig(total_steps=32, num_envs=2, rollout_length=16, num_epochs=1, num_minibatches=1, hidden=(8,))
+    _, agent = finish(train_ppo(Vane, config, save_dir=tmp_path))
+    shown = {name: value[None] for name, value in Vane().look().items()}
+    assert agent.features(shown).tolist() == [[1.0, 0.5, -1.0, pytest.approx(0.2)]]
+    assert torch.equal(PPOAgent.load(tmp_path).features(shown), agent.features(shown))
+
+
+class Odometer(VectorEnv):
+    "Counts its steps in one array that it gives out again and again."
+
+    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+
+    def __init__(self, num_envs):
+        self.num_envs, self.single_action_space = num_envs, spaces.Discrete(2)
+        self.single_observation_space, self.shown = spaces.Box(0, np.inf, (1,)), np.zeros((num_envs, 1), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        self.shown[:] = 0
+        return self.shown, {}
+
+    def step(self, actions):
+        self.shown += 1
+        return self.shown, np.ones(self.num_envs), np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool), {}
+
+
+def test_an_environment_that_reuses_its_array_gives_the_rollout_that_was_seen():
+    agent = PPOAgent.for_environment(Odometer, PPOConfig(num_envs=2, rollout_length=4, num_minibatches=1, device="cpu"))
+    stream = EpisodeStream(Odometer(2))
+    stream.reset()
+    assert Collector(agent, stream).collect().features[..., 0].tolist() == [[0, 0], [1, 1], [2, 2], [3, 3]]
 
 
 def test_pictures_alone_are_stored_as_octets():
