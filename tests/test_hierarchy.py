@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -1095,6 +1096,31 @@ def test_any_gymnasium_environment_is_a_world_of_single_moves():
     agent, reports = finish(train_hierarchy("CartPole-v1", HierarchyConfig(total_steps=200, manager=SMALL, report_interval=100)))
     assert Counter(agent.option_counts > 0) == {True: 2} and len(agent.worker.replay) == 0  # one open action: the worker is not asked
     assert [report.step for report in reports] == [100, 200] and reports[-1].metrics["option_length"] == 1.0
+
+
+class Tilt(gymnasium.Env):
+    "Actions are -1, 0 and 1; only the first one pays."
+
+    observation_space, action_space = spaces.Discrete(2), spaces.Discrete(3, start=-1)
+
+    def __init__(self):
+        self.taken = []
+
+    def reset(self, *, seed=None, options=None):
+        return 0, {}
+
+    def step(self, action):
+        self.taken.append(action)
+        return len(self.taken) % 2, float(action == -1), len(self.taken) % 6 == 0, False, {}
+
+
+def test_actions_that_do_not_start_at_zero_are_all_taken():
+    tilt = Tilt()
+    agent, _ = finish(train_hierarchy(lambda: tilt, HierarchyConfig(total_steps=60, manager=SMALL, worker=SMALL)))
+    assert set(tilt.taken) == {-1, 0, 1} and agent.num_actions == 3
+    world = GymnasiumOptions(tilt, primitive_options(3))
+    world.reset()
+    assert [world.step(number, number).reward for number in range(3)] == [1.0, 0.0, 0.0] and tilt.taken[-3:] == [-1, 0, 1]
 
 
 def test_models_and_configs_refuse_nonsense():

@@ -117,7 +117,7 @@ def primitive_options(num_actions: int) -> tuple[Option, ...]:
 
 # %% ../../nbs/rl/10_options.ipynb #df598109
 class GymnasiumOptions:
-    "Any Gymnasium environment with discrete actions, seen through options."
+    "Any Gymnasium environment with discrete actions, seen through options; its first action is 0 here, wherever its space starts."
 
     def __init__(self, environment: gymnasium.Env, options: Sequence[Option]) -> None:
         if not isinstance(environment.action_space, spaces.Discrete):
@@ -125,6 +125,7 @@ class GymnasiumOptions:
         if not options: raise ValueError("options must not be empty: without one the manager cannot act")
         self.environment, self.options = environment, tuple(options)
         self.num_options, self.num_actions = len(self.options), int(environment.action_space.n)
+        self._first_action = int(environment.action_space.start)
         self.manager_size = self.worker_size = spaces.flatdim(environment.observation_space)
         self._actions = np.zeros((self.num_options, self.num_actions), bool)
         for row, option in zip(self._actions, self.options, strict=True):
@@ -159,7 +160,7 @@ class GymnasiumOptions:
     def step(self, option: int, action: int) -> OptionStep:
         "Take one action inside `option`."
         chosen = self.options[option]
-        self.observation, reward, terminated, truncated, _ = self.environment.step(action)
+        self.observation, reward, terminated, truncated, _ = self.environment.step(self._first_action + action)
         reward = float(reward)
         paid = chosen.worker_reward(self.observation, reward)
         return OptionStep(reward, paid, chosen.ends(self.observation), bool(terminated), bool(truncated))
