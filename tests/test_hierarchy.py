@@ -662,6 +662,59 @@ def test_another_setting_is_refused_by_name_and_an_old_run_is_set_aside(tmp_path
     assert moments(folder) == [Moment(0, 20)] and moments(tmp_path / "run_001") == [Moment(0, 40)]
 
 
+def test_an_agent_that_is_handed_over_follows_the_configuration_or_refuses_it(tmp_path):
+    config = HierarchyConfig(total_steps=40, manager=SMALL, worker=SMALL, report_interval=20)
+    agent, _ = finish(train_hierarchy(Corridor, config))
+    for change, message in (
+        ({}, "total_steps must be above the 40 that the agent has done, got 40"),
+        ({"total_steps": 80, "discount": 0.5}, "discount belongs to the agent: it has 0.9, the configuration 0.5"),
+        ({"total_steps": 80, "manager": replace(SMALL, hidden=8)}, "manager.hidden belongs to the agent: it has 16, the configuration 8"),
+        ({"total_steps": 80, "num_envs": 2}, "num_envs must be the agent's, 1, got 2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            finish(train_hierarchy(Corridor, replace(config, **change), agent=agent, save_dir=tmp_path))
+    assert agent.num_steps == 40 and agent.config == config and not moments(tmp_path)
+    further = replace(config, total_steps=80, manager_epsilon=0.7)
+    same_agent, reports = finish(train_hierarchy(Corridor, further, agent=agent, save_dir=tmp_path))
+    assert same_agent is agent and [report.step for report in reports] == [60, 80] and agent.manager_epsilon == 0.7
+    loaded = HierarchicalAgent.load(tmp_path, device=config.device)
+    assert loaded.config == further
+    _, reports = finish(train_hierarchy(Corridor, replace(further, total_steps=100), agent=loaded, save_dir=tmp_path, resume=True))
+    assert [report.step for report in reports] == [100]
+
+
+def test_every_world_that_was_made_is_closed(caplog):
+    "When a training ends, is left, fails in a world, or while the worlds are made; that one cannot be closed hides nothing."
+    made, closed = [], []
+
+    class Held(Street):
+        def __init__(self):
+            if len(made) == 10: raise ConnectionError("no more of them")
+            made.append(self)
+
+        def close(self):
+            closed.append(self)
+            if len(made) == 9: raise OSError("it hangs")
+
+        def step(self, action):
+            if len(made) == 9: raise ConnectionError("the line is dead")
+            return super().step(action)
+
+    config = HierarchyConfig(total_steps=30, num_envs=3, manager=SMALL, worker=SMALL, report_interval=10)
+    finish(train_hierarchy(Held, config))
+    assert len(made) == 3 and set(closed) == set(made)
+    run = train_hierarchy(Held, config)
+    next(run)
+    run.close()
+    assert len(made) == 6 and set(closed) == set(made)
+    with pytest.raises(EnvironmentFailure, match="step 0: action . in option . raised ConnectionError: the line is dead"):
+        finish(train_hierarchy(Held, config))
+    assert len(made) == 9 and set(closed) == set(made) and "close raised OSError: it hangs" in caplog.text
+    with pytest.raises(EnvironmentFailure, match="no more of them"):
+        finish(train_hierarchy(Held, config))
+    assert len(made) == 10 and set(closed) == set(made)
+
+
 def test_a_world_with_luck_of_its_own_begins_a_new_episode_when_resumed(tmp_path):
     config = HierarchyConfig(total_steps=23, manager=SMALL, worker=SMALL)
     finish(train_hierarchy(lambda: Corridor(length=50), config, save_dir=tmp_path))
