@@ -682,7 +682,7 @@ class Vane(gymnasium.Env):
     observation_space, action_space = spaces.Dict(list(parts.items())), spaces.Discrete(2)
 
     def look(self):
-        return {"velocity": np.float32([1.0, 0.5]), "angle": np.float32([-1.0, 0.2])}
+        return {"velocity": np.array([1.0, 0.5], np.float32), "angle": np.array([-1.0, 0.2], np.float32)}
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
