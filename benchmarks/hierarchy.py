@@ -178,8 +178,8 @@ def lstm_value_error(seed: int, steps: int, start: int | None = None) -> dict:
     def work(_: Path) -> dict:
         agent, begin = HierarchicalAgent.for_world(make_env(), config), time.process_time()
         for part in (4, 7, 9, 10):  # tenths, each part at a third of the rate before
-            for _report in train_hierarchy(make_env, replace(config, total_steps=steps * part // 10), agent=agent):
-                pass
+            for report in train_hierarchy(make_env, replace(config, report_interval=steps // 10), agent=agent):
+                if report.step >= steps * part // 10: break
             for group in agent.manager.optimizer.param_groups:
                 group["lr"] /= 3.2
         returns, choices = greedy_returns(agent, make_env, 256)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -661,6 +662,59 @@ def test_another_setting_is_refused_by_name_and_an_old_run_is_set_aside(tmp_path
     assert moments(folder) == [Moment(0, 20)] and moments(tmp_path / "run_001") == [Moment(0, 40)]
 
 
+def test_an_agent_that_is_handed_over_follows_the_configuration_or_refuses_it(tmp_path):
+    config = HierarchyConfig(total_steps=40, manager=SMALL, worker=SMALL, report_interval=20)
+    agent, _ = finish(train_hierarchy(Corridor, config))
+    for change, message in (
+        ({}, "total_steps must be above the 40 that the agent has done, got 40"),
+        ({"total_steps": 80, "discount": 0.5}, "discount belongs to the agent: it has 0.9, the configuration 0.5"),
+        ({"total_steps": 80, "manager": replace(SMALL, hidden=8)}, "manager.hidden belongs to the agent: it has 16, the configuration 8"),
+        ({"total_steps": 80, "num_envs": 2}, "num_envs must be the agent's, 1, got 2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            finish(train_hierarchy(Corridor, replace(config, **change), agent=agent, save_dir=tmp_path))
+    assert agent.num_steps == 40 and agent.config == config and not moments(tmp_path)
+    further = replace(config, total_steps=80, manager_epsilon=0.7)
+    same_agent, reports = finish(train_hierarchy(Corridor, further, agent=agent, save_dir=tmp_path))
+    assert same_agent is agent and [report.step for report in reports] == [60, 80] and agent.manager_epsilon == 0.7
+    loaded = HierarchicalAgent.load(tmp_path, device=config.device)
+    assert loaded.config == further
+    _, reports = finish(train_hierarchy(Corridor, replace(further, total_steps=100), agent=loaded, save_dir=tmp_path, resume=True))
+    assert [report.step for report in reports] == [100]
+
+
+def test_every_world_that_was_made_is_closed(caplog):
+    "When a training ends, is left, fails in a world, or while the worlds are made; that one cannot be closed hides nothing."
+    made, closed = [], []
+
+    class Held(Street):
+        def __init__(self):
+            if len(made) == 10: raise ConnectionError("no more of them")
+            made.append(self)
+
+        def close(self):
+            closed.append(self)
+            if len(made) == 9: raise OSError("it hangs")
+
+        def step(self, action):
+            if len(made) == 9: raise ConnectionError("the line is dead")
+            return super().step(action)
+
+    config = HierarchyConfig(total_steps=30, num_envs=3, manager=SMALL, worker=SMALL, report_interval=10)
+    finish(train_hierarchy(Held, config))
+    assert len(made) == 3 and set(closed) == set(made)
+    run = train_hierarchy(Held, config)
+    next(run)
+    run.close()
+    assert len(made) == 6 and set(closed) == set(made)
+    with pytest.raises(EnvironmentFailure, match="step 0: action . in option . raised ConnectionError: the line is dead"):
+        finish(train_hierarchy(Held, config))
+    assert len(made) == 9 and set(closed) == set(made) and "close raised OSError: it hangs" in caplog.text
+    with pytest.raises(EnvironmentFailure, match="no more of them"):
+        finish(train_hierarchy(Held, config))
+    assert len(made) == 10 and set(closed) == set(made)
+
+
 def test_a_world_with_luck_of_its_own_begins_a_new_episode_when_resumed(tmp_path):
     config = HierarchyConfig(total_steps=23, manager=SMALL, worker=SMALL)
     finish(train_hierarchy(lambda: Corridor(length=50), config, save_dir=tmp_path))
@@ -1095,6 +1149,31 @@ def test_any_gymnasium_environment_is_a_world_of_single_moves():
     agent, reports = finish(train_hierarchy("CartPole-v1", HierarchyConfig(total_steps=200, manager=SMALL, report_interval=100)))
     assert Counter(agent.option_counts > 0) == {True: 2} and len(agent.worker.replay) == 0  # one open action: the worker is not asked
     assert [report.step for report in reports] == [100, 200] and reports[-1].metrics["option_length"] == 1.0
+
+
+class Tilt(gymnasium.Env):
+    "Actions are -1, 0 and 1; only the first one pays."
+
+    observation_space, action_space = spaces.Discrete(2), spaces.Discrete(3, start=-1)
+
+    def __init__(self):
+        self.taken = []
+
+    def reset(self, *, seed=None, options=None):
+        return 0, {}
+
+    def step(self, action):
+        self.taken.append(action)
+        return len(self.taken) % 2, float(action == -1), len(self.taken) % 6 == 0, False, {}
+
+
+def test_actions_that_do_not_start_at_zero_are_all_taken():
+    tilt = Tilt()
+    agent, _ = finish(train_hierarchy(lambda: tilt, HierarchyConfig(total_steps=60, manager=SMALL, worker=SMALL)))
+    assert set(tilt.taken) == {-1, 0, 1} and agent.num_actions == 3
+    world = GymnasiumOptions(tilt, primitive_options(3))
+    world.reset()
+    assert [world.step(number, number).reward for number in range(3)] == [1.0, 0.0, 0.0] and tilt.taken[-3:] == [-1, 0, 1]
 
 
 def test_models_and_configs_refuse_nonsense():

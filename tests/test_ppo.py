@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import shutil
 from dataclasses import replace
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from lightbulb.core.errors import CheckpointError
 from lightbulb.core.report import MetricsFile
@@ -566,9 +567,9 @@ def test_an_agent_that_is_handed_over_follows_the_new_configuration():
 class Quadrant(gymnasium.Env):
     "Which quadrant of a picture is lit? Its number is the answer; perhaps only two answers are open."
 
-    def __init__(self, side=8, with_mask="observation", channels=0):
+    def __init__(self, side=8, with_mask="observation", channels=0, length=3):
         shape = (side, side, channels) if channels else (side, side)
-        self.picture, self.with_mask = spaces.Box(0, 255, shape, np.uint8), with_mask
+        self.picture, self.with_mask, self.length = spaces.Box(0, 255, shape, np.uint8), with_mask, length
         speed = spaces.Tuple([spaces.Discrete(3), spaces.Box(-1, 1, (2,))])
         parts: dict[str, Any] = {"picture": self.picture, "speed": speed}
         if with_mask == "observation":
@@ -591,7 +592,7 @@ class Quadrant(gymnasium.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        self.left = 3
+        self.left = self.length
         return self.look()
 
     def step(self, action):
@@ -604,13 +605,53 @@ class Quadrant(gymnasium.Env):
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 @pytest.mark.parametrize("with_mask", ["observation", "info"])
 def test_a_closed_action_is_never_taken(with_mask, mode):
-    "The environment itself asserts it, in training (sampled) and evaluation (likeliest), in every autoreset mode."
-    make = lambda num_envs: SyncVectorEnv([lambda: Quadrant(with_mask=with_mask)] * num_envs, autoreset_mode=mode)
+    "The environment itself asserts it, in training (sampled) and evaluation (likeliest), in every autoreset mode; episodes end apart."
+    one = lambda length: lambda: Quadrant(with_mask=with_mask, length=length)
+    make = lambda num_envs: SyncVectorEnv([one(3 + number % 4) for number in range(num_envs)], autoreset_mode=mode)
     config = PPOConfig(total_steps=512, num_envs=8, rollout_length=16, hidden=(16,), num_epochs=1)
     reports, agent = finish(train_ppo(make, config))
     assert all(np.isfinite(list(report.metrics.values())).all() for report in reports)
     assert reports[0].metrics["entropy"] == pytest.approx(math.log(2), abs=0.05)  # two of four are open
     evaluate_policy(agent, make, num_episodes=10)
+
+
+class Gate(gymnasium.Env):
+    "Shows the hour; `masks` says at which hours the second action is closed."
+
+    observation_space, action_space = spaces.Box(0, 9, (1,)), spaces.Discrete(2)
+
+    def __init__(self, masks=(0,)):
+        self.masks = masks
+
+    def look(self):
+        return np.float32([self.hour]), {"action_mask": np.array([1, 0], np.int8)} if self.hour in self.masks else {}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.hour = 0
+        return self.look()
+
+    def step(self, action):
+        self.hour += 1
+        shown, info = self.look()
+        return shown, 0.0, self.hour == 3, False, info
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_all_actions_are_open_where_info_holds_no_mask(mode):
+    "A mask at the reset alone; one that comes later only is refused, since the policy was made without it."
+    stream, seen, ends = EpisodeStream(SyncVectorEnv([Gate] * 2, autoreset_mode=mode)), [], []
+    stream.reset(seed=0)
+    for _ in range(8):
+        seen.append((int(stream.observations["observation"][0, 0]), stream.observations["action_mask"][0].tolist()))
+        step = stream.step(np.zeros(2, np.int64))
+        if step.terminated[0]:
+            ends.append(int(step.final_observations["observation"][0, 0]))
+    hours = [0, 1, 2, 3] * 2 if mode is AutoresetMode.NEXT_STEP else [0, 1, 2, 0, 1, 2, 0, 1]
+    assert seen == [(hour, [1, 1 if hour else 0]) for hour in hours] and ends == [3, 3]
+    make = lambda num_envs: SyncVectorEnv([lambda: Gate((1,))] * num_envs, autoreset_mode=mode)
+    with pytest.raises(EnvironmentFailure, match="gave an action_mask at step 1, and none at the reset"):
+        finish(train_ppo(make, PPOConfig(total_steps=64, num_envs=2, rollout_length=8, num_minibatches=1)))
 
 
 def test_where_nothing_is_open_the_environment_failed():
@@ -632,6 +673,56 @@ def test_pictures_and_dictionaries_are_learned():
     _, agent = finish(train_ppo(lambda: Quadrant(with_mask=""), config))
     assert evaluate_policy(agent, lambda: Quadrant(with_mask=""), num_episodes=100).mean() > 2.7
     assert len(agent.network.readers) == 1
+
+
+class Vane(gymnasium.Env):
+    "A dictionary whose entries are not in the order of their names."
+
+    parts = {"velocity": spaces.Box(-1, 1, (2,)), "angle": spaces.Box(-1, 1, (2,))}
+    observation_space, action_space = spaces.Dict(list(parts.items())), spaces.Discrete(2)
+
+    def look(self):
+        return {"velocity": np.array([1.0, 0.5], np.float32), "angle": np.array([-1.0, 0.2], np.float32)}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.look(), {}
+
+    def step(self, action):
+        return self.look(), 0.0, False, False, {}
+
+
+def test_a_loaded_agent_reads_a_dictionary_in_the_order_that_it_learned(tmp_path):
+    config = PPOConfig(total_steps=32, num_envs=2, rollout_length=16, num_epochs=1, num_minibatches=1, hidden=(8,))
+    _, agent = finish(train_ppo(Vane, config, save_dir=tmp_path))
+    shown = {name: value[None] for name, value in Vane().look().items()}
+    assert agent.features(shown).tolist() == [[1.0, 0.5, -1.0, pytest.approx(0.2)]]
+    assert torch.equal(PPOAgent.load(tmp_path).features(shown), agent.features(shown))
+
+
+class Odometer(VectorEnv):
+    "Counts its steps in one array that it gives out again and again."
+
+    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+
+    def __init__(self, num_envs):
+        self.num_envs, self.single_action_space = num_envs, spaces.Discrete(2)
+        self.single_observation_space, self.shown = spaces.Box(0, np.inf, (1,)), np.zeros((num_envs, 1), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        self.shown[:] = 0
+        return self.shown, {}
+
+    def step(self, actions):
+        self.shown += 1
+        return self.shown, np.ones(self.num_envs), np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool), {}
+
+
+def test_an_environment_that_reuses_its_array_gives_the_rollout_that_was_seen():
+    agent = PPOAgent.for_environment(Odometer, PPOConfig(num_envs=2, rollout_length=4, num_minibatches=1, device="cpu"))
+    stream = EpisodeStream(Odometer(2))
+    stream.reset()
+    assert Collector(agent, stream).collect().features[..., 0].tolist() == [[0, 0], [1, 1], [2, 2], [3, 3]]
 
 
 def test_pictures_alone_are_stored_as_octets():
@@ -740,6 +831,16 @@ def test_gymnasium_makes_the_same_cartpole_in_both_forms():
             observation, _, terminated, _, _ = alone[row].step(int(actions[row]))
             assert np.allclose(observation, step.final_observations[row], atol=1e-4) and terminated == step.terminated[row]
             running[row] = not terminated
+
+
+def test_a_function_that_needs_nothing_makes_one_environment():
+    class Settable(Clock):
+        def __init__(self, **settings):
+            self.settings = settings
+
+    slippery = functools.partial(gymnasium.make, "FrozenLake-v1", is_slippery=False)
+    for make in (slippery, Settable, lambda *_arguments, **settings: gymnasium.make("FrozenLake-v1", **settings)):
+        assert make_vector_environment(make, 3).num_envs == 3
 
 
 def test_environments_in_processes_of_their_own_give_the_same():

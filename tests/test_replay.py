@@ -293,6 +293,21 @@ def test_an_environment_that_reuses_its_arrays():
     assert memory.storage.fields["next_observation"][:4, 0].tolist() == [2, 3, 4, 4]
 
 
+def test_whole_rewards_are_summed_as_numbers_with_a_fraction():
+    "An environment may pay whole numbers, in one field of the same type whether or not the first one is whole."
+
+    def stored(rewards, **options):
+        memory = PrioritizedReplayMemory(10, num_steps=3, discount=0.9, **options)
+        for time, reward in enumerate(rewards):
+            step = {"observation": np.float32([time]), "next_observation": np.float32([time + 1]), "reward": reward}
+            memory.add(step, terminated=time == len(rewards) - 1, truncated=False)
+        return memory.storage.fields["reward"][: len(rewards)]
+
+    assert np.allclose(stored([1, 1, 1, 1]), [2.71, 2.71, 1.9, 1.0]) and stored([True]).dtype == np.float32
+    assert np.allclose(stored([0, 0.5, 1, np.float32(1)]), [1.26, 2.21, 1.9, 1.0])
+    assert stored([1], float_dtype=np.float64).dtype == np.float64
+
+
 class Breaking(gymnasium.Env):
     "A corridor whose step raises now and then."
 

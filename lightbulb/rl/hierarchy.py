@@ -576,6 +576,16 @@ class HierarchicalAgent:
                 running.manager_state = running.manager_state.to(self.manager.device)
         return episode
 
+    def adopt(self, config: HierarchyConfig) -> None:
+        "Go on by this configuration; `ValueError` names a setting of the networks or of what they remember that differs."
+        if len(self.episodes) != config.num_envs:
+            raise ValueError(f"num_envs must be the agent's, {len(self.episodes)}, got {config.num_envs}")
+        ours, asked = _fixed_settings(self.config), _fixed_settings(config)
+        for name in ("discount", *(name for name in ours if name.startswith(("manager.", "worker.")))):
+            if ours[name] != asked[name]:
+                raise ValueError(f"{name} belongs to the agent: it has {ours[name]}, the configuration {asked[name]}")
+        self.config = config
+
     def take_worker(self, other: HierarchicalAgent) -> None:
         "Use another agent's worker: what it learned belongs to the options, not to a goal."
         self.worker.load_state_dict(other.worker.state_dict())
@@ -646,11 +656,9 @@ class _HierarchyTraining:
     Its moment is the last complete round of steps, one in each world. Of episodes under way it keeps the actions, which are played again.
     """
 
-    def __init__(self, make_env: Callable[[], Any] | str, config: HierarchyConfig, agent: HierarchicalAgent | None = None) -> None:
-        self.config, self.places = config, [_Place(GuardedWorld(make_env)) for _ in range(config.num_envs)]
-        self.agent = agent or HierarchicalAgent.for_world(self.places[0].world, config)
-        if len(self.agent.episodes) != config.num_envs:
-            raise ValueError(f"num_envs must be the agent's, {len(self.agent.episodes)}, got {config.num_envs}")
+    def __init__(self, worlds: Sequence[GuardedWorld], config: HierarchyConfig, agent: HierarchicalAgent | None = None) -> None:
+        self.config, self.places = config, [_Place(world) for world in worlds]
+        self.agent = agent or HierarchicalAgent.for_world(worlds[0], config)
         self.is_whole, self._log = True, _Log()
 
     def prepare(self) -> None:
@@ -758,13 +766,14 @@ def train_hierarchy(
     make_env: Callable[[], Any] | str,  # makes an OptionEnvironment or a Gymnasium environment; or a Gymnasium id
     config: HierarchyConfig,
     *,
-    agent: HierarchicalAgent | None = None,  # a new one if not given
+    agent: HierarchicalAgent | None = None,  # one to train further, by this configuration, until it has done `total_steps`; else a new one
     save_dir: str | Path | None = None,  # of moments and metrics.jsonl; nothing is kept if not given
     resume: bool = False,  # go on from the newest moment of save_dir; else an earlier run there is set aside
 ) -> Generator[StepReport, None, HierarchicalAgent]:
     """Train both levels; reports as it goes, returns the agent. `core.run` says what an interrupt or a kill leaves.
 
-    `EnvironmentFailure` if the world fails, `CheckpointError` if nothing can be resumed or a setting is another one now.
+    The worlds are closed at the end. `EnvironmentFailure` if one fails, `CheckpointError` if nothing can be resumed or a setting is another
+    one now, `ValueError` if the agent cannot go on by this configuration.
     """
     if resume and save_dir is None: raise ValueError("resume needs save_dir, the folder of the run to go on from")
     with contextlib.ExitStack() as stack:
@@ -778,8 +787,16 @@ def train_hierarchy(
         run = Run(folder, fixed, resume=resume, save_every=config.save_every, card=card, is_temporary=save_dir is None)
 
         def make() -> _HierarchyTraining:
-            training = _HierarchyTraining(make_env, config, agent)
-            stack.callback(training.break_off)
+            if agent is not None:
+                agent.adopt(config)
+                if not resume and agent.num_steps >= config.total_steps:
+                    raise ValueError(f"total_steps must be above the {agent.num_steps} that the agent has done, got {config.total_steps}")
+            worlds = []
+            for _ in range(config.num_envs):
+                worlds.append(GuardedWorld(make_env))
+                stack.callback(worlds[-1].close)
+            training = _HierarchyTraining(worlds, config, agent)
+            stack.callback(training.break_off)  # before the worlds close
             return training
 
         training = yield from run.train(make)

@@ -5,6 +5,7 @@
 # %% ../../nbs/rl/10_options.ipynb #e4dcc7e3
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -73,6 +74,8 @@ class OptionEnvironment(Protocol):
 
     An attribute `single_moves` says for each action which option is just this action, -1 where none is. A manager then learns about
     these options from every step of a longer one.
+
+    A method `close` is called when a training is over.
     """
 
     num_options: int
@@ -117,7 +120,7 @@ def primitive_options(num_actions: int) -> tuple[Option, ...]:
 
 # %% ../../nbs/rl/10_options.ipynb #df598109
 class GymnasiumOptions:
-    "Any Gymnasium environment with discrete actions, seen through options."
+    "Any Gymnasium environment with discrete actions, seen through options; its first action is 0 here, wherever its space starts."
 
     def __init__(self, environment: gymnasium.Env, options: Sequence[Option]) -> None:
         if not isinstance(environment.action_space, spaces.Discrete):
@@ -125,6 +128,7 @@ class GymnasiumOptions:
         if not options: raise ValueError("options must not be empty: without one the manager cannot act")
         self.environment, self.options = environment, tuple(options)
         self.num_options, self.num_actions = len(self.options), int(environment.action_space.n)
+        self._first_action = int(environment.action_space.start)
         self.manager_size = self.worker_size = spaces.flatdim(environment.observation_space)
         self._actions = np.zeros((self.num_options, self.num_actions), bool)
         for row, option in zip(self._actions, self.options, strict=True):
@@ -156,15 +160,22 @@ class GymnasiumOptions:
         if policy is None: return View(self._flat(), self._actions[option])
         return View(self._flat(), np.arange(self.num_actions) == policy(self.observation))
 
+    def close(self) -> None:
+        "Close the environment."
+        self.environment.close()
+
     def step(self, option: int, action: int) -> OptionStep:
         "Take one action inside `option`."
         chosen = self.options[option]
-        self.observation, reward, terminated, truncated, _ = self.environment.step(action)
+        self.observation, reward, terminated, truncated, _ = self.environment.step(self._first_action + action)
         reward = float(reward)
         paid = chosen.worker_reward(self.observation, reward)
         return OptionStep(reward, paid, chosen.ends(self.observation), bool(terminated), bool(truncated))
 
 # %% ../../nbs/rl/10_options.ipynb #dff47786
+_logger = logging.getLogger(__name__)
+
+
 class GuardedWorld:
     "A world whose exceptions and malformed answers become `EnvironmentFailure`."
 
@@ -227,6 +238,13 @@ class GuardedWorld:
         view = self._ask(doing, lambda: self.world.worker_view(option))
         if self.action_size: return self._described_view(doing, view)
         return self._view(doing, view, self.worker_size, self.num_actions)
+
+    def close(self) -> None:
+        "Close the world, if it can be closed; one that raises is a warning, so that no earlier failure is hidden."
+        try:
+            self._ask("close", getattr(self.world, "close", lambda: None))
+        except EnvironmentFailure as failure:
+            _logger.warning("%s", failure)
 
     def step(self, option: int, action: int) -> OptionStep:
         "One low-level action, checked."

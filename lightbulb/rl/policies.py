@@ -92,7 +92,7 @@ class ObservationEncoder:
             for key in part.path:
                 values = values[key]
             columns.append(part.encode(values).astype(self.dtype, copy=False))
-        return columns[0] if len(columns) == 1 else np.concatenate(columns, 1)
+        return np.concatenate(columns, 1)  # always a copy: environments reuse their arrays
 
 # %% ../../nbs/rl/07_policies.ipynb #3678dfe2
 _CLOSED = -1e9  # a logit whose probability is 0 in every precision, and whose entropy is 0 and no NaN
@@ -374,7 +374,7 @@ def space_to_state(space: spaces.Space) -> dict[str, Any]:
 def space_from_state(state: Mapping[str, Any]) -> spaces.Space:
     "The space that `space_to_state` wrote down."
     kind = state["kind"]
-    if kind == "Dict": return spaces.Dict({key: space_from_state(inner) for key, inner in state["parts"].items()})
+    if kind == "Dict": return spaces.Dict([(key, space_from_state(inner)) for key, inner in state["parts"].items()])
     if kind == "Tuple": return spaces.Tuple([space_from_state(inner) for inner in state["parts"]])
     if kind == "Discrete": return spaces.Discrete(state["n"], start=state["start"])
     if kind == "MultiDiscrete": return spaces.MultiDiscrete(np.array(state["nvec"]), start=np.array(state["start"]))

@@ -163,7 +163,10 @@ class PrioritizedReplayMemory:
         missing = set(NEEDED) - rows.keys()
         if missing:
             raise ValueError(f"with a discount, a step needs {', '.join(NEEDED)}; {', '.join(sorted(missing))} missing")
-        checked = self.storage.check({**rows, "discount": np.zeros(rows["reward"].shape[:1])})
+        reward = rows["reward"]
+        if reward.dtype.kind in "iub":
+            reward = reward.astype(self.storage.float_dtype)  # a sum of discounted rewards is no whole number
+        checked = self.storage.check({**rows, "reward": reward, "discount": np.zeros(reward.shape[:1])})
         del checked["discount"]
         return checked
 

@@ -41,7 +41,9 @@ def make_vector_environment(
             own_version = gymnasium.spec(make_env).vector_entry_point is not None
             if own_version: return gymnasium.make_vec(make_env, num_envs, vectorization_mode="vector_entry_point")
             return SyncVectorEnv([lambda: gymnasium.make(make_env)] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
-        if any(parameter.default is parameter.empty for parameter in inspect.signature(make_env).parameters.values()):
+        parameters = inspect.signature(make_env).parameters.values()
+        starred = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)  # nothing has to be given for these
+        if any(parameter.default is parameter.empty and parameter.kind not in starred for parameter in parameters):
             return make_env(num_envs)  # type: ignore[call-arg]
         return SyncVectorEnv([make_env] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)  # type: ignore[list-item]
     except gymnasium.error.UnregisteredEnv as error:
@@ -86,13 +88,18 @@ def add_action_mask(observations: Any, info: Mapping[str, Any]) -> Any:
     return {**parts, "action_mask": masks}
 
 
+def mask_size(info: Mapping[str, Any]) -> int:
+    "How many actions the mask in `info` speaks of; 0 if it holds none."
+    return len(np.asarray(info["action_mask"][0])) if "action_mask" in info else 0
+
+
 def stream_space(env: VectorEnv) -> spaces.Space:
     "The space of one environment's observations as a stream gives them: with `action_mask`, if the environment's info holds one."
     _, info = env.reset(seed=0)
-    if "action_mask" not in info: return env.single_observation_space
+    if not mask_size(info): return env.single_observation_space
     inner = env.single_observation_space
     parts = inner.spaces if isinstance(inner, spaces.Dict) else {"observation": inner}
-    return spaces.Dict({**parts, "action_mask": spaces.MultiBinary(len(np.asarray(info["action_mask"][0])))})
+    return spaces.Dict({**parts, "action_mask": spaces.MultiBinary(mask_size(info))})
 
 # %% ../../nbs/rl/08_vector_environments.ipynb #75fe01bf
 class EpisodeStream:
@@ -112,7 +119,8 @@ class EpisodeStream:
     def reset(self, seed: int | None = None) -> None:
         "Begin anew everywhere; unfinished episodes are dropped."
         observations, info = self._guard(self.env.reset, seed=seed)
-        self.observations = add_action_mask(observations, info)
+        self._mask_size = mask_size(info)
+        self.observations = self._masked(observations, info)
         self.starts, self.is_over = np.ones(self.num_envs, bool), np.zeros(self.num_envs, bool)
         self._reward_sums, self._lengths = np.zeros(self.num_envs), np.zeros(self.num_envs, np.int64)
         self._seed, self._actions = seed, []
@@ -135,16 +143,29 @@ class EpisodeStream:
             self.is_over = done
         return StreamStep(rewards, terminated, truncated, valid, final)
 
+    def _masked(self, observations: Any, info: Mapping[str, Any]) -> Any:
+        "Observations with the mask, if the reset gave one; everything is open where `info` holds none now."
+        has_own = isinstance(observations, Mapping) and "action_mask" in observations
+        if "action_mask" in info:
+            if not (self._mask_size or has_own):
+                raise EnvironmentFailure(f"the environment gave an action_mask at step {self.num_steps}, and none at the reset")
+            return add_action_mask(observations, info)
+        if has_own or not self._mask_size: return observations
+        return add_action_mask(observations, {"action_mask": np.ones((self.num_envs, self._mask_size), np.int8)})
+
     def _restart(self, observations: Any, done: np.ndarray, info: dict[str, Any]) -> tuple[Any, Any]:
         "Where to act next, and what the last actions led to."
-        shown = add_action_mask(observations, info)
+        shown = self._masked(observations, info)
         if self.mode is AutoresetMode.NEXT_STEP or not done.any(): return shown, shown
         final = map_arrays(np.array, shown)
         if self.mode is AutoresetMode.DISABLED:
-            return add_action_mask(*self._guard(self.env.reset, options={"reset_mask": done})), final
+            begun = self._masked(*self._guard(self.env.reset, options={"reset_mask": done}))
+            if self._mask_size:
+                begun["action_mask"][~done] = final["action_mask"][~done]  # this reset's info speaks of the others only
+            return begun, final
         for row in np.flatnonzero(done):
             one = info["final_obs"][row]
-            if "action_mask" in info and not isinstance(observations, Mapping):
+            if isinstance(shown, Mapping) and not isinstance(observations, Mapping):
                 one = {"observation": one}
             inner = final if not isinstance(one, Mapping) else {key: final[key] for key in one}
             map_arrays(lambda whole, part, row=row: whole.__setitem__(row, part), inner, one)
