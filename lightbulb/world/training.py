@@ -285,7 +285,8 @@ class WorldModelTraining:
                 for what in ("legality", "ending", "reward"):
                     metrics[f"wrong_{what}"] = float(getattr(wrong, what).mean())
                 metrics |= self._errors_where_new(windows)
-            metrics |= quality(self.player, self.world, config.search(with_noise=False), exam=self.exam)
+            search, max_moves = config.search(with_noise=False), config.facts.max_moves
+            metrics |= quality(self.player, self.world, search, exam=self.exam, max_moves=max_moves)
         metrics = {"epoch": self.moment.epoch, "num_games": self.practice.num_games} | metrics
         return StepReport(self.step, loss, max(self.step, config.total_steps), "validation", metrics=metrics)
 
