@@ -148,6 +148,11 @@ def test_a_policy_alone_learns_by_ppo(tiny: TrainWorldModel) -> None:
     alone = replace(tiny, with_search=False, losses=LossShares(ppo=1.0), return_steps=3)
     reports = list(train_world_model(alone))
     assert "ppo" in reports[8].metrics and "search_optimal" in reports[-1].metrics
+    full = WorldModelTraining(replace(alone, environment="Taxi-v4", capacity=600, first_play=1))  # before its random games are all played
+    full.prepare()
+    assert full.practice.num_games < full.config.random_games and full.practice.newest_rollout("train") is None
+    assert ["ppo" in full.train_step().metrics for _ in range(2)] == [False, True]
+    assert full.practice.num_games < full.config.random_games
 
 
 def test_a_board_too_large_to_be_solved_is_judged_against_random_play(tiny: TrainWorldModel) -> None:
