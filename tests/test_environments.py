@@ -472,6 +472,22 @@ def test_copies_of_finished_games_are_used_again():
         if done.any():
             states[done] = world.reset(int(done.sum()), seed=begun)
     assert len(world.games.copies) == 4 and world.legal(states).all()
+    world.leave(states[:3])
+    assert world.legal(states).any(1).tolist() == [False, False, False, True]
+    world.reset(3, seed=1)
+    assert len(world.games.copies) == 4
+    lake = GymnasiumWorld("FrozenLake-v1")
+    lake.leave(lake.reset(2))  # a table holds nothing
+
+
+def test_whole_games_are_cut_where_that_is_asked_for():
+    world = GymnasiumWorld("CartPole-v1")
+    for seed in (0, 1):
+        episodes = play_episodes(world, lambda states, legal: np.arange(len(states)) % 2, 4, seed=seed, max_moves=5)
+        assert episodes.lengths.tolist() == [5] * 4 and episodes.returns.tolist() == [5.0] * 4 and not episodes.terminated.any()
+    assert len(world.games.copies) == 4
+    with pytest.raises(ValueError, match="must end within 5 steps, 4 did not"):
+        play_episodes(world, lambda states, legal: np.arange(len(states)) % 2, 4, max_steps=5)
 
 
 def test_chance_is_in_the_state_alone():

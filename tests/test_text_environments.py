@@ -115,7 +115,9 @@ def test_difficulty_is_the_chance_of_random_play():
 
 
 @pytest.mark.parametrize(
-    "action", ["", "4", "4 +", "4 + 5 + 6", "7 + 4", "4 - 5", "5 / 4", "4 + 5 = 8", "4 / 0", "4 + 5 = 1/0", "4 + 5 = 9 (left: 9 6 9)"]
+    "action",
+    ["", "4", "4 +", "4 + 5 + 6", "7 + 4", "4 - 5", "5 / 4", "4 + 5 = 8", "4 / 0", "4 + 5 = 1/0", "4 + 5 = 9 (left: 9 6 9)"]
+    + ["4 + 5 = 9 (left: " + "1" * 40, "4 + 5 = 9 (left: 6 9 10", "4 + 5 = 9 (left: 6-9)"],  # a model that repeats itself
 )
 def test_what_breaks_a_rule_is_refused(action):
     environment = Countdown(4)
@@ -124,7 +126,9 @@ def test_what_breaks_a_rule_is_refused(action):
 
 
 @pytest.mark.parametrize(
-    "answer", ["", "24", "4 * 5 + 10", "4 * 5 + 10 - 6 - 0", "(4 * 5 + 10 - 6", "4 * 5 + 10 - 6 or 1", "4 ** 5 + 10 - 6", "4 5 6 10"]
+    "answer",
+    ["", "24", "4 * 5 + 10", "4 * 5 + 10 - 6 - 0", "(4 * 5 + 10 - 6", "4 * 5 + 10 - 6 or 1", "4 ** 5 + 10 - 6", "4 5 6 10"]
+    + ["1" * 5000, "(" * 2000 + "4 * 5 + 10 - 6", "-" * 2000 + "4 * 5 + 10 - 6"],
 )
 def test_what_is_no_answer_is_worth_nothing(answer):
     environment = GameOf24()
@@ -182,6 +186,10 @@ def test_a_world_of_countdown_keeps_its_splits_apart_and_refuses_what_is_not_leg
     learned, held = world.reset(40, 1), world.held_out.reset(40, 1)
     assert not {tuple(row[:3]) for row in learned} & {tuple(row[:3]) for row in held}
     assert (world.reset(40, 1) == learned).all() and world.legal(learned).any(1).all()
+    few = CountdownWorld(Countdown(2)).held_out.reset(50, 1)  # there are 31
+    assert few.shape == (50, 3) and len(np.unique(few, axis=0)) == 25
+    with pytest.raises(ValueError, match="found 0 of 1"):
+        CountdownWorld(Countdown(2, difficulty=(20, 30))).reset(4, 1)
     illegal = np.argmin(world.legal(learned), 1)
     with pytest.raises(ValueError, match="game 0: action .* must be legal"):
         world.step(learned, illegal)

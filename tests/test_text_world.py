@@ -278,6 +278,20 @@ def test_planners_keep_their_budget_and_their_seed(model: TextWorldModel, planne
         assert sum(policy.probability for policy in first.policies) <= 1 + 1e-6
 
 
+@pytest.mark.parametrize("likelihood", [1.0, 0.0])
+def test_the_latent_search_keeps_to_its_tokens(model: TextWorldModel, monkeypatch: pytest.MonkeyPatch, likelihood: float) -> None:
+    monkeypatch.setattr(model, "config", replace(model.config, likelihood=likelihood))
+    search = MCTSConfig(4)
+    for num_proposals in (4, 32):
+        root = len(model.window(model.tokenizer.encode("The arc lamp"))) + num_proposals * model.config.action_tokens
+        for tokens in (root, root + 20, 2 * root + 8, 3 * root + 200):
+            budget = PlannerBudget(tokens=tokens)
+            thought = plan(model, "The arc lamp", "mcts", budget, num_actions=2, num_proposals=num_proposals, search=search)
+            assert not budget.refuses(thought.cost) and thought.best.actions
+        with pytest.raises(ValueError, match="budget must allow one action"):
+            plan(model, "The arc lamp", "mcts", PlannerBudget(tokens=root - 1), num_proposals=num_proposals, search=search)
+
+
 def test_greedy_takes_the_likeliest_action_each_time(model: TextWorldModel) -> None:
     "An action is the best that a beam of the decoder finds, which begins with the context and what it has written."
     context, written = model.tokenizer.encode("The arc lamp"), list[int]()

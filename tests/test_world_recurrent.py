@@ -262,6 +262,14 @@ def test_episodes_of_any_length_become_sequences() -> None:
     assert sequences.ended.tolist() == [[False, True, False, False], [False] * 4]
     assert sequences.returns(0.5)[:, 0].tolist() == [1.0, 0 + 0.5 + 0.5 + 0.375]
     assert sequences.rows(torch.tensor([1])).rewards.tolist() == [[0.0, 1.0, 2.0, 3.0]] and len(sequences) == 2
+    for model, actions in [
+        (RecurrentWorldModel(2, 3, width=8), np.array([1, 0], np.uint8)),
+        (RecurrentWorldModel(2, 3, width=8), np.array([1, 0], np.int32)),
+        (RecurrentWorldModel(2, action_size=2, width=8), np.ones((2, 2))),
+        (RecurrentWorldModel(2, action_size=2, width=8), np.ones((2, 2), np.int64)),
+    ]:
+        learned = Sequences.of_episodes([(np.ones((3, 2)), actions, np.array([0.5, 1.0]), True)])
+        assert all(torch.isfinite(loss) for loss in sequence_losses(model, learned).values())
     with pytest.raises(ValueError, match=r"episode 0 must have T \+ 1 observations, T actions and T rewards, got \(2, 2, 2\)"):
         Sequences.of_episodes([(np.ones((2, 2)), np.array([1, 0]), np.array([0.5, 1.0]), True)])
     with pytest.raises(ValueError, match="at least one episode"):

@@ -8,13 +8,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
+from lightbulb.apps.world_commands import _show_game
 from lightbulb.core.errors import CheckpointError, LightbulbError
 from lightbulb.core.report import MetricsFile
 from lightbulb.world.configuration import REGULARISERS, LossShares, TrainWorldModel
+from lightbulb.world.evaluation import quality
 from lightbulb.world.networks import WorldModel
 from lightbulb.world.training import WorldModelTraining, load_world_model, train_world_model
 
@@ -144,6 +148,44 @@ def test_a_policy_alone_learns_by_ppo(tiny: TrainWorldModel) -> None:
     alone = replace(tiny, with_search=False, losses=LossShares(ppo=1.0), return_steps=3)
     reports = list(train_world_model(alone))
     assert "ppo" in reports[8].metrics and "search_optimal" in reports[-1].metrics
+    full = WorldModelTraining(replace(alone, environment="Taxi-v4", capacity=600, first_play=1))  # before its random games are all played
+    full.prepare()
+    assert full.practice.num_games < full.config.random_games and full.practice.newest_rollout("train") is None
+    assert ["ppo" in full.train_step().metrics for _ in range(2)] == [False, True]
+    assert full.practice.num_games < full.config.random_games
+
+
+def test_a_board_too_large_to_be_solved_is_judged_against_random_play(tiny: TrainWorldModel) -> None:
+    run = WorldModelTraining(replace(tiny, environment="connect_four:8x8"))
+    found = quality(run.player, run.world, run.config.search(with_noise=False), exam=run.exam, num_games=2)
+    assert found.keys() == {"search_score_against_random", "policy_score_against_random"}
+
+
+class Endless(gymnasium.Env):
+    "Pays 1 a step and never ends."
+
+    observation_space, action_space = spaces.Box(-1, 1, (2,)), spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        return np.full(2, 0.5, np.float32), 1.0, False, False, {}
+
+
+gymnasium.register("Endless-v0", Endless, disable_env_checker=True)
+
+
+def test_games_are_cut_in_an_evaluation_too_and_their_copies_used_again(tiny: TrainWorldModel) -> None:
+    run = WorldModelTraining(replace(tiny, environment="Endless-v0", max_moves=7, games_per_play=50, random_games=50, first_play=0))
+    run.prepare()
+    run.train_step()
+    metrics = run.evaluate().metrics
+    assert (metrics["search_return"], metrics["policy_return"]) == (7.0, 7.0)
+    assert run.practice.learned.read(np.arange(len(run.practice.learned))).truncated.any()
+    assert len(run.world.games.copies) == 51  # a search was prepared in one
+    spoken = list(_show_game(run.player, run.world, run.config.search(with_noise=False), seed=0, max_moves=7))
+    assert spoken[-1] == "the time limit after 7 moves, 7 earned"
 
 
 def test_a_new_run_sets_the_old_one_aside_and_a_checkpoint_says_what_it_is(tiny: TrainWorldModel) -> None:

@@ -169,7 +169,8 @@ def _measure_play(trained: Trained, search: MCTSConfig, seed: int) -> list[str]:
     from lightbulb.world.self_play import search_agent
 
     model, world = trained.model, trained.world
-    lines = _describe_quality(quality(model, world, search, exam=examination_for(world), num_games=50))
+    measured = quality(model, world, search, exam=examination_for(world), num_games=50, max_moves=trained.settings.facts.max_moves)
+    lines = _describe_quality(measured)
     if world.num_players == 2:
         met = Arena(world, 100, seed=seed).play(search_agent(model, world, search), random_agent(seed))
         lines.append("against random play, 100 games: {} won, {} drawn, {} lost".format(*met.total))
@@ -184,8 +185,13 @@ def _describe_state(world: World, state: np.ndarray, *, is_models_turn: bool = T
     return f"sees {' '.join(f'{number:.2f}' for number in world.observe(state[None])[0].ravel()[:8])}"
 
 
-def _show_game(model: WorldModel, world: World, search: MCTSConfig, *, seed: int, max_lines: int = 40) -> Iterator[str]:
-    "One game of the model, against random play where there are two players: a line or a board for each move, and how it ended."
+def _show_game(
+    model: WorldModel, world: World, search: MCTSConfig, *, seed: int, max_lines: int = 40, max_moves: int | None = None
+) -> Iterator[str]:
+    """One game of the model, against random play where there are two players: a line or a board for each move, and how it ended.
+
+    One player is stopped after `max_moves`.
+    """
     from lightbulb.world.environments import random_agent
     from lightbulb.world.self_play import search_positions
 
@@ -199,7 +205,8 @@ def _show_game(model: WorldModel, world: World, search: MCTSConfig, *, seed: int
             actions, line = (moves := opponent(states, legal)), f"{move}. random play answers {moves[0]}"
         states, rewards, terminated, truncated = world.step(states, actions)
         total += float(rewards[0]) if is_models else -float(rewards[0])
-        how, is_models = "the end" if terminated[0] else "the time limit" if truncated[0] else "", world.num_players == 1 or not is_models
+        is_cut = truncated[0] or (world.num_players == 1 and move == max_moves)
+        how, is_models = "the end" if terminated[0] else "the time limit" if is_cut else "", world.num_players == 1 or not is_models
         if move <= max_lines:
             earned = f", earns {rewards[0]:g}" if world.num_players == 1 else ""
             yield f"{line}{earned}\n{_describe_state(world, states[0], is_models_turn=is_models)}"
@@ -217,7 +224,7 @@ def _play(config: TrainWorldModel) -> int:
     print(f"{trained.settings.environment}, searched by {search.algorithm} with {search.num_simulations} simulations", flush=True)
     for line in _measure_play(trained, search, config.seed):
         print(f"  {line}", flush=True)
-    for line in _show_game(trained.model, trained.world, search, seed=config.seed):
+    for line in _show_game(trained.model, trained.world, search, seed=config.seed, max_moves=trained.settings.facts.max_moves):
         print(f"\n{line}", flush=True)
     return 0
 

@@ -75,17 +75,29 @@ class Episodes:
 
     returns: np.ndarray  # (B,) sums of rewards
     lengths: np.ndarray  # (B,)
-    terminated: np.ndarray  # (B,) False: cut by the time limit
+    terminated: np.ndarray  # (B,) False: cut by a limit
 
 
-def play_episodes(world: World, agent: Agent, num_games: int, *, seed: int = 0, max_steps: int = 100_000) -> Episodes:
+def play_episodes(
+    world: World,
+    agent: Agent,
+    num_games: int,
+    *,
+    seed: int = 0,
+    max_steps: int = 100_000,
+    max_moves: int | None = None,  # then a game is cut off, whatever `max_steps` says
+) -> Episodes:
     "Whole games of one player, side by side. `ValueError` if one is not over after `max_steps`."
     if world.num_players != 1:
         raise ValueError(f"the world must have one player, got {world.num_players}: let two agents meet in the Arena")
     states, going = world.reset(num_games, seed), np.arange(num_games)
     returns, lengths, ended = np.zeros(num_games), np.zeros(num_games, np.int64), np.zeros(num_games, bool)
-    for _ in range(max_steps):
+    for move in range(max_steps if max_moves is None else max_moves):
         states, rewards, terminated, truncated = world.step(states, agent(states, world.legal(states)))
+        if move + 1 == max_moves:
+            truncated = ~terminated
+            if isinstance(world, GymnasiumWorld):
+                world.leave(states)
         returns[going] += rewards
         lengths[going] += 1
         ended[going] = terminated

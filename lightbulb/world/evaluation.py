@@ -112,7 +112,10 @@ class Examination:
     def of_random_games(
         cls, game: BoardGame, max_positions: int, seed: int = 0, *, num_games: int = 400, max_nodes: int = 10_000_000
     ) -> Examination:
-        "Positions of random games, about as many of each number of stones, from the end back to where `max_nodes` no longer solve them."
+        """Positions of random games, about as many of each number of stones, from the end back to where `max_nodes` no longer solve them.
+
+        `ValueError` if they solve none.
+        """
         layers, states, draw = [], game.reset(num_games, seed), random_agent(seed)
         while len(states):
             layers.append(np.unique(states, axis=0))
@@ -125,6 +128,10 @@ class Examination:
                 parts.append((asked, game.move_values(asked, max_nodes=max_nodes)))
             except ValueError:
                 break  # a tree too large
+        if not parts:
+            raise ValueError(
+                f"a board of {game.rows}x{game.columns} is too large: none of its positions is solved within {max_nodes:,} nodes"
+            )
         states, values = (np.concatenate(columns) for columns in zip(*parts[::-1], strict=True))
         legal, optimal = ~np.isnan(values), values == np.nanmax(values, 1, keepdims=True)
         return cls(states, legal, optimal, (legal & ~optimal).any(1))
@@ -156,7 +163,13 @@ def _table_values(world: GymnasiumWorld, agent: Agent) -> dict[str, float]:
 
 
 def quality(
-    model: WorldModel, world: World, search: MCTSConfig, *, exam: Examination | None = None, num_games: int = 50
+    model: WorldModel,
+    world: World,
+    search: MCTSConfig,
+    *,
+    exam: Examination | None = None,
+    num_games: int = 50,
+    max_moves: int | None = None,  # then a game of one player is cut off; None: the world's own limit
 ) -> dict[str, float]:
     "How well it plays, by the best measure that this world has, with the search and by the policy alone."
     world = getattr(world, "held_out", world)  # other problems than those that it learns from, where there are any
@@ -167,7 +180,7 @@ def quality(
         elif isinstance(world, GymnasiumWorld) and world.tables is not None:
             measured = _table_values(world, agent)
         elif world.num_players == 1:
-            measured = {"return": float(play_episodes(world, agent, num_games, seed=1).returns.mean())}
+            measured = {"return": float(play_episodes(world, agent, num_games, seed=1, max_moves=max_moves).returns.mean())}
         else:
             measured = {"score_against_random": Arena(world, num_games, seed=1).play(agent, random_agent(1)).score}
         metrics |= {f"{name}_{what}": value for what, value in measured.items()}
@@ -175,9 +188,13 @@ def quality(
 
 
 def examination_for(world: World, max_positions: int = 4520) -> Examination | None:
-    "The positions that a run is judged on at each evaluation, of a large board those that can be solved; None for other worlds."
+    "The positions that a run is judged on at each evaluation, of a large board those that can be solved; None if there are none."
     if not isinstance(world, TicTacToe | ConnectFour): return None
     try:
         return Examination.of(world.solve(500_000), max_positions)
     except ValueError:  # too large to list
+        pass
+    try:
         return Examination.of_random_games(world, max_positions // 2)
+    except ValueError:  # too large to be solved: `quality` lets it meet random play
+        return None

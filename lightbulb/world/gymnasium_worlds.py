@@ -88,6 +88,9 @@ class _TableGames:
         ]
         return np.stack(after, 1), rewards.astype(np.float32), terminated, truncated
 
+    def leave(self, states: np.ndarray) -> None:
+        "Nothing is held."
+
     def close(self) -> None:
         "Nothing is held."
 
@@ -154,6 +157,10 @@ class _EnvironmentGames:
         outcome = (np.stack([numbers, self.serials[numbers]], 1), rewards, terminated, truncated & ~terminated)
         if failures: raise GameFailure(str(failures[0]), outcome) from failures[0].__cause__
         return outcome
+
+    def leave(self, states: np.ndarray) -> None:
+        "Their copies serve the next `reset`."
+        self.is_over[self._numbers(states)] = True
 
     def close(self) -> None:
         "Close every copy; their games are over."
@@ -244,6 +251,10 @@ class GymnasiumWorld:
 
     def step(self, states: np.ndarray, actions: np.ndarray) -> Outcome:
         return self.games.step(states, actions)
+
+    def leave(self, states: np.ndarray) -> None:
+        "Give up games that are not over: what they hold may serve others. `ValueError` for a state that has passed."
+        self.games.leave(states)
 
     def close(self) -> None:
         self.games.close()

@@ -183,6 +183,7 @@ class Sequences:
         steps = torch.arange(int(lengths.max()))
         ended = (steps == lengths[:, None] - 1) & torch.tensor([over for _, over in rows])[:, None]
         observations, actions, rewards = (pad_sequence([parts[place] for parts, _ in rows], batch_first=True) for place in range(3))
+        actions = actions.float() if actions.dim() == 3 else actions.long()  # described, or numbered
         return cls(observations.float(), actions, rewards.float(), ended, steps < lengths[:, None])
 
 # %% ../../nbs/world/04_recurrent.ipynb #78fe1db7

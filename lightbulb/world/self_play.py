@@ -154,7 +154,11 @@ def play_games(
         noise = np.where((opening[going] > move) | (model is None), 1.0, settings.exploration)
         actions, log_probs, is_noise = _draw_moves(targets.policies, legal, noise, generator)
         states, rewards, terminated, truncated = world.step(states, actions)
-        truncated = (truncated | (move + 1 == settings.max_moves)) & ~terminated
+        if move + 1 == settings.max_moves:
+            truncated = np.ones_like(terminated)
+            if isinstance(world, GymnasiumWorld):
+                world.leave(states)
+        truncated = truncated & ~terminated
         parts.append(Steps(observations, actions, rewards, terminated, truncated, legal, *targets, log_probs, is_noise))
         numbers.append(going)
         states, going = states[open_ := ~(terminated | truncated)], going[open_]

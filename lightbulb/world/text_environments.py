@@ -147,7 +147,7 @@ class Countdown(TextEnvironment):
 
     whole_numbers = True  # differences stay positive, divisions come out even
     _number = r"(-?\d+(?:/[1-9]\d*)?)"
-    _move = re.compile(rf"\s*{_number}\s*([-+*/])\s*{_number}\s*(?:=\s*{_number}\s*)?(?:\(left: ((?:{_number}\s*)+)\))?\s*")
+    _move = re.compile(rf"\s*{_number}\s*([-+*/])\s*{_number}\s*(?:=\s*{_number}\s*)?(?:\(left: ({_number}(?:\s+{_number})*\s*)\))?\s*")
 
     def __init__(
         self,
@@ -247,10 +247,10 @@ class Countdown(TextEnvironment):
     def score_answer(self, problem: TextProblem, text: str) -> float:
         "1 if this line of arithmetic uses every number once and is the target, whatever steps led to it."
         line = text.strip().splitlines()[-1].lower().removeprefix("answer:").partition("=")[0] if text.strip() else ""
-        if sorted(map(Fraction, re.findall(r"\d+", line))) != list(problem.data[0]): return 0.0
         try:
+            if sorted(map(Fraction, re.findall(r"\d+", line))) != list(problem.data[0]): return 0.0
             return float(_arithmetic(line) == problem.data[1])
-        except (ValueError, ZeroDivisionError):
+        except (ValueError, ZeroDivisionError, RecursionError):  # a number or a nesting too long for Python, too
             return 0.0
 
     def _moves(self, state: TextState) -> list[tuple[str, Numbers]]:
@@ -437,8 +437,12 @@ class CountdownWorld:
         return CountdownWorld(self.environment, "validation")
 
     def reset(self, num_games: int, seed: int) -> np.ndarray:
-        "New problems."
-        problems = self.environment.problems(self.split, num_games, seed=seed)
+        "New problems; where there are too few, some are there more than once. `ValueError` if there is none."
+        try:
+            problems = self.environment.problems(self.split, num_games, seed=seed)
+        except ValueError:  # fewer than that
+            if num_games < 2: raise
+            return np.resize(self.reset(num_games // 2, seed), (num_games, self.environment.num_numbers + 1))
         return np.array([[*map(int, problem.data[0]), int(problem.data[1])] for problem in problems])
 
     def observe(self, states: np.ndarray) -> np.ndarray:

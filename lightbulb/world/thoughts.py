@@ -334,12 +334,22 @@ class _LatentPlan:
         "Does the text end here?"
         return bool(self.written) and self.model.tokenizer.end_id in self.written[-1].tokens
 
+    @property
+    def tokens(self) -> list[int]:
+        "What stands after the context."
+        return [*self.prefix, *(token for action in self.written for token in action.tokens)]
+
+    @property
+    def price(self) -> PlannerCost:
+        "Of the next search: its root is read, and the root's proposals are written."
+        num_read = len(self.model.window([*self.context, *self.tokens]))
+        return PlannerCost(1, num_read + self.num_proposals * self.model.config.action_tokens, 1)
+
     @torch.inference_mode()
     def write(self, num_actions: int, seed: int) -> None:
         "One forward, one search, and so many actions of its best path."
         model = self.model
-        tokens = [*self.prefix, *(token for action in self.written for token in action.tokens)]
-        roots = self._roots(tokens)
+        roots = self._roots()
         result = model.planner(self.search).search(roots, seeds=[seed])
         node, chosen = 0, int(result.actions[0])
         for _ in range(num_actions):
@@ -359,7 +369,7 @@ class _LatentPlan:
         A forward is a row that is read or written: one for the root with its proposals, one for each draft.
         """
         model, size = self.model, self.model.config.action_tokens
-        roots = self._roots(self.prefix)
+        roots = self._roots()
         result = model.planner(self.search).search(roots, seeds=[seed])
         order = np.lexsort((-roots.prior_logits[0].cpu().numpy(), -result.visit_counts[0]))[:most]  # no more rows than may be written
         chosen = torch.from_numpy(order).to(model.device)
@@ -383,11 +393,10 @@ class _LatentPlan:
         earned = [max(config.likelihood * log / config.action_tokens, config.reward_range[0]) for log in logs[:length]]
         return Policy(actions, sum(config.discount**i * reward for i, reward in enumerate(earned)), share)
 
-    def _roots(self, tokens: Sequence[int]) -> LatentStates:
-        "The root after these tokens: a forward."
-        model, config = self.model, self.model.config
-        roots = root_states(model, self.context, [tokens], self.num_proposals, self.no_repeat)
-        self.cost += PlannerCost(1, len(model.window([*self.context, *tokens])) + self.num_proposals * config.action_tokens, 1)
+    def _roots(self) -> LatentStates:
+        "The root after what is written: a forward."
+        roots = root_states(self.model, self.context, [self.tokens], self.num_proposals, self.no_repeat)
+        self.cost += self.price
         return roots
 
     def _action_of(self, tokens: list[int], log_probability: float) -> Action:
@@ -477,7 +486,7 @@ def _plan_in_latents(run: _LatentPlan, text: str, budget: PlannerBudget, num_act
     length = num_actions * model.config.action_tokens
     spare = (budget.forwards or 4 * num_actions) - 1
     if budget.tokens is not None:  # as many drafts as may still be read
-        spare = min(spare, (budget.tokens - model.config.context_tokens) // (model.transformer.config.max_length + length))
+        spare = min(spare, (budget.tokens - run.price.tokens) // (model.transformer.config.max_length + length))
     if budget.calls is not None:
         spare = min(spare, budget.calls - 1)
     if model.config.likelihood and spare > 0:
@@ -488,7 +497,7 @@ def _plan_in_latents(run: _LatentPlan, text: str, budget: PlannerBudget, num_act
         return Thought(text, "mcts", tuple(ranked[:16]), run.cost)
     stride = math.ceil(num_actions / min(budget.forwards or num_actions, num_actions))
     while len(run.written) < num_actions and not run.is_over:
-        if reason := budget.refuses(run.cost + PlannerCost(1, model.config.context_tokens, 1)):
+        if reason := budget.refuses(run.cost + run.price):
             if not run.written: raise ValueError(f"budget must allow one action, got {budget} ({reason})")
             break
         run.write(min(stride, num_actions - len(run.written)), seed + len(run.written))

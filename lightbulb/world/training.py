@@ -56,7 +56,7 @@ class Practice:
         self.held = Experience(max(1, config.capacity // 8), discount=discount, return_steps=config.return_steps, seed=config.seed)
         self.generator, self.counter = np.random.default_rng(config.seed), VisitCounter(world.num_actions)
         self.newest: dict[str, Steps] = {}  # the last games of both splits
-        self.num_games = 0
+        self.num_games = self.num_random_games = 0
 
     def play(self, num_games: int, *, at_random: bool = False) -> None:
         "Play games and remember them."
@@ -70,6 +70,7 @@ class Practice:
         if wanted and not len(self.held):
             num_held = max(num_held, 1)
         self._remember(played, num_held)
+        self.num_random_games += num_games * at_random
 
     def play_at_random(self) -> None:
         "The games before anything is learned, as many as are asked for or fit."
@@ -100,13 +101,14 @@ class Practice:
     def newest_rollout(self, split: str) -> GameRollout | None:
         "The newest games as PPO sees them; None while there are only random ones."
         steps = self.newest.get(split)
-        if steps is None or self.num_games <= self.config.random_games: return None
+        if steps is None or self.num_games <= self.num_random_games: return None
         return fresh_rollout(steps, self.world.num_players, self.config.facts.discount, self.precision.device)
 
     def state_dict(self) -> dict[str, Any]:
         "Every game that is remembered, and the generator of those to come."
         return {
             "num_games": self.num_games,
+            "num_random_games": self.num_random_games,
             "learned": self.learned.state_dict(),
             "held": self.held.state_dict() if len(self.held) else None,
             "counter": self.counter.state_dict(),
@@ -125,7 +127,7 @@ class Practice:
         self.counter.load_state_dict(state["counter"])
         self.generator.bit_generator.state = json.loads(state["generator"])
         self.newest = {split: Steps(**{name: tensor.numpy() for name, tensor in rows.items()}) for split, rows in state["newest"].items()}
-        self.num_games = state["num_games"]
+        self.num_games, self.num_random_games = state["num_games"], state.get("num_random_games", self.config.random_games)
 
 # %% ../../nbs/world/21_training.ipynb #f0467c24
 def _world_of(name: str) -> World:
@@ -285,7 +287,8 @@ class WorldModelTraining:
                 for what in ("legality", "ending", "reward"):
                     metrics[f"wrong_{what}"] = float(getattr(wrong, what).mean())
                 metrics |= self._errors_where_new(windows)
-            metrics |= quality(self.player, self.world, config.search(with_noise=False), exam=self.exam)
+            search, max_moves = config.search(with_noise=False), config.facts.max_moves
+            metrics |= quality(self.player, self.world, search, exam=self.exam, max_moves=max_moves)
         metrics = {"epoch": self.moment.epoch, "num_games": self.practice.num_games} | metrics
         return StepReport(self.step, loss, max(self.step, config.total_steps), "validation", metrics=metrics)
 
