@@ -292,6 +292,27 @@ def test_a_function_that_fails_costs_its_node_and_no_more(planner):
         assert not result.best.text.startswith("r/1")
 
 
+@pytest.mark.parametrize("planner", PLANNERS)
+@pytest.mark.parametrize("stage", ["evaluate", "retrieve"])
+def test_a_failed_thought_is_neither_followed_nor_submitted_where_values_are_negative(planner, stage):
+    shares = {"a": 0.3, "b": 0.5, "c": 0.2}
+    fails = lambda node: node.text.endswith("b")
+    thinking = ThoughtFunctions(
+        propose=lambda nodes: [[Thought(node.text + text, log_probability=math.log(p)) for text, p in shares.items()] for node in nodes],
+        evaluate=lambda nodes: [math.nan if stage == "evaluate" and fails(node) else -1.0 - node.text.count("c") for node in nodes],
+        retrieve=lambda nodes: [OSError("no page") if stage == "retrieve" and fails(node) else [] for node in nodes],
+        max_depth=2,
+        prices={"evaluate": PlannerCost(), "propose": PlannerCost(1), "retrieve": PlannerCost()},
+    )
+    config = PlannerConfig(planner=planner, beam_width=10, num_samples=9, max_instructions=2000)
+    result = plan("q", thinking, config, budget=PlannerBudget(forwards=40))
+    failed = {event.node for event in result.events if isinstance(event, ThoughtFailed)}
+    assert result.best and not failed & {node.order for node in result.best.path()}
+    asked = {event.node for event in result.events if isinstance(event, ModelAsked) and event.stage == "propose"}
+    if stage == "retrieve" or planner not in ("uct", "mcts", "gumbel"):  # these pay for a forward before they know
+        assert not asked & failed
+
+
 def test_pruned_below_the_threshold_is_not_followed():
     task = plain_task(3)
     for planner in ("tot_bfs", "tot_dfs", "best_first"):
