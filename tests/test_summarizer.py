@@ -21,7 +21,7 @@ from lightbulb.knowledge.summarizer import (
     marginal_relevance,
     quotable_sentences,
 )
-from lightbulb.knowledge.support import best_backing, contradicts, gives_orders, quotable, support
+from lightbulb.knowledge.support import best_backing, contradicts, gives_orders, numbers, quotable, support
 from lightbulb.web.demo_site import load_articles
 
 QUESTION = "What are the impacts of renewable energy on global sustainability?"
@@ -254,6 +254,19 @@ def test_one_wrong_fact_is_enough(sentence):
     source = "In Newcastle the lamp that Swan had patented burned for 40 hours."
     assert best_backing("The lamp that Swan had patented burned for 40 hours.", [source], [0.95]).support > 0.9
     assert best_backing(sentence, [source], [0.99]).support == 0
+
+
+def test_a_sign_is_part_of_its_number():
+    text = "The lowest temperature measured at the station was {} degrees in January."
+    for page in ("-5", "−5", "minus 5"):
+        assert support(text.format("5"), text.format(page), 0.98) == 0
+        assert support(text.format("-5"), text.format(page), 0.98) > 0.9
+        assert support(text.format(page), text.format("5"), 0.98) == 0
+    assert numbers("In 1990-95 an F-16 flew 10%-20% (5)-7 faster, 3,000.5 times, at -2.5.") == {
+        "1990", "95", "16", "10", "20", "5", "7", "3000.5", "-2.5"
+    }  # fmt: skip
+    for sentence in ("-5 degrees was the lowest temperature there.", "3.5 million people live in the city today."):
+        assert draft_sentences(f"{sentence}\n1. {sentence[:-1]} here.") == [sentence, f"{sentence[:-1]} here."]
 
 
 def test_the_demo_site_is_almost_free_of_false_alarms():

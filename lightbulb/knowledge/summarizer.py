@@ -197,7 +197,8 @@ def draft_sentences(
     titles: Iterable[str] = (),  # of the pages, which a draft may copy from the prompt
 ) -> list[str]:
     "The whole sentences of a draft, without list marks, citation marks and copied titles."
-    lines = [re.sub(r"^\s*(?:[-*•]|\d+[.)]|quote \d+:)\s*", "", line, flags=re.IGNORECASE) for line in text.splitlines()]
+    mark = r"^\s*(?:[-*•](?![\d.$€£])|\d{1,3}[.)](?!\d)|quote \d+:)\s*"  # not the sign or the beginning of a number
+    lines = [re.sub(mark, "", line, flags=re.IGNORECASE) for line in text.splitlines()]
     plain = re.sub(r"\s*\[\d+\]", "", "\n\n".join(lines))
     sentences = [" ".join(plain[start:end].split()) for start, end in split_sentences(plain)]
     for title in titles:
