@@ -383,6 +383,19 @@ def test_saving_over_a_base_replaces_it_for_whoever_has_it_open(tmp_path: Path) 
         base.save(tmp_path / "b.sqlite")
         assert len(reader) == 30 and reader.search("lamp4", 1, mode="keyword")[0].url == page(4).url
         assert {p.url for p in reader.search("light lamp4", 40, mode="dense")} == {page(i).url for i in range(30)}
+        for shift in (5, 10):  # as many chunks under the same numbers
+            other = KnowledgeBase(embed=HashedWords())
+            other.add(page(i, f"It tells of lamp{i + shift} alone.") for i in range(30))
+            other.save(tmp_path / "b.sqlite")
+            with KnowledgeBase(tmp_path / "b.sqlite", embed=HashedWords()) as fresh:
+                assert reader.search("lamp17", 3, mode="dense") == fresh.search("lamp17", 3, mode="dense")
+        wider = HashedWords()
+        wider.width *= 2
+        other = KnowledgeBase(embed=wider)
+        other.add([page(1)])
+        other.save(tmp_path / "b.sqlite")
+        with pytest.raises(StoreError, match=r"b\.sqlite: its vectors must have width \d+, got \d+"):
+            reader.search("lamp1", 3, mode="dense")
     sqlite3.connect(tmp_path / "foreign.sqlite").executescript("CREATE TABLE mine (x);")
     with pytest.raises(StoreError, match=r"foreign\.sqlite: a SQLite file of another program"):
         base.save(tmp_path / "foreign.sqlite")
