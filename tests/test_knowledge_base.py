@@ -334,6 +334,14 @@ def test_an_entry_has_an_age_and_is_looked_at_again(base: KnowledgeBase) -> None
     assert base.titles(scopes=["site:lamps"]) == ["Lamp 1", "Lamp 2", "Lamp 4", "Lamp 5"] and base.check() == []
     assert base.document(page(3).url) is None  # no scope has it any more
     assert base.refresh(read, scope="site:lamps", max_age=500).unchecked == (page(4).url,)
+    base.add([page(1)], scope="site:lamps", checked_at=now - 1000)
+    for ask in (
+        lambda: base.refresh(lambda urls: [None] * len(urls), scope="site:lamps", urls=page(15).url),
+        lambda: base.forget("site:lamps", page(1).url),
+    ):
+        with pytest.raises(ValueError, match="urls must be a collection of addresses, got one string 'https://"):
+            ask()
+    assert base.document(page(1).url) is not None
 
 
 def test_forgetting_a_scope_keeps_what_others_know(base: KnowledgeBase) -> None:
