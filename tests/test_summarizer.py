@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -125,6 +126,42 @@ def test_what_changed_misses(embed, pages, tmp_path, change):
 
         other.embed = plain
     assert not other.summarize(question, sources).from_cache
+
+
+def test_a_model_without_a_name_is_known_by_what_it_holds(embed, tmp_path):
+    source = [Document("http://lamp", "Lamp", "The lamp was invented by Ann Bell in Paris. The lamp was sold by Tom Reed in Rome.")]
+    answers = {"small": "The lamp was invented by Ann Bell.", "large": "The lamp was invented by Ann Bell in Paris."}
+
+    def complete(prompts, *, model, **_):
+        return [answers[model] for _ in prompts]
+
+    class Client:
+        def __init__(self, model: str) -> None:
+            self.model = model
+
+        def generate(self, prompts, **_):
+            return complete(prompts, model=self.model)
+
+        __call__ = generate
+
+    def wrapped(model):
+        inner = lambda prompts, **_: complete(prompts, model=model)
+        return lambda prompts, **_: inner(prompts)
+
+    makers = [
+        lambda model: partial(complete, model=model),
+        lambda model: Client(model).generate,
+        Client,
+        wrapped,
+        lambda model: lambda prompts, model=model, **_: complete(prompts, model=model),
+    ]
+    for number, make in enumerate(makers):
+        made = {}
+        for model, is_known in (("small", False), ("large", False), ("small", True), ("large", True)):
+            summarizer = RAGSummarizer(make(model), embed, cache_path=tmp_path / f"{number}.sqlite")
+            summary = summarizer.summarize("Who invented the lamp?", source)
+            assert summary.from_cache == is_known and made.setdefault(model, summary.text) == summary.text
+        assert made["small"] != made["large"]
 
 
 def test_a_foreign_value_in_the_cache_is_made_again(embed, pages, tmp_path):
