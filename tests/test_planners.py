@@ -23,8 +23,10 @@ from lightbulb.planning.run_events import (
     ThoughtFailed,
     ThoughtProposed,
     ThoughtPruned,
+    read_run,
     tree_of,
 )
+from lightbulb.planning.run_pages import run_to_json
 from lightbulb.planning.tree_of_thought import Thought, ToTConfig, ToTNode, ToTSearch, plain_breadth_first
 from lightbulb.world.text_environments import Countdown
 
@@ -311,6 +313,20 @@ def test_a_failed_thought_is_neither_followed_nor_submitted_where_values_are_neg
     asked = {event.node for event in result.events if isinstance(event, ModelAsked) and event.stage == "propose"}
     if stage == "retrieve" or planner not in ("uct", "mcts", "gumbel"):  # these pay for a forward before they know
         assert not asked & failed
+
+
+def test_probabilities_and_values_of_a_model_are_kept_as_numbers(tmp_path):
+    thinking = ThoughtFunctions(
+        propose=lambda nodes: [
+            [Thought("a", log_probability=np.float32(-0.5)), Thought("b", log_probability=np.float32(-1))] for _ in nodes
+        ],
+        evaluate=lambda nodes: [np.float32(0.5) for _ in nodes],
+        max_depth=1,
+    )
+    log = RunLog(tmp_path / "run.jsonl")
+    result = plan("q", thinking, "greedy", log=log)
+    assert read_run(tmp_path / "run.jsonl") == list(result.events) and json.loads(run_to_json(result.events))
+    assert [type(node.log_probability) for node in result.root.children] == [float, float]
 
 
 def test_pruned_below_the_threshold_is_not_followed():

@@ -242,7 +242,9 @@ class PlannerRun:
         try:
             if isinstance(result, Exception): return result
             if stage == "propose":
-                return [Thought(thought) if isinstance(thought, str) else thought for thought in result]
+                thoughts = [Thought(thought) if isinstance(thought, str) else thought for thought in result]
+                as_float = lambda number: None if number is None else float(number)
+                return [replace(thought, log_probability=as_float(thought.log_probability)) for thought in thoughts]
             if stage == "evaluate" and math.isnan(float(result)): return ValueError("a value must be a number, got nan")
             return float(result) if stage == "evaluate" else result
         except (TypeError, ValueError) as error:
