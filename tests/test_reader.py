@@ -71,6 +71,12 @@ def test_any_text_keeps_its_offsets(reader: SpanReader, texts: list[str], questi
         assert span.text and texts[span.text_index][span.start : span.end] == span.text
 
 
+def test_a_lone_surrogate_costs_one_sign_and_no_offset(reader: SpanReader) -> None:
+    text = "The lamp \ud83d\udca1 was made \ud83d by Ann Bell \udc00 in 1920."
+    best = reader.read("Who made \ud83d the lamp?", ["\udfff", text])[0]
+    assert (best.text_index, best.text) == (1, "Ann Bell") and text[best.start : best.end] == "Ann Bell"
+
+
 def test_finds_an_answer_deep_in_a_long_text(reader: SpanReader) -> None:
     filler = "The harbour was quiet that year and the boats lay in the sun. " * 60
     text = filler + "The lamp was bought by Ana Petrović for 300 crowns. " + filler

@@ -44,11 +44,12 @@ def windows(
     stride: int = 150,  # tokens from one window's start to the next
 ) -> list[Window]:
     "All windows of all texts; an empty text has none."
+    question, *plain = (text.encode("utf-8", "replace").decode() for text in (question, *texts))  # tokenizers refuse lone surrogates
     head = tokenizer.encode(question).ids[:62]
     cls, separator = head[0], tokenizer.encode("").ids[-1]
     question_ids = [cls, *(token for token in head[1:] if token != separator), separator]
     result = []
-    for index, text in enumerate(texts):
+    for index, text in enumerate(plain):
         encoded = tokenizer.encode(text, add_special_tokens=False)
         for start in range(0, len(encoded.ids), stride):
             ids = encoded.ids[start : start + size]
