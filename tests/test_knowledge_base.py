@@ -231,6 +231,7 @@ def test_titles_are_found_as_people_write_them(new_place: NewPlace) -> None:
         "Thomas Edison",
         "Henry II",
         "Henry III",
+        "American Civil War",
         "The Lamp (film)",
         "The Lamp (novel)",
         "Café Lumière",
@@ -246,6 +247,7 @@ def test_titles_are_found_as_people_write_them(new_place: NewPlace) -> None:
             "Thomas Edisson": "Thomas Edison",
             "Henry III": "Henry III",
             "Henry IV": None,
+            "American Civl War": "American Civil War",
             "Lamp": "The Lamp (film)",
             "The Lamp (novel)": "The Lamp (novel)",
             "cafe lumiere": "Café Lumière",
@@ -350,6 +352,13 @@ def test_forgetting_a_scope_keeps_what_others_know(base: KnowledgeBase) -> None:
     assert base.forget("demo") == 2 and base.forget("demo") == 0
     assert base.document(page(1).url) is None and base.document(page(2).url) == page(2) and base.check() == []
     assert page(1).url not in {p.url for p in base.search("lamp1", 50, mode="dense")} and len(base) == 29
+
+
+def test_a_search_in_a_scope_that_is_forgotten_meanwhile_finds_nothing(base: KnowledgeBase, monkeypatch) -> None:
+    base.add([page(1)], scope="demo")
+    nearest = base.store.nearest
+    monkeypatch.setattr(base.store, "nearest", lambda *args, **options: base.forget("demo") and nearest(*args, **options))
+    assert base.search("lamp1 light", 5, scopes=["demo"]) == []
 
 
 def test_a_file_of_the_first_format_is_taken_over_and_its_pages_belong_to_nobody(tmp_path: Path) -> None:

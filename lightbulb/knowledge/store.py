@@ -270,7 +270,8 @@ EVERY_PAGE = Within()
 # %% ../../nbs/knowledge/01_store.ipynb #51e0b0b4
 def _same_numbers(one: str, other: str) -> bool:
     "Whether two keys hold the same numbers and numerals: Henry II is no misspelling of Henry III."
-    numbers = lambda key: [word for word in key.split() if re.search(r"\d", word) or re.fullmatch(r"[ivxlc]+", word)]
+    numeral = r"c{0,3}(?:xc|xl|l?x{0,3})(?:ix|iv|v?i{0,3})"
+    numbers = lambda key: [word for word in key.split() if re.search(r"\d", word) or re.fullmatch(numeral, word)]
     return numbers(one) == numbers(other)
 
 # %% ../../nbs/knowledge/01_store.ipynb #debacee4
@@ -497,6 +498,7 @@ class PageStore:
         if within.sql("id")[1]:
             allowed = np.isin(documents, self.numbers(within))
             ids, products = ids[allowed], products[allowed]
+            if not len(ids): return {}
         best = top_indices(products, k)
         wanted = np.fromiter(also, np.int64)
         places = np.searchsorted(ids, wanted)  # a chunk newer than the vectors in memory waits for the next search
