@@ -353,7 +353,7 @@ class RAGSummarizer:
             for part in (passage.url, passage.title, passage.start, passage.text)
         ]
         names = [_name_of(function) for function in (self.generate, self.embed, self.rerank)]
-        return content_key("summary 1", " ".join(question.split()), *names, json.dumps(asdict(self.config)), *parts)
+        return content_key("summary 2", " ".join(question.split()), *names, json.dumps(asdict(self.config)), *parts)
 
     def _recall(self, key: str) -> Summary | None:
         known = self.memory.get(key)
