@@ -204,3 +204,11 @@ def test_huge_odd_texts_take_no_more_than_linear_time(text: str) -> None:
     started = time.process_time()
     chunk_text(text)
     assert time.process_time() - started < 8
+
+
+def test_whether_a_line_is_code_costs_no_look_at_the_text_before_it() -> None:
+    text = "The lamp – lit.\n" * 250_000
+    started = time.process_time()
+    assert not any(is_code(text, start) for start in range(0, len(text), 200))
+    assert time.process_time() - started < 1
+    assert is_code("a\r    b", 6) and is_code("a\n    b", 6) and not is_code("    a\nb\rc", 8)

@@ -231,6 +231,7 @@ def test_titles_are_found_as_people_write_them(new_place: NewPlace) -> None:
         "Thomas Edison",
         "Henry II",
         "Henry III",
+        "American Civil War",
         "The Lamp (film)",
         "The Lamp (novel)",
         "Café Lumière",
@@ -246,6 +247,7 @@ def test_titles_are_found_as_people_write_them(new_place: NewPlace) -> None:
             "Thomas Edisson": "Thomas Edison",
             "Henry III": "Henry III",
             "Henry IV": None,
+            "American Civl War": "American Civil War",
             "Lamp": "The Lamp (film)",
             "The Lamp (novel)": "The Lamp (novel)",
             "cafe lumiere": "Café Lumière",
@@ -334,6 +336,14 @@ def test_an_entry_has_an_age_and_is_looked_at_again(base: KnowledgeBase) -> None
     assert base.titles(scopes=["site:lamps"]) == ["Lamp 1", "Lamp 2", "Lamp 4", "Lamp 5"] and base.check() == []
     assert base.document(page(3).url) is None  # no scope has it any more
     assert base.refresh(read, scope="site:lamps", max_age=500).unchecked == (page(4).url,)
+    base.add([page(1)], scope="site:lamps", checked_at=now - 1000)
+    for ask in (
+        lambda: base.refresh(lambda urls: [None] * len(urls), scope="site:lamps", urls=page(15).url),
+        lambda: base.forget("site:lamps", page(1).url),
+    ):
+        with pytest.raises(ValueError, match="urls must be a collection of addresses, got one string 'https://"):
+            ask()
+    assert base.document(page(1).url) is not None
 
 
 def test_forgetting_a_scope_keeps_what_others_know(base: KnowledgeBase) -> None:
@@ -342,6 +352,13 @@ def test_forgetting_a_scope_keeps_what_others_know(base: KnowledgeBase) -> None:
     assert base.forget("demo") == 2 and base.forget("demo") == 0
     assert base.document(page(1).url) is None and base.document(page(2).url) == page(2) and base.check() == []
     assert page(1).url not in {p.url for p in base.search("lamp1", 50, mode="dense")} and len(base) == 29
+
+
+def test_a_search_in_a_scope_that_is_forgotten_meanwhile_finds_nothing(base: KnowledgeBase, monkeypatch) -> None:
+    base.add([page(1)], scope="demo")
+    nearest = base.store.nearest
+    monkeypatch.setattr(base.store, "nearest", lambda *args, **options: base.forget("demo") and nearest(*args, **options))
+    assert base.search("lamp1 light", 5, scopes=["demo"]) == []
 
 
 def test_a_file_of_the_first_format_is_taken_over_and_its_pages_belong_to_nobody(tmp_path: Path) -> None:
@@ -383,6 +400,19 @@ def test_saving_over_a_base_replaces_it_for_whoever_has_it_open(tmp_path: Path) 
         base.save(tmp_path / "b.sqlite")
         assert len(reader) == 30 and reader.search("lamp4", 1, mode="keyword")[0].url == page(4).url
         assert {p.url for p in reader.search("light lamp4", 40, mode="dense")} == {page(i).url for i in range(30)}
+        for shift in (5, 10):  # as many chunks under the same numbers
+            other = KnowledgeBase(embed=HashedWords())
+            other.add(page(i, f"It tells of lamp{i + shift} alone.") for i in range(30))
+            other.save(tmp_path / "b.sqlite")
+            with KnowledgeBase(tmp_path / "b.sqlite", embed=HashedWords()) as fresh:
+                assert reader.search("lamp17", 3, mode="dense") == fresh.search("lamp17", 3, mode="dense")
+        wider = HashedWords()
+        wider.width *= 2
+        other = KnowledgeBase(embed=wider)
+        other.add([page(1)])
+        other.save(tmp_path / "b.sqlite")
+        with pytest.raises(StoreError, match=r"b\.sqlite: its vectors must have width \d+, got \d+"):
+            reader.search("lamp1", 3, mode="dense")
     sqlite3.connect(tmp_path / "foreign.sqlite").executescript("CREATE TABLE mine (x);")
     with pytest.raises(StoreError, match=r"foreign\.sqlite: a SQLite file of another program"):
         base.save(tmp_path / "foreign.sqlite")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -37,6 +39,20 @@ def test_pagerank_is_the_fixed_point_of_the_surfer(links):
         jump[:, i] = [1 / len(targets) * (j in targets) if targets else 1 / count for j in range(count)]
     vector = np.array([ranks[str(i)] for i in range(count)])
     assert np.allclose(vector, 0.15 / count + 0.85 * jump @ vector, atol=1e-8) and math.isclose(vector.sum(), 1.0, abs_tol=1e-8)
+
+
+def test_vectors_of_many_pages_are_handed_out_in_one_pass():
+    class Taken(PageRanker):
+        def __init__(self, pages, embed, *, vectors, **_):
+            self.vectors = vectors
+
+    owners = np.random.default_rng(0).permutation(np.repeat(np.arange(1, 20_001), 4))
+    owners = owners[owners % 7 != 0]  # pages without a chunk
+    store = SimpleNamespace(vectors=lambda width: (None, owners, owners[:, None]), numbers=lambda within: np.arange(20_000, 0, -1))
+    started = time.process_time()
+    ranker = Taken.over(SimpleNamespace(store=store, embed=Letters(), documents=lambda: []))
+    assert time.process_time() - started < 1
+    assert all(rows.tolist() == [[number]] * (4 if number % 7 else 0) for number, rows in enumerate(ranker.vectors, 1))
 
 
 def test_the_words_column_is_bm25f():

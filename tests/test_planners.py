@@ -23,8 +23,10 @@ from lightbulb.planning.run_events import (
     ThoughtFailed,
     ThoughtProposed,
     ThoughtPruned,
+    read_run,
     tree_of,
 )
+from lightbulb.planning.run_pages import run_to_json
 from lightbulb.planning.tree_of_thought import Thought, ToTConfig, ToTNode, ToTSearch, plain_breadth_first
 from lightbulb.world.text_environments import Countdown
 
@@ -290,6 +292,41 @@ def test_a_function_that_fails_costs_its_node_and_no_more(planner):
     if planner in ("value_beam", "tot_bfs", "tot_dfs", "best_first", "uct", "mcts"):
         assert any(isinstance(event, ThoughtFailed) and "no answer" in event.error for event in result.events)
         assert not result.best.text.startswith("r/1")
+
+
+@pytest.mark.parametrize("planner", PLANNERS)
+@pytest.mark.parametrize("stage", ["evaluate", "retrieve"])
+def test_a_failed_thought_is_neither_followed_nor_submitted_where_values_are_negative(planner, stage):
+    shares = {"a": 0.3, "b": 0.5, "c": 0.2}
+    fails = lambda node: node.text.endswith("b")
+    thinking = ThoughtFunctions(
+        propose=lambda nodes: [[Thought(node.text + text, log_probability=math.log(p)) for text, p in shares.items()] for node in nodes],
+        evaluate=lambda nodes: [math.nan if stage == "evaluate" and fails(node) else -1.0 - node.text.count("c") for node in nodes],
+        retrieve=lambda nodes: [OSError("no page") if stage == "retrieve" and fails(node) else [] for node in nodes],
+        max_depth=2,
+        prices={"evaluate": PlannerCost(), "propose": PlannerCost(1), "retrieve": PlannerCost()},
+    )
+    config = PlannerConfig(planner=planner, beam_width=10, num_samples=9, max_instructions=2000)
+    result = plan("q", thinking, config, budget=PlannerBudget(forwards=40))
+    failed = {event.node for event in result.events if isinstance(event, ThoughtFailed)}
+    assert result.best and not failed & {node.order for node in result.best.path()}
+    asked = {event.node for event in result.events if isinstance(event, ModelAsked) and event.stage == "propose"}
+    if stage == "retrieve" or planner not in ("uct", "mcts", "gumbel"):  # these pay for a forward before they know
+        assert not asked & failed
+
+
+def test_probabilities_and_values_of_a_model_are_kept_as_numbers(tmp_path):
+    thinking = ThoughtFunctions(
+        propose=lambda nodes: [
+            [Thought("a", log_probability=np.float32(-0.5)), Thought("b", log_probability=np.float32(-1))] for _ in nodes
+        ],
+        evaluate=lambda nodes: [np.float32(0.5) for _ in nodes],
+        max_depth=1,
+    )
+    log = RunLog(tmp_path / "run.jsonl")
+    result = plan("q", thinking, "greedy", log=log)
+    assert read_run(tmp_path / "run.jsonl") == list(result.events) and json.loads(run_to_json(result.events))
+    assert [type(node.log_probability) for node in result.root.children] == [float, float]
 
 
 def test_pruned_below_the_threshold_is_not_followed():

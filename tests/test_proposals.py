@@ -118,5 +118,11 @@ def test_lists_are_read_however_they_are_written(text):
     assert listed(text) == ["a"]
 
 
+@pytest.mark.parametrize("text", ["-3 + 5 = 2", "2.50 euros a litre", "-.5 is less", "-$5 was lost", "1879. The lamp"])
+def test_the_beginning_of_a_number_is_no_list_mark(text):
+    assert listed(text) == [text] and listed(f"1. {text}\n- {text}") == [text, text]
+    assert Proposer(manner="sample").thoughts([text])[0].text == text
+
+
 def test_places_are_filled_once():
     assert fill("{a} {b} {c}", {"a": "{b}", "b": "x"}) == "{b} x {c}"

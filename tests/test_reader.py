@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from lightbulb.core.errors import CheckpointError
 from lightbulb.core.runtime import package_folder
-from lightbulb.reading.answer_kinds import KINDS, candidates, country_of, expected_kind, fits, kind_of
+from lightbulb.reading.answer_kinds import KINDS, candidates, country_of, expected_kind, fits, kind_of, sentence_ranges
 from lightbulb.reading.judge import Candidate, Judge, LabelledCandidates, calibration_error, fit_judge
 from lightbulb.reading.network import ReaderNetwork, load_encoder, load_reader, padded, read_onnx_weights, save_reader
 from lightbulb.reading.people import HumanExamples
@@ -70,11 +71,31 @@ def test_any_text_keeps_its_offsets(reader: SpanReader, texts: list[str], questi
         assert span.text and texts[span.text_index][span.start : span.end] == span.text
 
 
+def test_a_lone_surrogate_costs_one_sign_and_no_offset(reader: SpanReader) -> None:
+    text = "The lamp \ud83d\udca1 was made \ud83d by Ann Bell \udc00 in 1920."
+    best = reader.read("Who made \ud83d the lamp?", ["\udfff", text])[0]
+    assert (best.text_index, best.text) == (1, "Ann Bell") and text[best.start : best.end] == "Ann Bell"
+
+
 def test_finds_an_answer_deep_in_a_long_text(reader: SpanReader) -> None:
     filler = "The harbour was quiet that year and the boats lay in the sun. " * 60
     text = filler + "The lamp was bought by Ana Petrović for 300 crowns. " + filler
     best = reader.read("Who bought the lamp?", [text])[0]
     assert best.text == "Ana Petrović" and text[best.start : best.end] == best.text
+
+
+def test_sentences_of_a_list_are_found_in_linear_time_and_once_a_text(reader: SpanReader, monkeypatch) -> None:
+    lines = [f"Earl Godwin {i} of Wessex, c. {1000 + i % 90} – {1040 + i % 90}, buried at St. Mary" for i in range(1000)]
+    started = time.process_time()
+    assert len(sentence_ranges("\n".join(lines))) == 1
+    assert time.process_time() - started < 1
+    text = "x" * 60 + ".No. 12 is long. It is no. 5 of J. R. Lamb. At 12 V. It burns. "
+    assert [text[start:end].split()[-1][-5:] for start, end in sentence_ranges(text)] == ["x.No.", "long.", "Lamb.", "urns."]
+    asked: list[str] = []
+    monkeypatch.setattr("lightbulb.reading.reader.sentence_ranges", lambda text: asked.append(text) or sentence_ranges(text))
+    texts = ["\n".join(lines[:20]), "The lamp was made by Ann Bell."]
+    assert len(windows(reader.tokenizer, "Who made the lamp?", texts)) > len(texts)
+    assert "Ann Bell" in reader.read("Who made the lamp?", texts)[0].text and asked == texts
 
 
 def test_windows_cover_every_token() -> None:

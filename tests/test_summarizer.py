@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from lightbulb.knowledge.summarizer import (
     marginal_relevance,
     quotable_sentences,
 )
-from lightbulb.knowledge.support import best_backing, contradicts, gives_orders, quotable, support
+from lightbulb.knowledge.support import best_backing, contradicts, gives_orders, numbers, quotable, support
 from lightbulb.web.demo_site import load_articles
 
 QUESTION = "What are the impacts of renewable energy on global sustainability?"
@@ -125,6 +126,42 @@ def test_what_changed_misses(embed, pages, tmp_path, change):
 
         other.embed = plain
     assert not other.summarize(question, sources).from_cache
+
+
+def test_a_model_without_a_name_is_known_by_what_it_holds(embed, tmp_path):
+    source = [Document("http://lamp", "Lamp", "The lamp was invented by Ann Bell in Paris. The lamp was sold by Tom Reed in Rome.")]
+    answers = {"small": "The lamp was invented by Ann Bell.", "large": "The lamp was invented by Ann Bell in Paris."}
+
+    def complete(prompts, *, model, **_):
+        return [answers[model] for _ in prompts]
+
+    class Client:
+        def __init__(self, model: str) -> None:
+            self.model = model
+
+        def generate(self, prompts, **_):
+            return complete(prompts, model=self.model)
+
+        __call__ = generate
+
+    def wrapped(model):
+        inner = lambda prompts, **_: complete(prompts, model=model)
+        return lambda prompts, **_: inner(prompts)
+
+    makers = [
+        lambda model: partial(complete, model=model),
+        lambda model: Client(model).generate,
+        Client,
+        wrapped,
+        lambda model: lambda prompts, model=model, **_: complete(prompts, model=model),
+    ]
+    for number, make in enumerate(makers):
+        made = {}
+        for model, is_known in (("small", False), ("large", False), ("small", True), ("large", True)):
+            summarizer = RAGSummarizer(make(model), embed, cache_path=tmp_path / f"{number}.sqlite")
+            summary = summarizer.summarize("Who invented the lamp?", source)
+            assert summary.from_cache == is_known and made.setdefault(model, summary.text) == summary.text
+        assert made["small"] != made["large"]
 
 
 def test_a_foreign_value_in_the_cache_is_made_again(embed, pages, tmp_path):
@@ -254,6 +291,19 @@ def test_one_wrong_fact_is_enough(sentence):
     source = "In Newcastle the lamp that Swan had patented burned for 40 hours."
     assert best_backing("The lamp that Swan had patented burned for 40 hours.", [source], [0.95]).support > 0.9
     assert best_backing(sentence, [source], [0.99]).support == 0
+
+
+def test_a_sign_is_part_of_its_number():
+    text = "The lowest temperature measured at the station was {} degrees in January."
+    for page in ("-5", "−5", "minus 5"):
+        assert support(text.format("5"), text.format(page), 0.98) == 0
+        assert support(text.format("-5"), text.format(page), 0.98) > 0.9
+        assert support(text.format(page), text.format("5"), 0.98) == 0
+    assert numbers("In 1990-95 an F-16 flew 10%-20% (5)-7 faster, 3,000.5 times, at -2.5.") == {
+        "1990", "95", "16", "10", "20", "5", "7", "3000.5", "-2.5"
+    }  # fmt: skip
+    for sentence in ("-5 degrees was the lowest temperature there.", "3.5 million people live in the city today."):
+        assert draft_sentences(f"{sentence}\n1. {sentence[:-1]} here.") == [sentence, f"{sentence[:-1]} here."]
 
 
 def test_the_demo_site_is_almost_free_of_false_alarms():

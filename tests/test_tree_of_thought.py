@@ -10,7 +10,7 @@ from itertools import combinations
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lightbulb.planning.tree_of_thought import (
@@ -395,6 +395,7 @@ def test_infinite_values_are_numbers():
 
 
 @given(st.text(max_size=80), st.integers(0, 10_000))
+@example("half an emoji \ud83d", 1)
 @settings(deadline=None, max_examples=40)
 def test_a_drawing_is_well_formed_whatever_the_thoughts_say(text, seed):
     result = RandomTree(seed).search(num_solutions=None).run("r")
@@ -405,6 +406,7 @@ def test_a_drawing_is_well_formed_whatever_the_thoughts_say(text, seed):
     assert len(boxes) == result.num_nodes + 1
     places = [(rect.get("x"), rect.get("y")) for box in boxes for rect in box.findall("{http://www.w3.org/2000/svg}rect")]
     assert len(set(places)) == len(places)
+    assert "<img" in result.root.to_html(result.best)
 
 
 def test_a_very_deep_tree_needs_no_recursion_in_walk_and_drawing():

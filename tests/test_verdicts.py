@@ -71,6 +71,10 @@ def test_statements_are_told_in_order_whatever_stands_beside_them(reader: Verdic
         assert reader.verdicts("Is the gate open?", [statement])[0] == pytest.approx(verdict, abs=1e-3)
 
 
+def test_a_lone_surrogate_is_read_as_a_question_mark(reader: VerdictReader) -> None:
+    assert reader.verdicts("Is it lit \ud83d?", ["It is lit \udc00."]) == reader.verdicts("Is it lit ??", ["It is lit ?."])
+
+
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = VerdictNetwork(load_encoder(2)[0])

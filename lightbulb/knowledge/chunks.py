@@ -187,7 +187,8 @@ def _cut_to_budget(text: str, start: int, end: int, *, max_words: int, max_chars
 # %% ../../nbs/knowledge/00_chunks.ipynb #90b7492e
 def is_code(text: str, start: int) -> bool:
     "Whether the line that a character stands in is code."
-    return _CODE_LINE.match(text, max(text.rfind("\n", 0, start), text.rfind("\r", 0, start)) + 1) is not None
+    newline = text.rfind("\n", 0, start)
+    return _CODE_LINE.match(text, max(newline, text.rfind("\r", newline + 1, start)) + 1) is not None
 
 
 def _leads_on(text: str, sentence: tuple[int, int]) -> bool:

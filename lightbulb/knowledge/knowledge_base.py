@@ -282,6 +282,7 @@ class KnowledgeBase:
         urls: Collection[str] | None = None,  # only these; all of the scope if not given
     ) -> Refreshed:
         "Look at pages of a scope again: what changed is kept anew, what is gone is forgotten."
+        _refuse_one_string(urls)
         before = time.time() - max_age
         stale = [one for one in self.entries(scopes=[scope]) if one.checked_at <= before and (urls is None or one.url in urls)]
         outcomes = list(read([one.url for one in stale])) if stale else []
@@ -300,6 +301,7 @@ class KnowledgeBase:
 
     def forget(self, scope: str, urls: Collection[str] | None = None) -> int:
         "Take the pages (all if None) out of a scope; what no scope has any more is deleted. How many left the scope."
+        _refuse_one_string(urls)
         return self.store.forget(scope, urls)
 
     # ---- the file
@@ -346,6 +348,11 @@ class KnowledgeBase:
 def _digest(text: str) -> bytes:
     "16 bytes that stand for a text."
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _refuse_one_string(urls: Collection[str] | None) -> None:
+    "`ValueError` for URLs that are one string."
+    if isinstance(urls, str): raise ValueError(f"urls must be a collection of addresses, got one string {urls!r}")
 
 
 def _within(scopes: Collection[str] | None, max_age: float | None = None) -> Within:

@@ -267,7 +267,9 @@ class PageRanker:
         "A ranker of all pages that a knowledge base holds now, with the vectors that it has."
         _, owners, rows = base.store.vectors(base.embed.width)
         numbers = np.sort(base.store.numbers(EVERY_PAGE))  # the order of base.documents()
-        vectors = [rows[owners == number] for number in numbers]
+        order = np.argsort(owners, kind="stable")
+        bounds = [np.searchsorted(owners[order], numbers, side=side) for side in ("left", "right")]
+        vectors = [rows[order[first:last]] for first, last in zip(*bounds, strict=True)]
         return cls(list(base.documents()), base.embed, model=model, vectors=vectors, depth=depth)
 
     # ---- measuring

@@ -17,6 +17,7 @@ import re
 import sqlite3
 import threading
 import time
+import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,6 +151,7 @@ class StoreFile:
         try:
             with self._explained(), self._lock:
                 self._db.backup(target._db)
+                target._db.execute("INSERT OR REPLACE INTO meta VALUES ('copied', ?)", (uuid.uuid4().hex,))
         finally:
             target.close()
 
@@ -268,7 +270,8 @@ EVERY_PAGE = Within()
 # %% ../../nbs/knowledge/01_store.ipynb #51e0b0b4
 def _same_numbers(one: str, other: str) -> bool:
     "Whether two keys hold the same numbers and numerals: Henry II is no misspelling of Henry III."
-    numbers = lambda key: [word for word in key.split() if re.search(r"\d", word) or re.fullmatch(r"[ivxlc]+", word)]
+    numeral = r"c{0,3}(?:xc|xl|l?x{0,3})(?:ix|iv|v?i{0,3})"
+    numbers = lambda key: [word for word in key.split() if re.search(r"\d", word) or re.fullmatch(numeral, word)]
     return numbers(one) == numbers(other)
 
 # %% ../../nbs/knowledge/01_store.ipynb #debacee4
@@ -294,6 +297,7 @@ class PageStore:
         self.file: StoreConnection = StoreFile(path, busy_timeout=busy_timeout)
         self._vectors: VectorTable | None = None
         self._state: tuple[int, int] | None = None  # of the file when the vectors were read
+        self._copied = ""  # which `copy_into` they came with, for a copy begins its ids anew
 
     @property
     def path(self) -> str:
@@ -306,7 +310,7 @@ class PageStore:
         "What the file says about itself; a new file takes the wishes (its embedder, say)."
         with self.file.reading() as db:
             known = dict(db.execute("SELECT key, value FROM meta"))
-        if not known and wishes:
+        if wishes.keys() - known.keys():
             with self.file.writing() as db:
                 db.executemany("INSERT INTO meta VALUES (?, ?) ON CONFLICT DO NOTHING", list(wishes.items()))
                 known = dict(db.execute("SELECT key, value FROM meta"))
@@ -463,11 +467,17 @@ class PageStore:
         with self.file.reading() as db:
             state = (db.execute("PRAGMA data_version").fetchone()[0], self.file.num_writes)
             if state != self._state:
+                copied = (db.execute("SELECT value FROM meta WHERE key = 'copied'").fetchone() or ("",))[0]
+                if copied != self._copied:
+                    table = self._vectors = VectorTable(width)
+                    self._copied = copied
                 newest = int(table.ids[-1]) if len(table.ids) else 0
                 cursor = db.execute("SELECT id, document, vector FROM chunks WHERE id > ? ORDER BY id", (newest,))
                 while rows := cursor.fetchmany(20_000):
-                    blob = b"".join(row[2] for row in rows)
-                    table.append([row[0] for row in rows], [row[1] for row in rows], np.frombuffer(blob, np.float16).reshape(len(rows), -1))
+                    added = np.frombuffer(b"".join(row[2] for row in rows), np.float16).reshape(len(rows), -1)
+                    if added.shape[1] != width:
+                        raise StoreError(f"{self.path}: its vectors must have width {width}, got {added.shape[1]}; open it again")
+                    table.append([row[0] for row in rows], [row[1] for row in rows], added)
                 if db.execute("SELECT count(*) FROM chunks").fetchone()[0] != len(table.ids):
                     table.retain(np.fromiter((row[0] for row in db.execute("SELECT id FROM chunks")), np.int64))
                 self._state = state
@@ -488,6 +498,7 @@ class PageStore:
         if within.sql("id")[1]:
             allowed = np.isin(documents, self.numbers(within))
             ids, products = ids[allowed], products[allowed]
+            if not len(ids): return {}
         best = top_indices(products, k)
         wanted = np.fromiter(also, np.int64)
         places = np.searchsorted(ids, wanted)  # a chunk newer than the vectors in memory waits for the next search

@@ -9,12 +9,14 @@ from __future__ import annotations
 __all__ = ['SummarySentence', 'Summary', 'SummarizerConfig', 'RAGSummarizer']
 
 # %% ../../nbs/knowledge/07_summarizer.ipynb #67e6e920
+import functools
 import json
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import CellType, FunctionType
 from typing import Any, Literal
 
 import numpy as np
@@ -197,7 +199,8 @@ def draft_sentences(
     titles: Iterable[str] = (),  # of the pages, which a draft may copy from the prompt
 ) -> list[str]:
     "The whole sentences of a draft, without list marks, citation marks and copied titles."
-    lines = [re.sub(r"^\s*(?:[-*•]|\d+[.)]|quote \d+:)\s*", "", line, flags=re.IGNORECASE) for line in text.splitlines()]
+    mark = r"^\s*(?:[-*•](?![\d.$€£])|\d{1,3}[.)](?!\d)|quote \d+:)\s*"  # not the sign or the beginning of a number
+    lines = [re.sub(mark, "", line, flags=re.IGNORECASE) for line in text.splitlines()]
     plain = re.sub(r"\s*\[\d+\]", "", "\n\n".join(lines))
     sentences = [" ".join(plain[start:end].split()) for start, end in split_sentences(plain)]
     for title in titles:
@@ -350,7 +353,7 @@ class RAGSummarizer:
             for part in (passage.url, passage.title, passage.start, passage.text)
         ]
         names = [_name_of(function) for function in (self.generate, self.embed, self.rerank)]
-        return content_key("summary 1", " ".join(question.split()), *names, json.dumps(asdict(self.config)), *parts)
+        return content_key("summary 2", " ".join(question.split()), *names, json.dumps(asdict(self.config)), *parts)
 
     def _recall(self, key: str) -> Summary | None:
         known = self.memory.get(key)
@@ -361,7 +364,23 @@ class RAGSummarizer:
         return None if known is None else replace(known, from_cache=True)
 
 
-def _name_of(function: Any) -> str:
-    "What identifies a model behind a function or method."
-    owner = getattr(function, "__self__", function)
-    return str(getattr(owner, "name", None) or getattr(function, "__qualname__", type(owner).__name__))
+def _name_of(value: Any, above: tuple[int, ...] = ()) -> str:
+    "What identifies a model behind a function or method: its name, else its kind and what it holds."
+    owner = getattr(value, "__self__", value)
+    if (name := getattr(owner, "name", None)) and not isinstance(owner, Path): return str(name)
+    if isinstance(value, functools.partial):
+        held = [value.func, *value.args, *sorted(value.keywords.items())]
+    elif owner is not value:
+        held = [owner]
+    elif isinstance(value, FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or () if cell != CellType()]
+        held = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).items(), *cells]
+    elif isinstance(value, tuple):
+        held = list(value)
+    elif type(value).__repr__ is object.__repr__:
+        held = sorted(getattr(value, "__dict__", {}).items())
+    else:
+        return repr(value)
+    kind = getattr(value, "__qualname__", type(value).__qualname__)
+    if id(value) in above or len(above) == 4: return kind
+    return f"{kind}({', '.join(_name_of(part, (*above, id(value))) for part in held)})"

@@ -25,7 +25,8 @@ def content_words(text: str) -> list[str]:
     return [stem(word) for word in _WORD.findall(text) if word.lower() not in FUNCTION_WORDS and len(word) > 1]
 
 # %% ../../nbs/knowledge/06_support.ipynb #d264b67c
-_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
+_SIGN = r"(?:(?<![\w)\]%°\"'”’])[-−]|\bminus )"  # the hyphens of "1990-95" and "F-16" are none
+_NUMBER = re.compile(rf"{_SIGN}?\d[\d,]*(?:\.\d+)?", re.IGNORECASE)
 _NEGATION = re.compile(r"\b(?:not|never|cannot|neither|nor|nobody|nothing|none|no longer|hardly)\b|n['’]t\b", re.IGNORECASE)
 _ANY_NEGATION = re.compile(rf"{_NEGATION.pattern}|\b(?:no|without|un\w+|less|lack\w*|fail\w*)\b", re.IGNORECASE)
 
@@ -40,8 +41,8 @@ def negates(
 
 
 def numbers(text: str) -> set[str]:
-    "The numbers of a text, without thousands separators."
-    return {number.replace(",", "").rstrip(".") for number in _NUMBER.findall(text)}
+    "The numbers of a text with their signs, without thousands separators."
+    return {re.sub("−|minus ", "-", number.lower()).replace(",", "") for number in _NUMBER.findall(text)}
 
 
 def names(text: str) -> set[str]:

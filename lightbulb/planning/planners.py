@@ -242,7 +242,9 @@ class PlannerRun:
         try:
             if isinstance(result, Exception): return result
             if stage == "propose":
-                return [Thought(thought) if isinstance(thought, str) else thought for thought in result]
+                thoughts = [Thought(thought) if isinstance(thought, str) else thought for thought in result]
+                as_float = lambda number: None if number is None else float(number)
+                return [replace(thought, log_probability=as_float(thought.log_probability)) for thought in thoughts]
             if stage == "evaluate" and math.isnan(float(result)): return ValueError("a value must be a number, got nan")
             return float(result) if stage == "evaluate" else result
         except (TypeError, ValueError) as error:
@@ -284,7 +286,7 @@ class PlannerRun:
         for node, result in self.ask("propose", todo):
             if isinstance(result, OutOfBudget): raise result
             self.children[node] = []
-            self.num_open -= 1
+            self.num_open -= node.status != "failed"
             if isinstance(result, Exception):
                 self.fail(node, "propose", result)
                 continue
@@ -349,6 +351,7 @@ class PlannerRun:
 
     def fail(self, node: ToTNode, stage: str, error: Exception) -> None:
         "Write down a failure."
+        self.num_open -= not self.complete[node] and node not in self.children and node.status != "failed"
         node.status, node.reason = "failed", f"{stage}: {type(error).__name__}: {error}"
         self.log.add(ThoughtFailed(node.order, stage, f"{type(error).__name__}: {error}"))
 
@@ -365,8 +368,9 @@ class PlannerRun:
         self.log.add(AnswerDrafted(node.order, self.thinking.answer(node) if self.thinking.answer else node.text))
 
     def offer(self, node: ToTNode, score: float) -> None:
-        "A complete node that could be submitted; its first score counts."
-        self.offers.setdefault(node, score)
+        "A complete node that could be submitted, unless it failed; its first score counts."
+        if node.status != "failed":
+            self.offers.setdefault(node, score)
 
     def best_offer(self) -> ToTNode | None:
         "The best that was offered, of equals the first; else the best complete node, else the best node, that has a value."
@@ -394,7 +398,9 @@ def run_greedy(run: PlannerRun) -> None:
         values = run.values(children) if judges else []
         if has_probabilities or not values:
             values = [child.log_probability or 0.0 for child in children]
-        node = children[max(range(len(children)), key=lambda i: values[i])]
+        sound = [i for i, child in enumerate(children) if child.status != "failed"]
+        if not sound: return
+        node = children[max(sound, key=lambda i: values[i])]
         for child in children:
             if child is not node and not run.is_complete(child):
                 run.prune(child, "another thought is followed")
@@ -405,7 +411,7 @@ def draw_path(run: PlannerRun) -> ToTNode | None:
     "A complete node, drawn by probability; None where a path ends before."
     node = run.root
     while not run.is_complete(node):
-        children = run.expand([node])[0]
+        children = [child for child in run.expand([node])[0] if child.status != "failed"]
         if not children: return None
         logits = [(child.log_probability or 0.0) / run.config.temperature for child in children]
         node = run.rng.choices(children, [math.exp(logit - max(logits)) for logit in logits])[0]
@@ -461,6 +467,7 @@ def beam_pass(run: PlannerRun, width: int, by_value: bool, candidates: int | Non
         if by_value:
             ranked = ranked[: candidates * width] if candidates else ranked
             values = dict(zip(ranked, run.values(ranked), strict=True))
+            ranked = [node for node in ranked if node.status != "failed"]
             ranked.sort(key=lambda node: values[node] + run.config.prior_weight * run.log_probability(node), reverse=True)
             weak = [node for node in ranked if values[node] < run.config.value_threshold]
             for node in weak:
@@ -572,24 +579,31 @@ class ThoughtSearch(PlainSearch):
     def _no_model(*_: Any) -> Any:
         raise AssertionError("thoughts are asked for by the run")
 
+    def worth(self, value: float) -> float:
+        "A value to back up: for a failed thought the lowest of the run, and 0 if there is none below."
+        if math.isfinite(value): return value
+        return min((node.value for node in self.run.complete if node.value is not None and -math.inf < node.value < 0), default=0.0)
+
     def ask(self, node: PlainNode) -> PlainNode:
-        "Children and value; a node without children is an end that is worth nothing."
+        "Children and value; a node without children is an end that is worth nothing, a failed one an end of the lowest value."
         thought = node.state
         children = self.run.expand([thought])[0]
         value = self.foreseen.pop(thought) if thought in self.foreseen else self.run.values([thought])[0]
-        if not children:
-            node.reward, node.discount = min(0.0, value if math.isfinite(value) else 0.0), 0.0
+        if not children or (thought.status == "failed" and thought is not self.run.root):
+            node.reward, node.discount = min(0.0, self.worth(value)), 0.0
             return node
-        return node.predicted([child.log_probability or 0.0 for child in children], value if math.isfinite(value) else 0.0, None)
+        return node.predicted([child.log_probability or 0.0 for child in children], self.worth(value), None)
 
     def expand(self, node: PlainNode, action: int) -> PlainNode:
         "The node behind an action; an end is worth what it is worth."
         if action not in node.children:
             thought = self.run.children[node.state][action]
-            if self.run.is_complete(thought):
+            if thought.status == "failed":
+                node.children[action] = PlainNode(thought, reward=self.worth(-math.inf), discount=0.0)
+            elif self.run.is_complete(thought):
                 value = self.run.leaf_score(thought)
                 self.run.offer(thought, value)
-                node.children[action] = PlainNode(thought, reward=value if math.isfinite(value) else 0.0, discount=0.0)
+                node.children[action] = PlainNode(thought, reward=self.worth(value), discount=0.0)
             else:
                 node.children[action] = self.ask(PlainNode(thought))
         return node.children[action]
@@ -611,7 +625,7 @@ class ThoughtSearch(PlainSearch):
             node.visits[action] -= 1
             if not node.visits[action]:
                 node.q_values[action] = 0.0
-        leaves = [leaf for leaf in paths if leaf not in self.run.children and not self.run.is_complete(leaf)]
+        leaves = [leaf for leaf in paths if leaf not in self.run.children and not self.run.is_complete(leaf) and leaf.status != "failed"]
         if len(leaves) > 1:
             self.run.expand(leaves)
             self.foreseen = dict(zip(leaves, self.run.values(leaves), strict=True))
@@ -698,6 +712,7 @@ def step_to(run: PlannerRun, node: ToTNode, action: int) -> ToTNode | None:
     children = run.expand([node])[0]
     if action >= len(children): return None
     child = children[action]
+    if child.status == "failed": return None
     if run.is_complete(child):
         run.offer(child, run.log_probability(child))
     return child
@@ -712,7 +727,11 @@ def run_oops(run: PlannerRun, programs: list[tuple[int, ...]] | None) -> None:
     "Phases of doubled time (Schmidhuber 2004); `programs`, of earlier questions, are continued and called."
 
     def prior(node: ToTNode) -> list[float]:
-        if not run.num_open and node is run.root and not programs: raise Exhausted
+        if not run.num_open and node is run.root and not programs:
+            if not run.offers:  # every end is less likely than this phase could reach
+                for end in filter(run.is_complete, run.complete):
+                    run.offer(end, run.log_probability(end))
+            raise Exhausted
         return shares(run, node)
 
     search = OOPS(

@@ -66,7 +66,8 @@ def _shorten(text: str, limit: int) -> str:
 
 
 def _printable(text: str) -> str:
-    "Escaped, without the control characters that XML forbids."
+    "Escaped, without the control characters that XML forbids and what no file in UTF-8 can hold."
+    text = text.encode("utf-8", "replace").decode()
     return escape("".join(character for character in text if character in "\t\n" or character >= " "), quote=True)
 
 

@@ -319,12 +319,21 @@ _ABBREVIATIONS = TITLE_ABBREVIATIONS | NUMBERING_ABBREVIATIONS | CLOSING_ABBREVI
 _LAST_WORD = re.compile(r"\b[\w.]+$")
 
 
+def _last_word(text: str, begin: int, end: int) -> str:
+    "The word, its full stops included, that ends at `end`; empty if there is none behind `begin`."
+    start = end
+    while start > begin and (text[start - 1].isalnum() or text[start - 1] in "._"):
+        start -= 1
+    word = _LAST_WORD.search(text, start, end)
+    return word[0] if word else ""
+
+
 def sentence_ranges(text: str) -> list[tuple[int, int]]:
     "Ranges of sentences that cover the whole text, white space behind a sentence included."
     ranges, begin = [], 0
     for match in _STOP.finditer(text):
-        word = _LAST_WORD.search(text, begin, match.start())
-        if word and (word[0].lower() in _ABBREVIATIONS or re.fullmatch("[A-Z]", word[0])): continue
+        word = _last_word(text, begin, match.start())
+        if word.lower() in _ABBREVIATIONS or re.fullmatch("[A-Z]", word): continue
         ranges.append((begin, match.end()))
         begin = match.end()
     return [*ranges, (begin, len(text))] if begin < len(text) else ranges

@@ -44,11 +44,12 @@ def windows(
     stride: int = 150,  # tokens from one window's start to the next
 ) -> list[Window]:
     "All windows of all texts; an empty text has none."
+    question, *plain = (text.encode("utf-8", "replace").decode() for text in (question, *texts))  # tokenizers refuse lone surrogates
     head = tokenizer.encode(question).ids[:62]
     cls, separator = head[0], tokenizer.encode("").ids[-1]
     question_ids = [cls, *(token for token in head[1:] if token != separator), separator]
     result = []
-    for index, text in enumerate(texts):
+    for index, text in enumerate(plain):
         encoded = tokenizer.encode(text, add_special_tokens=False)
         for start in range(0, len(encoded.ids), stride):
             ids = encoded.ids[start : start + size]
@@ -77,9 +78,11 @@ def _word_edges(text: str, offsets: Sequence[tuple[int, int]]) -> tuple[Tensor, 
     return torch.tensor([not inside(start) for start, _ in offsets]), torch.tensor([not inside(end) for _, end in offsets])
 
 
-def _sentence_of(text: str, offsets: Sequence[tuple[int, int]]) -> Tensor:  # (T,)
+def _sentence_of(
+    begins: Tensor,  # (S,) of the text's sentences
+    offsets: Sequence[tuple[int, int]],
+) -> Tensor:  # (T,)
     "The number of the sentence that each token begins in."
-    begins = torch.tensor([start for start, _ in sentence_ranges(text)])
     return torch.searchsorted(begins, torch.tensor([start for start, _ in offsets]), right=True)
 
 
@@ -159,12 +162,13 @@ class SpanReader:
     ) -> list[tuple[int, int, int, float, float]]:  # text index, start, end, margin, answerable score
         "The best spans of every window, in no order."
         rows = []
+        sentence_begins = [torch.tensor([start for start, _ in sentence_ranges(text)]) for text in texts]
         for window, span_scores, answerable in self.scores(question, texts):
             start, end = span_scores[window.passage : -1].T  # without the last separator
             begins, ends = _word_edges(texts[window.text_index], window.offsets)
             start, end = start.masked_fill(~begins, -torch.inf), end.masked_fill(~ends, -torch.inf)
             table = start[:, None] + end[None] - span_scores[0].sum()
-            sentence = _sentence_of(texts[window.text_index], window.offsets)
+            sentence = _sentence_of(sentence_begins[window.text_index], window.offsets)
             is_whole = torch.ones_like(table).triu().tril(_MAX_ANSWER_TOKENS - 1).bool() & (sentence[:, None] == sentence[None])
             table = table.masked_fill(~is_whole, -torch.inf)  # the start of one answer and the end of another are none
             best = table.flatten().topk(min(top_k, len(start)))
