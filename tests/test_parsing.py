@@ -93,6 +93,29 @@ def test_a_script_that_ends_leaves_no_process_behind(tmp_path: Path) -> None:
     assert not Path(f"/proc/{number}").exists()
 
 
+# ------------------------------------------------------------------ Markdown and tables
+
+
+def test_code_addresses_and_names_of_markdown_stand_as_they_are() -> None:
+    guide = extract_markdown(
+        "# C#\n\nCall `__init__` and `__name__` in [init](src/pkg/__init__.py) or [`_x_`](<_x_.md>), "
+        "match `*.py` or `*.md`, `[no](link)`.\n\n"
+        "A comment opens with `<!--` in HTML. <!-- gone -->\n\n## `__doc__` in F# ##\n\nThe **fuse** is *16 A*.\n\n"
+        "```html\n<!-- keep me -->\n~~~\n<p>__x__</p>\n```\n\n<!--\n```\ngone\n```\n-->\n\nEnd of it.\n",
+        "file:///d/a.md",
+    )
+    assert guide.title == "C#" and [heading.text for heading in guide.headings] == ["C#", "__doc__ in F#"]
+    assert guide.text.split("\n\n") == [
+        "Call __init__ and __name__ in init or _x_, match *.py or *.md, [no](link).",
+        "A comment opens with <!-- in HTML.",
+        "__doc__ in F#",
+        "The fuse is 16 A.",
+        "    <!-- keep me -->\n    ~~~\n    <p>__x__</p>",
+        "End of it.",
+    ]
+    assert [(link.url, link.text) for link in guide.links] == [("file:///d/src/pkg/__init__.py", "init"), ("file:///d/_x_.md", "_x_")]
+
+
 # ------------------------------------------------------------------ no worse than n log n
 
 

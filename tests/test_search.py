@@ -289,6 +289,10 @@ def test_hostile_markdown_takes_bounded_time() -> None:
         "_" * 100_000,
         "`" * 100_000,
         "# " * 50_000,
+        "# a" + " " * 100_000 + "x",
+        "`x`" * 50_000,
+        "](" * 50_000,
+        "```\n~~~\n" * 30_000,
         "|" * 100_000 + "x",
     ):
         begin = time.process_time()
