@@ -14,7 +14,7 @@ import pytest
 from lightbulb.core.records import Document
 from lightbulb.web.corpus import parse_sources
 from lightbulb.web.extract import extract
-from lightbulb.web.parsing import ParserPool, Source, extract_markdown, source_of
+from lightbulb.web.parsing import ParserPool, Source, extract_markdown, extract_table, source_of
 from lightbulb.web.rules import Reason, Refusal
 
 FRIENDLY = [source_of("html", f"http://lamps.example/{i}", f"<title>Lamp {i}</title><p>Lamp {i} is lit.") for i in range(6)]
@@ -114,6 +114,14 @@ def test_code_addresses_and_names_of_markdown_stand_as_they_are() -> None:
         "End of it.",
     ]
     assert [(link.url, link.text) for link in guide.links] == [("file:///d/src/pkg/__init__.py", "init"), ("file:///d/_x_.md", "_x_")]
+
+
+def test_a_doubled_quote_far_down_a_table_is_one_quote() -> None:
+    rows = "name,note,price\n" + "".join(f"Lamp {i},plain glass lamp,{i}\n" for i in range(500))
+    text = extract_table(rows + 'Fuse,"sold as ""slow, old"", in packs",3\n', "file:///prices.csv").text
+    assert text.endswith(
+        '\n\nname: Lamp 499; note: plain glass lamp; price: 499\n\nname: Fuse; note: sold as "slow, old", in packs; price: 3'
+    )
 
 
 # ------------------------------------------------------------------ no worse than n log n

@@ -157,6 +157,7 @@ def extract_table(text: str, url: str) -> Document:
     text = text[:MAX_CHARACTERS]
     try:
         dialect = csv.Sniffer().sniff(text[:10_000], ",;\t|")
+        dialect.quotechar, dialect.doublequote = '"', True  # the sniffer guesses both from the first rows alone
         names, *rows = ([normalize(cell).replace(";", ",") for cell in row] for row in csv.reader(io.StringIO(text), dialect) if any(row))
     except (csv.Error, ValueError):
         return extract_text(text, url)
