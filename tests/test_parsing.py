@@ -13,7 +13,7 @@ import pytest
 
 from lightbulb.core.records import Document
 from lightbulb.web.corpus import parse_sources
-from lightbulb.web.extract import extract
+from lightbulb.web.extract import extract, extract_text
 from lightbulb.web.parsing import ParserPool, Source, extract_markdown, extract_table, source_of
 from lightbulb.web.rules import Reason, Refusal
 
@@ -116,6 +116,14 @@ def test_code_addresses_and_names_of_markdown_stand_as_they_are() -> None:
     assert [(link.url, link.text) for link in guide.links] == [("file:///d/src/pkg/__init__.py", "init"), ("file:///d/_x_.md", "_x_")]
 
 
+def test_a_markdown_file_that_is_mostly_one_listing_keeps_its_indentation() -> None:
+    code = "def f(x):\n    if x:\n        return 1\n\ndef g(x):\n    return 2\n\nprint(f(1))\n\nfor i in x:\n    print(i)"
+    text = extract_markdown(f"# Loop\n\n```python\n{code}\n```\n", "file:///d/a.md").text
+    assert text == "\n".join(f"    {line}" if line else "" for line in code.split("\n"))
+    assert extract_markdown("    All of it\n\n    is set in.\n", "file:///d/a.md").text == "All of it\n\nis set in."
+    assert extract_markdown("```\npip install lamp\n```\n\nRun it.\n", "file:///d/set_up.md").title == "set up"
+
+
 def test_a_doubled_quote_far_down_a_table_is_one_quote() -> None:
     rows = "name,note,price\n" + "".join(f"Lamp {i},plain glass lamp,{i}\n" for i in range(500))
     text = extract_table(rows + 'Fuse,"sold as ""slow, old"", in packs",3\n', "file:///prices.csv").text
@@ -166,3 +174,11 @@ def test_definitions_of_markdown_that_never_end_take_linear_time() -> None:
     document = extract_markdown("term\n: first\n" + " word\n" * 250_000, "file:///x.md")
     assert time.process_time() - began < 1.5
     assert document.text.startswith("term: first word word")
+
+
+def test_wrapped_text_without_empty_lines_takes_linear_time() -> None:
+    line = "2024-01-01 10:00:00 INFO service web started on port 8080 by user root\n"
+    began = time.process_time()
+    document = extract_text(line * 40_000, "file:///x.log")
+    assert time.process_time() - began < 1.5
+    assert document.text == " ".join([line.strip()] * 40_000)

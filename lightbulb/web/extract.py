@@ -316,16 +316,16 @@ _BULLET = re.compile(r"\s*(?:[-*•+–]|\d{1,3}[.)]|[a-z][.)]|#{1,6}|\|)\s|\s*\
 
 def _unwrap(block: str) -> list[str]:
     "The lines of a block, those joined that were only wrapped."
-    lines: list[str] = []
+    lines: list[list[str]] = []  # each of them in the pieces it was wrapped into
     width = max((len(line.rstrip()) for line in block.split("\n")), default=0)
     last_end = 0
     for line in block.split("\n"):
         if lines and last_end >= max(40, 0.7 * width) and width <= 120 and not _BULLET.match(line):
-            lines[-1] += " " + line
+            lines[-1].append(line)
         else:
-            lines.append(line)
+            lines.append([line])
         last_end = len(line.rstrip())
-    return lines
+    return list(map(" ".join, lines))
 
 
 def extract_text(
@@ -333,18 +333,20 @@ def extract_text(
     url: str,
     *,
     title: str = "",  # empty: the first line if it looks like one, else the end of the address
+    has_code: bool | None = None,  # whether blocks that are set in are code; None: if they are less than half of all
 ) -> Document:
     "Plain text as a document, its blocks in their one form."
     text = text[:MAX_CHARACTERS].replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n\n")
     raw = re.split(r"\n[^\S\n]*\n", text)
     indented = [all(line.startswith(("    ", "\t")) for line in block.split("\n") if line.strip()) and bool(block.strip()) for block in raw]
-    has_code = 2 * sum(indented) < len(raw)  # else the whole page is set in
+    if has_code is None:
+        has_code = 2 * sum(indented) < len(raw)  # else the whole page is set in
     blocks: list[str] = []
     for block, is_code in zip(raw, indented, strict=True):
         blocks += [clean_code(block)] if is_code and has_code else map(normalize, _unwrap(block))
     joined = "\n\n".join(filter(None, blocks))
     first, _, rest = joined.partition("\n\n")
-    looks_like_title = rest and len(first) <= 100 and not _BULLET.match(first) and first[-1] not in ".;:,"
+    looks_like_title = rest and len(first) <= 100 and not first.startswith(" ") and not _BULLET.match(first) and first[-1] not in ".;:,"
     return Document(url, title or (first if looks_like_title else _title_from_url(url)), joined)
 
 # %% ../../nbs/web/07_extract.ipynb #ba5ed711

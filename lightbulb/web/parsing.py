@@ -129,8 +129,10 @@ def extract_markdown(text: str, url: str) -> Document:
     headings: list[tuple[int, str]] = []
     links: dict[str, str] = {}
     parts: list[str] = []
+    has_code = None
     for is_code, part in _parts(text):
         if is_code:
+            has_code = True
             parts.append("\n".join(f"    {line}" if line else "" for line in clean_code(part).split("\n")))
             continue
         part = _AS_IT_STANDS.sub(set_aside, _with_definitions_as_entries(_with_rows_as_lines(part)))
@@ -144,7 +146,7 @@ def extract_markdown(text: str, url: str) -> Document:
         headings += [heading for heading in found if heading[1]]
         parts.append(put_back(_MARKDOWN_HEADING.sub(lambda match: f"\n\n{_heading_text(match[2])}\n\n", part)))
     title = next((name for level, name in headings if level == 1), "")
-    document = extract_text("\n\n".join(parts), url, title=title)
+    document = extract_text("\n\n".join(parts), url, title=title, has_code=has_code)
     if title and document.text.startswith(title + "\n\n"):
         document = replace(document, text=document.text[len(title) + 2 :])
     return replace(
