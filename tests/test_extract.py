@@ -154,6 +154,26 @@ def test_links_are_absolute_canonical_once_and_content_first() -> None:
     assert based.links[0].url == "https://lamps.example/deep/er/x"
 
 
+def test_a_wrapper_of_the_page_is_content_whatever_its_name_says() -> None:
+    sections = (
+        f"<h1>Harbour</h1>{PARAGRAPH}<h2>Prices</h2>{PARAGRAPH}<h2>Tickets</h2>{PARAGRAPH}<ul><li>Adults: 12</li><li>Children: 5</li></ul>"
+    )
+    plain, *wrapped = (
+        extract(page(f"<div class='{name}'>{sections}</div><div class=menu><a href=/m>Menu</a> item</div>"), URL)
+        for name in ("content", "content-sidebar-wrap", "no-sidebar", "menu-page")
+    )
+    assert plain.text.endswith("Adults: 12\n\nChildren: 5") and [heading.text for heading in plain.headings] == [
+        "Harbour",
+        "Prices",
+        "Tickets",
+    ]
+    assert wrapped == [plain] * 3
+    around = "".join(f"<a href=/{i}>A page about lamps</a> " for i in range(40)), "We would like to set cookies on your machine. " * 40
+    for name, text in zip(("sidebar-wrap", "cookie-wall"), around, strict=True):
+        document = extract(page(f"<h1>Harbour</h1>{PARAGRAPH}<h2>Prices</h2>{PARAGRAPH}<div class='{name}'><h2>More</h2>{text}</div>"), URL)
+        assert [heading.text for heading in document.headings] == ["Harbour", "Prices"]
+
+
 def test_titles_headings_images_and_description() -> None:
     head = (
         '<title>Tungsten – The Lamp Library</title><meta name="description" content=" A  metal. "><meta property="og:title" '

@@ -29,26 +29,29 @@ _AROUND = frozenset("nav footer aside".split())
 _AROUND_ROLES = frozenset("navigation banner contentinfo search complementary menu menubar".split())
 _AROUND_CLASS = re.compile(
     r"(?:^|[\s_-])"
-    r"(?:nav|navbar|navbox|navigation|menu|breadcrumbs?|footer|sidebar|toc|share|social|pagination|cookies?|consent|gdpr)"
+    r"(?:nav|navbar|navbox|navigation|menu|breadcrumbs?|sidebar|toc|share|social|pagination|(footer|cookies?|consent|gdpr))"
     r"(?:$|[\s_-])",
     re.IGNORECASE,
 )
 
 
-def _is_around(element: Any) -> bool:
-    "Whether an element holds navigation rather than content."
+def _is_around(element: Any, num_words: int) -> bool:
+    "Whether an element of a page of so many words holds navigation rather than content."
     if element.tag in _AROUND or element.get("role", "").lower() in _AROUND_ROLES: return True
     if element.tag == "header": return not any(parent.tag in ("article", "main") for parent in element.iterancestors())
-    return element.tag in ("div", "p", "ul", "ol", "table", "section") and bool(
-        _AROUND_CLASS.search(f"{element.get('class', '')} {element.get('id', '')}")
-    )
+    if element.tag not in ("div", "p", "ul", "ol", "table", "section"): return False
+    named = _AROUND_CLASS.search(f"{element.get('class', '')} {element.get('id', '')}")
+    if named is None or named[1]: return named is not None
+    words, linked = _words(element)
+    return not 2 * linked < words > 0.5 * num_words  # else it wraps the page: *content-sidebar-wrap*, *no-sidebar*
 
 
 def _outside_content(tree: Any) -> set[Any]:
     "All elements that are navigation, or inside of it."
     outside: set[Any] = set()
+    num_words = _words(tree)[0]
     for element in tree.iter(etree.Element):
-        if element.getparent() in outside or _is_around(element):
+        if element.getparent() in outside or _is_around(element, num_words):
             outside.add(element)
     return outside
 
