@@ -225,6 +225,22 @@ def test_a_folder_is_read_searched_and_cited(notes: Path) -> None:
     assert arc.headings[1].text == "Use" and arc.text[arc.headings[1].start :].startswith("Use")
 
 
+def test_links_between_files_lead_to_their_documents(tmp_path: Path) -> None:
+    names = ["Mars_(planet).html", "Jupiter & moons.html", "it's, a! name+x;.html", "Sàturn #1.html", "plain.html"]
+    for name in names:
+        (tmp_path / name).write_text(f"<title>{name}</title><p>A page about something in the sky.", encoding="utf-8")
+    hrefs = ["Mars_(planet).html", "Jupiter%20&amp;%20moons.html", "it's,%20a!%20name+x;.html", "S%C3%A0turn %231.html#top", "plain.html"]
+    body = "".join(f'<p>See <a href="{href}">this one</a>.' for href in hrefs)
+    (tmp_path / "index.html").write_text(f"<title>Index</title>{body}", encoding="utf-8")
+    corpus = load_search(f"folder:{tmp_path}", make_index=WordIndex, fetcher=Fetcher())
+    corpus.search("sky")
+    links = [link.url for link in corpus.documents[(tmp_path / "index.html").as_uri()].links]
+    assert links == [(tmp_path / name).as_uri() for name in names]
+    spelled = [f"file://{tmp_path}/{href.replace('&amp;', '&')}" for href in hrefs[:3]]  # as a browser would
+    assert [read.title for read in corpus.read([*links, *spelled])] == [*names, *names[:3]]
+    assert isinstance(corpus.read(["file:///\ud800"])[0], FetchFailure)
+
+
 def test_a_large_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "big.txt").write_text("word " * 1000)
     outcome, gone = read_files([tmp_path / "big.txt", tmp_path / "gone.txt"], max_bytes=100)

@@ -14,7 +14,7 @@ import re
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote, unquote_to_bytes, urljoin, urlsplit
 
 from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 from w3lib.url import canonicalize_url
@@ -75,6 +75,13 @@ def _unbox(tree: Any) -> None:
             element.tag = "div"
 
 # %% ../../nbs/web/07_extract.ipynb #b00b4494
+def file_address(url: str) -> str:
+    "An address of a file in the spelling of `Path.as_uri`; any other address as it is."
+    if not url.startswith("file:///"): return url
+    path, mark, query = url.removeprefix("file://").partition("?")
+    return f"file://{quote(unquote_to_bytes(path))}{mark}{query}"
+
+
 def absolute_url(base: str, href: str) -> str:
     "The canonical address of a link, or '' if it leads to no page."
     href = href.strip()
@@ -83,7 +90,7 @@ def absolute_url(base: str, href: str) -> str:
         url = urljoin(base, href)
         if urlsplit(url).scheme not in ("http", "https", "file") or (not urlsplit(url).hostname and not url.startswith("file:")):
             return ""
-        return canonicalize_url(url)
+        return file_address(canonicalize_url(url))
     except ValueError:
         return ""
 
