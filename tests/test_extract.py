@@ -128,6 +128,9 @@ def test_spans_of_cells_are_repeated() -> None:
         "Year: 2020; Output Coal: 4; Output Wind: 9",
         "Year: 2020; Output Coal: 3; Output Wind: 8",
     ]
+    rows = "".join(f"<tr>{'<td rowspan=340>Bavaria</td>' if i == 0 else ''}<td>Town {i}</td><td>{1000 + i}</td></tr>" for i in range(340))
+    long = lxml.html.fromstring(f"<table><tr><th>Land</th><th>Town</th><th>People</th></tr>{rows}</table>")
+    assert read_table(long) == [f"Land: Bavaria; Town: Town {i}; People: {1000 + i}" for i in range(340)]
 
 
 def test_layout_tables_are_read_as_pages() -> None:

@@ -292,9 +292,9 @@ def _cell_text(cell: Any) -> str:
     return normalize("".join(parts))
 
 
-def _span_of(cell: Any, name: str) -> int:
+def _span_of(cell: Any, name: str, limit: int = 30) -> int:
     value = cell.get(name, "1").strip()
-    return min(max(int(value), 1), 30) if value.isdecimal() and len(value) < 5 else 1
+    return min(max(int(value), 1), limit) if value.isdecimal() and len(value) < 5 else 1
 
 
 def _is_banner(row: list[_Cell]) -> bool:
@@ -321,7 +321,7 @@ def _grid(table: Any) -> list[list[_Cell]]:
             _fill_spans(cells, waiting)
             cell = _Cell(_cell_text(element), element.tag == "th")
             for _ in range(_span_of(element, "colspan")):
-                if (height := _span_of(element, "rowspan")) > 1:
+                if (height := _span_of(element, "rowspan", 9999 if len(cells) < 40 else 30)) > 1:  # no row grows without end
                     waiting[len(cells)] = (height - 1, cell)
                 cells.append(cell)
         _fill_spans(cells, waiting)
