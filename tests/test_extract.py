@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lightbulb.core.records import Document
 from lightbulb.web.extract import extract, extract_text
 from lightbulb.web.page_tree import join_blocks, normalize, parse, read_table
+from lightbulb.web.parsing import extract_markdown
 
 URL = "https://lamps.example/wiki/tungsten"
 SENTENCE = "Tungsten is a hard metal that William Coolidge drew into ductile wire for lamps in 1910."
@@ -191,6 +192,17 @@ def test_titles_headings_images_and_description() -> None:
     assert [heading.level for heading in document.headings] == [1, 2, 2]
     first, second = (heading.start for heading in document.headings[1:])
     assert 0 <= first < second and all(document.text[start:].startswith("History\n") for start in (first, second))
+
+
+def test_a_section_with_the_title_of_its_page_hides_no_heading_before_it() -> None:
+    names, levels = ["Client", "Install", "Usage", "Client", "End"], [1, 2, 2, 2, 2]
+    sections = [(level, name, f"{SENTENCE} {i}") for i, (level, name) in enumerate(zip(levels, names, strict=True))]
+    html = page("".join(f"<h{level}>{name}</h{level}><p>{text}</p>" for level, name, text in sections), "<title>Client</title>")
+    markdown = "".join(f"{'#' * level} {name}\n\n{text}\n\n" for level, name, text in sections)
+    for document in (extract(html, URL), extract_markdown(markdown, URL)):
+        text = document.text
+        assert document.title == "Client" and [heading.text for heading in document.headings] == names
+        assert [heading.start for heading in document.headings] == [-1, *(text.index(f"{name}\n\n") for name in names[1:])]
 
 
 def test_reference_marks_do_not_stand_in_quotations() -> None:

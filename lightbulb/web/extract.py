@@ -154,8 +154,12 @@ def _title(tree: Any, url: str, outside: set[Any]) -> str:
     return whole or heading or next((text for text in map(_heading_text, tree.iter("h2", "h3")) if text), "") or _title_from_url(url)
 
 # %% ../../nbs/web/07_extract.ipynb #53226f7d
-def locate_headings(titles: list[tuple[int, str]], text: str) -> tuple[Heading, ...]:
-    "Headings with the offset of the line that holds them, searched from each one's predecessor on."
+def locate_headings(
+    titles: list[tuple[int, str]],  # level and text
+    text: str,
+    num_skipped: int = 0,  # characters at the beginning of the text, such as the page's title, from whose end offsets count
+) -> tuple[Heading, ...]:
+    "Headings with the offset of the line that holds them (-1 for none), searched from each one's predecessor on."
     lines: dict[str, list[int]] = {}
     position = 0
     for line in text.split("\n"):
@@ -168,7 +172,7 @@ def locate_headings(titles: list[tuple[int, str]], text: str) -> tuple[Heading, 
         start = starts[at] if at < len(starts) else -1
         if start >= 0:
             cursor = start + len(name)
-        headings.append(Heading(level, name, start))
+        headings.append(Heading(level, name, max(-1, start - num_skipped)))
     return tuple(headings)
 
 # %% ../../nbs/web/07_extract.ipynb #20a1cfb7
@@ -422,6 +426,9 @@ def extract(
     blocks = _content(tree, outside)
     is_section = any(level > 1 and name == title for level, name in headings[:1])  # a section lent the page its title
     if len(blocks) > 1 and blocks[0].casefold() == title.casefold() and not is_section:
-        del blocks[0]
+        title_block = blocks.pop(0) + "\n\n"
+    else:
+        title_block = ""
     text = "\n\n".join(blocks)
-    return Document(url, title, text, description, locate_headings([one for one in headings if one[1]], text), links, num_images)
+    located = locate_headings([one for one in headings if one[1]], title_block + text, len(title_block))
+    return Document(url, title, text, description, located, links, num_images)

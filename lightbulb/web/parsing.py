@@ -147,10 +147,13 @@ def extract_markdown(text: str, url: str) -> Document:
         parts.append(put_back(_MARKDOWN_HEADING.sub(lambda match: f"\n\n{_heading_text(match[2])}\n\n", part)))
     title = next((name for level, name in headings if level == 1), "")
     document = extract_text("\n\n".join(parts), url, title=title, has_code=has_code)
-    if title and document.text.startswith(title + "\n\n"):
-        document = replace(document, text=document.text[len(title) + 2 :])
+    begins_with_title = title and document.text.startswith(title + "\n\n")
+    num_skipped = len(title) + 2 if begins_with_title else 0
     return replace(
-        document, headings=locate_headings(headings, document.text), links=tuple(Link(target, words) for target, words in links.items())
+        document,
+        text=document.text[num_skipped:],
+        headings=locate_headings(headings, document.text, num_skipped),
+        links=tuple(Link(target, words) for target, words in links.items()),
     )
 
 # %% ../../nbs/web/08_parsing.ipynb #ff76b0c8
