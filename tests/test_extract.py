@@ -244,6 +244,7 @@ def test_accordions_formulas_and_heading_marks() -> None:
         "&#xffffff;",
         "\ud800<p>x</p>",
         "<a href='http://[::1'>x",
+        "<base href='https://[HOST]/'><a href=/x>x",
         "<p></p>" * 10,
         "<sup>[1]</sup>&#xfffe;x",
         "a&#1;<p hidden>b</p>&#31;",

@@ -80,14 +80,16 @@ def test_a_closed_pool_leaves_no_process(pool: ParserPool) -> None:
 
 
 def test_a_script_that_ends_leaves_no_process_behind(tmp_path: Path) -> None:
-    "And needs no guard around its main part: nothing of it is imported again."
+    "And needs no guard around its main part: nothing of it is imported again; nor is what lies in the current folder."
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "csv.py").write_text("print('not the module of this name')")
     script = tmp_path / "script.py"
     script.write_text(
         "from lightbulb.web.parsing import parser_pool, source_of\n"
         "pool = parser_pool()\n"
         "print(pool.parse([source_of('html', 'u:/', '<p>A lamp.')])[0].text, [worker._process.pid for worker in pool._idle][0])\n"
     )
-    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, cwd=tmp_path / "elsewhere")
     assert ended.stdout.startswith("A lamp."), ended.stderr
     number = ended.stdout.split()[-1]
     assert not Path(f"/proc/{number}").exists()

@@ -97,7 +97,10 @@ def absolute_url(base: str, href: str) -> str:
 
 def _links(tree: Any, url: str, outside: set[Any]) -> tuple[Link, ...]:
     base_element = next((base for base in tree.iter("base") if base.get("href")), None)
-    base = urljoin(url, base_element.get("href").strip()) if base_element is not None else url
+    try:
+        base = urljoin(url, base_element.get("href").strip()) if base_element is not None else url
+    except ValueError:
+        base = url  # what it says is no address
     links: dict[str, tuple[bool, str]] = {}  # address → outside of the content?, text
     for anchor in tree.iter("a", "area"):
         target = absolute_url(base, anchor.get("href") or "")

@@ -280,7 +280,7 @@ class _Worker:
     def __init__(self) -> None:
         places = [str(Path(lightbulb.__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM],
+            [sys.executable, "-P", "-c", _PROGRAM],  # a file of the current folder that is called csv.py is not for it
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
