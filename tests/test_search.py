@@ -323,10 +323,12 @@ def small_site() -> dict[str, str | Response]:
     return {
         "/": (
             "Start: <a href=/lamp>lamp</a> <a href=/old>old</a> <a href=/private/x>secret</a> <a href=/gone>gone</a> <a "
-            "href=/data.json>data</a> <a href=/photo.png>photo</a> <a href='https://elsewhere.example/'>out</a> <a href=/away>away</a>"
+            "href=/data.json>data</a> <a href=/photo.png>photo</a> <a href=/wiki/Node.js>Node.js</a> "
+            "<a href='https://elsewhere.example/'>out</a> <a href=/away>away</a>"
         ),
         "/lamp": "The lamp was invented by Swan. <a href='/lamp#part'>here</a> <a href=/filament>filament</a>",
         "/filament": "A filament of carbon glows.",
+        "/wiki/Node.js": "Node runs scripts on a server.",
         "/private/x": "forbidden treasure",
         "/copy": "A filament of carbon glows.",
         "/old": Response(301, headers={"Location": "/lamp"}),
@@ -345,6 +347,7 @@ def test_a_site_is_crawled_politely_once(site) -> None:
     asked = list(handler.asked)
     assert corpus.search("carbon")[0].title == "filament" and corpus.search("treasure") == []
     assert handler.asked == asked, "a second search crawls nothing"
+    assert server.url + "/wiki/Node.js" in corpus.documents
     assert "/private/x" not in asked and "/photo.png" not in asked and max(Counter(asked).values()) <= 2
     assert heard[-1].num_pages == len(corpus.documents) and heard[-1].num_waiting == 0
     reasons = {url.removeprefix(server.url): failure.reason for url, failure in corpus.failures.items()}
