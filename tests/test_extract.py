@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lightbulb.core.records import Document
 from lightbulb.web.extract import extract, extract_text
 from lightbulb.web.page_tree import join_blocks, normalize, parse, read_table
+from lightbulb.web.parsing import extract_markdown
 
 URL = "https://lamps.example/wiki/tungsten"
 SENTENCE = "Tungsten is a hard metal that William Coolidge drew into ductile wire for lamps in 1910."
@@ -38,6 +39,10 @@ HIDDEN = [
     '<div style="background-color:rgb(10, 10, 10)"><p style="color:#0a0a0a">SECRET</p></div>',
     '<font color="#ffffff">SECRET</font>',
     '<p style="color:transparent">SECRET</p>',
+    '<p style="color:rgba(0,0,0,0)">SECRET</p>',
+    '<p style="color:#ffffff00;background:#000">SECRET</p>',
+    '<p style="color:#000;background:rgba(0,0,0,.9)">SECRET</p>',
+    '<p style="position:absolute;left:-100vw">SECRET</p>',
     '<p style="opacity:0">SECRET</p>',
     '<p style="height:0;overflow:hidden">SECRET</p>',
     '<p style="clip:rect(0,0,0,0);position:absolute">SECRET</p>',
@@ -76,6 +81,14 @@ def test_what_a_visitor_does_not_see_is_not_text(snippet: str) -> None:
         '<p style="margin-left:-10px">SHOWN</p>',
         "<style>@media print {.inked{display:none}}</style><p class=inked>SHOWN</p>",
         '<div style="background:navy"><p style="color:yellow">SHOWN</p></div>',
+        '<p style="color:rgb(0, 0, 0);background-color:rgba(0, 0, 0, 0)">SHOWN</p>',
+        '<p style="color:#000;background:rgba(0,0,0,.05)">SHOWN</p>',
+        '<p style="color:#000;background:#00000000">SHOWN</p>',
+        '<div style="left:50%;margin-left:-50vw;margin-right:-50vw"><p>SHOWN</p></div>',
+        '<div style="width:200%;left:-50%"><p>SHOWN</p></div>',
+        "<style>.alignfull{left:50%;margin-left:-50vw}</style><p class=alignfull>SHOWN</p>",
+        '<p style="background:linear-gradient(red,blue);background-clip:text;color:transparent">SHOWN</p>',
+        '<p style="background:linear-gradient(#000,red);-webkit-background-clip:text;color:rgba(0,0,0,0)">SHOWN</p>',
     ],
 )
 def test_what_a_visitor_sees_stays(snippet: str) -> None:
@@ -116,6 +129,9 @@ def test_spans_of_cells_are_repeated() -> None:
         "Year: 2020; Output Coal: 4; Output Wind: 9",
         "Year: 2020; Output Coal: 3; Output Wind: 8",
     ]
+    rows = "".join(f"<tr>{'<td rowspan=340>Bavaria</td>' if i == 0 else ''}<td>Town {i}</td><td>{1000 + i}</td></tr>" for i in range(340))
+    long = lxml.html.fromstring(f"<table><tr><th>Land</th><th>Town</th><th>People</th></tr>{rows}</table>")
+    assert read_table(long) == [f"Land: Bavaria; Town: Town {i}; People: {1000 + i}" for i in range(340)]
 
 
 def test_layout_tables_are_read_as_pages() -> None:
@@ -142,6 +158,26 @@ def test_links_are_absolute_canonical_once_and_content_first() -> None:
     assert based.links[0].url == "https://lamps.example/deep/er/x"
 
 
+def test_a_wrapper_of_the_page_is_content_whatever_its_name_says() -> None:
+    sections = (
+        f"<h1>Harbour</h1>{PARAGRAPH}<h2>Prices</h2>{PARAGRAPH}<h2>Tickets</h2>{PARAGRAPH}<ul><li>Adults: 12</li><li>Children: 5</li></ul>"
+    )
+    plain, *wrapped = (
+        extract(page(f"<div class='{name}'>{sections}</div><div class=menu><a href=/m>Menu</a> item</div>"), URL)
+        for name in ("content", "content-sidebar-wrap", "no-sidebar", "menu-page")
+    )
+    assert plain.text.endswith("Adults: 12\n\nChildren: 5") and [heading.text for heading in plain.headings] == [
+        "Harbour",
+        "Prices",
+        "Tickets",
+    ]
+    assert wrapped == [plain] * 3
+    around = "".join(f"<a href=/{i}>A page about lamps</a> " for i in range(40)), "We would like to set cookies on your machine. " * 40
+    for name, text in zip(("sidebar-wrap", "cookie-wall"), around, strict=True):
+        document = extract(page(f"<h1>Harbour</h1>{PARAGRAPH}<h2>Prices</h2>{PARAGRAPH}<div class='{name}'><h2>More</h2>{text}</div>"), URL)
+        assert [heading.text for heading in document.headings] == ["Harbour", "Prices"]
+
+
 def test_titles_headings_images_and_description() -> None:
     head = (
         '<title>Tungsten – The Lamp Library</title><meta name="description" content=" A  metal. "><meta property="og:title" '
@@ -156,6 +192,17 @@ def test_titles_headings_images_and_description() -> None:
     assert [heading.level for heading in document.headings] == [1, 2, 2]
     first, second = (heading.start for heading in document.headings[1:])
     assert 0 <= first < second and all(document.text[start:].startswith("History\n") for start in (first, second))
+
+
+def test_a_section_with_the_title_of_its_page_hides_no_heading_before_it() -> None:
+    names, levels = ["Client", "Install", "Usage", "Client", "End"], [1, 2, 2, 2, 2]
+    sections = [(level, name, f"{SENTENCE} {i}") for i, (level, name) in enumerate(zip(levels, names, strict=True))]
+    html = page("".join(f"<h{level}>{name}</h{level}><p>{text}</p>" for level, name, text in sections), "<title>Client</title>")
+    markdown = "".join(f"{'#' * level} {name}\n\n{text}\n\n" for level, name, text in sections)
+    for document in (extract(html, URL), extract_markdown(markdown, URL)):
+        text = document.text
+        assert document.title == "Client" and [heading.text for heading in document.headings] == names
+        assert [heading.start for heading in document.headings] == [-1, *(text.index(f"{name}\n\n") for name in names[1:])]
 
 
 def test_reference_marks_do_not_stand_in_quotations() -> None:
@@ -197,6 +244,7 @@ def test_accordions_formulas_and_heading_marks() -> None:
         "&#xffffff;",
         "\ud800<p>x</p>",
         "<a href='http://[::1'>x",
+        "<base href='https://[HOST]/'><a href=/x>x",
         "<p></p>" * 10,
         "<sup>[1]</sup>&#xfffe;x",
         "a&#1;<p hidden>b</p>&#31;",

@@ -13,8 +13,8 @@ import pytest
 
 from lightbulb.core.records import Document
 from lightbulb.web.corpus import parse_sources
-from lightbulb.web.extract import extract
-from lightbulb.web.parsing import ParserPool, Source, extract_markdown, source_of
+from lightbulb.web.extract import extract, extract_text
+from lightbulb.web.parsing import ParserPool, Source, extract_markdown, extract_table, source_of
 from lightbulb.web.rules import Reason, Refusal
 
 FRIENDLY = [source_of("html", f"http://lamps.example/{i}", f"<title>Lamp {i}</title><p>Lamp {i} is lit.") for i in range(6)]
@@ -80,17 +80,58 @@ def test_a_closed_pool_leaves_no_process(pool: ParserPool) -> None:
 
 
 def test_a_script_that_ends_leaves_no_process_behind(tmp_path: Path) -> None:
-    "And needs no guard around its main part: nothing of it is imported again."
+    "And needs no guard around its main part: nothing of it is imported again; nor is what lies in the current folder."
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "csv.py").write_text("print('not the module of this name')")
     script = tmp_path / "script.py"
     script.write_text(
         "from lightbulb.web.parsing import parser_pool, source_of\n"
         "pool = parser_pool()\n"
         "print(pool.parse([source_of('html', 'u:/', '<p>A lamp.')])[0].text, [worker._process.pid for worker in pool._idle][0])\n"
     )
-    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120)
+    ended = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, cwd=tmp_path / "elsewhere")
     assert ended.stdout.startswith("A lamp."), ended.stderr
     number = ended.stdout.split()[-1]
     assert not Path(f"/proc/{number}").exists()
+
+
+# ------------------------------------------------------------------ Markdown and tables
+
+
+def test_code_addresses_and_names_of_markdown_stand_as_they_are() -> None:
+    guide = extract_markdown(
+        "# C#\n\nCall `__init__` and `__name__` in [init](src/pkg/__init__.py) or [`_x_`](<_x_.md>), "
+        "match `*.py` or `*.md`, `[no](link)`.\n\n"
+        "A comment opens with `<!--` in HTML. <!-- gone -->\n\n## `__doc__` in F# ##\n\nThe **fuse** is *16 A*.\n\n"
+        "```html\n<!-- keep me -->\n~~~\n<p>__x__</p>\n```\n\n<!--\n```\ngone\n```\n-->\n\nEnd of it.\n",
+        "file:///d/a.md",
+    )
+    assert guide.title == "C#" and [heading.text for heading in guide.headings] == ["C#", "__doc__ in F#"]
+    assert guide.text.split("\n\n") == [
+        "Call __init__ and __name__ in init or _x_, match *.py or *.md, [no](link).",
+        "A comment opens with <!-- in HTML.",
+        "__doc__ in F#",
+        "The fuse is 16 A.",
+        "    <!-- keep me -->\n    ~~~\n    <p>__x__</p>",
+        "End of it.",
+    ]
+    assert [(link.url, link.text) for link in guide.links] == [("file:///d/src/pkg/__init__.py", "init"), ("file:///d/_x_.md", "_x_")]
+
+
+def test_a_markdown_file_that_is_mostly_one_listing_keeps_its_indentation() -> None:
+    code = "def f(x):\n    if x:\n        return 1\n\ndef g(x):\n    return 2\n\nprint(f(1))\n\nfor i in x:\n    print(i)"
+    text = extract_markdown(f"# Loop\n\n```python\n{code}\n```\n", "file:///d/a.md").text
+    assert text == "\n".join(f"    {line}" if line else "" for line in code.split("\n"))
+    assert extract_markdown("    All of it\n\n    is set in.\n", "file:///d/a.md").text == "All of it\n\nis set in."
+    assert extract_markdown("```\npip install lamp\n```\n\nRun it.\n", "file:///d/set_up.md").title == "set up"
+
+
+def test_a_doubled_quote_far_down_a_table_is_one_quote() -> None:
+    rows = "name,note,price\n" + "".join(f"Lamp {i},plain glass lamp,{i}\n" for i in range(500))
+    text = extract_table(rows + 'Fuse,"sold as ""slow, old"", in packs",3\n', "file:///prices.csv").text
+    assert text.endswith(
+        '\n\nname: Lamp 499; note: plain glass lamp; price: 499\n\nname: Fuse; note: sold as "slow, old", in packs; price: 3'
+    )
 
 
 # ------------------------------------------------------------------ no worse than n log n
@@ -135,3 +176,11 @@ def test_definitions_of_markdown_that_never_end_take_linear_time() -> None:
     document = extract_markdown("term\n: first\n" + " word\n" * 250_000, "file:///x.md")
     assert time.process_time() - began < 1.5
     assert document.text.startswith("term: first word word")
+
+
+def test_wrapped_text_without_empty_lines_takes_linear_time() -> None:
+    line = "2024-01-01 10:00:00 INFO service web started on port 8080 by user root\n"
+    began = time.process_time()
+    document = extract_text(line * 40_000, "file:///x.log")
+    assert time.process_time() - began < 1.5
+    assert document.text == " ".join([line.strip()] * 40_000)

@@ -209,11 +209,24 @@ def test_a_slow_response_holds_nobody_up():
         slow.join()
 
 
-@pytest.mark.parametrize("handler", [lambda request: 1 / 0, lambda request: None, lambda request: fail_later(), lambda request: "text"])
+@pytest.mark.parametrize(
+    "handler",
+    [
+        lambda request: 1 / 0,
+        lambda request: None,
+        lambda request: fail_later(),
+        lambda request: "text",
+        lambda request: echo("text"),
+        lambda request: Response(302, headers={"Location": "/wiki/日本"}),
+        lambda request: Response(content_type="text/plain; name=日.txt"),
+        lambda request: Response(body=None),  # pyright: ignore[reportArgumentType]
+        lambda request: Response(body="\ud800"),
+    ],
+)
 def test_a_broken_handler_is_a_500_and_a_line_in_the_log(handler, caplog):
     with serve(handler) as server:
-        status, _, body = call(server, "/secret")
-    assert (status, body) == (500, b"the handler failed")
+        status, headers, body = call(server, "/secret")
+    assert (status, headers["content-type"], body) == (500, "text/plain", b"the handler failed") and "location" not in headers
     assert "/secret" in caplog.text
 
 

@@ -225,6 +225,22 @@ def test_a_folder_is_read_searched_and_cited(notes: Path) -> None:
     assert arc.headings[1].text == "Use" and arc.text[arc.headings[1].start :].startswith("Use")
 
 
+def test_links_between_files_lead_to_their_documents(tmp_path: Path) -> None:
+    names = ["Mars_(planet).html", "Jupiter & moons.html", "it's, a! name+x;.html", "Sàturn #1.html", "plain.html"]
+    for name in names:
+        (tmp_path / name).write_text(f"<title>{name}</title><p>A page about something in the sky.", encoding="utf-8")
+    hrefs = ["Mars_(planet).html", "Jupiter%20&amp;%20moons.html", "it's,%20a!%20name+x;.html", "S%C3%A0turn %231.html#top", "plain.html"]
+    body = "".join(f'<p>See <a href="{href}">this one</a>.' for href in hrefs)
+    (tmp_path / "index.html").write_text(f"<title>Index</title>{body}", encoding="utf-8")
+    corpus = load_search(f"folder:{tmp_path}", make_index=WordIndex, fetcher=Fetcher())
+    corpus.search("sky")
+    links = [link.url for link in corpus.documents[(tmp_path / "index.html").as_uri()].links]
+    assert links == [(tmp_path / name).as_uri() for name in names]
+    spelled = [f"file://{tmp_path}/{href.replace('&amp;', '&')}" for href in hrefs[:3]]  # as a browser would
+    assert [read.title for read in corpus.read([*links, *spelled])] == [*names, *names[:3]]
+    assert isinstance(corpus.read(["file:///\ud800"])[0], FetchFailure)
+
+
 def test_a_large_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "big.txt").write_text("word " * 1000)
     outcome, gone = read_files([tmp_path / "big.txt", tmp_path / "gone.txt"], max_bytes=100)
@@ -289,6 +305,10 @@ def test_hostile_markdown_takes_bounded_time() -> None:
         "_" * 100_000,
         "`" * 100_000,
         "# " * 50_000,
+        "# a" + " " * 100_000 + "x",
+        "`x`" * 50_000,
+        "](" * 50_000,
+        "```\n~~~\n" * 30_000,
         "|" * 100_000 + "x",
     ):
         begin = time.process_time()
@@ -303,10 +323,12 @@ def small_site() -> dict[str, str | Response]:
     return {
         "/": (
             "Start: <a href=/lamp>lamp</a> <a href=/old>old</a> <a href=/private/x>secret</a> <a href=/gone>gone</a> <a "
-            "href=/data.json>data</a> <a href=/photo.png>photo</a> <a href='https://elsewhere.example/'>out</a> <a href=/away>away</a>"
+            "href=/data.json>data</a> <a href=/photo.png>photo</a> <a href=/wiki/Node.js>Node.js</a> "
+            "<a href='https://elsewhere.example/'>out</a> <a href=/away>away</a>"
         ),
         "/lamp": "The lamp was invented by Swan. <a href='/lamp#part'>here</a> <a href=/filament>filament</a>",
         "/filament": "A filament of carbon glows.",
+        "/wiki/Node.js": "Node runs scripts on a server.",
         "/private/x": "forbidden treasure",
         "/copy": "A filament of carbon glows.",
         "/old": Response(301, headers={"Location": "/lamp"}),
@@ -325,6 +347,7 @@ def test_a_site_is_crawled_politely_once(site) -> None:
     asked = list(handler.asked)
     assert corpus.search("carbon")[0].title == "filament" and corpus.search("treasure") == []
     assert handler.asked == asked, "a second search crawls nothing"
+    assert server.url + "/wiki/Node.js" in corpus.documents
     assert "/private/x" not in asked and "/photo.png" not in asked and max(Counter(asked).values()) <= 2
     assert heard[-1].num_pages == len(corpus.documents) and heard[-1].num_waiting == 0
     reasons = {url.removeprefix(server.url): failure.reason for url, failure in corpus.failures.items()}

@@ -25,6 +25,7 @@ from ..core.records import Document, Passage
 from .breaker import CircuitBreaker
 from .corpus import CrawlConfig, CrawlStep, crawl, list_files, read_files, read_pages
 from .demo_site import serve_demo_site
+from .extract import file_address
 from .fetch import Fetcher, FetchFailure
 from .rules import Reason, Refusal, canonical_url
 
@@ -235,10 +236,10 @@ def _why_nothing(failures: Mapping[str, FetchFailure]) -> str:
 
 
 def canonical_or_same(url: str) -> str:
-    "The canonical spelling of a web address; any other address as it is."
+    "The canonical spelling of an address of the web or of a file; any other address as it is."
     try:
-        return canonical_url(url)
-    except Refusal:
+        return file_address(url) if url.startswith("file:") else canonical_url(url)
+    except (Refusal, UnicodeEncodeError):
         return url
 
 # %% ../../nbs/web/12_backend.ipynb #0f9605cd

@@ -167,8 +167,8 @@ class CrawlConfig(Displayable):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
 
-_NO_PAGE = re.compile(
-    r"\.(?:png|jpe?g|gif|svg|webp|ico|css|js|json|pdf|zip|gz|tar|mp[34]|avi|mov|webm|woff2?|ttf|exe|dmg|docx?|xlsx?|pptx?|rss|atom|xml)$",
+_NO_PAGE = re.compile(  # *js* is not among them: it also ends the names of articles (*Node.js*), and scripts are seldom linked
+    r"\.(?:png|jpe?g|gif|svg|webp|ico|css|json|pdf|zip|gz|tar|mp[34]|avi|mov|webm|woff2?|ttf|exe|dmg|docx?|xlsx?|pptx?|rss|atom|xml)$",
     re.IGNORECASE,
 )
 

@@ -14,7 +14,7 @@ import re
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote, unquote_to_bytes, urljoin, urlsplit
 
 from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 from w3lib.url import canonicalize_url
@@ -29,26 +29,29 @@ _AROUND = frozenset("nav footer aside".split())
 _AROUND_ROLES = frozenset("navigation banner contentinfo search complementary menu menubar".split())
 _AROUND_CLASS = re.compile(
     r"(?:^|[\s_-])"
-    r"(?:nav|navbar|navbox|navigation|menu|breadcrumbs?|footer|sidebar|toc|share|social|pagination|cookies?|consent|gdpr)"
+    r"(?:nav|navbar|navbox|navigation|menu|breadcrumbs?|sidebar|toc|share|social|pagination|(footer|cookies?|consent|gdpr))"
     r"(?:$|[\s_-])",
     re.IGNORECASE,
 )
 
 
-def _is_around(element: Any) -> bool:
-    "Whether an element holds navigation rather than content."
+def _is_around(element: Any, num_words: int) -> bool:
+    "Whether an element of a page of so many words holds navigation rather than content."
     if element.tag in _AROUND or element.get("role", "").lower() in _AROUND_ROLES: return True
     if element.tag == "header": return not any(parent.tag in ("article", "main") for parent in element.iterancestors())
-    return element.tag in ("div", "p", "ul", "ol", "table", "section") and bool(
-        _AROUND_CLASS.search(f"{element.get('class', '')} {element.get('id', '')}")
-    )
+    if element.tag not in ("div", "p", "ul", "ol", "table", "section"): return False
+    named = _AROUND_CLASS.search(f"{element.get('class', '')} {element.get('id', '')}")
+    if named is None or named[1]: return named is not None
+    words, linked = _words(element)
+    return not 2 * linked < words > 0.5 * num_words  # else it wraps the page: *content-sidebar-wrap*, *no-sidebar*
 
 
 def _outside_content(tree: Any) -> set[Any]:
     "All elements that are navigation, or inside of it."
     outside: set[Any] = set()
+    num_words = _words(tree)[0]
     for element in tree.iter(etree.Element):
-        if element.getparent() in outside or _is_around(element):
+        if element.getparent() in outside or _is_around(element, num_words):
             outside.add(element)
     return outside
 
@@ -72,6 +75,13 @@ def _unbox(tree: Any) -> None:
             element.tag = "div"
 
 # %% ../../nbs/web/07_extract.ipynb #b00b4494
+def file_address(url: str) -> str:
+    "An address of a file in the spelling of `Path.as_uri`; any other address as it is."
+    if not url.startswith("file:///"): return url
+    path, mark, query = url.removeprefix("file://").partition("?")
+    return f"file://{quote(unquote_to_bytes(path))}{mark}{query}"
+
+
 def absolute_url(base: str, href: str) -> str:
     "The canonical address of a link, or '' if it leads to no page."
     href = href.strip()
@@ -80,14 +90,17 @@ def absolute_url(base: str, href: str) -> str:
         url = urljoin(base, href)
         if urlsplit(url).scheme not in ("http", "https", "file") or (not urlsplit(url).hostname and not url.startswith("file:")):
             return ""
-        return canonicalize_url(url)
+        return file_address(canonicalize_url(url))
     except ValueError:
         return ""
 
 
 def _links(tree: Any, url: str, outside: set[Any]) -> tuple[Link, ...]:
     base_element = next((base for base in tree.iter("base") if base.get("href")), None)
-    base = urljoin(url, base_element.get("href").strip()) if base_element is not None else url
+    try:
+        base = urljoin(url, base_element.get("href").strip()) if base_element is not None else url
+    except ValueError:
+        base = url  # what it says is no address
     links: dict[str, tuple[bool, str]] = {}  # address → outside of the content?, text
     for anchor in tree.iter("a", "area"):
         target = absolute_url(base, anchor.get("href") or "")
@@ -144,8 +157,12 @@ def _title(tree: Any, url: str, outside: set[Any]) -> str:
     return whole or heading or next((text for text in map(_heading_text, tree.iter("h2", "h3")) if text), "") or _title_from_url(url)
 
 # %% ../../nbs/web/07_extract.ipynb #53226f7d
-def locate_headings(titles: list[tuple[int, str]], text: str) -> tuple[Heading, ...]:
-    "Headings with the offset of the line that holds them, searched from each one's predecessor on."
+def locate_headings(
+    titles: list[tuple[int, str]],  # level and text
+    text: str,
+    num_skipped: int = 0,  # characters at the beginning of the text, such as the page's title, from whose end offsets count
+) -> tuple[Heading, ...]:
+    "Headings with the offset of the line that holds them (-1 for none), searched from each one's predecessor on."
     lines: dict[str, list[int]] = {}
     position = 0
     for line in text.split("\n"):
@@ -158,7 +175,7 @@ def locate_headings(titles: list[tuple[int, str]], text: str) -> tuple[Heading, 
         start = starts[at] if at < len(starts) else -1
         if start >= 0:
             cursor = start + len(name)
-        headings.append(Heading(level, name, start))
+        headings.append(Heading(level, name, max(-1, start - num_skipped)))
     return tuple(headings)
 
 # %% ../../nbs/web/07_extract.ipynb #20a1cfb7
@@ -316,16 +333,16 @@ _BULLET = re.compile(r"\s*(?:[-*•+–]|\d{1,3}[.)]|[a-z][.)]|#{1,6}|\|)\s|\s*\
 
 def _unwrap(block: str) -> list[str]:
     "The lines of a block, those joined that were only wrapped."
-    lines: list[str] = []
+    lines: list[list[str]] = []  # each of them in the pieces it was wrapped into
     width = max((len(line.rstrip()) for line in block.split("\n")), default=0)
     last_end = 0
     for line in block.split("\n"):
         if lines and last_end >= max(40, 0.7 * width) and width <= 120 and not _BULLET.match(line):
-            lines[-1] += " " + line
+            lines[-1].append(line)
         else:
-            lines.append(line)
+            lines.append([line])
         last_end = len(line.rstrip())
-    return lines
+    return list(map(" ".join, lines))
 
 
 def extract_text(
@@ -333,18 +350,20 @@ def extract_text(
     url: str,
     *,
     title: str = "",  # empty: the first line if it looks like one, else the end of the address
+    has_code: bool | None = None,  # whether blocks that are set in are code; None: if they are less than half of all
 ) -> Document:
     "Plain text as a document, its blocks in their one form."
     text = text[:MAX_CHARACTERS].replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n\n")
     raw = re.split(r"\n[^\S\n]*\n", text)
     indented = [all(line.startswith(("    ", "\t")) for line in block.split("\n") if line.strip()) and bool(block.strip()) for block in raw]
-    has_code = 2 * sum(indented) < len(raw)  # else the whole page is set in
+    if has_code is None:
+        has_code = 2 * sum(indented) < len(raw)  # else the whole page is set in
     blocks: list[str] = []
     for block, is_code in zip(raw, indented, strict=True):
         blocks += [clean_code(block)] if is_code and has_code else map(normalize, _unwrap(block))
     joined = "\n\n".join(filter(None, blocks))
     first, _, rest = joined.partition("\n\n")
-    looks_like_title = rest and len(first) <= 100 and not _BULLET.match(first) and first[-1] not in ".;:,"
+    looks_like_title = rest and len(first) <= 100 and not first.startswith(" ") and not _BULLET.match(first) and first[-1] not in ".;:,"
     return Document(url, title or (first if looks_like_title else _title_from_url(url)), joined)
 
 # %% ../../nbs/web/07_extract.ipynb #ba5ed711
@@ -410,6 +429,9 @@ def extract(
     blocks = _content(tree, outside)
     is_section = any(level > 1 and name == title for level, name in headings[:1])  # a section lent the page its title
     if len(blocks) > 1 and blocks[0].casefold() == title.casefold() and not is_section:
-        del blocks[0]
+        title_block = blocks.pop(0) + "\n\n"
+    else:
+        title_block = ""
     text = "\n\n".join(blocks)
-    return Document(url, title, text, description, locate_headings([one for one in headings if one[1]], text), links, num_images)
+    located = locate_headings([one for one in headings if one[1]], title_block + text, len(title_block))
+    return Document(url, title, text, description, located, links, num_images)

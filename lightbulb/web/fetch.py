@@ -108,7 +108,8 @@ class FetchConfig(Displayable):
     trusted_certificates: str | Path | None = None  # PEM file of certificate authorities instead of the system's
 
     def __post_init__(self) -> None:
-        if isinstance(self.allow_hosts, str): raise ValueError(f"allow_hosts must be a tuple, got {self.allow_hosts!r}")
+        for name in ("allow_hosts", "content_types"):
+            if isinstance(value := getattr(self, name), str): raise ValueError(f"{name} must be a tuple, got {value!r}")
         object.__setattr__(self, "allow_hosts", tuple(self.allow_hosts))
         object.__setattr__(self, "content_types", tuple(media_type(name) for name in self.content_types))
         for entry in self.allow_hosts:
@@ -165,7 +166,7 @@ class _PoliteWire:
         queue, retries, config = self._queue(target.host), self.config.max_retries, self.config
         while True:
             delay = max(config.delay, await self.robots.allowed_delay(target))
-            await queue.take_turn(delay, config.max_wait)
+            await queue.take_turn(delay, max(config.max_wait, config.delay))  # our own delay is no wish of the server
             try:
                 await self.connections.acquire()
                 began = self.reactor.seconds()

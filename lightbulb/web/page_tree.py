@@ -105,7 +105,7 @@ def _clean_references(tree: Any) -> None:
 
 # %% ../../nbs/web/06_page_tree.ipynb #3d8b539d
 _LENGTH = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))\s*(px|r?em|ex|pt|%|vw|vh|cm|mm|in)?")
-_PIXELS = {"px": 1, "em": 16, "rem": 16, "ex": 8, "pt": 1.33, "%": 10, "vw": 12, "vh": 8, "cm": 38, "mm": 3.8, "in": 96}
+_PIXELS = {"px": 1, "em": 16, "rem": 16, "ex": 8, "pt": 1.33, "%": 9, "vw": 9, "vh": 8, "cm": 38, "mm": 3.8, "in": 96}
 _SIDES = ("left", "top", "right", "bottom", "text-indent", "margin-left", "margin-top", "margin-right")
 
 
@@ -124,11 +124,17 @@ def _at_most(style: dict[str, str], names: Iterable[str], limit: float) -> bool:
     return any(length is not None and length <= limit for length in lengths)
 
 
+def _is_filled(style: dict[str, str]) -> bool:
+    "Whether letters show the background, mostly a gradient, in place of a colour."
+    return "text" in (style.get("background-clip"), style.get("-webkit-background-clip"))
+
+
 def _is_invisible(style: dict[str, str]) -> bool:
     "Whether these declarations take an element out of sight, whatever surrounds it."
     if not style: return False
     if style.get("display") == "none" or style.get("visibility") in ("hidden", "collapse"): return True
-    if style.get("content-visibility") == "hidden" or style.get("color") == "transparent": return True
+    if style.get("content-visibility") == "hidden": return True
+    if style.get("color") == "transparent" and not _is_filled(style): return True
     if _at_most(style, ("font-size",), 1) or _at_most(style, _SIDES, -500): return True
     if style.get("overflow") == "hidden" and _at_most(style, ("height", "width", "max-height", "max-width"), 1):
         return True
@@ -150,18 +156,29 @@ _COLORS = {
     "grey": (128, 128, 128),
 }
 _Color = tuple[int, ...]
+_ALPHA = r"(?:\s*[,/]\s*(\d*\.?\d+%?))?"
 
 
-def _color(value: str) -> _Color | None:
+def _alpha(value: str | None) -> float:
+    "How much of a colour is seen, from 0 to 1."
+    if value is None: return 1.0
+    return float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
+
+
+def _color(
+    value: str,  # of a CSS declaration
+    min_alpha: float = 0.0,  # a colour that is more transparent is none
+) -> _Color | None:
     "Red, green and blue (0 to 255) of the first colour in a CSS value, None if there is none that we know."
     value = value.lower()[:200]
     if match := re.search(r"#([0-9a-f]{8}|[0-9a-f]{6}|[0-9a-f]{3,4})\b", value):
         digits = match[1] if len(match[1]) > 4 else "".join(digit * 2 for digit in match[1])
+        if int(digits[6:] or "ff", 16) < 255 * min_alpha: return None
         return tuple(int(digits[i : i + 2], 16) for i in (0, 2, 4))
-    if match := re.search(r"rgba?\(\s*(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})", value):
-        return tuple(map(int, match.groups()))
-    if match := re.search(r"hsla?\(\s*[\d.]+(?:deg)?[\s,]+[\d.]+%[\s,]+(0|100)%", value):
-        return (int(match[1]) * 255 // 100,) * 3
+    if match := re.search(r"rgba?\(\s*(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})" + _ALPHA, value):
+        return tuple(map(int, match.groups()[:3])) if _alpha(match[4]) >= min_alpha else None
+    if match := re.search(r"hsla?\(\s*[\d.]+(?:deg)?[\s,]+[\d.]+%[\s,]+(0|100)%" + _ALPHA, value):
+        return (int(match[1]) * 255 // 100,) * 3 if _alpha(match[2]) >= min_alpha else None
     return next((_COLORS[word] for word in re.findall(r"[a-z]+", value) if word in _COLORS), None)
 
 
@@ -202,7 +219,7 @@ def _background(element: Any) -> _Color | None:
     for one in (element, *element.iterancestors()):
         style = _declarations(one.get("style", ""))
         value = style.get("background-color") or style.get("background") or one.get("bgcolor")
-        if value and (color := _color(value)): return color
+        if value and (color := _color(value, 0.5)): return color
     return None
 
 
@@ -222,6 +239,7 @@ def _hidden_how(element: Any, selectors: set[str]) -> str:
     named = style.get("color") or (get("color") if element.tag == "font" else "")
     color = _color(named) if named else None
     if color is None: return ""
+    if _color(named, 0.01) is None: return "" if _is_filled(style) else "surely"
     background = _background(element)
     if background is not None: return "surely" if _same_color(color, background) else ""
     return "perhaps" if _same_color(color, (255, 255, 255)) else ""
@@ -274,9 +292,9 @@ def _cell_text(cell: Any) -> str:
     return normalize("".join(parts))
 
 
-def _span_of(cell: Any, name: str) -> int:
+def _span_of(cell: Any, name: str, limit: int = 30) -> int:
     value = cell.get(name, "1").strip()
-    return min(max(int(value), 1), 30) if value.isdecimal() and len(value) < 5 else 1
+    return min(max(int(value), 1), limit) if value.isdecimal() and len(value) < 5 else 1
 
 
 def _is_banner(row: list[_Cell]) -> bool:
@@ -303,7 +321,7 @@ def _grid(table: Any) -> list[list[_Cell]]:
             _fill_spans(cells, waiting)
             cell = _Cell(_cell_text(element), element.tag == "th")
             for _ in range(_span_of(element, "colspan")):
-                if (height := _span_of(element, "rowspan")) > 1:
+                if (height := _span_of(element, "rowspan", 9999 if len(cells) < 40 else 30)) > 1:  # no row grows without end
                     waiting[len(cells)] = (height - 1, cell)
                 cells.append(cell)
         _fill_spans(cells, waiting)

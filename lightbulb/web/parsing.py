@@ -30,7 +30,7 @@ from typing import Any, BinaryIO, Literal
 import lightbulb
 from ..core.records import Document, Heading, Link
 from .extract import absolute_url, extract, extract_text, locate_headings
-from .page_tree import MAX_CHARACTERS, clean_code, cut_out, normalize
+from .page_tree import MAX_CHARACTERS, clean_code, normalize
 from .rules import Reason, Refusal
 
 # %% ../../nbs/web/08_parsing.ipynb #7b8dac1a
@@ -39,11 +39,12 @@ _MARKDOWN = (
     (re.compile(r"!\[([^\[\]]{0,500})\]\([^()\s]{0,2000}(?: \"[^\"\n]{0,500}\")?\)"), r"\1"),  # images
     (re.compile(r"(?<!\w)(\*\*|__)(?=\S)([^*_\n]{1,500}?)(?<=\S)\1(?!\w)"), r"\2"),
     (re.compile(r"(?<!\w)([*_])(?=\S)([^*_\n]{1,500}?)(?<=\S)\1(?!\w)"), r"\2"),
-    (re.compile(r"`([^`\n]{1,500})`"), r"\1"),
     (re.compile(r"^(?=[^\n]*---)[ \t|:-]+$", re.MULTILINE), ""),  # the rule of a table, and thematic breaks
     (re.compile(r"^[ \t]{0,3}>[ \t]?", re.MULTILINE), ""),
 )
-_FENCE = re.compile(r"^ {0,3}(?:```|~~~)")
+_FENCE = re.compile(r"^ {0,3}(```|~~~)")
+_CODE_OR_COMMENT = re.compile(r"(^ {0,3}(```|~~~).*?(?:^ {0,3}\2[^\n]*$|\Z)|`[^`\n]{1,500}`)|<!--.*?(?:-->|\Z)", re.DOTALL | re.MULTILINE)
+_AS_IT_STANDS = re.compile(r"`([^`\n]{1,500})`|(?<=\]\()<?([^()\s<>]{1,2000})")  # code, and the address of a link
 _MARKDOWN_LINK = re.compile(r"\[([^\[\]\n]{1,500})\]\(<?([^()\s<>]{1,2000})>?(?: \"[^\"\n]{0,500}\")?\)")
 _MARKDOWN_HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+([^\n]*)$", re.MULTILINE)
 
@@ -51,14 +52,22 @@ _MARKDOWN_HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+([^\n]*)$", re.MULTILINE)
 def _parts(text: str) -> Iterator[tuple[bool, str]]:
     "The text between fences and the code inside of them, in order: whether it is code, and its lines."
     lines: list[str] = []
-    is_code = False
+    fence = ""  # that opened the code, empty outside of it
     for line in text.split("\n"):
-        if _FENCE.match(line):
-            yield is_code, "\n".join(lines)
-            lines, is_code = [], not is_code
+        match = _FENCE.match(line)
+        if match and fence in ("", match[1]):
+            yield bool(fence), "\n".join(lines)
+            lines, fence = [], "" if fence else match[1]
         else:
             lines.append(line)
-    yield is_code, "\n".join(lines)
+    yield bool(fence), "\n".join(lines)
+
+
+def _heading_text(text: str) -> str:
+    "A heading without the row of # that may close it behind a blank: *Name ##*, but not *C#*."
+    text = text.strip()
+    name = text.rstrip("#")
+    return name if name[-1:] in " \t" else text
 
 
 def _cells(row: str) -> list[str]:
@@ -106,30 +115,45 @@ def _with_definitions_as_entries(text: str) -> str:
 
 def extract_markdown(text: str, url: str) -> Document:
     "The content of a Markdown file: text without marks, code as it stands, headings with offsets, links."
-    text = cut_out(text[:MAX_CHARACTERS].replace("\r\n", "\n"), "<!--", "-->")
+    text = text[:MAX_CHARACTERS].replace("\r\n", "\n").replace("\0", "")
+    text = _CODE_OR_COMMENT.sub(lambda match: match[1] or " ", text)
+    verbatim: list[str] = []  # what no pattern may change; its number between two \0 stands in for it
+
+    def set_aside(match: re.Match[str]) -> str:
+        verbatim.append(match[1] or match[2])
+        return f"\0{len(verbatim) - 1}\0"
+
+    def put_back(text: str) -> str:
+        return re.sub(r"\0(\d+)\0", lambda match: verbatim[int(match[1])], text)
+
     headings: list[tuple[int, str]] = []
     links: dict[str, str] = {}
     parts: list[str] = []
+    has_code = None
     for is_code, part in _parts(text):
         if is_code:
+            has_code = True
             parts.append("\n".join(f"    {line}" if line else "" for line in clean_code(part).split("\n")))
             continue
-        part = _with_definitions_as_entries(_with_rows_as_lines(part))
+        part = _AS_IT_STANDS.sub(set_aside, _with_definitions_as_entries(_with_rows_as_lines(part)))
         for pattern, instead in _MARKDOWN:
             part = pattern.sub(instead, part)
         for match in _MARKDOWN_LINK.finditer(part):
-            if target := absolute_url(url, match[2]):
-                links.setdefault(target, normalize(match[1]))
+            if target := absolute_url(url, put_back(match[2])):
+                links.setdefault(target, normalize(put_back(match[1])))
         part = _MARKDOWN_LINK.sub(r"\1", part)
-        found = [(len(match[1]), normalize(match[2].rstrip("# \t"))) for match in _MARKDOWN_HEADING.finditer(part)]
+        found = [(len(match[1]), normalize(put_back(_heading_text(match[2])))) for match in _MARKDOWN_HEADING.finditer(part)]
         headings += [heading for heading in found if heading[1]]
-        parts.append(_MARKDOWN_HEADING.sub(lambda match: f"\n\n{match[2].rstrip('# ')}\n\n", part))
+        parts.append(put_back(_MARKDOWN_HEADING.sub(lambda match: f"\n\n{_heading_text(match[2])}\n\n", part)))
     title = next((name for level, name in headings if level == 1), "")
-    document = extract_text("\n\n".join(parts), url, title=title)
-    if title and document.text.startswith(title + "\n\n"):
-        document = replace(document, text=document.text[len(title) + 2 :])
+    document = extract_text("\n\n".join(parts), url, title=title, has_code=has_code)
+    begins_with_title = title and document.text.startswith(title + "\n\n")
+    num_skipped = len(title) + 2 if begins_with_title else 0
     return replace(
-        document, headings=locate_headings(headings, document.text), links=tuple(Link(target, words) for target, words in links.items())
+        document,
+        text=document.text[num_skipped:],
+        headings=locate_headings(headings, document.text, num_skipped),
+        links=tuple(Link(target, words) for target, words in links.items()),
     )
 
 # %% ../../nbs/web/08_parsing.ipynb #ff76b0c8
@@ -138,6 +162,7 @@ def extract_table(text: str, url: str) -> Document:
     text = text[:MAX_CHARACTERS]
     try:
         dialect = csv.Sniffer().sniff(text[:10_000], ",;\t|")
+        dialect.quotechar, dialect.doublequote = '"', True  # the sniffer guesses both from the first rows alone
         names, *rows = ([normalize(cell).replace(";", ",") for cell in row] for row in csv.reader(io.StringIO(text), dialect) if any(row))
     except (csv.Error, ValueError):
         return extract_text(text, url)
@@ -255,7 +280,7 @@ class _Worker:
     def __init__(self) -> None:
         places = [str(Path(lightbulb.__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM],
+            [sys.executable, "-P", "-c", _PROGRAM],  # a file of the current folder that is called csv.py is not for it
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

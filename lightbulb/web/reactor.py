@@ -217,16 +217,21 @@ def _read_request(request: TwistedRequest) -> Request:
     return Request(request.method.decode("latin-1"), unquote(path), dict(parse_qsl(query, keep_blank_values=True)), headers, body)
 
 
-def _write_response(response: Response, request: TwistedRequest) -> None:
+def _encode(response: Response) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    "Headers and body as they are sent; raises if one of them cannot be."
     body = response.body.encode() if isinstance(response.body, str) else response.body
-    request.setResponseCode(response.status)
-    if response.content_type:
-        request.setHeader(b"content-type", response.content_type.encode("latin-1"))
-    else:
-        vars(request)["defaultContentType"] = None  # else Twisted adds text/html
-    for name, value in response.headers.items():
-        request.setHeader(name.encode("latin-1"), value.encode("latin-1"))
-    if response.status not in (204, 304):
+    if not isinstance(body, bytes): raise TypeError(f"body must be text or bytes, got {type(body).__name__}")
+    content_type = [("content-type", response.content_type)] if response.content_type else []
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in [*content_type, *response.headers.items()]]
+    return headers, body
+
+
+def _write_response(status: int, headers: list[tuple[bytes, bytes]], body: bytes, request: TwistedRequest) -> None:
+    request.setResponseCode(status)
+    vars(request)["defaultContentType"] = None  # else Twisted adds text/html
+    for name, value in headers:
+        request.setHeader(name, value)
+    if status not in (204, 304):
         request.setHeader(b"content-length", b"%d" % len(body))
     if request.method != b"HEAD":
         request.write(body)
@@ -245,12 +250,14 @@ class _HandlerResource(Resource):
             response = self.handler(_read_request(request))
             if not isinstance(response, Response):
                 response = await response
+            headers, body = _encode(response)
         except Exception:  # a handler is foreign code: its bug becomes a 500 and a line in the log, never a hung client
             _logger.exception("the handler of %s failed", request.uri)
             response = Response(500, "the handler failed", content_type="text/plain")
+            headers, body = _encode(response)
         if response.delay:
             await asyncio.sleep(response.delay)
-        _write_response(response, request)
+        _write_response(response.status, headers, body, request)
 
     def render(self, request: Any) -> int:
         "Answer in a task of the reactor's loop, which ends with the connection."

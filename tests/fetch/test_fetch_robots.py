@@ -117,3 +117,15 @@ def test_a_cancelled_fetch_leaves_the_others_their_robots_txt(make_fetcher, serv
     assert reason_of(fetcher.run(server.url, timeout=0.1)) == Reason.CANCELLED
     waiting.join()
     assert results[0].html == "a page"
+
+
+def test_our_own_delay_is_waited_for_without_patience_for_servers(make_fetcher, serving):
+    handle, _ = robots_site("User-agent: *\nDisallow:")
+    fetcher, server = make_fetcher(delay=0.05, max_wait=0.0, max_per_host=1), serving(handle)
+    assert [type(result) for result in fetcher.run_many([f"{server.url}/{i}" for i in range(3)])] == [Page] * 3
+
+
+def test_one_name_where_a_tuple_of_them_belongs_is_refused():
+    for name in ("allow_hosts", "content_types"):
+        with pytest.raises(ValueError, match=f"{name} must be a tuple, got 'text/html'"):
+            FetchConfig(**{name: "text/html"})
