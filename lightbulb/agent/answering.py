@@ -413,13 +413,6 @@ class _Inquiry:
         trace = Trace(page=title, span=best.text)
         return replace(short, sentences=sentences, short=said, confidence=confidence, is_sure=True, trace=trace)
 
-    def _lines_told(self, pieces: Sequence[Piece], *, most: int = 12) -> list[str]:
-        "The lines that an answer is made of, in their context."
-        spans = [span for piece in pieces[:most] for span in piece.ranges[:1]]
-        pages = {url: lines_of(self.ledger[url]) for url in dict.fromkeys(url for url, *_ in spans)}
-        holding = [line for url, start, _ in spans for line in pages[url] if line.start <= start < line.end]
-        return list(dict.fromkeys(line.in_context for line in holding))
-
     def _from_lines(self, question: str, node: ToTNode) -> _Conclusion:
         "What can be composed of the sentences of the pages: a list, steps, a verdict, a few sentences."
         evidence, form = node.evidence or Evidence(), node.payload.plan.form
@@ -444,8 +437,7 @@ class _Inquiry:
         home = self._at_home(question, best.title, scored[:3])[0].score if scored else -12.0
         places = {piece.ranges[0][:2] for piece in pieces[:1]} if kind == "verdict" else set()
         verdict = next((line for line in lines if (line.url, line.start) in places), None)
-        told = self._lines_told(pieces) if kind == "text" else ()
-        measured = measure_lines(question, scored, evidence.passages, topic=topic, at_home=home, verdict=verdict, told=told, says=says)
+        measured = measure_lines(question, scored, evidence.passages, topic=topic, at_home=home, verdict=verdict, says=says)
         confidence = calibration.confidence(measured)
         if form == "yes_no" and not short:
             confidence = 0.0  # no sentence says yes or no

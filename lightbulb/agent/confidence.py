@@ -188,7 +188,6 @@ def measure_lines(
     topic: float = 0.0,
     at_home: float = 0.0,  # how well the best of the lines answers what is asked of the most relevant page
     verdict: Line | None = None,  # the line that says yes or no
-    told: Sequence[str] = (),  # in their context, the lines that the answer is made of: one of them may answer better than the best one
     says: Says | None = None,
 ) -> dict[str, float]:
     "The measurements of an answer that is composed of lines, best first."
@@ -198,7 +197,7 @@ def measure_lines(
         "relevance": max((passage.score for passage in passages), default=-10.0),
         "topic": topic,
         "at_home": at_home,
-        "answered": max(_answered(says, question, text, scores[0]) for text in [*(one.in_context for one in lines[:1]), *told] or [""]),
+        "answered": _answered(says, question, lines[0].in_context if lines else "", lines[0].score if lines else -15.0),
         "decided": _decided(says, question, verdict.in_context) if verdict else 0.0,
         "line": scores[0],
         "third": scores[min(2, len(scores) - 1)],
