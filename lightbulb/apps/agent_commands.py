@@ -11,6 +11,7 @@ __all__ = ['run_train_agent']
 # %% ../../nbs/apps/00_agent_commands.ipynb #3cae75f5
 import math
 import re
+import signal
 import sys
 import threading
 import time
@@ -71,6 +72,8 @@ class _Watch:
 
     def listen(self, source: TextIO) -> threading.Thread:
         "Take the words of a terminal from now on."
+        if hasattr(signal, "SIGTTIN") and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTTIN, signal.SIG_IGN)  # in the background, reading a terminal fails and stops nobody
         thread = threading.Thread(target=self._listen, args=(source,), name="lightbulb-listener", daemon=True)
         thread.start()
         return thread

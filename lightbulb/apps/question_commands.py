@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ['describe_step', 'format_answer', 'ask', 'run_test_agent']
 
 # %% ../../nbs/apps/01_question_commands.ipynb #44cdb325
+import io
 import itertools
 import json
 import os
@@ -144,7 +145,11 @@ def run_test_agent(config: TestAgent) -> int:
     Background.exit_status = 130  # until the command has come to its end
     try:
         tools = _told(open_tools(config), log)
+    except LightbulbError:
+        Background.exit_status = 2
+        raise
     except ValueError as error:
+        Background.exit_status = 2
         raise LightbulbError(str(error)) from None  # a value that only loading could judge
     print(f"  ready after {time.monotonic() - begin:.1f} s", file=log, flush=True)
     try:
@@ -163,6 +168,9 @@ def run_test_agent(config: TestAgent) -> int:
             _converse(config, tools, waiting, out, log)
             Background.exit_status = 0
         return Background.exit_status
+    except LightbulbError:
+        Background.exit_status = 2
+        raise
     finally:
         Background.leave_all()
         tools.close()
@@ -181,6 +189,7 @@ def _told(loading: Generator[Working, None, Tools], log: TextIO) -> Tools:
 
 
 def _answered(question: str, config: TestAgent, tools: Tools, waiting: _OpenQuestions, out: TextIO, log: TextIO) -> int:
+    question = question.encode("utf-8", "replace").decode()  # of a terminal that writes otherwise
     waiting.open(question)
     try:
         ask(question, config, tools, out=out, log=log)
@@ -193,6 +202,8 @@ def _answered(question: str, config: TestAgent, tools: Tools, waiting: _OpenQues
 # %% ../../nbs/apps/01_question_commands.ipynb #0951aa91
 def _converse(config: TestAgent, tools: Tools, waiting: _OpenQuestions, out: TextIO, log: TextIO) -> None:
     print("Ask a question; quit saves and leaves.", file=out, flush=True)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
     while True:
         try:
             question = input("question> ").strip()

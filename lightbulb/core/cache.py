@@ -69,6 +69,18 @@ class LRUCache(Generic[_Key, _Value]):
         return key in self._values
 
 # %% ../../nbs/core/06_cache.ipynb #a33c6e23
+def _patiently(action: Callable[[], object], *, max_seconds: float = 30.0) -> None:
+    "Do it, and again while the file is locked."
+    deadline = time.monotonic() + max_seconds
+    while True:
+        try:
+            action()
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline: raise
+            time.sleep(0.02)
+
+
 class PersistentCache:
     "Bytes by key in one SQLite file, shared by threads and processes, bounded by bytes of values."
 
@@ -93,14 +105,25 @@ class PersistentCache:
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=NORMAL")
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        names = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if version != 1 and names: raise sqlite3.DatabaseError("the file belongs to another program")
-        db.execute(self._SCHEMA)
-        db.execute("PRAGMA user_version=1")
+        try:
+            self._refuse_foreign(db)
+            _patiently(lambda: db.execute("PRAGMA journal_mode=WAL"))  # which does not wait for another process by itself
+            db.execute("PRAGMA synchronous=NORMAL")
+            _patiently(lambda: db.execute("BEGIN IMMEDIATE"))
+            db.execute(self._SCHEMA)
+            db.execute("PRAGMA user_version=1")
+            db.execute("COMMIT")
+        except BaseException:
+            db.close()
+            raise
         return db
+
+    def _refuse_foreign(self, db: sqlite3.Connection) -> None:
+        "The tables are read before the mark: another process may be making both. A file with our table and without the mark is half made."
+        tables = dict(db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
+        is_ours = tables.keys() <= {"cache"} and set(tables.values()) <= {self._SCHEMA.replace("IF NOT EXISTS ", "")}
+        if not is_ours and db.execute("PRAGMA user_version").fetchone()[0] != 1:
+            raise sqlite3.DatabaseError("the file belongs to another program")
 
     def get(self, key: str) -> bytes | None:
         "The value, or None if it is not there."

@@ -107,8 +107,9 @@ def check_run(
     resume: bool = False,
 ) -> None:
     "`CheckpointError` if the folder cannot be written, or if there is nothing in it to go on from."
-    present = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    if not present.is_dir(): raise CheckpointError(f"{folder} cannot be made: {present} is a file")
+    present = next(place for place in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(place))
+    if not present.is_dir():
+        raise CheckpointError(f"{folder} cannot be made: {present} is {'a file' if present.exists() else 'a link that leads nowhere'}")
     if not os.access(present, os.W_OK | os.X_OK):
         raise CheckpointError(f"{folder} cannot be written: {present} is closed to you")
     if resume and not _resumable(folder):
@@ -145,14 +146,16 @@ def find_model_file(
 def set_aside(folder: Path) -> Path | None:
     "Rename the folder of an earlier run, if it holds a moment, so that a new run loses nothing; where it is now."
     if not moments(folder): return None
+    folder = folder.resolve()  # the name of *.*
     places = (folder.with_name(f"{folder.name}_{number:03d}") for number in range(1, 10_000))
     return folder.rename(next(place for place in places if not place.exists()))
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
-    "Remove what killed runs left unfinished in a run's folder; what was removed."
+    "Remove what killed runs left unfinished in a run's folder and its moments; what was removed."
     if not folder.is_dir(): return []
-    leftovers = sorted(folder.rglob(".*.tmp"))
+    places = [folder, *(place for place in folder.iterdir() if _MOMENT.fullmatch(place.name) and place.is_dir())]
+    leftovers = sorted(file for place in places for file in place.glob(".*.tmp") if file.is_file())
     for file in leftovers:
         file.unlink()
     for place in sorted(folder.iterdir()):
