@@ -12,7 +12,15 @@ from small_site import LENIENT, BagOfWords, PatternReader, SmallSite, small_tool
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.answers import Searched
 from lightbulb.agent.composing import carried_on, compose, lines_of, listings, says_by_bound, says_yes, scored_lines, verdict_of, whole_list
-from lightbulb.agent.candidates import Candidate, _at_that_bound, _at_that_end, asks_in_key_words, has_all_words, weighed_candidates
+from lightbulb.agent.candidates import (
+    Candidate,
+    _at_that_bound,
+    _at_that_end,
+    asks_in_key_words,
+    has_all_words,
+    kind_wanted,
+    weighed_candidates,
+)
 from lightbulb.agent.confidence import Calibration, by_entries, load_calibrations, measure_sentence
 from lightbulb.agent.configuration import ReasoningConfig
 from lightbulb.agent.evidence import long_names
@@ -230,6 +238,7 @@ def found_in(text: str, picked: str) -> Candidate:
         ("A team has at most 11 players and 7 substitutes.", "11", "What is the maximum number of players?", "11"),
         ("Rooms sleep from 4 to 8 guests; the maximum stay is 14 nights.", "14 nights", "What is the maximum stay?", "14 nights"),
         ("Blocks take between 256 KiB and 16 MiB.", "256 KiB", "What is the largest block?", "16 MiB"),
+        ("The minimum age was lowered from 18 to 16 in 2020.", "16", "What is the minimum age?", "16"),
     ],
 )
 def test_the_end_of_a_span_is_that_of_the_span_that_was_found(row: str, picked: str, question: str, expected: str) -> None:
@@ -239,6 +248,26 @@ def test_the_end_of_a_span_is_that_of_the_span_that_was_found(row: str, picked: 
 def test_days_are_no_hours_of_a_clock() -> None:
     candidate = found_in("The exhibition runs from 12 to 18 June 2025 in the old mill.", "18 June 2025")
     assert _at_that_end(candidate, "When does the exhibition end?").text == "18 June 2025"
+    dated = found_in("The exhibition opens on 2025-06-12 and ends on 2025-09-30.", "2025-09-30")
+    assert _at_that_end(dated, "When does the exhibition end?").text == "2025-09-30"
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "picked", "other"),
+    [
+        ("How many vacation days do employees get?", "Employees get 30 days of vacation a year.", "30 days", ""),
+        ("Who built the boathouse that the club owns?", "The boathouse, which the club owns, was built by Karl Meier.", "Karl Meier", ""),
+        ("What is included in the price?", "The price is 12 euros. Ferry and lunch are included in it.", "Ferry and lunch", "12 euros"),
+        ("Who bears the cost?", "The tenant bears the cost of 40 euros.", "The tenant", ""),
+        ("What does a child pay on the ferry?", "On the ferry a child pays 4 euros.", "4 euros", ""),
+    ],
+)
+def test_the_right_answer_is_not_taken_for_one_of_another_kind(question: str, text: str, picked: str, other: str) -> None:
+    spans = [replace(found_in(text, part), log_probability=-0.1 - rank) for rank, part in enumerate((picked, other)) if part]
+    ranked = weighed_candidates(
+        question, kind_wanted(question, "fact"), spans, [], [passage for one in spans[:1] if (passage := one.passage)]
+    )
+    assert [one.text for one in ranked][:1] == [picked]
 
 
 class FirstNames(PatternReader):
@@ -510,6 +539,8 @@ def test_a_language_is_no_age_and_a_doctorate_no_rate() -> None:
         ("OK to wash it at 60 degrees?", "yes_no"),
         ("List the things required.", "list"),
         ("Minimum age required", "number"),
+        ("In which year, according to the plaque, was the mill built?", "fact"),
+        ("When, exactly, does the museum open?", "fact"),
         ("When is fishing allowed?", "fact"),
         ("Who sits on the committee of the club?", "list"),
         ("Who is the chair of the committee?", "fact"),
@@ -706,15 +737,21 @@ def test_no_is_a_verdict_only_where_it_stands_for_itself(question: str, statemen
     [
         ("Can I upload 500 photos?", "The form takes up to 1,000 photos.", "Yes"),
         ("Can I upload 5000 photos?", "The form takes up to 1,000 photos.", "No"),
+        ("Are dogs over 20 kg allowed?", "Dogs over 20 kg are not allowed.", ""),  # the bound itself
+        ("I am 20, can I come in?", "Only persons aged 18 or over are admitted.", "Yes"),
+        ("Does my 4-year-old travel free?", "Only children under 6 years travel free.", "Yes"),
+        ("Can my 12-year-old come alone?", "Children under 14 must be accompanied by an adult.", ""),  # on what terms
         ("May we invite 800 guests?", "The hall is licensed for at most 1,200 guests.", "Yes"),
     ],
 )
-def test_a_bound_of_a_thousand_is_read_whole(question: str, statement: str, said: str) -> None:
+def test_numbers_decide_only_where_a_bound_is_all_that_is_said(question: str, statement: str, said: str) -> None:
     assert says_by_bound(question, statement) == said
 
 
 def test_amounts_of_time_mass_and_memory_are_compared_in_one_unit() -> None:
     pairs = (("90 minutes", "2 hours"), ("500 kg", "2 tonnes"), ("512 MB", "2 GB"), ("5 mg", "1 g"), ("3 days", "1 week"))
+    pairs += (("18 months", "2 years"), ("5 minutes", "10 to 15 minutes"), ("−30 °C", "−18 °C"), ("3,5 m", "12 m"), ("500 ml", "2 litres"))
+    assert quantity("2 March 1931", "date") < quantity("1931-12-01", "date")  # pyright: ignore
     assert all(quantity(less, "number") < quantity(more, "number") for less, more in pairs)  # pyright: ignore
 
 

@@ -363,6 +363,12 @@ def test_the_shipped_reader_reads_dates_numbers_and_names_where_they_are_asked_f
         ("What is the area called near the gorge?", "other"),
         ("Which output format is the default?", "other"),
         ("What is the output of the dynamo?", "number"),
+        ("Who bears the cost?", "person"),
+        ("How much do I pay after the deadline?", "number"),
+        ("What is the deadline for the fee?", "date"),
+        ("When the office is closed, where do I leave the key?", "place"),
+        ("What does a child pay on the ferry?", "other"),
+        ("What is included in the price?", "other"),
     ],
 )
 def test_expected_kind(question: str, kind: str) -> None:

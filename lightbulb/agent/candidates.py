@@ -255,7 +255,7 @@ def _whole_amount(candidate: Candidate, question: str) -> Candidate:
 
 
 _CLOCK = r"\d{1,2}(?:[:.]\d\d)?(?: ?[ap]m| o['’]clock)?"
-_SPAN_OF_TIME = re.compile(rf"(?<![\w.])(?P<first>{_CLOCK}) ?(?:–|-|—|to|until|and) ?(?P<last>{_CLOCK})(?![\w.]?\d)")
+_SPAN_OF_TIME = re.compile(rf"(?<![\w.-])(?P<first>{_CLOCK}) ?(?:–|-|—|to|until|and) ?(?P<last>{_CLOCK})(?![\w.]?\d)")
 _ASKS_FOR_END = re.compile(r"\b(?:clos(?:es?|ed|ing)|shuts?|ends?|until|till|latest|last|over|finish\w*)\b", re.I)
 _ASKS_FOR_BEGINNING = re.compile(r"\b(?:opens?|opening|starts?|begins?|from|earliest)\b", re.I)
 
@@ -278,6 +278,11 @@ _AMOUNT = r"[€£$]? ?\d[\d.,]*(?: ?[^\W\d]+| ?%)?"
 _SPAN_OF_AMOUNTS = re.compile(
     rf"(?:\b(?P<between>between|from) )?(?P<first>{_AMOUNT}) ?(?:–|—|-|to|(?P<and>and)) ?(?P<last>{_AMOUNT})", re.I
 )
+_CHANGED = re.compile(
+    r"\b(?:raised|lowered|increased|reduced|decreased|cut|changed|rose|risen|fell|fallen|went|gone|grew|grown|dropped|moved)"
+    r"(?: \w+){0,3} $",
+    re.I,
+)
 _ASKS_FOR_MOST = re.compile(r"\b(?:maximum|maximal|max|most|highest|largest|biggest|longest|greatest|upper|at most)\b", re.I)
 _ASKS_FOR_LEAST = re.compile(r"\b(?:minimum|minimal|min|least|lowest|smallest|shortest|lower|at least)\b", re.I)
 
@@ -293,6 +298,8 @@ def _at_that_bound(candidate: Candidate, question: str) -> Candidate:
     for match in _SPAN_OF_AMOUNTS.finditer(text, max(0, around[0]), around[1]):
         is_inside = match.start() <= candidate.start - offset and candidate.end - offset <= match.end()
         is_span = match["between"] or not match["and"]  # no *11 players and 7 substitutes*
+        if _CHANGED.search(text[: match.start()]):
+            continue  # *lowered from 18 to 16*
         if not is_span or not (is_inside or (match["between"] and columns(row))): continue
         start, end = match.span(which)
         return replace(candidate, start=offset + start, end=offset + end, text=text[start:end])
@@ -785,12 +792,18 @@ _ASKS_FOR_HOLDER = re.compile(
     r"\b(?:owns?|owned|owners?|belongs?|runs?|leads?|chairs?|heads?|keeps?|maintains?|maintainers?|manages?|mayor|treasurer|secretary)\b",
     re.I,
 )
+_ASKS_FOR_MAKER = re.compile(
+    r"\b(?:who|whom)\b(?: \w+){0,2} "
+    r"(?:founded|designed|built|invented|started|created|wrote|written|discovered|drew|drawn|set up|laid out)\b",
+    re.I,
+)
 _MADE_BY = re.compile(r"\b(?:founded|designed|built|invented|started|created|written|discovered|drawn|set up|laid out)(?: \w+){0,3} by $")
 
 
 def _is_maker_of_what_others_hold(question: str, candidate: Candidate) -> bool:
     "Whether somebody made the thing whose owner, keeper or chair is asked for."
-    if candidate.passage is None or not _ASKS_FOR_HOLDER.search(question): return False
+    if candidate.passage is None or not _ASKS_FOR_HOLDER.search(question) or _ASKS_FOR_MAKER.search(question):
+        return False
     start = candidate.start - candidate.passage.start
     return _MADE_BY.search(candidate.passage.text[max(0, start - 60) : start]) is not None
 
@@ -840,7 +853,7 @@ def _is_of_entry(question: str, candidate: Candidate) -> bool:
     return bool(words) and words <= telling_stems(question)
 
 
-_COUNTS = re.compile(r"\bhow many (?:more |other )?(?P<noun>\w+)", re.I)
+_COUNTS = re.compile(r"\bhow many (?:more |other )?(?P<nouns>\w+(?: \w+)?)", re.I)  # *eggs*, *vacation days*
 _UNIT = (
     r"(?:°|[€£$%]|(?:k?g|mg|[cmk]?m|ml|l|bar|psi|k?[VW]|kWh|A|Hz|dB|min|h|m?s|[kMG]B|am|pm|seconds?|minutes?|hours?|days?|weeks?|months?|"
     r"years?|(?:kilo)?grams?|(?:kilo|centi|milli)?met(?:re|er)s?|miles?|lit(?:re|er)s?|degrees?|percent|euros?|dollars?|pounds?|"
@@ -851,7 +864,7 @@ _UNIT = (
 def _counts_another(question: str, candidate: Candidate) -> bool:
     "Whether *how many eggs* is asked and an amount has a unit: *250 °C*."
     asked = _COUNTS.search(question)
-    if asked is None or re.fullmatch(_UNIT, asked["noun"]): return False
+    if asked is None or any(re.fullmatch(_UNIT, noun) for noun in asked["nouns"].split()): return False
     return re.search(rf"[€£$] ?\d|\d ?{_UNIT}", candidate.text) is not None
 
 

@@ -449,6 +449,7 @@ _BOUNDS = tuple(
         (rf"\b(?:over|above|(?:older|more|warmer) than)(?: the age of)? {_COUNT}\b", lambda number, bound: number > bound),
     )
 )
+_OBLIGES = re.compile(r"\b(?:must(?! not)|needs?|ha(?:s|ve) to|requires?)\b", re.I)
 _OF_AGE = re.compile(r"\b(?:year|aged?|old)", re.I)
 
 
@@ -483,6 +484,8 @@ def says_by_bound(question: str, statement: str) -> str:
     bounds = [(match, holds) for pattern, holds in _BOUNDS for match in pattern.finditer(statement)]
     bounds = [one for one in bounds if not any(other[0].start() < one[0].start() and one[0].end() <= other[0].end() for other in bounds)]
     if len(asked) != 1 or len(bounds) != 1: return ""
+    if any(pattern.search(question) for pattern, _ in _BOUNDS):
+        return ""  # *dogs over 20 kg* is the bound itself
     (match, holds), number = bounds[0], asked[0]
     is_age = _OF_AGE.match(number["unit"] or "") is not None or re.search(r"\bI am \d|\baged? \d", question) is not None
     behind = re.match(r" ?(°C|[^\W\d]+)?", statement[match.start("number") + len(match["number"]) :])
@@ -490,7 +493,9 @@ def says_by_bound(question: str, statement: str) -> str:
     if is_age != (_OF_AGE.search(f"{match[0]} {unit}") is not None or unit in ("", "may", "can", "must", "need", "or", "and", "are")):
         return ""
     if not is_age and (not number["unit"] or stem(number["unit"].lower()) != stem(unit)): return ""
-    bare = statement[: match.start()] + statement[match.end() :]
+    if _ASKS_LEAVE.match(question) and _OBLIGES.search(statement, match.end()):
+        return ""  # *Children under 14 must be accompanied* says on what terms
+    bare = re.sub(r"\bonly\b", " ", statement[: match.start()] + statement[match.end() :], flags=re.I)  # the bound says whom alone
     holds_as_said = says_yes(_COUNTED.sub(" ", question), bare) > 0
     return "Yes" if holds_as_said == holds(_value(number["number"]), _value(match["number"])) else "No"
 

@@ -292,6 +292,8 @@ def _main_clause(shapes: Sequence[str]) -> Sequence[str]:
         return behind
     if "," not in shapes or shapes[0] not in ("when", "if", "after", "with", "in", "for", "since", "because", "before", "while", "on"):
         return shapes
+    if shapes[1] in _ASKING | {"how", ","} or (shapes[0] == "when" and shapes[1] in _VERDICT_OPENERS):
+        return shapes  # *In which year, according to …, was*, *When, exactly, does …*
     rest = shapes[len(shapes) - list(reversed(shapes)).index(",") :]
     return rest if rest and rest[0] in _VERDICT_OPENERS | _QUESTION_WORDS else shapes
 
@@ -519,9 +521,12 @@ _TWO_NOUNS = re.compile(
     r"(?P<head>.+?) (?P<word>for|of|in|from|to|on|by|with) (?P<a>\S.{1,60}?) and (?P=word) (?P<b>\S.{1,60}?)"
     r"(?P<tail>(?: if| when| by default| unless|,).*)?"
 )
-_HOW_IT_WAS = r"(?:when|where|why|how)"
-_TWO_WORDS = re.compile(rf"(?P<a>{_HOW_IT_WAS}) and (?P<b>{_HOW_IT_WAS}) (?P<rest>.+)", re.I)
-_WORD_BEHIND = re.compile(rf"(?P<a>{_HOW_IT_WAS}|who) (?P<rest>.+?),? and (?P<b>{_HOW_IT_WAS}|in (?:which|what) year)", re.I)
+_HOW_IT_WAS = r"(?:when|where|why|how(?: (?:much|long|often|far))?)"
+_BEFORE_VERB = r"(?=(?:\w+ly )?(?:is|are|was|were|do|does|did|has|have|had|can|could|may|must|shall|should|will|would)\b)"
+_TWO_WORDS = re.compile(rf"(?P<a>{_HOW_IT_WAS}) and (?P<b>{_HOW_IT_WAS}) {_BEFORE_VERB}(?P<rest>.+)", re.I)
+_WORD_BEHIND = re.compile(
+    rf"(?P<a>{_HOW_IT_WAS}(?= {_BEFORE_VERB})|who) (?P<rest>.+?),? and (?P<b>{_HOW_IT_WAS}|in (?:which|what) year)", re.I
+)
 _PARTICIPLE_OF = {past: participle for past, participle in IRREGULAR_VERBS.values()}
 
 

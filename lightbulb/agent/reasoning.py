@@ -144,6 +144,8 @@ _SCALES = {
 _IN_BASE_UNITS = {  # seconds, grams, bytes
     **{"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0, "day": 86_400.0, "week": 604_800.0},
     **{"mg": 1e-3, "milligram": 1e-3, "g": 1.0, "gram": 1.0, "kg": 1e3, "kilogram": 1e3, "t": 1e6, "tonne": 1e6},
+    **{"ms": 1e-3, "hr": 3600.0, "month": 2_629_800.0, "year": 31_557_600.0},
+    **{"ml": 1e-3, "cl": 1e-2, "l": 1.0, "litre": 1.0, "liter": 1.0, "cent": 0.01, "mile": 1609.344},
     **{"byte": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12},
 }
 _UNITS = r"(?:[wW]h?|[vV]|watt|volt|metre|meter|m\b|hertz|Hz|gram|joule|J\b|tonne)"
@@ -152,14 +154,18 @@ _UNITS = r"(?:[wW]h?|[vV]|watt|volt|metre|meter|m\b|hertz|Hz|gram|joule|J\b|tonn
 def quantity(text: str, kind: str) -> float | None:
     "A date as a year with its fraction, or a number in base units; None if the text holds none."
     if kind == "date":
+        if iso := re.search(r"\b(\d{4})-(\d\d)-(\d\d)\b", text):
+            return int(iso[1]) + (int(iso[2]) - 1) / 12 + int(iso[3]) / 372
         year = re.search(r"\b(\d{3,4})\b", text)
         if year is None: return None
         month = next((i for i, name in enumerate(_MONTHS) if re.search(rf"\b{name[:3]}", text.lower())), 0)
         day = re.search(r"\b(\d{1,2})(?:st|nd|rd|th)?\b(?!\d)", text.replace(year[0], ""))
         return (-1 if re.search(r"\bBCE?\b", text) else 1) * int(year[1]) + month / 12 + (int(day[1]) / 372 if day else 0)
-    number = re.search(r"(?<![\w.])(-?\d[\d,  ]*(?:\.\d+)?)", text)
+    number = re.search(r"(?<![\w.])[-−–]?(?:\d{1,3}(?:[,\u00a0\u202f ]\d{3})+(?!\d)|\d+)(?:[.,]\d+)?", text)  # *1,200*, *3,5*
     if number is None: return None
-    value, rest = float(re.sub(r"[,  ]", "", number[1])), text[number.end() :].strip()
+    digits = re.sub("^[−–]", "-", re.sub(r"[,\u00a0\u202f ](?=\d{3}(?!\d))", "", number[0])).replace(",", ".")
+    value, rest = float(digits), text[number.end() :].strip()
+    rest = re.sub(r"^(?:(?:to|and|–|—|-) ?\d[\d.,]*\s*|-(?=[^\W\d]))", "", rest)  # *10 to 15 minutes*, *30-minute*
     if word := re.match(r"(?:to |–|-)?[\d.,]*\s*(thousand|million|billion|trillion)\b", rest):
         value, rest = value * _SCALES[word[1]], rest[word.end() :].strip()
     if unit := re.match(r"[^\W\d]+", rest):

@@ -34,6 +34,7 @@ _QUANTITY = (
 _NO_QUANTITY = r"(?! (?:called|named|known|format|file|folder|directory|name|type|kind|group|setting|option|button|code|plug|supply)\b)"
 _AUXILIARY = "did|does|do|was|were|is|are|had|has|have|would|will|can|could|should"
 _ADJECTIVE = rf"(?:(?!(?:{_AUXILIARY}|the|an?) )\w+ )?"  # *what did king Alfred do* asks for no king
+_NO_OTHER = r"^(?!(?:by |to |for |from |with )?(?:who|whom|whose|where|how)\b).*"  # *who bears the cost* asks for no amount
 _RULES: tuple[tuple[str, Kind], ...] = (
     (
         r"nationalit|citizenship|(?:which|what) (?:country|nation)\b.*\b(?:from|citizen|belong|come)\b|country of (?:origin|citizenship)",
@@ -41,14 +42,15 @@ _RULES: tuple[tuple[str, Kind], ...] = (
     ),
     (
         r"^(?:(?:since|until|till|by|from) )?when\b|\b(?:what|which) (?:year|date|day|month|decade|century|time)\b|"
-        r"\bdate (?:of|for|by)\b|\bdeadline\b|\b(?:birth|release|death) ?(?:date|year|day)\b|\byear of\b|\bhow long ago\b",
+        rf"{_NO_OTHER}(?:\bdate (?:of|for|by)\b|\bdeadline\b|\b(?:birth|release|death) ?(?:date|year|day)\b|\byear of\b)|\bhow long ago\b",
         "date",
     ),
     (
         r"^(?:about |roughly )?how (?:many|much|tall|high|long|far|fast|old|large|big|heavy|deep|wide|thin|thick|loud|cold|warm|hot|"
         r"often|efficient)\b|^what (?:does|do|did|would) .*\bcost\b|"
-        rf"\b(?:what|which) (?:{_QUANTITY})\b{_NO_QUANTITY}|\b(?:what|which) (?:is|are|was|were) (?:the |its |their )?(?:[a-z-]+ "
-        rf"){{0,3}}(?:{_QUANTITY})\b{_NO_QUANTITY}|\b(?:{_QUANTITY})$",
+        rf"\b(?:what|which) (?:{_QUANTITY})\b{_NO_QUANTITY}|\b(?:what|which) (?:is|are|was|were) (?:the |its |their )?"
+        rf"(?:(?!(?:in|of|for|by|with|on|at|to|from|behind)\b)[a-z-]+ ){{0,3}}(?:{_QUANTITY})\b{_NO_QUANTITY}|"
+        rf"{_NO_OTHER}(?<! in the )(?<! of the )(?<! by the )(?<! for the )\b(?:{_QUANTITY})$",
         "number",
     ),
     (
@@ -62,7 +64,8 @@ _RULES: tuple[tuple[str, Kind], ...] = (
         r"^(?:by |to |for |after |from |with |of )?(?:who|whom|whose)\b|\b(?:what|which) "
         rf"{_ADJECTIVE}(?:person|scientist|engineer|"
         r"inventor|actor|actress|director|author|writer|king|queen|president|man|woman|physicist|chemist|composer|singer|artist)\b|"
-        r"\b(?:name (?:of|the) .*)?\b(?:father|mother|spouse|wife|husband|son|daughter|founder|inventor|director|author|composer|"
+        r"^(?!(?:what|which) (?:\w+ ){0,3}?(?:do|does|did|can|should|must|may)\b).*"
+        r"\b(?:father|mother|spouse|wife|husband|son|daughter|founder|inventor|director|author|composer|"
         r"sibling|brother|sister|child|predecessor|successor|producer|performer)\b(?! born| die| of birth)",
         "person",
     ),
@@ -80,11 +83,17 @@ def expected_kind(
     return "other"
 
 
+_CLAUSE_BEFORE = re.compile(  # *When the office is closed, where do I …*
+    rf"^(?:when|where|if|once|while|after|before) (?!(?:{_AUXILIARY}) )[^,]+, "
+    r"(?=(?:(?:in|at|on|for|by|to|with|from) )?(?:who|whom|whose|what|which|where|how|why)\b)"
+)
+
+
 def _askings(question: str) -> list[str]:
     "The last sentence of a question that ends in a question mark, and the whole; only that if it is one sentence."
     whole = " ".join(question.split())
     asking = next((part for part in reversed(re.split(r"(?<=[.!?]) (?=\S)", whole)) if part.endswith("?")), whole)
-    return [text.rstrip("?!. ") for text in dict.fromkeys((asking, whole))]
+    return [_CLAUSE_BEFORE.sub("", text).rstrip("?!. ") for text in dict.fromkeys((asking, whole))]
 
 # %% ../../nbs/reading/00_answer_kinds.ipynb #5f68818f
 _COUNTRIES = """Afghan=Afghanistan Albanian=Albania Algerian=Algeria American=United_States Angolan=Angola Argentine=Argentina
@@ -271,10 +280,18 @@ def measure_asked(question: str) -> re.Pattern[str] | None:
     return next((unit for text in _askings(question) if (unit := _measure_in(text)) is not None), None)
 
 
+_ASKS_WHAT_FOR = re.compile(  # *what is included in the price*, *what does the fee cover*
+    r"^\W*(?:by |to |for |from |with )?(?:who|whom|whose|where)\b|"
+    r"\bwhat (?:else )?(?:(?:is|are) (?:\w+ )?(?:included|covered|contained)\b|(?:do|does) .*\b(?:include|cover|contain)\b)",
+    re.I,
+)
+
+
 def _measure_in(text: str) -> re.Pattern[str] | None:
     asks = re.search(r"\bhow (?:much|hot|cold|warm|heavy|loud|long|late|soon)\b|\b(?:what|which|at what|at which)\b", text, re.I)
     if asks is None and len(text.split()) > 6: return None
     if re.search(r"\bnumber\b", text, re.I) is None and re.search(r"\bcall\b", text, re.I): return None
+    if _ASKS_WHAT_FOR.search(text): return None
     text = _thing_asked(text) or text  # *which module has to be installed before prices are fetched* asks for a module
     return next((unit for asked, unit in _MEASURES if asked.search(text)), None)
 
