@@ -13,10 +13,12 @@ from itertools import count
 import pytest
 import torch
 from raw_server import RawServer, wait_for_end
+from transformers import MistralConfig, MistralForCausalLM
 
 from lightbulb.core.errors import LanguageModelError, UnavailableError
 from lightbulb.lm.language_model import ModelServer, ServedLanguageModel, ServerConfig, load_language_model
-from lightbulb.lm.local_model import LocalLanguageModel, load_local_model, smollm2_checkpoint
+from lightbulb.lm.local_model import LocalLanguageModel, _PromptFrame, load_local_model, smollm2_checkpoint
+from lightbulb.lm.tokens import BytesTokenizer
 from lightbulb.web.reactor import Response, serve
 
 KEY = "sk-very-secret-1234"
@@ -53,6 +55,28 @@ def test_scores_are_batched_in_parts_and_long_prompts_in_pieces(exact, monkeypat
     assert (
         exact.generate(["Light is", PAGE], max_new_tokens=4, chat=False)[0] == exact.generate(["Light is"], max_new_tokens=4, chat=False)[0]
     )
+
+
+@pytest.mark.parametrize("sliding_window", [None, 16])
+def test_scores_of_long_continuations_and_sliding_windows_equal_one_pass(sliding_window):
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=259,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        initializer_range=0.5,
+        sliding_window=sliding_window,
+    )
+    network = MistralForCausalLM(config).eval()
+    model = LocalLanguageModel("tiny", 4096, BytesTokenizer, lambda: (network, _PromptFrame(((), ()), ())))
+    endings = [("the lamp " * 200)[:length] for length in (1, 0, 40, 513, 514, 1200)]
+    for prompt in ("A page. ", "A prompt that is longer than the sliding window. "):
+        expected = [uncached(model, list(prompt.encode()), list(ending.encode())) for ending in endings]
+        assert model.score(prompt, endings, chat=False) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("settings", [{}, {"temperature": 0.8, "top_p": 0.9, "seed": 5}])

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ['Sampling', 'LocalLanguageModel', 'load_local_model']
 
 # %% ../../nbs/lm/02_local_model.ipynb #57264928
+import copy
 import hashlib
 import inspect
 import json
@@ -410,7 +411,7 @@ class LocalLanguageModel:
             while longer:
                 size = max(1, min(64, _MAX_CACHED_TOKENS // (len(ids) + len(endings[longer[-1]]))))
                 batch, longer = longer[-size:], longer[:-size]
-                for i, rest in zip(batch, self._judge(memory, len(ids), [endings[i] for i in batch]), strict=True):
+                for i, rest in zip(batch, self._judge(memory, [endings[i] for i in batch]), strict=True):
                     scores[i] += rest
         return scores
 
@@ -477,15 +478,18 @@ class LocalLanguageModel:
         else:
             row.text, row.done = sampling.cut(self.tokenizer.decode(row.ids))
 
-    def _judge(self, memory: Any, num_read: int, endings: list[list[int]]) -> list[float]:
+    def _judge(self, memory: Any, endings: list[list[int]]) -> list[float]:
         "Log-probabilities of all tokens but the first of each ending. Padding comes last, where nothing looks back at it."
         width = max(map(len, endings)) - 1
-        ids = torch.tensor([ending[:-1] + [self.tokenizer.pad_id] * (width + 1 - len(ending)) for ending in endings], device=self.device)
-        shared = self._memory()
-        for layer, (keys, values) in enumerate((layer.keys[:, :, :num_read], layer.values[:, :, :num_read]) for layer in memory.layers):
-            shared.update(keys.expand(len(endings), -1, -1, -1), values.expand(len(endings), -1, -1, -1), layer)
-        logits = self._read(ids, None, shared, keep=width).log_softmax(-1)
-        return [float(row[torch.arange(len(ending) - 1), ending[1:]].sum()) for row, ending in zip(logits, endings, strict=True)]
+        padded = torch.tensor([ending + [self.tokenizer.pad_id] * (width + 1 - len(ending)) for ending in endings], device=self.device)
+        shared = copy.deepcopy(memory)  # a layer with a sliding window holds the end of the prompt and how long the prompt was
+        shared.batch_repeat_interleave(len(endings))
+        parts = []
+        for start in range(0, width, _PIECE):
+            stop = min(start + _PIECE, width)
+            logs = self._read(padded[:, start:stop], None, shared, keep=_PIECE).log_softmax(-1)
+            parts.append(logs.gather(-1, padded[:, start + 1 : stop + 1, None])[..., 0])
+        return [float(row[: len(ending) - 1].sum()) for row, ending in zip(torch.cat(parts, 1), endings, strict=True)]
 
 # %% ../../nbs/lm/02_local_model.ipynb #32800783
 def load_local_model(
