@@ -26,7 +26,7 @@ from lightbulb.planning.run_events import (
     read_run,
     tree_of,
 )
-from lightbulb.planning.run_pages import run_to_json
+from lightbulb.planning.run_pages import replay_run, run_to_json
 from lightbulb.planning.tree_of_thought import Thought, ToTConfig, ToTNode, ToTSearch, plain_breadth_first
 from lightbulb.world.text_environments import Countdown
 
@@ -373,3 +373,26 @@ def test_a_plan_shows_itself_and_lets_no_markup_through():
     assert json.loads(result.to_json())["thoughts"] == [nasty]
     empty = plan("?", ThoughtFunctions(propose=lambda nodes: [[] for _ in nodes]), "greedy")
     assert empty.best is None and "nothing" in empty.to_html()
+
+
+@pytest.mark.parametrize("planner", ["uct", "mcts"])
+def test_tree_search_ends_where_states_repeat_and_nothing_new_is_asked(planner):
+    position = lambda node: sum({"left": -1, "right": 1, "stay": 0}[step.text] for step in node.path()[1:]) % 7
+    thinking = ThoughtFunctions(
+        propose=lambda nodes: [["left", "right", "stay"] for _ in nodes],
+        evaluate=lambda nodes: [-abs(position(node) - 3.0) for node in nodes],
+        key=position,
+        max_depth=12,
+    )
+    result = plan("?", thinking, planner)
+    assert result.best and result.reason == "chosen" and len(result.events) < 30_000
+    checks = 0
+
+    def stopped():
+        nonlocal checks
+        checks += 1
+        return "max_seconds" if checks > 100 else ""
+
+    stopped_run = plan("?", thinking, planner, stopped=stopped)
+    assert stopped_run.reason == "max_seconds" and len(stopped_run.events) < len(result.events)
+    assert replay_run(stopped_run.events).events == stopped_run.events

@@ -660,13 +660,16 @@ def batch_sizes(count: int, most: int) -> list[int]:
     return [min(most, count - i) for i in range(0, count, most)]
 
 
-def run_mcts(run: PlannerRun, algorithm: Literal["uct", "mcts"]) -> None:
-    "Simulations until the budget is spent or every end was seen."
+def run_mcts(run: PlannerRun, algorithm: Literal["uct", "mcts"], patience: int = 1000) -> None:
+    "Simulations until the budget is spent, every end was seen, or so many in a row have asked for nothing new."
     choose = plain_uct if algorithm == "uct" else plain_puct
     search = ThoughtSearch(run, partial(choose, exploration_constant=run.config.exploration_constant))
     search.root = search.ask(PlainNode(run.root))
-    while search.root.discount and id(search.root) not in search.closed:
+    idle, before = 0, run.cost
+    while search.root.discount and id(search.root) not in search.closed and idle < patience:
+        if reason := run.stopped(): raise OutOfBudget(reason)
         search.simulate(run.config.leaves_at_once)
+        idle, before = (idle + 1 if run.cost == before else 0), run.cost
 
 
 def run_gumbel(run: PlannerRun) -> None:
