@@ -294,6 +294,25 @@ def test_a_function_that_fails_costs_its_node_and_no_more(planner):
         assert not result.best.text.startswith("r/1")
 
 
+@pytest.mark.parametrize("calls", [3, 5, 9, None])
+@pytest.mark.parametrize("planner", ["auto", "value_beam", "tot_bfs", "tot_dfs", "best_first", "best_of_n", "uct", "mcts", "gumbel"])
+def test_a_batch_that_fails_is_asked_one_by_one_within_the_budget(planner, calls):
+    def evaluate(nodes):
+        if any(node.text.endswith("b") for node in nodes): raise TimeoutError("no answer")
+        return [len(node.text) / 9 for node in nodes]
+
+    thinking = ThoughtFunctions(
+        propose=lambda nodes: [[node.text + end for end in "abc"] for node in nodes], evaluate=evaluate, max_depth=2
+    )
+    config = PlannerConfig(planner=planner, leaves_at_once=2)
+    result = plan("q", thinking, config, budget=PlannerBudget(forwards=30, calls=calls))
+    assert calls is None or result.cost.calls <= calls
+    assert replay_run(result.events).events == result.events
+    if calls is None:
+        assert result.best and not result.best.text.endswith("b")
+        assert all(node.text.endswith("b") for node in result.root.children if node.status == "failed")
+
+
 @pytest.mark.parametrize("planner", PLANNERS)
 @pytest.mark.parametrize("stage", ["evaluate", "retrieve"])
 def test_a_failed_thought_is_neither_followed_nor_submitted_where_values_are_negative(planner, stage):

@@ -223,7 +223,8 @@ class PlannerRun:
         try:
             results: list[Any] = list(function(nodes))
         except Exception as error:  # noqa: BLE001 (a tool may fail in any way: the failure is recorded at its node)
-            results = [error] * len(nodes)
+            if len(nodes) > 1: return self._call_each(stage, nodes, error, used() - before if used else 0)
+            results = [error]
         if len(results) != len(nodes):
             raise ValueError(f"{stage} must return one result a node: {len(results)} for {len(nodes)} nodes")
         if used:
@@ -235,6 +236,19 @@ class PlannerRun:
         for node, result in zip(nodes, results, strict=True):
             self.answers[stage, self.state(node)] = self._checked(stage, result)
         return {self.state(node): cost for node, cost in zip(nodes, costs, strict=True)}
+
+    def _call_each(self, stage: Stage, nodes: Sequence[ToTNode], error: Exception, tokens: int) -> dict[str, PlannerCost]:
+        "Ask about each node alone, after a batch that failed and used so many tokens; a node that cannot be paid has the batch's error."
+        lost = PlannerCost(tokens=tokens, calls=1)
+        self.cost, costs = self.cost + lost, {}
+        for node in nodes:
+            state = self.state(node)
+            if self.stopped() or self.budget.refuses(self.cost + self.price(stage, state)):
+                self.answers[stage, state], costs[state] = error, PlannerCost()
+            else:
+                costs |= self._call(stage, [node])
+        costs[self.state(nodes[0])] += lost
+        return costs
 
     @staticmethod
     def _checked(stage: Stage, result: Any) -> Any:
