@@ -415,3 +415,21 @@ def test_tree_search_ends_where_states_repeat_and_nothing_new_is_asked(planner):
     stopped_run = plan("?", thinking, planner, stopped=stopped)
     assert stopped_run.reason == "max_seconds" and len(stopped_run.events) < len(result.events)
     assert replay_run(stopped_run.events).events == stopped_run.events
+
+
+@pytest.mark.parametrize("planner", ["beam", "levin", "greedy", "mcts"])
+def test_a_verifier_that_raises_accepts_nothing_and_the_run_goes_on(planner, caplog):
+    def worth(node):
+        left, _, right = node.text.partition("/")
+        return float(left) / float(right or 1)
+
+    thinking = ThoughtFunctions(
+        propose=lambda nodes: [["8/0", "48/2"] for _ in nodes],
+        evaluate=lambda nodes: [0.0 for _ in nodes],
+        is_solution=lambda node: worth(node) == 24,
+        is_complete=lambda node: worth(node) == 24,
+        max_depth=1,
+    )
+    result = plan("q", thinking, planner)
+    assert (result.thoughts, result.reason) == (["48/2"], "solved") and "cannot be checked" in caplog.text
+    assert replay_run(result.events).events == result.events

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import random
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -99,6 +100,7 @@ class ThoughtFunctions:
 
 
 _all_ = ["PlannerName"]  # users find it here, beside what uses it
+_logger = logging.getLogger(__name__)
 _NEEDS_VALUES = ("value_beam", "auto", "tot_bfs", "tot_dfs", "best_first", "uct", "mcts", "gumbel")
 
 
@@ -282,9 +284,9 @@ class PlannerRun:
         "Announce new nodes. `Solved` if the verifier accepts one."
         solved = None
         for node in nodes:
-            is_complete = node.depth >= self.thinking.max_depth or bool(self.thinking.is_complete and self.thinking.is_complete(node))
+            is_complete = node.depth >= self.thinking.max_depth or self._holds(self.thinking.is_complete, node)
             self.complete[node] = is_complete
-            is_solved = is_complete and bool(self.thinking.is_solution and self.thinking.is_solution(node))
+            is_solved = is_complete and self._holds(self.thinking.is_solution, node)
             self.num_open += not is_complete
             status = "solved" if is_solved else "complete" if is_complete else "open"
             parent = node.parent.order if node.parent else 0
@@ -293,6 +295,15 @@ class PlannerRun:
                 node.status = "solved" if is_solved else "terminal"
             solved = solved or (node if is_solved else None)
         if solved: raise Solved(solved)
+
+    @staticmethod
+    def _holds(check: Callable[[ToTNode], bool] | None, node: ToTNode) -> bool:
+        "Whether a check holds; one that raises does not."
+        try:
+            return bool(check and check(node))
+        except Exception as error:  # noqa: BLE001 (a verifier may run what a model wrote)
+            _logger.warning("%r cannot be checked: %s: %s", node.text, type(error).__name__, error)
+            return False
 
     def expand(self, nodes: Sequence[ToTNode]) -> list[list[ToTNode]]:
         "The children of each node, made where they are not there yet. `OutOfBudget` after those that could be paid; `Solved`."
