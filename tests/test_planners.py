@@ -433,3 +433,19 @@ def test_a_verifier_that_raises_accepts_nothing_and_the_run_goes_on(planner, cap
     result = plan("q", thinking, planner)
     assert (result.thoughts, result.reason) == (["48/2"], "solved") and "cannot be checked" in caplog.text
     assert replay_run(result.events).events == result.events
+
+
+@pytest.mark.parametrize("planner", ["levin", "beam", "oops", "mcts", "tot_bfs"])
+def test_a_state_first_met_at_full_depth_does_not_hide_its_shorter_path(planner):
+    graph = {"q": {"a": 0.9, "S": 0.1}, "a": {"b": 1.0}, "b": {"S": 1.0}, "S": {"goal": 1.0}}
+    thinking = ThoughtFunctions(
+        propose=lambda nodes: [[Thought(text, log_probability=math.log(p)) for text, p in graph[node.text].items()] for node in nodes],
+        evaluate=lambda nodes: [0.0 for _ in nodes],
+        is_solution=lambda node: node.text == "goal",
+        is_complete=lambda node: node.text == "goal",
+        key=lambda node: node.text,
+        max_depth=3,
+    )
+    result = plan("q", thinking, planner)
+    assert (result.thoughts, result.reason) == (["S", "goal"], "solved")
+    assert replay_run(result.events).events == result.events

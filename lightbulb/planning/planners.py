@@ -748,7 +748,8 @@ def step_to(run: PlannerRun, node: ToTNode, action: int) -> ToTNode | None:
 
 def run_levin(run: PlannerRun) -> None:
     "By depth / probability (Orseau et al. 2018)."
-    levin_tree_search(partial(shares, run), partial(step_to, run), lambda node: node.status == "solved", run.root, key=run.state)
+    key = lambda node: (run.state(node), node.depth)  # less can follow the same state further down: `max_depth` counts the path
+    levin_tree_search(partial(shares, run), partial(step_to, run), lambda node: node.status == "solved", run.root, key=key)
 
 
 def run_oops(run: PlannerRun, programs: list[tuple[int, ...]] | None) -> None:
