@@ -167,3 +167,8 @@ def test_what_makes_no_sense_is_refused():
             OOPS(lambda n, p=prior: p, lambda n, a: n, lambda n: False).solve([0])
         with pytest.raises(ValueError, match="a prior must be probabilities"):
             levin_tree_search(lambda n, p=prior: p, lambda n, a: n, lambda n: False, 0)
+
+
+def test_a_prior_of_nothing_ends_unsolved():
+    search = OOPS(lambda state: [0.0, 0.0], lambda state, action: state + 1, lambda state: state == 3)
+    assert isinstance(search.solve_one(0), Unsolved)

@@ -449,3 +449,23 @@ def test_a_state_first_met_at_full_depth_does_not_hide_its_shorter_path(planner)
     result = plan("q", thinking, planner)
     assert (result.thoughts, result.reason) == (["S", "goal"], "solved")
     assert replay_run(result.events).events == result.events
+
+
+@pytest.mark.parametrize("planner", [name for name in PLANNERS if name != "oops"] + [PlannerConfig(planner="oops", max_instructions=2000)])
+def test_log_probabilities_that_are_no_numbers_or_very_small_are_no_traceback(planner):
+    def run(x, y, depth):
+        thinking = ThoughtFunctions(
+            propose=lambda nodes: [[Thought("x", log_probability=x), Thought("y", log_probability=y)] for _ in nodes],
+            evaluate=lambda nodes: [float(node.text == "y") for node in nodes],
+            max_depth=depth,
+        )
+        result = plan("q", thinking, planner)
+        assert replay_run(result.events).events == result.events
+        return result
+
+    for wrong in (math.nan, math.inf):
+        result = run(wrong, -0.1, 1)
+        assert result.thoughts == [] and "log_probability must be a number" in result.root.reason
+    assert [node.text for node in run(-math.inf, -0.1, 1).root.children] == ["y"]
+    assert run(-math.inf, -math.inf, 1).thoughts == []
+    assert run(-900.0, -800.0, 2).thoughts == ["y", "y"]

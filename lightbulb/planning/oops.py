@@ -123,10 +123,10 @@ class OOPS:
         return [self.solve_one(problem) for problem in problems]
 
     def solve_one(self, problem: Any) -> FoundProgram | Unsolved:
-        "Phases of doubled time until a program solves the problem or the budget is spent."
+        "Phases of doubled time until a program solves the problem, the budget is spent, or a phase has had 2**1000 steps of time."
         if self.is_solution(problem): return FoundProgram((), (), 1.0, "fresh", 0, 0, problem)
         count, limit = _InstructionCount(self.max_instructions), 1
-        while not count.is_spent():
+        while not count.is_spent() and limit < 2**1000:  # a time must fit a float
             limit *= 2
             for origin in ("continued", "fresh") if self.reuse and self.frozen else ("fresh",):
                 branch = self._search_phase(problem, origin, limit / 2, count)

@@ -260,7 +260,11 @@ class PlannerRun:
             if stage == "propose":
                 thoughts = [Thought(thought) if isinstance(thought, str) else thought for thought in result]
                 as_float = lambda number: None if number is None else float(number)
-                return [replace(thought, log_probability=as_float(thought.log_probability)) for thought in thoughts]
+                thoughts = [replace(thought, log_probability=as_float(thought.log_probability)) for thought in thoughts]
+                logs = [thought.log_probability for thought in thoughts if thought.log_probability is not None]
+                if wrong := [log for log in logs if not log < math.inf]:
+                    return ValueError(f"log_probability must be a number below infinity, got {wrong[0]}")
+                return [thought for thought in thoughts if thought.log_probability != -math.inf]  # such a thought cannot follow
             if stage == "evaluate" and math.isnan(float(result)): return ValueError("a value must be a number, got nan")
             return float(result) if stage == "evaluate" else result
         except (TypeError, ValueError) as error:
@@ -728,10 +732,12 @@ def shares(run: PlannerRun, node: ToTNode) -> list[float]:
     "The probabilities of a node's thoughts, made to sum to at most 1; none at an end."
     children = run.expand([node])[0]
     if not children: return [0.0]
-    weights = [math.exp(child.log_probability or 0.0) for child in children]
-    total = sum(weights)
-    if all(child.log_probability is None for child in children) or total > 1:
-        return [weight / total for weight in weights]
+    logs = [child.log_probability or 0.0 for child in children]
+    weights = [math.exp(min(log, 700.0)) for log in logs]
+    is_unknown = all(child.log_probability is None for child in children)
+    if is_unknown or not 1e-30 <= sum(weights) <= 1:  # of totals of long texts only the differences count
+        weights = [math.exp(log - max(logs)) for log in logs]
+        return [weight / sum(weights) for weight in weights]
     return weights
 
 
