@@ -6,6 +6,7 @@ import json
 import math
 import random
 from collections import Counter
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -469,3 +470,20 @@ def test_log_probabilities_that_are_no_numbers_or_very_small_are_no_traceback(pl
     assert [node.text for node in run(-math.inf, -0.1, 1).root.children] == ["y"]
     assert run(-math.inf, -math.inf, 1).thoughts == []
     assert run(-900.0, -800.0, 2).thoughts == ["y", "y"]
+
+
+def test_a_thought_that_a_later_pass_submits_is_not_shown_as_pruned():
+    values = {"end": 0.6, **{f"open {i}": 0.7 for i in range(5)}}
+    thinking = ThoughtFunctions(
+        propose=lambda nodes: [list(values) if node.depth == 0 else ["bad"] for node in nodes],
+        evaluate=lambda nodes: [values.get(node.text, 0.1) for node in nodes],
+        is_complete=lambda node: node.text in ("end", "bad"),
+        max_depth=3,
+    )
+    result = plan("q", thinking, "tot_bfs")
+    assert result.best and result.thoughts == ["end"]
+    assert any(isinstance(event, ThoughtPruned) and event.node == result.best.order for event in result.events)
+    told = tree_of(result.events)[result.best.order]
+    assert (told.status, told.reason) == ("complete", "")
+    with pytest.raises(ValueError, match="must name a node that was proposed, got 99"):
+        tree_of([*result.events[:-1], replace(result.events[-1], best=99)])

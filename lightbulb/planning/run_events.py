@@ -274,6 +274,7 @@ class RunNode:
 def tree_of(events: Sequence[RunEvent]) -> dict[int, RunNode]:
     "Number → node, 0 being the question. `ValueError` if an event names a node that no event made."
     nodes: dict[int, RunNode] = {}
+    complete: set[int] = set()
     before = PlannerCost()  # of the whole run, up to the event before
 
     def node_of(event: Any, name: str = "node") -> RunNode:
@@ -289,6 +290,8 @@ def tree_of(events: Sequence[RunEvent]) -> dict[int, RunNode]:
             case ThoughtProposed():
                 nodes[event.node] = RunNode(event.node, event.parent, event.text, event.kind, event.log_probability, event.status)
                 node_of(event, "parent").children.append(event.node)
+                if event.status == "complete":
+                    complete.add(event.node)
             case ThoughtMerged():
                 node_of(event).num_merged += 1
             case ThoughtScored():
@@ -311,5 +314,7 @@ def tree_of(events: Sequence[RunEvent]) -> dict[int, RunNode]:
                 if event.stage == "retrieve" and isinstance(event.answer, list):
                     node.evidence = [str(text) for text in event.answer]
             case RunFinished():
-                pass
+                best = None if event.best is None else node_of(event, "best")
+                if best and best.status == "pruned" and best.number in complete:
+                    best.status, best.reason = "complete", ""  # a later pass took it
     return nodes
