@@ -487,3 +487,9 @@ def test_a_thought_that_a_later_pass_submits_is_not_shown_as_pruned():
     assert (told.status, told.reason) == ("complete", "")
     with pytest.raises(ValueError, match="must name a node that was proposed, got 99"):
         tree_of([*result.events[:-1], replace(result.events[-1], best=99)])
+
+
+@pytest.mark.parametrize("planner", PLANNERS)
+def test_any_whole_number_is_a_seed(planner):
+    thinking = ThoughtFunctions(propose=lambda nodes: [["a", "b"] for _ in nodes], evaluate=lambda nodes: [0.1 for _ in nodes], max_depth=1)
+    assert plan("q", thinking, PlannerConfig(planner=planner, max_instructions=2000), seed=-1).best

@@ -113,13 +113,16 @@ def test_what_is_known_of_a_thought_is_not_asked_again():
     assert [node.text for node in result.root.children] == ["left", "right"]
 
 
-@pytest.mark.parametrize("text", ["1. a", "2) a", "- a", "* a", "• a", "  a  ", "\n\na\n"])
+@pytest.mark.parametrize("text", ["1. a", "2) a", "- a", "* a", "• a", "•a", "  a  ", "\n\na\n", "-\n- a"])
 def test_lists_are_read_however_they_are_written(text):
     assert listed(text) == ["a"]
 
 
-@pytest.mark.parametrize("text", ["-3 + 5 = 2", "2.50 euros a litre", "-.5 is less", "-$5 was lost", "1879. The lamp"])
-def test_the_beginning_of_a_number_is_no_list_mark(text):
+@pytest.mark.parametrize(
+    "text",
+    ["-3 + 5 = 2", "2.50 euros", "-.5 is less", "-$5 was lost", "1879. The lamp", "-x + 5 = 2", "-(3 + 4) = -7", "**Check the pipes**"],
+)
+def test_a_sign_a_number_and_bold_marks_are_no_list_marks(text):
     assert listed(text) == [text] and listed(f"1. {text}\n- {text}") == [text, text]
     assert Proposer(manner="sample").thoughts([text])[0].text == text
 

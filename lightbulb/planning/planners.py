@@ -708,7 +708,7 @@ def run_gumbel(run: PlannerRun) -> None:
     noise: list[float] = []
     search = ThoughtSearch(run, lambda search, node: plain_choice(config, np.array(noise))(search, node), closes=False)
     search.root = search.ask(PlainNode(run.root))
-    noise += np.random.default_rng(run.seed).gumbel(size=len(search.root.visits)).tolist()
+    noise += np.random.default_rng(run.seed % 2**64).gumbel(size=len(search.root.visits)).tolist()
 
     def choose() -> ToTNode | None:
         root = search.root

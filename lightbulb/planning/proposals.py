@@ -100,8 +100,8 @@ def thoughts_so_far(node: ToTNode) -> str:
 
 
 def listed(answer: str) -> list[str]:
-    "The lines of an answer without list numbers and dashes; a minus sign and a decimal point stay."
-    lines = (re.sub(r"^\s*(?:\d{1,3}[.)](?!\d)|[-*•](?![\d.$€£]))\s*", "", line).strip() for line in answer.splitlines())
+    "The lines of an answer without list numbers and dashes; a minus sign, a decimal point and bold marks stay."
+    lines = (re.sub(r"^\s*(?:\d{1,3}[.)](?!\d)|•|[-*](?=\s|$|[^\W\d_]{2}))\s*", "", line).strip() for line in answer.splitlines())
     return [line for line in lines if line]
 
 # %% ../../nbs/planning/11_proposals.ipynb #95177971
