@@ -66,6 +66,19 @@ def test_a_file_without_text_is_one_line(tmp_path: Path, content: str, said: str
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_the_ending_of_a_file_may_be_written_in_capitals(tmp_path: Path) -> None:
+    (tmp_path / "BOOK.TXT").write_text("a long book. " * 100)
+    (tmp_path / "ROWS.JSONL").write_text(json.dumps({"text": "a row of a table. " * 20}))
+    (tmp_path / "note.txt").write_text("a short note. " * 30)
+    for path in (tmp_path, tmp_path / "BOOK.TXT"):
+        texts = load_texts(str(path))
+        assert "a long book." in "".join(texts.train + texts.validation)
+    folder = load_texts(str(tmp_path))
+    assert "a row of a table." in "".join(folder.train + folder.validation)
+    with pytest.raises(ValueError, match="there is no file or folder"):
+        load_texts("nowhere.TXT")
+
+
 def test_a_hub_data_set_without_a_hub_fails_at_once_in_one_line() -> None:
     begin = time.monotonic()
     with pytest.raises(UnavailableError, match="--dataset_name demo") as caught:
@@ -94,6 +107,17 @@ def test_a_hub_data_set_gives_its_own_validation_part(monkeypatch) -> None:
     assert asked == [("Salesforce/wikitext", "wikitext-2-raw-v1")]
     assert texts.train == [" = Lamps = \n\n Light . \n", " = Wax = \n Candles . \n"] and texts.validation == [" = Oil = \n Burns . \n"]
     assert read_hub("wikitext", max_examples=1)[0] == [" = Lamps = \n"]
+
+
+def test_a_hub_data_set_with_a_validation_part_alone_is_split(monkeypatch) -> None:
+    import datasets
+
+    rows = [f"row number {number} with some words" for number in range(100)]
+    only = datasets.DatasetDict({"validation": datasets.Dataset.from_dict({"text": rows})})
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config: only)
+    assert read_hub("some/benchmark") == (rows, [])
+    texts = load_texts("some/benchmark")
+    assert texts.train and texts.validation and sorted(texts.train + texts.validation) == sorted(rows)
 
 
 @given(st.lists(st.sampled_from(["", " = A = \n", " text . \n", " = = B = = \n"]), max_size=12))

@@ -107,10 +107,11 @@ def _read_file(
     text_column: str = "",
 ) -> list[str]:
     "The documents of one `.txt`, `.md`, `.jsonl` or `.parquet` file; `ValueError` in one line if it cannot be read as text."
-    if path.suffix not in _FILE_KINDS: raise ValueError(f"{path}: the file must end in {', '.join(_FILE_KINDS)}")
+    kind = path.suffix.lower()
+    if kind not in _FILE_KINDS: raise ValueError(f"{path}: the file must end in {', '.join(_FILE_KINDS)}")
     try:
-        if path.suffix not in _ROW_READERS: return [path.read_text(encoding="utf-8")]
-        rows = _ROW_READERS[path.suffix](path)
+        if kind not in _ROW_READERS: return [path.read_text(encoding="utf-8")]
+        rows = _ROW_READERS[kind](path)
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8 text") from None
     if not rows: return []
@@ -124,7 +125,7 @@ def _read_path(
 ) -> list[str]:
     "The documents under a path."
     if not path.is_dir(): return _read_file(path, text_column)
-    text_files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix in _FILE_KINDS)
+    text_files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in _FILE_KINDS)
     if not text_files: raise ValueError(f"{path} has no text: it holds no file that ends in {', '.join(_FILE_KINDS)}")
     return [text for file in text_files for text in _read_file(file, text_column)]
 
@@ -179,7 +180,9 @@ def read_hub(
         if not online:
             reason = f"the data set {name!r} is not on this machine and the model hub does not answer"
         raise UnavailableError(f"{reason}; --dataset_name demo, or a path to .txt, .md, .jsonl or .parquet, works offline") from None
-    parts = [next((splits[split] for split in names if split in splits), None) for names in (("train", *splits), _VALIDATION_SPLITS)]
+    training = next((split for split in ("train", *splits) if split in splits), None)
+    validation = next((split for split in _VALIDATION_SPLITS if split in splits and split != training), None)
+    parts = [splits[split] if split else None for split in (training, validation)]
     return _part_texts(parts[0], text_column, max_examples, name), _part_texts(parts[1], text_column, max_examples, name)
 
 
@@ -244,7 +247,7 @@ def check_dataset(
     if not name:
         raise ValueError("dataset_name is empty; try demo, a path to .txt, .md, .jsonl or .parquet, or a hub name")
     path = Path(name).expanduser()
-    if not path.exists() and (path.suffix in _FILE_KINDS or name.startswith((".", "/", "~"))):
+    if not path.exists() and (path.suffix.lower() in _FILE_KINDS or name.startswith((".", "/", "~"))):
         raise ValueError(f"there is no file or folder {name!r}")
 
 # %% ../../nbs/lm/12_data.ipynb #e267ea8f
