@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['log', 'answer', 'scope_of', 'TestAgent', 'Answer']
+__all__ = ['log', 'answer', 'TestAgent', 'Answer']
 
 # %% ../../nbs/agent/16_answering.ipynb #804cfe72
 import logging
@@ -647,7 +647,7 @@ def answer(
             thinking.thread.join(5.0)
             tools.close()
 
-
+# %% ../../nbs/agent/16_answering.ipynb #5c0be0f1
 def _what_is_kept(inquiry: _Inquiry) -> str:
     num_pages = len(inquiry.ledger)
     if inquiry.tools.knowledge is None: return "there is no knowledge base that keeps what was read"
