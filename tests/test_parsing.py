@@ -138,9 +138,13 @@ def test_a_doubled_quote_far_down_a_table_is_one_quote() -> None:
 
 
 def seconds(html: str) -> float:
-    begun = time.process_time()
-    extract(html, "https://x.example/")
-    return time.process_time() - begun
+    "CPU-seconds of the quicker of two extractions: what other tests left is collected in the middle of one of them."
+    taken = []
+    for _ in range(2):
+        begun = time.process_time()
+        extract(html, "https://x.example/")
+        taken.append(time.process_time() - begun)
+    return min(taken)
 
 
 def test_comments_of_a_style_sheet_that_never_end_take_linear_time() -> None:
