@@ -328,11 +328,28 @@ ended = threading.Event()
 async def long():
     try: await asyncio.sleep(60)
     finally: ended.set()
+run(lambda: 0)
 print('ready', flush=True)
 try: run(long)
 except KeyboardInterrupt: print(ended.wait(2), run(lambda: 'still alive'))
 """
     assert program(text, interrupt_after=0.5) == (0, "True still alive", "")
+
+
+def test_a_start_that_ctrl_c_broke_off_goes_on():
+    text = f"""{START}
+import lightbulb.web.reactor as reactor
+class Once(reactor.Future):
+    asked = 0
+    def result(self, timeout=None):
+        Once.asked += 1
+        if Once.asked == 1: raise KeyboardInterrupt
+        return super().result(timeout)
+reactor.Future = Once
+try: run(lambda: 1)
+except KeyboardInterrupt: print(run(lambda: 'still alive'))
+"""
+    assert program(text) == (0, "still alive", "")
 
 
 def test_another_reactor_is_a_clear_error():

@@ -244,6 +244,7 @@ def test_training_on_own_texts(texts: Path) -> None:
 
 def test_training_from_known_weights(texts: Path) -> None:
     (command,) = commands("python lightbulb_LM.py --model_name smollm2")
+    (texts / "texts" / "lamps.txt").write_text("The lamp burns oil, and the wick is trimmed.\n\n" * 20)  # each step moves 150M weights
     status, _, log = carry_out(command, *"--max_length 16 --max_examples 2 --batch_size 1 --num_epochs 1 --device cpu".split())
     assert status == 0 and "kept in" in log
     assert losses(texts / "models/language_model")[-1] < 6  # it knew English before

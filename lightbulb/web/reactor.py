@@ -49,6 +49,7 @@ class _Running:
 
 _lock = threading.Lock()
 _running: _Running | None = None
+_starting: tuple[asyncio.AbstractEventLoop, Future[Any], threading.Thread] | None = None
 
 # %% ../../nbs/web/01_reactor.ipynb #c43120ff
 def _reactor_main(loop: asyncio.AbstractEventLoop, ready: Future[Any]) -> None:
@@ -74,20 +75,22 @@ def _reactor_main(loop: asyncio.AbstractEventLoop, ready: Future[Any]) -> None:
 
 # %% ../../nbs/web/01_reactor.ipynb #f2f0dd7a
 def _start() -> _Running:
-    "The running reactor, started on first use; raises `ReactorError` where that is impossible."
-    global _running
+    "The running reactor, started on first use; raises `ReactorError` where that is impossible. A start that Ctrl-C broke off goes on."
+    global _running, _starting
     with _lock:
         installed = sys.modules.get("twisted.internet.reactor")  # the reactor itself: Twisted puts it in the module's place
         _running = _running or getattr(installed, "_lightbulb", None)
         if _running is not None:
             if _running.process_id == os.getpid(): return _running
             raise ReactorError("this process was forked after the reactor had started; fork earlier or use spawn")
-        if installed is not None:
-            other = type(installed).__name__
-            raise ReactorError(f"another Twisted reactor is already installed ({other}); let lightbulb start first")
-        loop, ready = asyncio.SelectorEventLoop(), Future()
-        thread = threading.Thread(target=_reactor_main, args=(loop, ready), name="lightbulb-reactor", daemon=True)
-        thread.start()
+        if _starting is None or not _starting[2].is_alive():
+            if installed is not None:
+                other = type(installed).__name__
+                raise ReactorError(f"another Twisted reactor is already installed ({other}); let lightbulb start first")
+            loop, ready = asyncio.SelectorEventLoop(), Future()
+            _starting = loop, ready, threading.Thread(target=_reactor_main, args=(loop, ready), name="lightbulb-reactor", daemon=True)
+            _starting[2].start()
+        loop, ready, thread = _starting
         _running = _Running(ready.result(timeout=30), loop, thread, os.getpid())
         _running.reactor._lightbulb = _running  # found again after this module was loaded anew
         return _running
