@@ -103,8 +103,8 @@ class ResultCache:
         return [page for page in list(self._pages.values()) if page is not None]
 
     def read_through(self, page: Document) -> str:
-        "The name of the back end that a page came from."
-        return self._read_through[page.url]
+        "The name of the back end that a page came from; the first one where another process read it."
+        return self._read_through.get(page.url, next(iter(self.backends)))
 
     def num_results(self, query: str) -> int:
         "How many pages that query gave, of all back ends together."
