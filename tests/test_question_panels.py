@@ -413,6 +413,39 @@ def test_a_panel_asks_as_it_was_set(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 _NOTHING = SimpleNamespace(row={"queries": ()}, pages=(), answer=None)
 
 
+def test_tools_stay_open_while_a_question_uses_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+    loaded = lambda config, tell: SimpleNamespace(close=lambda: closed.append(config.model_name))
+    monkeypatch.setattr(question_panels, "_load", loaded)
+    shelf = question_panels._Shelf(size=1)
+
+    def take(name: str) -> Any:
+        steps = shelf.take(TestAgent(model_name=name))
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value
+
+    first, second = take("a"), take("b")
+    assert closed == []  # both are in use
+    third = take("c")
+    shelf.give_back(second)
+    assert closed == ["b"]
+    assert take("a") is first
+    shelf.give_back(third)
+    assert closed == ["b", "c"]
+
+
+def test_the_end_of_a_question_leaves_the_next_one_in_its_field() -> None:
+    panel = QuestionPanel(tools=small_tools(), calibrations=LENIENT)
+    for question in ("Where was Humphry Davy born?", QUESTION, "Who invented the miner's safety lamp?"):
+        panel.start(question)
+        panel.question.value = "half ty"
+        assert panel.wait(60)
+        assert panel.question.value == "half ty"
+
+
 def test_boards_of_other_worlds_are_refused(model_folder: Path) -> None:
     other = BoardPanel(TrainWorldModel(environment="connect_four", save_dir=model_folder.parent))
     with pytest.raises(LightbulbError, match="holds a model of .*, not of connect_four"):

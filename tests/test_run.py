@@ -16,7 +16,7 @@ import torch
 
 from lightbulb.core.errors import LightbulbError
 from lightbulb.core.run import Run
-from lightbulb.core.run_folder import moments
+from lightbulb.core.run_folder import Moment, keep_moment, moments, set_aside, write_card
 from lightbulb.lm.configuration import TrainLanguageModel
 from lightbulb.lm.training import LanguageModelTraining
 from lightbulb.world.configuration import TrainWorldModel
@@ -148,3 +148,17 @@ def test_kills_at_random_moments_lose_nothing_that_was_kept() -> None:
     assert [line.rsplit(" | ", 1)[1] for line in done.stdout.splitlines() if " | " in line] == [
         "yes"
     ] * 4  # language model, world model, PPO, hierarchy
+
+
+def test_what_is_no_run_s_stays_where_a_run_is_set_aside(tmp_path: Path) -> None:
+    "`train_ppo(save_dir='models')` shares its folder with other trainings and with what a user keeps there."
+    keep_moment(tmp_path / "models", Moment(1), {}, {})
+    write_card(tmp_path / "models", Moment(1), notes={}, settings={}, measured={})
+    keep_moment(tmp_path / "models" / "language_model", Moment(2), {}, {})
+    (tmp_path / "models" / "notes.txt").write_text("mine")
+    aside = set_aside(tmp_path / "models")
+    assert aside == (tmp_path / "models_001").resolve()
+    assert moments(aside) == [Moment(1)]
+    assert sorted(place.name for place in aside.iterdir()) == ["epoch_001", "model_card.md"]
+    assert sorted(place.name for place in (tmp_path / "models").iterdir()) == ["language_model", "notes.txt"]
+    assert set_aside(tmp_path / "models") is None

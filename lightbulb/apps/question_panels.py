@@ -13,6 +13,7 @@ import re
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import fields
 from html import escape
@@ -56,17 +57,19 @@ class _Shelf:
         self.size = size
         self._tools: dict[tuple[Any, ...], Tools] = {}
         self._loading: dict[tuple[Any, ...], Background[Tools]] = {}
-        self._lock = threading.Lock()
+        self._lock, self._counting = threading.Lock(), threading.Lock()
+        self._users: Counter[int] = Counter()  # questions under way, by the id of their tools
 
     def take(self, config: TestAgent) -> Generator[Working, None, Tools]:
-        "The tools, loaded if need be; loading goes on if nobody waits any more, and whoever asks next finds it further."
+        """The tools, loaded if need be, until they are given back.
+
+        Loading goes on if nobody waits any more, and whoever asks next finds it further.
+        """
         key = tuple(getattr(config, name) for name in _LOADING)
         while not self._lock.acquire(timeout=1.0):
             yield Working("waiting for another panel that loads models")
         try:
-            if key in self._tools:
-                self._tools[key] = self._tools.pop(key)  # used last
-                return self._tools[key]
+            if key in self._tools: return self._lend(key, self._tools[key])
             if key not in self._loading:
                 self._loading[key] = Background(lambda tell: _load(config, tell))
             try:
@@ -75,12 +78,31 @@ class _Shelf:
                 del self._loading[key]  # whoever waited is told; who asks next tries again
                 raise
             del self._loading[key]
-            self._tools[key] = tools
-            for old in list(self._tools)[: -self.size]:
-                self._tools.pop(old).close()
-            return tools
+            return self._lend(key, tools)
         finally:
             self._lock.release()
+
+    def _lend(self, key: tuple[Any, ...], tools: Tools) -> Tools:
+        with self._counting:
+            self._tools.pop(key, None)
+            self._tools[key] = tools  # used last
+            self._users[id(tools)] += 1
+            self._close_unused()
+        return tools
+
+    def give_back(self, tools: Tools) -> None:
+        "The question that took them is over."
+        with self._counting:
+            self._users[id(tools)] -= 1
+            self._close_unused()
+
+    def _close_unused(self) -> None:
+        "Close the tools beyond `size` that no question uses, the oldest first."
+        for key in list(self._tools)[: -self.size]:
+            if self._users[id(self._tools[key])] <= 0:
+                tools = self._tools.pop(key)
+                del self._users[id(tools)]
+                tools.close()
 
 
 def _load(config: TestAgent, tell: Callable[[Any], None]) -> Tools:
@@ -107,11 +129,14 @@ def _answering(
 ) -> Generator[Step | Answer]:
     "The steps of one question, those of loading first; the last one is the answer."
     yield Working("starting")
-    if tools is None:
-        tools = yield from _shelf.take(config)
-    from lightbulb.agent.web_agent import answer_by_policy
+    taken = (yield from _shelf.take(config)) if tools is None else None
+    try:
+        from lightbulb.agent.web_agent import answer_by_policy
 
-    yield from answer_by_policy(question, config, tools=tools, calibrations=calibrations)
+        yield from answer_by_policy(question, config, tools=taken or tools, calibrations=calibrations)
+    finally:
+        if taken is not None:
+            _shelf.give_back(taken)
 
 # %% ../../nbs/apps/10_question_panels.ipynb #9cecf832
 _SECONDS_BETWEEN_DRAWINGS = 0.3
@@ -204,6 +229,7 @@ class QuestionPanel(ipywidgets.VBox):
         self._asked: list[list[_Column]] = []
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
+        self._is_listing = False
         # the parts: question and buttons, settings, what is exported, and where answers appear
         button = lambda text, tip, style="": ipywidgets.Button(description=text, tooltip=tip, button_style=style, layout={"width": "auto"})
         self.question = ipywidgets.Text(
@@ -391,12 +417,17 @@ class QuestionPanel(ipywidgets.VBox):
         self._second.layout.display = "" if self.beside.value else "none"
         if self._asked and not is_working:
             shown = next((i for i, columns in enumerate(self._asked) if columns == self._shown), len(self._asked) - 1)
-            self.history.options = [(f"{i + 1}. {columns[0].question[:60]}", i) for i, columns in enumerate(self._asked)]
-            self.history.value = shown
+            self._is_listing = True  # new options choose the first one, which is no click
+            try:
+                self.history.options = [(f"{i + 1}. {columns[0].question[:60]}", i) for i, columns in enumerate(self._asked)]
+                self.history.value = shown
+            finally:
+                self._is_listing = False
 
     def _look_back(self, change: Mapping[str, Any]) -> None:
         place = change["new"]
-        if place is None or place < 0 or self.is_working or self._asked[place] == self._shown: return
+        if self._is_listing or place is None or place < 0 or self.is_working or self._asked[place] == self._shown:
+            return
         self._show(self._asked[place])
         self.question.value = self._asked[place][0].question
         self._refresh()

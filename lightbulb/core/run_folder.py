@@ -143,12 +143,22 @@ def find_model_file(
     raise CheckpointError(f"{path}: there is no checkpoint of a {kind} here")
 
 # %% ../../nbs/core/11_run_folder.ipynb #d53a0b5a
+_OF_A_RUN = (CARD_FILE, "metrics.jsonl", "tensorboard")  # beside its moments
+
+
 def set_aside(folder: Path) -> Path | None:
-    "Rename the folder of an earlier run, if it holds a moment, so that a new run loses nothing; where it is now."
+    "Rename the folder of an earlier run, if it holds a moment, so that a new run loses nothing; where it is now. What is no run's stays."
     if not moments(folder): return None
     folder = folder.resolve()  # the name of *.*
     places = (folder.with_name(f"{folder.name}_{number:03d}") for number in range(1, 10_000))
-    return folder.rename(next(place for place in places if not place.exists()))
+    aside = next(place for place in places if not place.exists())
+    everything = sorted(folder.iterdir())
+    of_the_run = [place for place in everything if place.name in _OF_A_RUN or _MOMENT.fullmatch(place.name)]
+    if of_the_run == everything: return folder.rename(aside)
+    aside.mkdir()
+    for place in sorted(of_the_run, key=lambda place: bool(_MOMENT.fullmatch(place.name))):  # moments last: until then it is an earlier run
+        place.rename(aside / place.name)
+    return aside
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
