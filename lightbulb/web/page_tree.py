@@ -129,13 +129,20 @@ def _is_filled(style: dict[str, str]) -> bool:
     return "text" in (style.get("background-clip"), style.get("-webkit-background-clip"))
 
 
+def _font_size(style: dict[str, str]) -> str:
+    "`tiny` if text is too small to see, `own` for a size that can be seen, whatever the size around it, else nothing."
+    size = style.get("font-size", "")
+    if _at_most(style, ("font-size",), 1): return "tiny"
+    return "own" if re.match(r"[\d.]+(?:px|rem|pt|vw|vh|cm|mm|in)|(?:x{1,3}-)?(?:small|large)\b|medium", size) else ""
+
+
 def _is_invisible(style: dict[str, str]) -> bool:
     "Whether these declarations take an element out of sight, whatever surrounds it."
     if not style: return False
     if style.get("display") == "none" or style.get("visibility") in ("hidden", "collapse"): return True
     if style.get("content-visibility") == "hidden": return True
     if style.get("color") == "transparent" and not _is_filled(style): return True
-    if _at_most(style, ("font-size",), 1) or _at_most(style, _SIDES, -500): return True
+    if _at_most(style, _SIDES, -500): return True
     if style.get("overflow") == "hidden" and _at_most(style, ("height", "width", "max-height", "max-width"), 1):
         return True
     if re.match(r"rect\(\s*(?:[01](?:px)?[\s,]*){4}\)", style.get("clip", "")): return True
@@ -197,17 +204,41 @@ def cut_out(text: str, begin: str, end: str) -> str:
     return " ".join([*parts, text[position:]])
 
 # %% ../../nbs/web/06_page_tree.ipynb #9f09cda3
-def _hiding_selectors(tree: Any) -> set[str]:
-    "The simple selectors (`.name`, `#name`) that the page's own style sheets make invisible."
-    hiding: set[str] = set()
+class _Sheets(NamedTuple):
+    "What the page's own style sheets say of simple selectors (`.name`, `#name`)."
+
+    hiding: dict[str, list[set[str]]]  # those that are made invisible, each with the sets of names that show it again
+    sizes: dict[str, tuple[int, str]]  # those that set the size of a font: place among them (the last counts), and `tiny` or `own`
+
+
+def _read_sheets(tree: Any) -> _Sheets:
+    "What the `<style>` elements of a page say outside of `@media`."
+    hiding: dict[str, tuple[bool, dict[str, str]]] = {}  # selector → whether its rule says *!important*, its declarations
+    compounds: list[tuple[set[str], bool, dict[str, str]]] = []  # the same of several names at once
+    sizes: dict[str, str] = {}
     for element in tree.iter("style"):
         depth = 0
         for rule in cut_out((element.text or "")[:200_000], "/*", "*/").split("}"):
             opened, (selectors, _, body) = rule.count("{"), rule.partition("{")
-            if depth == 0 and opened == 1 and _is_invisible(_declarations(body)):
-                hiding |= {name for part in selectors.split(",") if re.fullmatch(r"[.#][\w-]+", name := part.strip())}
+            style = _declarations(body) if depth == 0 and opened == 1 else {}
+            size, is_hiding, is_firm = _font_size(style), _is_invisible(style), "!important" in body.lower()
+            for part in map(str.strip, selectors.split(",") if style else ()):
+                if re.fullmatch(r"[.#][\w-]+", part):
+                    if is_hiding:
+                        before = hiding.get(part, (False, {}))
+                        hiding[part] = (is_firm or before[0], before[1] | style)
+                    if size:
+                        sizes.pop(part, None)
+                        sizes[part] = size
+                elif re.fullmatch(r"(?:[.#][\w-]+){2,4}", part):
+                    compounds.append((set(re.findall(r"[.#][\w-]+", part)), is_firm, style))
             depth = max(0, depth + opened - 1)
-    return hiding
+    showing: dict[str, list[set[str]]] = {name: [] for name in hiding}
+    for names, is_firm, style in compounds:
+        for name in names & hiding.keys():
+            if len(showing[name]) < 20 and is_firm >= hiding[name][0] and not _is_invisible(hiding[name][1] | style):
+                showing[name].append(names)
+    return _Sheets(showing, {name: (i, size) for i, (name, size) in enumerate(sizes.items())})
 
 # %% ../../nbs/web/06_page_tree.ipynb #87db964f
 _NEVER_SHOWN = frozenset("script style template noscript iframe object embed svg canvas datalist".split())
@@ -223,7 +254,12 @@ def _background(element: Any) -> _Color | None:
     return None
 
 
-def _hidden_how(element: Any, selectors: set[str]) -> str:
+def _names(element: Any) -> set[str]:
+    "The simple selectors that an element answers to."
+    return {f".{name}" for name in element.get("class", "").split()} | {f"#{element.get('id')}"}
+
+
+def _hidden_how(element: Any, hiding: dict[str, list[set[str]]]) -> str:
     "`surely`, `perhaps` or nothing."
     get = element.get
     if element.tag in _NEVER_SHOWN or (element.tag == "dialog" and get("open") is None): return "surely"
@@ -234,8 +270,9 @@ def _hidden_how(element: Any, selectors: set[str]) -> str:
     if get("hidden") not in (None, "until-found") or _is_invisible(style) or classes & _FOR_SCREEN_READERS:
         return "surely"
     if get("aria-hidden", "").lower() == "true" or _at_most(style, ("opacity",), 0.01): return "perhaps"
-    if selectors and (any(f".{name}" in selectors for name in get("class", "").split()) or f"#{get('id')}" in selectors):
-        return "perhaps"
+    if hiding:
+        names = _names(element)
+        if any(not any(shown <= names for shown in hiding[name]) for name in names & hiding.keys()): return "perhaps"
     named = style.get("color") or (get("color") if element.tag == "font" else "")
     color = _color(named) if named else None
     if color is None: return ""
@@ -255,20 +292,64 @@ def _drop(element: Any) -> None:
         element.drop_tree()
 
 
+def _font_sizes(tree: Any, sizes: dict[str, tuple[int, str]]) -> tuple[set[Any], list[Any], set[Any]]:
+    "The elements whose text is tiny by their own style, those where a style sheet says so, and those with a size of their own."
+    surely, perhaps, own = set[Any](), list[Any](), set[Any]()
+    for element in tree.iter(etree.Element):
+        style = element.get("style") or ""
+        if element.tag in ("html", "body"): continue
+        if size := _font_size(_declarations(style)) if "font-size" in style.lower() else "":
+            (surely if size == "tiny" else own).add(element)
+        elif sizes and (named := [sizes[name] for name in _names(element) & sizes.keys()]):
+            if max(named)[1] == "tiny":
+                perhaps.append(element)
+            else:
+                own.add(element)
+    return surely, perhaps, own
+
+
+def _drop_tiny(tree: Any, tiny: set[Any], own: set[Any]) -> None:
+    "Take out what is too small to see, but not what an element inside of it writes in a size of its own."
+    if not tiny: return
+    small: dict[Any, None] = {}  # elements whose own words are too small, in the order of the page
+    around: set[Any] = set()  # those of them that something larger stands in
+    for element in tree.iter(etree.Element):
+        parent = element.getparent()
+        if element in tiny or (parent in small and element not in own):
+            small[element] = None
+        else:
+            while parent in small and parent not in around:
+                around.add(parent)
+                parent = parent.getparent()
+    for element in small:
+        element.text = None
+        for child in element:
+            child.tail = None
+    for element in small:
+        if element not in around:
+            _drop(element)
+
+
 def remove_hidden(tree: Any) -> None:
     "Take everything out of the tree that a visitor does not see."
-    selectors = _hiding_selectors(tree)
-    hidden = [(element, how) for element in tree.iter(etree.Element) if (how := _hidden_how(element, selectors))]
+    sheets = _read_sheets(tree)
+    hidden = [(element, how) for element in tree.iter(etree.Element) if (how := _hidden_how(element, sheets.hiding))]
     for element, how in hidden:
         if how == "surely":
             _drop(element)
+    tiny, perhaps_tiny, own = _font_sizes(tree, sheets.sizes)
+    _drop_tiny(tree, tiny, own)
+    known = {element for element, _ in hidden}
+    hidden += [(element, "tiny") for element in perhaps_tiny if element not in known]
     body = tree.find("body") if tree.find("body") is not None else tree
-    alive = [element for element, how in hidden if how == "perhaps" and any(one is body for one in element.iterancestors())]
-    inside = set(alive)
-    outer = [element for element in alive if not any(parent in inside for parent in element.iterancestors())]
+    alive = [(element, how) for element, how in hidden if how != "surely" and any(one is body for one in element.iterancestors())]
+    inside = {element for element, _ in alive}
+    outer = [element for element in inside if not any(parent in inside for parent in element.iterancestors())]
     if 2 * sum(map(_num_words, outer)) < _num_words(body):
-        for element in outer:
-            _drop(element)
+        for element, how in alive:
+            if how == "perhaps":
+                _drop(element)
+        _drop_tiny(tree, {element for element, how in alive if how == "tiny"}, own)
 
 # %% ../../nbs/web/06_page_tree.ipynb #a6212d20
 class _Cell(NamedTuple):
