@@ -14,7 +14,7 @@ import pytest
 from lightbulb.core.records import Document
 from lightbulb.web.corpus import parse_sources
 from lightbulb.web.extract import extract, extract_text
-from lightbulb.web.parsing import ParserPool, Source, extract_markdown, extract_table, source_of
+from lightbulb.web.parsing import ParserPool, Source, _share, extract_markdown, extract_table, read_source, source_of
 from lightbulb.web.rules import Reason, Refusal
 
 FRIENDLY = [source_of("html", f"http://lamps.example/{i}", f"<title>Lamp {i}</title><p>Lamp {i} is lit.") for i in range(6)]
@@ -69,6 +69,48 @@ def test_a_worker_that_dies_is_replaced(pool: ParserPool) -> None:
 def test_a_damaged_pdf_is_a_failure_with_a_reason() -> None:
     (outcome,) = parse_sources([Source("pdf", "file:///a.pdf", b"%PDF-1.4 broken")])
     assert not isinstance(outcome, Document) and outcome.reason == Reason.CONTENT_TYPE and "not a readable PDF" in outcome.detail
+
+
+def pdf_of(*pages: tuple[str, bytes]) -> bytes:
+    "A PDF file, of each page the entries of its stream and the stream."
+    objects = [
+        "<</Type/Catalog/Pages 2 0 R>>",
+        f"<</Type/Pages/Kids[{' '.join(f'{4 + 2 * i} 0 R' for i in range(len(pages)))}]/Count {len(pages)}>>",
+    ]
+    bodies = [*map(str.encode, objects), b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>"]
+    for i, (entries, stream) in enumerate(pages):
+        box = f"/MediaBox[0 0 600 800]/Resources<</Font<</F1 3 0 R>>>>/Contents {5 + 2 * i} 0 R"
+        bodies += [f"<</Type/Page/Parent 2 0 R{box}>>".encode()]
+        bodies += [f"<<{entries}/Length {len(stream)}>>\nstream\n".encode() + stream + b"\nendstream"]
+    data, places = b"%PDF-1.4\n", []
+    for number, body in enumerate(bodies, 1):
+        places.append(f"{len(data):010d} 00000 n \n")
+        data += f"{number} 0 obj\n".encode() + body + b"\nendobj\n"
+    table = f"xref\n0 {len(bodies) + 1}\n0000000000 65535 f \n{''.join(places)}trailer<</Size {len(bodies) + 1}/Root 1 0 R>>\n"
+    return data + table.encode() + f"startxref\n{len(data)}\n%%EOF".encode()
+
+
+def test_pages_of_a_pdf_are_read_beside_a_damaged_one_and_behind_the_five_hundredth() -> None:
+    page = lambda text: ("", f"BT /F1 12 Tf 50 700 Td ({text}) Tj ET".encode())
+    for damaged in (("/Filter/Unknown", b"x"), ("/Filter/LZWDecode", b"\xff" * 4)):
+        document = read_source(Source("pdf", "file:///a.pdf", pdf_of(page("The fuse is 16 A."), damaged, page("Page three."))))
+        assert document.text == "The fuse is 16 A.\n\nPage three."
+        with pytest.raises(ValueError, match="not a readable PDF"):
+            read_source(Source("pdf", "file:///a.pdf", pdf_of(damaged)))
+    long = Source("pdf", "file:///a.pdf", pdf_of(*(page(f"Page {i}.") for i in range(510))))
+    assert read_source(long).text.endswith("\n\nPage 509.") and _share(long) == 5
+
+
+def test_a_text_is_read_to_its_end() -> None:
+    line = "lamp " * 5_000
+    long = source_of("text", "file:///a.txt", f"{line}\n\n" * 170 + "The fuse is 16 A.")
+    (document,) = parse_sources([long])
+    assert document.text.endswith("lamp\n\nThe fuse is 16 A.") and 1 < _share(long) < 2
+    assert read_source(source_of("markdown", "file:///a.md", f"{line}\n\n" * 170 + "The *fuse*.")).text.endswith("lamp\n\nThe fuse.")
+    table = read_source(source_of("table", "file:///a.csv", "lamp,price\n" + f"{line[:400]},3\n" * 10_500 + "fuse,16\n"))
+    assert table.text.endswith("; price: 3\n\nlamp: fuse; price: 16")
+    wide = read_source(source_of("table", "file:///a.csv", "n" * 30_000 + ",price\n" + "lamp,3\n" * 1_100 + "fuse,16\n"))
+    assert wide.text.endswith("\n\nlamp,3\n\nfuse,16"), "with its names it would be longer than can be read"
 
 
 def test_a_closed_pool_leaves_no_process(pool: ParserPool) -> None:
@@ -126,6 +168,23 @@ def test_a_markdown_file_that_is_mostly_one_listing_keeps_its_indentation() -> N
     assert extract_markdown("```\npip install lamp\n```\n\nRun it.\n", "file:///d/set_up.md").title == "set up"
 
 
+def test_code_that_is_set_in_stands_as_it_is() -> None:
+    read = lambda text: extract_markdown(f"# Guide\n\n{text}", "file:///d/a.md").text.split("\n\n")
+    assert read("Call it so:\n\n    class A:\n\n        def __init__(self, *a, **b):\n\nIt `is` __so__.\n\nMore.\n") == [
+        *("Call it so:", "    class A:", "        def __init__(self, *a, **b):", "It is so.", "More."),
+    ]
+    code = "def f(x):  # the <!-- mark\n        return *x*"
+    steps = f"1. Do *this*:\n\n    ```python\n    {code}\n    ```\n\n2. Then __that__ -->.\n\n    With *care*.\n"
+    assert read(steps)[:3] == ["1. Do this:", f"    {code}", "2. Then that -->."]
+    assert "*" not in read(steps)[3]
+    assert read("````markdown\n```python\nx = 1\n```\n````\n\nText.\n") == ["    ```python\n    x = 1\n    ```", "Text."]
+    assert read("\tx = *y*\n\nText, *still*\n    text.\n\n---\n\nMore.\n\n---\n\nEnd.\n") == [
+        *("    x = *y*", "Text, still", "text.", "More.", "End."),
+    ]
+    assert read("A. <!-- b\n\n    c --> D `<!--` e. <!--\n--> F.\n\n!!! note\n\n    Mind the *gap*.\n")[0] == "A. D <!-- e. F."
+    assert "*" not in read("Text.\n\n!!! note\n\n    Mind the *gap*.\n")[-1]
+
+
 def test_a_doubled_quote_far_down_a_table_is_one_quote() -> None:
     rows = "name,note,price\n" + "".join(f"Lamp {i},plain glass lamp,{i}\n" for i in range(500))
     text = extract_table(rows + 'Fuse,"sold as ""slow, old"", in packs",3\n', "file:///prices.csv").text
@@ -172,6 +231,7 @@ def test_repeated_fragments_take_time_in_proportion(seed: int) -> None:
 def test_comments_of_markdown_that_never_end_take_linear_time() -> None:
     begun = time.process_time()
     extract_markdown("<!-- a " * 100_000, "file:///x.md")
+    extract_markdown("a <!--\n-->" * 50_000, "file:///x.md")
     assert time.process_time() - begun < 1.5
 
 

@@ -353,7 +353,7 @@ def extract_text(
     has_code: bool | None = None,  # whether blocks that are set in are code; None: if they are less than half of all
 ) -> Document:
     "Plain text as a document, its blocks in their one form."
-    text = text[:MAX_CHARACTERS].replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n\n")
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n\n")
     raw = re.split(r"\n[^\S\n]*\n", text)
     indented = [all(line.startswith(("    ", "\t")) for line in block.split("\n") if line.strip()) and bool(block.strip()) for block in raw]
     if has_code is None:
@@ -413,7 +413,7 @@ def extract(
     "The readable content of a page. The same html always gives the same text; only arguments of another type raise `ValueError`."
     if not isinstance(html, str): raise ValueError(f"html must be text, got {type(html).__name__}")
     if not isinstance(url, str): raise ValueError(f"url must be text, got {type(url).__name__}")
-    if not _HTML.search(html, 0, MAX_CHARACTERS): return extract_text(html, url)
+    if not _HTML.search(html, 0, MAX_CHARACTERS): return extract_text(html[:MAX_CHARACTERS], url)
     tree = parse(html)
     if tree is None: return Document(url, _title_from_url(url), "")
     num_images = sum(1 for image in tree.iter("img") if not any(parent.tag == "noscript" for parent in image.iterancestors()))

@@ -59,6 +59,7 @@ def clean_code(text: str) -> str:
 
 # %% ../../nbs/web/06_page_tree.ipynb #b5bc8845
 MAX_CHARACTERS = 4_000_000  # of html; the rest of a longer page is not read
+MAX_TEXT = 20_000_000  # characters of plain text, Markdown and tables, which are quicker to read
 MAX_ELEMENTS = 40_000  # a tree with more goes straight to the fallback, which takes linear time
 _MAX_DEPTH = 250
 _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # what lxml would not write back

@@ -30,37 +30,69 @@ from typing import Any, BinaryIO, Literal
 import lightbulb
 from ..core.records import Document, Heading, Link
 from .extract import absolute_url, extract, extract_text, locate_headings
-from .page_tree import MAX_CHARACTERS, clean_code, normalize
+from .page_tree import MAX_CHARACTERS, MAX_TEXT, clean_code, normalize
 from .rules import Reason, Refusal
 
 # %% ../../nbs/web/08_parsing.ipynb #7b8dac1a
+_FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 _MARKDOWN = (
-    (re.compile(r"\A---\n.*?\n---\n", re.DOTALL), ""),  # front matter
     (re.compile(r"!\[([^\[\]]{0,500})\]\([^()\s]{0,2000}(?: \"[^\"\n]{0,500}\")?\)"), r"\1"),  # images
     (re.compile(r"(?<!\w)(\*\*|__)(?=\S)([^*_\n]{1,500}?)(?<=\S)\1(?!\w)"), r"\2"),
     (re.compile(r"(?<!\w)([*_])(?=\S)([^*_\n]{1,500}?)(?<=\S)\1(?!\w)"), r"\2"),
     (re.compile(r"^(?=[^\n]*---)[ \t|:-]+$", re.MULTILINE), ""),  # the rule of a table, and thematic breaks
     (re.compile(r"^[ \t]{0,3}>[ \t]?", re.MULTILINE), ""),
 )
-_FENCE = re.compile(r"^ {0,3}(```|~~~)")
-_CODE_OR_COMMENT = re.compile(r"(^ {0,3}(```|~~~).*?(?:^ {0,3}\2[^\n]*$|\Z)|`[^`\n]{1,500}`)|<!--.*?(?:-->|\Z)", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"[ \t]*(`{3,}(?=[^`]*$)|~{3,})(.*)")  # as deep as the list that it stands in
+_SET_IN = re.compile(r" {4}| {0,3}\t")
+_HOLDS_TEXT_SET_IN = re.compile(r" {0,3}(?:[-*+]|\d{1,9}[.)]|:|\[\^[^\[\]]{1,100}\]:|!{3}|\?{3}\+?|={3})[ \t]")  # lists, notes, boxes, tabs
+_CODE_OR_COMMENT = re.compile(r"(`[^`]{1,500}`)|<!--.*?(-->|\Z)")  # of one line
 _AS_IT_STANDS = re.compile(r"`([^`\n]{1,500})`|(?<=\]\()<?([^()\s<>]{1,2000})")  # code, and the address of a link
 _MARKDOWN_LINK = re.compile(r"\[([^\[\]\n]{1,500})\]\(<?([^()\s<>]{1,2000})>?(?: \"[^\"\n]{0,500}\")?\)")
 _MARKDOWN_HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+([^\n]*)$", re.MULTILINE)
 
 
 def _parts(text: str) -> Iterator[tuple[bool, str]]:
-    "The text between fences and the code inside of them, in order: whether it is code, and its lines."
+    "The text without comments, and the code, which stands between fences or is set in: in order, whether it is code, and its lines."
     lines: list[str] = []
-    fence = ""  # that opened the code, empty outside of it
+    fence, depth = "", 0  # that opened the code (empty outside of it), and how far it is set in
+    is_code = False  # that is set in
+    is_list = is_blank = True  # of the line before; as long as nothing stands at the margin, all that is set in is text
+    held: list[str] = []  # the pieces of a line in which a comment is open
     for line in text.split("\n"):
-        match = _FENCE.match(line)
-        if match and fence in ("", match[1]):
-            yield bool(fence), "\n".join(lines)
-            lines, fence = [], "" if fence else match[1]
-        else:
-            lines.append(line)
-    yield bool(fence), "\n".join(lines)
+        if held:
+            _, is_closed, line = line.partition("-->")
+            if not is_closed: continue
+        elif fence:
+            match = _FENCE.match(line)
+            if match and match[1].startswith(fence) and not match[2].strip():
+                yield True, "\n".join(lines)
+                lines, fence = [], ""
+            else:
+                lines.append(line[min(depth, len(line) - len(line.lstrip())) :])
+            continue
+        elif line.strip():
+            is_set_in = _SET_IN.match(line) is not None
+            if not is_set_in:
+                is_list = bool(_HOLDS_TEXT_SET_IN.match(line)) or (is_list and (line[0] == " " or not (is_blank or line[0] == "#")))
+            was_code, is_code = is_code, is_set_in and not is_list and (is_code or is_blank)
+            match = None if is_code else _FENCE.match(line)
+            if match or is_code != was_code:
+                yield was_code, "\n".join(lines)
+                lines = []
+            if match:
+                fence, depth, is_blank = match[1], match.start(1), False
+                continue
+        if is_code:
+            lines.append(line.expandtabs(4)[4:])
+            continue
+        if "<!--" in line:
+            line = _CODE_OR_COMMENT.sub(lambda match: match[1] or (" " if match[2] else "\0"), line)
+            if line.endswith("\0"):
+                held.append(line[:-1])
+                continue
+        lines.append(" ".join([*held, line]))
+        held, is_blank = [], not line.strip()
+    yield is_code or bool(fence), "\n".join([*lines, *held])
 
 
 def _heading_text(text: str) -> str:
@@ -115,8 +147,7 @@ def _with_definitions_as_entries(text: str) -> str:
 
 def extract_markdown(text: str, url: str) -> Document:
     "The content of a Markdown file: text without marks, code as it stands, headings with offsets, links."
-    text = text[:MAX_CHARACTERS].replace("\r\n", "\n").replace("\0", "")
-    text = _CODE_OR_COMMENT.sub(lambda match: match[1] or " ", text)
+    text = _FRONT_MATTER.sub("", text[:MAX_TEXT].replace("\r\n", "\n").replace("\0", ""))
     verbatim: list[str] = []  # what no pattern may change; its number between two \0 stands in for it
 
     def set_aside(match: re.Match[str]) -> str:
@@ -157,9 +188,12 @@ def extract_markdown(text: str, url: str) -> Document:
     )
 
 # %% ../../nbs/web/08_parsing.ipynb #ff76b0c8
+_LONGEST_TABLE = 30_000_000  # characters with the names of the columns in each row; a longer one stays as it is
+
+
 def extract_table(text: str, url: str) -> Document:
     "The rows of a CSV file with the names of its columns (*name: lamp; price: 20*); as plain text if its first line holds no names."
-    text = text[:MAX_CHARACTERS]
+    text = text[:MAX_TEXT]
     try:
         dialect = csv.Sniffer().sniff(text[:10_000], ",;\t|")
         dialect.quotechar, dialect.doublequote = '"', True  # the sniffer guesses both from the first rows alone
@@ -167,12 +201,16 @@ def extract_table(text: str, url: str) -> Document:
     except (csv.Error, ValueError):
         return extract_text(text, url)
     if not rows or not all(re.match(r"[^\W\d]", name) for name in names): return extract_text(text, url)
-    told = ("; ".join(f"{name}: {cell}" for name, cell in zip(names, row, strict=False) if cell) for row in rows)
+    told, room = list[str](), _LONGEST_TABLE
+    for row in rows:
+        told.append("; ".join(f"{name}: {cell}" for name, cell in zip(names, row, strict=False) if cell))
+        room -= len(told[-1])
+        if room < 0: return extract_text(text, url)
     title = extract_text("", url).title  # the name of the file
     return extract_text("\n\n".join(told), url, title=title)
 
 # %% ../../nbs/web/08_parsing.ipynb #5e678590
-_MAX_PDF_PAGES = 500
+_MAX_PDF_PAGES = 5_000
 
 
 def _extract_pdf(data: bytes, url: str) -> Document:
@@ -183,7 +221,14 @@ def _extract_pdf(data: bytes, url: str) -> Document:
     try:
         reader = pypdf.PdfReader(io.BytesIO(data), strict=False)
         if reader.is_encrypted and not reader.decrypt(""): raise ValueError("it asks for a password")
-        texts = [page.extract_text() or "" for page in reader.pages[:_MAX_PDF_PAGES]]
+        texts, damage = list[str](), None
+        for page in reader.pages[:_MAX_PDF_PAGES]:
+            try:
+                texts.append(page.extract_text() or "")
+            except Exception as error:  # noqa: BLE001 - the other pages can be read
+                damage = error
+        if damage and not any(map(str.strip, texts)):
+            raise ValueError(f"not a readable PDF ({type(damage).__name__})") from damage
         title = normalize(str((reader.metadata or {}).get("/Title") or ""))
     except ValueError:
         raise
@@ -205,7 +250,7 @@ class Source:
 
 def source_of(kind: Literal["html", "text", "markdown", "table"], url: str, text: str) -> Source:
     "A source from decoded text."
-    return Source(kind, url, text[: MAX_CHARACTERS + 1].encode("utf-8", "surrogatepass"))
+    return Source(kind, url, text[: MAX_CHARACTERS if kind == "html" else MAX_TEXT].encode("utf-8", "surrogatepass"))
 
 
 def read_source(source: Source) -> Document:
@@ -270,7 +315,7 @@ def _work() -> None:
 
 # %% ../../nbs/web/08_parsing.ipynb #155f5dfa
 _START_SECONDS = 60.0  # for Python and its imports, on a machine that is busy
-_LONGEST_REPLY = 64 << 20  # bytes
+_LONGEST_REPLY = 256 << 20  # bytes
 _PROGRAM = "from lightbulb.web.parsing import _work; _work()"
 
 
@@ -356,6 +401,12 @@ class _Worker:
                     pass  # bytes that nobody took
 
 # %% ../../nbs/web/08_parsing.ipynb #5f938886
+def _share(source: Source) -> float:
+    "How many times as long as a page a source may take."
+    if source.kind == "html": return 1.0
+    return max(5.0 if source.kind == "pdf" else 1.0, len(source.data) / MAX_CHARACTERS)
+
+
 class ParserPool:
     "Parses sources in worker processes, which are killed and replaced when they take too long or die."
 
@@ -363,7 +414,7 @@ class ParserPool:
         self,
         num_workers: int | None = None,  # two, or one where there is only one core
         *,
-        seconds_each: float = 20.0,  # for one source
+        seconds_each: float = 20.0,  # for a page, five times as long for a PDF file, and longer for a text of more than 4 MB
     ) -> None:
         if num_workers is not None and num_workers < 1:
             raise ValueError(f"num_workers must be positive, got {num_workers}")
@@ -419,7 +470,7 @@ class ParserPool:
                     if source is None or left <= 0: return
                     if worker is None or not worker.alive:
                         worker = self._take()
-                    outcomes[index] = worker.ask(source, self.seconds_each, deadline=deadline)
+                    outcomes[index] = worker.ask(source, self.seconds_each * _share(source), deadline=deadline)
             finally:
                 if worker is not None and worker.alive:
                     with self._lock:
