@@ -173,7 +173,8 @@ def media_type(content_type: str) -> str:
 
 def _charset_of(body: bytes, content_type: str = "") -> str:
     "The charset of a body, as Python names it."
-    declared = html_body_declared_encoding(body)
+    is_plain = media_type(content_type) in ("text/plain", "text/markdown")
+    declared = None if is_plain else html_body_declared_encoding(body)  # a plain text that names a charset shows an example
     if declared is not None and declared.startswith(("utf-16", "utf-32")):
         declared = "utf-8"  # or it could not have been read
     for name in (read_bom(body)[0], http_content_type_encoding(content_type), declared):
@@ -182,7 +183,9 @@ def _charset_of(body: bytes, content_type: str = "") -> str:
     try:
         body.decode("utf-8")
     except UnicodeDecodeError:
-        return "cp1252"
+        text = body.decode("utf-8", "replace")
+        num_foreign = len(text) - len(text.encode("ascii", "ignore"))
+        return "utf-8" if num_foreign > 5 * text.count("\ufffd") else "cp1252"  # a damaged byte leaves the rest as it is
     return "utf-8"
 
 
