@@ -241,6 +241,22 @@ def test_links_between_files_lead_to_their_documents(tmp_path: Path) -> None:
     assert isinstance(corpus.read(["file:///\ud800"])[0], FetchFailure)
 
 
+def test_a_long_page_leaves_room_for_others(tmp_path: Path) -> None:
+    (tmp_path / "manual.md").write_text("# Manual\n\n" + "\n\n".join(f"Lamp {i} shows the state." for i in range(300)))
+    for name in ("rules", "list"):
+        (tmp_path / f"{name}.md").write_text(f"# The {name}\n\nThe lamp of the hall is cleaned on Mondays, with all that stands around it.")
+    corpus = load_search(f"folder:{tmp_path}", make_index=WordIndex, fetcher=Fetcher())
+    results = corpus.search("lamp manual", 5)
+    assert [result.title for result in results] == ["Manual", "The list", "The rules"] and len(results[0].passages) == 20
+    assert [result.score for result in results] == sorted((result.score for result in results), reverse=True)
+    (tmp_path / "rules.md").unlink(), (tmp_path / "list.md").unlink()
+    alone = load_search(f"folder:{tmp_path}", make_index=WordIndex, fetcher=Fetcher())
+    sizes: list[int] = []
+    list(alone.prepare())
+    search, alone._index.search = alone._index.search, lambda query, k: sizes.append(k) or search(query, k)
+    assert len(alone.search("lamp", 5)) == 1 and sizes == [20], "there is nothing else to look for"
+
+
 def test_a_large_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "big.txt").write_text("word " * 1000)
     outcome, gone = read_files([tmp_path / "big.txt", tmp_path / "gone.txt"], max_bytes=100)
@@ -397,6 +413,20 @@ def test_a_crawl_ends(site) -> None:
     steps = list(crawl(server.url, fetcher_for(server), config=CrawlConfig(max_pages=40, max_queries=10)))
     assert sum(isinstance(step.outcome, Document) for step in steps) == 40
     assert len({step.url for step in steps if "?" in step.url}) <= 10
+
+
+def test_a_site_whose_pages_differ_in_their_queries_is_read(site) -> None:
+    def wiki(request: Request) -> Response:
+        if request.path == "/":
+            return Response(body="<p>" + " ".join(f"<a href='/index.php?title=Page_{i}'>Page {i}</a>" for i in range(30)))
+        if request.path == "/index.php":
+            return Response(body=f"<title>{request.query['title']}</title><p>What {request.query['title']} tells.")
+        return Response(404)
+
+    server = site(wiki)
+    corpus = open_site(server.url, WordIndex, fetcher=fetcher_for(server), max_crawl_pages=100)
+    list(corpus.prepare())
+    assert len(corpus.documents) == 31 and not corpus.failures
 
 
 @pytest.mark.parametrize(

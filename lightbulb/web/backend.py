@@ -89,6 +89,10 @@ def check_query(query: str, num_results: int) -> str:
     return " ".join(query.split())
 
 
+def _pages(passages: Iterable[Passage]) -> set[str]:
+    return {passage.url for passage in passages}
+
+
 def group_passages(passages: Iterable[Passage], num_results: int) -> list[SearchResult]:
     "One result for each page of the passages, which come best first."
     pages: dict[str, list[Passage]] = {}
@@ -140,6 +144,7 @@ class Corpus:
         self.failures: dict[str, FetchFailure] = {}  # by address, what could not be read
         self._titles: dict[str, str] = {}  # key of a title → address
         self._index: SearchIndex | None = None
+        self._num_ranked = 0  # documents in the index
         self._lock = threading.RLock()
         self._breaker = CircuitBreaker(name, cool_down=30.0)
 
@@ -164,7 +169,7 @@ class Corpus:
                 index.add(waiting)
             except StoreError as error:
                 raise SearchError(f"{self.name}: the index took no documents: {error}") from error
-            self.documents, self._index = documents, index
+            self.documents, self._index, self._num_ranked = documents, index, len(waiting)
             for document in (*waiting, *documents.values()):
                 self._titles.setdefault(title_key(document.title), document.url)  # articles before listings
 
@@ -184,11 +189,17 @@ class Corpus:
         "Pages for the query, best first, with the passages that matched."
         query = check_query(query, num_results)
         index = self._ready()
+        size = k = 4 * num_results
         try:
-            passages = index.search(query, 4 * num_results)
+            passages = index.search(query, k)
+            while len(_pages(passages)) < min(num_results, self._num_ranked) and len(passages) >= k and k < 10_000:
+                k *= 4  # one long page takes the places of others
+                passages = index.search(query, k)
         except StoreError as error:
             raise SearchError(f"{self.name}: {error}") from error
-        return group_passages(passages, num_results)
+        best = _pages(passages[:size])
+        others = [passage for passage in passages[size:] if passage.url not in best]
+        return group_passages([*passages[:size], *others], num_results)
 
     def read(
         self,
@@ -284,7 +295,10 @@ def open_site(
     opened = {entry.casefold() for entry in config.allow_hosts}
     if _is_loopback(parts.hostname or "") and opened & {parts.netloc.casefold(), (parts.hostname or "").casefold()}:
         fetcher = Fetcher(replace(config, delay=0.0, max_per_host=max(8, config.max_per_host)))
-    gather = lambda: crawl(start, fetcher, config=CrawlConfig(max_pages=max_crawl_pages), source="site")
+    crawling = CrawlConfig(
+        max_pages=max_crawl_pages, max_queries=max(20, max_crawl_pages // 2)
+    )  # */index.php?title=…* may be all of a site
+    gather = lambda: crawl(start, fetcher, config=crawling, source="site")
     return Corpus(name or f"site:{start_url}", gather, make_index, fetcher=fetcher, progress=progress)
 
 
