@@ -540,6 +540,21 @@ def test_wikipedia_searches_and_reads(site) -> None:
     assert len(wikipedia.search("x", 1)) == 1
 
 
+@pytest.mark.parametrize("path", ["/title/$1", "/index.php?title=$1"])
+def test_articles_of_any_mediawiki_stand_where_it_says(site, path: str) -> None:
+    asked: list[Request] = []
+
+    def handler(request: Request) -> Response:
+        asked.append(request)
+        general = {"general": {"articlepath": path}} if request.query.get("meta") == "siteinfo" else {}
+        return as_json({"query": {"search": [{"title": "Arc lamp", "snippet": ""}], "pages": [{"title": "Arc lamp"}], **general}})
+
+    server = site(handler)
+    wiki = wikipedia_for(server)
+    assert [wiki.lookup("arc lamp").url, wiki.search("lamp")[0].url] == [server.url + path.replace("$1", "Arc_lamp")] * 2
+    assert ["meta" in request.query for request in asked] == [True, False]
+
+
 def test_an_empty_answer_is_an_empty_list(site) -> None:
     assert wikipedia_for(site(lambda _: as_json({"query": {"search": []}}))).search("qwertz") == []
 

@@ -163,16 +163,22 @@ class Wikipedia:
             raise ValueError(f"language must be a code such as en, got {language!r}")
         self.name = "wikipedia" if language == "en" else f"wikipedia:{language}"
         url = api_url or f"https://{language}.wikipedia.org/w/api.php"
-        self._articles = "{0.scheme}://{0.netloc}/wiki/".format(urlsplit(url))
+        self._site = "{0.scheme}://{0.netloc}".format(urlsplit(url))
+        self._path = "" if api_url else "/wiki/$1"  # of an article, as MediaWiki writes it; empty until the server says it
         self._fetcher, self._api = fetcher, _JsonApi(self.name, url, user_agent=fetcher.config.user_agent, config=config)
 
     def _query(self, parameters: Mapping[str, str | int]) -> dict[str, Any]:
-        answer = self._api.get({"action": "query", "format": "json", "formatversion": 2, **parameters})
+        about: dict[str, str] = {} if self._path else {"meta": "siteinfo", "siprop": "general"}
+        answer = self._api.get({"action": "query", "format": "json", "formatversion": 2, **parameters, **about})
         if error := answer.get("error"):
             info = error.get("info", error.get("code", "unknown")) if isinstance(error, dict) else error
             raise SearchError(f"{self.name} refused the query: {str(info)[:200]}")
         query = answer.get("query")
         if not isinstance(query, dict): raise SearchError(f"{self.name} answered without a result")
+        if about:
+            general = query.get("general")
+            path = general.get("articlepath") if isinstance(general, dict) else None
+            self._path = path if isinstance(path, str) and path.startswith("/") and "$1" in path else "/wiki/$1"
         return query
 
     def search(self, query: str, num_results: int = 10) -> list[SearchResult]:
@@ -187,7 +193,7 @@ class Wikipedia:
         ]
 
     def _url(self, title: str) -> str:
-        return self._articles + quote(title.replace(" ", "_"), safe="(),:'!*;@/")
+        return self._site + self._path.replace("$1", quote(title.replace(" ", "_"), safe="(),:'!*;@/"))
 
     def read(self, urls: Sequence[str], *, timeout: float | None = None) -> list[Document | FetchFailure]:
         "The articles, fetched."
