@@ -223,6 +223,9 @@ def test_the_site_counts_what_was_asked_for(site: DemoSite) -> None:
 
 def test_there_is_one_shared_site() -> None:
     assert serve_demo_site() is serve_demo_site()
+    with serve_demo_site() as closed:
+        pass
+    assert serve_demo_site() is not closed and not serve_demo_site().is_closed
 
 
 def test_an_article_without_a_title_is_refused() -> None:

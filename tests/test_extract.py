@@ -175,14 +175,14 @@ def test_a_wrapper_of_the_page_is_content_whatever_its_name_says() -> None:
     )
     plain, *wrapped = (
         extract(page(f"<div class='{name}'>{sections}</div><div class=menu><a href=/m>Menu</a> item</div>"), URL)
-        for name in ("content", "content-sidebar-wrap", "no-sidebar", "menu-page")
+        for name in ("content", "content-sidebar-wrap", "no-sidebar", "menu-page", "sticky-footer-wrapper", "category-cookies")
     )
     assert plain.text.endswith("Adults: 12\n\nChildren: 5") and [heading.text for heading in plain.headings] == [
         "Harbour",
         "Prices",
         "Tickets",
     ]
-    assert wrapped == [plain] * 3
+    assert wrapped == [plain] * 5
     around = "".join(f"<a href=/{i}>A page about lamps</a> " for i in range(40)), "We would like to set cookies on your machine. " * 40
     for name, text in zip(("sidebar-wrap", "cookie-wall"), around, strict=True):
         document = extract(page(f"<h1>Harbour</h1>{PARAGRAPH}<h2>Prices</h2>{PARAGRAPH}<div class='{name}'><h2>More</h2>{text}</div>"), URL)
@@ -203,6 +203,17 @@ def test_titles_headings_images_and_description() -> None:
     assert [heading.level for heading in document.headings] == [1, 2, 2]
     first, second = (heading.start for heading in document.headings[1:])
     assert 0 <= first < second and all(document.text[start:].startswith("History\n") for start in (first, second))
+
+
+def test_a_name_that_ends_in_a_sign_is_not_cut() -> None:
+    body = (
+        f"<h1>C#<a href='/c#top'>#</a></h1>{PARAGRAPH}<h2>F# <a href='#f'>¶</a></h2>{PARAGRAPH}<h2>Use #</h2><pre>print()</pre>{PARAGRAPH}"
+    )
+    for title in ("C#", "C# – The Lamp Library"):
+        document = extract(page(body, f"<title>{title}</title>"), URL)
+        assert document.title == "C#" and [heading.text for heading in document.headings] == ["C#", "F#", "Use"]
+        assert document.text.startswith(SENTENCE) and document.text[document.headings[1].start :].startswith("F#\n\n")
+        assert "\n\n    print()\n\n" in document.text, "code is no button"
 
 
 def test_a_section_with_the_title_of_its_page_hides_no_heading_before_it() -> None:

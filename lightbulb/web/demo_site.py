@@ -376,10 +376,10 @@ _lock = threading.Lock()
 
 
 def serve_demo_site() -> Server:
-    "The running demo site of this process, started by the first call; `.url` is where to begin."
+    "The running demo site of this process, started by the first call and by the first after it was closed; `.url` is where to begin."
     with _lock:
-        if not _shared:
-            _shared.append(DemoSite())
+        if not _shared or _shared[0].server.is_closed:
+            _shared[:] = [DemoSite()]
         return _shared[0].server
 
 # %% ../../nbs/web/09_demo_site.ipynb #008097ba

@@ -20,7 +20,17 @@ from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
 from w3lib.url import canonicalize_url
 
 from ..core.records import Document, Heading, Link
-from .page_tree import MAX_CHARACTERS, MAX_ELEMENTS, clean_code, normalize, parse, read_block, remove_hidden, simplify
+from lightbulb.web.page_tree import (
+    MAX_CHARACTERS,
+    MAX_ELEMENTS,
+    clean_code,
+    drop_anchors,
+    normalize,
+    parse,
+    read_block,
+    remove_hidden,
+    simplify,
+)
 
 # %% ../../nbs/web/07_extract.ipynb #628a26c9
 _logger = logging.getLogger(__name__)
@@ -41,9 +51,9 @@ def _is_around(element: Any, num_words: int) -> bool:
     if element.tag == "header": return not any(parent.tag in ("article", "main") for parent in element.iterancestors())
     if element.tag not in ("div", "p", "ul", "ol", "table", "section"): return False
     named = _AROUND_CLASS.search(f"{element.get('class', '')} {element.get('id', '')}")
-    if named is None or named[1]: return named is not None
+    if named is None or (named[1] and next(element.iter("h1"), None) is None): return named is not None
     words, linked = _words(element)
-    return not 2 * linked < words > 0.5 * num_words  # else it wraps the page: *content-sidebar-wrap*, *no-sidebar*
+    return not 2 * linked < words > 0.5 * num_words  # else it wraps the page: *content-sidebar-wrap*, *sticky-footer-wrapper*
 
 
 def _outside_content(tree: Any) -> set[Any]:
@@ -137,7 +147,7 @@ def _title_from_url(url: str) -> str:
 
 
 def _heading_text(element: Any) -> str:
-    return normalize("".join(element.itertext())).rstrip(" ¶#§🔗")
+    return re.sub(r"(?: ?[¶§🔗]| #)+$", "", normalize("".join(element.itertext())))  # but *C#* is a name
 
 
 def _title(tree: Any, url: str, outside: set[Any]) -> str:
@@ -395,7 +405,7 @@ def _content(tree: Any, outside: set[Any]) -> list[str]:
             best = texts
     else:
         best = _filled(best, everything)
-    return [block for block in map(read_block, best) if block and not _POINTER.fullmatch(block)]
+    return [block for block in map(read_block, best) if block and (block.startswith("    ") or not _POINTER.fullmatch(block))]
 
 # %% ../../nbs/web/07_extract.ipynb #f60198eb
 _HTML = re.compile(
@@ -419,6 +429,7 @@ def extract(
     num_images = sum(1 for image in tree.iter("img") if not any(parent.tag == "noscript" for parent in image.iterancestors()))
     description = _meta(tree, "description", "og:description", "twitter:description")
     remove_hidden(tree)
+    drop_anchors(tree)
     _unbox(tree)
     outside = _outside_content(tree)
     title, links = _title(tree, url, outside), _links(tree, url, outside)

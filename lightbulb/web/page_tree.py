@@ -539,17 +539,21 @@ def _on_one_line(text: str | None) -> str | None:
     return " ".join(text.split("\n")) if text and "\n" in text and not text.isspace() else text
 
 
+def drop_anchors(tree: Any) -> None:
+    "Take out the signs beside headings that link to them."
+    for anchor in tree.xpath("//a[contains(@href, '#')]"):
+        if "".join(anchor.itertext()).strip() in ("¶", "#", "§", "🔗", "^"):
+            _drop(anchor)
+
+
 def simplify(tree: Any) -> None:
     "Replace tables and definition lists by lines of text, accordions and formulas by plain elements; mark code; take out reference marks."
-    # what is no text: marks of notes, links that edit, anchors of headings
+    # what is no text: marks of notes, links that edit
     for mark in list(tree.iter("sup")):
         if re.fullmatch(r"\s*\[[^\[\]]{1,24}\]\s*(?:\[[^\[\]]{1,24}\]\s*)*", "".join(mark.itertext())[:80]):
             _drop(mark)
     for edit in tree.xpath("//*[contains(@class, 'mw-editsection')] | //annotation | //annotation-xml | //*[@class='linenos']"):
         _drop(edit)
-    for anchor in tree.xpath("//a[starts-with(@href, '#')]"):
-        if "".join(anchor.itertext()).strip() in ("¶", "#", "§", "🔗", "^"):
-            _drop(anchor)
     # accordions and formulas; tables, those that only arrange a page among them; definitions; code
     for part in tree.xpath("//details | //summary | //math | //math//*"):
         part.tag = {"details": "div", "summary": "p"}.get(part.tag, "span")

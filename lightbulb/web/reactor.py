@@ -277,9 +277,11 @@ class Server:
         self.host: str = "127.0.0.1"
         self.port: int = listening.getHost().port
         self.url: str = f"http://{self.host}:{self.port}"  # without a slash at the end
+        self.is_closed = False
 
     def close(self) -> None:
         "Stop listening and drop open connections; a second call does nothing."
+        self.is_closed = True
         run(self._close)
 
     async def _close(self) -> None:
