@@ -221,11 +221,13 @@ def test_the_site_counts_what_was_asked_for(site: DemoSite) -> None:
     assert site.requests["/wiki/candela"] == before + 1
 
 
-def test_there_is_one_shared_site() -> None:
+def test_there_is_one_shared_site_and_another_after_it_was_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert serve_demo_site() is serve_demo_site()
+    monkeypatch.setattr("lightbulb.web.demo_site._shared", [])  # the one that other tests use stays open
     with serve_demo_site() as closed:
         pass
-    assert serve_demo_site() is not closed and not serve_demo_site().is_closed
+    with serve_demo_site() as other:
+        assert other is not closed and not other.is_closed and serve_demo_site() is other
 
 
 def test_an_article_without_a_title_is_refused() -> None:

@@ -197,6 +197,7 @@ def notes(tmp_path: Path) -> Path:
     (tmp_path / "secret.txt").write_text("Gateshead secret outside of the folder")
     (folder / "link.txt").symlink_to(tmp_path / "secret.txt")
     (folder / "up").symlink_to(tmp_path)
+    (folder / "loop.txt").symlink_to("loop.txt")
     return folder
 
 
@@ -400,6 +401,16 @@ def test_sitemaps_are_found_and_followed(site, place: str) -> None:
     )
     corpus = open_site(server.url, WordIndex, fetcher=fetcher_for(server))
     assert corpus.search("krypton") and corpus.search("xenon") and len(corpus.documents) == 3
+
+
+def test_pages_of_markdown_are_read_as_markdown(site) -> None:
+    guide = Response(
+        body="# Guide\n\nThe *fuse* is 16 A, see [lamps](lamps.md).\n\n## Use\n\nTurn it.", content_type="text/markdown; charset=utf-8"
+    )
+    server = site(pages_handler({"/": guide, "/lamps.md": "A lamp."}))
+    first, second = (step.outcome for step in crawl(server.url, fetcher_for(server)))
+    assert isinstance(first, Document) and (first.title, first.headings[1].text) == ("Guide", "Use") and "The fuse is" in first.text
+    assert second.url == server.url + "/lamps.md"
 
 
 def test_a_crawl_ends(site) -> None:
@@ -679,6 +690,7 @@ def test_searxng_results_are_cleaned_and_private_pages_stay_closed(site) -> None
                     {"url": "https://a.example/", "title": "A", "content": "first"},
                     {"url": "https://a.example/", "title": "A again"},
                     {"url": "ftp://b/"},
+                    {"url": "https://[HOST]/x"},
                     "bad",
                     {"url": f"http://127.0.0.1:{server.port}/admin", "title": None},
                 ]
@@ -763,6 +775,11 @@ def test_bad_specifications_are_value_errors(spec: str) -> None:
         load_search(spec, make_index=WordIndex, fetcher=Fetcher())
 
 
+def test_hosts_that_are_no_tuple_are_a_value_error() -> None:
+    with pytest.raises(ValueError, match="allow_hosts must be a tuple, got 'localhost'"):
+        load_search("site:localhost:9", make_index=WordIndex, fetcher=Fetcher(), allow_hosts="localhost")
+
+
 @pytest.mark.parametrize(("query", "num_results"), [("", 5), ("  \n", 5), ("x", 0), (None, 1)])
 def test_bad_queries_are_value_errors(query, num_results: int) -> None:
     with pytest.raises(ValueError, match="query must|num_results must"):
@@ -773,6 +790,9 @@ def test_the_default_fetcher_keeps_its_pages_in_the_cache_folder(monkeypatch: py
     monkeypatch.setenv("LIGHTBULB_CACHE", str(tmp_path))
     load_search("wikipedia", make_index=WordIndex)
     assert list(tmp_path.rglob("pages.sqlite"))
+    (tmp_path / "note.txt").write_text("A lamp.")
+    monkeypatch.setenv("LIGHTBULB_CACHE", str(tmp_path / "note.txt" / "nowhere"))
+    assert load_search(f"folder:{tmp_path}", make_index=WordIndex).search("lamp"), "a folder needs no cache"
 
 
 def test_passages_are_grouped_by_page() -> None:

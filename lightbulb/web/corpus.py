@@ -30,8 +30,8 @@ from .rules import Reason, Refusal, canonical_url, decode_body, media_type
 
 # %% ../../nbs/web/10_corpus.ipynb #06be2500
 def _page_source(page: Page) -> Source:
-    kind = "text" if media_type(page.content_type) in ("text/plain", "text/markdown") else "html"
-    return source_of(kind, page.final_url, page.html)
+    kinds: dict[str, Literal["text", "markdown"]] = {"text/plain": "text", "text/markdown": "markdown"}
+    return source_of(kinds.get(media_type(page.content_type), "html"), page.final_url, page.html)
 
 
 def parse_sources(sources: Sequence[Source], *, timeout: float | None = None) -> list[Document | FetchFailure]:
@@ -131,6 +131,13 @@ def count_other_files(folder: Path) -> Counter[str]:
     return Counter(path.suffix.lower() or "without a suffix" for path in _walk(folder) if path.suffix.lower() not in _FILE_KINDS)
 
 
+def _lies_in(path: Path, root: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):
+        return False  # a link that leads to itself
+
+
 def _walk(folder: Path) -> Iterator[Path]:
     "The files in and below a folder in alphabetical order, without hidden ones and those that lie elsewhere."
     root = folder.resolve()
@@ -138,7 +145,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(parent, name)
-            if name.startswith(".") or not path.resolve().is_relative_to(root): continue
+            if name.startswith(".") or not _lies_in(path, root): continue
             if path.is_file() or path.is_symlink():
                 yield path
 

@@ -211,6 +211,13 @@ class Wikipedia:
         return SearchResult(self._url(page["title"]), page["title"], "", 1.0)
 
 # %% ../../nbs/web/13_search.ipynb #c6aa87ed
+def _is_of_the_web(url: object) -> bool:
+    try:
+        return isinstance(url, str) and urlsplit(url).scheme in ("http", "https")
+    except ValueError:
+        return False
+
+
 class SearXNG:
     "A SearXNG server's JSON API; the pages it finds are fetched."
 
@@ -235,8 +242,7 @@ class SearXNG:
         if not isinstance(results, list): raise SearchError(f"{self.name} answered without a list of results")
         pages: dict[str, SearchResult] = {}
         for item in results:
-            if not isinstance(item, dict) or not isinstance(item.get("url"), str) or urlsplit(item["url"]).scheme not in ("http", "https"):
-                continue
+            if not isinstance(item, dict) or not _is_of_the_web(item.get("url")): continue
             title, snippet = (str(item.get(key) or "") for key in ("title", "content"))
             pages.setdefault(item["url"], SearchResult(item["url"], title or item["url"], snippet[:300], 1 / (len(pages) + 1)))
         if not pages and (silent := answer.get("unresponsive_engines")):
@@ -338,8 +344,11 @@ def load_search(
     "The back end of a specification; `ValueError` for one that is none, `SearchError` where it cannot be opened."
     parts = [part.strip() for part in re.split(r",(?=\s*(?:demo|wikipedia|folder:|site:|searxng:))", spec) if part.strip()]
     if not parts: raise ValueError(f"search must be {_KINDS}, got {spec!r}")
+    if isinstance(allow_hosts, str): raise ValueError(f"allow_hosts must be a tuple, got {allow_hosts!r}")
     if fetcher is None:
-        fetcher = Fetcher(FetchConfig(allow_hosts=tuple(allow_hosts), cache_path=cache_folder("pages") / "pages.sqlite"))
+        is_cached = any(part != "demo" and not part.startswith("folder:") for part in parts)
+        cache_path = cache_folder("pages") / "pages.sqlite" if is_cached else None
+        fetcher = Fetcher(FetchConfig(allow_hosts=tuple(allow_hosts), cache_path=cache_path))
     elif allow_hosts:
         fetcher = Fetcher(replace(fetcher.config, allow_hosts=(*fetcher.config.allow_hosts, *allow_hosts)))
     members: list[SearchBackend] = []
