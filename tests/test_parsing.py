@@ -168,6 +168,26 @@ def test_a_markdown_file_that_is_mostly_one_listing_keeps_its_indentation() -> N
     assert extract_markdown("```\npip install lamp\n```\n\nRun it.\n", "file:///d/set_up.md").title == "set up"
 
 
+def test_links_of_markdown_are_found_in_all_their_forms() -> None:
+    guide = extract_markdown(
+        "# Guide\n\nSee [Mars](https://w.example/Mars_(planet)), [b](b.md 'the _b_'), <https://y.example/_a_>, [*c*][1], [the  D][] and\n"
+        "![a plan][1], [e]; `<https://no.example>`, `[x][1]`, [no][2], x[0][1] [1] and [^1].\n\n"
+        '[1]: https://z.example/ "Z"\n[The d]: <d_(e).md>\n[e]: #top\n[^1]: a/note\n[Ann]: Hello.\n',
+        "file:///d/a.md",
+    )
+    assert " ".join(guide.text.split("\n\n")) == (
+        "See Mars, b, https://y.example/_a_, c, the D and a plan, e; <https://no.example>, [x][1], [no][2], x[0][1] [1] and [^1]. "
+        "[^1]: a/note [Ann]: Hello."
+    )
+    assert [(link.url, link.text) for link in guide.links] == [
+        ("https://w.example/Mars_(planet)", "Mars"),
+        ("file:///d/b.md", "b"),
+        ("https://y.example/_a_", "https://y.example/_a_"),
+        ("https://z.example/", "c"),
+        ("file:///d/d_%28e%29.md", "the D"),
+    ]
+
+
 def test_code_that_is_set_in_stands_as_it_is() -> None:
     read = lambda text: extract_markdown(f"# Guide\n\n{text}", "file:///d/a.md").text.split("\n\n")
     assert read("Call it so:\n\n    class A:\n\n        def __init__(self, *a, **b):\n\nIt `is` __so__.\n\nMore.\n") == [

@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -34,9 +35,10 @@ from .page_tree import MAX_CHARACTERS, MAX_TEXT, clean_code, normalize
 from .rules import Reason, Refusal
 
 # %% ../../nbs/web/08_parsing.ipynb #7b8dac1a
+_TITLE = r"(?:[ \t]+(?:\"[^\"\n]{0,500}\"|'[^'\n]{0,500}'|\([^()\n]{0,500}\)))?"  # of a link
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 _MARKDOWN = (
-    (re.compile(r"!\[([^\[\]]{0,500})\]\([^()\s]{0,2000}(?: \"[^\"\n]{0,500}\")?\)"), r"\1"),  # images
+    (re.compile(rf"!\[([^\[\]]{{0,500}})\]\([^()\s]{{0,2000}}{_TITLE}\)"), r"\1"),  # images
     (re.compile(r"(?<!\w)(\*\*|__)(?=\S)([^*_\n]{1,500}?)(?<=\S)\1(?!\w)"), r"\2"),
     (re.compile(r"(?<!\w)([*_])(?=\S)([^*_\n]{1,500}?)(?<=\S)\1(?!\w)"), r"\2"),
     (re.compile(r"^(?=[^\n]*---)[ \t|:-]+$", re.MULTILINE), ""),  # the rule of a table, and thematic breaks
@@ -46,8 +48,14 @@ _FENCE = re.compile(r"[ \t]*(`{3,}(?=[^`]*$)|~{3,})(.*)")  # as deep as the list
 _SET_IN = re.compile(r" {4}| {0,3}\t")
 _HOLDS_TEXT_SET_IN = re.compile(r" {0,3}(?:[-*+]|\d{1,9}[.)]|:|\[\^[^\[\]]{1,100}\]:|!{3}|\?{3}\+?|={3})[ \t]")  # lists, notes, boxes, tabs
 _CODE_OR_COMMENT = re.compile(r"(`[^`]{1,500}`)|<!--.*?(-->|\Z)")  # of one line
-_AS_IT_STANDS = re.compile(r"`([^`\n]{1,500})`|(?<=\]\()<?([^()\s<>]{1,2000})")  # code, and the address of a link
-_MARKDOWN_LINK = re.compile(r"\[([^\[\]\n]{1,500})\]\(<?([^()\s<>]{1,2000})>?(?: \"[^\"\n]{0,500}\")?\)")
+_AS_IT_STANDS = re.compile(  # code, the address of a link, an address that is its own text
+    r"`([^`\n]{1,500})`|(?<=\]\()<?((?:[^()\s<>]|\([^()\s<>]{0,500}\)){1,2000})|<(https?://[^\s<>]{1,2000})>"
+)
+_MARKDOWN_LINK = re.compile(rf"\[([^\[\]\n]{{1,500}})\]\(<?([^()\s<>]{{1,2000}})>?{_TITLE}\)")
+_REFERENCE = re.compile(r"(?<![\w\]\\])\[([^\[\]\n]{1,500})\](?:\[([^\[\]\n]{0,500})\])?(?![\[(])")
+_ADDRESS = re.compile(  # of a reference
+    rf"^ {{0,3}}\[(?!\^)([^\[\]\n]{{1,500}})\]:[ \t]*<?(?=#|[^\s<>]{{0,2000}}[/.][^\s<>])([^\s<>]{{1,2000}})>?{_TITLE}[ \t]*$", re.MULTILINE
+)
 _MARKDOWN_HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+([^\n]*)$", re.MULTILINE)
 
 
@@ -150,9 +158,18 @@ def extract_markdown(text: str, url: str) -> Document:
     text = _FRONT_MATTER.sub("", text[:MAX_TEXT].replace("\r\n", "\n").replace("\0", ""))
     verbatim: list[str] = []  # what no pattern may change; its number between two \0 stands in for it
 
-    def set_aside(match: re.Match[str]) -> str:
-        verbatim.append(match[1] or match[2])
+    def aside(text: str) -> str:
+        verbatim.append(text)
         return f"\0{len(verbatim) - 1}\0"
+
+    def set_aside(match: re.Match[str]) -> str:
+        instead = aside(match[1] or match[2] or match[3])
+        return f"[{instead}]({instead})" if match[3] else instead
+
+    def with_address(match: re.Match[str]) -> str:
+        address = addresses.get(" ".join((match[2] or match[1]).casefold().split()))
+        name = aside(match[0]) if match[0][1:-1].isdecimal() else match[1]  # *[1]* as it stands
+        return f"[{name}]({aside(address)})" if address else match[0]
 
     def put_back(text: str) -> str:
         return re.sub(r"\0(\d+)\0", lambda match: verbatim[int(match[1])], text)
@@ -161,12 +178,18 @@ def extract_markdown(text: str, url: str) -> Document:
     links: dict[str, str] = {}
     parts: list[str] = []
     has_code = None
-    for is_code, part in _parts(text):
+    all_parts = list(_parts(text))
+    addresses: dict[str, str] = {}  # reference → address
+    for match in chain.from_iterable(_ADDRESS.finditer(part) for is_code, part in all_parts if not is_code):
+        addresses.setdefault(" ".join(match[1].casefold().split()), match[2])
+    for is_code, part in all_parts:
         if is_code:
             has_code = True
             parts.append("\n".join(f"    {line}" if line else "" for line in clean_code(part).split("\n")))
             continue
+        part = _ADDRESS.sub("", part) if addresses else part
         part = _AS_IT_STANDS.sub(set_aside, _with_definitions_as_entries(_with_rows_as_lines(part)))
+        part = _REFERENCE.sub(with_address, part) if addresses else part
         for pattern, instead in _MARKDOWN:
             part = pattern.sub(instead, part)
         for match in _MARKDOWN_LINK.finditer(part):
