@@ -19,6 +19,7 @@ import pytest
 from small_site import Letters
 from test_web_agent import DemoPages, PatternReader
 
+from lightbulb.agent import cluster as cluster_module
 from lightbulb.agent.cluster import _EpisodeActors, train_on_cluster
 from lightbulb.agent.configuration import TrainAgent
 from lightbulb.agent.environment import SearchTask
@@ -150,6 +151,22 @@ def test_a_killed_node_fails_its_episode_with_a_reason_and_the_training_goes_on(
     lost = [row for row in rows if row["error"]]
     assert [row["error"] for row in lost] == ["UnavailableError: the machine that played it was lost"], lost
     assert lost[0]["episode"] in (5, 6) and all(not row["error"] for row in rows[6:])
+
+
+def test_an_actor_opens_its_back_end_before_the_first_episode_and_refines_as_the_training_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoActors:
+        def __init__(self, address: str, make_agent: Any, **more: Any) -> None:
+            agent = make_agent()
+            raise LightbulbError(f"{len(agent.tools.search.documents)} page, refines {agent.refines}")
+
+    monkeypatch.setattr(cluster_module, "_EpisodeActors", NoActors)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "davy.txt").write_text("Humphry Davy was born in 1778.")
+    config = config_for(tmp_path, search=f"folder:{tmp_path / 'notes'}")
+    with pytest.raises(LightbulbError, match="1 page, refines True"):
+        next(train_on_cluster(config, tasks=QUESTIONS, refines=True))
 
 
 def test_a_cluster_that_is_not_there_is_one_line_at_once() -> None:

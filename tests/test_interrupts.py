@@ -169,6 +169,21 @@ def test_the_first_line_that_says_something_stays() -> None:
     assert str(outer.value) == "inside"
 
 
+def test_a_script_whose_thread_outlives_it_ends_with_its_own_status() -> None:
+    begin = "import sys, threading; from lightbulb.agent.waiting import Background; Background(lambda tell: threading.Event().wait())\n"
+    caught = "try: sys.exit(2)\nexcept SystemExit: pass\n"
+    endings = {
+        "raise RuntimeError": 1,
+        "raise KeyboardInterrupt": 130,
+        "sys.exit(3)": 3,
+        "sys.exit('no')": 1,
+        caught + "sys.exit()": 0,
+        "": 0,
+    }
+    scripts = [subprocess.Popen([sys.executable, "-c", begin + end], cwd=ROOT, stderr=subprocess.DEVNULL) for end in endings]
+    assert dict(zip(endings, [script.wait(60) for script in scripts], strict=True)) == endings
+
+
 @pytest.mark.parametrize("module", ["agent.answering", "apps.question_panels"])
 def test_asking_begins_before_pytorch_is_loaded(module: str) -> None:
     "Its import takes seconds, in which nobody could be told what is going on."

@@ -95,6 +95,19 @@ def test_a_false_claim_and_an_invented_citation_are_caught_and_counted(led: Any)
     assert "Dropped, since no page says it: 2" in format_answer(last)
 
 
+def test_a_claim_that_is_written_anew_stands_whatever_type_its_number_has() -> None:
+    class Anew(StrongModel):
+        def reply(self, state: dict[str, Any]) -> dict[str, Any]:
+            if "rejected" not in state: return super().reply(state)
+            claim = {"number": 1.0, "text": "Joseph Swan was born in Sunderland in 1828."}
+            names = [quote["name"] for quote in state["data"]["quotes"] if "born in Sunderland" in quote["text"]]
+            return {"action": "write", "claims": [claim | {"quotes": names}]}
+
+    with serve_model(Anew()) as url:
+        _, last = ask(BOTH, url, length="medium")
+    assert "Joseph Swan was born in Sunderland in 1828." in last.text and last.num_dropped == 1
+
+
 def test_every_citation_is_verbatim(led: Any) -> None:
     texts = {page.url: page.text for page in PAGES}
     assert all(texts[citation.url][citation.start : citation.end] == citation.quote for citation in led[1].citations)

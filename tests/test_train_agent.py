@@ -85,6 +85,7 @@ def test_the_shipped_list_has_topics_and_training_questions_whose_pages_exist() 
         ("bad.jsonl", "{]\n", "must hold JSON lines"),
         ("five.jsonl", '{"question": 5}\n', "a question must be text, got 5"),
         ("data.json", '{"question": "Who?"}', "one question a line"),
+        ("page.jsonl", '{"question": "Who?", "gold_pages": "https://a.b/c"}', "gold_pages must be a list of texts, got 'https://a.b/c'"),
     ],
 )
 def test_a_query_file_that_is_no_use_is_refused_in_one_line(tmp_path: Path, name: str, content: str | None, reason: str) -> None:
@@ -93,6 +94,13 @@ def test_a_query_file_that_is_no_use_is_refused_in_one_line(tmp_path: Path, name
     with pytest.raises(LightbulbError, match=reason) as refusal:
         load_queries(tmp_path / name)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_query_file_may_begin_with_a_mark_of_byte_order_and_a_question_may_hold_a_line_separator(tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("\ufeffWho made it?\r\nWhen?\r\n", "utf-8", newline="")
+    assert load_queries(tmp_path / "own.txt") == [SearchTask("Who made it?"), SearchTask("When?")]
+    (tmp_path / "own.jsonl").write_text('\ufeff{"question": "Who\u2028made it?", "gold_pages": ["It"]}\n', "utf-8")
+    assert load_queries(tmp_path / "own.jsonl") == [SearchTask("Who\u2028made it?", gold_titles=frozenset({"It"}))]
 
 
 def test_pages_of_ones_own_want_questions_of_ones_own(tools: Tools, tmp_path: Path) -> None:

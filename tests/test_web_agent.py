@@ -12,8 +12,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from small_site import Letters
+from small_site import LENIENT, Letters
 
+from lightbulb.agent import web_agent
 from lightbulb.agent.answers import Answer
 from lightbulb.agent.configuration import Budget, TestAgent
 from lightbulb.agent.environment import KINDS, SearchAction, SearchEnvConfig, SearchTask
@@ -92,6 +93,48 @@ def test_every_policy_plays_within_its_budget_and_cites_what_was_read(tools: Too
     assert episode.options and set(episode.options) <= {"search", "summarize", "generate", "stop"}
 
 
+def test_a_fixed_episode_whose_pages_moved_is_paid_like_one_whose_pages_stayed() -> None:
+    class Moved(DemoPages):
+        def read(self, urls, *, timeout=None):
+            return [replace(page, url=page.url.replace("http:", "https:")) for page in super().read(urls)]
+
+    outcomes = []
+    for site in (DemoPages(), Moved()):
+        config = SearchEnvConfig(budget=Budget(max_searches=4, max_pages=6))
+        agent = AutonomousWebAgent(Tools(site, PatternReader(), Letters()), env_config=config, policy="fixed", calibrations=LENIENT)
+        episode = agent.run_episode("When was Joseph Swan born?")
+        outcomes.append((round(episode.reward, 6), episode.row["answer"], len(episode.row["passages"])))
+    assert outcomes[0] == outcomes[1] and outcomes[0][1].startswith("1828") and outcomes[0][2] > 0
+
+
+def test_seconds_are_those_of_the_whole_episode(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, given = [0.0], list[float]()
+
+    class Slow(DemoPages):
+        def search(self, query, num_results=10):
+            now[0] += 1.0
+            return super().search(query, num_results)
+
+        def read(self, urls, *, timeout=None):
+            now[0] += 0.5 * len(urls)
+            return super().read(urls)
+
+    monkeypatch.setattr(web_agent, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    write = web_agent.answer
+    monkeypatch.setattr(
+        web_agent, "answer", lambda question, config, **more: given.append(config.max_seconds) or write(question, config, **more)
+    )
+    for max_seconds, in_all in ((20.0, 7.0), (3.0, 2.5)):  # a quarter of them is kept for the writing
+        now[0] = 0.0
+        config = SearchEnvConfig(budget=Budget(max_searches=4, max_pages=6, max_seconds=max_seconds))
+        episode = AutonomousWebAgent(Tools(Slow(), PatternReader(), Letters()), env_config=config, policy="ordered").run_episode(
+            TASK.question
+        )
+        cost = episode.answer.cost
+        assert cost.seconds == cost.searches + 0.5 * cost.pages == in_all
+        assert given[-1] == max(max_seconds - in_all, 0.25 * max_seconds)
+
+
 def test_an_answer_is_written_from_the_pages_of_the_episode_alone(tools: Tools) -> None:
     agent = make_agent(tools)
     world = agent.play(TASK)
@@ -167,6 +210,9 @@ def test_what_a_reader_said_is_read_once_and_kept_on_the_disk(tools: Tools, tmp_
     second = AutonomousWebAgent(replace(tools, reader=reader), policy="learned", span_cache=cache).play(TASK)
     assert count > 0 and len(reads) == count
     assert {**first.row(), "steps": []} == {**second.row(), "steps": []}
+    reader.name = "other weights"
+    AutonomousWebAgent(replace(tools, reader=reader), policy="learned", span_cache=cache).play(TASK)
+    assert len(reads) == 2 * count
 
 
 def test_what_was_saved_plays_the_same_in_another_process(tools: Tools, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from .configuration import TrainAgent
 from .environment import SearchEnvConfig, SearchTask
-from .tools import Tools, load_tools
+from .tools import Tools, _prepare_search, load_tools
 from .training import train_agent
 from .web_agent import AutonomousWebAgent, EpisodeWorld
 from ..core.errors import LightbulbError, UnavailableError
@@ -53,8 +53,12 @@ class _Seen:
 class _EpisodeHost:
     "An actor: holds tools and the episodes that are played with them."
 
-    def __init__(self, make_agent: Callable[[], AutonomousWebAgent]) -> None:
-        self.agent = make_agent()
+    def __init__(
+        self,
+        make_agent: Callable[[], AutonomousWebAgent],
+        num_worlds: int = 64,  # episodes that are kept, the latest
+    ) -> None:
+        self.agent, self.num_worlds = make_agent(), num_worlds
         self._worlds: dict[int, EpisodeWorld] = {}
 
     def place(self) -> str:
@@ -63,8 +67,8 @@ class _EpisodeHost:
 
     def begin(self, number: int, tasks: Sequence[SearchTask], task: int, seed: int) -> _Seen:
         "Begin an episode under a number of its own."
-        for old in list(self._worlds)[:-64]:  # of episodes that were left, nobody says so
-            del self._worlds[old]
+        for old in list(self._worlds)[: -self.num_worlds]:  # of episodes that were left, nobody says so
+            self._worlds.pop(old, None)
         world = self._worlds[number] = self.agent.world(tasks)
         world.begin(task, seed)
         return _Seen.of(world)
@@ -75,7 +79,7 @@ class _EpisodeHost:
         world.options, world.probabilities = options, probabilities
         outcome, seen = world.step(option, action), _Seen.of(world)
         if world.is_over:
-            del self._worlds[number]
+            self._worlds.pop(number, None)
         return outcome, seen
 
 # %% ../../nbs/agent/23_cluster.ipynb #8053a2c6
@@ -195,7 +199,7 @@ class _EpisodeActors:
             host = self._ray.remote(_EpisodeHost).options(
                 num_cpus=1, max_restarts=-1, max_concurrency=-(-num_parallel // count) + 1, scheduling_strategy="SPREAD"
             )
-            self.alive = [host.remote(make_agent) for _ in range(count)]
+            self.alive = [host.remote(make_agent, 2 * num_parallel) for _ in range(count)]  # one batch may follow one that was left
             self.places = [self.call(actor, "place", seconds=600.0) for actor in self.alive]
         except BaseException:
             self.close()
@@ -256,8 +260,8 @@ class _EpisodeActors:
             self._ray.shutdown()
 
 # %% ../../nbs/agent/23_cluster.ipynb #736e079a
-def _load_agent(config: TrainAgent) -> AutonomousWebAgent:
-    "The agent of an actor: the configuration's back end, embedder and reader."
+def _load_agent(config: TrainAgent, *, refines: bool = False) -> AutonomousWebAgent:
+    "The agent of an actor: the configuration's back end, opened, its embedder and reader."
     env_config = SearchEnvConfig(budget=config.budget)
     spans = cache_folder("spans") / "spans.sqlite"
     if config.write == "model":
@@ -271,8 +275,9 @@ def _load_agent(config: TrainAgent) -> AutonomousWebAgent:
         embed = load_embedder(cache_path=cache_folder("embeddings") / "vectors.sqlite")
         make_index = lambda: KnowledgeBase(":memory:", embed=embed)
         search = load_search(config.search, make_index=make_index, allow_hosts=config.allow_hosts, max_crawl_pages=config.max_crawl_pages)
+        _prepare_search(search, lambda line: None)
         tools = Tools(search, SpanReader.load(device=config.device), embed)
-    return AutonomousWebAgent(tools, env_config=env_config, write=config.write, span_cache=spans)
+    return AutonomousWebAgent(tools, env_config=env_config, write=config.write, span_cache=spans, refines=refines)
 
 
 def train_on_cluster(
@@ -287,7 +292,7 @@ def train_on_cluster(
     """
     actors = _EpisodeActors(
         config.cluster,
-        make_agent or functools.partial(_load_agent, config),
+        make_agent or functools.partial(_load_agent, config, refines=options.get("refines", False)),
         num_parallel=config.num_parallel,
         seconds=2 * config.max_seconds,
     )

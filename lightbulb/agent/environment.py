@@ -776,10 +776,11 @@ def play_answer(
     pipeline = replace(tools, search=backend, knowledge=None)
     *_, result = answer(env._running().task.question, config, tools=pipeline, calibrations=calibrations)
     assert isinstance(result, Answer)
-    cited = [citation for sentence in result.sentences for citation in sentence.citations]
+    moved = {asked_url: page.url for asked_url, page in env._running().pages.items()}  # the passages bear the page's own address
+    cited = [(moved.get(one.url, one.url), one.start) for sentence in result.sentences for one in sentence.citations]
     for action in env.actions(1):
         passage = action.passage
-        if passage and any(passage.url == one.url and passage.start <= one.start < passage.end for one in cited):
+        if passage and any(passage.url == url and passage.start <= start < passage.end for url, start in cited):
             backend.total += env.take(action)[1]
     write = env.write
     env.write = lambda question, passages: (result.text, env._quote(question, passages)[1])  # not its own confidence

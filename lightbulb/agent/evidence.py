@@ -53,7 +53,7 @@ def with_rank(name: str, text: str) -> str:
 
 def _overlap(one: list[str], other: list[str]) -> float:
     weight = lambda words: sum(len(word) for word in words)
-    shared = weight([word for word in one if word in other])
+    shared = weight((Counter(one) & Counter(other)).elements())
     return 2 * shared / (weight(one) + weight(other))
 
 # %% ../../nbs/agent/08_evidence.ipynb #7b1e8bff
@@ -406,6 +406,9 @@ class Researcher:
                     self.fail("read", url, str(getattr(document, "reason", document)))
                 elif document.text.strip():
                     self._enter(document if document.url == url else replace(document, url=url), "search")
+                else:
+                    self._unreadable.add(url)
+                    self.fail("read", url, "it holds no text")
         return [(url, self.ledger[url].title or title) for url, title in pages if url in self.ledger]
 
     def _enter(self, document: Document, place: str) -> None:

@@ -89,9 +89,13 @@ def parse_message(text: str) -> _Message:
     return message
 
 
+_MARK = r"\[[rp]?[1-9]\d*(?:[ ,;–-]+[rp]?[1-9]\d*)*\]"
+_MARKS = re.compile(rf"(?:^| |(?<=[.!?…,;])|(?=\[r\d)){_MARK}(?: ?{_MARK})*")  # but not the brackets of *argv[1]*
+
+
 def _plain(text: str) -> str:
     "A claim as one line without marks of citations, ended like a sentence."
-    line = " ".join(re.sub(r"\s*\[[^\[\]]{0,40}\]", "", text).split())[:600]
+    line = _MARKS.sub("", " ".join(text.split())).strip()[:600]
     return line if not line or line.endswith((".", "!", "?", "…")) else f"{line}."
 
 # %% ../../nbs/agent/15_synthesis.ipynb #4f4e8d22
@@ -446,7 +450,9 @@ class Synthesizer:
             return {}
         if message.action != "write": return {}
         numbered = [claim.get("number") for claim in content["claims"] if _plain(claim["text"])]
-        placed = {number - 1: claim for number, claim in zip(numbered, message.claims, strict=False) if number in range(1, len(claims) + 1)}
+        placed = {
+            int(number) - 1: claim for number, claim in zip(numbered, message.claims, strict=False) if number in range(1, len(claims) + 1)
+        }
         better = {place: claim for place, claim in placed.items() if claim != claims[place]}
         faults = self._faults(list(better.values()))
         return {place: claim for (place, claim), fault in zip(better.items(), faults, strict=True) if not fault}

@@ -53,7 +53,7 @@ def load_queries(
         own = [{"question": one.question, "gold_pages": one.gold_pages} for one in demo_questions("train")]
         return [_task(row) for row in [*topics, *own]]
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]  # a text may hold U+2028
     except (OSError, UnicodeDecodeError) as error:
         raise LightbulbError(f"queries {path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}") from None
     if not lines: raise LightbulbError(f"queries {path} holds no question")
@@ -77,6 +77,8 @@ def queries_of(config: TrainAgent) -> list[SearchTask]:
 def _task(row: Mapping[str, Any]) -> SearchTask:
     if not isinstance(row["question"], str): raise TypeError(f"a question must be text, got {row['question']!r}")
     gold = row.get("gold_pages", ())
+    if not isinstance(gold, list | tuple) or not all(isinstance(page, str) for page in gold):
+        raise TypeError(f"gold_pages must be a list of texts, got {gold!r}")
     addresses = frozenset(page for page in gold if "://" in page)
     return SearchTask(row["question"], addresses, frozenset(gold) - addresses)
 

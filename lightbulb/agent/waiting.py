@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from threading import Thread
-from typing import Any, ClassVar, Generic, TypeVar
+from threading import Thread, current_thread, main_thread
+from typing import Any, ClassVar, Generic, NoReturn, TypeVar
 from weakref import WeakSet
 
 from ..core.errors import Interrupted
@@ -45,7 +45,7 @@ class _Left(BaseException):
 class Background(Generic[Result]):
     "A function that works in a thread of its own."
 
-    exit_status: ClassVar[int] = 0  # of the process, if a thread that nobody waits for outlives it
+    exit_status: ClassVar[int | None] = None  # of the process, if a thread outlives it; None: 1 if an error ended it, else 0
     _at_work: ClassVar[WeakSet[Background]] = WeakSet()
 
     def __init__(
@@ -106,6 +106,19 @@ class Background(Generic[Result]):
         return not any(background.thread.is_alive() for background in working)
 
 
+_exit = sys.exit
+
+
+def _note_exit(status: Any = None, /) -> NoReturn:
+    "`sys.exit`, which notes the status: an exit function cannot see it."
+    if current_thread() is main_thread():
+        Background.exit_status = status if isinstance(status, int) else int(status is not None)
+    _exit(status)
+
+
+sys.exit = _note_exit
+
+
 @atexit.register
 def _end_process() -> None:
     """Python ends a thread by unwinding it, which aborts the process (SIGABRT) if the thread is inside PyTorch: so the process ends first.
@@ -116,4 +129,6 @@ def _end_process() -> None:
     Background.leave_all(1.0)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(Background.exit_status)
+    error = getattr(sys, "last_type", None)  # that nobody caught
+    status = 0 if error is None else 130 if issubclass(error, KeyboardInterrupt) else 1
+    os._exit(status if Background.exit_status is None else Background.exit_status & 0xFF)

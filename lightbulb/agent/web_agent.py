@@ -58,15 +58,18 @@ class _ReaderHops:
                 self._spans[key] = self._read(key) if cached is None else cached
             return self._spans[key]
 
+    def _cache_key(self, key: tuple[str, str, str]) -> str:
+        return content_key("spans 2", getattr(self.reader, "name", type(self.reader).__qualname__), *key)
+
     def _kept(self, key: tuple[str, str, str]) -> list[tuple[str, float]] | None:
-        stored = self._cache.get(content_key("spans", *key)) if self._cache is not None else None
+        stored = self._cache.get(self._cache_key(key)) if self._cache is not None else None
         return None if stored is None else [(text, score) for text, score in json.loads(stored)]
 
     def _read(self, key: tuple[str, str, str]) -> list[tuple[str, float]]:
         question, title, text = key
         spans = [(span.text, float(span.score)) for span in self.reader.read(question, [f"{title}. {text}"], top_k=8)]
         if self._cache is not None:
-            self._cache.put(content_key("spans", *key), json.dumps(spans).encode())
+            self._cache.put(self._cache_key(key), json.dumps(spans).encode())
         return spans
 
     def support(self, question: str, passages: Sequence[Passage]) -> list[float]:
@@ -213,6 +216,7 @@ class WebEpisode:
 # %% ../../nbs/agent/21_web_agent.ipynb #06285813
 POLICIES = ("fixed", "ordered", "learned", "random")
 _KIND = "web agent"
+_WRITING_SHARE = 0.25  # of an episode's seconds: what was read is worth an answer
 
 
 def default_levels(num_episodes: int = 300, *, num_envs: int = 4, seed: int = 0, uniform: bool = False) -> HierarchyConfig:
@@ -305,7 +309,7 @@ class AutonomousWebAgent:
         env_config: SearchEnvConfig | None = None,
         levels: HierarchyConfig | None = None,
         policy: str = "fixed",  # until something was learned
-        span_cache: Path | None = None,  # a file that keeps what the reader said
+        span_cache: Path | None = None,  # a file that keeps what the reader said, by the reader's `name`
         refines: bool = False,  # offer queries that `QueryRefiner` rewrote on the pages of all episodes
         write: str = "quote",  # an episode that is played to learn ends with its best passage; or `model`: with a summary of what was kept
         calibrations: Mapping[str, Any] | None = None,  # of `answer()`
@@ -362,22 +366,30 @@ class AutonomousWebAgent:
         "Search, read and answer within the budget, by the agent's policy."
         task = task or SearchTask(query)
         if self.policy == "fixed": return self._by_pipeline(task, seed)
-        world = self.play(task, seed=seed)
+        begin, max_seconds = time.monotonic(), self.env_config.budget.max_seconds
+        world = self.play(task, seed=seed, max_seconds=(1 - _WRITING_SHARE) * max_seconds)
         pages = self.ranking(world.env)
-        result = self._written(task.question, world.env, pages)
+        result = self._written(task.question, world.env, pages, begin=begin)
         return WebEpisode(result, world.total, tuple(world.options), tuple(pages), world.row())
 
     def ranking(self, env: SearchEnv) -> list[Document]:
         "The pages of an episode, the likeliest to hold the answer first: in a learned order where `page_order` is set."
         return env.ranking() if self.page_order is None else self.page_order.order(env)
 
-    def play(self, task: SearchTask, *, seed: int = 0) -> EpisodeWorld:
+    def play(
+        self,
+        task: SearchTask,
+        *,
+        seed: int = 0,
+        max_seconds: float | None = None,  # those of the budget if not given
+    ) -> EpisodeWorld:
         """An episode by the learned policy at its best, in order, or at random, without an answer by `answer()`.
 
         In order is what untrained levels do: all their values are 0, so the first open option and the first action in it are taken.
         """
         levels = HierarchicalAgent.for_world(self.world([task]), default_levels()) if self.policy == "ordered" else self.levels
-        world, greedy, deadline = self.world([task]), levels.greedy(), time.monotonic() + self.env_config.budget.max_seconds
+        world, greedy = self.world([task]), levels.greedy()
+        deadline = time.monotonic() + (self.env_config.budget.max_seconds if max_seconds is None else max_seconds)
         random = np.random.default_rng(seed)
         world.begin(0, seed)
         while not world.is_over and time.monotonic() < deadline:
@@ -402,10 +414,18 @@ class AutonomousWebAgent:
         kinds = ("search",) * len(env.evidence().queries) + ("generate",)
         return WebEpisode(result, total, kinds, tuple(env.ranking()), described_episode(env, [], env._info()))
 
-    def _written(self, question: str, env: SearchEnv, pages: Sequence[Document]) -> Answer:
+    def _written(
+        self,
+        question: str,
+        env: SearchEnv,
+        pages: Sequence[Document],
+        *,
+        begin: float | None = None,  # of the episode, by `time.monotonic()`; now if not given
+    ) -> Answer:
         "What `answer()` says from the pages that were read, the likeliest first, with the cost of the episode."
-        begin, budget, info = time.monotonic(), self.env_config.budget, env._info()
-        limits = {"max_pages": budget.max_pages, "max_tokens": budget.max_tokens, "max_seconds": budget.max_seconds}
+        begin, budget, info = time.monotonic() if begin is None else begin, self.env_config.budget, env._info()
+        seconds = max(begin + budget.max_seconds - time.monotonic(), _WRITING_SHARE * budget.max_seconds)
+        limits = {"max_pages": budget.max_pages, "max_tokens": budget.max_tokens, "max_seconds": seconds}
         searches = TestAgent().max_searches if self.write_searches is None else self.write_searches
         config = replace(self.asked, max_searches=searches, **limits)
         tools = replace(self.tools, search=_PagesRead(pages), knowledge=None)

@@ -25,6 +25,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from .. import __version__
+from ..agent.waiting import Background
 from ..core.errors import LightbulbError
 
 if TYPE_CHECKING:
@@ -199,7 +200,12 @@ def main(
     stage: str = "",  # lm or world: that stage alone, without --task
 ) -> int:
     "Run the command line and return its exit status: 0, 2 (one line on standard error says why), or 130 (interrupted)."
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    status = _status_of(list(sys.argv[1:] if argv is None else argv), stage)
+    Background.exit_status = status or None
+    return status
+
+
+def _status_of(arguments: list[str], stage: str) -> int:
     try:
         with _clear_interrupts():
             return _run(arguments, stage)

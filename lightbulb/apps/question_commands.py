@@ -142,14 +142,9 @@ def run_test_agent(config: TestAgent) -> int:
     out, log = sys.stdout, sys.stderr
     waiting = _OpenQuestions(config.save_dir / "agent" / "open_questions.json")
     begin = time.monotonic()
-    Background.exit_status = 130  # until the command has come to its end
     try:
         tools = _told(open_tools(config), log)
-    except LightbulbError:
-        Background.exit_status = 2
-        raise
     except ValueError as error:
-        Background.exit_status = 2
         raise LightbulbError(str(error)) from None  # a value that only loading could judge
     print(f"  ready after {time.monotonic() - begin:.1f} s", file=log, flush=True)
     try:
@@ -157,20 +152,12 @@ def run_test_agent(config: TestAgent) -> int:
             if question == config.query.strip():
                 continue  # it is asked below
             try:
-                if status := _answered(question, config, tools, waiting, out, log):
-                    Background.exit_status = status
-                    return status
+                if status := _answered(question, config, tools, waiting, out, log): return status
             except LightbulbError as error:  # it stays open, and the others are asked
                 print(f"lightbulb: {error}", file=log, flush=True)
-        if config.query.strip():
-            Background.exit_status = _answered(config.query.strip(), config, tools, waiting, out, log)
-        else:
-            _converse(config, tools, waiting, out, log)
-            Background.exit_status = 0
-        return Background.exit_status
-    except LightbulbError:
-        Background.exit_status = 2
-        raise
+        if config.query.strip(): return _answered(config.query.strip(), config, tools, waiting, out, log)
+        _converse(config, tools, waiting, out, log)
+        return 0
     finally:
         Background.leave_all()
         tools.close()

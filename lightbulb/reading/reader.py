@@ -19,6 +19,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from ..core.cache import content_key
 from ..core.english import FUNCTION_WORDS
 from ..core.runtime import choose_device, native_dtype
 from .answer_kinds import expected_kind, fits, kind_of, sentence_ranges
@@ -106,8 +107,17 @@ _WEIGHTS = (
 class SpanReader:
     "Points at the spans of texts that answer a question."
 
-    def __init__(self, network: ReaderNetwork, tokenizer: Tokenizer, confidence: Confidence | None = None, *, batch_size: int = 8) -> None:
+    def __init__(
+        self,
+        network: ReaderNetwork,
+        tokenizer: Tokenizer,
+        confidence: Confidence | None = None,
+        *,
+        batch_size: int = 8,
+        name: str = "",  # of the weights: caches keep what a reader said by its name
+    ) -> None:
         self.network, self.tokenizer, self.confidence, self.batch_size = network.eval(), tokenizer, confidence or Confidence(), batch_size
+        self.name = name
 
     @classmethod
     def load(
@@ -123,7 +133,7 @@ class SpanReader:
         network, tokenizer, confidence = load_reader(path or _WEIGHTS)
         target = choose_device(device)
         nn.Module.to(network.encoder, native_dtype(target) if precision == "auto" else getattr(torch, precision))
-        return cls(network.to(target), tokenizer, confidence)
+        return cls(network.to(target), tokenizer, confidence, name=content_key(Path(path or _WEIGHTS).read_bytes()))
 
     def read(
         self,
