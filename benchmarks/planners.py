@@ -304,6 +304,7 @@ def main() -> int:
         examine(table, predict, settings.folder, num_problems=options.problems, num_validation=options.problems // 4)
     table.note(
         f"{options.problems} test problems of each size, settings of planners chosen on {options.problems // 4} others. "
+        f"The network learned for {notes['seconds']:.0f} CPU-s, where an hour of two cores is allowed. "
         "A run ends with the first proposed thought that reaches the target. With three numbers there are at most 13 states to ask about, "
         "with four at most 313: the largest budgets are enough for everything. All planners but gumbel are anytime. CPU-milliseconds: half "
         "of the test problems, planners in turn, network and tree together, nothing known before; gumbel gets the largest budget of "

@@ -3,7 +3,8 @@
 Sets: paragraphs with questions in SQuAD's manner (xquad_en), two-hop questions with the gold page and its title in the question, sentences
 with questions of people (QAMR, the articles kept from training), search-engine questions on a passage that answers or does not (clapnq
 without its first 100), facts and numbers of three manuals on their gold page, the demo site. Gold answers are used for scoring alone; none
-of these questions trained the reader. `--before FILE` reads everything with other weights as well and says how much better the shipped
+of these questions trained the reader, but reader and mechanisms were chosen while looking at half of xquad_en and of the two-hop questions:
+the other halves have rows of their own. `--before FILE` reads everything with other weights as well and says how much better the shipped
 ones are, question by question.
 """
 
@@ -233,6 +234,11 @@ def demo_rows(table: Table, readers: dict[str, SpanReader], step: int) -> None:
     table.row("ten passages of 75 words, one core", f"{seconds:.2f} CPU-s", "< 0.3 s", seconds < 0.3)
 
 
+LOOKED_AT = (
+    "Reader and mechanisms were chosen while looking at every other paragraph of xquad_en, every other two-hop question, the git manual "
+    "and the debian handbook, and answers to the demo site's questions were looked at: where no half is named a row holds what was looked "
+    "at, too."
+)
 SETS = ["demo", "xquad_en", "two_hop", "qamr", "manuals", "clapnq"]
 
 
@@ -261,15 +267,19 @@ def main() -> int:
     if "xquad_en" in args.sets:
         paragraphs = paragraph_tasks(args.data)
         every = list(dict.fromkeys(task.text for task in paragraphs))
+        only_measured = [task for task in paragraphs if every.index(task.text) % 2]  # as in answering.py
         four = {text: [text, *(every[(i + k) % len(every)] for k in (1, 2, 3))] for i, text in enumerate(every)}
         paragraphs = paragraphs[::step]
         compare(table, "xquad_en", paragraphs, readers, (0.72, 0.83))
+        compare(table, "xquad_en, the half that was only measured", only_measured[::step], readers, (0.72, 0.83))
         chosen = paragraphs[:: 1 if args.quick else 2]
         texts = [(four[task.text], ["1", "2", "3", "4"]) for task in chosen]
         judged(table, "xquad_en, the paragraph and three others", chosen, readers["shipped"], texts, rerank, judge)
     if "two_hop" in args.sets:
-        pages = two_hop_tasks(args.data)[::step]
+        hops = two_hop_tasks(args.data)
+        pages = hops[::step]
         compare(table, "two-hop, gold page, title in the question", pages, readers, (0.69, None))
+        compare(table, "two-hop, gold page, the half that was only measured", hops[::2][::step], readers, (0.69, None))
         judged(table, "two-hop, gold page", pages, readers["shipped"], [([task.text], ["page"]) for task in pages], rerank, judge)
         rules = [f1(by_rules(task), task) for task in pages]
         table.row("two-hop: rules alone", f"F1 {mean(rules):.3f}")
@@ -280,6 +290,7 @@ def main() -> int:
         compare(table, "manuals, facts and numbers, gold page", facts, readers, (None, None), names, "named")
     if "clapnq" in args.sets:
         engine_rows(table, args.data, readers, rerank, judge, step)
+    table.note(LOOKED_AT)
     return table.finish(args.record and not args.quick and args.sets == SETS)
 
 
