@@ -421,7 +421,8 @@ def main() -> int:
             if part == "seconds":
                 ours, theirs = (sum(values) for values in means)
                 texts[-1] += f", {ours / theirs:.2f} ×"
-                if "cost" in aims: are_met.append(ours <= theirs / 2)
+                if "cost" in aims:
+                    are_met.append(ours <= theirs / 2)
         words = {"hit1": "hit@1 above 0, 95%", "cost": "f1 not below 0 at half the seconds"}
         table.row(f"{one} above {other}", ", ".join(texts), ", ".join(words[aim] for aim in aims), all(are_met) if aims else None)
 

@@ -169,8 +169,8 @@ def main() -> int:
     table.note(f"The pull of the ranking is the best of three on half of the learning questions: nDCG@10 {tried}.")
     if not any(is_new):
         table.note(
-            "All held-out episodes quote pages that the file of episodes quotes too, and have its format: how much of the gain is either was "
-            "not told apart."
+            "All held-out episodes quote pages that the file of episodes quotes too, and have its format: how much of the gain is either "
+            "was not told apart."
         )
     table.note("The reader does not learn from episodes: they hold no spans that are known to be right.")
     return table.finish(args.record)
