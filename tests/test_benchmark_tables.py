@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import sys
@@ -9,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+from benchmarks import _table
+from benchmarks._scoring import gap_interval, interval, score_interval, wilson
 
-import _table  # noqa: E402
-from _scoring import gap_interval, interval, score_interval, wilson  # noqa: E402
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_recorded_commands_can_be_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,3 +45,27 @@ def test_intervals_of_shares_have_a_width() -> None:
     assert score_interval(partial) == interval(partial)
     assert gap_interval([1.0, 1.0]) == "+1.00 in each"
     assert gap_interval([1.0, 0.0, 1.0, 1.0, 0.0]).startswith("+0.")
+
+
+def test_the_one_prompt_stands_beside_questions_with_an_answer_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    "It is offered no refusal, so its score of a refusal would be no measurement."
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    answering = importlib.import_module("answering")
+    questions = [
+        answering.Question("a", "How many?", "number", ["seven"]),
+        answering.Question("b", "Who?", "factoid", ["Ada"]),
+        answering.Question("c", "Why?", "unanswerable", answerable=False),
+    ]
+    replies = [answering.Reply("a", short="seven", prompt_text="seven"), answering.Reply("b", short="Ada", prompt_text="seven")]
+    replies += [answering.Reply("c", refused=True, prompt_text="seven")]
+    table = _table.Table("a title")
+    answering.report_manuals(answering.Scorer(table), "site", questions, replies, {})
+    rows = {name: (measured, aim, verdict) for name, measured, aim, verdict in table.rows}
+    assert rows["site: refused when unanswerable"] == ("1.000 (0.21 to 1.00, 1)", "≥ 0.80", "yes")
+    assert "one prompt 0.500 of the 2 with an answer, where it is 1.000" in rows["site: over all kinds"][0]
+    assert rows["site: facts and numbers"][1:] == ("≥ 0.60, above one prompt", "yes")
+    replies[1] = answering.Reply("b", short="Bob", prompt_text="Ada")
+    table.rows.clear()
+    answering.report_manuals(answering.Scorer(table), "site", questions[:2], replies[:2], {})
+    assert table.rows[0][2:] == ("≥ 0.60, above one prompt", "no"), "one prompt has both"
+    assert {"python", "demo"} <= answering.TUNED.keys()
