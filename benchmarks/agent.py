@@ -413,7 +413,8 @@ def main() -> int:
             means = [[mean([played[part] for played in same]) for same in zip(*run, strict=True)] for run in runs]
             gaps = [a - b for a, b in zip(*means, strict=False)]
             low, high = interval(gaps)
-            texts.append(f"{part} {mean(gaps):+.3f} ({low:+.3f} to {high:+.3f})")
+            width = f"({low:+.3f} to {high:+.3f})" if len(set(gaps)) > 1 else "in each"
+            texts.append(f"{part} {mean(gaps):+.3f} {width}")
             if part == "hit1" and "hit1" in aims:
                 are_met.append(low > 0)
             if part == "f1" and "cost" in aims:
