@@ -244,11 +244,11 @@ def main() -> int:
     best_name = {name: max(rows, key=lambda one: rows[one][:, 0].mean()) for name, rows in all_plain.items()}
     best_plain = {name: all_plain[name][one] for name, one in best_name.items()}
 
-    def against(values: np.ndarray, name: str) -> tuple[str, bool]:
-        "Values beside the best untrained row of their collection and beside BM25 + best chunk; whether they are above the first."
+    def against(values: np.ndarray, name: str) -> tuple[str, bool, bool]:
+        "Values beside the best untrained row of their collection and beside BM25 + best chunk; whether they are above each."
         (gap, low, high), (less, lower, upper) = interval(values, best_plain[name]), interval(values, simple[name])
         text = f"{shown(values)}; {gap:+.3f} ({low:+.3f} to {high:+.3f}) to the best untrained, "
-        return text + f"{less:+.3f} ({lower:+.3f} to {upper:+.3f}) to BM25 + best chunk", low > 0
+        return text + f"{less:+.3f} ({lower:+.3f} to {upper:+.3f}) to BM25 + best chunk", low > 0, lower > 0
 
     gains: dict[float, list[float]] = {}
     for pull in PULLS:
@@ -264,7 +264,7 @@ def main() -> int:
             table.row(f"{name}, trained on cranfield alone", shown(measured.by(trained(all_measured["cranfield"].lists))))
         others = left_out(all_measured, name)
         for what, away in (("freely", trained(others)), (f"pull {chosen:g}", pulled(others, chosen))):
-            text, is_better = against(measured.by(away), name)
+            text, is_better, _ = against(measured.by(away), name)
             is_chosen = what != "freely"
             what += ", which was chosen on it too" if is_chosen and name in TAUGHT else ""
             row = f"{name}, trained on the other collections, {what}"
@@ -272,9 +272,14 @@ def main() -> int:
     everything = [one for name in TAUGHT for one in all_measured[name].lists]
     shipped = pulled(everything, chosen)
     shipped.calibrate(everything)
-    for name in (name for name in all_measured if name not in TAUGHT):
-        text, is_better = against(all_measured[name].by(shipped), name)
+    only_measured = {name: against(measured.by(shipped), name) for name, measured in all_measured.items() if name not in TAUGHT}
+    for name, (text, is_better, _) in only_measured.items():
         table.row(f"{name}, shipped weights", text, BETTER, is_better)
+    table.note(
+        f"Of {len(only_measured)} collections that are only measured the shipped weights are shown to be above the best untrained row on "
+        f"{sum(is_better for _, is_better, _ in only_measured.values())}, and above BM25 + best chunk on "
+        f"{sum(is_above for *_, is_above in only_measured.values())}."
+    )
     gaps = {name: calibration_gap(shipped, all_measured[name].lists) for name in all_measured}
     table.row("gap between probability and share of relevant pages", ", ".join(f"{name} {gap:.3f}" for name, gap in gaps.items()))
     if args.ship:
