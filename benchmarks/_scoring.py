@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import string
 from collections import Counter
@@ -42,6 +43,27 @@ def recall(pages: Sequence[str], golds: Sequence[str]) -> float:
 def mean(values: Sequence[float]) -> float:
     "The mean; 0 of nothing."
     return sum(values) / len(values) if values else 0.0
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    "Wilson's 95% interval of a share of so many trials (1927): it has a width where all of them went alike."
+    z = 1.96
+    middle, spread = share + z * z / (2 * count), z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+
+
+def score_interval(values: Sequence[float]) -> tuple[float, float]:
+    "A 95% interval of a mean score, not of a difference: Wilson's where each is 0 or 1, by the bootstrap otherwise."
+    if values and set(values) <= {0.0, 1.0}: return wilson(mean(values), len(values))
+    return interval(values)
+
+
+def gap_interval(gaps: Sequence[float]) -> str:
+    "A 95% interval of a mean difference in words; equal differences have none."
+    if gaps and len(set(gaps)) == 1: return f"{gaps[0]:+.2f} in each"
+    low, high = interval(gaps)
+    return f"{low:+.2f} to {high:+.2f}"
 
 
 def interval(values: Sequence[float], *, num_samples: int = 2000, seed: int = 0) -> tuple[float, float]:

@@ -6,6 +6,7 @@ import argparse
 import os
 import platform
 import re
+import shlex
 import sys
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
@@ -83,9 +84,8 @@ class Table:
         cells = [("what", "measured", "aim", "met"), ("---", "---", "---", "---"), *self.rows]
         lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
         versions = ", ".join(f"{name} {_version(name)}" for name in ("torch", "numpy", *self.packages))
-        command = " ".join(
-            ["python", "benchmarks/" + self.script, *("PATH" if Path(word).is_absolute() else word for word in sys.argv[1:])]
-        )
+        words = ("PATH" if Path(word).is_absolute() else word for word in sys.argv[1:])
+        command = shlex.join(["python", "benchmarks/" + self.script, *words])
         body = [
             f"## {self.title}",
             "",
@@ -98,7 +98,7 @@ class Table:
         text = (
             RESULTS.read_text(encoding="utf-8")
             if RESULTS.exists()
-            else "# Results\n\nEvery row was printed by the command above its table.\n"
+            else "# Results\n\nEvery row was printed by the command above its table, or, where a note says so, by an earlier one.\n"
         )
         block = f"<!-- {self.script}: {self.title} -->\n" + "\n".join(body) + f"<!-- end {self.script}: {self.title} -->\n"
         name = re.escape(f"{self.script}: {self.title}")

@@ -29,7 +29,7 @@ from urllib.parse import urldefrag
 import numpy as np
 import torch
 from _judged import manual_pages
-from _scoring import interval, mean, token_f1
+from _scoring import interval, mean, score_interval, token_f1
 from _table import Table, skip_without
 from answering import Question, manual_questions, manual_score
 
@@ -312,7 +312,7 @@ def main() -> int:
         kept = json.loads(file.read_text())
         runs = [[Played(**one) for one in run] for run in kept["runs"]]
         by_question = [[mean([getattr(one, part) for one in same]) for same in zip(*runs, strict=True)] for part in ("hit10", "hit1")]
-        (low, high), (low1, high1) = (interval(values) for values in by_question)
+        (low, high), (low1, high1) = (score_interval(values) for values in by_question)
         each = lambda part: mean([getattr(one, part) for run in runs for one in run])
         f1s = [one.f1 for run in runs for one in run if one.f1 is not None]
         answers = f"{asked.measure} {mean(f1s):.3f} ({interval(f1s)[0]:.3f} to {interval(f1s)[1]:.3f}), " if f1s else ""
@@ -401,19 +401,31 @@ def main() -> int:
             runs.append(Played(is_near, first, episode.reward, cost["searches"], cost["pages"], is_read, f1, seconds))
         return runs
 
-    def difference(one: str, other: str) -> None:
-        "A row of how much one row is above another, question by question."
+    def difference(one: str, other: str, *aims: str) -> None:
+        """A row of how much one row is above another, question by question, from what is kept of both. Aims: `hit1` (above it, by the
+        interval), `cost` (an answer's score as high at half the seconds)."""
         files = [place_of(name) for name in (one, other)]
-        if not {one, other} <= made: return
+        if not {one, other} & made or not all(file.exists() for file in files): return
         runs = [json.loads(file.read_text())["runs"] for file in files]
-        texts = []
+        texts, are_met = [], []
         has_answers = all(run[0][0]["f1"] is not None for run in runs)
         for part in ("hit10", "hit1", "reward", *(("f1", "seconds") if has_answers else ())):
             means = [[mean([played[part] for played in same]) for same in zip(*run, strict=True)] for run in runs]
             gaps = [a - b for a, b in zip(*means, strict=False)]
             low, high = interval(gaps)
-            texts.append(f"{part} {mean(gaps):+.3f} ({low:+.3f} to {high:+.3f})")
-        table.row(f"{one} above {other}", ", ".join(texts))
+            width = f"({low:+.3f} to {high:+.3f})" if len(set(gaps)) > 1 else "in each"
+            texts.append(f"{part} {mean(gaps):+.3f} {width}")
+            if part == "hit1" and "hit1" in aims:
+                are_met.append(low > 0)
+            if part == "f1" and "cost" in aims:
+                are_met.append(mean(gaps) >= 0)
+            if part == "seconds":
+                ours, theirs = (sum(values) for values in means)
+                texts[-1] += f", {ours / theirs:.2f} ×"
+                if "cost" in aims:
+                    are_met.append(ours <= theirs / 2)
+        words = {"hit1": "hit@1 above 0, 95%", "cost": "f1 not below 0 at half the seconds"}
+        table.row(f"{one} above {other}", ", ".join(texts), ", ".join(words[aim] for aim in aims), all(are_met) if aims else None)
 
     ordered_name, learned_name = (
         "ordered (names lead from page to page, untrained), 4 searches",
@@ -446,7 +458,7 @@ def main() -> int:
             row(fixed_name(searches), lambda searches=searches: [answered(make(searches=searches, policy="fixed"))])
         if 4 in args.searches:
             difference(ordered_name, fixed_name(4))
-            difference(learned_name, fixed_name(4))
+            difference(learned_name, fixed_name(4), "hit1")
         if 8 in args.searches:
             difference(f"learned, {args.episodes} episodes, 8 searches", fixed_name(8))
         plans = (("ordered", 4, 12, 0), ("learned", 4, 12, 0), ("learned", 3, 7, 0), ("learned", 2, 4, 0), ("learned", 2, 4, 3))
@@ -462,11 +474,14 @@ def main() -> int:
 
             row(name, play)
             for other in args.searches:
-                difference(name, fixed_name(other))
+                difference(name, fixed_name(other), *(("hit1", "cost") if policy == "learned" and other == 4 else ()))
     row("random, 4 searches", lambda: [played(make(policy="random"))])
     if args.ship:
         save_checkpoint(args.ship, load(folders(seeds=1)[0], 4).model_state())
-    table.note("The interval is of the mean over questions (bootstrap), seeds averaged first. Only rows that say so have a world model.")
+    table.note(
+        "The interval is of the mean over questions, seeds averaged first: Wilson's where all are 0 or 1, else by the bootstrap. Only rows "
+        "that say so have a world model."
+    )
     table.note(
         "Where the ceiling is lost: `read` says how often a gold page was read at all, hit@1 how often it stands first. The oracle "
         "follows the right name and puts its page first; rows without answers keep the order of the chances, which no action mends: "

@@ -95,8 +95,8 @@ def report(table: Table, tree: list, plain: list, seconds: list[float]) -> None:
     table.row(
         f"answer F1, {len(f1)} answerable questions",
         f"{mean(f1):.3f}; one prompt {mean(f1_plain):.3f}; difference {low:+.3f} to {high:+.3f}",
-        "above one prompt",
-        low > 0,
+        "≥ 0.80, above one prompt",
+        mean(f1) >= 0.80 and low > 0,
     )
     table.row("exact match", f"{mean(em):.3f}; one prompt {mean(em_plain):.3f}", "above one prompt", mean(em) > mean(em_plain))
     for kind in ("single_hop", "two_hop", "comparison"):
@@ -115,10 +115,13 @@ def report(table: Table, tree: list, plain: list, seconds: list[float]) -> None:
     )
     for name, refused in (("the tree", [(q, r.refused) for q, r, _ in tree]), ("one prompt", [(q, not s) for q, s, _ in plain])):
         refusals, no_answer = [q for q, no in refused if no], [no for q, no in refused if not q.answers]
-        precision = mean([float(not q.answers) for q in refusals])
+        precision, recalled = mean([float(not q.answers) for q in refusals]), mean(list(map(float, no_answer)))
+        has_aim = name == "the tree"
         table.row(
             f"refusals of {name}: precision, recall",
-            f"{precision:.3f}, {mean(list(map(float, no_answer))):.3f} of {len(no_answer)} unanswerable",
+            f"{precision:.3f}, {recalled:.3f} of {len(no_answer)} unanswerable",
+            "≥ 0.85, ≥ 0.95" if has_aim else "",
+            precision >= 0.85 and recalled >= 0.95 if has_aim else None,
         )
     cited = [c for _, r, c in answerable if r.citations]
     table.row("citations that are verbatim", f"{mean([c[0] for c in cited]):.3f}", "1.000", all(c[0] == 1 for c in cited))
@@ -126,14 +129,15 @@ def report(table: Table, tree: list, plain: list, seconds: list[float]) -> None:
     table.row("answers with a citation on a gold page that holds the answer", f"{mean([c[2] for c in cited]):.3f}")
     stations = [r.trace.failed_at or "answered" for q, r, _ in answerable]
     table.row("where answerable questions ended", ", ".join(f"{name} {stations.count(name)}" for name in sorted(set(stations))))
-    costs = [r.cost for _, r, _ in tree]
+    costs, median, late = [r.cost for _, r, _ in tree], statistics.median(seconds), sorted(seconds)[int(0.95 * len(seconds))]
     table.row(
         "cost of a question, medians",
         f"{statistics.median(c.searches for c in costs):.0f} searches, {statistics.median(c.pages for c in costs):.0f} pages, "
-        f"{statistics.median(c.tokens for c in costs):.0f} tokens, {statistics.median(seconds):.1f} s; longest {max(seconds):.1f} s",
-        "at most 60 s",
-        max(seconds) <= 60,
+        f"{statistics.median(c.tokens for c in costs):.0f} tokens, {median:.1f} s; 95% within {late:.1f} s, longest {max(seconds):.1f} s",
+        "≤ 6 s, 95% ≤ 15 s",
+        median <= 6 and late <= 15,
     )
+    table.note("Answers to these questions were looked at, and no threshold was fitted on them; answering.py asks the same ones.")
 
 
 if __name__ == "__main__":

@@ -204,8 +204,8 @@ def acting(runner: Runner, task: str, num_seeds: int) -> list[Row]:
         aim += " (the shortest path earns -13)"
     if peer:
         theirs = column(peer, "returns").mean(1)
-        aim += f", and ≥ {theirs.min():.1f}, the lowest seed of Stable-Baselines3's defaults ({span(theirs)})"
-        is_met &= returns.mean() >= theirs.min()
+        aim += f", and ≥ {theirs.mean():.1f}, the mean of Stable-Baselines3's defaults ({span(theirs)})"
+        is_met &= returns.mean() >= theirs.mean()
     else:
         aim += "; Stable-Baselines3 absent"
     tuned = "nothing on this environment; the defaults were set on CartPole-v1"
@@ -410,6 +410,7 @@ def searching() -> list[Row]:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="at most a minute: the README's PPO alone")
     parser.add_argument("--text", type=Path, help="a plain text, for the language model and the world of text")
     parser.add_argument("--source", default="King James Bible", help="what the text is")
     parser.add_argument("--peer-python", default=sys.executable, help="the interpreter that has stable-baselines3 and Box2D")
@@ -451,6 +452,8 @@ def code_digest() -> str:
 
 def main() -> int:
     asked, code, older = parse(), code_digest(), 0
+    if asked.quick:
+        asked.only = ["ppo_readme"]
     torch.set_num_threads(1)
     table = Table("Every default command on what it was not tuned on", ("gymnasium", "transformers"))
     place = cache_folder("benchmarks", "defaults")
@@ -477,7 +480,7 @@ def main() -> int:
     )
     if older:
         table.note(f"{older} of these were made by an earlier state of the code.")
-    return table.finish(asked.record, keeps_others=bool(asked.only))
+    return table.finish(asked.record and not asked.quick, keeps_others=bool(asked.only))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,13 @@ chain whose line is 24. Settings of planners are chosen on every third puzzle, t
 from __future__ import annotations
 
 import json
-import math
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from _scoring import wilson
 from _table import Table, arguments, skip_without
 
 from lightbulb.planning.planners import Plan, PlannerConfig, ThoughtFunctions, plan
@@ -136,9 +136,9 @@ class Record:
 
 def share(rights: Sequence[bool]) -> str:
     "With Wilson's 95% interval."
-    n, p, z = len(rights), sum(rights) / len(rights), 1.96
-    middle, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return f"{100 * p:.0f}% ({100 * (middle - spread) / (1 + z * z / n):.0f} to {100 * (middle + spread) / (1 + z * z / n):.0f})"
+    p = sum(rights) / len(rights)
+    low, high = wilson(p, len(rights))
+    return f"{100 * p:.0f}% ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def outcome(records: Sequence[Record], config: PlannerConfig, setting: str) -> tuple[list[bool], float, float, float]:

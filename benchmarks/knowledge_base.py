@@ -86,7 +86,13 @@ def main() -> int:
             table.row("the same in CPU time of all threads", f"p50 {work[0]:.1f} ms, p95 {work[1]:.1f} ms")
             for mode in ("keyword", "hybrid"):
                 times = percentiles(lambda i, mode=mode: base.search(queries[i % len(queries)], 10, mode=mode), repeats)
-                table.row(f"knowledge base, {mode}, ten passages, six words", f"p50 {times[0]:.1f} ms, p95 {times[1]:.1f} ms")
+                has_aim = mode == "hybrid"
+                table.row(
+                    f"knowledge base, {mode}, ten passages, six words",
+                    f"p50 {times[0]:.1f} ms, p95 {times[1]:.1f} ms",
+                    "p95 ≤ 30 ms" if has_aim else "",
+                    times[1] <= 30 if has_aim else None,
+                )
             base.embed = lambda texts, *, query=False: questions[:1]  # type: ignore[assignment]
             exact = ids[top_indices(rows.astype(np.float64) @ questions[0].astype(np.float64), 10)]
             found = base.search("anything", 10, mode="dense")
@@ -95,6 +101,7 @@ def main() -> int:
             scores = np.array([passage.score for passage in found])
             same = np.allclose(scores, rows[np.searchsorted(ids, exact)] @ questions[0], atol=1e-5)
             table.row("the ten are the exact nearest", "yes" if same else "no", "yes", bool(same))
+    table.note("A million chunks, for which the aim is 100 ms, are not measured.")
     return table.finish(args.record)
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _scoring import interval, mean, token_f1
+from _scoring import interval, mean, score_interval, token_f1
 from _table import Table, skip_without
 from agent import Passages
 
@@ -170,7 +170,7 @@ def report_orders(table: Table, held_out: Sequence[Measured], seen: Sequence[Mea
 
     def row(name: str, values: Sequence[float], base: Sequence[float] = own, aim: str = "", met: bool | None = None) -> None:
         gaps = [a - b for a, b in zip(values, base, strict=True)]
-        (low, high), (below, above) = interval(values), interval(gaps)
+        (low, high), (below, above) = score_interval(values), interval(gaps)
         text = f"hit@1 {mean(values):.3f} ({low:.3f} to {high:.3f})"
         if values is not base:
             text += f", {mean(gaps):+.3f} ({below:+.3f} to {above:+.3f})"

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from _countdown_model import NetworkPredict, Settings, inputs, trained_network
+from _scoring import wilson
 from _table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -98,9 +98,8 @@ class Exam:
 
 def interval(successes: np.ndarray) -> str:
     "A share with Wilson's 95% interval."
-    n, p, z = len(successes), float(successes.mean()), 1.96
-    middle, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low, high = max(0.0, middle - spread) / (1 + z * z / n), min(1 + z * z / n, middle + spread) / (1 + z * z / n)
+    p = float(successes.mean())
+    low, high = wilson(p, len(successes))
     return f"{100 * p:.0f}% ({100 * low:.0f} to {100 * high:.0f})"
 
 
@@ -305,6 +304,7 @@ def main() -> int:
         examine(table, predict, settings.folder, num_problems=options.problems, num_validation=options.problems // 4)
     table.note(
         f"{options.problems} test problems of each size, settings of planners chosen on {options.problems // 4} others. "
+        f"The network learned for {notes['seconds']:.0f} CPU-s, where an hour of two cores is allowed. "
         "A run ends with the first proposed thought that reaches the target. With three numbers there are at most 13 states to ask about, "
         "with four at most 313: the largest budgets are enough for everything. All planners but gumbel are anytime. CPU-milliseconds: half "
         "of the test problems, planners in turn, network and tree together, nothing known before; gumbel gets the largest budget of "

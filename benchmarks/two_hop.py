@@ -92,6 +92,7 @@ def main() -> int:
         results = [_answered(question["question"], tools) for question in questions]
         report(table, questions, results)
         one_prompt(table, tools, index, questions)
+    table.note("Mechanisms were chosen while looking at every second of these questions, from the second on; answering.py has the others.")
     return table.finish(args.record and not args.quick)
 
 
@@ -138,19 +139,20 @@ def report(table: Table, questions: list[dict], results: list[Answer]) -> None:
     table.row(
         f"the tree: hit@10 with at most {most} searches (median {statistics.median(r.cost.searches for r in results):.0f})",
         f"{mean(hits[10]):.3f}",
-        "0.90 with at most 8",
-        mean(hits[10]) >= 0.9 and most <= 8,
+        "≥ 0.97 with at most 8, ≥ 0.90 with at most 4",
+        mean(hits[10]) >= (0.90 if most <= 4 else 0.97) and most <= 8,
     )
-    table.row("the tree: hit@1", f"{mean(hits[1]):.3f}")
+    table.row("the tree: hit@1", f"{mean(hits[1]):.3f}", "≥ 0.80", mean(hits[1]) >= 0.80)
     answers = [result.short_answer or result.trace.span for result in results]
     f1, em = (
         [token_f1(s, [q["answer"]]) for s, q in zip(answers, questions, strict=True)],
         [exact_match(s, [q["answer"]]) for s, q in zip(answers, questions, strict=True)],
     )
-    low, high = interval(f1)
-    table.row(
-        f"the tree, best candidate: answer F1 ({len(f1)} questions)", f"{mean(f1):.3f} ({low:.3f} to {high:.3f})", "0.40", mean(f1) >= 0.4
-    )
+    seen = [0.0 if result.refused else score for result, score in zip(results, f1, strict=True)]
+    for what, values in (("as the user sees it", seen), ("best candidate", f1)):  # a refusal counts as nothing, or as its best guess
+        low, high = interval(values)
+        text = f"{mean(values):.3f} ({low:.3f} to {high:.3f})"
+        table.row(f"the tree, {what}: answer F1 ({len(values)} questions)", text, "≥ 0.60", mean(values) >= 0.60)
     table.row("the tree, best candidate: exact match", f"{mean(em):.3f}")
     table.row(
         "the same with demonyms and countries as one answer: F1, exact match",
