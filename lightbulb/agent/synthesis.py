@@ -90,12 +90,13 @@ def parse_message(text: str) -> _Message:
 
 
 _MARK = r"\[[rp]?[1-9]\d*(?:[ ,;–-]+[rp]?[1-9]\d*)*\]"
-_MARKS = re.compile(rf"(?:^| |(?<=[.!?…,;])|(?=\[r\d)){_MARK}(?: ?{_MARK})*")  # but not the brackets of *argv[1]*
+_AT_A_WORD = r"(?<![\w.$])(?:[^\W\d_a-z][^\W\d_]+|[^\W\d_]{5,})(?=\[)"  # *Penzance[1]*, but not *argv[1]*
+_MARKS = re.compile(rf"(?:(?P<word>{_AT_A_WORD})|^| |(?<=[.!?…,;])|(?=\[r\d)){_MARK}(?: ?{_MARK})*")
 
 
 def _plain(text: str) -> str:
     "A claim as one line without marks of citations, ended like a sentence."
-    line = _MARKS.sub("", " ".join(text.split())).strip()[:600]
+    line = _MARKS.sub(lambda match: match["word"] or "", " ".join(text.split())).strip()[:600]
     return line if not line or line.endswith((".", "!", "?", "…")) else f"{line}."
 
 # %% ../../nbs/agent/15_synthesis.ipynb #4f4e8d22

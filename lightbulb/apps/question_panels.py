@@ -129,11 +129,13 @@ def _answering(
 ) -> Generator[Step | Answer]:
     "The steps of one question, those of loading first; the last one is the answer."
     yield Working("starting")
-    taken = (yield from _shelf.take(config)) if tools is None else None
+    taken = None
+    if tools is None:
+        tools = taken = yield from _shelf.take(config)
     try:
         from lightbulb.agent.web_agent import answer_by_policy
 
-        yield from answer_by_policy(question, config, tools=taken or tools, calibrations=calibrations)
+        yield from answer_by_policy(question, config, tools=tools, calibrations=calibrations)
     finally:
         if taken is not None:
             _shelf.give_back(taken)
