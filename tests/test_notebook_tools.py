@@ -139,3 +139,16 @@ def test_a_saved_figure_carries_no_version_and_no_date() -> None:
             images = ["".join(output.get("data", {}).get("image/png", "")) for output in cell.get("outputs", [])]
             stamped += [path.name for image in images if b"Software" in b64decode(image)[:200]]
     assert not stamped, f"`python tools/format.py` removes the stamps from {sorted(set(stamped))}"
+
+
+def test_a_saved_figure_says_what_it_shows_and_no_output_warns() -> None:
+    silent, warning = [], []
+    for path in sorted((ROOT / "nbs").rglob("*.ipynb")):
+        for cell in json.loads(path.read_text("utf-8"))["cells"]:
+            outputs = cell.get("outputs", [])
+            if any("image/png" in output.get("data", {}) for output in outputs) and "#| fig-alt:" not in "".join(cell["source"]):
+                silent.append(path.name)
+            if any("UserWarning" in "".join(output.get("text", "")) for output in outputs):
+                warning.append(path.name)
+    assert not silent, f"a figure without `#| fig-alt:` in {sorted(set(silent))}"
+    assert not warning, f"a warning is saved in {sorted(set(warning))}"
