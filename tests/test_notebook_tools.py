@@ -111,6 +111,27 @@ def test_a_page_that_runs_twice_is_saved_as_the_same_file(clone: Path) -> None:
     assert b"image/png" in once and b"/tmp/\xe2\x80\xa6/x http://127.0.0.1:\xe2\x80\xa6/lamp" in once
 
 
+def test_what_passes_is_saved_as_an_ellipsis() -> None:
+    output = {
+        "text": [
+            "| /tmp/tmpoohugei\\_/notes | /tmp/tmpa_cdefgh/x |\n",
+            "fetched_at=1795936954.4649332, seconds=0.000124, max_seconds=60.0\n",
+        ]
+    }
+    output["data"] = {
+        "text/html": "<p>Cost: 2 searches, 11 pages, 0 tokens, 13.3 s</p>",
+        "text/plain": "<Thread(a, started daemon 140421615576768)>",
+    }
+    program = "import json, sys; from format import settle; output = json.loads(sys.argv[1]); settle(output); print(json.dumps(output))"
+    run = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(output)], cwd=ROOT / "tools", capture_output=True, text=True, check=True
+    )
+    settled = json.loads(run.stdout)
+    assert "".join(settled["text"]) == "| /tmp/…/notes | /tmp/…/x |\nfetched_at=…, seconds=…, max_seconds=60.0\n"
+    assert settled["data"]["text/html"] == ["<p>Cost: 2 searches, 11 pages, 0 tokens, … s</p>"]
+    assert settled["data"]["text/plain"] == ["<Thread(a, started daemon …)>"]
+
+
 def test_a_saved_figure_carries_no_version_and_no_date() -> None:
     stamped = []
     for path in sorted((ROOT / "nbs").rglob("*.ipynb")):
@@ -118,3 +139,16 @@ def test_a_saved_figure_carries_no_version_and_no_date() -> None:
             images = ["".join(output.get("data", {}).get("image/png", "")) for output in cell.get("outputs", [])]
             stamped += [path.name for image in images if b"Software" in b64decode(image)[:200]]
     assert not stamped, f"`python tools/format.py` removes the stamps from {sorted(set(stamped))}"
+
+
+def test_a_saved_figure_says_what_it_shows_and_no_output_warns() -> None:
+    silent, warning = [], []
+    for path in sorted((ROOT / "nbs").rglob("*.ipynb")):
+        for cell in json.loads(path.read_text("utf-8"))["cells"]:
+            outputs = cell.get("outputs", [])
+            if any("image/png" in output.get("data", {}) for output in outputs) and "#| fig-alt:" not in "".join(cell["source"]):
+                silent.append(path.name)
+            if any("UserWarning" in "".join(output.get("text", "")) for output in outputs):
+                warning.append(path.name)
+    assert not silent, f"a figure without `#| fig-alt:` in {sorted(set(silent))}"
+    assert not warning, f"a warning is saved in {sorted(set(warning))}"

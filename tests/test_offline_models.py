@@ -17,6 +17,9 @@ from lightbulb.core import offline_models
 from lightbulb.core.errors import UnavailableError
 from lightbulb.core.offline_models import how_to_install, offline_path
 from lightbulb.core.runtime import package_folder
+from lightbulb.knowledge import embedding
+from lightbulb.knowledge.ranking import load_cross_encoder
+from lightbulb.reading.network import HUB_NAME
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD = json.loads((ROOT / "lightbulb" / "core" / "offline_models.json").read_text("utf-8"))
@@ -49,6 +52,12 @@ def test_a_changed_file_is_refused_in_one_line_by_whoever_reads_it(package, tmp_
     with pytest.raises(UnavailableError, match="has the SHA-256") as caught:
         exec(code, {})
     assert "\n" not in str(caught.value) and name in str(caught.value) and how_to_install(package) in str(caught.value)
+
+
+def test_the_hub_is_asked_for_the_cross_encoder_that_the_package_carries(monkeypatch):
+    monkeypatch.setattr(embedding, "offline_path", lambda package, inside: None)
+    with pytest.raises(UnavailableError, match=f"model '{HUB_NAME}' is not installed"):
+        load_cross_encoder()
 
 
 def test_a_file_is_read_again_only_after_it_was_touched(tmp_path, monkeypatch):

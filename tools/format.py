@@ -24,9 +24,13 @@ SCRIPTS = ("main_menu.py", "lightbulb_LM.py", "lightbulb_WM.py", "setup.py")
 COLUMNS = 140
 KERNEL = {"display_name": "python3", "language": "python", "name": "python3"}  # nbdev_clean names a kernel's display as the kernel
 PASSING = (  # what is another on each run and says nothing to a reader
-    (re.compile(r"/(?:var/)?tmp/(?:tmp[a-z0-9_]{8}|[A-Za-z_]+[a-z0-9_]{8}(?=/))"), "/tmp/…"),  # a temporary folder
+    (re.compile(r"/(?:var/)?tmp/(?:tmp(?:[a-z0-9]|\\?_){8}|[A-Za-z_]+[a-z0-9_]{8}(?=/))"), "/tmp/…"),  # a temporary folder
     (re.compile(r"(127\.0\.0\.1|localhost):\d{4,5}\b"), r"\1:…"),  # a port that the system gave
     (re.compile(r"^(Confidence .* tokens), \d+\.\d s$", re.MULTILINE), r"\1, … s"),  # the command line says how long it took
+    (re.compile(r"( searches, \d+ pages, \d+ tokens), \d+\.\d s(?=<|$)", re.MULTILINE), r"\1, … s"),  # what an answer cost
+    (re.compile(r"(?<![a-z_])seconds=(?:\d+\.\d{5,}(?:e-\d+)?|\d+(?:\.\d+)?e-\d+)"), "seconds=…"),  # measured; what is set has few digits
+    (re.compile(r"\bfetched_at=\d{10}(?:\.\d+)?"), "fetched_at=…"),
+    (re.compile(r"(<Thread\(.*?, started(?: daemon)?) \d+\)>"), r"\1 …)>"),
     (re.compile(r"^( *ready after) \d+\.\d s$", re.MULTILINE), r"\1 … s"),
     (re.compile(r"^(epoch .* loss .*), \d+ s$", re.MULTILINE), r"\1, … s"),
 )

@@ -171,7 +171,11 @@ def _split_verb(clause: str, auxiliary: str) -> tuple[str, str]:
         free = before not in ("the", "a", "an", "who", "that", "which", "had", "has", "have", "to")
         if word[0].islower() and free and (word in _VERBS if bare else participle) and len(words) - i <= longest:
             return " ".join(words[:i]), " ".join(words[i:])
-    if not bare: return clause, ""
+    if not bare:  # *Which country is | the inventor of the lamp | originally from*, but not *the metal that the lamp is made from*
+        end = len(words) - (2 if words[-2:] == ["originally", "from"] else 1)
+        if end < 1 or words[-1] != "from" or words[end - 1] in _PARTICIPLES or base_form(words[end - 1]):
+            return clause, ""
+        return " ".join(words[:end]), " ".join(words[end:])
     last = max((i for i, word in enumerate(words) if not word[0].islower()), default=len(words) - 2)
     return " ".join(words[: last + 1]), " ".join(words[last + 1 :])
 

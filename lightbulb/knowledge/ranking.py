@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/knowledge/03_ranking.ipynb #ab37e916
 Rerank = Callable[[str, list[str]], Sequence[float]]  # query, texts → one score each, higher is better: what other rooms ask for
-_HUB_NAME = "cross-encoder/ms-marco-MiniLM-L-6-v2"
+_HUB_NAME = "cross-encoder/ms-marco-MiniLM-L12-v2"  # what the package carries, and `reading.network` reads
 _MAX_QUERY_CHARS = 600  # about 150 tokens: the passage keeps the larger part of the window
 
 

@@ -91,7 +91,7 @@ def _activate(x: np.ndarray, activation: int) -> None:
 
 @_fast
 def _normalize(x: np.ndarray, gain: np.ndarray, bias: np.ndarray) -> None:
-    "DenseLayer normalisation in place (Ba et al. 2016)."
+    "Layer normalisation in place (Ba et al. 2016)."
     mean = variance = _ZERO
     for j in range(x.shape[0]):
         mean += x[j]
