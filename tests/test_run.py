@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 import torch
 
+from lightbulb.core.checkpoint import load_checkpoint
 from lightbulb.core.errors import LightbulbError
 from lightbulb.core.run import Run
-from lightbulb.core.run_folder import Moment, keep_moment, moments, set_aside, write_card
+from lightbulb.core.run_folder import Moment, find_model_file, keep_moment, moments, set_aside, write_card
 from lightbulb.lm.configuration import TrainLanguageModel
 from lightbulb.lm.training import LanguageModelTraining
 from lightbulb.world.configuration import TrainWorldModel
@@ -156,9 +157,26 @@ def test_what_is_no_run_s_stays_where_a_run_is_set_aside(tmp_path: Path) -> None
     write_card(tmp_path / "models", Moment(1), notes={}, settings={}, measured={})
     keep_moment(tmp_path / "models" / "language_model", Moment(2), {}, {})
     (tmp_path / "models" / "notes.txt").write_text("mine")
+    (tmp_path / "models" / "settings.json").write_text("{}")  # the panel's, of this run
     aside = set_aside(tmp_path / "models")
     assert aside == (tmp_path / "models_001").resolve()
     assert moments(aside) == [Moment(1)]
-    assert sorted(place.name for place in aside.iterdir()) == ["epoch_001", "model_card.md"]
+    assert sorted(place.name for place in aside.iterdir()) == ["epoch_001", "model_card.md", "settings.json"]
     assert sorted(place.name for place in (tmp_path / "models").iterdir()) == ["language_model", "notes.txt"]
     assert set_aside(tmp_path / "models") is None
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_run_is_set_aside_from_the_working_directory_and_from_behind_a_link(
+    is_link: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, folder = tmp_path / "disk", tmp_path / "run" if is_link else Path()
+    disk.mkdir()
+    (tmp_path / "run").symlink_to(disk)
+    monkeypatch.chdir(disk)
+    for number, step in enumerate((9, 9, 4)):
+        assert set_aside(folder) == (tmp_path / f"disk_00{number}" if number else None)
+        keep_moment(folder, Moment(0, step), {"number": number}, {})
+    kept = {file.parts[-3]: load_checkpoint(file)["number"] for file in tmp_path.rglob("model.ckpt")}
+    assert kept == {"disk_001": 0, "disk_002": 1, "disk": 2}
+    assert load_checkpoint(find_model_file(folder, "model")) == {"number": 2}
