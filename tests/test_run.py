@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from counting import Counting
 
 from lightbulb.core.checkpoint import load_checkpoint
 from lightbulb.core.errors import LightbulbError
@@ -180,3 +182,21 @@ def test_a_run_is_set_aside_from_the_working_directory_and_from_behind_a_link(
     kept = {file.parts[-3]: load_checkpoint(file)["number"] for file in tmp_path.rglob("model.ckpt")}
     assert kept == {"disk_001": 0, "disk_002": 1, "disk": 2}
     assert load_checkpoint(find_model_file(folder, "model")) == {"number": 2}
+
+
+def test_a_program_that_ends_in_the_middle_of_its_training_keeps_everything(tmp_path: Path) -> None:
+    code = "run = Run(Path(sys.argv[1])).train(lambda: Counting(9))\nfor report in run:\n    if report.step == 5: break"
+    imports = "import sys\nfrom pathlib import Path\nfrom counting import Counting\nfrom lightbulb.core.run import Run"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    command = [sys.executable, "-c", f"{imports}\n{code}", str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert (done.stderr, moments(tmp_path)) == ("", [Moment(0, 5)])
+
+
+def test_two_trainings_side_by_side_leave_ctrl_c_as_it_was(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    first, second = (Run(tmp_path / name).train(lambda steps=steps: Counting(steps)) for name, steps in (("first", 3), ("second", 4)))
+    for _ in zip(first, second, strict=False):  # the first one ends first
+        assert signal.getsignal(signal.SIGINT) != before
+    second.close()
+    assert signal.getsignal(signal.SIGINT) == before
