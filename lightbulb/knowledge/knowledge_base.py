@@ -149,7 +149,7 @@ class KnowledgeBase:
         documents: Iterable[Document],
         *,
         scope: str = "",  # specification of the back end they were read through; empty: none
-        checked_at: float | None = None,  # seconds since 1970, when they were seen to be so; now if not given
+        checked_at: float | None = None,  # seconds since 1970, when they were seen to be so; now if not given; kept of a scope's pages only
     ) -> None:
         "Keep the pages; when this returns they are on disk. A page whose URL is known replaces what was there."
         seconds = time.time() if checked_at is None else checked_at
@@ -195,7 +195,7 @@ class KnowledgeBase:
         *,
         mode: _Mode = "hybrid",
         scopes: Collection[str] | None = None,  # only pages that were read through these back ends; every page if not given
-        max_age: float | None = None,  # seconds since they were last checked; any if not given
+        max_age: float | None = None,  # seconds since they were last checked, which pages of no scope never were; any if not given
     ) -> list[Passage]:
         """The k best passages, best first; scores compare within one search (cosines if `mode` is dense, BM25 if it is keyword).
 

@@ -198,10 +198,11 @@ class VectorTable:
 def top_indices(scores: np.ndarray, k: int) -> np.ndarray:
     "Indices of the k highest scores, best first, ties in order of index."
     if k < len(scores):
-        candidates = np.argpartition(-scores, k - 1)[:k]
+        least = -np.partition(-scores, k - 1)[k - 1]
+        candidates = np.concatenate([np.flatnonzero(scores > least), np.flatnonzero(scores == least)[:k]])
     else:
         candidates = np.arange(len(scores))
-    return candidates[np.lexsort((candidates, -scores[candidates]))]
+    return candidates[np.lexsort((candidates, -scores[candidates]))][:k]
 
 # %% ../../nbs/knowledge/01_store.ipynb #f9686c96
 @dataclass(frozen=True)
