@@ -12,6 +12,7 @@ __all__ = ['Training', 'Interrupt', 'OneProcess', 'Run']
 import atexit
 import contextlib
 import errno
+import inspect
 import json
 import math
 import shutil
@@ -367,7 +368,7 @@ def _close_at_exit(generator: Generator[Any, Any, Any]) -> None:
     reference = weakref.ref(generator)
 
     def close() -> None:
-        if (present := reference()) is not None and not present.gi_running:  # in another thread
+        if (present := reference()) is not None and inspect.getgeneratorstate(present) != inspect.GEN_RUNNING:  # in another thread
             present.close()
 
     atexit.register(close)
