@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from lightbulb.core.errors import UnavailableError
+from lightbulb.core.records import Document
 from lightbulb.core.runtime import package_folder
 from lightbulb.knowledge.embedding import Embedder, OnnxModel, load_embedder, model_folder
+from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.knowledge.ranking import load_cross_encoder
 
 SENTENCES = ["The lamp glows.", "", "Tungsten melts at 3422 °C.", "日本の電球", "\ud800 \0 odd", "word " * 2000, "The lamp glows."]
@@ -72,7 +74,7 @@ def test_bge_equals_a_plain_evaluation_of_its_network(bge: Embedder) -> None:
     assert not np.allclose(bge(["who made it?"])[0], bge(["who made it?"], query=True)[0], atol=1e-3)
 
 
-def test_minilm_equals_sentence_transformers() -> None:
+def test_minilm_equals_sentence_transformers(tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
     embed = load_embedder("minilm", num_threads=1)
@@ -82,6 +84,19 @@ def test_minilm_equals_sentence_transformers() -> None:
     assert (embed.name, embed.width) == ("all-MiniLM-L6-v2", 384)
     by_folder = load_embedder(str(folder))
     assert by_folder.width == 384 and np.allclose(by_folder(["The lamp glows."]), expected[:1], atol=1e-4)
+    with KnowledgeBase(tmp_path / "lamps.sqlite", embed=by_folder) as base:
+        base.add([Document("https://lamps.example/", "Lamp", "The lamp glows.")])
+    with KnowledgeBase(tmp_path / "lamps.sqlite") as base:
+        assert (base.embed.name, len(base.search("lamp", 1))) == (str(folder.resolve()), 1)
+
+
+def test_a_model_in_a_folder_is_known_by_its_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = [tmp_path / version / "model" for version in ("first", "second")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        assert load_embedder(str(folder)).name == str(folder.resolve())
+        monkeypatch.chdir(folder)
+        assert load_embedder(".").name == str(folder.resolve())
 
 
 def test_equal_texts_are_computed_once_and_survive_a_restart(tmp_path: Path) -> None:

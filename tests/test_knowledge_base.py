@@ -8,6 +8,7 @@ import random
 import sqlite3
 import threading
 import time
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -156,6 +157,26 @@ def test_a_failing_embedder_leaves_the_base_as_it_was(base: KnowledgeBase) -> No
     assert len(base) == 30 and base.document(page(50).url) is None and base.check() == []
 
 
+def test_a_page_that_is_replaced_or_forgotten_while_others_are_embedded_is_kept_as_it_was_given(new_place: NewPlace) -> None:
+    class Meanwhile(HashedWords):
+        happens: Callable[[], object] | None = None
+
+        def __call__(self, texts: Sequence[str], *, query: bool = False) -> np.ndarray:
+            happens, self.happens = self.happens, None
+            if happens:
+                happens()
+            return super().__call__(texts, query=query)
+
+    place, embed, lamp = new_place(), Meanwhile(), page(1, headings=(Heading(1, "tells", 7),))
+    with KnowledgeBase(place, embed=embed) as base, KnowledgeBase(place, embed=HashedWords()) as other:
+        base.add([lamp], scope="demo")
+        for number, happens in enumerate((lambda: other.add([page(1, "New.")], scope="demo"), lambda: other.forget("demo", [lamp.url])), 2):
+            embed.happens = happens
+            base.add([lamp, page(number)], scope="demo")
+            assert base.document(lamp.url, scopes=["demo"]) == lamp and embed.happens is None
+            assert base.search("lamp1", 1, mode="keyword")[0].text == lamp.text and base.check() == []
+
+
 # ---- searching ----
 
 
@@ -188,6 +209,16 @@ def test_keyword_search_is_bm25_and_weighs_the_title(new_place: NewPlace) -> Non
         found = base.search("what is tungsten?", 5, mode="keyword")
         assert [p.title for p in found] == ["Tungsten", "Lamp 1"] and found[0].score > found[1].score > 0
         assert [p.title for p in base.search("wires", 5, mode="keyword")] == ["Lamp 1"]  # stemmed
+
+
+def test_accents_are_no_matter_however_they_are_written(new_place: NewPlace) -> None:
+    names = ["İstanbul", "Zürich", "йод", "서울", "Việt", "Málaga"]
+    with KnowledgeBase(new_place(), embed=HashedWords()) as base:
+        base.add(Document(f"https://places.example/{i}", f"Place {i}", f"The ferry to {name} leaves.") for i, name in enumerate(names))
+        for i, name in enumerate(names):
+            for query in (name, unicodedata.normalize("NFD", name)):
+                assert [p.title for p in base.search(query, 3, mode="keyword")] == [f"Place {i}"], ascii(query)
+        assert base.search("istanbul", 1, mode="keyword")[0].title == "Place 0"
 
 
 def test_hybrid_is_the_mix_of_both(base: KnowledgeBase) -> None:

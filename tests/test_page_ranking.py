@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from small_site import Letters
 
 from lightbulb.core.records import Document
+from lightbulb.knowledge.chunks import chunk_document, index_text
+from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.knowledge.page_ranking import PAGE_FEATURES, PageRanker, page_rank
 from lightbulb.knowledge.ranking import RankingList, RankingModel, listwise_loss, ndcg, within_list
 
@@ -48,11 +50,36 @@ def test_vectors_of_many_pages_are_handed_out_in_one_pass():
 
     owners = np.random.default_rng(0).permutation(np.repeat(np.arange(1, 20_001), 4))
     owners = owners[owners % 7 != 0]  # pages without a chunk
-    store = SimpleNamespace(vectors=lambda width: (None, owners, owners[:, None]), numbers=lambda within: np.arange(20_000, 0, -1))
+    numbered = lambda: ((number, None) for number in range(1, 20_001))
+    store = SimpleNamespace(vectors=lambda width: (None, owners, owners[:, None]), numbered=numbered)
     started = time.process_time()
-    ranker = Taken.over(SimpleNamespace(store=store, embed=Letters(), documents=lambda: []))
+    ranker = Taken.over(SimpleNamespace(store=store, embed=Letters()))
     assert time.process_time() - started < 1
     assert all(rows.tolist() == [[number]] * (4 if number % 7 else 0) for number, rows in enumerate(ranker.vectors, 1))
+
+
+def test_pages_keep_their_own_vectors_while_others_come_and_go(monkeypatch):
+    pages, embed = make_pages(7), Letters()
+    with KnowledgeBase(embed=embed) as base:
+        base.add(pages[:5], scope="site")
+        read, coming, going = base.store.vectors, iter(pages[5:]), iter(pages)
+
+        def change():
+            base.forget("site", [next(going).url])
+            base.add([next(coming)], scope="site")
+
+        def vectors(width):
+            change()
+            found = read(width)
+            change()
+            return found
+
+        monkeypatch.setattr(base.store, "vectors", vectors)
+        ranker = PageRanker.over(base, model=RankingModel(PAGE_FEATURES))
+    own = [(page, ranker._chunks[ranker._chunk_pages == place]) for place, page in enumerate(ranker.pages)]
+    assert [page.url for page, rows in own if len(rows)] == [page.url for page in pages[1:5]]
+    for page, rows in own[1:]:
+        assert np.allclose(rows, embed([index_text(page, chunk) for chunk in chunk_document(page)]), atol=1e-3)
 
 
 def test_the_words_column_is_bm25f():

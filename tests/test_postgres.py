@@ -54,6 +54,16 @@ def test_four_processes_add_and_search_at_once_and_no_page_is_lost(
         assert base.check() == []
 
 
+def test_a_server_that_a_thread_started_outlives_it() -> None:
+    servers: list[TemporaryServer] = []
+    thread = threading.Thread(target=lambda: servers.append(TemporaryServer()))
+    thread.start()
+    thread.join()
+    with servers[0] as server, KnowledgeBase(server.new_database(), embed=HashedWords()) as base:
+        base.add([page(1)])
+        assert len(base) == 1
+
+
 def test_a_lost_connection_is_one_error_and_the_next_call_is_served(postgres_server: TemporaryServer) -> None:
     address = postgres_server.new_database()
     with KnowledgeBase(address, embed=HashedWords()) as base:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -13,10 +14,12 @@ from typing import Any
 
 import pytest
 import torch
+from counting import Counting
 
+from lightbulb.core.checkpoint import load_checkpoint
 from lightbulb.core.errors import LightbulbError
 from lightbulb.core.run import Run
-from lightbulb.core.run_folder import Moment, keep_moment, moments, set_aside, write_card
+from lightbulb.core.run_folder import Moment, find_model_file, keep_moment, moments, set_aside, write_card
 from lightbulb.lm.configuration import TrainLanguageModel
 from lightbulb.lm.training import LanguageModelTraining
 from lightbulb.world.configuration import TrainWorldModel
@@ -156,9 +159,44 @@ def test_what_is_no_run_s_stays_where_a_run_is_set_aside(tmp_path: Path) -> None
     write_card(tmp_path / "models", Moment(1), notes={}, settings={}, measured={})
     keep_moment(tmp_path / "models" / "language_model", Moment(2), {}, {})
     (tmp_path / "models" / "notes.txt").write_text("mine")
+    (tmp_path / "models" / "settings.json").write_text("{}")  # the panel's, of this run
     aside = set_aside(tmp_path / "models")
     assert aside == (tmp_path / "models_001").resolve()
     assert moments(aside) == [Moment(1)]
-    assert sorted(place.name for place in aside.iterdir()) == ["epoch_001", "model_card.md"]
+    assert sorted(place.name for place in aside.iterdir()) == ["epoch_001", "model_card.md", "settings.json"]
     assert sorted(place.name for place in (tmp_path / "models").iterdir()) == ["language_model", "notes.txt"]
     assert set_aside(tmp_path / "models") is None
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_run_is_set_aside_from_the_working_directory_and_from_behind_a_link(
+    is_link: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, folder = tmp_path / "disk", tmp_path / "run" if is_link else Path()
+    disk.mkdir()
+    (tmp_path / "run").symlink_to(disk)
+    monkeypatch.chdir(disk)
+    for number, step in enumerate((9, 9, 4)):
+        assert set_aside(folder) == (tmp_path / f"disk_00{number}" if number else None)
+        keep_moment(folder, Moment(0, step), {"number": number}, {})
+    kept = {file.parts[-3]: load_checkpoint(file)["number"] for file in tmp_path.rglob("model.ckpt")}
+    assert kept == {"disk_001": 0, "disk_002": 1, "disk": 2}
+    assert load_checkpoint(find_model_file(folder, "model")) == {"number": 2}
+
+
+def test_a_program_that_ends_in_the_middle_of_its_training_keeps_everything(tmp_path: Path) -> None:
+    code = "run = Run(Path(sys.argv[1])).train(lambda: Counting(9))\nfor report in run:\n    if report.step == 5: break"
+    imports = "import sys\nfrom pathlib import Path\nfrom counting import Counting\nfrom lightbulb.core.run import Run"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    command = [sys.executable, "-c", f"{imports}\n{code}", str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert (done.stderr, moments(tmp_path)) == ("", [Moment(0, 5)])
+
+
+def test_two_trainings_side_by_side_leave_ctrl_c_as_it_was(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    first, second = (Run(tmp_path / name).train(lambda steps=steps: Counting(steps)) for name, steps in (("first", 3), ("second", 4)))
+    for _ in zip(first, second, strict=False):  # the first one ends first
+        assert signal.getsignal(signal.SIGINT) != before
+    second.close()
+    assert signal.getsignal(signal.SIGINT) == before

@@ -14,7 +14,7 @@ import errno
 import hashlib
 import io
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,9 +26,9 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
     "Replace `path` by what `write` writes, all or nothing; `CheckpointError` if the disk is full."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    name = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(name, "xb") as file:  # of the mode that the umask asks for
             write(file)
             file.flush()
             os.fsync(file.fileno())

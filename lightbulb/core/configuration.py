@@ -58,5 +58,5 @@ def check_fields(settings: Any) -> None:
         *first, last = map(str, [*plain, *choices])
         raise ValueError(f"{name} must be {' or '.join([*([', '.join(first)] if first else []), last])}, got {value!r}")
     device = getattr(settings, "device", "auto")
-    if not re.fullmatch(r"auto|(cpu|cuda|mps)(:\d+)?", device):
+    if not isinstance(device, str) or not re.fullmatch(r"auto|(cpu|cuda|mps)(:\d+)?", device):
         raise ValueError(f"device must be auto, cpu, cuda, cuda:N or mps, got {device!r}")

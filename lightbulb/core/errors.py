@@ -73,12 +73,17 @@ class DeferredInterrupt:
     def __enter__(self) -> None:
         self._is_main = threading.current_thread() is threading.main_thread()  # elsewhere no handler may be set
         if self._is_main:
-            self._depth = _depth_of_untorn(sys._getframe())
+            self._depth, self._is_over = _depth_of_untorn(sys._getframe()), False
             self._before = signal.signal(signal.SIGINT, self._handle)
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if not self._is_main or threading.current_thread() is not threading.main_thread(): return
-        signal.signal(signal.SIGINT, self._before)
+        self._is_over = True
+        if signal.getsignal(signal.SIGINT) == self._handle:  # else a later context goes on, and passes over this one when it ends
+            before = self._before
+            while isinstance(context := getattr(before, "__self__", None), DeferredInterrupt) and context._is_over:
+                before = context._before
+            signal.signal(signal.SIGINT, before)
         if self._again is None: return
         self._again.cancel()
         if error is None:

@@ -115,9 +115,9 @@ def build_optimizers(
         {"params": [p for p in rest if p.ndim == 0], "weight_decay": 0.0, "rate": gate_rate},
     ]
     fused = all(parameter.device.type in ("cpu", "cuda", "mps") for parameter in (*rest, *tables))
-    built: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, betas=betas, fused=fused)
-    ]
+    built: list[torch.optim.Optimizer] = []
+    if rest or tables or not matrices:
+        built.append(torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate, betas=betas, fused=fused))
     if matrices:
         built.append(Muon(matrices, lr=learning_rate, weight_decay=weight_decay, dtype=orthogonal_dtype))
     return built
@@ -230,6 +230,8 @@ class OptimizerStep:
             self.scaler.unscale_(optimizer)
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm))
         if not math.isfinite(norm) and not self.scaler.is_enabled():
+            for optimizer in self.optimizers:
+                optimizer.zero_grad()  # so that a caller may go on with the next losses
             raise FloatingPointError(f"the gradient's norm is {norm}")
         for optimizer in self.optimizers:
             if math.isfinite(norm):

@@ -86,7 +86,7 @@ class MetricsFile:
     ) -> list[StepReport]:
         "The reports of split validation, as far as there are any; a number that was not finite is nan."
         if not self.path.is_file(): return []
-        rows: list[dict[str, Any]] = [dict(row) for row in self.read()]
+        rows: list[dict[str, Any]] = [{name: math.nan if value is None else value for name, value in row.items()} for row in self.read()]
         return [
             StepReport(
                 int(row.pop("step")),
@@ -94,7 +94,7 @@ class MetricsFile:
                 total_steps,
                 row.pop("split"),
                 row.pop("tokens_per_second", None),
-                {name: math.nan if value is None else value for name, value in row.items()},
+                row,
             )
             for row in rows
             if row["split"] == "validation" and row["step"] < before

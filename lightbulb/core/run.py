@@ -9,12 +9,15 @@ from __future__ import annotations
 __all__ = ['Training', 'Interrupt', 'OneProcess', 'Run']
 
 # %% ../../nbs/core/12_run.ipynb #40bfe813
+import atexit
 import contextlib
 import errno
+import inspect
 import json
 import math
 import shutil
 import time
+import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -233,8 +236,14 @@ class Run:
     def train(self, make: Callable[[], _AnyTraining]) -> Generator[StepReport, None, _AnyTraining]:
         """Train what `make` makes, report each step and each evaluation (in the main process), and return it.
 
-        `LightbulbError` or `ValueError` in one line. An interrupt and closing the generator keep everything first.
+        `LightbulbError` or `ValueError` in one line. An interrupt, closing the generator and the program's end keep everything first.
         """
+        generator = self._train(make)
+        if self.processes.count == 1:  # else others would have to end with this one
+            _close_at_exit(generator)
+        return generator
+
+    def _train(self, make: Callable[[], _AnyTraining]) -> Generator[StepReport, None, _AnyTraining]:
         step = 0
         check_run(self.folder, resume=self.resume)
         with (
@@ -352,6 +361,18 @@ class Run:
         }
         keep_moment(self.folder, training.moment, training.model_state(), state)
         write_card(self.folder, training.moment, notes=self.card, settings=self.fixed, measured=self._measured)
+
+
+def _close_at_exit(generator: Generator[Any, Any, Any]) -> None:
+    "Close it when the program ends, if it is there still: Python would do so later, when modules are empty already."
+    reference = weakref.ref(generator)
+
+    def close() -> None:
+        if (present := reference()) is not None and inspect.getgeneratorstate(present) != inspect.GEN_RUNNING:  # in another thread
+            present.close()
+
+    atexit.register(close)
+    weakref.finalize(generator, atexit.unregister, close).atexit = False  # not at the end, where it would come before `close`
 
 
 def _random_state() -> dict[str, Tensor]:

@@ -143,18 +143,20 @@ def find_model_file(
     raise CheckpointError(f"{path}: there is no checkpoint of a {kind} here")
 
 # %% ../../nbs/core/11_run_folder.ipynb #d53a0b5a
-_OF_A_RUN = (CARD_FILE, "metrics.jsonl", "tensorboard")  # beside its moments
+_OF_A_RUN = (CARD_FILE, "metrics.jsonl", "settings.json", "tensorboard")  # beside its moments
 
 
 def set_aside(folder: Path) -> Path | None:
-    "Rename the folder of an earlier run, if it holds a moment, so that a new run loses nothing; where it is now. What is no run's stays."
+    """Move an earlier run, if the folder holds a moment, out of a new run's way, so that nothing is lost; where it is now.
+
+    It goes beside the folder, or into it where nothing can be put beside. The folder and what is no run's stay.
+    """
     if not moments(folder): return None
     folder = folder.resolve()  # the name of *.*
-    places = (folder.with_name(f"{folder.name}_{number:03d}") for number in range(1, 10_000))
+    has_room_beside = not folder.is_mount() and os.access(folder.parent, os.W_OK | os.X_OK)
+    places = ((folder.parent if has_room_beside else folder) / f"{folder.name}_{number:03d}" for number in range(1, 10_000))
     aside = next(place for place in places if not place.exists())
-    everything = sorted(folder.iterdir())
-    of_the_run = [place for place in everything if place.name in _OF_A_RUN or _MOMENT.fullmatch(place.name)]
-    if of_the_run == everything: return folder.rename(aside)
+    of_the_run = sorted(place for place in folder.iterdir() if place.name in _OF_A_RUN or _MOMENT.fullmatch(place.name))
     aside.mkdir()
     for place in sorted(of_the_run, key=lambda place: bool(_MOMENT.fullmatch(place.name))):  # moments last: until then it is an earlier run
         place.rename(aside / place.name)

@@ -328,13 +328,16 @@ def load_embedder(
     num_threads: int | None = None,  # for one call of the model; None: the cores at hand, at most 4
     batch_size: int | None = None,  # texts a call; None: 1 for an ONNX file, 16 for others
 ) -> Embedder:
-    "An embedder whose model is loaded at its first use; `UnavailableError` at once if the files cannot be had."
+    """An embedder whose model is loaded at its first use; `UnavailableError` at once if the files cannot be had.
+
+    A model in a folder is named by the folder's whole path, by which a knowledge base finds it again.
+    """
     recipe = _recipe_named(name)
     patterns = ["tokenizer.json", "onnx/model.onnx"] if recipe and recipe.onnx else None
     if recipe is not None:
         folder = model_folder(recipe.package, recipe.inside, recipe.hub_name, patterns)
     else:
-        folder = Path(name) if Path(name).is_dir() else hub_folder(name)
+        folder = Path(name).resolve() if Path(name).is_dir() else hub_folder(name)
     if recipe is not None and recipe.onnx:
         model, width = OnnxModel(folder, num_threads=num_threads, batch_size=1 if batch_size is None else batch_size), recipe.width
         _ = model.file  # refuse here, not at the first sentence
@@ -342,7 +345,7 @@ def load_embedder(
             recipe.name, lambda: _OnnxEncoder(model, width), width=width, query_prefix=recipe.query_prefix, cache_path=cache_path
         )
     return Embedder(
-        recipe.name if recipe else (folder.name if Path(name).is_dir() else name),
+        recipe.name if recipe else (str(folder) if Path(name).is_dir() else name),
         lambda: _SentenceTransformerEncoder(folder, num_threads=num_threads, batch_size=16 if batch_size is None else batch_size),
         width=recipe.width if recipe else None,
         cache_path=cache_path,

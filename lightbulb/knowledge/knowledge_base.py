@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import re
 import time
+import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,9 @@ class KnowledgeBaseConfig(Displayable):
 # %% ../../nbs/knowledge/05_knowledge_base.ipynb #8f81e623
 def _telling_words(query: str) -> list[str]:
     "The words that a page is to be found by."
-    words = list(dict.fromkeys(re.findall(r"\w+", storable(query).lower())))
+    composed = unicodedata.normalize("NFC", storable(query).lower())
+    bare = re.sub("[\u0300-\u036f]", "", composed)  # accents that stay apart are no letters and would end a word
+    words = list(dict.fromkeys(re.findall(r"\w+", bare)))
     telling = [word for word in words if word not in SEARCH_STOP_WORDS] or words
     return telling[:64]
 
@@ -146,7 +149,7 @@ class KnowledgeBase:
         documents: Iterable[Document],
         *,
         scope: str = "",  # specification of the back end they were read through; empty: none
-        checked_at: float | None = None,  # seconds since 1970, when they were seen to be so; now if not given
+        checked_at: float | None = None,  # seconds since 1970, when they were seen to be so; now if not given; kept of a scope's pages only
     ) -> None:
         "Keep the pages; when this returns they are on disk. A page whose URL is known replaces what was there."
         seconds = time.time() if checked_at is None else checked_at
@@ -165,7 +168,9 @@ class KnowledgeBase:
         is_new = lambda url, document: known.get(url) != (storable(document.title), document.content_hash)
         pages = self._prepare([document for url, document in newest.items() if is_new(url, document)])
         unchanged = [document for url, document in newest.items() if not is_new(url, document)]
-        self.store.put(pages, unchanged, scope=scope, checked_at=checked_at)
+        replaced = self.store.put(pages, unchanged, scope=scope, checked_at=checked_at)
+        if replaced:  # or forgotten by another process while the others were embedded
+            self.store.put(self._prepare(replaced), scope=scope, checked_at=checked_at)
 
     def _prepare(self, documents: list[Document]) -> list[PreparedPage]:
         "Cut and embed pages; what the file holds already is not computed again."
@@ -190,7 +195,7 @@ class KnowledgeBase:
         *,
         mode: _Mode = "hybrid",
         scopes: Collection[str] | None = None,  # only pages that were read through these back ends; every page if not given
-        max_age: float | None = None,  # seconds since they were last checked; any if not given
+        max_age: float | None = None,  # seconds since they were last checked, which pages of no scope never were; any if not given
     ) -> list[Passage]:
         """The k best passages, best first; scores compare within one search (cosines if `mode` is dense, BM25 if it is keyword).
 

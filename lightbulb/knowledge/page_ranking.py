@@ -25,7 +25,6 @@ from .chunks import chunk_document, index_text
 from .embedding import Embed
 from .knowledge_base import KnowledgeBase, top_indices
 from .ranking import RankingList, RankingModel
-from .store import EVERY_PAGE
 
 # %% ../../nbs/knowledge/08_page_ranking.ipynb #24eaec66
 _stem = functools.lru_cache(100_000)(stem)
@@ -265,12 +264,12 @@ class PageRanker:
     @classmethod
     def over(cls, base: KnowledgeBase, *, model: RankingModel | None = None, depth: int = 100) -> PageRanker:
         "A ranker of all pages that a knowledge base holds now, with the vectors that it has."
+        pages = dict(base.store.numbered())
         _, owners, rows = base.store.vectors(base.embed.width)
-        numbers = np.sort(base.store.numbers(EVERY_PAGE))  # the order of base.documents()
         order = np.argsort(owners, kind="stable")
-        bounds = [np.searchsorted(owners[order], numbers, side=side) for side in ("left", "right")]
+        bounds = [np.searchsorted(owners[order], list(pages), side=side) for side in ("left", "right")]
         vectors = [rows[order[first:last]] for first, last in zip(*bounds, strict=True)]
-        return cls(list(base.documents()), base.embed, model=model, vectors=vectors, depth=depth)
+        return cls(list(pages.values()), base.embed, model=model, vectors=vectors, depth=depth)
 
     # ---- measuring
 

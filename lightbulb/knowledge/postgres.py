@@ -92,7 +92,8 @@ class TemporaryServer:
             serve = [programs / "postgres", "-D", data, "-k", self.folder, "-c", "listen_addresses="]
             with log.open("w") as file:
                 serve += ["-c", f"fsync={'on' if is_durable else 'off'}", "-c", f"shared_buffers={memory}MB"]
-                self._process = subprocess.Popen(serve, stderr=file, preexec_fn=_end_with_parent, **options)
+                is_main = threading.current_thread() is threading.main_thread()  # with another thread it would end when that one does
+                self._process = subprocess.Popen(serve, stderr=file, preexec_fn=_end_with_parent if is_main else None, **options)
             while not (self.folder / ".s.PGSQL.5432").exists() or "ready to accept" not in log.read_text():
                 if self._process.poll() is not None:
                     raise UnavailableError(f"a PostgreSQL could not be started: {log.read_text().strip().splitlines()[-1]}")
@@ -194,7 +195,8 @@ def is_server_address(path: str | Path) -> bool:
 # %% ../../nbs/knowledge/04_postgres.ipynb #7ed4aadf
 def shown_address(address: str) -> str:
     "The address without its password."
-    return re.sub(r"([?&]password=)[^&]*", r"\1…", re.sub(r"(?<=://)([^:@/?]*):[^@/?]*@", r"\1:…@", address))
+    password = r"(?!\d*/)[^@]*|[^@/?]*"  # also one with a slash, unless a port and a path stand there
+    return re.sub(r"([?&]password=)[^&]*", r"\1…", re.sub(rf"(?<=://)([^:@/?]*):(?:{password})@", r"\1:…@", address))
 
 # %% ../../nbs/knowledge/04_postgres.ipynb #b7bdc9c4
 class _Statements:

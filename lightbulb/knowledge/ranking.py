@@ -84,7 +84,9 @@ class RankingList:
 
 # %% ../../nbs/knowledge/03_ranking.ipynb #0c54a6ee
 def within_list(features: np.ndarray) -> np.ndarray:  # (n, F) as measured
-    "Each column with mean 0 and deviation 1 among these candidates, float32 (n, F); zeros where all are equal."
+    "Each column with mean 0 and deviation 1 among these candidates, float32 (n, F); zeros where all are equal. `ValueError` for a nan."
+    if not np.isfinite(features).all():
+        raise ValueError(f"features must be finite, got {features[~np.isfinite(features)][0]}")
     centred = np.asarray(features, np.float64) - np.mean(features, axis=0, dtype=np.float64)
     spread = centred.std(axis=0)
     return (centred / np.where(spread > 1e-9, spread, np.inf)).astype(np.float32)

@@ -198,10 +198,11 @@ class VectorTable:
 def top_indices(scores: np.ndarray, k: int) -> np.ndarray:
     "Indices of the k highest scores, best first, ties in order of index."
     if k < len(scores):
-        candidates = np.argpartition(-scores, k - 1)[:k]
+        least = -np.partition(-scores, k - 1)[k - 1]
+        candidates = np.concatenate([np.flatnonzero(scores > least), np.flatnonzero(scores == least)[:k]])
     else:
         candidates = np.arange(len(scores))
-    return candidates[np.lexsort((candidates, -scores[candidates]))]
+    return candidates[np.lexsort((candidates, -scores[candidates]))][:k]
 
 # %% ../../nbs/knowledge/01_store.ipynb #f9686c96
 @dataclass(frozen=True)
@@ -330,14 +331,19 @@ class PageStore:
         *,
         scope: str = "",  # the back end they were read through; empty: none
         checked_at: float = 0.0,  # seconds since 1970
-    ) -> None:
-        "Write pages in one transaction, each in place of what stood under its URL."
+    ) -> list[Document]:
+        "Write pages in one transaction, each in place of what stood under its URL; those of `unchanged` that stand there no more."
+        replaced: list[Document] = []
         with self.file.writing() as db:
             numbers = [self._put(db, page) for page in pages]
             for document in unchanged:
-                row = (document.fetched_at, storable(document.source), _details(document), storable(document.url))
-                sql = "UPDATE documents SET fetched_at = ?, source = ?, details = ? WHERE url = ? RETURNING id"
-                numbers += [number for (number,) in db.execute(sql, row).fetchall()]
+                written = (document.fetched_at, storable(document.source), _details(document))
+                known = (storable(document.url), storable(document.title), document.content_hash)
+                sql = "UPDATE documents SET fetched_at = ?, source = ?, details = ? WHERE url = ? AND title = ? AND hash = ? RETURNING id"
+                rows = db.execute(sql, (*written, *known)).fetchall()
+                numbers += [number for (number,) in rows]
+                if not rows:
+                    replaced.append(document)
             if scope:
                 readings = [(storable(scope), number, checked_at) for number in numbers]
                 sql = (
@@ -345,6 +351,7 @@ class PageStore:
                     "WHERE excluded.checked_at > readings.checked_at"
                 )
                 db.executemany(sql, readings)
+        return replaced
 
     def _columns(self, document: Document) -> dict[str, Any]:
         "What a row of `documents` holds."
@@ -412,11 +419,16 @@ class PageStore:
 
     def documents(self, *, within: Within = EVERY_PAGE) -> Iterator[Document]:
         "All pages in the order of their first arrival; pages added meanwhile may or may not be among them."
+        return (document for _, document in self.numbered(within=within))
+
+    def numbered(self, *, within: Within = EVERY_PAGE) -> Iterator[tuple[int, Document]]:
+        "All pages as `documents` gives them, each with its number."
         allowed, values = within.sql("id")
         with self.file.reading() as db:
             numbers = [row[0] for row in db.execute(f"SELECT id FROM documents WHERE {allowed} ORDER BY id", values)]
         for number in numbers:
-            yield from self._documents_where("id = ?", number)
+            for document in self._documents_where("id = ?", number):
+                yield number, document
 
     def titles(self, *, within: Within = EVERY_PAGE) -> list[str]:
         "The titles of all pages, in the order of their first arrival."

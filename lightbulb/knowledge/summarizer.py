@@ -275,7 +275,8 @@ class RAGSummarizer:
         if ranked.sentences:
             written, num_rejected = self._written(question, ranked) if self.config.mode == "checked" else ([], 0)
             quoted = self._quoted(ranked, written)
-            summary = Summary(question, tuple(_in_order([*written, *quoted])), tuple(chunks), num_rejected)
+            sentences = [*written, *quoted][-self.config.num_sentences :]  # if there may be only one, the best
+            summary = Summary(question, tuple(_in_order(sentences)), tuple(chunks), num_rejected)
         else:
             summary = Summary(question, chunks=tuple(chunks))
         self.memory.put(key, summary)
