@@ -11,9 +11,21 @@ from small_site import LENIENT, BagOfWords, PatternReader, SmallSite, small_tool
 
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.answers import Searched
-from lightbulb.agent.composing import carried_on, compose, lines_of, listings, says_by_bound, says_yes, scored_lines, verdict_of, whole_list
+from lightbulb.agent.composing import (
+    carried_on,
+    compose,
+    lines_of,
+    listings,
+    rows_named,
+    says_by_bound,
+    says_yes,
+    scored_lines,
+    verdict_of,
+    whole_list,
+)
 from lightbulb.agent.candidates import (
     Candidate,
+    _after_the_change,
     _at_that_bound,
     _at_that_end,
     asks_in_key_words,
@@ -26,7 +38,7 @@ from lightbulb.agent.configuration import ReasoningConfig
 from lightbulb.agent.evidence import long_names
 from lightbulb.agent.ledger import Ledger
 from lightbulb.agent.mentions import Arguments, mention_at, said_of_others
-from lightbulb.agent.question_kinds import asks_for_several, kind_of_question
+from lightbulb.agent.question_kinds import asks_for_several, kind_of_question, question_parts
 from lightbulb.agent.reasoning import State, make_plans, quantity
 from lightbulb.agent.tools import load_says
 from lightbulb.agent.writing import best_answers
@@ -1033,3 +1045,66 @@ def test_an_entry_that_is_a_list_itself_is_told_and_not_the_list_that_it_stands_
     lines = scored_lines("Which colours are there?", [passage], {page.url: page}.__getitem__, word_share)
     pieces, _ = compose("Which colours are there?", "list", lines, {page.url: page}.__getitem__)
     assert [piece.text for piece in pieces] == ["- Three more colours are there: amber, teal and the old rose."]
+
+
+# ---------------------------------------------------------------- what a newcomer asked of notes, tables and mails
+
+CHANGES = "The code of the gate changed from 4471 to 9028 on the first of June. The office moved from Leeds to York in 2021."
+
+
+@pytest.mark.parametrize(
+    ("question", "found", "said"),
+    [
+        ("What is the code of the gate?", "4471 to 9028", "9028"),
+        ("Where is the office?", "from Leeds to York", "York"),
+        ("Where was the office before?", "from Leeds to York", "from Leeds to York"),
+        ("How did the code change?", "4471 to 9028", "4471 to 9028"),
+    ],
+)
+def test_of_a_change_what_is_now_is_said(question: str, found: str, said: str) -> None:
+    assert _after_the_change(found_in(CHANGES, found), question).text == said
+
+
+ROOMS = "Room: Ash; seats: 12; projector: yes; wheelchair access: no\n\nRoom: Birch; seats: 40; projector: no; wheelchair access: yes\n\n"
+ROOMS += "Room: Cedar; seats: 8; projector: yes; wheelchair access: yes\n\nRoom: Dogwood; seats: 25; projector: no; wheelchair access: no"
+TART = "Ingredient: flour; Amount: 200 g\n\nIngredient: butter; Amount: 100 g\n\nIngredient: lemons; Amount: 4"
+
+
+@pytest.mark.parametrize(
+    ("title", "table", "question", "expected"),
+    [
+        ("rooms", ROOMS, "Which rooms have a projector?", ["Ash", "Cedar"]),
+        ("rooms", ROOMS, "Which rooms have no projector?", ["Birch", "Dogwood"]),
+        ("rooms", ROOMS, "Which rooms have wheelchair access?", ["Birch", "Cedar"]),
+        ("Lemon tart", TART, "List the ingredients of the lemon tart", []),  # the page's own name names no row
+    ],
+)
+def test_a_column_of_yes_and_no_names_rows(title: str, table: str, question: str, expected: list[str]) -> None:
+    (listing,) = listings(lines_of(Document("http://site/table", title, table)))
+    assert [line.text.split(": ")[1].split(";")[0] for line in rows_named(question, listing)] == expected
+
+
+@pytest.mark.parametrize(
+    ("question", "note"),
+    [
+        ("Is there a cot for the baby?", "We arrive on Thursday. Is there a cot for the baby?"),
+        ("Does the lift work at night?", "Several neighbours asked whether the lift works at night."),
+        ("Is the pool heated?", "Anna: is the pool heated?\n\nBen: no idea, ask Tom."),
+    ],
+)
+def test_who_only_asks_says_neither_yes_nor_no(question: str, note: str) -> None:
+    lines = [line for line in lines_of(Document("http://site/mail", "Mail", note)) if "Thursday" not in line.text]
+    certain_of_yes = lambda question, statements: [(0.0, 1.0, 0.0) for _ in statements]
+    assert verdict_of(question, lines, certain_of_yes) == ("", None)
+    assert verdict_of(question, lines_of(Document("http://site/mail", "Mail", "Yes, it is.")), certain_of_yes)[0] == "Yes"
+
+
+def test_a_rule_of_marks_is_no_line() -> None:
+    page = Document("http://site/notice", "Notice", "FERRY NOTICE\n\n============\n\nThe ferry leaves at nine.")
+    assert [line.text for line in lines_of(page)] == ["FERRY NOTICE", "The ferry leaves at nine."]
+
+
+def test_questions_in_a_row_are_asked_one_after_the_other() -> None:
+    both = ("Who founded the rowing club?", "How many showers are there?")
+    assert question_parts(" ".join(both)) == both
+    assert len(question_parts("We come by car on Friday? Where can we park?")) == 1  # the first only sets the scene

@@ -630,7 +630,7 @@ def answer(
         inquiry.listeners.append(tell)
         return inquiry.run()
 
-    thinking = Background(think)
+    thinking = Background(think, activity="reading and ranking")
     try:
         try:
             result = yield from thinking.follow(lambda: inquiry.meter.left("seconds"))

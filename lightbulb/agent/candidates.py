@@ -279,7 +279,7 @@ _SPAN_OF_AMOUNTS = re.compile(
     rf"(?:\b(?P<between>between|from) )?(?P<first>{_AMOUNT}) ?(?:–|—|-|to|(?P<and>and)) ?(?P<last>{_AMOUNT})", re.I
 )
 _CHANGED = re.compile(
-    r"\b(?:raised|lowered|increased|reduced|decreased|cut|changed|rose|risen|fell|fallen|went|gone|grew|grown|dropped|moved)"
+    r"\b(?:raised|lowered|increased|reduced|decreased|cut|change[sd]|rose|rises|risen|fell|falls|fallen|went|gone|grew|grown|drops|dropped|move[sd])"
     r"(?: \w+){0,3} $",
     re.I,
 )
@@ -304,6 +304,22 @@ def _at_that_bound(candidate: Candidate, question: str) -> Candidate:
         start, end = match.span(which)
         return replace(candidate, start=offset + start, end=offset + end, text=text[start:end])
     return candidate
+
+
+_ASKS_OF_CHANGE = re.compile(
+    r"\b(?:from|was|were|did|had|before|until|old|former\w*|previous\w*|originally|first|used to|by how|chang\w+|range|between)\b", re.I
+)
+
+
+def _after_the_change(candidate: Candidate, question: str) -> Candidate:
+    "Of *changed from 4471 to 9028* what it is now, unless the change or what was before is asked about."
+    if candidate.passage is None or _ASKS_OF_CHANGE.search(question): return candidate
+    offset, text = candidate.passage.start, candidate.passage.text
+    start, end = candidate.start - offset, candidate.end - offset
+    both = re.fullmatch(r"(?:from )?(?:(?! to ).)+ to (?P<now>.+)", text[start:end], re.I)
+    if both is None or not _CHANGED.search(re.sub("from $", "", text[:start])): return candidate
+    start += both.start("now")
+    return replace(candidate, start=offset + start, text=text[start:end])
 
 
 _SPAN_OF_DATES = re.compile(rf"(?P<between>\bbetween )?(?P<first>{DATE}) ?(?:–|—|-|to|until|till|(?P<and>and)) ?(?P<last>{DATE})", re.I)
@@ -959,6 +975,7 @@ def weighed_candidates(
     candidates = [_at_that_end(_whole_amount(one, question), question) for one in candidates if not _is_name_of_column(one)]
     candidates = [_at_that_date(one, question) for one in candidates]
     candidates = [_at_that_bound(one, question) if kind == "number" else one for one in candidates]
+    candidates = [_after_the_change(one, question) for one in candidates]
     shape, asked_words, asked_stems = technical_shape(question), set(normalized(question).split()), telling_stems(question)
     candidates = [_only_its_shape(one, shape) if shape else _only_its_value(one) for one in candidates]
     candidates = [one for one in candidates if not set(normalized(one.text).split()) <= asked_words and not _is_in_a_question(one)]

@@ -62,14 +62,18 @@ class Line:
 
 _BULLET = re.compile(r"(?:[-–—•*·]|\(?(?:\d{1,2}|[a-z]|[ivx]{2,4})[.)])\s+(?=\S)")
 _ENTRY = re.compile(r"(?P<term>\S[^\n:]{0,80}?)(?::\s+|\s+[–—]\s+)(?=\S)")
-_RUN_IN = re.compile(r"(?P<term>[A-Z][\w’'-]*(?: [\w’'-]+){0,2})[.:]")  # *Pets.* before what the house says of them
+_RUN_IN = re.compile(r"(?:\d{1,2}[.)] )?(?P<term>[A-Z][\w’'-]*(?: [\w’'-]+){0,3})[.:]")  # *Pets.* before what the house says of them
+_RULE = re.compile(r"(\W)\1{3,}")  # drawn below a title or between two parts
 _NEEDS_LEAD = re.compile(
     rf"(?:{'|'.join(BACKWARD_OPENERS)}|(?:the |by )?default|otherwise|if (?:the|it|not|none|no|so)|in (?:this|that|such)|to do so)\b", re.I
 )
 _COMMAND = re.compile(r"(?:\$|#|%|>>>|>|\.\.\.)\s+\S|[\w.]+\(.*\)\s*$|(?:sudo|apt|git|pip|python|npm|make|cd|ls)\s+\S")
 
 
-_IS_ASKED_THERE = re.compile(r"(?:(?:Q|F|Question|Frage)\W?\d*[:.)] |\d{1,2}[.)] |[-•*–] )?(?P<question>\w\S*(?: \S+){2,}\?)")
+_IS_ASKED_THERE = re.compile(  # but *Anna: is it heated?* is said
+    r"(?:(?:Q|F|Question|Frage)\W?\d*[:.)] |\d{1,2}[.)] |[-•*–] )?"
+    r"(?P<question>(?![A-Z][\w.]*(?: [A-Z][\w.]*){0,2}: )\w\S*(?: \S+){2,}\?)"
+)
 
 
 class _AskedThere(NamedTuple):
@@ -118,7 +122,7 @@ def lines_of(
             asked = _AskedThere(question["question"], above, block + 2 * is_alone)
         elif above != asked.above or block > asked.last_block:
             asked = _AskedThere("", "", 0)
-        if last > start and not gives_orders(text):
+        if last > start and not gives_orders(text) and not _RULE.fullmatch(text):
             heading = f"{document.title} > {above}" if above and above != document.title else document.title
             role = "heading" if asked.question and text.endswith(asked.question) else _role(text, names)
             heading = f"{heading} > {asked.question}" if asked.question and text not in names else heading
@@ -537,6 +541,13 @@ def _said_below(question: str, lines: Sequence[Line]) -> tuple[str, Line] | None
     return None
 
 
+_ONLY_ASKS = re.compile(  # says neither yes nor no
+    r"\?[\"'”’)» ]*$|\b(?:asked|wonder(?:s|ed|ing)?|unclear|unsure|uncertain|unknown|not (?:sure|clear|known|decided)|no idea)\b"
+    r"(?: \w+){0,2} (?:whether|if)\b|\bno idea\b",
+    re.I,
+)
+
+
 def verdict_of(
     question: str,
     lines: Sequence[Line],  # scored, best first
@@ -549,6 +560,7 @@ def verdict_of(
     most_silent: float = 0.7,  # of the chance that the lines say nothing
 ) -> tuple[str, Line | None]:
     "Yes or No, and the line that says so; neither where no line does or they leave it open."
+    lines = [line for line in lines if not _ONLY_ASKS.search(line.text)]
     if says is None:
         lines = [line for line in lines if bears_on(question, line.in_context)]  # who has learned it hears that by itself
     if not lines: return "", None
@@ -622,7 +634,10 @@ def compose(
     if form == "yes_no":
         verdict, said = verdict_of(question, lines, says)
         if said is None: return [], ""
-        return [Piece(f"{verdict}.", ((said.url, said.start, said.end),)), *_verbatim(around(said, 60))], verdict
+        return [
+            Piece(f"{verdict}.", ((said.url, said.start, said.end),)),
+            *_verbatim([said] if columns(said.text) else around(said, 60)),
+        ], verdict
     # a list that a page has, else a sentence that names several
     is_list = lines[0].role == "entry" and len(columns(lines[0].text)) < 2 and _IS_LIST_IN_ITSELF.search(lines[0].text) is not None
     if form == "list" and is_list: return _verbatim(lines[:1]), ""
@@ -745,14 +760,31 @@ def _best_listing(lines: Sequence[Line], pages: dict[str, list[Line]], document_
     return best[1] if best and best[0] >= lines[0].score - 2.0 else None
 
 
+_SAYS_YES_OR_NO = re.compile(r"(?:(?P<yes>yes|y|true|x|✓|✔|ja)|no|n|false|✗|✘|–|—|-|nein)", re.I)
+_DENIES = re.compile(r"\b(?:no|not|without|never|lacks?)\b|n['’]t\b", re.I)
+
+
+def _rows_marked(question: str, asked: set[str], words: Callable[[str], set[str]], rows: Sequence[Line]) -> list[Line]:
+    "The rows that say yes in the column of yes and no that a question names, or no where it denies."
+    cells = [{name: line.text[a:b] for name, (a, b) in columns(line.text)} for line in rows]
+    names = list(dict.fromkeys(name for row in cells for name in row))
+    flags = [name for name in names if set() < words(name) <= asked and all(_SAYS_YES_OR_NO.fullmatch(row.get(name, "-")) for row in cells)]
+    if len(flags) != 1: return []
+    wanted = not _DENIES.search(question)
+    says_yes = [bool((said := _SAYS_YES_OR_NO.fullmatch(row.get(flags[0], "-"))) and said["yes"]) for row in cells]
+    return [line for line, yes in zip(rows, says_yes, strict=True) if yes == wanted]
+
+
 def rows_named(question: str, listing: Listing) -> list[Line]:
     "The rows of a table that a question names: by their first cells (*the black bin*), else by another cell (*of three doses*)."
     digits = {word: str(number) for number, word in enumerate(_NUMBER_WORDS, 1)}
     words = lambda text: {digits.get(word, stem(word)) for word in re.findall(r"\w+", text.lower()) if word not in FUNCTION_WORDS}
     asked, rows = words(question), [(line, cell) for line in listing.lines if (cell := _first_cell(line.text))]
     has = lambda text: bool(words(text)) and words(text) <= asked
-    named = [line for line, (_, (first, last)) in rows if has(line.text[first:last])]
+    of_page = words(listing.lines[0].heading)  # *the ingredients of the lemon tart* names no row *lemons*
+    named = [line for line, (_, (first, last)) in rows if has(line.text[first:last]) and not words(line.text[first:last]) <= of_page]
     if named: return named
+    if marked := _rows_marked(question, asked, words, [line for line, _ in rows]): return marked
     holds = lambda name, value: has(value) and (has(name) or not value.isdigit())
     named = [line for line, (key, _) in rows if any(name != key and holds(name, line.text[a:b]) for name, (a, b) in columns(line.text))]
     return named if len(named) < len(rows) else []

@@ -32,7 +32,8 @@ class Cost:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        return f"{self.searches} searches, {self.pages} pages, {self.tokens} tokens, {self.seconds:.1f} s"
+        counts = ((self.searches, "search", "es"), (self.pages, "page", "s"), (self.tokens, "token", "s"))
+        return ", ".join([*(f"{count} {name}{'' if count == 1 else plural}" for count, name, plural in counts), f"{self.seconds:.1f} s"])
 
 # %% ../../nbs/agent/06_ledger.ipynb #6bc9ce56
 class Meter:

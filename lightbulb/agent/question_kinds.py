@@ -546,7 +546,10 @@ _TWO_QUOTED = re.compile(r"(?P<head>.+?)(?P<a>['\"‘“][^'\"’”]+['\"’”
 
 
 def question_parts(question: str) -> tuple[str, ...]:
-    "The questions that one sentence asks, or the question alone."
+    "The questions that one sentence asks, or several one after the other, or the question alone."
+    asked = [part.strip() for part in re.findall(r"[^?]+\?+", question)] if question.rstrip().endswith("?") else []
+    if len(asked) > 1 and all(re.match(rf"{_WH}\b", part, re.I) or part.split()[0].lower() in _VERDICT_OPENERS for part in asked):
+        return tuple(asked)
     text = " ".join(question.split()).rstrip("?.! ")
     asking = asking_part(text)
     context = text[: len(text) - len(asking)].strip() if text.endswith(asking) else ""

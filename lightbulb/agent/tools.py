@@ -254,7 +254,8 @@ def load_tools(config: TestAgent, *, tell: Callable[[str], None] = tell_notebook
         )
         extractor = RAGSummarizer(model.generate, embed, rerank=rerank, config=SummarizerConfig(mode="extractive"))
         for step in opening.follow():
-            tell(f"{step.activity} ({step.seconds:.0f} s)" if step.seconds >= 1 else step.activity)
+            if step.seconds == 0:  # who hears this adds the seconds
+                tell(step.activity)
     except BaseException:
         knowledge.close()
         raise

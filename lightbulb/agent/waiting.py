@@ -53,8 +53,9 @@ class Background(Generic[Result]):
         function: Callable[[Callable[[Any], None]], Result],  # called with `tell`
         *,
         heartbeat: float = 2.0,  # seconds of silence at most
+        activity: str = "starting",  # until it tells another
     ) -> None:
-        self.function, self.heartbeat, self.activity = function, heartbeat, "starting"
+        self.function, self.heartbeat, self.activity = function, heartbeat, activity
         self._queue: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self._begin, self._is_left = time.monotonic(), False
         self.thread = Thread(target=self._run, name="lightbulb-background", daemon=True)

@@ -151,6 +151,7 @@ def run_test_agent(config: TestAgent) -> int:
         for question in waiting.read() if config.resume else []:
             if question == config.query.strip():
                 continue  # it is asked below
+            print(question, file=out, flush=True)
             try:
                 if status := _answered(question, config, tools, waiting, out, log): return status
             except LightbulbError as error:  # it stays open, and the others are asked
