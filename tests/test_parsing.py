@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lightbulb.core.records import Document
-from lightbulb.web.corpus import parse_sources
+from lightbulb.web.corpus import parse_sources, read_files
 from lightbulb.web.extract import extract, extract_text
 from lightbulb.web.parsing import ParserPool, Source, _share, extract_markdown, extract_table, read_source, source_of
 from lightbulb.web.rules import Reason, Refusal
@@ -268,3 +269,19 @@ def test_wrapped_text_without_empty_lines_takes_linear_time() -> None:
     document = extract_text(line * 40_000, "file:///x.log")
     assert time.process_time() - began < 1.5
     assert document.text == " ".join([line.strip()] * 40_000)
+
+
+def test_headings_with_a_line_below_are_headings(tmp_path: Path) -> None:
+    museum, cafe = "Museum\n------\n\nClosed on Monday.\n\n", "Cafe\n----\n\nClosed on Tuesday.\n"
+    (tmp_path / "a.md").write_text(f"House rules\n===========\n\nBe kind.\n\n{museum}{cafe}")
+    (tmp_path / "b.rst").write_text(
+        "=====\nTitle\n=====\n\nSee ``load()`` and `the site <https://example.org/x>`_.\n\nSetup\n-----\n\n.. note:: Wear a hat.\n\n"
+        "+------+------+\n| Tent | two  |\n+------+------+\n\n::\n\n    x = 1\n"
+    )
+    by_title = {page.title: page for page in read_files([tmp_path / "a.md", tmp_path / "b.rst"])}
+    assert [heading.text for heading in by_title["House rules"].headings] == ["House rules", "Museum", "Cafe"]
+    page = by_title["Title"]
+    assert [heading.text for heading in page.headings] == ["Title", "Setup"]
+    assert "load()" in page.text and "Wear a hat." in page.text and "    x = 1" in page.text and "the site" in page.text
+    assert not re.search(r"---|===|``|::", page.text)
+    assert [link.url for link in page.links] == ["https://example.org/x"]

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 from ..core.display import Displayable
 from ..core.records import Document
 from .fetch import Fetcher, FetchFailure, Page
-from .parsing import Source, parser_pool, source_of
+from .parsing import Source, parser_pool, rst_as_markdown, source_of
 from .rules import Reason, Refusal, canonical_url, decode_body, media_type
 
 # %% ../../nbs/web/10_corpus.ipynb #06be2500
@@ -67,7 +67,7 @@ def read_pages(
 _FILE_KINDS: dict[str, Literal["html", "text", "markdown", "table", "pdf"]] = {
     ".txt": "text",
     ".text": "text",
-    ".rst": "text",
+    ".rst": "markdown",
     ".csv": "table",
     ".tsv": "table",
     ".md": "markdown",
@@ -94,7 +94,10 @@ def _file_source(path: Path, max_bytes: int) -> tuple[Source, float] | FetchFail
     if kind == "pdf": return Source(kind, url, data), changed
     if b"\0" in data[:4096] and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return FetchFailure(url, Reason.CONTENT_TYPE, "binary data under the name of a text")
-    return source_of(kind, url, decode_body(data, "text/html" if kind == "html" else "text/plain")), changed
+    text = decode_body(data, "text/html" if kind == "html" else "text/plain")
+    if path.suffix.lower() == ".rst":
+        text = rst_as_markdown(text.replace("\r\n", "\n"))
+    return source_of(kind, url, text), changed
 
 
 def read_files(

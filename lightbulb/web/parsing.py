@@ -38,12 +38,44 @@ from .rules import Reason, Refusal
 _TITLE = r"(?:[ \t]+(?:\"[^\"\n]{0,500}\"|'[^'\n]{0,500}'|\([^()\n]{0,500}\)))?"  # of a link
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 _MARKDOWN = (
+    (re.compile(r"(?:(?<=\n\n)|\A\n*)([^\s#>|*+`\d-][^\n]*)\n=+[ \t]*$", re.MULTILINE), r"# \1"),  # headings with a line below
+    (re.compile(r"(?:(?<=\n\n)|\A\n*)([^\s#>|*+`\d-][^\n]*)\n-{2,}[ \t]*$", re.MULTILINE), r"## \1"),
     (re.compile(rf"!\[([^\[\]]{{0,500}})\]\([^()\s]{{0,2000}}{_TITLE}\)"), r"\1"),  # images
     (re.compile(r"(?<!\w)(\*\*|__)(?=\S)([^*_\n]{1,500}?)(?<=\S)\1(?!\w)"), r"\2"),
     (re.compile(r"(?<!\w)([*_])(?=\S)([^*_\n]{1,500}?)(?<=\S)\1(?!\w)"), r"\2"),
     (re.compile(r"^(?=[^\n]*---)[ \t|:-]+$", re.MULTILINE), ""),  # the rule of a table, and thematic breaks
     (re.compile(r"^[ \t]{0,3}>[ \t]?", re.MULTILINE), ""),
 )
+_RST_HEADING = re.compile(
+    r"^(?:(?P<over>[^\w\s])(?P=over){2,}[ \t]*\n[ \t]*)?(?P<title>\S[^\n]*)\n(?P<mark>[^\w\s])(?P=mark){2,}[ \t]*$", re.MULTILINE
+)
+_RST_RULE = re.compile(r"^(?=[^\n]{3})[ \t]*[+=-][-+= \t]{2,}$", re.MULTILINE)
+_RST = (
+    (re.compile(r"``([^`\n]{1,500})``"), r"`\1`"),
+    (re.compile(r"`([^`<\n]{1,500}?) ?<([^>\s]{1,2000})>`__?"), r"[\1](\2)"),
+    (re.compile(r"^[ \t]*::[ \t]*$", re.MULTILINE), ""),  # before code that is set in
+    (re.compile(r"(?<=[^\s:])::[ \t]*$", re.MULTILINE), ":"),
+    (re.compile(r":[\w:+-]{1,50}:`([^`\n]{1,500})`"), r"\1"),  # roles
+    (re.compile(r"^[ \t]*\.\. (?:note|tip|hint|warning|important|caution|danger|attention|error|admonition)::[ \t]*", re.MULTILINE), ""),
+    (re.compile(r"^[ \t]*\.\. [\w:-]{1,50}::[^\n]*$|^[ \t]*\.\. _[^\n]*:$", re.MULTILINE), ""),  # other directives, names of places
+)
+
+
+def rst_as_markdown(text: str) -> str:
+    "reStructuredText with headings, links and literals as Markdown has them, and without the lines that rule off tables."
+    levels: dict[tuple[str, bool], int] = {}
+
+    def heading(match: re.Match[str]) -> str:
+        if _RST_RULE.fullmatch(match["title"]): return match[0]
+        level = levels.setdefault((match["mark"], bool(match["over"])), len(levels) + 1)
+        return f"{'#' * min(level, 6)} {match['title'].strip()}"
+
+    text = _RST_RULE.sub("", _RST_HEADING.sub(heading, text))
+    for pattern, instead in _RST:
+        text = pattern.sub(instead, text)
+    return text
+
+
 _FENCE = re.compile(r"[ \t]*(`{3,}(?=[^`]*$)|~{3,})(.*)")  # as deep as the list that it stands in
 _SET_IN = re.compile(r" {4}| {0,3}\t")
 _HOLDS_TEXT_SET_IN = re.compile(r" {0,3}(?:[-*+]|\d{1,9}[.)]|:|\[\^[^\[\]]{1,100}\]:|!{3}|\?{3}\+?|={3})[ \t]")  # lists, notes, boxes, tabs
