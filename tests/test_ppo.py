@@ -668,6 +668,36 @@ def test_where_nothing_is_open_the_environment_failed():
         finish(train_ppo(Closed, PPOConfig(total_steps=64, num_envs=2, rollout_length=8, num_minibatches=1)))
 
 
+class Stones(gymnasium.Env):
+    "Three stones, of which each action takes one; when the game is over, no action is open."
+
+    observation_space = spaces.Dict(left=spaces.Box(0, 3, (1,)), action_mask=spaces.MultiBinary(3))
+    action_space = spaces.Discrete(3)
+
+    def look(self):
+        return {"left": np.float32([self.left.sum()]), "action_mask": self.left.astype(np.int8)}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = np.ones(3, bool)
+        return self.look(), {}
+
+    def step(self, action):
+        assert self.left[action], "a closed action was taken"
+        self.left[action] = False
+        return self.look(), 1.0, not self.left.any(), False, {}
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_nothing_need_be_open_where_an_episode_has_ended(mode):
+    make = lambda num_envs: SyncVectorEnv([Stones] * num_envs, autoreset_mode=mode)
+    for lstm_width in (0, 8):
+        config = PPOConfig(total_steps=64, num_envs=2, rollout_length=16, num_minibatches=2, lstm_width=lstm_width)
+        reports, agent = finish(train_ppo(make, config))
+        assert all(np.isfinite(list(report.metrics.values())).all() for report in reports)
+        assert evaluate_policy(agent, make, num_episodes=4).tolist() == [3.0] * 4
+
+
 def test_pictures_and_dictionaries_are_learned():
     config = PPOConfig(total_steps=6_000, num_envs=16, rollout_length=32, learning_rate=2e-3, num_epochs=6, num_minibatches=4, device="cpu")
     _, agent = finish(train_ppo(lambda: Quadrant(with_mask=""), config))
