@@ -766,8 +766,8 @@ class _HierarchyTraining:
                 expected, shown = kept.running.view, place.world.worker_view(kept.running.option)
         except EnvironmentFailure:  # what was open then is closed now
             return False
-        is_as_seen = expected is None or all(np.array_equal(*pair) for pair in zip(expected, shown, strict=True))
-        return is_as_seen and place.earned == _from_state(episode["earned"])
+        pairs = [] if expected is None else [(np.asarray(one), np.asarray(other)) for one, other in zip(expected, shown, strict=True)]
+        return all(np.array_equal(*pair) for pair in pairs) and place.earned == _from_state(episode["earned"])
 
 
 _MAY_CHANGE = ("total_steps", "report_interval", "save_every", "device")  # on resume
