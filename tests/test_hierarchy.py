@@ -295,6 +295,28 @@ def test_the_worker_learns_from_its_own_reward(wants):
     assert actions == [wants] * 5
 
 
+def test_a_world_that_reuses_its_arrays_teaches_the_same():
+    class Reusing(Corridor):
+        "Shows the same two arrays again and again; after a step what they said is gone."
+
+        def __init__(self):
+            super().__init__(stamps=False)
+            self.shown, self.open = np.zeros(3, np.float32), np.ones(2, bool)
+
+        def view(self, level, choices):
+            self.shown[:], self.open[:] = super().view(level, choices)[:2]
+            return View(self.shown, self.open)
+
+        def step(self, option, action):
+            self.shown[:], self.open[:] = -1.0, False
+            return super().step(option, action)
+
+    config = HierarchyConfig(total_steps=100, manager=SMALL, worker=SMALL)
+    agents = [finish(train_hierarchy(make, config))[0] for make in (lambda: Corridor(stamps=False), Reusing)]
+    assert choices_of(agents[0].manager) == choices_of(agents[1].manager)
+    assert same(agents[0].state_dict(), agents[1].state_dict())
+
+
 # ------------------------------------------------------------------ every option is reached
 
 
@@ -722,6 +744,61 @@ def test_a_world_with_luck_of_its_own_begins_a_new_episode_when_resumed(tmp_path
     assert agent.num_steps == 40 and len(choices_of(agent.worker)) == 40
 
 
+def test_a_resumed_world_of_luck_neither_stops_the_run_nor_joins_two_histories(tmp_path):
+    luck = np.random.default_rng(0)
+
+    class Doors:
+        "Two of fifty doors are open; a closed one is refused."
+
+        num_options, num_actions, manager_size, worker_size = 1, 50, 1, 1
+
+        def reset(self, seed=None):
+            self.time, self.open = 0, luck.permutation(50) < 2
+
+        def manager_view(self):
+            return View(np.float32([self.time]), np.ones(1, bool))
+
+        def worker_view(self, option):
+            return View(np.float32([self.time]), self.open)
+
+        def step(self, option, action):
+            if not self.open[action]: raise ValueError(f"door {action} is closed")
+            self.time, self.open = self.time + 1, luck.permutation(50) < 2
+            return OptionStep(0.0, 0.0, self.time % 3 == 0, terminated=self.time == 50)
+
+    class Walk:
+        "One to the left or one to the right, from anywhere; nothing is ever paid."
+
+        length = 50  # of an option: one runs when the run ends
+        num_options, num_actions, manager_size, worker_size = 1, 2, 1, 1
+
+        def reset(self, seed=None):
+            self.place, self.time = int(luck.integers(100)), 0
+
+        def manager_view(self):
+            return View(np.float32([self.place]), np.ones(1, bool))
+
+        def worker_view(self, option):
+            return View(np.float32([self.place]), np.ones(2, bool))
+
+        def step(self, option, action):
+            self.place, self.time = self.place + 2 * action - 1, self.time + 1
+            return OptionStep(0.0, 0.0, self.time % self.length == 0, truncated=self.time == 40)
+
+    class Hops(Walk):
+        length = 11  # none runs then
+
+    config = HierarchyConfig(total_steps=22, manager=SMALL, worker=SMALL)
+    for world in (Doors, Walk, Hops):
+        finish(train_hierarchy(world, config, save_dir=tmp_path / world.__name__))
+        go_on = train_hierarchy(world, replace(config, total_steps=80), save_dir=tmp_path / world.__name__, resume=True)
+        agent, _ = finish(go_on)
+        assert agent.num_steps == 80
+        if world is Doors: continue
+        assert all(abs(after[0] - before[0]) == 1 for before, after, *_ in choices_of(agent.worker)), world
+        assert all(abs(after[0] - before[0]) <= world.length for before, after, *_ in choices_of(agent.manager)), world
+
+
 # ------------------------------------------------------------------ described actions, worlds side by side, one level alone
 
 
@@ -806,6 +883,31 @@ def test_badly_described_actions_are_named(view, message):
     world = type("Broken", (Stalls,), {"worker_view": lambda self, option: view})
     with pytest.raises(EnvironmentFailure, match=message):
         finish(train_hierarchy(world, HierarchyConfig(total_steps=20, manager=SMALL, worker=SMALL)))
+
+
+@pytest.mark.parametrize("end", ["terminated", "truncated"])
+def test_described_actions_may_run_out_at_the_end(end):
+    class Hand:
+        "Three cards, each worth its number; the episode is over when all are played."
+
+        num_options, num_actions, manager_size, worker_size, action_size = 1, 3, 1, 1, 1
+
+        def reset(self, seed=None):
+            self.cards = [1.0, 2.0, 3.0]
+
+        def manager_view(self):
+            return View(np.float32([len(self.cards)]), np.ones(1, bool))
+
+        def worker_view(self, option):
+            return View(np.float32([len(self.cards)]), np.ones(len(self.cards), bool), np.reshape(self.cards, (-1, 1)))
+
+        def step(self, option, action):
+            paid = self.cards.pop(action)
+            return OptionStep(paid, paid, not self.cards, **{end: not self.cards})
+
+    agent, _ = finish(train_hierarchy(Hand, HierarchyConfig(total_steps=60, manager=SMALL, worker=SMALL)))
+    stored = choices_of(agent.worker)
+    assert agent.num_steps == len(stored) == 60 and [after[0] for _, after, *_ in stored] == [2.0, 1.0, 0.0] * 20
 
 
 @pytest.mark.parametrize("world_type", [lambda: four_rooms("both"), Stalls], ids=["rooms", "stalls"])
@@ -933,6 +1035,13 @@ def test_each_level_is_a_file_of_its_own(tmp_path):
     blind = HierarchicalAgent.for_world(Corridor(), config)
     with pytest.raises(CheckpointError, match="worker_size is 1 in the file and 3 here"):
         blind.load_worker_model(tmp_path / "worker.ckpt")
+    plain = replace(SMALL, layer_norm=False)
+    other = HierarchicalAgent.for_world(Stalls(), replace(config, manager=plain, worker=plain))
+    before = weights(other.worker), weights(other.manager)
+    for load, name in ((other.load_worker_model, "worker"), (other.load_manager_model, "manager")):
+        with pytest.raises(CheckpointError, match="layer_norm is True in the file and False here"):
+            load(tmp_path / f"{name}.ckpt")
+    assert torch.equal(before[0], weights(other.worker)) and torch.equal(before[1], weights(other.manager))
     with pytest.raises(CheckpointError, match="there is no checkpoint of a hierarchical agent here"):
         HierarchicalAgent.load(tmp_path / "nowhere")
 

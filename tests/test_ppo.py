@@ -668,6 +668,36 @@ def test_where_nothing_is_open_the_environment_failed():
         finish(train_ppo(Closed, PPOConfig(total_steps=64, num_envs=2, rollout_length=8, num_minibatches=1)))
 
 
+class Stones(gymnasium.Env):
+    "Three stones, of which each action takes one; when the game is over, no action is open."
+
+    observation_space = spaces.Dict(left=spaces.Box(0, 3, (1,)), action_mask=spaces.MultiBinary(3))
+    action_space = spaces.Discrete(3)
+
+    def look(self):
+        return {"left": np.float32([self.left.sum()]), "action_mask": self.left.astype(np.int8)}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = np.ones(3, bool)
+        return self.look(), {}
+
+    def step(self, action):
+        assert self.left[action], "a closed action was taken"
+        self.left[action] = False
+        return self.look(), 1.0, not self.left.any(), False, {}
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_nothing_need_be_open_where_an_episode_has_ended(mode):
+    make = lambda num_envs: SyncVectorEnv([Stones] * num_envs, autoreset_mode=mode)
+    for lstm_width in (0, 8):
+        config = PPOConfig(total_steps=64, num_envs=2, rollout_length=16, num_minibatches=2, lstm_width=lstm_width)
+        reports, agent = finish(train_ppo(make, config))
+        assert all(np.isfinite(list(report.metrics.values())).all() for report in reports)
+        assert evaluate_policy(agent, make, num_episodes=4).tolist() == [3.0] * 4
+
+
 def test_pictures_and_dictionaries_are_learned():
     config = PPOConfig(total_steps=6_000, num_envs=16, rollout_length=32, learning_rate=2e-3, num_epochs=6, num_minibatches=4, device="cpu")
     _, agent = finish(train_ppo(lambda: Quadrant(with_mask=""), config))
@@ -790,6 +820,35 @@ def test_ctrl_c_keeps_what_was_learned(tmp_path):
     assert next(train_ppo(Clock, config, save_dir=tmp_path, resume=True)).step > reports[-1].step
 
 
+def test_an_environment_with_luck_of_its_own_begins_anew_when_resumed(tmp_path):
+    luck = np.random.default_rng(0)
+
+    class Doors(gymnasium.Env):
+        "Two of fifty doors are open, by luck and not by the seed; a closed one is refused."
+
+        observation_space = spaces.Dict(time=spaces.Box(0, 50, (1,)), action_mask=spaces.MultiBinary(50))
+        action_space = spaces.Discrete(50)
+
+        def look(self):
+            self.open = luck.permutation(50) < 2
+            return {"time": np.float32([self.time]), "action_mask": self.open.astype(np.int8)}
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            self.time = 0
+            return self.look(), {}
+
+        def step(self, action):
+            if not self.open[action]: raise ValueError(f"door {action} is closed")
+            self.time += 1
+            return self.look(), 1.0, self.time == 50, False, {}
+
+    config = PPOConfig(total_steps=32, num_envs=2, rollout_length=16, num_minibatches=1)
+    finish(train_ppo(Doors, config, save_dir=tmp_path))
+    reports, agent = finish(train_ppo(Doors, replace(config, total_steps=64), save_dir=tmp_path, resume=True))
+    assert [report.step for report in reports] == [64] and agent.num_updates == 2
+
+
 # ------------------------------------------------------------------ evaluation
 
 
@@ -841,6 +900,20 @@ def test_a_function_that_needs_nothing_makes_one_environment():
     slippery = functools.partial(gymnasium.make, "FrozenLake-v1", is_slippery=False)
     for make in (slippery, Settable, lambda *_arguments, **settings: gymnasium.make("FrozenLake-v1", **settings)):
         assert make_vector_environment(make, 3).num_envs == 3
+
+
+def test_an_id_may_name_its_module_and_leave_out_its_version(tmp_path, monkeypatch):
+    own = "from gymnasium.envs.classic_control import PendulumEnv\nimport gymnasium\ngymnasium.register('Swing-v3', PendulumEnv)\n"
+    (tmp_path / "swinging.py").write_text(own)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(gymnasium.logger, "min_level", gymnasium.logger.ERROR)
+    kinds = [type(make_vector_environment(name, 2)).__name__ for name in ("CartPole", "CartPole-v1", "swinging:Swing-v3", "swinging:Swing")]
+    assert kinds == ["CartPoleVectorEnv", "CartPoleVectorEnv", "SyncVectorEnv", "SyncVectorEnv"]
+    for unknown in ("NoSuchWorld", "swinging:NoSuchWorld-v0", "CartPole-v99"):
+        with pytest.raises(ValueError, match="must be a known Gymnasium id"):
+            make_vector_environment(unknown, 2)
+    with pytest.raises(EnvironmentFailure, match="No module named 'no_such_module'"):
+        make_vector_environment("no_such_module:Swing-v3", 2)
 
 
 def test_environments_in_processes_of_their_own_give_the_same():

@@ -260,6 +260,16 @@ def test_n_step_returns_are_the_definition(environments, num_steps, discount):
             )
 
 
+def test_what_is_said_of_the_next_state_is_said_of_the_last_one():
+    "Every field `next_…` comes from the step that `next_observation` comes from."
+    memory = PrioritizedReplayMemory(10, num_steps=3, discount=0.9)
+    for step in steps_of([(6, "terminated")], 0):
+        memory.add(step, next_mask=np.arange(7) == step["next_observation"][2], next_action=step["action"] + 1)
+    fields = {name: field[: len(memory)] for name, field in memory.storage.fields.items()}
+    assert fields["next_observation"][:, 2].tolist() == [3, 4, 5, 6, 6, 6]
+    assert fields["next_mask"].argmax(1).tolist() == fields["next_action"].tolist() == [3, 4, 5, 6, 6, 6]
+
+
 def test_steps_that_wait_survive_a_refused_batch():
     "Three environments end at once, and their nine transitions do not fit: nothing is taken, and one by one they do."
     memory = PrioritizedReplayMemory(5, num_steps=3, discount=0.5)
@@ -522,6 +532,16 @@ def test_any_types_come_back_as_they_went_in():
         assert (view_fields(torch.from_numpy(copies), memory.storage.dtype)[name].numpy() == value).all(), name  # as on a GPU
 
 
+def test_tensors_of_bfloat16_are_stored_as_floats():
+    memory, halves = PrioritizedReplayMemory(5, alpha=1.0, epsilon=0.0), torch.tensor([0.5, 2.0], dtype=torch.bfloat16)
+    memory.add(observation=halves)
+    memory.extend({"observation": torch.stack([halves, halves])})
+    assert memory.storage.fields["observation"][:3].tolist() == [[0.5, 2.0]] * 3
+    sample = memory.sample(2)
+    memory.update_priorities(sample, halves.requires_grad_().abs())
+    assert memory.slots.tree[sample.indices].tolist() == [0.5, 2.0]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_pinned_and_on_the_gpu():
     memory = PrioritizedReplayMemory(100, device="cuda", pin_memory=True)
@@ -718,3 +738,13 @@ def test_steps_that_do_not_belong_are_refused():
         sequences.add({"observation": 1})
     sequences.add(good)
     assert sequences.cut().size == 1
+    rows = {name: np.stack([value] * 3) for name, value in good.items()}
+    short, states = {"reward": rows["reward"][:2]}, torch.zeros(3, 4)
+    uneven = [({**short, **rows, **short}, None), ({**rows, **short}, None), (rows, states[:2]), (rows, (states, states[:2])), (good, None)]
+    sequences = SequenceReplayMemory(5, unroll=4)
+    for wrong, state in uneven:
+        with pytest.raises(ValueError, match="all fields must have as many rows"):
+            sequences.extend(wrong, state=state)
+        assert not sequences.episodes
+    sequences.extend(rows, state=(states, states))
+    assert len(sequences.episodes) == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightbulb.core.errors import CheckpointError
+from lightbulb.core.errors import CheckpointError, LightbulbError
+from lightbulb.core.run_folder import moments
 from lightbulb.lm.transformer import Transformer, TransformerConfig
 from lightbulb.rl.advantages import plain_advantages
 from lightbulb.rl.token_policy import Completions, TokenPolicy, TokenPPOConfig, draw_completions, train_token_policy
@@ -190,6 +192,43 @@ def test_a_training_killed_anywhere_ends_as_the_unbroken_one(tmp_path):
     wider = TokenPolicy(Writer(vocab_size=9), 9, SMALL)
     with pytest.raises(CheckpointError, match="not a model of this shape"):
         finish(train_token_policy(wider, PROMPTS, share_of_three, save_dir=tmp_path / "whole", resume=True))
+
+
+def test_an_update_that_broke_off_is_done_again_as_it_was(tmp_path):
+    "A reward that fails, two Ctrl-C while weights change, and one where there is no folder; each in the fourth update."
+    config, asked = replace(SMALL, save_every=5.0), []
+    make = lambda model: TokenPolicy(model, 6, config, end_token=0)
+    whole, _ = finish(train_token_policy(make(Writer()), PROMPTS, share_of_three))
+
+    def away(written: Completions) -> np.ndarray:
+        asked.append(len(written.tokens))
+        if len(asked) == 4: raise LightbulbError("the judge is away")
+        return share_of_three(written)
+
+    with pytest.raises(LightbulbError, match="the judge is away"):
+        finish(train_token_policy(make(Writer()), PROMPTS, away, save_dir=tmp_path / "away"))
+    resumed, reports = finish(train_token_policy(make(Writer()), PROMPTS, share_of_three, save_dir=tmp_path / "away", resume=True))
+    assert [report.step for report in reports] == [4, 5, 6]
+    assert all(torch.equal(*pair) for pair in zip(resumed.model.parameters(), whole.model.parameters(), strict=True))
+
+    class Interrupted(Writer):
+        left, signals = 3 * config.num_epochs * config.num_minibatches + 2, 2
+
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            self.left -= torch.is_grad_enabled()
+            for _ in range(self.signals * (self.left == 0)):
+                signal.raise_signal(signal.SIGINT)
+            return super().forward(tokens)
+
+    with pytest.raises(KeyboardInterrupt, match="after step 3, in the middle of the next one; nothing is kept"):
+        finish(train_token_policy(make(Interrupted()), PROMPTS, share_of_three, save_dir=tmp_path / "twice"))
+    assert moments(tmp_path / "twice") == []
+
+    class InterruptedOnce(Interrupted):
+        signals = 1
+
+    with pytest.raises(KeyboardInterrupt, match="after step 4; nothing is kept without save_dir"):
+        finish(train_token_policy(make(InterruptedOnce()), PROMPTS, share_of_three))
 
 
 def test_nonsense_is_refused():

@@ -502,12 +502,12 @@ class HierarchicalAgent:
         return {name: self.sizes[name] for name in names} | {"hidden": self.config.worker.hidden}
 
     def load_manager_model(self, path: str | Path) -> None:
-        "Go on with a saved manager, for acting and for learning; `CheckpointError` names a size that differs."
+        "Go on with a saved manager, for acting and for learning; `CheckpointError` names a size or `layer_norm` that differs."
         sizes = {name: self.sizes[name] for name in ("num_options", "manager_size")} | {"hidden": self.config.manager.hidden}
         self._load_model(self.manager, Path(path), "manager model", sizes)
 
     def load_worker_model(self, path: str | Path) -> None:
-        "Go on with a saved worker, for acting and for learning; `CheckpointError` names a size that differs."
+        "Go on with a saved worker, for acting and for learning; `CheckpointError` names a size or `layer_norm` that differs."
         self._load_model(self.worker, Path(path), "worker model", self._worker_sizes())
 
     def _load_model(self, learner: RecurrentQLearner, path: Path, kind: str, sizes: dict[str, int]) -> None:
@@ -516,6 +516,8 @@ class HierarchicalAgent:
         for name, size in sizes.items():
             if state["sizes"].get(name) != size:
                 raise CheckpointError(f"{path}: {name} is {state['sizes'].get(name)} in the file and {size} here")
+        theirs, ours = ("norm.weight" in weights for weights in (state["weights"], learner.online.state_dict()))
+        if theirs != ours: raise CheckpointError(f"{path}: layer_norm is {theirs} in the file and {ours} here")
         learner.online.load_state_dict(state["weights"])
         learner.target.load_state_dict(state["weights"])
 
@@ -751,12 +753,21 @@ class _HierarchyTraining:
                 self.places[environment].number = -1
 
     def _play_again(self, place: _Place, episode: Mapping[str, Any]) -> bool:
-        "Bring a world to where it was; whether it earned the same and has not ended."
+        "Bring a world to where it was; whether it earned and shows the same, and has not ended."
         place.begin(episode["number"], self.config)
-        for option, action in episode["actions"].tolist():
-            step = place.do(option, action)
-            if step.terminated or step.truncated: return False
-        return place.earned == _from_state(episode["earned"])
+        kept = _from_state(episode["agent"])
+        try:
+            for option, action in episode["actions"].tolist():
+                step = place.do(option, action)
+                if step.terminated or step.truncated: return False
+            if kept.running is None:
+                expected, shown = kept.view, place.world.manager_view()
+            else:
+                expected, shown = kept.running.view, place.world.worker_view(kept.running.option)
+        except EnvironmentFailure:  # what was open then is closed now
+            return False
+        pairs = [] if expected is None else [(np.asarray(one), np.asarray(other)) for one, other in zip(expected, shown, strict=True)]
+        return all(np.array_equal(*pair) for pair in pairs) and place.earned == _from_state(episode["earned"])
 
 
 _MAY_CHANGE = ("total_steps", "report_interval", "save_every", "device")  # on resume

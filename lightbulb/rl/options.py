@@ -190,6 +190,7 @@ class GuardedWorld:
         self.num_options, self.num_actions = world.num_options, world.num_actions
         self.manager_size, self.worker_size = world.manager_size, world.worker_size
         self.action_size = int(getattr(world, "action_size", 0))
+        self._is_over = False  # where an episode has ended, nothing need be left to do
         moves = getattr(world, "single_moves", None)
         self.single_moves = None if moves is None else self._checked_moves(np.asarray(moves))
 
@@ -206,7 +207,7 @@ class GuardedWorld:
             raise EnvironmentFailure(f"{doing} raised {type(error).__name__}: {error}") from error
 
     def _view(self, doing: str, view: Any, size: int, choices: int) -> View:
-        observation, available = np.asarray(view[0], np.float32), np.asarray(view[1], bool)
+        observation, available = np.array(view[0], np.float32), np.array(view[1], bool)  # copies: worlds reuse their arrays
         if observation.shape != (size,) or available.shape != (choices,):
             raise EnvironmentFailure(f"{doing} must give shapes ({size},) and ({choices},), got {observation.shape} and {available.shape}")
         if not np.isfinite(observation).all():
@@ -216,9 +217,9 @@ class GuardedWorld:
     def _described_view(self, doing: str, view: View) -> View:
         "A view of actions with features, of which there may be any number up to `num_actions`."
         count = len(np.asarray(view[1]))
-        if not 1 <= count <= self.num_actions:
+        if not (0 if self._is_over else 1) <= count <= self.num_actions:
             raise EnvironmentFailure(f"{doing} must offer 1 to {self.num_actions} actions, got {count}")
-        choices = np.asarray(view[2] if len(view) > 2 else None, np.float32)
+        choices = np.array(view[2] if len(view) > 2 else None, np.float32)
         if choices.shape != (count, self.action_size):
             raise EnvironmentFailure(f"{doing} must describe its actions in the shape ({count}, {self.action_size}), got {choices.shape}")
         if not np.isfinite(choices).all(): raise EnvironmentFailure(f"{doing} gave features that are not finite")
@@ -227,6 +228,7 @@ class GuardedWorld:
     def reset(self, seed: int | None = None) -> None:
         "Begin an episode."
         self._ask("reset", lambda: self.world.reset(seed))
+        self._is_over = False
 
     def manager_view(self) -> View:
         "What the manager sees, checked."
@@ -252,6 +254,7 @@ class GuardedWorld:
         step = self._ask(doing, lambda: self.world.step(option, action))
         if not np.isfinite([step.reward, step.worker_reward]).all():
             raise EnvironmentFailure(f"{doing} gave rewards {step.reward} and {step.worker_reward}, which must be finite")
+        self._is_over = bool(step.terminated or step.truncated)
         return step
 
 # %% ../../nbs/rl/10_options.ipynb #f0c80f50

@@ -524,7 +524,8 @@ class Collector:
         seen = torch.stack(features)
         if not bool(torch.isfinite(seen).all()):
             raise EnvironmentFailure("the environment gave an observation that is not finite")
-        if network.mask_size and not bool((seen[..., -network.mask_size :] > 0).any(-1).all()):
+        acted = seen[torch.from_numpy(valid).to(seen.device)]  # a row that only resets shows an end, where nothing need be open
+        if network.mask_size and not bool((acted[..., -network.mask_size :] > 0).any(-1).all()):
             raise EnvironmentFailure("the environment closed all actions: action_mask must leave one open")
         return Rollout(
             features=seen,

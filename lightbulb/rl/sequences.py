@@ -211,14 +211,18 @@ class SequenceReplayMemory:
             return self._store(windows)
 
     def extend(self, steps: Mapping[str, Any], *, state: State = None) -> IntArray:
-        "One step of each environment 0, 1, …: every field, and the state, with a leading dimension."
+        "One step of each environment 0, 1, …: every field, and the state, with a leading dimension; `ValueError` if these differ."
         row = lambda value, place: (
             tuple(part[place] for part in value) if isinstance(value, tuple) else None if value is None else value[place]
         )
-        count = len(next(iter(steps.values()), ()))
+        states = () if state is None else state if isinstance(state, tuple) else (state,)
+        parts = {**steps, **{f"state_{place}": part for place, part in enumerate(states)}}
+        counts = {name: len(part) if np.ndim(part) else -1 for name, part in parts.items()}
+        if len(set(counts.values())) > 1 or -1 in counts.values():
+            raise ValueError(f"all fields must have as many rows, got {counts}")
         done = [
             self.add({name: row(value, place) for name, value in steps.items()}, state=row(state, place), environment=place)
-            for place in range(count)
+            for place in range(max(counts.values(), default=0))
         ]
         return np.concatenate([np.empty(0, np.int64), *done])
 

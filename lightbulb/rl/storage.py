@@ -25,7 +25,8 @@ MISSING = "this memory stores {}; got {}"
 
 def to_array(value: Any) -> NDArray[Any]:
     "A number, array or tensor (on any device) as an array."
-    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+    if not isinstance(value, torch.Tensor): return np.asarray(value)
+    return (value.detach().float() if value.dtype == torch.bfloat16 else value.detach()).cpu().numpy()  # numpy has no bfloat16
 
 
 def stored_dtype(dtype: np.dtype, float_dtype: np.dtype) -> np.dtype:
@@ -142,13 +143,13 @@ NEEDED = ("observation", "reward", "next_observation", "terminated", "truncated"
 
 
 def join_steps(steps: Sequence[Rows], discount: float) -> Rows:
-    "One transition from consecutive steps: first observation and action, sum of rewards, last next observation."
+    "One transition from consecutive steps: first observation and action, sum of rewards, and the last step's end and `next_…` fields."
     total = np.zeros_like(steps[0]["reward"], np.float64)
     for step in reversed(steps):
         total = step["reward"] + discount * total
     last = steps[-1]
     future = np.where(last["terminated"], 0.0, discount ** len(steps))
-    ends = {name: last[name] for name in ("next_observation", "terminated", "truncated")}
+    ends = {name: last[name] for name in last if name.startswith("next_") or name in ("terminated", "truncated")}
     return {**steps[0], **ends, "reward": total.astype(steps[0]["reward"].dtype), "discount": future}
 
 # %% ../../nbs/rl/02_storage.ipynb #f8afd918

@@ -238,10 +238,9 @@ class TokenPolicy:
 class _TokenTraining:
     "A writer in training; `core.run.Run` trains it."
 
-    is_whole = True
-
     def __init__(self, policy: TokenPolicy, prompts: Tensor, reward: _Reward) -> None:
-        self.policy, self.prompts, self.reward, self.step = policy, prompts, reward, 0
+        self.policy, self.prompts, self.reward = policy, prompts, reward
+        self.step, self.is_whole = 0, True  # not whole in the middle of an update
 
     def prepare(self) -> None:
         "Nothing comes before the first step."
@@ -259,10 +258,17 @@ class _TokenTraining:
     def train_step(self) -> StepReport:
         "One batch of completions, one update."
         policy, config = self.policy, self.policy.config
-        rows = torch.randint(len(self.prompts), (config.batch_size,), generator=policy.generator, device=policy.device)
-        completions = policy.draw(self.prompts.to(policy.device)[rows])
-        metrics = policy.learn(completions, self.reward(completions))
-        self.step += 1
+        before = policy.generator.get_state()
+        try:
+            rows = torch.randint(len(self.prompts), (config.batch_size,), generator=policy.generator, device=policy.device)
+            completions = policy.draw(self.prompts.to(policy.device)[rows])
+            rewards = self.reward(completions)
+        except BaseException:  # nothing was learned yet: the last update is still the present place
+            policy.generator.set_state(before)
+            raise
+        self.is_whole = False
+        metrics = policy.learn(completions, rewards)
+        self.step, self.is_whole = self.step + 1, True
         return StepReport(self.step, metrics.pop("loss"), config.num_updates, metrics=metrics)
 
     def model_state(self) -> dict[str, Any]:
@@ -301,6 +307,7 @@ def train_token_policy(
     fixed = {name: value for name, value in asdict(config).items() if name not in ("num_updates", "save_every", "device")}
     with contextlib.ExitStack() as stack:
         folder = Path(save_dir) if save_dir is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        run = Run(folder, fixed, resume=resume, save_every=config.save_every, to_lower={"batch_size": config.batch_size})
+        to_lower = {"batch_size": config.batch_size}
+        run = Run(folder, fixed, resume=resume, save_every=config.save_every, to_lower=to_lower, is_temporary=save_dir is None)
         training = yield from run.train(lambda: _TokenTraining(policy, prompts, reward))
     return training.policy

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ['PassiveTMaze']
 
 # %% ../../nbs/rl/08_vector_environments.ipynb #3c6bdafa
+import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.envs import registration
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.vector.utils import batch_space
 
@@ -30,6 +33,16 @@ class EnvironmentFailure(LightbulbError):
     "An environment raised or returned something unusable; what was learned before stays."
 
 
+def _find_spec(make_env: str) -> EnvSpec:
+    "What Gymnasium knows of an id, which may name a module to import first (`module:Name-v0`) and leave out the newest version."
+    module, _, name = make_env.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    namespace, name, version = registration.parse_env_id(name)
+    newest = registration.find_highest_version(namespace, name)
+    return gymnasium.spec(registration.get_env_id(namespace, name, newest if version is None else version))
+
+
 def make_vector_environment(
     make_env: MakeEnvironment,  # id, function of nothing → Env, or function of num_envs → VectorEnv
     num_envs: int,
@@ -38,7 +51,7 @@ def make_vector_environment(
     if num_envs < 1: raise ValueError(f"num_envs must be at least 1, got {num_envs}")
     try:
         if isinstance(make_env, str):
-            own_version = gymnasium.spec(make_env).vector_entry_point is not None
+            own_version = _find_spec(make_env).vector_entry_point is not None
             if own_version: return gymnasium.make_vec(make_env, num_envs, vectorization_mode="vector_entry_point")
             return SyncVectorEnv([lambda: gymnasium.make(make_env)] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
         parameters = inspect.signature(make_env).parameters.values()
@@ -195,10 +208,16 @@ class EpisodeStream:
         return {"seed": self._seed, "actions": torch.from_numpy(np.stack(actions)) if actions else None}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        "Play the saved actions again. An environment with luck of its own ends in another place, which is as good a place to go on from."
+        """Play the saved actions again.
+
+        An environment with luck of its own ends in another place, or begins anew where it refuses one: as good a place to go on from.
+        """
         self.reset(state["seed"])
-        for actions in [] if state["actions"] is None else state["actions"].numpy():
-            self.step(actions)
+        try:
+            for actions in [] if state["actions"] is None else state["actions"].numpy():
+                self.step(actions)
+        except EnvironmentFailure:  # its luck was another one, and it refuses what was open then
+            self.reset(state["seed"])
         self.finished = []
 
     def _guard(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
