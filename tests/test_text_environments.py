@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightbulb.lm.tokens import load_tokenizer
+from lightbulb.planning.planners import plan
+from lightbulb.planning.tree_of_thought import ToTNode
 from lightbulb.world.text_environments import (
     Countdown,
     CountdownWorld,
@@ -20,6 +22,7 @@ from lightbulb.world.text_environments import (
     make_text_environment,
     results_of,
 )
+from lightbulb.world.text_planning import think_in
 
 OPERATORS = {
     "+": lambda a, b: a + b,
@@ -158,6 +161,32 @@ def test_the_rewards_of_a_continuation_are_their_weighted_sum():
     assert environment.prompt(half) == problem.text + tokenizer.decode(list(real[:3]))
     splits = [{name.partition(":")[0] for name in (p.name for p in environment.problems(s, 3))} for s in ("train", "validation", "test")]
     assert not splits[0] & splits[1] and not splits[0] & splits[2] and not splits[1] & splits[2]
+
+
+def test_a_text_that_is_there_twice_gives_its_problems_once():
+    texts = [f"text {i}: the quick brown fox jumps over the lazy dog" for i in range(20)]
+    once, twice = (TextContinuation(some, load_tokenizer("bytes"), context_tokens=8) for some in (texts, texts + texts))
+    assert once.problems("train", 9) == twice.problems("train", 9)
+    with pytest.raises(ValueError, match="num_problems must be at most the") as most:
+        once.problems("train", 99)
+    with pytest.raises(ValueError) as same:
+        twice.problems("train", 99)
+    assert str(same.value) == str(most.value)
+
+
+def test_what_was_asked_about_one_problem_is_asked_again_about_the_next():
+    environment = Countdown(3)
+
+    def solve(states):
+        solvable = environment.can_be_solved
+        likes = lambda state: [(action, 0.0 if solvable(environment.act(state, action)) else -9.0) for action in environment.actions(state)]
+        return [(likes(state), float(solvable(state))) for state in states]
+
+    thinking = think_in(environment, solve, max_depth=2)
+    for target in (30, 16):  # of the same numbers
+        problem = environment.problem((2, 3, 5), target)
+        thoughts = plan(ToTNode(problem.text, "problem", payload=environment.start(problem)), thinking, "greedy").thoughts
+        assert environment.reward(environment.play(problem, thoughts)) == 1.0
 
 
 def test_environments_have_names():

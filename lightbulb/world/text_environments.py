@@ -360,7 +360,7 @@ class TextContinuation(TextEnvironment):
         "Windows of the texts; a text belongs to one split as a whole. `ValueError` if there are not so many."
         if split not in _SPLITS: raise ValueError(f"split must be train, validation or test, got {split!r}")
         length, windows = self.context_tokens + self.num_actions * self.action_tokens, []
-        for text in self.texts:
+        for text in dict.fromkeys(self.texts):
             name = hashlib.sha256(text.encode()).hexdigest()[:12]
             if split_of(name) != split: continue
             tokens = self.tokenizer.encode(text)
