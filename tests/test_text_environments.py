@@ -20,7 +20,9 @@ from lightbulb.world.text_environments import (
     GameOf24,
     TextContinuation,
     make_text_environment,
+    moves,
     results_of,
+    targets_of,
 )
 from lightbulb.world.text_planning import think_in
 
@@ -52,6 +54,17 @@ def every_result(numbers: tuple[int, ...]) -> set[Fraction]:
 def test_search_by_moves_finds_what_expressions_give(numbers):
     numbers = tuple(sorted(numbers))
     assert set(results_of(tuple(map(Fraction, numbers)), False)) == every_result(numbers)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.integers(1, 20), min_size=2, max_size=4))
+def test_groups_of_whole_numbers_make_what_their_moves_make(numbers):
+    def walk(left):
+        return set(left) if len(left) == 1 else set().union(*map(walk, set(moves(left, whole=True).values())))
+
+    start = tuple(sorted(map(Fraction, numbers)))
+    assert results_of(start, True) == walk(start)
+    assert targets_of(tuple(sorted(numbers)), True, 10, 100) == tuple(sorted(result for result in walk(start) if 10 <= result <= 100))
 
 
 def test_1362_hands_can_make_24():
@@ -208,6 +221,16 @@ def test_a_world_model_learns_countdown_from_the_command_line(tmp_path, capsys):
     assert said.startswith("countdown:3, searched by") and "the end after 2 moves" in said and " -> " in said
     assert main(["--environment", "countdown:9", "--save_dir", str(tmp_path / "other"), "--device", "cpu"], stage="world") == 2
     assert "num_numbers must be from 2 to 6, got 9" in capsys.readouterr().err
+
+
+def test_a_world_of_countdown_draws_problems_without_walking_through_their_moves():
+    walked = moves.cache_info().misses
+    for num_numbers in (4, 5, 6):
+        states = CountdownWorld(Countdown(num_numbers)).reset(3, 5)
+        assert all(target in targets_of(tuple(numbers), True, 10, 100) for *numbers, target in states.tolist())
+    assert moves.cache_info().misses == walked
+    drawn = [[*map(int, problem.data[0]), int(problem.data[1])] for problem in Countdown(4).problems("train", 3, seed=5)]
+    assert drawn == CountdownWorld(Countdown(4)).reset(3, 5).tolist()
 
 
 def test_a_world_of_countdown_keeps_its_splits_apart_and_refuses_what_is_not_legal():
