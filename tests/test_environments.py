@@ -258,6 +258,11 @@ def test_what_cannot_be_solved_is_said():
         TicTacToe().solve(100)
     with pytest.raises(ValueError, match="not solved within 500 positions"):
         ConnectFour().move_values(ConnectFour().reset(1), max_nodes=500)
+    solution, floating = ConnectFour(3, 4, 3).solve(), np.zeros((1, 12), np.int8)
+    np.testing.assert_array_equal(solution.find(solution.states), np.arange(len(solution.states)))
+    floating[0, 4] = 1
+    with pytest.raises(ValueError, match="state 0 must be an open position of the game"):
+        solution.find(floating)
     with pytest.raises(ValueError, match="needs 70 bits"):
         _Bitboards.of(ConnectFour(6, 10))
     game = ConnectFour(9, 9)  # too large to be solved, not to be played
@@ -471,7 +476,7 @@ def wrapped_lake(name, wrap, **more):
 
 
 def test_a_wrapped_environment_is_played_through_its_wrappers_and_not_in_its_table():
-    shaped = wrapped_lake("ShapedLake-v0", lambda env: TransformReward(env, lambda reward: reward - 0.25))
+    shaped = wrapped_lake("ShapedLake-v0", lambda env: TransformReward(env, lambda reward: float(reward) - 0.25))
     assert shaped.tables is None and shaped.step(shaped.reset(2), np.array([1, 2]))[1].tolist() == [-0.25, -0.25]
     place = lambda cell: np.array([cell // 4, cell % 4], np.float32)
     plane = wrapped_lake("PlaneLake-v0", lambda env: TransformObservation(env, place, spaces.Box(0, 3, (2,))))
