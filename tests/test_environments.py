@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.wrappers import TimeLimit, TransformObservation, TransformReward
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -257,6 +258,11 @@ def test_what_cannot_be_solved_is_said():
         TicTacToe().solve(100)
     with pytest.raises(ValueError, match="not solved within 500 positions"):
         ConnectFour().move_values(ConnectFour().reset(1), max_nodes=500)
+    solution, floating = ConnectFour(3, 4, 3).solve(), np.zeros((1, 12), np.int8)
+    np.testing.assert_array_equal(solution.find(solution.states), np.arange(len(solution.states)))
+    floating[0, 4] = 1
+    with pytest.raises(ValueError, match="state 0 must be an open position of the game"):
+        solution.find(floating)
     with pytest.raises(ValueError, match="needs 70 bits"):
         _Bitboards.of(ConnectFour(6, 10))
     game = ConnectFour(9, 9)  # too large to be solved, not to be played
@@ -461,6 +467,25 @@ def test_an_environment_without_a_table_equals_copies_stepped_alone():
     np.testing.assert_array_equal(world.observe(states[1:2]), seen[1:2])  # the one that waited
     with pytest.raises(ValueError, match="cannot go back"):
         world.step(states, np.array([0, 0, 0]))
+
+
+def wrapped_lake(name, wrap, **more):
+    "A registered lake within a wrapper."
+    gymnasium.register(name, lambda **kwargs: wrap(gymnasium.make("FrozenLake-v1", is_slippery=False, **kwargs)), **more)
+    return GymnasiumWorld(name)
+
+
+def test_a_wrapped_environment_is_played_through_its_wrappers_and_not_in_its_table():
+    shaped = wrapped_lake("ShapedLake-v0", lambda env: TransformReward(env, lambda reward: float(reward) - 0.25))
+    assert shaped.tables is None and shaped.step(shaped.reset(2), np.array([1, 2]))[1].tolist() == [-0.25, -0.25]
+    place = lambda cell: np.array([cell // 4, cell % 4], np.float32)
+    plane = wrapped_lake("PlaneLake-v0", lambda env: TransformObservation(env, place, spaces.Box(0, 3, (2,))))
+    states = plane.step(plane.reset(2), np.array([1, 2]))[0]
+    assert plane.observation_shape == (2,) and plane.observe(states).tolist() == [[1, 0], [0, 1]]
+    short = wrapped_lake("ShortLake-v0", lambda env: TimeLimit(env, 1), max_episode_steps=50)
+    assert short.step(short.reset(1), np.array([0]))[3].tolist() == [True]
+    for world in (GymnasiumWorld("FrozenLake-v1"), wrapped_lake("PlainLake-v0", lambda env: env)):
+        assert world.tables is not None and world.max_steps == 100
 
 
 def test_copies_of_finished_games_are_used_again():

@@ -12,14 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightbulb.lm.tokens import load_tokenizer
+from lightbulb.planning.planners import plan
+from lightbulb.planning.tree_of_thought import ToTNode
 from lightbulb.world.text_environments import (
     Countdown,
     CountdownWorld,
     GameOf24,
     TextContinuation,
     make_text_environment,
+    moves,
     results_of,
+    targets_of,
 )
+from lightbulb.world.text_planning import think_in
 
 OPERATORS = {
     "+": lambda a, b: a + b,
@@ -49,6 +54,17 @@ def every_result(numbers: tuple[int, ...]) -> set[Fraction]:
 def test_search_by_moves_finds_what_expressions_give(numbers):
     numbers = tuple(sorted(numbers))
     assert set(results_of(tuple(map(Fraction, numbers)), False)) == every_result(numbers)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.integers(1, 20), min_size=2, max_size=4))
+def test_groups_of_whole_numbers_make_what_their_moves_make(numbers):
+    def walk(left):
+        return set(left) if len(left) == 1 else set().union(*map(walk, set(moves(left, whole=True).values())))
+
+    start = tuple(sorted(map(Fraction, numbers)))
+    assert results_of(start, True) == walk(start)
+    assert targets_of(tuple(sorted(numbers)), True, 10, 100) == tuple(sorted(result for result in walk(start) if 10 <= result <= 100))
 
 
 def test_1362_hands_can_make_24():
@@ -160,6 +176,32 @@ def test_the_rewards_of_a_continuation_are_their_weighted_sum():
     assert not splits[0] & splits[1] and not splits[0] & splits[2] and not splits[1] & splits[2]
 
 
+def test_a_text_that_is_there_twice_gives_its_problems_once():
+    texts = [f"text {i}: the quick brown fox jumps over the lazy dog" for i in range(20)]
+    once, twice = (TextContinuation(some, load_tokenizer("bytes"), context_tokens=8) for some in (texts, texts + texts))
+    assert once.problems("train", 9) == twice.problems("train", 9)
+    with pytest.raises(ValueError, match="num_problems must be at most the") as most:
+        once.problems("train", 99)
+    with pytest.raises(ValueError) as same:
+        twice.problems("train", 99)
+    assert str(same.value) == str(most.value)
+
+
+def test_what_was_asked_about_one_problem_is_asked_again_about_the_next():
+    environment = Countdown(3)
+
+    def solve(states):
+        solvable = environment.can_be_solved
+        likes = lambda state: [(action, 0.0 if solvable(environment.act(state, action)) else -9.0) for action in environment.actions(state)]
+        return [(likes(state), float(solvable(state))) for state in states]
+
+    thinking = think_in(environment, solve, max_depth=2)
+    for target in (30, 16):  # of the same numbers
+        problem = environment.problem((2, 3, 5), target)
+        thoughts = plan(ToTNode(problem.text, "problem", payload=environment.start(problem)), thinking, "greedy").thoughts
+        assert environment.reward(environment.play(problem, thoughts)) == 1.0
+
+
 def test_environments_have_names():
     assert isinstance(make_text_environment("game_of_24"), GameOf24)
     with pytest.raises(ValueError, match="countdown"):
@@ -179,6 +221,16 @@ def test_a_world_model_learns_countdown_from_the_command_line(tmp_path, capsys):
     assert said.startswith("countdown:3, searched by") and "the end after 2 moves" in said and " -> " in said
     assert main(["--environment", "countdown:9", "--save_dir", str(tmp_path / "other"), "--device", "cpu"], stage="world") == 2
     assert "num_numbers must be from 2 to 6, got 9" in capsys.readouterr().err
+
+
+def test_a_world_of_countdown_draws_problems_without_walking_through_their_moves():
+    walked = moves.cache_info().misses
+    for num_numbers in (4, 5, 6):
+        states = CountdownWorld(Countdown(num_numbers)).reset(3, 5)
+        assert all(target in targets_of(tuple(numbers), True, 10, 100) for *numbers, target in states.tolist())
+    assert moves.cache_info().misses == walked
+    drawn = [[*map(int, problem.data[0]), int(problem.data[1])] for problem in Countdown(4).problems("train", 3, seed=5)]
+    assert drawn == CountdownWorld(Countdown(4)).reset(3, 5).tolist()
 
 
 def test_a_world_of_countdown_keeps_its_splits_apart_and_refuses_what_is_not_legal():

@@ -292,6 +292,21 @@ def test_the_latent_search_keeps_to_its_tokens(model: TextWorldModel, monkeypatc
             plan(model, "The arc lamp", "mcts", PlannerBudget(tokens=root - 1), num_proposals=num_proposals, search=search)
 
 
+@pytest.mark.parametrize("planner", ["greedy", "beam", "uct"])
+def test_planners_over_contexts_count_all_that_they_read(model: TextWorldModel, monkeypatch: pytest.MonkeyPatch, planner: str) -> None:
+    num_read, read_contexts = [0], model.read_contexts
+
+    def read_and_count(contexts):
+        num_read[0] += sum(len(model.window(context)) for context in contexts)
+        return read_contexts(contexts)
+
+    monkeypatch.setattr(model, "read_contexts", read_and_count)
+    for budget in (PlannerBudget(forwards=9), PlannerBudget(tokens=200)):
+        num_read[0] = 0
+        cost = plan(model, "A", planner, budget, prefix=list(b" lamp burns"), num_actions=3, num_proposals=4).cost
+        assert cost.tokens == num_read[0] + cost.forwards * 4 * model.config.action_tokens and not budget.refuses(cost)
+
+
 def test_greedy_takes_the_likeliest_action_each_time(model: TextWorldModel) -> None:
     "An action is the best that a beam of the decoder finds, which begins with the context and what it has written."
     context, written = model.tokenizer.encode("The arc lamp"), list[int]()

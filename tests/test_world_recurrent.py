@@ -270,6 +270,12 @@ def test_episodes_of_any_length_become_sequences() -> None:
     ]:
         learned = Sequences.of_episodes([(np.ones((3, 2)), actions, np.array([0.5, 1.0]), True)])
         assert all(torch.isfinite(loss) for loss in sequence_losses(model, learned).values())
+    whole = ([[0, 0], [1, 0]], [0], [0], False)  # an episode in whole numbers leaves the others their fractions
+    fractions = ([[0.0, 0.5], [0.25, 300.0], [0.75, 0.125]], [0, 1], [0.5, 0.75], True)
+    mixed = Sequences.of_episodes([whole, fractions])
+    assert mixed.observations[1].tolist() == fractions[0] and mixed.rewards.tolist() == [[0.0, 0.0], [0.5, 0.75]]
+    described = Sequences.of_episodes([(np.zeros((2, 2)), np.ones((1, 1), int), [0], False), (np.zeros((2, 2)), [[0.5]], [0], False)])
+    assert described.actions.tolist() == [[[1.0]], [[0.5]]]
     with pytest.raises(ValueError, match=r"episode 0 must have T \+ 1 observations, T actions and T rewards, got \(2, 2, 2\)"):
         Sequences.of_episodes([(np.ones((2, 2)), np.array([1, 0]), np.array([0.5, 1.0]), True)])
     with pytest.raises(ValueError, match="at least one episode"):

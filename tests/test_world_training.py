@@ -99,6 +99,15 @@ def test_held_out_games_are_whole_and_never_learned_from(tiny: TrainWorldModel) 
     assert not len(without.practice.held) and without.evaluate().loss is None
 
 
+def test_games_that_come_one_by_one_are_split_too_and_the_first_is_learned_from(tiny: TrainWorldModel) -> None:
+    one_by_one = WorldModelTraining(replace(tiny, games_per_play=1, validation_share=0.5, capacity=5000))
+    one_by_one.prepare()
+    held = one_by_one.practice.held
+    assert 20 <= held.read(np.arange(len(held))).terminated.sum() <= 40  # of 60
+    single = replace(tiny, random_games=1, num_epochs=1, first_play=2)
+    assert [report.step for report in train_world_model(single) if report.split == "validation" and report.loss is not None] == [8]
+
+
 def test_the_average_plays_and_an_evaluation_leaves_no_trace_in_training(tiny: TrainWorldModel) -> None:
     runs = [WorldModelTraining(tiny) for _ in range(2)]
     for run in runs:
@@ -165,6 +174,13 @@ class Endless(gymnasium.Env):
     "Pays 1 a step and never ends."
 
     observation_space, action_space = spaces.Box(-1, 1, (2,)), spaces.Discrete(2)
+    num_open = 0
+
+    def __init__(self) -> None:
+        Endless.num_open += 1
+
+    def close(self) -> None:
+        Endless.num_open -= 1
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         return np.zeros(2, np.float32), {}
@@ -186,6 +202,18 @@ def test_games_are_cut_in_an_evaluation_too_and_their_copies_used_again(tiny: Tr
     assert len(run.world.games.copies) == 51  # a search was prepared in one
     spoken = list(_show_game(run.player, run.world, run.config.search(with_noise=False), seed=0, max_moves=7))
     assert spoken[-1] == "the time limit after 7 moves, 7 earned"
+
+
+def test_a_run_closes_its_environments_however_it_ends(tiny: TrainWorldModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Endless, "num_open", 0)
+    endless = replace(tiny, environment="Endless-v0", max_moves=7, random_games=9, num_epochs=1, steps_per_epoch=2)
+    list(train_world_model(endless))
+    assert Endless.num_open == 0
+    reports = train_world_model(replace(endless, save_dir=tiny.save_dir / "closed"))
+    next(reports)
+    assert Endless.num_open > 0
+    reports.close()
+    assert Endless.num_open == 0
 
 
 def test_a_new_run_sets_the_old_one_aside_and_a_checkpoint_says_what_it_is(tiny: TrainWorldModel) -> None:

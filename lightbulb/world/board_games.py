@@ -253,12 +253,11 @@ class Solution:
     def find(self, states: np.ndarray) -> np.ndarray:
         "The rows (B,) of these states; `ValueError` for one that is over or cannot arise."
         keys, order = self._sorted
-        wanted = self._keys(states)
-        places = np.searchsorted(keys, wanted)
-        missing = np.flatnonzero(keys[np.minimum(places, len(keys) - 1)] != wanted)
+        rows = order[np.minimum(np.searchsorted(keys, self._keys(states)), len(keys) - 1)]
+        missing = np.flatnonzero((self.states[rows] != states).any(1))  # what cannot arise may have another's key
         if len(missing):
             raise ValueError(f"state {missing[0]} must be an open position of the game, got\n{self.game.to_text(states[missing[0]])}")
-        return order[places]
+        return rows
 
 # %% ../../nbs/world/01_board_games.ipynb #7e4db6b1
 def _solve_game(game: BoardGame, max_positions: int) -> Solution:

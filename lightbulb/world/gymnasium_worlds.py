@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.wrappers import FlattenObservation
+from gymnasium.wrappers import FlattenObservation, OrderEnforcing, PassiveEnvChecker, TimeLimit
 
 from ..rl.policies import ObservationEncoder
 from ..rl.vector_environments import EnvironmentFailure
@@ -194,6 +194,17 @@ class _EnvironmentGames:
         return float(reward), terminated, truncated
 
 # %% ../../nbs/world/03_gymnasium_worlds.ipynb #8cb153e1
+def _is_bare(env: gymnasium.Env) -> bool:
+    "Whether no wrapper stands before the environment but its time limit and those that only check calls."
+    max_steps = env.spec.max_episode_steps if env.spec else None
+    while isinstance(env, gymnasium.Wrapper):
+        if not isinstance(env, OrderEnforcing | PassiveEnvChecker | TimeLimit): return False
+        if isinstance(env, TimeLimit) and env.spec and env.spec.max_episode_steps != max_steps:
+            return False  # another limit within
+        env = env.env
+    return True
+
+
 class GymnasiumWorld:
     "A Gymnasium environment with discrete actions, B games at a time."
 
@@ -203,7 +214,7 @@ class GymnasiumWorld:
         self,
         environment_id: str,
         *,
-        use_tables: bool = True,  # play in the transition table where there is one
+        use_tables: bool = True,  # play in the transition table where there is one that no wrapper changes
         **kwargs: Any,  # of gymnasium.make
     ) -> None:
         "`ValueError` for an unknown id or actions that are not discrete, `EnvironmentFailure` if it cannot be made."
@@ -214,7 +225,7 @@ class GymnasiumWorld:
         self.num_actions, self.encode = int(env.action_space.n), ObservationEncoder(env.observation_space)
         self.observation_shape: tuple[int, ...] = (self.encode.num_features,)
         self.max_steps = env.spec.max_episode_steps if env.spec else None  # the time limit
-        self.tables = read_tables(env) if use_tables else None
+        self.tables = read_tables(env) if use_tables and _is_bare(env) else None
         self.games = (
             _TableGames(self.tables, self.max_steps)
             if self.tables

@@ -182,9 +182,12 @@ class Sequences:
         lengths = torch.tensor([len(parts[2]) for parts, _ in rows])
         steps = torch.arange(int(lengths.max()))
         ended = (steps == lengths[:, None] - 1) & torch.tensor([over for _, over in rows])[:, None]
-        observations, actions, rewards = (pad_sequence([parts[place] for parts, _ in rows], batch_first=True) for place in range(3))
-        actions = actions.float() if actions.dim() == 3 else actions.long()  # described, or numbered
-        return cls(observations.float(), actions, rewards.float(), ended, steps < lengths[:, None])
+        actions_dtype = torch.float32 if rows[0][0][1].dim() == 2 else torch.int64  # described, or numbered
+        observations, actions, rewards = (
+            pad_sequence([parts[place].to(dtype) for parts, _ in rows], batch_first=True)
+            for place, dtype in enumerate((torch.float32, actions_dtype, torch.float32))
+        )
+        return cls(observations, actions, rewards, ended, steps < lengths[:, None])
 
 # %% ../../nbs/world/04_recurrent.ipynb #78fe1db7
 def read_sequences(model: RecurrentWorldModel, sequences: Sequences) -> tuple[Tensor, Foreseen]:

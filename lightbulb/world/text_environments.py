@@ -127,11 +127,42 @@ def moves(numbers: Numbers, *, whole: bool) -> Mapping[str, Numbers]:
     return successors
 
 
+def whole_results_of(numbers: Sequence[int]) -> set[int]:
+    "What whole numbers make by the rules of whole numbers: whatever two groups of them make is combined, from small groups to all."
+    made = [set[int]() for _ in range(1 << len(numbers))]  # group, as bits → results
+    for place, number in enumerate(numbers):
+        made[1 << place].add(number)
+    for group in range(1, len(made)):
+        results, part = made[group], (group - 1) & group
+        while part > group ^ part:  # each two parts once
+            for a in made[part]:
+                for b in made[group ^ part]:
+                    low, high = (a, b) if a < b else (b, a)
+                    results.add(low + high)
+                    results.add(low * high)
+                    if low < high:
+                        results.add(high - low)
+                    if low and high % low == 0:
+                        results.add(high // low)
+                    if high and low % high == 0:
+                        results.add(low // high)
+            part = (part - 1) & group
+    return made[-1]
+
+
 @lru_cache(maxsize=200_000)
 def results_of(numbers: Numbers, whole: bool) -> frozenset[Fraction]:
     "Every number that can be made by using all of these once: exhaustive search."
+    if whole: return frozenset(map(Fraction, whole_results_of([int(number) for number in numbers])))
     if len(numbers) == 1: return frozenset(numbers)
     return frozenset().union(*(results_of(left, whole) for left in set(moves(numbers, whole=whole).values())))
+
+
+@lru_cache(maxsize=200_000)
+def targets_of(numbers: tuple[int, ...], whole: bool, first: int, last: int) -> tuple[int, ...]:
+    "The whole numbers of a range that can be made, rising."
+    results = whole_results_of(numbers) if whole else results_of(tuple(map(Fraction, numbers)), False)
+    return tuple(sorted(int(result) for result in results if result.denominator == 1 and first <= result <= last))
 
 
 @lru_cache(maxsize=200_000)
@@ -177,21 +208,24 @@ class Countdown(TextEnvironment):
 
     def problems(self, split: Split, num_problems: int, *, seed: int = 0) -> list[TextProblem]:
         "Solvable problems of this difficulty. `ValueError` if so many are not found."
+        return [self.problem(numbers, target) for numbers, target in self.draw(split, num_problems, seed=seed)]
+
+    def draw(self, split: Split, num_problems: int, *, seed: int = 0) -> list[tuple[tuple[int, ...], int]]:
+        "The numbers and the target of each of `problems`; bits, which take long where numbers are many, only if some are asked for."
         if split not in _SPLITS: raise ValueError(f"split must be train, validation or test, got {split!r}")
-        rng, drawn = random.Random(f"{split} {seed}"), {}
+        rng, drawn = random.Random(f"{split} {seed}"), dict[tuple[tuple[int, ...], int], None]()
         for _ in range(1000 + 1000 * num_problems):
             if len(drawn) == num_problems: break
-            numbers = sorted(rng.randint(1, self.largest) for _ in range(self.num_numbers))
-            if split_of(f"numbers {numbers}") != split: continue
-            reachable = results_of(tuple(map(Fraction, numbers)), self.whole_numbers)
-            inside = sorted(int(r) for r in reachable if r.denominator == 1 and self.targets[0] <= r <= self.targets[1])
-            if not inside: continue
-            problem = self.problem(numbers, rng.choice(inside))
-            if self.difficulty[0] <= problem.difficulty < self.difficulty[1]:
-                drawn.setdefault(problem.name, problem)
+            numbers = tuple(sorted(rng.randint(1, self.largest) for _ in range(self.num_numbers)))
+            if split_of(f"numbers {list(numbers)}") != split: continue
+            targets = targets_of(numbers, self.whole_numbers, *self.targets)
+            if not targets: continue
+            target = rng.choice(targets)
+            if self.difficulty == (0.0, math.inf) or self.difficulty[0] <= self.problem(numbers, target).difficulty < self.difficulty[1]:
+                drawn[numbers, target] = None
         if len(drawn) < num_problems:
             raise ValueError(f"num_problems must be at most what there is of this difficulty: found {len(drawn)} of {num_problems}")
-        return list(drawn.values())
+        return list(drawn)
 
     def start(self, problem: TextProblem) -> TextState:
         return TextState(problem, (), problem.data[0])
@@ -360,7 +394,7 @@ class TextContinuation(TextEnvironment):
         "Windows of the texts; a text belongs to one split as a whole. `ValueError` if there are not so many."
         if split not in _SPLITS: raise ValueError(f"split must be train, validation or test, got {split!r}")
         length, windows = self.context_tokens + self.num_actions * self.action_tokens, []
-        for text in self.texts:
+        for text in dict.fromkeys(self.texts):
             name = hashlib.sha256(text.encode()).hexdigest()[:12]
             if split_of(name) != split: continue
             tokens = self.tokenizer.encode(text)
@@ -439,11 +473,11 @@ class CountdownWorld:
     def reset(self, num_games: int, seed: int) -> np.ndarray:
         "New problems; where there are too few, some are there more than once. `ValueError` if there is none."
         try:
-            problems = self.environment.problems(self.split, num_games, seed=seed)
+            drawn = self.environment.draw(self.split, num_games, seed=seed)
         except ValueError:  # fewer than that
             if num_games < 2: raise
             return np.resize(self.reset(num_games // 2, seed), (num_games, self.environment.num_numbers + 1))
-        return np.array([[*map(int, problem.data[0]), int(problem.data[1])] for problem in problems])
+        return np.array([[*numbers, target] for numbers, target in drawn])
 
     def observe(self, states: np.ndarray) -> np.ndarray:
         "Of each number and the target: its size twice, and its last twelve bits."

@@ -30,13 +30,14 @@ def think_in(
     price: PlannerCost | None = None,  # of asking about one state; None: one forward
 ) -> ThoughtFunctions:
     "The functions that a planner needs; nodes carry a `TextState` as payload."
-    known: dict[str, tuple[Sequence[tuple[str, float]], float]] = {}
+    known: dict[tuple[str, str], tuple[Sequence[tuple[str, float]], float]] = {}
+    key_of = lambda node: (node.payload.problem.name, environment.key(node.payload))  # several problems may be planned with them
 
     def ask(nodes: Sequence[ToTNode]) -> list[tuple[Sequence[tuple[str, float]], float]]:
-        unknown = {key: node.payload for node in nodes if (key := environment.key(node.payload)) not in known}
+        unknown = {key: node.payload for node in nodes if (key := key_of(node)) not in known}
         if unknown:
             known.update(zip(unknown, predict(list(unknown.values())), strict=True))
-        return [known[environment.key(node.payload)] for node in nodes]
+        return [known[key_of(node)] for node in nodes]
 
     def propose(nodes: Sequence[ToTNode]) -> list[list[Thought]]:
         return [

@@ -124,7 +124,7 @@ class _Written:
 
 
 class _TextThoughts:
-    "What `planning.planners` asks: proposals and values of contexts."
+    "What `planning.planners` asks: proposals and values of contexts, each of which is read once."
 
     def __init__(
         self,
@@ -136,13 +136,15 @@ class _TextThoughts:
     ) -> None:
         self.model, self.context, self.prefix, self.num_proposals = model, list(context), list(prefix), num_proposals
         self.no_repeat = no_repeat
+        self.latents: dict[tuple[int, ...], Tensor] = {}  # what was written since the root → (D,)
+        self.num_tokens_used = 0  # read and written
 
     @torch.inference_mode()
     def propose(self, nodes: Sequence[ToTNode]) -> list[list[Proposal]]:
         "The likeliest actions after each node, by a beam of the decoder."
         after = [self._of(node) for node in nodes]
         beginnings = [[*self.prefix, *written.tokens] for written in after]
-        states = root_states(self.model, self.context, beginnings, self.num_proposals, self.no_repeat)
+        states = root_states(self.model, self.context, beginnings, self.num_proposals, self.no_repeat, self._read(after))
         rewards = expected_rewards(self.model, states)
         discount, proposals = self.model.config.discount, []
         for row, written in enumerate(after):
@@ -164,8 +166,7 @@ class _TextThoughts:
     def evaluate(self, nodes: Sequence[ToTNode]) -> list[float]:
         "What was earned up to each node, and the value of its context."
         after, model = [self._of(node) for node in nodes], self.model
-        latents = model.represent(model.read_contexts([[*self.context, *self.prefix, *written.tokens] for written in after]))
-        values = model.values.decode(model.prediction(latents)[1]).tolist()
+        values = model.values.decode(model.prediction(self._read(after))[1]).tolist()
         is_over = [model.tokenizer.end_id in written.tokens for written in after]
         return [
             written.reward + (0.0 if over else model.config.discount**written.depth * value)
@@ -180,15 +181,28 @@ class _TextThoughts:
             is_complete=lambda node: self.model.tokenizer.end_id in self._of(node).tokens,
             key=lambda node: " ".join(map(str, self._of(node).tokens)),
             max_depth=num_actions,
-            prices={"propose": self.price, "evaluate": self.price},
+            prices=dict.fromkeys(("propose", "evaluate"), self.price(num_actions)),
             one_forward=True,
+            tokens_used=lambda: self.num_tokens_used,
         )
 
-    @property
-    def price(self) -> PlannerCost:
-        "Of one node: its context is read, and its proposals are written."
-        config = self.model.config
-        return PlannerCost(1, len(self.model.window(self.context)) + self.num_proposals * config.action_tokens)
+    def price(self, num_actions: int) -> PlannerCost:
+        "Of one node at most: of the deepest."
+        return PlannerCost(1, self._num_tokens([0] * (num_actions * self.model.config.action_tokens)))
+
+    def _num_tokens(self, written: Sequence[int]) -> int:
+        "Of a node: what stands before it is read, and its proposals are written."
+        num_read = len(self.model.window([*self.context, *self.prefix, *written]))
+        return num_read + self.num_proposals * self.model.config.action_tokens
+
+    def _read(self, after: Sequence[_Written]) -> Tensor:  # → (B, D)
+        "Latents of contexts; those that are new are read and charged with their proposals, so that both are one forward."
+        new = [tokens for tokens in dict.fromkeys(written.tokens for written in after) if tokens not in self.latents]
+        if new:
+            reading = self.model.read_contexts([[*self.context, *self.prefix, *tokens] for tokens in new])
+            self.latents.update(zip(new, self.model.represent(reading), strict=True))
+            self.num_tokens_used += sum(map(self._num_tokens, new))
+        return torch.stack([self.latents[written.tokens] for written in after])
 
     @staticmethod
     def _of(node: ToTNode) -> _Written:
@@ -268,10 +282,16 @@ def write_jointly(
 
 
 def root_states(
-    model: TextWorldModel, context: Sequence[int], written: Sequence[Sequence[int]], num_proposals: int, no_repeat: NoRepeat | None = None
+    model: TextWorldModel,
+    context: Sequence[int],
+    written: Sequence[Sequence[int]],
+    num_proposals: int,
+    no_repeat: NoRepeat | None = None,
+    latents: Tensor | None = None,  # (B, D), where they are known; None: the contexts are read
 ) -> LatentStates:
     "What was written after a context as roots of a search: latents, and the likeliest actions by the decoder's beam, exactly scored."
-    latents = model.represent(model.read_contexts([[*context, *tokens] for tokens in written]))
+    if latents is None:
+        latents = model.represent(model.read_contexts([[*context, *tokens] for tokens in written]))
     count = min(num_proposals, model.config.vocab_size)
     by_length: dict[int, list[int]] = {}
     for row, tokens in enumerate(written):
@@ -451,8 +471,9 @@ def _policies_of(model: TextWorldModel, result: Plan, budget: PlannerBudget) -> 
     nodes = nodes if chosen in nodes else [chosen, *nodes]
     policies = [_policy_of(model, node) for node in sorted(nodes, key=lambda node: node is not chosen)]
     # their probabilities, as shares of 1
-    weights = np.exp([sum(action.log_probability for action in policy.actions) for policy in policies])
-    shares = weights / max(weights.sum(), 1e-300)
+    logs = np.array([sum(action.log_probability for action in policy.actions) for policy in policies])
+    weights = np.exp(logs - logs.max())
+    shares = weights / weights.sum()
     first, *others = (replace(policy, probability=float(share)) for policy, share in zip(policies, shares, strict=True))
     return first, *sorted(others, key=_by_share)[:15]
 

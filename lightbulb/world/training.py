@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ['train_world_model', 'Trained', 'load_world_model', 'TrainWorldModel', 'TrainLanguageWorld']
 
 # %% ../../nbs/world/21_training.ipynb #18f5e5df
+import contextlib
 import json
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -31,6 +32,7 @@ from ..core.runtime import choose_device, seed_everything
 from .configuration import TrainWorldModel
 from .environments import World, make_world
 from .evaluation import examination_for, held_out_losses, imagination_errors, quality, unseen_positions
+from .gymnasium_worlds import GymnasiumWorld
 from .losses import LossReport, VisitCounter
 from .networks import WorldModel, WorldModelConfig
 from .self_play import Played, PlayConfig, ask_policy, play_games, renew_targets, search_positions
@@ -66,9 +68,10 @@ class Practice:
         with self.precision.autocast():
             played = play_games(self.world, None if at_random else self.player, settings, num_games, generator=self.generator)
         wanted = num_games * config.validation_share
-        num_held = min(int(wanted) + int(self.generator.random() < wanted % 1), num_games - 1)
+        most = num_games - 1 if num_games > 1 else int(len(self.learned) > 0)  # something to learn from comes first
+        num_held = min(int(wanted) + int(self.generator.random() < wanted % 1), most)
         if wanted and not len(self.held):
-            num_held = max(num_held, 1)
+            num_held = max(num_held, min(1, most))
         self._remember(played, num_held)
         self.num_random_games += num_games * at_random
 
@@ -374,7 +377,15 @@ def train_world_model(config: TrainWorldModel) -> Generator[StepReport, None, No
             "Limits": "It knows this world alone, and what it imagines can break the rules: the shares named wrong say how often.",
         },
     )
-    yield from run.train(lambda: WorldModelTraining(config))
+    with contextlib.ExitStack() as stack:  # copies of an environment are closed, however the run ends
+
+        def make() -> WorldModelTraining:
+            training = WorldModelTraining(config)
+            if isinstance(training.world, GymnasiumWorld):
+                stack.callback(training.world.close)
+            return training
+
+        yield from run.train(make)
 
 # %% ../../nbs/world/21_training.ipynb #12ae5b72
 class Trained(NamedTuple):
