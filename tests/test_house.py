@@ -237,11 +237,13 @@ def test_a_room_says_what_it_is_and_nothing_else():
 
 def test_nobody_imports_a_module_by_its_name_as_text():
     "The linter cannot see `importlib.import_module('twisted')`."
+    named_by_users = ("apps/main_menu.py", "rl/vector_environments.py")  # a task, the module of an environment
     found = []
     for path in MODULES:
+        if any(path.match(f"*/{name}") for name in named_by_users): continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-            if name in ("__import__", "import_module", "importlib.import_module") and not path.match("*/apps/main_menu.py"):
+            if name in ("__import__", "import_module", "importlib.import_module"):
                 found.append(f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}")
     assert not found, found
 
