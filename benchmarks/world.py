@@ -267,9 +267,7 @@ def unseen_row(table: Table, name: str, last: list[dict[str, Any]]) -> None:
     ]
     if not found: return
     shares = [f"{one['unseen_share']:.1%}" for one in last if "unseen_share" in one]
-    table.row(
-        f"{name}, the same in positions that the memory has never seen, of {joined(shares)} of the held-out ones", "; ".join(found)
-    )
+    table.row(f"{name}, the same in positions that the memory has never seen, of {joined(shares)} of the held-out ones", "; ".join(found))
 
 
 def default_rows(table: Table) -> None:
@@ -333,9 +331,7 @@ def table_rows(
 def closer_table(*, quick: bool) -> Table:
     "FrozenLake by searches deeper than one step, and what is imagined of positions that no learned game has."
     table = Table("A learned world model, looked at more closely")
-    lake, game = (
-        (replace(one, steps_per_epoch=40, num_epochs=1, random_games=200, first_play=20) if quick else one for one in (LAKE, GAME))
-    )
+    lake, game = (replace(one, steps_per_epoch=40, num_epochs=1, random_games=200, first_play=20) if quick else one for one in (LAKE, GAME))
     runs = [trained(replace(lake, seed=seed)) for seed in range(1 if quick else 3)]
     for algorithm, simulations in ((name, number) for name in ("gumbel", "puct") for number in ((4, 16) if quick else (4, 16, 64, 256))):
         config = replace(lake, mcts_algorithm=algorithm).search(with_noise=False, num_simulations=simulations)
@@ -356,7 +352,7 @@ def closer_table(*, quick: bool) -> Table:
     table.row(f"{game.environment}, wrongly imagined on held-out games: legality, endings, rewards", errors)
     unseen_row(table, game.environment, [last])
     table.note(
-        "Depth: mean of the simulations, over all cells. The searches play with the checkpoints at the end of training, which searched with "
+        "Depth: mean of the simulations, over all cells. The searches play with the checkpoints at the end of training, which had "
         f"{lake.mcts_iterations} simulations of gumbel. Held-out games are games that were not learned from; most of their positions occur "
         "in others that were."
     )
