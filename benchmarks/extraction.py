@@ -1,4 +1,4 @@
-"""Text extraction on real pages: lightbulb beside trafilatura alone and BeautifulSoup's plain text, in one run.
+"""Text extraction on real pages: lightbulb beside trafilatura alone (the better of two settings) and BeautifulSoup's plain text, in one run.
 
 The measure is the one of the article-extraction-benchmark: words are runs of word characters, a text is the multiset of
 its overlapping groups of four words (a shorter text is one group), and of each page
@@ -81,7 +81,8 @@ def main() -> int:
         texts = {name: run(pages[name], truth[name].get("url", "")) for name in names}
         speeds[label] = len(names) / (time.process_time() - begin)
         results[label] = [compare(texts[name], truth[name].get("articleBody", "")) for name in names]
-    peer = f1(results["trafilatura"])[0]
+    peer_name = max((name for name in results if name.startswith("trafilatura")), key=lambda name: f1(results[name])[0])
+    peer = f1(results[peer_name])[0]
     for label, counts in results.items():
         value, precision, recall = f1(counts)
         ours = label == "lightbulb"
@@ -92,14 +93,16 @@ def main() -> int:
             value >= peer if ours else None,
         )
     for half in (0, 1):
-        value, other = (f1(results[label][half::2])[0] for label in ("lightbulb", "trafilatura"))
-        table.row(f"half {half + 1} of 2: F1 beside trafilatura", f"{value:.4f}", f">= {other:.4f}", value >= other)
-    low, high = difference(results["lightbulb"], results["trafilatura"], draws=400 if args.quick else 2000)
-    table.row("gain over trafilatura, 95% interval over pages", f"{low:+.4f} to {high:+.4f}")
+        value, other = (f1(results[label][half::2])[0] for label in ("lightbulb", peer_name))
+        table.row(f"half {half + 1} of 2: F1 beside {peer_name}", f"{value:.4f}", f">= {other:.4f}", value >= other)
+    for name in (name for name in results if name.startswith("trafilatura")):
+        low, high = difference(results["lightbulb"], results[name], draws=400 if args.quick else 2000)
+        aim = "above 0" if name == peer_name else ""
+        table.row(f"gain over {name}, 95% interval over pages", f"{low:+.4f} to {high:+.4f}", aim, low > 0 if aim else None)
     table.row("pages a CPU-second: " + ", ".join(EXTRACTORS), ", ".join(f"{speed:.0f}" for speed in speeds.values()))
     table.note(
-        "Rows of a table become `Heading: value` lines, which costs shared groups on the pages that have tables and is kept for the "
-        "reader's sake."
+        "Rows of a table become `Heading: value` lines, and captions, bylines and dates are kept, which costs shared groups and is kept "
+        "for the reader's sake: many a question is answered by them. Rules were looked at on these pages, trafilatura's settings on none."
     )
     return table.finish(args.record and not args.quick)
 

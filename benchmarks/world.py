@@ -28,7 +28,7 @@ from lightbulb.world.board_games import BoardGame
 from lightbulb.world.configuration import REGULARISERS, TrainWorldModel
 from lightbulb.world.environments import Agent, ask, judge, make_world, play_every_reply
 from lightbulb.world.evaluation import Examination
-from lightbulb.world.self_play import policy_agent, search_agent
+from lightbulb.world.self_play import policy_agent, search_agent, search_positions
 from lightbulb.world.tables import policy_values, optimal_policy
 from lightbulb.world.training import load_world_model, train_world_model
 
@@ -113,6 +113,7 @@ TAXI = replace(  # chosen on a smaller delivery, 4 x 4 with three places; batch,
     renewed_positions=15_000,
     games_per_play=16,
 )
+NOTED = ("search_", "policy_", "wrong_", "unseen_")  # what is kept of an evaluation
 TAXI_SEEDS = 2
 FIVE_SEEDS = 1
 MIRROR_SEEDS = 2
@@ -146,7 +147,7 @@ def trained(settings: TrainWorldModel) -> tuple[Path, dict[str, Any]]:
             known["curve"].append(
                 {
                     "step": report.step,
-                    **{name: value for name, value in report.metrics.items() if name.startswith(("search_", "policy_", "wrong_"))},
+                    **{name: value for name, value in report.metrics.items() if name.startswith(NOTED)},
                 }
             )
             known |= {"step": report.step, "games": report.metrics["num_games"]}
@@ -242,15 +243,7 @@ def game_rows(table: Table, settings: TrainWorldModel, seeds: int, *, quick: boo
         f"{name}, wrongly imagined on held-out games: legality, endings, rewards",
         "; ".join(", ".join(f"{one[f'wrong_{part}']:.2%}" for part in ("legality", "ending", "reward")) for one in last),
     )
-    if all("wrong_legality_unseen" in one for one in last):
-        parts = ("legality", "ending", "reward")
-        table.row(
-            f"{name}, the same in positions that the memory has never seen",
-            "; ".join(
-                f"{', '.join(format(one.get(f'wrong_{part}_unseen', 0.0), '.2%') for part in parts)} of {one['unseen_share']:.1%}"
-                for one in last
-            ),
-        )
+    unseen_row(table, name, last)
     curves = {number: known["curve"] for number, (_, known) in enumerate(runs)}
     table.note(
         (
@@ -263,6 +256,18 @@ def game_rows(table: Table, settings: TrainWorldModel, seeds: int, *, quick: boo
         + " (where it matters)."
     )
     return [{"name": name, "seed": number, "curve": curve} for number, curve in curves.items()]
+
+
+def unseen_row(table: Table, name: str, last: list[dict[str, Any]]) -> None:
+    "What is wrongly imagined in held-out positions that no learned game has, and what share of the held-out ones these are."
+    found = [
+        "none" if not one["unseen_share"] else ", ".join(f"{one[f'wrong_{part}_unseen']:.2%}" for part in ("legality", "ending", "reward"))
+        for one in last
+        if "unseen_share" in one
+    ]
+    if not found: return
+    shares = [f"{one['unseen_share']:.1%}" for one in last if "unseen_share" in one]
+    table.row(f"{name}, the same in positions that the memory has never seen, of {joined(shares)} of the held-out ones", "; ".join(found))
 
 
 def default_rows(table: Table) -> None:
@@ -299,7 +304,8 @@ def table_rows(
     best, even = start(optimal_policy(tables)), tables.legal / tables.legal.sum(1, keepdims=True)
     runs = [trained(replace(settings, seed=seed)) for seed in range(seeds)]
     aim = least if least is not None else share * best if share else best
-    is_asked = (share or least is not None) and not quick
+    is_one_step = settings.mcts_iterations <= tables.legal.shape[1]
+    is_asked = (share or least is not None) and not is_one_step and not quick
     for who in ("search", "policy"):
         values = [known["curve"][-1][f"{who}_exact_return"] for _, known in runs]
         table.row(
@@ -311,6 +317,8 @@ def table_rows(
     limited = [known["curve"][-1].get("search_exact_return_within_limit") for _, known in runs]
     if limited[0] is not None:
         table.row(f"{settings.environment}, searched: exact return within the time limit", ", ".join(f"{value:.4f}" for value in limited))
+    if is_one_step:
+        table.note(f"{settings.environment} is searched with {settings.mcts_iterations} simulations, a look one step ahead.")
     table.note(
         f"{settings.environment}: best {best:.4f}, random moves {start(even, horizon=1000):.4f} in 1000 steps; "
         f"{settings.total_steps} optimizer steps, "
@@ -318,6 +326,49 @@ def table_rows(
         + "; ".join(", ".join(f"{point['search_exact_return']:.3f}" for point in known["curve"]) for _, known in runs)
         + "."
     )
+
+
+def closer_table(*, quick: bool) -> Table:
+    "FrozenLake by searches deeper than one step, and what is imagined of positions that no learned game has."
+    table = Table("A learned world model, looked at more closely")
+    lake, game = (replace(one, steps_per_epoch=40, num_epochs=1, random_games=200, first_play=20) if quick else one for one in (LAKE, GAME))
+    runs = [trained(replace(lake, seed=seed)) for seed in range(1 if quick else 3)]
+    for algorithm, simulations in ((name, number) for name in ("gumbel", "puct") for number in ((4, 16) if quick else (4, 16, 64, 256))):
+        config = replace(lake, mcts_algorithm=algorithm).search(with_noise=False, num_simulations=simulations)
+        grades = [
+            kept(folder, f"deep_{algorithm}_{simulations}", functools.partial(deep_exam, folder, lake.environment, config))
+            for folder, _ in runs
+        ]
+        depth = float(np.mean([grade["depth"] for grade in grades]))
+        is_asked = depth > 1 and not quick
+        table.row(
+            f"{lake.environment}, {algorithm}, {simulations} simulations, {depth:.1f} steps deep: exact return without the time limit",
+            ", ".join(f"{grade['value']:.4f}" for grade in grades),
+            "≥ 0.8153" if is_asked else "",
+            min(grade["value"] for grade in grades) >= 0.8153 if is_asked else None,
+        )
+    last = trained(game)[1]["curve"][-1]
+    errors = ", ".join(f"{last[f'wrong_{part}']:.2%}" for part in ("legality", "ending", "reward"))
+    table.row(f"{game.environment}, wrongly imagined on held-out games: legality, endings, rewards", errors)
+    unseen_row(table, game.environment, [last])
+    table.note(
+        "Depth: mean of the simulations, over all cells. The searches play with the checkpoints at the end of training, which had "
+        f"{lake.mcts_iterations} simulations of gumbel. Held-out games are games that were not learned from; most of their positions occur "
+        "in others that were."
+    )
+    return table
+
+
+def deep_exam(folder: Path, environment: str, config: MCTSConfig) -> dict[str, float]:
+    "The exact return of a search with a finished checkpoint, and how deep it looks."
+    model, _, _ = load_world_model(folder)
+    world: Any = make_world(environment)
+    states, tables = world.every_state(), world.tables
+    legal = world.legal(states)
+    found = search_positions(model, world.observe(states), np.where(legal.any(1, keepdims=True), legal, True), config)
+    values, first = policy_values(tables, np.eye(world.num_actions)[found.actions]), np.flatnonzero(tables.initial)
+    going = legal.any(1)
+    return {"value": float(tables.initial[first] @ values[first]), "depth": float(found.mean_depth[going].mean())}
 
 
 # ------------------------------------------------------------------ ablations
@@ -509,6 +560,7 @@ def five_table(*, quick: bool) -> Table:
         f"{name}, wrongly imagined on held-out games: legality, endings, rewards",
         "; ".join(", ".join(f"{one[f'wrong_{part}']:.2%}" for part in ("legality", "ending", "reward")) for one in last),
     )
+    unseen_row(table, name, last)
     curves = "; ".join(", ".join(f"{point['search_optimal_where_it_matters']:.1%}" for point in known["curve"]) for _, known in runs)
     table.note(
         f"{settings.total_steps} optimizer steps, {runs[0][1]['games']:,.0f} games, {settings.mcts_iterations} simulations while it "
@@ -606,6 +658,7 @@ def seven_table(*, quick: bool) -> Table:
         f"{name}, wrongly imagined on held-out games: legality, endings, rewards",
         ", ".join(f"{last[f'wrong_{part}']:.2%}" for part in ("legality", "ending", "reward")),
     )
+    unseen_row(table, name, [last])
     table.note(
         f"{settings.total_steps} optimizer steps, {known['games']:,.0f} games, {settings.mcts_iterations} simulations while it plays, "
         f"width {settings.width}; every game begins from a board of a random game, with any number of stones, and every second stretch is "
@@ -644,6 +697,7 @@ def mirror_table(*, quick: bool) -> Table:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--closer", action="store_true", help="only deeper searches and positions never seen, in a table of their own")
     parser.add_argument("--five", action="store_true", help="only Connect Four 5 x 5, in a table of its own")
     parser.add_argument("--mirror", action="store_true", help="only what a mirror adds in Connect Four, in a table of its own")
     parser.add_argument("--quick", action="store_true", help="at most a minute: fewer sizes and seeds")
@@ -652,6 +706,7 @@ def main() -> int:
     parser.add_argument("--taxi", action="store_true", help="only Taxi, in a table of its own")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.closer: return closer_table(quick=args.quick).finish(args.record)
     if args.taxi: return taxi_table(quick=args.quick).finish(args.record)
     if args.mirror: return mirror_table(quick=args.quick).finish(args.record)
     if args.seven: return seven_table(quick=args.quick).finish(args.record)
