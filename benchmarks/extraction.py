@@ -1,4 +1,4 @@
-"""Text extraction on real pages: lightbulb beside trafilatura alone (the better of two settings) and BeautifulSoup's plain text, in one run.
+"""Text extraction on real pages: lightbulb beside trafilatura (the better of two settings) and BeautifulSoup's plain text, in one run.
 
 The measure is the one of the article-extraction-benchmark: words are runs of word characters, a text is the multiset of
 its overlapping groups of four words (a shorter text is one group), and of each page
