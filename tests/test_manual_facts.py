@@ -20,7 +20,9 @@ from lightbulb.agent.composing import (
     says_by_bound,
     says_yes,
     scored_lines,
+    stretch,
     verdict_of,
+    who_else,
     whole_list,
 )
 from lightbulb.agent.candidates import (
@@ -1030,7 +1032,7 @@ def test_the_list_that_one_item_was_found_in_is_told_whole() -> None:
     assert told[0].endswith("Exceptions are made for") and told[1:3] == ["doctors on duty", "carpenters with work on the hill"]
     assert told[3].startswith("anyone with a badge")
     assert texts("Which numbers do the gates have?", "14") == ["North", "South"]
-    assert texts("Which numbers does the south gate have?", "14") == ["Gate: South; Number: 14"]
+    assert texts("Which numbers does the south gate have?", "14") == ["14.", "Gate: South; Number: 14"]
     assert not texts("Which visitors may come in?", "asked for before")  # a word of a long entry is no item
     assert not texts("Which cars may come in?", "Cars")  # no list
 
@@ -1108,3 +1110,69 @@ def test_questions_in_a_row_are_asked_one_after_the_other() -> None:
     both = ("Who founded the rowing club?", "How many showers are there?")
     assert question_parts(" ".join(both)) == both
     assert len(question_parts("We come by car on Friday? Where can we park?")) == 1  # the first only sets the scene
+
+
+STAFF = "name: Ida Holm; role: coach; day: Monday\n\nname: Jan Krag; role: coach; day: Friday\n\nname: Per Lund; role: cook; day: Monday"
+PRESENT = "Present: Ruth Calloway (chair, since May), Tom Pinter (treasurer), Ayla Brandt and Dmitri Voss.\n\nAbsent: Nils Quist (ill)"
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "found", "told"),
+    [
+        (STAFF, "Who works on Monday?", "Per Lund", "Ida Holm, Per Lund"),
+        (STAFF, "Who is a coach on Monday?", "Ida Holm", ""),  # both are said of one row
+        (STAFF, "Who is the cook?", "Per Lund", ""),
+        (STAFF, "Who is the oldest coach?", "Jan Krag", ""),
+        (PRESENT, "Who was present at the meeting?", "Ruth Calloway", PRESENT.partition("\n")[0].removeprefix("Present: ").rstrip(".")),
+        (PRESENT, "Who is the chair of those present?", "Ruth Calloway", ""),
+        (PRESENT, "Who chairs the meeting?", "Ruth Calloway", ""),
+        (PRESENT, "Who was absent?", "Nils Quist", ""),
+    ],
+)
+def test_who_else_is_told_where_several_are_asked_for(text: str, question: str, found: str, told: str) -> None:
+    page = Document("http://site/staff", "Staff", text)
+    pieces, short = who_else(question, text.index(found), text.index(found) + len(found), page)
+    assert short == told and (not told or pieces[0].text == f"{told}.")
+
+
+FLEET = "boat: Heron; type: double; rack: 4; keeper: Ayla Brandt\n\nboat: Teal; type: quad; rack: 7; keeper: Ayla Brandt\n\n"
+FLEET += "boat: Swift; type: single; rack: 2; keeper: Tom Pinter"
+
+
+@pytest.mark.parametrize(
+    ("question", "told"),
+    [
+        ("Which boats does Ayla Brandt look after?", "Heron, Teal"),
+        ("Which racks do the boats of Ayla Brandt lie in?", "4, 7"),
+        ("What do you know of the boats Heron and Teal?", ""),
+    ],
+)
+def test_rows_are_told_by_the_cells_that_were_asked_for(question: str, told: str) -> None:
+    page = Document("http://site/boats", "Fleet", FLEET)
+    passage = Passage(page.url, page.title, 0, len(page.text), page.text, 1.0)
+    lines = scored_lines(question, [passage], {page.url: page}.__getitem__, word_share)
+    pieces, short = compose(question, "list", lines, {page.url: page}.__getitem__)
+    assert short == told and [piece.text for piece in pieces if ":" not in piece.text] == ([f"{told}."] if told else [])
+    assert sum("Ayla Brandt" in piece.text for piece in pieces) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "best", "expected"),
+    [
+        ("7. Pets. Cats are allowed. Reptiles are forbidden.\n\n8. Repairs. They are paid by the tenant.", "Reptiles are forbidden.", 3),
+        ("1. Line the tin.\n\n2. Bake it.\n\nInstead of cream you can use mascarpone.", "Instead of cream you can use mascarpone.", 1),
+        ("1. Line the tin.\n\n2. Bake it.\n\n3. Let it cool.", "1. Line the tin.", 3),
+        ("There are two ways.\n\n- By train.\n\n- By bus.", "There are two ways.", 3),
+    ],
+)
+def test_an_answer_does_not_run_on_into_another_entry(text: str, best: str, expected: int) -> None:
+    page = lines_of(Document("http://site/page", "Page", text))
+    scores = {(line.url, line.start): 1.0 for line in page}
+    line = next(line for line in page if line.text == best)
+    assert len(stretch(line, page, scores)) == expected
+
+
+def test_a_cell_of_the_asked_column_may_have_the_words_of_the_question() -> None:
+    row = "Method: DELETE; Path: /readings/{id}; Description: Deletes a reading"
+    cells = [found_in(row, "DELETE"), found_in(row, "/readings/{id}")]
+    assert weighed_candidates("Which method deletes a reading?", "other", cells, [], [])[0].text == "DELETE"

@@ -982,7 +982,7 @@ def weighed_candidates(
     if kind in ("person", "place"):
         candidates = [one for one in candidates if not _is_only_time(one.text)]
     repeats = lambda text: not _TECHNICAL.search(text) and set() < telling_stems(text) <= asked_stems  # *this command*
-    candidates = [one for one in candidates if not repeats(one.text)]
+    candidates = [one for one in candidates if not repeats(one.text) or _is_of_column(question, one)]  # *method: DELETE* deletes
     candidates = [_with_its_name(one, set() if measure_asked(question) else _asked_nouns(question)) for one in candidates]
     if _ASKS_FOR_PRICE.search(question) and (price := measure_asked(question)):
         is_price = lambda one: _is_in_measure(one, price) or _IS_FREE.match(one.text) or _is_of_column(question, one)
