@@ -30,6 +30,8 @@ from lightbulb.agent.candidates import (
     _after_the_change,
     _at_that_bound,
     _at_that_end,
+    _is_beyond,
+    _with_its_like,
     asks_in_key_words,
     has_all_words,
     kind_wanted,
@@ -43,12 +45,12 @@ from lightbulb.agent.mentions import Arguments, mention_at, said_of_others
 from lightbulb.agent.question_kinds import asks_for_several, kind_of_question, question_parts
 from lightbulb.agent.reasoning import State, make_plans, quantity
 from lightbulb.agent.tools import load_says
-from lightbulb.agent.writing import best_answers
+from lightbulb.agent.writing import _unit_of_column, best_answers
 from lightbulb.core.records import Document, Passage
 from lightbulb.knowledge.ranking import load_cross_encoder
 from lightbulb.planning.tree_of_thought import ToTNode
 from lightbulb.reading.answer_kinds import candidates, expected_kind, measure_asked
-from lightbulb.web.extract import extract
+from lightbulb.web.extract import extract, extract_text
 from lightbulb.web.parsing import extract_markdown
 
 KILN = Document(
@@ -340,7 +342,7 @@ def test_the_verb_of_an_order_is_nobody() -> None:
 def test_a_price_whose_currency_stands_in_the_name_of_its_column() -> None:
     rows = "Place: guesthouse; Price (DKK): 2400\n\nPlace: cabin; Price (DKK): 1350\n\nThe fee is 120 euros."
     page = Document("http://site/trip", "Trip", rows)
-    assert ask("How much did the cabin cost?", certain(), search=SmallSite([page]), reader=Numbers()).short_answer == "1350"
+    assert ask("How much did the cabin cost?", certain(), search=SmallSite([page]), reader=Numbers()).short_answer == "1350 DKK"
 
 
 def test_a_comma_behind_a_number_belongs_to_the_sentence() -> None:
@@ -1176,3 +1178,59 @@ def test_a_cell_of_the_asked_column_may_have_the_words_of_the_question() -> None
     row = "Method: DELETE; Path: /readings/{id}; Description: Deletes a reading"
     cells = [found_in(row, "DELETE"), found_in(row, "/readings/{id}")]
     assert weighed_candidates("Which method deletes a reading?", "other", cells, [], [])[0].text == "DELETE"
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "question", "said"),
+    [
+        ("Packs of 10, 20 and 50 tablets.", "50", "How many tablets are in a pack?", "10, 20 and 50"),
+        ("Packs of 10, 20 and 50 tablets.", "50 tablets", "How many tablets are in a pack?", "10, 20 and 50 tablets"),
+        ("Packs of 10, 20 and 50 tablets.", "50", "How many tablets are in the largest pack?", "50"),
+        (
+            "She gets two door keys, three flat keys and one cellar key.",
+            "two",
+            "How many keys does she get?",
+            "two door keys, three flat keys and one cellar key",
+        ),
+        ("She gets two door keys, three flat keys and one cellar key.", "one", "How many cellar keys does she get?", "one"),
+        ("The hall has 12 tables and 40 chairs.", "40", "How many chairs are there?", "40"),
+        ("It costs between 10 and 20 euros.", "10", "What does it cost?", "10"),
+        ("Bake it for two or three hours.", "three hours", "How long do I bake it?", "two or three hours"),
+    ],
+)
+def test_a_number_is_told_with_those_that_hold_as_well(text: str, found: str, question: str, said: str) -> None:
+    assert _with_its_like(found_in(text, found), question).text == said
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "found", "beyond"),
+    [
+        ("Who pays for repairs over 80 euros?", "The tenant pays for repairs up to 80 euros.", "The tenant", True),
+        ("Who pays for repairs over 80 euros?", "The tenant pays for repairs up to 90 euros.", "The tenant", False),
+        ("Who pays for repairs up to 80 euros?", "The tenant pays for repairs up to 80 euros.", "The tenant", False),
+        ("Who pays for repairs?", "The tenant pays for repairs up to 80 euros.", "The tenant", False),
+        ("What do children over 12 pay?", "Children under 12 pay 3 euros, those over 12 pay 6 euros.", "3 euros", True),
+        ("What do children over 12 pay?", "Children under 12 pay 3 euros, those over 12 pay 6 euros.", "6 euros", False),
+    ],
+)
+def test_what_is_up_to_a_number_is_not_over_it(question: str, text: str, found: str, beyond: bool) -> None:
+    assert _is_beyond(question, found_in(text, found)) == beyond
+
+
+def test_a_bare_cell_is_told_in_the_unit_of_its_column() -> None:
+    row = "article: Shelf; price (EUR): 29.50; delivery days: 3; width (of all boards): 80; stock: 12; size: 80 cm"
+    unit_of = lambda cell: _unit_of_column(row, row.index(cell), row.index(cell) + len(cell))
+    assert [unit_of(cell) for cell in ("29.50", "3", "80", "12", "80 cm", "Shelf")] == ["EUR", "days", "", "", "", ""]
+
+
+def test_entries_of_one_term_are_told_whole() -> None:
+    page = Document("http://site/news", "News", "- New: export to CSV.\n\n- New: a dark theme.\n\n- Fixed: the program crashed.")
+    (listing,) = listings(lines_of(page))
+    assert [page.text[first:last] for first, last in listing.items] == page.text.split("\n\n")
+
+
+def test_a_line_that_names_a_value_was_not_wrapped() -> None:
+    minutes = "Present: Helga Sturm (chair), Piet Noordhoek, Amara Diallo\nAbsent: Nils Quist (ill)\nPlace: room B12"
+    assert extract_text(minutes, "http://site/minutes").text == minutes.replace("\n", "\n\n")
+    wrapped = "The council met on a Thursday, in the great hall of the town\nNote: the hall was cold, and several members had to leave"
+    assert "town Note: the" in extract_text(wrapped, "http://site/minutes").text

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .composing import Line
+from .composing import _BOUNDS, _NUMBER_WORDS, Line
 from .configuration import ReasoningConfig
 from lightbulb.agent.mentions import (
     MONTH,
@@ -25,6 +25,7 @@ from lightbulb.agent.mentions import (
     calendar_of,
     columns,
     mention_at,
+    parts_of,
     row_around,
     said_of_others,
     sentence_around,
@@ -252,6 +253,28 @@ def _whole_amount(candidate: Candidate, question: str) -> Candidate:
         if match.start() < end and start < match.end() and re.search(r"\d.{5}|@", match[0]):
             start, end = match.span()  # a whole number to call
     return replace(candidate, start=offset + start, end=offset + end, text=text[start:end])
+
+
+_COUNT = rf"(?:\d+(?:[.,]\d+)*|{'|'.join(sorted(_NUMBER_WORDS, key=len, reverse=True))})"
+_ALTERNATIVES = re.compile(rf"(?<![\w.,-])(?<!between )(?:{_COUNT}, )*{_COUNT},? (?:and|or) {_COUNT}(?![\w-])", re.I)
+_COUNTED_NOUN = re.compile(r"\bhow many (?:more |other )?(?P<noun>[a-z]+?)s?\b", re.I)
+
+
+def _with_its_like(candidate: Candidate, question: str) -> Candidate:
+    "A number with those that stand beside it: *10, 20 and 50 tablets* and, of keys, *two door keys and one cellar key*."
+    if candidate.passage is None or _ASKS_FOR_MOST.search(question) or _ASKS_FOR_LEAST.search(question):
+        return candidate
+    offset, text, patterns = candidate.passage.start, candidate.passage.text, [_ALTERNATIVES]
+    start, end = candidate.start - offset, candidate.end - offset
+    if counted := _COUNTED_NOUN.search(question):
+        one = rf"{_COUNT} (?:[\w-]+ ){{0,2}}?{re.escape(counted['noun'])}s?"
+        patterns.append(re.compile(rf"(?<![\w.,-]){one}(?:, {one})*,? and {one}(?!\w)", re.I))
+    for match in (match for pattern in patterns for match in pattern.finditer(text, max(0, start - 80), end + 80)):
+        first, last = match.start(), max(end, match.end())
+        if not first <= start < match.end() or set(re.findall(r"\w+", match[0])) & set(re.findall(r"\d+", question)):
+            continue
+        return replace(candidate, start=offset + first, end=offset + last, text=text[first:last])
+    return candidate
 
 
 _CLOCK = r"\d{1,2}(?:[:.]\d\d)?(?: ?[ap]m| o['’]clock)?"
@@ -884,6 +907,17 @@ def _counts_another(question: str, candidate: Candidate) -> bool:
     return re.search(rf"[€£$] ?\d|\d ?{_UNIT}", candidate.text) is not None
 
 
+def _is_beyond(question: str, candidate: Candidate) -> bool:
+    "Whether it is said of what is up to a number, where what is over that is asked about, or the other way round."
+    asked = [(match["number"], holds(0, 1)) for pattern, holds in _BOUNDS for match in pattern.finditer(question)]
+    if candidate.passage is None or len(asked) != 1: return False
+    text, start, end = candidate.passage.text, candidate.start - candidate.passage.start, candidate.end - candidate.passage.start
+    cuts = parts_of(text, *sentence_around(text, start, end))
+    first, last = max((cut for cut in cuts if cut <= start), default=start), min((cut for cut in cuts if cut >= end), default=end)
+    said = {(match["number"], holds(0, 1)) for pattern, holds in _BOUNDS for match in pattern.finditer(text[first:last])}
+    return said == {(asked[0][0], not asked[0][1])}
+
+
 def _is_in_a_question(candidate: Candidate) -> bool:
     "Whether a candidate stands in a question that its page asks: *How many boxes fit into one account? Sixteen.*"
     if candidate.passage is None: return False
@@ -975,6 +1009,7 @@ def weighed_candidates(
     candidates = [_at_that_end(_whole_amount(one, question), question) for one in candidates if not _is_name_of_column(one)]
     candidates = [_at_that_date(one, question) for one in candidates]
     candidates = [_at_that_bound(one, question) if kind == "number" else one for one in candidates]
+    candidates = [_with_its_like(one, question) if kind == "number" else one for one in candidates]
     candidates = [_after_the_change(one, question) for one in candidates]
     shape, asked_words, asked_stems = technical_shape(question), set(normalized(question).split()), telling_stems(question)
     candidates = [_only_its_shape(one, shape) if shape else _only_its_value(one) for one in candidates]
@@ -1018,7 +1053,7 @@ def weighed_candidates(
         value += max(looks_asked)
         value += config.origin_bonus * (candidate.text == first_name)
         value += config.now_bonus * (kind == "number") * _is_of_now(question, candidate)
-        value -= config.contrast_penalty * _names_the_thing(question, candidate)
+        value -= config.contrast_penalty * (_names_the_thing(question, candidate) or _is_beyond(question, candidate))
         value += config.default_bonus * (asks_for_default and _is_default(candidate))
         value += config.default_bonus * (asks_for_due and _is_due(candidate))
         value -= config.lifespan_penalty * (kind == "date" and _is_of_a_life(question, candidate))

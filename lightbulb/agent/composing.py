@@ -350,7 +350,11 @@ def _listing(entries: Sequence[Line], intro: Line | None) -> Listing:
     if len(cells) == len(entries) and len({name for name, _ in cells}) == 1:  # the first cells of a table
         items = tuple((line.start + first, line.start + last) for line, (_, (first, last)) in zip(entries, cells, strict=True))
         return Listing(items, tuple(entries), intro)
-    return Listing(tuple(_item_of(line) for line in entries), tuple(entries), intro)
+    items = [_item_of(line) for line in entries]
+    texts = [line.text[first - line.start : last - line.start] for line, (first, last) in zip(entries, items, strict=True)]
+    if len(set(texts)) < len(texts):  # *New: …*, *Fixed: …*, *Fixed: …* are told whole
+        items = [(line.start, line.end) for line in entries]
+    return Listing(tuple(items), tuple(entries), intro)
 
 
 def _goes_on(page: Sequence[Line], number: int, *, max_lines: int = 6) -> bool:
