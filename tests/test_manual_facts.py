@@ -30,6 +30,7 @@ from lightbulb.agent.candidates import (
     _after_the_change,
     _at_that_bound,
     _at_that_end,
+    _goes_the_other_way,
     _is_beyond,
     _with_its_like,
     asks_in_key_words,
@@ -46,7 +47,7 @@ from lightbulb.agent.question_kinds import asks_for_several, kind_of_question, q
 from lightbulb.agent.reasoning import State, make_plans, quantity
 from lightbulb.agent.tools import load_says
 from lightbulb.agent.writing import _unit_of_column, best_answers
-from lightbulb.core.records import Document, Passage
+from lightbulb.core.records import Document, Heading, Passage
 from lightbulb.knowledge.ranking import load_cross_encoder
 from lightbulb.planning.tree_of_thought import ToTNode
 from lightbulb.reading.answer_kinds import candidates, expected_kind, measure_asked
@@ -1234,3 +1235,48 @@ def test_a_line_that_names_a_value_was_not_wrapped() -> None:
     assert extract_text(minutes, "http://site/minutes").text == minutes.replace("\n", "\n\n")
     wrapped = "The council met on a Thursday, in the great hall of the town\nNote: the hall was cold, and several members had to leave"
     assert "town Note: the" in extract_text(wrapped, "http://site/minutes").text
+
+
+NEWS = "3.2.0 (2024-05-21)\n\n- Removed: support for Python 3.8.\n\n3.1.0 (2024-02-02)\n\n- Fixed: the start takes 1.2 seconds."
+
+
+def test_the_version_in_the_heading_of_a_line_is_found() -> None:
+    headings = tuple(Heading(2, name, NEWS.index(name)) for name in ("3.2.0 (2024-05-21)", "3.1.0 (2024-02-02)"))
+    page = Document("http://site/rules", "Rules", NEWS, headings=headings)
+    question, other = "Which version removed support for Python 3.8?", replace(found_in(NEWS, "3.1.0"), log_probability=-1.0)
+    lines = [replace(line, score=word_share(question, [line.text])[0]) for line in lines_of(page) if line.role != "heading"]
+    best = sorted(lines, key=lambda line: -line.score)
+    assert other.passage and weighed_candidates(question, "other", [other], best, [other.passage])[0].text == "3.2.0"
+
+
+def test_what_is_said_of_another_version_or_time_counts_less() -> None:
+    def penalties(question: str, text: str, *found: str, topic: str = "") -> list[float]:
+        asked = Arguments(question)
+        mentions = [mention_at(text, text.index(one), text.index(one) + len(one), asked, topic=topic) for one in found]
+        return said_of_others(mentions, asked, contrast=2.5, word=1.0)
+
+    dates = penalties("When was version 3.1.0 released?", NEWS, "2024-05-21", "2024-02-02")
+    assert dates[0] >= 2.5 and dates[1] == 0
+    assert penalties("When was the program released?", NEWS, "2024-05-21", "2024-02-02") == [0, 0]
+    meals = "The canteen served 410 meals a day in February, up from 365 in January."
+    for month, best in (("January", 1), ("February", 0)):
+        counts = penalties(f"How many meals did the canteen serve in {month}?", meals, "410", "365")
+        assert counts[best] == 0 and counts[1 - best] >= 2.5
+
+
+TRAIN = "train: RB 31; from: Sundvik; to: Halden; departs: 17:20; arrives: 18:04"
+
+
+@pytest.mark.parametrize(
+    ("question", "other_way"),
+    [
+        ("When does the RB 31 leave Halden?", True),
+        ("When does the train from Halden arrive?", True),
+        ("Which train goes to Sundvik?", True),
+        ("When does the RB 31 leave Sundvik?", False),
+        ("When does the train for Halden leave?", False),
+        ("When does the RB 31 stop in Halden?", False),
+    ],
+)
+def test_a_row_of_a_timetable_goes_one_way(question: str, other_way: bool) -> None:
+    assert _goes_the_other_way(question, found_in(TRAIN, "17:20")) == other_way

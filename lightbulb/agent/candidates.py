@@ -150,6 +150,8 @@ _HOW_TO_NOUN = {
     "large": "size",
     "big": "size",
     "where": "place location storage room",
+    "leave": "departs departure",
+    "leaves": "departs departure",
     "costs": "price",
     "cost": "price",
     "price": "cost",
@@ -732,6 +734,20 @@ def _first_of_origin(question: str, lines: Sequence[Line]) -> tuple[Line, tuple[
     return None
 
 
+def _in_heading(shape: re.Pattern[str] | None, line: Line, passage: Passage) -> list[re.Match[str]]:
+    "What looks like the version or file that is asked for in the heading that a line stands below: *3.2.0 (2024-05-21)*."
+    heading = line.heading.rpartition(" > ")[2]
+    start = passage.text.rfind(heading, 0, line.start - passage.start) if shape and " > " in line.heading else -1
+    return list(shape.finditer(passage.text, start, start + len(heading))) if shape and start >= 0 else []
+
+
+def _is_held(candidate: Candidate, line: Line, shape: re.Pattern[str] | None) -> bool:
+    "Whether a candidate stands in a line, or is what was asked for in the heading above it."
+    if line.start <= candidate.start and candidate.end <= line.end: return True
+    passage = candidate.passage
+    return passage is not None and candidate.start - passage.start in [match.start() for match in _in_heading(shape, line, passage)]
+
+
 def _overlooked(
     question: str,
     kind: str,
@@ -774,6 +790,7 @@ def _overlooked(
             places += [match.span() for match in amounts if re.search(r"\d.{5}|@|^an? ", match[0])]  # a number to call, *a month*
             places += [span for name, span in columns(line.text) if _is_asked(question, name)]
         ranges = [_whole_token(passage.text, first + begin, first + stop) for begin, stop in places]
+        ranges += [match.span() for match in _in_heading(shape, line, passage)] if is_near else []
         if origin and line is origin[0]:
             ranges.append((first + origin[1][0], first + origin[1][1]))
         if kind == "other" and shape is None and is_near:
@@ -918,6 +935,18 @@ def _is_beyond(question: str, candidate: Candidate) -> bool:
     return said == {(asked[0][0], not asked[0][1])}
 
 
+_WAYS = {"from": r"\b(?:from|leav\w+|depart\w*) (?:the )?", "to": r"\b(?:to|for|towards|reach\w*|arriv\w+ (?:in|at)) (?:the )?"}
+
+
+def _goes_the_other_way(question: str, candidate: Candidate) -> bool:
+    "Whether a row of a timetable goes to the place that *When does it leave Halden?* goes from, or the other way round."
+    row = _row_of(candidate)[0]
+    cells = {name.casefold(): row[first:last] for name, (first, last) in columns(row)}
+    if not _WAYS.keys() <= cells.keys() or cells["from"] == cells["to"]: return False
+    turned = zip(_WAYS.values(), (cells["to"], cells["from"]), strict=True)
+    return any(re.search(rf"{way}{re.escape(place)}(?!\w)", question, re.I) for way, place in turned)
+
+
 def _is_in_a_question(candidate: Candidate) -> bool:
     "Whether a candidate stands in a question that its page asks: *How many boxes fit into one account? Sixteen.*"
     if candidate.passage is None: return False
@@ -1024,11 +1053,10 @@ def weighed_candidates(
         candidates = [one for one in candidates if is_price(one)]
     candidates = [one for one in candidates if not _is_of_asked_scale(asked, one)]
     candidates = [one for one in candidates if not _is_maker_of_what_others_hold(question, one) and not _counts_another(question, one)]
+    candidates = [one for one in candidates if not _is_beyond(question, one) and not _goes_the_other_way(question, one)]
     if not candidates: return []
     # each weighed by its line, by the reply, and by what the question's words ask for
-    holding = lambda one: [
-        score for line, score in zip(lines, scores, strict=True) if line.url == one.url and line.start <= one.start and one.end <= line.end
-    ]
+    holding = lambda one: [score for line, score in zip(lines, scores, strict=True) if line.url == one.url and _is_held(one, line, shape)]
     asks_for_default, measure = bool(_ASKS_FOR_DEFAULT.search(question)), measure_asked(question)
     asks_for_due = kind == "date" and _ASKS_FOR_DUE.search(question) is not None
     origin = _first_of_origin(question, lines) if kind == "person" else None
@@ -1053,7 +1081,7 @@ def weighed_candidates(
         value += max(looks_asked)
         value += config.origin_bonus * (candidate.text == first_name)
         value += config.now_bonus * (kind == "number") * _is_of_now(question, candidate)
-        value -= config.contrast_penalty * (_names_the_thing(question, candidate) or _is_beyond(question, candidate))
+        value -= config.contrast_penalty * _names_the_thing(question, candidate)
         value += config.default_bonus * (asks_for_default and _is_default(candidate))
         value += config.default_bonus * (asks_for_due and _is_due(candidate))
         value -= config.lifespan_penalty * (kind == "date" and _is_of_a_life(question, candidate))

@@ -154,6 +154,7 @@ _HEAD = re.compile(
     r"(?:for|of|to|with|in|on|at|from|that|which|by|about)\b",
     re.I,
 )
+_VERSION = re.compile(r"(?<![\w.])v?(\d+(?:\.\d+){2,3})(?![\w.]*\d)")
 _NO_NAMES = ("The", "A", "An", "It", "This", "I")
 
 
@@ -180,6 +181,7 @@ class Arguments:
         self.words = telling | {name.casefold() for name in self.names}
         self.stems = {stem(word) for word in self.words}
         self.numbers = {noun: number for noun, number in numbered(question) if noun not in FUNCTION_WORDS}
+        self.versions = set(_VERSION.findall(question))
         self.runs = [run for run in name_runs(question) if not calendar_of(" ".join(run))]
         self.times = calendar_of(question)
         self.stems |= {time.scale.upper() for time in self.times}  # in capitals, so no word
@@ -331,6 +333,9 @@ def _shares_of_numbers(mentions: Sequence[Mention], asked: Arguments) -> list[li
     for noun, number in asked.numbers.items():
         stated = [{other for one, other in pairs if one == noun} for pairs in sentences]
         lists.append([Share(frozenset(own & {number}), bool(own) and number not in own) for own in stated])
+    if asked.versions:  # in the sentence, else in the heading above it
+        own = [set(_VERSION.findall(one.sentence) or _VERSION.findall(" ".join(one.around[2:]))) for one in mentions]
+        lists.append([Share(frozenset(asked.versions & said), bool(said - asked.versions)) for said in own])
     return lists
 
 
@@ -402,10 +407,13 @@ def said_of_others(
     by = (_shares_of_names, _shares_of_families, _shares_of_things, _shares_of_numbers, _shares_of_times, _shares_of_rows)
     kinds = [kind for shares in by for kind in shares(mentions, asked)]
     lost = [max(own) for own in zip(*map(shortfalls, kinds), strict=True)]
+    of_times = [max(own) for own in zip(*map(shortfalls, _shares_of_times(mentions, asked)), strict=True)] or [0.0] * len(mentions)
+    of_another_time = {one.place for one, less in zip(mentions, of_times, strict=True) if less}
     penalties = []
-    for one, share in zip(mentions, lost, strict=True):
+    for one, share, less in zip(mentions, lost, of_times, strict=True):
         is_behind = any(_says_more(other, one, asked) for other in mentions)
-        missing = min(_num_words_missing(one, mentions, asked), 2)
+        is_that_time = one.place in of_another_time and not less  # *410 meals in May, up from 365 in April* are both meals
+        missing = 0 if is_that_time else min(_num_words_missing(one, mentions, asked), 2)
         penalties.append(max(contrast * share, 2 * contrast * is_behind) + word * missing)
     return penalties
 
