@@ -1280,3 +1280,67 @@ TRAIN = "train: RB 31; from: Sundvik; to: Halden; departs: 17:20; arrives: 18:04
 )
 def test_a_row_of_a_timetable_goes_one_way(question: str, other_way: bool) -> None:
     assert _goes_the_other_way(question, found_in(TRAIN, "17:20")) == other_way
+
+
+PREMIUMS = "Age: under 30; Annual: 49 euros\n\nAge: 30 to 64; Annual: 69 euros\n\nAge: 65 and over; Annual: 118 euros"
+
+
+@pytest.mark.parametrize(
+    ("question", "best"),
+    [
+        ("What is the annual premium at the age of 40?", [1]),
+        ("What does a woman of 64 pay annually?", [1]),
+        ("What is the annual premium at 29?", [0]),
+        ("What does somebody pay who is 70 years old?", [2]),
+        ("What is the annual premium?", [0, 1, 2]),
+        ("How much do two people of 40 and 50 pay?", [0, 1, 2]),  # two numbers choose nothing
+    ],
+)
+def test_a_row_holds_for_the_sizes_that_its_first_cell_says(question: str, best: list[int]) -> None:
+    asked = Arguments(question)
+    places = [(PREMIUMS.index(cell), PREMIUMS.index(cell) + len(cell)) for cell in ("49 euros", "69 euros", "118 euros")]
+    lost = said_of_others([mention_at(PREMIUMS, *place, asked) for place in places], asked, contrast=2.5, word=0.0)
+    assert [number for number, less in enumerate(lost) if less == 0] == best
+
+
+def test_what_two_share_belongs_to_both() -> None:
+    fees = "The course costs 240 euros, for students and pensioners 180 euros."
+    for question, best in (("How much do students pay?", 1), ("How much do pensioners pay?", 1)):
+        asked = Arguments(question)
+        places = [(fees.index(amount), fees.index(amount) + len(amount)) for amount in ("240 euros", "180 euros")]
+        lost = said_of_others([mention_at(fees, *place, asked) for place in places], asked, contrast=2.5, word=1.0)
+        assert lost[best] == 0 < lost[1 - best]
+
+
+@pytest.mark.parametrize(
+    ("question", "verdict"),
+    [
+        ("Are winter sports covered?", "No"),
+        ("Is treatment abroad covered?", "Yes"),
+        ("Are winter sports not covered?", None),
+        ("Are winter sports popular?", None),
+        ("Is skiing covered?", None),
+    ],
+)
+def test_what_is_listed_below_a_heading_is_so_or_not(question: str, verdict: str | None) -> None:
+    text = (
+        "What is covered\n\n- Treatment abroad, up to 2,000 euros\n\nWhat is not covered\n\n- Winter sports, unless the supplement is paid"
+    )
+    headings = tuple(Heading(2, name, text.index(name)) for name in ("What is covered", "What is not covered"))
+    page = Document("http://site/insurance", "Insurance", text, headings=headings)
+    lines = [replace(line, score=word_share(question, [line.text])[0]) for line in lines_of(page) if line.role == "entry"]
+    best = sorted(lines, key=lambda line: -line.score)
+    silent = lambda question, statements: [(0.0, 0.0, 1.0) for _ in statements]
+    assert verdict_of(question, best, silent)[0] == (verdict or "")
+
+
+def test_a_name_in_capitals_is_no_word_of_grammar() -> None:
+    table = "name: Wanda Kolb; department: Purchasing; position: head\n\nname: Grace Obi; department: IT; position: head"
+    (listing,) = listings(lines_of(Document("http://site/team", "Team", table)))
+    assert [line.text.split(";")[0] for line in rows_named("Which head does IT have?", listing)] == ["name: Grace Obi"]
+    assert not rows_named("Which head does it have?", listing)
+
+
+def test_a_plural_that_is_a_cue_asks_for_several() -> None:
+    assert kind_of_question("Which ingredients do I need?") == kind_of_question("Which tools do I need?") == "list"
+    assert kind_of_question("Which trail do I need?") == "fact"

@@ -552,6 +552,16 @@ def _said_below(question: str, lines: Sequence[Line]) -> tuple[str, Line] | None
     return None
 
 
+def _listed_below(question: str, line: Line) -> bool | None:
+    "Whether an item stands below a heading that says what is asked, or denies it: *What is not covered*; None if neither."
+    heading = line.heading.partition(" > ")[2].rpartition(" > ")[2]
+    if line.role != "entry" or not heading or heading.endswith("?") or _NEGATION.search(question): return None
+    asked, said = telling_stems(question), telling_stems(_NEGATION.sub(" ", heading))
+    item = telling_stems(re.split(r"[,;:(]|\b(?:unless|except|if|when)\b", _BULLET.sub("", line.text))[0])
+    if not (set() < said <= asked and set() < item <= asked): return None
+    return _NEGATION.search(heading) is None
+
+
 _ONLY_ASKS = re.compile(  # says neither yes nor no
     r"\?[\"'”’)» ]*$|\b(?:asked|wonder(?:s|ed|ing)?|unclear|unsure|uncertain|unknown|not (?:sure|clear|known|decided)|no idea)\b"
     r"(?: \w+){0,2} (?:whether|if)\b|\bno idea\b",
@@ -577,6 +587,7 @@ def verdict_of(
     if not lines: return "", None
     bounded = next(((verdict, line) for line in lines[:num_lines] if (verdict := says_by_bound(question, line.text))), None)
     if bounded: return bounded
+    if (listed := _listed_below(question, lines[0])) is not None: return ("Yes" if listed else "No"), lines[0]
     if _ASKS_LEAVE.match(question) and _REFUSES_LEAVE.search(lines[0].text) and not _EXCEPTS.search(lines[0].text):
         return "No", lines[0]
     if below := _said_below(question, lines): return below
@@ -790,7 +801,9 @@ def _rows_marked(question: str, asked: set[str], words: Callable[[str], set[str]
 def rows_named(question: str, listing: Listing) -> list[Line]:
     "The rows of a table that a question names: by their first cells (*the black bin*), else by another cell (*of three doses*)."
     digits = {word: str(number) for number, word in enumerate(_NUMBER_WORDS, 1)}
-    words = lambda text: {digits.get(word, stem(word)) for word in re.findall(r"\w+", text.lower()) if word not in FUNCTION_WORDS}
+    is_name = lambda word: word.isupper() and len(word) > 1 and not question.isupper()  # *IT*
+    told = lambda text: [word.lower() for word in re.findall(r"\w+", text) if is_name(word) or word.lower() not in FUNCTION_WORDS]
+    words = lambda text: {digits.get(word, stem(word)) for word in told(text)}
     asked, rows = words(question), [(line, cell) for line in listing.lines if (cell := _first_cell(line.text))]
     has = lambda text: bool(words(text)) and words(text) <= asked
     of_page = words(listing.lines[0].heading)  # *the ingredients of the lemon tart* names no row *lemons*
@@ -829,7 +842,9 @@ def whole_list(question: str, first: int, last: int, document: Document) -> list
     return []
 
 
-_PICKS_ONE = re.compile(r"\b(?:[a-z]{2,}est|most|least|first|last|next|only|else|alone)\b", re.I)
+_PICKS_ONE = re.compile(
+    r"^\W*who(?:['’]s| is| was) (?:the|our|your)\b|\b(?:[a-z]{2,}est|most|least|first|last|next|only|else|alone)\b", re.I
+)
 _NAMED = re.compile(r"[A-ZÀ-Þ][\w.’'-]*(?: [\w.’'-]+){0,3}(?: \([^()]*\))?")
 _BETWEEN_NAMES = re.compile(r",? and |[,;] (?![^()]*\))")
 
