@@ -1344,3 +1344,9 @@ def test_a_name_in_capitals_is_no_word_of_grammar() -> None:
 def test_a_plural_that_is_a_cue_asks_for_several() -> None:
     assert kind_of_question("Which ingredients do I need?") == kind_of_question("Which tools do I need?") == "list"
     assert kind_of_question("Which trail do I need?") == "fact"
+
+
+def test_a_list_without_marks_ends_where_sentences_begin() -> None:
+    text = "Ingredients:\n\n300 g lentils\n\n2 carrots\n\nMethod:\n\nRinse the lentils. Cut the carrots.\n\nTip: It can be frozen."
+    page = Document("http://site/stew", "Stew", text)
+    assert [[page.text[a:b] for a, b in one.items] for one in listings(lines_of(page))] == [["300 g lentils", "2 carrots"]]

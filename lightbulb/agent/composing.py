@@ -337,7 +337,7 @@ def listings(page: Sequence[Line]) -> list[Listing]:
             if not entries:
                 intro, bare, goes_on = page[number - 1] if number and not goes_on else None, line.role != "entry", False
             entries.append(line)
-        elif entries and line.role != "heading" and (line.block == page[number - 1].block or _goes_on(page, number)):
+        elif entries and line.role != "heading" and (line.block == page[number - 1].block or (not bare and _goes_on(page, number))):
             continue  # more about the entry before
         else:
             complete += [_listing(entries, intro)] if len(entries) > 1 else []

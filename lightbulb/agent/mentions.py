@@ -439,18 +439,19 @@ def said_of_others(
     mentions: Sequence[Mention],
     asked: Arguments,
     *,
-    contrast: float,  # nats for what is said of another thing; twice that within one sentence
+    contrast: float,  # nats for what is said of another thing; twice that within one sentence, or for another size
     word: float,  # nats for each word of the question, up to two, that another part of the sentence has
 ) -> list[float]:
     "For each mention the nats it loses because another one is said of what the question asks about and it is said of something else."
-    by = (_shares_of_names, _shares_of_families, _shares_of_things, _shares_of_numbers, _shares_of_times, _shares_of_rows, _shares_of_sizes)
+    by = (_shares_of_names, _shares_of_families, _shares_of_things, _shares_of_numbers, _shares_of_times, _shares_of_rows)
     kinds = [kind for shares in by for kind in shares(mentions, asked)]
     lost = [max(own) for own in zip(*map(shortfalls, kinds), strict=True)]
     of_times = [max(own) for own in zip(*map(shortfalls, _shares_of_times(mentions, asked)), strict=True)] or [0.0] * len(mentions)
+    of_sizes = [max(own) for own in zip(*map(shortfalls, _shares_of_sizes(mentions, asked)), strict=True)] or [0.0] * len(mentions)
     of_another_time = {one.place for one, less in zip(mentions, of_times, strict=True) if less}
     penalties = []
-    for one, share, less in zip(mentions, lost, of_times, strict=True):
-        is_behind = any(_says_more(other, one, asked) for other in mentions)
+    for one, share, less, of_size in zip(mentions, lost, of_times, of_sizes, strict=True):
+        is_behind = of_size > 0 or any(_says_more(other, one, asked) for other in mentions)
         is_that_time = one.place in of_another_time and not less  # *410 meals in May, up from 365 in April* are both meals
         missing = 0 if is_that_time else min(_num_words_missing(one, mentions, asked), 2)
         penalties.append(max(contrast * share, 2 * contrast * is_behind) + word * missing)
