@@ -32,6 +32,8 @@ from lightbulb.agent.candidates import (
     _at_that_end,
     _goes_the_other_way,
     _is_beyond,
+    _is_denied,
+    _tidied,
     _with_its_like,
     asks_in_key_words,
     has_all_words,
@@ -1350,3 +1352,53 @@ def test_a_list_without_marks_ends_where_sentences_begin() -> None:
     text = "Ingredients:\n\n300 g lentils\n\n2 carrots\n\nMethod:\n\nRinse the lentils. Cut the carrots.\n\nTip: It can be frozen."
     page = Document("http://site/stew", "Stew", text)
     assert [[page.text[a:b] for a, b in one.items] for one in listings(lines_of(page))] == [["300 g lentils", "2 carrots"]]
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "found", "denied"),
+    [
+        ("What do they eat?", "Fruit and vegetables are not eaten.", "Fruit and vegetables", True),
+        ("Which phone supports eSIM?", "The Pavo Mini does not support it.", "The Pavo Mini", True),
+        ("What may I use?", "Steel wool must never be used.", "Steel wool", True),
+        ("What can I wash in it?", "Wool cannot be washed.", "Wool", True),
+        ("What can I not eat?", "Fruit and vegetables are not eaten.", "Fruit and vegetables", False),
+        ("What do they eat?", "Crickets are eaten.", "Crickets", False),
+        ("Who runs the club?", "Ada Lind did not retire and runs the club.", "Ada Lind", False),
+        ("Which tent is for two?", "The Lark is not heavy and sleeps two.", "The Lark", False),
+    ],
+)
+def test_what_is_denied_is_no_answer(question: str, text: str, found: str, denied: bool) -> None:
+    assert _is_denied(question, found_in(text, found)) == denied
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "said"),
+    [
+        ("When will the water be shut off?", "The water will be shut off from 8:00 to 12:00.", "8:00 to 12:00"),
+        ("When is the pool closed?", "The pool is closed for cleaning from 12:00 to 14:00.", "12:00 to 14:00"),
+        ("When does the pool close?", "The pool is open from 9:00 to 14:00.", "14:00"),
+        ("When does the bar shut?", "Open 9:00 to 14:00.", "14:00"),
+    ],
+)
+def test_of_the_hours_in_which_it_is_closed_none_is_picked(question: str, text: str, said: str) -> None:
+    assert _at_that_end(found_in(text, said.rpartition(" ")[2]), question).text == said
+
+
+def test_how_much_more_is_in_no_cell() -> None:
+    row = "Tariff: Lumo M; Data: 15 GB; Price per month: 12.99 €"
+    weigh = lambda question: weighed_candidates(question, "number", [found_in(row, "12.99 €")], [], [])
+    assert weigh("How much is Lumo M?") and not weigh("How much cheaper is Lumo S than Lumo M?")
+    assert not weigh("How much more does Lumo M cost than Lumo S?") and weigh("How much is it for more than one?")
+
+
+def test_an_answer_is_told_without_what_says_nothing() -> None:
+    assert _tidied("every second day with crickets, young animals daily", "number") == "every second day"
+    assert _tidied("every two weeks", "number") == "every two weeks"
+    page = Document("http://site/faq", "FAQ", "Can I keep my number?\n\nYes. Ask your old provider.\n\n- 20:00 Orkester Nord, main stage")
+    lines = lines_of(page)
+    answers = [line for line in lines if line.text == "Yes."]
+    pieces, _ = compose("Can I keep my number?", "yes_no", answers, {page.url: page}.__getitem__)
+    assert [piece.text for piece in pieces] == ["Yes.", "Ask your old provider."]
+    assert (
+        compose("Where does Orkester Nord play?", "fact", lines[-1:], {page.url: page}.__getitem__)[1] == "20:00 Orkester Nord, main stage"
+    )

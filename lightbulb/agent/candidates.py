@@ -32,7 +32,7 @@ from lightbulb.agent.mentions import (
     telling_stems,
 )
 from .tools import Reader, Weigh
-from ..core.english import FUNCTION_WORDS, stem
+from ..core.english import FUNCTION_WORDS, base_form, stem
 from ..core.records import Passage
 from lightbulb.reading.answer_kinds import (
     DATE,
@@ -294,7 +294,8 @@ def _at_that_end(candidate: Candidate, question: str) -> Candidate:
     for match in _SPAN_OF_TIME.finditer(text, max(0, candidate.start - offset - 20), candidate.end - offset + 20):
         is_of_days = re.match(rf"\.? ?{MONTH}", text[match.end() :]) or re.search(rf"{MONTH} $", text[: match.start()])
         if match.start() < candidate.end - offset and candidate.start - offset < match.end() and not is_of_days:
-            start, end = match.span(which)
+            is_shut_then = re.search(r"\b(?:closed|shut|cut|switched off)\b[^.;]{0,30}\b(?:from|between) $", text[: match.start()], re.I)
+            start, end = match.span(0 if is_shut_then else which)  # *closed from 12 to 14* is no hour at which it closes
             return replace(candidate, start=offset + start, end=offset + end, text=text[start:end])
     return candidate
 
@@ -434,6 +435,8 @@ def _tidied(text: str, kind: str) -> str:
     "The name or number at the beginning of a text, where one was asked for: what follows it in the sentence is cut off."
     if kind == "number" and (number := re.match(NUMBER, text)) and len(text[number.end() :].split()) > 3:
         return number[0]
+    if kind == "number" and re.match(r"(?:every|each|once|twice|daily|weekly|monthly)\b", text, re.I):
+        return re.split(r", | with ", text)[0]  # *every day with fresh fruit*
     if kind == "other":
         name = re.split(r", (?:which|who|where|whose) ", text)[0]
         return name if len(name.split()) < 4 else text
@@ -935,6 +938,24 @@ def _is_beyond(question: str, candidate: Candidate) -> bool:
     return said == {(asked[0][0], not asked[0][1])}
 
 
+_ASKS_FOR_DIFFERENCE = re.compile(r"\bhow (?:much|many)(?: \w+)? (?:[a-z]{2,}er|more|less|fewer)\b.* than\b", re.I)
+_DENIED = re.compile(
+    r" (?:is|are|was|were|may|must|can|could|should|will|do|does|did)(?:n['’]t| not| never)(?: \w+ly)?(?: be)? (?P<verb>[a-z]+)"
+    r"|(?: can|can)not(?: be)? (?P<other>[a-z]+)"
+)
+
+
+def _is_denied(question: str, candidate: Candidate) -> bool:
+    "Whether a page says right behind a candidate that it is not as the question asks: *Fruit is not eaten.* to *What do they eat?*"
+    if candidate.passage is None or re.search(r"\b(?:not|never|no|cannot)\b|n['’]t\b", question, re.I): return False
+    denied = _DENIED.match(candidate.passage.text, candidate.end - candidate.passage.start)
+    if denied is None: return False
+    words = lambda text: {form for word in re.findall(r"\w+", text.lower()) for form in (stem(word), base_form(word)) if form}
+    verb = denied["verb"] or denied["other"]
+    verbs = f"{verb} {verb[:-1]} {verb[:-2]}" if verb.endswith("en") else verb  # *eaten*, *taken*
+    return bool(words(verbs) & words(question) - FUNCTION_WORDS)
+
+
 _WAYS = {"from": r"\b(?:from|leav\w+|depart\w*) (?:the )?", "to": r"\b(?:to|for|towards|reach\w*|arriv\w+ (?:in|at)) (?:the )?"}
 
 
@@ -1054,6 +1075,9 @@ def weighed_candidates(
     candidates = [one for one in candidates if not _is_of_asked_scale(asked, one)]
     candidates = [one for one in candidates if not _is_maker_of_what_others_hold(question, one) and not _counts_another(question, one)]
     candidates = [one for one in candidates if not _is_beyond(question, one) and not _goes_the_other_way(question, one)]
+    candidates = [one for one in candidates if not _is_denied(question, one)]
+    if _ASKS_FOR_DIFFERENCE.search(question):  # no cell says by how much it is more than another
+        candidates = [one for one in candidates if not columns(_row_of(one)[0])]
     if not candidates: return []
     # each weighed by its line, by the reply, and by what the question's words ask for
     holding = lambda one: [score for line, score in zip(lines, scores, strict=True) if line.url == one.url and _is_held(one, line, shape)]

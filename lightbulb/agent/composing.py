@@ -622,6 +622,7 @@ def _verbatim(lines: Sequence[Line]) -> list[Piece]:
     ]
 
 
+_IS_VERDICT = re.compile(r"\W*(?:yes|no)\W*", re.I)
 _ENUMERATES = re.compile(
     r"(?:[^\s,;:]{1,30}(?: [^\s,;:]{1,30}){0,2}, ){2,6}(?:[^\s,;:]{1,30} ){0,3}(?:and|or) |\w\|[\w-]+\|"
 )  # *a, b, c and d*
@@ -658,7 +659,7 @@ def compose(
         if said is None: return [], ""
         return [
             Piece(f"{verdict}.", ((said.url, said.start, said.end),)),
-            *_verbatim([said] if columns(said.text) else around(said, 60)),
+            *_verbatim([line for line in ([said] if columns(said.text) else around(said, 60)) if not _IS_VERDICT.fullmatch(line.text)]),
         ], verdict
     # a list that a page has, else a sentence that names several
     is_list = lines[0].role == "entry" and len(columns(lines[0].text)) < 2 and _IS_LIST_IN_ITSELF.search(lines[0].text) is not None
@@ -676,7 +677,7 @@ def compose(
     if form in ("fact", "number"):
         alone = {(line.url, line.start): line.alone for line in lines}
         fact_lines = carried_on(around(lines[0], 40), pages[lines[0].url], alone, config, question=question)
-        return _verbatim(fact_lines), " ".join(lines[0].text.split())
+        return _verbatim(fact_lines), re.sub(r"^[-–—•*·] ", "", " ".join(lines[0].text.split()))
     # prose: stretches of pages, the best first, until there are words enough
     taken: list[Line] = []
     sides = _of_each_side(question, lines) if form == "compare" else []
