@@ -33,7 +33,6 @@ from lightbulb.agent.candidates import (
     _goes_the_other_way,
     _is_beyond,
     _is_denied,
-    _tidied,
     _with_its_like,
     asks_in_key_words,
     has_all_words,
@@ -1392,8 +1391,6 @@ def test_how_much_more_is_in_no_cell() -> None:
 
 
 def test_an_answer_is_told_without_what_says_nothing() -> None:
-    assert _tidied("every second day with crickets, young animals daily", "number") == "every second day"
-    assert _tidied("every two weeks", "number") == "every two weeks"
     page = Document("http://site/faq", "FAQ", "Can I keep my number?\n\nYes. Ask your old provider.\n\n- 20:00 Orkester Nord, main stage")
     lines = lines_of(page)
     answers = [line for line in lines if line.text == "Yes."]

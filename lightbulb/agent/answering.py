@@ -438,6 +438,8 @@ class _Inquiry:
             lines and not short and (form in ("definition", "why") or (form == "list" and len(sentences) <= 2))
         ):  # a long list has no short form
             short = self.reasoning.phrase(question, lines[0].text)
+            if form == "list" and short and re.match(r",? (?:and|or) |, ", lines[0].text.partition(short)[2]):
+                short = ""  # the first of several
         # how sure it is
         kind = "verdict" if form == "yes_no" else "text"
         calibration = self.calibrations[kind]

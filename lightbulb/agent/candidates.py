@@ -435,8 +435,6 @@ def _tidied(text: str, kind: str) -> str:
     "The name or number at the beginning of a text, where one was asked for: what follows it in the sentence is cut off."
     if kind == "number" and (number := re.match(NUMBER, text)) and len(text[number.end() :].split()) > 3:
         return number[0]
-    if kind == "number" and re.match(r"(?:every|each|once|twice|daily|weekly|monthly)\b", text, re.I):
-        return re.split(r", | with ", text)[0]  # *every day with fresh fruit*
     if kind == "other":
         name = re.split(r", (?:which|who|where|whose) ", text)[0]
         return name if len(name.split()) < 4 else text
