@@ -1321,12 +1321,12 @@ def test_what_two_share_belongs_to_both() -> None:
         ("Are winter sports not covered?", None),
         ("Are winter sports popular?", None),
         ("Is skiing covered?", None),
+        ("Is loss covered?", None),  # the item says more than its name
     ],
 )
 def test_what_is_listed_below_a_heading_is_so_or_not(question: str, verdict: str | None) -> None:
-    text = (
-        "What is covered\n\n- Treatment abroad, up to 2,000 euros\n\nWhat is not covered\n\n- Winter sports, unless the supplement is paid"
-    )
+    text = "What is covered\n\n- Treatment abroad, up to 2,000 euros\n\n- Loss: not of cash\n\n"
+    text += "What is not covered\n\n- Winter sports, unless the supplement is paid"
     headings = tuple(Heading(2, name, text.index(name)) for name in ("What is covered", "What is not covered"))
     page = Document("http://site/insurance", "Insurance", text, headings=headings)
     lines = [replace(line, score=word_share(question, [line.text])[0]) for line in lines_of(page) if line.role == "entry"]

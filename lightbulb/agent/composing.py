@@ -557,7 +557,7 @@ def _listed_below(question: str, line: Line) -> bool | None:
     heading = line.heading.partition(" > ")[2].rpartition(" > ")[2]
     if line.role != "entry" or not heading or heading.endswith("?") or _NEGATION.search(question): return None
     asked, said = telling_stems(question), telling_stems(_NEGATION.sub(" ", heading))
-    item = telling_stems(re.split(r"[,;:(]|\b(?:unless|except|if|when)\b", _BULLET.sub("", line.text))[0])
+    item = telling_stems(re.split(r"\(|,? (?:unless|except|if|when|up to)\b", _BULLET.sub("", line.text))[0])  # *Pool: closed* says more
     if not (set() < said <= asked and set() < item <= asked): return None
     return _NEGATION.search(heading) is None
 
