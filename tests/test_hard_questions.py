@@ -133,6 +133,17 @@ def test_a_composed_answer_has_a_short_form_where_the_reader_sees_one() -> None:
     assert result.short_answer == "ships collided"
 
 
+@pytest.mark.parametrize(("seen", "short"), [(r"(the Nordlys 4)", ""), (r"(the Nordlys 4 and the Pavo X)", "the Nordlys 4 and the Pavo X")])
+def test_the_first_of_several_is_no_short_form(seen: str, short: str) -> None:
+    class Sees(PatternReader):
+        patterns = {"which": seen}
+
+    page = Document("http://site/phones", "Phones", "The phones that support eSIM are the Nordlys 4 and the Pavo X.")
+    tools = small_tools(search=Engine([page]), reader=Sees())
+    *_, result = answer("Which phones support eSIM?", TestAgent(), tools=tools, calibrations=LENIENT)
+    assert isinstance(result, Answer) and result.kind == "list" and result.short_answer == short
+
+
 def test_sentences_near_a_fact_carry_it_on() -> None:
     text = (
         "Fish are plentiful.\n\nThe town had an iron bridge planned for long. Ferries went to and fro. The iron bridge was opened in 1894. "

@@ -20,7 +20,9 @@ from lightbulb.agent.composing import (
     says_by_bound,
     says_yes,
     scored_lines,
+    stretch,
     verdict_of,
+    who_else,
     whole_list,
 )
 from lightbulb.agent.candidates import (
@@ -28,6 +30,10 @@ from lightbulb.agent.candidates import (
     _after_the_change,
     _at_that_bound,
     _at_that_end,
+    _goes_the_other_way,
+    _is_beyond,
+    _is_denied,
+    _with_its_like,
     asks_in_key_words,
     has_all_words,
     kind_wanted,
@@ -41,12 +47,12 @@ from lightbulb.agent.mentions import Arguments, mention_at, said_of_others
 from lightbulb.agent.question_kinds import asks_for_several, kind_of_question, question_parts
 from lightbulb.agent.reasoning import State, make_plans, quantity
 from lightbulb.agent.tools import load_says
-from lightbulb.agent.writing import best_answers
-from lightbulb.core.records import Document, Passage
+from lightbulb.agent.writing import _unit_of_column, best_answers
+from lightbulb.core.records import Document, Heading, Passage
 from lightbulb.knowledge.ranking import load_cross_encoder
 from lightbulb.planning.tree_of_thought import ToTNode
 from lightbulb.reading.answer_kinds import candidates, expected_kind, measure_asked
-from lightbulb.web.extract import extract
+from lightbulb.web.extract import extract, extract_text
 from lightbulb.web.parsing import extract_markdown
 
 KILN = Document(
@@ -338,7 +344,7 @@ def test_the_verb_of_an_order_is_nobody() -> None:
 def test_a_price_whose_currency_stands_in_the_name_of_its_column() -> None:
     rows = "Place: guesthouse; Price (DKK): 2400\n\nPlace: cabin; Price (DKK): 1350\n\nThe fee is 120 euros."
     page = Document("http://site/trip", "Trip", rows)
-    assert ask("How much did the cabin cost?", certain(), search=SmallSite([page]), reader=Numbers()).short_answer == "1350"
+    assert ask("How much did the cabin cost?", certain(), search=SmallSite([page]), reader=Numbers()).short_answer == "1350 DKK"
 
 
 def test_a_comma_behind_a_number_belongs_to_the_sentence() -> None:
@@ -1030,7 +1036,7 @@ def test_the_list_that_one_item_was_found_in_is_told_whole() -> None:
     assert told[0].endswith("Exceptions are made for") and told[1:3] == ["doctors on duty", "carpenters with work on the hill"]
     assert told[3].startswith("anyone with a badge")
     assert texts("Which numbers do the gates have?", "14") == ["North", "South"]
-    assert texts("Which numbers does the south gate have?", "14") == ["Gate: South; Number: 14"]
+    assert texts("Which numbers does the south gate have?", "14") == ["14.", "Gate: South; Number: 14"]
     assert not texts("Which visitors may come in?", "asked for before")  # a word of a long entry is no item
     assert not texts("Which cars may come in?", "Cars")  # no list
 
@@ -1108,3 +1114,288 @@ def test_questions_in_a_row_are_asked_one_after_the_other() -> None:
     both = ("Who founded the rowing club?", "How many showers are there?")
     assert question_parts(" ".join(both)) == both
     assert len(question_parts("We come by car on Friday? Where can we park?")) == 1  # the first only sets the scene
+
+
+STAFF = "name: Ida Holm; role: coach; day: Monday\n\nname: Jan Krag; role: coach; day: Friday\n\nname: Per Lund; role: cook; day: Monday"
+PRESENT = "Present: Ruth Calloway (chair, since May), Tom Pinter (treasurer), Ayla Brandt and Dmitri Voss.\n\nAbsent: Nils Quist (ill)"
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "found", "told"),
+    [
+        (STAFF, "Who works on Monday?", "Per Lund", "Ida Holm, Per Lund"),
+        (STAFF, "Who is a coach on Monday?", "Ida Holm", ""),  # both are said of one row
+        (STAFF, "Who is the cook?", "Per Lund", ""),
+        (STAFF, "Who is the oldest coach?", "Jan Krag", ""),
+        (PRESENT, "Who was present at the meeting?", "Ruth Calloway", PRESENT.partition("\n")[0].removeprefix("Present: ").rstrip(".")),
+        (PRESENT, "Who is the chair of those present?", "Ruth Calloway", ""),
+        (PRESENT, "Who chairs the meeting?", "Ruth Calloway", ""),
+        (PRESENT, "Who was absent?", "Nils Quist", ""),
+    ],
+)
+def test_who_else_is_told_where_several_are_asked_for(text: str, question: str, found: str, told: str) -> None:
+    page = Document("http://site/staff", "Staff", text)
+    pieces, short = who_else(question, text.index(found), text.index(found) + len(found), page)
+    assert short == told and (not told or pieces[0].text == f"{told}.")
+
+
+FLEET = "boat: Heron; type: double; rack: 4; keeper: Ayla Brandt\n\nboat: Teal; type: quad; rack: 7; keeper: Ayla Brandt\n\n"
+FLEET += "boat: Swift; type: single; rack: 2; keeper: Tom Pinter"
+
+
+@pytest.mark.parametrize(
+    ("question", "told"),
+    [
+        ("Which boats does Ayla Brandt look after?", "Heron, Teal"),
+        ("Which racks do the boats of Ayla Brandt lie in?", "4, 7"),
+        ("What do you know of the boats Heron and Teal?", ""),
+    ],
+)
+def test_rows_are_told_by_the_cells_that_were_asked_for(question: str, told: str) -> None:
+    page = Document("http://site/boats", "Fleet", FLEET)
+    passage = Passage(page.url, page.title, 0, len(page.text), page.text, 1.0)
+    lines = scored_lines(question, [passage], {page.url: page}.__getitem__, word_share)
+    pieces, short = compose(question, "list", lines, {page.url: page}.__getitem__)
+    assert short == told and [piece.text for piece in pieces if ":" not in piece.text] == ([f"{told}."] if told else [])
+    assert sum("Ayla Brandt" in piece.text for piece in pieces) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "best", "expected"),
+    [
+        ("7. Pets. Cats are allowed. Reptiles are forbidden.\n\n8. Repairs. They are paid by the tenant.", "Reptiles are forbidden.", 3),
+        ("1. Line the tin.\n\n2. Bake it.\n\nInstead of cream you can use mascarpone.", "Instead of cream you can use mascarpone.", 1),
+        ("1. Line the tin.\n\n2. Bake it.\n\n3. Let it cool.", "1. Line the tin.", 3),
+        ("There are two ways.\n\n- By train.\n\n- By bus.", "There are two ways.", 3),
+    ],
+)
+def test_an_answer_does_not_run_on_into_another_entry(text: str, best: str, expected: int) -> None:
+    page = lines_of(Document("http://site/page", "Page", text))
+    scores = {(line.url, line.start): 1.0 for line in page}
+    line = next(line for line in page if line.text == best)
+    assert len(stretch(line, page, scores)) == expected
+
+
+def test_a_cell_of_the_asked_column_may_have_the_words_of_the_question() -> None:
+    row = "Method: DELETE; Path: /readings/{id}; Description: Deletes a reading"
+    cells = [found_in(row, "DELETE"), found_in(row, "/readings/{id}")]
+    assert weighed_candidates("Which method deletes a reading?", "other", cells, [], [])[0].text == "DELETE"
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "question", "said"),
+    [
+        ("Packs of 10, 20 and 50 tablets.", "50", "How many tablets are in a pack?", "10, 20 and 50"),
+        ("Packs of 10, 20 and 50 tablets.", "50 tablets", "How many tablets are in a pack?", "10, 20 and 50 tablets"),
+        ("Packs of 10, 20 and 50 tablets.", "50", "How many tablets are in the largest pack?", "50"),
+        (
+            "She gets two door keys, three flat keys and one cellar key.",
+            "two",
+            "How many keys does she get?",
+            "two door keys, three flat keys and one cellar key",
+        ),
+        ("She gets two door keys, three flat keys and one cellar key.", "one", "How many cellar keys does she get?", "one"),
+        ("The hall has 12 tables and 40 chairs.", "40", "How many chairs are there?", "40"),
+        ("It costs between 10 and 20 euros.", "10", "What does it cost?", "10"),
+        ("Bake it for two or three hours.", "three hours", "How long do I bake it?", "two or three hours"),
+    ],
+)
+def test_a_number_is_told_with_those_that_hold_as_well(text: str, found: str, question: str, said: str) -> None:
+    assert _with_its_like(found_in(text, found), question).text == said
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "found", "beyond"),
+    [
+        ("Who pays for repairs over 80 euros?", "The tenant pays for repairs up to 80 euros.", "The tenant", True),
+        ("Who pays for repairs over 80 euros?", "The tenant pays for repairs up to 90 euros.", "The tenant", False),
+        ("Who pays for repairs up to 80 euros?", "The tenant pays for repairs up to 80 euros.", "The tenant", False),
+        ("Who pays for repairs?", "The tenant pays for repairs up to 80 euros.", "The tenant", False),
+        ("What do children over 12 pay?", "Children under 12 pay 3 euros, those over 12 pay 6 euros.", "3 euros", True),
+        ("What do children over 12 pay?", "Children under 12 pay 3 euros, those over 12 pay 6 euros.", "6 euros", False),
+    ],
+)
+def test_what_is_up_to_a_number_is_not_over_it(question: str, text: str, found: str, beyond: bool) -> None:
+    assert _is_beyond(question, found_in(text, found)) == beyond
+
+
+def test_a_bare_cell_is_told_in_the_unit_of_its_column() -> None:
+    row = "article: Shelf; price (EUR): 29.50; delivery days: 3; width (of all boards): 80; stock: 12; size: 80 cm"
+    unit_of = lambda cell: _unit_of_column(row, row.index(cell), row.index(cell) + len(cell))
+    assert [unit_of(cell) for cell in ("29.50", "3", "80", "12", "80 cm", "Shelf")] == ["EUR", "days", "", "", "", ""]
+
+
+def test_entries_of_one_term_are_told_whole() -> None:
+    page = Document("http://site/news", "News", "- New: export to CSV.\n\n- New: a dark theme.\n\n- Fixed: the program crashed.")
+    (listing,) = listings(lines_of(page))
+    assert [page.text[first:last] for first, last in listing.items] == page.text.split("\n\n")
+
+
+def test_a_line_that_names_a_value_was_not_wrapped() -> None:
+    minutes = "Present: Helga Sturm (chair), Piet Noordhoek, Amara Diallo\nAbsent: Nils Quist (ill)\nPlace: room B12"
+    assert extract_text(minutes, "http://site/minutes").text == minutes.replace("\n", "\n\n")
+    wrapped = "The council met on a Thursday, in the great hall of the town\nNote: the hall was cold, and several members had to leave"
+    assert "town Note: the" in extract_text(wrapped, "http://site/minutes").text
+
+
+NEWS = "3.2.0 (2024-05-21)\n\n- Removed: support for Python 3.8.\n\n3.1.0 (2024-02-02)\n\n- Fixed: the start takes 1.2 seconds."
+
+
+def test_the_version_in_the_heading_of_a_line_is_found() -> None:
+    headings = tuple(Heading(2, name, NEWS.index(name)) for name in ("3.2.0 (2024-05-21)", "3.1.0 (2024-02-02)"))
+    page = Document("http://site/rules", "Rules", NEWS, headings=headings)
+    question, other = "Which version removed support for Python 3.8?", replace(found_in(NEWS, "3.1.0"), log_probability=-1.0)
+    lines = [replace(line, score=word_share(question, [line.text])[0]) for line in lines_of(page) if line.role != "heading"]
+    best = sorted(lines, key=lambda line: -line.score)
+    assert other.passage and weighed_candidates(question, "other", [other], best, [other.passage])[0].text == "3.2.0"
+
+
+def test_what_is_said_of_another_version_or_time_counts_less() -> None:
+    def penalties(question: str, text: str, *found: str, topic: str = "") -> list[float]:
+        asked = Arguments(question)
+        mentions = [mention_at(text, text.index(one), text.index(one) + len(one), asked, topic=topic) for one in found]
+        return said_of_others(mentions, asked, contrast=2.5, word=1.0)
+
+    dates = penalties("When was version 3.1.0 released?", NEWS, "2024-05-21", "2024-02-02")
+    assert dates[0] >= 2.5 and dates[1] == 0
+    assert penalties("When was the program released?", NEWS, "2024-05-21", "2024-02-02") == [0, 0]
+    meals = "The canteen served 410 meals a day in February, up from 365 in January."
+    for month, best in (("January", 1), ("February", 0)):
+        counts = penalties(f"How many meals did the canteen serve in {month}?", meals, "410", "365")
+        assert counts[best] == 0 and counts[1 - best] >= 2.5
+
+
+TRAIN = "train: RB 31; from: Sundvik; to: Halden; departs: 17:20; arrives: 18:04"
+
+
+@pytest.mark.parametrize(
+    ("question", "other_way"),
+    [
+        ("When does the RB 31 leave Halden?", True),
+        ("When does the train from Halden arrive?", True),
+        ("Which train goes to Sundvik?", True),
+        ("When does the RB 31 leave Sundvik?", False),
+        ("When does the train for Halden leave?", False),
+        ("When does the RB 31 stop in Halden?", False),
+    ],
+)
+def test_a_row_of_a_timetable_goes_one_way(question: str, other_way: bool) -> None:
+    assert _goes_the_other_way(question, found_in(TRAIN, "17:20")) == other_way
+
+
+PREMIUMS = "Age: under 30; Annual: 49 euros\n\nAge: 30 to 64; Annual: 69 euros\n\nAge: 65 and over; Annual: 118 euros"
+
+
+@pytest.mark.parametrize(
+    ("question", "best"),
+    [
+        ("What is the annual premium at the age of 40?", [1]),
+        ("What does a woman of 64 pay annually?", [1]),
+        ("What is the annual premium at 29?", [0]),
+        ("What does somebody pay who is 70 years old?", [2]),
+        ("What is the annual premium?", [0, 1, 2]),
+        ("How much do two people of 40 and 50 pay?", [0, 1, 2]),  # two numbers choose nothing
+    ],
+)
+def test_a_row_holds_for_the_sizes_that_its_first_cell_says(question: str, best: list[int]) -> None:
+    asked = Arguments(question)
+    places = [(PREMIUMS.index(cell), PREMIUMS.index(cell) + len(cell)) for cell in ("49 euros", "69 euros", "118 euros")]
+    lost = said_of_others([mention_at(PREMIUMS, *place, asked) for place in places], asked, contrast=2.5, word=0.0)
+    assert [number for number, less in enumerate(lost) if less == 0] == best
+
+
+def test_what_two_share_belongs_to_both() -> None:
+    fees = "The course costs 240 euros, for students and pensioners 180 euros."
+    for question, best in (("How much do students pay?", 1), ("How much do pensioners pay?", 1)):
+        asked = Arguments(question)
+        places = [(fees.index(amount), fees.index(amount) + len(amount)) for amount in ("240 euros", "180 euros")]
+        lost = said_of_others([mention_at(fees, *place, asked) for place in places], asked, contrast=2.5, word=1.0)
+        assert lost[best] == 0 < lost[1 - best]
+
+
+@pytest.mark.parametrize(
+    ("question", "verdict"),
+    [
+        ("Are winter sports covered?", "No"),
+        ("Is treatment abroad covered?", "Yes"),
+        ("Are winter sports not covered?", None),
+        ("Are winter sports popular?", None),
+        ("Is skiing covered?", None),
+        ("Is loss covered?", None),  # the item says more than its name
+    ],
+)
+def test_what_is_listed_below_a_heading_is_so_or_not(question: str, verdict: str | None) -> None:
+    text = "What is covered\n\n- Treatment abroad, up to 2,000 euros\n\n- Loss: not of cash\n\n"
+    text += "What is not covered\n\n- Winter sports, unless the supplement is paid"
+    headings = tuple(Heading(2, name, text.index(name)) for name in ("What is covered", "What is not covered"))
+    page = Document("http://site/insurance", "Insurance", text, headings=headings)
+    lines = [replace(line, score=word_share(question, [line.text])[0]) for line in lines_of(page) if line.role == "entry"]
+    best = sorted(lines, key=lambda line: -line.score)
+    silent = lambda question, statements: [(0.0, 0.0, 1.0) for _ in statements]
+    assert verdict_of(question, best, silent)[0] == (verdict or "")
+
+
+def test_a_name_in_capitals_is_no_word_of_grammar() -> None:
+    table = "name: Wanda Kolb; department: Purchasing; position: head\n\nname: Grace Obi; department: IT; position: head"
+    (listing,) = listings(lines_of(Document("http://site/team", "Team", table)))
+    assert [line.text.split(";")[0] for line in rows_named("Which head does IT have?", listing)] == ["name: Grace Obi"]
+    assert not rows_named("Which head does it have?", listing)
+
+
+def test_a_plural_that_is_a_cue_asks_for_several() -> None:
+    assert kind_of_question("Which ingredients do I need?") == kind_of_question("Which tools do I need?") == "list"
+    assert kind_of_question("Which trail do I need?") == "fact"
+
+
+def test_a_list_without_marks_ends_where_sentences_begin() -> None:
+    text = "Ingredients:\n\n300 g lentils\n\n2 carrots\n\nMethod:\n\nRinse the lentils. Cut the carrots.\n\nTip: It can be frozen."
+    page = Document("http://site/stew", "Stew", text)
+    assert [[page.text[a:b] for a, b in one.items] for one in listings(lines_of(page))] == [["300 g lentils", "2 carrots"]]
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "found", "denied"),
+    [
+        ("What do they eat?", "Fruit and vegetables are not eaten.", "Fruit and vegetables", True),
+        ("Which phone supports eSIM?", "The Pavo Mini does not support it.", "The Pavo Mini", True),
+        ("What may I use?", "Steel wool must never be used.", "Steel wool", True),
+        ("What can I wash in it?", "Wool cannot be washed.", "Wool", True),
+        ("What can I not eat?", "Fruit and vegetables are not eaten.", "Fruit and vegetables", False),
+        ("What do they eat?", "Crickets are eaten.", "Crickets", False),
+        ("Who runs the club?", "Ada Lind did not retire and runs the club.", "Ada Lind", False),
+        ("Which tent is for two?", "The Lark is not heavy and sleeps two.", "The Lark", False),
+    ],
+)
+def test_what_is_denied_is_no_answer(question: str, text: str, found: str, denied: bool) -> None:
+    assert _is_denied(question, found_in(text, found)) == denied
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "said"),
+    [
+        ("When will the water be shut off?", "The water will be shut off from 8:00 to 12:00.", "8:00 to 12:00"),
+        ("When is the pool closed?", "The pool is closed for cleaning from 12:00 to 14:00.", "12:00 to 14:00"),
+        ("When does the pool close?", "The pool is open from 9:00 to 14:00.", "14:00"),
+        ("When does the bar shut?", "Open 9:00 to 14:00.", "14:00"),
+    ],
+)
+def test_of_the_hours_in_which_it_is_closed_none_is_picked(question: str, text: str, said: str) -> None:
+    assert _at_that_end(found_in(text, said.rpartition(" ")[2]), question).text == said
+
+
+def test_how_much_more_is_in_no_cell() -> None:
+    row = "Tariff: Lumo M; Data: 15 GB; Price per month: 12.99 €"
+    weigh = lambda question: weighed_candidates(question, "number", [found_in(row, "12.99 €")], [], [])
+    assert weigh("How much is Lumo M?") and not weigh("How much cheaper is Lumo S than Lumo M?")
+    assert not weigh("How much more does Lumo M cost than Lumo S?") and weigh("How much is it for more than one?")
+
+
+def test_an_answer_is_told_without_what_says_nothing() -> None:
+    page = Document("http://site/faq", "FAQ", "Can I keep my number?\n\nYes. Ask your old provider.\n\n- 20:00 Orkester Nord, main stage")
+    lines = lines_of(page)
+    answers = [line for line in lines if line.text == "Yes."]
+    pieces, _ = compose("Can I keep my number?", "yes_no", answers, {page.url: page}.__getitem__)
+    assert [piece.text for piece in pieces] == ["Yes.", "Ask your old provider."]
+    assert (
+        compose("Where does Orkester Nord play?", "fact", lines[-1:], {page.url: page}.__getitem__)[1] == "20:00 Orkester Nord, main stage"
+    )

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .answers import Answer, Ending, Sentence, Step, Thinking, Trace
-from .composing import Line, Piece, carried_on, compose, lines_of, whole_list
+from .composing import Line, Piece, carried_on, compose, lines_of, who_else, whole_list
 from lightbulb.agent.confidence import (
     Calibration,
     by_entries,
@@ -30,7 +30,7 @@ from .configuration import TestAgent
 from .evidence import Evidence, Researcher, is_mentioned, long_names, mistaken_codes
 from .ledger import Ledger, Meter, relevances, remembered
 from .question_kinds import asks_for_several, foreign_language, in_english, question_parts, readings
-from .candidates import Candidate, asks_in_key_words, is_said_whole, kind_wanted
+from .candidates import Candidate, asks_in_key_words, is_said_whole, kind_wanted, normalized
 from .mentions import columns
 from .reasoning import Reasoning, disagrees, make_plans, most_of_rows
 from .synthesis import Synthesis, Synthesizer
@@ -258,9 +258,13 @@ class _Inquiry:
         "Where several things were asked for and one entry of a list was found, all that the list has; None if there is no such list."
         state = short.ranked[0][1].payload
         asks = asks_for_several(question) or (composed is not None and composed.payload.plan.form == "list")
-        if not asks or state.plan.kind != "direct" or not (last := state.chosen[-1]).url: return None
-        pieces = whole_list(question, last.start, last.end, self.ledger[last.url])
-        return replace(short, kind="list", sentences=tuple(self.writer.composed(pieces)), short="") if pieces else None
+        asks_who = re.match(r"\W*whom?\b", question, re.I) is not None
+        if not (asks or asks_who) or state.plan.kind != "direct" or not (last := state.chosen[-1]).url: return None
+        if asks_who:
+            pieces, told = who_else(question, last.start, last.end, self.ledger[last.url])
+        else:
+            pieces, told = whole_list(question, last.start, last.end, self.ledger[last.url]), ""
+        return replace(short, kind="list", sentences=tuple(self.writer.composed(pieces)), short=told) if pieces else None
 
     def _from_leaves(self, question: str, root: ToTNode, ranked: tuple[tuple[float, ToTNode], ...]) -> _Conclusion:
         if not ranked: return _Conclusion("fact", trace=_trace_of(root, None))
@@ -318,7 +322,9 @@ class _Inquiry:
         asked, evidence = node.payload.question, node.evidence
         kind, measure = kind_wanted(asked, node.payload.plan.form), measure_asked(asked)
         scored = self.reasoning.scored_lines(asked, evidence)
-        is_named = lambda text: kind == "other" or ranges_of(text, kind) or (kind == "date" and times(text))
+        own = normalized(asked)
+        names = lambda text: [text[a:b] for a, b in ranges_of(text, kind) if kind in ("date", "number") or normalized(text[a:b]) not in own]
+        is_named = lambda text: kind == "other" or names(text) or (kind == "date" and times(text))
         is_where = lambda line: kind == "place" and line in scored[:3] and _IN_SOME_PLACE.search(line.text)  # *in the blue envelope*
         holds = lambda line: bool(is_named(line.text) or is_where(line)) and (measure is None or measure.search(line.text) is not None)
         lines = [line for line in scored if holds(line)]  # what holds no date is no answer to *when*, and no price to *how dear*
@@ -428,8 +434,12 @@ class _Inquiry:
             return _Conclusion(form, trace=Trace(page=evidence.passages[0].title, failed_at="span"))  # no sentence says yes or no
         sentences = self.writer.composed(pieces) if pieces else self.writer.explanation(question, evidence.passages)
         self.draft = tuple(sentences) or self.draft
-        if lines and (form in ("definition", "why") or (form == "list" and len(sentences) <= 2)):  # a long list has no short form
+        if (
+            lines and not short and (form in ("definition", "why") or (form == "list" and len(sentences) <= 2))
+        ):  # a long list has no short form
             short = self.reasoning.phrase(question, lines[0].text)
+            if form == "list" and short and re.match(r",? (?:and|or) |, ", lines[0].text.partition(short)[2]):
+                short = ""  # the first of several
         # how sure it is
         kind = "verdict" if form == "yes_no" else "text"
         calibration = self.calibrations[kind]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .composing import Line
+from .composing import _BOUNDS, _NUMBER_WORDS, Line
 from .configuration import ReasoningConfig
 from lightbulb.agent.mentions import (
     MONTH,
@@ -25,13 +25,14 @@ from lightbulb.agent.mentions import (
     calendar_of,
     columns,
     mention_at,
+    parts_of,
     row_around,
     said_of_others,
     sentence_around,
     telling_stems,
 )
 from .tools import Reader, Weigh
-from ..core.english import FUNCTION_WORDS, stem
+from ..core.english import FUNCTION_WORDS, base_form, stem
 from ..core.records import Passage
 from lightbulb.reading.answer_kinds import (
     DATE,
@@ -149,6 +150,8 @@ _HOW_TO_NOUN = {
     "large": "size",
     "big": "size",
     "where": "place location storage room",
+    "leave": "departs departure",
+    "leaves": "departs departure",
     "costs": "price",
     "cost": "price",
     "price": "cost",
@@ -254,6 +257,28 @@ def _whole_amount(candidate: Candidate, question: str) -> Candidate:
     return replace(candidate, start=offset + start, end=offset + end, text=text[start:end])
 
 
+_COUNT = rf"(?:\d+(?:[.,]\d+)*|{'|'.join(sorted(_NUMBER_WORDS, key=len, reverse=True))})"
+_ALTERNATIVES = re.compile(rf"(?<![\w.,-])(?<!between )(?:{_COUNT}, )*{_COUNT},? (?:and|or) {_COUNT}(?![\w-])", re.I)
+_COUNTED_NOUN = re.compile(r"\bhow many (?:more |other )?(?P<noun>[a-z]+?)s?\b", re.I)
+
+
+def _with_its_like(candidate: Candidate, question: str) -> Candidate:
+    "A number with those that stand beside it: *10, 20 and 50 tablets* and, of keys, *two door keys and one cellar key*."
+    if candidate.passage is None or _ASKS_FOR_MOST.search(question) or _ASKS_FOR_LEAST.search(question):
+        return candidate
+    offset, text, patterns = candidate.passage.start, candidate.passage.text, [_ALTERNATIVES]
+    start, end = candidate.start - offset, candidate.end - offset
+    if counted := _COUNTED_NOUN.search(question):
+        one = rf"{_COUNT} (?:[\w-]+ ){{0,2}}?{re.escape(counted['noun'])}s?"
+        patterns.append(re.compile(rf"(?<![\w.,-]){one}(?:, {one})*,? and {one}(?!\w)", re.I))
+    for match in (match for pattern in patterns for match in pattern.finditer(text, max(0, start - 80), end + 80)):
+        first, last = match.start(), max(end, match.end())
+        if not first <= start < match.end() or set(re.findall(r"\w+", match[0])) & set(re.findall(r"\d+", question)):
+            continue
+        return replace(candidate, start=offset + first, end=offset + last, text=text[first:last])
+    return candidate
+
+
 _CLOCK = r"\d{1,2}(?:[:.]\d\d)?(?: ?[ap]m| o['’]clock)?"
 _SPAN_OF_TIME = re.compile(rf"(?<![\w.-])(?P<first>{_CLOCK}) ?(?:–|-|—|to|until|and) ?(?P<last>{_CLOCK})(?![\w.]?\d)")
 _ASKS_FOR_END = re.compile(r"\b(?:clos(?:es?|ed|ing)|shuts?|ends?|until|till|latest|last|over|finish\w*)\b", re.I)
@@ -269,7 +294,8 @@ def _at_that_end(candidate: Candidate, question: str) -> Candidate:
     for match in _SPAN_OF_TIME.finditer(text, max(0, candidate.start - offset - 20), candidate.end - offset + 20):
         is_of_days = re.match(rf"\.? ?{MONTH}", text[match.end() :]) or re.search(rf"{MONTH} $", text[: match.start()])
         if match.start() < candidate.end - offset and candidate.start - offset < match.end() and not is_of_days:
-            start, end = match.span(which)
+            is_shut_then = re.search(r"\b(?:closed|shut|cut|switched off)\b[^.;]{0,30}\b(?:from|between) $", text[: match.start()], re.I)
+            start, end = match.span(0 if is_shut_then else which)  # *closed from 12 to 14* is no hour at which it closes
             return replace(candidate, start=offset + start, end=offset + end, text=text[start:end])
     return candidate
 
@@ -709,6 +735,20 @@ def _first_of_origin(question: str, lines: Sequence[Line]) -> tuple[Line, tuple[
     return None
 
 
+def _in_heading(shape: re.Pattern[str] | None, line: Line, passage: Passage) -> list[re.Match[str]]:
+    "What looks like the version or file that is asked for in the heading that a line stands below: *3.2.0 (2024-05-21)*."
+    heading = line.heading.rpartition(" > ")[2]
+    start = passage.text.rfind(heading, 0, line.start - passage.start) if shape and " > " in line.heading else -1
+    return list(shape.finditer(passage.text, start, start + len(heading))) if shape and start >= 0 else []
+
+
+def _is_held(candidate: Candidate, line: Line, shape: re.Pattern[str] | None) -> bool:
+    "Whether a candidate stands in a line, or is what was asked for in the heading above it."
+    if line.start <= candidate.start and candidate.end <= line.end: return True
+    passage = candidate.passage
+    return passage is not None and candidate.start - passage.start in [match.start() for match in _in_heading(shape, line, passage)]
+
+
 def _overlooked(
     question: str,
     kind: str,
@@ -751,6 +791,7 @@ def _overlooked(
             places += [match.span() for match in amounts if re.search(r"\d.{5}|@|^an? ", match[0])]  # a number to call, *a month*
             places += [span for name, span in columns(line.text) if _is_asked(question, name)]
         ranges = [_whole_token(passage.text, first + begin, first + stop) for begin, stop in places]
+        ranges += [match.span() for match in _in_heading(shape, line, passage)] if is_near else []
         if origin and line is origin[0]:
             ranges.append((first + origin[1][0], first + origin[1][1]))
         if kind == "other" and shape is None and is_near:
@@ -884,6 +925,47 @@ def _counts_another(question: str, candidate: Candidate) -> bool:
     return re.search(rf"[€£$] ?\d|\d ?{_UNIT}", candidate.text) is not None
 
 
+def _is_beyond(question: str, candidate: Candidate) -> bool:
+    "Whether it is said of what is up to a number, where what is over that is asked about, or the other way round."
+    asked = [(match["number"], holds(0, 1)) for pattern, holds in _BOUNDS for match in pattern.finditer(question)]
+    if candidate.passage is None or len(asked) != 1: return False
+    text, start, end = candidate.passage.text, candidate.start - candidate.passage.start, candidate.end - candidate.passage.start
+    cuts = parts_of(text, *sentence_around(text, start, end))
+    first, last = max((cut for cut in cuts if cut <= start), default=start), min((cut for cut in cuts if cut >= end), default=end)
+    said = {(match["number"], holds(0, 1)) for pattern, holds in _BOUNDS for match in pattern.finditer(text[first:last])}
+    return said == {(asked[0][0], not asked[0][1])}
+
+
+_ASKS_FOR_DIFFERENCE = re.compile(r"\bhow (?:much|many)(?: \w+)? (?:[a-z]{2,}er|more|less|fewer)\b.* than\b", re.I)
+_DENIED = re.compile(
+    r" (?:is|are|was|were|may|must|can|could|should|will|do|does|did)(?:n['’]t| not| never)(?: \w+ly)?(?: be)? (?P<verb>[a-z]+)"
+    r"|(?: can|can)not(?: be)? (?P<other>[a-z]+)"
+)
+
+
+def _is_denied(question: str, candidate: Candidate) -> bool:
+    "Whether a page says right behind a candidate that it is not as the question asks: *Fruit is not eaten.* to *What do they eat?*"
+    if candidate.passage is None or re.search(r"\b(?:not|never|no|cannot)\b|n['’]t\b", question, re.I): return False
+    denied = _DENIED.match(candidate.passage.text, candidate.end - candidate.passage.start)
+    if denied is None: return False
+    words = lambda text: {form for word in re.findall(r"\w+", text.lower()) for form in (stem(word), base_form(word)) if form}
+    verb = denied["verb"] or denied["other"]
+    verbs = f"{verb} {verb[:-1]} {verb[:-2]}" if verb.endswith("en") else verb  # *eaten*, *taken*
+    return bool(words(verbs) & words(question) - FUNCTION_WORDS)
+
+
+_WAYS = {"from": r"\b(?:from|leav\w+|depart\w*) (?:the )?", "to": r"\b(?:to|for|towards|reach\w*|arriv\w+ (?:in|at)) (?:the )?"}
+
+
+def _goes_the_other_way(question: str, candidate: Candidate) -> bool:
+    "Whether a row of a timetable goes to the place that *When does it leave Halden?* goes from, or the other way round."
+    row = _row_of(candidate)[0]
+    cells = {name.casefold(): row[first:last] for name, (first, last) in columns(row)}
+    if not _WAYS.keys() <= cells.keys() or cells["from"] == cells["to"]: return False
+    turned = zip(_WAYS.values(), (cells["to"], cells["from"]), strict=True)
+    return any(re.search(rf"{way}{re.escape(place)}(?!\w)", question, re.I) for way, place in turned)
+
+
 def _is_in_a_question(candidate: Candidate) -> bool:
     "Whether a candidate stands in a question that its page asks: *How many boxes fit into one account? Sixteen.*"
     if candidate.passage is None: return False
@@ -975,6 +1057,7 @@ def weighed_candidates(
     candidates = [_at_that_end(_whole_amount(one, question), question) for one in candidates if not _is_name_of_column(one)]
     candidates = [_at_that_date(one, question) for one in candidates]
     candidates = [_at_that_bound(one, question) if kind == "number" else one for one in candidates]
+    candidates = [_with_its_like(one, question) if kind == "number" else one for one in candidates]
     candidates = [_after_the_change(one, question) for one in candidates]
     shape, asked_words, asked_stems = technical_shape(question), set(normalized(question).split()), telling_stems(question)
     candidates = [_only_its_shape(one, shape) if shape else _only_its_value(one) for one in candidates]
@@ -982,18 +1065,20 @@ def weighed_candidates(
     if kind in ("person", "place"):
         candidates = [one for one in candidates if not _is_only_time(one.text)]
     repeats = lambda text: not _TECHNICAL.search(text) and set() < telling_stems(text) <= asked_stems  # *this command*
-    candidates = [one for one in candidates if not repeats(one.text)]
+    candidates = [one for one in candidates if not repeats(one.text) or _is_of_column(question, one)]  # *method: DELETE* deletes
     candidates = [_with_its_name(one, set() if measure_asked(question) else _asked_nouns(question)) for one in candidates]
     if _ASKS_FOR_PRICE.search(question) and (price := measure_asked(question)):
         is_price = lambda one: _is_in_measure(one, price) or _IS_FREE.match(one.text) or _is_of_column(question, one)
         candidates = [one for one in candidates if is_price(one)]
     candidates = [one for one in candidates if not _is_of_asked_scale(asked, one)]
     candidates = [one for one in candidates if not _is_maker_of_what_others_hold(question, one) and not _counts_another(question, one)]
+    candidates = [one for one in candidates if not _is_beyond(question, one) and not _goes_the_other_way(question, one)]
+    candidates = [one for one in candidates if not _is_denied(question, one)]
+    if _ASKS_FOR_DIFFERENCE.search(question):  # no cell says by how much it is more than another
+        candidates = [one for one in candidates if not columns(_row_of(one)[0])]
     if not candidates: return []
     # each weighed by its line, by the reply, and by what the question's words ask for
-    holding = lambda one: [
-        score for line, score in zip(lines, scores, strict=True) if line.url == one.url and line.start <= one.start and one.end <= line.end
-    ]
+    holding = lambda one: [score for line, score in zip(lines, scores, strict=True) if line.url == one.url and _is_held(one, line, shape)]
     asks_for_default, measure = bool(_ASKS_FOR_DEFAULT.search(question)), measure_asked(question)
     asks_for_due = kind == "date" and _ASKS_FOR_DUE.search(question) is not None
     origin = _first_of_origin(question, lines) if kind == "person" else None

@@ -200,7 +200,9 @@ def scored_lines(
 
 # %% ../../nbs/agent/10_composing.ipynb #87e50322
 _ANNOUNCES = re.compile(r":\s*$|\b(?:as follows|the following|this way|like this|for example)\b[^.]{0,40}[.:]?\s*$", re.I)
-_LEANS = re.compile(rf"(?:{'|'.join(BACKWARD_OPENERS)})\b|(?:[\w’'-]+,? ){{1,4}}(?:therefore|thus|hence|consequently)\b", re.I)
+_LEANS = re.compile(
+    rf"(?!instead of\b)(?:{'|'.join(BACKWARD_OPENERS)})\b|(?:[\w’'-]+,? ){{1,4}}(?:therefore|thus|hence|consequently)\b", re.I
+)
 
 
 def stretch(
@@ -224,10 +226,15 @@ def stretch(
     while last + 1 < len(page) and fits(page[last + 1]):
         here, line = page[last], page[last + 1]
         announced = _ANNOUNCES.search(here.text) or (line.role == "command" and here.role in ("sentence", "command"))
+        if here.term and line.block != here.block and not announced:
+            break  # an entry with a name of its own is whole
         if not (announced or answers(line) or (line.block == here.block and words < max_words // 2)): break
         last, words = last + 1, words + line.num_words
     is_near = lambda line: is_paragraph and line.block == best.block and words < max_words // 2
+    is_above = lambda line: line.block != page[first].block and page[first].role == "sentence" and _BULLET.match(line.text) is not None
     while first and fits(page[first - 1]) and (answers(page[first - 1]) or is_near(page[first - 1])):
+        if is_above(page[first - 1]):
+            break  # the last entry of the list before it
         first, words = first - 1, words + page[first - 1].num_words
     return list(page[first : last + 1])
 
@@ -330,7 +337,7 @@ def listings(page: Sequence[Line]) -> list[Listing]:
             if not entries:
                 intro, bare, goes_on = page[number - 1] if number and not goes_on else None, line.role != "entry", False
             entries.append(line)
-        elif entries and line.role != "heading" and (line.block == page[number - 1].block or _goes_on(page, number)):
+        elif entries and line.role != "heading" and (line.block == page[number - 1].block or (not bare and _goes_on(page, number))):
             continue  # more about the entry before
         else:
             complete += [_listing(entries, intro)] if len(entries) > 1 else []
@@ -343,7 +350,11 @@ def _listing(entries: Sequence[Line], intro: Line | None) -> Listing:
     if len(cells) == len(entries) and len({name for name, _ in cells}) == 1:  # the first cells of a table
         items = tuple((line.start + first, line.start + last) for line, (_, (first, last)) in zip(entries, cells, strict=True))
         return Listing(items, tuple(entries), intro)
-    return Listing(tuple(_item_of(line) for line in entries), tuple(entries), intro)
+    items = [_item_of(line) for line in entries]
+    texts = [line.text[first - line.start : last - line.start] for line, (first, last) in zip(entries, items, strict=True)]
+    if len(set(texts)) < len(texts):  # *New: …*, *Fixed: …*, *Fixed: …* are told whole
+        items = [(line.start, line.end) for line in entries]
+    return Listing(tuple(items), tuple(entries), intro)
 
 
 def _goes_on(page: Sequence[Line], number: int, *, max_lines: int = 6) -> bool:
@@ -541,6 +552,16 @@ def _said_below(question: str, lines: Sequence[Line]) -> tuple[str, Line] | None
     return None
 
 
+def _listed_below(question: str, line: Line) -> bool | None:
+    "Whether an item stands below a heading that says what is asked, or denies it: *What is not covered*; None if neither."
+    heading = line.heading.partition(" > ")[2].rpartition(" > ")[2]
+    if line.role != "entry" or not heading or heading.endswith("?") or _NEGATION.search(question): return None
+    asked, said = telling_stems(question), telling_stems(_NEGATION.sub(" ", heading))
+    item = telling_stems(re.split(r"\(|,? (?:unless|except|if|when|up to)\b", _BULLET.sub("", line.text))[0])  # *Pool: closed* says more
+    if not (set() < said <= asked and set() < item <= asked): return None
+    return _NEGATION.search(heading) is None
+
+
 _ONLY_ASKS = re.compile(  # says neither yes nor no
     r"\?[\"'”’)» ]*$|\b(?:asked|wonder(?:s|ed|ing)?|unclear|unsure|uncertain|unknown|not (?:sure|clear|known|decided)|no idea)\b"
     r"(?: \w+){0,2} (?:whether|if)\b|\bno idea\b",
@@ -566,6 +587,7 @@ def verdict_of(
     if not lines: return "", None
     bounded = next(((verdict, line) for line in lines[:num_lines] if (verdict := says_by_bound(question, line.text))), None)
     if bounded: return bounded
+    if (listed := _listed_below(question, lines[0])) is not None: return ("Yes" if listed else "No"), lines[0]
     if _ASKS_LEAVE.match(question) and _REFUSES_LEAVE.search(lines[0].text) and not _EXCEPTS.search(lines[0].text):
         return "No", lines[0]
     if below := _said_below(question, lines): return below
@@ -600,6 +622,7 @@ def _verbatim(lines: Sequence[Line]) -> list[Piece]:
     ]
 
 
+_IS_VERDICT = re.compile(r"\W*(?:yes|no)\W*", re.I)
 _ENUMERATES = re.compile(
     r"(?:[^\s,;:]{1,30}(?: [^\s,;:]{1,30}){0,2}, ){2,6}(?:[^\s,;:]{1,30} ){0,3}(?:and|or) |\w\|[\w-]+\|"
 )  # *a, b, c and d*
@@ -636,13 +659,14 @@ def compose(
         if said is None: return [], ""
         return [
             Piece(f"{verdict}.", ((said.url, said.start, said.end),)),
-            *_verbatim([said] if columns(said.text) else around(said, 60)),
+            *_verbatim([line for line in ([said] if columns(said.text) else around(said, 60)) if not _IS_VERDICT.fullmatch(line.text)]),
         ], verdict
     # a list that a page has, else a sentence that names several
     is_list = lines[0].role == "entry" and len(columns(lines[0].text)) < 2 and _IS_LIST_IN_ITSELF.search(lines[0].text) is not None
     if form == "list" and is_list: return _verbatim(lines[:1]), ""
     if form == "list" and (listing := _best_listing(lines, pages, document_of)):
-        return _verbatim(rows_named(question, listing)) or _listed(listing, document_of(listing.lines[0].url)), ""
+        if rows := rows_named(question, listing): return _rows_told(question, rows)
+        return _listed(listing, document_of(listing.lines[0].url)), ""
     names_several = lambda line: form == "list" and _ENUMERATES.search(line.text) is not None
     lines = sorted(lines, key=lambda line: -(line.score + list_bonus * names_several(line)))
     # steps, as the page numbers them
@@ -653,7 +677,7 @@ def compose(
     if form in ("fact", "number"):
         alone = {(line.url, line.start): line.alone for line in lines}
         fact_lines = carried_on(around(lines[0], 40), pages[lines[0].url], alone, config, question=question)
-        return _verbatim(fact_lines), " ".join(lines[0].text.split())
+        return _verbatim(fact_lines), re.sub(r"^[-–—•*·] ", "", " ".join(lines[0].text.split()))
     # prose: stretches of pages, the best first, until there are words enough
     taken: list[Line] = []
     sides = _of_each_side(question, lines) if form == "compare" else []
@@ -778,7 +802,9 @@ def _rows_marked(question: str, asked: set[str], words: Callable[[str], set[str]
 def rows_named(question: str, listing: Listing) -> list[Line]:
     "The rows of a table that a question names: by their first cells (*the black bin*), else by another cell (*of three doses*)."
     digits = {word: str(number) for number, word in enumerate(_NUMBER_WORDS, 1)}
-    words = lambda text: {digits.get(word, stem(word)) for word in re.findall(r"\w+", text.lower()) if word not in FUNCTION_WORDS}
+    is_name = lambda word: word.isupper() and len(word) > 1 and not question.isupper()  # *IT*
+    told = lambda text: [word.lower() for word in re.findall(r"\w+", text) if is_name(word) or word.lower() not in FUNCTION_WORDS]
+    words = lambda text: {digits.get(word, stem(word)) for word in told(text)}
     asked, rows = words(question), [(line, cell) for line in listing.lines if (cell := _first_cell(line.text))]
     has = lambda text: bool(words(text)) and words(text) <= asked
     of_page = words(listing.lines[0].heading)  # *the ingredients of the lemon tart* names no row *lemons*
@@ -786,8 +812,24 @@ def rows_named(question: str, listing: Listing) -> list[Line]:
     if named: return named
     if marked := _rows_marked(question, asked, words, [line for line, _ in rows]): return marked
     holds = lambda name, value: has(value) and (has(name) or not value.isdigit())
-    named = [line for line, (key, _) in rows if any(name != key and holds(name, line.text[a:b]) for name, (a, b) in columns(line.text))]
+    counts = [sum(name != key and holds(name, line.text[a:b]) for name, (a, b) in columns(line.text)) for line, (key, _) in rows]
+    most = max(counts, default=0)  # *a coach on Monday* is both
+    named = [line for (line, _), count in zip(rows, counts, strict=True) if count == most > 0]
     return named if len(named) < len(rows) else []
+
+
+def _rows_told(question: str, rows: Sequence[Line], column: str = "") -> tuple[list[Piece], str]:
+    "The rows after their cells in the column that *which …* names, else the first, and those in short; only the rows if asked by those."
+    cells = [{name: line.text[a:b] for name, (a, b) in columns(line.text)} for line in rows]
+    asked = re.search(r"\b(?:which|what) (?P<one>[\w-]+)(?P<two> [\w-]+)?", question, re.I)
+    for noun in (asked["one"], asked[0].partition(" ")[2]) if asked else ():
+        column = column or next((name for name in cells[0] if set() < telling_stems(name) <= telling_stems(noun)), "")
+    firsts = [line.text[slice(*cell[1])] for line in rows if (cell := _first_cell(line.text))]
+    told = [row.get(column, first) for row, first in zip(cells, firsts, strict=True)]
+    is_said_by_question = any(telling_stems(cell) <= telling_stems(question) or _SAYS_YES_OR_NO.fullmatch(cell) for cell in told)
+    if not rows or is_said_by_question: return _verbatim(rows), ""
+    short = ", ".join(dict.fromkeys(told))
+    return [Piece(f"{short[:1].upper()}{short[1:]}.", tuple((line.url, line.start, line.end) for line in rows)), *_verbatim(rows)], short
 
 
 def whole_list(question: str, first: int, last: int, document: Document) -> list[Piece]:
@@ -796,8 +838,37 @@ def whole_list(question: str, first: int, last: int, document: Document) -> list
         entries = [(line, item) for line, item in zip(listing.lines, listing.items, strict=True) if line.start < last and first < line.end]
         is_item = any(_first_cell(line.text) or first <= begins + 4 for line, (begins, _) in entries)  # not a word of a long entry
         if is_item and len(listing.items) <= 40:
-            return _verbatim(rows_named(question, listing)) or _listed(listing, document)
+            rows = rows_named(question, listing)
+            return _rows_told(question, rows)[0] if rows else _listed(listing, document)
     return []
+
+
+_PICKS_ONE = re.compile(
+    r"^\W*who(?:['’]s| is| was) (?:the|our|your)\b|\b(?:[a-z]{2,}est|most|least|first|last|next|only|else|alone)\b", re.I
+)
+_NAMED = re.compile(r"[A-ZÀ-Þ][\w.’'-]*(?: [\w.’'-]+){0,3}(?: \([^()]*\))?")
+_BETWEEN_NAMES = re.compile(r",? and |[,;] (?![^()]*\))")
+
+
+def who_else(question: str, first: int, last: int, document: Document) -> tuple[list[Piece], str]:
+    """Where *who …* was asked and one name was found, all that the page has: what the other rows that the question names have in its
+    column, or the whole of *Present: Ada Lind (chair), Bo Ray*; and those in short. Empty if there is nobody else."""
+    page = lines_of(document)
+    line = next((line for line in page if line.start <= first and last <= line.end), None)
+    if line is None or _PICKS_ONE.search(question): return [], ""
+    cells = columns(line.text)
+    if column := next((name for name, (a, b) in cells if line.start + a <= first and last <= line.start + b), ""):
+        rows = next((rows for one in listings(page) if line in one.lines and line in (rows := rows_named(question, one))), [])
+        pieces, short = _rows_told(question, rows, column) if rows else ([], "")
+        own = document.text[first:last]
+        return (pieces, short) if short and short != own else ([], "")
+    entry, asked = _ENTRY.match(line.text), telling_stems(question)
+    if entry is None or not set() < telling_stems(entry["term"]) <= asked: return [], ""
+    short = line.text[entry.end() :].rstrip(". ")
+    names = _BETWEEN_NAMES.split(short)
+    if len(names) < 2 or not all(map(_NAMED.fullmatch, names)) or (asked - telling_stems(entry["term"])) & telling_stems(short):
+        return [], ""  # *the treasurer* is one of them
+    return [Piece(f"{short}.", ((line.url, line.start, line.end),)), *_verbatim([line])], short
 
 
 def _listed(listing: Listing, document: Document) -> list[Piece]:

@@ -76,6 +76,8 @@ def parts_of(text: str, first: int, last: int) -> list[int]:
     cuts = [match.start() for match in _PART.finditer(text, first, last)]
     ends = [*cuts, last][1:]
     own = [cut for cut, end in zip(cuts, ends, strict=True) if text[cut : cut + 2] != "wh" or re.search(r"\d", text[cut:end])]
+    joins = lambda before, cut: text[cut] in "ao" and re.fullmatch(r"\W*\b(?:for|on|in|at|by)\b[^\d.;:]{1,40}", text[before:cut])
+    own = [cut for before, cut in zip([first, *own], own, strict=False) if not joins(before, cut)]  # *for students and pensioners 180*
     return [first, *own, last]
 
 # %% ../../nbs/agent/09_mentions.ipynb #a7cf0c3b
@@ -154,6 +156,7 @@ _HEAD = re.compile(
     r"(?:for|of|to|with|in|on|at|from|that|which|by|about)\b",
     re.I,
 )
+_VERSION = re.compile(r"(?<![\w.])v?(\d+(?:\.\d+){2,3})(?![\w.]*\d)")
 _NO_NAMES = ("The", "A", "An", "It", "This", "I")
 
 
@@ -180,6 +183,9 @@ class Arguments:
         self.words = telling | {name.casefold() for name in self.names}
         self.stems = {stem(word) for word in self.words}
         self.numbers = {noun: number for noun, number in numbered(question) if noun not in FUNCTION_WORDS}
+        own = re.findall(r"(?<![\w.,-])\d+(?:\.\d+)?(?![\w.,]*\d)", question)
+        self.size = float(own[0]) if len(own) == 1 else None  # *at the age of 40*
+        self.versions = set(_VERSION.findall(question))
         self.runs = [run for run in name_runs(question) if not calendar_of(" ".join(run))]
         self.times = calendar_of(question)
         self.stems |= {time.scale.upper() for time in self.times}  # in capitals, so no word
@@ -331,6 +337,9 @@ def _shares_of_numbers(mentions: Sequence[Mention], asked: Arguments) -> list[li
     for noun, number in asked.numbers.items():
         stated = [{other for one, other in pairs if one == noun} for pairs in sentences]
         lists.append([Share(frozenset(own & {number}), bool(own) and number not in own) for own in stated])
+    if asked.versions:  # in the sentence, else in the heading above it
+        own = [set(_VERSION.findall(one.sentence) or _VERSION.findall(" ".join(one.around[2:]))) for one in mentions]
+        lists.append([Share(frozenset(asked.versions & said), bool(said - asked.versions)) for said in own])
     return lists
 
 
@@ -355,6 +364,41 @@ def _shares_of_things(mentions: Sequence[Mention], asked: Arguments) -> list[lis
         [Share(frozenset({modifier} & words), modifier not in words and is_other(things, modifier, noun)) for things, words in known]
         for modifier, noun in asked.things
     ]
+
+
+_NUMBER = r"(\d+(?:[.,]\d+)?)"
+_INTERVALS = tuple(  # the number that it begins at, the one that it ends at, and whether that is outside of it
+    (re.compile(rf"(?:{pattern})(?: ?[^\W\d]+){{0,2}}", re.I), bounds)
+    for pattern, bounds in (
+        (rf"(?:from )?{_NUMBER}(?: ?[^\W\d]+)?? ?(?:to|until|–|-|—) ?{_NUMBER}", ">=<="),
+        (rf"(?:under|below|less than) {_NUMBER}", "<"),
+        (rf"(?:up to|at most) {_NUMBER}|{_NUMBER}(?: \w+)? (?:and|or) (?:under|younger|less)", "<="),
+        (rf"(?:over|above|more than) {_NUMBER}", ">"),
+        (rf"(?:from|at least) {_NUMBER}|{_NUMBER}(?: \w+)? (?:and|or) (?:over|older|more|above)|{_NUMBER}\+", ">="),
+    )
+)
+
+
+def is_in(size: float, text: str) -> bool | None:
+    "Whether a number is in what a text bounds, *under 30*, *30 to 64*, *65 and over*; None if it says no such thing."
+    for pattern, bounds in _INTERVALS:
+        if match := pattern.fullmatch(text.strip()):
+            first, *rest = [float(number.replace(",", ".")) for number in match.groups() if number]
+            if rest: return first <= size <= rest[0]
+            return {"<": size < first, "<=": size <= first, ">": size > first, ">=": size >= first}[bounds]
+    return None
+
+
+def _shares_of_sizes(mentions: Sequence[Mention], asked: Arguments) -> list[list[Share]]:
+    "By the first cells of rows that say for how much they hold: *at the age of 40* is in *30 to 64*."
+    if asked.size is None: return []
+    firsts = [one.sentence[slice(*columns(one.sentence)[0][1])] if one.table and columns(one.sentence) else "" for one in mentions]
+    are_in = [is_in(asked.size, first) for first in firsts]
+    shares = [
+        Share(frozenset({"in"}) if inside else frozenset(), inside is False, one.table)
+        for one, inside in zip(mentions, are_in, strict=True)
+    ]
+    return [shares]
 
 
 def _shares_of_rows(mentions: Sequence[Mention], asked: Arguments) -> list[list[Share]]:
@@ -395,17 +439,21 @@ def said_of_others(
     mentions: Sequence[Mention],
     asked: Arguments,
     *,
-    contrast: float,  # nats for what is said of another thing; twice that within one sentence
+    contrast: float,  # nats for what is said of another thing; twice that within one sentence, or for another size
     word: float,  # nats for each word of the question, up to two, that another part of the sentence has
 ) -> list[float]:
     "For each mention the nats it loses because another one is said of what the question asks about and it is said of something else."
     by = (_shares_of_names, _shares_of_families, _shares_of_things, _shares_of_numbers, _shares_of_times, _shares_of_rows)
     kinds = [kind for shares in by for kind in shares(mentions, asked)]
     lost = [max(own) for own in zip(*map(shortfalls, kinds), strict=True)]
+    of_times = [max(own) for own in zip(*map(shortfalls, _shares_of_times(mentions, asked)), strict=True)] or [0.0] * len(mentions)
+    of_sizes = [max(own) for own in zip(*map(shortfalls, _shares_of_sizes(mentions, asked)), strict=True)] or [0.0] * len(mentions)
+    of_another_time = {one.place for one, less in zip(mentions, of_times, strict=True) if less}
     penalties = []
-    for one, share in zip(mentions, lost, strict=True):
-        is_behind = any(_says_more(other, one, asked) for other in mentions)
-        missing = min(_num_words_missing(one, mentions, asked), 2)
+    for one, share, less, of_size in zip(mentions, lost, of_times, of_sizes, strict=True):
+        is_behind = of_size > 0 or any(_says_more(other, one, asked) for other in mentions)
+        is_that_time = one.place in of_another_time and not less  # *410 meals in May, up from 365 in April* are both meals
+        missing = 0 if is_that_time else min(_num_words_missing(one, mentions, asked), 2)
         penalties.append(max(contrast * share, 2 * contrast * is_behind) + word * missing)
     return penalties
 

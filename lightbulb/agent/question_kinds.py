@@ -309,7 +309,8 @@ def _asks_for_several(shapes: Sequence[str]) -> bool:
     "Whether *which* or *what* comes with a noun in the plural right before its verb: *which islands did we …*, *which firms offered*."
     verbs = ("do", "did", "are", "were", "have", "had", "_ed")
     pairs = zip(shapes[:-2], shapes[1:-1], shapes[2:], strict=True)
-    return any(one in ("which", "what") and noun == "_s" and verb in verbs for one, noun, verb in pairs)
+    is_plural = lambda noun: noun == "_s" or (re.search(r"[a-rt-z]s$", noun) and noun not in FUNCTION_WORDS)  # a cue: *ingredients*
+    return any(one in ("which", "what") and is_plural(noun) and verb in verbs for one, noun, verb in pairs)
 
 
 _SEVERAL = re.compile(r"\b(?:which|what)\s+(?:(?P<before>[\w-]+)\s+)??(?P<noun>[a-z]{2,}[a-rt-z]s)(?:'|’)?\W+(?P<after>[a-z]+)", re.I)

@@ -10,13 +10,14 @@ __all__ = []
 
 # %% ../../nbs/agent/14_writing.ipynb #bddde32d
 import math
+import re
 from collections.abc import Sequence
 
 from .answers import Sentence
 from .composing import Line, Piece
 from .ledger import Citation, Ledger
 from .candidates import Candidate, has_all_words, normalized, technical_shape
-from .mentions import sentence_around
+from .mentions import columns, row_around, sentence_around
 from .reasoning import State
 from .tools import Summarizer
 from ..core.records import Passage
@@ -57,6 +58,19 @@ def _merged(groups: dict[str, list[ToTNode]]) -> list[list[ToTNode]]:
     return list(merged.values())
 
 # %% ../../nbs/agent/14_writing.ipynb #7cabaa77
+_NAMES_UNIT = re.compile(
+    r"(?:\((?P<mark>[^\W\d]{1,5}|[°%€£$/²³\w]{1,5})\)|\b(?P<time>seconds|minutes|hours|days|weeks|months|years))$", re.I
+)
+
+
+def _unit_of_column(text: str, start: int, end: int) -> str:
+    "The unit that the column of a bare number names: *EUR* of *price (EUR): 29.50*, *days* of *delivery days: 3*."
+    row, place = row_around(text, start)
+    name = next((name for name, (first, last) in columns(row) if (first, last) == (place, place + end - start)), "")
+    unit = _NAMES_UNIT.search(name) if re.fullmatch(r"\d[\d.,]*", text[start:end]) else None
+    return unit["mark"] or unit["time"].lower() if unit else ""
+
+
 class Writer:
     "Turns a leaf into cited sentences."
 
@@ -69,6 +83,8 @@ class Writer:
         if last is None or last.text != state.answer: return state.answer
         text = self.ledger[last.url].text
         start, end = with_unit(text, last.start, last.end, state.plan.steps[len(state.chosen) - 1])
+        if (start, end) == (last.start, last.end) and (unit := _unit_of_column(text, start, end)):
+            return f"{state.answer} {unit}"
         return " ".join(text[start:end].split()) if (start, end) != (last.start, last.end) else state.answer
 
     def factoid(

@@ -341,13 +341,17 @@ def _filled(kept: list[str], everything: list[_Block]) -> list[str]:
 _BULLET = re.compile(r"\s*(?:[-*•+–]|\d{1,3}[.)]|[a-z][.)]|#{1,6}|\|)\s|\s*\|")
 
 
+_NAMES_A_VALUE = re.compile(r"[A-ZÀ-Þ][^\s:]*(?: [^\s:]+){0,3}: +\S")
+
+
 def _unwrap(block: str) -> list[str]:
-    "The lines of a block, those joined that were only wrapped."
+    "The lines of a block, those joined that were only wrapped; *Date: …* below *Place: …* was not."
+    own = _NAMES_A_VALUE if _NAMES_A_VALUE.match(block) else _BULLET
     lines: list[list[str]] = []  # each of them in the pieces it was wrapped into
     width = max((len(line.rstrip()) for line in block.split("\n")), default=0)
     last_end = 0
     for line in block.split("\n"):
-        if lines and last_end >= max(40, 0.7 * width) and width <= 120 and not _BULLET.match(line):
+        if lines and last_end >= max(40, 0.7 * width) and width <= 120 and not (_BULLET.match(line) or own.match(line)):
             lines[-1].append(line)
         else:
             lines.append([line])
