@@ -11,6 +11,7 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lightbulb.rl.vector_environments import EnvironmentFailure
 from lightbulb.world.board_games import BoardGame, ConnectFour, TicTacToe, _Bitboards, _holds_line, plain_values
 from lightbulb.world.environments import (
     Arena,
@@ -546,6 +547,18 @@ def test_a_broken_environment_costs_its_own_game_only(action, word):
     states[truncated] = world.reset(1, seed=1)
     after, rewards, *_ = world.step(states, np.zeros(3, int))
     assert rewards.tolist() == [2, 2, 2] and np.isfinite(world.observe(after)).all()
+
+
+def test_an_observation_of_another_shape_is_named():
+    class Wider(Moody):
+        observation_space = spaces.Box(-1, 1, (3,))
+
+        def reset(self, *, seed=None, options=None):
+            return np.zeros(2, np.float32), {}
+
+    gymnasium.register("Wider-v0", Wider, disable_env_checker=True)
+    with pytest.raises(EnvironmentFailure, match=r"must have the shape \(3,\), got \(2,\)"):
+        GymnasiumWorld("Wider-v0").reset(1)
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,9 @@ class _EnvironmentGames:
 
     def _look(self, number: int, observation: Any, info: dict[str, Any]) -> None:
         "Keep what one copy shows."
-        observation = np.array(observation)
+        observation, shape = np.array(observation), self.copies[number].observation_space.shape
+        if observation.shape != shape:
+            raise ValueError(f"an observation must have the shape {shape}, got {observation.shape}")
         if not np.isfinite(observation).all(): raise ValueError(f"an observation must be finite, got {observation}")
         mask = np.asarray(info.get("action_mask", np.ones(self.num_actions)), bool)
         self.newest[number], self.masks[number] = observation, mask
