@@ -169,7 +169,7 @@ class _EnvironmentGames:
                 env.close()
         self.copies, self.is_over = [None] * len(self.copies), np.ones(len(self.copies), bool)
 
-    def _look(self, number: int, observation: Any, info: dict[str, Any], is_over: bool = False) -> None:
+    def _look(self, number: int, observation: Any, info: dict[str, Any], *, is_over: bool = False) -> None:
         "Keep what one copy shows."
         observation, shape = np.array(observation), self.copies[number].observation_space.shape
         if observation.shape != shape:
