@@ -56,6 +56,12 @@ def test_a_line_of_json_ends_at_a_newline_alone(tmp_path: Path) -> None:
         assert "".join(texts_read.train + texts_read.validation) == "".join(texts)
 
 
+def test_a_mark_of_the_byte_order_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_bytes("\ufefflamp glass wire".encode())
+    texts = load_texts(str(tmp_path / "x.txt"))
+    assert "".join(texts.train + texts.validation) == "lamp glass wire"
+
+
 @pytest.mark.parametrize(
     ("content", "said"), [("", "has no text"), ('{"n": 1}\n', "holds any"), ('{"text": ""}\n', "has no text"), ("{", "line 1 is not JSON")]
 )

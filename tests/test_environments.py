@@ -12,6 +12,7 @@ from gymnasium.wrappers import TimeLimit, TransformObservation, TransformReward
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lightbulb.rl.vector_environments import EnvironmentFailure
 from lightbulb.world.board_games import BoardGame, ConnectFour, TicTacToe, _Bitboards, _holds_line, plain_values
 from lightbulb.world.environments import (
     Arena,
@@ -571,6 +572,40 @@ def test_a_broken_environment_costs_its_own_game_only(action, word):
     states[truncated] = world.reset(1, seed=1)
     after, rewards, *_ = world.step(states, np.zeros(3, int))
     assert rewards.tolist() == [2, 2, 2] and np.isfinite(world.observe(after)).all()
+
+
+@pytest.mark.parametrize(
+    ("mask", "said"), [([0, 0, 0, 0], "must leave one action open"), ([1, 1, 1], "must hold 4 numbers, got"), ([], "")]
+)
+def test_a_mask_that_fits_no_game_is_the_environments_failure(mask, said):
+    class Masked(Moody):
+        def reset(self, *, seed=None, options=None):
+            return super().reset()[0], {"action_mask": np.array(mask)} if mask else {}
+
+        def step(self, action):
+            return super().reset()[0], 0.0, action == 5, False, {"action_mask": np.zeros(4)}
+
+    gymnasium.register(f"Masked{len(mask)}-v0", Masked, disable_env_checker=True)
+    world = GymnasiumWorld(f"Masked{len(mask)}-v0")
+    if mask:
+        with pytest.raises(EnvironmentFailure, match=said):
+            world.reset(1)
+        return
+    assert world.step(world.reset(1), np.array([0]))[2].all(), "at the end nothing need be open"
+    with pytest.raises(GameFailure, match="must leave one action open"):
+        world.step(world.reset(1), np.array([1]))
+
+
+def test_an_observation_of_another_shape_is_named():
+    class Wider(Moody):
+        observation_space = spaces.Box(-1, 1, (3,))
+
+        def reset(self, *, seed=None, options=None):
+            return np.zeros(2, np.float32), {}
+
+    gymnasium.register("Wider-v0", Wider, disable_env_checker=True)
+    with pytest.raises(EnvironmentFailure, match=r"must have the shape \(3,\), got \(2,\)"):
+        GymnasiumWorld("Wider-v0").reset(1)
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,7 @@ def test_what_does_not_fit_is_refused_with_numbers(exact):
         ({"temperature": float("nan")}, "temperature"),
         ({"top_p": 0}, "top_p"),
         ({"stop": [""]}, "stop string"),
+        ({"stop": "END"}, "put it into a list"),
     ],
 )
 def test_settings_are_checked(exact, settings, rule):

@@ -479,6 +479,16 @@ def test_wrong_shapes_and_settings_are_refused():
             MCTSConfig(**bad)
 
 
+@pytest.mark.parametrize(
+    ("step", "said"), [(lambda s: s + 0.5, r"\(1,\) int64 each, got \(1,\) float64"), (lambda s: np.concatenate([s, s], 1), r"got \(2,\)")]
+)
+def test_states_that_would_be_cut_are_refused(step, said):
+    predict = lambda states: (np.zeros((len(states), 2)), np.zeros(len(states)), None)
+    search = MCTS(predict, lambda states, actions: (step(states), np.ones(len(states)), np.ones(len(states))), MCTSConfig(4))
+    with pytest.raises(ValueError, match=f"states must stay as the roots are, .*{said}"):
+        search.search(np.zeros((3, 1), np.int64))
+
+
 def test_a_large_gap_between_logits_is_no_problem():
     predict = lambda arms: (np.tile([1e4, -1e4, -np.inf], (len(arms), 1)), np.zeros(len(arms)), None)
     step = lambda arms, actions: (arms, np.zeros(len(arms)), np.ones(len(arms)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 from collections import Counter
 from dataclasses import replace
 from typing import get_args
@@ -293,6 +294,17 @@ def test_a_function_that_fails_costs_its_node_and_no_more(planner):
     if planner in ("value_beam", "tot_bfs", "tot_dfs", "best_first", "uct", "mcts"):
         assert any(isinstance(event, ThoughtFailed) and "no answer" in event.error for event in result.events)
         assert not result.best.text.startswith("r/1")
+
+
+@pytest.mark.parametrize("planner", PLANNERS)
+def test_functions_that_return_something_else_are_told_so(planner):
+    with pytest.raises(ValueError, match="propose must return one result a node: 0 for 1 nodes"):
+        plan("?", ThoughtFunctions(propose=lambda nodes: [], evaluate=lambda nodes: [0.0] * len(nodes)), planner)
+    for thoughts, said in (([1, 2], r"got \[1, 2\]"), ("one text", "got 'one text'")):
+        thinking = ThoughtFunctions(propose=lambda nodes, given=thoughts: [given for _ in nodes], evaluate=lambda nodes: [0.0] * len(nodes))
+        result = plan("?", thinking, planner)
+        failures = [event.error for event in result.events if isinstance(event, ThoughtFailed)]
+        assert result.best is None and failures and all(re.search(said, error) for error in failures)
 
 
 @pytest.mark.parametrize("calls", [3, 5, 9, None])

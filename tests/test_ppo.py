@@ -777,6 +777,27 @@ def test_evaluation_does_not_touch_training():
     assert sum(report.split == "validation" for report in reports) == 4
 
 
+def test_an_episode_without_end_is_evaluated_in_parts():
+    class Endless(Clock):
+        def step(self, action) -> Any:
+            shown, reward, _, _, info = super().step(action)
+            return shown, reward, False, False, info
+
+    agent = PPOAgent.for_environment(Clock, PPOConfig(num_minibatches=1, num_envs=1))
+    whole = evaluate_policy(agent, Clock, num_episodes=5, max_parallel=2)
+    assert evaluate_policy(agent, Clock, num_episodes=5, max_parallel=2, max_steps=10_000).tolist() == whole.tolist()
+    assert len(evaluate_policy(agent, Endless, num_episodes=5, max_parallel=2, max_steps=10)) == 5
+
+
+def test_a_first_reset_that_fails_is_one_line():
+    class Gone(Clock):
+        def reset(self, **named: Any) -> Any:
+            raise OSError("no cable")
+
+    with pytest.raises(EnvironmentFailure, match="^the environment failed at its first reset: OSError: no cable$"):
+        next(train_ppo(Gone, PPOConfig(total_steps=64)))
+
+
 class Fragile(Clock):
     "Breaks at its hundredth step, by an exception or by a number that is none."
 

@@ -459,6 +459,9 @@ def test_a_saved_memory_of_another_kind_is_refused_and_changes_nothing():
     sequences = SequenceReplayMemory(5, unroll=4)
     with pytest.raises(ValueError, match="the saved windows are"):
         SequenceReplayMemory(5, unroll=5).load_state_dict(sequences.state_dict())
+    for memory, state in ((sequences, saved), (PrioritizedReplayMemory(10), sequences.state_dict())):
+        with pytest.raises(ValueError, match=f"not that of a {type(memory).__name__}"):
+            memory.load_state_dict(state)
 
 
 def test_on_disk_as_in_memory(tmp_path):

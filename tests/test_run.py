@@ -88,6 +88,12 @@ def test_a_gradient_that_is_no_number_is_one_line_and_moves_nothing(make: Callab
     assert not list(folder.glob("epoch_*")), "a half step is not kept"
 
 
+def test_a_learning_rate_beyond_all_numbers_is_one_line(tmp_path: Path) -> None:
+    training = language_model(tmp_path, learning_rate=1e18)
+    with pytest.raises(LightbulbError, match="(loss|norm) is (inf|nan) in step 2; lower --learning_rate"):
+        list(Run(tmp_path / "run").train(lambda: training))
+
+
 def test_an_evaluation_whose_loss_is_no_number_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
     training, folder = world_model(tmp_path, steps_per_epoch=2, renewed_positions=0), tmp_path / "run"
     with torch.no_grad():

@@ -139,6 +139,8 @@ def test_what_breaks_a_rule_is_refused(action):
     environment = Countdown(4)
     with pytest.raises(ValueError, match="must"):
         environment.act(environment.start(environment.problem([4, 5, 6, 10], 24)), action)
+    with pytest.raises(ValueError, match="numbers must not be empty"):
+        environment.problem([], 24)
 
 
 @pytest.mark.parametrize(

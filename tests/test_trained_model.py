@@ -117,6 +117,9 @@ def test_a_stop_string_ends_a_text_before_it(model):
     text = model.generate(["abc"], max_new_tokens=15)[0]
     middle = next(letter for letter in text[3:] if letter.isascii())
     assert model.generate(["abc", "abd"], max_new_tokens=15, stop=["never", middle])[0] == text.split(middle)[0]
+    for ask in (model.generate, load_language_model("openai:m@http://localhost:1").generate):
+        with pytest.raises(ValueError, match="put it into a list"):
+            ask(["abc"], stop="never")
 
 
 def test_tokens_are_counted_and_threads_do_not_mix(model):

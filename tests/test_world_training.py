@@ -144,6 +144,23 @@ def test_every_loss_moves_the_weights(tiny: TrainWorldModel) -> None:
         assert not torch.equal(plain, moved(LossShares().without(name))), name
 
 
+def test_a_world_of_one_action_is_learned(tiny: TrainWorldModel) -> None:
+    class OneWay(gymnasium.Env):
+        observation_space, action_space, place = spaces.Discrete(4), spaces.Discrete(1), 0
+
+        def reset(self, *, seed=None, options=None):
+            self.place = 0
+            return 0, {}
+
+        def step(self, action):
+            self.place += 1
+            return self.place, 1.0, self.place == 3, False, {}
+
+    gymnasium.register("OneWay-v0", OneWay, disable_env_checker=True)
+    reports = list(train_world_model(replace(tiny, environment="OneWay-v0")))
+    assert reports[-1].metrics["search_return"] == 3 and "action_diversity" not in reports[-1].metrics
+
+
 def test_a_game_larger_than_the_memory_keeps_its_end(tiny: TrainWorldModel) -> None:
     run = WorldModelTraining(replace(tiny, environment="CliffWalking-v1", capacity=50, random_games=4))
     run.prepare()

@@ -110,7 +110,7 @@ def _read_file(
     kind = path.suffix.lower()
     if kind not in _FILE_KINDS: raise ValueError(f"{path}: the file must end in {', '.join(_FILE_KINDS)}")
     try:
-        if kind not in _ROW_READERS: return [path.read_text(encoding="utf-8")]
+        if kind not in _ROW_READERS: return [path.read_text(encoding="utf-8-sig")]
         rows = _ROW_READERS[kind](path)
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8 text") from None

@@ -30,7 +30,7 @@ from requests.auth import AuthBase
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from ..core.errors import LanguageModelError, UnavailableError
-from .local_model import Message, Sampling, follows_orders, load_local_model
+from .local_model import Message, Sampling, follows_orders, load_local_model, stop_strings
 from .trained_model import load_trained_model
 
 _log = logging.getLogger(__name__)
@@ -393,7 +393,7 @@ class ServedLanguageModel:
         "One text a prompt, in order; `LanguageModelError` if the server fails, `ValueError` if `prompts` is one string."
         if isinstance(prompts, str):
             raise ValueError("prompts must be a sequence of strings, got one string; put it into a list")
-        sampling = Sampling(max_new_tokens, temperature, top_p, tuple(stop), seed)
+        sampling = Sampling(max_new_tokens, temperature, top_p, stop_strings(stop), seed)
         settings = {"model": self.model, "max_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p}
         if stop:
             settings["stop"] = list(stop)[:4]
@@ -427,7 +427,7 @@ class ServedLanguageModel:
             "stream": True,
         }
         if stop:
-            content["stop"] = list(stop)[:4]
+            content["stop"] = list(stop_strings(stop))[:4]
         text, is_counted = "", False
         for event in self.server.stream("chat/completions", content, seconds=seconds):
             is_counted |= self._count(event)

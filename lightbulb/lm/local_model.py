@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Sampling', 'LocalLanguageModel', 'load_local_model']
+__all__ = ['Sampling', 'stop_strings', 'LocalLanguageModel', 'load_local_model']
 
 # %% ../../nbs/lm/02_local_model.ipynb #57264928
 import copy
@@ -202,6 +202,12 @@ class Sampling:
         "How many characters at the end of a text may begin a stop string."
         return max((n for stop in self.stop for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
 
+
+def stop_strings(stop: Sequence[str]) -> tuple[str, ...]:
+    "The same as a tuple. `ValueError` for one string, which would be taken letter by letter."
+    if isinstance(stop, str): raise ValueError("stop must be a sequence of strings, got one string; put it into a list")
+    return tuple(stop)
+
 # %% ../../nbs/lm/02_local_model.ipynb #90bcf49a
 def row_seeds(
     prompts: Sequence[Sequence[int]],  # token ids
@@ -345,7 +351,7 @@ class LocalLanguageModel:
         chat: bool = True,  # ask in the model's chat format; False continues the prompt
     ) -> list[str]:
         "One text a prompt, in order. `ValueError` if a prompt and its text do not fit the model's window."
-        sampling = Sampling(max_new_tokens, temperature, top_p, tuple(stop), seed)
+        sampling = Sampling(max_new_tokens, temperature, top_p, stop_strings(stop), seed)
         framed = self._framed(prompts, max_new_tokens, chat=chat)
         seeds, texts = row_seeds(framed, seed), [""] * len(framed)
         order = sorted(range(len(framed)), key=lambda i: len(framed[i]))  # alike lengths share a batch
@@ -369,7 +375,7 @@ class LocalLanguageModel:
         seconds: float = math.inf,  # no piece begins later
     ) -> Iterator[str]:
         "The answer, piece by piece as it is written; between two pieces other threads may use the model."
-        sampling, deadline = Sampling(max_new_tokens, temperature, stop=tuple(stop)), time.monotonic() + seconds
+        sampling, deadline = Sampling(max_new_tokens, temperature, stop=stop_strings(stop)), time.monotonic() + seconds
         (ids,) = self._framed(["\n\n".join(message["content"] for message in messages)], max_new_tokens, chat=True)
         row, memory, told, following = _Row(0, torch.Generator().manual_seed(0), []), self._memory(), 0, ids
         self.num_tokens_used += len(ids)

@@ -59,7 +59,7 @@ def _norm_kernels() -> tuple[Any, Any]:
 
     widen, narrow = _halves()
 
-    @njit(fastmath=True, nogil=True)
+    @njit(fastmath=True, nogil=True, error_model="numpy")  # weights that are too large give no number, and not a ZeroDivisionError
     def forward(x, more, weight, epsilon, out, scales, total):
         width, one = x.shape[1], np.float32(1)
         for i in range(x.shape[0]):
@@ -198,7 +198,7 @@ def _head_kernels() -> tuple[Any, Any]:
 
     # few arrays in a loop, each indexed by numbers without a sign: a compiler that can't see that arrays are apart, or that an index
     # is not negative, checks both before each loop, and these are short
-    @njit(fastmath=True, nogil=True)
+    @njit(fastmath=True, nogil=True, error_model="numpy")
     def forward(x, first, weight, cosines, sines, epsilon, out, scales):
         width, half, weighted = len(weight), np.uint64(cosines.shape[1]), np.empty(len(weight), np.float32)
         for i in range(x.shape[0]):

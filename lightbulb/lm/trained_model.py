@@ -19,7 +19,7 @@ from ..core.runtime import choose_device, choose_dtype
 from .beam_search import generate
 from .checkpoints import load_model
 from .decoding import GenerationConfig, Prompt, at_rest, read_prompts
-from .local_model import Message, Sampling
+from .local_model import Message, Sampling, stop_strings
 from .tokens import Tokenizer, load_tokenizer
 from .transformer import Transformer
 
@@ -90,7 +90,7 @@ class TrainedLanguageModel:
         chat: bool = True,  # this model knows no chat format: both continue the prompt
     ) -> list[str]:
         "One text a prompt, in order. `ValueError` if a prompt does not fit the model."
-        sampling = Sampling(max_new_tokens, temperature, top_p, tuple(stop), seed)
+        sampling = Sampling(max_new_tokens, temperature, top_p, stop_strings(stop), seed)
         rows = self._encode(prompts, 1)
         texts = [""] * len(rows)
         for number, batch in _batches(rows):

@@ -58,6 +58,13 @@ def kernel_rules(
     return Rules(algorithm, exploration, halving, config.value_scale, config.visit_offset, np.empty(num_actions))
 
 # %% ../../nbs/planning/05_mcts.ipynb #f3a68c05
+def _check_kept(values: Any, buffer: Any, fits: bool) -> None:
+    "`ValueError` for states of another shape or kind than the roots: whole numbers would lose what is behind the point."
+    if not fits or values.shape[1:] != buffer.shape[1:]:
+        kept, got = (f"{tuple(part.shape[1:])} {part.dtype}" for part in (buffer, values))
+        raise ValueError(f"states must stay as the roots are, {kept} each, got {got}")
+
+
 class _ArrayRows:
     "Rows of a numpy array."
 
@@ -68,6 +75,8 @@ class _ArrayRows:
         return self.buffer.take(rows, axis=0)
 
     def write(self, rows: np.ndarray | slice, values: np.ndarray) -> None:
+        before, kinds = self.buffer.dtype, {values.dtype.kind, self.buffer.dtype.kind}
+        _check_kept(values, self.buffer, np.can_cast(values.dtype, before, "same_kind") or kinds <= {"i", "u"})
         self.buffer[rows] = values
 
     def indices(self, actions: np.ndarray) -> np.ndarray:
@@ -80,13 +89,14 @@ class _TensorRows:
     def __init__(self, example: Any, num_rows: int) -> None:
         import torch
 
-        self.from_numpy, self.on_cpu = torch.from_numpy, example.device.type == "cpu"
+        self.from_numpy, self.can_cast, self.on_cpu = torch.from_numpy, torch.can_cast, example.device.type == "cpu"
         self.buffer = torch.empty((num_rows, *example.shape[1:]), dtype=example.dtype, device=example.device)
 
     def read(self, rows: np.ndarray) -> Any:
         return self.buffer.index_select(0, self.indices(rows))
 
     def write(self, rows: np.ndarray | slice, values: Any) -> None:
+        _check_kept(values, self.buffer, self.can_cast(values.dtype, self.buffer.dtype))
         if isinstance(rows, slice):
             self.buffer[rows] = values.detach()
         else:

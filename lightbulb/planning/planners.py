@@ -259,6 +259,8 @@ class PlannerRun:
             if isinstance(result, Exception): return result
             if stage == "propose":
                 thoughts = [Thought(thought) if isinstance(thought, str) else thought for thought in result]
+                if isinstance(result, str) or not all(isinstance(thought, Thought) for thought in thoughts):
+                    return ValueError(f"a node's thoughts must be a sequence of texts or Thoughts, got {repr(result)[:60]}")
                 as_float = lambda number: None if number is None else float(number)
                 thoughts = [replace(thought, log_probability=as_float(thought.log_probability)) for thought in thoughts]
                 logs = [thought.log_probability for thought in thoughts if thought.log_probability is not None]
@@ -531,11 +533,16 @@ def run_auto(run: PlannerRun) -> None:
 def run_tree_of_thought(run: PlannerRun, strategy: Literal["dfs", "best_first"]) -> None:
     "Yao et al. 2023, algorithm 2, with a threshold; or the best open node next."
     candidates: dict[ToTNode, str] = {}  # proposals of the latest thought, those that are met again included
+    mistakes: list[ValueError] = []
 
     # what `ToTSearch` asks goes to the run, which pays for it and knows what was asked before
 
     def all_of(answers: Iterator[tuple[ToTNode, Any]], nodes: Sequence[ToTNode]) -> list[Any]:
-        results = [result for _, result in answers]
+        try:
+            results = [result for _, result in answers]
+        except ValueError as error:  # not one result a node: `ToTSearch` would take it for a tool that failed
+            mistakes.append(error)
+            raise
         return results + results[-1:] * (len(nodes) - len(results))  # the last is `OutOfBudget` then
 
     def propose(nodes: Sequence[ToTNode]) -> list[Any]:
@@ -563,6 +570,7 @@ def run_tree_of_thought(run: PlannerRun, strategy: Literal["dfs", "best_first"])
     )
     search = ToTSearch(propose, evaluate, retrieve=retrieve if run.thinking.retrieve else None, config=config, key=key)
     for step in search.search(run.root):
+        if mistakes: raise mistakes[0]
         match step:
             case Proposed():
                 for node, state in candidates.items():

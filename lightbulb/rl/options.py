@@ -232,14 +232,22 @@ class GuardedWorld:
 
     def manager_view(self) -> View:
         "What the manager sees, checked."
-        return self._view("manager_view", self._ask("manager_view", self.world.manager_view), self.manager_size, self.num_options)
+        return self._view(
+            "manager_view", self._ask("manager_view", lambda: View(*self.world.manager_view())), self.manager_size, self.num_options
+        )
 
     def worker_view(self, option: int) -> View:
         "What the worker sees, checked."
         doing = f"worker_view of option {option}"
-        view = self._ask(doing, lambda: self.world.worker_view(option))
+        view = self._ask(doing, lambda: View(*self.world.worker_view(option)))
         if self.action_size: return self._described_view(doing, view)
         return self._view(doing, view, self.worker_size, self.num_actions)
+
+    @staticmethod
+    def _checked_step(doing: str, step: Any) -> OptionStep:
+        if not isinstance(step, OptionStep):
+            raise EnvironmentFailure(f"{doing} must give an OptionStep, got {type(step).__name__}")
+        return step
 
     def close(self) -> None:
         "Close the world, if it can be closed; one that raises is a warning, so that no earlier failure is hidden."
@@ -251,7 +259,7 @@ class GuardedWorld:
     def step(self, option: int, action: int) -> OptionStep:
         "One low-level action, checked."
         doing = f"action {action} in option {option}"
-        step = self._ask(doing, lambda: self.world.step(option, action))
+        step = self._checked_step(doing, self._ask(doing, lambda: self.world.step(option, action)))
         if not np.isfinite([step.reward, step.worker_reward]).all():
             raise EnvironmentFailure(f"{doing} gave rewards {step.reward} and {step.worker_reward}, which must be finite")
         self._is_over = bool(step.terminated or step.truncated)

@@ -551,6 +551,7 @@ def evaluate_policy(
     seed: int = 0,
     deterministic: bool = True,  # the likeliest action, instead of a draw
     max_parallel: int = 128,  # environments at once
+    max_steps: int = 27_000,  # of an episode, as in Atari: each part of a longer one counts as an episode, so that one without end ends
 ) -> np.ndarray:  # (num_episodes,) undiscounted returns
     "Returns of whole episodes under the present policy; nothing of the agent changes. `ValueError` if `num_episodes` is below 1."
     if num_episodes < 1: raise ValueError(f"num_episodes must be at least 1, got {num_episodes}")
@@ -565,7 +566,7 @@ def evaluate_policy(
                 state = state * torch.from_numpy(~stream.starts).to(state)[:, None]
             actions, state = agent.act(stream.observations, state, deterministic=deterministic, generator=generator)
             stream.step(actions)
-            for episode in stream.take_finished():
+            for episode in (*stream.take_finished(), *stream.cut(max_steps)):
                 if quota[episode.environment]:
                     returns.append(episode.total_reward)
                 quota[episode.environment] = max(quota[episode.environment] - 1, 0)

@@ -212,6 +212,7 @@ class PrioritizedReplayMemory:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         "Take over a saved memory; `ValueError`, and nothing changed, if capacity, alpha, epsilon, steps or discount differ."
+        if "slots" not in state: raise ValueError("the saved state is not that of a PrioritizedReplayMemory")
         for name in ("num_steps", "discount"):
             if state[name] != getattr(self, name):
                 raise ValueError(f"the saved memory has {name} {state[name]}, this one {getattr(self, name)}")

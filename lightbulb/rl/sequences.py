@@ -265,6 +265,7 @@ class SequenceReplayMemory:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         "Take over a saved memory of the same shape; `ValueError`, and nothing changed, if it does not fit."
+        if "sizes" not in state: raise ValueError("the saved state is not that of a SequenceReplayMemory")
         if tuple(state["sizes"]) != self.sizes:
             raise ValueError(f"the saved windows are (burn_in, unroll, period) {tuple(state['sizes'])}, these {self.sizes}")
         with self.memory.lock:

@@ -107,8 +107,11 @@ def mask_size(info: Mapping[str, Any]) -> int:
 
 
 def stream_space(env: VectorEnv) -> spaces.Space:
-    "The space of one environment's observations as a stream gives them: with `action_mask`, if the environment's info holds one."
-    _, info = env.reset(seed=0)
+    "One environment's observation space as a stream gives it: with `action_mask`, if its info holds one. `EnvironmentFailure`."
+    try:
+        _, info = env.reset(seed=0)
+    except Exception as error:
+        raise EnvironmentFailure(f"the environment failed at its first reset: {type(error).__name__}: {error}") from error
     if not mask_size(info): return env.single_observation_space
     inner = env.single_observation_space
     parts = inner.spaces if isinstance(inner, spaces.Dict) else {"observation": inner}
@@ -196,6 +199,16 @@ class EpisodeStream:
         "The episodes that ended since the last call."
         taken, self.finished = self.finished, []
         return taken
+
+    def cut(
+        self,
+        max_length: int,  # steps
+    ) -> list[FinishedEpisode]:
+        "Parts of episodes that have lasted so long; what these earn from here on is counted anew."
+        rows = np.flatnonzero(self._lengths >= max_length)
+        parts = [FinishedEpisode(int(row), float(self._reward_sums[row]), int(self._lengths[row])) for row in rows]
+        self._reward_sums[rows], self._lengths[rows] = 0.0, 0
+        return parts
 
     @property
     def num_actions(self) -> int:

@@ -169,11 +169,17 @@ class _EnvironmentGames:
                 env.close()
         self.copies, self.is_over = [None] * len(self.copies), np.ones(len(self.copies), bool)
 
-    def _look(self, number: int, observation: Any, info: dict[str, Any]) -> None:
+    def _look(self, number: int, observation: Any, info: dict[str, Any], *, is_over: bool = False) -> None:
         "Keep what one copy shows."
-        observation = np.array(observation)
+        observation, shape = np.array(observation), self.copies[number].observation_space.shape
+        if observation.shape != shape:
+            raise ValueError(f"an observation must have the shape {shape}, got {observation.shape}")
         if not np.isfinite(observation).all(): raise ValueError(f"an observation must be finite, got {observation}")
         mask = np.asarray(info.get("action_mask", np.ones(self.num_actions)), bool)
+        if mask.shape != (self.num_actions,):
+            raise ValueError(f"an action_mask must hold {self.num_actions} numbers, got the shape {mask.shape}")
+        if not (is_over or mask.any()):
+            raise ValueError("an action_mask must leave one action open where the game goes on")
         self.newest[number], self.masks[number] = observation, mask
         self.serials[number] += 1
 
@@ -188,7 +194,7 @@ class _EnvironmentGames:
         try:
             observation, reward, terminated, truncated, info = self.copies[number].step(action)
             if not math.isfinite(reward): raise ValueError(f"a reward must be finite, got {reward}")
-            self._look(number, observation, info)
+            self._look(number, observation, info, is_over=bool(terminated or truncated))
         except Exception as error:
             raise EnvironmentFailure(f"{type(error).__name__}: {error}") from error
         return float(reward), terminated, truncated

@@ -198,6 +198,7 @@ class Countdown(TextEnvironment):
 
     def problem(self, numbers: Sequence[int], target: int) -> TextProblem:
         "This very problem. `ValueError` if it cannot be solved."
+        if not numbers: raise ValueError("numbers must not be empty")
         start, goal = tuple(sorted(map(Fraction, numbers))), Fraction(target)
         luck = luck_of(start, self.whole_numbers, goal)
         if not luck:

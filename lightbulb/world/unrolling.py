@@ -126,12 +126,13 @@ def regularising_losses(
         "info_nce": lambda: info_nce_loss(imagined, real, states=windows.observations[:, 1].flatten(1), mask=moves_on),
         "covariance": lambda: covariance_regularization(imagined, mask=moves_on),
         "thought_consistency": lambda: thought_consistency_loss(imagined, real, mask=moves_on),
-        "action_diversity": lambda: action_diversity_reward(model.action_encoder.table.weight),
         "expected_value": lambda: expected_thought_value_loss(
             logits, windows.q_values, windows.visits, mean_q, legal=legal, weights=weights
         ),
     }
     previous, counts, rollout = outside
+    if model.config.num_actions > 1:
+        known["action_diversity"] = lambda: action_diversity_reward(model.action_encoder.table.weight)
     if counts is not None:
         known["exploration"] = lambda: exploration_regularization(logits, counts, legal=legal, weights=weights)
     if previous is not None:
