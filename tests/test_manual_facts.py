@@ -1167,6 +1167,7 @@ def test_rows_are_told_by_the_cells_that_were_asked_for(question: str, told: str
         ("1. Line the tin.\n\n2. Bake it.\n\nInstead of cream you can use mascarpone.", "Instead of cream you can use mascarpone.", 1),
         ("1. Line the tin.\n\n2. Bake it.\n\n3. Let it cool.", "1. Line the tin.", 3),
         ("There are two ways.\n\n- By train.\n\n- By bus.", "There are two ways.", 3),
+        ("I get seasick. What helps?\n\nSit low and amidships.", "What helps?", 3),  # a question is no entry without its answer
     ],
 )
 def test_an_answer_does_not_run_on_into_another_entry(text: str, best: str, expected: int) -> None:

@@ -226,7 +226,7 @@ def stretch(
     while last + 1 < len(page) and fits(page[last + 1]):
         here, line = page[last], page[last + 1]
         announced = _ANNOUNCES.search(here.text) or (line.role == "command" and here.role in ("sentence", "command"))
-        if here.term and line.block != here.block and not announced:
+        if here.term and line.block != here.block and not announced and not here.text.endswith("?"):
             break  # an entry with a name of its own is whole
         if not (announced or answers(line) or (line.block == here.block and words < max_words // 2)): break
         last, words = last + 1, words + line.num_words
