@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['Sampling', 'stop_strings', 'LocalLanguageModel', 'load_local_model']
+__all__ = ['Sampling', 'LocalLanguageModel', 'load_local_model']
 
 # %% ../../nbs/lm/02_local_model.ipynb #57264928
 import copy
@@ -202,7 +202,7 @@ class Sampling:
         "How many characters at the end of a text may begin a stop string."
         return max((n for stop in self.stop for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0)
 
-
+# %% ../../nbs/lm/02_local_model.ipynb #7b215a85
 def stop_strings(stop: Sequence[str]) -> tuple[str, ...]:
     "The same as a tuple. `ValueError` for one string, which would be taken letter by letter."
     if isinstance(stop, str): raise ValueError("stop must be a sequence of strings, got one string; put it into a list")
