@@ -597,8 +597,8 @@ def test_a_mask_that_fits_no_game_is_the_environments_failure(mask, said):
 
 
 def test_an_observation_of_another_shape_is_named():
-    class Wider(Moody):
-        observation_space = spaces.Box(-1, 1, (3,))
+    class Wider(gymnasium.Env):
+        observation_space, action_space = spaces.Box(-1, 1, (3,)), spaces.Discrete(2)
 
         def reset(self, *, seed=None, options=None):
             return np.zeros(2, np.float32), {}

@@ -27,14 +27,14 @@ const load = () => new Promise(done => {
 });
 
 const words = text => text.toLowerCase().match(/[\p{L}\p{N}]+/gu) || [];
-const filler = new Set(`a an and are as at be by can do does for from have how i in is it its me my of on or our own that the there
+const filler = new Set(`a after an and are as at be by can do does for from have how i in is it its me my of on or our own that the there
   this to use what when where which who why will with you your`.split(/\s+/));
 
 // How many of the words a place has, and how much they weigh there.
 function score(place, asked) {
   let found = 0, total = 0;
   for (const word of asked) {
-    const stem = word.length > 3 ? word.replace(/s$/, "") : word;
+    const stem = word.length > 5 ? word.replace(/(?:ing|ed|e?s)$/, "") : word.length > 3 ? word.replace(/s$/, "") : word;
     const points = place.fields.reduce((sum, [weight, have]) => {
       if (have.includes(word)) return sum + weight;
       return have.some(other => other.startsWith(stem)) ? sum + weight / 2 : sum;
