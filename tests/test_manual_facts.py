@@ -1062,9 +1062,12 @@ CHANGES = "The code of the gate changed from 4471 to 9028 on the first of June. 
     ("question", "found", "said"),
     [
         ("What is the code of the gate?", "4471 to 9028", "9028"),
+        ("What is the code of the gate?", "4471", "9028"),
+        ("What is the code of the gate?", "9028", "9028"),
         ("Where is the office?", "from Leeds to York", "York"),
         ("Where was the office before?", "from Leeds to York", "from Leeds to York"),
         ("How did the code change?", "4471 to 9028", "4471 to 9028"),
+        ("What was the code before June?", "4471", "4471"),
     ],
 )
 def test_of_a_change_what_is_now_is_said(question: str, found: str, said: str) -> None:

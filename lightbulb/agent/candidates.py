@@ -342,10 +342,13 @@ def _after_the_change(candidate: Candidate, question: str) -> Candidate:
     if candidate.passage is None or _ASKS_OF_CHANGE.search(question): return candidate
     offset, text = candidate.passage.start, candidate.passage.text
     start, end = candidate.start - offset, candidate.end - offset
+    if not _CHANGED.search(re.sub("from $", "", text[:start])): return candidate
+    if re.fullmatch(r"\S+", text[start:end]) and text[:start].endswith("from "):  # what was, alone: what is now is one word too
+        end += match.end() if (match := re.match(r" to [^\s,;]*[\w%€$£]", text[end:])) else 0
     both = re.fullmatch(r"(?:from )?(?:(?! to ).)+ to (?P<now>.+)", text[start:end], re.I)
-    if both is None or not _CHANGED.search(re.sub("from $", "", text[:start])): return candidate
+    if both is None: return candidate
     start += both.start("now")
-    return replace(candidate, start=offset + start, text=text[start:end])
+    return replace(candidate, start=offset + start, end=offset + end, text=text[start:end])
 
 
 _SPAN_OF_DATES = re.compile(rf"(?P<between>\bbetween )?(?P<first>{DATE}) ?(?:–|—|-|to|until|till|(?P<and>and)) ?(?P<last>{DATE})", re.I)
