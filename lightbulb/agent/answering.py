@@ -434,9 +434,8 @@ class _Inquiry:
             return _Conclusion(form, trace=Trace(page=evidence.passages[0].title, failed_at="span"))  # no sentence says yes or no
         sentences = self.writer.composed(pieces) if pieces else self.writer.explanation(question, evidence.passages)
         self.draft = tuple(sentences) or self.draft
-        if (
-            lines and not short and (form in ("definition", "why") or (form == "list" and len(sentences) <= 2))
-        ):  # a long list has no short form
+        is_short = form in ("definition", "why") or (form == "list" and len(sentences) <= 2)  # a long list has no short form
+        if lines and not short and is_short:
             short = self.reasoning.phrase(question, lines[0].text)
             if form == "list" and short and re.match(r",? (?:and|or) |, ", lines[0].text.partition(short)[2]):
                 short = ""  # the first of several

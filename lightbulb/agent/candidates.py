@@ -305,7 +305,8 @@ _SPAN_OF_AMOUNTS = re.compile(
     rf"(?:\b(?P<between>between|from) )?(?P<first>{_AMOUNT}) ?(?:–|—|-|to|(?P<and>and)) ?(?P<last>{_AMOUNT})", re.I
 )
 _CHANGED = re.compile(
-    r"\b(?:raised|lowered|increased|reduced|decreased|cut|change[sd]|rose|rises|risen|fell|falls|fallen|went|gone|grew|grown|drops|dropped|move[sd])"
+    r"\b(?:raised|lowered|increased|reduced|decreased|cut|change[sd]|rose|rises|risen|fell|falls|fallen|went|gone|grew|grown|drops|dropped"
+    r"|move[sd])"
     r"(?: \w+){0,3} $",
     re.I,
 )

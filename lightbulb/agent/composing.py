@@ -785,7 +785,6 @@ def _best_listing(lines: Sequence[Line], pages: dict[str, list[Line]], document_
 
 
 _SAYS_YES_OR_NO = re.compile(r"(?:(?P<yes>yes|y|true|x|✓|✔|ja)|no|n|false|✗|✘|–|—|-|nein)", re.I)
-_DENIES = re.compile(r"\b(?:no|not|without|never|lacks?)\b|n['’]t\b", re.I)
 
 
 def _rows_marked(question: str, asked: set[str], words: Callable[[str], set[str]], rows: Sequence[Line]) -> list[Line]:
@@ -794,7 +793,7 @@ def _rows_marked(question: str, asked: set[str], words: Callable[[str], set[str]
     names = list(dict.fromkeys(name for row in cells for name in row))
     flags = [name for name in names if set() < words(name) <= asked and all(_SAYS_YES_OR_NO.fullmatch(row.get(name, "-")) for row in cells)]
     if len(flags) != 1: return []
-    wanted = not _DENIES.search(question)
+    wanted = not (_NEGATION.search(question) or re.search(r"\blacks?\b", question, re.I))
     says_yes = [bool((said := _SAYS_YES_OR_NO.fullmatch(row.get(flags[0], "-"))) and said["yes"]) for row in cells]
     return [line for line, yes in zip(rows, says_yes, strict=True) if yes == wanted]
 
