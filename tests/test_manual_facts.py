@@ -1065,12 +1065,14 @@ CHANGES = "The code of the gate changed from 4471 to 9028 on the first of June. 
         ("What is the code of the gate?", "4471", "9028"),
         ("What is the code of the gate?", "9028", "9028"),
         ("Where is the office?", "from Leeds to York", "York"),
-        ("Where was the office before?", "from Leeds to York", "from Leeds to York"),
+        ("Where was the office before?", "from Leeds to York", "Leeds"),
+        ("Where did the office move from and to?", "from Leeds to York", "from Leeds to York"),
+        ("What was the code before June?", "4471 to 9028", "4471"),
         ("How did the code change?", "4471 to 9028", "4471 to 9028"),
         ("What was the code before June?", "4471", "4471"),
     ],
 )
-def test_of_a_change_what_is_now_is_said(question: str, found: str, said: str) -> None:
+def test_of_a_change_what_is_now_is_said_or_what_was(question: str, found: str, said: str) -> None:
     assert _after_the_change(found_in(CHANGES, found), question).text == said
 
 

@@ -336,19 +336,25 @@ def _at_that_bound(candidate: Candidate, question: str) -> Candidate:
 _ASKS_OF_CHANGE = re.compile(
     r"\b(?:from|was|were|did|had|before|until|old|former\w*|previous\w*|originally|first|used to|by how|chang\w+|range|between)\b", re.I
 )
+_ASKS_WHAT_WAS = re.compile(
+    r"^(?!.*\b(?:by how|chang\w+|range)\b)"
+    r"(?:.*\b(?:was|were|did|had)\b.*\b(?:before|until)\b|.*\b(?:old|former\w*|previous\w*|originally|used to)\b)",
+    re.I,
+)
 
 
 def _after_the_change(candidate: Candidate, question: str) -> Candidate:
-    "Of *changed from 4471 to 9028* what it is now, unless the change or what was before is asked about."
-    if candidate.passage is None or _ASKS_OF_CHANGE.search(question): return candidate
+    "Of *changed from 4471 to 9028* what it is now, or what it was where that is asked; both where the change is."
+    wanted = "was" if _ASKS_WHAT_WAS.search(question) else "now"
+    if candidate.passage is None or (wanted == "now" and _ASKS_OF_CHANGE.search(question)): return candidate
     offset, text = candidate.passage.start, candidate.passage.text
     start, end = candidate.start - offset, candidate.end - offset
     if not _CHANGED.search(re.sub("from $", "", text[:start])): return candidate
     if re.fullmatch(r"\S+", text[start:end]) and text[:start].endswith("from "):  # what was, alone: what is now is one word too
         end += match.end() if (match := re.match(r" to [^\s,;]*[\w%€$£]", text[end:])) else 0
-    both = re.fullmatch(r"(?:from )?(?:(?! to ).)+ to (?P<now>.+)", text[start:end], re.I)
+    both = re.fullmatch(r"(?:from )?(?P<was>(?:(?! to ).)+) to (?P<now>.+)", text[start:end], re.I)
     if both is None: return candidate
-    start += both.start("now")
+    start, end = start + both.start(wanted), start + both.end(wanted)
     return replace(candidate, start=offset + start, end=offset + end, text=text[start:end])
 
 
