@@ -400,6 +400,12 @@ def test_code_keeps_its_lines_and_its_indentation() -> None:
     assert "    while lit:\n        burn()\n\n    done()" in text and "It ends, after a while." in text.split("\n\n")
 
 
+def test_code_at_the_end_of_an_entry_is_said_once() -> None:
+    entry = "<div><strong>Option: </strong><code>Cache-Max</code></div><div><strong>Default: </strong><code>4194304</code></div>"
+    page = extract(f"<main><h1>Settings</h1><p>What may be set stands below, one entry each.</p>{entry}</main>", "https://a.example/s")
+    assert page.text.endswith("below, one entry each.\n\nOption: Cache-Max\n\nDefault: 4194304")
+
+
 def test_a_definition_begins_with_its_term_whatever_follows() -> None:
     html = """<title>git-push</title><p>Updates remote refs using local refs, while sending what is needed for it.</p><dl>
     <dt>-f</dt><dt>--force</dt><dd><p>Usually, the command refuses to update a remote ref. This turns

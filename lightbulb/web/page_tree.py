@@ -570,6 +570,9 @@ def simplify(tree: Any) -> None:
     for element in list(tree.iter("pre")):
         if element.getparent() is not None and next(element.iterancestors("pre"), None) is None:
             _mark_code(element)
+    for code in tree.iter("code"):
+        if "\n" not in "".join(code.itertext()):
+            code.tag = "span"  # an extractor says what stands in a line of a `<div>` twice
     # paragraphs that are called otherwise, and lines that only the source breaks
     for element in tree.iter("div"):
         if not any(part.tag in _BLOCKS for part in element) and _num_words(element) >= 10:
