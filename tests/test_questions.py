@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,6 +50,20 @@ def test_long_questions_take_no_time() -> None:
     ):
         make_plans(f"Who is {text}?"), subject_of(f"Who is {text}?")
     assert time.perf_counter() - begin < 5
+
+
+@pytest.mark.parametrize(
+    ("asked", "read"),
+    [
+        ("Is there any upper bound on how big a store can get, and what is it?", "What is the upper bound on how big a store can get?"),
+        ("Is there a limit on the number of tracks, and if so how many?", "What is the limit on the number of tracks?"),
+        ("We come by car. Is there a car park and where is it?", "We come by car. Where is the car park?"),
+        ("Is there a fee and how much is it?", "How much is the fee?"),
+        ("Is there a lift and a ramp?", "Is there a lift and a ramp?"),
+    ],
+)
+def test_whether_there_is_one_and_what_it_is_asks_what_it_is(asked: str, read: str) -> None:
+    assert reworded(asked) == read
 
 
 def test_every_question_word_keeps_its_sense() -> None:

@@ -444,9 +444,20 @@ _POLITE = re.compile(
 )
 
 
+_IS_THERE_AND_WHAT = re.compile(
+    r"(?P<context>.+[.!] )?is there (?:any|an?|some) (?P<noun>[^?]+?),? and(?:,? if so,?)? "
+    r"(?P<asked>what|where|when|how (?:much|many|high|big|large|long))(?: (?:is|would) (?:it|that)(?: be)?)?",
+    re.I,
+)
+
+
 def reworded(question: str) -> str:
-    "Key words such as *birthplace of Georg Ohm* as a question, and a question without its polite frame; anything else as it is."
+    """Key words such as *birthplace of Georg Ohm* as a question, a question without its polite frame, and *Is there a limit, and what is
+    it?* as *What is the limit?*; anything else as it is."""
     text = re.sub(r",? (?:please|thanks|thank you)$", "", " ".join(question.split()).rstrip("?.! "), flags=re.I)
+    if match := _IS_THERE_AND_WHAT.fullmatch(text[:_MAX_CHARS]):
+        asked = "What" if match["asked"].lower() == "how many" else match["asked"].capitalize()
+        return f"{match['context'] or ''}{asked} is the {match['noun']}?"
     if polite := _POLITE.match(text): return f"{text[polite.end() :][:1].upper()}{text[polite.end() + 1 :]}?"
     match = re.fullmatch(r"(?:[Nn]ame |the )*(?P<noun>[a-z][a-z -]*?) of (?P<owner>.+)", text[:_MAX_CHARS])
     if match is None or re.search(_QUESTION, text, re.I): return question
