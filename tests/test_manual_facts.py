@@ -1095,6 +1095,13 @@ def test_a_column_of_yes_and_no_names_rows(title: str, table: str, question: str
     assert [line.text.split(": ")[1].split(";")[0] for line in rows_named(question, listing)] == expected
 
 
+def test_what_follows_a_question_answers_it_on_a_page_and_not_in_a_letter() -> None:
+    asked = "Is there a cot for the baby? We bring our own bed for the boy."
+    headings = lambda text: {line.heading for line in lines_of(Document("http://site/cot", "Cot", text)) if "bed" in line.text}
+    assert headings(asked) == {"Cot > Is there a cot for the baby?"}
+    assert headings(f"From: Maria Weber\nSubject: July\n\n{asked}") == headings(f"Dear Mrs Thoma, we come in July.\n\n{asked}") == {"Cot"}
+
+
 @pytest.mark.parametrize(
     ("question", "note"),
     [

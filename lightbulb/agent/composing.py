@@ -76,6 +76,11 @@ _IS_ASKED_THERE = re.compile(  # but *Anna: is it heated?* is said
 )
 
 
+_OF_A_LETTER = re.compile(
+    r"^(?:(?:from|to|cc|subject|re|von|an|betreff): \S|(?:dear|hi|hello|liebe[rs]?|hallo)\b[^.?!\n]{0,40}, )", re.I | re.M
+)
+
+
 class _AskedThere(NamedTuple):
     "A question that a page asks and answers: what follows stands below it as below a heading."
 
@@ -108,6 +113,7 @@ def lines_of(
     names = {text for _, text in headings}
     lines, block, position, term, before = [], 0, 0, "", ""
     asked = _AskedThere("", "", 0)
+    is_letter = _OF_A_LETTER.search(document.text[:600]) is not None  # who asks in it does not answer
     for first, last in _without_entries_that_ask(document.text):
         if first >= end: break
         opens_block = position == 0 or "\n\n" in document.text[position:first]
@@ -117,7 +123,7 @@ def lines_of(
         if opens_block:
             term, before = "", ""
         above = next((name for place, name in reversed(headings) if place <= first), "")
-        if opens_line and text not in names and (question := _IS_ASKED_THERE.fullmatch(text)):
+        if not is_letter and opens_line and text not in names and (question := _IS_ASKED_THERE.fullmatch(text)):
             is_alone = document.text[last : last + 2] in ("", "\n\n")  # its answer is the next paragraph
             asked = _AskedThere(question["question"], above, block + 2 * is_alone)
         elif above != asked.above or block > asked.last_block:
