@@ -25,6 +25,7 @@ from ..core.english import BACKWARD_OPENERS, FUNCTION_WORDS, MONTHS, stem
 from ..core.records import Document, Passage
 from ..knowledge.chunks import split_sentences
 from ..knowledge.support import gives_orders
+from ..reading.answer_kinds import MONTH, expected_kind
 
 # %% ../../nbs/agent/10_composing.ipynb #622f3684
 @dataclass(frozen=True)
@@ -160,6 +161,9 @@ def _words_of_heading(asked_about: set[str], line: Line) -> int:
     return len(words) if words <= asked_about else 0
 
 
+_DATED = re.compile(rf"\b\d{{4}}-\d\d-\d\d\b|\b{MONTH}(?: \d{{1,2}})?,? \d{{4}}\b")
+
+
 def told_by(says: Says, question: str, texts: Sequence[str]) -> list[float]:
     "For each text the log-odds that it says something to a question, between -4 and 4, by what has learned it."
     read = [says(reading, texts) for reading in readings(question)]
@@ -181,9 +185,11 @@ def scored_lines(
 ) -> list[Line]:
     "The lines of the passages with their scores, best first."
     waiting: dict[tuple[str, int], tuple[Line, float, int]] = {}  # with the score of the passage and its place
+    asks_when = expected_kind(question) == "date"
     for place, passage in enumerate(passages):
         for line in lines_of(document_of(passage.url), passage.start, passage.end):
-            if line.role != "heading" and (line.num_words > 1 or line.heading.endswith("?")):
+            is_read = line.role != "heading" or (asks_when and _DATED.search(line.text))  # *3.1.0 (2024-09-12)* over what is new
+            if is_read and (line.num_words > 1 or line.heading.endswith("?")):
                 waiting.setdefault((line.url, line.start), (line, passage.score, place))
     if not waiting: return []
     asked_about = _stems(question)
