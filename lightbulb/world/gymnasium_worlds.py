@@ -211,6 +211,17 @@ def _is_bare(env: gymnasium.Env) -> bool:
     return True
 
 
+_SMALL, _LARGEST = 32, 65_535  # a bound between them is scaled; what is called bounded beyond 16 bits seldom comes near its bound
+
+
+def _observation_scale(space: spaces.Space) -> np.ndarray | None:  # (F,)
+    "What brings the numbers of a box that are bounded beyond ±32 (octets to 255, coordinates) to ±1; None if there are none."
+    if not isinstance(space, spaces.Box): return None
+    reach = np.maximum(*(np.abs(bound.astype(np.float64)).ravel() for bound in (space.low, space.high)))
+    is_scaled = (reach > _SMALL) & (reach <= _LARGEST)
+    return np.where(is_scaled, 1 / np.where(is_scaled, reach, 1.0), 1.0).astype(np.float32) if is_scaled.any() else None
+
+
 class GymnasiumWorld:
     "A Gymnasium environment with discrete actions, B games at a time."
 
@@ -230,6 +241,7 @@ class GymnasiumWorld:
             raise ValueError(f"{environment_id} must have discrete actions, got {env.action_space}")
         self.num_actions, self.encode = int(env.action_space.n), ObservationEncoder(env.observation_space)
         self.observation_shape: tuple[int, ...] = (self.encode.num_features,)
+        self.observation_scale = _observation_scale(env.observation_space)  # (F,) of what is seen; None: it is shown as it is
         self.max_steps = env.spec.max_episode_steps if env.spec else None  # the time limit
         self.tables = read_tables(env) if use_tables and _is_bare(env) else None
         self.games = (
@@ -261,7 +273,8 @@ class GymnasiumWorld:
         return self.games.reset(num_games, seed, anywhere=True)
 
     def observe(self, states: np.ndarray) -> np.ndarray:
-        return self.encode(self.games.observations(states))
+        seen = self.encode(self.games.observations(states))
+        return seen if self.observation_scale is None else seen * self.observation_scale
 
     def legal(self, states: np.ndarray) -> np.ndarray:
         return self.games.legal(states)
