@@ -1288,6 +1288,52 @@ def test_actions_that_do_not_start_at_zero_are_all_taken():
     assert [world.step(number, number).reward for number in range(3)] == [1.0, 0.0, 0.0] and tilt.taken[-3:] == [-1, 0, 1]
 
 
+class Doors(gymnasium.Env):
+    "Every step closes two of four actions, in `info` or in the observation; a closed one raises."
+
+    action_space = spaces.Discrete(4)
+
+    def __init__(self, in_info=True):
+        self.in_info, numbers = in_info, spaces.Box(0, 9, (1,), np.float32)
+        self.observation_space = numbers if in_info else spaces.Dict(count=numbers, action_mask=spaces.MultiBinary(4))
+
+    def look(self):
+        self.mask = np.isin(np.arange(4), [self.count % 4, (self.count + 1) % 4]).astype(np.int8)
+        numbers = np.array([self.count], np.float32)
+        return (numbers, {"action_mask": self.mask}) if self.in_info else ({"count": numbers, "action_mask": self.mask}, {})
+
+    def reset(self, *, seed=None, options=None):
+        self.count = 0
+        return self.look()
+
+    def step(self, action):
+        assert self.mask[action], "a closed action was taken"
+        self.count += 1
+        shown, info = self.look()
+        return shown, 1.0, False, self.count == 9, info
+
+
+@pytest.mark.parametrize("in_info", [True, False])
+def test_what_a_mask_closes_is_closed_to_both_levels(in_info):
+    pair, walk = Option("0 or 1", ends=lambda observation: False, actions=(0, 1)), Option("3", actions=(3,), policy=lambda observation: 3)
+    make = lambda: GymnasiumOptions(Doors(in_info), [*primitive_options(4), pair, walk])
+    world = make()
+    world.reset()
+    assert world.manager_view().available.tolist() == [True, True, False, False, True, False]
+    assert np.flatnonzero(world.worker_view(4).available).tolist() == [0, 1]
+    assert not world.step(4, 1).option_ended and np.flatnonzero(world.worker_view(4).available).tolist() == [1]
+    assert world.step(4, 1).option_ended and not world.worker_view(4).available.any()  # 2 and 3 are open
+    config = HierarchyConfig(total_steps=120, manager=SMALL, worker=SMALL, report_interval=60)
+    for make_env in (make, lambda: Doors(in_info)):
+        agent, reports = finish(train_hierarchy(make_env, config))
+        assert agent.num_steps == 120 and np.isfinite(reports[-1].metrics["manager_loss"])
+        assert all(np.isfinite(value) for report in reports for value in report.metrics.values())
+    with pytest.raises(ValueError, match="an action_mask must hold 3 numbers, got the shape \\(4,\\)"):
+        doors = Doors(in_info)
+        doors.action_space = spaces.Discrete(3)
+        GymnasiumOptions(doors, primitive_options(3)).reset()
+
+
 def test_models_and_configs_refuse_nonsense():
     for wrong, rule in (
         ({"discount": 1.5}, "discount must be between 0 and 1, got 1.5"),
