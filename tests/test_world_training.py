@@ -267,10 +267,46 @@ def test_octets_are_scaled_and_a_model_of_before_sees_them_as_it_did(tiny: Train
     trained, file = load_world_model(tiny.save_dir), find_model_file(shop.folder, "world model")
     assert trained.world.observe(trained.world.reset(2, 0)).max() == 1.0
     state = load_checkpoint(file)
-    del state["scaled_observations"]
+    del state["observation_scale"]
     save_checkpoint(tiny.save_dir / "before.ckpt", state)
     before = load_world_model(tiny.save_dir / "before.ckpt").world
     assert before.observe(before.reset(2, 0)).max() == 255.0
+
+
+class Odometer(gymnasium.Env):
+    "Numbers without bounds, in the thousands, and in every second step one action alone, which the observation says."
+
+    observation_space = spaces.Dict(counts=spaces.Box(-np.inf, np.inf, (2,), np.float64), action_mask=spaces.MultiBinary(2))
+    action_space = spaces.Discrete(2)
+
+    def look(self) -> tuple[dict, dict]:
+        self.mask = np.array([self.num_steps % 2, 1], np.int8)
+        return {"counts": np.array([-2000.0 * self.num_steps, 0.5]), "action_mask": self.mask}, {}
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
+        self.num_steps = 0
+        return self.look()
+
+    def step(self, action: int) -> tuple[dict, float, bool, bool, dict]:
+        assert self.mask[action], "a closed action was taken"
+        self.num_steps += 1
+        shown, info = self.look()
+        return shown, float(action), self.num_steps == 4, False, info
+
+
+gymnasium.register("Odometer-v0", Odometer, disable_env_checker=True)
+
+
+def test_large_numbers_without_bounds_are_scaled_and_a_mask_in_the_observation_is_heeded(tiny: TrainWorldModel) -> None:
+    odometer = replace(tiny, environment="Odometer-v0", num_epochs=1)
+    report = list(train_world_model(odometer))[-1]
+    assert report.metrics["observation"] < 1 and report.metrics["search_return"] <= 4
+    trained = load_world_model(tiny.save_dir)
+    assert (
+        trained.world.observation_scale == pytest.approx([1 / 6000, 1, 1, 1]) and not trained.world.legal(trained.world.reset(1, 0))[0, 0]
+    )
+    resumed = list(train_world_model(replace(odometer, resume=True, num_epochs=2)))
+    assert resumed[-1].step == 16 and load_world_model(tiny.save_dir).world.observation_scale == pytest.approx([1 / 6000, 1, 1, 1])
 
 
 def test_games_are_cut_in_an_evaluation_too_and_their_copies_used_again(tiny: TrainWorldModel) -> None:

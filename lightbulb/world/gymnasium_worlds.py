@@ -14,12 +14,12 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.wrappers import FlattenObservation, OrderEnforcing, PassiveEnvChecker, TimeLimit
 
-from ..rl.policies import ObservationEncoder
+from ..rl.policies import ACTION_MASK, ObservationEncoder
 from ..rl.vector_environments import EnvironmentFailure
 from .tables import Tables, read_tables
 
 # %% auto #0
-__all__ = ['GameFailure', 'GymnasiumWorld']
+__all__ = ['GameFailure', 'scale_of', 'GymnasiumWorld']
 
 # %% ../../nbs/world/03_gymnasium_worlds.ipynb #27d36d5c
 Outcome: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # states, rewards (B,), terminated (B,), truncated (B,)
@@ -211,15 +211,32 @@ def _is_bare(env: gymnasium.Env) -> bool:
     return True
 
 
-_SMALL, _LARGEST = 32, 65_535  # a bound between them is scaled; what is called bounded beyond 16 bits seldom comes near its bound
+_SMALL, _LARGEST = 32, 65_535  # what is called bounded beyond 16 bits seldom comes near its bound
 
 
-def _observation_scale(space: spaces.Space) -> np.ndarray | None:  # (F,)
-    "What brings the numbers of a box that are bounded beyond ±32 (octets to 255, coordinates) to ±1; None if there are none."
+def scale_of(reach: np.ndarray) -> np.ndarray | None:  # (F,) → (F,)
+    "Factors that bring numbers which reach beyond ±32 to ±1 and leave the others; None if all stay."
+    is_large = reach > _SMALL
+    return np.where(is_large, 1 / np.where(is_large, reach, 1.0), 1.0).astype(np.float32) if is_large.any() else None
+
+
+def _scale_of_space(space: spaces.Space) -> np.ndarray | None:  # (F,)
+    "Factors for the numbers that a box bounds, octets to 255 and coordinates; None if all stay."
     if not isinstance(space, spaces.Box): return None
     reach = np.maximum(*(np.abs(bound.astype(np.float64)).ravel() for bound in (space.low, space.high)))
-    is_scaled = (reach > _SMALL) & (reach <= _LARGEST)
-    return np.where(is_scaled, 1 / np.where(is_scaled, reach, 1.0), 1.0).astype(np.float32) if is_scaled.any() else None
+    return scale_of(np.where(reach > _LARGEST, 0.0, reach))
+
+
+class _MaskInInfo(gymnasium.Wrapper):
+    "An environment whose observations hold `action_mask` says it in its info, too."
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        observation, info = self.env.reset(**kwargs)
+        return observation, {ACTION_MASK: observation[ACTION_MASK]} | info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, *outcome, info = self.env.step(action)
+        return observation, *outcome, {ACTION_MASK: observation[ACTION_MASK]} | info  # type: ignore[return-value]
 
 
 class GymnasiumWorld:
@@ -241,7 +258,7 @@ class GymnasiumWorld:
             raise ValueError(f"{environment_id} must have discrete actions, got {env.action_space}")
         self.num_actions, self.encode = int(env.action_space.n), ObservationEncoder(env.observation_space)
         self.observation_shape: tuple[int, ...] = (self.encode.num_features,)
-        self.observation_scale = _observation_scale(env.observation_space)  # (F,) of what is seen; None: it is shown as it is
+        self.observation_scale = _scale_of_space(env.observation_space)  # (F,) of what is seen; None: it is shown as it is
         self.max_steps = env.spec.max_episode_steps if env.spec else None  # the time limit
         self.tables = read_tables(env) if use_tables and _is_bare(env) else None
         self.games = (
@@ -261,6 +278,8 @@ class GymnasiumWorld:
             raise ValueError(f"{self.environment_id!r} must be a known Gymnasium id: {error}") from None
         except Exception as error:
             raise EnvironmentFailure(f"making {self.environment_id} failed: {type(error).__name__}: {error}") from error
+        if isinstance(env.observation_space, spaces.Dict) and ACTION_MASK in env.observation_space.spaces:
+            env = _MaskInInfo(env)
         return FlattenObservation(env) if isinstance(env.observation_space, spaces.Dict | spaces.Tuple) else env
 
     def reset(self, num_games: int = 1, seed: int = 0) -> np.ndarray:

@@ -33,7 +33,7 @@ from ..core.runtime import choose_device, seed_everything
 from .configuration import TrainWorldModel
 from .environments import World, make_world
 from .evaluation import examination_for, held_out_losses, imagination_errors, quality, unseen_positions
-from .gymnasium_worlds import GymnasiumWorld
+from .gymnasium_worlds import GymnasiumWorld, scale_of
 from .losses import LossReport, VisitCounter
 from .networks import WorldModel, WorldModelConfig
 from .self_play import Played, PlayConfig, ask_policy, play_games, renew_targets, search_positions
@@ -80,6 +80,8 @@ class Practice:
         settings = PlayConfig(search, facts.opening_moves, config.exploration, facts.max_moves, config.anywhere, config.with_search)
         with self.precision.autocast():
             played = play_games(self.world, None if at_random else self.player, settings, num_games, generator=self.generator)
+        if not self.num_games:
+            self._fit_observations(played.steps)
         wanted = num_games * config.validation_share
         most = num_games - 1 if num_games > 1 else int(len(self.learned) > 0)  # something to learn from comes first
         num_held = min(int(wanted) + int(self.generator.random() < wanted % 1), most)
@@ -87,6 +89,14 @@ class Practice:
             num_held = max(num_held, min(1, most))
         self._remember(played, num_held)
         self.num_random_games += num_games * at_random
+
+    def _fit_observations(self, steps: Steps) -> None:
+        "Bring what the first games show beyond ±32 to ±1, in them and in all that follow."
+        scale = scale_of(np.abs(steps.observation).max(0)) if isinstance(self.world, GymnasiumWorld) else None
+        if scale is None: return
+        steps.observation *= scale
+        before = self.world.observation_scale
+        self.world.observation_scale = scale if before is None else before * scale
 
     def play_at_random(self) -> None:
         "The games before anything is learned, as many as are asked for or fit."
@@ -153,10 +163,17 @@ def _world_of(name: str) -> World:
     return CountdownWorld(make_text_environment(name)) if name.startswith("countdown") else make_world(name)
 
 
+def _scale_in(world: World) -> Tensor | None:
+    "How a world scales what it shows, for a checkpoint."
+    scale = getattr(world, "observation_scale", None)
+    return None if scale is None else torch.from_numpy(scale.copy())
+
+
 def _show_as_trained(world: World, model: Mapping[str, Any]) -> None:
-    "A world shows a model of before what it was trained on: octets from 0 to 255, unscaled."
-    if isinstance(world, GymnasiumWorld) and not model.get("scaled_observations", False):
-        world.observation_scale = None
+    "A world shows a model what it was trained on: a checkpoint without a scale saw everything unscaled."
+    if isinstance(world, GymnasiumWorld):
+        scale = model.get("observation_scale")
+        world.observation_scale = None if scale is None else scale.numpy()
 
 
 class WorldModelTraining:
@@ -368,7 +385,7 @@ class WorldModelTraining:
             "kind": "world model",
             "config": self.model.config.as_dict(),
             "settings": self.config.fixed_settings(),
-            "scaled_observations": True,  # models of before saw octets from 0 to 255
+            "observation_scale": _scale_in(self.world),
             "weights": _on_cpu(self.model.state_dict()),
             "average": None if self.average is None else _on_cpu(self.average.weights),
             "step": self.step,
