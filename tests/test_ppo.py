@@ -831,6 +831,34 @@ def test_an_environment_that_fails_loses_nothing(tmp_path, kind, words):
     assert next(go_on).step > agent.num_steps
 
 
+class LostNumber(gymnasium.Env):
+    "Episodes of ten steps, in one of which a number of the observation is none."
+
+    observation_space, action_space = spaces.Dict(lamp=spaces.Discrete(2), place=spaces.Box(-9, 9, (1,), np.float32)), spaces.Discrete(2)
+
+    def __init__(self, lost_at):
+        self.lost_at = lost_at
+
+    def reset(self, *, seed=None, options=None):
+        self.num_steps = 0
+        return {"lamp": 0, "place": np.zeros(1, np.float32)}, {}
+
+    def step(self, action):
+        self.num_steps += 1
+        place = np.nan if self.num_steps == self.lost_at else self.num_steps / 10
+        return {"lamp": 1, "place": np.array([place], np.float32)}, 1.0, False, self.num_steps == 10, {}
+
+
+@pytest.mark.parametrize("lost_at", [4, 10])  # in the middle, and where a time limit strikes
+def test_a_number_that_is_lost_is_named_where_it_is_seen_in_an_evaluation_too(lost_at):
+    make_env = lambda: LostNumber(lost_at)
+    words = f"environment 0 gave an observation that is not finite at step {lost_at}"
+    with pytest.raises(EnvironmentFailure, match=words):
+        finish(train_ppo(make_env, PPOConfig(total_steps=512, num_envs=2, rollout_length=16, num_minibatches=1)))
+    with pytest.raises(EnvironmentFailure, match=words):
+        evaluate_policy(PPOAgent.for_environment(make_env), make_env, num_episodes=2)
+
+
 def test_ctrl_c_keeps_what_was_learned(tmp_path):
     Fragile.num_steps, Fragile.kind = 0, "Ctrl-C"
     config, reports = PPOConfig(total_steps=4096, num_envs=2, rollout_length=16, num_minibatches=1), []

@@ -136,7 +136,7 @@ class EpisodeStream:
         "Begin anew everywhere; unfinished episodes are dropped."
         observations, info = self._guard(self.env.reset, seed=seed)
         self._mask_size = mask_size(info)
-        self.observations = self._masked(observations, info)
+        self.observations = self._finite(self._masked(observations, info))
         self.starts, self.is_over = np.ones(self.num_envs, bool), np.zeros(self.num_envs, bool)
         self._reward_sums, self._lengths = np.zeros(self.num_envs), np.zeros(self.num_envs, np.int64)
         self._seed, self._actions = seed, []
@@ -154,10 +154,24 @@ class EpisodeStream:
         done = terminated | truncated
         self._count(rewards, done, valid)
         self.observations, final = self._restart(observations, done, info)
+        self._finite(self.observations)
+        if final is not self.observations:
+            self._finite(final)
         self.starts = ~valid if self.mode is AutoresetMode.NEXT_STEP else done
         if self.mode is AutoresetMode.NEXT_STEP:
             self.is_over = done
         return StreamStep(rewards, terminated, truncated, valid, final)
+
+    def _finite(self, observations: Any) -> Any:
+        "The same; `EnvironmentFailure` if a number is none."
+
+        def check(numbers: np.ndarray) -> None:
+            if np.issubdtype(np.asarray(numbers).dtype, np.inexact) and not np.isfinite(numbers).all():
+                row = int(np.flatnonzero(~np.isfinite(numbers).reshape(self.num_envs, -1).all(1))[0])
+                raise EnvironmentFailure(f"environment {row} gave an observation that is not finite at step {self.num_steps}")
+
+        map_arrays(check, observations)
+        return observations
 
     def _masked(self, observations: Any, info: Mapping[str, Any]) -> Any:
         "Observations with the mask, if the reset gave one; everything is open where `info` holds none now."
