@@ -16,8 +16,10 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+from lightbulb.core.checkpoint import load_checkpoint, save_checkpoint
 from lightbulb.core.errors import CheckpointError
 from lightbulb.core.report import MetricsFile
+from lightbulb.core.run_folder import find_model_file
 from lightbulb.rl import ppo
 from lightbulb.rl.ppo import Collector, PPOAgent, PPOConfig, Rollout, evaluate_policy, plain_ppo_update, train_ppo
 from lightbulb.rl.vector_environments import EnvironmentFailure, EpisodeStream, PassiveTMaze, make_vector_environment
@@ -829,6 +831,39 @@ def test_an_environment_that_fails_loses_nothing(tmp_path, kind, words):
     assert same(dict(PPOAgent.load(tmp_path).network.state_dict()), dict(agent.network.state_dict()))
     go_on = train_ppo(Clock, config, save_dir=tmp_path, resume=True)
     assert next(go_on).step > agent.num_steps
+
+
+class Dial(gymnasium.Env):
+    "Pays most where the dial stands at seven tenths of its way."
+
+    observation_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, low, high):
+        self.action_space, self.goal, self.width = spaces.Box(low, high, (1,), np.float32), low + 0.7 * (high - low), high - low
+
+    def reset(self, *, seed=None, options=None):
+        self.num_steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.num_steps += 1
+        return np.zeros(1, np.float32), 1 - abs(float(action[0]) - self.goal) / self.width, False, self.num_steps == 10, {}
+
+
+def test_bounds_far_from_one_are_reached_like_those_of_one_and_an_agent_of_before_acts_as_it_did(tmp_path):
+    config = PPOConfig(total_steps=3000, num_minibatches=4)
+    for low, high in ((-1.0, 1.0), (0.0, 1000.0), (100.0, 200.0), (0.0, 0.001)):
+        _, agent = finish(train_ppo(lambda low=low, high=high: Dial(low, high), config, save_dir=tmp_path))
+        assert evaluate_policy(agent, lambda low=low, high=high: Dial(low, high), num_episodes=2).mean() > 7.5, (low, high)
+    agent = PPOAgent(spaces.Discrete(2), spaces.Box(np.array([0, -1, -np.inf]), np.array([50, 1, np.inf]), dtype=np.float64))
+    assert agent.head.to_environment(torch.tensor([[0.5, 0.5, 0.5], [-9, -9, -9]])).tolist() == [[37.5, 0.5, 0.5], [0, -1, -9]]
+    file = find_model_file(tmp_path, "ppo agent")
+    state = load_checkpoint(file)
+    del state["network"]["head.reach"]
+    save_checkpoint(tmp_path / "before.ckpt", state)
+    before, now, draws = PPOAgent.load(tmp_path / "before.ckpt"), PPOAgent.load(file), torch.tensor([[0.0005]])
+    assert before.head.to_environment(draws)[0, 0] == pytest.approx(0.0005)
+    assert now.head.to_environment(draws)[0, 0] == pytest.approx(0.0005 + 0.0005 * 0.0005)
 
 
 class LostNumber(gymnasium.Env):

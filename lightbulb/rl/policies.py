@@ -151,8 +151,26 @@ class DiagonalGaussian:
 Distribution = Categoricals | DiagonalGaussian
 
 # %% ../../nbs/rl/07_policies.ipynb #337ee083
+_NO_BOUND = 1e6  # what is bounded beyond it is as good as unbounded
+
+
+def _reach_of(space: spaces.Box) -> Tensor | None:  # (2, K)
+    "Middle and half width of the components whose bounds lie far from ±1, 0 and 1 for the others; None if there are none."
+    low, high = (bound.astype(np.float64).ravel() for bound in (space.low, space.high))
+    is_bounded = np.maximum(np.abs(low), np.abs(high)) <= _NO_BOUND
+    low, high = np.where(is_bounded, low, -1.0), np.where(is_bounded, high, 1.0)
+    middle, half = (high + low) / 2, (high - low) / 2
+    is_far = (half > 4) | (half < 0.25) | (np.abs(middle) > half)
+    return torch.from_numpy(np.where(is_far, [middle, half], [[0.0], [1.0]])).float() if is_far.any() else None
+
+
 class ActionHead(nn.Module):
-    "From outputs (…, num_outputs) to a distribution, and from its draws to the actions of a space."
+    """From outputs (…, num_outputs) to a distribution, and from its draws to the actions of a space.
+
+    Real numbers are drawn around 0 with a spread of 1 at first. Where bounds lie far from that, -1 and 1 stand for them.
+    """
+
+    reach: Tensor | None  # (2, K) middle and half width of what -1 and 1 stand for; None: draws are actions as they are
 
     def __init__(self, space: spaces.Space) -> None:
         super().__init__()
@@ -172,6 +190,7 @@ class ActionHead(nn.Module):
         self.num_outputs = sum(self.counts) or self.num_components
         if not self.is_discrete:
             self.log_std = nn.Parameter(torch.zeros(self.num_components))
+        self.register_buffer("reach", _reach_of(space) if isinstance(space, spaces.Box) else None)
 
     def forward(self, outputs: Tensor, is_open: Tensor | None = None) -> Distribution:
         return Categoricals(outputs, self.counts, is_open) if self.is_discrete else DiagonalGaussian(outputs, self.log_std)
@@ -182,7 +201,16 @@ class ActionHead(nn.Module):
         if self.is_discrete:
             return (actions.detach().cpu().numpy() + self.offsets).reshape(shape).astype(self.space.dtype)
         low, high = self.space.low, self.space.high  # type: ignore[attr-defined]
+        if self.reach is not None:
+            actions = self.reach[0] + self.reach[1] * actions
         return np.clip(actions.detach().cpu().numpy().reshape(shape), low, high).astype(self.space.dtype)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        "A head of before, whose draws were actions as they are, goes on so."
+        if self.reach is not None:
+            as_they_are = torch.stack([torch.zeros_like(self.reach[0]), torch.ones_like(self.reach[1])])
+            state_dict.setdefault(f"{prefix}reach", as_they_are)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 # %% ../../nbs/rl/07_policies.ipynb #585fcaba
 def orthogonal(layer: nn.Linear, gain: float) -> nn.Linear:
