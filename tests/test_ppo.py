@@ -866,6 +866,15 @@ def test_bounds_far_from_one_are_reached_like_those_of_one_and_an_agent_of_befor
     assert now.head.to_environment(draws)[0, 0] == pytest.approx(0.0005 + 0.0005 * 0.0005)
 
 
+@pytest.mark.parametrize(
+    ("space", "outside"), [(spaces.Discrete(3, start=1), 4), (spaces.Discrete(3), -1), (spaces.MultiDiscrete([3, 2]), np.array([3, 0]))]
+)
+def test_an_observation_outside_its_space_is_the_environments_failure(space, outside):
+    agent = PPOAgent(spaces.Dict(seen=space), spaces.Discrete(2))
+    with pytest.raises(EnvironmentFailure, match="outside its space"):
+        agent.act({"seen": np.array([outside])})
+
+
 class LostNumber(gymnasium.Env):
     "Episodes of ten steps, in one of which a number of the observation is none."
 
