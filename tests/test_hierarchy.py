@@ -32,7 +32,7 @@ from lightbulb.rl.four_rooms import (
     tabular_hallway_options,
     tabular_primitive_options,
 )
-from lightbulb.rl.hierarchy import HierarchicalAgent, HierarchyConfig, ManagerModel, WorkerModel, rarely_tried, train_hierarchy
+from lightbulb.rl.hierarchy import HierarchicalAgent, HierarchyConfig, ManagerModel, WorkerModel, play, rarely_tried, train_hierarchy
 from lightbulb.rl.options import (
     ExpectedUpdate,
     GuardedWorld,
@@ -1286,6 +1286,18 @@ def test_actions_that_do_not_start_at_zero_are_all_taken():
     world = GymnasiumOptions(tilt, primitive_options(3))
     world.reset()
     assert [world.step(number, number).reward for number in range(3)] == [1.0, 0.0, 0.0] and tilt.taken[-3:] == [-1, 0, 1]
+
+
+def test_a_plain_environment_is_played_and_what_is_no_maker_or_not_the_agents_is_refused():
+    agent, _ = finish(train_hierarchy("CartPole-v1", HierarchyConfig(total_steps=60, manager=SMALL)))
+    one = gymnasium.make("CartPole-v1")
+    assert play(agent, one, seed=1) == play(agent, "CartPole-v1", seed=1) == play(agent, GuardedWorld("CartPole-v1"), seed=1)
+    with pytest.raises(ValueError, match="num_options must be the agent's, 2, got 4"):
+        play(agent, "FrozenLake-v1")
+    with pytest.raises(ValueError, match="a function that makes a world, got the environment"):
+        finish(train_hierarchy(one, HierarchyConfig()))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="make_env must make a new world at each call, got the same one again"):
+        finish(train_hierarchy(lambda: one, HierarchyConfig(num_envs=2)))
 
 
 class Doors(gymnasium.Env):

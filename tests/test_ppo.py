@@ -866,6 +866,19 @@ def test_bounds_far_from_one_are_reached_like_those_of_one_and_an_agent_of_befor
     assert now.head.to_environment(draws)[0, 0] == pytest.approx(0.0005 + 0.0005 * 0.0005)
 
 
+def test_an_environment_that_is_no_maker_or_not_the_agents_is_refused_in_one_line():
+    one = gymnasium.make("CartPole-v1")
+    for wrong, words in ((one, "a function that makes an environment, got the environment"), (lambda: one, "got the same one again")):
+        with pytest.raises(ValueError, match=words):
+            next(train_ppo(wrong, PPOConfig(num_envs=2)))
+    agent = PPOAgent.for_environment("CartPole-v1")
+    for other in ("FrozenLake-v1", "Acrobot-v1", "MountainCarContinuous-v0"):
+        with pytest.raises(ValueError, match="spaces must be the agent's, Box.* and Discrete\\(2\\), got"):
+            evaluate_policy(agent, other)
+        with pytest.raises(ValueError, match="spaces must be the agent's"):
+            next(train_ppo(other, PPOConfig(), agent=agent))
+
+
 @pytest.mark.parametrize(
     ("space", "outside"), [(spaces.Discrete(3, start=1), 4), (spaces.Discrete(3), -1), (spaces.MultiDiscrete([3, 2]), np.array([3, 0]))]
 )

@@ -208,6 +208,8 @@ class GuardedWorld:
     "A world whose exceptions and malformed answers become `EnvironmentFailure`."
 
     def __init__(self, make_env: Callable[[], Any] | str) -> None:
+        if isinstance(make_env, gymnasium.Env):
+            raise ValueError(f"make_env must be a Gymnasium id or a function that makes a world, got the environment {make_env}")
         world = self._ask("making the environment", (lambda: gymnasium.make(make_env)) if isinstance(make_env, str) else make_env)
         if isinstance(world, gymnasium.Env):
             count = getattr(world.action_space, "n", 0)

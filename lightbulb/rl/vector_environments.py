@@ -49,6 +49,8 @@ def make_vector_environment(
 ) -> VectorEnv:
     "`num_envs` environments side by side; `ValueError` for an unknown id, `EnvironmentFailure` if making one raises."
     if num_envs < 1: raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+    if isinstance(make_env, gymnasium.Env | VectorEnv):
+        raise ValueError(f"make_env must be a Gymnasium id or a function that makes an environment, got the environment {make_env}")
     try:
         if isinstance(make_env, str):
             own_version = _find_spec(make_env).vector_entry_point is not None
@@ -58,11 +60,14 @@ def make_vector_environment(
         starred = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)  # nothing has to be given for these
         if any(parameter.default is parameter.empty and parameter.kind not in starred for parameter in parameters):
             return make_env(num_envs)  # type: ignore[call-arg]
-        return SyncVectorEnv([make_env] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)  # type: ignore[list-item]
+        env = SyncVectorEnv([make_env] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)  # type: ignore[list-item]
     except gymnasium.error.UnregisteredEnv as error:
         raise ValueError(f"make_env must be a known Gymnasium id: {error}") from None
     except Exception as error:
         raise EnvironmentFailure(f"making the environment failed: {type(error).__name__}: {error}") from error
+    if len({id(one.unwrapped) for one in env.envs}) < num_envs:
+        raise ValueError("make_env must make a new environment at each call, got the same one again")
+    return env
 
 # %% ../../nbs/rl/08_vector_environments.ipynb #196fae4f
 class StreamStep(NamedTuple):
