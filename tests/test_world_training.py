@@ -19,6 +19,7 @@ from lightbulb.core.checkpoint import load_checkpoint, save_checkpoint
 from lightbulb.core.errors import CheckpointError, LightbulbError
 from lightbulb.core.report import MetricsFile
 from lightbulb.core.run_folder import find_model_file
+from lightbulb.rl.vector_environments import EnvironmentFailure
 from lightbulb.world.configuration import REGULARISERS, LossShares, TrainWorldModel
 from lightbulb.world.evaluation import quality
 from lightbulb.world.networks import WorldModel
@@ -307,6 +308,39 @@ def test_large_numbers_without_bounds_are_scaled_and_a_mask_in_the_observation_i
     )
     resumed = list(train_world_model(replace(odometer, resume=True, num_epochs=2)))
     assert resumed[-1].step == 16 and load_world_model(tiny.save_dir).world.observation_scale == pytest.approx([1 / 6000, 1, 1, 1])
+
+
+class Breaking(Shop):
+    "Loses a number of its observation at one step of all its copies."
+
+    observation_space = spaces.Box(-1, 1, (2, 20))
+    breaks_at = num_steps = 0
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        return np.zeros((2, 20), np.float32), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        Breaking.num_steps += 1
+        seen = np.zeros((2, 20), np.float32)
+        seen[1, 3] = np.nan if Breaking.num_steps == Breaking.breaks_at else 0.0
+        return seen, *super().step(action)[1:]
+
+
+gymnasium.register("Breaking-v0", Breaking, disable_env_checker=True)
+
+
+def test_an_environment_that_breaks_in_a_play_loses_nothing_that_was_learned(
+    tiny: TrainWorldModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaking = replace(tiny, environment="Breaking-v0", first_play=6)
+    monkeypatch.setattr(Breaking, "breaks_at", 3 * (breaking.random_games + 2))  # in the first play
+    monkeypatch.setattr(Breaking, "num_steps", 0)
+    with pytest.raises(EnvironmentFailure, match=r"an observation must be finite, got nan at \[1, 3\]") as failure:
+        list(train_world_model(breaking))
+    assert len(str(failure.value).splitlines()) == 1
+    steps = [report.step for report in train_world_model(replace(breaking, resume=True)) if report.split == "train"]
+    assert steps == list(range(7, 17))
 
 
 def test_games_are_cut_in_an_evaluation_too_and_their_copies_used_again(tiny: TrainWorldModel) -> None:

@@ -154,7 +154,8 @@ class EpisodeStream:
         valid, self.num_steps = ~self.is_over, self.num_steps + 1
         rewards = np.where(valid, np.asarray(rewards, np.float64), 0.0)
         if not np.isfinite(rewards).all():
-            raise EnvironmentFailure(f"the environment gave reward {rewards} at step {self.num_steps}")
+            row = int(np.flatnonzero(~np.isfinite(rewards))[0])
+            raise EnvironmentFailure(f"environment {row} gave reward {rewards[row]} at step {self.num_steps}")
         terminated, truncated = np.asarray(terminated, bool) & valid, np.asarray(truncated, bool) & valid
         done = terminated | truncated
         self._count(rewards, done, valid)

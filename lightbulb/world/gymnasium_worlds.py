@@ -174,7 +174,9 @@ class _EnvironmentGames:
         observation, shape = np.array(observation), self.copies[number].observation_space.shape
         if observation.shape != shape:
             raise ValueError(f"an observation must have the shape {shape}, got {observation.shape}")
-        if not np.isfinite(observation).all(): raise ValueError(f"an observation must be finite, got {observation}")
+        if not np.isfinite(observation).all():
+            place = tuple(np.argwhere(~np.isfinite(observation))[0].tolist())
+            raise ValueError(f"an observation must be finite, got {observation[place]} at {list(place)}")
         mask = np.asarray(info.get("action_mask", np.ones(self.num_actions)), bool)
         if mask.shape != (self.num_actions,):
             raise ValueError(f"an action_mask must hold {self.num_actions} numbers, got the shape {mask.shape}")

@@ -30,6 +30,7 @@ from ..core.report import StepReport
 from ..core.run import Run
 from ..core.run_folder import Moment, find_model_file
 from ..core.runtime import choose_device, seed_everything
+from ..rl.vector_environments import EnvironmentFailure
 from .configuration import TrainWorldModel
 from .environments import World, make_world
 from .evaluation import examination_for, held_out_losses, imagination_errors, quality, unseen_positions
@@ -267,7 +268,11 @@ class WorldModelTraining:
         waited = self.step - config.first_play
         if waited >= 0 and waited % config.play_interval == 0:
             self.renew_player()
-            self.practice.play(config.games_per_play)
+            try:
+                self.practice.play(config.games_per_play)
+            except EnvironmentFailure:
+                self.is_whole = True  # nothing was remembered of these games, and no weight has moved: a run can go on from here
+                raise
             self._fit_ranges()
             if config.renewed_positions:
                 with self.precision.autocast():
