@@ -170,6 +170,12 @@ def _reach_of(space: spaces.Box) -> Tensor | None:  # (2, K)
     return torch.from_numpy(np.where(is_far, [middle, half], [[0.0], [1.0]])).float() if is_far.any() else None
 
 
+def _keep_draws(head: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    "A head that was saved without a reach goes on as it was: its draws are actions as they are."
+    if isinstance(head, ActionHead) and head.reach is not None:
+        state.setdefault(f"{prefix}reach", torch.stack([torch.zeros_like(head.reach[0]), torch.ones_like(head.reach[1])]))
+
+
 class ActionHead(nn.Module):
     """From outputs (…, num_outputs) to a distribution, and from its draws to the actions of a space.
 
@@ -197,6 +203,7 @@ class ActionHead(nn.Module):
         if not self.is_discrete:
             self.log_std = nn.Parameter(torch.zeros(self.num_components))
         self.register_buffer("reach", _reach_of(space) if isinstance(space, spaces.Box) else None)
+        self.register_load_state_dict_pre_hook(_keep_draws)
 
     def forward(self, outputs: Tensor, is_open: Tensor | None = None) -> Distribution:
         return Categoricals(outputs, self.counts, is_open) if self.is_discrete else DiagonalGaussian(outputs, self.log_std)
@@ -210,13 +217,6 @@ class ActionHead(nn.Module):
         if self.reach is not None:
             actions = self.reach[0] + self.reach[1] * actions
         return np.clip(actions.detach().cpu().numpy().reshape(shape), low, high).astype(self.space.dtype)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
-        "A head of before, whose draws were actions as they are, goes on so."
-        if self.reach is not None:
-            as_they_are = torch.stack([torch.zeros_like(self.reach[0]), torch.ones_like(self.reach[1])])
-            state_dict.setdefault(f"{prefix}reach", as_they_are)
-        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 # %% ../../nbs/rl/07_policies.ipynb #585fcaba
 def orthogonal(layer: nn.Linear, gain: float) -> nn.Linear:

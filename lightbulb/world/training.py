@@ -93,7 +93,8 @@ class Practice:
 
     def _fit_observations(self, steps: Steps) -> None:
         "Bring what the first games show beyond ±32 to ±1, in them and in all that follow."
-        scale = scale_of(np.abs(steps.observation).max(0)) if isinstance(self.world, GymnasiumWorld) else None
+        if not isinstance(self.world, GymnasiumWorld): return
+        scale = scale_of(np.abs(steps.observation).max(0))
         if scale is None: return
         steps.observation *= scale
         before = self.world.observation_scale
