@@ -17,7 +17,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from lightbulb.core.checkpoint import load_checkpoint, save_checkpoint
-from lightbulb.core.errors import CheckpointError
+from lightbulb.core.errors import CheckpointError, LightbulbError
 from lightbulb.core.report import MetricsFile
 from lightbulb.core.run_folder import find_model_file
 from lightbulb.rl import ppo
@@ -884,7 +884,7 @@ def test_an_environment_that_is_no_maker_or_not_the_agents_is_refused_in_one_lin
 )
 def test_an_observation_outside_its_space_is_the_environments_failure(space, outside):
     agent = PPOAgent(spaces.Dict(seen=space), spaces.Discrete(2))
-    with pytest.raises(EnvironmentFailure, match="outside its space"):
+    with pytest.raises(LightbulbError, match="outside its space"):
         agent.act({"seen": np.array([outside])})
 
 

@@ -19,7 +19,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from .vector_environments import EnvironmentFailure
+from ..core.errors import LightbulbError
 
 # %% ../../nbs/rl/07_policies.ipynb #aa3e6b26
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ObservationPart:
         return math.prod(self.space.shape or ())
 
     def encode(self, values: Any) -> np.ndarray:  # (B, …) → (B, num_columns)
-        "Numbers as they are, a choice among n as n of which one is 1. `EnvironmentFailure` if it is none of them."
+        "Numbers as they are, a choice among n as n of which one is 1. `LightbulbError` if it is none of them."
         flat = np.asarray(values).reshape(len(values), -1)
         if self.kind != "numbers" or not isinstance(self.space, spaces.Discrete | spaces.MultiDiscrete): return flat
         counts = np.array([self.space.n]) if isinstance(self.space, spaces.Discrete) else self.space.nvec.ravel()
@@ -46,7 +46,7 @@ class ObservationPart:
         choices = flat - np.ravel(self.space.start)
         outside = np.flatnonzero(((choices < 0) | (choices >= counts)).any(1))
         if len(outside):
-            raise EnvironmentFailure(f"the environment gave an observation outside its space {self.space}: {values[outside[0]]}")
+            raise LightbulbError(f"the environment gave an observation outside its space {self.space}: {values[outside[0]]}")
         columns = choices + np.concatenate([[0], np.cumsum(counts)[:-1]])
         one_hot[np.arange(len(flat))[:, None], columns] = 1.0
         return one_hot

@@ -19,7 +19,7 @@ from ..rl.vector_environments import EnvironmentFailure
 from .tables import Tables, read_tables
 
 # %% auto #0
-__all__ = ['GameFailure', 'scale_of', 'GymnasiumWorld']
+__all__ = ['GameFailure', 'GymnasiumWorld']
 
 # %% ../../nbs/world/03_gymnasium_worlds.ipynb #27d36d5c
 Outcome: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # states, rewards (B,), terminated (B,), truncated (B,)
@@ -201,18 +201,7 @@ class _EnvironmentGames:
             raise EnvironmentFailure(f"{type(error).__name__}: {error}") from error
         return float(reward), terminated, truncated
 
-# %% ../../nbs/world/03_gymnasium_worlds.ipynb #8cb153e1
-def _is_bare(env: gymnasium.Env) -> bool:
-    "Whether no wrapper stands before the environment but its time limit and those that only check calls."
-    max_steps = env.spec.max_episode_steps if env.spec else None
-    while isinstance(env, gymnasium.Wrapper):
-        if not isinstance(env, OrderEnforcing | PassiveEnvChecker | TimeLimit): return False
-        if isinstance(env, TimeLimit) and env.spec and env.spec.max_episode_steps != max_steps:
-            return False  # another limit within
-        env = env.env
-    return True
-
-
+# %% ../../nbs/world/03_gymnasium_worlds.ipynb #27a1c0df
 _SMALL, _LARGEST = 32, 65_535  # what is called bounded beyond 16 bits seldom comes near its bound
 
 
@@ -227,6 +216,17 @@ def _scale_of_space(space: spaces.Space) -> np.ndarray | None:  # (F,)
     if not isinstance(space, spaces.Box): return None
     reach = np.maximum(*(np.abs(bound.astype(np.float64)).ravel() for bound in (space.low, space.high)))
     return scale_of(np.where(reach > _LARGEST, 0.0, reach))
+
+# %% ../../nbs/world/03_gymnasium_worlds.ipynb #8cb153e1
+def _is_bare(env: gymnasium.Env) -> bool:
+    "Whether no wrapper stands before the environment but its time limit and those that only check calls."
+    max_steps = env.spec.max_episode_steps if env.spec else None
+    while isinstance(env, gymnasium.Wrapper):
+        if not isinstance(env, OrderEnforcing | PassiveEnvChecker | TimeLimit): return False
+        if isinstance(env, TimeLimit) and env.spec and env.spec.max_episode_steps != max_steps:
+            return False  # another limit within
+        env = env.env
+    return True
 
 
 class _MaskInInfo(gymnasium.Wrapper):
