@@ -33,7 +33,8 @@ class WorldFacts:
     @classmethod
     def of(cls, environment: str) -> WorldFacts:
         "The facts of a world by its name; wide ranges for one that is not in the table."
-        return next((replace(facts, is_known=True) for name, facts in _FACTS.items() if environment.startswith(name)), cls())
+        is_of = lambda name: environment.startswith(name) and not environment[len(name) :][:1].isalpha()  # FrozenLake8x8, no TaxiFleet
+        return next((replace(facts, is_known=True) for name, facts in _FACTS.items() if is_of(name)), cls())
 
 
 _FACTS = {
@@ -42,6 +43,7 @@ _FACTS = {
     "countdown": WorldFacts((0.0, 1.0), (0.0, 1.0), 1.0, 2, 6),
     "FrozenLake": WorldFacts((0.0, 1.0), (0.0, 1.0), 0.99, 20, 200),
     "CliffWalking": WorldFacts((-100.0, 0.0), (-200.0, 0.0), 0.99, 20, 100),
+    "CliffWalkingSlippery": WorldFacts((-100.0, 0.0), (-200.0, 0.0), 0.99, 20, 100),
     "Taxi": WorldFacts((-10.0, 20.0), (-200.0, 20.0), 0.99, 100, 200),
 }
 
