@@ -1300,6 +1300,13 @@ def test_a_plain_environment_is_played_and_what_is_no_maker_or_not_the_agents_is
         finish(train_hierarchy(lambda: one, HierarchyConfig(num_envs=2)))
 
 
+@pytest.mark.parametrize("outside", [-1, 2])
+def test_an_observation_outside_its_space_is_named(outside, monkeypatch):
+    monkeypatch.setattr(Tilt, "step", lambda self, action: (outside, 0.0, False, False, {}))
+    with pytest.raises(EnvironmentFailure, match=f"must be in its space Discrete\\(2\\), got {outside}"):
+        finish(train_hierarchy(Tilt, HierarchyConfig(total_steps=60, manager=SMALL)))
+
+
 class Doors(gymnasium.Env):
     "Every step closes two of four actions, in `info` or in the observation; a closed one raises."
 

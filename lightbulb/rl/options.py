@@ -150,6 +150,9 @@ class GymnasiumOptions:
 
     def _look(self, observation: Any, info: dict[str, Any], *, is_over: bool = False) -> None:
         "Keep what the environment shows. `ValueError` if its mask fits no game that goes on."
+        space = self.environment.observation_space
+        if isinstance(space, spaces.Discrete) and not 0 <= observation - space.start < space.n:
+            raise ValueError(f"an observation must be in its space {space}, got {observation}")  # flattening takes -1 for the last one
         self.observation = observation
         own = observation.get(ACTION_MASK) if isinstance(observation, Mapping) else None
         mask = info.get(ACTION_MASK, own)
