@@ -32,7 +32,7 @@ from lightbulb.rl.four_rooms import (
     tabular_hallway_options,
     tabular_primitive_options,
 )
-from lightbulb.rl.hierarchy import HierarchicalAgent, HierarchyConfig, ManagerModel, WorkerModel, rarely_tried, train_hierarchy
+from lightbulb.rl.hierarchy import HierarchicalAgent, HierarchyConfig, ManagerModel, WorkerModel, play, rarely_tried, train_hierarchy
 from lightbulb.rl.options import (
     ExpectedUpdate,
     GuardedWorld,
@@ -1286,6 +1286,71 @@ def test_actions_that_do_not_start_at_zero_are_all_taken():
     world = GymnasiumOptions(tilt, primitive_options(3))
     world.reset()
     assert [world.step(number, number).reward for number in range(3)] == [1.0, 0.0, 0.0] and tilt.taken[-3:] == [-1, 0, 1]
+
+
+def test_a_plain_environment_is_played_and_what_is_no_maker_or_not_the_agents_is_refused():
+    agent, _ = finish(train_hierarchy("CartPole-v1", HierarchyConfig(total_steps=60, manager=SMALL)))
+    one = gymnasium.make("CartPole-v1")
+    assert play(agent, one, seed=1) == play(agent, "CartPole-v1", seed=1) == play(agent, GuardedWorld("CartPole-v1"), seed=1)
+    with pytest.raises(ValueError, match="num_options must be the agent's, 2, got 4"):
+        play(agent, "FrozenLake-v1")
+    with pytest.raises(ValueError, match="a function that makes a world, got the environment"):
+        finish(train_hierarchy(one, HierarchyConfig()))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="make_env must make a new world at each call, got the same one again"):
+        finish(train_hierarchy(lambda: one, HierarchyConfig(num_envs=2)))
+
+
+@pytest.mark.parametrize("outside", [-1, 2])
+def test_an_observation_outside_its_space_is_named(outside, monkeypatch):
+    monkeypatch.setattr(Tilt, "step", lambda self, action: (outside, 0.0, False, False, {}))
+    with pytest.raises(EnvironmentFailure, match=f"must be in its space Discrete\\(2\\), got {outside}"):
+        finish(train_hierarchy(Tilt, HierarchyConfig(total_steps=60, manager=SMALL)))
+
+
+class Doors(gymnasium.Env):
+    "Every step closes two of four actions, in `info` or in the observation; a closed one raises."
+
+    action_space = spaces.Discrete(4)
+
+    def __init__(self, in_info=True):
+        self.in_info, numbers = in_info, spaces.Box(0, 9, (1,), np.float32)
+        self.observation_space = numbers if in_info else spaces.Dict(count=numbers, action_mask=spaces.MultiBinary(4))
+
+    def look(self):
+        self.mask = np.isin(np.arange(4), [self.count % 4, (self.count + 1) % 4]).astype(np.int8)
+        numbers = np.array([self.count], np.float32)
+        return (numbers, {"action_mask": self.mask}) if self.in_info else ({"count": numbers, "action_mask": self.mask}, {})
+
+    def reset(self, *, seed=None, options=None):
+        self.count = 0
+        return self.look()
+
+    def step(self, action):
+        assert self.mask[action], "a closed action was taken"
+        self.count += 1
+        shown, info = self.look()
+        return shown, 1.0, False, self.count == 9, info
+
+
+@pytest.mark.parametrize("in_info", [True, False])
+def test_what_a_mask_closes_is_closed_to_both_levels(in_info):
+    pair, walk = Option("0 or 1", ends=lambda observation: False, actions=(0, 1)), Option("3", actions=(3,), policy=lambda observation: 3)
+    make = lambda: GymnasiumOptions(Doors(in_info), [*primitive_options(4), pair, walk])
+    world = make()
+    world.reset()
+    assert world.manager_view().available.tolist() == [True, True, False, False, True, False]
+    assert np.flatnonzero(world.worker_view(4).available).tolist() == [0, 1]
+    assert not world.step(4, 1).option_ended and np.flatnonzero(world.worker_view(4).available).tolist() == [1]
+    assert world.step(4, 1).option_ended and not world.worker_view(4).available.any()  # 2 and 3 are open
+    config = HierarchyConfig(total_steps=120, manager=SMALL, worker=SMALL, report_interval=60)
+    for make_env in (make, lambda: Doors(in_info)):
+        agent, reports = finish(train_hierarchy(make_env, config))
+        assert agent.num_steps == 120 and np.isfinite(reports[-1].metrics["manager_loss"])
+        assert all(np.isfinite(value) for report in reports for value in report.metrics.values())
+    with pytest.raises(ValueError, match="an action_mask must hold 3 numbers, got the shape \\(4,\\)"):
+        doors = Doors(in_info)
+        doors.action_space = spaces.Discrete(3)
+        GymnasiumOptions(doors, primitive_options(3)).reset()
 
 
 def test_models_and_configs_refuse_nonsense():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -501,3 +502,15 @@ def test_a_tree_can_be_drawn():
     world = RandomWorld(5, ends=0.3)
     svg = MCTS(world.predict, world.step, MCTSConfig(40)).search(np.arange(2)).tree.to_svg(1, names=lambda a: f"move <{a}>")
     assert svg.startswith("<svg") and "move &lt;" in svg and "40 simulations" in svg and "terminal" in svg
+
+
+def test_a_tree_too_deep_for_json_says_so_and_can_be_written_in_part():
+    predict = lambda states: (np.zeros((len(states), 1)), np.zeros(len(states)), None)
+    step = lambda states, actions: (states + 1, np.zeros(len(states)), np.ones(len(states)))
+    tree = MCTS(predict, step, MCTSConfig(800)).search(np.zeros(1)).tree
+    with pytest.raises(ValueError, match="nested too deep for JSON: max_depth must be given"):
+        tree.to_json()
+    node, depth = json.loads(tree.to_json(max_depth=100)), 0
+    while node["children"]:
+        node, depth = node["children"][0], depth + 1
+    assert depth == 100

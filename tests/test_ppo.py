@@ -16,8 +16,10 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from lightbulb.core.errors import CheckpointError
+from lightbulb.core.checkpoint import load_checkpoint, save_checkpoint
+from lightbulb.core.errors import CheckpointError, LightbulbError
 from lightbulb.core.report import MetricsFile
+from lightbulb.core.run_folder import find_model_file
 from lightbulb.rl import ppo
 from lightbulb.rl.ppo import Collector, PPOAgent, PPOConfig, Rollout, evaluate_policy, plain_ppo_update, train_ppo
 from lightbulb.rl.vector_environments import EnvironmentFailure, EpisodeStream, PassiveTMaze, make_vector_environment
@@ -829,6 +831,89 @@ def test_an_environment_that_fails_loses_nothing(tmp_path, kind, words):
     assert same(dict(PPOAgent.load(tmp_path).network.state_dict()), dict(agent.network.state_dict()))
     go_on = train_ppo(Clock, config, save_dir=tmp_path, resume=True)
     assert next(go_on).step > agent.num_steps
+
+
+class Dial(gymnasium.Env):
+    "Pays most where the dial stands at seven tenths of its way."
+
+    observation_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, low, high):
+        self.action_space, self.goal, self.width = spaces.Box(low, high, (1,), np.float32), low + 0.7 * (high - low), high - low
+
+    def reset(self, *, seed=None, options=None):
+        self.num_steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.num_steps += 1
+        return np.zeros(1, np.float32), 1 - abs(float(action[0]) - self.goal) / self.width, False, self.num_steps == 10, {}
+
+
+def test_bounds_far_from_one_are_reached_like_those_of_one_and_an_agent_of_before_acts_as_it_did(tmp_path):
+    config = PPOConfig(total_steps=3000, num_minibatches=4)
+    for low, high in ((-1.0, 1.0), (0.0, 1000.0), (100.0, 200.0), (0.0, 0.001)):
+        _, agent = finish(train_ppo(lambda low=low, high=high: Dial(low, high), config, save_dir=tmp_path))
+        assert evaluate_policy(agent, lambda low=low, high=high: Dial(low, high), num_episodes=2).mean() > 7.5, (low, high)
+    agent = PPOAgent(spaces.Discrete(2), spaces.Box(np.array([0, -1, -np.inf]), np.array([50, 1, np.inf]), dtype=np.float64))
+    assert agent.head.to_environment(torch.tensor([[0.5, 0.5, 0.5], [-9, -9, -9]])).tolist() == [[37.5, 0.5, 0.5], [0, -1, -9]]
+    file = find_model_file(tmp_path, "ppo agent")
+    state = load_checkpoint(file)
+    del state["network"]["head.reach"]
+    save_checkpoint(tmp_path / "before.ckpt", state)
+    before, now, draws = PPOAgent.load(tmp_path / "before.ckpt"), PPOAgent.load(file), torch.tensor([[0.0005]])
+    assert before.head.to_environment(draws)[0, 0] == pytest.approx(0.0005)
+    assert now.head.to_environment(draws)[0, 0] == pytest.approx(0.0005 + 0.0005 * 0.0005)
+
+
+def test_an_environment_that_is_no_maker_or_not_the_agents_is_refused_in_one_line():
+    one = gymnasium.make("CartPole-v1")
+    for wrong, words in ((one, "a function that makes an environment, got the environment"), (lambda: one, "got the same one again")):
+        with pytest.raises(ValueError, match=words):
+            next(train_ppo(wrong, PPOConfig(num_envs=2)))
+    agent = PPOAgent.for_environment("CartPole-v1")
+    for other in ("FrozenLake-v1", "Acrobot-v1", "MountainCarContinuous-v0"):
+        with pytest.raises(ValueError, match="spaces must be the agent's, Box.* and Discrete\\(2\\), got"):
+            evaluate_policy(agent, other)
+        with pytest.raises(ValueError, match="spaces must be the agent's"):
+            next(train_ppo(other, PPOConfig(), agent=agent))
+
+
+@pytest.mark.parametrize(
+    ("space", "outside"), [(spaces.Discrete(3, start=1), 4), (spaces.Discrete(3), -1), (spaces.MultiDiscrete([3, 2]), np.array([3, 0]))]
+)
+def test_an_observation_outside_its_space_is_the_environments_failure(space, outside):
+    agent = PPOAgent(spaces.Dict(seen=space), spaces.Discrete(2))
+    with pytest.raises(LightbulbError, match="outside its space"):
+        agent.act({"seen": np.array([outside])})
+
+
+class LostNumber(gymnasium.Env):
+    "Episodes of ten steps, in one of which a number of the observation is none."
+
+    observation_space, action_space = spaces.Dict(lamp=spaces.Discrete(2), place=spaces.Box(-9, 9, (1,), np.float32)), spaces.Discrete(2)
+
+    def __init__(self, lost_at):
+        self.lost_at = lost_at
+
+    def reset(self, *, seed=None, options=None):
+        self.num_steps = 0
+        return {"lamp": 0, "place": np.zeros(1, np.float32)}, {}
+
+    def step(self, action):
+        self.num_steps += 1
+        place = np.nan if self.num_steps == self.lost_at else self.num_steps / 10
+        return {"lamp": 1, "place": np.array([place], np.float32)}, 1.0, False, self.num_steps == 10, {}
+
+
+@pytest.mark.parametrize("lost_at", [4, 10])  # in the middle, and where a time limit strikes
+def test_a_number_that_is_lost_is_named_where_it_is_seen_in_an_evaluation_too(lost_at):
+    make_env = lambda: LostNumber(lost_at)
+    words = f"environment 0 gave an observation that is not finite at step {lost_at}"
+    with pytest.raises(EnvironmentFailure, match=words):
+        finish(train_ppo(make_env, PPOConfig(total_steps=512, num_envs=2, rollout_length=16, num_minibatches=1)))
+    with pytest.raises(EnvironmentFailure, match=words):
+        evaluate_policy(PPOAgent.for_environment(make_env), make_env, num_episodes=2)
 
 
 def test_ctrl_c_keeps_what_was_learned(tmp_path):

@@ -92,6 +92,8 @@ def test_a_learning_rate_beyond_all_numbers_is_one_line(tmp_path: Path) -> None:
     training = language_model(tmp_path, learning_rate=1e18)
     with pytest.raises(LightbulbError, match="(loss|norm) is (inf|nan) in step 2; lower --learning_rate"):
         list(Run(tmp_path / "run").train(lambda: training))
+    with pytest.raises(LightbulbError, match="in step 2; lower --learning_rate; nothing is kept without save_dir"):
+        list(Run(tmp_path / "temporary", is_temporary=True).train(lambda: training))
 
 
 def test_an_evaluation_whose_loss_is_no_number_is_one_line_and_loses_nothing(tmp_path: Path) -> None:

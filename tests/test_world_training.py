@@ -15,8 +15,11 @@ import torch
 from gymnasium import spaces
 
 from lightbulb.apps.world_commands import _show_game
+from lightbulb.core.checkpoint import load_checkpoint, save_checkpoint
 from lightbulb.core.errors import CheckpointError, LightbulbError
 from lightbulb.core.report import MetricsFile
+from lightbulb.core.run_folder import find_model_file
+from lightbulb.rl.vector_environments import EnvironmentFailure
 from lightbulb.world.configuration import REGULARISERS, LossShares, TrainWorldModel
 from lightbulb.world.evaluation import quality
 from lightbulb.world.networks import WorldModel
@@ -207,6 +210,137 @@ class Endless(gymnasium.Env):
 
 
 gymnasium.register("Endless-v0", Endless, disable_env_checker=True)
+
+
+class Shop(gymnasium.Env):
+    "Shows a picture of octets; selling pays in thousands, and in tens of thousands once the shop is known."
+
+    observation_space, action_space = spaces.Box(0, 255, (6, 6, 1), np.uint8), spaces.Discrete(2)
+    gain = 3000.0
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        self.num_days = 0
+        return np.full((6, 6, 1), 255, np.uint8), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        self.num_days += 1
+        return np.full((6, 6, 1), 51 * self.num_days, np.uint8), Shop.gain * (action or -0.5), self.num_days == 3, False, {}
+
+
+gymnasium.register("Shop-v0", Shop, disable_env_checker=True)
+
+
+def test_the_heads_reach_what_a_world_pays_and_the_checkpoint_keeps_their_ranges(
+    tiny: TrainWorldModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop, ranges = replace(tiny, environment="Shop-v0"), lambda model: (model.config.reward_range, model.config.value_range)
+    run = WorldModelTraining(shop)
+    run.prepare()
+    lowest, highest = -1500 * (1 + 0.99 + 0.99**2), 3000 * (1 + 0.99 + 0.99**2)
+    assert ranges(run.model)[0] == (-3000.0, 6000.0) and ranges(run.model)[1] == pytest.approx((2 * lowest, 2 * highest))
+    far = torch.tensor([-1500.0, 3000.0])
+    assert torch.allclose(run.model.rewards.decode(run.model.rewards.encode(far).log()), far, rtol=1e-4)
+    assert torch.equal(run.model.rewards.bins, run.player.rewards.bins) and not caplog.records
+    for _ in range(5):
+        run.train_step()
+    monkeypatch.setattr(Shop, "gain", 30_000.0)
+    run.train_step()
+    run.train_step()
+    assert ranges(run.model)[0] == ranges(run.player)[0] == (-30_000.0, 60_000.0) and "are widened" in caplog.text
+
+    monkeypatch.setattr(Shop, "gain", 3000.0)
+    reports = train_world_model(shop)
+    for _ in range(3):
+        next(reports)
+    reports.close()
+    kept = load_world_model(tiny.save_dir).model
+    assert ranges(kept)[0] == (-3000.0, 6000.0) and float(kept.values.bins[0]) == pytest.approx(2 * lowest)
+    assert list(train_world_model(replace(shop, resume=True)))[-1].step == 16
+    assert ranges(load_world_model(tiny.save_dir).model) == ranges(kept)
+    inside = WorldModelTraining(replace(tiny, environment="CartPole-v1"))
+    inside.prepare()
+    assert ranges(inside.model) == ((-100.0, 100.0), (-300.0, 300.0))  # as they were
+
+
+def test_octets_are_scaled_and_a_model_of_before_sees_them_as_it_did(tiny: TrainWorldModel) -> None:
+    shop = replace(tiny, environment="Shop-v0", num_epochs=1)
+    list(train_world_model(shop))
+    trained, file = load_world_model(tiny.save_dir), find_model_file(shop.folder, "world model")
+    assert trained.world.observe(trained.world.reset(2, 0)).max() == 1.0
+    state = load_checkpoint(file)
+    del state["observation_scale"]
+    save_checkpoint(tiny.save_dir / "before.ckpt", state)
+    before = load_world_model(tiny.save_dir / "before.ckpt").world
+    assert before.observe(before.reset(2, 0)).max() == 255.0
+
+
+class Odometer(gymnasium.Env):
+    "Numbers without bounds, in the thousands, and in every second step one action alone, which the observation says."
+
+    observation_space = spaces.Dict(counts=spaces.Box(-np.inf, np.inf, (2,), np.float64), action_mask=spaces.MultiBinary(2))
+    action_space = spaces.Discrete(2)
+
+    def look(self) -> tuple[dict, dict]:
+        self.mask = np.array([self.num_steps % 2, 1], np.int8)
+        return {"counts": np.array([-2000.0 * self.num_steps, 0.5]), "action_mask": self.mask}, {}
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
+        self.num_steps = 0
+        return self.look()
+
+    def step(self, action: int) -> tuple[dict, float, bool, bool, dict]:
+        assert self.mask[action], "a closed action was taken"
+        self.num_steps += 1
+        shown, info = self.look()
+        return shown, float(action), self.num_steps == 4, False, info
+
+
+gymnasium.register("Odometer-v0", Odometer, disable_env_checker=True)
+
+
+def test_large_numbers_without_bounds_are_scaled_and_a_mask_in_the_observation_is_heeded(tiny: TrainWorldModel) -> None:
+    odometer = replace(tiny, environment="Odometer-v0", num_epochs=1)
+    report = list(train_world_model(odometer))[-1]
+    assert report.metrics["observation"] < 1 and report.metrics["search_return"] <= 4
+    trained = load_world_model(tiny.save_dir)
+    assert (
+        trained.world.observation_scale == pytest.approx([1 / 6000, 1, 1, 1]) and not trained.world.legal(trained.world.reset(1, 0))[0, 0]
+    )
+    resumed = list(train_world_model(replace(odometer, resume=True, num_epochs=2)))
+    assert resumed[-1].step == 16 and load_world_model(tiny.save_dir).world.observation_scale == pytest.approx([1 / 6000, 1, 1, 1])
+
+
+class Breaking(Shop):
+    "Loses a number of its observation at one step of all its copies."
+
+    observation_space = spaces.Box(-1, 1, (2, 20))
+    breaks_at = num_steps = 0
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        return np.zeros((2, 20), np.float32), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+        Breaking.num_steps += 1
+        seen = np.zeros((2, 20), np.float32)
+        seen[1, 3] = np.nan if Breaking.num_steps == Breaking.breaks_at else 0.0
+        return seen, *super().step(action)[1:]
+
+
+gymnasium.register("Breaking-v0", Breaking, disable_env_checker=True)
+
+
+def test_an_environment_that_breaks_in_a_play_loses_nothing_that_was_learned(
+    tiny: TrainWorldModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaking = replace(tiny, environment="Breaking-v0", first_play=6)
+    monkeypatch.setattr(Breaking, "breaks_at", 3 * (breaking.random_games + 2))  # in the first play
+    monkeypatch.setattr(Breaking, "num_steps", 0)
+    with pytest.raises(EnvironmentFailure, match=r"an observation must be finite, got nan at \[1, 3\]") as failure:
+        list(train_world_model(breaking))
+    assert len(str(failure.value).splitlines()) == 1
+    steps = [report.step for report in train_world_model(replace(breaking, resume=True)) if report.split == "train"]
+    assert steps == list(range(7, 17))
 
 
 def test_games_are_cut_in_an_evaluation_too_and_their_copies_used_again(tiny: TrainWorldModel) -> None:

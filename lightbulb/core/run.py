@@ -326,7 +326,8 @@ class Run:
         try:
             yield
         except FloatingPointError as error:
-            raise LightbulbError(f"{error} {place}; lower --learning_rate; what {self.folder} holds is whole") from None
+            kept = "nothing is kept without save_dir" if self.is_temporary else f"what {self.folder} holds is whole"
+            raise LightbulbError(f"{error} {place}; lower --learning_rate; {kept}") from None
 
     def _write(self, log: _RunLog | None, report: StepReport, training: Training | None = None) -> Iterator[StepReport]:
         "Note a report, keep the training if it is given, then hand the report on: what was handed on is never lost."

@@ -237,9 +237,18 @@ class SearchTree(Displayable):
             waiting += [(child, depth + 1) for child in reversed(below(node))]
         return "\n".join(lines)
 
-    def to_json(self, root: int = 0, *, names: Callable[[int], str] = str) -> str:
-        "All nodes of one tree: action, visits, value for the player who moves there, and children."
-        below, describe = self._part(root, names, len(self.arrays.parents[root]))
+    def to_json(
+        self,
+        root: int = 0,
+        *,
+        names: Callable[[int], str] = str,
+        max_depth: int | None = None,  # actions from the root; None: all
+    ) -> str:
+        """The nodes of one tree: action, visits, value for the player who moves there, and children.
+
+        `ValueError` if they are nested deeper (about 450 actions) than Python writes and reads JSON.
+        """
+        below, describe = self._part(root, names, len(self.arrays.parents[root]) if max_depth is None else max_depth)
         nodes: dict[int, dict[str, Any]] = {}
         waiting = [0]
         while waiting:
@@ -249,7 +258,10 @@ class SearchTree(Displayable):
             if node:
                 nodes[int(self.arrays.parents[root, node])]["children"].append(nodes[node])
             waiting += reversed(below(node))
-        return json.dumps(nodes[0], ensure_ascii=False, indent=1)
+        try:
+            return json.dumps(nodes[0], ensure_ascii=False, indent=1)
+        except RecursionError:
+            raise ValueError("the tree is nested too deep for JSON: max_depth must be given, and at most about 450") from None
 
     def _part(self, root: int, names: Callable[[int], str], max_depth: int) -> tuple[Callable[[int], list[int]], Callable[[int], Box]]:
         "The children of a node, down to `max_depth`, and what is said of it."

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import gymnasium
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ from ..core.report import StepReport
 from ..core.run import Run
 from ..core.run_folder import Moment, find_model_file
 from ..core.runtime import choose_device
-from .options import GuardedWorld, OptionEnvironment, OptionStep, SMDPReturn, View
+from .options import GuardedWorld, GymnasiumOptions, OptionEnvironment, OptionStep, SMDPReturn, View
 from .recurrent_q import RecurrentQConfig, RecurrentQLearner, RecurrentQNetwork
 from .vector_environments import EnvironmentFailure
 
@@ -806,6 +807,9 @@ def train_hierarchy(
             for _ in range(config.num_envs):
                 worlds.append(GuardedWorld(make_env))
                 stack.callback(worlds[-1].close)
+            own = (world.world.environment.unwrapped if isinstance(world.world, GymnasiumOptions) else world.world for world in worlds)
+            if len(set(map(id, own))) < len(worlds):
+                raise ValueError("make_env must make a new world at each call, got the same one again")
             training = _HierarchyTraining(worlds, config, agent)
             stack.callback(training.break_off)  # before the worlds close
             return training
@@ -834,8 +838,21 @@ class Episode(NamedTuple):
     options: list[int]  # in the order they were picked
 
 
-def play(agent: HierarchicalAgent, world: OptionEnvironment, *, seed: int | None = None, max_steps: int = 10_000) -> Episode:
-    "One episode at the agent's best; it remembers nothing of it."
+def play(
+    agent: HierarchicalAgent,
+    world: OptionEnvironment | gymnasium.Env | str,  # or a Gymnasium environment, or its id
+    *,
+    seed: int | None = None,
+    max_steps: int = 10_000,
+) -> Episode:
+    "One episode at the agent's best; it remembers nothing of it. `ValueError` if the world's sizes are not the agent's."
+    if isinstance(world, gymnasium.Env | str):
+        environment = gymnasium.make(world) if isinstance(world, str) else world
+        world = GuardedWorld(lambda: environment)
+    for name, size in agent.sizes.items():
+        is_open = name == "num_actions" and agent.sizes["action_size"]  # of described actions there may be any number
+        if not is_open and getattr(world, name, 0) != size:
+            raise ValueError(f"{name} must be the agent's, {size}, got {getattr(world, name, 0)}")
     greedy, earned, options = agent.greedy(), SMDPReturn(agent.config.discount), []
     world.reset(seed)
     while earned.length < max_steps:

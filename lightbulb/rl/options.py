@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -14,6 +14,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from .policies import ACTION_MASK
 from .vector_environments import EnvironmentFailure
 
 # %% auto #0
@@ -120,7 +121,11 @@ def primitive_options(num_actions: int) -> tuple[Option, ...]:
 
 # %% ../../nbs/rl/10_options.ipynb #df598109
 class GymnasiumOptions:
-    "Any Gymnasium environment with discrete actions, seen through options; its first action is 0 here, wherever its space starts."
+    """Any Gymnasium environment with discrete actions, seen through options; its first action is 0 here, wherever its space starts.
+
+    Actions that `action_mask` closes, in the environment's info or in its dictionary of observations, are closed to the worker; an
+    option none of whose actions is open cannot start, and ends.
+    """
 
     def __init__(self, environment: gymnasium.Env, options: Sequence[Option]) -> None:
         if not isinstance(environment.action_space, spaces.Discrete):
@@ -141,6 +146,29 @@ class GymnasiumOptions:
             if option.actions is not None and len(option.actions) == 1 and option.ends is _always:
                 self.single_moves[option.actions[0]] = number
         self.observation: Any = None
+        self._mask: np.ndarray | None = None  # (num_actions,) bool; None: everything is open
+
+    def _look(self, observation: Any, info: dict[str, Any], *, is_over: bool = False) -> None:
+        "Keep what the environment shows. `ValueError` if its mask fits no game that goes on."
+        space = self.environment.observation_space
+        if isinstance(space, spaces.Discrete) and not 0 <= observation - space.start < space.n:
+            raise ValueError(f"an observation must be in its space {space}, got {observation}")  # flattening takes -1 for the last one
+        self.observation = observation
+        own = observation.get(ACTION_MASK) if isinstance(observation, Mapping) else None
+        mask = info.get(ACTION_MASK, own)
+        self._mask = None if mask is None else np.asarray(mask).astype(bool)
+        if self._mask is None: return
+        if self._mask.shape != (self.num_actions,):
+            raise ValueError(f"an action_mask must hold {self.num_actions} numbers, got the shape {self._mask.shape}")
+        if not self._mask.any():
+            if not is_over: raise ValueError("an action_mask must leave one action open where the game goes on")
+            self._mask = None
+
+    def _open(self, option: int) -> np.ndarray:  # (num_actions,)
+        "The actions that an option may take here."
+        policy = self.options[option].policy
+        allowed = self._actions[option] if policy is None else np.arange(self.num_actions) == policy(self.observation)
+        return allowed if self._mask is None else allowed & self._mask
 
     def _flat(self) -> np.ndarray:
         if self.observation is None: raise ValueError("reset must come before the first view or step")
@@ -148,17 +176,18 @@ class GymnasiumOptions:
 
     def reset(self, seed: int | None = None) -> None:
         "Begin an episode."
-        self.observation, _ = self.environment.reset(seed=seed)
+        self._look(*self.environment.reset(seed=seed))
 
     def manager_view(self) -> View:
         "The observation, and the options that may start here."
-        return View(self._flat(), np.array([option.can_start(self.observation) for option in self.options], bool))
+        starts = np.array([option.can_start(self.observation) for option in self.options], bool)
+        if self._mask is not None:
+            starts &= [bool(self._open(option).any()) for option in range(self.num_options)]
+        return View(self._flat(), starts)
 
     def worker_view(self, option: int) -> View:
-        "The observation, and the actions that `option` allows."
-        policy = self.options[option].policy
-        if policy is None: return View(self._flat(), self._actions[option])
-        return View(self._flat(), np.arange(self.num_actions) == policy(self.observation))
+        "The observation, and the actions that `option` allows and the environment leaves open."
+        return View(self._flat(), self._open(option))
 
     def close(self) -> None:
         "Close the environment."
@@ -167,10 +196,12 @@ class GymnasiumOptions:
     def step(self, option: int, action: int) -> OptionStep:
         "Take one action inside `option`."
         chosen = self.options[option]
-        self.observation, reward, terminated, truncated, _ = self.environment.step(self._first_action + action)
+        observation, reward, terminated, truncated, info = self.environment.step(self._first_action + action)
+        self._look(observation, info, is_over=bool(terminated or truncated))
         reward = float(reward)
         paid = chosen.worker_reward(self.observation, reward)
-        return OptionStep(reward, paid, chosen.ends(self.observation), bool(terminated), bool(truncated))
+        ended = chosen.ends(self.observation) or self._mask is not None and not self._open(option).any()
+        return OptionStep(reward, paid, ended, bool(terminated), bool(truncated))
 
 # %% ../../nbs/rl/10_options.ipynb #dff47786
 _logger = logging.getLogger(__name__)
@@ -180,6 +211,8 @@ class GuardedWorld:
     "A world whose exceptions and malformed answers become `EnvironmentFailure`."
 
     def __init__(self, make_env: Callable[[], Any] | str) -> None:
+        if isinstance(make_env, gymnasium.Env):
+            raise ValueError(f"make_env must be a Gymnasium id or a function that makes a world, got the environment {make_env}")
         world = self._ask("making the environment", (lambda: gymnasium.make(make_env)) if isinstance(make_env, str) else make_env)
         if isinstance(world, gymnasium.Env):
             count = getattr(world.action_space, "n", 0)

@@ -19,6 +19,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from ..core.errors import LightbulbError
+
 # %% ../../nbs/rl/07_policies.ipynb #aa3e6b26
 @dataclass(frozen=True)
 class ObservationPart:
@@ -36,12 +38,16 @@ class ObservationPart:
         return math.prod(self.space.shape or ())
 
     def encode(self, values: Any) -> np.ndarray:  # (B, …) → (B, num_columns)
-        "Numbers as they are, a choice among n as n of which one is 1."
+        "Numbers as they are, a choice among n as n of which one is 1. `LightbulbError` if it is none of them."
         flat = np.asarray(values).reshape(len(values), -1)
         if self.kind != "numbers" or not isinstance(self.space, spaces.Discrete | spaces.MultiDiscrete): return flat
         counts = np.array([self.space.n]) if isinstance(self.space, spaces.Discrete) else self.space.nvec.ravel()
         one_hot = np.zeros((len(flat), int(counts.sum())), np.float32)
-        columns = flat - np.ravel(self.space.start) + np.concatenate([[0], np.cumsum(counts)[:-1]])
+        choices = flat - np.ravel(self.space.start)
+        outside = np.flatnonzero(((choices < 0) | (choices >= counts)).any(1))
+        if len(outside):
+            raise LightbulbError(f"the environment gave an observation outside its space {self.space}: {values[outside[0]]}")
+        columns = choices + np.concatenate([[0], np.cumsum(counts)[:-1]])
         one_hot[np.arange(len(flat))[:, None], columns] = 1.0
         return one_hot
 
@@ -151,8 +157,32 @@ class DiagonalGaussian:
 Distribution = Categoricals | DiagonalGaussian
 
 # %% ../../nbs/rl/07_policies.ipynb #337ee083
+_NO_BOUND = 1e6  # what is bounded beyond it is as good as unbounded
+
+
+def _reach_of(space: spaces.Box) -> Tensor | None:  # (2, K)
+    "Middle and half width of the components whose bounds lie far from ±1, 0 and 1 for the others; None if there are none."
+    low, high = (bound.astype(np.float64).ravel() for bound in (space.low, space.high))
+    is_bounded = np.maximum(np.abs(low), np.abs(high)) <= _NO_BOUND
+    low, high = np.where(is_bounded, low, -1.0), np.where(is_bounded, high, 1.0)
+    middle, half = (high + low) / 2, (high - low) / 2
+    is_far = (half > 4) | (half < 0.25) | (np.abs(middle) > half)
+    return torch.from_numpy(np.where(is_far, [middle, half], [[0.0], [1.0]])).float() if is_far.any() else None
+
+
+def _keep_draws(head: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    "A head that was saved without a reach goes on as it was: its draws are actions as they are."
+    if isinstance(head, ActionHead) and head.reach is not None:
+        state.setdefault(f"{prefix}reach", torch.stack([torch.zeros_like(head.reach[0]), torch.ones_like(head.reach[1])]))
+
+
 class ActionHead(nn.Module):
-    "From outputs (…, num_outputs) to a distribution, and from its draws to the actions of a space."
+    """From outputs (…, num_outputs) to a distribution, and from its draws to the actions of a space.
+
+    Real numbers are drawn around 0 with a spread of 1 at first. Where bounds lie far from that, -1 and 1 stand for them.
+    """
+
+    reach: Tensor | None  # (2, K) middle and half width of what -1 and 1 stand for; None: draws are actions as they are
 
     def __init__(self, space: spaces.Space) -> None:
         super().__init__()
@@ -172,6 +202,8 @@ class ActionHead(nn.Module):
         self.num_outputs = sum(self.counts) or self.num_components
         if not self.is_discrete:
             self.log_std = nn.Parameter(torch.zeros(self.num_components))
+        self.register_buffer("reach", _reach_of(space) if isinstance(space, spaces.Box) else None)
+        self.register_load_state_dict_pre_hook(_keep_draws)
 
     def forward(self, outputs: Tensor, is_open: Tensor | None = None) -> Distribution:
         return Categoricals(outputs, self.counts, is_open) if self.is_discrete else DiagonalGaussian(outputs, self.log_std)
@@ -182,6 +214,8 @@ class ActionHead(nn.Module):
         if self.is_discrete:
             return (actions.detach().cpu().numpy() + self.offsets).reshape(shape).astype(self.space.dtype)
         low, high = self.space.low, self.space.high  # type: ignore[attr-defined]
+        if self.reach is not None:
+            actions = self.reach[0] + self.reach[1] * actions
         return np.clip(actions.detach().cpu().numpy().reshape(shape), low, high).astype(self.space.dtype)
 
 # %% ../../nbs/rl/07_policies.ipynb #585fcaba

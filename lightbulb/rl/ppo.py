@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import torch
 from gymnasium import spaces
+from gymnasium.vector import VectorEnv
 from torch import Tensor, nn
 
 from ..core.checkpoint import load_checkpoint
@@ -543,6 +544,17 @@ class Collector:
         )
 
 # %% ../../nbs/rl/09_ppo.ipynb #86a3fb45
+def _environment_for(agent: PPOAgent, make_env: MakeEnvironment, num_envs: int) -> VectorEnv:
+    "Environments side by side; `ValueError` if what they show or take is not what the agent was made for."
+    env = make_vector_environment(make_env, num_envs)
+    sizes = lambda encode, head: (encode.num_numbers, encode.num_pixels, head.counts or head.num_components)
+    theirs = sizes(ObservationEncoder(env.single_observation_space), ActionHead(env.single_action_space))
+    if theirs == sizes(agent.encode, agent.head): return env
+    env.close()
+    ours = f"{agent.encode.space} and {agent.head.space}"
+    raise ValueError(f"spaces must be the agent's, {ours}, got {env.single_observation_space} and {env.single_action_space}")
+
+
 def evaluate_policy(
     agent: PPOAgent,
     make_env: MakeEnvironment,
@@ -557,7 +569,7 @@ def evaluate_policy(
     if num_episodes < 1: raise ValueError(f"num_episodes must be at least 1, got {num_episodes}")
     num_envs = min(num_episodes, max_parallel)
     quota = np.full(num_envs, num_episodes // num_envs) + (np.arange(num_envs) < num_episodes % num_envs)
-    stream, state = EpisodeStream(make_vector_environment(make_env, num_envs)), agent.network.initial_state(num_envs)
+    stream, state = EpisodeStream(_environment_for(agent, make_env, num_envs)), agent.network.initial_state(num_envs)
     generator, returns = torch.Generator(agent.device).manual_seed(seed), []
     try:
         stream.reset(seed)
@@ -591,7 +603,7 @@ class PPOTraining:
         self.make_env, self.config, self.agent = make_env, config, agent or PPOAgent.for_environment(make_env, config)
         if agent is not None and (agent.config != config or agent.num_steps):
             agent.adopt(config)
-        self.stream = EpisodeStream(make_vector_environment(make_env, config.num_envs))
+        self.stream = EpisodeStream(_environment_for(self.agent, make_env, config.num_envs))
         self.collector = Collector(self.agent, self.stream)
         self._steps_before, self._reached_target = 0, False
 

@@ -49,6 +49,8 @@ def make_vector_environment(
 ) -> VectorEnv:
     "`num_envs` environments side by side; `ValueError` for an unknown id, `EnvironmentFailure` if making one raises."
     if num_envs < 1: raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+    if isinstance(make_env, gymnasium.Env | VectorEnv):
+        raise ValueError(f"make_env must be a Gymnasium id or a function that makes an environment, got the environment {make_env}")
     try:
         if isinstance(make_env, str):
             own_version = _find_spec(make_env).vector_entry_point is not None
@@ -58,11 +60,14 @@ def make_vector_environment(
         starred = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)  # nothing has to be given for these
         if any(parameter.default is parameter.empty and parameter.kind not in starred for parameter in parameters):
             return make_env(num_envs)  # type: ignore[call-arg]
-        return SyncVectorEnv([make_env] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)  # type: ignore[list-item]
+        env = SyncVectorEnv([make_env] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)  # type: ignore[list-item]
     except gymnasium.error.UnregisteredEnv as error:
         raise ValueError(f"make_env must be a known Gymnasium id: {error}") from None
     except Exception as error:
         raise EnvironmentFailure(f"making the environment failed: {type(error).__name__}: {error}") from error
+    if len({id(one.unwrapped) for one in env.envs}) < num_envs:
+        raise ValueError("make_env must make a new environment at each call, got the same one again")
+    return env
 
 # %% ../../nbs/rl/08_vector_environments.ipynb #196fae4f
 class StreamStep(NamedTuple):
@@ -136,7 +141,7 @@ class EpisodeStream:
         "Begin anew everywhere; unfinished episodes are dropped."
         observations, info = self._guard(self.env.reset, seed=seed)
         self._mask_size = mask_size(info)
-        self.observations = self._masked(observations, info)
+        self.observations = self._finite(self._masked(observations, info))
         self.starts, self.is_over = np.ones(self.num_envs, bool), np.zeros(self.num_envs, bool)
         self._reward_sums, self._lengths = np.zeros(self.num_envs), np.zeros(self.num_envs, np.int64)
         self._seed, self._actions = seed, []
@@ -149,15 +154,30 @@ class EpisodeStream:
         valid, self.num_steps = ~self.is_over, self.num_steps + 1
         rewards = np.where(valid, np.asarray(rewards, np.float64), 0.0)
         if not np.isfinite(rewards).all():
-            raise EnvironmentFailure(f"the environment gave reward {rewards} at step {self.num_steps}")
+            row = int(np.flatnonzero(~np.isfinite(rewards))[0])
+            raise EnvironmentFailure(f"environment {row} gave reward {rewards[row]} at step {self.num_steps}")
         terminated, truncated = np.asarray(terminated, bool) & valid, np.asarray(truncated, bool) & valid
         done = terminated | truncated
         self._count(rewards, done, valid)
         self.observations, final = self._restart(observations, done, info)
+        self._finite(self.observations)
+        if final is not self.observations:
+            self._finite(final)
         self.starts = ~valid if self.mode is AutoresetMode.NEXT_STEP else done
         if self.mode is AutoresetMode.NEXT_STEP:
             self.is_over = done
         return StreamStep(rewards, terminated, truncated, valid, final)
+
+    def _finite(self, observations: Any) -> Any:
+        "The same; `EnvironmentFailure` if a number is none."
+
+        def check(numbers: np.ndarray) -> None:
+            if np.issubdtype(np.asarray(numbers).dtype, np.inexact) and not np.isfinite(numbers).all():
+                row = int(np.flatnonzero(~np.isfinite(numbers).reshape(self.num_envs, -1).all(1))[0])
+                raise EnvironmentFailure(f"environment {row} gave an observation that is not finite at step {self.num_steps}")
+
+        map_arrays(check, observations)
+        return observations
 
     def _masked(self, observations: Any, info: Mapping[str, Any]) -> Any:
         "Observations with the mask, if the reset gave one; everything is open where `info` holds none now."

@@ -10,7 +10,7 @@ __all__ = ['REGULARISERS', 'LossShares', 'TrainWorldModel']
 
 # %% ../../nbs/world/08_configuration.ipynb #5a8e1e93
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -21,18 +21,20 @@ from ..planning.plain_search import MCTSConfig
 # %% ../../nbs/world/08_configuration.ipynb #67788453
 @dataclass(frozen=True)
 class WorldFacts:
-    "What training needs to know of a world beforehand."
+    "What training needs to know of a world beforehand; of one that is not in the table, training widens the ranges to what it pays."
 
     reward_range: tuple[float, float] = (-100.0, 100.0)  # of one step
     value_range: tuple[float, float] = (-300.0, 300.0)  # of a discounted return
     discount: float = 0.99  # of one step
     opening_moves: int = 20  # random first moves of a game, up to so many
     max_moves: int = 1000  # then a game is cut off
+    is_known: bool = False  # it is in the table
 
     @classmethod
     def of(cls, environment: str) -> WorldFacts:
         "The facts of a world by its name; wide ranges for one that is not in the table."
-        return next((facts for name, facts in _FACTS.items() if environment.startswith(name)), cls())
+        is_of = lambda name: environment.startswith(name) and not environment[len(name) :][:1].isalpha()  # FrozenLake8x8, no TaxiFleet
+        return next((replace(facts, is_known=True) for name, facts in _FACTS.items() if is_of(name)), cls())
 
 
 _FACTS = {
@@ -41,6 +43,7 @@ _FACTS = {
     "countdown": WorldFacts((0.0, 1.0), (0.0, 1.0), 1.0, 2, 6),
     "FrozenLake": WorldFacts((0.0, 1.0), (0.0, 1.0), 0.99, 20, 200),
     "CliffWalking": WorldFacts((-100.0, 0.0), (-200.0, 0.0), 0.99, 20, 100),
+    "CliffWalkingSlippery": WorldFacts((-100.0, 0.0), (-200.0, 0.0), 0.99, 20, 100),
     "Taxi": WorldFacts((-10.0, 20.0), (-200.0, 20.0), 0.99, 100, 200),
 }
 
@@ -285,7 +288,7 @@ class TrainWorldModel(Displayable):
         "What is known of the world, with what these settings say instead."
         own = WorldFacts.of(self.environment)
         opening = own.opening_moves if self.opening_moves is None else self.opening_moves
-        return WorldFacts(own.reward_range, own.value_range, self.discount or own.discount, opening, self.max_moves or own.max_moves)
+        return replace(own, discount=self.discount or own.discount, opening_moves=opening, max_moves=self.max_moves or own.max_moves)
 
     @property
     def num_windows(self) -> int:

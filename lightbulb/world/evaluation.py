@@ -59,7 +59,7 @@ class ImaginationErrors:
 
     legality: np.ndarray  # (K + 1,) of open positions, some action judged wrongly
     ending: np.ndarray  # (K,) of steps
-    reward: np.ndarray  # (K,) of steps, by more than `tolerance`
+    reward: np.ndarray  # (K,) of steps, by more than `tolerance`, or that percentage of a range that is wider than ±100
 
 
 @torch.no_grad()
@@ -76,7 +76,8 @@ def imagination_errors(
     before = alive[:, :-1]
     share = lambda wrong, places: ((wrong & places).sum(0) / places.sum(0).clamp(min=1)).cpu().numpy()
     illegal = ((unrolled.judgement.legality_logits > 0) != windows.legal).any(-1)
-    rewards = (model.rewards.decode(unrolled.reward_logits) - windows.rewards).abs() > tolerance
+    allowed = tolerance * max(1.0, *(abs(bound) / 100 for bound in model.config.reward_range))
+    rewards = (model.rewards.decode(unrolled.reward_logits) - windows.rewards).abs() > allowed
     return ImaginationErrors(share(illegal, alive), share((unrolled.ending_logits > 0) != windows.ended, before), share(rewards, before))
 
 # %% ../../nbs/world/13_evaluation.ipynb #1a1d8557

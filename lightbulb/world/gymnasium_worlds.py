@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.wrappers import FlattenObservation, OrderEnforcing, PassiveEnvChecker, TimeLimit
 
-from ..rl.policies import ObservationEncoder
+from ..rl.policies import ACTION_MASK, ObservationEncoder
 from ..rl.vector_environments import EnvironmentFailure
 from .tables import Tables, read_tables
 
@@ -174,7 +174,9 @@ class _EnvironmentGames:
         observation, shape = np.array(observation), self.copies[number].observation_space.shape
         if observation.shape != shape:
             raise ValueError(f"an observation must have the shape {shape}, got {observation.shape}")
-        if not np.isfinite(observation).all(): raise ValueError(f"an observation must be finite, got {observation}")
+        if not np.isfinite(observation).all():
+            place = tuple(np.argwhere(~np.isfinite(observation))[0].tolist())
+            raise ValueError(f"an observation must be finite, got {observation[place]} at {list(place)}")
         mask = np.asarray(info.get("action_mask", np.ones(self.num_actions)), bool)
         if mask.shape != (self.num_actions,):
             raise ValueError(f"an action_mask must hold {self.num_actions} numbers, got the shape {mask.shape}")
@@ -199,6 +201,22 @@ class _EnvironmentGames:
             raise EnvironmentFailure(f"{type(error).__name__}: {error}") from error
         return float(reward), terminated, truncated
 
+# %% ../../nbs/world/03_gymnasium_worlds.ipynb #27a1c0df
+_SMALL, _LARGEST = 32, 65_535  # what is called bounded beyond 16 bits seldom comes near its bound
+
+
+def scale_of(reach: np.ndarray) -> np.ndarray | None:  # (F,) → (F,)
+    "Factors that bring numbers which reach beyond ±32 to ±1 and leave the others; None if all stay."
+    is_large = reach > _SMALL
+    return np.where(is_large, 1 / np.where(is_large, reach, 1.0), 1.0).astype(np.float32) if is_large.any() else None
+
+
+def _scale_of_space(space: spaces.Space) -> np.ndarray | None:  # (F,)
+    "Factors for the numbers that a box bounds, octets to 255 and coordinates; None if all stay."
+    if not isinstance(space, spaces.Box): return None
+    reach = np.maximum(*(np.abs(bound.astype(np.float64)).ravel() for bound in (space.low, space.high)))
+    return scale_of(np.where(reach > _LARGEST, 0.0, reach))
+
 # %% ../../nbs/world/03_gymnasium_worlds.ipynb #8cb153e1
 def _is_bare(env: gymnasium.Env) -> bool:
     "Whether no wrapper stands before the environment but its time limit and those that only check calls."
@@ -209,6 +227,18 @@ def _is_bare(env: gymnasium.Env) -> bool:
             return False  # another limit within
         env = env.env
     return True
+
+
+class _MaskInInfo(gymnasium.Wrapper):
+    "An environment whose observations hold `action_mask` says it in its info, too."
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        observation, info = self.env.reset(**kwargs)
+        return observation, {ACTION_MASK: observation[ACTION_MASK]} | info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        observation, *outcome, info = self.env.step(action)
+        return observation, *outcome, {ACTION_MASK: observation[ACTION_MASK]} | info  # type: ignore[return-value]
 
 
 class GymnasiumWorld:
@@ -230,6 +260,7 @@ class GymnasiumWorld:
             raise ValueError(f"{environment_id} must have discrete actions, got {env.action_space}")
         self.num_actions, self.encode = int(env.action_space.n), ObservationEncoder(env.observation_space)
         self.observation_shape: tuple[int, ...] = (self.encode.num_features,)
+        self.observation_scale = _scale_of_space(env.observation_space)  # (F,) of what is seen; None: it is shown as it is
         self.max_steps = env.spec.max_episode_steps if env.spec else None  # the time limit
         self.tables = read_tables(env) if use_tables and _is_bare(env) else None
         self.games = (
@@ -249,6 +280,8 @@ class GymnasiumWorld:
             raise ValueError(f"{self.environment_id!r} must be a known Gymnasium id: {error}") from None
         except Exception as error:
             raise EnvironmentFailure(f"making {self.environment_id} failed: {type(error).__name__}: {error}") from error
+        if isinstance(env.observation_space, spaces.Dict) and ACTION_MASK in env.observation_space.spaces:
+            env = _MaskInInfo(env)
         return FlattenObservation(env) if isinstance(env.observation_space, spaces.Dict | spaces.Tuple) else env
 
     def reset(self, num_games: int = 1, seed: int = 0) -> np.ndarray:
@@ -261,7 +294,8 @@ class GymnasiumWorld:
         return self.games.reset(num_games, seed, anywhere=True)
 
     def observe(self, states: np.ndarray) -> np.ndarray:
-        return self.encode(self.games.observations(states))
+        seen = self.encode(self.games.observations(states))
+        return seen if self.observation_scale is None else seen * self.observation_scale
 
     def legal(self, states: np.ndarray) -> np.ndarray:
         return self.games.legal(states)

@@ -12,7 +12,7 @@ __all__ = ['CategoricalValue', 'RepresentationNetwork', 'ActionEncoder', 'Imagin
 # %% ../../nbs/world/05_networks.ipynb #a3878056
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -220,6 +220,12 @@ class WorldModel(nn.Module):
         self.reconstruction = nn.Linear(config.width, math.prod(config.observation_shape))
         self.rewards = CategoricalValue(*config.reward_range, config.num_bins)
         self.values = CategoricalValue(*config.value_range, config.num_bins)
+
+    def set_ranges(self, reward_range: tuple[float, float], value_range: tuple[float, float]) -> None:
+        "Spread the bins of rewards and of values over these ranges; no weight changes."
+        self.config = replace(self.config, reward_range=reward_range, value_range=value_range)
+        device = self.rewards.bins.device
+        self.rewards, self.values = (CategoricalValue(*span, self.config.num_bins).to(device) for span in (reward_range, value_range))
 
     def imagine(self, latents: Tensor, actions: Tensor) -> Imagined:  # (B, D), (B,)
         "One step from each latent."

@@ -49,6 +49,14 @@ class Steps:
         return Steps(**{name: column[rows] for name, column in self.rows().items()})
 
 # %% ../../nbs/world/10_targets.ipynb #acd691e4
+def discounted_returns(steps: Steps, discount: float) -> np.ndarray:
+    "The discounted sum of rewards from each step to the end of its game (N,); `discount` is negative if the other player moves next."
+    returns, is_last, following = np.zeros(len(steps)), steps.terminated | steps.truncated, 0.0
+    for step in reversed(range(len(steps))):
+        returns[step] = following = steps.reward[step] + (0.0 if is_last[step] else discount * following)
+    return returns
+
+
 def join_steps(parts: list[Steps]) -> Steps:
     "One behind the other."
     columns = [part.rows() for part in parts]

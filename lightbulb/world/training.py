@@ -11,6 +11,7 @@ __all__ = ['train_world_model', 'Trained', 'load_world_model', 'TrainWorldModel'
 # %% ../../nbs/world/21_training.ipynb #18f5e5df
 import contextlib
 import json
+import logging
 import time
 from collections.abc import Generator, Iterator, Mapping
 from copy import deepcopy
@@ -29,23 +30,35 @@ from ..core.report import StepReport
 from ..core.run import Run
 from ..core.run_folder import Moment, find_model_file
 from ..core.runtime import choose_device, seed_everything
+from ..rl.vector_environments import EnvironmentFailure
 from .configuration import TrainWorldModel
 from .environments import World, make_world
 from .evaluation import examination_for, held_out_losses, imagination_errors, quality, unseen_positions
-from .gymnasium_worlds import GymnasiumWorld
+from .gymnasium_worlds import GymnasiumWorld, scale_of
 from .losses import LossReport, VisitCounter
 from .networks import WorldModel, WorldModelConfig
 from .self_play import Played, PlayConfig, ask_policy, play_games, renew_targets, search_positions
 from .stages import TrainLanguageWorld
-from .targets import Experience, Steps, Windows, cut_windows, sample_windows
+from .targets import Experience, Steps, Windows, cut_windows, discounted_returns, sample_windows
 from .text_environments import CountdownWorld, make_text_environment
 from .text_training import train_text_world
 from .unrolling import Outside, GameRollout, fresh_rollout, loss_weights, measure, surprise
 
 # %% ../../nbs/world/21_training.ipynb #41edcc32
 _all_ = ["TrainWorldModel", "TrainLanguageWorld"]  # a caller finds them here too
+_logger = logging.getLogger(__name__)
 
 # %% ../../nbs/world/21_training.ipynb #374cbd25
+def _spanned(span: tuple[float, float], values: np.ndarray) -> tuple[float, float]:
+    "From the lowest to the highest of a span and these values."
+    return min(span[0], float(values.min())), max(span[1], float(values.max()))
+
+
+def _room_for(span: tuple[float, float], paid: tuple[float, float]) -> tuple[float, float]:
+    "A span, and where more was paid than it holds, room for twice as much."
+    return 2 * paid[0] if paid[0] < span[0] else span[0], 2 * paid[1] if paid[1] > span[1] else span[1]
+
+
 class Practice:
     "A player's games in a world: those that are learned from, those that are held out, and what renews them."
 
@@ -59,6 +72,7 @@ class Practice:
         self.generator, self.counter = np.random.default_rng(config.seed), VisitCounter(world.num_actions)
         self.newest: dict[str, Steps] = {}  # the last games of both splits
         self.num_games = self.num_random_games = 0
+        self.rewards = self.returns = (0.0, 0.0)  # the lowest and the highest of all games
 
     def play(self, num_games: int, *, at_random: bool = False) -> None:
         "Play games and remember them."
@@ -67,6 +81,8 @@ class Practice:
         settings = PlayConfig(search, facts.opening_moves, config.exploration, facts.max_moves, config.anywhere, config.with_search)
         with self.precision.autocast():
             played = play_games(self.world, None if at_random else self.player, settings, num_games, generator=self.generator)
+        if not self.num_games:
+            self._fit_observations(played.steps)
         wanted = num_games * config.validation_share
         most = num_games - 1 if num_games > 1 else int(len(self.learned) > 0)  # something to learn from comes first
         num_held = min(int(wanted) + int(self.generator.random() < wanted % 1), most)
@@ -75,6 +91,15 @@ class Practice:
         self._remember(played, num_held)
         self.num_random_games += num_games * at_random
 
+    def _fit_observations(self, steps: Steps) -> None:
+        "Bring what the first games show beyond ±32 to ±1, in them and in all that follow."
+        if not isinstance(self.world, GymnasiumWorld): return
+        scale = scale_of(np.abs(steps.observation).max(0))
+        if scale is None: return
+        steps.observation *= scale
+        before = self.world.observation_scale
+        self.world.observation_scale = scale if before is None else before * scale
+
     def play_at_random(self) -> None:
         "The games before anything is learned, as many as are asked for or fit."
         while self.num_games < self.config.random_games and len(self.learned) < self.config.capacity:
@@ -82,6 +107,8 @@ class Practice:
 
     def _remember(self, played: Played, num_held: int) -> None:
         "Some of the games are held out, the others are learned from."
+        returns = discounted_returns(played.steps, self.player.config.step_discount)
+        self.rewards, self.returns = _spanned(self.rewards, played.steps.reward), _spanned(self.returns, returns)
         held, learned = played.split(num_held)
         for split, experience, steps in (("validation", self.held, held), ("train", self.learned, learned)):
             if steps is None: continue
@@ -136,6 +163,19 @@ class Practice:
 def _world_of(name: str) -> World:
     "`countdown:NUMBERS`, or what `make_world` knows."
     return CountdownWorld(make_text_environment(name)) if name.startswith("countdown") else make_world(name)
+
+
+def _scale_in(world: World) -> Tensor | None:
+    "How a world scales what it shows, for a checkpoint."
+    scale = getattr(world, "observation_scale", None)
+    return None if scale is None else torch.from_numpy(scale.copy())
+
+
+def _show_as_trained(world: World, model: Mapping[str, Any]) -> None:
+    "A world shows a model what it was trained on: a checkpoint without a scale saw everything unscaled."
+    if isinstance(world, GymnasiumWorld):
+        scale = model.get("observation_scale")
+        world.observation_scale = None if scale is None else scale.numpy()
 
 
 class WorldModelTraining:
@@ -203,10 +243,24 @@ class WorldModelTraining:
     def prepare(self) -> None:
         "Random games, before anything is learned; and one search, so that its kernels are compiled while an interrupt need not wait."
         self.practice.play_at_random()
+        self._fit_ranges()
         if self.config.with_search:
             board = self.world.reset(1, 0)
             search = self.config.search(with_noise=True)
             search_positions(self.player, self.world.observe(board), self.world.legal(board), search)
+
+    def _fit_ranges(self) -> None:
+        "Widen the ranges of rewards and values where games paid more than they hold; those of a world in the table only for its rewards."
+        config, practice = self.model.config, self.practice
+        rewards, values = _room_for(config.reward_range, practice.rewards), _room_for(config.value_range, practice.returns)
+        if rewards == config.reward_range and (values == config.value_range or self.config.facts.is_known): return
+        if self.step:
+            _logger.warning(
+                "games now pay %g to %g a step and %g to %g in all: the model's ranges, rewards %g to %g and values %g to %g, are widened",
+                *(*practice.rewards, *practice.returns, *config.reward_range, *config.value_range),
+            )
+        for model in (self.model, self.player):
+            model.set_ranges(rewards, values)
 
     def train_step(self) -> StepReport:
         "One optimizer step, and before it a play if one is due. `FloatingPointError` if a loss or the gradient is no number."
@@ -215,7 +269,12 @@ class WorldModelTraining:
         waited = self.step - config.first_play
         if waited >= 0 and waited % config.play_interval == 0:
             self.renew_player()
-            self.practice.play(config.games_per_play)
+            try:
+                self.practice.play(config.games_per_play)
+            except EnvironmentFailure:
+                self.is_whole = True  # nothing was remembered of these games, and no weight has moved: a run can go on from here
+                raise
+            self._fit_ranges()
             if config.renewed_positions:
                 with self.precision.autocast():
                     self.practice.renew(self.practice.learned, config.renewed_positions, with_noise=True, seed=self.step)
@@ -332,6 +391,7 @@ class WorldModelTraining:
             "kind": "world model",
             "config": self.model.config.as_dict(),
             "settings": self.config.fixed_settings(),
+            "observation_scale": _scale_in(self.world),
             "weights": _on_cpu(self.model.state_dict()),
             "average": None if self.average is None else _on_cpu(self.average.weights),
             "step": self.step,
@@ -348,6 +408,9 @@ class WorldModelTraining:
 
     def load_state(self, model: Mapping[str, Any], training: Mapping[str, Any], place: Path) -> None:
         "Go on from both."
+        _show_as_trained(self.world, model)
+        for network in (self.model, self.player):
+            network.set_ranges(*(tuple(model["config"][name]) for name in ("reward_range", "value_range")))
         self.model.load_state_dict(model["weights"])
         self.player.load_state_dict(training["player"])
         self.move.load_state_dict(training["move"], model["average"])
@@ -408,4 +471,6 @@ def load_world_model(path: str | Path, device: str = "cpu") -> Trained:
     model.load_state_dict(state["weights"])
     if state["average"]:
         model.load_state_dict(state["average"], strict=False)
-    return Trained(model.to(choose_device(device)).eval(), _world_of(settings.environment), settings)
+    world = _world_of(settings.environment)
+    _show_as_trained(world, state)
+    return Trained(model.to(choose_device(device)).eval(), world, settings)
