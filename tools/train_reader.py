@@ -163,7 +163,7 @@ def people(args: argparse.Namespace, seed: int) -> None:
         from tools.written_lines import line_reading_examples, written_lines  # which read files as this one does
         from tools.written_pages import reading_examples, written_domains
 
-        rest = 1 - args.written - args.lines
+        rest = 1 - args.written - args.lines - (args.manual_share if args.manuals else 0.0)
         sources = {
             "people": (0.74 * rest, HumanExamples(qamr(args.data)[0], rng)),
             "science": (0.11 * rest, HumanExamples(covid(args.data)[0], rng)),
@@ -171,6 +171,10 @@ def people(args: argparse.Namespace, seed: int) -> None:
             "written": (args.written, reading_examples(list(written_domains(kept=False)), rng)),
             "lines": (args.lines, line_reading_examples(written_lines(kept=False), rng)),
         }
+        if args.manuals:
+            from tools.manual_lines import drawn, manual_examples
+
+            sources["manuals"] = (args.manual_share, drawn(manual_examples(args.manuals, rng), rng))
         print(write_mixture(examples, sources, num_examples=batch_size * steps, seed=seed))
     config = TrainReader(
         examples,
@@ -179,7 +183,7 @@ def people(args: argparse.Namespace, seed: int) -> None:
         rank=0,
         num_steps=steps,
         batch_size=batch_size,
-        learning_rate=1.4e-4,
+        learning_rate=args.learning_rate,
         decay=0.7,
         averaged=0.3,
         first_layer=0,
@@ -356,6 +360,9 @@ def main() -> int:
     parser.add_argument("--start", type=Path, help="weights of a first stage made earlier; then `generated` is left out")
     parser.add_argument("--written", type=float, default=0.2, help="share of questions to the pages of tools/written_pages.py")
     parser.add_argument("--lines", type=float, default=0.26, help="share of questions to the documents of tools/written_lines.py")
+    parser.add_argument("--manuals", type=Path, help="a folder made by tools/manual_lines.py; without it no manual teaches")
+    parser.add_argument("--manual_share", type=float, default=0.42, help="share of questions to manuals, if they teach")
+    parser.add_argument("--learning_rate", type=float, default=1.4e-4, help="of the trainings on questions of people")
     parser.add_argument("--lists", type=int, default=240, help="that the judge learns from, of each source at most")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
