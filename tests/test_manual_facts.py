@@ -1172,6 +1172,16 @@ def test_rows_are_told_by_the_cells_that_were_asked_for(question: str, told: str
     assert sum("Ayla Brandt" in piece.text for piece in pieces) == 2
 
 
+def test_a_heading_with_a_date_is_read_where_one_asks_when() -> None:
+    text = "3.1.0 (2024-09-12)\n\n- Pages can be printed as PDF.\n\n3.0.0 (2024-02-01)\n\n- It needs less memory."
+    headings = tuple(Heading(2, name, text.index(name)) for name in ("3.1.0 (2024-09-12)", "3.0.0 (2024-02-01)"))
+    page = Document("http://site/news", "News", text, headings=headings)
+    passage = Passage(page.url, page.title, 0, len(page.text), page.text, 1.0)
+    read = lambda question: {line.text for line in scored_lines(question, [passage], {page.url: page}.__getitem__, word_share)}
+    assert {"3.1.0 (2024-09-12)", "3.0.0 (2024-02-01)"} <= read("When was 3.1.0 released?")
+    assert read("What is new in 3.1.0?") == {"- Pages can be printed as PDF.", "- It needs less memory."}
+
+
 @pytest.mark.parametrize(
     ("text", "best", "expected"),
     [
