@@ -13,9 +13,9 @@ from tools.manual_lines import KEPT, QUESTIONS, drawn, manual_examples
 from tools.train_reader import read_lines
 
 PAGES = {
-    "index.html": "<h1>Kiln</h1><p>This is the manual of a kiln that fires pots.</p><a href=firing.html>Firing</a> <a href=care.html>Care</a>",
+    "index.html": "<h1>Kiln</h1><p>The manual of a kiln.</p><a href=firing.html>Firing</a> <a href=care.html>Care</a>",
     "firing.html": "<h1>Firing</h1><p>Close the lid before you start. The first firing takes nine hours. Later ones take six hours.</p>",
-    "care.html": "<h1>Care</h1><p>Brush the floor of the kiln once a month. Never wash the bricks, since they soak up water and crack.</p>",
+    "care.html": "<h1>Care</h1><p>Brush the floor of the kiln once a month. Never wash the bricks.</p>",
 }
 ASKED = [
     {
