@@ -29,8 +29,7 @@ from lightbulb.knowledge.embedding import load_embedder
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.reading.answer_kinds import expected_kind
 from lightbulb.reading.clauses import ReadingExample
-from lightbulb.web.backend import SearchBackend
-from lightbulb.web.search import load_search
+from lightbulb.web.backend import SearchBackend, open_folder
 from tools.train_reader import read_lines
 
 QUESTIONS = Path(__file__).with_name("manual_questions.jsonl")
@@ -48,7 +47,7 @@ def fetch_manuals(folder: Path) -> None:
             subprocess.run(["apt-get", "download", "-q", *packages.split()], cwd=name, check=True)
             for package in Path(name).glob("*.deb"):
                 subprocess.run(["dpkg", "-x", package.name, "."], cwd=name, check=True)
-            found = sorted(path for path in Path(name).rglob("*") if re.search(r"\.html(?:\.gz)?$", path.name) and path.is_file())
+            found = sorted(path for path in Path(name).rglob("*") if re.search(r"\.html?(?:\.gz)?$", path.name) and path.is_file())
             found.sort(key=lambda path: path.name.removesuffix(".gz") not in wanted)  # stable: those that are asked about come first
             (folder / manual).mkdir(parents=True, exist_ok=True)
             for path in found[: max(MAX_PAGES, len(wanted))]:
@@ -95,9 +94,9 @@ def manual_examples(folder: Path, rng: random.Random, *, kept: bool = False) -> 
     for manual, rows in asked.items():
         if not (folder / manual).is_dir():
             raise FileNotFoundError(f"{folder / manual} is missing: run python -m tools.manual_lines {folder}")
-        search = load_search(f"folder:{folder / manual}", make_index=lambda: KnowledgeBase(embed=embed))
+        search = open_folder(str(folder / manual), lambda: KnowledgeBase(embed=embed))
         list(search.prepare())
-        paths = {path.name: path.resolve() for path in (folder / manual).rglob("*.html")}
+        paths = {path.name: path.resolve() for path in (folder / manual).rglob("*.htm*")}
         examples += [example for row in rows if (example := _example(row, search, paths.get(row["page"]), rng))]
     return examples
 
