@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tools import manual_lines
-from tools.manual_lines import KEPT, QUESTIONS, drawn, manual_examples
+from tools.manual_lines import KEPT, QUESTIONS, chosen_pages, drawn, manual_examples
 from tools.train_reader import read_lines
 
 PAGES = {
@@ -57,6 +58,17 @@ def test_a_question_is_put_to_a_stretch_of_its_page_and_to_rivals(tmp_path: Path
     assert {example.answer for example in some} == {"nine hours", ""} and all(len(example.others) <= 3 for example in some)
     with pytest.raises(FileNotFoundError, match=r"run python -m tools\.manual_lines"):
         manual_examples(tmp_path / "elsewhere", random.Random(0))
+
+
+def test_of_pages_in_several_languages_the_one_that_was_asked_about_is_taken(tmp_path: Path) -> None:
+    german, english = "<p>Der erste Brand dauert neun Stunden.</p>", "<p>The <b>first</b> firing takes nine hours.</p>"
+    for folder, page in (("de", german), ("en", english)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "firing.html.gz").write_bytes(gzip.compress(page.encode()))
+    (tmp_path / "other.html").write_text(german)
+    (tmp_path / "style.css").write_text("p {}")
+    pages = chosen_pages(tmp_path, {"firing.html": ["The first firing takes"], "gone.html": ["It"]})
+    assert pages == {"firing.html": english.encode(), "other.html": german.encode()}
 
 
 def test_what_was_written_is_whole_and_no_manual_of_the_benchmarks_teaches() -> None:

@@ -19,7 +19,8 @@ import re
 import subprocess
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from html import unescape
 from pathlib import Path
 
 from lightbulb.agent.composing import Line, lines_of
@@ -37,28 +38,47 @@ KEPT = frozenset(("exim", "hugin", "mutt", "wesnoth"))
 MAX_PAGES = 300
 
 
+def _plain(text: str) -> str:
+    words = re.findall(r"\w+", text.lower())
+    return f" {' '.join(words)} "
+
+
+def chosen_pages(folder: Path, told: Mapping[str, Sequence[str]]) -> dict[str, bytes]:
+    """The pages of an unpacked package by name: those of `told`, page → beginnings of its sentences, and others up to 300 in all.
+
+    Of pages with one name, in several languages mostly, the one with most of the beginnings is taken.
+    """
+    places: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(folder.rglob("*")):
+        if re.search(r"\.html?(?:\.gz)?$", path.name) and path.is_file():
+            places[path.name.removesuffix(".gz")].append(path)
+    read = lambda path: gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    plain = lambda data: _plain(unescape(re.sub(r"<[^>]+>", " ", data.decode("utf-8", "replace"))))
+    pages = {}
+    for name in sorted(places, key=lambda name: name not in told)[: max(MAX_PAGES, len(told))]:
+        versions = [read(path) for path in places[name]]
+        texts = [plain(data) if len(versions) > 1 else "" for data in versions]
+        counts = [sum(_plain(beginning) in text for beginning in told.get(name, ())) for text in texts]
+        pages[name] = versions[counts.index(max(counts))]
+    return pages
+
+
 def fetch_manuals(folder: Path) -> None:
-    "Get the packages from the machine's Debian mirror and unpack the pages that are asked about, and others of theirs, 300 each."
-    pages: dict[tuple[str, str], set[str]] = defaultdict(set)
+    "Get the packages from the machine's Debian mirror and unpack the pages that are asked about, and others of theirs."
+    told: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row in read_lines(QUESTIONS):
-        pages[row["manual"], row["package"]].add(row["page"])
-    for (manual, packages), wanted in pages.items():
+        if row["page"]:
+            told[row["manual"], row["package"]][row["page"]] += row.get("evidence", [])
+    for (manual, packages), of_page in told.items():
         with tempfile.TemporaryDirectory() as name:
             subprocess.run(["apt-get", "download", "-q", *packages.split()], cwd=name, check=True)
             for package in Path(name).glob("*.deb"):
                 subprocess.run(["dpkg", "-x", package.name, "."], cwd=name, check=True)
-            found = sorted(path for path in Path(name).rglob("*") if re.search(r"\.html?(?:\.gz)?$", path.name) and path.is_file())
-            found.sort(key=lambda path: path.name.removesuffix(".gz") not in wanted)  # stable: those that are asked about come first
-            (folder / manual).mkdir(parents=True, exist_ok=True)
-            for path in found[: max(MAX_PAGES, len(wanted))]:
-                data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-                (folder / manual / path.name.removesuffix(".gz")).write_bytes(data)
-        print(f"{manual}: {len(list((folder / manual).iterdir()))} pages", flush=True)
-
-
-def _plain(text: str) -> str:
-    words = re.findall(r"\w+", text.lower())
-    return f" {' '.join(words)} "
+            pages = chosen_pages(Path(name), of_page)
+        (folder / manual).mkdir(parents=True, exist_ok=True)
+        for page, data in pages.items():
+            (folder / manual / page).write_bytes(data)
+        print(f"{manual}: {len(pages)} pages, {len(pages.keys() & of_page.keys())} of the {len(of_page)} that are asked about", flush=True)
 
 
 def place_of(lines: Sequence[Line], beginning: str, answer: str) -> tuple[int, int, int] | None:
