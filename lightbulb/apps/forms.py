@@ -161,7 +161,7 @@ class Folds(widgets.VBox):
 
     selected_index = traitlets.Int(None, allow_none=True)  # of the open part
 
-    def __init__(self, parts: Sequence[widgets.Widget], titles: Sequence[str], selected_index: int | None = None) -> None:
+    def __init__(self, parts: Sequence[widgets.DOMWidget], titles: Sequence[str], selected_index: int | None = None) -> None:
         self.titles = tuple(titles)
         self._pairs = [(widgets.ToggleButton(description=title), part) for title, part in zip(titles, parts, strict=True)]
         for number, (button, part) in enumerate(self._pairs):
