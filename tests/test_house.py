@@ -469,7 +469,7 @@ def test_what_a_page_points_to_is_there():
     for path in NOTEBOOKS:
         cells = json.loads(path.read_text("utf-8"))["cells"]
         prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-        links = re.findall(r"\]\(([^)#:]+\.ipynb)", prose)
+        links = re.findall(r"\]\(([^)#:]+\.(?:ipynb|md|svg))", prose)
         lost += [f"{path.name}: {link}" for link in links if not (path.parent / link).exists()]
         named = re.findall(r"`(\w+)\.(\w+)(?:\.\w+)*`", prose)
         lost += [f"{path.name}: {room}.{module}" for room, module in named if room in rooms and f"{room}.{module}" not in modules]

@@ -294,6 +294,24 @@ def test_an_answer_is_exported_and_asked_again(opened: OpenNotebook, tmp_path: P
     assert page.get_by_role("button", name="Ask", exact=True).is_enabled()
 
 
+def test_settings_are_opened_by_keyboard_alone(opened: OpenNotebook) -> None:
+    page = opened.page
+    page.get_by_label("Question", exact=True).focus()
+    named = lambda: page.evaluate("document.activeElement.innerText").strip()
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        if named() == "Settings": break
+    assert named() == "Settings"
+    pages = page.get_by_label("max_pages", exact=True).first
+    if pages.is_visible():
+        page.keyboard.press("Enter")
+        pages.wait_for(state="hidden")
+    page.keyboard.press("Enter")
+    pages.wait_for()
+    page.keyboard.press("Space")
+    pages.wait_for(state="hidden")
+
+
 def test_the_root_of_a_tall_tree_is_in_sight(opened: OpenNotebook) -> None:
     "Thirty answers do not fit into the frame: the question is in its middle, and a key goes to what is out of sight."
     tree = opened.page.locator(".jp-CodeCell").nth(5).locator(".lightbulb-tree")
@@ -444,6 +462,17 @@ def test_the_end_of_a_question_leaves_the_next_one_in_its_field() -> None:
         panel.question.value = "half ty"
         assert panel.wait(60)
         assert panel.question.value == "half ty"
+
+
+def test_looking_back_leaves_what_is_being_typed() -> None:
+    panel = QuestionPanel(tools=small_tools(), calibrations=LENIENT)
+    for question in ("Where was Humphry Davy born?", QUESTION):
+        panel.ask(question)
+    panel.history.value = 0
+    assert panel.question.value == "Where was Humphry Davy born?"
+    panel.question.value = "half ty"
+    panel.history.value = 1
+    assert panel.answers[0].question == QUESTION and panel.question.value == "half ty"
 
 
 def test_boards_of_other_worlds_are_refused(model_folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Write README.md from nbs/index.ipynb; `--check` only says whether the two differ.
 
 The prose is copied. Code cells become fenced blocks, their text outputs a block below; `#|` lines are left out, and a
-cell with `#| hide` is left out whole. Links to `NN_page.ipynb` and to drawings become links to their places in the repository.
+cell with `#| hide` is left out whole. Links, which start from nbs/ there, start from the top of the repository here.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def render(notebook: dict) -> str:
                 blocks.append(f"```python\n{code}\n```")
             blocks.append(outputs_of(cell))
     text = "\n\n".join(block for block in blocks if block)
-    text = re.sub(r"\]\((?!https?:|#|/)([^)\s]+\.(?:ipynb|svg))", r"](nbs/\1", text)
+    text = re.sub(r"\]\((?!https?:|#|/|\.\./)([^)\s]+\.(?:ipynb|svg))", r"](nbs/\1", text).replace("](../", "](")
     first, _, rest = text.partition("\n")
     return f"{first}\n\n{NOTICE}\n{rest}\n"
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 import ipywidgets as widgets
+import traitlets
 
 # %% ../../nbs/apps/05_forms.ipynb #edecff0a
 def _meanings(config_class: type[Any]) -> dict[str, str]:
@@ -121,8 +122,9 @@ PANEL_STYLE = """<style>
 .lb-panel .lb-plots { display: flex; flex-wrap: wrap; gap: 0.6rem; }
 .lb-panel .lb-plots > * { flex: 1 1 19rem; min-width: 0; max-width: 26rem; }
 .lb-panel .lb-plots svg { width: 100%; height: auto; }
-.lb-panel .jupyter-widget-Collapse-contents .widget-html { margin: 0; }
-.lb-panel .jupyter-widget-Collapse-header { color: var(--jp-ui-font-color1, #222); }
+.lb-panel .lb-fold { border: 1px solid var(--jp-border-color1, #bbb); padding: 0.5rem 1rem; }
+.lb-panel .lb-fold .widget-html { margin: 0; }
+.lb-panel .lb-title { width: 100%; margin: 2px 0 0 0; padding: 0 1rem; height: auto; line-height: 2.4; text-align: left; font-weight: 600; }
 .lb-panel pre { white-space: pre-wrap; overflow-wrap: anywhere; max-height: 14rem; overflow-y: auto; font-size: 0.85em; margin: 0; }
 .lb-panel table { border-collapse: collapse; } .lb-panel td, .lb-panel th { padding: 0.15rem 0.6rem; text-align: left; }
 .lb-panel button { min-width: 6rem; }
@@ -153,6 +155,34 @@ class Shown:
         picture = {"text/plain": repr(self), "text/html": self.to_html()}
         return {**(self.widget._repr_mimebundle_() or {}), **picture} if _has_kernel() else picture
 
+# %% ../../nbs/apps/05_forms.ipynb #folds-code
+class Folds(widgets.VBox):
+    "Parts below titles that are buttons; at most one part is open."
+
+    selected_index = traitlets.Int(None, allow_none=True)  # of the open part
+
+    def __init__(self, parts: Sequence[widgets.DOMWidget], titles: Sequence[str], selected_index: int | None = None) -> None:
+        self.titles = tuple(titles)
+        self._pairs = [(widgets.ToggleButton(description=title), part) for title, part in zip(titles, parts, strict=True)]
+        for number, (button, part) in enumerate(self._pairs):
+            button.add_class("lb-title")
+            part.add_class("lb-fold")
+            button.observe(lambda change, number=number: self._turn(number, change["new"]), "value")
+        super().__init__([widget for pair in self._pairs for widget in pair])
+        self.observe(lambda _: self._show(), "selected_index")
+        self.selected_index = selected_index
+        self._show()
+
+    def _turn(self, number: int, is_open: bool) -> None:
+        if is_open or self.selected_index == number:
+            self.selected_index = number if is_open else None
+
+    def _show(self) -> None:
+        for number, (button, part) in enumerate(self._pairs):
+            button.value = number == self.selected_index
+            button.icon = "caret-down" if button.value else "caret-right"
+            part.layout.display = "" if button.value else "none"
+
 # %% ../../nbs/apps/05_forms.ipynb #cc41b2c4
 _Path: TypeAlias = tuple[str, ...]  # names of fields, from the outside in
 
@@ -181,7 +211,7 @@ class ConfigForm(Shown):
         self._shared = {"layout": widgets.Layout(width="30rem", max_width="100%"), "style": {"description_width": "12.5rem"}}
         self._note_layout = widgets.Layout(flex="1 1 16rem", width="auto", min_width="12rem", margin="2px 0 6px 0")
         opened, folded = self._arrange(config)
-        self._accordion = widgets.Accordion([widgets.VBox(rows) for rows in folded.values()], titles=tuple(folded), selected_index=None)
+        self._accordion = Folds([widgets.VBox(rows) for rows in folded.values()], tuple(folded))
         style = widgets.HTML(PANEL_STYLE, layout=widgets.Layout(margin="0"))
         self.widget = widgets.VBox([style, *opened, *([self._accordion] if folded else []), self._general])
         self.widget.add_class("lb-panel")

@@ -21,7 +21,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from .curves import PLOTS, Curves, draw_plot, gallery
-from .forms import PANEL_STYLE, ConfigForm, Shown, to_text
+from .forms import PANEL_STYLE, ConfigForm, Folds, Shown, to_text
 from .training_runs import TASKS, RunStatus, Task, TrainingRun, duration, read_json, task_of
 from ..core.display import Picture, fold
 from ..core.errors import LightbulbError
@@ -131,7 +131,7 @@ class TrainingPanel(Shown):
         # how it goes
         self._form_place, self._progress, self._plots, self._log = widgets.VBox(), widgets.HTML(), widgets.HTML(), widgets.HTML()
         self._comparison = widgets.HTML()
-        self._log_fold = widgets.Accordion([self._log], titles=("Log",), selected_index=0)
+        self._log_fold = Folds([self._log], ("Log",), 0)
         parts = [task_row, self._form_place, buttons, self._progress, self._plots, self._log_fold, runs_row, self._comparison]
         self.widget = widgets.VBox([widgets.HTML(PANEL_STYLE), *parts])
         self.widget.add_class("lb-panel")

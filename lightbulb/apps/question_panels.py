@@ -25,7 +25,7 @@ import ipywidgets
 from ..agent.answers import Answer, Step, Thinking
 from ..agent.configuration import TestAgent
 from ..agent.waiting import Background, Working
-from .forms import PANEL_STYLE, ConfigForm
+from .forms import PANEL_STYLE, ConfigForm, Folds
 from .main_menu import UsageError, parse_config
 from .question_commands import describe_step
 from .thought_tree import ThoughtTree, is_live, shown_as
@@ -253,8 +253,8 @@ class QuestionPanel(ipywidgets.VBox):
         self.comparison = ipywidgets.HTML()
         self._second = ipywidgets.VBox([self.other.widget])
         # where they stand
-        self._folds = folds = ipywidgets.Accordion([self.settings.widget, ipywidgets.VBox([self.beside, self._second])])
-        folds.titles = ("Settings", "Two configurations side by side")
+        parts = [self.settings.widget, ipywidgets.VBox([self.beside, self._second])]
+        self._folds = folds = Folds(parts, ("Settings", "Two configurations side by side"))
         row = lambda *widgets: ipywidgets.Box(widgets, layout=ipywidgets.Layout(flex_flow="row wrap", align_items="center"))
         super().__init__(
             [
@@ -431,7 +431,8 @@ class QuestionPanel(ipywidgets.VBox):
         if self._is_listing or place is None or place < 0 or self.is_working or self._asked[place] == self._shown:
             return
         self._show(self._asked[place])
-        self.question.value = self._asked[place][0].question
+        if self.question.value in {"", *(columns[0].question for columns in self._asked)}:  # else it is being written
+            self.question.value = self._asked[place][0].question
         self._refresh()
 
     def _as_text(self, kind: str) -> str:
