@@ -25,8 +25,10 @@ from lightbulb.planning.run_events import (
     ThoughtFailed,
     ThoughtProposed,
     ThoughtPruned,
+    read_event,
     read_run,
     tree_of,
+    write_event,
 )
 from lightbulb.planning.run_pages import replay_run, run_to_json
 from lightbulb.planning.tree_of_thought import Thought, ToTConfig, ToTNode, ToTSearch, plain_breadth_first
@@ -505,3 +507,75 @@ def test_a_thought_that_a_later_pass_submits_is_not_shown_as_pruned():
 def test_any_whole_number_is_a_seed(planner):
     thinking = ThoughtFunctions(propose=lambda nodes: [["a", "b"] for _ in nodes], evaluate=lambda nodes: [0.1 for _ in nodes], max_depth=1)
     assert plan("q", thinking, PlannerConfig(planner=planner, max_instructions=2000), seed=-1).best
+
+
+@pytest.mark.parametrize("planner", PLANNERS)
+def test_nodes_of_equal_key_are_one_state_however_the_key_is_written(planner):
+    class Letters:
+        def __init__(self, node: ToTNode) -> None:
+            self.letters = frozenset(step.text for step in node.path()[1:])
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Letters) and self.letters == other.letters
+
+        def __hash__(self) -> int:
+            return hash(self.letters)
+
+    def run(key):
+        asked.clear()
+        result = plan("?", ThoughtFunctions(propose=propose, evaluate=lambda nodes: [0.5] * len(nodes), key=key, max_depth=4), planner)
+        return result.cost, max(asked.values()), replay_run(result.events).cost
+
+    def propose(nodes):
+        asked.update(Letters(node) for node in nodes)
+        return [[Thought(text, log_probability=-1.0) for text in "abc"] for _ in nodes]
+
+    asked: Counter[Letters] = Counter()
+    as_text = run(lambda node: " ".join(sorted(Letters(node).letters)))
+    assert run(Letters) == as_text and as_text[1] == 1
+
+
+def test_states_of_unequal_keys_that_are_written_alike_stay_apart():
+    class Place:
+        def __init__(self, text: str) -> None:
+            self.text = text
+
+        def __repr__(self) -> str:
+            return "a place"
+
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Place) and self.text == other.text
+
+        def __hash__(self) -> int:
+            return hash(self.text)
+
+    propose = lambda nodes: [[f"{node.text}{letter}" for letter in "ab"] for node in nodes]
+    thinking = ThoughtFunctions(propose=propose, evaluate=lambda nodes: [0.5] * len(nodes), key=lambda node: Place(node.text))
+    result = plan("", thinking, "tot_bfs", budget=500)
+    assert sum(1 for _ in result.root.walk()) == 1 + 2 + 4 + 8
+    assert replay_run(result.events).events == result.events
+
+
+@pytest.mark.parametrize("planner", ["self_consistency", "auto"])
+@pytest.mark.parametrize("answer", [lambda node: int(node.text[-1]), lambda node: None if node.text == "c3" else 7])
+def test_an_answer_that_cannot_be_said_costs_its_node_and_no_more(planner, answer):
+    texts = {"without": 0.6, "a7": 0.1, "b7": 0.1, "c3": 0.1} if answer(ToTNode("x3")) == 3 else {"c3": 0.7, "a7": 0.1, "b7": 0.1}
+    thinking = ThoughtFunctions(
+        propose=lambda nodes: [[Thought(text, log_probability=math.log(share)) for text, share in texts.items()] for _ in nodes],
+        evaluate=lambda nodes: [float(node.text == "b7") for node in nodes],
+        answer=answer,
+        max_depth=1,
+    )
+    result = plan("?", thinking, PlannerConfig(planner=planner, num_samples=200))
+    assert result.best and result.best.text in ("a7", "b7")
+    failures = [event for event in result.events if isinstance(event, ThoughtFailed)]
+    assert [(event.node, event.stage) for event in failures] == [(1, "answer")]
+    again = replay_run([read_event(write_event(event)) for event in result.events])
+    assert again.events == result.events
+
+
+def test_a_number_is_a_budget_of_forwards():
+    task = RandomTask(3)
+    assert task.run("mcts", budget=7).events == task.run("mcts", budget=PlannerBudget(7)).events
+    with pytest.raises(ValueError, match="forwards must be a positive whole number or None, got 0"):
+        task.run("mcts", budget=0)

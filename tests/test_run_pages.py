@@ -208,6 +208,12 @@ def test_a_run_that_is_still_going_can_be_drawn():
     assert "not yet" in run_to_html(log.events[: len(log.events) // 2])
 
 
+DEEP = [
+    RunStarted("?", "greedy", 0),
+    *(ThoughtProposed(number, number - 1, f"thought {number}", "thought", -0.5, f"{number}", "open") for number in range(1, 100)),
+]
+
+
 @pytest.mark.parametrize("width", [390, 1300])
 def test_a_page_is_readable_on_a_phone_and_on_a_laptop(browser, tmp_path, width):
     log = RunLog()
@@ -216,6 +222,7 @@ def test_a_page_is_readable_on_a_phone_and_on_a_laptop(browser, tmp_path, width)
         ("run.html", run_to_html(log.events)),
         ("two.html", compare_runs(log.events, log.events)),
         ("bad.html", run_to_html(HOSTILE)),
+        ("deep.html", run_to_html(DEEP)),
     ):
         (tmp_path / name).write_text(content, encoding="utf-8")
         page = browser.new_page(viewport={"width": width, "height": 800})
@@ -224,9 +231,26 @@ def test_a_page_is_readable_on_a_phone_and_on_a_laptop(browser, tmp_path, width)
         page.goto((tmp_path / name).as_uri())
         page.locator("details").evaluate_all("folds => folds.forEach(fold => fold.open = true)")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{name} is wider than the window"
+        widths = page.locator("summary, .leaf").evaluate_all("lines => lines.map(line => line.getBoundingClientRect().width)")
+        assert min(widths) > 150, f"{name} has no room for its words"
         assert page.title() != "hacked" and len(asked) == 1
         if name == "run.html":
             fold = page.locator("details").first
             fold.locator("summary").first.click()
             assert not fold.evaluate("fold => fold.open")
         page.close()
+
+
+@pytest.mark.parametrize("planner", ["greedy", "mcts", "levin"])
+def test_a_run_of_many_thoughts_is_planned_drawn_and_replayed(planner, tmp_path):
+    "Deeper than Python's calls may go."
+    thinking = ThoughtFunctions(
+        propose=lambda nodes: [[f"step {node.depth}"] for node in nodes], evaluate=lambda nodes: [0.5] * len(nodes), max_depth=1100
+    )
+    path = str(tmp_path / "runs" / "long.jsonl")  # a path may be text
+    result = plan("?", thinking, planner, budget=3000, log=RunLog(path))
+    assert len(result.thoughts) == 1100
+    events = read_run(path)
+    assert run_to_html(events).count("step 1099") == run_to_markdown(events).count("step 1099") == 2
+    assert compare_runs(events, events).count("in both runs") == 2200
+    assert replay_run(events).cost == result.cost

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from fractions import Fraction
 from itertools import combinations_with_replacement, permutations, product
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightbulb.lm.tokens import load_tokenizer
-from lightbulb.planning.planners import plan
+from lightbulb.planning.planners import PlannerName, plan
 from lightbulb.planning.tree_of_thought import ToTNode
 from lightbulb.world.text_environments import (
     Countdown,
@@ -24,7 +25,7 @@ from lightbulb.world.text_environments import (
     results_of,
     targets_of,
 )
-from lightbulb.world.text_planning import think_in
+from lightbulb.world.text_planning import plan_in, think_in
 
 OPERATORS = {
     "+": lambda a, b: a + b,
@@ -141,6 +142,34 @@ def test_what_breaks_a_rule_is_refused(action):
         environment.act(environment.start(environment.problem([4, 5, 6, 10], 24)), action)
     with pytest.raises(ValueError, match="numbers must not be empty"):
         environment.problem([], 24)
+    with pytest.raises(ValueError, match="numbers must be at most 6, got 9"):  # whose moves are too many to walk through
+        environment.problem(range(1, 10), 24)
+
+
+@pytest.mark.parametrize("answer", ["4 * 5 + 10 - 6", "Answer: (10 − 6) + 4 × 5 = 24", "4·5 + (10 – 6)", "6 ÷ (10 - 4) * 5 * 4 + 4"])
+def test_signs_of_a_typesetter_are_arithmetic(answer):
+    environment = GameOf24()
+    assert environment.score_answer(environment.problem([4, 5, 6, 10]), answer) == float("÷" not in answer)
+
+
+def test_one_text_is_no_sequence_of_texts():
+    with pytest.raises(ValueError, match="texts must be a sequence of texts, got one of 9 character"):
+        TextContinuation("one text.", load_tokenizer("bytes"))
+
+
+@pytest.mark.parametrize("planner", get_args(PlannerName))
+def test_an_action_that_is_not_allowed_costs_the_others_nothing(planner):
+    environment = Countdown(3)
+    problem = environment.problem((2, 3, 5), 30)
+
+    def wild(states):
+        return [([("9 + 9", -0.1), *((action, -1.0) for action in environment.actions(state)), ("?", -2.0)], 0.5) for state in states]
+
+    found = plan_in(environment, problem, wild, planner, max_depth=2, budget=500)
+    assert found.is_solved or planner == "greedy"
+    assert all("9 + 9" not in node.text and node.status != "failed" for node in found.root.walk())
+    lost = plan_in(environment, problem, lambda states: [([("9 + 9", -0.1)], 0.5) for _ in states], planner, max_depth=2)
+    assert lost.best is None and "an action must use two of 2 3 5" in lost.root.reason
 
 
 @pytest.mark.parametrize(

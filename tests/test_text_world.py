@@ -15,6 +15,7 @@ from lightbulb.apps.main_menu import main
 from lightbulb.core.errors import CheckpointError
 from lightbulb.lm.beam_search import beam_search
 from lightbulb.lm.language_model import load_language_model
+from lightbulb.lm.tokens import load_tokenizer
 from lightbulb.lm.training import TrainLanguageModel, train_language_model
 from lightbulb.planning.mcts import MCTSConfig
 from lightbulb.planning.run_events import PlannerBudget
@@ -32,7 +33,7 @@ from lightbulb.world.text_practice import (
     unroll_text,
 )
 from lightbulb.world.text_training import TextWorldTraining, load_text_world
-from lightbulb.world.thoughts import plan, write_jointly, write_on
+from lightbulb.world.thoughts import Action, Policy, plan, spelled_actions, write_jointly, write_on
 from lightbulb.world.training import load_world_model, train_world_model
 
 TEXT = "The arc lamp burned bright in the long street. The oil lamp was dim, and the wick was trimmed at night.\n" * 60
@@ -274,8 +275,28 @@ def test_planners_keep_their_budget_and_their_seed(model: TextWorldModel, planne
     assert json.loads(first.to_json())["policies"][0]["actions"][0]["text"] == first.best.actions[0].text
     assert first.best.text in str(first) or repr(first.best.text) in str(first)
     assert "<details" in first._repr_html_() and "<script" not in first._repr_html_()
-    if planner != "mcts":
-        assert sum(policy.probability for policy in first.policies) <= 1 + 1e-6
+    assert sum(policy.probability for policy in first.policies) <= 1 + 1e-6
+    assert all(policy.text == model.tokenizer.decode(policy.tokens) for policy in first.policies)
+
+
+@pytest.mark.parametrize("likelihood", [1.0, 0.0])
+@pytest.mark.parametrize("forwards", [1, 2, 20])
+def test_probabilities_are_shares_of_a_thought(
+    model: TextWorldModel, monkeypatch: pytest.MonkeyPatch, likelihood: float, forwards: int
+) -> None:
+    monkeypatch.setattr(model, "config", replace(model.config, likelihood=likelihood))
+    thought = plan(model, "The arc lamp", "mcts", forwards, num_actions=3, num_proposals=4)
+    assert thought.best.probability > 0 and sum(policy.probability for policy in thought.policies) <= 1 + 1e-6
+
+
+def test_a_character_that_two_actions_write_is_read_whole() -> None:
+    tokenizer = load_tokenizer("bytes")
+    ids = tokenizer.encode("日本語 “é”�x日")
+    for size in (1, 2, 4, 5):
+        actions = [Action(part, tokenizer.decode(part), 0.0) for part in (tuple(ids[i : i + size]) for i in range(0, len(ids), size))]
+        for end in range(1, len(actions) + 1):
+            policy = Policy(spelled_actions(tokenizer, actions[:end]), 0.0, 1.0)
+            assert policy.text == tokenizer.decode(policy.tokens) and policy.tokens == tuple(ids[: end * size])
 
 
 @pytest.mark.parametrize("likelihood", [1.0, 0.0])

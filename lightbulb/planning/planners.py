@@ -168,6 +168,8 @@ class PlannerRun:
         self.answers: dict[tuple[Stage, str], Any] = {}  # what is known of a state
         self.children: dict[ToTNode, list[ToTNode]] = {}  # of expanded nodes
         self.states: dict[ToTNode, str] = {}
+        self.names: dict[Hashable, str] = {}  # of states, by their keys
+        self.taken: set[str] = set()  # those names
         self.complete: dict[ToTNode, bool] = {root: False}  # every node of the tree
         self.scored: set[ToTNode] = set()
         self.num_open = 1  # neither complete nor expanded
@@ -180,8 +182,13 @@ class PlannerRun:
         "The name of a node's state."
         if node not in self.states:
             key = self.thinking.key(node) if self.thinking.key else f"#{node.order}"
-            text = key if isinstance(key, str) else repr(key)
-            self.states[node] = text if len(text) <= 60 else hashlib.sha256(text.encode()).hexdigest()[:24]
+            if key not in self.names:
+                text = key if isinstance(key, str) else repr(key)
+                digest = lambda text: hashlib.sha256(text.encode()).hexdigest()[:24]
+                name = text if len(text) <= 60 else digest(text)
+                self.names[key] = digest(f"{len(self.names)} {text}") if name in self.taken else name
+                self.taken.add(self.names[key])
+            self.states[node] = self.names[key]
         return self.states[node]
 
     def price(self, stage: Stage, state: str) -> PlannerCost:
@@ -394,9 +401,22 @@ class PlannerRun:
         price = self.thinking.prices.get("evaluate", PlannerCost())
         return self.thinking.evaluate is not None and not price.forwards and not price.tokens
 
-    def draft(self, node: ToTNode) -> None:
-        "Tell what a complete node answers."
-        self.log.add(AnswerDrafted(node.order, self.thinking.answer(node) if self.thinking.answer else node.text))
+    def answer(self, node: ToTNode) -> str | None:
+        "What a complete node answers; None where that cannot be said: the node fails."
+        try:
+            answer: Any = self.thinking.answer(node) if self.thinking.answer else node.text
+            if isinstance(answer, Exception): raise answer
+            if answer is None: raise ValueError("an answer must be text, got None")
+            return str(answer)
+        except Exception as error:  # noqa: BLE001 (it may read what a model wrote)
+            self.fail(node, "answer", error)
+            return None
+
+    def draft(self, node: ToTNode) -> str | None:
+        "Tell what a complete node answers, and return it."
+        if (answer := self.answer(node)) is not None:
+            self.log.add(AnswerDrafted(node.order, answer))
+        return answer
 
     def offer(self, node: ToTNode, score: float) -> None:
         "A complete node that could be submitted, unless it failed; its first score counts."
@@ -405,7 +425,8 @@ class PlannerRun:
 
     def best_offer(self) -> ToTNode | None:
         "The best that was offered, of equals the first; else the best complete node, else the best node, that has a value."
-        if self.offers: return max(self.offers, key=lambda node: self.offers[node])
+        offers = [node for node in self.offers if node.status != "failed"]
+        if offers: return max(offers, key=lambda node: self.offers[node])
         nodes = [node for node in self.complete if node is not self.root and node.value is not None and node.status != "failed"]
         return max(nodes, key=lambda node: (self.complete[node], node.value), default=None)
 
@@ -470,10 +491,9 @@ def run_self_consistency(run: PlannerRun) -> None:
     votes: dict[str, list[ToTNode]] = {}
     run.choose = lambda: max(votes.values(), key=len)[0] if votes else None
     for node in paths(run):
-        answer = run.thinking.answer(node) if run.thinking.answer else node.text
-        if node not in run.offers:
-            run.offer(node, 0.0)
-            run.draft(node)
+        answer = run.answer(node) if node in run.offers else run.draft(node)
+        if answer is None: continue
+        run.offer(node, 0.0)
         votes.setdefault(normalize_thought(answer), []).append(node)
 
 # %% ../../nbs/planning/09_planners.ipynb #3c179e0f
@@ -521,7 +541,8 @@ def run_auto(run: PlannerRun) -> None:
     run_greedy(run)
     likeliest = next(iter(run.offers), None)
     if likeliest:
-        run.draft(likeliest)
+        if run.draft(likeliest) is None:
+            likeliest = None
         if reason := run.stopped(): raise OutOfBudget(reason)
         if run.values_are_free and not run.num_open:
             return  # there are no other paths
@@ -828,7 +849,7 @@ def plan(
     thinking: ThoughtFunctions,
     planner: PlannerName | PlannerConfig = "mcts",
     *,
-    budget: PlannerBudget | None = None,  # None: 64 forwards
+    budget: PlannerBudget | int | None = None,  # a number: so many forwards; None: 64
     seed: int = 0,
     log: RunLog | None = None,  # where events go as they happen
     stopped: Callable[[], str] = lambda: "",  # asked before each call: why no further may be made (a clock, a person), or nothing
@@ -847,7 +868,8 @@ def plan(
     root = ToTNode(question) if isinstance(question, str) else question
     if root.order: raise ValueError(f"a question must have the order 0, got {root.order}")
     if root.children: raise ValueError(f"a question must be a node without children, got {len(root.children)}")
-    run = PlannerRun(root, thinking, config, budget or PlannerBudget(forwards=64), seed, log or RunLog(), stopped)
+    budget = PlannerBudget(forwards=64 if budget is None else budget) if isinstance(budget, int | None) else budget
+    run = PlannerRun(root, thinking, config, budget, seed, log or RunLog(), stopped)
     return _carry_out(run, programs)
 
 

@@ -214,12 +214,11 @@ def read_event(line: str) -> RunEvent:
 class RunLog:
     "The events of one run, in order."
 
-    def __init__(self, path: Path | None = None, *, on_event: Callable[[RunEvent], object] | None = None) -> None:
+    def __init__(self, path: Path | str | None = None, *, on_event: Callable[[RunEvent], object] | None = None) -> None:
         self.events: list[RunEvent] = []
-        self.path, self.on_event = path, on_event
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("", encoding="ascii")
+        self.path, self.on_event = Path(path) if path else None, on_event
+        if self.path:
+            save_run([], self.path)
 
     def add(self, event: RunEvent) -> None:
         "Keep one more event; the file, if there is one, holds it when this returns."
@@ -231,15 +230,16 @@ class RunLog:
             self.on_event(event)
 
 
-def save_run(events: Iterable[RunEvent], path: Path) -> None:
+def save_run(events: Iterable[RunEvent], path: Path | str) -> None:
     "One line an event."
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(map(write_event, events)), encoding="ascii", newline="\n")
 
 
-def read_run(path: Path) -> list[RunEvent]:
+def read_run(path: Path | str) -> list[RunEvent]:
     "The events of a file. `ValueError` names the first line that is no event, and a file that does not begin with a start."
-    events: list[RunEvent] = []
+    path, events = Path(path), list[RunEvent]()
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         if not line: continue
         try:

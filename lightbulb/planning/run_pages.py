@@ -26,6 +26,7 @@ from lightbulb.planning.run_events import (
     RunNode,
     RunStarted,
     Stage,
+    ThoughtFailed,
     ThoughtMerged,
     ThoughtProposed,
     tree_of,
@@ -51,6 +52,8 @@ blockquote { margin: .2rem 0; padding-left: .6rem; border-left: 3px solid var(--
 @media (max-width: 50rem) { .columns { grid-template-columns: 1fr; } details, .leaf { padding-left: .4rem; } }
 table { border-collapse: collapse; } td, th { text-align: left; padding: .1rem .8rem .1rem 0; vertical-align: top; }
 """
+_DEEP = " ".join(["details"] * 16)
+STYLE += f"{_DEEP}, {_DEEP} .leaf {{ padding-left: 0; border-left-width: 0; }}\n"  # or a deep tree would leave no width for its words
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -96,7 +99,16 @@ def _order(tree: Mapping[int, RunNode], node: RunNode, path: Sequence[int]) -> l
     return sorted(children, key=lambda c: (c.number not in path, not c.children, c.value is None, -(c.value or 0.0), c.number))
 
 
-def _node_html(tree: Mapping[int, RunNode], node: RunNode, path: Sequence[int], marked: frozenset[int]) -> str:
+def _tree_html(tree: Mapping[int, RunNode], path: Sequence[int], marked: frozenset[int]) -> str:
+    "Folds in folds, from the last node to the question: a tree may be deeper than Python's calls."
+    drawn: dict[int, str] = {}
+    for node in reversed(list(tree.values())):  # children stand behind their parents
+        below = "".join(drawn[child.number] for child in _order(tree, node, path))
+        drawn[node.number] = _node_html(node, below, path, marked)
+    return drawn[0]
+
+
+def _node_html(node: RunNode, below: str, path: Sequence[int], marked: frozenset[int]) -> str:
     "A node as a fold, or as a line if there is nothing in it."
     is_best, is_bad = node.number in path, node.status in ("failed", "pruned")
     notes = _notes(node) + (["in both runs"] if node.number in marked else [])
@@ -107,7 +119,7 @@ def _node_html(tree: Mapping[int, RunNode], node: RunNode, path: Sequence[int], 
     if node.answer:
         cited = "".join(f"<br>{link(url, url)}" for url in node.answer.citations)
         body += f"<p>answer: {escape(node.answer.text)}<span class='note'>{cited}</span></p>"
-    body += "".join(_node_html(tree, child, path, marked) for child in _order(tree, node, path))
+    body += below
     style = " class='best'" if is_best else ""
     if not body: return f"<div class='leaf{' best' if is_best else ''}'>{head}</div>"
     return fold(head, body, is_open=is_best).replace("<details", f"<details{style}", 1)
@@ -124,7 +136,7 @@ def _run_html(events: Sequence[RunEvent], marked: frozenset[int] = frozenset()) 
     rows += [("budget", limits or "none")]
     table = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows)
     steps = "".join(f"<li>{escape(tree[number].text)}</li>" for number in path[1:]) or "<li>nothing</li>"
-    tree_html = _node_html(tree, tree[0], path or [0], marked)
+    tree_html = _tree_html(tree, path or [0], marked)
     return f"<table>{table}</table><h2>Submitted</h2><ol>{steps}</ol><h2>The tree, {len(tree) - 1} thoughts</h2>{tree_html}"
 
 
@@ -152,14 +164,13 @@ def run_to_markdown(events: Sequence[RunEvent]) -> str:
         lines[-1] += f" Ended: {escape_markdown(end.reason)}, {', '.join(f'{amount} {name}' for name, amount in asdict(end.cost).items())}."
     lines += ["", *(f"{i}. {escape_markdown(tree[number].text)}" for i, number in enumerate(path[1:], 1)), ""]
 
-    def write(node: RunNode, depth: int) -> None:
+    waiting = [(tree[0], 0)]
+    while waiting:
+        node, depth = waiting.pop()
         text = escape_markdown(node.text) or "(nothing)"
         notes = "; ".join(_notes(node) + ([node.reason] if node.reason else []))
         lines.append(f"{'  ' * depth}- {f'**{text}**' if node.number in path else text}{f' ({escape_markdown(notes)})' if notes else ''}")
-        for child in _order(tree, node, path):
-            write(child, depth + 1)
-
-    write(tree[0], 0)
+        waiting += [(child, depth + 1) for child in reversed(_order(tree, node, path))]
     return _printable("\n".join(lines) + "\n")
 
 
@@ -182,7 +193,7 @@ def compare_runs(first: Sequence[RunEvent], second: Sequence[RunEvent]) -> str:
     if starts[0].question != starts[1].question:
         raise ValueError(f"two runs must be of one question, got {starts[0].question!r} and {starts[1].question!r}")
     trees = [tree_of(events) for events in (first, second)]
-    paths = [{number: _words(tree, number) for number in tree} for tree in trees]
+    paths = [_words(tree) for tree in trees]
     shared = set(paths[0].values()) & set(paths[1].values())
     marked = [frozenset(number for number, words in path.items() if number and words in shared) for path in paths]
     sections = [
@@ -192,10 +203,12 @@ def compare_runs(first: Sequence[RunEvent], second: Sequence[RunEvent]) -> str:
     return _page(starts[0].question or "Two runs", f"<div class='columns'>{''.join(sections)}</div>", is_wide=True)
 
 
-def _words(tree: Mapping[int, RunNode], number: int) -> tuple[str, ...]:
-    "The texts from the question to a node."
-    parent = tree[number].parent
-    return (*(_words(tree, parent) if parent is not None else ()), tree[number].text)
+def _words(tree: Mapping[int, RunNode]) -> dict[int, tuple[str, ...]]:
+    "The texts from the question to each node."
+    words: dict[int, tuple[str, ...]] = {}
+    for node in tree.values():
+        words[node.number] = (*(words[node.parent] if node.parent is not None else ()), node.text)
+    return words
 
 # %% ../../nbs/planning/10_run_pages.ipynb #00697e66
 class Departure(BaseException):
@@ -228,7 +241,7 @@ class ReplayRun(PlannerRun):
         # what the record says of each node
         self.told_answers: dict[tuple[Stage, int], tuple[Any, PlannerCost]] = {}
         self.places: dict[tuple[int, str], tuple[str, str]] = {}  # parent, text → state, status
-        drafted, before = dict[int, str](), PlannerCost()
+        drafted, before = dict[int, Any](), PlannerCost()
         for event in record:
             match event:
                 case ModelAsked():
@@ -241,6 +254,8 @@ class ReplayRun(PlannerRun):
                     self.places[event.node, event.text] = event.state, "open"
                 case AnswerDrafted():
                     drafted.setdefault(event.node, event.text)
+                case ThoughtFailed(stage="answer"):
+                    drafted.setdefault(event.node, self._failure(event.error))
                 case _:
                     pass
         # functions that look there, for the same ones that the run had
@@ -286,11 +301,15 @@ class ReplayRun(PlannerRun):
         return costs
 
     @staticmethod
+    def _failure(told: str) -> Exception:
+        "An exception that is told in the same words."
+        name, _, text = told.partition(": ")
+        return type(name, (Exception,), {})(text)
+
+    @staticmethod
     def _heard(stage: Stage, answer: Any) -> Any:
         "An answer as the function gave it."
-        if isinstance(answer, dict) and "error" in answer:
-            name, _, text = answer["error"].partition(": ")
-            return type(name, (Exception,), {})(text)
+        if isinstance(answer, dict) and "error" in answer: return ReplayRun._failure(answer["error"])
         return [Thought(text, kind, None, log) for text, kind, log in answer] if stage == "propose" else answer
 
 # %% ../../nbs/planning/10_run_pages.ipynb #e09cdad3

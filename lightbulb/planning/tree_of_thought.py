@@ -57,7 +57,7 @@ class ToTNode(Displayable):
     @property
     def depth(self) -> int:
         "Thoughts between the root (0) and this one."
-        return 0 if self.parent is None else self.parent.depth + 1
+        return len(self.path()) - 1
 
     def add(self, thought: str | Thought, order: int = 0) -> ToTNode:
         "Append a child and return it."
@@ -70,7 +70,10 @@ class ToTNode(Displayable):
 
     def path(self) -> list[ToTNode]:
         "From the root to this node."
-        return [*(self.parent.path() if self.parent else ()), self]
+        path: list[ToTNode] = [self]
+        while parent := path[-1].parent:
+            path.append(parent)
+        return path[::-1]
 
     def walk(self) -> Iterator[ToTNode]:
         "This node and everything below it, parents before children."

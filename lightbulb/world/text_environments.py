@@ -199,6 +199,7 @@ class Countdown(TextEnvironment):
     def problem(self, numbers: Sequence[int], target: int) -> TextProblem:
         "This very problem. `ValueError` if it cannot be solved."
         if not numbers: raise ValueError("numbers must not be empty")
+        if len(numbers) > 6: raise ValueError(f"numbers must be at most 6, got {len(numbers)}")
         start, goal = tuple(sorted(map(Fraction, numbers))), Fraction(target)
         luck = luck_of(start, self.whole_numbers, goal)
         if not luck:
@@ -281,7 +282,8 @@ class Countdown(TextEnvironment):
 
     def score_answer(self, problem: TextProblem, text: str) -> float:
         "1 if this line of arithmetic uses every number once and is the target, whatever steps led to it."
-        line = text.strip().splitlines()[-1].lower().removeprefix("answer:").partition("=")[0] if text.strip() else ""
+        text = text.translate(str.maketrans("×·÷−–", "**/--")).strip()  # as a chat model or a typesetter writes them
+        line = text.splitlines()[-1].lower().removeprefix("answer:").partition("=")[0] if text else ""
         try:
             if sorted(map(Fraction, re.findall(r"\d+", line))) != list(problem.data[0]): return 0.0
             return float(_arithmetic(line) == problem.data[1])
@@ -379,6 +381,8 @@ class TextContinuation(TextEnvironment):
         log_likelihood: Callable[[str, str], float] | None = None,  # context, continuation → nats a token under a frozen model
         embed: Callable[[Sequence[str]], np.ndarray] | None = None,  # texts → unit vectors (B, D)
     ) -> None:
+        if isinstance(texts, str):
+            raise ValueError(f"texts must be a sequence of texts, got one of {len(texts):,} characters")
         for name, number in (("context_tokens", context_tokens), ("action_tokens", action_tokens), ("num_actions", num_actions)):
             if number < 1: raise ValueError(f"{name} must be positive, got {number}")
         self.rewards = dict(rewards or {"agreement": 1.0})

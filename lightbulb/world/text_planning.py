@@ -39,11 +39,18 @@ def think_in(
             known.update(zip(unknown, predict(list(unknown.values())), strict=True))
         return [known[key_of(node)] for node in nodes]
 
-    def propose(nodes: Sequence[ToTNode]) -> list[list[Thought]]:
-        return [
-            [Thought(action, payload=environment.act(node.payload, action), log_probability=log) for action, log in actions]
-            for node, (actions, _) in zip(nodes, ask(nodes), strict=True)
-        ]
+    def allowed(state: TextState, actions: Sequence[tuple[str, float]]) -> list[Thought] | ValueError:
+        "The thoughts behind those actions that the environment allows; if it allows none, why."
+        thoughts, refusals = [], []
+        for action, log in actions:
+            try:
+                thoughts.append(Thought(action, payload=environment.act(state, action), log_probability=log))
+            except ValueError as error:
+                refusals.append(error)
+        return refusals[0] if refusals and not thoughts else thoughts
+
+    def propose(nodes: Sequence[ToTNode]) -> list[Any]:
+        return [allowed(node.payload, actions) for node, (actions, _) in zip(nodes, ask(nodes), strict=True)]
 
     return ThoughtFunctions(
         propose=propose,
@@ -65,7 +72,7 @@ def plan_in(
     *,
     max_depth: int,  # actions on the longest path
     verified: bool = True,  # a complete state of reward 1 ends the search
-    budget: PlannerBudget | None = None,  # None: 64 forwards
+    budget: PlannerBudget | int | None = None,  # a number: so many forwards; None: 64
     seed: int = 0,
     log: RunLog | None = None,
     **more: Any,  # of `plan`

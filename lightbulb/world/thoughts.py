@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..core.display import Displayable, escape_markdown
 from ..lm.decoding import NoRepeat
+from ..lm.tokens import Tokenizer
 from ..planning.mcts import MCTSConfig, SearchTree
 from ..planning.planners import Plan, PlannerConfig, ThoughtFunctions
 from ..planning.planners import plan as plan_thoughts
@@ -37,7 +38,7 @@ class Action:
     "N tokens, written at once."
 
     tokens: tuple[int, ...]
-    text: str
+    text: str  # a character that ends in a later action stands there
     log_probability: float  # nats, under whoever proposed it
 
 
@@ -51,7 +52,7 @@ class Policy:
 
     @property
     def text(self) -> str:
-        "What it writes, token by token: an action may end inside a character."
+        "What it writes."
         return "".join(action.text for action in self.actions)
 
     @property
@@ -312,6 +313,26 @@ def expected_rewards(model: TextWorldModel, states: LatentStates) -> Tensor:  # 
     return model.known_rewards(states, model.rewards.decode(reward_logits).view(-1, count))
 
 # %% ../../nbs/world/18_thoughts.ipynb #ed925cc5
+def spelled_actions(tokenizer: Tokenizer, actions: Sequence[Action]) -> tuple[Action, ...]:
+    "The same with texts that make the whole one together: a character that an action only begins stands in the next."
+    ids, text, spelled = list[int](), "", list[Action]()
+    for place, action in enumerate(actions, 1):
+        ids += action.tokens
+        so_far = tokenizer.decode(ids)
+        if place < len(actions):
+            so_far = so_far.rstrip("\N{REPLACEMENT CHARACTER}")
+        spelled.append(replace(action, text=so_far[len(text) :]))
+        text = so_far
+    return tuple(spelled)
+
+
+def _with_shares(policies: Sequence[Policy]) -> list[Policy]:
+    "The same with their probabilities as shares of 1."
+    logs = np.array([sum(action.log_probability for action in policy.actions) for policy in policies])
+    weights = np.exp(logs - logs.max())
+    return [replace(policy, probability=float(share)) for policy, share in zip(policies, weights / weights.sum(), strict=True)]
+
+
 def _paths(tree: SearchTree, most: int) -> list[tuple[list[tuple[int, int]], float, float]]:
     "Leaves of the first tree, most visited first: (node, action) from the root, value, and the product of visit shares."
     arrays, leaves = tree.arrays, []
@@ -380,7 +401,8 @@ class _LatentPlan:
         if not self.others:
             self.first_value = float(result.values[0])
             for path, value, share in _paths(result.tree, 12):
-                self.others.append(Policy(tuple(self._action(result.tree, *step) for step in path), value, share))
+                actions = [self._action(result.tree, *step) for step in path]
+                self.others.append(Policy(spelled_actions(model.tokenizer, actions), value, share))
 
     @torch.inference_mode()
     def draft(self, num_actions: int, most: int, seed: int) -> list[Policy]:
@@ -394,24 +416,24 @@ class _LatentPlan:
         order = np.lexsort((-roots.prior_logits[0].cpu().numpy(), -result.visit_counts[0]))[:most]  # no more rows than may be written
         chosen = torch.from_numpy(order).to(model.device)
         tokens, sums = roots.proposals[0, chosen], roots.prior_logits[0, chosen][:, None]  # (G, N), (G, 1)
-        owners = np.arange(len(order))
         if num_actions > 1:
             begun, length = tokens.tolist(), (num_actions - 1) * size
             parents, written, logs = write_jointly(model, [*self.context, *self.prefix], begun, sums[:, 0], length, most, self.no_repeat)
             tokens = torch.cat([tokens[parents], written], -1)
-            sums, owners = torch.cat([sums[parents], logs.unflatten(-1, (-1, size)).sum(-1)], -1), parents.cpu().numpy()
+            sums = torch.cat([sums[parents], logs.unflatten(-1, (-1, size)).sum(-1)], -1)
         drafts = tokens.unflatten(-1, (-1, size)).tolist()
         self.cost += PlannerCost(most, most * (num_actions - 1) * size, 1)
-        shares = result.visit_counts[0][order][owners] / result.visit_counts[0].sum()
-        return [self._policy(actions, logs, float(share)) for actions, logs, share in zip(drafts, sums.tolist(), shares, strict=True)]
+        return _with_shares([self._policy(actions, logs) for actions, logs in zip(drafts, sums.tolist(), strict=True)])
 
-    def _policy(self, drafted: list[list[int]], logs: list[float], share: float) -> Policy:
+    def _policy(self, drafted: list[list[int]], logs: list[float]) -> Policy:
         "Up to the end of a text, with what that earns."
         config, end = self.model.config, self.model.tokenizer.end_id
         length = next((place + 1 for place, action in enumerate(drafted) if end in action), len(drafted))
-        actions = tuple(self._action_of(action, log) for action, log in zip(drafted[:length], logs[:length], strict=True))
+        actions = [self._action_of(action, log) for action, log in zip(drafted[:length], logs[:length], strict=True)]
         earned = [max(config.likelihood * log / config.action_tokens, config.reward_range[0]) for log in logs[:length]]
-        return Policy(actions, sum(config.discount**i * reward for i, reward in enumerate(earned)), share)
+        return Policy(
+            spelled_actions(self.model.tokenizer, actions), sum(config.discount**i * reward for i, reward in enumerate(earned)), 0.0
+        )
 
     def _roots(self) -> LatentStates:
         "The root after what is written: a forward."
@@ -470,11 +492,7 @@ def _policies_of(model: TextWorldModel, result: Plan, budget: PlannerBudget) -> 
     if not chosen.depth: raise ValueError(f"budget must allow one action, got {budget}")
     nodes = nodes if chosen in nodes else [chosen, *nodes]
     policies = [_policy_of(model, node) for node in sorted(nodes, key=lambda node: node is not chosen)]
-    # their probabilities, as shares of 1
-    logs = np.array([sum(action.log_probability for action in policy.actions) for policy in policies])
-    weights = np.exp(logs - logs.max())
-    shares = weights / weights.sum()
-    first, *others = (replace(policy, probability=float(share)) for policy, share in zip(policies, shares, strict=True))
+    first, *others = _with_shares(policies)
     return first, *sorted(others, key=_by_share)[:15]
 
 
@@ -495,7 +513,7 @@ def _policy_of(model: TextWorldModel, node: ToTNode) -> Policy:
         tokens = step.payload.tokens[-size:]
         actions.append(Action(tokens, model.tokenizer.decode(list(tokens)), float(step.log_probability or 0.0)))
     value = node.value if node.value is not None and math.isfinite(node.value) else sum(action.log_probability for action in actions)
-    return Policy(tuple(actions), float(value), 0.0)
+    return Policy(spelled_actions(model.tokenizer, actions), float(value), 0.0)
 
 
 def _plan_in_latents(run: _LatentPlan, text: str, budget: PlannerBudget, num_actions: int, seed: int) -> Thought:
@@ -522,7 +540,9 @@ def _plan_in_latents(run: _LatentPlan, text: str, budget: PlannerBudget, num_act
             if not run.written: raise ValueError(f"budget must allow one action, got {budget} ({reason})")
             break
         run.write(min(stride, num_actions - len(run.written)), seed + len(run.written))
-    own = Policy(tuple(run.written), run.first_value, 0.0)
+    own = Policy(spelled_actions(model.tokenizer, run.written), run.first_value, 0.0)
     share = sum(other.probability for other in run.others if other.tokens[: len(own.actions[0].tokens)] == own.actions[0].tokens)
     others = [policy for policy in run.others if policy.tokens != own.tokens]
-    return Thought(text, "mcts", (replace(own, probability=share), *others), run.cost)
+    total = (share + sum(other.probability for other in others)) or 1.0
+    policies = (replace(own, probability=share), *others)
+    return Thought(text, "mcts", tuple(replace(policy, probability=policy.probability / total) for policy in policies), run.cost)
