@@ -15,8 +15,10 @@ from lightbulb.agent.answers import Ending, PageRead, Searched
 from lightbulb.agent.confidence import Calibration
 from lightbulb.agent.configuration import ReasoningConfig
 from lightbulb.agent.evidence import respelt
+from lightbulb.agent.candidates import Candidate
 from lightbulb.agent.question_kinds import kind_of_question
-from lightbulb.core.records import Document, Heading, Link
+from lightbulb.agent.reasoning import Plan, State, disagrees
+from lightbulb.core.records import Document, Heading, Link, Passage
 
 MUSEUM = Document("http://site/museum", "Museum", "The town museum was opened in 1931.")
 QUESTION = "When was the town museum opened?"
@@ -120,6 +122,20 @@ def test_pages_that_disagree_are_both_named() -> None:
     assert {"1894", "1886"} <= set(result.text.replace(":", " ").replace(".", " ").split()) and "1902" not in result.text
     assert result.short_answer in ("1894", "1886")
     assert {citation.url for citation in result.citations} == {"http://site/news", "http://site/guide"}
+
+
+def test_days_of_one_year_disagree_and_a_year_does_not_with_a_day_in_it() -> None:
+    def told(place: str, date: str) -> State:
+        text = f"The bridge was opened {date}."
+        passage = Passage(f"http://{place}", "Bridge", 0, len(text), text, 0.0)
+        found = Candidate(date, passage.url, "Bridge", text.index(date), text.index(date) + len(date), "date", -0.5, passage)
+        return State(Plan("direct", (QUESTION,)), (found,), -0.5, date)
+
+    first, others = (
+        told("a", "3 May 1894"),
+        [told("b", "12 August 1894"), told("c", "1894"), told("d", "May 1894"), told("e", "1894-05-03")],
+    )
+    assert [disagrees(QUESTION, first, other) for other in others] == [True, False, False, False]
 
 
 def test_a_composed_answer_has_a_short_form_where_the_reader_sees_one() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from small_site import LENIENT, BagOfWords, PatternReader, SmallSite, small_tools, word_share
 
-from lightbulb.agent.answering import Answer, TestAgent, answer
-from lightbulb.agent.answers import Searched
+from lightbulb.agent.answering import Answer, TestAgent, _written, answer
+from lightbulb.agent.answers import Searched, Sentence
 from lightbulb.agent.composing import (
     carried_on,
     compose,
@@ -33,6 +33,7 @@ from lightbulb.agent.candidates import (
     _goes_the_other_way,
     _is_beyond,
     _is_denied,
+    _whole_cell,
     _with_its_like,
     asks_in_key_words,
     has_all_words,
@@ -43,7 +44,7 @@ from lightbulb.agent.confidence import Calibration, by_entries, load_calibration
 from lightbulb.agent.configuration import ReasoningConfig
 from lightbulb.agent.evidence import long_names
 from lightbulb.agent.ledger import Ledger
-from lightbulb.agent.mentions import Arguments, mention_at, said_of_others
+from lightbulb.agent.mentions import Arguments, columns, mention_at, said_of_others
 from lightbulb.agent.question_kinds import asks_for_several, kind_of_question, question_parts
 from lightbulb.agent.reasoning import State, make_plans, quantity
 from lightbulb.agent.tools import load_says
@@ -1422,3 +1423,74 @@ def test_an_answer_is_told_without_what_says_nothing() -> None:
     assert (
         compose("Where does Orkester Nord play?", "fact", lines[-1:], {page.url: page}.__getitem__)[1] == "20:00 Orkester Nord, main stage"
     )
+
+
+UPDATE = (
+    "# Update\n\n1. Download it.\n\n2. Check it: `sum k7.bin`\n\nNote: it is large.\n\n3. Stop the pump,\n   then send it:\n\n"
+    "   ```\n   ctl stop\n   ctl push k7.bin\n   ```\n\nExit codes: 0 success, 2 bad usage.\n\nAuthor: Ann Lee\n"
+)
+
+
+def test_steps_end_where_entries_without_a_number_begin_and_keep_their_commands() -> None:
+    page = extract_markdown(UPDATE, "file:///update.md")
+    lines = lines_of(page)
+    steps, codes = listings(lines)
+    assert [page.text[slice(*item)] for item in steps.items] == ["Download it", "Check it: sum k7.bin", "Stop the pump, then send it:"]
+    assert [line.text.partition(":")[0] for line in codes.lines] == ["Exit codes", "Author"]
+    for best in (line for line in lines if line.text.startswith(("2. ", "ctl"))):
+        pieces, _ = compose("How do I update it?", "how", [best], lambda url: page)
+        said = [
+            "1. Download it.",
+            "2. Check it: sum k7.bin",
+            "Note: it is large.",
+            "3. Stop the pump, then send it:",
+            "ctl stop\nctl push k7.bin",
+        ]
+        assert [piece.text for piece in pieces] == said
+
+
+def test_marked_items_are_told_whole_and_what_follows_them_is_none() -> None:
+    text = "- [ ] Ann: order paper\n\n- [x] Bo: call the plumber\n\nNext meeting: 5 June 2025, flat 2A"
+    page = Document("file:///minutes.md", "Minutes", text)
+    (listing,) = listings(lines_of(page))
+    assert [page.text[slice(*item)] for item in listing.items] == ["[ ] Ann: order paper", "[x] Bo: call the plumber"]
+    long = Document("file:///long.md", "Long", "\n\n".join(f"- Part {i}: {'word ' * 60}." for i in range(2)))
+    assert [long.text[slice(*item)] for listing in listings(lines_of(long)) for item in listing.items] == ["Part 0", "Part 1"]
+
+
+def test_a_cell_may_have_a_semicolon_and_a_command_is_its_whole_cell() -> None:
+    row = "Command: tidy reset --all; What it does: erases the settings; pairing goes too; Since: 1.3"
+    assert [row[slice(*place)] for _, place in columns(row)] == ["tidy reset --all", "erases the settings; pairing goes too", "1.3"]
+    passage = Passage("file:///a", "Tidy", 0, len(row), row, 0.0)
+    found = Candidate("tidy", "file:///a", "Tidy", 9, 13, "other", -1.0, passage)
+    whole = _whole_cell(found, "Which command erases the settings?")
+    assert (whole.text, row[whole.start : whole.end]) == ("tidy reset --all", "tidy reset --all")
+    assert _whole_cell(found, "What erases the settings?") == found
+    text = "Run:\n\n    cd plates\n    reader --wave 595 \\\n        --out a.csv"
+    found = Candidate("reader --wave", "file:///b", "Reader", text.index("reader"), text.index(" 595"), "other", -1.0)
+    found = replace(found, passage=Passage("file:///b", "Reader", 0, len(text), text, 0.0))
+    assert _whole_cell(found, "Which command runs it?").text == "reader --wave 595 \\\n        --out a.csv"
+
+
+def test_rows_and_commands_stand_on_lines_of_their_own() -> None:
+    told = [Sentence(text, ()) for text in ("Then:", "ctl stop", "Wait. It beeps.", "lamp: LED; price: 3", "lamp: arc; price: 9")]
+    assert _written(told) == "Then:\nctl stop\nWait. It beeps.\nlamp: LED; price: 3\nlamp: arc; price: 9"
+
+
+def test_an_address_is_told_in_its_own_letters() -> None:
+    page = Document("http://site/people", "People", "name: Ann Lee; email: ann.lee@house.example\n\nname: Bo Ray; email: bo@house.example")
+
+    class Sees(PatternReader):
+        patterns = {"email": r"(ann\.lee@house\.example)"}
+
+    assert ask("What is Ann Lee's email?", search=SmallSite([page]), reader=Sees()).text.startswith("ann.lee@house.example [1]")
+
+
+def test_an_update_below_a_fact_is_told_with_it() -> None:
+    page = Document(
+        "http://site/faq", "Cooler", "The cooler is sold from 15 May.\n\nUpdate, 2 June: it comes in September.\n\n- Price: 9 euros"
+    )
+    fact, update, price = lines_of(page)
+    assert (update.role, price.role) == ("entry", "entry")
+    scores = {(line.url, line.start): 1.0 for line in (fact, update, price)}
+    assert carried_on([fact], [fact, update, price], scores) == [fact, update]

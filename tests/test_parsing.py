@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -15,7 +16,7 @@ import pytest
 from lightbulb.core.records import Document
 from lightbulb.web.corpus import parse_sources, read_files
 from lightbulb.web.extract import extract, extract_text
-from lightbulb.web.parsing import ParserPool, Source, _share, extract_markdown, extract_table, read_source, source_of
+from lightbulb.web.parsing import ParserPool, Source, _share, extract_markdown, extract_table, read_source, rst_as_markdown, source_of
 from lightbulb.web.rules import Reason, Refusal
 
 FRIENDLY = [source_of("html", f"http://lamps.example/{i}", f"<title>Lamp {i}</title><p>Lamp {i} is lit.") for i in range(6)]
@@ -285,3 +286,67 @@ def test_headings_with_a_line_below_are_headings(tmp_path: Path) -> None:
     assert "load()" in page.text and "Wear a hat." in page.text and "    x = 1" in page.text and "the site" in page.text
     assert not re.search(r"---|===|``|::", page.text)
     assert [link.url for link in page.links] == ["https://example.org/x"]
+
+
+def test_a_sentence_goes_on_from_page_to_page_of_a_pdf_without_what_stands_above_and_below_each() -> None:
+    def page(*lines: str) -> tuple[str, bytes]:
+        return "", f"BT /F1 12 Tf 50 700 Td {' 0 -14 Td '.join(f'({line}) Tj' for line in lines)} ET".encode()
+
+    first = [
+        "Yard rules",
+        "1  Who may park",
+        "The yard has seven spaces. There is a wait-",
+        "ing list for the long-term ones, on which four people",
+        "stand.",
+    ]
+    second = ["2  Charging", "Hold the card to the reader of the long-", "term space, wait until you hear the click and plug in"]
+    third = ["the cable. Guests may not charge.", "Total: 41"]
+    pages = [["House 17", *lines, f"Page {number} of 3"] for number, lines in enumerate((first, second, third), 1)]
+    document = read_source(Source("pdf", "file:///yard.pdf", pdf_of(*(page(*lines) for lines in pages))))
+    assert document.text.split("\n\n") == [
+        *("House 17", "Yard rules", "1 Who may park"),
+        "The yard has seven spaces. There is a waiting list for the long-term ones, on which four people stand.",
+        "2 Charging",
+        "Hold the card to the reader of the long-term space, wait until you hear the click and plug in the cable. Guests may not charge.",
+        "Total: 41",
+    ]
+    assert [heading.text for heading in document.headings] == ["1 Who may park", "2 Charging"]
+
+
+CONDITIONS = "CONDITIONS\n\n1. Scope\nWe repair it.\n\n2. What is not covered\nLamps, and what fell.\n\n2.1 Glass\nIs not covered.\n"
+
+
+def test_numbered_sections_of_a_text_are_headings_and_a_numbered_list_is_none() -> None:
+    document = extract_text(CONDITIONS, "file:///conditions.txt")
+    assert [(one.level, one.text) for one in document.headings] == [(2, "1. Scope"), (2, "2. What is not covered"), (3, "2.1 Glass")]
+    assert all(document.text.startswith(one.text, one.start) for one in document.headings)
+    for listed in (
+        "Bring:\n\n1. Flour\n2. Sugar\n3. Eggs\n\nMix them well.",
+        "1. Open the lid.\n\nIt clicks.\n\n2. Pour the water in.\n\nIt hisses.",
+        "In 1998\n12 Apples\nwere eaten. In 1999\n40 Pears\nwere.",
+    ):
+        assert not extract_text(listed, "file:///list.txt").headings
+
+
+def test_items_of_rst_whose_numbers_are_left_out_are_counted_and_its_fields_are_named() -> None:
+    text = ":Author: Ann Lee\n\n#. Fill it.\n\n   #. Cold.\n   #. Hot.\n\n#. Shut it\n   well.\n\nThen:\n\n#. Wait.\n"
+    told = "Author: Ann Lee\n\n1. Fill it.\n\n   1. Cold.\n   2. Hot.\n\n2. Shut it\n   well.\n\nThen:\n\n1. Wait.\n"
+    assert rst_as_markdown(text) == told
+
+
+def test_a_notebook_is_read_with_its_code_and_what_that_printed(tmp_path: Path) -> None:
+    printed = {"output_type": "stream", "text": ["LED  50000\n", "Arc  100\n"]}
+    drawn = {"output_type": "display_data", "data": {"image/png": "iVBO", "text/plain": "<Figure size 640x480>"}}
+    cells = [
+        {"cell_type": "markdown", "source": ["# Lamps\n", "\n", "LEDs last longest.\n", "\n", "## Hours"]},
+        {"cell_type": "code", "source": "for lamp in lamps:\n    show(lamp)", "outputs": [printed, drawn]},
+    ]
+    (tmp_path / "a.ipynb").write_text(json.dumps({"cells": cells}))
+    (tmp_path / "b.ipynb").write_text("[]")
+    lamps, broken = read_files([tmp_path / "a.ipynb", tmp_path / "b.ipynb"])
+    assert isinstance(lamps, Document) and lamps.title == "Lamps" and [one.text for one in lamps.headings] == ["Lamps", "Hours"]
+    assert lamps.text.split("\n\n") == [
+        *("LEDs last longest.", "Hours", "    for lamp in lamps:\n        show(lamp)"),
+        "    LED  50000\n    Arc  100",
+    ]
+    assert not isinstance(broken, Document) and "not a Jupyter notebook" in broken.detail

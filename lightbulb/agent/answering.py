@@ -571,13 +571,14 @@ def _tokens_used(tools: Tools) -> int:
 
 # %% ../../nbs/agent/16_answering.ipynb #cbb54e85
 _ITEM = re.compile(r"(?:\d{1,3}[.)]|[-*•])\s")
+_CLOSING = tuple(".!?:;…\"'”’»)]")
 
 
 def _written(sentences: Sequence[Sentence]) -> str:
     "The sentences one after the other; a step or an item stands on a line of its own."
     text, was_item = "", False
     for sentence in sentences:
-        is_item = bool(_ITEM.match(sentence.text))
+        is_item = _ITEM.match(sentence.text) is not None or sentence.text[-1:] not in _CLOSING  # a row, a command
         text += ("\n" if is_item or was_item else " ") + str(sentence)
         was_item = is_item
     return text.strip()

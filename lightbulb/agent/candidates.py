@@ -902,6 +902,28 @@ def _is_name_of_column(candidate: Candidate) -> bool:
     return any(name == candidate.text and row.startswith(f"{name}:", start) for name, _ in columns(row))
 
 
+_LINE_OF_CODE = re.compile(r"^(?: {4}|\t)[ \t]*(?P<line>\S(?:[^\n]*\\\n)*[^\n]*)$", re.MULTILINE)
+
+
+def _line_of_code(text: str, start: int) -> tuple[int, int] | None:
+    "The line of code in which a character stands, with those that it goes on in behind a backslash; None if that is no code."
+    return next((match.span("line") for match in _LINE_OF_CODE.finditer(text) if match.start() <= start < match.end()), None)
+
+
+def _whole_cell(candidate: Candidate, question: str) -> Candidate:
+    """The cell that a candidate stands in, if the question names its column: *tidy reset --all* of *Command: tidy reset --all*; of code the
+    line, if a command is asked for."""
+    row, start = _row_of(candidate)
+    cells = [place for name, place in columns(row) if place[0] <= start < place[1] and _is_asked(question, name)]
+    begin, place = candidate.start - start, cells[0] if cells else None
+    if place is None and candidate.passage and re.search(r"\bcommand\b", question, re.I):
+        place = _line_of_code(candidate.passage.text, candidate.start - candidate.passage.start)
+        begin = candidate.passage.start
+    if place is None: return candidate
+    text = row if cells else candidate.passage.text if candidate.passage else ""
+    return replace(candidate, start=begin + place[0], end=begin + place[1], text=text[slice(*place)])
+
+
 def _is_of_column(question: str, candidate: Candidate) -> bool:
     "Whether a candidate stands in the column that the question names, and is not what the row is found by."
     row, start = _row_of(candidate)
@@ -1070,7 +1092,7 @@ def weighed_candidates(
     candidates = [_with_its_like(one, question) if kind == "number" else one for one in candidates]
     candidates = [_after_the_change(one, question) for one in candidates]
     shape, asked_words, asked_stems = technical_shape(question), set(normalized(question).split()), telling_stems(question)
-    candidates = [_only_its_shape(one, shape) if shape else _only_its_value(one) for one in candidates]
+    candidates = [_whole_cell(_only_its_shape(one, shape), question) if shape else _only_its_value(one) for one in candidates]
     candidates = [one for one in candidates if not set(normalized(one.text).split()) <= asked_words and not _is_in_a_question(one)]
     if kind in ("person", "place"):
         candidates = [one for one in candidates if not _is_only_time(one.text)]

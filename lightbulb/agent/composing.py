@@ -23,7 +23,7 @@ from .mentions import Arguments, are_of_others, columns, name_runs, telling_stem
 from .tools import Says
 from ..core.english import BACKWARD_OPENERS, FUNCTION_WORDS, MONTHS, stem
 from ..core.records import Document, Passage
-from ..knowledge.chunks import split_sentences
+from ..knowledge.chunks import is_code, split_sentences
 from ..knowledge.support import gives_orders
 from ..reading.answer_kinds import MONTH, expected_kind
 
@@ -131,7 +131,8 @@ def lines_of(
             asked = _AskedThere("", "", 0)
         if last > start and not gives_orders(text) and not _RULE.fullmatch(text):
             heading = f"{document.title} > {above}" if above and above != document.title else document.title
-            role = "heading" if asked.question and text.endswith(asked.question) else _role(text, names)
+            role = "heading" if asked.question and text.endswith(asked.question) else _role(text, names, opens_line=opens_line)
+            role = "command" if is_code(document.text, first) else role  # which is told as it stands
             heading = f"{heading} > {asked.question}" if asked.question and text not in names else heading
             lead = before if role == "sentence" and _NEEDS_LEAD.match(text) and not gives_orders(before) else ""
             lines.append(Line(document.url, first, last, text, block, heading, role, term=term, lead=lead[-300:]))
@@ -143,8 +144,9 @@ def lines_of(
     return lines
 
 
-def _role(text: str, headings: set[str]) -> str:
+def _role(text: str, headings: set[str], *, opens_line: bool) -> str:
     if text in headings: return "heading"
+    if not opens_line: return "sentence"
     if _BULLET.match(text): return "entry"
     if _COMMAND.match(text) and text[-1] not in ".?!:": return "command"
     return "entry" if (match := _ENTRY.match(text)) and len(match["term"].split()) <= 8 else "sentence"
@@ -259,6 +261,11 @@ def _is_of_another(line: Line, said: Line, asked: Arguments) -> bool:
     return is_same_form or are_of_others(asked, [said.text, line.text])[1]
 
 
+def _is_remark(line: Line) -> bool:
+    "Whether a line begins with what it is, *Update, 2 June: it comes in September*, and is neither an item nor a row."
+    return line.role == "entry" and not _BULLET.match(line.text) and not _is_option(line) and not columns(line.text)
+
+
 def carried_on(
     said: Sequence[Line],  # the lines that hold the answer
     page: Sequence[Line],  # the lines of their page in order
@@ -276,7 +283,8 @@ def carried_on(
     near = {
         number: scores[line.url, line.start]
         for number, line in enumerate(page)
-        if first <= number <= last and number not in numbers and line.role == "sentence" and not line.term
+        if first <= number <= last and number not in numbers and not line.term
+        if line.role == "sentence" or _is_remark(line)
         if line.heading == heading and (line.url, line.start) in scores
         if not any(_is_of_another(line, one, asked) for one in said)
     }
@@ -324,6 +332,27 @@ def _is_row_beside(line: Line, other: Line) -> bool:
     return own is not None and others is not None and own[0] == others[0]
 
 
+_COUNTED_ITEM = re.compile(r"\(?(\d{1,2})[.)] ")
+
+
+def _item_number(line: Line) -> int:
+    "The number of an item, 0 if it has none."
+    return int(match[1]) if (match := _COUNTED_ITEM.match(line.text)) else 0
+
+
+def _is_aside(line: Line, entries: Sequence[Line]) -> bool:
+    "Whether an entry without a mark stands below marked ones: it is no item of their list."
+    return line.role == "entry" and _BULLET.match(entries[0].text) is not None and not _BULLET.match(line.text)
+
+
+def _is_resumed(page: Sequence[Line], number: int, *, max_lines: int = 6) -> bool:
+    "Whether a marked item that is not the first of a list follows soon: what stands before it is said of the item before."
+    for line in page[number + 1 : number + 1 + max_lines]:
+        if line.role == "heading": return False
+        if _BULLET.match(line.text): return _item_number(line) != 1
+    return False
+
+
 def listings(page: Sequence[Line]) -> list[Listing]:
     "The lists of at least two items among the lines of one page, in order."
     complete: list[Listing] = []
@@ -332,10 +361,12 @@ def listings(page: Sequence[Line]) -> list[Listing]:
     goes_on = False  # whether the options go on after the variants of one: what stands before them introduces nothing
     bare = False  # whether the items are short lines without a mark or colon
     for number, line in enumerate(page):
+        is_aside = bool(entries) and _is_aside(line, entries)
+        if is_aside and _is_resumed(page, number): continue
         of_table = len(entries) > 1 and _is_row_beside(*entries[:2])
         begins_table = number + 1 < len(page) and _is_row_beside(line, page[number + 1])
         is_other = entries and (
-            _is_option(line) != _is_option(entries[0]) or ((of_table or begins_table) and not _is_row_beside(entries[-1], line))
+            is_aside or _is_option(line) != _is_option(entries[0]) or ((of_table or begins_table) and not _is_row_beside(entries[-1], line))
         )
         if is_other and line.role == "entry" and line.block != page[number - 1].block:
             complete += [_listing(entries, intro)] if len(entries) > 1 else []  # the variants of an option among options, and back; a table
@@ -357,15 +388,19 @@ def listings(page: Sequence[Line]) -> list[Listing]:
     return [*complete, *([_listing(entries, intro)] if len(entries) > 1 else [])]
 
 
-def _listing(entries: Sequence[Line], intro: Line | None) -> Listing:
+def _listing(entries: Sequence[Line], intro: Line | None, *, max_words: int = 110) -> Listing:
     cells = [cell for line in entries if (cell := _first_cell(line.text))]
     if len(cells) == len(entries) and len({name for name, _ in cells}) == 1:  # the first cells of a table
         items = tuple((line.start + first, line.start + last) for line, (_, (first, last)) in zip(entries, cells, strict=True))
         return Listing(items, tuple(entries), intro)
     items = [_item_of(line) for line in entries]
+    bullets = [match for line in entries if (match := _BULLET.match(line.text))]
     texts = [line.text[first - line.start : last - line.start] for line, (first, last) in zip(entries, items, strict=True)]
     if len(set(texts)) < len(texts):  # *New: …*, *Fixed: …*, *Fixed: …* are told whole
         items = [(line.start, line.end) for line in entries]
+    elif len(bullets) == len(entries) and sum(line.num_words for line in entries) <= max_words:  # *- Ann: order paper* too
+        ends = [line.start + len(line.text.rstrip(".;,")) for line in entries]
+        items = [(line.start + bullet.end(), end) for line, bullet, end in zip(entries, bullets, ends, strict=True)]
     return Listing(tuple(items), tuple(entries), intro)
 
 
@@ -629,7 +664,10 @@ class Piece:
 
 def _verbatim(lines: Sequence[Line]) -> list[Piece]:
     return [
-        Piece(" ".join(line.text.split()) if line.role != "command" else line.text.strip(), ((line.url, line.start, line.end),))
+        Piece(
+            " ".join(line.text.split()) if line.role != "command" else line.text.replace("\n    ", "\n").strip(),
+            ((line.url, line.start, line.end),),
+        )
         for line in lines
     ]
 
@@ -771,10 +809,12 @@ def _numbered_around(
     for listing in listings(page):
         first, last = listing.lines[0], listing.lines[-1]
         starts = listing.intro if listing.intro and listing.intro.text.endswith(":") else first
-        if not starts.start <= best.start or not best.block <= last.block: continue
-        numbers = [re.match(r"\(?(\d{1,2})[.)] ", line.text) for line in listing.lines]
-        if [match and int(match[1]) for match in numbers] != list(range(1, len(numbers) + 1)): return []
-        steps = [line for line in page if starts.start <= line.start and line.block <= last.block and line.role != "heading"]
+        behind = page.index(last) + 1  # with what the last step tells to type
+        while behind < len(page) and (page[behind].role == "command" or page[behind].block == last.block):
+            behind += 1
+        if not starts.start <= best.start <= page[behind - 1].start: continue
+        if list(map(_item_number, listing.lines)) != list(range(1, len(listing.lines) + 1)): return []
+        steps = [line for line in page[:behind] if starts.start <= line.start and line.role != "heading"]
         return steps if sum(line.num_words for line in steps) <= max_words else []
     return []
 

@@ -52,7 +52,7 @@ def telling_stems(text: str) -> set[str]:
     return {stem(word) for word in re.findall(r"\w+", text.casefold()) if word not in FUNCTION_WORDS}
 
 
-_COLUMN = re.compile(r"(?:^|; )(?P<name>[^:;\n]{1,40}): (?P<value>[^;\n]+)")
+_COLUMN = re.compile(r"(?:^|; )(?P<name>[^:;\n]{1,40}): (?P<value>(?:[^;\n]|;(?! [^:;\n]{1,40}: ))+)")  # a cell may have a semicolon
 
 
 def columns(row: str) -> list[tuple[str, tuple[int, int]]]:

@@ -151,16 +151,21 @@ _IN_BASE_UNITS = {  # seconds, grams, bytes
 _UNITS = r"(?:[wW]h?|[vV]|watt|volt|metre|meter|m\b|hertz|Hz|gram|joule|J\b|tonne)"
 
 
+def _day_told(text: str) -> tuple[int, int, int] | None:
+    "Year, month and day of a date, 0 for what it leaves out; None without a year."
+    if iso := re.search(r"\b(\d{4})-(\d\d)-(\d\d)\b", text): return int(iso[1]), int(iso[2]), int(iso[3])
+    year = re.search(r"\b(\d{3,4})\b", text)
+    if year is None: return None
+    month = next((i for i, name in enumerate(_MONTHS, 1) if re.search(rf"\b{name[:3]}", text.lower())), 0)
+    day = re.search(r"\b(\d{1,2})(?:st|nd|rd|th)?\b(?!\d)", text.replace(year[0], ""))
+    return (-1 if re.search(r"\bBCE?\b", text) else 1) * int(year[1]), month, int(day[1]) if day else 0
+
+
 def quantity(text: str, kind: str) -> float | None:
     "A date as a year with its fraction, or a number in base units; None if the text holds none."
     if kind == "date":
-        if iso := re.search(r"\b(\d{4})-(\d\d)-(\d\d)\b", text):
-            return int(iso[1]) + (int(iso[2]) - 1) / 12 + int(iso[3]) / 372
-        year = re.search(r"\b(\d{3,4})\b", text)
-        if year is None: return None
-        month = next((i for i, name in enumerate(_MONTHS) if re.search(rf"\b{name[:3]}", text.lower())), 0)
-        day = re.search(r"\b(\d{1,2})(?:st|nd|rd|th)?\b(?!\d)", text.replace(year[0], ""))
-        return (-1 if re.search(r"\bBCE?\b", text) else 1) * int(year[1]) + month / 12 + (int(day[1]) / 372 if day else 0)
+        told = _day_told(text)
+        return told and told[0] + max(told[1] - 1, 0) / 12 + told[2] / 372
     number = re.search(r"(?<![\w.])[-−–]?(?:\d{1,3}(?:[,\u00a0\u202f ]\d{3})+(?!\d)|\d+)(?:[.,]\d+)?", text)  # *1,200*, *3,5*
     if number is None: return None
     digits = re.sub("^[−–]", "-", re.sub(r"[,\u00a0\u202f ](?=\d{3}(?!\d))", "", number[0])).replace(",", ".")
@@ -583,7 +588,11 @@ def disagrees(question: str, best: State, other: State, *, max_behind: float = 2
     one, two, kind = best.chosen[-1], other.chosen[-1], expected_kind(question)
     if kind == "other" or one.url == two.url or one.passage is None or two.passage is None: return False
     if other.log_probability < best.log_probability - max_behind: return False
-    if kind in ("date", "number"):
+    if kind == "date":
+        days = _day_told(one.text), _day_told(two.text)
+        if not days[0] or not days[1] or not any(own and other and own != other for own, other in zip(*days, strict=True)):
+            return False
+    elif kind == "number":
         first, second = quantity(one.text, kind), quantity(two.text, kind)
         if first is None or second is None or int(first) == int(second): return False
     elif set(normalized(one.text).split()) & set(normalized(two.text).split()):

@@ -21,6 +21,7 @@ from .mentions import columns, row_around, sentence_around
 from .reasoning import State
 from .tools import Summarizer
 from ..core.records import Passage
+from ..knowledge.chunks import is_code
 from ..planning.tree_of_thought import ToTNode
 from ..reading.answer_kinds import with_unit
 
@@ -101,7 +102,9 @@ class Writer:
             values = [" to ".join(candidate.text for candidate in part) for part in (state.chosen[:half], state.chosen[half:])]
             first += f" ({compared.items[0]}: {values[0]}; {compared.items[1]}: {values[1]})"
         shape = technical_shape(state.plan.steps[-1]) if state.plan.kind == "direct" else None
-        is_as_typed = shape is not None and shape.search(first) is not None  # a command, a file
+        is_as_typed = re.fullmatch(r"\S*[@/\\_~]\S*", first) is not None  # an address, a path
+        if shape is not None and (first[:1].islower() or shape.search(first)):
+            is_as_typed = True  # a command, a file
         sentences = [Sentence(first if is_as_typed else _closed(first[:1].upper() + first[1:]), tuple(last))]
         behind = list(dict.fromkeys(quotes))
         if around and len(behind) == 1:
@@ -111,7 +114,9 @@ class Writer:
             behind = sorted([quote, *cited], key=lambda citation: citation.start)
         for quote in behind:
             if normalized(quote.quote) != normalized(state.answer):
-                sentences.append(Sentence(_closed(" ".join(quote.quote.split())), (quote,)))
+                is_command = is_code(self.ledger[quote.url].text, quote.start)
+                text = _as_typed(quote.quote) if is_command else _closed(" ".join(quote.quote.split()))
+                sentences.append(Sentence(text, (quote,)))
         return sentences
 
     def disagreement(self, state: State) -> tuple[Sentence, ...]:
@@ -139,6 +144,11 @@ class Writer:
             if citations:
                 sentences.append(Sentence(sentence.text, citations))
         return sentences
+
+
+def _as_typed(text: str) -> str:
+    "Code without the four blanks that set its lines in."
+    return text.replace("\n    ", "\n").strip()
 
 
 def _closed(text: str) -> str:

@@ -260,7 +260,7 @@ def open_folder(path: str, make_index: Callable[[], SearchIndex], *, progress: C
     if not folder.is_dir():
         raise SearchError(f"folder:{path} is not a folder" if folder.exists() else f"folder:{path} does not exist")
     if not list_files(folder, max_files=1):
-        raise SearchError(f"folder:{path} holds no txt, md, rst, html, csv or pdf file")
+        raise SearchError(f"folder:{path} holds no txt, md, rst, ipynb, html, csv or pdf file")
 
     def gather() -> Iterator[CrawlStep]:
         files, num_pages = list_files(folder), 0

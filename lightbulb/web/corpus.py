@@ -64,7 +64,7 @@ def read_pages(
     return [outcome for outcome in outcomes if not isinstance(outcome, Page)]
 
 # %% ../../nbs/web/10_corpus.ipynb #54f9bb2f
-_FILE_KINDS: dict[str, Literal["html", "text", "markdown", "table", "pdf"]] = {
+_FILE_KINDS: dict[str, Literal["html", "text", "markdown", "notebook", "table", "pdf"]] = {
     ".txt": "text",
     ".text": "text",
     ".rst": "markdown",
@@ -72,6 +72,7 @@ _FILE_KINDS: dict[str, Literal["html", "text", "markdown", "table", "pdf"]] = {
     ".tsv": "table",
     ".md": "markdown",
     ".markdown": "markdown",
+    ".ipynb": "notebook",
     ".html": "html",
     ".htm": "html",
     ".xhtml": "html",

@@ -342,6 +342,18 @@ _BULLET = re.compile(r"\s*(?:[-*•+–]|\d{1,3}[.)]|[a-z][.)]|#{1,6}|\|)\s|\s*\
 
 
 _NAMES_A_VALUE = re.compile(r"[A-ZÀ-Þ][^\s:]*(?: [^\s:]+){0,3}: +\S")
+_NUMBERED_NAME = re.compile(r"(?:§ ?)?(?P<number>\d{1,2}(?:\.\d{1,2})*)[.)]? +[A-ZÀ-Þ]\S*(?: \S+){0,7}(?<![.;:,?!…])")
+
+
+def _numbered_headings(blocks: list[str]) -> list[tuple[int, str]]:
+    "The names of sections with their levels: short numbered lines that count up, each with text below it, and no list of such lines."
+    matches = [_NUMBERED_NAME.fullmatch(block) for block in blocks]
+    names = [match for match, following in zip(matches, matches[1:], strict=False) if match and not following]
+    with_text = [match for match, below in zip(matches, blocks[1:], strict=False) if match and below.endswith((".", ":", "!", "?"))]
+    firsts = [int(match["number"].partition(".")[0]) for match in names]
+    count_up = all(0 <= after - before <= 1 for before, after in zip([0, *firsts], firsts, strict=False))
+    if not count_up or len(with_text) < 2 or 2 * len(with_text) < len(names): return []
+    return [(2 + match["number"].count("."), match[0]) for match in names]
 
 
 def _unwrap(block: str) -> list[str]:
@@ -351,7 +363,14 @@ def _unwrap(block: str) -> list[str]:
     width = max((len(line.rstrip()) for line in block.split("\n")), default=0)
     last_end = 0
     for line in block.split("\n"):
-        if lines and last_end >= max(40, 0.7 * width) and width <= 120 and not (_BULLET.match(line) or own.match(line)):
+        is_wrapped = last_end >= max(40, 0.7 * width) and width <= 120
+        begins = (
+            _BULLET.match(line)
+            or own.match(line)
+            or (lines and lines[-1][-1].endswith(".") and len(line) < 0.6 * width and _NUMBERED_NAME.fullmatch(line.strip()))
+        )  # *2 Charging* below the last line of a paragraph
+        hangs = line.startswith("  ") and lines and _BULLET.match(lines[-1][0])  # below the words of an item
+        if lines and (is_wrapped or hangs) and not begins:
             lines[-1].append(line)
         else:
             lines.append([line])
@@ -378,7 +397,8 @@ def extract_text(
     joined = "\n\n".join(filter(None, blocks))
     first, _, rest = joined.partition("\n\n")
     looks_like_title = rest and len(first) <= 100 and not first.startswith(" ") and not _BULLET.match(first) and first[-1] not in ".;:,"
-    return Document(url, title or (first if looks_like_title else _title_from_url(url)), joined)
+    title = title or (first if looks_like_title else _title_from_url(url))
+    return Document(url, title, joined, headings=locate_headings(_numbered_headings(blocks), joined))
 
 # %% ../../nbs/web/07_extract.ipynb #ba5ed711
 _POINTER = re.compile(

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -49,8 +50,10 @@ _MARKDOWN = (
 _RST_HEADING = re.compile(
     r"^(?:(?P<over>[^\w\s])(?P=over){2,}[ \t]*\n[ \t]*)?(?P<title>\S[^\n]*)\n(?P<mark>[^\w\s])(?P=mark){2,}[ \t]*$", re.MULTILINE
 )
+_RST_COUNTED = re.compile(r"^([ \t]*)#\.[ \t]+", re.MULTILINE)  # an item whose number is left to whoever reads it
 _RST_RULE = re.compile(r"^(?=[^\n]{3})[ \t]*[+=-][-+= \t]{2,}$", re.MULTILINE)
 _RST = (
+    (re.compile(r"^:(\w[\w -]{0,40}):[ \t]+(?=\S)", re.MULTILINE), r"\1: "),  # fields: *:Author: …*
     (re.compile(r"``([^`\n]{1,500})``"), r"`\1`"),
     (re.compile(r"`([^`<\n]{1,500}?) ?<([^>\s]{1,2000})>`__?"), r"[\1](\2)"),
     (re.compile(r"^[ \t]*::[ \t]*$", re.MULTILINE), ""),  # before code that is set in
@@ -70,7 +73,20 @@ def rst_as_markdown(text: str) -> str:
         level = levels.setdefault((match["mark"], bool(match["over"])), len(levels) + 1)
         return f"{'#' * min(level, 6)} {match['title'].strip()}"
 
+    counted: dict[str, tuple[int, int]] = {}  # by how far they are set in: where the last item begins, and its number
+
+    def item(match: re.Match[str]) -> str:
+        depth = len(match[1])
+        start, number = counted.get(match[1], (0, 0))
+        before = text[start : match.start()].partition("\n")[2]
+        ends = re.search(rf"^[ \t]{{0,{depth}}}\S", before, re.MULTILINE) is not None
+        for deeper in [indent for indent in counted if len(indent) > depth]:
+            del counted[deeper]
+        counted[match[1]] = match.start(), (0 if ends else number) + 1
+        return f"{match[1]}{counted[match[1]][1]}. "
+
     text = _RST_RULE.sub("", _RST_HEADING.sub(heading, text))
+    text = _RST_COUNTED.sub(item, text)
     for pattern, instead in _RST:
         text = pattern.sub(instead, text)
     return text
@@ -242,6 +258,27 @@ def extract_markdown(text: str, url: str) -> Document:
         links=tuple(Link(target, words) for target, words in links.items()),
     )
 
+# %% ../../nbs/web/08_parsing.ipynb #6c2e91d4
+_TILDES = "~" * 9  # around code
+
+
+def extract_notebook(text: str, url: str) -> Document:
+    "What a Jupyter notebook says: its prose, its code, and what that printed; `ValueError` if it has no cells."
+    try:
+        cells = json.loads(text)["cells"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"not a Jupyter notebook ({type(error).__name__})") from None
+    whole = lambda text: text if isinstance(text, str) else "".join(map(str, text or ()))
+    parts: list[str] = []
+    for cell in cells:
+        if cell.get("cell_type") == "markdown":
+            parts.append(whole(cell.get("source")))
+        elif cell.get("cell_type") == "code":
+            shown = [output.get("data") or {"text/plain": output.get("text")} for output in cell.get("outputs") or ()]
+            printed = [whole(data.get("text/plain")) for data in shown if not any(kind.startswith("image/") for kind in data)]
+            parts += [f"{_TILDES}\n{code}\n{_TILDES}" for code in (whole(cell.get("source")), *printed) if code.strip()]
+    return extract_markdown("\n\n".join(parts), url)
+
 # %% ../../nbs/web/08_parsing.ipynb #ff76b0c8
 _LONGEST_TABLE = 30_000_000  # characters with the names of the columns in each row; a longer one stays as it is
 
@@ -266,6 +303,39 @@ def extract_table(text: str, url: str) -> Document:
 
 # %% ../../nbs/web/08_parsing.ipynb #5e678590
 _MAX_PDF_PAGES = 5_000
+_MARGIN = 3  # lines at the top and at the bottom of a page among which its header and footer are looked for
+_BROKEN_WORD = re.compile(r"(?P<first>\w*[^\W\d_])[-\xad‐]\n(?P<rest>[a-zß-ÿ]\w*)(?P<mark>[^\w\s]*)[ \n]?")
+
+
+def _forms(line: str, page: int) -> set[str]:
+    "How a line may stand on other pages: as it is, or with one of its numbers counted up from page to page."
+    line = normalize(line)
+    counted = {f"{line[: number.start()]}\0{int(number[0]) - page}{line[number.end() :]}" for number in re.finditer(r"\d{1,6}", line)}
+    return {line, *counted} - {""}
+
+
+def _join_pages(pages: Sequence[str]) -> str:
+    "The text of pages as one: without the headers and footers that most of them bear, with sentences and words whole that a break cut."
+    lines = [[line.rstrip() for line in page.split("\n") if line.strip()] for page in pages]
+    in_margin = lambda page, place: place < _MARGIN or place >= len(page) - _MARGIN
+    forms = [[_forms(line, number) if in_margin(page, i) else set() for i, line in enumerate(page)] for number, page in enumerate(lines)]
+    counts = Counter(form for page in forms for form in set().union(*page))
+    running = {form for form, count in counts.items() if count >= max(2, 0.4 * len(pages))}
+    text = ""
+    for number, page in enumerate(lines):
+        told = set() if number else set(map(normalize, page[:_MARGIN]))  # what stands above every page may be the document's name
+        kept = [line for line, own in zip(page, forms[number], strict=True) if not own & running or normalize(line) in told & running]
+        kept = kept or page  # nothing but what could be a footer
+        if not kept: continue
+        goes_on = text and text[-1] not in ".!?:;…" and kept[0].lstrip()[:1].islower()
+        text += f"{chr(10) if goes_on or not text else chr(10) * 2}{chr(10).join(kept)}"
+    whole = text.replace("\n", " ")
+
+    def mended(match: re.Match[str]) -> str:
+        hyphen = "-" if f"{match['first']}-{match['rest']}" in whole else ""  # *long-term* stands so elsewhere
+        return f"{match['first']}{hyphen}{match['rest']}{match['mark']}\n"
+
+    return _BROKEN_WORD.sub(mended, text)
 
 
 def _extract_pdf(data: bytes, url: str) -> Document:
@@ -289,7 +359,7 @@ def _extract_pdf(data: bytes, url: str) -> Document:
         raise
     except Exception as error:  # noqa: BLE001 - pypdf lets any exception of its parsers through on damaged files
         raise ValueError(f"not a readable PDF ({type(error).__name__})") from error
-    document = extract_text("\n\n".join(texts), url, title=title)
+    document = extract_text(_join_pages(texts), url, title=title)
     if not document.text: raise ValueError("a PDF without text, perhaps scanned")
     return document
 
@@ -298,12 +368,12 @@ def _extract_pdf(data: bytes, url: str) -> Document:
 class Source:
     "Foreign bytes that are to become a document."
 
-    kind: Literal["html", "text", "markdown", "table", "pdf"]
+    kind: Literal["html", "text", "markdown", "notebook", "table", "pdf"]
     url: str
     data: bytes  # of a PDF file; of the others the text in UTF-8
 
 
-def source_of(kind: Literal["html", "text", "markdown", "table"], url: str, text: str) -> Source:
+def source_of(kind: Literal["html", "text", "markdown", "notebook", "table"], url: str, text: str) -> Source:
     "A source from decoded text."
     return Source(kind, url, text[: MAX_CHARACTERS if kind == "html" else MAX_TEXT].encode("utf-8", "surrogatepass"))
 
@@ -311,7 +381,8 @@ def source_of(kind: Literal["html", "text", "markdown", "table"], url: str, text
 def read_source(source: Source) -> Document:
     "The document of a source, parsed here and now; `ValueError` if nothing can be read. Workers call it, nobody else should."
     if source.kind == "pdf": return _extract_pdf(source.data, source.url)
-    read = {"html": extract, "text": extract_text, "markdown": extract_markdown, "table": extract_table}[source.kind]
+    of_kind = {"html": extract, "text": extract_text, "markdown": extract_markdown, "notebook": extract_notebook, "table": extract_table}
+    read = of_kind[source.kind]
     return read(source.data.decode("utf-8", "surrogatepass"), source.url)
 
 # %% ../../nbs/web/08_parsing.ipynb #46cb0215
