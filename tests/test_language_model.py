@@ -459,7 +459,7 @@ def test_what_is_known_is_not_asked(monkeypatch):
 def test_a_conversation_comes_in_pieces():
     with serve(lambda request: events("Pen", "", "zance", usage={"total_tokens": 5})) as server:
         model = served(server)
-        assert list(model.chat(HELLO)) == ["Pen", "zance"] and model.num_tokens_used == 15
+        assert list(model.chat(HELLO)) == ["Pen", "zance"] and model.num_tokens_used == 5  # each event tells the tokens so far
     with serve(lambda request: Response(200, chat_reply("whole"))) as server:  # a server that does not stream
         assert list(served(server).chat(HELLO)) == ["whole"]
 
@@ -525,3 +525,119 @@ def test_no_beginning_of_a_stop_string_is_told(exact):
         pieces = list(exact.chat([{"role": "user", "content": question}], max_new_tokens=most, stop=stop))
         assert "".join(pieces) == text.split(stop[0])[0]
     assert len(text) >= 8 and len(pieces) >= 5  # what begins no stop string is not held back
+
+
+# --- the manners of servers ------------------------------------------------------------------------------------------------
+
+
+def test_settings_that_a_server_refuses_are_left_out_from_then_on():
+    asked = []
+
+    def handler(request):
+        content = json.loads(request.body)
+        asked.append(content)
+        for name in ("max_tokens", "temperature"):
+            if name in content:
+                error = {"message": f"Unsupported parameter: '{name}' is not supported with this model.", "param": name}
+                return Response(400, json.dumps({"error": error}))
+        if any(message["role"] == "system" for message in content["messages"]):
+            return Response(400, '{"object": "error", "message": "System role not supported", "code": 400}')
+        return events(READS) if content.get("stream") else Response(200, chat_reply("ok"))
+
+    with serve(handler) as server:
+        model = served(server)
+        assert model.can_chat and len(asked) == 4
+        assert model.generate(["hello"]) == ["ok"] and len(asked) == 5
+    last, errand = asked[-1], asked[3]
+    assert last["max_completion_tokens"] == 128 and not {"max_tokens", "temperature"} & last.keys()
+    assert [message["role"] for message in errand["messages"]] == ["user"] and "one JSON object" in errand["messages"][0]["content"]
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_model_that_thinks_first_has_room_to_and_is_heard_after(apart):
+    limits = []
+
+    def handler(request):
+        if request.path.endswith("/models"): return Response(404, "{}")
+        limits.append(json.loads(request.body)["max_tokens"])
+        is_cut = limits[-1] < 500
+        thought, said = 'Perhaps {"action": "refuse"}? ', "" if is_cut else READS
+        if apart:
+            deltas = [{"reasoning_content": thought, "content": None}, {"content": said}]
+        else:
+            deltas = [{"content": piece} for piece in ("<th", f"ink>{thought}", "" if is_cut else f"</think>\n{said}")]
+        rows = [{"choices": [{"delta": delta}]} for delta in deltas]
+        rows.append({"choices": [{"delta": {}, "finish_reason": "length" if is_cut else "stop"}]})
+        text = "".join(f"data: {json.dumps(row)}\n\n" for row in rows)
+        return Response(200, f"{text}data: [DONE]\n\n", {"Content-Type": "text/event-stream"})
+
+    with serve(handler) as server:
+        model = served(server)
+        assert model.can_chat and limits == [64, 64 + 4096]
+        assert "".join(model.chat(HELLO, max_new_tokens=100)).strip() == READS and limits[2:] == [100 + 4096]
+
+
+def test_an_answer_that_says_why_it_ends_is_whole_without_a_last_word():
+    last = json.dumps({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+    whole = Response(200, f"data: {json.dumps({'choices': [{'delta': {'content': 'ok'}}]})}\n\ndata: {last}\n\n", events().headers)
+    with serve(lambda request: whole) as server:
+        assert list(served(server).chat(HELLO)) == ["ok"]
+
+
+def test_a_text_in_parts_is_read():
+    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "ok"}]
+    with serve(lambda request: Response(200, json.dumps({"choices": [{"message": {"content": parts}}]}))) as server:
+        assert served(server).generate(["a"]) == ["ok"] and list(served(server).chat(HELLO)) == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("response", "words"),
+    [
+        (Response(404, '{"object": "error", "message": "The model `m` does not exist."}'), "does not exist"),
+        (Response(422, '{"detail": [{"loc": ["body", "n"], "msg": "extra fields"}]}'), "body.n: extra fields"),
+        (Response(200, '{"error": "Unexpected endpoint or method."}'), "Unexpected endpoint or method"),
+        (Response(401, '{"error": {"message": "wrong key"}}'), "OPENAI_API_KEY"),
+    ],
+)
+def test_what_a_server_says_is_told_wherever_it_says_it(response, words):
+    with serve(lambda request: response) as server, pytest.raises(LanguageModelError, match=words):
+        served(server).generate(["a"])
+
+
+def test_a_url_without_a_version_is_hinted_at():
+    with serve(lambda request: Response(404, "404 page not found")) as server, pytest.raises(LanguageModelError, match="ends with /v1"):
+        ServedLanguageModel("m", ModelServer(server.url)).generate(["a"])
+
+
+def test_the_window_is_not_that_of_another_model_and_a_refusal_corrects_it():
+    models = {"data": [{"id": "embedder", "max_model_len": 512}, {"id": "other", "max_model_len": 32768}]}
+    refusal = {"error": {"message": "This model's maximum context length is 4096 tokens. However, you requested 9000 tokens."}}
+
+    def handler(request):
+        return Response(200, json.dumps(models)) if request.path.endswith("/models") else Response(400, json.dumps(refusal))
+
+    with serve(handler) as server:
+        model = served(server)
+        assert model.context_length == 8192
+        with pytest.raises(LanguageModelError, match="maximum context length"):
+            list(model.chat(HELLO))
+        assert model.context_length == 4096
+
+
+def test_a_busy_server_is_asked_again_whether_its_model_leads():
+    asked = []
+
+    def handler(request):
+        asked.append(request)
+        return Response(429, '{"error": {"message": "busy"}}', {"Retry-After": "0"}) if len(asked) == 1 else events(READS)
+
+    with serve(handler) as server:
+        assert served(server).can_chat and len(asked) == 2
+
+
+@pytest.mark.parametrize("key", ["sk-a b\x07c", "sk-“quoted”"])
+def test_a_key_that_no_header_takes_is_one_line_without_the_key(key):
+    assert ModelServer("http://host/v1", api_key="sk-good\n")._auth.blank("sk-good") == "***"
+    with pytest.raises(ValueError, match="OPENAI_API_KEY") as caught:
+        ModelServer("http://host/v1", api_key=key)
+    assert "sk-" not in str(caught.value)

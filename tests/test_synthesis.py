@@ -16,7 +16,7 @@ from lightbulb.agent.answers import Decided, Ending, StepFailed
 from lightbulb.agent.waiting import Working
 from lightbulb.apps.main_menu import main
 from lightbulb.apps.question_commands import describe_step, format_answer
-from lightbulb.core.records import Document, Passage
+from lightbulb.core.records import Document, Heading, Passage
 from lightbulb.lm.language_model import load_language_model
 from lightbulb.agent.synthesis import find_fault, parse_message
 
@@ -271,3 +271,160 @@ def test_the_command_line_lets_a_strong_model_lead_with_the_real_tools(tmp_path:
     said = capsys.readouterr()
     assert "born in Penzance, and Joseph Swan was born in Sunderland. [1][2]" in said.out and "1829" not in said.out
     assert "Dropped, since no page says it: 2" in said.out and "dropped: Joseph Swan was born in 1829." in said.err
+
+
+# ------------------------------------------------------------------ what is written, and in which form
+
+TARN = (
+    Document("http://site/limits", "Limits", "A vault of Tarn holds 64 TB. Windows clients are not supported."),
+    Document(
+        "http://site/storage",
+        "Storage",
+        "Tarn has two back ends.\n\nSFTP\n\nIt reaches about 40 MB/s.\n\nS3\n\nIt reaches about 90 MB/s.",
+        headings=(Heading(2, "SFTP", 25), Heading(2, "S3", 58)),
+    ),
+    Document("http://site/install", "Installing Tarn", "1. Run apt update\n2. Run apt install tarn\n3. Run tarn init\n4. Run tarnd start"),
+)
+
+
+class Writes:
+    "Searches, reads all that it is offered, and writes what it was told to; `back` is its reply when it is asked back."
+
+    def __init__(
+        self, *claims: tuple[str, str], short: str = "", form: str = "sentences", back: str = "", anew: tuple[str, str] = ("", "")
+    ):
+        self.claims, self.short, self.form, self.back, self.anew = claims, short, form, back, anew
+
+    def __call__(self, messages: list[dict[str, str]]) -> list[str]:
+        if not messages[-1]["content"].startswith("{"):
+            return [READS if "pasta" in messages[-1]["content"] else "Penzance"]
+        return in_pieces(self.reply(json.loads(messages[-1]["content"])))
+
+    def reply(self, state: dict[str, Any]) -> str:
+        if "claims" in state:
+            return self.back or json.dumps({"supported": [str(row["number"]) for row in state["claims"]]})
+        pages, quotes = state["data"]["pages"], state["data"]["quotes"]
+        if not pages: return '{"action": "search", "queries": ["Tarn"]}'
+        if unread := [page["name"] for page in pages if not page["was_read"]][:4]:
+            return json.dumps({"action": "read", "pages": unread})
+        named = lambda claim: {"text": claim[0], "quotes": [quote["name"] for quote in quotes if claim[1] in quote["text"]]}
+        if "rejected" in state: return json.dumps({"action": "write", "claims": [{"number": 1, **named(self.anew)}]})
+        claims = [named(claim) for claim in self.claims]
+        return json.dumps({"action": "write", "form": self.form, "short_answer": self.short, "claims": claims})
+
+
+class Whole(SmallSite):
+    "A search that finds every page."
+
+    def search(self, query: str, num_results: int = 10) -> list[Any]:
+        return list(self.pages.values())
+
+
+def ask_tarn(question: str, model: Any, **flags: Any) -> tuple[list[Any], Answer]:
+    with serve_model(model) as url:
+        tools = small_tools(model=load_language_model(f"openai:any@{url}", can_chat=True), search=Whole(TARN), rerank=None)
+        *steps, last = answer(question, TestAgent(**flags), tools=tools, calibrations=LENIENT)
+    assert isinstance(last, Answer)
+    return steps, last
+
+
+def test_what_it_stands_for_in_a_quote_is_said_by_the_heading_above() -> None:
+    model = Writes(("S3 reaches about 90 MB/s.", "90 MB/s"), ("SFTP reaches about 90 MB/s.", "90 MB/s"), back='{"supported": [1.0]}')
+    _, last = ask_tarn("How fast is the storage of Tarn?", model)
+    assert last.text == "S3 reaches about 90 MB/s. [1]" and last.num_dropped == 1
+
+
+def test_a_name_of_the_question_that_most_pages_have_need_not_stand_in_the_quote() -> None:
+    model = Writes(("Windows clients are not supported by Tarn.", "Windows"), ("Windows clients are not supported by Borg.", "Windows"))
+    _, last = ask_tarn("Which clients does Tarn have?", model)
+    assert last.text == "Windows clients are not supported by Tarn. [1]"
+
+
+@pytest.mark.parametrize("short", ["No", "no, it does not."])
+def test_yes_or_no_comes_first_and_is_asked_back_with_the_question(short: str) -> None:
+    seen: list[str] = []
+
+    class Watched(Writes):
+        def reply(self, state: dict[str, Any]) -> str:
+            if "claims" in state:
+                seen.append(f"{state['question']} {state['claims'][0]['claim']}")
+            return super().reply(state)
+
+    _, last = ask_tarn("Does Tarn support Windows?", Watched(("Windows clients are not supported.", "Windows"), short=short))
+    assert last.text == "No. Windows clients are not supported. [1]" and seen == [f"Does Tarn support Windows? {last.sentences[0].text}"]
+
+
+def test_a_verdict_that_does_not_stand_is_not_said() -> None:
+    model = Writes(("Windows clients cost 7 euros.", "Windows"), ("A vault of Tarn holds 64 TB.", "64 TB"), short="Yes")
+    _, last = ask_tarn("Does Tarn support Windows?", model)
+    assert last.text == "A vault of Tarn holds 64 TB. [1]" and not last.short_answer
+
+
+def test_a_verdict_stays_when_its_claim_is_written_anew() -> None:
+    model = Writes(("Windows 7 is not supported.", "Windows"), short="No", anew=("Windows clients are not supported.", "Windows"))
+    _, last = ask_tarn("Does Tarn support Windows?", model)
+    assert last.text == "No. Windows clients are not supported. [1]" and last.num_rewritten == 1
+
+
+def test_steps_are_all_said_in_order_each_on_its_line_and_as_they_stand() -> None:
+    lines = ["1. Run apt update", "Run apt install tarn", "Run tarn init", "Run tarnd start"]
+    _, last = ask_tarn("How do I install Tarn?", Writes(*((line, line[-9:]) for line in lines), form="steps"))
+    assert last.text.splitlines() == [
+        "1. Run apt update [1]",
+        "2. Run apt install tarn [1]",
+        "3. Run tarn init [1]",
+        "4. Run tarnd start [1]",
+    ]
+
+
+def test_what_is_more_than_the_length_has_is_said_to_be_left_out() -> None:
+    claims = [(f"A vault of Tarn holds 64 TB{end}", "64 TB") for end in (".", "!", " of it.", " in all.")]
+    steps, last = ask_tarn("How much does a vault hold?", Writes(*claims))
+    assert len(last.sentences) == 3 and any(step.action == "left out" for step in steps if isinstance(step, Decided))
+
+
+def test_what_nobody_could_be_asked_about_is_not_called_false() -> None:
+    model = Writes(("A vault of Tarn holds 64 TB.", "64 TB"), back="All of them are fine.")
+    _, last = ask_tarn("How much does a vault hold?", model)
+    assert last.refused and last.ending is Ending.TOOL_FAILED and not last.num_dropped
+    assert "did not say which claims its quotes carry" in last.text and last.text.endswith("Not checked: A vault of Tarn holds 64 TB.")
+    assert last.unchecked[0].citations and "no page says it" not in format_answer(last)
+    _, guessed = ask_tarn("How much does a vault hold?", model, guess=True)
+    assert guessed.ending is Ending.GUESSED and "my best guess: A vault of Tarn holds 64 TB. [1]" in guessed.text
+
+
+def test_who_gives_up_without_a_search_is_sent_back_once() -> None:
+    class Hasty(Writes):
+        num_asked = 0
+
+        def reply(self, state: dict[str, Any]) -> str:
+            self.num_asked += 1
+            return '{"action": "refuse"}' if self.num_asked == 1 else super().reply(state)
+
+    _, last = ask_tarn("How much does a vault hold?", Hasty(("A vault of Tarn holds 64 TB.", "64 TB")))
+    assert last.text == "A vault of Tarn holds 64 TB. [1]"
+    _, last = ask_tarn("How much does a vault hold?", lambda messages: ['{"action": "refuse"}'])
+    assert last.refused and "gave up without a search" in last.text
+
+
+def test_tokens_that_suffice_for_one_message_are_no_order_to_write_about_nothing() -> None:
+    class Obeys(StrongModel):
+        def reply(self, state: dict[str, Any]) -> dict[str, Any]:
+            about_nothing = {"action": "write", "claims": [{"text": "Davy was a chemist.", "quotes": ["r1"]}]}
+            return about_nothing if "now" in state else super().reply(state)
+
+    with serve_model(Obeys()) as url:
+        _, last = ask(BORN, url, can_chat=True, length="report", max_tokens=3500)
+    assert last.short_answer == "Penzance" and not last.num_dropped
+
+
+def test_a_model_that_does_not_answer_is_named_when_time_runs_out() -> None:
+    with serve_model(lambda messages: [" "] * 1000, pause=0.1) as url:
+        _, last = ask(BORN, url, can_chat=True, max_seconds=2)
+    assert last.ending is Ending.BUDGET_SPENT and "before the language model had answered" in last.text
+
+
+def test_a_served_model_that_does_not_lead_is_named() -> None:
+    with serve_model(lambda messages: ["Penzance"]) as url:
+        steps, _ = ask(BORN, url)
+    assert any("does not lead the search; --can_chat yes" in step.activity for step in steps if isinstance(step, Working))

@@ -107,11 +107,14 @@ class _Inquiry:
         self.events: list[RunEvent] = []  # of the planner, part after part
         self.likeliest: _Conclusion | None = None  # of the likeliest path of the present part, where that was thought out first
         self.synthesis: Synthesis | None = None  # what a leading model wrote
+        self.is_led = False  # whether a language model leads just now, or is asked whether it can
         self._tokens_before = _tokens_used(tools)
 
     def run(self) -> Answer:
         "The answer."
         if led := self._led(): return self._answer(led)
+        if getattr(self.tools.model, "name", "").startswith("openai:"):
+            self.tell(Working("reading and ranking"))  # no longer what was asked of the language model
         if self.language:
             self.tell(Working(f"reading the question, which is in {self.language}, as: {self.asked}"))
         parts, conclusions = question_parts(self.asked), []
@@ -131,24 +134,34 @@ class _Inquiry:
     def _led(self) -> _Conclusion | None:
         "What a language model that can lead wrote, as far as it stands; None if there is none, or it gave up its lead."
         model: Any = self.tools.model
+        is_served = getattr(model, "name", "").startswith("openai:")
         try:
+            self.is_led = True
+            if is_served and "can_chat" not in model.known:
+                self.tell(Working("asking the language model whether it can lead the search"))
             if not getattr(model, "can_chat", False):
+                self.is_led = False
+                if is_served and self.config.can_chat == "auto":
+                    self.tell(Working("the language model failed a small errand, so it does not lead the search; --can_chat yes lets it"))
                 if self.config.length != "short":
                     self.tell(Working(f"answering in short: --length {self.config.length} is for a language model that leads the search"))
                 return None
             self.meter.budget = self.config.leading_budget(model.context_length)
         except LightbulbError as error:
+            self.is_led = False
             self.researcher.fail("ask the language model", self.question, error)
             return None
         synthesizer = Synthesizer(
             self.question, self.researcher, model, rerank=self.rerank, length=self.config.length, draft=self._keep_draft
         )
         self.synthesis = synthesizer.run()
+        self.is_led = False
         if self.synthesis is None: return None
-        sentences, pages = self.synthesis.sentences, [document.title for document in self.ledger.documents]
+        is_checked = bool(self.synthesis.sentences)
+        sentences, pages = self.synthesis.sentences or self.synthesis.unchecked, [document.title for document in self.ledger.documents]
         page = sentences[0].citations[0].title if sentences else "".join(pages[:1])
-        trace = Trace(page=page, failed_at="" if sentences else "span")
-        return _Conclusion("synthesis", sentences, self.synthesis.short_answer, self.synthesis.confidence, bool(sentences), trace)
+        trace = Trace(page=page, failed_at="" if is_checked else "span")
+        return _Conclusion("synthesis", sentences, self.synthesis.short_answer, self.synthesis.confidence, is_checked, trace)
 
     def _keep_draft(self, sentences: tuple[Sentence, ...]) -> None:
         self.draft = sentences
@@ -485,14 +498,15 @@ class _Inquiry:
         if ending is Ending.GUESSED:
             text = f"Not sure, my best guess: {text}"
         trace = best.trace if sentences else replace(best.trace, failed_at=best.trace.failed_at or "subject")
-        return self._made(best, ending, text or self._refusal(ending, unknown, bool(best.sentences)), sentences, trace)
+        unchecked = self.synthesis.unchecked if self.synthesis and ending is not Ending.GUESSED else ()
+        if not text:
+            text = self._refusal(ending, unknown, bool(best.sentences)) + _not_checked(unchecked)
+        return self._made(best, ending, text, sentences, trace, unchecked)
 
     def out_of_time(self) -> Answer:
         "The answer when the last second is spent: what was found until then, as not checked."
         self.meter.may("searches")  # the clock is noted as what was met
-        text = self._refusal(Ending.BUDGET_SPENT, [])
-        if self.draft:
-            text += f" Not checked: {' '.join(sentence.text for sentence in self.draft)}"
+        text = self._refusal(Ending.BUDGET_SPENT, []) + _not_checked(self.draft)
         return self._made(_Conclusion(""), Ending.BUDGET_SPENT, text, (), Trace(failed_at="span"), self.draft)
 
     def _made(
@@ -543,7 +557,7 @@ class _Inquiry:
     def _refusal(self, ending: Ending, unknown: Sequence[str], has_guess: bool = False) -> str:
         "Why nothing is said; of a foreign question also how it was read."
         reason = self._reason_in_words(ending, unknown, has_guess)
-        if not self.language or ending not in (Ending.NO_EVIDENCE, Ending.UNKNOWN_NAME, Ending.BUDGET_SPENT):
+        if not self.language or self.synthesis or ending not in (Ending.NO_EVIDENCE, Ending.UNKNOWN_NAME, Ending.BUDGET_SPENT):
             return reason
         return f"{reason} The question is in {self.language}; I read it word by word as “{self.asked}”, so ask again in English."
 
@@ -553,8 +567,10 @@ class _Inquiry:
         failures = [failure for failure in self.researcher.failures if num_pages == 0 or failure.action not in ("read",)]
         if ending is Ending.BUDGET_SPENT:
             limits = ", ".join(f"{limit} = {getattr(self.meter.budget, limit):g}" for limit in self.meter.refused or ["max_seconds"])
-            if "max_seconds" in self.meter.refused: return f"Time ran out ({limits}) before I had an answer: {read}."
-            return f"I can't answer this within the budget ({limits}): {read} and none supports an answer."
+            answered = "the language model had answered" if self.is_led else "I had an answer"
+            if "max_seconds" in self.meter.refused: return f"Time ran out ({limits}) before {answered}: {read}."
+            outcome = "what was written could not be checked" if self.synthesis and self.synthesis.unchecked else "none supports an answer"
+            return f"I can't answer this within the budget ({limits}): {read} and {outcome}."
         if ending is Ending.MEMORY_CLOSED:
             closed = next(failure for failure in self.researcher.failures if failure.is_closed_store)
             return f"I can't answer this, because a database is closed ({closed.reason}): {read}."
@@ -562,8 +578,14 @@ class _Inquiry:
             return f"I can't answer this: {read}, and I failed to {failures[0].action} {failures[0].target}: {failures[0].reason}."
         if ending is Ending.UNKNOWN_NAME:
             return f"I can't answer this: {read}, and none mentions {' or '.join(unknown)}."
+        if not num_pages and self.synthesis and not self.meter.cost.searches:
+            return "I can't answer this: the language model gave up without a search."
         if not num_pages: return "I can't answer this: nothing was found, so no page could be read."
         return f"I can't answer this from what I found: {read} and none supports an answer{' well enough' if has_guess else ''}."
+
+
+def _not_checked(sentences: Sequence[Sentence]) -> str:
+    return f" Not checked: {' '.join(sentence.text for sentence in sentences)}" if sentences else ""
 
 
 def _tokens_used(tools: Tools) -> int:

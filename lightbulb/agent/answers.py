@@ -75,7 +75,7 @@ class Answer(Displayable):
     pages: tuple[tuple[str, str], ...] = ()  # (url, title) of the pages considered, those on the best paths first
     kind: str = ""  # fact, number, list, yes_no, how, why, compare or definition; synthesis if a language model led
     ending: Ending = Ending.ANSWERED
-    unchecked: tuple[Sentence, ...] = ()  # what was found until time ran out, or what would have been the best guess
+    unchecked: tuple[Sentence, ...] = ()  # what was found until time ran out, or what a leading model could not be asked back about
     num_dropped: int = 0  # claims that the pages do not say
     num_rewritten: int = 0  # claims that stood only when they were written anew
 
@@ -206,7 +206,7 @@ class Thinking:
 class Decided:
     "What a language model that leads the search has decided."
 
-    action: str  # plan, search, read, write, missing, dropped, rewritten or refuse
+    action: str  # plan, search, read, write, missing, dropped, rewritten, left out, not checked or refuse
     text: str
 
 

@@ -18,7 +18,7 @@ import random
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
@@ -30,7 +30,7 @@ from requests.auth import AuthBase
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from ..core.errors import LanguageModelError, UnavailableError
-from .local_model import Message, Sampling, follows_orders, load_local_model, stop_strings
+from .local_model import Message, Sampling, aloud, follows_orders, load_local_model, stop_strings
 from .trained_model import load_trained_model
 
 _log = logging.getLogger(__name__)
@@ -112,7 +112,9 @@ class ServerConfig:
 # %% ../../nbs/lm/21_language_model.ipynb #5e56ff45
 class _Bearer(AuthBase):
     def __init__(self, key: str) -> None:
-        self.__key = key
+        self.__key = key.strip()
+        if not (self.__key.isascii() and self.__key.isprintable()):
+            raise ValueError("the API key must be of plain letters, digits and signs on one line; it is read from OPENAI_API_KEY")
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if self.__key:
@@ -139,6 +141,40 @@ def _retry_after(
         return None
     return max(0.0, moment - (time.time() if now is None else now))
 
+# %% ../../nbs/lm/21_language_model.ipynb #d1a1ec75
+def _first_choice(event: dict[str, Any]) -> dict[str, Any]:
+    choices = event.get("choices")
+    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+
+
+def _finish_of(event: dict[str, Any]) -> str:
+    "Why the text ends with this event (stop, length …); empty if it goes on."
+    return str(_first_choice(event).get("finish_reason") or "")
+
+
+def _told_length(entry: dict[str, Any]) -> int:
+    "The window in a server's description of a model, under the names that servers give it; 0 if it is not there."
+    parts = [entry, *(part for part in entry.values() if isinstance(part, dict))]
+    names = ("max_model_len", "context_length", "context_window", "max_context_length", "n_ctx", "n_ctx_train")
+    lengths = [part[name] for name in names for part in parts if isinstance(part.get(name), int) and part[name] > 0]
+    return lengths[0] if lengths else 0
+
+
+def _detail_of(answer: Any) -> str:
+    "What a server says is wrong, wherever it puts that."
+    if isinstance(answer, str): return answer
+    if isinstance(answer, list): return "; ".join(filter(None, map(_detail_of, answer)))
+    if not isinstance(answer, dict): return ""
+    told = next((detail for name in ("error", "message", "msg", "detail") if (detail := _detail_of(answer.get(name)))), "")
+    place = ".".join(map(str, answer["loc"])) if isinstance(answer.get("loc"), list) else answer.get("param")
+    return f"{place}: {told}" if place and isinstance(place, str) and place not in told else told
+
+
+def _limit_in(detail: str) -> int:
+    "The window that a refusal names, in tokens; 0 if it names none."
+    told = re.search(r"context (?:length|size|window)\D{0,20}(\d{3,7})\b", detail, re.IGNORECASE)
+    return int(told[1]) if told else 0
+
 # %% ../../nbs/lm/21_language_model.ipynb #ccc91fcf
 _Reply = TypeVar("_Reply")
 
@@ -147,6 +183,14 @@ class _TryAgain(Exception):
     def __init__(self, reason: str, wait: float | None = None) -> None:
         super().__init__(reason)
         self.wait = wait
+
+
+class _Refused(LanguageModelError):
+    "The server does not take a request."
+
+    def __init__(self, message: str, detail: str = "", limit: int = 0) -> None:
+        super().__init__(message)
+        self.detail, self.limit = detail, limit  # the server's words, and the window in tokens if they name one
 
 
 class ModelServer:
@@ -167,11 +211,15 @@ class ModelServer:
             raise ValueError("a model server's url must hold no password; set OPENAI_API_KEY instead")
         self.url, self.config, self._sleep, self._auth = url.rstrip("/"), config or ServerConfig(), sleep, _Bearer(api_key)
 
-    def hasty(self) -> ModelServer:
-        "The same server, asked once and with little patience."
+    def hasty(self, max_tries: int = 1) -> ModelServer:
+        "The same server, asked with little patience."
         hasty, seconds = copy.copy(self), self.config.test_timeout
         hasty.config = replace(
-            self.config, max_tries=1, total_timeout=seconds, read_timeout=seconds, connect_timeout=min(seconds, self.config.connect_timeout)
+            self.config,
+            max_tries=min(max_tries, self.config.max_tries),
+            total_timeout=seconds,
+            read_timeout=seconds,
+            connect_timeout=min(seconds, self.config.connect_timeout),
         )
         return hasty
 
@@ -211,7 +259,8 @@ class ModelServer:
         raise AssertionError("a status that is not 200 is refused")
 
     def _events(self, response: requests.Response, deadline: float) -> Iterator[dict[str, Any]]:
-        "Server-sent events up to [DONE]."
+        "Server-sent events up to [DONE], or to the end of the answer after one that says why it ends."
+        is_finished = False
         for line in self._lines(response, deadline):
             if not line.startswith(b"data:"): continue
             data = line[5:].strip()
@@ -222,10 +271,11 @@ class ModelServer:
                 event = None
             if not isinstance(event, dict):
                 raise LanguageModelError(f"the model server {self.url} sent an event that is not JSON")
-            if error := event.get("error"):
-                raise LanguageModelError(f"the model server {self.url} failed: {self._short(str(error))}")
+            if event.get("error") or event.get("object") == "error":
+                raise LanguageModelError(f"the model server {self.url} failed: {self._short(_detail_of(event) or str(event))}")
+            is_finished = is_finished or bool(_finish_of(event))
             yield event
-        raise LanguageModelError(f"the model server {self.url} broke off its answer")
+        if not is_finished: raise LanguageModelError(f"the model server {self.url} broke off its answer")
 
     def _lines(self, response: requests.Response, deadline: float) -> Iterator[bytes]:
         rest = b""
@@ -307,14 +357,18 @@ class ModelServer:
             answer = json.loads(body)
         except ValueError:
             answer = None
-        if response.status_code == 200 and isinstance(answer, dict): return answer
-        if response.status_code == 200: raise _TryAgain("its answer is not JSON")
-        error = answer.get("error") if isinstance(answer, dict) else None
-        detail = error.get("message") if isinstance(error, dict) else error
-        reason = f"HTTP {response.status_code}" + (f", {self._short(str(detail))}" if detail else "")
+        if response.status_code == 200 and isinstance(answer, dict) and not answer.get("error"): return answer
+        if response.status_code == 200 and not isinstance(answer, dict): raise _TryAgain("its answer is not JSON")
+        detail = _detail_of(answer)
+        reason = f"HTTP {response.status_code}" + (f", {self._short(detail)}" if detail else "")
+        if response.status_code in (401, 403):
+            reason += "; the key is read from OPENAI_API_KEY"
+        elif not re.search(r"/v\d", self.url) and (response.status_code in (200, 404)):
+            reason += "; the url of most servers ends with /v1"
         if response.status_code in (408, 409, 425, 429) or response.status_code >= 500:
             raise _TryAgain(reason, _retry_after(response.headers.get("Retry-After")))
-        raise LanguageModelError(f"the model server {self.url} refused: {reason}")
+        limit = _told_length(answer) if isinstance(answer, dict) else 0
+        raise _Refused(f"the model server {self.url} refused: {reason}", detail, limit or _limit_in(detail))
 
     def _short(self, text: str) -> str:
         return self._auth.blank(" ".join(text.split()))[:200]
@@ -329,6 +383,7 @@ class ServedLanguageModel:
         self.num_tokens_used = 0
         self.known: dict[str, Any] = {}  # what the model can, once it is known
         self._lock = threading.Lock()
+        self._refused: set[str] = set()  # what this server does not take: a setting, or the role of the system
 
     @property
     def context_length(self) -> int:
@@ -357,7 +412,7 @@ class ServedLanguageModel:
         except LanguageModelError:
             return _USUAL_CONTEXT
         entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
-        own = [entry for entry in entries if entry.get("id") == self.model] or entries[:1]
+        own = [entry for entry in entries if entry.get("id") == self.model] or (entries if len(entries) == 1 else [])
         return next((length for entry in own if (length := _told_length(entry))), _USUAL_CONTEXT)
 
     def _ask_for_scores(self) -> bool:
@@ -368,7 +423,8 @@ class ServedLanguageModel:
         return True
 
     def _ask_for_form(self) -> bool:
-        hasty = ServedLanguageModel(self.model, self.server.hasty())
+        hasty = copy.copy(self)  # what it learns about the server is learned here too
+        hasty.server, hasty.num_tokens_used = self.server.hasty(3), 0  # it may say that it has too much to do just now
         try:
             return follows_orders(hasty.chat)
         finally:
@@ -404,7 +460,7 @@ class ServedLanguageModel:
                 answer = self._ask("chat/completions", {**content, "messages": [{"role": "user", "content": prompts[number]}]})
             else:
                 answer = self._ask("completions", {**content, "prompt": prompts[number]})
-            return sampling.cut(_text_of(answer, self.server.url))[0]
+            return sampling.cut("".join(aloud([_text_of(answer, self.server.url)])))[0]
 
         with ThreadPoolExecutor(self.server.config.concurrency) as pool:
             return list(pool.map(ask, range(len(prompts))))
@@ -428,15 +484,55 @@ class ServedLanguageModel:
         }
         if stop:
             content["stop"] = list(stop_strings(stop))[:4]
-        text, is_counted = "", False
-        for event in self.server.stream("chat/completions", content, seconds=seconds):
-            is_counted |= self._count(event)
-            if piece := _piece_of(event, self.server.url):
-                text += piece
-                yield piece
-        if not is_counted:
-            with self._lock:
-                self.num_tokens_used += sum(self.count_tokens(message["content"]) for message in messages) + self.count_tokens(text)
+        num_read = sum(self.count_tokens(message["content"]) for message in messages)
+        while True:
+            is_known, is_silent, turn = bool(self.known.get("thinks")), True, _Turn(self.server.url)
+            if is_known:  # thoughts are written tokens too
+                most = min(max_new_tokens + _THOUGHT_TOKENS, self.context_length - num_read)
+                content["max_tokens"] = max(most, max_new_tokens)
+            try:
+                for piece in aloud(turn.pieces(self._events(content, seconds))):
+                    is_silent = False
+                    yield piece
+            finally:
+                if turn.is_begun and not self._count(turn.last):
+                    with self._lock:
+                        self.num_tokens_used += num_read + self.count_tokens(turn.written)
+            if is_known or not turn.is_cut or not (is_silent or turn.is_thoughtful): return
+            self.known["thinks"] = True
+            if not is_silent: return
+
+    def _events(self, content: dict[str, Any], seconds: float) -> Iterator[dict[str, Any]]:
+        "The events of an answer, asked for in the way that the server takes."
+        while True:
+            try:
+                yield from self.server.stream("chat/completions", self._as_taken(content), seconds=seconds)
+            except _Refused as error:
+                if not self._learn(error, content): raise
+            else:
+                return
+
+    def _as_taken(self, content: dict[str, Any]) -> dict[str, Any]:
+        "A request without what this server refuses."
+        taken = {name: value for name, value in content.items() if name not in self._refused}
+        if "max_tokens" in self._refused & content.keys():
+            taken["max_completion_tokens"] = content["max_tokens"]
+        if "role" in self._refused and "messages" in content:
+            rules = [message["content"] for message in content["messages"] if message["role"] == "system"]
+            others = [message for message in content["messages"] if message["role"] != "system"]
+            taken["messages"] = [{**others[0], "content": "\n\n".join([*rules, others[0]["content"]])}, *others[1:]]
+        return taken
+
+    def _learn(self, error: _Refused, content: dict[str, Any]) -> bool:
+        "Note what a refusal names: the window, or something that can be left out; whether to ask again without that."
+        if error.limit:
+            self.known["context_length"] = min(error.limit, self.context_length)
+            return False
+        has_rules = any(message["role"] == "system" for message in content.get("messages", ())) and len(content["messages"]) > 1
+        names = [name for name in _OPTIONAL if name in content] + ["role"] * has_rules
+        named = [name for name in names if name not in self._refused and re.search(rf"\b{name}s?\b", error.detail)]
+        self._refused.update(named[:1])
+        return bool(named)
 
     def _count(self, answer: dict[str, Any]) -> bool:
         "Add the tokens that an answer names; whether it does."
@@ -448,9 +544,14 @@ class ServedLanguageModel:
         return True
 
     def _ask(self, path: str, content: dict[str, Any], server: ModelServer | None = None) -> dict[str, Any]:
-        answer = (server or self.server).post(path, content)
-        self._count(answer)
-        return answer
+        while True:
+            try:
+                answer = (server or self.server).post(path, self._as_taken(content))
+            except _Refused as error:
+                if not self._learn(error, content): raise
+            else:
+                self._count(answer)
+                return answer
 
     def score(self, prompt: str, continuations: Sequence[str], *, chat: bool = True) -> list[float]:
         """The log-probability of each continuation, from the server's echo of the plain text (a chat format is not added).
@@ -477,7 +578,7 @@ def _text_of(answer: dict[str, Any], url: str) -> str:
     "The text of an answer of either kind."
     try:
         choice = answer["choices"][0]
-        text = choice["message"]["content"] if "message" in choice else choice["text"]
+        text = _whole_text(choice["message"]["content"] if "message" in choice else choice["text"])
     except (KeyError, IndexError, TypeError):
         raise LanguageModelError(f"the model server {url} sent an answer without a text") from None
     if text is not None and not isinstance(text, str):
@@ -491,20 +592,45 @@ def _piece_of(event: dict[str, Any], url: str) -> str:
     if choices == []:
         return ""  # such as the event that tells the tokens used
     if isinstance(choices, list) and isinstance(choices[0], dict) and isinstance(choices[0].get("delta"), dict):
-        piece = choices[0]["delta"].get("content")
+        piece = _whole_text(choices[0]["delta"].get("content"))
         return piece if isinstance(piece, str) else ""
     return _text_of(event, url)
 
 
+def _whole_text(content: Any) -> Any:
+    "The text of a content that some servers send in typed parts; anything else as it is."
+    if not isinstance(content, list): return content
+    return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict) and part.get("type") == "text")
+
+
+class _Turn:
+    "What came of one request: read piece by piece, and then asked how it ended."
+
+    def __init__(self, url: str) -> None:
+        self.url, self.written, self.last = url, "", {}
+        self.is_begun = self.is_cut = self.is_thoughtful = False  # it ended for want of tokens; it thought before it spoke
+
+    def pieces(self, events: Iterable[dict[str, Any]]) -> Iterator[str]:
+        "What is said; the thoughts that a server sends apart are only counted."
+        for event in events:
+            self.is_begun = True
+            if isinstance(event.get("usage"), dict):
+                self.last = event  # some servers tell the tokens so far with every event
+            self.is_cut = self.is_cut or _finish_of(event) == "length"
+            said = _first_choice(event).get("delta") or _first_choice(event).get("message") or {}
+            thought = next((said[name] for name in ("reasoning_content", "reasoning") if isinstance(said.get(name), str)), "")
+            piece = _piece_of(event, self.url)
+            self.written += thought + piece
+            self.is_thoughtful = self.is_thoughtful or bool(thought) or self.written.lstrip().startswith("<think")
+            if piece:
+                yield piece
+
+
+_THOUGHT_TOKENS = 4096  # that a model which thinks before it speaks may write besides
+_OPTIONAL = ("max_tokens", "temperature", "top_p", "seed", "stop")  # settings that a server may refuse
+
+
 _USUAL_CONTEXT = 8192  # tokens
-
-
-def _told_length(entry: dict[str, Any]) -> int:
-    "The window in a server's description of a model, under the names that servers give it; 0 if it is not there."
-    parts = [entry, *(part for part in entry.values() if isinstance(part, dict))]
-    names = ("max_model_len", "context_length", "context_window", "max_context_length", "n_ctx", "n_ctx_train")
-    lengths = [part[name] for name in names for part in parts if isinstance(part.get(name), int) and part[name] > 0]
-    return lengths[0] if lengths else 0
 
 
 def _echoed(answer: dict[str, Any], start: int, end: int, url: str) -> float:

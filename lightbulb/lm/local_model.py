@@ -226,9 +226,28 @@ def row_seeds(
 Message = dict[str, str]  # role (system, user or assistant) and content
 
 
+_END_OF_THOUGHT = re.compile(r"</think(?:ing)?>")
+
+
+def aloud(pieces: Iterable[str]) -> Iterator[str]:
+    "A reply without the thoughts that some models write before it, between <think> and </think>."
+    held, is_aloud = "", False
+    for piece in pieces:
+        held += piece
+        if not is_aloud and "<think".startswith(held.lstrip()[:6]):
+            if not (end := _END_OF_THOUGHT.search(held)): continue
+            held = held[end.end() :]
+        if held:
+            is_aloud = True
+            yield held
+            held = ""
+    if held.strip() and not held.lstrip().startswith("<think"):
+        yield held
+
+
 def first_json_object(text: str) -> dict[str, Any] | None:
-    "The first JSON object in a text, whatever stands around it; None if there is none."
-    decoder = json.JSONDecoder()
+    "The first JSON object in a text, whatever stands around it or was thought before `</think>`; None if there is none."
+    decoder, text = json.JSONDecoder(), _END_OF_THOUGHT.split(text)[-1]
     for start in (place.start() for place in re.finditer(r"\{", text)):
         try:
             parsed, _ = decoder.raw_decode(text, start)
