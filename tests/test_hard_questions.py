@@ -126,9 +126,9 @@ def test_pages_that_disagree_are_both_named() -> None:
 
 def test_days_of_one_year_disagree_and_a_year_does_not_with_a_day_in_it() -> None:
     def told(place: str, date: str) -> State:
-        text = f"The bridge was opened {date}."
-        passage = Passage(f"http://{place}", "Bridge", 0, len(text), text, 0.0)
-        found = Candidate(date, passage.url, "Bridge", text.index(date), text.index(date) + len(date), "date", -0.5, passage)
+        text = f"The town museum was opened on {date}."
+        passage = Passage(f"http://{place}", "Museum", 0, len(text), text, 0.0)
+        found = Candidate(date, passage.url, "Museum", text.index(date), text.index(date) + len(date), "date", -0.5, passage)
         return State(Plan("direct", (QUESTION,)), (found,), -0.5, date)
 
     first, others = (

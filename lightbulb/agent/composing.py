@@ -263,7 +263,7 @@ def _is_of_another(line: Line, said: Line, asked: Arguments) -> bool:
 
 def _is_remark(line: Line) -> bool:
     "Whether a line begins with what it is, *Update, 2 June: it comes in September*, and is neither an item nor a row."
-    return line.role == "entry" and not _BULLET.match(line.text) and not _is_option(line) and not columns(line.text)
+    return line.role == "entry" and line.text[0] != "-" and not _BULLET.match(line.text) and not columns(line.text)
 
 
 def carried_on(

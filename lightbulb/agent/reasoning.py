@@ -589,9 +589,8 @@ def disagrees(question: str, best: State, other: State, *, max_behind: float = 2
     if kind == "other" or one.url == two.url or one.passage is None or two.passage is None: return False
     if other.log_probability < best.log_probability - max_behind: return False
     if kind == "date":
-        days = _day_told(one.text), _day_told(two.text)
-        if not days[0] or not days[1] or not any(own and other and own != other for own, other in zip(*days, strict=True)):
-            return False
+        first, second = _day_told(one.text) or (), _day_told(two.text) or ()
+        if not any(own and other and own != other for own, other in zip(first, second, strict=False)): return False
     elif kind == "number":
         first, second = quantity(one.text, kind), quantity(two.text, kind)
         if first is None or second is None or int(first) == int(second): return False
