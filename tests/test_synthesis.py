@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from model_server import in_pieces, serve_model
-from small_site import LENIENT, PAGES, SmallSite, small_tools
+from small_site import LENIENT, PAGES, BagOfWords, SmallSite, small_tools
 
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.answers import Decided, Ending, StepFailed
@@ -17,6 +17,7 @@ from lightbulb.agent.waiting import Working
 from lightbulb.apps.main_menu import main
 from lightbulb.apps.question_commands import describe_step, format_answer
 from lightbulb.core.records import Document, Heading, Passage
+from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.lm.language_model import load_language_model
 from lightbulb.agent.synthesis import find_fault, parse_message
 
@@ -304,7 +305,7 @@ class Writes:
         if "claims" in state:
             return self.back or json.dumps({"supported": [str(row["number"]) for row in state["claims"]]})
         pages, quotes = state["data"]["pages"], state["data"]["quotes"]
-        if not pages: return '{"action": "search", "queries": ["Tarn"]}'
+        if len(pages) < len(TARN): return '{"action": "search", "queries": ["Tarn"]}'
         if unread := [page["name"] for page in pages if not page["was_read"]][:4]:
             return json.dumps({"action": "read", "pages": unread})
         named = lambda claim: {"text": claim[0], "quotes": [quote["name"] for quote in quotes if claim[1] in quote["text"]]}
@@ -320,9 +321,11 @@ class Whole(SmallSite):
         return list(self.pages.values())
 
 
-def ask_tarn(question: str, model: Any, **flags: Any) -> tuple[list[Any], Answer]:
+def ask_tarn(question: str, model: Any, knowledge: Any = None, **flags: Any) -> tuple[list[Any], Answer]:
     with serve_model(model) as url:
-        tools = small_tools(model=load_language_model(f"openai:any@{url}", can_chat=True), search=Whole(TARN), rerank=None)
+        tools = small_tools(
+            model=load_language_model(f"openai:any@{url}", can_chat=True), search=Whole(TARN), rerank=None, knowledge=knowledge
+        )
         *steps, last = answer(question, TestAgent(**flags), tools=tools, calibrations=LENIENT)
     assert isinstance(last, Answer)
     return steps, last
@@ -402,6 +405,10 @@ def test_who_gives_up_without_a_search_is_sent_back_once() -> None:
             return '{"action": "refuse"}' if self.num_asked == 1 else super().reply(state)
 
     _, last = ask_tarn("How much does a vault hold?", Hasty(("A vault of Tarn holds 64 TB.", "64 TB")))
+    assert last.text == "A vault of Tarn holds 64 TB. [1]"
+    memory = KnowledgeBase(":memory:", embed=BagOfWords())
+    memory.add([TARN[2]], scope="demo")  # of another question
+    _, last = ask_tarn("How much does a vault hold?", Hasty(("A vault of Tarn holds 64 TB.", "64 TB")), knowledge=memory)
     assert last.text == "A vault of Tarn holds 64 TB. [1]"
     _, last = ask_tarn("How much does a vault hold?", lambda messages: ['{"action": "refuse"}'])
     assert last.refused and "gave up without a search" in last.text

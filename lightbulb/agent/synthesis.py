@@ -312,8 +312,9 @@ class Synthesizer:
                 continue
             num_broken, self.problem = 0, ""
             self._note(message)
-            if message.action in ("write", "refuse") and not len(self.ledger) and not was_sent_back:
-                was_sent_back, self.problem = True, "no page was read yet: search, and read what may help"
+            is_early = not self.meter.cost.searches if message.action == "refuse" else message.action == "write" and not len(self.ledger)
+            if is_early and not was_sent_back:  # what is remembered of other questions is no reason to give up
+                was_sent_back, self.problem = True, "nothing was searched yet: search, and read what may help"
                 continue
             if message.action == "refuse": return Synthesis(missing=self.missing)
             if message.action == "write": return self._written(message)
