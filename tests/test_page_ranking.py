@@ -16,7 +16,7 @@ from small_site import Letters
 from lightbulb.core.records import Document
 from lightbulb.knowledge.chunks import chunk_document, index_text
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
-from lightbulb.knowledge.page_ranking import PAGE_FEATURES, PageRanker, page_rank
+from lightbulb.knowledge.page_ranking import PAGE_FEATURES, PageRanker, page_rank, read_judgements
 from lightbulb.knowledge.ranking import RankingList, RankingModel, listwise_loss, ndcg, within_list
 
 WORDS = "lamp filament tungsten carbon glass current heat light wire metal gas vacuum bulb socket".split()
@@ -148,3 +148,35 @@ def test_ndcg_is_one_for_the_best_order_and_falls_with_a_swap():
     gains = np.array([7.0, 3.0, 1.0, 0.0])
     assert ndcg(np.array([4.0, 3.0, 2.0, 1.0]), gains) == pytest.approx(1.0)
     assert ndcg(np.array([3.0, 4.0, 2.0, 1.0]), gains) < 1.0 and ndcg(np.zeros(4), np.zeros(4)) == 0.0
+
+
+def test_lists_that_a_model_cannot_learn_from_are_refused(tmp_path):
+    model, fits, other = (
+        RankingModel(["a", "b"]),
+        RankingList(np.eye(2), np.array([1.0, 0.0])),
+        RankingList(np.eye(3), np.array([1.0, 0.0, 0.0])),
+    )
+    for lists in ([other], [fits, other]):
+        for learn in (model.fit, model.update, model.importance, model.calibrate):
+            with pytest.raises(ValueError, match=r"features must be \(n, 2\): a, b; got \(3, 3\)"):
+                learn(lists)
+    for learn, reason in ((model.importance, "judged lists, got none"), (model.calibrate, "got no list")):
+        with pytest.raises(ValueError, match=reason):
+            learn([])
+    model.save(tmp_path / "new" / "ranking.json")
+    assert np.allclose(RankingModel.load(tmp_path / "new" / "ranking.json").scores(fits.features), model.scores(fits.features))
+
+
+def test_judgements_in_other_encodings_and_against_each_other(tmp_path):
+    file = tmp_path / "qrels.txt"
+    file.write_text("\ufeff1 0 a 1\r\n1 0 a 1\r\n\r\n1\t0\tb\u2028c\t0\n", "utf-8", newline="")
+    with pytest.raises(ValueError, match="line 4: expected query, iteration, document and a whole number"):  # as an editor counts lines
+        read_judgements(file)
+    file.write_text("\ufeff1 0 a 1\r\n1 0 a 1\r\n", "utf-8", newline="")
+    assert read_judgements(file) == {"1": {"a": 1}}
+    file.write_text("1 0 a 1\n2 0 a 0\n1 0 a 0\n")
+    with pytest.raises(ValueError, match="line 3: a is graded 0 for query 1, and 1 before"):
+        read_judgements(file)
+    file.write_bytes("1 0 Fähre 1\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="qrels.txt is not UTF-8 text"):
+        read_judgements(file)

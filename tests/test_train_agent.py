@@ -19,7 +19,7 @@ from test_web_agent import DemoPages, Letters, PatternReader, other_process_envi
 from lightbulb.agent.configuration import TrainAgent
 from lightbulb.agent.environment import SearchTask
 from lightbulb.agent.tools import Tools
-from lightbulb.agent.training import _side_by_side, load_queries, train_agent
+from lightbulb.agent.training import _side_by_side, load_queries, train_agent, unknown_pages
 from lightbulb.agent.web_agent import AutonomousWebAgent
 from lightbulb.core.checkpoint import load_checkpoint
 from lightbulb.core.errors import LightbulbError, SearchError
@@ -84,6 +84,11 @@ def test_the_shipped_list_has_topics_and_training_questions_whose_pages_exist() 
         ("empty.txt", "\n", "holds no question"),
         ("bad.jsonl", "{]\n", "must hold JSON lines"),
         ("five.jsonl", '{"question": 5}\n', "a question must be text, got 5"),
+        ("torn.jsonl", '{"question": "Who?"}\n\n{"question": "Wh', "line 3: Unterminated string starting at, column 14"),
+        ("blank.jsonl", '{"question": "Who?"}\n{"question": " "}\n', "line 2: a task needs a question, got an empty one"),
+        ("key.jsonl", '{"query": "Who?"}\n', "line 1: a question must be text, got None"),
+        ("list.jsonl", "[1]\n", r"line 1: a line must be an object, got \[1\]"),
+        ("table.CSV", "question,gold_pages\nWho?,It\n", "one question a line"),
         ("data.json", '{"question": "Who?"}', "one question a line"),
         ("page.jsonl", '{"question": "Who?", "gold_pages": "https://a.b/c"}', "gold_pages must be a list of texts, got 'https://a.b/c'"),
     ],
@@ -101,6 +106,83 @@ def test_a_query_file_may_begin_with_a_mark_of_byte_order_and_a_question_may_hol
     assert load_queries(tmp_path / "own.txt") == [SearchTask("Who made it?"), SearchTask("When?")]
     (tmp_path / "own.jsonl").write_text('\ufeff{"question": "Who\u2028made it?", "gold_pages": ["It"]}\n', "utf-8")
     assert load_queries(tmp_path / "own.jsonl") == [SearchTask("Who\u2028made it?", gold_titles=frozenset({"It"}))]
+
+
+@pytest.mark.parametrize("name", ["own.JSONL", "own.ndjson", "own.txt"])
+def test_json_lines_are_read_as_such_whatever_the_file_is_called(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('\n{"question": "Who made it?", "gold_pages": ["It", "HTTP://Site.org/a b"], "id": 7}\n')
+    gold = frozenset({"http://site.org/a%20b"})  # as pages bear their addresses
+    assert load_queries(tmp_path / name) == [SearchTask("Who made it?", gold, frozenset({"It"}))]
+
+
+def test_a_question_that_comes_twice_is_one_with_the_gold_pages_of_both(tmp_path: Path) -> None:
+    "Else it would be trained on and held out at once."
+    rows = [{"question": "Who made it?", "gold_pages": ["It"]}, {"question": "When?"}, {"question": "who  made it?", "gold_pages": ["He"]}]
+    (tmp_path / "own.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    both = SearchTask("Who made it?", gold_titles=frozenset({"It", "He"}))
+    assert load_queries(tmp_path / "own.jsonl") == [both, SearchTask("When?")]
+
+
+def test_gold_pages_that_a_back_end_does_not_hold_are_found(tmp_path: Path) -> None:
+    (tmp_path / "Arc lamp.txt").write_text("The arc lamp was invented by Humphry Davy.")
+    search = load_search(f"folder:{tmp_path}", make_index=lambda: KnowledgeBase(":memory:", embed=Letters()))
+    (result,) = search.search("lamp")
+    tasks = [
+        SearchTask("Who?", frozenset({result.url}), frozenset({result.title})),
+        SearchTask("When?", frozenset({"http://site/a"}), frozenset({"Arc lamp.txt"})),
+    ]
+    assert unknown_pages(tasks, search) == ["Arc lamp.txt", "http://site/a"]
+    engine = load_search("searxng:http://127.0.0.1:9", make_index=lambda: KnowledgeBase(":memory:", embed=Letters()))
+    assert unknown_pages(tasks, engine) == []  # it does not tell what it holds
+
+
+def test_private_episodes_are_left_out_of_the_data_and_said_to_be_unless_asked_for(tools: Tools, tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "Arc lamp.txt").write_text("The arc lamp was invented by Humphry Davy.")
+    search = load_search(f"folder:{tmp_path / 'notes'}", make_index=lambda: KnowledgeBase(":memory:", embed=Letters()))
+    own, tasks = Tools(search, tools.reader, tools.embed), [SearchTask("Who was the arc lamp invented by?")]
+    num_lines = {}
+    for with_private in (False, True):
+        folder, told = tmp_path / str(with_private), list[dict]()
+        list(train_agent(config_for(folder, num_episodes=6, with_private=with_private), tools=own, tasks=tasks, tell=told.append))
+        data = folder / "agent" / "llm_training_data.jsonl"
+        num_lines[with_private] = len(data.read_text().splitlines()) if data.exists() else 0
+        reasons = {row["left_out"] for row in told} - {"failure"}
+        assert reasons == ({""} if with_private else {"private"}) and "left_out" not in log_of(folder)[0]
+    assert num_lines[False] == 0 < num_lines[True]
+
+
+@pytest.mark.parametrize("name", ["llm_training_data.jsonl", "agent_training.log"])
+def test_a_file_that_cannot_be_written_ends_a_training_in_one_line(tools: Tools, tmp_path: Path, monkeypatch, name: str) -> None:
+    path_open, told = Path.open, list[dict]()
+
+    def refuse(self: Path, mode: str = "r", **options):
+        if self.name == name and "a" in mode: raise OSError(errno.EROFS, "Read-only file system", str(self))
+        return path_open(self, mode, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(LightbulbError, match=rf"{name} cannot be written \(Read-only file system\).*--resume") as refusal:
+        list(train_agent(config_for(tmp_path, num_episodes=6), tools=tools, tasks=QUESTIONS, tell=told.append))
+    assert "\n" not in str(refusal.value)
+    monkeypatch.undo()
+    list(train_agent(config_for(tmp_path, num_episodes=6, resume=True), tools=tools, tasks=QUESTIONS, tell=told.append))
+    assert [row["episode"] for row in told] == [1, 2, 3, 4, 5, 6] == [row["episode"] for row in log_of(tmp_path)]
+
+
+def test_a_training_that_goes_on_tells_no_episode_again(tools: Tools, tmp_path: Path) -> None:
+    told: list = []
+    for num_episodes in (3, 6):
+        config = config_for(tmp_path, num_episodes=num_episodes, resume=num_episodes > 3)
+        list(train_agent(config, tools=tools, tasks=QUESTIONS, tell=told.append))
+    assert [row["episode"] for row in told] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_log_with_lines_of_others_is_named(tools: Tools, tmp_path: Path) -> None:
+    list(train_agent(config_for(tmp_path, num_episodes=3), tools=tools, tasks=QUESTIONS))
+    with (tmp_path / "agent" / "agent_training.log").open("a") as file:
+        file.write("remember: the site was down here\n")
+    with pytest.raises(LightbulbError, match="agent_training.log holds a line that no training wrote: move it away"):
+        list(train_agent(config_for(tmp_path, num_episodes=6, resume=True), tools=tools, tasks=QUESTIONS))
 
 
 def test_pages_of_ones_own_want_questions_of_ones_own(tools: Tools, tmp_path: Path) -> None:

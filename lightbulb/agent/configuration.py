@@ -140,7 +140,7 @@ class TrainAgent(Displayable):
     num_episodes: int = 10
     "questions played; a list that is shorter is played again"
     queries: Path | None = None
-    "a file with one question a line, or JSON lines with question and gold_pages; none: the list that ships"
+    "a file with one question a line, or JSON lines with question and gold_pages (titles or addresses); none: the list that ships"
     search: str = "demo"
     "demo, folder:<path>, site:<url>, wikipedia, searxng:<url>; several with commas"
     allow_hosts: tuple[str, ...] = ()
@@ -169,6 +169,8 @@ class TrainAgent(Displayable):
     "ray://host:10001, the address of a Ray cluster on whose machines episodes are played, or local for this one; empty: in this process"
     knowledge_base: str = ""
     "where what was read is kept: a file, or postgres://user@host/database for many agents at once; empty: a file in save_dir"
+    with_private: bool = False
+    "what was read in folders and on private hosts becomes training data (agent/llm_training_data.jsonl) too"
     save_dir: Path = Path("./models")
     "holds agent/: the log, the episodes as data, the models, what was read"
     device: str = "auto"

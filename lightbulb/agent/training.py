@@ -10,7 +10,6 @@ __all__ = ['train_agent', 'TrainAgent']
 
 # %% ../../nbs/agent/22_training.ipynb #a36d4aa5
 import asyncio
-import errno
 import functools
 import json
 import os
@@ -31,12 +30,14 @@ from .environment import OPTIONS, SearchEnvConfig, SearchTask
 from .episodes import EpisodeFile
 from .tools import Search, Tools, load_tools
 from .web_agent import AutonomousWebAgent, EpisodeWorld, chances_of, default_levels
+from ..core.english import title_key
 from ..core.errors import CheckpointError, LightbulbError
 from ..core.report import StepReport
 from ..core.display import tell_notebook
-from ..core.run import Run
+from ..core.run import Run, _clear_errors
 from ..core.run_folder import Moment
 from ..rl.options import OptionStep
+from ..web.backend import canonical_or_same
 from ..web.demo_site import demo_questions
 from ..web.reactor import gather, run
 
@@ -53,17 +54,26 @@ def load_queries(
         own = [{"question": one.question, "gold_pages": one.gold_pages} for one in demo_questions("train")]
         return [_task(row) for row in [*topics, *own]]
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]  # a text may hold U+2028
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise LightbulbError(f"queries {path} cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8 text'}") from None
+    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]  # a text may hold U+2028
     if not lines: raise LightbulbError(f"queries {path} holds no question")
-    if path.suffix == ".json":
+    if path.suffix.lower() in (".json", ".csv", ".tsv"):
         raise LightbulbError(f"queries {path} must be a text with one question a line, or JSON lines (.jsonl)")
-    if path.suffix != ".jsonl": return [SearchTask(line) for line in lines]
-    try:
-        return [_task(json.loads(line)) for line in lines]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise LightbulbError(f"queries {path} must hold JSON lines with a question, and gold_pages where known: {error}") from None
+    is_json = path.suffix.lower() == ".jsonl" or lines[0][1].startswith("{")
+    tasks: dict[str, SearchTask] = {}  # by question, whatever its spaces and capitals
+    for number, line in lines:
+        try:
+            task = _task(json.loads(line)) if is_json else SearchTask(line)
+        except (ValueError, TypeError) as error:
+            reason = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+            wanted = "must hold JSON lines with a question, and gold_pages where known"
+            raise LightbulbError(f"queries {path} {wanted}; line {number}: {reason}") from None
+        key = " ".join(task.question.split()).casefold()
+        known = tasks.get(key, task)
+        tasks[key] = SearchTask(known.question, known.gold_urls | task.gold_urls, known.gold_titles | task.gold_titles)
+    return list(tasks.values())
 
 
 def queries_of(config: TrainAgent) -> list[SearchTask]:
@@ -75,12 +85,24 @@ def queries_of(config: TrainAgent) -> list[SearchTask]:
 
 
 def _task(row: Mapping[str, Any]) -> SearchTask:
-    if not isinstance(row["question"], str): raise TypeError(f"a question must be text, got {row['question']!r}")
+    if not isinstance(row, Mapping): raise TypeError(f"a line must be an object, got {row!r}")
+    if not isinstance(row.get("question"), str):
+        raise TypeError(f"a question must be text, got {row.get('question')!r}")
     gold = row.get("gold_pages", ())
     if not isinstance(gold, list | tuple) or not all(isinstance(page, str) for page in gold):
         raise TypeError(f"gold_pages must be a list of texts, got {gold!r}")
-    addresses = frozenset(page for page in gold if "://" in page)
-    return SearchTask(row["question"], addresses, frozenset(gold) - addresses)
+    addresses = frozenset(canonical_or_same(page) for page in gold if "://" in page)
+    return SearchTask(row["question"], addresses, frozenset(page for page in gold if "://" not in page))
+
+
+def unknown_pages(tasks: Sequence[SearchTask], search: Search) -> list[str]:
+    "The gold pages that a back end which holds all of its pages does not hold; of one that asks others nothing is known."
+    members = getattr(search, "members", [search])
+    if not all(hasattr(member, "documents") for member in members): return []
+    pages = [page for member in members for page in member.documents.values()]
+    titles, addresses = {title_key(page.title) for page in pages}, {page.url for page in pages}
+    gold = dict.fromkeys(page for task in tasks for page in [*sorted(task.gold_titles), *sorted(task.gold_urls)])
+    return [page for page in gold if page not in addresses and title_key(page) not in titles]
 
 # %% ../../nbs/agent/22_training.ipynb #2e5e3e4e
 def _side_by_side(calls: Sequence[Callable[[], OptionStep]], seconds: Sequence[float]) -> list[tuple[OptionStep | str, float]]:
@@ -119,9 +141,14 @@ class _EpisodeLog:
         self.last = max((row["episode"] for row in self.read()), default=0)
 
     def read(self) -> list[dict[str, Any]]:
-        "All whole lines."
-        if not self.path.exists(): return []
-        return [json.loads(line) for line in self.path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+        "All whole lines. `LightbulbError` if something else was written among them."
+        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+        try:
+            rows = [json.loads(line) for line in lines if line.endswith(b"\n")]
+            if all(isinstance(row["episode"], int) for row in rows): return rows
+        except (ValueError, TypeError, KeyError):
+            pass
+        raise LightbulbError(f"{self.path} holds a line that no training wrote: move it away, and --resume goes on with a new log")
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         "Add what is not there yet; on the disk when this returns."
@@ -160,7 +187,8 @@ class _AgentTraining:
         self.held_out = held_out[: config.num_held_out]
         self.tasks = [task for number, task in enumerate(tasks) if number % 5 != 4] if config.num_held_out else list(tasks)
         self.step, self.untold = 0, list[dict[str, Any]]()  # episodes done; of those, what is not in the log yet
-        self.episodes = EpisodeFile(config.folder / "llm_training_data.jsonl", private_hosts=config.allow_hosts)
+        file = config.folder / "llm_training_data.jsonl"
+        self.episodes = EpisodeFile(file, with_private=config.with_private, private_hosts=config.allow_hosts)
 
     def prepare(self) -> None:
         "Nothing comes before the first batch."
@@ -296,19 +324,20 @@ class _AgentTraining:
         }
 
     def tell(self) -> list[dict[str, Any]]:
-        "Write what was kept into the log and the file of episodes; the new lines of the log. `LightbulbError` if the disk is full."
-        told = [{name: value for name, value in row.items() if name != "row"} for row in self.untold]
-        try:
-            for row in self.untold:
-                if row["row"] is not None:
-                    self.episodes.append(row["row"])
+        """Write what was kept into the log and the file of episodes; `LightbulbError` if they cannot be written.
+
+        The new lines of the log, each with why it is not in that file (`left_out`; empty if it is).
+        """
+        untold = [row for row in self.untold if row["episode"] > self.log.last]  # what was kept may have been told before the stop
+        told = [{name: value for name, value in row.items() if name != "row"} for row in untold]
+        rows, reason_against = [row["row"] for row in untold], self.episodes.reason_against
+        with _clear_errors(self.config.folder, {}):
+            for row in rows:
+                if row is not None:
+                    self.episodes.append(row)
             self.log.append(told)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT): raise
-            folder = self.config.folder
-            raise LightbulbError(f"the disk is full; what {folder} holds is whole, and --resume continues from there") from None
         self.untold = []
-        return told
+        return [line | {"left_out": "failure" if row is None else reason_against(row)} for line, row in zip(told, rows, strict=True)]
 
     def model_state(self) -> dict[str, Any]:
         "What acting needs."
@@ -341,6 +370,7 @@ _MAY_CHANGE = (
     "patience",
     "allow_hosts",
     "knowledge_base",
+    "with_private",
     "cluster",
 )
 _CARD = {
@@ -357,7 +387,7 @@ def train_agent(
     backends: Mapping[str, Search] | None = None,  # by name; the tools' own search if not given
     tasks: Sequence[SearchTask] | None = None,  # those of `config.queries` if not given
     make_world: Callable[[Sequence[SearchTask]], Any] | None = None,  # where an episode is played, see `agent.cluster`
-    tell: Callable[[Mapping[str, Any]], None] = lambda row: None,  # called with each new line of the log
+    tell: Callable[[Mapping[str, Any]], None] = lambda row: None,  # called with each new line of the log, and `left_out`: why it is no data
     skip: threading.Event | None = None,  # set: the running episodes end and are forgotten
     span_cache: Path | None = None,  # a file that keeps what the reader said, for later trainings
     refines: bool = False,  # also queries that `QueryRefiner` rewrote are offered
@@ -399,7 +429,8 @@ def train_agent(
                 for row in training.tell():
                     tell(row)
             yield report
-        training.tell()  # what a killed run had kept and not told
+        for row in training.tell():  # what a killed run had kept and not told
+            tell(row)
         agent.save_worker_model(config.folder / "worker.ckpt")
         agent.save_manager_model(config.folder / "manager.ckpt")
     finally:

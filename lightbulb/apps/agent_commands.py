@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -54,11 +55,16 @@ def _draw_curve(values: list[float], width: int = 60) -> str:
     if not values: return ""
     size = -(-len(values) // width)
     means = [sum(values[i : i + size]) / len(values[i : i + size]) for i in range(0, len(values), size)]
-    low, span = min(means), (max(means) - min(means)) or 1.0
+    low, span = min(means), max(max(means) - min(means), 0.01)  # what two decimals do not show is no rise
     return "".join(_HEIGHTS[round(7 * (value - low) / span)] for value in means)
 
 # %% ../../nbs/apps/00_agent_commands.ipynb #2f244b72
 _WORDS = ("status", "skip", "save", "quit")
+_LEFT_OUT = {  # why an episode is no training data
+    "private": "read in folders or on private hosts (--with_private takes them in)",
+    "failure": "without an answer that earned something",
+    "secret": "hold what looks like a password or a key",
+}
 
 
 class _Watch:
@@ -66,7 +72,7 @@ class _Watch:
 
     def __init__(self, config: TrainAgent, log: TextIO) -> None:
         self.config, self.log, self.begin = config, log, time.monotonic()
-        self.num_told, self.curve = 0, list[float]()
+        self.num_told, self.curve, self.left_out = 0, list[float](), Counter[str]()
         self.metrics = MetricsFile(config.folder / "web_agent" / "metrics.jsonl") if config.resume else None  # until it was read
         self.skip, self.quits = threading.Event(), threading.Event()
 
@@ -106,7 +112,14 @@ class _Watch:
     def episode(self, row: Mapping[str, Any]) -> None:
         "An episode was played, learned from and kept."
         self.num_told = row["episode"]
+        self.left_out.update([row["left_out"]] if row.get("left_out") else [])
         self.say(_describe_episode(row, self.config.num_episodes))
+
+    def end(self) -> None:
+        "Say which of the episodes are no training data."
+        if self.left_out:
+            reasons = ", ".join(f"{count} {_LEFT_OUT[reason]}" for reason, count in self.left_out.most_common())
+            self.say(f"episodes that are not in llm_training_data.jsonl: {reasons}")
 
     def recall(self, before: float = math.inf) -> None:
         "Take in what a run that is resumed measured earlier, once: the curve is that of the whole run."
@@ -138,7 +151,7 @@ def run_train_agent(config: TrainAgent) -> int:
     watch.say("loading models; type status, skip, save or quit at any time")
     from lightbulb.agent.tools import load_tools
     from lightbulb.agent.cluster import train_on_cluster
-    from lightbulb.agent.training import queries_of, train_agent
+    from lightbulb.agent.training import queries_of, train_agent, unknown_pages
     from lightbulb.core.runtime import cache_folder
 
     tasks = queries_of(config)
@@ -147,13 +160,19 @@ def run_train_agent(config: TrainAgent) -> int:
         tools = load_tools(config.for_tools(), tell=watch.say)
     except ValueError as error:
         raise LightbulbError(str(error)) from None  # a value that only loading could judge
-    watch.say(f"{len(tasks)} questions; {config.num_episodes} episodes, {config.num_parallel} side by side")
+    num_gold = sum(bool(task.gold_titles or task.gold_urls) for task in tasks)
+    asked = f"{len(tasks)} questions, {num_gold} with gold pages, {min(config.num_held_out, len(tasks) // 5)} held out"
+    watch.say(f"{asked}; {config.num_episodes} episodes, {config.num_parallel} side by side")
+    if unknown := unknown_pages(tasks, tools.search):
+        more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+        watch.say(f"gold pages that {config.search} does not hold, by title or address: {', '.join(map(repr, unknown[:3]))}{more}")
     spans = cache_folder("spans") / "spans.sqlite"
     train = train_on_cluster if config.cluster else train_agent
     work = train(config, tools=tools, tasks=tasks, tell=watch.episode, skip=watch.skip, span_cache=spans)
     try:
         for report in work:
             if not watch.report(report):
+                watch.end()
                 print(f"stopped after episode {watch.num_told}; --resume goes on from there", flush=True)
                 return 0
     except KeyboardInterrupt:
@@ -164,6 +183,7 @@ def run_train_agent(config: TrainAgent) -> int:
         work.close()
         tools.close()
     watch.recall()  # of a run that had come to its end
+    watch.end()
     if watch.curve:
         watch.say(f"learning curve {_draw_curve(watch.curve)} from {watch.curve[0]:+.2f} to {watch.curve[-1]:+.2f}")
     print(f"trained on {watch.num_told} episodes: {config.folder}", flush=True)

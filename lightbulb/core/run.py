@@ -130,7 +130,7 @@ def _clear_errors(
     folder: Path,  # of the run
     to_lower: Mapping[str, int],  # flags that decide how much memory is needed, and what they are
 ) -> Iterator[None]:
-    "Memory or disk that ran out as a `LightbulbError` of one line; everything else as it is."
+    "Memory that ran out, or a disk or a file of the run that cannot be written, as a `LightbulbError` of one line; all else as it is."
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -139,8 +139,11 @@ def _clear_errors(
         flags = " or ".join(f"--{name} (now {value})" for name, value in to_lower.items())
         raise LightbulbError(f"memory ran out; lower {flags}; what {folder} holds is whole") from None
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT): raise
-        raise LightbulbError(f"the disk is full; what {folder} holds is whole, and --resume continues from there") from None
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        is_of_run = error.filename is not None and Path(str(error.filename)).is_relative_to(folder)
+        if not is_full and not is_of_run and error.errno not in (errno.EROFS, errno.EIO): raise
+        reason = "the disk is full" if is_full else f"{error.filename or folder} cannot be written ({error.strerror})"
+        raise LightbulbError(f"{reason}; what {folder} holds is whole, and --resume continues from there") from None
 
 # %% ../../nbs/core/12_run.ipynb #1e6d3bf5
 class _RunLog:

@@ -363,10 +363,18 @@ def _reciprocal_ranks(scores: np.ndarray) -> np.ndarray:
 def read_judgements(path: str | Path) -> dict[str, dict[str, int]]:
     "Query → document → grade, from a file as TREC writes it: query, iteration, document, grade on each line; the iteration may be missing."
     judgements: dict[str, dict[str, int]] = {}
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text") from None
+    for number, line in enumerate(text.split("\n"), 1):
         fields = line.split()
         if not fields: continue
         if len(fields) not in (3, 4) or not re.fullmatch(r"-?\d+", fields[-1]):
-            raise ValueError(f"{path}, line {number}: expected query, iteration, document and grade, got {line[:60]!r}")
-        judgements.setdefault(fields[0], {})[fields[-2]] = int(fields[-1])
+            raise ValueError(f"{path}, line {number}: expected query, iteration, document and a whole number as grade, got {line[:60]!r}")
+        query, document, grade = fields[0], fields[-2], int(fields[-1])
+        if judgements.setdefault(query, {}).setdefault(document, grade) != grade:
+            raise ValueError(
+                f"{path}, line {number}: {document} is graded {grade} for query {query}, and {judgements[query][document]} before"
+            )
     return judgements

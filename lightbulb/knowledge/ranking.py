@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..core.checkpoint import write_atomically
 from ..core.errors import CheckpointError
 from .embedding import OnnxModel, hub_folder, model_folder
 
@@ -144,11 +145,14 @@ class RankingModel:
 
     def scores(self, features: np.ndarray) -> np.ndarray:  # (n, F) as measured
         "One number a candidate (n,), higher is better, within this list only. `ValueError` if it knows other features."
-        if features.ndim != 2 or features.shape[1] != len(self.feature_names):
-            raise ValueError(f"features must be (n, {len(self.feature_names)}): {', '.join(self.feature_names)}; got {features.shape}")
+        self._check_width(features)
         if not len(features): return np.zeros(0, np.float32)
         rows, weights = within_list(features), self._weights
         return rows @ weights["linear"] + np.tanh(rows @ weights["inner"] + weights["inner_bias"]) @ weights["outer"]
+
+    def _check_width(self, features: np.ndarray) -> None:
+        if features.ndim != 2 or features.shape[1] != len(self.feature_names):
+            raise ValueError(f"features must be (n, {len(self.feature_names)}): {', '.join(self.feature_names)}; got {features.shape}")
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         "The chance of each candidate to be relevant (n,), after `calibrate`."
@@ -165,7 +169,7 @@ class RankingModel:
         weight_decay: float = 0.1,
         pull: float = 0.0,  # towards the weights of before: the loss of half a squared distance of 1
     ) -> list[float]:
-        "Learn from lists that have something relevant; the loss before each step, in nats a list."
+        "Learn from lists that have something relevant; the loss before each step, in nats a list. `ValueError` for other lists."
         import torch
 
         features, gains, votes, empty = map(torch.from_numpy, self._padded(lists))
@@ -193,6 +197,7 @@ class RankingModel:
 
     def calibrate(self, lists: Sequence[RankingList]) -> None:
         "Fit the curve from scores to probabilities by maximum likelihood; `ValueError` unless both kinds of candidates are there."
+        if not lists: raise ValueError("calibration needs relevant and other candidates, got no list")
         scores = np.concatenate([self.scores(one.features) for one in lists]).astype(np.float64)
         relevant = np.concatenate([one.gains > 0 for one in lists]).astype(np.float64)
         if not 0 < relevant.mean() < 1:
@@ -206,14 +211,15 @@ class RankingModel:
             if abs(step).max() < 1e-9: break
         self.slope, self.bias = float(curve[0]), float(curve[1])
 
-    @staticmethod
-    def _padded(lists: Sequence[RankingList]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def _padded(self, lists: Sequence[RankingList]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         "Standardized features (lists, n, F), gains (lists, n), the lists' votes (lists,), and which places are empty (lists, n)."
         useless = sum(not one.gains.any() for one in lists)
         if not lists or useless:
             raise ValueError(f"each list must hold something relevant, {useless} of {len(lists)} do not")
         shape = len(lists), max(len(one.gains) for one in lists)
-        features = np.zeros((*shape, lists[0].features.shape[1]), np.float32)
+        features = np.zeros((*shape, len(self.feature_names)), np.float32)
+        for one in lists:
+            self._check_width(one.features)
         gains, empty = np.zeros(shape, np.float32), np.ones(shape, bool)
         for i, one in enumerate(lists):
             features[i, : len(one.gains)], gains[i, : len(one.gains)] = within_list(one.features), one.gains
@@ -225,7 +231,8 @@ class RankingModel:
     # ---- explaining
 
     def importance(self, lists: Sequence[RankingList], *, k: int = 10, seed: int = 0) -> dict[str, float]:
-        "How much nDCG@k falls when a column is shuffled within its list (Breiman 2001), most important first."
+        "How much nDCG@k falls when a column is shuffled within its list (Breiman 2001), most important first. `ValueError` without a list."
+        if not lists: raise ValueError("importance is measured on judged lists, got none")
         random = np.random.default_rng(seed)
         complete = np.mean([ndcg(self.scores(one.features), one.gains, k=k) for one in lists])
         falls = {}
@@ -244,7 +251,7 @@ class RankingModel:
         "Write names, weights and curve as JSON."
         weights = {name: [round(value, 6) for value in weight.flatten().tolist()] for name, weight in self._weights.items()}
         settings = {"features": self.feature_names, "num_hidden": self.num_hidden, "slope": self.slope, "bias": self.bias, **weights}
-        Path(path).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        write_atomically(path, lambda file: file.write((json.dumps(settings, indent=1) + "\n").encode()))
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> RankingModel:  # the shipped one if not given
