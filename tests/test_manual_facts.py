@@ -1494,3 +1494,5 @@ def test_an_update_below_a_fact_is_told_with_it() -> None:
     assert (update.role, price.role) == ("entry", "entry")
     scores = {(line.url, line.start): 1.0 for line in (fact, update, price)}
     assert carried_on([fact], [fact, update, price], scores) == [fact, update]
+    life = replace(update, text="Ann Lee (1 May 1900 – 2 June 1970) built it.")  # is no remark
+    assert carried_on([fact], [fact, life, price], scores) == [fact]

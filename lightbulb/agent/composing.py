@@ -263,7 +263,8 @@ def _is_of_another(line: Line, said: Line, asked: Arguments) -> bool:
 
 def _is_remark(line: Line) -> bool:
     "Whether a line begins with what it is, *Update, 2 June: it comes in September*, and is neither an item nor a row."
-    return line.role == "entry" and line.text[0] != "-" and not _BULLET.match(line.text) and not columns(line.text)
+    term = _ENTRY.match(line.text) if line.role == "entry" and line.text[0] != "-" else None
+    return term is not None and line.text.startswith(":", term.end("term")) and not _BULLET.match(line.text) and not columns(line.text)
 
 
 def carried_on(
