@@ -9,8 +9,8 @@ by running this file with an earlier version in front (the file itself is always
 On the kind of machine that recorded (processor, torch, numpy, numba: `machine_kind`) everything is compared in every bit. Another kind
 rounds otherwise: there weights are compared by count, sum and norm, and all numbers within TOLERANCE; texts and whole numbers stay exact.
 Where a search in play turns the last bit into another move (PLAYED), the losses before the first such move are compared, and the weights
-by their count. Answers were recorded on two kinds of machine, so their confidences are always compared within IN_BFLOAT16: the networks that
-read compute in bfloat16 where the processor can, and in float32 elsewhere.
+by their count. Answers were recorded on two kinds of machine, so their confidences are always compared within IN_BFLOAT16: the networks
+that read compute in bfloat16 where the processor can, and in float32 elsewhere.
 
 What differs on purpose is explained in CHANGED, line by line. `python tests/test_same_results.py --changed` then records the new value
 beside the old one, so that it is held from then on; a line whose result does not differ any more is an error.
