@@ -102,6 +102,14 @@ def wikitext(data: Path, scored: int | None = None) -> Text:
     return Text("WikiText-2 mini", tokenizer, *(stream(tokenizer.encode(part), part) for part in parts))
 
 
+def package(path: Path, scored: int | None = None) -> Text:
+    "A long text of a package by its ASCII characters (others are ?, space is single): all but the last 200,000 is learned from."
+    text = " ".join(path.read_text(encoding="utf-8", errors="replace").encode("ascii", "replace").decode().split())
+    tokenizer, cut = Characters(text), max(len(text) - 200_000, int(0.9 * len(text)))
+    train, held_out = text[:cut], text[cut:][:scored]
+    return Text("package", tokenizer, stream(tokenizer.encode(train), train), stream(tokenizer.encode(held_out), held_out))
+
+
 # Runs
 
 

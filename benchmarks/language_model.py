@@ -21,10 +21,11 @@ from typing import Any
 
 import torch
 from _language_model_defaults import default_rows
-from _language_model_runs import Run, Text, Trainer, Unfinished, contexts, flops_of_step, pairs, shakespeare, wikitext
+from _language_model_runs import Run, Text, Trainer, Unfinished, contexts, flops_of_step, package, pairs, shakespeare, wikitext
 from _language_model_speed import gpu, long_texts, recall, training_speed
 from _table import Table, skip_without
 
+from lightbulb.core.optimization import multiplies_bfloat16
 from lightbulb.core.report import MetricsFile
 from lightbulb.lm.configuration import TrainLanguageModel
 from lightbulb.lm.transformer import TransformerConfig
@@ -286,6 +287,8 @@ def expert_rows(table: Table, trainer: Trainer, quick: bool) -> None:
 
 
 WINDOW = 30  # steps whose mean is a loss of a curve
+LONG_SEEDS = 3  # of the long trainings of experts and of dense decoders
+PRECISION = "bfloat16" if multiplies_bfloat16(torch.device("cpu")) else "float32"  # of these
 
 
 def crossing_rows(table: Table, trainer: Trainer, quick: bool) -> None:
@@ -296,6 +299,47 @@ def crossing_rows(table: Table, trainer: Trainer, quick: bool) -> None:
         "Tiny-Shakespeare, 4 layers, in batches of 2048 characters, less than one pass, so that each loss is of text that was not learned "
         f"from before, as the mean of {WINDOW} steps; a level rate, Muon, bfloat16. Equal seconds: the experts have done as many fewer "
         "steps as theirs take longer, measured with both taking turns. One seed."
+    )
+
+
+def long_crossing_rows(table: Table, trainer: Trainer, quick: bool) -> None:
+    "Experts where neither model sees a text twice."
+    if trainer.package_text is None:
+        table.row("experts on a long text", "absent: --package_text names none")
+        return
+    trainer.texts["package"] = package(trainer.package_text, 5000 if quick else None)
+    for width, seconds in ((64, 240), (128, 480)):
+        long_crossing_row(table, trainer, width, 1 if quick else seconds, quick)
+    table.note(
+        "One pass at most over the dictionary of the Debian package dict-gcide (`zcat /usr/share/dictd/gcide.dict.dz` into the file "
+        "given by --package_text), of which the last 200,000 characters are held out; batches of 8192, Muon, rates that fall to 0; nothing "
+        "was chosen on it. Both are given the same CPU-seconds: a step's were measured with both taking turns, each makes as many as fit. "
+        f"One core, {'bfloat16' if PRECISION == 'bfloat16' else 'float32, which this processor multiplies faster than bfloat16'}."
+    )
+
+
+def long_crossing_row(table: Table, trainer: Trainer, width: int, seconds: float, quick: bool) -> None:
+    "Experts beside a dense decoder of as many active parameters at equal seconds, on a text long enough that neither sees it twice."
+    shape = PLAIN | {"width": width, "num_heads": max(1, width // 64), "hidden": 4 * width}
+    dense = Run("lightbulb", shape, text="package", optimizer="muon", length=128, batch=8 if quick else 64, precision=PRECISION)
+    runs = [dense, replace(dense, shape=shape | {"num_experts": 8, "hidden": 2 * width})]
+    speeds = trainer.step_seconds(runs, *((1, 1) if quick else (6, 3)))
+    steps = [math.ceil(seconds / speed) for speed in speeds]
+    found = [
+        [
+            trainer.result(replace(run, steps=number, seed=seed), contexts(128), "128")["side_by_side_128"]
+            for run, number in zip(runs, steps, strict=True)
+        ]
+        for seed in range(1 if quick else LONG_SEEDS)
+    ]
+    gains = [ours - plain for plain, ours in found]
+    each = "; ".join(f"{ours:.3f} and {plain:.3f}" for plain, ours in found)
+    table.row(
+        f"width {width}, {seconds} CPU-s: 8 experts top-2 beside dense, nats a character of held-out text",
+        f"{mean(gains):+.3f} ({min(gains):+.3f} to {max(gains):+.3f}, {len(gains)} seeds: {each}); "
+        f"{1000 * speeds[0]:.0f} CPU-ms a step, with experts {speeds[1] / speeds[0]:.2f} ×; {steps[1]} and {steps[0]} steps",
+        "every seed ahead at equal seconds",
+        None if quick else max(gains) < 0,
     )
 
 
@@ -402,6 +446,7 @@ ROWS: dict[str, Callable[[Table, Trainer, bool], None]] = {
     "defaults": defaults_rows,
     "moe": expert_rows,
     "crossing": crossing_rows,
+    "long_crossing": long_crossing_rows,
     "moe_layer": other_script("moe_layer"),
     "generation": other_script("generation"),
 }
@@ -417,6 +462,7 @@ TITLES = {
     "defaults": "Default flags on texts nobody tuned on",
     "moe": "Experts at equal seconds",
     "crossing": "Experts by width",
+    "long_crossing": "Experts on a long text",
     "moe_layer": "The expert layer, as in the whole run",
     "generation": "Generation, as in the whole run",
 }
@@ -439,7 +485,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=0.0, help="stop after this time; the same command goes on")
     parser.add_argument("--keep", action="store_true", help="take finished trainings of an earlier state of the code too, and say how many")
     parser.add_argument("--seeds", type=int, default=2, help="of the ablations that a default hangs on")
-    parser.add_argument("--package_text", type=Path, help="a text from a package, for --only defaults; its note says how to get it")
+    parser.add_argument(
+        "--package_text", type=Path, help="a text from a package, for --only defaults and --only crossing; their notes say how to get it"
+    )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: only the GPU's table")
     return parser.parse_args()
 
