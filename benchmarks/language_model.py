@@ -308,7 +308,7 @@ def long_crossing_rows(table: Table, trainer: Trainer, quick: bool) -> None:
         table.row("experts on a long text", "absent: --package_text names none")
         return
     trainer.texts["package"] = package(trainer.package_text, 5000 if quick else None)
-    for width, seconds in ((64, 240), (128, 480)):
+    for width, seconds in ((64, 400), (128, 400)):
         long_crossing_row(table, trainer, width, 1 if quick else seconds, quick)
     table.note(
         "One pass at most over the dictionary of the Debian package dict-gcide (`zcat /usr/share/dictd/gcide.dict.dz` into the file "

@@ -15,9 +15,9 @@ from lightbulb.agent.answers import Ending, PageRead, Searched
 from lightbulb.agent.confidence import Calibration
 from lightbulb.agent.configuration import ReasoningConfig
 from lightbulb.agent.evidence import respelt
-from lightbulb.agent.candidates import Candidate
+from lightbulb.agent.candidates import Candidate, _whole_answer
 from lightbulb.agent.question_kinds import kind_of_question
-from lightbulb.agent.reasoning import Plan, State, disagrees
+from lightbulb.agent.reasoning import Plan, State, disagrees, is_newer_issue
 from lightbulb.core.records import Document, Heading, Link, Passage
 
 MUSEUM = Document("http://site/museum", "Museum", "The town museum was opened in 1931.")
@@ -124,6 +124,56 @@ def test_pages_that_disagree_are_both_named() -> None:
     assert {citation.url for citation in result.citations} == {"http://site/news", "http://site/guide"}
 
 
+MINUTES = [
+    Document("http://site/m1", "Minutes, 11 February 2026", "The spring concert will be on 9 May in the church hall."),
+    Document("http://site/m2", "Minutes, 15 April 2026", "The spring concert will be on 16 May in the church hall."),
+]
+
+
+@pytest.mark.parametrize("pages", [MINUTES, MINUTES[::-1]])
+def test_the_latest_issue_holds_and_what_an_earlier_one_said_is_told_as_that(pages: list[Document]) -> None:
+    _, result = ask("When is the spring concert?", Engine(pages))
+    assert result.short_answer == "16 May"
+    assert "Before, the page “Minutes, 11 February 2026” had 9 May" in result.text
+
+
+@pytest.mark.parametrize(
+    ("page", "other", "is_newer"),
+    [
+        (("a/rules_2025.pdf", "House rules"), ("a/rules_2024.pdf", "House rules"), True),
+        (("a/2025-03.txt", "Letter"), ("a/2025-04.txt", "Letter"), False),
+        (("a", "Letter of 3 May 2025"), ("b", "Letter of 30 April 2025"), True),
+        (("a", "Letter, May 2025"), ("b", "Rules, April 2025"), False),  # of two series
+        (("a", "Letter"), ("b", "Letter"), False),
+        (("a", "The 1590s"), ("b", "The 1580s"), False),
+    ],
+)
+def test_issues_of_one_series_are_ordered_by_their_dates(page: tuple[str, str], other: tuple[str, str], is_newer: bool) -> None:
+    one, two = (Document(f"file:///{url}", title, "") for url, title in (page, other))
+    assert is_newer_issue(one, two) == is_newer and not (is_newer and is_newer_issue(two, one))
+
+
+def test_what_a_line_says_of_other_numbers_stands_behind_the_later_issue() -> None:
+    pages = [
+        Document("http://site/m1", "Minutes, 11 February 2026", "The treasurer reported a balance of 1,840 pounds."),
+        Document("http://site/m2", "Minutes, 15 April 2026", "The treasurer reported a balance of 2,115 pounds."),
+    ]
+    _, result = ask("What is the balance?", Engine(pages))
+    assert result.text.index("2,115") < (result.text.index("1,840") if "1,840" in result.text else len(result.text))
+
+
+@pytest.mark.parametrize("found", ["10 June", "19:00", "Wednesday 10 June"])
+def test_when_wants_the_day_with_its_hour(found: str) -> None:
+    text = "Next meeting: Wednesday 10 June at 19:00 in the vestry."
+    start = text.index(found)
+    told, *_ = _whole_answer("When is the next meeting?", "date", found, text, start, start + len(found))
+    assert told == "Wednesday 10 June at 19:00"
+    assert (
+        _whole_answer("At what hour is the next meeting?", "date", "19:00", text, text.index("19:00"), text.index("19:00") + 5)[0]
+        == "19:00"
+    )
+
+
 def test_days_of_one_year_disagree_and_a_year_does_not_with_a_day_in_it() -> None:
     def told(place: str, date: str) -> State:
         text = f"The town museum was opened on {date}."
@@ -131,6 +181,7 @@ def test_days_of_one_year_disagree_and_a_year_does_not_with_a_day_in_it() -> Non
         found = Candidate(date, passage.url, "Museum", text.index(date), text.index(date) + len(date), "date", -0.5, passage)
         return State(Plan("direct", (QUESTION,)), (found,), -0.5, date)
 
+    assert disagrees(QUESTION, told("a", "3 May"), told("b", "12 May")) and not disagrees(QUESTION, told("a", "3 May"), told("b", "19:00"))
     first, others = (
         told("a", "3 May 1894"),
         [told("b", "12 August 1894"), told("c", "1894"), told("d", "May 1894"), told("e", "1894-05-03")],

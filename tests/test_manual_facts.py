@@ -22,6 +22,7 @@ from lightbulb.agent.composing import (
     scored_lines,
     stretch,
     verdict_of,
+    what_else,
     who_else,
     whole_list,
 )
@@ -1150,6 +1151,26 @@ def test_who_else_is_told_where_several_are_asked_for(text: str, question: str, 
     page = Document("http://site/staff", "Staff", text)
     pieces, short = who_else(question, text.index(found), text.index(found) + len(found), page)
     assert short == told and (not told or pieces[0].text == f"{told}.")
+
+
+BRING = (
+    "Bring: passport, black folder, rain jacket and 300 kroner for meals.\n\nHotel: Bryggen Loft.\n\nNote: it rains, it blows. It snows."
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "found", "told"),
+    [
+        ("What should I bring on tour?", "black folder", "passport, black folder, rain jacket and 300 kroner for meals"),
+        ("What is black?", "black folder", ""),  # no question of what to bring
+        ("What is the hotel?", "Bryggen Loft", ""),
+        ("What does the note say?", "it blows", ""),  # sentences are no list
+    ],
+)
+def test_what_else_an_entry_lists_is_told(question: str, found: str, told: str) -> None:
+    page = Document("http://site/tour", "Tour", BRING)
+    pieces, short = what_else(question, BRING.index(found), BRING.index(found) + len(found), page)
+    assert short == told and (not told or pieces[0].text == f"{told[0].upper()}{told[1:]}.")
 
 
 FLEET = "boat: Heron; type: double; rack: 4; keeper: Ayla Brandt\n\nboat: Teal; type: quad; rack: 7; keeper: Ayla Brandt\n\n"

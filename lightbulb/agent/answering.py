@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .answers import Answer, Ending, Sentence, Step, Thinking, Trace
-from .composing import Line, Piece, carried_on, compose, lines_of, who_else, whole_list
+from .composing import Line, Piece, carried_on, compose, is_same_but_for_numbers, lines_of, what_else, who_else, whole_list
 from lightbulb.agent.confidence import (
     Calibration,
     by_entries,
@@ -32,7 +32,7 @@ from .ledger import Ledger, Meter, relevances, remembered
 from .question_kinds import asks_for_several, foreign_language, in_english, question_parts, readings
 from .candidates import Candidate, asks_in_key_words, is_said_whole, kind_wanted, normalized
 from .mentions import columns
-from .reasoning import Reasoning, disagrees, make_plans, most_of_rows
+from .reasoning import Reasoning, disagrees, holds_now, is_newer_issue, make_plans, most_of_rows
 from .synthesis import Synthesis, Synthesizer
 from .tools import Tools, open_tools
 from .waiting import Background, OutOfTime, Working
@@ -270,13 +270,16 @@ class _Inquiry:
     def _whole_list(self, question: str, short: _Conclusion, composed: ToTNode | None) -> _Conclusion | None:
         "Where several things were asked for and one entry of a list was found, all that the list has; None if there is no such list."
         state = short.ranked[0][1].payload
-        asks = asks_for_several(question) or (composed is not None and composed.payload.plan.form == "list")
+        if state.plan.kind != "direct" or not (last := state.chosen[-1]).url: return None
+        place, (pieces, told) = (last.start, last.end, self.ledger[last.url]), ([], "")
         asks_who = re.match(r"\W*whom?\b", question, re.I) is not None
-        if not (asks or asks_who) or state.plan.kind != "direct" or not (last := state.chosen[-1]).url: return None
         if asks_who:
-            pieces, told = who_else(question, last.start, last.end, self.ledger[last.url])
-        else:
-            pieces, told = whole_list(question, last.start, last.end, self.ledger[last.url]), ""
+            pieces, told = who_else(question, *place)
+        elif re.match(r"\W*what\b", question, re.I) and kind_wanted(question, state.plan.form) == "other":
+            pieces, told = what_else(question, *place)
+        asks = asks_for_several(question) or (composed is not None and composed.payload.plan.form == "list")
+        if asks and not asks_who and not pieces:
+            pieces = whole_list(question, *place)
         return replace(short, kind="list", sentences=tuple(self.writer.composed(pieces)), short=told) if pieces else None
 
     def _from_leaves(self, question: str, root: ToTNode, ranked: tuple[tuple[float, ToTNode], ...]) -> _Conclusion:
@@ -292,16 +295,21 @@ class _Inquiry:
                 question, value, leaf, rivals, lines, is_whole=is_whole, topic=self._topic(question, last.title), says=self.tools.says
             )
         )
-        around = self._around(question, last, lines) if state.plan.kind == "direct" else []
-        sentences = tuple(self.writer.factoid(state, around))
         is_sure = confidence >= calibration.threshold
-        if other := next((node for _, node in ranked[1:] if disagrees(question, leaf.payload, node.payload)), None):
-            sentences += self.writer.disagreement(other.payload)
-        trace = _trace_of(root, leaf)
+        told = holds_now(question, state, [node.payload for _, node in ranked[1:]], self.ledger.__getitem__)
+        around = self._around(question, told.chosen[-1], lines) if told.plan.kind == "direct" else []
+        sentences = tuple(self.writer.factoid(told, around))
+        if told is not state:
+            ranked = tuple(sorted(ranked, key=lambda pair: pair[1].payload is not told))
+            sentences += self.writer.disagreement(state, is_earlier=True)
+        elif other := next((node.payload for _, node in ranked[1:] if disagrees(question, state, node.payload)), None):
+            is_earlier = is_newer_issue(self.ledger[last.url], self.ledger[other.chosen[-1].url])
+            sentences += self.writer.disagreement(other, is_earlier=is_earlier)
+        trace = _trace_of(root, ranked[0][1])
         return _Conclusion(
             state.plan.form,
             sentences,
-            self.writer.short(state),
+            self.writer.short(told),
             confidence,
             is_sure,
             replace(trace, failed_at="") if is_sure else trace,
@@ -432,6 +440,18 @@ class _Inquiry:
         trace = Trace(page=title, span=best.text)
         return replace(short, sentences=sentences, short=said, confidence=confidence, is_sure=True, trace=trace)
 
+    def _latest_first(self, lines: Sequence[Line], *, reach: int = 10) -> list[Line]:
+        "The lines with each of the first that a later issue of its page has with other numbers behind that one."
+        ordered = list(lines)
+        for number, line in enumerate(ordered[:reach]):
+            for place in range(number + 1, min(reach, len(ordered))):
+                later = ordered[place]
+                if later.url == line.url or not is_same_but_for_numbers(line, later): continue
+                if is_newer_issue(self.ledger[later.url], self.ledger[line.url]):
+                    ordered[number], ordered[place] = replace(later, score=line.score), replace(line, score=later.score)
+                    line = ordered[number]
+        return ordered
+
     def _from_lines(self, question: str, node: ToTNode) -> _Conclusion:
         "What can be composed of the sentences of the pages: a list, steps, a verdict, a few sentences."
         evidence, form = node.evidence or Evidence(), node.payload.plan.form
@@ -440,7 +460,7 @@ class _Inquiry:
         self.tell(Working(f"reading the sentences of {len(evidence.passages)} passages"))
         scored, best = self.reasoning.scored_lines(question, evidence), max(evidence.passages, key=lambda passage: passage.score)
         is_untold = bool(scored) and scored[0].score < 0  # asked as one asks who knows what it is about
-        lines = self._at_home(question, best.title, scored[:10]) if is_untold and form == "yes_no" else scored
+        lines = self._at_home(question, best.title, scored[:10]) if is_untold and form == "yes_no" else self._latest_first(scored)
         wording, find, says = self.reasoning.wordings.get(question, question), self.ledger.__getitem__, self.tools.says
         pieces, short = compose(wording, form, lines, find, config=self.tools.reasoning, says=says)
         if not pieces and form == "yes_no" and not self.config.guess:

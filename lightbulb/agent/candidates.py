@@ -167,6 +167,15 @@ def _is_asked(question: str, name: str) -> bool:
 
 # %% ../../nbs/agent/11_candidates.ipynb #fc76d63e
 _WHOLE_DATE = re.compile(r"\b(?:month|day|date|exactly)\b", re.I)
+_DAY = rf"(?:[A-Z][a-z]+day,? (?:the )?)?(?:{DATE}|\d{{1,2}}(?:st|nd|rd|th)? {MONTH}|{MONTH} \d{{1,2}}\b)"
+_HOUR = r"(?:\d{1,2}(?:[.:]\d\d)? ?(?:[ap]m|o['’]clock)|\d{1,2}[.:]\d\d)\b"
+_MOMENT = re.compile(rf"{_DAY}(?:,? at|,) {_HOUR}|{_HOUR} on (?:the )?{_DAY}")  # *10 June at 19:00*
+
+
+def _whole_moment(page: str, start: int, end: int) -> tuple[int, int]:
+    "The range, or the day with its hour that it is one half of."
+    spans = (match.span() for match in _MOMENT.finditer(page, max(0, start - 60), end + 60))
+    return next(((first, last) for first, last in spans if first <= start and end <= last), (start, end))
 
 
 def _whole_answer(question: str, kind: str, text: str, page: str, start: int, end: int) -> tuple[str, int, int]:
@@ -177,6 +186,9 @@ def _whole_answer(question: str, kind: str, text: str, page: str, start: int, en
     if kind == "date" and (_WHOLE_DATE.search(question) or not re.search(r"\d{3}", text)):  # the day and month beside a year, and back
         around = (match.span() for match in re.finditer(DATE, page))
         start, end = next(((first, last) for first, last in around if first <= start and end <= last), (start, end))
+        text = page[start:end]
+    if kind == "date" and re.search(r"\bwhen\b", question, re.I) and text == page[start:end]:
+        start, end = _whole_moment(page, start, end)
         text = page[start:end]
     if text == page[start:end]:
         start, end = _whole_token(page, start, end, is_command=re.search(r"\bcommand\b", question) is not None)

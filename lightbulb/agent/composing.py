@@ -214,6 +214,7 @@ def scored_lines(
 
 # %% ../../nbs/agent/10_composing.ipynb #87e50322
 _ANNOUNCES = re.compile(r":\s*$|\b(?:as follows|the following|this way|like this|for example)\b[^.]{0,40}[.:]?\s*$", re.I)
+_IS_VERDICT = re.compile(r"\W*(?:yes|no)\W*", re.I)
 _LEANS = re.compile(
     rf"(?!instead of\b)(?:{'|'.join(BACKWARD_OPENERS)})\b|(?:[\w’'-]+,? ){{1,4}}(?:therefore|thus|hence|consequently)\b", re.I
 )
@@ -227,12 +228,14 @@ def stretch(
     max_words: int = 110,
     gap: float = 5.0,  # a neighbour that answers worse by more than this is taken only where the layout asks for it
     is_paragraph: bool = False,  # whether a short paragraph is taken whole: what comes before may say how, or why
+    is_verdict: bool = False,  # whether it says yes or no: then only what leans on it belongs to it, or says the same nearly as well
 ) -> list[Line]:
     "The best line with what belongs to it, in the order of the page."
     first = last = next(number for number, line in enumerate(page) if line.start == best.start)
     words = best.num_words
     fits = lambda line: line.role != "heading" and words + line.num_words <= max_words
-    answers = lambda line: scores.get((line.url, line.start), -99.0) >= best.score - gap
+    least = best.score - (1.0 if is_verdict else gap)
+    answers = lambda line: scores.get((line.url, line.start), -99.0) >= least
     while first and page[first].role == "sentence" and _LEANS.match(page[first].text) and fits(page[first - 1]):
         first, words = first - 1, words + page[first - 1].num_words
     if first and page[first].role == "command" and fits(page[first - 1]):
@@ -242,7 +245,12 @@ def stretch(
         announced = _ANNOUNCES.search(here.text) or (line.role == "command" and here.role in ("sentence", "command"))
         if here.term and line.block != here.block and not announced and not here.text.endswith("?"):
             break  # an entry with a name of its own is whole
-        if not (announced or answers(line) or (line.block == here.block and words < max_words // 2)): break
+        is_of_paragraph = (
+            line.block == here.block
+            and words < max_words // 2
+            and (not is_verdict or _LEANS.match(line.text) or _IS_VERDICT.fullmatch(here.text))
+        )
+        if not (announced or answers(line) or is_of_paragraph): break
         last, words = last + 1, words + line.num_words
     is_near = lambda line: is_paragraph and line.block == best.block and words < max_words // 2
     is_above = lambda line: line.block != page[first].block and page[first].role == "sentence" and _BULLET.match(line.text) is not None
@@ -253,12 +261,16 @@ def stretch(
     return list(page[first : last + 1])
 
 # %% ../../nbs/agent/10_composing.ipynb #c1a7ed02
+def is_same_but_for_numbers(line: Line, other: Line) -> bool:
+    "Whether two lines say nearly the same of other numbers: *a balance of 1,840 pounds* and *a balance of 2,115 pounds*."
+    numbers, words = (lambda text: re.findall(r"\d[\d.,:]*", text)), (lambda text: _stems(re.sub(r"\d\S*", " ", text)))
+    first, second = words(line.text), words(other.text)
+    return numbers(line.text) != numbers(other.text) and len(first & second) > 0.75 * len(first | second)
+
+
 def _is_of_another(line: Line, said: Line, asked: Arguments) -> bool:
     "Whether a line says of another thing what the answer's line says: the same but for its numbers, or with another argument."
-    numbers, words = (lambda text: re.findall(r"\d[\d.,:]*", text)), (lambda text: _stems(re.sub(r"\d\S*", " ", text)))
-    one, other = words(line.text), words(said.text)
-    is_same_form = numbers(line.text) != numbers(said.text) and len(one & other) > 0.75 * len(one | other)
-    return is_same_form or are_of_others(asked, [said.text, line.text])[1]
+    return is_same_but_for_numbers(line, said) or are_of_others(asked, [said.text, line.text])[1]
 
 
 def _is_remark(line: Line) -> bool:
@@ -673,7 +685,6 @@ def _verbatim(lines: Sequence[Line]) -> list[Piece]:
     ]
 
 
-_IS_VERDICT = re.compile(r"\W*(?:yes|no)\W*", re.I)
 _ENUMERATES = re.compile(
     r"(?:[^\s,;:]{1,30}(?: [^\s,;:]{1,30}){0,2}, ){2,6}(?:[^\s,;:]{1,30} ){0,3}(?:and|or) |\w\|[\w-]+\|"
 )  # *a, b, c and d*
@@ -700,7 +711,8 @@ def compose(
 
     def around(line: Line, words: int) -> list[Line]:
         page = pages.setdefault(line.url, lines_of(document_of(line.url)))
-        return stretch(line, page, scores, max_words=words, is_paragraph=form in ("how", "why"))
+        known = {(one.url, one.start): one.alone for one in lines} if form == "yes_no" else scores
+        return stretch(line, page, known, max_words=words, is_paragraph=form in ("how", "why"), is_verdict=form == "yes_no")
 
     if asks_for_the_whole := form == "list" and _ASKS_FOR_THE_WHOLE.search(question) is not None:
         form = "definition"  # *What are the impacts of …?* wants to know whether they are good, not to count them
@@ -920,7 +932,24 @@ def who_else(question: str, first: int, last: int, document: Document) -> tuple[
     names = _BETWEEN_NAMES.split(short)
     if len(names) < 2 or not all(map(_NAMED.fullmatch, names)) or (asked - telling_stems(entry["term"])) & telling_stems(short):
         return [], ""  # *the treasurer* is one of them
-    return [Piece(f"{short}.", ((line.url, line.start, line.end),)), *_verbatim([line])], short
+    return _told_whole(line, short)
+
+
+def _told_whole(line: Line, short: str) -> tuple[list[Piece], str]:
+    return [Piece(f"{short[:1].upper()}{short[1:]}.", ((line.url, line.start, line.end),))], short
+
+
+def what_else(question: str, first: int, last: int, document: Document) -> tuple[list[Piece], str]:
+    """Where *what …* was asked and a part of an entry was found that lists three things or more under a word of the question, all of them:
+    *Bring: passport, black folder, rain jacket.* And those in short; empty if there is no such entry."""
+    line = next((line for line in lines_of(document) if line.start <= first and last <= line.end), None)
+    entry = _ENTRY.match(line.text) if line and not columns(line.text) else None
+    if line is None or entry is None or not set() < telling_stems(entry["term"]) <= telling_stems(question):
+        return [], ""
+    short = line.text[entry.end() :].rstrip(". ")
+    parts, found = _BETWEEN_NAMES.split(short), document.text[first:last]
+    is_listed = len(parts) > 2 and all(len(part.split()) < 7 for part in parts) and not re.search(r"[.;:]\s", short)
+    return _told_whole(line, short) if is_listed and found in short and found != short else ([], "")
 
 
 def _listed(listing: Listing, document: Document) -> list[Piece]:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from lightbulb.agent.candidates import (
     Candidate,
@@ -42,8 +43,8 @@ from .tools import Model, Reader, Says, Weigh
 from .waiting import Working
 from ..core.english import stem
 from ..core.errors import LightbulbError
-from ..core.records import Passage
-from ..reading.answer_kinds import country_of, expected_kind, measure_asked
+from ..core.records import Document, Passage
+from ..reading.answer_kinds import DATE, MONTH, YEAR, country_of, expected_kind, measure_asked
 from ..planning.tree_of_thought import Thought, ToTNode
 
 if TYPE_CHECKING:
@@ -582,14 +583,21 @@ class Reasoning:
         return state.log_probability - self.config.missing_page_penalty * (1 - (node.evidence or Evidence()).match)
 
 # %% ../../nbs/agent/12_reasoning.ipynb #8c434e3e
-def disagrees(question: str, best: State, other: State, *, max_behind: float = 2.5) -> bool:
-    "Whether another answer, of another page and at most `max_behind` nats less likely, cannot be true beside the best one."
+def _day_in_any_year(text: str) -> tuple[int, ...]:
+    return _day_told(f"{text} 000") or () if re.search(MONTH, text) else ()  # *9 May*, but no hour
+
+
+def disagrees(question: str, best: State, other: State, *, max_behind: float = 2.5, least_shared: int = 2) -> bool:
+    """Whether another answer, of another page and at most `max_behind` nats less likely, cannot be true beside the best one.
+
+    Its sentence has as many telling words of the question as that of the best one, and at least `least_shared`.
+    """
     if best.plan.kind != "direct" or other.plan.kind != "direct" or not best.chosen or not other.chosen: return False
     one, two, kind = best.chosen[-1], other.chosen[-1], expected_kind(question)
     if kind == "other" or one.url == two.url or one.passage is None or two.passage is None: return False
     if other.log_probability < best.log_probability - max_behind: return False
     if kind == "date":
-        first, second = _day_told(one.text) or (), _day_told(two.text) or ()
+        first, second = (_day_told(it.text) or _day_in_any_year(it.text) for it in (one, two))
         if not any(own and other and own != other for own, other in zip(first, second, strict=False)): return False
     elif kind == "number":
         first, second = quantity(one.text, kind), quantity(two.text, kind)
@@ -597,4 +605,37 @@ def disagrees(question: str, best: State, other: State, *, max_behind: float = 2
     elif set(normalized(one.text).split()) & set(normalized(two.text).split()):
         return False  # a part of the same name
     about = lambda it: shared_words(question, it.passage.text, it.start - it.passage.start, it.end - it.passage.start)
-    return about(two) >= max(2, about(one))
+    return about(two) >= max(least_shared, about(one))
+
+
+_IN_A_NAME = re.compile(rf"{DATE}|\b(?:19|20)\d\d-\d\d\b")
+_ASKS_OF_THEN = re.compile(rf"\b(?:was|were|did|had|ago|{MONTH}|{YEAR})\b")
+
+
+def _issue(name: str) -> tuple[list[str], tuple[int, int, int]] | None:
+    "The words of a title or a file's name but for its date, and that date; None without one of a century in which files are written."
+    name = name.replace("_", " ")
+    if (found := _IN_A_NAME.search(name)) is None: return None
+    month = re.fullmatch(r"(\d{4})-(\d\d)", found[0])
+    day = (int(month[1]), int(month[2]), 0) if month else _day_told(found[0])
+    rest = re.findall(r"[^\W\d]+", f"{name[: found.start()]} {name[found.end() :]}".casefold())
+    return (rest, day) if day and 1900 <= day[0] < 2100 else None
+
+
+def is_newer_issue(page: Document, other: Document) -> bool:
+    "Whether a page is a later issue of what another is: *Minutes, 15 April 2026* of *Minutes, 11 February 2026*, or by its file's name."
+    file_of = lambda document: unquote(document.url.rstrip("/").rpartition("/")[2])
+    for names in ((page.title, other.title), (file_of(page), file_of(other))):
+        one, two = map(_issue, names)
+        if one and two and one[0] == two[0] and one[1] != two[1]: return one[1] > two[1]
+    return False
+
+
+def holds_now(question: str, best: State, others: Sequence[State], document_of: Callable[[str], Document]) -> State:
+    "Of an answer and what later issues of its page say instead, the latest; the answer itself where the question is of another time."
+    if _ASKS_OF_THEN.search(question): return best
+    for other in others:
+        if not disagrees(question, best, other, max_behind=6.0, least_shared=1): continue
+        if is_newer_issue(document_of(other.chosen[-1].url), document_of(best.chosen[-1].url)):
+            best = other
+    return best

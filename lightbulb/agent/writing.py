@@ -119,10 +119,11 @@ class Writer:
                 sentences.append(Sentence(text, (quote,)))
         return sentences
 
-    def disagreement(self, state: State) -> tuple[Sentence, ...]:
-        "What another page says instead."
+    def disagreement(self, state: State, *, is_earlier: bool = False) -> tuple[Sentence, ...]:
+        "What another page says instead, or what an earlier issue of it said."
         quote = self._quote(state.chosen[-1])
-        return (Sentence(_closed(f"But the page “{quote.title}” has {state.answer}: {' '.join(quote.quote.split())}"), (quote,)),)
+        says = f"Before, the page “{quote.title}” had" if is_earlier else f"But the page “{quote.title}” has"
+        return (Sentence(_closed(f"{says} {state.answer}: {' '.join(quote.quote.split())}"), (quote,)),)
 
     def composed(self, pieces: Sequence[Piece]) -> list[Sentence]:
         "Pieces with their ranges as citations."
