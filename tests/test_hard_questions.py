@@ -17,7 +17,7 @@ from lightbulb.agent.configuration import ReasoningConfig
 from lightbulb.agent.evidence import respelt
 from lightbulb.agent.candidates import Candidate, _whole_answer
 from lightbulb.agent.question_kinds import kind_of_question
-from lightbulb.agent.reasoning import Plan, State, disagrees, is_newer_issue
+from lightbulb.agent.reasoning import Plan, State, disagrees, holds_now, is_of_later_issue
 from lightbulb.core.records import Document, Heading, Link, Passage
 
 MUSEUM = Document("http://site/museum", "Museum", "The town museum was opened in 1931.")
@@ -150,7 +150,27 @@ def test_the_latest_issue_holds_and_what_an_earlier_one_said_is_told_as_that(pag
 )
 def test_issues_of_one_series_are_ordered_by_their_dates(page: tuple[str, str], other: tuple[str, str], is_newer: bool) -> None:
     one, two = (Document(f"file:///{url}", title, "") for url, title in (page, other))
-    assert is_newer_issue(one, two) == is_newer and not (is_newer and is_newer_issue(two, one))
+    assert is_of_later_issue(one, two) == is_newer and not (is_newer and is_of_later_issue(two, one))
+
+
+def test_of_two_dated_parts_of_a_page_the_later_one_holds() -> None:
+    parts = "11 February 2026", "The treasurer is Bo Ray.", "15 April 2026", "The treasurer is Ada Lind."
+    text = "\n\n".join(parts)
+    headings = tuple(Heading(2, part, text.index(part)) for part in parts[::2])
+    page = Document("http://site/log", "Log", text, headings=headings)
+    places = text.index("Ada"), text.index("Bo")
+    assert is_of_later_issue(page, page, places) and not is_of_later_issue(page, page, places[::-1])
+
+    def told(name: str, odds: float) -> State:
+        passage = Passage(page.url, page.title, 0, len(text), text, 0.0)
+        found = Candidate(name, page.url, page.title, text.index(name), text.index(name) + len(name), "person", odds, passage)
+        return State(Plan("direct", ("Who is the treasurer?",)), (found,), odds, name)
+
+    old, new = told("Bo Ray", -0.2), told("Ada Lind", -4.0)
+    find = {page.url: page}.__getitem__
+    assert holds_now("Who is the treasurer?", old, [new], find) is new and holds_now("Who was the treasurer?", old, [new], find) is old
+    assert holds_now("Who is the treasurer?", new, [old], find) is new
+    assert not disagrees("Who is the treasurer?", old, new)  # of one page
 
 
 def test_what_a_line_says_of_other_numbers_stands_behind_the_later_issue() -> None:

@@ -32,7 +32,7 @@ from .ledger import Ledger, Meter, relevances, remembered
 from .question_kinds import asks_for_several, foreign_language, in_english, question_parts, readings
 from .candidates import Candidate, asks_in_key_words, is_said_whole, kind_wanted, normalized
 from .mentions import columns
-from .reasoning import Reasoning, disagrees, holds_now, is_newer_issue, make_plans, most_of_rows
+from .reasoning import Reasoning, disagrees, holds_now, is_of_later_issue, make_plans, most_of_rows
 from .synthesis import Synthesis, Synthesizer
 from .tools import Tools, open_tools
 from .waiting import Background, OutOfTime, Working
@@ -303,7 +303,7 @@ class _Inquiry:
             ranked = tuple(sorted(ranked, key=lambda pair: pair[1].payload is not told))
             sentences += self.writer.disagreement(state, is_earlier=True)
         elif other := next((node.payload for _, node in ranked[1:] if disagrees(question, state, node.payload)), None):
-            is_earlier = is_newer_issue(self.ledger[last.url], self.ledger[other.chosen[-1].url])
+            is_earlier = is_of_later_issue(self.ledger[last.url], self.ledger[other.chosen[-1].url])
             sentences += self.writer.disagreement(other, is_earlier=is_earlier)
         trace = _trace_of(root, ranked[0][1])
         return _Conclusion(
@@ -446,8 +446,8 @@ class _Inquiry:
         for number, line in enumerate(ordered[:reach]):
             for place in range(number + 1, min(reach, len(ordered))):
                 later = ordered[place]
-                if later.url == line.url or not is_same_but_for_numbers(line, later): continue
-                if is_newer_issue(self.ledger[later.url], self.ledger[line.url]):
+                if not is_same_but_for_numbers(line, later): continue
+                if is_of_later_issue(self.ledger[later.url], self.ledger[line.url], (later.start, line.start)):
                     ordered[number], ordered[place] = replace(later, score=line.score), replace(line, score=later.score)
                     line = ordered[number]
         return ordered

@@ -587,14 +587,20 @@ def _day_in_any_year(text: str) -> tuple[int, ...]:
     return _day_told(f"{text} 000") or () if re.search(MONTH, text) else ()  # *9 May*, but no hour
 
 
-def disagrees(question: str, best: State, other: State, *, max_behind: float = 2.5, least_shared: int = 2) -> bool:
-    """Whether another answer, of another page and at most `max_behind` nats less likely, cannot be true beside the best one.
-
-    Its sentence has as many telling words of the question as that of the best one, and at least `least_shared`.
-    """
+def disagrees(
+    question: str,
+    best: State,
+    other: State,
+    *,
+    max_behind: float = 2.5,  # nats less likely
+    least_shared: int = 2,  # telling words of the question in the other one's sentence, which has as many as the best one's
+    on_one_page: bool = False,  # whether it may be of the same page
+) -> bool:
+    "Whether another answer cannot be true beside the best one."
     if best.plan.kind != "direct" or other.plan.kind != "direct" or not best.chosen or not other.chosen: return False
     one, two, kind = best.chosen[-1], other.chosen[-1], expected_kind(question)
-    if kind == "other" or one.url == two.url or one.passage is None or two.passage is None: return False
+    if kind == "other" or one.passage is None or two.passage is None: return False
+    if one.url == two.url and not on_one_page: return False
     if other.log_probability < best.log_probability - max_behind: return False
     if kind == "date":
         first, second = (_day_told(it.text) or _day_in_any_year(it.text) for it in (one, two))
@@ -622,10 +628,20 @@ def _issue(name: str) -> tuple[list[str], tuple[int, int, int]] | None:
     return (rest, day) if day and 1900 <= day[0] < 2100 else None
 
 
-def is_newer_issue(page: Document, other: Document) -> bool:
-    "Whether a page is a later issue of what another is: *Minutes, 15 April 2026* of *Minutes, 11 February 2026*, or by its file's name."
+def _dated_heading(page: Document, start: int) -> str:
+    return next((one.text for one in reversed(page.headings) if 0 <= one.start <= start and _issue(one.text)), "")
+
+
+def is_of_later_issue(
+    page: Document,
+    other: Document,
+    starts: tuple[int, int] = (0, 0),  # the place on each
+) -> bool:
+    """Whether a page is a later issue of what another is, *Minutes, 15 April 2026* of *Minutes, 11 February 2026*, or by its file's name;
+    of two places on one page, whether the first stands below the later one of two such headings."""
     file_of = lambda document: unquote(document.url.rstrip("/").rpartition("/")[2])
-    for names in ((page.title, other.title), (file_of(page), file_of(other))):
+    headings = _dated_heading(page, starts[0]), _dated_heading(other, starts[1])
+    for names in [headings] if page.url == other.url else [(page.title, other.title), (file_of(page), file_of(other))]:
         one, two = map(_issue, names)
         if one and two and one[0] == two[0] and one[1] != two[1]: return one[1] > two[1]
     return False
@@ -635,7 +651,8 @@ def holds_now(question: str, best: State, others: Sequence[State], document_of: 
     "Of an answer and what later issues of its page say instead, the latest; the answer itself where the question is of another time."
     if _ASKS_OF_THEN.search(question): return best
     for other in others:
-        if not disagrees(question, best, other, max_behind=6.0, least_shared=1): continue
-        if is_newer_issue(document_of(other.chosen[-1].url), document_of(best.chosen[-1].url)):
+        if not disagrees(question, best, other, max_behind=6.0, least_shared=1, on_one_page=True): continue
+        here, there = best.chosen[-1], other.chosen[-1]
+        if is_of_later_issue(document_of(there.url), document_of(here.url), (there.start, here.start)):
             best = other
     return best
