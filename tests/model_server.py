@@ -21,6 +21,7 @@ def serve_model(
     pause: float = 0.0,  # seconds before each piece
     cut_after: int | None = None,  # pieces, then the connection is closed
     seen: list[dict[str, Any]] | None = None,  # hears each request
+    most_bytes: int | None = None,  # of the messages of a request
 ) -> Iterator[str]:
     "The url of the server."
 
@@ -32,7 +33,9 @@ def serve_model(
             content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if seen is not None:
                 seen.append(content)
-            if self.path.endswith("/chat/completions"):
+            if most_bytes is not None and sum(len(message["content"]) for message in content.get("messages", ())) > most_bytes:
+                self.answer(413, {"error": {"message": "Please reduce the length."}})
+            elif self.path.endswith("/chat/completions"):
                 self.talk(content)
             elif score is not None and content.get("echo"):
                 offsets, values = score(content["prompt"])

@@ -12,7 +12,7 @@ from itertools import count
 
 import pytest
 import torch
-from raw_server import RawServer, wait_for_end
+from raw_server import RawServer, send, wait_for_end
 from transformers import MistralConfig, MistralForCausalLM
 
 from lightbulb.core.errors import LanguageModelError, UnavailableError
@@ -641,3 +641,147 @@ def test_a_key_that_no_header_takes_is_one_line_without_the_key(key):
     with pytest.raises(ValueError, match="OPENAI_API_KEY") as caught:
         ModelServer("http://host/v1", api_key=key)
     assert "sk-" not in str(caught.value)
+
+
+def called(arguments: object, name: str = "json") -> dict[str, object]:
+    return {"content": None, "tool_calls": [{"index": 0, "type": "function", "function": {"name": name, "arguments": arguments}}]}
+
+
+@pytest.mark.parametrize(
+    "message", [called(READS), called(json.loads(READS)), {"function_call": {"name": "json", "arguments": READS}, "content": ""}]
+)
+def test_a_reply_that_is_the_arguments_of_a_call_is_read(message):
+    with serve(lambda request: Response(200, json.dumps({"choices": [{"message": message}]}))) as server:
+        model = served(server)
+        assert model.can_chat and json.loads(model.generate(["hello"])[0]) == json.loads(READS)
+
+
+def test_a_call_that_comes_in_pieces_is_read():
+    deltas = [called(""), *({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]} for piece in (READS[:9], READS[9:]))]
+    rows = [*({"choices": [{"delta": delta}]} for delta in deltas), {"choices": [{"delta": {}, "finish_reason": "tool_calls"}]}]
+    text = "".join(f"data: {json.dumps(row)}\n\n" for row in rows)
+    with serve(lambda request: Response(200, text, events().headers)) as server:
+        model = served(server)
+        assert model.can_chat and list(model.chat(HELLO)) == [READS[:9], READS[9:]]
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_a_call_without_arguments_is_one_clear_line(is_streamed):
+    choice = {"delta" if is_streamed else "message": called("", "search"), "finish_reason": "tool_calls"}
+    body = json.dumps({"choices": [choice]})
+    response = Response(200, f"data: {body}\n\ndata: [DONE]\n\n", events().headers) if is_streamed else Response(200, body)
+    with serve(lambda request: response) as server, pytest.raises(LanguageModelError, match="called 'search' instead of writing a text"):
+        list(served(server).chat(HELLO))
+
+
+@pytest.mark.parametrize("delta", ["text", ["text"], 7])
+def test_a_piece_of_another_shape_is_one_clear_line(delta):
+    body = f"data: {json.dumps({'choices': [{'delta': delta}]})}\n\ndata: [DONE]\n\n"
+    with serve(lambda request: Response(200, body, events().headers)) as server, pytest.raises(LanguageModelError, match="without a text"):
+        list(served(server).chat(HELLO))
+
+
+# --- a server that gives no answer ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("has_head", [False, True])
+def test_a_silent_server_is_waited_for_once_and_asked_again_later(has_head):
+    silence = threading.Event()
+
+    def talk(connection: socket.socket, path: str) -> None:
+        if has_head:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        silence.wait(20)
+        connection.close()
+
+    with RawServer(talk) as server:
+        config = ServerConfig(test_timeout=0.6, rest=2.0)
+        model = ServedLanguageModel("m", ModelServer(server.url, config=config))
+        with pytest.raises(LanguageModelError, match=r"it is asked again after \d\d:\d\d:\d\d") as first:
+            _ = model.can_chat
+        num_hits = len(server.hits)
+        another = ServedLanguageModel("m", ModelServer(server.url, config=config))  # of the next question in a notebook
+        for ask in (lambda: model.can_chat, lambda: another.can_chat, lambda: model.generate(["hello"]), lambda: list(another.chat(HELLO))):
+            with pytest.raises(LanguageModelError) as later:
+                ask()
+            assert str(later.value) == str(first.value)  # whoever heard it need not hear it again
+        assert (model.can_score, model.context_length) == (False, 8192) and not model.known  # for now
+        assert len(server.hits) == num_hits
+        time.sleep(2.1)
+        with pytest.raises(LanguageModelError):
+            _ = model.can_chat
+        assert len(server.hits) > num_hits
+        silence.set()
+
+
+def test_a_server_that_talks_without_an_end_is_left_alone_too():
+    stop = threading.Event()
+
+    def talk(connection: socket.socket, path: str) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        try:
+            while not stop.wait(0.1):
+                connection.sendall(b": waiting\n\n")
+        except OSError:
+            pass  # whoever asked has left
+        connection.close()
+
+    with RawServer(talk) as server:
+        model = ServedLanguageModel("m", ModelServer(server.url, config=ServerConfig(test_timeout=0.5)))
+        for _ in range(3):
+            with pytest.raises(LanguageModelError, match="no whole answer within 0.5 s; it is asked again after"):
+                _ = model.can_chat
+        assert len(server.hits) == 1
+        stop.set()
+
+
+def test_a_server_that_is_not_there_is_tried_once_and_found_when_it_is():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    waits: list[float] = []
+    model = ServedLanguageModel("m", ModelServer(f"http://127.0.0.1:{port}", sleep=waits.append))
+    lines = set()
+    for _ in range(3):
+        with pytest.raises(LanguageModelError, match="ConnectionError") as caught:
+            _ = model.can_chat
+        lines.add(str(caught.value))
+    assert len(waits) == 2 and len(lines) == 1 and not model.known  # three tries at first, then one each
+
+    body = chat_reply(READS).encode()
+    whole = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    with RawServer(send(whole, then="wait"), port=port):
+        assert model.can_chat
+
+
+def test_who_has_little_time_does_not_call_a_server_silent():
+    with serve(lambda request: Response(200, chat_reply("late"), delay=1.0)) as server:
+        model = served(server)
+        with pytest.raises(LanguageModelError, match="in time$"):
+            list(model.chat(HELLO, seconds=0.3))
+        assert model.generate(["hello"]) == ["late"]
+
+
+# --- what is too long ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", ["Please reduce the length.", "inputs must be <= 500", "maximum context length is 9000 tokens", ""])
+def test_what_is_refused_after_shorter_ones_were_taken_is_too_long(words):
+    def handler(request):
+        if request.path.endswith("/models"): return Response(404, "{}")
+        is_long = len(request.body) > 3000
+        return Response(413, json.dumps({"error": {"message": words}})) if is_long else events("ok")
+
+    with serve(handler) as server:
+        model = served(server)
+        long = [{"role": "user", "content": "tungsten " * 1000}]
+        with pytest.raises(LanguageModelError, match="HTTP 413"):
+            list(model.chat(long))
+        assert model.context_length == 8192  # nothing was taken so far
+        assert list(model.chat(HELLO)) == ["ok"]
+        with pytest.raises(LanguageModelError, match="HTTP 413"):
+            list(model.chat(long, max_new_tokens=100))
+        assert model.context_length == 3000 * 3 // 4 + 100
+        with pytest.raises(LanguageModelError):
+            list(model.chat([{"role": "user", "content": "tungsten " * 400}], max_new_tokens=100))
+        assert model.context_length == 1200 * 3 // 4 + 100
+        assert list(model.chat(HELLO, max_new_tokens=100)) == ["ok"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from small_site import LENIENT, PAGES, BagOfWords, SmallSite, small_tools
 
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.answers import Decided, Ending, StepFailed
+from lightbulb.agent.tools import load_says
 from lightbulb.agent.waiting import Working
 from lightbulb.apps.main_menu import main
 from lightbulb.apps.question_commands import describe_step, format_answer
 from lightbulb.core.records import Document, Heading, Passage
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
-from lightbulb.lm.language_model import load_language_model
+from lightbulb.lm.language_model import ServerConfig, load_language_model
 from lightbulb.agent.synthesis import find_fault, parse_message
 
 BORN = "Where was Humphry Davy born?"
@@ -435,3 +437,85 @@ def test_a_served_model_that_does_not_lead_is_named() -> None:
     with serve_model(lambda messages: ["Penzance"]) as url:
         steps, _ = ask(BORN, url)
     assert any("does not lead the search; --can_chat yes" in step.activity for step in steps if isinstance(step, Working))
+
+
+# ------------------------------------------------------------------ no answer, another verb, too long
+
+
+def test_a_silent_server_costs_one_question_its_wait_and_says_so_once_in_each() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # takes connections, and says nothing
+        url, config = f"http://127.0.0.1:{listener.getsockname()[1]}/v1", ServerConfig(test_timeout=1.5)
+        tools = small_tools(model=load_language_model(f"openai:any@{url}", server=config))
+        seconds, told = [], []
+        for question in (BORN, "Where was Joseph Swan born?", BORN):
+            begin = time.monotonic()
+            *steps, last = answer(question, TestAgent(), tools=tools, calibrations=LENIENT)
+            seconds.append(time.monotonic() - begin)
+            assert isinstance(last, Answer) and last.short_answer in ("Penzance", "Sunderland")
+            told.append([step.reason for step in steps if isinstance(step, StepFailed)])
+    assert told[0] == told[1] == told[2] and len(told[0]) == 1 and "is asked again after" in told[0][0]
+    assert seconds[0] >= 1.5 and max(seconds[1:]) < 1.5
+
+
+@pytest.mark.parametrize(
+    ("text", "quote", "stands"),
+    [
+        ("Joseph Swan came from Sunderland.", "born in Sunderland", True),
+        ("Humphry Davy gave lectures for years.", "lectured", True),
+        ("Joseph Swan died in Sunderland in 1828.", "born in Sunderland", False),
+    ],
+)
+def test_a_claim_with_another_verb_falls_though_the_model_that_is_asked_back_agrees(text: str, quote: str, stands: bool) -> None:
+    class Claims(StrongModel):
+        claims = ((text, [quote]),)
+
+    with serve_model(Claims()) as url:
+        tools = small_tools(model=load_language_model(f"openai:any@{url}", can_chat=True), says=load_says("cpu"), rerank=None)
+        *steps, last = answer(BOTH, TestAgent(), tools=tools, calibrations=LENIENT)
+    assert isinstance(last, Answer)
+    dropped = [step.text for step in steps if isinstance(step, Decided) and step.action == "dropped"]
+    assert (text in last.text) == stands and dropped == ([] if stands else [f"{text} (its quotes say something else)"])
+
+
+def test_a_long_question_leaves_room_for_pages_or_says_in_one_short_line_that_it_does_not() -> None:
+    long = "Our team kept a long log of this. " * 700 + BOTH
+    with serve_model(StrongModel()) as url:
+        _, last = ask(long, url, can_chat=True)
+        assert last.ending is Ending.ANSWERED and "born in Penzance, and Joseph Swan was born in Sunderland. [1][2]" in last.text
+        model = load_language_model(f"openai:any@{url}", can_chat=True, context_length=8192)
+        *steps, last = answer(long, TestAgent(), tools=small_tools(model=model), calibrations=LENIENT)
+    lines = [describe_step(step) for step in steps]
+    assert sum("it reads 8192 tokens, which leaves 0 for pages" in line for line in lines) == 1
+    assert max(map(len, lines)) < 500 and isinstance(last, Answer) and len(last.text) < 500
+
+
+def test_more_claims_than_the_model_reads_at_once_are_compared_in_turns() -> None:
+    class Counts(Writes):
+        sizes: list[int] = []
+
+        def reply(self, state: dict[str, Any]) -> str:
+            if "claims" in state:
+                self.sizes.append(len(state["claims"]))
+            return super().reply(state)
+
+    end = f"which is said at length: {'very ' * 90}much."
+    model = Counts(*((f"A vault of Tarn holds 64 TB in row {number}, {end}", "64 TB") for number in range(6)))
+    rows = " ".join(f"A vault of Tarn holds 64 TB in row {number}." for number in range(6))
+    pages = (Document("http://site/limits", "Limits", rows), *TARN[1:])
+    with serve_model(model) as url:
+        tools = small_tools(
+            model=load_language_model(f"openai:any@{url}", can_chat=True, context_length=2048), search=Whole(pages), rerank=None
+        )
+        *steps, last = answer("How much does a vault hold?", TestAgent(length="medium"), tools=tools, calibrations=LENIENT)
+    assert isinstance(last, Answer) and len(last.sentences) == 6 == sum(model.sizes) and len(model.sizes) > 1
+    assert not any(isinstance(step, StepFailed) for step in steps)
+
+
+def test_a_server_that_takes_no_long_message_is_asked_with_a_shorter_one() -> None:
+    lines = " ".join(f"Joseph Swan and Humphry Davy wrote letter {number}." for number in range(300))
+    pages = (*PAGES[:2], Document("http://site/swan", "Joseph Swan", f"Joseph Swan was born in Sunderland in 1828. {lines}"))
+    with serve_model(StrongModel(), most_bytes=5000) as url:
+        steps, last = ask(BOTH, url, can_chat=True, pages=pages, length="medium")
+    assert "born in Penzance, and Joseph Swan was born in Sunderland. [1][2]" in last.text
+    assert any("and not 16384: asking it with fewer" in step.activity for step in steps if isinstance(step, Working))
+    assert not any(isinstance(step, StepFailed) for step in steps)

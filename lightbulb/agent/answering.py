@@ -152,7 +152,13 @@ class _Inquiry:
             self.researcher.fail("ask the language model", self.question, error)
             return None
         synthesizer = Synthesizer(
-            self.question, self.researcher, model, rerank=self.rerank, length=self.config.length, draft=self._keep_draft
+            self.question,
+            self.researcher,
+            model,
+            rerank=self.rerank,
+            says=self.tools.says,
+            length=self.config.length,
+            draft=self._keep_draft,
         )
         self.synthesis = synthesizer.run()
         self.is_led = False

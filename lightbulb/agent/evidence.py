@@ -180,6 +180,9 @@ _INDEX = re.compile(
 )
 
 
+_MOST_TOLD = 200  # characters of what failed
+
+
 class Researcher:
     "Gathers the evidence for the thoughts of one question within a budget; what fails is told as a step."
 
@@ -416,7 +419,9 @@ class Researcher:
             self.tell(PageRead(document.url, document.title, document.num_words, place))
 
     def fail(self, action: str, target: str, reason: str | BaseException) -> None:
-        "Record and tell that a tool failed."
+        "Record and tell that a tool failed; the same once, and of a long question its beginning."
+        target = target if len(target) <= _MOST_TOLD else f"{target[:_MOST_TOLD]}…"
+        if any((one.action, one.target, one.reason) == (action, target, str(reason)) for one in self.failures): return
         self.failures.append(StepFailed(action, target, str(reason), reason if isinstance(reason, BaseException) else None))
         self.tell(self.failures[-1])
 

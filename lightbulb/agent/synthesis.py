@@ -18,7 +18,7 @@ from typing import Any
 
 from .answers import Decided, Sentence
 from .evidence import Researcher
-from .tools import LeadingModel
+from .tools import LeadingModel, Says
 from .waiting import Working
 from ..core.english import FUNCTION_WORDS, SENTENCE_OPENERS, stem
 from ..core.errors import LightbulbError
@@ -245,6 +245,7 @@ _LEAST_ROOM = 400  # tokens for the state of the work
 _MOST_ITEMS = 24  # of a list or of steps, however short the answer is to be
 _VERDICT = re.compile(r"(yes|no)(?=$|[,;:–—]|\.(?:$| \D))", re.IGNORECASE)
 _UNASKED = "the model could not be asked back"
+_LEAST_YES = 0.4  # of 145 sentences that people wrote from a page's lines, none had less; of 22 with another verb in them, 8 had
 _LENGTHS = {"short": _Length(3, 800, 4, 2500), "medium": _Length(8, 1000, 6, 5000), "report": _Length(24, 2500, 8, 12_000)}
 
 
@@ -271,11 +272,13 @@ class Synthesizer:
         model: LeadingModel,
         *,
         rerank: Rerank | None = None,
+        says: Says | None = None,  # looks at each claim again, as at a question of yes or no
         length: str = "short",  # short, medium or report
         draft: Callable[[tuple[Sentence, ...]], None] = lambda sentences: None,  # hears what is written and not checked yet
         max_turns: int = 12,
     ) -> None:
         self.question, self.researcher, self.model, self.rerank, self.draft = question, researcher, model, rerank, draft
+        self.says = says
         self.length, self.max_turns = _LENGTHS[length], max_turns
         self.meter, self.ledger, self.desk = researcher.meter, researcher.ledger, _Desk(researcher)
         self.plan: tuple[str, ...] = ()
@@ -299,8 +302,9 @@ class Synthesizer:
             try:
                 reply = self._ask(_RULES, state, "the model decides")
             except LightbulbError as error:
-                if self.model.context_length < window:
-                    continue  # the server has told how much it reads
+                if (reads := self.model.context_length) < window:  # the server has told how much it reads
+                    self.researcher.tell(Working(f"the language model takes {reads} tokens and not {window}: asking it with fewer"))
+                    continue
                 self.researcher.fail("ask the language model", self.question, str(error))
                 return None
             if reply is None: return None
@@ -346,8 +350,8 @@ class Synthesizer:
     def _tell(self, action: str, text: str) -> None:
         self.researcher.tell(Decided(action, text))
 
-    def _state(self, turns_left: int) -> str:
-        "The state of the work as JSON, with as many quotes as fit."
+    def _state(self, turns_left: int, more: dict[str, Any] | None = None) -> str:
+        "The state of the work as JSON, with more to be said and as many quotes as fit."
         picked = self.desk.pick([self.question, *self.plan[:4], *self.missing[:2]], self.length.num_passages)
         offered = list(self.desk.pages.items())[-24:]
         tokens_left = self.meter.left("tokens")
@@ -360,7 +364,10 @@ class Synthesizer:
         }
         if self.problem:
             state["problem_with_your_last_message"] = self.problem
-        room = min(self._window() - self.model.count_tokens(_RULES), self.length.quote_tokens, int(tokens_left / 4))
+        state.update(more or {})
+        frame = self.model.count_tokens(json.dumps(state, ensure_ascii=False))  # a question may be long
+        most = min(self._window() - self.model.count_tokens(_RULES), int(tokens_left / 4))
+        room = min(most, frame + self.length.quote_tokens)
         while True:
             state["data"] = {
                 "pages": [
@@ -373,7 +380,7 @@ class Synthesizer:
             keep = max(0.5, 0.9 * room / num_tokens)
             picked, offered = picked[: int(len(picked) * keep)], offered[len(offered) - int(len(offered) * keep) :]
         self.is_last = not self.meter.may("tokens", 3 * (num_tokens + self._most_written))
-        if turns_left == 1 or self.is_last:
+        if not more and (turns_left == 1 or self.is_last):
             state["now"] = "write or refuse: there is no room for another message"
         return json.dumps(state, ensure_ascii=False)
 
@@ -386,12 +393,16 @@ class Synthesizer:
         "Tokens that one message to the model may have."
         return self.model.context_length - self._most_written - 64
 
+    def _fits(self, rules: str, content: str) -> bool:
+        "Whether the model can read a message and reply to it."
+        return self.model.count_tokens(rules) + self.model.count_tokens(content) + self._most_written <= self.model.context_length
+
     def _ask(self, rules: str, content: str, activity: str) -> str | None:
         "The model's reply, told as it grows; None if tokens or seconds are spent."
         messages = [{"role": "system", "content": rules}, {"role": "user", "content": content}]
         most = self._most_written
         cost = sum(self.model.count_tokens(message["content"]) for message in messages)
-        if cost + most > self.model.context_length:
+        if not self._fits(rules, content):
             reason = f"a message of {cost} tokens and a reply of {most} do not fit into the {self.model.context_length} that it reads"
             self.researcher.fail("ask the language model", self.question, reason)
             return None
@@ -464,17 +475,33 @@ class Synthesizer:
             unknown = [name for name in claim.quotes if name not in self.desk.quotes]
             text, quotes = _VERDICT.sub("", claim.text, count=1).lstrip(" .,;:–—"), self._quotes_of(claim)
             fault = find_fault(text, quotes, common=common, rerank=self.rerank, subject=self._subject(text, quotes, common))
+            if not fault and not unknown and not self.form and not self._is_read_in(text, quotes):
+                fault = "its quotes say something else"
             faults.append(f"nobody gave it {', '.join(unknown)}" if unknown else fault)
         open_places = [i for i, fault in enumerate(faults) if not fault]
-        for first in range(0, len(open_places), 6):
-            places = open_places[first : first + 6]
+        while open_places:
+            places, window = open_places[:6], self.model.context_length
+            while len(places) > 1 and not self._fits(_COMPARE, self._comparison([claims[i] for i in places])):
+                places.pop()
             supported = self._asked_back([claims[i] for i in places])
+            if supported is None and self.model.context_length < window and len(places) > 1:
+                continue  # the server has told how much it reads
+            open_places = open_places[len(places) :]
             for number, i in enumerate(places, 1):
                 if supported is None:
                     faults[i] = _UNASKED
                 elif number not in supported:
                     faults[i] = "asked back, the model does not find it in its quotes"
         return faults
+
+    def _is_read_in(self, text: str, quotes: Sequence[Passage]) -> bool:
+        "Whether what has learned from people to tell yes from no finds a sentence in its quotes, together or in one of them."
+        if self.says is None: return True
+        said = [f"{quote.title}. {quote.text}" for quote in quotes]
+        for statements in ([" ".join(said)], said[1:] and said):
+            told = self.says(f"Is it true that {text}", statements) if statements else []
+            if any(yes + no * negates(text) >= _LEAST_YES for no, yes, _ in told): return True
+        return False
 
     def _subject(self, text: str, quotes: Sequence[Passage], common: frozenset[str]) -> list[str]:
         "The question's names that most of the pages have, unless a quote names somebody whom neither claim nor question names."
@@ -484,13 +511,16 @@ class Synthesizer:
         pages = [{_bare(word) for word in _WORD.findall(f"{page.title} {page.text}")} for page in self.ledger.documents]
         return [name for name in asked if len(pages) >= 3 and 2 * sum(_bare(name) in page for page in pages) > len(pages)]
 
-    def _asked_back(self, claims: Sequence[_Claim]) -> set[int] | None:
-        "The numbers, from 1, of the claims that the model finds in their quotes; None if it gives no such answer."
+    def _comparison(self, claims: Sequence[_Claim]) -> str:
+        "Claims and their quotes as JSON, for the model to compare."
         data = lambda claim: [f"{quote.title}: {' '.join(quote.text.split())}" for quote in self._quotes_of(claim)]
         rows = [{"number": number, "claim": claim.text, "data": data(claim)} for number, claim in enumerate(claims, 1)]
+        return json.dumps({"question": self.question, "claims": rows}, ensure_ascii=False)
+
+    def _asked_back(self, claims: Sequence[_Claim]) -> set[int] | None:
+        "The numbers, from 1, of the claims that the model finds in their quotes; None if it gives no such answer."
         try:
-            content = json.dumps({"question": self.question, "claims": rows}, ensure_ascii=False)
-            reply = self._ask(_COMPARE, content, "the model compares claims and quotes")
+            reply = self._ask(_COMPARE, self._comparison(claims), "the model compares claims and quotes")
         except LightbulbError as error:
             self.researcher.fail("ask the language model back", self.question, str(error))
             return None
@@ -504,9 +534,8 @@ class Synthesizer:
     def _again(self, claims: Sequence[_Claim], faults: Sequence[str]) -> dict[int, _Claim]:
         "Failed claims that stand after they were written anew, by their place."
         rows = [{"number": i, "text": claim.text, "why": faults[i - 1]} for i, claim in enumerate(claims, 1)]
-        state = json.loads(self._state(1)) | {"rejected": rows, "now": _ANEW}
         try:
-            reply = self._ask(_RULES, json.dumps(state, ensure_ascii=False), "the model writes anew")
+            reply = self._ask(_RULES, self._state(1, {"rejected": rows, "now": _ANEW}), "the model writes anew")
             content = _first_object(reply or "") or {}
             message = parse_message(reply or "", self.form)
         except LightbulbError as error:

@@ -35,7 +35,7 @@ def describe_step(step: Step | Answer, *, verbose: bool = False) -> str:
 
     match step:
         case Searched(query, num_results, place):
-            return f"searched {query!r}: {num_results} results{_from(place)}"
+            return f"searched {_brief(query)!r}: {num_results} results{_from(place)}"
         case PageRead(url, title, num_words, place):
             return f"read {title or url}: {num_words} words{_from(place)}"
         case StepFailed(action, target, reason):
@@ -45,8 +45,12 @@ def describe_step(step: Step | Answer, *, verbose: bool = False) -> str:
         case Working(activity, seconds):
             return f"{activity} ({seconds:.0f} s)" if seconds >= 1 else activity
         case Thinking(text, kind, value) if verbose:
-            return f"thought {text!r} ({kind}, {value:.1f})"
+            return f"thought {_brief(text)!r} ({kind}, {value:.1f})"
     return ""
+
+
+def _brief(text: str, most: int = 200) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def _from(place: str) -> str:

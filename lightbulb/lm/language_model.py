@@ -102,6 +102,7 @@ class ServerConfig:
     max_bytes: int = 16_000_000  # of one answer
     context_length: int = 0  # the server's window; 0: the server is asked, and 8192 is taken if it does not tell
     test_timeout: float = 20.0  # seconds for each question about what the model can
+    rest: float = 60.0  # seconds in which a server that gave no answer is not waited for again
     use_environment: bool = False  # take proxies and passwords from the environment (HTTP_PROXY, NETRC …)
 
     def __post_init__(self) -> None:
@@ -185,6 +186,29 @@ class _TryAgain(Exception):
         self.wait = wait
 
 
+class _NoAnswer(_TryAgain):
+    "The server cannot be reached, or keeps silent."
+
+    def __init__(self, reason: str, patience: float = 0.0) -> None:
+        super().__init__(reason)
+        self.patience = patience  # seconds after which it counts as silent; 0 if it cannot be reached
+
+
+@dataclass
+class _Absence:
+    "That a server gave no answer, as all remember who ask it from this process with the same patience."
+
+    reason: str = ""
+    until: float = 0.0  # seconds of the monotonic clock
+    is_silent: bool = False  # else it cannot be reached, which is known at once
+
+    def is_over(self) -> bool:
+        return time.monotonic() >= self.until
+
+
+_absences: dict[tuple[str, ServerConfig], _Absence] = {}
+
+
 class _Refused(LanguageModelError):
     "The server does not take a request."
 
@@ -210,6 +234,7 @@ class ModelServer:
         if parts.username or parts.password:
             raise ValueError("a model server's url must hold no password; set OPENAI_API_KEY instead")
         self.url, self.config, self._sleep, self._auth = url.rstrip("/"), config or ServerConfig(), sleep, _Bearer(api_key)
+        self._absence = _absences.setdefault((self.url, self.config), _Absence())
 
     def hasty(self, max_tries: int = 1) -> ModelServer:
         "The same server, asked with little patience."
@@ -222,6 +247,20 @@ class ModelServer:
             connect_timeout=min(seconds, self.config.connect_timeout),
         )
         return hasty
+
+    @property
+    def is_absent(self) -> bool:
+        "Whether it gave no answer a short while ago."
+        return not self._absence.is_over()
+
+    def leave_alone(self, reason: str, *, is_silent: bool = True) -> LanguageModelError:
+        "Remember for a while that it gave no answer; the error that says so."
+        if is_silent:
+            reason += f"; it is asked again after {time.strftime('%H:%M:%S', time.localtime(time.time() + self.config.rest))}"
+        if not self.is_absent or self._absence.is_silent != is_silent:
+            self._absence.reason, self._absence.is_silent = reason, is_silent
+        self._absence.until = time.monotonic() + self.config.rest
+        return LanguageModelError(self._absence.reason)
 
     def get(self, path: str) -> dict[str, Any]:
         "What stands at a path; `LanguageModelError` if nothing worth having."
@@ -240,7 +279,7 @@ class ModelServer:
     ) -> Iterator[dict[str, Any]]:
         "The events of an answer as they come; one event from a server that does not stream. `LanguageModelError` if it breaks off."
         deadline = time.monotonic() + min(seconds, self.config.total_timeout)
-        response = self._patiently(lambda deadline: self._opened(path, content, deadline), seconds)
+        response, begin = self._patiently(lambda deadline: self._opened(path, content, deadline), seconds), time.monotonic()
         with response:
             if "event-stream" not in response.headers.get("Content-Type", ""):
                 yield self._whole(response, deadline)
@@ -248,7 +287,9 @@ class ModelServer:
             try:
                 yield from self._events(response, deadline)
             except (requests.RequestException, HTTPError, OSError) as error:
-                raise LanguageModelError(f"the model server {self.url} broke off its answer: {type(error).__name__}") from None
+                reason = f"the model server {self.url} broke off its answer: {type(error).__name__}"
+                is_silent = isinstance(error, requests.Timeout | ReadTimeoutError) and self._is_long(begin)
+                raise (self.leave_alone(reason) if is_silent else LanguageModelError(reason)) from None
 
     def _opened(self, path: str, content: dict[str, Any], deadline: float) -> requests.Response:
         "A response whose head is good."
@@ -287,18 +328,30 @@ class ModelServer:
     def _patiently(self, ask: Callable[[float], _Reply], seconds: float) -> _Reply:
         "What `ask` gives before the deadline that it is told, tried again after passing trouble."
         deadline = time.monotonic() + min(seconds, self.config.total_timeout)
-        for attempt in range(self.config.max_tries):
+        if self.is_absent and self._absence.is_silent: raise LanguageModelError(self._absence.reason)
+        max_tries = 1 if self.is_absent else self.config.max_tries
+        for attempt in range(max_tries):
+            begin = time.monotonic()
             try:
-                return ask(deadline)
+                reply = ask(deadline)
+                self._absence.until = 0.0
+                return reply
             except _TryAgain as error:
                 wait = self.config.backoff * 2**attempt * random.uniform(0.8, 1.2) if error.wait is None else error.wait
                 late = time.monotonic() + wait > deadline or wait > self.config.max_wait
-                if late or attempt + 1 == self.config.max_tries:
+                if late or attempt + 1 == max_tries:
                     tries = f" after {attempt + 1} tries" if attempt else ""
-                    raise LanguageModelError(f"the model server {self.url} failed{tries}: {error}") from None
+                    reason = f"the model server {self.url} failed{tries}: {error}"
+                    if isinstance(error, _NoAnswer) and (not error.patience or self._is_long(begin, error.patience)):
+                        raise self.leave_alone(reason, is_silent=error.patience > 0) from None
+                    raise LanguageModelError(reason) from None
                 _log.info("the model server %s failed (%s); trying again in %.1f s", self.url, error, wait)
             self._sleep(wait)
         raise AssertionError("the last try returns or raises")
+
+    def _is_long(self, begin: float, patience: float = math.inf) -> bool:
+        "Whether who waited since then has waited long enough to call the server silent."
+        return time.monotonic() - begin >= 0.9 * min(patience, self.config.test_timeout, self.config.read_timeout)
 
     def _ask_once(self, method: str, path: str, content: dict[str, Any] | None, deadline: float) -> dict[str, Any]:
         with self._sent(method, path, content, deadline) as response:
@@ -320,10 +373,12 @@ class ModelServer:
         try:
             with self._session() as session:
                 return session.request(method, f"{self.url}/{path}", json=content, timeout=timeouts, stream=True, allow_redirects=False)
+        except requests.ConnectTimeout:
+            raise _NoAnswer("it gave no answer in time", self.config.connect_timeout) from None
         except (requests.Timeout, ReadTimeoutError):
-            raise _TryAgain("it gave no answer in time") from None
+            raise _NoAnswer("it gave no answer in time", self.config.read_timeout) from None
         except (requests.RequestException, HTTPError, OSError) as error:
-            raise _TryAgain(type(error).__name__) from None
+            raise _NoAnswer(type(error).__name__) from None
 
     def _session(self) -> requests.Session:
         "A session that takes nothing from the environment unless that was asked for; redirects are never followed."
@@ -336,7 +391,7 @@ class ModelServer:
         try:
             return b"".join(self._pieces(response, deadline))
         except (requests.Timeout, ReadTimeoutError):
-            raise _TryAgain("it gave no answer in time") from None
+            raise _NoAnswer("it gave no answer in time", self.config.read_timeout) from None
         except (requests.RequestException, HTTPError, OSError) as error:
             raise _TryAgain(type(error).__name__) from None
 
@@ -384,6 +439,7 @@ class ServedLanguageModel:
         self.known: dict[str, Any] = {}  # what the model can, once it is known
         self._lock = threading.Lock()
         self._refused: set[str] = set()  # what this server does not take: a setting, or the role of the system
+        self._longest_taken = 0  # tokens of the longest conversation that it took
 
     @property
     def context_length(self) -> int:
@@ -401,9 +457,11 @@ class ServedLanguageModel:
         return self._find_out("can_chat", self._ask_for_form)
 
     def _find_out(self, name: str, ask: Callable[[], _Reply]) -> _Reply:
-        if name not in self.known:
-            self.known[name] = ask()
-        return self.known[name]
+        if name in self.known: return self.known[name]
+        answer = ask()
+        if not self.server.is_absent:  # else it is taken for now
+            self.known[name] = answer
+        return answer
 
     def _ask_context_length(self) -> int:
         if self.server.config.context_length: return self.server.config.context_length
@@ -425,11 +483,16 @@ class ServedLanguageModel:
     def _ask_for_form(self) -> bool:
         hasty = copy.copy(self)  # what it learns about the server is learned here too
         hasty.server, hasty.num_tokens_used = self.server.hasty(3), 0  # it may say that it has too much to do just now
+        begin = time.monotonic()
         try:
             return follows_orders(hasty.chat)
+        except LanguageModelError as error:
+            if self.server.is_absent or time.monotonic() - begin < 0.9 * self.server.config.test_timeout: raise
+            raise self.server.leave_alone(str(error)) from None  # it talks, and has not ended so short an answer
         finally:
             with self._lock:
                 self.num_tokens_used += hasty.num_tokens_used
+                self._longest_taken = max(self._longest_taken, hasty._longest_taken)
 
     def count_tokens(self, text: str) -> int:
         "An estimate on the safe side: no vocabulary in use spends more than a token on three bytes of prose, as a rule."
@@ -498,6 +561,7 @@ class ServedLanguageModel:
                 if turn.is_begun and not self._count(turn.last):
                     with self._lock:
                         self.num_tokens_used += num_read + self.count_tokens(turn.written)
+            if turn.called and is_silent: raise LanguageModelError(_about_call(turn.called, self.server.url))
             if is_known or not turn.is_cut or not (is_silent or turn.is_thoughtful): return
             self.known["thinks"] = True
             if not is_silent: return
@@ -506,7 +570,9 @@ class ServedLanguageModel:
         "The events of an answer, asked for in the way that the server takes."
         while True:
             try:
-                yield from self.server.stream("chat/completions", self._as_taken(content), seconds=seconds)
+                for event in self.server.stream("chat/completions", self._as_taken(content), seconds=seconds):
+                    self._longest_taken = max(self._longest_taken, self._size(content))
+                    yield event
             except _Refused as error:
                 if not self._learn(error, content): raise
             else:
@@ -523,15 +589,24 @@ class ServedLanguageModel:
             taken["messages"] = [{**others[0], "content": "\n\n".join([*rules, others[0]["content"]])}, *others[1:]]
         return taken
 
+    def _size(self, content: dict[str, Any]) -> int:
+        "The tokens of a conversation, as they are estimated here."
+        return sum(self.count_tokens(message["content"]) for message in content.get("messages", ()))
+
     def _learn(self, error: _Refused, content: dict[str, Any]) -> bool:
-        "Note what a refusal names: the window, or something that can be left out; whether to ask again without that."
-        if error.limit:
-            self.known["context_length"] = min(error.limit, self.context_length)
+        """Note what a refusal tells: the window, or something that can be left out; whether to ask again without that.
+
+        What is refused in whatever words, though shorter conversations were taken, is taken for too long.
+        """
+        if 0 < error.limit < self.context_length:
+            self.known["context_length"] = error.limit
             return False
         has_rules = any(message["role"] == "system" for message in content.get("messages", ())) and len(content["messages"]) > 1
         names = [name for name in _OPTIONAL if name in content] + ["role"] * has_rules
         named = [name for name in names if name not in self._refused and re.search(rf"\b{name}s?\b", error.detail)]
         self._refused.update(named[:1])
+        if not named and 0 < self._longest_taken < (size := self._size(content)):
+            self.known["context_length"] = min(max(self._longest_taken, 3 * size // 4) + content["max_tokens"], self.context_length)
         return bool(named)
 
     def _count(self, answer: dict[str, Any]) -> bool:
@@ -578,8 +653,15 @@ def _text_of(answer: dict[str, Any], url: str) -> str:
     "The text of an answer of either kind."
     try:
         choice = answer["choices"][0]
-        text = _whole_text(choice["message"]["content"] if "message" in choice else choice["text"])
-    except (KeyError, IndexError, TypeError):
+        message = choice.get("message")
+        if not isinstance(message, dict):
+            text = _whole_text(choice["text"])
+        elif _called(message) and not message.get("content"):
+            text = _arguments_of(message)
+            if not text: raise LanguageModelError(_about_call(_called(message), url))
+        else:
+            text = _whole_text(message["content"])
+    except (KeyError, IndexError, TypeError, AttributeError):
         raise LanguageModelError(f"the model server {url} sent an answer without a text") from None
     if text is not None and not isinstance(text, str):
         raise LanguageModelError(f"the model server {url} sent a text that is none")
@@ -592,9 +674,32 @@ def _piece_of(event: dict[str, Any], url: str) -> str:
     if choices == []:
         return ""  # such as the event that tells the tokens used
     if isinstance(choices, list) and isinstance(choices[0], dict) and isinstance(choices[0].get("delta"), dict):
-        piece = _whole_text(choices[0]["delta"].get("content"))
-        return piece if isinstance(piece, str) else ""
+        delta = choices[0]["delta"]
+        piece = _whole_text(delta.get("content"))
+        return (piece if isinstance(piece, str) else "") + _arguments_of(delta)
     return _text_of(event, url)
+
+
+def _calls_in(message: dict[str, Any]) -> list[dict[str, Any]]:
+    "The functions that a message calls; servers that parse replies take JSON for a call though no tool was offered."
+    calls = message.get("tool_calls")
+    functions = [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    return [function for function in (*functions, message.get("function_call")) if isinstance(function, dict)]
+
+
+def _called(message: dict[str, Any]) -> str:
+    "The name of the function that a message calls; empty if it calls none."
+    return next((str(function.get("name") or "a tool") for function in _calls_in(message)), "")
+
+
+def _arguments_of(message: dict[str, Any]) -> str:
+    "What a message gives to the functions that it calls, where the reply stands then."
+    values = [function.get("arguments") for function in _calls_in(message)]
+    return "".join(value if isinstance(value, str) else json.dumps(value) for value in values if value)
+
+
+def _about_call(name: str, url: str) -> str:
+    return f"the model server {url} called {name[:80]!r} instead of writing a text"
 
 
 def _whole_text(content: Any) -> Any:
@@ -607,7 +712,7 @@ class _Turn:
     "What came of one request: read piece by piece, and then asked how it ended."
 
     def __init__(self, url: str) -> None:
-        self.url, self.written, self.last = url, "", {}
+        self.url, self.written, self.last, self.called = url, "", {}, ""
         self.is_begun = self.is_cut = self.is_thoughtful = False  # it ended for want of tokens; it thought before it spoke
 
     def pieces(self, events: Iterable[dict[str, Any]]) -> Iterator[str]:
@@ -617,9 +722,11 @@ class _Turn:
             if isinstance(event.get("usage"), dict):
                 self.last = event  # some servers tell the tokens so far with every event
             self.is_cut = self.is_cut or _finish_of(event) == "length"
-            said = _first_choice(event).get("delta") or _first_choice(event).get("message") or {}
+            said = _first_choice(event).get("delta") or _first_choice(event).get("message")
+            said = said if isinstance(said, dict) else {}
             thought = next((said[name] for name in ("reasoning_content", "reasoning") if isinstance(said.get(name), str)), "")
             piece = _piece_of(event, self.url)
+            self.called = self.called or _called(said)
             self.written += thought + piece
             self.is_thoughtful = self.is_thoughtful or bool(thought) or self.written.lstrip().startswith("<think")
             if piece:
