@@ -236,7 +236,7 @@ def train(
     with tempfile.TemporaryDirectory() as place:
         config = TrainAgent(num_episodes=num_episodes, num_parallel=8, num_held_out=0, seed=seed, save_dir=Path(place))
         log = _EpisodeLog(Path(place) / "agent_training.log", resume=False)
-        training, rewards = _AgentTraining(agent, tasks, config, log, threading.Event()), []
+        training, rewards = _AgentTraining(agent, tasks, config, log, threading.Event(), threading.Event()), []
         while not training.is_done:
             rewards.append(training.train_step().metrics["reward"])
             training.untold = []

@@ -535,6 +535,15 @@ def test_nodes_of_equal_key_are_one_state_however_the_key_is_written(planner):
     assert run(Letters) == as_text and as_text[1] == 1
 
 
+@pytest.mark.parametrize("planner", PLANNERS)
+def test_a_key_that_cannot_be_compared_is_refused_in_words(planner):
+    thinking = ThoughtFunctions(
+        propose=lambda nodes: [["a"]] * len(nodes), evaluate=lambda nodes: [0.5] * len(nodes), key=lambda n: [n.text]
+    )
+    with pytest.raises(ValueError, match=r"a key must be hashable, as texts and tuples are, got \['q'\]"):
+        plan("q", thinking, planner)
+
+
 def test_states_of_unequal_keys_that_are_written_alike_stay_apart():
     class Place:
         def __init__(self, text: str) -> None:
@@ -577,5 +586,36 @@ def test_an_answer_that_cannot_be_said_costs_its_node_and_no_more(planner, answe
 def test_a_number_is_a_budget_of_forwards():
     task = RandomTask(3)
     assert task.run("mcts", budget=7).events == task.run("mcts", budget=PlannerBudget(7)).events
-    with pytest.raises(ValueError, match="forwards must be a positive whole number or None, got 0"):
-        task.run("mcts", budget=0)
+    for wrong in (0, 7.5, "7"):
+        with pytest.raises(ValueError, match=f"forwards must be a positive whole number or None, got {wrong!r}"):
+            task.run("mcts", budget=wrong)
+
+
+@pytest.mark.parametrize("planner", PLANNERS)
+@pytest.mark.parametrize("stage", ["propose", "retrieve", "evaluate"])
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_run_whose_function_always_failed_says_so_and_why(planner, stage, is_whole):
+    def down(nodes):
+        if is_whole: raise ConnectionError("the server is gone")
+        return [ConnectionError("the server is gone") for _ in nodes]
+
+    functions = {"propose": lambda nodes: [[Thought(text, log_probability=-1.0) for text in "ab"] for _ in nodes]}
+    functions |= {"evaluate": lambda nodes: [0.5] * len(nodes), stage: down}
+    result = plan("?", ThoughtFunctions(**functions, max_depth=2), PlannerConfig(planner=planner, max_instructions=2000))
+    was_asked = any(isinstance(event, ModelAsked) and event.stage == stage for event in result.events)
+    assert was_asked or (stage == "evaluate" and planner in ("greedy", "beam", "self_consistency", "levin", "oops"))
+    assert (result.reason == f"{stage} failed: ConnectionError: the server is gone") == was_asked
+    assert replay_run([read_event(write_event(event)) for event in result.events]).events == result.events
+
+
+def test_a_run_that_failed_now_and_then_or_was_stopped_says_what_it_said():
+    flaky = lambda nodes: [[f"{node.text}a", f"{node.text}b"] if len(node.text) < 2 else TimeoutError("late") for node in nodes]
+    evaluate = lambda nodes: [0.5] * len(nodes)
+    assert plan("?", ThoughtFunctions(propose=flaky, evaluate=evaluate), "best_first").reason == "exhausted"
+    down = lambda nodes: [TimeoutError("late") for _ in nodes]
+    calls = iter(["", ""])
+    stopped = plan("?", ThoughtFunctions(propose=flaky, evaluate=down), "best_of_n", stopped=lambda: next(calls, "no second is left"))
+    assert stopped.reason == "no second is left"
+    assert plan(
+        "?", ThoughtFunctions(propose=flaky, evaluate=evaluate, answer=lambda node: None, max_depth=1), "self_consistency"
+    ).reason == ("answer failed: ValueError: an answer must be text, got None")

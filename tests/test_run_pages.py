@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightbulb.planning.planners import PlannerConfig, PlannerName, ThoughtFunctions, plan
+from lightbulb.planning.planners import Plan, PlannerConfig, PlannerName, ThoughtFunctions, plan
 from lightbulb.planning.run_events import (
     AnswerDrafted,
     PlannerBudget,
@@ -194,7 +194,8 @@ def test_nothing_that_was_given_becomes_markup(draw):
 
 def test_markdown_and_json_hold_the_tree():
     told = json.loads(run_to_json(HOSTILE))
-    assert told["tree"]["children"][0]["children"][0]["number"] == 2 and told["submitted"] == [0, 1, 2]
+    assert [(node["number"], node["parent"], node["children"]) for node in told["tree"]] == [(0, None, [1]), (1, 0, [2]), (2, 1, [])]
+    assert told["submitted"] == [0, 1, 2]
     text = run_to_markdown(HOSTILE)
     assert "<script" not in text and text.count("\n- ") == 1
     text.encode("utf-8", "strict")
@@ -239,6 +240,25 @@ def test_a_page_is_readable_on_a_phone_and_on_a_laptop(browser, tmp_path, width)
             fold.locator("summary").first.click()
             assert not fold.evaluate("fold => fold.open")
         page.close()
+
+
+def test_a_chain_of_five_thousand_thoughts_is_written_in_every_form_and_read_again():
+    numbers = range(1, 5001)
+    chain = [ThoughtProposed(number, number - 1, f"thought {number}", "thought", -0.5, f"{number}", "open") for number in numbers]
+    events = [RunStarted("?", "greedy", 0), *chain, RunFinished(5000, "chosen", PlannerCost())]
+    told = json.loads(run_to_json(events))
+    assert told["submitted"] == [0, *numbers] and [node["parent"] for node in told["tree"]] == [None, *range(5000)]
+    assert run_to_markdown(events).count("thought 5000") == run_to_html(events).count("thought 5000") == 2
+    leaf = root = ToTNode("?")
+    for number in numbers:
+        leaf = leaf.add(f"thought {number}", number)
+    result = Plan("greedy", root, leaf, False, "chosen", PlannerCost(), tuple(events))
+    tree = json.loads(result.to_json())["tree"]
+    assert tree == json.loads(root.to_json()) and [(one["parent"], one["text"]) for one in tree["thoughts"][-2:]] == [
+        (4998, "thought 4999"),
+        (4999, "thought 5000"),
+    ]
+    assert result.to_markdown() and result.to_html().count("thought 5000") > 1
 
 
 @pytest.mark.parametrize("planner", ["greedy", "mcts", "levin"])

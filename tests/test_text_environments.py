@@ -152,6 +152,25 @@ def test_signs_of_a_typesetter_are_arithmetic(answer):
     assert environment.score_answer(environment.problem([4, 5, 6, 10]), answer) == float("÷" not in answer)
 
 
+@pytest.mark.parametrize("line", ["4 * 5 + (10 - 6)", "4*5+10-6", "(10 - 6) + 4 × 5 = 24"])
+@pytest.mark.parametrize(
+    "form",
+    ["**{}**", "__{}__", "*{}*", "***{}***", "`{}`", "**`{}`**", "```\n{}\n```", "```text\n{}\n```\n", "Answer: **{}**", "**Answer:** {}"]
+    + ["**Answer: {}**", "**Answer**: `{}`", "So:\n\n**{}** = 24", "`{}` = **24**"],
+)
+def test_an_answer_in_bold_or_code_is_read(line, form):
+    environment = GameOf24()
+    problem = environment.problem([4, 5, 6, 10])
+    assert environment.score_answer(problem, form.format(line)) == 1.0
+    assert environment.score_answer(problem, form.format(line.replace("10", "1"))) == 0.0
+
+
+@pytest.mark.parametrize("line", ["4 ** 5 + 10 - 6", "4 * 5 + 10 - 6 *", "* 4 * 5 + 10 - 6 **", "4 **-5** 10 - 6", "4 __ 5 __ + 10 - 6"])
+def test_stars_that_are_no_emphasis_stay_what_they_are(line):
+    environment = GameOf24()
+    assert environment.score_answer(environment.problem([4, 5, 6, 10]), line) == 0.0
+
+
 def test_one_text_is_no_sequence_of_texts():
     with pytest.raises(ValueError, match="texts must be a sequence of texts, got one of 9 character"):
         TextContinuation("one text.", load_tokenizer("bytes"))

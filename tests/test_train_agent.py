@@ -226,8 +226,38 @@ def test_what_was_read_through_two_folders_is_found_by_a_question_on_both(tools:
 
 
 def test_no_episode_of_a_large_batch_pays_for_the_others() -> None:
-    outcomes = _side_by_side([lambda: time.sleep(0.4) or "done"] * 24, [1.1] * 24)  # pyright: ignore
+    outcomes = _side_by_side([lambda: time.sleep(0.4) or "done"] * 24, [1.1] * 24, threading.Event())  # pyright: ignore
     assert {outcome for outcome, _ in outcomes} == {"done"} and max(seconds for _, seconds in outcomes) < 1.1
+
+
+class Slow(PatternReader):
+    "Reads one passage after the other, each as long as it says."
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.num_read, self.over = seconds, 0, threading.Event()
+
+    def read(self, question, texts, *, top_k=4):
+        self.num_read += 1
+        self.over.wait(self.seconds)
+        return super().read(question, texts, top_k=top_k)
+
+
+def test_no_episode_pays_for_its_turn_at_the_reader(tools: Tools, tmp_path: Path) -> None:
+    reader, told = Slow(0.3), []
+    tasks = [SearchTask(f"When was {name} born?") for name in ("Joseph Swan", "Humphry Davy", "Thomas Edison", "Michael Faraday")]
+    config = config_for(tmp_path, num_episodes=4, num_parallel=4, max_seconds=3, max_pages=1, max_searches=2)
+    list(train_agent(config, tools=Tools(tools.search, reader, tools.embed), tasks=tasks, tell=told.append))
+    assert reader.num_read * reader.seconds > 5 and not any(row["error"] for row in told)
+    assert max(row["seconds"] for row in told) < 3
+
+
+def test_a_reader_that_never_comes_back_ends_the_episodes_that_wait_for_it(tools: Tools, tmp_path: Path) -> None:
+    reader, told = Slow(120), []
+    config = config_for(tmp_path, num_episodes=3, max_seconds=1, max_searches=1)
+    begin = time.monotonic()
+    list(train_agent(config, tools=Tools(tools.search, reader, tools.embed), tasks=QUESTIONS, tell=told.append))
+    assert [row["error"] for row in told] == ["timed out"] * 3 and time.monotonic() - begin < 20
+    reader.over.set()
 
 
 def test_recall_is_told_only_where_gold_pages_are_known(tools: Tools, tmp_path: Path) -> None:
@@ -307,6 +337,19 @@ def test_skipped_episodes_end_at_once_and_are_forgotten(tools: Tools, tmp_path: 
     skip.set()
     list(train_agent(config_for(tmp_path, num_episodes=6), tools=tools, tasks=QUESTIONS, tell=told.append, skip=skip))
     assert [row["error"] for row in told] == ["skipped"] * 3 + [""] * 3
+
+
+def test_what_hangs_is_skipped_at_once(tools: Tools, tmp_path: Path) -> None:
+    site, told, skip, playing = Failing(), [], threading.Event(), threading.Event()
+    config = config_for(tmp_path, num_episodes=2, num_parallel=2, max_seconds=100)
+    asking = threading.Thread(target=lambda: playing.wait(20) and (time.sleep(0.5), skip.set()))
+    asking.start()
+    begin, own = time.monotonic(), Tools(site, tools.reader, tools.embed)
+    for report in train_agent(config, tools=own, tasks=[SearchTask("forever?")], tell=told.append, skip=skip, playing=playing):
+        assert report and not playing.is_set() and not skip.is_set()  # between batches there is nothing to skip
+    asking.join()
+    site.over.set()
+    assert [row["error"] for row in told] == ["skipped"] * 2 and time.monotonic() - begin < 60
 
 
 def test_an_early_stop_needs_no_higher_reward_for_so_many_batches(tools: Tools, tmp_path: Path) -> None:

@@ -29,12 +29,13 @@ from .configuration import TrainAgent
 from .environment import OPTIONS, SearchEnvConfig, SearchTask
 from .episodes import EpisodeFile
 from .tools import Search, Tools, load_tools
+from .waiting import OwnTime
 from .web_agent import AutonomousWebAgent, EpisodeWorld, chances_of, default_levels
 from ..core.english import title_key
 from ..core.errors import CheckpointError, LightbulbError
 from ..core.report import StepReport
 from ..core.display import tell_notebook
-from ..core.run import Run, _clear_errors
+from ..core.run import Run, clear_errors
 from ..core.run_folder import Moment
 from ..rl.options import OptionStep
 from ..web.backend import canonical_or_same
@@ -105,19 +106,26 @@ def unknown_pages(tasks: Sequence[SearchTask], search: Search) -> list[str]:
     return [page for page in gold if page not in addresses and title_key(page) not in titles]
 
 # %% ../../nbs/agent/22_training.ipynb #2e5e3e4e
-def _side_by_side(calls: Sequence[Callable[[], OptionStep]], seconds: Sequence[float]) -> list[tuple[OptionStep | str, float]]:
-    "What each call gives, or why it gave nothing, and the seconds it took; the calls run at the same time."
+def _side_by_side(
+    calls: Sequence[Callable[[], OptionStep]],
+    seconds: Sequence[float],  # that each may work
+    skip: threading.Event,  # set: nobody waits for them any more
+) -> list[tuple[OptionStep | str, float]]:
+    "What each call gives, or why it gave nothing, and the seconds that it worked; the calls run at the same time."
+    begin, longest = time.monotonic(), sum(max(left, 0.01) for left in seconds)  # all of them, one after the other
 
     async def one(call: Callable[[], OptionStep], left: float) -> tuple[OptionStep | str, float]:
-        begin, work = time.monotonic(), asyncio.get_running_loop().run_in_executor(threads, call)
-        try:
-            outcome: OptionStep | str = await asyncio.wait_for(asyncio.shield(work), max(left, 0.01))
-        except asyncio.TimeoutError:
+        own = OwnTime()
+        work = asyncio.get_running_loop().run_in_executor(threads, own.count, call)
+        while not work.done() and not skip.is_set():
+            rest = min(max(left, 0.01) - own.seconds, begin + longest - time.monotonic())
+            if rest <= 0: break
+            await asyncio.wait([work], timeout=min(max(rest, 0.01), 0.2))
+        if not work.done():
             work.add_done_callback(lambda done: done.exception())  # whatever comes of it, nobody waits any more
-            outcome = "timed out"
-        except Exception as error:  # noqa: BLE001 - a step may raise anything, and all of it means that its episode failed
-            outcome = f"{type(error).__name__}: {error}"
-        return outcome, time.monotonic() - begin
+            return "skipped" if skip.is_set() else "timed out", own.seconds
+        error = work.exception()  # a step may raise anything, and all of it means that its episode failed
+        return f"{type(error).__name__}: {error}" if error else work.result(), own.seconds
 
     async def together() -> list[tuple[OptionStep | str, float]]:
         return await gather([functools.partial(one, call, left) for call, left in zip(calls, seconds, strict=True)], limit=len(calls))
@@ -179,9 +187,10 @@ class _AgentTraining:
         config: TrainAgent,
         log: _EpisodeLog,
         skip: threading.Event,
+        playing: threading.Event,
         make_world: Callable[[Sequence[SearchTask]], Any] | None = None,  # where an episode is played; by the agent itself if not given
     ) -> None:
-        self.agent, self.config, self.log, self.skip = agent, config, log, skip
+        self.agent, self.config, self.log, self.skip, self.playing = agent, config, log, skip, playing
         self.make_world = make_world or agent.world
         held_out = [task for number, task in enumerate(tasks) if number % 5 == 4]
         self.held_out = held_out[: config.num_held_out]
@@ -225,12 +234,15 @@ class _AgentTraining:
             world.begin(0, self.step + i)
         steps_before, active = levels.num_steps, [i for i in range(count) if not worlds[i].failure]
         seconds = [0.0] * count  # of each episode's own steps: nobody pays for a page that another one waits for
+        self.playing.set()
         while active:
             for i, (outcome, taken) in zip(list(active), self._take_steps(worlds, active, seconds), strict=True):
                 seconds[i] += taken
                 self._observe(worlds[i], outcome, i)
                 if worlds[i].is_over or worlds[i].failure:
                     active.remove(i)
+        self.playing.clear()
+        self.skip.clear()  # it was for these
         updates = [levels.learn() for _ in range((levels.num_steps - steps_before) // levels.config.steps_per_update)]
         self._describe(worlds, seconds)
         self.step += count
@@ -239,10 +251,8 @@ class _AgentTraining:
     def _take_steps(
         self, worlds: Sequence[EpisodeWorld], active: Sequence[int], seconds: Sequence[float]
     ) -> list[tuple[OptionStep | str, float]]:
-        "One step of each episode that goes on, and how long it took."
-        if self.skip.is_set():
-            self.skip.clear()
-            return [("skipped", 0.0)] * len(active)
+        "One step of each episode that goes on, and how long it worked."
+        if self.skip.is_set(): return [("skipped", 0.0)] * len(active)
         levels = self.agent.levels
         new = [i for i in active if levels.episodes[i].running is None]
         decisions = levels.act_all([worlds[i] for i in active], active)
@@ -251,7 +261,7 @@ class _AgentTraining:
                 worlds[i].options.append(OPTIONS[option])
             worlds[i].probabilities = chances_of(levels, i, len(worlds[i].env.actions(option)))
         calls = [functools.partial(worlds[i].step, *decision) for i, decision in zip(active, decisions, strict=True)]
-        return _side_by_side(calls, [self.agent.env_config.budget.max_seconds - seconds[i] for i in active])
+        return _side_by_side(calls, [self.agent.env_config.budget.max_seconds - seconds[i] for i in active], self.skip)
 
     def _observe(self, world: EpisodeWorld, outcome: OptionStep | str, environment: int) -> None:
         "Let both levels see what came of a step; a failure ends the episode and is paid for, a skipped one is forgotten."
@@ -331,7 +341,7 @@ class _AgentTraining:
         untold = [row for row in self.untold if row["episode"] > self.log.last]  # what was kept may have been told before the stop
         told = [{name: value for name, value in row.items() if name != "row"} for row in untold]
         rows, reason_against = [row["row"] for row in untold], self.episodes.reason_against
-        with _clear_errors(self.config.folder, {}):
+        with clear_errors(self.config.folder, {}):
             for row in rows:
                 if row is not None:
                     self.episodes.append(row)
@@ -388,7 +398,8 @@ def train_agent(
     tasks: Sequence[SearchTask] | None = None,  # those of `config.queries` if not given
     make_world: Callable[[Sequence[SearchTask]], Any] | None = None,  # where an episode is played, see `agent.cluster`
     tell: Callable[[Mapping[str, Any]], None] = lambda row: None,  # called with each new line of the log, and `left_out`: why it is no data
-    skip: threading.Event | None = None,  # set: the running episodes end and are forgotten
+    skip: threading.Event | None = None,  # set: the running episodes end and are forgotten; where none runs, those of the next batch
+    playing: threading.Event | None = None,  # is set while episodes run
     span_cache: Path | None = None,  # a file that keeps what the reader said, for later trainings
     refines: bool = False,  # also queries that `QueryRefiner` rewrote are offered
 ) -> Generator[StepReport, None, AutonomousWebAgent]:
@@ -420,7 +431,7 @@ def train_agent(
     fixed["refines"] = str(refines)
     log = _EpisodeLog(config.folder / "agent_training.log", resume=config.resume)
     loop = Run(config.folder / "web_agent", fixed, resume=config.resume, save_every=0.0, patience=config.patience, card=_CARD)
-    training = _AgentTraining(agent, tasks, config, log, skip or threading.Event(), make_world)
+    training = _AgentTraining(agent, tasks, config, log, skip or threading.Event(), playing or threading.Event(), make_world)
     reports = loop.train(lambda: training)
     # episodes are told once what they taught is kept
     try:

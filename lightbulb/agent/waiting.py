@@ -13,10 +13,11 @@ import atexit
 import os
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from threading import Thread, current_thread, main_thread
+from threading import Lock, Thread, current_thread, local, main_thread
 from typing import Any, ClassVar, Generic, NoReturn, TypeVar
 from weakref import WeakSet
 
@@ -133,3 +134,46 @@ def _end_process() -> None:
     error = getattr(sys, "last_type", None)  # that nobody caught
     status = 0 if error is None else 130 if issubclass(error, KeyboardInterrupt) else 1
     os._exit(status if Background.exit_status is None else Background.exit_status & 0xFF)
+
+# %% ../../nbs/agent/04_waiting.ipynb #5d1c07ab
+_thread = local()
+
+
+class OwnTime:
+    "The seconds that a thread works: without those in which it waits for its `turn`."
+
+    def __init__(self) -> None:
+        self._begin = time.monotonic()
+        self._waits: tuple[float, float | None] = (0.0, None)  # seconds waited before; since when it waits now
+
+    @property
+    def seconds(self) -> float:
+        "Up to now, or to the wait that goes on."
+        waited, since = self._waits
+        return (time.monotonic() if since is None else since) - self._begin - waited
+
+    def count(self, function: Callable[[], Result]) -> Result:
+        "What the function returns; this is the clock of the thread that calls it."
+        _thread.clock = self
+        try:
+            return function()
+        finally:
+            _thread.clock = None
+
+    def acquire(self, lock: Lock) -> None:
+        "Stand still until the lock is free, and take it."
+        waited, since = self._waits[0], time.monotonic()
+        self._waits = (waited, since)
+        lock.acquire()
+        self._waits = (waited + time.monotonic() - since, None)
+
+
+@contextmanager
+def turn(lock: Lock) -> Iterator[None]:
+    "Hold the lock; waiting for it is not counted by the thread's `OwnTime`, where it has one."
+    clock: OwnTime | None = getattr(_thread, "clock", None)
+    lock.acquire() if clock is None else clock.acquire(lock)
+    try:
+        yield
+    finally:
+        lock.release()

@@ -29,7 +29,7 @@ from .questions import SLOT, compare, decompose, reworded, subject_of
 from .page_order import PageOrder
 from .refinement import QueryRefiner
 from .tools import Reader, Search, Tools
-from .waiting import Working
+from .waiting import Working, turn
 from ..core.cache import PersistentCache, content_key
 from ..core.checkpoint import load_checkpoint, save_checkpoint
 from ..core.errors import CheckpointError
@@ -52,7 +52,7 @@ class _ReaderHops:
     def spans(self, question: str, passage: Passage) -> list[tuple[str, float]]:
         "What the passage may answer, with chances, best first."
         key = (question, passage.title, passage.text)
-        with self._lock:  # a tokenizer serves one thread at a time
+        with turn(self._lock):  # a tokenizer serves one thread at a time
             if key not in self._spans:
                 cached = self._kept(key)
                 self._spans[key] = self._read(key) if cached is None else cached
@@ -340,7 +340,7 @@ class AutonomousWebAgent:
 
     def _refine(self, question: str, query: str, chances: Mapping[str, float]) -> str:
         "The query rewritten on the pages that all episodes read; those that this one knows to be good are what it is to show."
-        with self._refining:
+        with turn(self._refining):
             pages = self.cache.pages()
             if self._refiner is None or len(pages) >= max(1.05 * len(self._refiner.ranker.pages), len(self._refiner.ranker.pages) + 1):
                 self._refiner = QueryRefiner(PageRanker(pages, self.tools.embed), known_results=self._known_results)

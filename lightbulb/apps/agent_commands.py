@@ -74,7 +74,7 @@ class _Watch:
         self.config, self.log, self.begin = config, log, time.monotonic()
         self.num_told, self.curve, self.left_out = 0, list[float](), Counter[str]()
         self.metrics = MetricsFile(config.folder / "web_agent" / "metrics.jsonl") if config.resume else None  # until it was read
-        self.skip, self.quits = threading.Event(), threading.Event()
+        self.skip, self.playing, self.quits = threading.Event(), threading.Event(), threading.Event()
 
     def listen(self, source: TextIO) -> threading.Thread:
         "Take the words of a terminal from now on."
@@ -95,6 +95,7 @@ class _Watch:
     def take(self, word: str) -> str:
         "Do what was typed; what is said to it."
         if word == "skip":
+            if not self.playing.is_set(): return "there is nothing to skip: no episode is running"
             self.skip.set()
             return "the running episodes are skipped"
         if word == "quit":
@@ -168,7 +169,7 @@ def run_train_agent(config: TrainAgent) -> int:
         watch.say(f"gold pages that {config.search} does not hold, by title or address: {', '.join(map(repr, unknown[:3]))}{more}")
     spans = cache_folder("spans") / "spans.sqlite"
     train = train_on_cluster if config.cluster else train_agent
-    work = train(config, tools=tools, tasks=tasks, tell=watch.episode, skip=watch.skip, span_cache=spans)
+    work = train(config, tools=tools, tasks=tasks, tell=watch.episode, skip=watch.skip, playing=watch.playing, span_cache=spans)
     try:
         for report in work:
             if not watch.report(report):

@@ -126,7 +126,7 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory",
 
 
 @contextlib.contextmanager
-def _clear_errors(
+def clear_errors(
     folder: Path,  # of the run
     to_lower: Mapping[str, int],  # flags that decide how much memory is needed, and what they are
 ) -> Iterator[None]:
@@ -251,7 +251,7 @@ class Run:
         check_run(self.folder, resume=self.resume)
         with (
             Interrupted.instead(lambda: self._what_is_kept(step)),
-            _clear_errors(self.folder, self.to_lower),
+            clear_errors(self.folder, self.to_lower),
             Interrupt() as interrupt,
         ):
             with self._at_once(interrupt):

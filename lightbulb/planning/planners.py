@@ -182,6 +182,8 @@ class PlannerRun:
         "The name of a node's state."
         if node not in self.states:
             key = self.thinking.key(node) if self.thinking.key else f"#{node.order}"
+            if not isinstance(key, Hashable):
+                raise ValueError(f"a key must be hashable, as texts and tuples are, got {key!r}")
             if key not in self.names:
                 text = key if isinstance(key, str) else repr(key)
                 digest = lambda text: hashlib.sha256(text.encode()).hexdigest()[:24]
@@ -392,6 +394,14 @@ class PlannerRun:
         self.num_open -= not self.complete[node] and node not in self.children and node.status != "failed"
         node.status, node.reason = "failed", f"{stage}: {type(error).__name__}: {error}"
         self.log.add(ThoughtFailed(node.order, stage, f"{type(error).__name__}: {error}"))
+
+    def failure(self, best: ToTNode | None) -> str:
+        "Which function failed whenever it was asked, and how at first; empty if each gave something."
+        for stage in get_args(Stage):
+            told = [event.answer for event in self.log.events if isinstance(event, ModelAsked) and event.stage == stage]
+            if told and all(isinstance(answer, dict) for answer in told): return f"{stage} failed: {told[0]['error']}"
+        failed = (event.error for event in self.log.events if isinstance(event, ThoughtFailed) and event.stage == "answer")
+        return "" if best else next((f"answer failed: {error}" for error in failed), "")
 
     # ---------------------------------------------------------------- choosing
 
@@ -609,6 +619,7 @@ def run_tree_of_thought(run: PlannerRun, strategy: Literal["dfs", "best_first"])
                 for node in step.nodes:
                     run.log.add(ThoughtPruned(node.order, node.reason))
             case Failed():
+                run.num_open -= not run.is_complete(step.node)
                 run.log.add(ThoughtFailed(step.node.order, step.stage, f"{type(step.error).__name__}: {step.error}"))
             case _:
                 pass
@@ -817,7 +828,7 @@ class Plan(Displayable):
     root: ToTNode
     best: ToTNode | None  # None: it has nothing to submit
     is_solved: bool  # the verifier accepted it
-    reason: str  # solved, exhausted, chosen, the limit that was reached (forwards, tokens, calls), or the words of `stopped`
+    reason: str  # solved, exhausted, chosen, the limit that was reached, which function failed each time, or the words of `stopped`
     cost: PlannerCost
     events: tuple[RunEvent, ...] = field(repr=False)
 
@@ -841,7 +852,7 @@ class Plan(Displayable):
     def to_json(self) -> str:
         "The account, what is submitted, and the tree."
         plain = {"planner": self.planner, "reason": self.reason, "cost": asdict(self.cost), "thoughts": self.thoughts}
-        return json.dumps({**plain, "tree": json.loads(self.root.to_json())}, indent=1)
+        return json.dumps({**plain, "tree": self.root.to_dict()}, indent=1)
 
 
 def plan(
@@ -868,7 +879,8 @@ def plan(
     root = ToTNode(question) if isinstance(question, str) else question
     if root.order: raise ValueError(f"a question must have the order 0, got {root.order}")
     if root.children: raise ValueError(f"a question must be a node without children, got {len(root.children)}")
-    budget = PlannerBudget(forwards=64 if budget is None else budget) if isinstance(budget, int | None) else budget
+    if not isinstance(budget, PlannerBudget):
+        budget = PlannerBudget(forwards=64 if budget is None else budget)
     run = PlannerRun(root, thinking, config, budget, seed, log or RunLog(), stopped)
     return _carry_out(run, programs)
 
@@ -901,6 +913,8 @@ def _carry_out(run: PlannerRun, programs: list[tuple[int, ...]] | None = None) -
         best, reason = run.choose(), str(end)
     except Exhausted:
         best, reason = run.choose(), "exhausted"
+    if reason in ("exhausted", "chosen", "forwards", "tokens", "calls"):
+        reason = run.failure(best) or reason
     log.add(RunFinished(best.order if best else None, reason, run.cost))
     return Plan(config.planner, root, best, bool(best and best.status == "solved"), reason, run.cost, tuple(log.events))
 

@@ -150,7 +150,7 @@ class RunFinished:
     "The node that is submitted, and why the run ended."
 
     best: int | None
-    reason: str  # solved, exhausted, chosen (the planner made its choice), or the limit that was reached
+    reason: str  # solved, exhausted, chosen (the planner made its choice), the limit that was reached, or what failed each time
     cost: PlannerCost
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from html import escape
 from typing import Any
@@ -93,13 +93,13 @@ def _notes(node: RunNode) -> list[str]:
     return notes + ([cost] if cost else []) + ([f"{node.num_merged} merged"] if node.num_merged else [])
 
 
-def _order(tree: Mapping[int, RunNode], node: RunNode, path: Sequence[int]) -> list[RunNode]:
+def _order(tree: Mapping[int, RunNode], node: RunNode, path: Collection[int]) -> list[RunNode]:
     "The children: the submitted path first, then what led on, then by value."
     children = [tree[number] for number in node.children]
     return sorted(children, key=lambda c: (c.number not in path, not c.children, c.value is None, -(c.value or 0.0), c.number))
 
 
-def _tree_html(tree: Mapping[int, RunNode], path: Sequence[int], marked: frozenset[int]) -> str:
+def _tree_html(tree: Mapping[int, RunNode], path: Collection[int], marked: frozenset[int]) -> str:
     "Folds in folds, from the last node to the question: a tree may be deeper than Python's calls."
     drawn: dict[int, str] = {}
     for node in reversed(list(tree.values())):  # children stand behind their parents
@@ -108,7 +108,7 @@ def _tree_html(tree: Mapping[int, RunNode], path: Sequence[int], marked: frozens
     return drawn[0]
 
 
-def _node_html(node: RunNode, below: str, path: Sequence[int], marked: frozenset[int]) -> str:
+def _node_html(node: RunNode, below: str, path: Collection[int], marked: frozenset[int]) -> str:
     "A node as a fold, or as a line if there is nothing in it."
     is_best, is_bad = node.number in path, node.status in ("failed", "pruned")
     notes = _notes(node) + (["in both runs"] if node.number in marked else [])
@@ -136,7 +136,7 @@ def _run_html(events: Sequence[RunEvent], marked: frozenset[int] = frozenset()) 
     rows += [("budget", limits or "none")]
     table = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows)
     steps = "".join(f"<li>{escape(tree[number].text)}</li>" for number in path[1:]) or "<li>nothing</li>"
-    tree_html = _tree_html(tree, path or [0], marked)
+    tree_html = _tree_html(tree, frozenset(path or [0]), marked)
     return f"<table>{table}</table><h2>Submitted</h2><ol>{steps}</ol><h2>The tree, {len(tree) - 1} thoughts</h2>{tree_html}"
 
 
@@ -175,14 +175,11 @@ def run_to_markdown(events: Sequence[RunEvent]) -> str:
 
 
 def run_to_json(events: Sequence[RunEvent]) -> str:
-    "The beginning, the end and the tree, each node with its children inside."
+    "The beginning, the end and the tree: a list of nodes that name their parent and children by number, so that no reader must nest."
     start, end = _parts(events)
     tree = tree_of(events)
-
-    def nested(node: RunNode) -> dict[str, Any]:
-        return {**asdict(node), "children": [nested(tree[number]) for number in node.children]}
-
-    plain = {"start": asdict(start), "end": asdict(end) if end else None, "submitted": _best_path(tree, end), "tree": nested(tree[0])}
+    nodes = [asdict(node) for node in tree.values()]
+    plain = {"start": asdict(start), "end": asdict(end) if end else None, "submitted": _best_path(tree, end), "tree": nodes}
     finite = json.loads(json.dumps(plain), parse_constant=str)  # JSON has no infinite numbers
     return json.dumps(finite, indent=1, allow_nan=False) + "\n"
 
@@ -193,9 +190,10 @@ def compare_runs(first: Sequence[RunEvent], second: Sequence[RunEvent]) -> str:
     if starts[0].question != starts[1].question:
         raise ValueError(f"two runs must be of one question, got {starts[0].question!r} and {starts[1].question!r}")
     trees = [tree_of(events) for events in (first, second)]
-    paths = [_words(tree) for tree in trees]
+    known: dict[tuple[int | None, str], int] = {}
+    paths = [_paths(tree, known) for tree in trees]
     shared = set(paths[0].values()) & set(paths[1].values())
-    marked = [frozenset(number for number, words in path.items() if number and words in shared) for path in paths]
+    marked = [frozenset(number for number, name in path.items() if number and name in shared) for path in paths]
     sections = [
         f"<section><h2>{escape(start.planner)}</h2>{_run_html(events, marks)}</section>"
         for start, events, marks in zip(starts, (first, second), marked, strict=True)
@@ -203,12 +201,13 @@ def compare_runs(first: Sequence[RunEvent], second: Sequence[RunEvent]) -> str:
     return _page(starts[0].question or "Two runs", f"<div class='columns'>{''.join(sections)}</div>", is_wide=True)
 
 
-def _words(tree: Mapping[int, RunNode]) -> dict[int, tuple[str, ...]]:
-    "The texts from the question to each node."
-    words: dict[int, tuple[str, ...]] = {}
+def _paths(tree: Mapping[int, RunNode], known: dict[tuple[int | None, str], int]) -> dict[int, int]:
+    "A name for the texts from the question to each node: the same for the same texts in all trees that share what is known."
+    names: dict[int, int] = {}
     for node in tree.values():
-        words[node.number] = (*(words[node.parent] if node.parent is not None else ()), node.text)
-    return words
+        above = None if node.parent is None else names[node.parent]
+        names[node.number] = known.setdefault((above, node.text), len(known))
+    return names
 
 # %% ../../nbs/planning/10_run_pages.ipynb #00697e66
 class Departure(BaseException):

@@ -84,9 +84,11 @@ class ToTNode(Displayable):
             waiting.extend(reversed(node.children))
 
     def to_dict(self) -> dict[str, Any]:
-        "The tree as plain JSON types, without evidence and payload."
-        plain = {key: getattr(self, key) for key in ("text", "kind", "value", "status", "reason")}
-        return {**plain, "children": [child.to_dict() for child in self.children]}
+        "The tree as plain JSON types, without evidence and payload: a list of thoughts that name their parent by its place in the list."
+        nodes = list(self.walk())
+        places: dict[ToTNode | None, int] = {node: place for place, node in enumerate(nodes)}
+        told = lambda node: {key: getattr(node, key) for key in ("text", "kind", "value", "status", "reason")}
+        return {"thoughts": [{"parent": places.get(node.parent)} | told(node) for node in nodes]}
 
     def to_svg(self, best: ToTNode | None = None, *, max_children: int = 6) -> str:
         "A drawing of the tree; the path to `best` stands out."

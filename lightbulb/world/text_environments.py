@@ -282,8 +282,11 @@ class Countdown(TextEnvironment):
 
     def score_answer(self, problem: TextProblem, text: str) -> float:
         "1 if this line of arithmetic uses every number once and is the target, whatever steps led to it."
-        text = text.translate(str.maketrans("×·÷−–", "**/--")).strip()  # as a chat model or a typesetter writes them
-        line = text.splitlines()[-1].lower().removeprefix("answer:").partition("=")[0] if text else ""
+        text = text.replace("`", "").translate(str.maketrans("×·÷−–", "**/--")).strip()  # as a chat model or a typesetter writes them
+        line = text.splitlines()[-1] if text else ""
+        for emphasis in (r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1", r"^([*_])(?=\S)(.+)(?<=\S)\1$"):  # one star within a line is arithmetic
+            line = re.sub(emphasis, r"\2", line)
+        line = line.lower().removeprefix("answer:").partition("=")[0]
         try:
             if sorted(map(Fraction, re.findall(r"\d+", line))) != list(problem.data[0]): return 0.0
             return float(_arithmetic(line) == problem.data[1])
