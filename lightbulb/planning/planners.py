@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import math
 import random
@@ -61,6 +60,7 @@ from lightbulb.planning.tree_of_thought import (
     ToTConfig,
     ToTNode,
     ToTSearch,
+    nested_json,
     normalize_thought,
 )
 
@@ -850,9 +850,9 @@ class Plan(Displayable):
         return "\n".join([f"{escape_markdown(self.planner)}: {escape_markdown(self.reason)}, {cost}", "", *steps])
 
     def to_json(self) -> str:
-        "The account, what is submitted, and the tree."
+        "The account, what is submitted, and the tree; `ValueError` if that is nested too deep for JSON."
         plain = {"planner": self.planner, "reason": self.reason, "cost": asdict(self.cost), "thoughts": self.thoughts}
-        return json.dumps({**plain, "tree": self.root.to_dict()}, indent=1)
+        return nested_json({**plain, "tree": self.root.to_dict()})
 
 
 def plan(

@@ -5,7 +5,6 @@
 # %% ../../nbs/planning/10_run_pages.ipynb #295670af
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -31,7 +30,7 @@ from lightbulb.planning.run_events import (
     ThoughtProposed,
     tree_of,
 )
-from .tree_of_thought import Thought, ToTNode
+from .tree_of_thought import Thought, ToTNode, nested_json
 
 # %% auto #0
 __all__ = ['run_to_html', 'run_to_markdown', 'run_to_json', 'compare_runs', 'replay_run']
@@ -175,13 +174,14 @@ def run_to_markdown(events: Sequence[RunEvent]) -> str:
 
 
 def run_to_json(events: Sequence[RunEvent]) -> str:
-    "The beginning, the end and the tree: a list of nodes that name their parent and children by number, so that no reader must nest."
+    "The beginning, the end and the tree, each node with its children inside; `ValueError` if that is nested too deep for JSON."
     start, end = _parts(events)
     tree = tree_of(events)
-    nodes = [asdict(node) for node in tree.values()]
-    plain = {"start": asdict(start), "end": asdict(end) if end else None, "submitted": _best_path(tree, end), "tree": nodes}
-    finite = json.loads(json.dumps(plain), parse_constant=str)  # JSON has no infinite numbers
-    return json.dumps(finite, indent=1, allow_nan=False) + "\n"
+    told = {number: asdict(node) for number, node in tree.items()}
+    for number, node in tree.items():
+        told[number]["children"] = [told[child] for child in node.children]
+    plain = {"start": asdict(start), "end": asdict(end) if end else None, "submitted": _best_path(tree, end), "tree": told[0]}
+    return f"{nested_json(plain)}\n"
 
 # %% ../../nbs/planning/10_run_pages.ipynb #4842c3de
 def compare_runs(first: Sequence[RunEvent], second: Sequence[RunEvent]) -> str:

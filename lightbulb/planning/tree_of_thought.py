@@ -20,8 +20,8 @@ from ..core.display import Displayable, Picture, escape_markdown
 from .tree_drawing import Box, Status, draw_tree, fold_tree
 
 # %% auto #0
-__all__ = ['Propose', 'Retrieve', 'Evaluate', 'ToTStep', 'Thought', 'ToTNode', 'ToTConfig', 'Proposed', 'Retrieved', 'Evaluated',
-           'Pruned', 'Failed', 'Solved', 'ToTResult', 'Finished', 'OutOfBudget', 'ToTSearch']
+__all__ = ['Propose', 'Retrieve', 'Evaluate', 'ToTStep', 'Thought', 'ToTNode', 'nested_json', 'ToTConfig', 'Proposed',
+           'Retrieved', 'Evaluated', 'Pruned', 'Failed', 'Solved', 'ToTResult', 'Finished', 'OutOfBudget', 'ToTSearch']
 
 # %% ../../nbs/planning/07_tree_of_thought.ipynb #ea64b786
 _logger = logging.getLogger(__name__)
@@ -84,11 +84,13 @@ class ToTNode(Displayable):
             waiting.extend(reversed(node.children))
 
     def to_dict(self) -> dict[str, Any]:
-        "The tree as plain JSON types, without evidence and payload: a list of thoughts that name their parent by its place in the list."
-        nodes = list(self.walk())
-        places: dict[ToTNode | None, int] = {node: place for place, node in enumerate(nodes)}
-        told = lambda node: {key: getattr(node, key) for key in ("text", "kind", "value", "status", "reason")}
-        return {"thoughts": [{"parent": places.get(node.parent)} | told(node) for node in nodes]}
+        "The tree as plain JSON types, without evidence and payload."
+        told: dict[ToTNode | None, dict[str, Any]] = {}
+        for node in self.walk():
+            told[node] = {key: getattr(node, key) for key in ("text", "kind", "value", "status", "reason")} | {"children": []}
+            if node is not self:
+                told[node.parent]["children"].append(told[node])
+        return told[self]
 
     def to_svg(self, best: ToTNode | None = None, *, max_children: int = 6) -> str:
         "A drawing of the tree; the path to `best` stands out."
@@ -110,8 +112,17 @@ class ToTNode(Displayable):
         return "\n".join(lines)
 
     def to_json(self) -> str:
-        "`to_dict` as text."
-        return json.dumps(self.to_dict(), ensure_ascii=False, indent=1)
+        "`to_dict` as text; `ValueError` if the tree is nested too deep for JSON."
+        return nested_json(self.to_dict(), ensure_ascii=False)
+
+
+def nested_json(value: dict[str, Any], *, ensure_ascii: bool = True) -> str:
+    "A tree and what is told of it as JSON, which programs read to a depth of some hundred only; `ValueError` beyond."
+    try:
+        finite = json.loads(json.dumps(value), parse_constant=str)  # JSON has no infinite numbers
+        return json.dumps(finite, ensure_ascii=ensure_ascii, indent=1, allow_nan=False)
+    except RecursionError:
+        raise ValueError("the tree is nested too deep for JSON; Markdown, HTML and the events of its run have no such limit") from None
 
 
 def _by_interest(node: ToTNode) -> list[ToTNode]:
