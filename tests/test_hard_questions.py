@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -153,6 +154,25 @@ def test_issues_of_one_series_are_ordered_by_their_dates(page: tuple[str, str], 
     assert is_of_later_issue(one, two) == is_newer and not (is_newer and is_of_later_issue(two, one))
 
 
+def test_a_later_bill_of_another_customer_is_no_later_issue() -> None:
+    pages = [
+        Document("http://site/b1", "Bill, 3 March 2026", "Customer: Lindqvist.\n\nThe total is 300 euros."),
+        Document("http://site/b2", "Bill, 9 April 2026", "Customer: Okafor.\n\nThe total is 450 euros."),
+    ]
+
+    def told(page: Document, amount: str, odds: float) -> State:
+        passage = Passage(page.url, page.title, 0, len(page.text), page.text, 0.0)
+        start = page.text.index(amount)
+        return State(
+            Plan("direct", ("?",)), (Candidate(amount, page.url, page.title, start, start + 3, "number", odds, passage),), odds, amount
+        )
+
+    march, april = told(pages[0], "300", -0.5), told(pages[1], "450", -2.0)
+    find = {page.url: page for page in pages}.__getitem__
+    assert holds_now("How much is the total for Lindqvist?", march, [april], find) is march
+    assert holds_now("How much is the total?", march, [april], find) is april
+
+
 def test_of_two_dated_parts_of_a_page_the_later_one_holds() -> None:
     parts = "11 February 2026", "The treasurer is Bo Ray.", "15 April 2026", "The treasurer is Ada Lind."
     text = "\n\n".join(parts)
@@ -171,6 +191,8 @@ def test_of_two_dated_parts_of_a_page_the_later_one_holds() -> None:
     assert holds_now("Who is the treasurer?", old, [new], find) is new and holds_now("Who was the treasurer?", old, [new], find) is old
     assert holds_now("Who is the treasurer?", new, [old], find) is new
     assert not disagrees("Who is the treasurer?", old, new)  # of one page
+    still = replace(page, text=f"{text}\n\nBo Ray stays.")
+    assert holds_now("Who is the treasurer?", old, [new], {page.url: still}.__getitem__) is old
 
 
 def test_what_a_line_says_of_other_numbers_stands_behind_the_later_issue() -> None:

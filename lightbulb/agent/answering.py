@@ -32,7 +32,7 @@ from .ledger import Ledger, Meter, relevances, remembered
 from .question_kinds import asks_for_several, foreign_language, in_english, question_parts, readings
 from .candidates import Candidate, asks_in_key_words, is_said_whole, kind_wanted, normalized
 from .mentions import columns
-from .reasoning import Reasoning, disagrees, holds_now, is_of_later_issue, make_plans, most_of_rows
+from .reasoning import Reasoning, disagrees, holds_now, is_of_later_issue, is_superseded, make_plans, most_of_rows
 from .synthesis import Synthesis, Synthesizer
 from .tools import Tools, open_tools
 from .waiting import Background, OutOfTime, Working
@@ -446,14 +446,14 @@ class _Inquiry:
         trace = Trace(page=title, span=best.text)
         return replace(short, sentences=sentences, short=said, confidence=confidence, is_sure=True, trace=trace)
 
-    def _latest_first(self, lines: Sequence[Line], *, reach: int = 10) -> list[Line]:
+    def _latest_first(self, question: str, lines: Sequence[Line], *, reach: int = 10) -> list[Line]:
         "The lines with each of the first that a later issue of its page has with other numbers behind that one."
         ordered = list(lines)
         for number, line in enumerate(ordered[:reach]):
             for place in range(number + 1, min(reach, len(ordered))):
                 later = ordered[place]
                 if not is_same_but_for_numbers(line, later): continue
-                if is_of_later_issue(self.ledger[later.url], self.ledger[line.url], (later.start, line.start)):
+                if is_superseded(question, self.ledger[line.url], self.ledger[later.url], (line.start, later.start)):
                     ordered[number], ordered[place] = replace(later, score=line.score), replace(line, score=later.score)
                     line = ordered[number]
         return ordered
@@ -466,7 +466,9 @@ class _Inquiry:
         self.tell(Working(f"reading the sentences of {len(evidence.passages)} passages"))
         scored, best = self.reasoning.scored_lines(question, evidence), max(evidence.passages, key=lambda passage: passage.score)
         is_untold = bool(scored) and scored[0].score < 0  # asked as one asks who knows what it is about
-        lines = self._at_home(question, best.title, scored[:10]) if is_untold and form == "yes_no" else self._latest_first(scored)
+        lines = self._latest_first(question, scored)
+        if is_untold and form == "yes_no":
+            lines = self._at_home(question, best.title, scored[:10])
         wording, find, says = self.reasoning.wordings.get(question, question), self.ledger.__getitem__, self.tools.says
         pieces, short = compose(wording, form, lines, find, config=self.tools.reasoning, says=says)
         if not pieces and form == "yes_no" and not self.config.guess:

@@ -632,6 +632,13 @@ def _dated_heading(page: Document, start: int) -> str:
     return next((one.text for one in reversed(page.headings) if 0 <= one.start <= start and _issue(one.text)), "")
 
 
+def _of_one_issue(page: Document, start: int) -> str:
+    "The text between the dated headings around a place, or of the whole page."
+    places = [one.start for one in page.headings if one.start >= 0 and _issue(one.text)]
+    first, last = max((at for at in places if at <= start), default=0), min((at for at in places if at > start), default=len(page.text))
+    return page.text[first:last]
+
+
 def is_of_later_issue(
     page: Document,
     other: Document,
@@ -647,12 +654,24 @@ def is_of_later_issue(
     return False
 
 
+def is_superseded(question: str, page: Document, later: Document, starts: tuple[int, int]) -> bool:
+    """Whether what a question of today asks is said at the second place by a later issue of what says it at the first.
+
+    The later one has all words of the question which that has, as the bill of another customer has not.
+    """
+    if _ASKS_OF_THEN.search(question) or not is_of_later_issue(later, page, starts[::-1]): return False
+    said, later_said = (telling_stems(_of_one_issue(*place)) for place in zip((page, later), starts, strict=True))
+    return said & telling_stems(question) <= later_said
+
+
 def holds_now(question: str, best: State, others: Sequence[State], document_of: Callable[[str], Document]) -> State:
     "Of an answer and what later issues of its page say instead, the latest; the answer itself where the question is of another time."
-    if _ASKS_OF_THEN.search(question): return best
+    counts = expected_kind(question) in ("date", "number")  # *6 euros instead of 5*: the old one may stand beside the new one
     for other in others:
         if not disagrees(question, best, other, max_behind=6.0, least_shared=1, on_one_page=True): continue
         here, there = best.chosen[-1], other.chosen[-1]
-        if is_of_later_issue(document_of(there.url), document_of(here.url), (there.start, here.start)):
+        if not counts and here.text in _of_one_issue(document_of(there.url), there.start):
+            continue  # it is still said
+        if is_superseded(question, document_of(here.url), document_of(there.url), (here.start, there.start)):
             best = other
     return best
