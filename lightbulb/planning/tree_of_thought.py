@@ -20,8 +20,8 @@ from ..core.display import Displayable, Picture, escape_markdown
 from .tree_drawing import Box, Status, draw_tree, fold_tree
 
 # %% auto #0
-__all__ = ['Propose', 'Retrieve', 'Evaluate', 'ToTStep', 'Thought', 'ToTNode', 'nested_json', 'ToTConfig', 'Proposed',
-           'Retrieved', 'Evaluated', 'Pruned', 'Failed', 'Solved', 'ToTResult', 'Finished', 'OutOfBudget', 'ToTSearch']
+__all__ = ['Propose', 'Retrieve', 'Evaluate', 'ToTStep', 'Thought', 'ToTNode', 'ToTConfig', 'Proposed', 'Retrieved', 'Evaluated',
+           'Pruned', 'Failed', 'Solved', 'ToTResult', 'Finished', 'OutOfBudget', 'ToTSearch']
 
 # %% ../../nbs/planning/07_tree_of_thought.ipynb #ea64b786
 _logger = logging.getLogger(__name__)
@@ -116,15 +116,6 @@ class ToTNode(Displayable):
         return nested_json(self.to_dict(), ensure_ascii=False)
 
 
-def nested_json(value: dict[str, Any], *, ensure_ascii: bool = True) -> str:
-    "A tree and what is told of it as JSON, which programs read to a depth of some hundred only; `ValueError` beyond."
-    try:
-        finite = json.loads(json.dumps(value), parse_constant=str)  # JSON has no infinite numbers
-        return json.dumps(finite, ensure_ascii=ensure_ascii, indent=1, allow_nan=False)
-    except RecursionError:
-        raise ValueError("the tree is nested too deep for JSON; Markdown, HTML and the events of its run have no such limit") from None
-
-
 def _by_interest(node: ToTNode) -> list[ToTNode]:
     "The children, those that led on first, then by value."
     return sorted(node.children, key=lambda child: (not child.children, child.value is None, -(child.value or 0.0), child.order))
@@ -140,6 +131,15 @@ def _describe(node: ToTNode) -> Box:
 Propose: TypeAlias = Callable[[Sequence[ToTNode]], Sequence[Sequence[str | Thought]]]  # nodes → thoughts that could follow each
 Retrieve: TypeAlias = Callable[[Sequence[ToTNode]], Sequence[Any]]  # nodes → evidence
 Evaluate: TypeAlias = Callable[[Sequence[ToTNode]], Sequence[float]]  # nodes → values, higher is better
+
+# %% ../../nbs/planning/07_tree_of_thought.ipynb #5ac0e7d1
+def nested_json(value: dict[str, Any], *, ensure_ascii: bool = True) -> str:
+    "A tree and what is told of it as JSON, which programs read to a depth of some hundred only; `ValueError` beyond."
+    try:
+        finite = json.loads(json.dumps(value), parse_constant=str)  # JSON has no infinite numbers
+        return json.dumps(finite, ensure_ascii=ensure_ascii, indent=1, allow_nan=False)
+    except RecursionError:
+        raise ValueError("the tree is nested too deep for JSON; Markdown, HTML and the events of its run have no such limit") from None
 
 # %% ../../nbs/planning/07_tree_of_thought.ipynb #bcd24443
 def rank(node: ToTNode) -> tuple[bool, bool, float, int]:
