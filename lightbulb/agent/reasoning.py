@@ -659,7 +659,7 @@ def is_superseded(question: str, page: Document, later: Document, starts: tuple[
 
     The later one has all words of the question which that has, as the bill of another customer has not.
     """
-    if _ASKS_OF_THEN.search(question) or not is_of_later_issue(later, page, starts[::-1]): return False
+    if _ASKS_OF_THEN.search(question) or not is_of_later_issue(later, page, (starts[1], starts[0])): return False
     said, later_said = (telling_stems(_of_one_issue(*place)) for place in zip((page, later), starts, strict=True))
     return said & telling_stems(question) <= later_said
 
