@@ -195,6 +195,21 @@ def test_of_two_dated_parts_of_a_page_the_later_one_holds() -> None:
     assert holds_now("Who is the treasurer?", old, [new], {page.url: still}.__getitem__) is old
 
 
+@pytest.mark.parametrize(("first", "second", "are_two"), [("3312", "7740", True), ("3312", "3312", False), ("blue", "red", False)])
+def test_codes_of_two_issues_disagree(first: str, second: str, are_two: bool) -> None:
+    question = "What is the gate code?"
+
+    def told(year: int, code: str, odds: float) -> State:
+        text = f"The gate code is {code}."
+        passage = Passage(f"http://site/rules_{year}", f"Rules {year}", 0, len(text), text, 0.0)
+        found = Candidate(code, passage.url, passage.title, text.index(code), len(text) - 1, "other", odds, passage)
+        return State(Plan("direct", (question,)), (found,), odds, code)
+
+    old, new = told(2024, first, -0.5), told(2025, second, -1.0)
+    pages = {it.chosen[-1].url: Document(it.chosen[-1].url, it.chosen[-1].title, it.chosen[-1].passage.text) for it in (old, new)}
+    assert (holds_now(question, old, [new], pages.__getitem__) is new) == are_two == disagrees(question, old, new)
+
+
 def test_what_a_line_says_of_other_numbers_stands_behind_the_later_issue() -> None:
     pages = [
         Document("http://site/m1", "Minutes, 11 February 2026", "The treasurer reported a balance of 1,840 pounds."),

@@ -583,6 +583,9 @@ class Reasoning:
         return state.log_probability - self.config.missing_page_penalty * (1 - (node.evidence or Evidence()).match)
 
 # %% ../../nbs/agent/12_reasoning.ipynb #8c434e3e
+_CODE = re.compile(r"[\w.-]*\d[\w.-]*")
+
+
 def _day_in_any_year(text: str) -> tuple[int, ...]:
     return _day_told(f"{text} 000") or () if re.search(MONTH, text) else ()  # *9 May*, but no hour
 
@@ -599,7 +602,8 @@ def disagrees(
     "Whether another answer cannot be true beside the best one."
     if best.plan.kind != "direct" or other.plan.kind != "direct" or not best.chosen or not other.chosen: return False
     one, two, kind = best.chosen[-1], other.chosen[-1], expected_kind(question)
-    if kind == "other" or one.passage is None or two.passage is None: return False
+    are_codes = kind == "other" and all(_CODE.fullmatch(it.text) for it in (one, two))  # *4471* and *9028*, where *what is the code* asks
+    if (kind == "other" and not are_codes) or one.passage is None or two.passage is None: return False
     if one.url == two.url and not on_one_page: return False
     if other.log_probability < best.log_probability - max_behind: return False
     if kind == "date":
@@ -666,7 +670,7 @@ def is_superseded(question: str, page: Document, later: Document, starts: tuple[
 
 def holds_now(question: str, best: State, others: Sequence[State], document_of: Callable[[str], Document]) -> State:
     "Of an answer and what later issues of its page say instead, the latest; the answer itself where the question is of another time."
-    counts = expected_kind(question) in ("date", "number")  # *6 euros instead of 5*: the old one may stand beside the new one
+    counts = expected_kind(question) in ("date", "number", "other")  # *6 euros instead of 5*: the old one may stand beside the new one
     for other in others:
         if not disagrees(question, best, other, max_behind=6.0, least_shared=1, on_one_page=True): continue
         here, there = best.chosen[-1], other.chosen[-1]
