@@ -142,7 +142,9 @@ def test_the_latest_issue_holds_and_what_an_earlier_one_said_is_told_as_that(pag
     ("page", "other", "is_newer"),
     [
         (("a/rules_2025.pdf", "House rules"), ("a/rules_2024.pdf", "House rules"), True),
+        (("a/2025-04.txt", "Letter"), ("a/2025-03.txt", "Letter"), True),
         (("a/2025-03.txt", "Letter"), ("a/2025-04.txt", "Letter"), False),
+        (("a/minutes_2026_04_15.md", "Minutes"), ("a/minutes_2026_02_11.md", "Minutes"), True),
         (("a", "Letter of 3 May 2025"), ("b", "Letter of 30 April 2025"), True),
         (("a", "Letter, May 2025"), ("b", "Rules, April 2025"), False),  # of two series
         (("a", "Letter"), ("b", "Letter"), False),

@@ -618,13 +618,13 @@ def disagrees(
     return about(two) >= max(least_shared, about(one))
 
 
-_IN_A_NAME = re.compile(rf"{DATE}|\b(?:19|20)\d\d-\d\d\b")
+_IN_A_NAME = re.compile(rf"\b(?:19|20)\d\d-\d\d(?!-?\d)|{DATE}")  # a month, which is no year before a number
 _ASKS_OF_THEN = re.compile(rf"\b(?:was|were|did|had|ago|{MONTH}|{YEAR})\b")
 
 
 def _issue(name: str) -> tuple[list[str], tuple[int, int, int]] | None:
     "The words of a title or a file's name but for its date, and that date; None without one of a century in which files are written."
-    name = name.replace("_", " ")
+    name = re.sub(r"(?<=\d)_(?=\d)", "-", name).replace("_", " ")  # *minutes_2026_02_11.txt*
     if (found := _IN_A_NAME.search(name)) is None: return None
     month = re.fullmatch(r"(\d{4})-(\d\d)", found[0])
     day = (int(month[1]), int(month[2]), 0) if month else _day_told(found[0])
