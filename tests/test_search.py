@@ -859,10 +859,10 @@ def test_proxies_and_passwords_of_the_environment_are_not_used(site, monkeypatch
 def test_what_a_folder_holds_beside_readable_files_is_told_once(tmp_path):
     (tmp_path / "stock.csv").write_text("Lamp,Price\nneon tube,55\n")
     (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.4 nothing follows")
-    for name in ("letter.docx", "photo one.png", "photo two.PNG", "LICENSE"):
+    for name in ("letter.doc", "photo one.png", "photo two.PNG", "LICENSE"):
         (tmp_path / name).write_bytes(b"\0")
     lines: list[str] = []
     corpus = load_search(f"folder:{tmp_path}", make_index=WordIndex)
     _prepare_search(corpus, lines.append)
     assert [document.text for document in corpus.documents.values()] == ["Lamp: neon tube; Price: 55"]
-    assert lines[1].startswith("left out: broken.pdf (not a readable PDF") and lines[1].endswith("), 1 .docx, 2 .png, 1 without a suffix")
+    assert lines[1].startswith("left out: broken.pdf (not a readable PDF") and lines[1].endswith("), 1 .doc, 2 .png, 1 without a suffix")

@@ -297,7 +297,7 @@ def carried_on(
         number: scores[line.url, line.start]
         for number, line in enumerate(page)
         if first <= number <= last and number not in numbers and not line.term
-        if line.role == "sentence" or _is_remark(line)
+        if (line.role == "sentence" and not line.text.endswith(",")) or _is_remark(line)
         if line.heading == heading and (line.url, line.start) in scores
         if not any(_is_of_another(line, one, asked) for one in said)
     }

@@ -139,7 +139,7 @@ def _meta(tree: Any, *names: str) -> str:
     return next((text for name in names if (text := normalize(values.get(name, "")))), "")
 
 
-def _title_from_url(url: str) -> str:
+def title_of_address(url: str) -> str:
     "A readable name from the last part of an address."
     parts = urlsplit(url)
     last = unquote(parts.path.rstrip("/").rsplit("/", 1)[-1])
@@ -164,7 +164,7 @@ def _title(tree: Any, url: str, outside: set[Any]) -> str:
     parts = re.fullmatch(r"(.+?)\s+[-–—|·:]\s+([^-–—|·:]+)", whole)
     if parts and (parts[2].casefold() == site.casefold() or (not site and parts[1].casefold() in heading.casefold() != "")):
         return parts[1]
-    return whole or heading or next((text for text in map(_heading_text, tree.iter("h2", "h3")) if text), "") or _title_from_url(url)
+    return whole or heading or next((text for text in map(_heading_text, tree.iter("h2", "h3")) if text), "") or title_of_address(url)
 
 # %% ../../nbs/web/07_extract.ipynb #53226f7d
 def locate_headings(
@@ -397,7 +397,7 @@ def extract_text(
     joined = "\n\n".join(filter(None, blocks))
     first, _, rest = joined.partition("\n\n")
     looks_like_title = rest and len(first) <= 100 and not first.startswith(" ") and not _BULLET.match(first) and first[-1] not in ".;:,"
-    title = title or (first if looks_like_title else _title_from_url(url))
+    title = title or (first if looks_like_title else title_of_address(url))
     return Document(url, title, joined, headings=locate_headings(_numbered_headings(blocks), joined))
 
 # %% ../../nbs/web/07_extract.ipynb #ba5ed711
@@ -449,7 +449,7 @@ def extract(
     if not isinstance(url, str): raise ValueError(f"url must be text, got {type(url).__name__}")
     if not _HTML.search(html, 0, MAX_CHARACTERS): return extract_text(html[:MAX_CHARACTERS], url)
     tree = parse(html)
-    if tree is None: return Document(url, _title_from_url(url), "")
+    if tree is None: return Document(url, title_of_address(url), "")
     num_images = sum(1 for image in tree.iter("img") if not any(parent.tag == "noscript" for parent in image.iterancestors()))
     description = _meta(tree, "description", "og:description", "twitter:description")
     remove_hidden(tree)
@@ -470,3 +470,38 @@ def extract(
     text = "\n\n".join(blocks)
     located = locate_headings([one for one in headings if one[1]], title_block + text, len(title_block))
     return Document(url, title, text, description, located, links, num_images)
+
+# %% ../../nbs/web/07_extract.ipynb #e1a0c0d2
+def _mark_items(tree: Any) -> None:
+    "Put the number or the mark of an item before its first words."
+    for item in tree.iter("li"):
+        parent, first = item.getparent(), item
+        if parent is None: continue
+        while not (first.text or "").strip() and len(first) and first[0].tag in _BLOCKS:
+            first = first[0]
+        mark = "-"
+        if parent.tag == "ol":
+            begin = parent.get("start", "1")
+            mark = f"{parent.index(item) + (int(begin) if begin.isdecimal() else 1)}."
+        first.text = f"{mark} {(first.text or '').lstrip()}"
+
+
+def extract_whole(html: str, url: str) -> Document:
+    "Everything that a page says that has nothing around its content, such as one made of another file."
+    tree = parse(html)
+    if tree is None: return Document(url, title_of_address(url), "")
+    num_images = sum(1 for _ in tree.iter("img"))
+    remove_hidden(tree)
+    drop_anchors(tree)
+    links = _links(tree, url, set())
+    titles = [heading for heading in tree.iter("h1") if _heading_text(heading)]
+    marked = [heading for heading in titles if heading.get("class") == "title"]
+    simplify(tree)
+    _mark_items(tree)
+    title = _heading_text((marked or titles)[0]) if marked or len(titles) == 1 else title_of_address(url)
+    headings = [(int(one.tag[1]), _heading_text(one)) for one in tree.iter("h1", "h2", "h3", "h4", "h5", "h6")]
+    blocks = [text for block in _everything(tree, set()) if (text := read_block(block.text))]
+    title_block = f"{blocks.pop(0)}\n\n" if len(blocks) > 1 and blocks[0].casefold() == title.casefold() else ""
+    text = "\n\n".join(blocks)
+    located = locate_headings([one for one in headings if one[1]], title_block + text, len(title_block))
+    return Document(url, title, text, "", located, links, num_images)
