@@ -16,7 +16,7 @@ LANES = {0: "answering", 3: "learning to write", 4: "learning a world and planni
 PARTS = {  # name: (column, row, title, what happens there, page)
     "question": (0, 0, "question", "and its budget", "agent/03_configuration"),
     "parts": (1, 0, "parts of it", "sub-questions, kind", "agent/01_questions"),
-    "search": (2, 0, "search", "web, site or folder", "web/14_search"),
+    "search": (2, 0, "search", "web, site or folder", "web/15_search"),
     "fetch": (3, 0, "fetch", "polite and guarded", "web/05_fetch"),
     "extract": (4, 0, "pages", "text with offsets", "web/07_extract"),
     "ledger": (5, 0, "ledger", "what may be cited", "agent/06_ledger"),

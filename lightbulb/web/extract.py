@@ -12,6 +12,7 @@ __all__ = ['extract']
 import logging
 import re
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote, unquote_to_bytes, urljoin, urlsplit
@@ -356,25 +357,33 @@ def _numbered_headings(blocks: list[str]) -> list[tuple[int, str]]:
     return [(2 + match["number"].count("."), match[0]) for match in names]
 
 
-def _unwrap(block: str) -> list[str]:
+def begins_item(line: str) -> bool:
+    "Whether a line begins with the mark or the number of an item."
+    return _BULLET.match(line) is not None
+
+
+def unwrap(
+    block: Sequence[str],  # its lines
+    ends: Sequence[float] | None = None,  # where each ends, in letters from the left; how long it is, if not given
+) -> list[str]:
     "The lines of a block, those joined that were only wrapped; *Date: …* below *Place: …* was not."
-    own = _NAMES_A_VALUE if _NAMES_A_VALUE.match(block) else _BULLET
+    own = _NAMES_A_VALUE if block and _NAMES_A_VALUE.match(block[0]) else _BULLET
     lines: list[list[str]] = []  # each of them in the pieces it was wrapped into
-    width = max((len(line.rstrip()) for line in block.split("\n")), default=0)
-    last_end = 0
-    for line in block.split("\n"):
+    ends = ends or [len(line.rstrip()) for line in block]
+    width, last_end = max(ends, default=0), 0.0
+    for line, end in zip(block, ends, strict=True):
         is_wrapped = last_end >= max(40, 0.7 * width) and width <= 120
         begins = (
             _BULLET.match(line)
             or own.match(line)
-            or (lines and lines[-1][-1].endswith(".") and len(line) < 0.6 * width and _NUMBERED_NAME.fullmatch(line.strip()))
+            or (lines and lines[-1][-1].endswith(".") and end < 0.6 * width and _NUMBERED_NAME.fullmatch(line.strip()))
         )  # *2 Charging* below the last line of a paragraph
         hangs = line.startswith("  ") and lines and _BULLET.match(lines[-1][0])  # below the words of an item
         if lines and (is_wrapped or hangs) and not begins:
             lines[-1].append(line)
         else:
             lines.append([line])
-        last_end = len(line.rstrip())
+        last_end = end
     return list(map(" ".join, lines))
 
 
@@ -393,7 +402,7 @@ def extract_text(
         has_code = 2 * sum(indented) < len(raw)  # else the whole page is set in
     blocks: list[str] = []
     for block, is_code in zip(raw, indented, strict=True):
-        blocks += [clean_code(block)] if is_code and has_code else map(normalize, _unwrap(block))
+        blocks += [clean_code(block)] if is_code and has_code else map(normalize, unwrap(block.split("\n")))
     joined = "\n\n".join(filter(None, blocks))
     first, _, rest = joined.partition("\n\n")
     looks_like_title = rest and len(first) <= 100 and not first.startswith(" ") and not _BULLET.match(first) and first[-1] not in ".;:,"
