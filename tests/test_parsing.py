@@ -313,6 +313,22 @@ def test_a_sentence_goes_on_from_page_to_page_of_a_pdf_without_what_stands_above
     assert [heading.text for heading in document.headings] == ["1 Who may park", "2 Charging"]
 
 
+def test_the_name_of_the_chapter_above_each_page_of_a_pdf_and_its_table_of_contents_are_no_text() -> None:
+    def page(number: int) -> tuple[str, bytes]:
+        lines = [(10, 770, f"{number} Chapter {number}. About lamp {'ABCDEF'[number]}"), (14, 730, f"{number}.1 Lamp {'ABCDEF'[number]}")]
+        lines += [
+            (10, 700, f"Lamp {'ABCDEF'[number]} is lit at {number} hours by whoever is nearest to"),
+            (10, 688, f"door {'GHIJKL'[number]}, and put out."),
+        ]
+        lines += [(10, 600, f"{number}.1 Lamp . . . . . . . . . {number}")]
+        return "", "\n".join(f"BT /F1 {size} Tf 50 {height} Td ({text}) Tj ET" for size, height, text in lines).encode()
+
+    document = read_source(Source("pdf", "file:///lamps.pdf", pdf_of(*map(page, range(6)))))
+    assert "Chapter" not in document.text.removeprefix(document.text.split("\n\n")[0]) and ". . ." not in document.text
+    assert [heading.text for heading in document.headings] == [f"{number}.1 Lamp {'ABCDEF'[number]}" for number in range(6)]
+    assert "Lamp C is lit at 2 hours by whoever is nearest to door I, and put out." in document.text.split("\n\n")
+
+
 CONDITIONS = "CONDITIONS\n\n1. Scope\nWe repair it.\n\n2. What is not covered\nLamps, and what fell.\n\n2.1 Glass\nIs not covered.\n"
 
 

@@ -174,9 +174,13 @@ def _levels(headings: Sequence[Block]) -> list[int]:
     return [min(6, 1 + ranks.index(look)) for look in looks]
 
 
+_NUMBER = re.compile(r"\A(?:(?:chapter|appendix) )?(?:\d{1,3}|[a-z](?=\.))(?:\.\d{1,3})*[.:)]? +")
+
+
 def _bare(title: str) -> str:
-    "The words of a heading without its number."
-    return re.sub(r"^(?:chapter |appendix )?[\dA-Z]{0,3}(?:\.\d+)*[.:)]?\s+", "", normalize(title), flags=re.IGNORECASE).casefold()
+    "The words of a heading without its number, its hyphens and its kind of quotes."
+    plain = normalize(title).translate({0x2019: "'", 0x201C: '"', 0x201D: '"', 0xFFFE: None, 0xAD: None, ord("-"): None}).casefold()
+    return _NUMBER.sub("", plain)
 
 # %% ../../nbs/web/09_pdf_files.ipynb #1890fb46
 _BROKEN_WORD = re.compile(r"(?P<first>\w*[^\W\d_])(?:[-\xad‐] |\ufffe ?)(?P<rest>[a-zß-ÿ]\w*)")
