@@ -91,6 +91,15 @@ def practice(both: Path, text: Path) -> Iterator[TextPractice]:
     yield TextPractice(model, tokens, TextSettings(num_proposals=4), MCTSConfig(4, policy_target="improved"), num_actions=3, seed=1)
 
 
+def test_an_evaluation_is_no_dearer_than_a_round(both: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    "Of a large vocabulary fewer stretches are read, and an evaluation counts both halves of them, as a round does."
+    (text := tmp_path / "long.txt").write_text(4 * TEXT)
+    training = TextWorldTraining(settings(both, text))
+    whole = training.evaluate().metrics["among"]
+    monkeypatch.setattr("lightbulb.world.text_training._MOST_PREDICTIONS", 140 * training.model.config.vocab_size)
+    assert training.evaluate().metrics["among"] == 140 // 2 - 1 < whole
+
+
 # ------------------------------------------------------------------ targets are real
 
 

@@ -100,7 +100,8 @@ class AcceleratedProcesses(OneProcess):
 def _load_streams(config: TrainLanguageModel, tokenizer: Tokenizer) -> tuple[TokenStream, TokenStream]:
     "Training and validation tokens of the data set."
     texts = load_texts(config.dataset_name, config.hub_config, text_column=config.text_column, max_examples=config.max_examples)
-    return tokenize(texts.train, tokenizer), tokenize(texts.validation, tokenizer)
+    train, held_out = tokenize(texts.train, tokenizer), tokenize(texts.validation, tokenizer)
+    return train, held_out.first(config.held_out_tokens or len(held_out), tokenizer)
 
 
 def _build_model(config: TrainLanguageModel, vocabulary: int, num_sentinels: int) -> Transformer:
