@@ -100,6 +100,15 @@ def test_an_evaluation_is_no_dearer_than_a_round(both: Path, tmp_path: Path, mon
     assert training.evaluate().metrics["among"] == 140 // 2 - 1 < whole
 
 
+def test_a_text_too_long_to_read_is_not_cut_in_silence(both: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    known = 2 * load_text_world(both).transformer.config.max_length - 4 * 4
+    for length in (known, known + 9):
+        prompt = ("The oil lamp was dim. " * 40)[:length]
+        assert main(["--mode", "inference", "--save_dir", str(both), "--query", prompt, "--max_new_tokens", "4"], stage="world") == 0
+        assert ("tokens the model reads the last" in (said := capsys.readouterr().err)) == (length > known)
+    assert f"of {known + 9} tokens the model reads the last {known}" in said
+
+
 # ------------------------------------------------------------------ targets are real
 
 
