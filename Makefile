@@ -6,7 +6,8 @@ QUERY ?= What are the impacts of renewable energy on global sustainability?
 TEXT ?= The arc lamp was
 DEMO := --save_dir models/demo --dataset_name demo
 LEARN := --model_name smollm2 --init_from_pretrained --trained_layers 8 --learning_rate 3e-4 --steps_per_epoch 32 --num_epochs 1 --batch_size 2 \
-	--accumulation_steps 1 --num_layers 2 --num_experts 1 --num_token_heads 1 --next_weight 0 --span_weight 0 --causal_weight 1 --alpha 0 --beta 0
+	--held_out_tokens 2048 --accumulation_steps 1 --num_layers 2 --num_experts 1 --num_token_heads 1 --next_weight 0 --span_weight 0 \
+	--causal_weight 1 --alpha 0 --beta 0
 IMAGINE := --transformer_model_path models/demo --num_epochs 1 --accumulation_steps 1 --unroll_length 3 --text.context_tokens 16 \
 	--text.least_steps 40 --steps_per_epoch 40 --text.stretches_per_round 128 --text.stretches_to_settle 512
 WRITE := --task train_llm_world --mode inference $(DEMO) --max_new_tokens 48
@@ -26,7 +27,7 @@ setup-demo: ## .venv with what answering needs
 
 demo: setup-demo ## set up, answer one question with checkable sources, then train a small language model and a world model of it, and let them write
 	@$(BIN)/python main_menu.py --task test_agent --query "$(QUERY)"
-	@printf '\nNow SmolLM2 reads the demo site for about a minute (held-out loss before and after), and a world model learns to imagine its states:\n'
+	@printf '\nNow SmolLM2 reads the demo site for about a minute (held-out loss before and after), and a world model takes as long to imagine its states:\n'
 	@$(BIN)/python lightbulb_LM.py $(DEMO) $(LEARN)
 	@$(BIN)/python lightbulb_WM.py $(DEMO) $(IMAGINE)
 	@printf '\nThe likeliest pieces of words one after the other, some that are drawn, and what is planned in the imagined states.\nIt has read for a minute: the sentences are English, what they say is often wrong.\n'

@@ -61,6 +61,23 @@ def test_the_converted_decoder_says_what_the_source_says(tied, settings):
             torch.testing.assert_close(model.logits(heard), expected, rtol=1e-3, atol=2e-4)
 
 
+def test_a_closed_gate_costs_nothing():
+    "Where no gradient can open it, the memory is not even looked at: evaluations and writing do the source's own work alone."
+    model, tokens, context = converted(llama(), num_experts=1), torch.randint(97, (2, 12)), torch.randint(97, (2, 9))
+    asked = []
+    for part in (*(layer.attention for layer in model.encoder.layers), *(layer.cross for layer in model.decoder.layers)):
+        part.register_forward_hook(lambda *_: asked.append(1))
+    with torch.inference_mode():
+        assert torch.equal(model(tokens, encoder_tokens=context).hidden, model.decode(tokens)) and not asked
+        assert model.new_cache(2, model.encode(context)).cross is None
+    asked.clear()
+    model(tokens, encoder_tokens=context)  # a gradient could open it
+    assert len(asked) == len(model.encoder.layers) + len(model.decoder.layers)
+    model.decoder.layers[-1].cross.gate.data.fill_(0.5)
+    with torch.inference_mode():
+        assert not torch.allclose(model(tokens, encoder_tokens=context).hidden, model.decode(tokens))
+
+
 def test_training_opens_the_gate_and_reaches_the_encoder():
     model = converted(llama(num_hidden_layers=1), num_encoder_layers=1).train()
     tokens, context = torch.randint(97, (2, 12)), torch.randint(97, (2, 9))

@@ -91,6 +91,24 @@ def practice(both: Path, text: Path) -> Iterator[TextPractice]:
     yield TextPractice(model, tokens, TextSettings(num_proposals=4), MCTSConfig(4, policy_target="improved"), num_actions=3, seed=1)
 
 
+def test_an_evaluation_is_no_dearer_than_a_round(both: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    "Of a large vocabulary fewer stretches are read, and an evaluation counts both halves of them, as a round does."
+    (text := tmp_path / "long.txt").write_text(4 * TEXT)
+    training = TextWorldTraining(settings(both, text))
+    whole = training.evaluate().metrics["among"]
+    monkeypatch.setattr("lightbulb.world.text_training._MOST_PREDICTIONS", 140 * training.model.config.vocab_size)
+    assert training.evaluate().metrics["among"] == 140 // 2 - 1 < whole
+
+
+def test_a_text_too_long_to_read_is_not_cut_in_silence(both: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    known = 2 * load_text_world(both).transformer.config.max_length - 4 * 4
+    for length in (known, known + 9):
+        prompt = ("The oil lamp was dim. " * 40)[:length]
+        assert main(["--mode", "inference", "--save_dir", str(both), "--query", prompt, "--max_new_tokens", "4"], stage="world") == 0
+        assert ("tokens the model reads the last" in (said := capsys.readouterr().err)) == (length > known)
+    assert f"of {known + 9} tokens the model reads the last {known}" in said
+
+
 # ------------------------------------------------------------------ targets are real
 
 

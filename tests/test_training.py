@@ -337,6 +337,24 @@ def test_one_process_and_two_have_the_same_losses(text: Path, tmp_path: Path) ->
     assert said.count("held-out loss") == 1, "only one process speaks"
 
 
+def test_bits_a_byte_are_of_text_and_never_of_spans(text: Path, tmp_path: Path) -> None:
+    "A span that was cut out is pieces of words and marks, and harder: a step of spans says so and has no bits a byte."
+    settings = config(text, tmp_path, "--accumulation_steps", "1", "--span_weight", "0.5", "--dropout", "0")
+    mixed, alone = LanguageModelTraining(settings), LanguageModelTraining(settings)  # the same weights
+    places = [(0, index) for index in range(mixed.batches.num_batches(0))]
+    by_kind = {batch.objective: batch for batch in map(mixed.batches.__getitem__, places)}
+    spans, following = by_kind["span"], by_kind["next"]
+    both = mixed.train_step([spans, following]).metrics
+    assert both["span_share"] == pytest.approx(spans.num_tokens / (spans.num_tokens + following.num_tokens))
+    of_text = alone.train_step([following])
+    assert both["bits_per_byte"] == pytest.approx(of_text.metrics["bits_per_byte"], rel=1e-5) and of_text.metrics["span_share"] == 0
+    assert of_text.metrics["bits_per_byte"] == pytest.approx(
+        of_text.loss / math.log(2) * len(alone.train) / alone.train.num_bytes, rel=1e-3
+    )
+    of_spans = alone.train_step([spans])
+    assert of_spans.metrics["span_share"] == 1 and math.isnan(of_spans.metrics["bits_per_byte"])
+
+
 # ------------------------------------------------------------------ nothing is lost
 
 

@@ -99,8 +99,10 @@ class Curves:
         for text in whole.splitlines():
             with suppress(json.JSONDecodeError):  # the torn line of a run that was killed
                 row = json.loads(text)
+                of_spans = row.get("span_share", 0) > 0.5  # they are harder: a spike of the loss, and no worse model
+                hidden = ("step", "split", "loss") if of_spans else ("step", "split")
                 for name, value in row.items():
-                    if name not in ("step", "split") and isinstance(value, int | float):
+                    if name not in hidden and isinstance(value, int | float):
                         self.lines.setdefault((name, row["split"]), []).append((row["step"], value))
         return bool(end)
 

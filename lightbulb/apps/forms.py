@@ -93,7 +93,7 @@ def to_text(value: Any) -> str:
 _FIRST = """query search environment dataset_name model_name preset num_epochs batch_size max_length total_steps num_envs
     max_seconds save_dir""".split()
 _GROUPS = {  # folds by subject; what is in none of them is in the last one
-    "Data": "dataset_config text_column max_examples num_workers validation_share queries num_episodes",
+    "Data": "dataset_config text_column max_examples held_out_tokens num_workers validation_share queries num_episodes",
     "Network": """num_layers width hidden num_heads num_experts num_token_heads dropout dynamics_blocks unroll_length lstm_width
         memory_length init_from_pretrained transformer_model_path standardize""",
     "Learning": """accumulation_steps learning_rate learning_rate_scale optimizer weight_decay max_grad_norm warmup average_decay

@@ -141,7 +141,8 @@ def _follow_training(config: TrainLanguageModel) -> int:
         try:
             for last in after_earlier(reports, config.folder, _describe_evaluation, resume=config.resume):
                 bar.total, bar.n = last.total_steps, last.step
-                bar.set_postfix_str(f"loss {last.loss:.3f}, {last.tokens_per_second or 0:,.0f} tokens/s")
+                spans = " (of spans that were cut out)" if last.metrics.get("span_share", 0) > 0.5 else ""
+                bar.set_postfix_str(f"loss {last.loss:.3f}{spans}, {last.tokens_per_second or 0:,.0f} tokens/s")
                 if last.split == "validation":
                     tqdm.write(f"{_describe_evaluation(last)}, {time.monotonic() - begin:.0f} s", file=sys.stdout)
         except KeyboardInterrupt:

@@ -247,9 +247,13 @@ def _load_planner(config: TrainWorldModel) -> Callable[[str], str]:
         raise LightbulbError(f"{config.folder} holds a model of text, not of {config.environment}; give its environment or none")
     model, search = load_text_world(config.folder, config.transformer_model_path, config.device), config.search(with_noise=False)
 
+    size = model.config.action_tokens
+    known = 2 * model.transformer.config.max_length - 4 * size  # the encoder's, and the decoder's, which also writes four actions
+
     def write(prompt: str) -> str:
-        prompt_ids = model.tokenizer.encode(prompt)
-        ids, size = list[int](), model.config.action_tokens
+        prompt_ids, ids = model.tokenizer.encode(prompt), list[int]()
+        if len(prompt_ids) > known:
+            print(f"  of {len(prompt_ids)} tokens the model reads the last {known}", file=sys.stderr, flush=True)
         while len(ids) < config.max_new_tokens and model.tokenizer.end_id not in ids:
             num_actions = min(4, -(-(config.max_new_tokens - len(ids)) // size))
             seed = config.seed + len(ids)

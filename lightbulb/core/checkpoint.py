@@ -71,7 +71,7 @@ def save_checkpoint(
     except Exception as error:  # noqa: BLE001 - torch raises several kinds; all mean that this state cannot be read back
         raise ValueError(f"this state cannot be saved: {str(error).splitlines()[0]}") from None
     header = _MAGIC + len(payload).to_bytes(8, "big") + hashlib.sha256(payload).digest()
-    write_atomically(path, lambda file: file.write(header + payload))
+    write_atomically(path, lambda file: file.writelines((header, payload)))  # no copy of both: a large model is written in half the memory
 
 # %% ../../nbs/core/05_checkpoint.ipynb #2a0f2472
 def load_checkpoint(path: str | Path, device: str = "cpu") -> dict[str, Any]:

@@ -47,6 +47,7 @@ class TrainLanguageModel(Displayable):
     dataset_config: str = _DEFAULT_DATASET_CONFIG  # of a hub data set; another data set takes it only if given
     text_column: str = ""  # empty: found by itself
     max_examples: int = 0  # documents; 0: all
+    held_out_tokens: int | None = None  # of the held-out text that an evaluation reads, from its beginning, at most; None: all of it
     batch_size: int = 8  # sequences at a time on each process; fewer of little text, unless accumulation_steps is given
     num_epochs: int = 3  # times that the text is read
     steps_per_epoch: int | None = None  # optimizer steps of an epoch, at most, on parts of the text drawn anew; None: it reads all of it
@@ -102,6 +103,7 @@ class TrainLanguageModel(Displayable):
                 "temperature",
                 "num_token_heads",
                 "steps_per_epoch",
+                "held_out_tokens",
                 "trained_layers",
                 "beam_width",
                 "max_new_tokens",
@@ -223,5 +225,6 @@ class TrainLanguageModel(Displayable):
     def fixed_settings(self, num_processes: int = 1) -> dict[str, Any]:
         "What must be the same when the run is resumed."
         names = ("seed", "batch_size", "accumulation_steps", "max_length", "model_name", "precision", "trained_layers", "steps_per_epoch")
-        fixed = {name: getattr(self, name) for name in (*names, "next_weight", "span_weight", "causal_weight")}
+        names += ("held_out_tokens", "next_weight", "span_weight", "causal_weight")
+        fixed = {name: getattr(self, name) for name in names}
         return fixed | {"optimizer": self.matrix_optimizer, "number of processes": num_processes}

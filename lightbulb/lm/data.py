@@ -299,6 +299,14 @@ class TokenStream:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def first(self, num_tokens: int, tokenizer: Tokenizer) -> TokenStream:
+        "Its first tokens alone, with the bytes and words that they are decoded to; the whole, if there are no more."
+        if num_tokens >= len(self): return self
+        tokens = self.tokens[:num_tokens]
+        documents = np.split(tokens, np.flatnonzero(tokens[:-1] == tokenizer.end_id) + 1)
+        texts = [tokenizer.decode(document.tolist()) for document in documents]
+        return TokenStream(tokens, sum(len(text.encode()) for text in texts), sum(len(text.split()) for text in texts), len(texts))
+
 
 def _tokenizer_key(tokenizer: Tokenizer) -> str:
     "A key of everything that decides which ids a text becomes."

@@ -100,7 +100,8 @@ class AcceleratedProcesses(OneProcess):
 def _load_streams(config: TrainLanguageModel, tokenizer: Tokenizer) -> tuple[TokenStream, TokenStream]:
     "Training and validation tokens of the data set."
     texts = load_texts(config.dataset_name, config.hub_config, text_column=config.text_column, max_examples=config.max_examples)
-    return tokenize(texts.train, tokenizer), tokenize(texts.validation, tokenizer)
+    train, held_out = tokenize(texts.train, tokenizer), tokenize(texts.validation, tokenizer)
+    return train, held_out.first(config.held_out_tokens or len(held_out), tokenizer)
 
 
 def _build_model(config: TrainLanguageModel, vocabulary: int, num_sentinels: int) -> Transformer:
@@ -274,8 +275,8 @@ class LanguageModelTraining:
         self.is_whole = False
         self.scored.train()
         batches = batches or self._next_batches()
-        local = torch.tensor([sum(batch.num_tokens for batch in batches)], dtype=torch.float64, device=self.device)
-        total_tokens = float(self.processes.total(local))
+        counts = [sum(batch.num_tokens for batch in part) for part in (batches, [batch for batch in batches if batch.objective != "span"])]
+        total_tokens, text_tokens = self.processes.total(torch.tensor(counts, dtype=torch.float64, device=self.device)).tolist()
         progress = self.step / self.total_steps
         num_heads = num_heads_at(progress, self.scored.model.config.num_token_heads, ramp=config.head_ramp)
         learning_rate = self.learning_rate * learning_rate_factor(self.step, self.total_steps, warmup=config.warmup)
@@ -283,17 +284,20 @@ class LanguageModelTraining:
         sums: dict[str, Tensor] = {}
         norm = self.move(self._losses(batches, num_heads, max(total_tokens, self._tokens_of_step), sums), learning_rate)
         names = [name for name in ("entropy", "variance", "balance", "router_z") if name in sums]
-        values = self.processes.total(torch.stack([sums["losses"][0], *(sums[name] for name in names)])).tolist()
-        loss, *others = (value / total_tokens for value in values)
+        of_text = sums.get("losses of text", torch.zeros_like(sums["losses"]))
+        values = self.processes.total(torch.stack([of_text[0], sums["losses"][0], *(sums[name] for name in names)])).tolist()
+        nats_of_text, loss, *others = (value / total_tokens for value in values)
         if not math.isfinite(loss): raise FloatingPointError(f"the loss is {loss}")
         self.step, self.is_whole = self.step + 1, True
         if self.moment.step == 0:
             self._epoch_batches = None  # and the processes that made them
-        # the same loss in units that do not depend on the tokenizer
-        num_bytes, num_words = (count * total_tokens / len(self.train) for count in (self.train.num_bytes, self.train.num_words))
-        trained = Evaluation((loss,), int(total_tokens), num_bytes, num_words)
+        # what of the loss is of text, in units that do not depend on the tokenizer: spans that were cut out are pieces of words, and marks
         metrics = {"epoch": epoch + 1, "learning_rate": learning_rate, "gradient_norm": norm, "num_heads": num_heads}
-        metrics |= {"bits_per_byte": trained.bits_per_byte, "word_perplexity": trained.word_perplexity}
+        metrics |= {"bits_per_byte": math.nan, "word_perplexity": math.nan, "span_share": 1 - text_tokens / total_tokens}
+        if text_tokens:
+            num_bytes, num_words = (count * text_tokens / len(self.train) for count in (self.train.num_bytes, self.train.num_words))
+            trained = Evaluation((nats_of_text * total_tokens / text_tokens,), int(text_tokens), num_bytes, num_words)
+            metrics |= {"bits_per_byte": trained.bits_per_byte, "word_perplexity": trained.word_perplexity}
         metrics |= dict(zip(names, others, strict=True))
         speed = total_tokens / (time.perf_counter() - begin)
         return StepReport(self.step, loss, self.total_steps, tokens_per_second=speed, metrics=metrics)
@@ -327,8 +331,10 @@ class LanguageModelTraining:
                 with self.precision.autocast():
                     measured = self.wrapped(batch.to(self.device), num_heads)
                 yield measured["objective"] * (self.processes.count / num_tokens)
-            for name in measured.keys() - {"load"}:  # the load's layers differ where no encoder reads
-                sums[name] = sums.get(name, 0) + measured[name].detach()
+            measures = {name: value.detach() for name, value in measured.items() if name != "load"}  # its layers differ without an encoder
+            measures |= {} if batch.objective == "span" else {"losses of text": measures["losses"]}
+            for name, value in measures.items():
+                sums[name] = sums.get(name, 0) + value
 
     def evaluate(self) -> StepReport:
         "The whole validation part, with the averaged weights if there are any."

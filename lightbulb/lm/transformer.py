@@ -228,8 +228,16 @@ class _Decoder(nn.Module):
         self.layers: Any = nn.ModuleList(_Layer(config, causal=True) for _ in range(config.num_decoder_layers))
         self.norm = RMSNorm(config.width, config.norm_epsilon)
 
-    def entries(self, memory: Memory) -> CrossEntries:
-        "Keys and values of a memory in every layer."
+    @property
+    def is_deaf(self) -> bool:
+        "Whether no layer hears a memory, since each gate is closed, and no gradient is asked for that could open one."
+        gates = [layer.cross.gate for layer in self.layers]
+        if torch.is_grad_enabled() and any(gate.requires_grad for gate in gates): return False
+        return not torch.stack(gates).any()
+
+    def entries(self, memory: Memory) -> CrossEntries | None:
+        "Keys and values of a memory in every layer; None if no layer hears it."
+        if self.is_deaf: return None
         size = memory.hidden.shape[1]
         tables = self.positions(-size if memory.lengths is None else -memory.lengths, size, memory.hidden.device, reach=size)
         mask = None if memory.lengths is None else length_mask(memory.lengths, size)
@@ -338,7 +346,7 @@ class Transformer(nn.Module):
         "One pass over whole sequences, for training."
         reports: list[RouterReport] = []
         entries = None
-        if encoder_tokens is not None:
+        if encoder_tokens is not None and (self.config.num_experts > 1 or not self.decoder.is_deaf):  # experts say what they read
             entries = self.decoder.entries(self.encode(encoder_tokens, encoder_lengths, reports=reports))
         counted = None if decoder_lengths is None else length_mask(decoder_lengths, tokens.shape[1])[:, 0, 0]
         hidden = self.decoder(self.embedding(tokens), entries, counted=counted, reports=reports)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -196,22 +196,23 @@ class LinearMoves(nn.Module):
         parts = scales.split([self.width, len(scales) - self.width - 1, 1])
         scales = torch.cat([part.mean().expand(len(part)) for part in parts]).clamp(min=1e-12).sqrt()
         inputs, is_judge = inputs / scales, torch.arange(len(inputs), device=inputs.device) % 5 == 0
-        x, y = inputs[~is_judge], targets[~is_judge]
-        squares, products = (x.T @ x).double(), (x.T @ y).double()
         errors = []
-        for strength in _STRENGTHS:
-            guesses = inputs[is_judge] @ self._ridge(squares, products, strength)
-            errors.append(float((guesses - targets[is_judge]).square().mean()))
-        x, y = inputs[is_judge], targets[is_judge]
+        for weights in self._ridge(inputs[~is_judge], targets[~is_judge], _STRENGTHS):
+            errors.append(float((inputs[is_judge] @ weights - targets[is_judge]).square().mean()))
         best = _STRENGTHS[min(range(len(errors)), key=errors.__getitem__)]
-        self.weights.copy_(self._ridge(squares + x.T @ x, products + x.T @ y, best) / scales[:, None])
+        self.weights.copy_(next(self._ridge(inputs, targets, (best,))) / scales[:, None])
         return min(errors)
 
     @staticmethod
-    def _ridge(squares: Tensor, products: Tensor, strength: float) -> Tensor:
-        "The weights that these sums (float64) lead to."
-        ridge = strength * torch.eye(len(squares), dtype=squares.dtype, device=squares.device)
-        return torch.linalg.solve(squares + ridge, products).float()
+    def _ridge(x: Tensor, y: Tensor, strengths: Sequence[float]) -> Iterator[Tensor]:  # (n, F), (n, D) → (F, D) each
+        "The weights of each strength: from as many equations as there are features, or as there are rows where these are fewer."
+        few_rows = len(x) < x.shape[1]
+        squares, products = (x @ x.T, y) if few_rows else (x.T @ x, x.T @ y)
+        squares, products, diagonal = squares.double(), products.double(), squares.diagonal().double()
+        for strength in strengths:
+            squares.diagonal().copy_(diagonal + strength)
+            solved = torch.cholesky_solve(products, torch.linalg.cholesky(squares)).float()
+            yield x.T @ solved if few_rows else solved
 
 # %% ../../nbs/world/17_text_model.ipynb #0aa62530
 class LatentStates(NamedTuple):

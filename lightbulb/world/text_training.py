@@ -58,7 +58,7 @@ def weights_digest(transformer: Transformer) -> str:
 
 # %% ../../nbs/world/20_text_training.ipynb #36ba8f93
 _STRETCHES_PER_BATCH_UNIT = 16
-_MOST_PREDICTIONS = 2**23  # stretches of a round times ids of the vocabulary
+_MOST_PREDICTIONS = 2**23  # stretches of a round, or of an evaluation, times ids of the vocabulary
 _HELD_STRETCHES = 512  # that an evaluation looks at, at most
 
 
@@ -226,7 +226,7 @@ class TextWorldTraining:
         self.model.eval()
         practice = self._practice(self.held_tokens, config.seed)
         most = (len(self.held_tokens) - practice.room) // (config.unroll_length * config.text.action_tokens)
-        most = min(most, max(64, _MOST_PREDICTIONS // self.model.config.vocab_size))
+        most = min(most, max(64, _MOST_PREDICTIONS // self.model.config.vocab_size // 2))
         count = 2 * max(1, min(_HELD_STRETCHES // 2, most))
         with self.precision.autocast():
             held = practice.round(count, with_short=False)
