@@ -52,7 +52,7 @@ class PPOConfig(Displayable):
     num_epochs: int = 10  # passes over one rollout
     num_minibatches: int = 16  # of a pass; with memory, groups of environments
     learning_rate: float = 1e-3
-    anneal: bool = True  # learning rate falls linearly to 0
+    anneal: bool = False  # whether the learning rate falls linearly to 0
     anneal_clip_range: bool = False  # so does the clip range
     discount: float = 0.99
     gae_lambda: float = 0.95
