@@ -210,9 +210,10 @@ class _Column(ipywidgets.VBox):
 
     def in_words(self) -> str:
         "The question, what was answered, and what that is quoted from."
-        if self.answer is None: return f"{self.question}\n{self.error or 'not answered'}"
-        sources = [f"[{one.number}] {one.title}: “{one.quote}”" for one in self.answer.citations]
-        return "\n".join([self.question, self.answer.text, *dict.fromkeys(sources)])
+        asked = f"{self.question} ({self.config.planner})"
+        if self.answer is None: return f"{asked}\n{self.error or 'not answered'}"
+        citations = sorted(dict.fromkeys(self.answer.citations), key=lambda one: (one.number, one.start))
+        return "\n".join([asked, self.answer.text, *(f"[{one.number}] {one.title}: “{one.quote}”" for one in citations)])
 
 # %% ../../nbs/apps/10_question_panels.ipynb #c3cb4911
 _OPEN = ("search", "model_name", "planner", "max_pages", "max_searches", "max_seconds", "length", "guess")  # fields that are not folded
