@@ -196,6 +196,22 @@ def test_every_answer_stands_in_the_saved_notebook(tmp_path: Path) -> None:
     assert "Joseph Swan was born in Sunderland in 1828.</mark>" in html and "<script>alert(1)" not in html and "<img src=x" not in html
 
 
+def test_a_question_may_end_with_its_mark(tmp_path: Path) -> None:
+    "To IPython `born?` at the end of a line is a wish for help; other lines still wish for it."
+    book = run_cells(
+        "%load_ext lightbulb.apps.question_panels\n%reload_ext lightbulb.apps.question_panels\n"
+        "from lightbulb.apps import question_panels\nfrom lightbulb.core.errors import LightbulbError\n"
+        "def asked(question, config):\n    raise LightbulbError(f'{question} {config.max_pages}')\n    yield\n"
+        "question_panels._answering = asked",
+        "%pwd\n%ask --max_pages 7 Who invented the miner's lamp?",
+        "if True:\n    one = %ask Where was Davy born?",
+        "int?",
+        "%ask?",
+    )
+    printed = ["".join(output.get("text", "") for output in cell.outputs) for cell in book.cells]
+    assert printed[1:3] == ["lightbulb: Who invented the miner's lamp? 7\n", "lightbulb: Where was Davy born? 20\n"], printed
+
+
 def test_what_stood_there_last_stands_in_the_saved_notebook(model_folder: Path, tmp_path: Path) -> None:
     book = run_cells(
         f"from lightbulb.apps.world_panels import BoardPanel\nboard = BoardPanel({str(model_folder)!r}, num_simulations=4)\nboard",
@@ -560,6 +576,15 @@ def test_tools_stay_open_while_a_question_uses_them(monkeypatch: pytest.MonkeyPa
     assert take("a") is first
     shelf.give_back(third)
     assert closed == ["b", "c"]
+
+
+def test_enter_pressed_twice_asks_once() -> None:
+    panel = QuestionPanel(tools=small_tools(), calibrations=LENIENT)
+    panel.question.value = QUESTION
+    panel._press()
+    first = panel._thread
+    panel._press()
+    assert panel._thread is first and panel.wait(60) and len(panel._asked) == 1 and panel.answers
 
 
 def test_the_end_of_a_question_leaves_the_next_one_in_its_field() -> None:

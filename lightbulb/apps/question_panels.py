@@ -364,7 +364,8 @@ class QuestionPanel(Shown, ipywidgets.VBox):
 
     def _in_words(self) -> str:
         asked = [column.in_words() for columns in self._asked for column in columns]
-        return "\n\n".join([f"A question panel, {len(self._asked)} questions asked", *asked])
+        number = len(self._asked)
+        return "\n\n".join([f"A question panel, {number} question{'s' * (number != 1)} asked", *asked])
 
     # ---- the thread
 
@@ -416,6 +417,9 @@ class QuestionPanel(Shown, ipywidgets.VBox):
         return f'<div style="flex:1 1 100%">{fold("both searches, thought by thought", frame)}</div>'
 
     def _press(self, question: str = "") -> None:
+        question = (question or self.question.value).strip()
+        if self.is_working and question == self._shown[0].question:
+            return  # it is asked already
         try:
             self.start(question)
             self._folds.selected_index = None  # so that the answer is in sight
@@ -527,6 +531,22 @@ class _AskMagic:
         raise AssertionError("an answer always comes last")
 
 
+def _help_without_questions() -> type:
+    "What IPython makes of a line that ends with a question mark: help on its last word, unless it is a question to be answered."
+    from IPython.core.inputtransformer2 import HelpEnd
+
+    class Help(HelpEnd):
+        def transform(self, lines: list[str]) -> list[str]:
+            if re.match(r"\s*(\w+\s*=\s*)?%ask\s", lines[self.start_line]):
+                raise SyntaxError("no help")  # it is then read as a command
+            return super().transform(lines)
+
+    return Help
+
+
 def load_ipython_extension(shell: Any) -> None:
     "What `%load_ext lightbulb.apps.question_panels` calls: `%ask` and `%%ask` are there."
+    help_on_words = _help_without_questions()
+    transformers = shell.input_transformer_manager.token_transformers
+    transformers[:] = [help_on_words if one is help_on_words.__base__ else one for one in transformers]
     shell.register_magic_function(_AskMagic(shell), "line_cell", "ask")
