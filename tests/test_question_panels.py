@@ -135,7 +135,7 @@ def test_an_app_is_a_notebook_up_to_its_panel(name: str) -> None:
 # ------------------------------------------------------------------ what a saved notebook keeps
 
 HOSTILE = """
-import sys; sys.path.insert(0, {tests!r})
+%cd -q {tests}
 from small_site import LENIENT, PAGES, Document, SmallSite, small_tools
 from lightbulb.agent.configuration import TestAgent
 from lightbulb.apps.question_panels import QuestionPanel

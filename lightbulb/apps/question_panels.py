@@ -531,22 +531,19 @@ class _AskMagic:
         raise AssertionError("an answer always comes last")
 
 
-def _help_without_questions() -> type:
+def _help_without_questions(help_on_words: Any) -> type:
     "What IPython makes of a line that ends with a question mark: help on its last word, unless it is a question to be answered."
-    from IPython.core.inputtransformer2 import HelpEnd
 
-    class Help(HelpEnd):
-        def transform(self, lines: list[str]) -> list[str]:
-            if re.match(r"\s*(\w+\s*=\s*)?%ask\s", lines[self.start_line]):
-                raise SyntaxError("no help")  # it is then read as a command
-            return super().transform(lines)
+    def transform(self: Any, lines: list[str]) -> list[str]:
+        if re.match(r"\s*(\w+\s*=\s*)?%ask\s", lines[self.start_line]):
+            raise SyntaxError("no help")  # it is then read as a command
+        return help_on_words.transform(self, lines)
 
-    return Help
+    return type("HelpWithoutQuestions", (help_on_words,), {"transform": transform})
 
 
 def load_ipython_extension(shell: Any) -> None:
     "What `%load_ext lightbulb.apps.question_panels` calls: `%ask` and `%%ask` are there."
-    help_on_words = _help_without_questions()
     transformers = shell.input_transformer_manager.token_transformers
-    transformers[:] = [help_on_words if one is help_on_words.__base__ else one for one in transformers]
+    transformers[:] = [_help_without_questions(one) if one.__name__ == "HelpEnd" else one for one in transformers]
     shell.register_magic_function(_AskMagic(shell), "line_cell", "ask")
