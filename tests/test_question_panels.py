@@ -6,13 +6,17 @@ import json
 import re
 import sys
 import threading
+import warnings
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import nbformat
 import pytest
-from notebook_browser import NotebookServer, OpenNotebook, open_notebook
+from nbclient import NotebookClient
+from notebook_browser import NotebookServer, OpenNotebook, need, open_notebook
 from small_site import LENIENT, SmallSite, small_tools
 
 from lightbulb.agent import web_agent
@@ -32,6 +36,7 @@ from tools.app import NOTEBOOKS, panel_of
 ROOT = Path(__file__).resolve().parents[1]
 AXE = Path(sys.prefix) / "share" / "axe.min.js"  # where make setup puts it, if there is npm
 QUESTION = "Where was the inventor of the arc lamp born?"
+LIVE = ".jupyter-widgets"  # the widgets; beside them stands, hidden, what a saved notebook shows
 
 
 # ------------------------------------------------------------------ without a browser
@@ -54,7 +59,7 @@ def test_names_of_thoughts_stay_and_nothing_given_is_a_script() -> None:
     names = {row["text"]: row["id"] for row in tree.thoughts}
     tree.show(root)
     assert names.items() <= {row["text"]: row["id"] for row in tree.thoughts}.items()
-    assert "<script" not in tree.to_html() and set(tree._repr_mimebundle_()[0]) == {"text/plain", "text/html"}
+    assert "<script" not in tree.to_html() and set(tree._repr_mimebundle_()) == {"text/plain", "text/html"}
 
 
 def test_stop_answers_at_once_and_the_next_question_is_answered() -> None:
@@ -127,7 +132,125 @@ def test_an_app_is_a_notebook_up_to_its_panel(name: str) -> None:
     assert "panel.ask(" not in "".join(cells[1]["source"])
 
 
+# ------------------------------------------------------------------ what a saved notebook keeps
+
+HOSTILE = """
+%cd -q {tests}
+from small_site import LENIENT, PAGES, Document, SmallSite, small_tools
+from lightbulb.agent.configuration import TestAgent
+from lightbulb.apps.question_panels import QuestionPanel
+text = "Humphry Davy was born in Penzance <img src=x onerror=alert(2)></div></details><style>*{{color:red}}</style> in 1778."
+davy = Document("http://site/davy", "Humphry Davy<script>alert(1)</script>", text)
+tools = small_tools(search=SmallSite((davy, *PAGES[2:])))
+panel = QuestionPanel(TestAgent(save_dir={folder!r}), tools=tools, calibrations=LENIENT)
+panel
+"""  # what a page says is text, whatever it says
+
+
+def hostile(folder: Path) -> str:
+    "A cell that shows a panel over pages that want to be more than text."
+    return HOSTILE.format(tests=str(ROOT / "tests"), folder=str(folder))
+
+
+class Tags(HTMLParser):
+    "The tags of a page, and the text between them."
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags, self.text = list[str](), ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        assert not [name for name, _ in attrs if name.startswith("on")], attrs
+        assert tag != "img" or (dict(attrs)["src"] or "").startswith("data:image/svg+xml;base64,")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def run_cells(*cells: str) -> Any:
+    "The notebook after a real kernel ran its cells, as it would be saved without the state of its widgets."
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(book, timeout=180, kernel_name="python3", store_widget_state=False).execute()
+    return nbformat.reads(nbformat.writes(book), 4)
+
+
+def test_every_answer_stands_in_the_saved_notebook(tmp_path: Path) -> None:
+    "In the panel's own cell, whichever cell asked; what pages and questions say is text there."
+    ask = "panel.ask('Where was {} born?').short_answer"
+    book = run_cells(hostile(tmp_path), ask.format("Humphry Davy"), ask.format("<b>Joseph Swan</b>"), "panel.history.value = 0")
+    live, kept = (output.data for output in book.cells[0].outputs)
+    assert "Penzance" not in str(live) and set(kept) == {"text/html", "text/plain"}
+    page = Tags(kept["text/html"])
+    for text in ("Penzance", "Sunderland", "<script>alert(1)</script>", "<img src=x", "<b>Joseph Swan</b>"):
+        assert text in page.text and text in kept["text/plain"]
+    assert page.tags.count("style") == 1 and "script" not in page.tags and page.tags.count("mark") >= 2
+    assert "[1] Joseph Swan: “Joseph Swan was born in Sunderland in 1828.”" in kept["text/plain"]
+    assert page.text.index("Penzance") < page.text.index("Sunderland"), "first what the panel shows"
+    need("nbconvert")
+    from nbconvert import HTMLExporter
+
+    with warnings.catch_warnings(action="error"):
+        html, _ = HTMLExporter().from_notebook_node(book)
+    assert "Joseph Swan was born in Sunderland in 1828.</mark>" in html and "<script>alert(1)" not in html and "<img src=x" not in html
+
+
+def test_a_question_may_end_with_its_mark(tmp_path: Path) -> None:
+    "To IPython `born?` at the end of a line is a wish for help; other lines still wish for it."
+    book = run_cells(
+        "%load_ext lightbulb.apps.question_panels\n%reload_ext lightbulb.apps.question_panels\n"
+        "from lightbulb.apps import question_panels\nfrom lightbulb.core.errors import LightbulbError\n"
+        "def asked(question, config):\n    raise LightbulbError(f'{question} {config.max_pages}')\n    yield\n"
+        "question_panels._answering = asked",
+        "%pwd\n%ask --max_pages 7 Who invented the miner's lamp?",
+        "if True:\n    one = %ask Where was Davy born?",
+        "int?",
+        "%ask?",
+    )
+    printed = ["".join(output.get("text", "") for output in cell.outputs) for cell in book.cells]
+    assert printed[1:3] == ["lightbulb: Who invented the miner's lamp? 7\n", "lightbulb: Where was Davy born? 20\n"], printed
+
+
+def test_what_stood_there_last_stands_in_the_saved_notebook(model_folder: Path, tmp_path: Path) -> None:
+    book = run_cells(
+        f"from lightbulb.apps.world_panels import BoardPanel\nboard = BoardPanel({str(model_folder)!r}, num_simulations=4)\nboard",
+        "_ = board.play(4)",
+        f"from lightbulb.apps.panels import TrainingPanel\npanel = TrainingPanel(save_dir={str(tmp_path)!r})\npanel",
+        "panel.form._inputs['batch_size',].value = '77'",
+        "from lightbulb.apps.thought_tree import ThoughtTree\nfrom lightbulb.planning.tree_of_thought import Thought, ToTNode\n"
+        "root = ToTNode('Which lamp?')\ntree = ThoughtTree(root)\ntree",
+        "_ = root.add(Thought('the arc lamp', 'answer'))\ntree.show(root)",
+    )
+    for cell, text in ((0, "Board after 2 moves"), (2, "batch_size = 77"), (4, "the arc lamp")):
+        live, kept = (output.data for output in book.cells[cell].outputs)
+        assert text in kept["text/html"] and text not in str(live)
+
+
 # ------------------------------------------------------------------ in a browser
+
+
+def test_who_opens_a_saved_notebook_reads_the_answers(browser, jupyter_lab: NotebookServer, tmp_path: Path) -> None:
+    "Once while the panel lives, after the notebook was closed and opened with another kernel too, and nowhere that a widget is missing."
+    shown = "elements => elements.filter(element => element.checkVisibility()).length"
+    answers = lambda page: page.locator("p", has_text=re.compile(r"^Penzance\. \[1\]")).evaluate_all(shown)
+    first = open_notebook(browser, jupyter_lab, jupyter_lab.write("saved.ipynb", hostile(tmp_path)))
+    first.run_all()
+    ask(first.page, "Where was Humphry Davy born?")
+    assert answers(first.page) == 1
+    field = first.page.get_by_label("Question", exact=True)
+    assert field.evaluate("element => element === document.activeElement"), "who types the next question is not interrupted"
+    first.reload()
+    field.wait_for()
+    assert answers(first.page) == 1
+    first.page.evaluate("() => window.jupyterapp.commands.execute('kernelmenu:shutdown')")
+    first.close()
+    second = open_notebook(browser, jupyter_lab, jupyter_lab.add(jupyter_lab.folder / "saved.ipynb", "opened.ipynb"))
+    second.page.get_by_text("Penzance").first.wait_for()
+    assert answers(second.page) == 1 and not second.page.get_by_label("Question", exact=True).count()
+    assert second.page.get_by_text("Error displaying widget").evaluate_all(shown) == 0
+    second.page.screenshot(path=tmp_path / "saved.png")
+    second.close(tolerated="widget model not found")
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +343,7 @@ def test_the_first_question_is_stopped_while_models_are_loaded(opened: OpenNoteb
     page.get_by_label("Question", exact=True).fill(QUESTION)
     page.get_by_label("Question", exact=True).press("Enter")
     page.get_by_role("button", name="Stop", exact=True).click()
-    page.get_by_text("stopped; what was read is remembered").wait_for()
+    page.locator(LIVE).get_by_text("stopped; what was read is remembered").wait_for()
     assert page.get_by_role("button", name="Ask", exact=True).is_enabled()
     assert not page.locator(".jp-OutputArea-output").first.locator("mark").count()
 
@@ -229,7 +352,7 @@ def test_a_question_is_asked_watched_and_checked(opened: OpenNotebook, tmp_path:
     page = opened.page
     ask(page, QUESTION)
     assert "Penzance" in page.locator(".jp-OutputArea-output").first.inner_text()
-    assert page.locator(".jp-CodeCell").first.locator("summary", has_text=re.compile(r"^\d+ steps$")).count() == 1
+    assert page.locator(".jp-CodeCell").first.locator(f"{LIVE} summary", has_text=re.compile(r"^\d+ steps$")).count() == 1
     source = page.locator("summary", has_text="[1]").first
     assert not page.locator("mark").first.is_visible()
     source.click()
@@ -338,7 +461,7 @@ def test_no_frame_stands_there_before_there_is_a_thought(opened: OpenNotebook) -
 def test_the_board_is_played_on(opened: OpenNotebook, tmp_path: Path) -> None:
     page = opened.page
     page.locator("button[title='row 2, column 2']").click()
-    page.get_by_text("It gives itself").wait_for()
+    page.locator(LIVE).get_by_text("It gives itself").wait_for()
     stones = [button.inner_text() for button in page.locator("button[title^='row ']").all()]
     assert stones[4] == "✕" and stones.count("◯") == 1
     page.get_by_text("New game, ◯ begins").scroll_into_view_if_needed()
@@ -353,7 +476,7 @@ def test_the_board_is_played_on(opened: OpenNotebook, tmp_path: Path) -> None:
         (cell, i) => cell.scrollWidth > cell.clientWidth + 1 || (i && cell.getBoundingClientRect().left
             < row.cells[i - 1].getBoundingClientRect().right - 1)))"""
     inside = "element => element.scrollWidth <= element.clientWidth + 1"
-    assert page.locator(".jp-CodeCell").nth(1).locator(".jp-OutputArea-output").evaluate(inside), "what it expects is cut off"
+    assert page.locator(".jp-CodeCell").nth(1).locator(".jp-OutputArea-output").first.evaluate(inside), "what it expects is cut off"
     assert not table.evaluate(overlaps) and table.evaluate("table => [...table.rows].every(row => row.clientHeight < 40)")
     page.set_viewport_size({"width": 1400, "height": 1000})
 
@@ -364,7 +487,7 @@ def test_a_prompt_is_continued_by_every_planner(opened: OpenNotebook, tmp_path: 
     prompt.fill("The arc lamp ")
     prompt.press("Enter")
     for planner in ("mcts", "greedy", "beam"):
-        page.get_by_text(re.compile(rf"^{planner}: \d+ forwards, \d+ considered")).wait_for()
+        page.locator(LIVE).get_by_text(re.compile(rf"^{planner}: \d+ forwards, \d+ considered")).wait_for()
     page.get_by_role("button", name="Continue").scroll_into_view_if_needed()
     page.screenshot(path=tmp_path / "text.png")
 
@@ -453,6 +576,15 @@ def test_tools_stay_open_while_a_question_uses_them(monkeypatch: pytest.MonkeyPa
     assert take("a") is first
     shelf.give_back(third)
     assert closed == ["b", "c"]
+
+
+def test_enter_pressed_twice_asks_once() -> None:
+    panel = QuestionPanel(tools=small_tools(), calibrations=LENIENT)
+    panel.question.value = QUESTION
+    panel._press()
+    first = panel._thread
+    panel._press()
+    assert panel._thread is first and panel.wait(60) and len(panel._asked) == 1 and panel.answers
 
 
 def test_the_end_of_a_question_leaves_the_next_one_in_its_field() -> None:

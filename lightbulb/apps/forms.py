@@ -15,6 +15,7 @@ import itertools
 import re
 import sys
 import textwrap
+import threading
 import types
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -135,25 +136,64 @@ PANEL_STYLE = """<style>
 }
 </style>"""
 
+# %% ../../nbs/apps/05_forms.ipynb #kept-code
+_WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+_keeping = threading.RLock()  # what is kept last is what was last
 
-def _has_kernel() -> bool:
-    "Whether widgets have someone to talk to."
-    kernel = sys.modules.get("ipykernel.kernelapp")
-    return kernel is not None and kernel.IPKernelApp.initialized()
+
+def is_live(widget: Any) -> bool:
+    "Whether a kernel stands behind it."
+    return getattr(widget.comm, "kernel", None) is not None
 
 
 class Shown:
-    "Shows its widget where a kernel runs, and beside it, for a saved page, its picture as HTML."
+    """Shows its widget where a kernel runs, and under it, as an output of its own, the same as HTML for who opens the notebook later.
 
-    widget: widgets.Widget
+    That HTML follows the widget and is hidden while the widget is on the page; a saved notebook keeps no widget, so there it is seen.
+    """
+
+    widget: Any = None  # itself, if it is one
+    _is_kept = False  # whether a cell shows it
 
     def to_html(self) -> str:
         "What it shows, without buttons and without scripts."
         raise NotImplementedError
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        picture = {"text/plain": repr(self), "text/html": self.to_html()}
-        return {**(self.widget._repr_mimebundle_() or {}), **picture} if _has_kernel() else picture
+    def _in_words(self) -> str:
+        "The same for who sees no HTML."
+        return repr(self)
+
+    @property
+    def _view(self) -> Any:
+        return self if self.widget is None else self.widget
+
+    def _ipython_display_(self) -> None:
+        if not is_live(self._view):
+            raise NotImplementedError  # IPython then takes the bundle
+        self._view.add_class(f"lb-live-{self._view.model_id}")
+        live = widgets.Widget._repr_mimebundle_(self._view) or {}
+        _publish({_WIDGET_VIEW: live[_WIDGET_VIEW], "text/plain": ""})
+        self._keep(is_new=True)
+
+    def _keep(self, *, is_new: bool = False) -> None:
+        "What stands there now is what a saved notebook shows."
+        with _keeping:
+            if not (is_new or self._is_kept) or not is_live(self._view): return
+            name = self._view.model_id
+            is_alone = f".jp-OutputArea-child:has(+ .jp-OutputArea-child .lb-kept-{name}) .jp-OutputArea-output:not(:has(*))"
+            style = f"body:has(.lb-live-{name}) .lb-kept-{name}, {is_alone} {{display: none}}"  # also the word that a widget is missing
+            html = f'<style>{style}</style><div class="lb-kept-{name}">{self.to_html()}</div>'
+            _publish({"text/html": html, "text/plain": self._in_words()}, f"lb-kept-{name}", update=not is_new)
+            self._is_kept = True
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        return {"text/plain": self._in_words(), "text/html": self.to_html()}
+
+
+def _publish(data: dict[str, Any], display_id: str = "", *, update: bool = False) -> None:
+    "Give a cell an output, or another one to all outputs of this id."
+    shell = sys.modules["IPython"].get_ipython()
+    shell.display_pub.publish(data, transient={"display_id": display_id} if display_id else {}, update=update)
 
 # %% ../../nbs/apps/05_forms.ipynb #folds-code
 class Folds(widgets.VBox):
@@ -338,6 +378,7 @@ class ConfigForm(Shown):
             message = f'<br><span class="lb-error" role="alert">{escape(wrong[path])}</span>' if path in wrong else ""
             note.value = self._help[path] + message
         self._general.value = f'<span class="lb-error" role="alert">{escape(wrong[()])}</span>' if () in wrong else ""
+        self._keep()
         if opened := [self._folds[path] for path in wrong if path in self._folds]:
             self._accordion.selected_index = opened[0]
 

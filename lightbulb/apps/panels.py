@@ -90,6 +90,9 @@ class _AgentPlace:
         if not self.environment.strip(): raise ValueError("environment must name a Gymnasium id, got an empty one")
 
 # %% ../../nbs/apps/08_panels.ipynb #496f2e66
+_SECONDS_BETWEEN_KEEPING = 10.0  # while a run goes on; a saved notebook is that old at most
+
+
 class TrainingPanel(Shown):
     "Choose a task, fill in its form, train, pause, stop, resume, compare; a run that goes on, or went before, is found by its folder."
 
@@ -108,6 +111,7 @@ class TrainingPanel(Shown):
         self._watcher: threading.Thread | None = None
         self._is_watched = False
         self._stopper: threading.Thread | None = None
+        self._state_kept, self._moment_kept = "", 0.0  # what a saved notebook shows
         name = "TrainLanguageModel" if config is None else type(config).__name__
         self._own = "" if config is None else name  # the task whose form begins with what was given, unless a run goes on
         if config is not None:
@@ -279,6 +283,9 @@ class TrainingPanel(Shown):
             lines = self._run.log()
             self._log.value = f"<pre>{escape(chr(10).join(lines))}</pre>"
             self._log_fold.layout.display = "" if lines else "none"
+            if is_free or status.state != self._state_kept or time.monotonic() - self._moment_kept > _SECONDS_BETWEEN_KEEPING:
+                self._state_kept, self._moment_kept = status.state, time.monotonic()
+                self._keep()
             return status
 
     def _list_runs(self) -> None:
@@ -296,17 +303,19 @@ class TrainingPanel(Shown):
 
     def to_html(self) -> str:
         "State, curves and settings of the run that was found, as a page that asks nobody."
-        self._curves.read()
+        curves = Curves(self._run.folder / "metrics.jsonl")  # what is drawn live reads its own
+        curves.read()
         status, order = self._run.status(), self._run.order
         steps = f", step {status.step:,} of {status.total_steps:,}" if status.total_steps else ""
         head = f"<p><b>{escape(self._chosen.label)}</b>: {escape(status.state)}{steps}</p>"
         head += f"<p>{escape(status.message)}</p>" if status.state in ("failed", "killed") else ""
-        config = self.form._config if order is None else order[0]
+        filled = self.form._config if self.form.errors else self.form.value
+        config = filled if order is None else order[0]
         known = {field.name: getattr(config, field.name) for field in fields(config) if field.name != "save_dir"}
         defaults = {field.name: field.default for field in fields(config)}
         rows = [f"{escape(name)} = {escape(to_text(value))}" for name, value in known.items() if value != defaults[name]]
         settings = fold("settings that differ from the defaults", "<br>".join(rows) or "none", is_open=True)
-        pictures = [Picture(draw_plot(title, lines), title).to_html() for title, lines in self._curves.plots()]
+        pictures = [Picture(draw_plot(title, lines), title).to_html() for title, lines in curves.plots()]
         return head + "".join(pictures) + settings
 
     def __repr__(self) -> str:

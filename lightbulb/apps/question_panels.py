@@ -25,10 +25,10 @@ import ipywidgets
 from ..agent.answers import Answer, Step, Thinking
 from ..agent.configuration import TestAgent
 from ..agent.waiting import Background, Working
-from .forms import PANEL_STYLE, ConfigForm, Folds
+from .forms import PANEL_STYLE, ConfigForm, Folds, Shown, is_live
 from .main_menu import UsageError, parse_config
 from .question_commands import describe_step
-from .thought_tree import ThoughtTree, is_live, shown_as
+from .thought_tree import ThoughtTree
 from ..core.checkpoint import write_atomically
 from ..core.display import fold
 from ..core.errors import Interrupted, LightbulbError
@@ -205,14 +205,21 @@ class _Column(ipywidgets.VBox):
 
     def to_html(self) -> str:
         "All of it without widgets."
-        answer = self.answer.to_html() if self.answer else self.said.value
+        answer = self.answer.to_html() if self.answer else f"<p><b>{escape(self.question)}</b></p>{self.said.value}"
         return f'<section style="flex:1 1 20rem;min-width:0">{self.status.value}{self.steps.value}{answer}</section>'
+
+    def in_words(self) -> str:
+        "The question, what was answered, and what that is quoted from."
+        asked = f"{self.question} ({self.config.planner})"
+        if self.answer is None: return f"{asked}\n{self.error or 'not answered'}"
+        citations = sorted(dict.fromkeys(self.answer.citations), key=lambda one: (one.number, one.start))
+        return "\n".join([asked, self.answer.text, *(f"[{one.number}] {one.title}: “{one.quote}”" for one in citations)])
 
 # %% ../../nbs/apps/10_question_panels.ipynb #c3cb4911
 _OPEN = ("search", "model_name", "planner", "max_pages", "max_searches", "max_seconds", "length", "guess")  # fields that are not folded
 
 
-class QuestionPanel(ipywidgets.VBox):
+class QuestionPanel(Shown, ipywidgets.VBox):
     """Ask, watch, check, compare, export, ask again: `QuestionPanel(TestAgent(search="folder:./notes"))` as the last line of a cell.
 
     `ask` does from code what the button does, and waits; `answers` are those of the last question, one a configuration.
@@ -330,6 +337,7 @@ class QuestionPanel(ipywidgets.VBox):
         for column in self._shown:
             column.end("stopped; what was read is remembered")
         self._refresh()
+        self._keep()
 
     def wait(self, seconds: float) -> bool:
         "Wait for the thread, at most so long; whether it has ended."
@@ -346,14 +354,18 @@ class QuestionPanel(ipywidgets.VBox):
         return path
 
     def to_html(self) -> str:
-        "What is shown, without widgets."
+        "What is shown, without widgets; what else was asked is folded below it."
         config = self._config if self.settings.errors else self.settings.value
         where = f"on {escape(config.search)}, planner {escape(config.planner)}"
         begin = f"<p><b>Question panel</b> {where}; its form appears when the cell runs.</p>"
-        return begin + f'<div style="display:flex;flex-wrap:wrap;gap:1em">{"".join(column.to_html() for column in self._shown)}</div>'
+        beside = lambda columns: f'<div style="display:flex;flex-wrap:wrap;gap:1em">{"".join(one.to_html() for one in columns)}</div>'
+        others = [columns for columns in self._asked if columns != self._shown]
+        return begin + beside(self._shown) + "".join(fold(escape(columns[0].question), beside(columns)) for columns in others)
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        return shown_as(self, super()._repr_mimebundle_(**options), self.to_html(), f"A question panel, {len(self._asked)} questions asked")
+    def _in_words(self) -> str:
+        asked = [column.in_words() for columns in self._asked for column in columns]
+        number = len(self._asked)
+        return "\n\n".join([f"A question panel, {number} question{'s' * (number != 1)} asked", *asked])
 
     # ---- the thread
 
@@ -372,6 +384,7 @@ class QuestionPanel(ipywidgets.VBox):
             finally:
                 steps.close()
             if stopped.is_set(): return
+            self._keep()
         stopped.set()
         self.comparison.value = self._comparison()
         self._refresh()
@@ -389,6 +402,7 @@ class QuestionPanel(ipywidgets.VBox):
     def _show(self, columns: Sequence[_Column]) -> None:
         self.columns.children, self.link.value, self.message.value = tuple(columns), "", ""
         self.comparison.value = self._comparison()
+        self._keep()
 
     def _comparison(self) -> str:
         "What both searches of one question did, side by side; empty if there are not two, or a question fell into parts."
@@ -403,6 +417,9 @@ class QuestionPanel(ipywidgets.VBox):
         return f'<div style="flex:1 1 100%">{fold("both searches, thought by thought", frame)}</div>'
 
     def _press(self, question: str = "") -> None:
+        question = (question or self.question.value).strip()
+        if self.is_working and question == self._shown[0].question:
+            return  # it is asked already
         try:
             self.start(question)
             self._folds.selected_index = None  # so that the answer is in sight
@@ -514,6 +531,19 @@ class _AskMagic:
         raise AssertionError("an answer always comes last")
 
 
+def _help_without_questions(help_on_words: Any) -> type:
+    "What IPython makes of a line that ends with a question mark: help on its last word, unless it is a question to be answered."
+
+    def transform(self: Any, lines: list[str]) -> list[str]:
+        if re.match(r"\s*(\w+\s*=\s*)?%ask\s", lines[self.start_line]):
+            raise SyntaxError("no help")  # it is then read as a command
+        return help_on_words.transform(self, lines)
+
+    return type("HelpWithoutQuestions", (help_on_words,), {"transform": transform})
+
+
 def load_ipython_extension(shell: Any) -> None:
     "What `%load_ext lightbulb.apps.question_panels` calls: `%ask` and `%%ask` are there."
+    transformers = shell.input_transformer_manager.token_transformers
+    transformers[:] = [_help_without_questions(one) if one.__name__ == "HelpEnd" else one for one in transformers]
     shell.register_magic_function(_AskMagic(shell), "line_cell", "ask")

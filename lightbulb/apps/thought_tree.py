@@ -14,6 +14,7 @@ from typing import Any
 import anywidget
 import traitlets
 
+from .forms import Shown
 from ..planning.tree_of_thought import ToTNode
 
 # %% ../../nbs/apps/09_thought_tree.ipynb #1a2a19b3
@@ -237,22 +238,7 @@ _TREE_STYLE = """
 """
 
 # %% ../../nbs/apps/09_thought_tree.ipynb #8a189eb3
-_WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-
-
-def is_live(widget: Any) -> bool:
-    "Whether a kernel stands behind it."
-    return getattr(widget.comm, "kernel", None) is not None
-
-
-def shown_as(widget: Any, bundle: Any, html: str, text: str) -> dict[str, Any]:
-    "What a notebook is given: the live view if a kernel stands behind it, and HTML in any case."
-    data = bundle[0] if isinstance(bundle, tuple) else bundle
-    view = {_WIDGET_VIEW: data[_WIDGET_VIEW]} if is_live(widget) and data and _WIDGET_VIEW in data else {}
-    return {"text/plain": text, "text/html": html} | view
-
-
-class ThoughtTree(anywidget.AnyWidget):
+class ThoughtTree(Shown, anywidget.AnyWidget):
     "A growing tree of thoughts: zoomed, folded and walked with mouse or keys; the same as folds in HTML where no kernel runs."
 
     _esm = _TREE_SCRIPT
@@ -268,10 +254,11 @@ class ThoughtTree(anywidget.AnyWidget):
     def show(self, root: ToTNode, best: ToTNode | None = None) -> None:
         "Draw the tree as it is now, with the path to `best` (the likeliest answer so far if not given) in bold."
         self.root, self.best, self.thoughts = root, best, _thought_rows(root, best)
+        self._keep()
 
     def to_html(self) -> str:
         "The tree as a picture and folds, without a script."
         return self.root.to_html(self.best) if self.root else "<p>No thought yet.</p>"
 
-    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        return shown_as(self, super()._repr_mimebundle_(**options), self.to_html(), f"A tree of {len(self.thoughts)} thoughts"), {}
+    def _in_words(self) -> str:
+        return f"A tree of {len(self.thoughts)} thoughts"

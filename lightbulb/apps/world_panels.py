@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import ipywidgets
 import numpy as np
 
-from .thought_tree import ThoughtTree, shown_as
+from .forms import Shown
+from .thought_tree import ThoughtTree
 from .training_runs import TrainingRun, duration
 from ..core.display import Picture
 from ..core.errors import Interrupted, LightbulbError
@@ -41,7 +42,7 @@ def _load_board_model(folder: str | Path) -> Trained:
     return load_world_model(folder)
 
 
-class BoardPanel(ipywidgets.VBox):
+class BoardPanel(Shown, ipywidgets.VBox):
     """A board game against a trained world model, and what it imagines: `BoardPanel("models/world_model")`.
 
     You are ✕. `play` does from code what a click does, and waits. A configuration is trained first, unless it was before, in a process of
@@ -205,6 +206,7 @@ class BoardPanel(ipywidgets.VBox):
             cell.description = _MARKS[int(stone)]
         self.status.value = f'<p role="status">{escape(self._says())}</p>'
         self.thinking.value = self._imagination()
+        self._keep()
 
     def expected_line(self) -> list[int]:
         "The actions that the last search looked at most: its own move, your reply, and so on."
@@ -249,11 +251,11 @@ class BoardPanel(ipywidgets.VBox):
         board = Picture(svg, f"Board after {int((self.state != 0).sum())} moves. {self._says()}").to_html()
         return f"<p>{escape(self._says())}</p>{board}{self._imagination()}"
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        return shown_as(self, super()._repr_mimebundle_(**options), self.to_html(), f"A board. {self._says()}")
+    def _in_words(self) -> str:
+        return f"A board. {self._says()}"
 
 # %% ../../nbs/apps/11_world_panels.ipynb #7e186ae8
-class TextPanel(ipywidgets.VBox):
+class TextPanel(Shown, ipywidgets.VBox):
     """One prompt, continued by several planners side by side: `TextPanel("models")`, where a world model of text was trained.
 
     `write` does from code what the button does, and waits; `thoughts` holds what each planner found.
@@ -299,6 +301,7 @@ class TextPanel(ipywidgets.VBox):
                 self.thoughts[planner] = thought
                 text.value = self._said(planner)
                 tree.show(*thought.tree())
+                self._keep()
         return self.thoughts
 
     def _in_thread(self) -> None:
@@ -325,5 +328,7 @@ class TextPanel(ipywidgets.VBox):
         ]
         return f'<div style="display:flex;flex-wrap:wrap;gap:1em">{"".join(sections) or "<p>Nothing was written yet.</p>"}</div>'
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        return shown_as(self, super()._repr_mimebundle_(**options), self.to_html(), f"A prompt and {len(self.thoughts)} continuations")
+    def _in_words(self) -> str:
+        return "\n".join(
+            ["A prompt and its continuations", *(f"{name}: {one.context}{one.best.text}" for name, one in self.thoughts.items())]
+        )
