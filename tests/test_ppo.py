@@ -256,7 +256,7 @@ def test_rate_and_clip_range_fall_and_each_minibatch_has_its_own_scale(monkeypat
                 total_steps=512,
                 num_envs=8,
                 rollout_length=16,
-                anneal=True,
+                end_factor=0.0,
                 anneal_clip_range=True,
                 learning_rate=0.01,
             ),

@@ -246,6 +246,7 @@ def ppo(folder: Path) -> Results:
         num_minibatches=4,
         learning_rate=1e-3,
         anneal=True,
+        end_factor=0.0,
         discount=0.98,
         gae_lambda=0.9,
         clip_range=0.2,

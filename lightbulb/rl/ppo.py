@@ -52,7 +52,8 @@ class PPOConfig(Displayable):
     num_epochs: int = 10  # passes over one rollout
     num_minibatches: int = 16  # of a pass; with memory, groups of environments
     learning_rate: float = 1e-3
-    anneal: bool = False  # whether the learning rate falls linearly to 0
+    anneal: bool = True  # whether the learning rate falls linearly
+    end_factor: float = 0.2  # what is left of it at the end, as a share
     anneal_clip_range: bool = False  # so does the clip range
     discount: float = 0.99
     gae_lambda: float = 0.95
@@ -85,7 +86,7 @@ class PPOConfig(Displayable):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be positive, got {value}")
-        for name in ("discount", "gae_lambda"):
+        for name in ("discount", "gae_lambda", "end_factor"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         for name in (
@@ -385,7 +386,7 @@ class PPOAgent:
         # what falls in the course of the run
         config, left = self.config, 1 - min(self.num_steps / self.config.total_steps, 1.0)
         clip_range = config.clip_range * (max(left, 1e-3) if config.anneal_clip_range else 1.0)
-        learning_rate = config.learning_rate * (left if config.anneal else 1.0)
+        learning_rate = config.learning_rate * (config.end_factor + (1 - config.end_factor) * left if config.anneal else 1.0)
         # rewards as they are learned from, and what each action was worth beyond the critic's guess
         rewards = rollout.rewards
         if config.normalize_rewards:
