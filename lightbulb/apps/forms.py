@@ -99,8 +99,8 @@ _GROUPS = {  # folds by subject; what is in none of them is in the last one
         memory_length init_from_pretrained transformer_model_path standardize""",
     "Learning": """accumulation_steps learning_rate learning_rate_scale optimizer weight_decay max_grad_norm warmup average_decay
         alpha beta temperature next_weight span_weight causal_weight head_ramp head_share lambda_reg steps_per_epoch anneal end_factor
-        discount         gae_lambda clip_range anneal_clip_range value_clip_range normalize_advantages value_coefficient entropy_coefficient target_kl
-        kl_coefficient reward_scale normalize_rewards rollout_length num_minibatches steps_per_update""",
+        discount gae_lambda clip_range anneal_clip_range value_clip_range normalize_advantages value_coefficient entropy_coefficient
+        target_kl kl_coefficient reward_scale normalize_rewards rollout_length num_minibatches steps_per_update""",
     "Search and play": """mcts_iterations mcts_exploration_constant mcts_algorithm policy_target with_search return_steps capacity
         random_games games_per_play play_interval first_play renewed_positions opening_moves exploration mirror anywhere max_moves
         max_option_steps manager_epsilon manager_exploration worker_epsilon worker_exploration repeat_exponent
