@@ -425,7 +425,7 @@ def suite(runner: Runner, table: Table, quick: bool) -> None:
         "fifth, features and rewards of unit scale) were set on CartPole-v1, seed 0. The rate fell to 0 until one seed of ten ended at 250 "
         "on CartPole-v1; what is left of it was set on its seed 5 and on LunarLander-v3, seeds 2 to 4, where a rate that stays learned "
         "worse. On the others of the first six all this was confirmed, not chosen. What rare numbered states pay (novelty 0.1) was set on "
-        "FrozenLake8x8-v1 without slips and on Taxi-v4, after CliffWalking-v1 had shown that such an agent shuns its goal. The two held-out "
+        "FrozenLake8x8-v1 without slips and on Taxi-v4, after CliffWalking-v1 had shown that such an agent shuns its goal. Both held-out "
         "ones (CliffWalking-v1 is cut after 200 steps) "
         f"had no other part in the defaults. Rows with fewer than {NUM_SEEDS} seeds a side do not meet an aim, whatever they show."
     )
