@@ -356,6 +356,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "lightbulb's defaults": ("lightbulb", {}),
     "Stable-Baselines3's defaults": ("sb3", {}),
     "lightbulb with Stable-Baselines3's numbers": ("lightbulb", SB3_DEFAULTS),
+    "lightbulb, a rate that falls to 0": ("lightbulb", {"end_factor": 0.0}),  # its default until one seed of CartPole-v1 stayed at 250
 }
 
 
@@ -404,7 +405,7 @@ def suite(runner: Runner, table: Table, quick: bool) -> None:
             text = f"{span(best)}, sampled {span(drawn)}; {len(runs)} {'seeds' if len(runs) > 1 else 'seed'}, "
             text += f"{np.median(column(runs, 'seconds')):.0f} CPU-s"
             before = recorded_mean(name) if runner.finished and not peer and method == "lightbulb's defaults" else None
-            if (not peer and before is None) or method == "Stable-Baselines3's defaults":
+            if (not peer and before is None) or method in ("Stable-Baselines3's defaults", "lightbulb, a rate that falls to 0"):
                 table.row(name, text)
                 continue
             theirs = column(peer, "returns").mean(1) if before is None else np.full(NUM_SEEDS, before)
