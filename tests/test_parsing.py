@@ -313,6 +313,13 @@ def test_a_sentence_goes_on_from_page_to_page_of_a_pdf_without_what_stands_above
     assert [heading.text for heading in document.headings] == ["1 Who may park", "2 Charging"]
 
 
+def test_a_hyphen_inside_a_line_of_a_pdf_stays() -> None:
+    lines = ("The pre- and post-war lamps are kept in the left- and right-", "hand rooms.")
+    stream = "\n".join(f"BT /F1 10 Tf 50 {700 - 12 * i} Td ({line}) Tj ET" for i, line in enumerate(lines)).encode()
+    document = read_source(Source("pdf", "file:///a.pdf", pdf_of(("", stream))))
+    assert "pre- and post-war lamps are kept in the left- and right" in document.text and document.text.endswith("hand rooms.")
+
+
 def test_the_name_of_the_chapter_above_each_page_of_a_pdf_and_its_table_of_contents_are_no_text() -> None:
     def page(number: int) -> tuple[str, bytes]:
         lines = [(10, 770, f"{number} Chapter {number}. About lamp {'ABCDEF'[number]}"), (14, 730, f"{number}.1 Lamp {'ABCDEF'[number]}")]

@@ -52,11 +52,8 @@ class _Archive:
         "The bytes of a part."
         try:
             return self._file.read(name)
-        except (KeyError, RuntimeError, zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, OSError) as error:
-            reason = "it asks for a password" if "password" in str(error) else f"{name} cannot be read"
-            raise ValueError(reason) from None
-        except Exception as error:  # noqa: BLE001 - zlib and lzma have errors of their own
-            raise ValueError(f"{name} is damaged ({type(error).__name__})") from None
+        except Exception as error:  # noqa: BLE001 - zipfile, zlib and lzma have a dozen between them
+            raise ValueError("it asks for a password" if "password" in str(error) else f"{name} cannot be read") from None
 
     def tree(self, name: str) -> Any:
         "A part as XML."

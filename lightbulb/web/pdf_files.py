@@ -183,8 +183,15 @@ def _bare(title: str) -> str:
     return _NUMBER.sub("", plain)
 
 # %% ../../nbs/web/09_pdf_files.ipynb #1890fb46
-_BROKEN_WORD = re.compile(r"(?P<first>\w*[^\W\d_])(?:[-\xad‐] |\ufffe ?)(?P<rest>[a-zß-ÿ]\w*)")
+_BROKEN_WORD = re.compile(r"(?P<first>\w*[^\W\d_])[\xad\ufffe] ?(?P<rest>[a-zß-ÿ]\w*)")
 _NO_TITLE = re.compile(r"(?:microsoft \w+ - |untitled|slide \d)|\.(?:docx?|pptx?|xlsx?|odt|tex|dvi|indd|html?|pdf|rtf|txt)$", re.IGNORECASE)
+
+
+def _texts(block: Block) -> list[str]:
+    "Its lines, with the hyphens that end them marked as PDFium marks them: *pre- and post-war* has another kind."
+    texts = [line.text for line in block]
+    ends = [bool(re.search(r"\w[-‐]$", text)) and below[:1].islower() for text, below in pairwise(texts)]
+    return [f"{text[:-1]}\ufffe" if is_broken else text for text, is_broken in zip(texts, [*ends, False], strict=True)]
 
 
 def _joined(block: Block) -> Iterator[str]:
@@ -199,7 +206,7 @@ def _joined(block: Block) -> Iterator[str]:
     ends = [width * (line.right - edge) / max(1.0, right - edge) for line in block]
     goes_on = [below.text[:1].islower() and line.text[-1] not in ".!?:;" for line, below in pairwise(block)]
     ends = [width if is_wrapped else end for end, is_wrapped in zip(ends, [*goes_on, False], strict=True)]
-    yield from unwrap([line.text for line in block], ends)
+    yield from unwrap(_texts(block), ends)
 
 
 def _with_whole_words(text: str) -> str:
@@ -237,7 +244,7 @@ def read_pdf(data: bytes, url: str) -> Document:
     if not lines: raise ValueError("a PDF without text, scanned or damaged")
     blocks, text_size = blocks_of(lines), _text_size(lines)
     headings = [block for block in blocks if _is_heading(block, text_size, outline)]
-    names = {id(block): normalize(_with_whole_words(" ".join(line.text for line in block))) for block in headings}
+    names = {id(block): normalize(_with_whole_words(" ".join(_texts(block)))) for block in headings}
     levels = dict(zip(map(id, headings), _levels(headings), strict=True))
     if len(outline) >= 3:
         below = min(6, 1 + max(outline.values()))
