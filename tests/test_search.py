@@ -16,6 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from openpyxl import Workbook
+
 from lightbulb.agent.tools import _prepare_search
 from lightbulb.core.errors import SearchError
 from lightbulb.core.records import Document, Passage
@@ -25,6 +27,7 @@ from lightbulb.web.corpus import CrawlConfig, CrawlStep, crawl, list_files, read
 from lightbulb.web.demo_site import HIDDEN_TEXT, demo_questions
 from lightbulb.web.fetch import FetchConfig, Fetcher, FetchFailure
 from lightbulb.web.parsing import extract_markdown
+from lightbulb.web.rules import Reason
 from lightbulb.web.reactor import Request, Response, Server, serve
 from lightbulb.web.search import ApiConfig, Combined, SearchBackend, SearXNG, Wikipedia, load_search
 
@@ -411,6 +414,33 @@ def test_pages_of_markdown_are_read_as_markdown(site) -> None:
     first, second = (step.outcome for step in crawl(server.url, fetcher_for(server)))
     assert isinstance(first, Document) and (first.title, first.headings[1].text) == ("Guide", "Use") and "The fuse is" in first.text
     assert second.url == server.url + "/lamps.md"
+
+
+def test_files_that_a_site_links_are_read(site, tmp_path) -> None:
+    "A manual as a PDF, a workbook, a table; the second reader has them from its cache, and one that is too large is refused by its size."
+    write_pdf(tmp_path / "manual.pdf", "The fuse is 16 A.")
+    sheet = Workbook()
+    sheet.active.append(["room", "key"])
+    sheet.active.append(["cellar", "K7"])
+    sheet.save(tmp_path / "keys.xlsx")
+    read = lambda name: (tmp_path / name).read_bytes()
+    pages = {
+        "/": "<p>Read <a href='/manual.pdf'>the manual</a>, <a href='/keys'>the keys</a> and <a href='/prices.csv'>the prices</a>.</p>",
+        "/manual.pdf": Response(body=read("manual.pdf"), content_type="application/pdf"),
+        "/keys": Response(
+            body=read("keys.xlsx"), content_type="application/vnd.openxmlformats-officedocument.spreadsheetml.sheet; charset=binary"
+        ),
+        "/prices.csv": Response(body="thing,price\nfuse,3 euros\n", content_type="text/csv"),
+    }
+    server = site(pages_handler(pages))
+    for _ in range(2):
+        with fetcher_for(server, cache_path=tmp_path / "pages.sqlite") as fetcher:
+            outcomes = [step.outcome for step in crawl(server.url, fetcher)]
+        texts = {Path(one.url).name: one.text for one in outcomes if isinstance(one, Document)}
+        assert "The fuse is 16 A." in texts["manual.pdf"] and "K7" in texts["keys"] and "3 euros" in texts["prices.csv"], outcomes
+    with fetcher_for(server, max_file_bytes=300) as fetcher:
+        failures = [one for one in (step.outcome for step in crawl(server.url, fetcher)) if isinstance(one, FetchFailure)]
+    assert {(Path(one.url).name, one.reason) for one in failures} == {("manual.pdf", Reason.TOO_LARGE), ("keys", Reason.TOO_LARGE)}
 
 
 def test_a_crawl_ends(site) -> None:

@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from html import unescape
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlsplit
 
 from ..core.display import Displayable
@@ -27,12 +26,14 @@ from ..core.records import Document
 from .fetch import Fetcher, FetchFailure, Page
 from .office_files import OFFICE_KINDS
 from .parsing import Source, parser_pool, rst_as_markdown, source_of
-from .rules import Reason, Refusal, canonical_url, decode_body, media_type
+from .rules import FILE_TYPES, Reason, Refusal, canonical_url, decode_body, media_type
 
 # %% ../../nbs/web/12_corpus.ipynb #06be2500
 def _page_source(page: Page) -> Source:
-    kinds: dict[str, Literal["text", "markdown"]] = {"text/plain": "text", "text/markdown": "markdown"}
-    return source_of(kinds.get(media_type(page.content_type), "html"), page.final_url, page.html)
+    kind = media_type(page.content_type)
+    if kind in FILE_TYPES: return Source(FILE_TYPES[kind], page.final_url, page.html.encode("iso-8859-1"))
+    kinds = {"text/plain": "text", "text/markdown": "markdown", "text/csv": "table"}
+    return source_of(kinds.get(kind, "html"), page.final_url, page.html)
 
 
 def parse_sources(sources: Sequence[Source], *, timeout: float | None = None) -> list[Document | FetchFailure]:
@@ -182,7 +183,7 @@ class CrawlConfig(Displayable):
 
 
 _NO_PAGE = re.compile(  # *js* is not among them: it also ends the names of articles (*Node.js*), and scripts are seldom linked
-    r"\.(?:png|jpe?g|gif|svg|webp|ico|css|json|pdf|zip|gz|tar|mp[34]|avi|mov|webm|woff2?|ttf|exe|dmg|docx?|xlsx?|pptx?|rss|atom|xml)$",
+    r"\.(?:png|jpe?g|gif|svg|webp|ico|css|json|zip|gz|tar|mp[34]|avi|mov|webm|woff2?|ttf|exe|dmg|doc|xls|ppt|rss|atom|xml)$",
     re.IGNORECASE,
 )
 

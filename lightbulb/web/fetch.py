@@ -27,6 +27,7 @@ from ..core.display import Displayable
 from .manners import ROBOTS_BYTES, HostQueue, PageCache, RobotsTable, StoredPage
 from .reactor import arun, get_reactor, run
 from lightbulb.web.rules import (
+    FILE_TYPES,
     Reason,
     Refusal,
     Reply,
@@ -53,7 +54,7 @@ class Page:
     url: str  # as asked for
     final_url: str  # canonical, after redirects
     status: int
-    html: str  # decoded text, whatever its type
+    html: str  # decoded text, whatever its type; of a PDF or office file its bytes, each as the character of its number
     fetched_at: float  # unix seconds; when the server last confirmed it
     from_cache: bool  # no body was transferred for it this time
     content_type: str  # as the server wrote it
@@ -80,7 +81,8 @@ def _parse_host(entry: str) -> tuple[str, int | None]:
         raise ValueError(f"allow_hosts takes host or host:port, got {entry!r}") from None
 
 
-_PAGE_TYPES = ("text/html", "application/xhtml+xml", "text/plain", "text/markdown", "application/xml", "text/xml")
+_TEXT_TYPES = ("text/html", "application/xhtml+xml", "text/plain", "text/markdown", "text/csv", "application/xml", "text/xml")
+_PAGE_TYPES = (*_TEXT_TYPES, *FILE_TYPES)
 
 # %% ../../nbs/web/05_fetch.ipynb #2351cdb0
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class FetchConfig(Displayable):
     total_timeout: float = 30.0  # for all requests of a page, waiting for the host's turn not counted
     max_redirects: int = 5
     max_bytes: int = 5_000_000  # of a body, after decompression
+    max_file_bytes: int = 20_000_000  # of a PDF or office file
     max_header_bytes: int = 65_536
     max_interim: int = 10  # 1xx responses
     robots_max_age: float = 86_400.0  # at most 24 h
@@ -123,6 +126,7 @@ class FetchConfig(Displayable):
             "max_per_host",
             "max_connections",
             "max_bytes",
+            "max_file_bytes",
             "max_header_bytes",
         ):
             if not 0 < getattr(self, name) < inf:
@@ -137,6 +141,10 @@ class FetchConfig(Displayable):
     def product(self) -> str:
         "The name that robots.txt knows us by."
         return re.split(r"[/ ]", self.user_agent, maxsplit=1)[0]
+
+    def limit(self, kind: str) -> int:
+        "How many bytes a body of this media type may have."
+        return self.max_file_bytes if kind in FILE_TYPES else self.max_bytes
 
     @property
     def opened(self) -> frozenset[tuple[str, int | None]]:
@@ -195,7 +203,7 @@ class _PoliteWire:
         if not has_page(status): return 0
         kind = media_type(headers.get("content-type", ""))
         if kind and kind not in self.config.content_types: raise Refusal(Reason.CONTENT_TYPE, kind[:80], status)
-        return self.config.max_bytes
+        return self.config.limit(kind)
 
     async def _get_robots(self, target: Target) -> Reply:
         def check(status: int, _: Mapping[str, str]) -> int:
@@ -217,7 +225,7 @@ def _read_reply(reply: Reply, target: Target, stored: StoredPage | None, *, max_
     if not content_type and b"\0" in reply.body[:1024]:
         raise Refusal(Reason.CONTENT_TYPE, "none given, and binary", reply.status)
     etag, last_modified = headers.get("etag", ""), headers.get("last-modified", "")
-    html = decode_body(reply.body, content_type)
+    html = reply.body.decode("iso-8859-1") if media_type(content_type) in FILE_TYPES else decode_body(reply.body, content_type)
     page = StoredPage(target.canonical, reply.status, content_type, now, fresh_until, private, etag, last_modified, html)
     return page, lifetime is not None
 
@@ -267,8 +275,9 @@ class _Session:
 
     def _stored(self, key: str, opened: bool) -> StoredPage | None:
         stored = self.cache.get(key, opened=opened)
-        if stored is None or len(stored.html) > self.config.max_bytes: return None
-        return stored if media_type(stored.content_type) in ("", *self.config.content_types) else None
+        if stored is None: return None
+        kind = media_type(stored.content_type)
+        return stored if kind in ("", *self.config.content_types) and len(stored.html) <= self.config.limit(kind) else None
 
     def track(self, work: Deferred[Any]) -> Deferred[Any]:
         "Remember the work until it ends, so that `close` can cancel it."

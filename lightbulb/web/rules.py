@@ -166,6 +166,18 @@ _CHARSETS = frozenset(
 )
 
 
+_OFFICE = "application/vnd.openxmlformats-officedocument."
+FILE_TYPES = {  # documents that are no text, and what `web.parsing` calls them
+    "application/pdf": "pdf",
+    "application/x-pdf": "pdf",
+    f"{_OFFICE}wordprocessingml.document": ".docx",
+    f"{_OFFICE}presentationml.presentation": ".pptx",
+    f"{_OFFICE}spreadsheetml.sheet": ".xlsx",
+    "application/vnd.oasis.opendocument.text": ".odt",
+    "application/epub+zip": ".epub",
+}
+
+
 def media_type(content_type: str) -> str:
     "The type without its parameters, in lower case: `text/html`."
     return content_type.partition(";")[0].strip().lower()
