@@ -320,6 +320,25 @@ def test_a_hyphen_inside_a_line_of_a_pdf_stays() -> None:
     assert "pre- and post-war lamps are kept in the left- and right" in document.text and document.text.endswith("hand rooms.")
 
 
+def test_the_marks_of_footnotes_in_a_pdf_are_no_text() -> None:
+    "In a sentence, at its end, before the footnote, and alone; numbers as large as the text, and those of units and tables, stay."
+    small = lambda mark: f"/F1 6 Tf ({mark}) Tj /F1 10 Tf"
+    lines = [
+        f"(The keys are held by Mira.) Tj {small('1')} ( Ask her by noon, in room 7,) Tj {small('12')} ( every weekday) Tj {small('3')}",
+        f"(The hall of 40 m) Tj {small('2')} ( has doors of 3.5 m and costs 9 a day. 25 people may come to level 2) Tj",
+        "(5 7 9) Tj",
+        f"{small('4')} ( Mira lives at number 4) Tj",
+    ]
+    stream = "\n".join(f"BT /F1 10 Tf 50 {700 - 12 * i} Td {line} ET" for i, line in enumerate(lines))
+    stream += "\nBT /F1 6 Tf 50 500 Td (5) Tj ET\nBT /F1 10 Tf 50 480 Td (The cellar is damp.) Tj ET"
+    text = read_source(Source("pdf", "file:///a.pdf", pdf_of(("", stream.encode())))).text
+    words = text.split()
+    assert "by Mira. Ask her by noon, in room 7, every weekday The" in " ".join(words), text
+    assert "The hall of 40 m2 has doors of 3.5 m and costs 9 a day. 25 people may come to level 2" in " ".join(words), text
+    assert "5 7 9" in text and "Mira lives at number 4" in text and "4 Mira" not in text and text.endswith("The cellar is damp.")
+    assert words.count("5") == 1, text
+
+
 def test_the_name_of_the_chapter_above_each_page_of_a_pdf_and_its_table_of_contents_are_no_text() -> None:
     def page(number: int) -> tuple[str, bytes]:
         lines = [(10, 770, f"{number} Chapter {number}. About lamp {'ABCDEF'[number]}"), (14, 730, f"{number}.1 Lamp {'ABCDEF'[number]}")]

@@ -12,7 +12,7 @@ __all__ = []
 import ctypes
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
@@ -54,22 +54,45 @@ def _font(letters: Any, index: int) -> str:
     return name.value.decode("utf-8", "replace")
 
 
+_MARK = re.compile(  # of a footnote: at the line's beginning, after a sentence's or clause's end, or after a long word that ends the line
+    r"""^\d{1,3}(?=\s|$)|(?<=[.,;:!?)\]"”’»])\s?\d{1,3}(?=\s|$)|(?<=[^\W\d_]{4})\s?\d{1,3}(?=\s*$)"""
+)
+_RAISED = 0.78  # a footnote's mark is at most so large, as a share of the letters around it
+
+
+def _marks(text: str, size_at: Callable[[int], float]) -> list[range]:
+    "Where footnotes are marked in a line: by numbers that are smaller than its letters."
+    found = [mark for mark in _MARK.finditer(text) if mark.end() < len(text) or mark.start()]
+    if not found: return []
+    letter = next((i for i, sign in enumerate(text) if sign.isalpha()), None)
+    if letter is None: return []
+    return [range(*mark.span()) for mark in found if size_at(mark.end() - 1) <= _RAISED * size_at(letter)]
+
+
 def printed_lines(page: Any, number: int) -> list[PrintedLine]:
-    "The lines of a page of PDFium in the order in which they are printed."
+    "The lines of a page of PDFium in the order in which they are printed, without the marks of footnotes."
     import pypdfium2.raw as pdfium
 
     letters, lines, position = page.get_textpage(), list[PrintedLine](), 0
+
+    def size_at(place: int) -> float:
+        index = max(0, pdfium.FPDFText_GetCharIndexFromTextIndex(letters, place))
+        _, bottom, _, top = letters.get_charbox(index, loose=True)
+        size = pdfium.FPDFText_GetFontSize(letters, index)
+        return size if size > 2 else top - bottom  # of fonts that are scaled where they are used
+
     for text in letters.get_text_range().split("\r\n"):
         if text.strip() and not _LEADS_TO_PAGE.search(text):
-            ends = position + len(text) - len(text.lstrip()), position + len(text.rstrip()) - 1
+            marks = {i for mark in _marks(text, lambda i: size_at(position + i)) for i in mark}  # noqa: B023
+            kept = [i for i in range(len(text)) if i not in marks and not text[i].isspace()]
+            ends = position + kept[0], position + kept[-1]
             first, last = (pdfium.FPDFText_GetCharIndexFromTextIndex(letters, end) for end in ends)
-            left, bottom, _, top = letters.get_charbox(max(0, first), loose=True)
+            left, bottom, _, _ = letters.get_charbox(max(0, first), loose=True)
             _, last_bottom, right, _ = letters.get_charbox(max(0, last), loose=True)
-            size = pdfium.FPDFText_GetFontSize(letters, max(0, first))
-            size = size if size > 2 else top - bottom  # of fonts that are scaled where they are used
+            size, text_kept = size_at(ends[0]), "".join(text[i] for i in range(len(text)) if i not in marks)
             fonts = {_font(letters, max(0, first + (last - first) * i // 4)) for i in range(5)} - {""}  # a space may have none
             is_bold, is_code = (bool(fonts) and all(map(pattern.search, fonts)) for pattern in (_BOLD, _CODE))
-            lines.append(PrintedLine(text.strip().replace("\0", ""), number, left, right, bottom, last_bottom, size, is_bold, is_code))
+            lines.append(PrintedLine(text_kept.strip().replace("\0", ""), number, left, right, bottom, last_bottom, size, is_bold, is_code))
         position += len(text) + 2
     return lines
 
@@ -242,7 +265,9 @@ def read_pdf(data: bytes, url: str) -> Document:
     if damage and not any(pages): raise ValueError(f"not a readable PDF ({damage})") from damage
     lines = [line for page in without_running_lines(pages) for line in page]
     if not lines: raise ValueError("a PDF without text, scanned or damaged")
-    blocks, text_size = blocks_of(lines), _text_size(lines)
+    text_size = _text_size(lines)
+    is_mark = lambda line: re.fullmatch(r"\d{1,3}", line.text) and line.size <= _RAISED * text_size  # beside a footnote
+    blocks = blocks_of([line for line in lines if not is_mark(line)])
     headings = [block for block in blocks if _is_heading(block, text_size, outline)]
     names = {id(block): normalize(_with_whole_words(" ".join(_texts(block)))) for block in headings}
     levels = dict(zip(map(id, headings), _levels(headings), strict=True))
