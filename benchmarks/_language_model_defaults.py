@@ -138,16 +138,25 @@ def cells(data: Path, package_text: Path | None) -> list[Cell]:
         Cell("King James Bible", package_text, 240_000, "bytes", "tiny"),
         Cell("King James Bible", package_text, 40_000, "bytes", "tiny"),
         Cell("King James Bible", package_text, 40_000, "gpt2", "tiny", has_peers=False),
+        Cell("King James Bible", package_text, 40_000, "bytes", "small"),
+        Cell("King James Bible", package_text, 40_000, "gpt2", "small"),
     ]
     return [*bible, *rows]
 
 
-def default_rows(table: Table, trainer: Trainer, quick: bool, data: Path, package_text: Path | None) -> None:
+def default_rows(
+    table: Table,
+    trainer: Trainer,
+    quick: bool,
+    data: Path,
+    package_text: Path | None,
+    presets: tuple[str, ...],  # the others' rows stand as they were
+) -> None:
     "Texts that no default was chosen on."
     if quick:
         compare(table, trainer, Cell("WikiText-2", data / "wikitext2" / "wiki.valid.tokens", 8_000, "bytes", "tiny"), 1, has_aim=False)
         return
-    for cell in cells(data, package_text):
+    for cell in (cell for cell in cells(data, package_text) if cell.preset in presets):
         compare(table, trainer, cell, trainer.seeds, has_aim=True)
     table.note(
         "Default flags: nothing but preset, tokenizer and text were given; three epochs. The peers have as many parameters as lightbulb "

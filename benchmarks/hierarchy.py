@@ -5,6 +5,7 @@ Long runs are kept in the cache folder by a digest of their settings and of the 
 
 from __future__ import annotations
 
+import argparse
 import ast
 import hashlib
 import itertools
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _table import Table, arguments
+from _table import Table
 
 
 from lightbulb.core.checkpoint import load_checkpoint, save_checkpoint
@@ -412,10 +413,22 @@ def goal_rows(table: Table, methods: dict[str, int], goal_name: str, seeds: int,
     )
 
 
+PARTS = ("values", "walks", "goal")
+
+
 def main() -> int:
-    args = arguments(__doc__ or "", data=False)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="at most a minute: fewer sizes and seeds")
+    parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=[], help="the rows of the others stand as they were")
+    args = parser.parse_args()
     torch.set_num_threads(1)
     table = Table("Options, a manager and a worker")
+    if args.only:
+        for name, row in zip(PARTS, full_rows(table), strict=True):
+            if name in args.only:
+                row()
+        return table.finish(args.record)
     for kind, goal in (("hallways", HALLWAYS["E"]), ("both", NUMBER[9, 9]), ("moves", HALLWAYS["E"])):
         error = expected_update_error(kind, goal)
         table.row(f"expected SMDP update against exact option values, {kind}, goal {CELLS[goal]}", f"{error:.1e}", "≤ 1e-6", error <= 1e-6)

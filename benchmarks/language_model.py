@@ -403,7 +403,7 @@ def demo_rows(table: Table, trainer: Trainer, quick: bool) -> None:
 
 def defaults_rows(table: Table, trainer: Trainer, quick: bool) -> None:
     "Default flags on texts that no default was chosen on."
-    default_rows(table, trainer, quick, trainer.data, trainer.package_text)
+    default_rows(table, trainer, quick, trainer.data, trainer.package_text, trainer.presets)
 
 
 def speed_rows(table: Table, trainer: Trainer, quick: bool) -> None:
@@ -487,6 +487,7 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--package_text", type=Path, help="a text from a package, for --only defaults and --only crossing; their notes say how to get it"
     )
+    parser.add_argument("--presets", nargs="+", default=["tiny", "small"], help="of --only defaults; the rows of others stand as they were")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: only the GPU's table")
     return parser.parse_args()
 
@@ -510,6 +511,7 @@ def main() -> int:
         seeds=asked.seeds,
         data=asked.data,
         package_text=asked.package_text,
+        presets=tuple(asked.presets),
     )
     status = 0
     for name, rows in ({"gpu": gpu_rows} if on_gpu else {name: ROWS[name] for name in only}).items():

@@ -450,6 +450,96 @@ def test_exploring_beside_moves_gives_each_option_as_many_steps():
     assert old.option_steps[0] > 1800, old.option_steps
 
 
+def test_exploring_beside_moves_is_a_share_of_steps():
+    "Where every tenth choice explores, and half of these are walks of many steps, far more than a tenth of the steps would."
+    config = HierarchyConfig(
+        total_steps=6000,
+        manager=SMALL,
+        worker=SMALL,
+        steps_per_update=10_000,
+        manager_exploration=1,
+        manager_epsilon=0.1,
+        repeat_exponent=0.0,
+    )
+    shares = {}
+    for by_steps in (True, False):
+        settings = replace(config, explore_by_steps=by_steps)
+        agent = HierarchicalAgent.for_world(along_the_street(), settings)
+        agent.manager.values_of_all = lambda observations, states: (  # type: ignore[method-assign]
+            np.tile([0.0, 1.0, 0.0], (len(observations), 1)),
+            states,
+        )
+        finish(train_hierarchy(along_the_street, settings, agent=agent))
+        shares[by_steps] = agent.spent[1, 1] / agent.spent[:, 1].sum()
+    assert 0.07 < shares[True] < 0.15 < 0.2 < shares[False], shares
+
+
+def test_the_worker_learns_walks_from_single_moves():
+    "No walk is ever chosen, and the worker's values become those of the best walks in the room; without `learn_lessons` it knows nothing."
+    errors = {}
+    for learn_lessons in (True, False):
+        learner = replace(SMALL, hidden=24, batch_size=32, learning_rate=5e-3)
+        config = HierarchyConfig(total_steps=800, manager=SMALL, worker=learner, steps_per_update=10_000, learn_lessons=learn_lessons)
+        make_env = lambda: without_slips("both", max_steps=60)
+        agent = HierarchicalAgent.for_world(make_env(), config)
+        agent._choose = lambda world, view, values, episode: (8 + int(agent.rng.integers(4)), True)  # type: ignore[method-assign]
+        finish(train_hierarchy(make_env, config, agent=agent))
+        assert agent.option_counts[:8].sum() == 0 and (len(agent.worker.replay) > 0) == learn_lessons
+        for _ in range(400):
+            agent.worker.learn()
+        found, world = [], make_env()
+        for column in range(1, 6):  # the row of a door that lies east of column 5
+            view = View(np.eye(len(CELLS), dtype=np.float32)[NUMBER[3, column]], np.ones(4, bool))
+            values, _ = agent.worker.values(agent.model.inside(view, 0).observation, agent.worker.online.initial_state())
+            found.append(values[:4].max())
+        assert world.options[0].name == "room 0 to N"
+        exact = 0.9 ** np.arange(4, -1, -1)
+        errors[learn_lessons] = float(np.abs(np.array(found) - exact).sum() / exact.sum())
+    assert errors[True] < 0.1 < 0.5 < errors[False], errors
+
+
+def without_slips(kind: str, **limits: int) -> GymnasiumOptions:
+    "The house, started anywhere, where moves go where they should."
+    world = four_rooms(kind, None, **limits)
+    world.environment.unwrapped.slip = 0.0  # type: ignore[attr-defined]
+    return world
+
+
+def test_lessons_of_a_step_are_those_of_the_other_options_that_could_have_taken_it():
+    "And a training that is stopped with lessons under way goes on with them."
+    world = four_rooms("both", None, NUMBER[1, 1])
+    world.reset(0)
+    step = world.step(8, 0)  # a single move in the first room
+    assert [lesson.option for lesson in step.lessons] == [0, 1]
+    assert [lesson.option for lesson in world.step(1, 0).lessons] == [0]  # a walk is not its own lesson
+    given = four_rooms("both", None, NUMBER[1, 1], given_walks=True)
+    given.reset(0)
+    assert not given.step(8, 0).lessons  # nothing to learn about a walk that is given
+    masked = GymnasiumOptions(Street(), [Option("back and forth"), Option("forth", actions=(1,), ends=lambda place: place == 9)])
+    masked.reset()
+    assert [lesson.option for lesson in masked.step(1, 1).lessons] == [0] and not masked.step(0, 1).lessons
+
+
+def test_a_lesson_that_is_wrong_is_the_worlds_fault():
+    class Wrong(GymnasiumOptions):
+        def step(self, option, action):
+            step = super().step(option, action)
+            return replace(step, lessons=tuple(lesson._replace(**self.change) for lesson in step.lessons))
+
+    for change, says in (
+        ({"option": 99}, "must teach options 0 to 11"),
+        ({"worker_reward": float("nan")}, "by finite rewards"),
+        ({"after": View(np.zeros(3, np.float32), np.ones(4, bool))}, r"lesson of option 0, must give shapes \(104,\) and \(4,\)"),
+    ):
+        house = four_rooms("both", None, NUMBER[1, 1])
+        world = Wrong(house.environment, house.options)
+        world.change = change
+        guarded = GuardedWorld(lambda world=world: world)
+        guarded.reset(0)
+        with pytest.raises(EnvironmentFailure, match=says):
+            guarded.step(8, 0)
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_mask_may_shrink_and_grow(first):
     "Every step from an option's first choice on is stored, and those before it: the history that the worker's memory sees has no hole."
@@ -1180,6 +1270,7 @@ def test_moves_inside_walks_are_remembered_once_and_as_they_were():
         manager_exploration=1,
         manager_epsilon=0.0,
         max_option_steps=9,
+        learn_lessons=False,
     )
     goal = NUMBER[1, 3]  # in the room of the start
     agent, _ = finish(train_hierarchy(lambda: four_rooms("both", goal, NUMBER[1, 1]), config))

@@ -83,14 +83,16 @@ class HierarchyConfig(Displayable):
     num_envs: int = 1  # worlds side by side, whose choices are valued together
     steps_per_update: int = 4  # low-level steps from one update of both to the next
     max_option_steps: int = 50  # an option is interrupted after so many
-    manager_epsilon: float = 0.2  # share of exploring choices in the end
+    manager_epsilon: float = 0.2  # share of exploring choices in the end; of steps with `explore_by_steps`
     manager_exploration: int = 0  # choices until then, from 1 at the start; 0: half of total_steps, however long a choice takes
     worker_epsilon: float = 0.1  # share of exploring actions in the end
     worker_exploration: int = 50  # runs of an option until then, from 1 at its first
     repeat_exponent: float = 2.0  # an exploring choice is made n times in a row with probability ∝ n^-exponent; 0: once
     learn_moves: bool = True  # the manager learns about single moves from every step of the options that contain them
     interrupts: bool = False  # an option beside single moves ends where the manager values another choice higher
+    explore_by_steps: bool = True  # beside single moves, manager_epsilon is a share of low-level steps, since a walk takes many
     even_steps: bool = False  # exploring beside single moves gives each option about as many steps, not as many choices
+    learn_lessons: bool = True  # the worker learns about every option from each step that could have been one of its own
     learn_worker: bool = True  # False: the worker is used as it is, without exploration
     worker_remembers: bool = False  # its memory lives for the whole episode, and not for one run of an option
     report_interval: int = 500  # low-level steps; an interrupt waits for a report, and moments are kept at one
@@ -172,6 +174,15 @@ class _RunningOption:
 
 
 @dataclass
+class _Lessons:
+    "Steps in a row that an option could have taken, as if it had begun with the first of them."
+
+    option: int
+    state: Tensor  # of the worker, before the first of `steps`
+    steps: list[_Experience] = field(default_factory=list)
+
+
+@dataclass
 class _RunningEpisode:
     "What both levels remember of one world's episode."
 
@@ -181,9 +192,10 @@ class _RunningEpisode:
     view: View | None = None  # the manager's next one, if it was seen already
     repeats: int = 0  # more times that an exploring choice is made again
     repeated: int = 0
+    lessons: list[_Lessons] = field(default_factory=list)  # an entry for each option that is taught
 
 
-_RECORDS = {record.__name__: record for record in (View, SMDPReturn, _Decision, _Experience, _RunningOption, _RunningEpisode)}
+_RECORDS = {record.__name__: record for record in (View, SMDPReturn, _Decision, _Experience, _RunningOption, _Lessons, _RunningEpisode)}
 
 
 def _to_state(value: Any) -> Any:
@@ -242,6 +254,7 @@ class HierarchicalAgent:
         self.rng = np.random.default_rng(config.seed)
         self.option_counts = np.zeros(num_options, np.int64)  # runs of each option
         self.option_steps = np.zeros(num_options, np.int64)  # and their steps
+        self.spent = np.ones((2, 2), np.int64)  # choices and steps, of choices by value and of exploring ones; one of each to begin with
         self.num_steps, self.num_episodes, self.explores = 0, 0, True
         self.episodes = [self._empty_episode() for _ in range(config.num_envs)]
 
@@ -338,7 +351,7 @@ class HierarchicalAgent:
         if self.explores and episode.repeats and view.available[episode.repeated]:
             episode.repeats -= 1
             return episode.repeated, True
-        if self.explores and self.rng.random() < self.manager_epsilon:
+        if self.explores and self.rng.random() < self._share_of_choices(world):
             is_even = self.config.even_steps and _is_beside_moves(world)
             if is_even:
                 lengths = np.maximum(1.0, (1.0 + self.option_steps) / (1.0 + self.option_counts))
@@ -352,9 +365,16 @@ class HierarchicalAgent:
             return episode.repeated, True
         return int(np.where(view.available, values, -np.inf).argmax()), False
 
+    def _share_of_choices(self, world: OptionEnvironment) -> float:
+        "How many choices explore, so that as many steps as `manager_epsilon` says belong to them."
+        share = self.manager_epsilon
+        if not self.config.explore_by_steps or not _is_beside_moves(world): return share
+        by_value, exploring = self.spent[:, 1] / self.spent[:, 0]  # mean lengths
+        return share * by_value / (share * by_value + (1 - share) * exploring)
+
     @property
     def manager_epsilon(self) -> float:
-        "The present share of exploring choices."
+        "The present share of exploring choices, or steps."
         config = self.config
         if config.manager_exploration:
             return _annealed(int(self.option_counts.sum()), config.manager_exploration, config.manager_epsilon)
@@ -376,10 +396,13 @@ class HierarchicalAgent:
         if self.explores:
             self.num_steps += 1
             self.option_steps[running.option] += 1
+            self.spent[int(running.explores)] += (ended, 1)
         if self.explores or running.worker is None:
             self._remember_worker(world, running, step, ended, environment)
         if self.explores and self.config.learn_moves:
             self._remember_move(world, running, step, environment)
+        if self.explores and self.config.learn_worker and self.config.learn_lessons and not self.config.worker_remembers:
+            self._take_lessons(running, step, environment)
         if ended:
             self._end_option(world, step, over, environment)
         if over:
@@ -420,6 +443,33 @@ class HierarchicalAgent:
         if len(running.moves) == self.config.manager.unroll or running.moves and running.moves[-1].next_view is not running.seen:
             self._store_moves(running, environment)
 
+    def _take_lessons(self, running: _RunningOption, step: OptionStep, environment: int) -> None:
+        "The step is an experience of every option that could have taken it (Kaelbling 1993, all goals at once)."
+        episode, taught = self.episodes[environment], {lesson.option: lesson for lesson in step.lessons}
+        for lessons in episode.lessons:
+            if lessons.option not in taught:
+                self._store_lessons(lessons, environment)
+        known = {lessons.option: lessons for lessons in episode.lessons if lessons.option in taught}
+        action, episode.lessons = running.choice % self.num_actions, []
+        for option, lesson in taught.items():
+            lessons = known.get(option) or _Lessons(option, self.worker.online.initial_state())
+            before, after = self.model.inside(lesson.before, option), self.model.inside(lesson.after, option)
+            done = lesson.option_ended or step.terminated
+            discount, choice = 0.0 if done else self.config.discount, self.model.choice(option, action)
+            lessons.steps.append(_Experience(before, choice, lesson.worker_reward, discount, after, done, False))
+            if done or step.truncated or len(lessons.steps) == self.config.worker.unroll:
+                self._store_lessons(lessons, environment)
+            if not done:
+                episode.lessons.append(lessons)
+
+    def _store_lessons(self, lessons: _Lessons, environment: int) -> None:
+        "A stretch of them is a history of its own."
+        steps, lessons.steps = lessons.steps, []
+        if not steps: return
+        for past in steps:
+            self._store(past._replace(truncated=past is steps[-1]), lessons.state, (1 + lessons.option) * len(self.episodes) + environment)
+        lessons.state = self.worker.state_after(np.stack([past.view.observation for past in steps]), lessons.state)
+
     def _store_moves(self, running: _RunningOption, environment: int) -> None:
         "A stretch of single moves is a history beside the real one: the manager's memory goes on as if it had chosen each of them."
         moves, running.moves = running.moves, []
@@ -459,6 +509,8 @@ class HierarchicalAgent:
                 self._end_option(world, OptionStep(0.0, 0.0, False), True, environment)
             except EnvironmentFailure:
                 pass  # the world shows nothing more: this one choice has no end to learn from
+        for lessons in self.episodes[environment].lessons:
+            self._store_lessons(lessons, environment)
         self.manager.replay.cut(environment)
         self.worker.replay.cut(environment)
         self.begin(environment)
@@ -542,6 +594,7 @@ class HierarchicalAgent:
             "worker": self.worker.state_dict(),
             "option_counts": torch.from_numpy(self.option_counts.copy()),
             "option_steps": torch.from_numpy(self.option_steps.copy()),
+            "spent": torch.from_numpy(self.spent.copy()),
             "num_steps": self.num_steps,
             "num_episodes": self.num_episodes,
             "rng": self.rng.bit_generator.state,
@@ -557,6 +610,7 @@ class HierarchicalAgent:
         self.worker.load_state_dict(state["worker"])
         self.option_counts = state["option_counts"].numpy().copy()
         self.option_steps = state["option_steps"].numpy().copy() if "option_steps" in state else np.zeros_like(self.option_counts)
+        self.spent = state["spent"].numpy().copy() if "spent" in state else np.ones_like(self.spent)
         self.num_steps, self.num_episodes = int(state["num_steps"]), int(state["num_episodes"])
         self.rng.bit_generator.state = state["rng"]
         for environment in range(len(self.episodes)):
@@ -570,6 +624,8 @@ class HierarchicalAgent:
         episode.manager_state, episode.worker_state = (
             state.to(self.manager.device) for state in (episode.manager_state, episode.worker_state)
         )
+        for lessons in episode.lessons:
+            lessons.state = lessons.state.to(self.worker.device)
         if (running := episode.running) is not None:
             running.manager = running.manager._replace(state=running.manager.state.to(self.manager.device))
             running.worker_state = running.worker_state.to(self.worker.device)

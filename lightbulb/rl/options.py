@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import gymnasium
@@ -55,6 +55,16 @@ class View(NamedTuple):
     choices: np.ndarray | None = None  # (num_choices, action_size) float32: what is known of each, where actions have features
 
 
+class Lesson(NamedTuple):
+    "What a step would have been inside another option, had that one been running."
+
+    option: int
+    before: View  # the worker's
+    worker_reward: float
+    option_ended: bool
+    after: View  # the worker's
+
+
 @dataclass(frozen=True)
 class OptionStep:
     "What one low-level action led to."
@@ -64,6 +74,7 @@ class OptionStep:
     option_ended: bool  # the option's termination function ended it
     terminated: bool = False  # the episode is over, nothing has value beyond
     truncated: bool = False  # the episode was cut by a limit: the value goes on
+    lessons: tuple[Lesson, ...] = field(default=(), compare=False)  # the same step inside other options: the worker learns from these, too
 
 
 @runtime_checkable
@@ -74,7 +85,8 @@ class OptionEnvironment(Protocol):
     as there are here and now, with their features in `choices`, and what is learned belongs to features, not to places in a list.
 
     An attribute `single_moves` says for each action which option is just this action, -1 where none is. A manager then learns about
-    these options from every step of a longer one.
+    these options from every step of a longer one. And a step that names its `lessons` teaches the worker about every option that could
+    have taken it.
 
     A method `close` is called when a training is over.
     """
@@ -195,13 +207,29 @@ class GymnasiumOptions:
 
     def step(self, option: int, action: int) -> OptionStep:
         "Take one action inside `option`."
-        chosen = self.options[option]
+        chosen, others = self.options[option], self._others(option, action)
         observation, reward, terminated, truncated, info = self.environment.step(self._first_action + action)
         self._look(observation, info, is_over=bool(terminated or truncated))
         reward = float(reward)
         paid = chosen.worker_reward(self.observation, reward)
-        ended = chosen.ends(self.observation) or self._mask is not None and not self._open(option).any()
-        return OptionStep(reward, paid, ended, bool(terminated), bool(truncated))
+        lessons = tuple(
+            Lesson(other, view, self.options[other].worker_reward(self.observation, reward), self._ends(other), self.worker_view(other))
+            for other, view in others
+        )
+        return OptionStep(reward, paid, self._ends(option), bool(terminated), bool(truncated), lessons)
+
+    def _ends(self, option: int) -> bool:
+        "Does an option end here?"
+        return bool(self.options[option].ends(self.observation)) or self._mask is not None and not self._open(option).any()
+
+    def _others(self, option: int, action: int) -> list[tuple[int, View]]:
+        "The other options that could begin here with `action` and have something to learn, and what their worker sees."
+        return [
+            (number, self.worker_view(number))
+            for number, other in enumerate(self.options)
+            if number != option and other.policy is None and self._actions[number].sum() > 1
+            if self._open(number)[action] and other.can_start(self.observation)
+        ]
 
 # %% ../../nbs/rl/10_options.ipynb #dff47786
 _logger = logging.getLogger(__name__)
@@ -272,15 +300,23 @@ class GuardedWorld:
     def worker_view(self, option: int) -> View:
         "What the worker sees, checked."
         doing = f"worker_view of option {option}"
-        view = self._ask(doing, lambda: View(*self.world.worker_view(option)))
+        return self._worker_view(doing, self._ask(doing, lambda: View(*self.world.worker_view(option))))
+
+    def _worker_view(self, doing: str, view: View) -> View:
         if self.action_size: return self._described_view(doing, view)
         return self._view(doing, view, self.worker_size, self.num_actions)
 
-    @staticmethod
-    def _checked_step(doing: str, step: Any) -> OptionStep:
+    def _checked_step(self, doing: str, step: Any) -> OptionStep:
         if not isinstance(step, OptionStep):
             raise EnvironmentFailure(f"{doing} must give an OptionStep, got {type(step).__name__}")
-        return step
+        return replace(step, lessons=tuple(self._checked_lesson(doing, lesson) for lesson in step.lessons)) if step.lessons else step
+
+    def _checked_lesson(self, doing: str, lesson: Lesson) -> Lesson:
+        if not 0 <= lesson.option < self.num_options or not np.isfinite(lesson.worker_reward):
+            raise EnvironmentFailure(f"{doing} must teach options 0 to {self.num_options - 1} by finite rewards, got {lesson}")
+        doing = f"{doing}, lesson of option {lesson.option},"
+        before, after = (self._worker_view(doing, View(*view)) for view in (lesson.before, lesson.after))
+        return lesson._replace(before=before, after=after)
 
     def close(self) -> None:
         "Close the world, if it can be closed; one that raises is a warning, so that no earlier failure is hidden."
