@@ -301,8 +301,12 @@ def options(num_seeds: int, goal: int) -> list[Row]:
             f"≥ 0.5, and above the same learner without options, {show('flat')}, and random moves, {random_share(goal):.3f} "
             f"(a table over single moves: {table:.3f})",
             ours > max(flat, 0.5, random_share(goal)),
-            f"discount, rates and exploration on the goal {CELLS[TUNED_GOAL]} of this house, seeds 0 to 2; nothing on this goal, but "
-            "tables that learn from walks and do not were looked at on it",
+            f"discount, rates, exploration and who learns from whose steps on the goal {CELLS[TUNED_GOAL]} of this house, seeds 0 to 2"
+            + (
+                "; nothing on this goal, but tables that learn from walks and do not, and two ways of exploring with one seed, were seen on it"
+                if goal == GOALS[0]
+                else "; nothing on this goal"
+            ),
         )
     ]
 

@@ -482,7 +482,8 @@ def test_the_worker_learns_walks_from_single_moves():
         config = HierarchyConfig(total_steps=800, manager=SMALL, worker=learner, steps_per_update=10_000, learn_lessons=learn_lessons)
         make_env = lambda: without_slips("both", max_steps=60)
         agent = HierarchicalAgent.for_world(make_env(), config)
-        agent._choose = lambda world, view, values, episode: (8 + int(agent.rng.integers(4)), True)  # type: ignore[method-assign]
+        rng = np.random.default_rng(0)
+        agent._choose = lambda world, view, values, episode, rng=rng: (8 + int(rng.integers(4)), True)  # type: ignore[method-assign]
         finish(train_hierarchy(make_env, config, agent=agent))
         assert agent.option_counts[:8].sum() == 0 and (len(agent.worker.replay) > 0) == learn_lessons
         for _ in range(400):
