@@ -303,7 +303,7 @@ def options(num_seeds: int, goal: int) -> list[Row]:
             ours > max(flat, 0.5, random_share(goal)),
             f"discount, rates, exploration and who learns from whose steps on the goal {CELLS[TUNED_GOAL]} of this house, seeds 0 to 2"
             + (
-                "; nothing on this goal, but tables that learn from walks and do not, and two ways of exploring with one seed, were seen on it"
+                "; nothing on this goal, but tables that learn from walks and do not, and one seed of two ways to explore, were seen on it"
                 if goal == GOALS[0]
                 else "; nothing on this goal"
             ),
