@@ -139,7 +139,7 @@ def cells(data: Path, package_text: Path | None) -> list[Cell]:
         Cell("King James Bible", package_text, 40_000, "bytes", "tiny"),
         Cell("King James Bible", package_text, 40_000, "gpt2", "tiny", has_peers=False),
         Cell("King James Bible", package_text, 40_000, "bytes", "small"),
-        Cell("King James Bible", package_text, 40_000, "gpt2", "small"),
+        Cell("King James Bible", package_text, 40_000, "gpt2", "small", has_peers=False),
     ]
     return [*bible, *rows]
 
