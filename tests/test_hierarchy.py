@@ -530,6 +530,7 @@ def test_a_lesson_that_is_wrong_is_the_worlds_fault():
     for change, says in (
         ({"option": 99}, "must teach options 0 to 11"),
         ({"worker_reward": float("nan")}, "by finite rewards"),
+        ({"before": None}, "raised TypeError"),
         ({"after": View(np.zeros(3, np.float32), np.ones(4, bool))}, r"lesson of option 0, must give shapes \(104,\) and \(4,\)"),
     ):
         house = four_rooms("both", None, NUMBER[1, 1])
@@ -539,6 +540,10 @@ def test_a_lesson_that_is_wrong_is_the_worlds_fault():
         guarded.reset(0)
         with pytest.raises(EnvironmentFailure, match=says):
             guarded.step(8, 0)
+    house = four_rooms("both", None, NUMBER[1, 1])
+    house.step = lambda option, action: OptionStep(0.0, 0.0, option_ended=True, lessons=(3,))  # type: ignore[method-assign, arg-type]
+    with pytest.raises(EnvironmentFailure, match="must give Lessons, got int"):
+        GuardedWorld(lambda: house).step(8, 0)
 
 
 @pytest.mark.parametrize("first", [0, 1])

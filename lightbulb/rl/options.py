@@ -311,11 +311,15 @@ class GuardedWorld:
             raise EnvironmentFailure(f"{doing} must give an OptionStep, got {type(step).__name__}")
         return replace(step, lessons=tuple(self._checked_lesson(doing, lesson) for lesson in step.lessons)) if step.lessons else step
 
-    def _checked_lesson(self, doing: str, lesson: Lesson) -> Lesson:
+    def _checked_lesson(self, doing: str, lesson: Any) -> Lesson:
+        if not isinstance(lesson, Lesson):
+            raise EnvironmentFailure(f"{doing} must give Lessons, got {type(lesson).__name__}")
         if not 0 <= lesson.option < self.num_options or not np.isfinite(lesson.worker_reward):
             raise EnvironmentFailure(f"{doing} must teach options 0 to {self.num_options - 1} by finite rewards, got {lesson}")
         doing = f"{doing}, lesson of option {lesson.option},"
-        before, after = (self._worker_view(doing, View(*view)) for view in (lesson.before, lesson.after))
+        before, after = (
+            self._worker_view(doing, self._ask(doing, lambda view=view: View(*view))) for view in (lesson.before, lesson.after)
+        )
         return lesson._replace(before=before, after=after)
 
     def close(self) -> None:
