@@ -363,7 +363,7 @@ def cliffwalk_rows(table: Table, lengths: tuple[int, ...], seeds: int) -> None:
     length = lengths[-1]
     noisy = [np.median([cliffwalk(length, alpha, seed, noise=0.5) for seed in range(seeds)]) for alpha in (0.0, 0.6, 1.0)]
     table.row(f"cliffwalk of {length}, falling pays noise (σ 0.5): uniform / α 0.6 / α 1", " / ".join(f"{value:.0f}" for value in noisy))
-    table.note("Errors that are noise never fade and draw the samples: there, uniform replay is the better choice.")
+    table.note(NOISE)
 
 
 # ------------------------------------------------------------------ the table
@@ -414,6 +414,7 @@ def goal_rows(table: Table, methods: dict[str, int], goal_name: str, seeds: int,
 
 
 PARTS = ("values", "walks", "goal")
+NOISE = "Errors that are noise never fade and draw the samples: there, uniform replay is the better choice."
 
 
 def main() -> int:
@@ -425,10 +426,11 @@ def main() -> int:
     torch.set_num_threads(1)
     table = Table("Options, a manager and a worker")
     if args.only:
+        table.note(NOISE)
         for name, row in zip(PARTS, full_rows(table), strict=True):
             if name in args.only:
                 row()
-        return table.finish(args.record)
+        return table.finish(args.record, keeps_others=True)
     for kind, goal in (("hallways", HALLWAYS["E"]), ("both", NUMBER[9, 9]), ("moves", HALLWAYS["E"])):
         error = expected_update_error(kind, goal)
         table.row(f"expected SMDP update against exact option values, {kind}, goal {CELLS[goal]}", f"{error:.1e}", "≤ 1e-6", error <= 1e-6)

@@ -523,7 +523,7 @@ def main() -> int:
             return 3
         if trainer.older:
             table.note(f"{trainer.older} of these trainings were made by an earlier state of the code.")
-        status |= table.finish(asked.record)
+        status |= table.finish(asked.record, keeps_others=name == "defaults" and len(asked.presets) < 2)
     return status
 
 
