@@ -36,8 +36,8 @@ __all__ = ['ManagerModel', 'WorkerModel', 'HierarchyConfig', 'HierarchicalAgent'
 class ManagerModel(RecurrentQNetwork):
     "Values of all options after each of the manager's views: an LSTM between fully connected layers."
 
-    def __init__(self, manager_size: int, num_options: int, hidden: int = 64, layer_norm: bool = False) -> None:
-        super().__init__(manager_size, num_options, hidden, layer_norm=layer_norm)
+    def __init__(self, manager_size: int, num_options: int, hidden: int = 64, layer_norm: bool = False, memory: bool = True) -> None:
+        super().__init__(manager_size, num_options, hidden, layer_norm=layer_norm, memory=memory)
 
 
 class WorkerModel(RecurrentQNetwork):
@@ -47,10 +47,17 @@ class WorkerModel(RecurrentQNetwork):
     """
 
     def __init__(
-        self, worker_size: int, num_options: int, num_actions: int, hidden: int = 64, action_size: int = 0, layer_norm: bool = False
+        self,
+        worker_size: int,
+        num_options: int,
+        num_actions: int,
+        hidden: int = 64,
+        action_size: int = 0,
+        layer_norm: bool = False,
+        memory: bool = True,
     ) -> None:
         num_choices = num_actions if action_size else num_options * num_actions
-        super().__init__(worker_size + num_options, num_choices, hidden, action_size, layer_norm)
+        super().__init__(worker_size + num_options, num_choices, hidden, action_size, layer_norm, memory)
         self.num_options, self.num_actions = num_options, num_actions
 
     def inside(self, view: View, option: int) -> View:
@@ -80,6 +87,7 @@ class HierarchyConfig(Displayable):
     discount: float = 0.9  # of one low-level step; nearer to 1 where a reward is hundreds of steps away
     manager: RecurrentQConfig = field(default_factory=RecurrentQConfig)
     worker: RecurrentQConfig = field(default_factory=RecurrentQConfig)
+    memory: bool | None = None  # an LSTM in both levels; None: unless the world says that it is fully observed
     num_envs: int = 1  # worlds side by side, whose choices are valued together
     steps_per_update: int = 4  # low-level steps from one update of both to the next
     max_option_steps: int = 50  # an option is interrupted after so many
@@ -113,6 +121,8 @@ class HierarchyConfig(Displayable):
         for name in ("discount", "manager_epsilon", "worker_epsilon"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        if self.worker_remembers and self.memory is False:
+            raise ValueError("worker_remembers needs memory, got memory=False")
         if self.manager_exploration < 0:
             raise ValueError(f"manager_exploration must not be negative, got {self.manager_exploration}")
         if self.repeat_exponent and not self.repeat_exponent > 1:
@@ -237,15 +247,17 @@ class HierarchicalAgent:
         manager_size: int,
         worker_size: int,
         action_size: int = 0,  # numbers that describe an action; 0: actions are known by their numbers
+        fully_observed: bool = False,  # what is seen says all: by default nothing is remembered then
     ) -> None:
         self.config, self.num_options, self.num_actions = config, num_options, num_actions
         self.sizes = {"num_options": num_options, "num_actions": num_actions, "manager_size": manager_size, "worker_size": worker_size}
         self.sizes["action_size"] = action_size
+        self.memory = (config.worker_remembers or not fully_observed) if config.memory is None else config.memory
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            manager = ManagerModel(manager_size, num_options, config.manager.hidden, config.manager.layer_norm)
+            manager = ManagerModel(manager_size, num_options, config.manager.hidden, config.manager.layer_norm, self.memory)
             shape = (worker_size, num_options, num_actions, config.worker.hidden, action_size)
-            worker = WorkerModel(*shape, config.worker.layer_norm)
+            worker = WorkerModel(*shape, config.worker.layer_norm, self.memory)
         num_weights = sum(weight.numel() for model in (manager, worker) for weight in model.parameters())
         device = "cpu" if config.device == "auto" and num_weights < _WORTH_A_GPU else str(choose_device(config.device))
         self.manager = RecurrentQLearner(manager, config.manager, seed=config.seed, device=device)
@@ -525,6 +537,7 @@ class HierarchicalAgent:
             manager_size=world.manager_size,
             worker_size=world.worker_size,
             action_size=int(getattr(world, "action_size", 0)),
+            fully_observed=bool(getattr(world, "fully_observed", False)),
         )
 
     @classmethod
@@ -534,7 +547,11 @@ class HierarchicalAgent:
         state = load_checkpoint(file)
         if state.get("kind") != "hierarchical agent": raise CheckpointError(f"{file}: not a hierarchical agent")
         levels = {level: RecurrentQConfig(**{"layer_norm": False} | state["config"][level]) for level in ("manager", "worker")}
-        agent = cls(HierarchyConfig(**{**state["config"], **levels, "device": device}), **state["sizes"])
+        agent = cls(
+            HierarchyConfig(**{**state["config"], **levels, "device": device}),
+            **state["sizes"],
+            fully_observed=not state.get("memory", True),
+        )
         for level in ("manager", "worker"):
             getattr(agent, level).online.load_state_dict(state[level])
             getattr(agent, level).target.load_state_dict(state[level])
@@ -555,12 +572,12 @@ class HierarchicalAgent:
         return {name: self.sizes[name] for name in names} | {"hidden": self.config.worker.hidden}
 
     def load_manager_model(self, path: str | Path) -> None:
-        "Go on with a saved manager, for acting and for learning; `CheckpointError` names a size or `layer_norm` that differs."
+        "Go on with a saved manager, for acting and for learning; `CheckpointError` names a size, `layer_norm` or `memory` that differs."
         sizes = {name: self.sizes[name] for name in ("num_options", "manager_size")} | {"hidden": self.config.manager.hidden}
         self._load_model(self.manager, Path(path), "manager model", sizes)
 
     def load_worker_model(self, path: str | Path) -> None:
-        "Go on with a saved worker, for acting and for learning; `CheckpointError` names a size or `layer_norm` that differs."
+        "Go on with a saved worker, for acting and for learning; `CheckpointError` names a size, `layer_norm` or `memory` that differs."
         self._load_model(self.worker, Path(path), "worker model", self._worker_sizes())
 
     def _load_model(self, learner: RecurrentQLearner, path: Path, kind: str, sizes: dict[str, int]) -> None:
@@ -569,8 +586,9 @@ class HierarchicalAgent:
         for name, size in sizes.items():
             if state["sizes"].get(name) != size:
                 raise CheckpointError(f"{path}: {name} is {state['sizes'].get(name)} in the file and {size} here")
-        theirs, ours = ("norm.weight" in weights for weights in (state["weights"], learner.online.state_dict()))
-        if theirs != ours: raise CheckpointError(f"{path}: layer_norm is {theirs} in the file and {ours} here")
+        for name, part in (("layer_norm", "norm.weight"), ("memory", "memory.weight_ih_l0")):
+            theirs, ours = (part in weights for weights in (state["weights"], learner.online.state_dict()))
+            if theirs != ours: raise CheckpointError(f"{path}: {name} is {theirs} in the file and {ours} here")
         learner.online.load_state_dict(state["weights"])
         learner.target.load_state_dict(state["weights"])
 
@@ -639,6 +657,8 @@ class HierarchicalAgent:
         "Go on by this configuration; `ValueError` names a setting of the networks or of what they remember that differs."
         if len(self.episodes) != config.num_envs:
             raise ValueError(f"num_envs must be the agent's, {len(self.episodes)}, got {config.num_envs}")
+        if config.memory not in (None, self.memory):
+            raise ValueError(f"memory belongs to the agent: it has {self.memory}, the configuration {config.memory}")
         ours, asked = _fixed_settings(self.config), _fixed_settings(config)
         for name in ("discount", *(name for name in ours if name.startswith(("manager.", "worker.")))):
             if ours[name] != asked[name]:
@@ -781,7 +801,8 @@ class _HierarchyTraining:
     def model_state(self) -> dict[str, Any]:
         "What acting needs."
         networks = {"manager": self.agent.manager.online.state_dict(), "worker": self.agent.worker.online.state_dict()}
-        return {"kind": "hierarchical agent", "config": asdict(self.config), "sizes": self.agent.sizes} | networks
+        sizes = {"sizes": self.agent.sizes, "memory": self.agent.memory}
+        return {"kind": "hierarchical agent", "config": asdict(self.config)} | sizes | networks
 
     def training_state(self) -> dict[str, Any]:
         "What going on needs beside it: slow networks, optimizers, replay memories, and the running episodes."
@@ -801,6 +822,8 @@ class _HierarchyTraining:
         for name, size in self.agent.sizes.items():
             if model["sizes"].get(name, 0) != size:
                 raise CheckpointError(f"{place}: cannot be resumed, the world's {name} was {model['sizes'].get(name, 0)} and is {size} now")
+        if (had := model.get("memory", True)) != self.agent.memory:
+            raise CheckpointError(f"{place}: cannot be resumed, memory was {had} and is {self.agent.memory} now")
         levels = {level: training["agent"][level] | {"online": model[level]} for level in ("manager", "worker")}
         episodes = {environment: episode for environment, episode in enumerate(training["episodes"]) if episode is not None}
         self.agent.load_state_dict({**training["agent"], **levels}, {place: episode["agent"] for place, episode in episodes.items()})

@@ -88,6 +88,9 @@ class OptionEnvironment(Protocol):
     these options from every step of a longer one. And a step that names its `lessons` teaches the worker about every option that could
     have taken it.
 
+    An attribute `fully_observed` that is true says that nothing before a view tells more than the view does. Both levels then need no
+    memory, and by default have none.
+
     A method `close` is called when a training is over.
     """
 
@@ -139,7 +142,13 @@ class GymnasiumOptions:
     option none of whose actions is open cannot start, and ends.
     """
 
-    def __init__(self, environment: gymnasium.Env, options: Sequence[Option]) -> None:
+    def __init__(
+        self,
+        environment: gymnasium.Env,
+        options: Sequence[Option],
+        *,
+        fully_observed: bool | None = None,  # what is seen says all; None: true of a `Discrete` space, which numbers the states
+    ) -> None:
         if not isinstance(environment.action_space, spaces.Discrete):
             raise ValueError(f"options need a discrete action space, got {environment.action_space}")
         if not options: raise ValueError("options must not be empty: without one the manager cannot act")
@@ -147,6 +156,8 @@ class GymnasiumOptions:
         self.num_options, self.num_actions = len(self.options), int(environment.action_space.n)
         self._first_action = int(environment.action_space.start)
         self.manager_size = self.worker_size = spaces.flatdim(environment.observation_space)
+        is_number = isinstance(environment.observation_space, spaces.Discrete)
+        self.fully_observed = is_number if fully_observed is None else fully_observed
         self._actions = np.zeros((self.num_options, self.num_actions), bool)
         for row, option in zip(self._actions, self.options, strict=True):
             allowed = range(self.num_actions) if option.actions is None else option.actions
@@ -251,6 +262,7 @@ class GuardedWorld:
         self.num_options, self.num_actions = world.num_options, world.num_actions
         self.manager_size, self.worker_size = world.manager_size, world.worker_size
         self.action_size = int(getattr(world, "action_size", 0))
+        self.fully_observed = bool(getattr(world, "fully_observed", False))
         self._is_over = False  # where an episode has ended, nothing need be left to do
         moves = getattr(world, "single_moves", None)
         self.single_moves = None if moves is None else self._checked_moves(np.asarray(moves))

@@ -58,6 +58,7 @@ class RecurrentQNetwork(nn.Module):
         hidden: int = 64,  # H
         choice_size: int = 0,  # 0: choices are known by their numbers
         layer_norm: bool = False,  # what is seen has unit scale, however it is written down
+        memory: bool = True,  # False: what is seen is all that the values depend on
     ) -> None:
         super().__init__()
         for name, number in (("input_size", input_size), ("num_choices", num_choices), ("hidden", hidden)):
@@ -66,7 +67,7 @@ class RecurrentQNetwork(nn.Module):
         self.input_size, self.num_choices, self.hidden, self.choice_size = input_size, num_choices, hidden, choice_size
         self.embed = nn.Linear(input_size, hidden)
         self.norm = nn.LayerNorm(hidden) if layer_norm else nn.Identity()
-        self.memory = nn.LSTM(hidden, hidden, batch_first=True)
+        self.memory = nn.LSTM(hidden, hidden, batch_first=True) if memory else None
         if choice_size:
             self.head: nn.Module = _DescribedChoices(hidden, choice_size)
         else:
@@ -83,10 +84,12 @@ class RecurrentQNetwork(nn.Module):
         state: Tensor,  # before the first of them, (B, 2, H)
     ) -> tuple[Tensor, Tensor]:
         "Values (B, T, K) and the state after the last observation (B, 2, H)."
-        before = tuple(part.contiguous() for part in state.transpose(0, 1).unsqueeze(1))
-        seen = torch.relu(self.norm(self.embed(observations[..., : self.input_size] if self.choice_size else observations)))
-        remembered, after = self.memory(seen, before)
-        situation, after = seen + remembered, torch.cat(after).transpose(0, 1)
+        seen = observations[..., : self.input_size] if self.choice_size else observations
+        situation, after = torch.relu(self.norm(self.embed(seen))), state
+        if self.memory is not None:
+            before = tuple(part.contiguous() for part in state.transpose(0, 1).unsqueeze(1))
+            remembered, ends = self.memory(situation, before)
+            situation, after = situation + remembered, torch.cat(ends).transpose(0, 1)
         if not self.choice_size: return self.head(situation), after
         choices = observations[..., self.input_size :].unflatten(-1, (self.num_choices, self.choice_size))
         return self.head(situation, choices), after
