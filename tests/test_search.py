@@ -25,6 +25,7 @@ from lightbulb.web.backend import Corpus, SearchResult, group_passages, is_listi
 from lightbulb.web.breaker import CircuitBreaker, Transient, retry
 from lightbulb.web.corpus import CrawlConfig, CrawlStep, crawl, list_files, read_files
 from lightbulb.web.demo_site import HIDDEN_TEXT, demo_questions
+from lightbulb.web.extract import extract
 from lightbulb.web.fetch import FetchConfig, Fetcher, FetchFailure
 from lightbulb.web.parsing import extract_markdown
 from lightbulb.web.rules import Reason
@@ -510,6 +511,8 @@ def test_listings_lead_a_crawl_but_are_not_ranked(site) -> None:
     assert len(results) == 12 and server.url + "/" not in [result.url for result in results]
     assert isinstance(corpus.read([server.url + "/"])[0], Document)
     assert not is_listing(Document("u", "t", "A long text. " * 50, links=tuple()))
+    contents = "".join(f"<li><a href=/{i}>{name}</a>, which glows as no other one in the hall does</li>" for i, name in enumerate(names))
+    assert is_listing(extract(f"<h1>Lamps</h1><ol>{contents}</ol>", "http://site/"))
 
 
 def test_the_demo_site_is_crawled_and_answers() -> None:

@@ -108,7 +108,7 @@ def group_passages(passages: Iterable[Passage], num_results: int) -> list[Search
 def is_listing(document: Document) -> bool:
     "Whether a page mostly lists other pages: most of its blocks begin with a link, or most of its words are links."
     names = {link.text for link in document.links if link.text}
-    blocks = document.text.split("\n\n")
+    blocks = [re.sub(r"^(?:-|\w{1,6}\.) ", "", block) for block in document.text.split("\n\n")]  # without the marks of items
     begun = sum(any(block[:end] in names for end in _first_stops(block)) for block in blocks)
     if len(blocks) >= 5 and begun >= 0.6 * len(blocks): return True
     return len(names) >= 8 and _num_linked_words(names, document.text) >= 0.6 * max(1, document.num_words)
