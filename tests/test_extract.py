@@ -431,7 +431,8 @@ def test_items_of_counted_lists_begin_with_the_numbers_that_a_browser_shows() ->
     around = (
         "<p>The filter of the air unit is changed twice a year, which takes ten minutes of anybody's time and needs no tool at all.</p>"
     )
-    lists = """<ol><li>Switch the unit off at the wall.</li><li><b>Open</b> the flap.<ol type="a"><li>Push.</li><li>Pull.</li></ol></li></ol>
+    lists = """<ol><li>Switch the unit off at the wall.</li>
+    <li><b>Open</b> the flap.<ol type="a"><li>Push.</li><li>Pull.</li></ol></li></ol>
     <p>Then:</p><ol start="3"><li><h3>Close it</h3><p>Until it clicks.</p></li><li value="9">Note the date.</li></ol>
     <ol reversed><li>second</li><li>first</li></ol><ol style="list-style: none"><li>without a number</li></ol>
     <table><tr><th>Lamp</th><th>Do</th></tr><tr><td>red</td><td><ol><li>Off</li><li>On</li></ol></td></tr></table>"""

@@ -23,7 +23,7 @@ from ..core.english import title_key
 from ..core.errors import SearchError, StoreError
 from ..core.records import Document, Passage
 from .breaker import CircuitBreaker
-from .corpus import CrawlConfig, CrawlStep, crawl, list_files, read_files, read_pages
+from .corpus import CrawlConfig, CrawlStep, count_other_files, crawl, how_to_have_read, list_files, read_files, read_pages
 from .demo_site import serve_demo_site
 from .extract import file_address
 from .fetch import Fetcher, FetchFailure
@@ -260,7 +260,10 @@ def open_folder(path: str, make_index: Callable[[], SearchIndex], *, progress: C
     if not folder.is_dir():
         raise SearchError(f"folder:{path} is not a folder" if folder.exists() else f"folder:{path} does not exist")
     if not list_files(folder, max_files=1):
-        raise SearchError(f"folder:{path} holds no txt, md, rst, ipynb, html, csv or pdf file")
+        advice = how_to_have_read(count_other_files(folder))
+        raise SearchError(
+            f"folder:{path} holds no file that can be read{f'; save {advice}' if advice else ' (pdf, docx, txt, md, html …)'}"
+        )
 
     def gather() -> Iterator[CrawlStep]:
         files, num_pages = list_files(folder), 0

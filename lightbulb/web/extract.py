@@ -300,7 +300,7 @@ def _groups(text: str) -> set[tuple[str, ...]]:
 
 
 def _with_items_apart(kept: list[str], everything: list[_Block]) -> list[str]:
-    "The blocks that were kept, each item of a list that the extractor made one line of in the paragraphs and the code that it has on the page."
+    "The blocks that were kept, items of lists that the extractor made one line of taken apart into their paragraphs and code."
     letters = lambda text: "".join(re.findall(r"\w+", text)).casefold()
     parts: dict[Any, list[str]] = {}  # of each item
     for block in everything:
