@@ -569,6 +569,28 @@ def _joined(candidates: list[Candidate], gap: float) -> list[Candidate]:
     return [replace(first, text=whole, end=second.end, log_probability=both), *candidates[2:]]
 
 
+def _both_of_row(candidates: list[Candidate], question: str, gap: float) -> list[Candidate]:
+    """The candidates, best first; the best two are one answer if they stand in neighbouring columns of one row, the question names neither of
+    them, and each was found right in its place: *From: 3 May; To: 9 May*."""
+    if len(candidates) < 2: return candidates
+    first, second = sorted(candidates[:2], key=lambda one: one.start)
+    less = abs(first.log_probability - second.log_probability)
+    if less > gap or min(first.fit, second.fit) <= 0.0 or first.url != second.url: return candidates
+    if _ASKS_WHEN_IT_BEGAN.search(question) or _ASKS_WHEN_IT_ENDED.search(question): return candidates
+    if any(_is_of_column(question, one) for one in (first, second)): return candidates
+    row, place = _row_of(first)
+    begins = first.start - place  # of the row
+    cells = columns(row)
+    values = [(begins + start, begins + end) for _, (start, end) in cells]
+    if (first.start, first.end) not in values[:-1]: return candidates
+    number = values.index((first.start, first.end))
+    if values[number + 1] != (second.start, second.end): return candidates
+    start = row.rindex(cells[number][0], 0, place)
+    both = min(log_sum([first.log_probability, second.log_probability]), 0.0)
+    text = row[start : second.end - begins]
+    return [replace(candidates[0], start=begins + start, end=second.end, text=text, log_probability=both), *candidates[2:]]
+
+
 class ReadOnce:
     "Reads and weighs the same texts once, whatever kind of answer is looked for in what was seen."
 
@@ -1160,7 +1182,8 @@ def weighed_candidates(
     total = log_sum([candidate.log_probability for candidate in candidates])
     shift = total - log_sum([candidate.log_probability for candidate in weighed])
     merged = _merged([replace(one, log_probability=min(one.log_probability + shift, 0.0)) for one in weighed])
-    return merged if kind in ("date", "number") else _joined(merged, config.joined_gap)
+    if kind == "date": return _both_of_row(merged, question, config.both_cells_gap)
+    return merged if kind == "number" else _joined(merged, config.joined_gap)
 
 # %% ../../nbs/agent/11_candidates.ipynb #6712c5ed
 def has_all_words(question: str, candidate: Candidate, *, least: int = 4) -> bool:
