@@ -36,6 +36,7 @@ from lightbulb.agent.candidates import (
     _is_beyond,
     _is_denied,
     _whole_cell,
+    _with_name_of_first,
     _with_its_like,
     asks_in_key_words,
     has_all_words,
@@ -286,6 +287,16 @@ def test_two_times_beside_each_other_in_a_row_are_one_answer_where_either_looks_
     best = _both_of_row(pair, question, 3.0)[0]
     assert best.text == expected and f"Dates\n\n{row}"[best.start : best.end] == expected
     assert _both_of_row(pair, question, 1.0)[0] == pair[0]
+
+
+@pytest.mark.parametrize(
+    ("picked", "expected"),
+    [("10:00; Ends: 19:00", "Begins: 10:00; Ends: 19:00"), ("10:00", "10:00"), ("A; Begins: 10:00", "Ward: A; Begins: 10:00")],
+)
+def test_an_answer_that_goes_on_into_the_next_cell_names_its_first(picked: str, expected: str) -> None:
+    page = "Visits\n\nWard: A; Begins: 10:00; Ends: 19:00"
+    told = _with_name_of_first(found_in(page, picked))
+    assert told.text == expected == page[told.start : told.end]
 
 
 def test_days_are_no_hours_of_a_clock() -> None:

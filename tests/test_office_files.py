@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import time
 import zipfile
 from collections.abc import Iterator
 from datetime import date, datetime
@@ -175,6 +176,18 @@ def test_rich_text_and_mailboxes_are_read_as_they_are_seen() -> None:
     ]
     assert "From: Jon Ash <jon@elm.example>; Date: Wed, 04 Mar 2026 08:00:00 +0100\n\nThe comb" in box.text
     assert "From Monday on it is with Ruth." in box.text and "60 degrees" in box.text
+
+
+def test_hostile_mailboxes_and_rich_text_take_bounded_time() -> None:
+    begun = time.perf_counter()
+    for kind, data in (
+        (".mbox", b"From 1:11" * 100_000),
+        (".rtf", b"{\\rtf1 " + b"\\'e9" * 400_000),
+        (".rtf", b"{\\rtf1" + b"{" * 200_000),
+    ):
+        with pytest.raises(ValueError):
+            read_office_file(kind, data, "file:///x")
+    assert time.perf_counter() - begun < 20
 
 
 def test_an_old_file_of_office_is_told_with_what_to_do(tmp_path: Path) -> None:

@@ -570,8 +570,8 @@ def _joined(candidates: list[Candidate], gap: float) -> list[Candidate]:
 
 
 def _both_of_row(candidates: list[Candidate], question: str, gap: float) -> list[Candidate]:
-    """The candidates, best first; the best two are one answer if they stand in neighbouring columns of one row, the question names neither of
-    them, and each was found right in its place: *From: 3 May; To: 9 May*."""
+    """The candidates, best first; the best two are one answer if they stand in neighbouring columns of one row, the question names neither,
+    and each was found right in its place: *From: 3 May; To: 9 May*."""
     if len(candidates) < 2: return candidates
     first, second = sorted(candidates[:2], key=lambda one: one.start)
     less = abs(first.log_probability - second.log_probability)
@@ -921,6 +921,16 @@ def _only_its_value(candidate: Candidate) -> Candidate:
     return replace(candidate, start=candidate.start + name.end(), text=candidate.text[name.end() :])
 
 
+def _with_name_of_first(candidate: Candidate) -> Candidate:
+    "A candidate that goes on into the next cell of its row, with the name of its first: *Opens: 8:00; Closes: 22:00*."
+    row, place = _row_of(candidate)
+    cells, length = columns(row), candidate.end - candidate.start
+    name = next((name for name, (first, last) in cells if first == place and last < place + length), "")
+    if not name or row[place : place + length] != candidate.text: return candidate
+    less = place - row.rindex(name, 0, place)
+    return replace(candidate, start=candidate.start - less, text=row[place - less : place + length])
+
+
 def _row_of(candidate: Candidate) -> tuple[str, int]:
     "The line of its page that a candidate stands in, and where it begins there."
     return row_around(candidate.passage.text, candidate.start - candidate.passage.start) if candidate.passage else ("", 0)
@@ -1182,6 +1192,7 @@ def weighed_candidates(
     total = log_sum([candidate.log_probability for candidate in candidates])
     shift = total - log_sum([candidate.log_probability for candidate in weighed])
     merged = _merged([replace(one, log_probability=min(one.log_probability + shift, 0.0)) for one in weighed])
+    merged = [_with_name_of_first(one) for one in merged]
     if kind == "date": return _both_of_row(merged, question, config.both_cells_gap)
     return merged if kind == "number" else _joined(merged, config.joined_gap)
 

@@ -501,7 +501,7 @@ def _number_items(tree: Any, outside: set[Any]) -> None:
     whole = lambda value, default: int(value) if re.fullmatch(r"\s*-?\d{1,6}\s*", value or "") else default
     for listing in tree.iter("ol"):
         style = re.search(
-            r"list-style(?:-type)?\s*:[^;]*?\b(none|(?:lower|upper)-(?:alpha|latin|roman))\b", listing.get("style", "").lower()
+            r"list-style(?:-type)?\s*:[^;]*?\b(none|(?:lower|upper)-(?:alpha|latin|roman))\b", listing.get("style", "")[:2000].lower()
         )
         if listing in outside or (style and style[1] == "none"): continue
         items = listing.findall("li")

@@ -367,16 +367,19 @@ class _Rtf:
         self.level, self.in_table, self.is_names, self.title = 0, False, False, ""
         self.pages, self.page = dict[int, str](), "cp1252"
         self.state, stack, group = _RtfState(), list[_RtfState](), b""  # the word that a group begins with
-        position, skipped, foreign = 0, 0, b""  # letters to pass over; bytes of letters not yet decoded
+        position, skipped, foreign = 0, 0, bytearray()  # letters to pass over; bytes of letters not yet decoded
         while match := _RTF.match(data, position):
             position = match.end()
             word, number, code, sign, brace, text = match.groups()
             if code or text:
                 letters = bytes.fromhex(code.decode()) if code else text
                 passed = min(skipped, len(letters))
-                skipped, foreign = skipped - passed, foreign + letters[passed:]
+                skipped -= passed
+                foreign += letters[passed:]
                 continue
-            foreign = self._say(foreign.decode(self.pages.get(self.state.font, self.page), "replace"), group)
+            if foreign:
+                self._say(foreign.decode(self.pages.get(self.state.font, self.page), "replace"), group)
+                foreign.clear()
             if brace == b"{":
                 stack.append(replace(self.state))
                 group, skipped = (b"{" if not self.state.is_hidden else group), 0
@@ -398,12 +401,11 @@ class _Rtf:
         self._end_paragraph()
         self._end_table()
 
-    def _say(self, text: str, group: bytes) -> bytes:
+    def _say(self, text: str, group: bytes) -> None:
         if group == b"title" and self.state.is_hidden:
             self.title += text
         elif text and not self.state.is_hidden:
             self.runs.append((escape(text), self.state.is_bold))
-        return b""
 
     def _do(self, word: bytes, number: int | None) -> None:
         state = self.state
@@ -495,7 +497,7 @@ def _read_eml(data: bytes, url: str) -> Document:
     return join_parts(url, title, [("", extract_text(head, url, title="-")), ("", told), ("", extract_text("".join(tail), url, title="-"))])
 
 # %% ../../nbs/web/08_office_files.ipynb #8e269ab9
-_MESSAGE = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\n\r\n))From [^\r\n]*\d:\d\d[^\r\n]*\r?\n")
+_MESSAGE = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\n\r\n))From (?=[^\r\n]{0,200}\d:\d\d)[^\r\n]{0,250}\r?\n")
 
 
 def _read_mbox(data: bytes, url: str) -> Document:
