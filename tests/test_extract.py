@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightbulb.core.records import Document
+from lightbulb.core.records import Document, Heading
 from lightbulb.web.extract import extract, extract_text
 from lightbulb.web.page_tree import join_blocks, normalize, parse, read_table
 from lightbulb.web.parsing import extract_markdown
@@ -425,3 +425,31 @@ def test_a_box_inside_a_text_is_content_and_a_column_beside_one_is_not() -> None
     inside = "<title>t</title><div>" + prose.format("One.") + prose.format("Two.") + box + prose.format("Three.") + "</div>" + column
     text = extract(inside, "https://x.example/").text
     assert "BACK TO BASICS" in text and "Chapter 1" not in text
+
+
+def test_items_of_counted_lists_begin_with_the_numbers_that_a_browser_shows() -> None:
+    around = (
+        "<p>The filter of the air unit is changed twice a year, which takes ten minutes of anybody's time and needs no tool at all.</p>"
+    )
+    lists = """<ol><li>Switch the unit off at the wall.</li>
+    <li><b>Open</b> the flap.<ol type="a"><li>Push.</li><li>Pull.</li></ol></li></ol>
+    <p>Then:</p><ol start="3"><li><h3>Close it</h3><p>Until it clicks.</p></li><li value="9">Note the date.</li></ol>
+    <ol reversed><li>second</li><li>first</li></ol><ol style="list-style: none"><li>without a number</li></ol>
+    <table><tr><th>Lamp</th><th>Do</th></tr><tr><td>red</td><td><ol><li>Off</li><li>On</li></ol></td></tr></table>"""
+    document = extract(page(f"<h1>Filters</h1>{around}{lists}"), URL)
+    assert document.text.split("\n\n")[2:] == [
+        *("1. Switch the unit off at the wall.", "2. Open the flap.", "a. Push.", "b. Pull.", "Then:", "3. Close it", "Until it clicks."),
+        *("9. Note the date.", "2. second", "1. first", "without a number", "Lamp: red; Do: 1. Off 2. On"),
+    ]
+    assert document.headings[-1] == Heading(3, "3. Close it", document.text.index("3. Close it"))
+
+
+def test_an_item_with_paragraphs_and_code_keeps_them_apart_and_says_each_once() -> None:
+    around = (
+        "<p>The filter of the air unit is changed twice a year, which takes ten minutes of anybody's time and needs no tool at all.</p>"
+    )
+    items = "<li>Run this:<pre>reset --all\nreset --now</pre></li><li><p>Wait a bit.</p><p>It is slow.</p></li><li><pre>stop</pre></li>"
+    document = extract(page(f"<h1>Filters</h1>{around}<ol>{items}</ol>{around.replace('air', 'oil')}"), URL)
+    assert document.text.split("\n\n")[2:-1] == [
+        *("1. Run this:", "    reset --all\n    reset --now", "2. Wait a bit.", "It is slow.", "3.", "    stop"),
+    ]

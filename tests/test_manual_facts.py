@@ -31,10 +31,12 @@ from lightbulb.agent.candidates import (
     _after_the_change,
     _at_that_bound,
     _at_that_end,
+    _both_of_row,
     _goes_the_other_way,
     _is_beyond,
     _is_denied,
     _whole_cell,
+    _with_name_of_first,
     _with_its_like,
     asks_in_key_words,
     has_all_words,
@@ -263,6 +265,38 @@ def found_in(text: str, picked: str) -> Candidate:
 )
 def test_the_end_of_a_span_is_that_of_the_span_that_was_found(row: str, picked: str, question: str, expected: str) -> None:
     assert _at_that_bound(found_in(row, picked), question).text.strip() == expected
+
+
+@pytest.mark.parametrize(
+    ("question", "fits", "expected"),
+    [
+        ("When are the holidays?", (3.7, 2.1), "From: 20 July; To: 29 August"),
+        ("When are the holidays?", (2.1, 3.7), "From: 20 July; To: 29 August"),
+        ("When are the holidays?", (3.7, -0.4), "20 July"),  # the one is right and the other is not
+        ("When do the holidays start?", (2.5, 0.9), "20 July"),
+    ],
+)
+def test_two_times_beside_each_other_in_a_row_are_one_answer_where_either_looks_right(
+    question: str, fits: tuple[float, float], expected: str
+) -> None:
+    row = "What: holidays; From: 20 July; To: 29 August; Place: Kiel"
+    first, second = (replace(found_in(f"Dates\n\n{row}", day), kind="date") for day in ("20 July", "29 August"))
+    pair = [replace(first, fit=fits[0], log_probability=-0.5), replace(second, fit=fits[1], log_probability=-2.7)]
+    if fits[1] > fits[0]:
+        pair = [replace(pair[1], log_probability=-0.5), replace(pair[0], log_probability=-2.7)]
+    best = _both_of_row(pair, question, 3.0)[0]
+    assert best.text == expected and f"Dates\n\n{row}"[best.start : best.end] == expected
+    assert _both_of_row(pair, question, 1.0)[0] == pair[0]
+
+
+@pytest.mark.parametrize(
+    ("picked", "expected"),
+    [("10:00; Ends: 19:00", "Begins: 10:00; Ends: 19:00"), ("10:00", "10:00"), ("A; Begins: 10:00", "Ward: A; Begins: 10:00")],
+)
+def test_an_answer_that_goes_on_into_the_next_cell_names_its_first(picked: str, expected: str) -> None:
+    page = "Visits\n\nWard: A; Begins: 10:00; Ends: 19:00"
+    told = _with_name_of_first(found_in(page, picked))
+    assert told.text == expected == page[told.start : told.end]
 
 
 def test_days_are_no_hours_of_a_clock() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import docx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ from lightbulb.web.backend import Corpus, SearchResult, group_passages, is_listi
 from lightbulb.web.breaker import CircuitBreaker, Transient, retry
 from lightbulb.web.corpus import CrawlConfig, CrawlStep, crawl, list_files, read_files
 from lightbulb.web.demo_site import HIDDEN_TEXT, demo_questions
+from lightbulb.web.extract import extract
 from lightbulb.web.fetch import FetchConfig, Fetcher, FetchFailure
 from lightbulb.web.parsing import extract_markdown
 from lightbulb.web.rules import Reason
@@ -443,6 +445,61 @@ def test_files_that_a_site_links_are_read(site, tmp_path) -> None:
     assert {(Path(one.url).name, one.reason) for one in failures} == {("manual.pdf", Reason.TOO_LARGE), ("keys", Reason.TOO_LARGE)}
 
 
+def test_files_of_which_the_server_says_nothing_are_known_by_their_names_and_first_bytes(site, tmp_path) -> None:
+    "By the address, by `Content-Disposition`, by the bytes; an archive and a table that is none are refused, the former before its body."
+    write_pdf(tmp_path / "manual.pdf", "The fuse is 16 A.")
+    write_pdf(tmp_path / "other.pdf", "The bulb is 5 W.")
+    letter, sheet = docx.Document(), Workbook()
+    letter.add_paragraph("The key hangs in the cellar.")
+    letter.save(tmp_path / "letter.docx")
+    sheet.active.append(["room", "key"])
+    sheet.active.append(["cellar", "K7"])
+    sheet.save(tmp_path / "keys.xlsx")
+    read = lambda name: (tmp_path / name).read_bytes()
+    unsaid = {
+        "/manual.pdf": read("manual.pdf"),
+        "/letter.docx": read("letter.docx"),
+        "/rules.md": b"# Rules\n\n* Sweep the *stairs*.",
+        "/steps.rst": b"Steps\n=====\n\n#. Sweep.\n\n#. Mop.",
+        "/prices.csv": b"thing,price\nfuse,3 euros\n",
+        "/keys": read("keys.xlsx"),
+        "/get": read("other.pdf"),
+        "/all.zip": b"PK\x03\x04",
+        "/no.csv": bytes(900),
+        "/unknown": b"\x01\x02",
+    }
+    kinds = [
+        "application/octet-stream",
+        "",
+        "binary/octet-stream",
+        "text/plain; charset=utf-8",
+        "application/vnd.ms-excel",
+        "application/zip",
+    ]
+    kinds += ["application/x-download", *["application/octet-stream"] * 3]
+    pages: dict[str, str | Response] = {"/": "<p>" + " ".join(f"<a href='{name}'>{name}</a>" for name in unsaid) + "</p>"}
+    pages |= {name: Response(body=body, content_type=kind) for (name, body), kind in zip(unsaid.items(), kinds, strict=True)}
+    pages["/named"] = Response(
+        body=b"thing,price\nbulb,2 euros\n",
+        content_type="application/octet-stream",
+        headers={"Content-Disposition": "attachment; filename=bulbs.csv"},
+    )
+    pages["/"] = f"{pages['/']}<a href='/named'>bulbs</a>"
+    server = site(pages_handler(pages))
+    for _ in range(2):
+        with fetcher_for(server, cache_path=tmp_path / "pages.sqlite") as fetcher:
+            steps = [step for step in crawl(server.url, fetcher)]
+        texts = {step.url.removeprefix(server.url): step.outcome.text for step in steps if isinstance(step.outcome, Document)}
+        assert (texts["/manual.pdf"], texts["/get"]) == ("The fuse is 16 A.", "The bulb is 5 W.")
+        assert texts["/letter.docx"] == "The key hangs in the cellar."
+        assert (texts["/rules.md"], texts["/steps.rst"]) == ("* Sweep the stairs.", "1. Sweep.\n\n2. Mop.")
+        assert (texts["/prices.csv"], texts["/named"], texts["/keys"]) == (
+            *("thing: fuse; price: 3 euros", "thing: bulb; price: 2 euros", "room: cellar; key: K7"),
+        )
+        failures = {step.url.removeprefix(server.url): step.outcome.reason for step in steps if isinstance(step.outcome, FetchFailure)}
+        assert failures == dict.fromkeys(("/no.csv", "/unknown"), Reason.CONTENT_TYPE)
+
+
 def test_a_crawl_ends(site) -> None:
     def endless(request: Request) -> Response:
         if request.path == "/robots.txt": return Response(404)
@@ -510,6 +567,8 @@ def test_listings_lead_a_crawl_but_are_not_ranked(site) -> None:
     assert len(results) == 12 and server.url + "/" not in [result.url for result in results]
     assert isinstance(corpus.read([server.url + "/"])[0], Document)
     assert not is_listing(Document("u", "t", "A long text. " * 50, links=tuple()))
+    contents = "".join(f"<li><a href=/{i}>{name}</a>, which glows as no other one in the hall does</li>" for i, name in enumerate(names))
+    assert is_listing(extract(f"<h1>Lamps</h1><ol>{contents}</ol>", "http://site/"))
 
 
 def test_the_demo_site_is_crawled_and_answers() -> None:
@@ -896,3 +955,4 @@ def test_what_a_folder_holds_beside_readable_files_is_told_once(tmp_path):
     _prepare_search(corpus, lines.append)
     assert [document.text for document in corpus.documents.values()] == ["Lamp: neon tube; Price: 55"]
     assert lines[1].startswith("left out: broken.pdf (not a readable PDF") and lines[1].endswith("), 1 .doc, 2 .png, 1 without a suffix")
+    assert lines[2] == "to have them read, save .doc as .docx"

@@ -569,6 +569,28 @@ def _joined(candidates: list[Candidate], gap: float) -> list[Candidate]:
     return [replace(first, text=whole, end=second.end, log_probability=both), *candidates[2:]]
 
 
+def _both_of_row(candidates: list[Candidate], question: str, gap: float) -> list[Candidate]:
+    """The candidates, best first; the best two are one answer if they stand in neighbouring columns of one row, the question names neither,
+    and each was found right in its place: *From: 3 May; To: 9 May*."""
+    if len(candidates) < 2: return candidates
+    first, second = sorted(candidates[:2], key=lambda one: one.start)
+    less = abs(first.log_probability - second.log_probability)
+    if less > gap or min(first.fit, second.fit) <= 0.0 or first.url != second.url: return candidates
+    if _ASKS_WHEN_IT_BEGAN.search(question) or _ASKS_WHEN_IT_ENDED.search(question): return candidates
+    if any(_is_of_column(question, one) for one in (first, second)): return candidates
+    row, place = _row_of(first)
+    begins = first.start - place  # of the row
+    cells = columns(row)
+    values = [(begins + start, begins + end) for _, (start, end) in cells]
+    if (first.start, first.end) not in values[:-1]: return candidates
+    number = values.index((first.start, first.end))
+    if values[number + 1] != (second.start, second.end): return candidates
+    start = row.rindex(cells[number][0], 0, place)
+    both = min(log_sum([first.log_probability, second.log_probability]), 0.0)
+    text = row[start : second.end - begins]
+    return [replace(candidates[0], start=begins + start, end=second.end, text=text, log_probability=both), *candidates[2:]]
+
+
 class ReadOnce:
     "Reads and weighs the same texts once, whatever kind of answer is looked for in what was seen."
 
@@ -899,6 +921,16 @@ def _only_its_value(candidate: Candidate) -> Candidate:
     return replace(candidate, start=candidate.start + name.end(), text=candidate.text[name.end() :])
 
 
+def _with_name_of_first(candidate: Candidate) -> Candidate:
+    "A candidate that goes on into the next cell of its row, with the name of its first: *Opens: 8:00; Closes: 22:00*."
+    row, place = _row_of(candidate)
+    cells, length = columns(row), candidate.end - candidate.start
+    name = next((name for name, (first, last) in cells if first == place and last < place + length), "")
+    if not name or row[place : place + length] != candidate.text: return candidate
+    less = place - row.rindex(name, 0, place)
+    return replace(candidate, start=candidate.start - less, text=row[place - less : place + length])
+
+
 def _row_of(candidate: Candidate) -> tuple[str, int]:
     "The line of its page that a candidate stands in, and where it begins there."
     return row_around(candidate.passage.text, candidate.start - candidate.passage.start) if candidate.passage else ("", 0)
@@ -1160,7 +1192,9 @@ def weighed_candidates(
     total = log_sum([candidate.log_probability for candidate in candidates])
     shift = total - log_sum([candidate.log_probability for candidate in weighed])
     merged = _merged([replace(one, log_probability=min(one.log_probability + shift, 0.0)) for one in weighed])
-    return merged if kind in ("date", "number") else _joined(merged, config.joined_gap)
+    merged = [_with_name_of_first(one) for one in merged]
+    if kind == "date": return _both_of_row(merged, question, config.both_cells_gap)
+    return merged if kind == "number" else _joined(merged, config.joined_gap)
 
 # %% ../../nbs/agent/11_candidates.ipynb #6712c5ed
 def has_all_words(question: str, candidate: Candidate, *, least: int = 4) -> bool:

@@ -233,6 +233,7 @@ class ReasoningConfig(Displayable):
     word_penalty: float = 1.5  # nats a word, for a part of a sentence that has fewer words of the question than another part
     measure_bonus: float = 2.0  # nats, for an amount in the measure that was asked for: a price, a pressure, a number to call
     joined_gap: float = 0.7  # nats that two parts of one answer, *A and B*, may differ in
+    both_cells_gap: float = 3.0  # the same of two times beside each other in one row, *From: …; To: …*, that each look right in their place
     entry_gap: float = 2.0  # points by which a line of an entry answers worse, at most, than the best line of the same entry
     shape_bonus: float = 3.0  # nats, for what looks like the option, file or command that was asked for
     entry_bonus: float = 3.5  # nats, for what stands in the column or behind the words before a colon that the question names

@@ -281,15 +281,27 @@ def _prepare_search(search: Search, tell: Callable[[str], None]) -> None:
             continue
         if left_out := _left_out(member):
             tell(f"left out: {left_out}")
+        if advice := _how_to_have_read(member):
+            tell(f"to have them read, save {advice}")
+
+
+def _other_files(member: Any) -> dict[str, int]:
+    "How many files a folder holds of each kind that is not read."
+    from lightbulb.web.corpus import count_other_files
+
+    return count_other_files(Path(member.name.partition(":")[2]).expanduser())
+
+
+def _how_to_have_read(member: Any) -> str:
+    from lightbulb.web.corpus import how_to_have_read
+
+    return how_to_have_read(_other_files(member)) if member.name.startswith("folder:") else ""
 
 
 def _left_out(member: Any, *, most: int = 3) -> str:
     "The files of a folder that were not read: some by name with the reason, and how many are of other kinds."
-    kind, _, path = member.name.partition(":")
-    if kind != "folder": return ""
-    from lightbulb.web.corpus import count_other_files
-
+    if not member.name.startswith("folder:"): return ""
     failed = [f"{unquote(url.rsplit('/', 1)[-1])} ({failure.detail})" for url, failure in member.failures.items()]
     more = [f"{len(failed) - most} more that cannot be read"] if len(failed) > most else []
-    others = [f"{number} {suffix}" for suffix, number in sorted(count_other_files(Path(path).expanduser()).items())]
+    others = [f"{number} {suffix}" for suffix, number in sorted(_other_files(member).items())]
     return ", ".join([*failed[:most], *more, *others])

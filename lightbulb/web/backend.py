@@ -23,7 +23,7 @@ from ..core.english import title_key
 from ..core.errors import SearchError, StoreError
 from ..core.records import Document, Passage
 from .breaker import CircuitBreaker
-from .corpus import CrawlConfig, CrawlStep, crawl, list_files, read_files, read_pages
+from .corpus import CrawlConfig, CrawlStep, count_other_files, crawl, how_to_have_read, list_files, read_files, read_pages
 from .demo_site import serve_demo_site
 from .extract import file_address
 from .fetch import Fetcher, FetchFailure
@@ -108,7 +108,7 @@ def group_passages(passages: Iterable[Passage], num_results: int) -> list[Search
 def is_listing(document: Document) -> bool:
     "Whether a page mostly lists other pages: most of its blocks begin with a link, or most of its words are links."
     names = {link.text for link in document.links if link.text}
-    blocks = document.text.split("\n\n")
+    blocks = [re.sub(r"^(?:-|\w{1,6}\.) ", "", block) for block in document.text.split("\n\n")]  # without the marks of items
     begun = sum(any(block[:end] in names for end in _first_stops(block)) for block in blocks)
     if len(blocks) >= 5 and begun >= 0.6 * len(blocks): return True
     return len(names) >= 8 and _num_linked_words(names, document.text) >= 0.6 * max(1, document.num_words)
@@ -260,7 +260,10 @@ def open_folder(path: str, make_index: Callable[[], SearchIndex], *, progress: C
     if not folder.is_dir():
         raise SearchError(f"folder:{path} is not a folder" if folder.exists() else f"folder:{path} does not exist")
     if not list_files(folder, max_files=1):
-        raise SearchError(f"folder:{path} holds no txt, md, rst, ipynb, html, csv or pdf file")
+        advice = how_to_have_read(count_other_files(folder))
+        raise SearchError(
+            f"folder:{path} holds no file that can be read{f'; save {advice}' if advice else ' (pdf, docx, txt, md, html …)'}"
+        )
 
     def gather() -> Iterator[CrawlStep]:
         files, num_pages = list_files(folder), 0

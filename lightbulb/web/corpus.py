@@ -25,15 +25,14 @@ from ..core.display import Displayable
 from ..core.records import Document
 from .fetch import Fetcher, FetchFailure, Page
 from .office_files import OFFICE_KINDS
-from .parsing import Source, parser_pool, rst_as_markdown, source_of
-from .rules import FILE_TYPES, Reason, Refusal, canonical_url, decode_body, media_type
+from .parsing import Source, parser_pool, source_of
+from .rules import FILE_TYPES, TEXT_TYPES, TYPE_OF_SUFFIX, Reason, Refusal, canonical_url, decode_body, media_type
 
 # %% ../../nbs/web/12_corpus.ipynb #06be2500
 def _page_source(page: Page) -> Source:
     kind = media_type(page.content_type)
     if kind in FILE_TYPES: return Source(FILE_TYPES[kind], page.final_url, page.html.encode("iso-8859-1"))
-    kinds = {"text/plain": "text", "text/markdown": "markdown", "text/csv": "table"}
-    return source_of(kinds.get(kind, "html"), page.final_url, page.html)
+    return source_of(TEXT_TYPES.get(kind, "html"), page.final_url, page.html)
 
 
 def parse_sources(sources: Sequence[Source], *, timeout: float | None = None) -> list[Document | FetchFailure]:
@@ -66,21 +65,7 @@ def read_pages(
     return [outcome for outcome in outcomes if not isinstance(outcome, Page)]
 
 # %% ../../nbs/web/12_corpus.ipynb #54f9bb2f
-_FILE_KINDS: dict[str, str] = {
-    ".txt": "text",
-    ".text": "text",
-    ".rst": "markdown",
-    ".csv": "table",
-    ".tsv": "table",
-    ".md": "markdown",
-    ".markdown": "markdown",
-    ".ipynb": "notebook",
-    ".html": "html",
-    ".htm": "html",
-    ".xhtml": "html",
-    ".pdf": "pdf",
-    **{suffix: suffix for suffix in OFFICE_KINDS},
-}
+_FILE_KINDS = {suffix: (TEXT_TYPES | FILE_TYPES)[kind] for suffix, kind in TYPE_OF_SUFFIX.items()}
 
 
 def _file_source(path: Path, max_bytes: int) -> tuple[Source, float] | FetchFailure:
@@ -98,10 +83,7 @@ def _file_source(path: Path, max_bytes: int) -> tuple[Source, float] | FetchFail
     if kind == "pdf" or kind in OFFICE_KINDS: return Source(kind, url, data), changed
     if b"\0" in data[:4096] and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return FetchFailure(url, Reason.CONTENT_TYPE, "binary data under the name of a text")
-    text = decode_body(data, "text/html" if kind == "html" else "text/plain")
-    if path.suffix.lower() == ".rst":
-        text = rst_as_markdown(text.replace("\r\n", "\n"))
-    return source_of(kind, url, text), changed
+    return source_of(kind, url, decode_body(data, "text/html" if kind == "html" else "text/plain")), changed
 
 
 def read_files(
@@ -136,6 +118,14 @@ def list_files(
 def count_other_files(folder: Path) -> Counter[str]:
     "How many files of a folder are of no kind that can be read, by their suffixes."
     return Counter(path.suffix.lower() or "without a suffix" for path in _walk(folder) if path.suffix.lower() not in _FILE_KINDS)
+
+
+_SAVED_AS = {".doc": ".docx", ".xls": ".xlsx", ".ppt": ".pptx", ".ods": ".xlsx", ".odp": ".pptx", ".pages": ".docx", ".msg": ".eml"}
+
+
+def how_to_have_read(suffixes: Iterable[str]) -> str:
+    "What to do with files of these kinds so that they are read; empty if nobody knows."
+    return ", ".join(f"{suffix} as {_SAVED_AS[suffix]}" for suffix in sorted(suffixes) if suffix in _SAVED_AS)
 
 
 def _lies_in(path: Path, root: Path) -> bool:

@@ -240,10 +240,14 @@ class _Block:
         return re.fullmatch("h[2-6]", getattr(self.home, "tag", "")) is not None and not self.num_linked
 
     @property
+    def item(self) -> Any:
+        "The item of a list that it stands in."
+        return next((one for one in (self.home, *self.home.iterancestors()) if one.tag == "li"), None) if self.home is not None else None
+
+    @property
     def listing(self) -> Any:
         "The list that it is an item of."
-        item = next((one for one in (self.home, *self.home.iterancestors()) if one.tag == "li"), None) if self.home is not None else None
-        parent = item.getparent() if item is not None else None
+        parent = self.item.getparent() if self.item is not None else None
         return parent if parent is not None and parent.tag in ("ul", "ol") else None
 
 
@@ -293,6 +297,17 @@ def _groups(text: str) -> set[tuple[str, ...]]:
     "Five words in a row, all of them."
     words = re.findall(r"\w+", text.casefold())
     return {tuple(words[i : i + 5]) for i in range(max(1, len(words) - 4))}
+
+
+def _with_items_apart(kept: list[str], everything: list[_Block]) -> list[str]:
+    "The blocks that were kept, items of lists that the extractor made one line of taken apart into their paragraphs and code."
+    letters = lambda text: "".join(re.findall(r"\w+", text)).casefold()
+    parts: dict[Any, list[str]] = {}  # of each item
+    for block in everything:
+        if block.item is not None and read_block(block.text).strip():
+            parts.setdefault(block.item, []).append(block.text)
+    whole = {letters("".join(texts)): texts for texts in parts.values() if len(texts) > 1}
+    return [text for line in kept for text in whole.get(letters(line), [line])]
 
 
 def _filled(kept: list[str], everything: list[_Block]) -> list[str]:
@@ -437,8 +452,65 @@ def _content(tree: Any, outside: set[Any]) -> list[str]:
         if 2 * num_words < count(texts):
             best = texts
     else:
-        best = _filled(best, everything)
+        best = _filled(_with_items_apart(best, everything), everything)
     return [block for block in map(read_block, best) if block and (block.startswith("    ") or not _POINTER.fullmatch(block))]
+
+# %% ../../nbs/web/07_extract.ipynb #2451bb29
+_ROMAN = (
+    (1000, "m"),
+    (900, "cm"),
+    (500, "d"),
+    (400, "cd"),
+    (100, "c"),
+    (90, "xc"),
+    (50, "l"),
+    (40, "xl"),
+    (10, "x"),
+    (9, "ix"),
+    (5, "v"),
+    (4, "iv"),
+    (1, "i"),
+)
+_COUNTED_WITH = {"lower-alpha": "a", "lower-latin": "a", "upper-alpha": "A", "upper-latin": "A", "lower-roman": "i", "upper-roman": "I"}
+
+
+def _item_number(number: int, kind: str) -> str:
+    "A number as a list of type `1`, `a`, `A`, `i` or `I` shows it."
+    letters, left = "", number
+    if kind in ("a", "A") and number > 0:
+        while left:
+            left, letter = divmod(left - 1, 26)
+            letters = chr(ord("a") + letter) + letters
+    elif kind in ("i", "I") and 0 < number < 4000:
+        for value, sign in _ROMAN:
+            letters += sign * (left // value)
+            left %= value
+    return (letters.upper() if kind.isupper() else letters) or str(number)
+
+
+def _begin_item(item: Any, mark: str) -> None:
+    "Put a mark before the first words of an item; in a line of its own, if it begins with code or a table."
+    first = item
+    while not (first.text or "").strip() and len(first) and first[0].tag in _BLOCKS - {"pre", "table", "dl", "ul", "ol", "hr"}:
+        first = first[0]
+    first.text = f"{mark} {(first.text or '').lstrip()}"
+
+
+def _number_items(tree: Any, outside: set[Any]) -> None:
+    "Let the items of counted lists begin with their numbers."
+    whole = lambda value, default: int(value) if re.fullmatch(r"\s*-?\d{1,6}\s*", value or "") else default
+    for listing in tree.iter("ol"):
+        style = re.search(
+            r"list-style(?:-type)?\s*:[^;]*?\b(none|(?:lower|upper)-(?:alpha|latin|roman))\b", listing.get("style", "")[:2000].lower()
+        )
+        if listing in outside or (style and style[1] == "none"): continue
+        items = listing.findall("li")
+        step = 1 if listing.get("reversed") is None else -1
+        number = whole(listing.get("start"), 1 if step > 0 else len(items))
+        for item in items:
+            number = whole(item.get("value"), number)
+            _begin_item(item, f"{_item_number(number, _COUNTED_WITH[style[1]] if style else listing.get('type', '1'))}.")
+            number += step
 
 # %% ../../nbs/web/07_extract.ipynb #f60198eb
 _HTML = re.compile(
@@ -466,6 +538,7 @@ def extract(
     _unbox(tree)
     outside = _outside_content(tree)
     title, links = _title(tree, url, outside), _links(tree, url, outside)
+    _number_items(tree, outside)
     simplify(tree)
     headings = [
         (int(heading.tag[1]), _heading_text(heading)) for heading in tree.iter("h1", "h2", "h3", "h4", "h5", "h6") if heading not in outside
@@ -481,20 +554,6 @@ def extract(
     return Document(url, title, text, description, located, links, num_images)
 
 # %% ../../nbs/web/07_extract.ipynb #e1a0c0d2
-def _mark_items(tree: Any) -> None:
-    "Put the number or the mark of an item before its first words."
-    for item in tree.iter("li"):
-        parent, first = item.getparent(), item
-        if parent is None: continue
-        while not (first.text or "").strip() and len(first) and first[0].tag in _BLOCKS:
-            first = first[0]
-        mark = "-"
-        if parent.tag == "ol":
-            begin = parent.get("start", "1")
-            mark = f"{parent.index(item) + (int(begin) if begin.isdecimal() else 1)}."
-        first.text = f"{mark} {(first.text or '').lstrip()}"
-
-
 def extract_whole(html: str, url: str) -> Document:
     "Everything that a page says that has nothing around its content, such as one made of another file."
     tree = parse(html)
@@ -505,8 +564,10 @@ def extract_whole(html: str, url: str) -> Document:
     links = _links(tree, url, set())
     titles = [heading for heading in tree.iter("h1") if _heading_text(heading)]
     marked = [heading for heading in titles if heading.get("class") == "title"]
+    _number_items(tree, set())
     simplify(tree)
-    _mark_items(tree)
+    for item in tree.xpath("//ul/li"):
+        _begin_item(item, "-")
     title = _heading_text((marked or titles)[0]) if marked or len(titles) == 1 else title_of_address(url)
     headings = [(int(one.tag[1]), _heading_text(one)) for one in tree.iter("h1", "h2", "h3", "h4", "h5", "h6")]
     blocks = [text for block in _everything(tree, set()) if (text := read_block(block.text))]

@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,7 @@ from .manners import ROBOTS_BYTES, HostQueue, PageCache, RobotsTable, StoredPage
 from .reactor import arun, get_reactor, run
 from lightbulb.web.rules import (
     FILE_TYPES,
+    TEXT_TYPES,
     Reason,
     Refusal,
     Reply,
@@ -36,10 +38,13 @@ from lightbulb.web.rules import (
     decode_body,
     freshness,
     has_page,
+    is_vague,
     media_type,
     parse_retry_after,
     parse_url,
     redirect_target,
+    told_type,
+    type_of_name,
 )
 from .wire import Limits, Wire, explain
 
@@ -57,7 +62,7 @@ class Page:
     html: str  # decoded text, whatever its type; of a PDF or office file its bytes, each as the character of its number
     fetched_at: float  # unix seconds; when the server last confirmed it
     from_cache: bool  # no body was transferred for it this time
-    content_type: str  # as the server wrote it
+    content_type: str  # as the server wrote it; where that tells nothing, what the name or the first bytes do
 
 
 @dataclass(frozen=True)
@@ -81,8 +86,7 @@ def _parse_host(entry: str) -> tuple[str, int | None]:
         raise ValueError(f"allow_hosts takes host or host:port, got {entry!r}") from None
 
 
-_TEXT_TYPES = ("text/html", "application/xhtml+xml", "text/plain", "text/markdown", "text/csv", "application/xml", "text/xml")
-_PAGE_TYPES = (*_TEXT_TYPES, *FILE_TYPES)
+_PAGE_TYPES = (*TEXT_TYPES, *FILE_TYPES)
 
 # %% ../../nbs/web/05_fetch.ipynb #2351cdb0
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class FetchConfig(Displayable):
 
     allow_hosts: tuple[str, ...] = ()  # `host` or `host:port` that may have a private address
     user_agent: str = f"lightbulb/{__version__} (reads pages to answer questions; obeys robots.txt)"
-    content_types: tuple[str, ...] = _PAGE_TYPES  # others are refused before their body
+    content_types: tuple[str, ...] = _PAGE_TYPES  # others are refused, before their body where the server or the name tells the type
     delay: float = 0.5  # between the starts of two requests to a host; robots.txt may ask for more
     max_per_host: int = 2  # requests to a host at the same time
     max_connections: int = 16  # requests altogether
@@ -152,6 +156,10 @@ class FetchConfig(Displayable):
         return frozenset(_parse_host(entry) for entry in self.allow_hosts)
 
 # %% ../../nbs/web/05_fetch.ipynb #becb7f70
+def _named_type(target: Target, headers: Mapping[str, str]) -> str:
+    return type_of_name(target.url, headers.get("content-disposition", ""))
+
+
 class _PoliteWire:
     "Sends requests with good manners."
 
@@ -179,7 +187,9 @@ class _PoliteWire:
                 await self.connections.acquire()
                 began = self.reactor.seconds()
                 try:
-                    reply = await self.wire.get(target, Headers({**self.headers, **questions}), timeout=time_left, check=self._body_limit)
+                    reply = await self.wire.get(
+                        target, Headers({**self.headers, **questions}), timeout=time_left, check=partial(self._body_limit, target)
+                    )
                 finally:
                     self.connections.release()
             finally:
@@ -199,11 +209,13 @@ class _PoliteWire:
             self.queues[host] = HostQueue(self.reactor, self.config.max_per_host)
         return self.queues[host]
 
-    def _body_limit(self, status: int, headers: Mapping[str, str]) -> int:
+    def _body_limit(self, target: Target, status: int, headers: Mapping[str, str]) -> int:
         if not has_page(status): return 0
-        kind = media_type(headers.get("content-type", ""))
-        if kind and kind not in self.config.content_types: raise Refusal(Reason.CONTENT_TYPE, kind[:80], status)
-        return self.config.limit(kind)
+        content_type, named = headers.get("content-type", ""), _named_type(target, headers)
+        kind = media_type(told_type(content_type, named))
+        if kind in ("", *self.config.content_types): return self.config.limit(kind)
+        if named or not is_vague(content_type): raise Refusal(Reason.CONTENT_TYPE, kind[:80], status)
+        return self.config.max_file_bytes  # its first bytes will tell
 
     async def _get_robots(self, target: Target) -> Reply:
         def check(status: int, _: Mapping[str, str]) -> int:
@@ -212,20 +224,25 @@ class _PoliteWire:
         return await self.wire.get(target, Headers(self.headers), timeout=self.config.total_timeout, check=check)
 
 # %% ../../nbs/web/05_fetch.ipynb #c219f683
-def _read_reply(reply: Reply, target: Target, stored: StoredPage | None, *, max_age: float, private: bool) -> tuple[StoredPage, bool]:
+def _read_reply(reply: Reply, target: Target, stored: StoredPage | None, config: FetchConfig, *, private: bool) -> tuple[StoredPage, bool]:
     "The page that a final reply is or confirms, and whether it may be kept; raises `Refusal` if it is none."
-    now, headers, content_type = time.time(), reply.headers, reply.headers.get("content-type", "")
-    lifetime = freshness(headers, now=now, default=max_age)
+    now, headers, server_type = time.time(), reply.headers, reply.headers.get("content-type", "")
+    lifetime = freshness(headers, now=now, default=config.max_age)
     fresh_until = now + (lifetime or 0.0)
     if reply.status == 304 and stored is not None:
         return replace(stored, fetched_at=now, fresh_until=fresh_until, etag=headers.get("etag", stored.etag)), lifetime is not None
     if not has_page(reply.status):
         reason = Reason.RATE_LIMITED if reply.status == 429 else Reason.HTTP_STATUS
         raise Refusal(reason, f"status {reply.status}", reply.status)
-    if not content_type and b"\0" in reply.body[:1024]:
-        raise Refusal(Reason.CONTENT_TYPE, "none given, and binary", reply.status)
+    content_type = told_type(server_type, _named_type(target, headers), reply.body)
+    kind = media_type(content_type)
+    if kind not in ("", *config.content_types): raise Refusal(Reason.CONTENT_TYPE, kind[:80], reply.status)
+    is_text = kind not in FILE_TYPES and content_type != server_type
+    if (not kind or is_text) and b"\0" in reply.body[:1024] and not reply.body.startswith((b"\xff\xfe", b"\xfe\xff")):
+        detail = "none given, and binary" if not kind else "binary data under the name of a text"
+        raise Refusal(Reason.CONTENT_TYPE, detail, reply.status)
     etag, last_modified = headers.get("etag", ""), headers.get("last-modified", "")
-    html = reply.body.decode("iso-8859-1") if media_type(content_type) in FILE_TYPES else decode_body(reply.body, content_type)
+    html = reply.body.decode("iso-8859-1") if kind in FILE_TYPES else decode_body(reply.body, content_type)
     page = StoredPage(target.canonical, reply.status, content_type, now, fresh_until, private, etag, last_modified, html)
     return page, lifetime is not None
 
@@ -267,7 +284,7 @@ class _Session:
             if there is not None:
                 target = there
             else:
-                page, keep = _read_reply(reply, target, stored, max_age=self.config.max_age, private=private)
+                page, keep = _read_reply(reply, target, stored, self.config, private=private)
                 if keep or stored is not None:
                     self.cache.put(key, page if keep else None)
                 return _page(url, page, reply.status == 304)

@@ -17,8 +17,9 @@ import posixpath
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime
+from encodings.aliases import aliases
 from email.message import EmailMessage
 from html import escape
 from typing import Any
@@ -39,6 +40,8 @@ class _Archive:
     "The parts of a ZIP archive; `ValueError` for what is none, is damaged, or is too large."
 
     def __init__(self, data: bytes) -> None:
+        if data.startswith(b"\xd0\xcf\x11\xe0"):
+            raise ValueError("an old binary file of Office, or one that asks for a password: save it anew as .docx, .xlsx or .pptx")
         try:
             self._file = zipfile.ZipFile(io.BytesIO(data))
         except (zipfile.BadZipFile, ValueError) as error:
@@ -334,6 +337,146 @@ def _read_epub(data: bytes, url: str) -> Document:
         parts.append((chapter.title if chapter.title != title_of_address(url) else "", replace(chapter, links=())))
     return join_parts(url, title, parts)
 
+# %% ../../nbs/web/08_office_files.ipynb #67e5c46d
+_RTF = re.compile(rb"\\([A-Za-z]{1,32})(-?\d{1,9})? ?|\\'([0-9A-Fa-f]{2})|\\([^A-Za-z])|([{}])|[\r\n]+|([^\\{}\r\n]+)")
+_RTF_UNSEEN = frozenset(
+    b"""fonttbl colortbl stylesheet info pict object header headerl headerr headerf footer footerl footerr footerf footnote annotation
+    xe tc""".split()
+)
+_RTF_SIGNS = {b"tab": " ", b"line": "<br>", b"emdash": "—", b"endash": "–", b"bullet": "•", b"lquote": "‘", b"rquote": "’"}
+_RTF_SIGNS |= {b"ldblquote": "“", b"rdblquote": "”", b"~": " ", b"_": "-", b"nestcell": " ", b"nestrow": "<br>"}
+_RTF_PAGES = {128: "cp932", 129: "cp949", 134: "gb18030", 136: "cp950", 161: "cp1253", 162: "cp1254", 177: "cp1255", 178: "cp1256"}
+_RTF_PAGES |= {186: "cp1257", 204: "cp1251", 222: "cp874", 238: "cp1250"}
+
+
+@dataclass
+class _RtfState:
+    "What holds inside of a group."
+
+    is_hidden: bool = False
+    font: int = -1
+    is_bold: bool = False
+    num_instead: int = 1  # characters that follow one of Unicode for readers that know none
+
+
+class _Rtf:
+    "The paragraphs and tables of a file of Rich Text as HTML."
+
+    def __init__(self, data: bytes) -> None:
+        self.told, self.rows, self.cells, self.runs = list[str](), list[str](), list[str](), list[tuple[str, bool]]()
+        self.level, self.in_table, self.is_names, self.title = 0, False, False, ""
+        self.pages, self.page = dict[int, str](), "cp1252"
+        self.state, stack, group = _RtfState(), list[_RtfState](), b""  # the word that a group begins with
+        position, skipped, foreign = 0, 0, bytearray()  # letters to pass over; bytes of letters not yet decoded
+        while match := _RTF.match(data, position):
+            position = match.end()
+            word, number, code, sign, brace, text = match.groups()
+            if code or text:
+                letters = bytes.fromhex(code.decode()) if code else text
+                passed = min(skipped, len(letters))
+                skipped -= passed
+                foreign += letters[passed:]
+                continue
+            if foreign:
+                self._say(foreign.decode(self.pages.get(self.state.font, self.page), "replace"), group)
+                foreign.clear()
+            if brace == b"{":
+                stack.append(replace(self.state))
+                group, skipped = (b"{" if not self.state.is_hidden else group), 0
+            elif brace == b"}":
+                if not stack: break
+                self.state, group, skipped = stack.pop(), b"", 0
+            elif sign and sign in b"{}\\":
+                self._say(sign.decode(), group)
+            elif sign == b"*" or (group == b"{" and word in _RTF_UNSEEN):
+                self.state.is_hidden, group = True, word or b"*"
+            elif word == b"bin":
+                position += max(0, int(number or 0))
+            elif word == b"u" and number:
+                self._say(chr(int(number) % 65_536), group)
+                skipped = self.state.num_instead
+            elif word or sign:
+                group = word if word == b"title" or group == b"{" else group
+                self._do(word or sign, int(number) if number else None)
+        self._end_paragraph()
+        self._end_table()
+
+    def _say(self, text: str, group: bytes) -> None:
+        if group == b"title" and self.state.is_hidden:
+            self.title += text
+        elif text and not self.state.is_hidden:
+            self.runs.append((escape(text), self.state.is_bold))
+
+    def _do(self, word: bytes, number: int | None) -> None:
+        state = self.state
+        if word == b"f" and number is not None:
+            state.font = number
+        elif word == b"fcharset" and number in _RTF_PAGES:
+            self.pages[state.font] = _RTF_PAGES[number]
+        elif word == b"ansicpg":
+            self.page = aliases.get(str(number), self.page)
+        elif word == b"mac":
+            self.page = "mac-roman"
+        elif word == b"uc" and number is not None:
+            state.num_instead = number
+        elif state.is_hidden:
+            return
+        elif word in (b"v", b"deleted"):
+            state.is_hidden = number != 0
+        elif word == b"plain":
+            state.is_bold = False
+        elif word == b"b":
+            state.is_bold = number != 0
+        elif word in _RTF_SIGNS:
+            self.runs.append((_RTF_SIGNS[word], state.is_bold))
+        elif word == b"outlinelevel" and number is not None:
+            self.level = min(6, number + 1)
+        elif word == b"intbl":
+            self.in_table = True
+        elif word == b"trhdr":
+            self.is_names = True
+        elif word == b"pard":
+            self.level, self.in_table = 0, False
+        elif word in (b"par", b"sect", b"page"):
+            self._end_paragraph()
+        elif word == b"cell":
+            self._end_cell()
+        elif word == b"row":
+            tag = "th" if self.is_names and not self.rows else "td"
+            self.rows.append("<tr>" + "".join(f"<{tag}>{cell}</{tag}>" for cell in self.cells) + "</tr>")
+            self.cells, self.is_names = [], False
+
+    def _taken(self) -> str:
+        runs, self.runs = [run for run in self.runs if run[0]], []
+        text = "".join(part for part, _ in runs)
+        is_bold = bool(text.strip()) and all(bold for part, bold in runs if part.strip())
+        return f"<strong>{text}</strong>" if is_bold and self.in_table else text
+
+    def _end_cell(self) -> None:
+        self.cells.append(self._taken())
+
+    def _end_paragraph(self) -> None:
+        if self.in_table:
+            self.runs.append(("<br>", False))
+        elif any(part.strip() for part, _ in self.runs):
+            self._end_table()
+            tag = f"h{self.level}" if self.level else "p"
+            self.told.append(f"<{tag}>{self._taken()}</{tag}>")
+
+    def _end_table(self) -> None:
+        if self.rows:
+            self.told.append(f"<table>{''.join(self.rows)}</table>")
+        self.rows, self.cells = [], []
+
+
+def _read_rtf(data: bytes, url: str) -> Document:
+    "A file of Rich Text."
+    if not data.startswith(b"{\\rtf"): raise ValueError("no Rich Text")
+    file = _Rtf(data)
+    html = "".join(file.told).encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # halves of signs come together
+    title = f'<h1 class="title">{escape(file.title)}</h1>' if file.title.strip() else ""
+    return extract_whole(f"<body>{title}{_with_bold_row_as_names(html)}</body>", url)
+
 # %% ../../nbs/web/08_office_files.ipynb #81bea137
 def _read_eml(data: bytes, url: str) -> Document:
     "A message."
@@ -353,6 +496,22 @@ def _read_eml(data: bytes, url: str) -> Document:
     title = normalize(str(message["Subject"] or "")) or title_of_address(url)
     return join_parts(url, title, [("", extract_text(head, url, title="-")), ("", told), ("", extract_text("".join(tail), url, title="-"))])
 
+# %% ../../nbs/web/08_office_files.ipynb #8e269ab9
+_MESSAGE = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\n\r\n))From (?=[^\r\n]{0,200}\d:\d\d)[^\r\n]{0,250}\r?\n")
+
+
+def _read_mbox(data: bytes, url: str) -> Document:
+    "The messages of a mailbox; those that cannot be read are passed over."
+    told = list[tuple[str, Document]]()
+    for one in _MESSAGE.split(data)[1:]:
+        try:
+            message = _read_eml(re.sub(rb"(?m)^>(>*From )", rb"\1", one), url)
+        except ValueError:
+            continue
+        told.append((message.title, message))
+    if not told: raise ValueError("no mail")
+    return join_parts(url, title_of_address(url), told)
+
 # %% ../../nbs/web/08_office_files.ipynb #dccbb485
 OFFICE_KINDS = {
     ".docx": _read_docx,
@@ -360,7 +519,9 @@ OFFICE_KINDS = {
     ".pptx": _read_pptx,
     ".xlsx": _read_xlsx,
     ".epub": _read_epub,
+    ".rtf": _read_rtf,
     ".eml": _read_eml,
+    ".mbox": _read_mbox,
 }
 
 

@@ -524,7 +524,7 @@ def _mark_code(element: Any) -> None:
 def read_block(text: str) -> str:
     "A block of an extractor in its one form: prose on one line, code on lines of its own, each four spaces in."
     text = text.strip()
-    if not text.startswith(_CODE): return normalize(text)
+    if not text.startswith(_CODE): return normalize(text.translate(dict.fromkeys(_OUR_MARKS, " ")))
     lines = [part.strip(" \n") for part in text[1:].split(_LINE_BREAK)]
     return "\n".join(f"    {line}" if line else "" for line in lines).replace(_CODE, "").replace(_SPACE, " ")
 

@@ -282,7 +282,7 @@ def extract_notebook(text: str, url: str) -> Document:
 class Source:
     "Foreign bytes that are to become a document."
 
-    kind: str  # html, text, markdown, notebook, table, pdf, or one of `OFFICE_KINDS`
+    kind: str  # html, text, markdown, rst, notebook, table, pdf, or one of `OFFICE_KINDS`
     url: str
     data: bytes  # of a text in UTF-8; of a PDF file or one of an office as they are
 
@@ -296,9 +296,10 @@ def read_source(source: Source) -> Document:
     "The document of a source, parsed here and now; `ValueError` if nothing can be read. Workers call it, nobody else should."
     if source.kind == "pdf": return read_pdf(source.data, source.url)
     if source.kind.startswith("."): return read_office_file(source.kind, source.data, source.url)
+    text = source.data.decode("utf-8", "surrogatepass")
+    if source.kind == "rst": return extract_markdown(rst_as_markdown(text.replace("\r\n", "\n")), source.url)
     of_kind = {"html": extract, "text": extract_text, "markdown": extract_markdown, "notebook": extract_notebook, "table": extract_table}
-    read = of_kind[source.kind]
-    return read(source.data.decode("utf-8", "surrogatepass"), source.url)
+    return of_kind[source.kind](text, source.url)
 
 # %% ../../nbs/web/10_parsing.ipynb #46cb0215
 _MEMORY = 4 << 30  # bytes of address space, where the system can limit it

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from functools import lru_cache
-from urllib.parse import urljoin, urlsplit
+from mimetypes import MimeTypes
+from urllib.parse import unquote, urljoin, urlsplit
 
 import idna
 from w3lib.encoding import html_body_declared_encoding, http_content_type_encoding, read_bom, resolve_encoding
@@ -175,6 +176,37 @@ FILE_TYPES = {  # documents that are no text, and what `web.parsing` calls them
     f"{_OFFICE}spreadsheetml.sheet": ".xlsx",
     "application/vnd.oasis.opendocument.text": ".odt",
     "application/epub+zip": ".epub",
+    "application/rtf": ".rtf",
+    "text/rtf": ".rtf",
+    "message/rfc822": ".eml",
+    "application/mbox": ".mbox",
+}
+TEXT_TYPES = {  # the same of texts
+    "text/html": "html",
+    "application/xhtml+xml": "html",
+    "text/plain": "text",
+    "text/markdown": "markdown",
+    "text/csv": "table",
+    "application/xml": "html",
+    "text/xml": "html",
+    "text/tab-separated-values": "table",
+    "text/x-rst": "rst",
+    "application/x-ipynb+json": "notebook",
+}
+TYPE_OF_SUFFIX = {
+    ".txt": "text/plain",
+    ".text": "text/plain",
+    ".rst": "text/x-rst",
+    ".csv": "text/csv",
+    ".tsv": "text/tab-separated-values",
+    ".md": "text/markdown",
+    ".markdown": "text/markdown",
+    ".ipynb": "application/x-ipynb+json",
+    ".html": "text/html",
+    ".htm": "text/html",
+    ".xhtml": "text/html",
+    ".pdf": "application/pdf",
+    **{kind: name for name, kind in reversed(FILE_TYPES.items()) if kind.startswith(".")},
 }
 
 
@@ -204,6 +236,49 @@ def _charset_of(body: bytes, content_type: str = "") -> str:
 def decode_body(body: bytes, content_type: str = "") -> str:
     "The text of a body; what its charset cannot read becomes U+FFFD."
     return body.decode(_charset_of(body, content_type), "replace").removeprefix("\ufeff")
+
+# %% ../../nbs/web/02_rules.ipynb #cb3f20f1
+_VAGUE_TYPES = frozenset(  # that servers give to files of any kind
+    """application/octet-stream binary/octet-stream application/x-octet-stream application/unknown application/x-unknown
+    application/download application/x-download application/force-download application/zip application/x-zip-compressed application/msword
+    application/vnd.ms-excel application/vnd.ms-powerpoint application/json text/plain""".split()
+) | {""}
+_KNOWN_SUFFIXES = MimeTypes(filenames=()).types_map[True]
+_PARTS = {b"word/document.xml": ".docx", b"ppt/presentation.xml": ".pptx", b"xl/workbook.xml": ".xlsx"}
+
+
+def type_of_name(url: str, disposition: str = "") -> str:
+    "The media type that the name of a file promises, from `Content-Disposition` or the address; empty if it promises none."
+    named = re.search(r"filename\*?\s*=\s*(?:[\w-]+'[\w-]*')?\"?([^\";]+)", disposition, re.IGNORECASE)
+    suffix = re.search(r"\.\w{1,8}$", unquote(named[1]).strip().lower() if named else urlsplit(url).path.lower())
+    return TYPE_OF_SUFFIX.get(suffix[0]) or _KNOWN_SUFFIXES.get(suffix[0], "") if suffix else ""
+
+
+def type_of_body(body: bytes) -> str:
+    "The media type that the first bytes of a file tell (in an archive also the names of its parts); empty if they tell none."
+    if body.startswith(b"%PDF-"): return "application/pdf"
+    if body.startswith(b"{\\rtf"): return "application/rtf"
+    if re.match(rb"\s*<(?:!doctype\s+html|html[\s>])", body[:500], re.IGNORECASE): return "text/html"
+    if not body.startswith(b"PK\x03\x04"): return ""
+    if body[30:38] == b"mimetype": return next((name for name in FILE_TYPES if body.startswith(name.encode(), 38)), "")
+    return next((TYPE_OF_SUFFIX[suffix] for part, suffix in _PARTS.items() if part in body), "")
+
+
+def is_vague(content_type: str) -> bool:
+    "Whether servers give this type to files of any kind."
+    return media_type(content_type) in _VAGUE_TYPES
+
+
+def told_type(content_type: str, named: str, body: bytes | None = None) -> str:
+    "The type of a response: the server's, or if that is vague what its name (see `type_of_name`) or, once it is there, its body tells."
+    kind, parameters = media_type(content_type), content_type.partition(";")[2]
+    if not is_vague(content_type): return content_type
+    inside = type_of_body(body) if body is not None else ""
+    if kind == "text/plain" and "text/html" in (named, inside):
+        return content_type  # it shows how a page is written
+    if kind in ("", "text/plain", "application/json") and not inside and named not in TEXT_TYPES: return content_type
+    told = inside or named
+    return f"{told};{parameters}" if told and parameters else told or content_type
 
 # %% ../../nbs/web/02_rules.ipynb #9c916ebc
 _PIECE = 65_536
