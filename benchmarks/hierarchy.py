@@ -167,6 +167,7 @@ def lstm_value_error(seed: int, steps: int, start: int | None = None) -> dict:
         discount=DISCOUNT,
         manager=learner,
         worker=LEARNER,
+        memory=True,
         steps_per_update=steps // 8000,
         max_option_steps=200,
         manager_epsilon=1.0 if everywhere else 0.7,

@@ -1300,7 +1300,13 @@ def test_moves_inside_walks_are_remembered_once_and_as_they_were():
 
 def test_the_memory_of_a_long_walk_goes_on_as_if_every_move_had_been_chosen():
     config = HierarchyConfig(
-        total_steps=11, manager=SMALL, worker=SMALL, steps_per_update=10_000, manager_exploration=1, manager_epsilon=0.0
+        total_steps=11,
+        manager=SMALL,
+        worker=SMALL,
+        memory=True,
+        steps_per_update=10_000,
+        manager_exploration=1,
+        manager_epsilon=0.0,
     )
     world = lane_with_a_walk(12)
     agent = only_walks(config, world)
@@ -1317,6 +1323,41 @@ def test_the_memory_of_a_long_walk_goes_on_as_if_every_move_had_been_chosen():
             true = agent.manager.online(lane[:, :begin], agent.manager.online.initial_state())[1][0] if begin else torch.zeros(2, 16)
         assert torch.allclose(torch.as_tensor(rows["state_0"][row]), true, atol=1e-6)
     assert bool(rows["terminated"][walks[-1], SMALL.burn_in + 2]) and not rows["terminated"][walks[:-1]].any()
+
+
+def test_both_levels_remember_nothing_where_the_world_is_fully_observed(tmp_path):
+    "By default: a number of the state says all, other observations may not. What is asked for holds, in files too."
+    config = HierarchyConfig(total_steps=40, manager=SMALL, worker=SMALL)
+    moves, lane = primitive_options(2), lambda: lane_with_a_walk(5)
+    told = lambda world, **changes: HierarchicalAgent.for_world(world, replace(config, **changes)).memory
+    assert not told(lane()) and not told(GuardedWorld(lane)) and told(GymnasiumOptions(gymnasium.make("CartPole-v1"), moves))
+    assert told(GymnasiumOptions(Lane(5), moves, fully_observed=False)) and told(lane(), memory=True)
+    assert told(lane(), worker_remembers=True) and told(Corridor())  # which says nothing of it
+    with pytest.raises(ValueError, match="worker_remembers needs memory"):
+        HierarchyConfig(worker_remembers=True, memory=False)
+
+    agent, _ = finish(train_hierarchy(lane, config, save_dir=tmp_path / "run"))
+    for weight in agent.manager.online.parameters():
+        torch.nn.init.normal_(weight, std=0.4)
+    states = torch.zeros(1, 2, 16), torch.randn(1, 2, 16)
+    world = lane()
+    world.reset(0)
+    seen = [agent.manager.values(world.manager_view().observation, state) for state in states]
+    assert np.array_equal(seen[0][0], seen[1][0]) and all(torch.equal(after, state) for (_, after), state in zip(seen, states, strict=True))
+
+    kept = HierarchicalAgent.load(tmp_path / "run")
+    assert not kept.memory and play(kept, lane(), seed=0).length > 0
+    kept.save_manager_model(tmp_path / "manager.ckpt")
+    remembering = HierarchicalAgent.for_world(lane(), replace(config, memory=True))
+    with pytest.raises(CheckpointError, match="memory is False in the file and True here"):
+        remembering.load_manager_model(tmp_path / "manager.ckpt")
+    with pytest.raises(ValueError, match="memory belongs to the agent: it has True, the configuration False"):
+        remembering.adopt(replace(config, memory=False))
+    with pytest.raises(CheckpointError, match="memory"):
+        finish(train_hierarchy(lane, replace(config, total_steps=60, memory=True), save_dir=tmp_path / "run", resume=True))
+    hidden = lambda: GymnasiumOptions(Lane(5), [*lane().options], fully_observed=False)
+    with pytest.raises(CheckpointError, match="memory was False and is True now"):
+        finish(train_hierarchy(hidden, replace(config, total_steps=60), save_dir=tmp_path / "run", resume=True))
 
 
 def test_an_lstm_manager_finds_the_exact_option_values():
@@ -1347,7 +1388,7 @@ def test_an_lstm_manager_finds_the_exact_option_values():
     tables.append(TabularOption(np.ones(6, bool), np.tile(np.eye(2)[1], (6, 1)), np.array([1.0, 0, 1, 0, 1, 0])))
     exact = option_values(task, tables)
     learner = RecurrentQConfig(hidden=24, batch_size=24, unroll=4, burn_in=2, learning_rate=5e-3)
-    config = HierarchyConfig(total_steps=2400, discount=0.9, manager=learner, worker=SMALL, manager_epsilon=0.5)
+    config = HierarchyConfig(total_steps=2400, discount=0.9, manager=learner, worker=SMALL, memory=True, manager_epsilon=0.5)
     agent, _ = finish(train_hierarchy(lambda: GymnasiumOptions(Walk(), [*primitive_options(2), two]), config))
     greedy = agent.manager.values
     found = np.stack([greedy(np.eye(6, dtype=np.float32)[cell], agent.manager.online.initial_state())[0] for cell in range(5)])

@@ -317,6 +317,8 @@ def hierarchy(folder: Path) -> Results:
         config = dataclasses.replace(config, interrupts=False, even_steps=False)
     if hasattr(config, "learn_lessons"):
         config = dataclasses.replace(config, learn_lessons=False, explore_by_steps=False)
+    if hasattr(config, "memory"):
+        config = dataclasses.replace(config, memory=True)
     reports, agent = finish(train_hierarchy(lambda: four_rooms("both"), config))
     worker = [report.metrics["worker_loss"] for report in reports if "worker_loss" in report.metrics]
     return {"losses": losses(reports), "losses of the worker": numbers(worker), "weights": digest(parameters_of(agent))}
