@@ -23,7 +23,7 @@ _FEWEST_STEPS = 64  # of an epoch, before its batches are made smaller
 _RATES = {"muon": 1.5e-2, "adamw": 4e-3}  # of a run of 500 steps of a model of width 128
 _POWER_OF_WIDTH, _POWER_OF_LENGTH = 0.5, 0.25
 _WHOLE_VOCABULARY = 50_257  # ids of gpt2, the default, for which beta is meant
-_NGRAMS, _NGRAM_VOCABULARY = {"tiny": 4}, 1000  # the longest of a preset, for at most so many ids
+_NGRAMS, _NGRAM_VOCABULARY = {"tiny": 4, "small": 4}, 1000  # the longest of a preset, for at most so many ids
 _NGRAM_ROWS, _NGRAM_DROPOUT = 4_096, 0.2  # of a table, and the share of the lookups that training leaves out
 _RATE_OF_PRETRAINED = 1e-4  # of weights that a larger training left well placed
 
@@ -56,7 +56,7 @@ class TrainLanguageModel(Displayable):
     num_layers: int | None = None  # of encoder and decoder each; these four override the preset
     width: int | None = None  # of a token inside the model
     num_heads: int | None = None  # of attention; they share the width
-    longest_ngram: int | None = None  # up to so many tokens are looked up as one word; 1: none; None: 4 bytes in tiny, else none
+    longest_ngram: int | None = None  # up to so many tokens are looked up as one word; 1: none; None: 4 bytes in tiny and small, else none
     num_experts: int | None = None  # 1: none; of more a token meets two, together as large as one; tiny and small have none, moe and base 8
     accumulation_steps: int | Literal["auto"] = "auto"  # batches for one optimizer step; auto: by the size of the text
     learning_rate: float | Literal["auto"] = "auto"  # at its highest; auto: by optimizer, width and length of the run
