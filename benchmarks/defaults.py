@@ -301,9 +301,11 @@ def options(num_seeds: int, goal: int) -> list[Row]:
             f"≥ 0.5, and above the same learner without options, {show('flat')}, and random moves, {random_share(goal):.3f} "
             f"(a table over single moves: {table:.3f})",
             ours > max(flat, 0.5, random_share(goal)),
-            f"discount, rates, exploration, memory and who learns from whose steps on the goal {CELLS[TUNED_GOAL]} of this house, seeds 0 to 2"
+            f"discount, rates, exploration, memory and who learns from whose steps on the goal {CELLS[TUNED_GOAL]} of this house, "
+            "seeds 0 to 2"
             + (
-                "; nothing on this goal, but tables that learn from walks and do not, and one seed of two ways to explore, were seen on it"
+                "; nothing on this goal, but tables that learn from walks and do not, one seed of two ways to explore, and these rows with a "
+                "memory were seen on it"
                 if goal == GOALS[0]
                 else "; nothing on this goal"
             ),
