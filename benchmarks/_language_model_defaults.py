@@ -172,6 +172,6 @@ def default_rows(
         "on 60 kB of Tiny-Shakespeare (four rates), the fewest steps of an epoch on 40 kB of it (batches of 2, 4 and 8) after runs of the "
         "gpt2 row had shown that batches of 8 are too large; tables of n-grams on 60 kB of it (none, to 3 and to 4, two sizes, two "
         "shares of dropout: they helped bytes and harmed gpt2's tokens, which have none), for `small` on 40 kB of it (none "
-        "and to 4); what beta weighs among bytes, and that a step with few tokens counts for few, on 120 kB of it; the peers' rates on no text. "
-        "Pairs: a smoothed table of pairs of tokens (Witten and Bell 1991) on the same text."
+        "and to 4); what beta weighs among bytes, and that a step with few tokens counts for few, on 120 kB of it; "
+        "the peers' rates on no text. Pairs: a smoothed table of pairs of tokens (Witten and Bell 1991) on the same text."
     )

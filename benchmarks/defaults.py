@@ -304,8 +304,8 @@ def options(num_seeds: int, goal: int) -> list[Row]:
             f"discount, rates, exploration, memory and who learns from whose steps on the goal {CELLS[TUNED_GOAL]} of this house, "
             "seeds 0 to 2"
             + (
-                "; nothing on this goal, but tables that learn from walks and do not, one seed of two ways to explore, and these rows with a "
-                "memory were seen on it"
+                "; nothing on this goal, but tables that learn from walks and do not, one seed of two ways to explore, and these rows "
+                "with a memory were seen on it"
                 if goal == GOALS[0]
                 else "; nothing on this goal"
             ),
