@@ -442,9 +442,10 @@ class Trainer:
         data: Path = Path(),
         package_text: Path | None = None,
         presets: tuple[str, ...] = ("tiny", "small"),
+        tokenizers: tuple[str, ...] = ("bytes", "gpt2"),
     ) -> None:
         self.cache, self.texts, self.keep, self.seeds, self.data, self.package_text = cache, texts, keep, seeds, data, package_text
-        self.presets = presets
+        self.presets, self.tokenizers = presets, tokenizers
         self.code = {family: code_version(family) for family in FAMILIES}  # as imported, so read at once
         self.older = 0  # results that an earlier state of the code gave
         self.ends = time.monotonic() + 60 * minutes if minutes else math.inf

@@ -403,7 +403,7 @@ def demo_rows(table: Table, trainer: Trainer, quick: bool) -> None:
 
 def defaults_rows(table: Table, trainer: Trainer, quick: bool) -> None:
     "Default flags on texts that no default was chosen on."
-    default_rows(table, trainer, quick, trainer.data, trainer.package_text, trainer.presets)
+    default_rows(table, trainer, quick, trainer.data, trainer.package_text, trainer.presets, trainer.tokenizers)
 
 
 def speed_rows(table: Table, trainer: Trainer, quick: bool) -> None:
@@ -488,6 +488,7 @@ def options() -> argparse.Namespace:
         "--package_text", type=Path, help="a text from a package, for --only defaults and --only crossing; their notes say how to get it"
     )
     parser.add_argument("--presets", nargs="+", default=["tiny", "small"], help="of --only defaults; the rows of others stand as they were")
+    parser.add_argument("--tokenizers", nargs="+", default=["bytes", "gpt2"], help="of --only defaults, in the same way")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: only the GPU's table")
     return parser.parse_args()
 
@@ -512,6 +513,7 @@ def main() -> int:
         data=asked.data,
         package_text=asked.package_text,
         presets=tuple(asked.presets),
+        tokenizers=tuple(asked.tokenizers),
     )
     status = 0
     for name, rows in ({"gpu": gpu_rows} if on_gpu else {name: ROWS[name] for name in only}).items():
@@ -523,7 +525,7 @@ def main() -> int:
             return 3
         if trainer.older:
             table.note(f"{trainer.older} of these trainings were made by an earlier state of the code.")
-        status |= table.finish(asked.record, keeps_others=name == "defaults" and len(asked.presets) < 2)
+        status |= table.finish(asked.record, keeps_others=name == "defaults" and min(len(asked.presets), len(asked.tokenizers)) < 2)
     return status
 
 
