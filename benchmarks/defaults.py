@@ -113,7 +113,7 @@ def language_model(asked: argparse.Namespace, num_bytes: int, tokenizer: str) ->
     if asked.text is None or not asked.text.is_file():
         raise LeftOut("needs --text, a plain text that no default was chosen on")
     trainer = Trainer(asked.runs, {}, keep=asked.keep)
-    cell = Cell(asked.source, asked.text, num_bytes, tokenizer, "tiny", has_peers=False)
+    cell = Cell(asked.source, asked.text, num_bytes, tokenizer, "tiny")
     runs, text = [learn_by_default(trainer, cell, seed) for seed in range(asked.seeds)], streams(trainer, cell)
     pairs = bigram_loss(text.train, text.held_out, text.tokenizer.vocab_size) * len(text.held_out) / math.log(2) / text.held_out.num_bytes
     bits = [run["bits"] for run in runs]
