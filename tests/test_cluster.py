@@ -166,9 +166,9 @@ def test_an_actor_opens_its_back_end_before_the_first_episode_and_refines_as_the
     monkeypatch.setattr(cluster_module, "_EpisodeActors", NoActors)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "davy.txt").write_text("Humphry Davy was born in 1778.")
-    config = config_for(tmp_path, search=f"folder:{tmp_path / 'notes'}")
+    config = config_for(tmp_path, search=f"folder:{tmp_path / 'notes'}", refines=True)
     with pytest.raises(LightbulbError, match="1 page, refines True"):
-        next(train_on_cluster(config, tasks=QUESTIONS, refines=True))
+        next(train_on_cluster(config, tasks=QUESTIONS))
 
 
 def test_a_cluster_that_is_not_there_is_one_line_at_once() -> None:

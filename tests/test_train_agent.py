@@ -22,7 +22,7 @@ from lightbulb.agent.tools import Tools
 from lightbulb.agent.training import _side_by_side, load_queries, train_agent, unknown_pages
 from lightbulb.agent.web_agent import AutonomousWebAgent
 from lightbulb.core.checkpoint import load_checkpoint
-from lightbulb.core.errors import LightbulbError, SearchError
+from lightbulb.core.errors import LightbulbError, SearchError, StoreError
 from lightbulb.core.run_folder import MODEL_FILE, TRAINING_FILE, moments
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.web.demo_site import article_titles, demo_questions
@@ -269,10 +269,11 @@ def test_recall_is_told_only_where_gold_pages_are_known(tools: Tools, tmp_path: 
 
 def test_a_training_with_refined_queries_is_not_resumed_without(tools: Tools, tmp_path: Path) -> None:
     told: list = []
-    list(train_agent(config_for(tmp_path, num_episodes=3), tools=tools, tasks=QUESTIONS, refines=True, tell=told.append))
+    list(train_agent(config_for(tmp_path, num_episodes=3, refines=True), tools=tools, tasks=QUESTIONS, tell=told.append))
     assert len(told) == 3 and not any(row["error"] for row in told)
     with pytest.raises(LightbulbError, match="refines"):
         list(train_agent(config_for(tmp_path, num_episodes=6, resume=True), tools=tools, tasks=QUESTIONS))
+    assert AutonomousWebAgent.load(tmp_path / "agent", tools).refines, "what was learned with rewritten queries plays with them"
 
 
 def test_failures_are_told_with_their_reason_paid_for_and_survived(tools: Tools, tmp_path: Path) -> None:
@@ -287,6 +288,63 @@ def test_failures_are_told_with_their_reason_paid_for_and_survived(tools: Tools,
     assert len(log_of(tmp_path)) == 4
     kept = load_checkpoint(tmp_path / "agent" / "web_agent" / "epoch_000_step_000004" / TRAINING_FILE)
     assert kept["training"]["levels"]["num_episodes"] == 4  # the failed ones were learned from as well
+
+
+class SlowPages(DemoPages):
+    "The demo pages, of which the second one in an episode never ends, until the test is over."
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_read, self.over = 0, threading.Event()
+
+    def read(self, urls, *, timeout=None):
+        self.num_read += 1
+        if self.num_read == 2:
+            self.over.wait(120)
+        return super().read(urls, timeout=timeout)
+
+
+def test_an_episode_that_runs_out_of_time_loses_what_it_had_earned(tools: Tools, tmp_path: Path) -> None:
+    site, told = SlowPages(), []
+    config = config_for(tmp_path, num_episodes=1, num_parallel=1, max_seconds=5)
+    tasks = [SearchTask("Joseph Swan", gold_titles=frozenset({"Joseph Swan"}))]
+    list(train_agent(config, tools=Tools(site, tools.reader, tools.embed), tasks=tasks, tell=told.append))
+    site.over.set()
+    assert site.num_read >= 2 and told[0]["error"] == "timed out" and told[0]["reward"] == -1
+
+
+class LostBase(KnowledgeBase):
+    "A knowledge base that for a while takes nothing, as on a full disk or where its server is started again."
+
+    num_refused = 2
+
+    def add(self, documents, **more) -> None:
+        if self.num_refused:
+            self.num_refused -= 1
+            raise StoreError("knowledge.sqlite: the disk is full")
+        super().add(documents, **more)
+
+
+def test_a_knowledge_base_that_takes_nothing_costs_episodes_and_not_the_training(tools: Tools, tmp_path: Path) -> None:
+    told = []
+    with LostBase(embed=tools.embed) as knowledge:
+        own = Tools(tools.search, tools.reader, tools.embed, knowledge=knowledge)
+        list(train_agent(config_for(tmp_path, num_episodes=6), tools=own, tasks=QUESTIONS, tell=told.append))
+        assert len(knowledge) > 0
+    assert [row["error"] for row in told] == ["knowledge.sqlite: the disk is full"] * 2 + [""] * 4
+    assert [row["left_out"] for row in told[:2]] == ["failure"] * 2 and len(log_of(tmp_path)) == 6
+
+
+def test_held_out_questions_may_fail_like_any_other(tools: Tools, tmp_path: Path) -> None:
+    site, told = Failing(), []
+    tasks = [*QUESTIONS, QUESTIONS[0], SearchTask("crash crash?"), *QUESTIONS, QUESTIONS[0], SearchTask("forever forever?")]
+    config = config_for(tmp_path, num_episodes=3, num_held_out=2, max_seconds=4)
+    begin = time.monotonic()
+    reports = list(train_agent(config, tools=Tools(site, tools.reader, tools.embed), tasks=tasks, tell=told.append))
+    site.over.set()
+    looks = [report.metrics for report in reports if report.split == "validation"]
+    assert [(look["reward"], look["failed"], look["searches"]) for look in looks] == [(-1, 2, 0)]
+    assert len(told) == 3 and not any(row["error"] for row in told) and time.monotonic() - begin < 60
 
 
 class Broken(DemoPages):

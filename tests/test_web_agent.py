@@ -21,10 +21,11 @@ from lightbulb.agent.environment import KINDS, SearchAction, SearchEnvConfig, Se
 from lightbulb.agent.tools import Tools
 from lightbulb.agent.waiting import Working
 from lightbulb.agent.web_agent import AutonomousWebAgent, answer_by_policy
-from lightbulb.core.errors import CheckpointError
+from lightbulb.core.errors import CheckpointError, StoreError
 from lightbulb.core.records import Document
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.web.demo_site import load_articles
+from lightbulb.web.search import load_search
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -253,3 +254,28 @@ def test_where_nothing_was_trained_the_weights_that_ship_play_and_say_so(tools: 
     assert next(answer_by_policy(TASK.question, TestAgent(save_dir=tmp_path, policy="learned"), tools=tools)) == Working(
         "choosing searches and pages by what was learned"
     )
+
+
+class Forgetful(KnowledgeBase):
+    "A knowledge base that takes nothing any more."
+
+    def add(self, documents, **more) -> None:
+        raise StoreError("the disk is full")
+
+
+@pytest.mark.parametrize(("base", "names"), [(KnowledgeBase, ("one", "two")), (Forgetful, ("one",))])
+def test_what_a_learned_policy_read_is_remembered_by_its_back_end_and_costs_no_answer(
+    tools: Tools, tmp_path: Path, base: type, names: tuple[str, ...]
+) -> None:
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.txt").write_text(f"Joseph Swan was born in 18{len(name)}8, says {name}.")
+    places = ",".join(f"folder:{tmp_path / name}" for name in names)
+    config = TestAgent(save_dir=tmp_path, policy="learned", max_searches=3, search=places)
+    with base(embed=tools.embed) as knowledge:
+        search = load_search(config.search, make_index=lambda: KnowledgeBase(embed=tools.embed))
+        own = replace(tools, search=search, knowledge=knowledge)
+        *_, last = answer_by_policy("When was Joseph Swan born?", config, tools=own)
+        kept = {entry.scope: entry.title for entry in knowledge.entries()}
+    assert isinstance(last, Answer)
+    assert kept == ({scope: Path(scope).name for scope in config.scopes} if base is KnowledgeBase else {})

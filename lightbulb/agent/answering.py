@@ -11,7 +11,7 @@ __all__ = ['log', 'answer', 'TestAgent', 'Answer']
 # %% ../../nbs/agent/16_answering.ipynb #804cfe72
 import logging
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -715,15 +715,28 @@ def _what_is_kept(inquiry: _Inquiry) -> str:
 
 
 def _remember(inquiry: _Inquiry) -> None:
-    "Add the pages to the knowledge base, each under the back end that it was read through; a base that fails keeps nothing."
-    knowledge, documents = inquiry.tools.knowledge, inquiry.ledger.documents
-    if knowledge is None: return
+    "Add the pages to the knowledge base; one that fails keeps nothing and costs no answer."
+    scopes, search = inquiry.config.scopes, inquiry.tools.search
+    remember_pages(inquiry.ledger.documents, lambda page: scope_of(page, scopes, search), inquiry.tools)
+
+
+def remember_pages(
+    pages: Iterable[Document],
+    read_through: Callable[[Document], str],  # the specification of the back end that a page came from
+    tools: Tools,
+) -> str:
+    "Add pages to the knowledge base, if there is one, each under its back end; why that failed, empty if it did not."
+    if tools.knowledge is None: return ""
+    kept: dict[str, list[Document]] = {}
+    for page in pages:
+        kept.setdefault(read_through(page), []).append(page)
     try:
-        for scope in inquiry.config.scopes:
-            if own := [one for one in documents if scope_of(one, inquiry.config.scopes, inquiry.tools.search) == scope]:
-                knowledge.add(own, scope=scope)
+        for scope, own in kept.items():
+            tools.knowledge.add(own, scope=scope)
     except LightbulbError as error:
         log.warning("what was read could not be remembered: %s", error)
+        return str(error)
+    return ""
 
 
 def scope_of(document: Document, scopes: Sequence[str], search: object) -> str:

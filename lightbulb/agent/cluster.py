@@ -260,7 +260,7 @@ class _EpisodeActors:
             self._ray.shutdown()
 
 # %% ../../nbs/agent/23_cluster.ipynb #736e079a
-def _load_agent(config: TrainAgent, *, refines: bool = False) -> AutonomousWebAgent:
+def _load_agent(config: TrainAgent) -> AutonomousWebAgent:
     "The agent of an actor: the configuration's back end, opened, its embedder and reader."
     env_config = SearchEnvConfig(budget=config.budget)
     spans = cache_folder("spans") / "spans.sqlite"
@@ -277,7 +277,7 @@ def _load_agent(config: TrainAgent, *, refines: bool = False) -> AutonomousWebAg
         search = load_search(config.search, make_index=make_index, allow_hosts=config.allow_hosts, max_crawl_pages=config.max_crawl_pages)
         _prepare_search(search, lambda line: None)
         tools = Tools(search, SpanReader.load(device=config.device), embed)
-    return AutonomousWebAgent(tools, env_config=env_config, write=config.write, span_cache=spans, refines=refines)
+    return AutonomousWebAgent(tools, env_config=env_config, write=config.write, span_cache=spans, refines=config.refines)
 
 
 def train_on_cluster(
@@ -292,7 +292,7 @@ def train_on_cluster(
     """
     actors = _EpisodeActors(
         config.cluster,
-        make_agent or functools.partial(_load_agent, config, refines=options.get("refines", False)),
+        make_agent or functools.partial(_load_agent, config),
         num_parallel=config.num_parallel,
         seconds=2 * config.max_seconds,
     )

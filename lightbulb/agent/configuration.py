@@ -149,6 +149,8 @@ class TrainAgent(Displayable):
     "language model, which --write model asks: smollm2, a hub name or path, lightbulb:<checkpoint>, openai:<model>@<url>"
     write: Literal["quote", "model"] = "quote"
     "quote: an episode ends with its best passage; model: with a summary by the language model (slow)"
+    refines: bool = False
+    "offer queries that a tree search rewrote on the pages of all episodes, too, in training and wherever these weights are used"
     max_pages: int = 20
     "pages read in one episode"
     max_searches: int = 8

@@ -12,6 +12,7 @@ __all__ = ['train_agent', 'TrainAgent']
 import asyncio
 import functools
 import json
+import logging
 import os
 import threading
 import time
@@ -20,11 +21,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from .answering import scope_of
+from .answering import remember_pages, scope_of
 from .configuration import TrainAgent
 from .environment import OPTIONS, SearchEnvConfig, SearchTask
 from .episodes import EpisodeFile
@@ -106,15 +107,18 @@ def unknown_pages(tasks: Sequence[SearchTask], search: Search) -> list[str]:
     return [page for page in gold if page not in addresses and title_key(page) not in titles]
 
 # %% ../../nbs/agent/22_training.ipynb #2e5e3e4e
+_Result = TypeVar("_Result")
+
+
 def _side_by_side(
-    calls: Sequence[Callable[[], OptionStep]],
+    calls: Sequence[Callable[[], _Result]],
     seconds: Sequence[float],  # that each may work
     skip: threading.Event,  # set: nobody waits for them any more
-) -> list[tuple[OptionStep | str, float]]:
+) -> list[tuple[_Result | str, float]]:
     "What each call gives, or why it gave nothing, and the seconds that it worked; the calls run at the same time."
     begin, longest = time.monotonic(), sum(max(left, 0.01) for left in seconds)  # all of them, one after the other
 
-    async def one(call: Callable[[], OptionStep], left: float) -> tuple[OptionStep | str, float]:
+    async def one(call: Callable[[], _Result], left: float) -> tuple[_Result | str, float]:
         own = OwnTime()
         work = asyncio.get_running_loop().run_in_executor(threads, own.count, call)
         while not work.done() and not skip.is_set():
@@ -127,7 +131,7 @@ def _side_by_side(
         error = work.exception()  # a step may raise anything, and all of it means that its episode failed
         return f"{type(error).__name__}: {error}" if error else work.result(), own.seconds
 
-    async def together() -> list[tuple[OptionStep | str, float]]:
+    async def together() -> list[tuple[_Result | str, float]]:
         return await gather([functools.partial(one, call, left) for call, left in zip(calls, seconds, strict=True)], limit=len(calls))
 
     threads = ThreadPoolExecutor(len(calls), "lightbulb-episode")  # one each: a clock that runs is the episode's own
@@ -172,7 +176,7 @@ class _EpisodeLog:
         self.last = new[-1]["episode"]
 
 # %% ../../nbs/agent/22_training.ipynb #34a4ee9f
-_FAILURE_REWARD = -1.0
+_FAILURE_REWARD = -1.0  # of an episode that failed, whatever it had earned before; less if it had lost
 
 
 class _AgentTraining:
@@ -275,14 +279,15 @@ class _AgentTraining:
             return
         if world.failure:
             earned = outcome.reward if isinstance(outcome, OptionStep) else 0.0
-            outcome = OptionStep(earned + _FAILURE_REWARD, earned + _FAILURE_REWARD, True, terminated=True)
-            world.penalty = _FAILURE_REWARD
+            world.penalty = _FAILURE_REWARD - max(world.total, 0.0)  # what was gathered is lost with it
+            outcome = OptionStep(earned + world.penalty, earned + world.penalty, True, terminated=True)
         assert isinstance(outcome, OptionStep)
         levels.observe(world, outcome, environment)
 
     def _describe(self, worlds: Sequence[EpisodeWorld], seconds: Sequence[float]) -> None:
         "Keep what is to be told of the batch."
         for i, world in enumerate(worlds):
+            world.failure = world.failure or self._remember(world)
             told = {
                 "episode": self.step + i + 1,
                 "query": self.task_of(self.step + i).question,
@@ -292,20 +297,13 @@ class _AgentTraining:
                 "error": world.failure,
             }
             self.untold.append(told | {"row": None if world.failure else world.row()})
-            self._remember(world)
 
-    def _remember(self, world: EpisodeWorld) -> None:
-        "The knowledge base grows by what was read; only pages are citable."
-        if self.agent.tools.knowledge is None or world.failure: return
-        pages, search = world.env.evidence().pages, self.agent.tools.search
+    def _remember(self, world: EpisodeWorld) -> str:
+        "The knowledge base grows by what was read; only pages are citable. Why it did not grow, if it failed."
+        read_through, search, scopes = self.agent.cache.read_through, self.agent.tools.search, self.config.for_tools().scopes
         if list(self.agent.cache.backends.values()) == [search]:  # under the names by which a question will ask for it
-            scopes = self.config.for_tools().scopes
-            kept = {scope: [page for page in pages if scope_of(page, scopes, search) == scope] for scope in scopes}
-        else:
-            kept = {name: [page for page in pages if self.agent.cache.read_through(page) == name] for name in self.agent.cache.backends}
-        for scope, own in kept.items():
-            if own:
-                self.agent.tools.knowledge.add(own, scope=scope)
+            read_through = lambda page: scope_of(page, scopes, search)
+        return remember_pages(world.env.evidence().pages, read_through, self.agent.tools)
 
     def _report(self, worlds: Sequence[EpisodeWorld], updates: Sequence[Mapping[str, float]]) -> StepReport:
         names = sorted({name for update in updates for name in update})
@@ -322,16 +320,25 @@ class _AgentTraining:
         return StepReport(self.step, -metrics["reward"], self.config.num_episodes, split="validation", metrics=metrics)
 
     def _judged(self) -> dict[str, float]:
-        worlds = [self.agent.play(task, seed=0) for task in self.held_out]
-        infos = [world.env._info() for world in worlds]
-        mean = lambda values: float(np.mean(list(values)))
+        worlds = [self._played(task) for task in self.held_out]
+        infos = [{"recall": 0.0, "searches": 0, "pages": 0} if world is None else world.env._info() for world in worlds]
+        num_failed, mean = worlds.count(None), lambda values: float(np.mean(list(values)))
         recalls = [info["recall"] for task, info in zip(self.held_out, infos, strict=True) if task.gold_urls or task.gold_titles]
         return {
-            "reward": mean(world.total for world in worlds),
+            "reward": mean(_FAILURE_REWARD if world is None else world.total for world in worlds),
             **({"recall": mean(recalls)} if recalls else {}),  # of gold pages, where a question names any
             "searches": mean(info["searches"] for info in infos),
             "pages": mean(info["pages"] for info in infos),
+            **({"failed": float(num_failed)} if num_failed else {}),
         }
+
+    def _played(self, task: SearchTask) -> EpisodeWorld | None:
+        "A held-out question by the levels at their best; None, and a line that says why, if that failed as an episode may."
+        play = functools.partial(self.agent.play, task, seed=0)
+        longest = 2 * self.agent.env_config.budget.max_seconds  # it ends by itself before, unless one step hangs
+        ((outcome, _),) = _side_by_side([play], [longest], threading.Event())
+        if isinstance(outcome, EpisodeWorld): return outcome
+        logging.getLogger(__name__).warning("the held-out question %r failed: %s", task.question, outcome)
 
     def tell(self) -> list[dict[str, Any]]:
         """Write what was kept into the log and the file of episodes; `LightbulbError` if they cannot be written.
@@ -401,7 +408,6 @@ def train_agent(
     skip: threading.Event | None = None,  # set: the running episodes end and are forgotten; where none runs, those of the next batch
     playing: threading.Event | None = None,  # is set while episodes run
     span_cache: Path | None = None,  # a file that keeps what the reader said, for later trainings
-    refines: bool = False,  # also queries that `QueryRefiner` rewrote are offered
 ) -> Generator[StepReport, None, AutonomousWebAgent]:
     """Train and report after each batch and each look at held-out questions; returns the agent, which plays what it learned.
 
@@ -424,11 +430,10 @@ def train_agent(
         policy="learned",
         write=config.write,
         span_cache=span_cache,
-        refines=refines,
+        refines=config.refines,
     )
     # the run that trains it
     fixed = {name: str(value) for name, value in asdict(config).items() if name not in _MAY_CHANGE}
-    fixed["refines"] = str(refines)
     log = _EpisodeLog(config.folder / "agent_training.log", resume=config.resume)
     loop = Run(config.folder / "web_agent", fixed, resume=config.resume, save_every=0.0, patience=config.patience, card=_CARD)
     training = _AgentTraining(agent, tasks, config, log, skip or threading.Event(), playing or threading.Event(), make_world)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from .answering import answer
+from .answering import answer, remember_pages, scope_of
 from .answers import Answer, PageRead, Searched, Step
 from .configuration import TestAgent
 from .environment import OPTIONS, ResultCache, SearchEnv, SearchEnvConfig, SearchOptions, SearchTask, play_answer
@@ -449,7 +449,8 @@ class AutonomousWebAgent:
     def model_state(self) -> dict[str, Any]:
         "What acting needs."
         networks = {"manager": self.levels.manager.online.state_dict(), "worker": self.levels.worker.online.state_dict()}
-        return {"kind": _KIND, "levels": asdict(self.levels.config), "sizes": self.levels.sizes, **networks}
+        levels = {"levels": asdict(self.levels.config), "sizes": self.levels.sizes, "refines": self.refines}
+        return {"kind": _KIND, **levels, **networks}
 
     def save(self, folder: str | Path) -> None:
         "Write everything: both models, slow networks, optimizers, replay memories, counts; the knowledge base is saved where it is."
@@ -464,7 +465,8 @@ class AutonomousWebAgent:
         state = load_checkpoint(file)
         if state.get("kind") != _KIND: raise CheckpointError(f"{file}: not a {_KIND}")
         parts = {level: RecurrentQConfig(**{"layer_norm": False} | state["levels"][level]) for level in ("manager", "worker")}
-        agent = cls(tools, **{"levels": HierarchyConfig(**{**state["levels"], **parts}), "policy": "learned", **settings})
+        learned = {"levels": HierarchyConfig(**{**state["levels"], **parts}), "policy": "learned", "refines": state.get("refines", False)}
+        agent = cls(tools, **learned | settings)
         for name, size in agent.levels.sizes.items():
             if state["sizes"].get(name) != size:
                 raise CheckpointError(f"{file}: {name} is {state['sizes'].get(name)} there and {size} here")
@@ -509,6 +511,5 @@ def answer_by_policy(
         yield Searched(query, agent.cache.num_results(query), "search")
     for page in episode.pages:
         yield PageRead(page.url, page.title, page.num_words, "search")
-        if tools.knowledge is not None and len(config.scopes) == 1:
-            tools.knowledge.add([page], scope=config.scopes[0])
+    remember_pages(episode.pages, lambda page: scope_of(page, config.scopes, tools.search), tools)
     yield episode.answer
