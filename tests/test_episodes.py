@@ -78,6 +78,19 @@ def test_a_killed_writer_loses_no_acknowledged_line(tmp_path):
         "\tGITHUB_TOKEN=abcdef123456",
         'client = {"api_key": "abcdef123456"}',
         "a line\nsk-abcdefghijklmnop1234",
+        "SECRET_KEY = 'insecure-8f7sd87f'",
+        "aws_secret_access_key = wJalrXUtnFEMI/K7MDENG",
+        'const accessToken = "abcdef123456"',
+        "secretKey: abcdef123456",
+        "private_key: abcdef123456",
+        "pwd=hunter22",
+        "github_pat_11ABCDEFG0abcdefghijkl",
+        "glpat-abcDEF1234567890abcd",
+        "hf_abcdefghijklmnopqrstuvwxyzABCDEF",
+        "AIzaSyA1234567890abcdefghijklmnopqrstuvw",
+        "ASIAABCDEFGHIJKLMNOP",
+        "Authorization: Bearer 0123456789abcdef0123",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmN",
     ],
 )
 @pytest.mark.parametrize("place", ["answer", "queries", "passages"])
@@ -87,7 +100,17 @@ def test_a_line_with_a_secret_is_never_written(tmp_path, text, place):
     assert not file.append(make_row(**{place: value})) and file.read() == []
 
 
-@pytest.mark.parametrize("text", ["The secret of the lamp is tungsten.", "A token ring passes tokens.", "He forgot his password."])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The secret of the lamp is tungsten.",
+        "A token ring passes tokens.",
+        "He forgot his password.",
+        "Key: ferry times. Access key: Alt+Shift+F.",
+        "Call hf_hub_download_of_a_file and set npm_config_registry to its host.",
+        "The bearer notwithstanding-any-objections may pass.",
+    ],
+)
 def test_words_about_secrets_are_no_secrets(tmp_path, text):
     assert EpisodeFile(tmp_path / "file.jsonl").append(make_row(answer=text))
 

@@ -236,6 +236,14 @@ def test_what_was_saved_plays_the_same_in_another_process(tools: Tools, tmp_path
     assert done.stdout.strip() == f"{round(here.total, 6)} {[step['chosen'] for step in here.steps]}"
 
 
+def test_a_knowledge_base_in_memory_is_saved_with_the_agent(tools: Tools, tmp_path: Path) -> None:
+    with KnowledgeBase(embed=tools.embed) as knowledge:
+        knowledge.add(list(tools.search.documents.values())[:2], scope="demo")  # pyright: ignore
+        make_agent(replace(tools, knowledge=knowledge)).save(tmp_path / "agent")
+    with KnowledgeBase.load(tmp_path / "agent" / "knowledge.sqlite", embed=tools.embed) as kept:
+        assert len(kept) == 2
+
+
 def test_a_checkpoint_of_something_else_is_refused(tools: Tools, tmp_path: Path) -> None:
     agent = make_agent(tools)
     agent.save_worker_model(tmp_path / "worker.ckpt")

@@ -453,10 +453,10 @@ class AutonomousWebAgent:
         return {"kind": _KIND, **levels, **networks}
 
     def save(self, folder: str | Path) -> None:
-        "Write everything: both models, slow networks, optimizers, replay memories, counts; the knowledge base is saved where it is."
+        "Write everything: both models, slow networks, optimizers, replay memories, counts; the knowledge base where it is, else here."
         save_checkpoint(Path(folder) / "model.ckpt", self.model_state() | {"training": self.levels.state_dict()})
         if self.tools.knowledge is not None:
-            self.tools.knowledge.save()
+            self.tools.knowledge.save(Path(folder) / "knowledge.sqlite" if self.tools.knowledge.path == ":memory:" else None)
 
     @classmethod
     def load(cls, path: str | Path, tools: Tools, **settings: Any) -> AutonomousWebAgent:
