@@ -373,7 +373,7 @@ def main() -> int:
             agent.policy = "learned"
             config = TrainRecurrentModel(num_steps=300, batch_size=32, learning_rate=5e-3, seed=seed)
             assert isinstance(agent.levels, CautiousLevels)
-            agent.levels.foresee = Foresight.learn(worlds, config=config)
+            agent.levels.foresee = Foresight.learn([world.lived() for world in worlds], config=config)
             runs.append(played(agent))
         return runs
 

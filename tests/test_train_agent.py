@@ -276,6 +276,42 @@ def test_a_training_with_refined_queries_is_not_resumed_without(tools: Tools, tm
     assert AutonomousWebAgent.load(tmp_path / "agent", tools).refines, "what was learned with rewritten queries plays with them"
 
 
+def trained(config: TrainAgent, tools: Tools, *, batches: int | None = None) -> AutonomousWebAgent | None:
+    "The agent of a whole training, or none of one that is left after so many batches."
+    reports, seen = train_agent(config, tools=tools, tasks=QUESTIONS), 0
+    while True:
+        try:
+            seen += next(reports).split == "validation"
+        except StopIteration as end:
+            return end.value
+        if seen == batches: return reports.close()
+
+
+def test_a_training_that_foresees_keeps_its_world_model_and_whoever_loads_it_plays_with_it(tools: Tools, tmp_path: Path) -> None:
+    config = config_for(tmp_path / "whole", foresees=True)
+    agent = trained(config, tools)
+    assert agent is not None and agent.levels.foresee is not None
+    loaded = AutonomousWebAgent.load(tmp_path / "whole" / "agent", tools, env_config=agent.env_config)
+    agent.save(tmp_path / "saved")
+    saved = AutonomousWebAgent.load(tmp_path / "saved", tools, env_config=agent.env_config)
+    rows = [one.play(QUESTIONS[0]).row()["steps"] for one in (agent, loaded, saved)]
+    assert rows[0] == rows[1] == rows[2]
+    world = agent.world([QUESTIONS[0]])
+    world.begin(0, 0)
+    assert all(one.levels.foresee is not None for one in (loaded, saved))
+    values = [one.levels.foresee(world, 0).tolist() for one in (agent, loaded, saved) if one.levels.foresee]
+    assert values[0] == values[1] == values[2] and any(values[0])
+    # left in the middle it goes on to the same
+    assert trained(config_for(tmp_path / "broken", foresees=True), tools, batches=2) is None
+    assert not (tmp_path / "broken" / "agent" / "foresight.ckpt").exists()
+    resumed = trained(config_for(tmp_path / "broken", foresees=True, resume=True), tools)
+    assert resumed is not None and resumed.levels.foresee is not None
+    assert resumed.levels.foresee(world, 0).tolist() == values[0]
+    # a new training without it leaves none behind
+    again = trained(config_for(tmp_path / "whole"), tools)
+    assert again is not None and again.levels.foresee is None and not (tmp_path / "whole" / "agent" / "foresight.ckpt").exists()
+
+
 def test_failures_are_told_with_their_reason_paid_for_and_survived(tools: Tools, tmp_path: Path) -> None:
     site, told = Failing(), []
     tasks = [SearchTask("telegraph telegraph?"), SearchTask("forever forever?"), SearchTask("crash crash?"), QUESTIONS[2]]

@@ -41,11 +41,11 @@ PARTS = {  # name: (column, row, title, what happens there, page)
     "replay": (2, 5, "replay", "surprises first", "rl/04_replay"),
     "ppo": (3, 5, "PPO", "learns on the spot", "rl/09_ppo"),
     "steps": (0, 6, "steps", "of answering, offered", "agent/17_environment"),
-    "agent": (1, 6, "web agent", "which step is next", "agent/21_web_agent"),
+    "agent": (1, 6, "web agent", "which step is next", "agent/22_web_agent"),
     "refinement": (2, 6, "refinement", "words that find more", "agent/19_refinement"),
     "order": (3, 6, "page order", "what to read first", "agent/20_page_order"),
     "episodes": (4, 6, "episodes", "kept as examples", "agent/18_episodes"),
-    "agent_training": (5, 6, "training", "from replay", "agent/22_training"),
+    "agent_training": (5, 6, "training", "from replay", "agent/23_training"),
 }
 FLOWS = (
     "question>parts parts>search search>fetch fetch>extract extract>ledger ledger>knowledge knowledge>ranking ranking>reader "

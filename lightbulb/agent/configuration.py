@@ -151,6 +151,8 @@ class TrainAgent(Displayable):
     "quote: an episode ends with its best passage; model: with a summary by the language model (slow)"
     refines: bool = False
     "offer queries that a tree search rewrote on the pages of all episodes, too, in training and wherever these weights are used"
+    foresees: bool = False
+    "also learn a world model of the episodes; wherever these weights are used, what it foresees of an action counts as much as its value"
     max_pages: int = 20
     "pages read in one episode"
     max_searches: int = 8
