@@ -717,7 +717,11 @@ def _what_is_kept(inquiry: _Inquiry) -> str:
 def _remember(inquiry: _Inquiry) -> None:
     "Add the pages to the knowledge base; one that fails keeps nothing and costs no answer."
     scopes, search = inquiry.config.scopes, inquiry.tools.search
-    remember_pages(inquiry.ledger.documents, lambda page: scope_of(page, scopes, search), inquiry.tools)
+    if reason := remember_pages(inquiry.ledger.documents, lambda page: scope_of(page, scopes, search), inquiry.tools):
+        log.warning(NOT_REMEMBERED, reason)
+
+
+NOT_REMEMBERED = "what was read could not be remembered: %s"
 
 
 def remember_pages(
@@ -734,7 +738,6 @@ def remember_pages(
         for scope, own in kept.items():
             tools.knowledge.add(own, scope=scope)
     except LightbulbError as error:
-        log.warning("what was read could not be remembered: %s", error)
         return str(error)
     return ""
 

@@ -10,6 +10,7 @@ __all__ = ['WebEpisode', 'AutonomousWebAgent']
 
 # %% ../../nbs/agent/22_web_agent.ipynb #af714e63
 import json
+import logging
 import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from .answering import answer, remember_pages, scope_of
+from .answering import NOT_REMEMBERED, answer, remember_pages, scope_of
 from .answers import Answer, PageRead, Searched, Step
 from .configuration import TestAgent
 from .environment import OPTIONS, ResultCache, SearchEnv, SearchEnvConfig, SearchOptions, SearchTask, play_answer
@@ -526,5 +527,6 @@ def answer_by_policy(
         yield Searched(query, agent.cache.num_results(query), "search")
     for page in episode.pages:
         yield PageRead(page.url, page.title, page.num_words, "search")
-    remember_pages(episode.pages, lambda page: scope_of(page, config.scopes, tools.search), tools)
+    if reason := remember_pages(episode.pages, lambda page: scope_of(page, config.scopes, tools.search), tools):
+        logging.getLogger(__name__).warning(NOT_REMEMBERED, reason)
     yield episode.answer

@@ -62,7 +62,7 @@ def _draw_curve(values: list[float], width: int = 60) -> str:
 _WORDS = ("status", "skip", "save", "quit")
 _LEFT_OUT = {  # why an episode is no training data
     "private": "read in folders or on private hosts (--with_private takes them in)",
-    "failure": "without an answer that earned something",
+    "failure": "failed, or without an answer that earned something",
     "secret": "hold what looks like a password or a key",
 }
 
