@@ -22,6 +22,8 @@ from lightbulb.apps.language_model_commands import continue_texts
 from lightbulb.apps.main_menu import UsageError, main, parse_config
 from lightbulb.core.errors import LightbulbError
 from lightbulb.core.run_folder import MODEL_FILE
+from lightbulb.planning.run_events import read_run
+from lightbulb.planning.run_pages import replay_run, run_to_html
 from lightbulb.world.configuration import TextShares, TrainWorldModel
 from lightbulb.world.stages import TrainLanguageWorld
 
@@ -250,6 +252,10 @@ def test_a_session_answers_several_questions_and_quits(notes: Path, tmp_path) ->
     assert done.returncode == 0, done.stderr
     assert "Penzance" in done.stdout and "Humphry Davy" in done.stdout and done.stdout.count("Sources") == 2
     assert (tmp_path / "agent" / "knowledge.sqlite").is_file()
+    runs = sorted((tmp_path / "agent" / "runs").iterdir())
+    assert [path.suffix for path in runs] == [".html", ".jsonl"] * 2 and str(runs[0]) in done.stderr
+    for page, record in zip(runs[::2], runs[1::2], strict=True):
+        assert run_to_html(replay_run(read_run(record)).events) == page.read_text(encoding="utf-8")
     again = run(
         "--task", "test_agent", "--search", f"folder:{notes}", "--save_dir", str(tmp_path), "--query", "When was Humphry Davy born?"
     )
