@@ -19,10 +19,12 @@ import pytest
 from lightbulb.agent.configuration import TestAgent, TrainAgent
 from lightbulb.apps import language_model_commands, question_commands
 from lightbulb.apps.language_model_commands import continue_texts
-from lightbulb.apps.main_menu import main, parse_config
+from lightbulb.apps.main_menu import UsageError, main, parse_config
 from lightbulb.core.errors import LightbulbError
 from lightbulb.core.run_folder import MODEL_FILE
-from lightbulb.world.configuration import TrainWorldModel
+from lightbulb.planning.run_events import read_run
+from lightbulb.planning.run_pages import replay_run, run_to_html
+from lightbulb.world.configuration import TextShares, TrainWorldModel
 from lightbulb.world.stages import TrainLanguageWorld
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -250,6 +252,10 @@ def test_a_session_answers_several_questions_and_quits(notes: Path, tmp_path) ->
     assert done.returncode == 0, done.stderr
     assert "Penzance" in done.stdout and "Humphry Davy" in done.stdout and done.stdout.count("Sources") == 2
     assert (tmp_path / "agent" / "knowledge.sqlite").is_file()
+    runs = sorted((tmp_path / "agent" / "runs").iterdir())
+    assert [path.suffix for path in runs] == [".html", ".jsonl"] * 2 and str(runs[0]) in done.stderr
+    for page, record in zip(runs[::2], runs[1::2], strict=True):
+        assert run_to_html(replay_run(read_run(record)).events) == page.read_text(encoding="utf-8")
     again = run(
         "--task", "test_agent", "--search", f"folder:{notes}", "--save_dir", str(tmp_path), "--query", "When was Humphry Davy born?"
     )
@@ -335,6 +341,15 @@ def test_the_flags_of_a_world_model_are_the_promised_ones() -> None:
     as_stage = parse_config(TrainLanguageWorld, given, program="x").world_model
     assert (as_stage.batch_size, as_stage.mcts_iterations, as_stage.lambda_reg, as_stage.seed, as_stage.num_epochs) == (4, 9, 0.5, 3, 7)
     assert (as_stage.accumulation_steps, as_stage.learning_rate) == (4, 1e-4)
+
+
+def test_both_stages_take_the_weights_of_every_loss_and_the_settings_of_a_text() -> None:
+    given = "--text.losses.kl 2 --text.losses.ppo 0.5 --text.agreement 1 --text.num_continuations 2 --losses.ppo 0.25".split()
+    world = parse_config(TrainLanguageWorld, given, program="x").world_model
+    assert (world.text.losses.kl, world.text.losses.ppo, world.text.agreement, world.text.num_continuations) == (2, 0.5, 1, 2)
+    assert world.losses.ppo == 0.25 and world.text.losses.tokens == TextShares().tokens
+    with pytest.raises(UsageError, match="agreement must not be negative"):
+        parse_config(TrainLanguageWorld, ["--text.agreement", "-1"], program="x")
 
 
 @pytest.mark.parametrize("field", dataclasses.fields(TrainWorldModel), ids=lambda field: field.name)

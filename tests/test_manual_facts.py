@@ -32,6 +32,7 @@ from lightbulb.agent.candidates import (
     _at_that_bound,
     _at_that_end,
     _both_of_row,
+    _is_of_column,
     _goes_the_other_way,
     _is_beyond,
     _is_denied,
@@ -287,6 +288,23 @@ def test_two_times_beside_each_other_in_a_row_are_one_answer_where_either_looks_
     best = _both_of_row(pair, question, 3.0)[0]
     assert best.text == expected and f"Dates\n\n{row}"[best.start : best.end] == expected
     assert _both_of_row(pair, question, 1.0)[0] == pair[0]
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("When is the library open on Saturday?", "Opens: 10:00; Closes: 14:00"),
+        ("When was the library open on Saturday?", "Opens: 10:00; Closes: 14:00"),
+        ("When does the library open on Saturday?", "10:00"),
+    ],
+)
+def test_who_asks_when_something_is_open_is_told_from_when_to_when(question: str, expected: str) -> None:
+    first, second = (
+        replace(found_in("Day: Saturday; Opens: 10:00; Closes: 14:00", hour), kind="date", fit=1.0) for hour in ("10:00", "14:00")
+    )
+    pair = [replace(first, log_probability=-0.5), replace(second, log_probability=-2.7)]
+    assert _both_of_row(pair, question, 3.0)[0].text == expected
+    assert _is_of_column(question, first) is (expected == "10:00")
 
 
 @pytest.mark.parametrize(

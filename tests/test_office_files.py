@@ -96,8 +96,46 @@ def workbook() -> bytes:
     return kept.getvalue()
 
 
-OPEN = " ".join(f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"' for name in ("office", "text", "table"))
+OPEN = " ".join(
+    f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"' for name in ("office", "text", "table", "drawing", "presentation")
+)
+CELL = "<table:table-cell><text:p>{}</text:p></table:table-cell>"
+NOTHING = '<table:table-cell table:number-columns-repeated="16384"/>'
+
+
+def opendocument(kind: str, content: str) -> bytes:
+    body = f"<office:body><office:{kind}>{content}</office:{kind}></office:body>"
+    return packed({"content.xml": f"<office:document-content {OPEN}>{body}</office:document-content>"})
+
+
+def ods_row(*cells: str, times: int = 1) -> str:
+    told = "".join(cell if cell.startswith("<table") else CELL.format(cell) for cell in cells)
+    return f'<table:table-row table:number-rows-repeated="{times}">{told}</table:table-row>'
+
+
+def ods(*rows: str) -> bytes:
+    return opendocument("spreadsheet", f'<table:table table:name="Staff">{"".join(rows)}</table:table>')
+
+
+HIRED = (
+    '<table:table-cell office:date-value="2019-08-01"><text:p>1.8.19</text:p><office:annotation><text:p>?</text:p></office:annotation>'
+    "</table:table-cell>"
+)
+SLIDE = """<drawing:page drawing:name="page1">
+<drawing:frame presentation:class="title"><drawing:text-box><text:p>The<text:line-break/>mill</text:p></drawing:text-box></drawing:frame>
+<drawing:frame presentation:class="outline"><drawing:text-box><text:list><text:list-item><text:p>Open on Sundays.</text:p></text:list-item>
+<text:list-item><text:p>Free.</text:p></text:list-item></text:list></drawing:text-box></drawing:frame>
+<drawing:custom-shape svg:width="2cm" xmlns:svg="urn:x"><text:p>Gate 4</text:p></drawing:custom-shape>
+<drawing:frame presentation:class="page-number"><drawing:text-box><text:p>17</text:p></drawing:text-box></drawing:frame></drawing:page>"""
 SAMPLES = {
+    ".odp": lambda: opendocument("presentation", SLIDE),
+    ".ods": lambda: ods(
+        ods_row("Name", "Since", "Fee", NOTHING),
+        ods_row("Ruth", HIRED, "12,50 €", NOTHING),
+        ods_row(NOTHING, times=3),
+        ods_row("Jon", '<table:table-cell table:number-columns-repeated="1"/>', "9 €"),
+        ods_row(NOTHING, times=1_048_570),
+    ),
     ".docx": letter,
     ".xlsx": workbook,
     ".eml": MAIL.encode,
@@ -156,6 +194,12 @@ def test_mail_is_read_as_it_is_seen_and_other_files_as_they_are_meant() -> None:
     mail = read_office_file(".eml", MAIL.encode(), "file:///lice.eml")
     assert mail.title == "Head lice" and mail.text.split("\n\n")[1:] == ["Wash pillows at 60 degrees."] and "Ruth Alder" in mail.text
     assert read_office_file(".odt", SAMPLES[".odt"](), "file:///mill.odt").text == "Trip\n\nAt 8:45."
+    assert read_office_file(".ods", SAMPLES[".ods"](), "file:///staff.ods").text.split("\n\n") == [
+        "Name: Ruth; Since: 2019-08-01; Fee: 12,50 €",
+        "Name: Jon; Fee: 9 €",
+    ]
+    slides = read_office_file(".odp", SAMPLES[".odp"](), "file:///mill.odp")
+    assert (slides.title, slides.text.split("\n\n")) == ("The mill", ["- Open on Sundays.", "- Free.", "Gate 4"])
     assert read_office_file(".epub", SAMPLES[".epub"](), "file:///book.epub").text == "One\n\nIt holds."
     with pytest.raises(ValueError, match="holds no text"):
         read_office_file(".pptx", SAMPLES[".pptx"](), "file:///empty.pptx")
@@ -184,6 +228,8 @@ def test_hostile_mailboxes_and_rich_text_take_bounded_time() -> None:
         (".mbox", b"From 1:11" * 100_000),
         (".rtf", b"{\\rtf1 " + b"\\'e9" * 400_000),
         (".rtf", b"{\\rtf1" + b"{" * 200_000),
+        (".ods", ods(ods_row(CELL.format("x").replace("cell>", 'cell table:number-columns-repeated="900000000">', 1), times=10**9))),
+        (".ods", ods(*[ods_row("x", times=10**9)] * 50)),
     ):
         with pytest.raises(ValueError):
             read_office_file(kind, data, "file:///x")
@@ -228,6 +274,10 @@ def test_a_folder_of_them_is_read_in_workers_and_locks_of_editors_are_passed_ove
     (tmp_path / "named.docx").write_bytes(workbook())
     files = list_files(tmp_path)
     outcomes = dict(zip((path.name for path in files), read_files(files), strict=True))
-    assert len(outcomes) == 9 and isinstance(failure := outcomes["named.docx"], FetchFailure) and "word/document.xml" in failure.detail
+    assert (
+        len(outcomes) == len(SAMPLES) + 1
+        and isinstance(failure := outcomes["named.docx"], FetchFailure)
+        and "word/document.xml" in failure.detail
+    )
     texts = {name: outcome.text for name, outcome in outcomes.items() if isinstance(outcome, Document)}
     assert texts.keys() == {f"one{kind}" for kind in SAMPLES if kind != ".pptx"} and "Fee: 240 euros" in texts["one.docx"]

@@ -14,7 +14,7 @@ from small_site import LENIENT, PatternReader, small_tools, word_share
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.answers import Searched, Thinking
 from lightbulb.agent.configuration import ReasoningConfig
-from lightbulb.planning.run_events import AnswerDrafted, ModelAsked, ThoughtPruned, ThoughtScored, read_run, save_run, tree_of
+from lightbulb.planning.run_events import AnswerDrafted, ModelAsked, PageOpened, ThoughtPruned, ThoughtScored, read_run, save_run, tree_of
 from lightbulb.planning.run_pages import compare_runs, replay_run, run_to_html
 from lightbulb.planning.tree_of_thought import ToTNode
 
@@ -81,6 +81,9 @@ def test_what_was_told_is_kept_and_replayed(planner: str, least: float, tmp_path
     drawn = {node.text for node in tree_of(said.events).values()}
     assert drawn == {text for _, text, *_ in thoughts(said.tree)} and "Penzance" in run_to_html(said.events)
     assert sum(isinstance(event, AnswerDrafted) for event in said.events) == (planner == "auto")
+    read = [event for event in said.events if isinstance(event, PageOpened)]
+    assert {url for url, _ in said.pages} <= {event.url for event in read} and all(event.title for event in read)
+    assert any("Penzance" in text for node in tree_of(said.events).values() for text in node.evidence)
     assert compare_runs(said.events, asked("tot_bfs")[0].events)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import get_args
 
@@ -142,6 +143,29 @@ def test_files_and_pages_of_a_replay_are_the_same_bytes(planner, tmp_path):
     assert (tmp_path / "run.jsonl").read_bytes() == (tmp_path / "again.jsonl").read_bytes()
     for draw in (run_to_html, run_to_markdown, run_to_json):
         assert draw(log.events) == draw(again.events)
+
+
+@pytest.mark.parametrize("planner", ["mcts", "tot_bfs"])
+def test_the_parts_of_a_question_are_one_file_and_one_page(planner, tmp_path):
+    "The agent plans part after part; what it did is saved, replayed, drawn and compared like the run of a question that has no parts."
+    events = []
+    for seed, question in enumerate(("Who made it?", "Where was he born?")):
+        log = RunLog()
+        Trouble(seed + 3, log).run(planner, PlannerBudget(forwards=9), verified=False, merged=False, retrieves=False, batch_size=None)
+        assert isinstance(log.events[0], RunStarted)
+        events += [replace(log.events[0], question=question), *log.events[1:], AnswerDrafted(0, "he")]
+    save_run(events, tmp_path / "run.jsonl")
+    again = replay_run(read_run(tmp_path / "run.jsonl"))
+    save_run(again.events, tmp_path / "again.jsonl")
+    assert (tmp_path / "run.jsonl").read_bytes() == (tmp_path / "again.jsonl").read_bytes() and again.root.text == "Where was he born?"
+    page, both = run_to_html(events), compare_runs(events, events)
+    assert page.count("<h2>Submitted</h2>") == 2 and "<title>Who made it? Where was he born?</title>" in page
+    assert both.count("<section>") == 4 and both.count("in both runs") == 2 * sum(isinstance(e, ThoughtProposed) for e in events)
+    assert run_to_markdown(events).count("\n# ") == 1 and len(json.loads(run_to_json(events))["runs"]) == 2
+    with pytest.raises(ValueError, match="two runs must be of one question"):
+        compare_runs(events, events[: next(i for i, event in enumerate(events) if i and isinstance(event, RunStarted))])
+    with pytest.raises(ValueError, match="a run must begin with run_started"):
+        run_to_html(events[1:])
 
 
 @pytest.mark.parametrize("change", ["drop", "double", "value"])

@@ -208,6 +208,17 @@ def test_every_loss_moves_the_model_and_none_the_transformer(practice: TextPract
     assert not any(name.startswith("transformer") for name in model.state_dict())
 
 
+def test_a_loss_of_weight_0_is_measured_in_each_step_and_moves_nothing(practice: TextPractice) -> None:
+    model, stretches = practice.model.train(), practice.round(16)
+    report = text_losses(model, unroll_text(model, stretches), stretches, practice.settings)
+    assert set(report.losses) == set(TextShares().__dataclass_fields__)
+    assert {name for name, loss in report.losses.items() if loss.requires_grad} == {name for name in report.losses if report.weights[name]}
+    report.total.backward()
+    stretches.log_probs[:] = -1e4  # as if drawn by somebody who hardly ever writes so: the ratio is no number
+    report = text_losses(model, unroll_text(model, stretches), stretches, practice.settings)
+    assert "ppo" not in report.losses and torch.isfinite(report.total)
+
+
 def test_lambda_scales_the_regularisers_alone(practice: TextPractice) -> None:
     stretches = practice.round(16)
     unrolled, chosen = unroll_text(practice.model, stretches), replace(practice.settings, losses=TextShares(covariance=1.0))
@@ -227,6 +238,7 @@ def test_it_finds_what_follows(both: Path, text: Path) -> None:
     assert [row["step"] for row in train] == list(range(1, 41)) and [row["step"] for row in held] == [20, 40]
     for name in ("tokens", "writing", "kl"):
         assert train[-1][name] < train[0][name]
+    assert {"entropy", "logit_variance", "reward", "covariance", "thought_consistency", "ppo"} <= train[0].keys()  # of weight 0, measured
     assert held[-1]["found_1"] > 0.5 and held[-1]["found_3"] > 0.5 and held[-1]["effective_rank"] > 4
     names = {"tokens", "kl", "dynamics", "ending", "info_nce", "policy_value", "spread", "learning_rate", "gradient_norm"}
     assert names <= train[-1].keys() and {"ppo", "exploration", "expected_value"} <= held[-1].keys()

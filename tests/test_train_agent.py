@@ -23,7 +23,7 @@ from lightbulb.agent.training import _side_by_side, load_queries, train_agent, u
 from lightbulb.agent.web_agent import AutonomousWebAgent
 from lightbulb.core.checkpoint import load_checkpoint
 from lightbulb.core.errors import LightbulbError, SearchError, StoreError
-from lightbulb.core.run_folder import MODEL_FILE, TRAINING_FILE, moments
+from lightbulb.core.run_folder import MODEL_FILE, TRAINING_FILE, find_model_file, moments
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.web.demo_site import article_titles, demo_questions
 from lightbulb.web.search import load_search
@@ -291,7 +291,8 @@ def test_a_training_that_foresees_keeps_its_world_model_and_whoever_loads_it_pla
     config = config_for(tmp_path / "whole", foresees=True)
     agent = trained(config, tools)
     assert agent is not None and agent.levels.foresee is not None
-    loaded = AutonomousWebAgent.load(tmp_path / "whole" / "agent", tools, env_config=agent.env_config)
+    file = find_model_file(tmp_path / "whole" / "agent", "web agent")  # as test_agent finds it
+    loaded = AutonomousWebAgent.load(file, tools, env_config=agent.env_config)
     agent.save(tmp_path / "saved")
     saved = AutonomousWebAgent.load(tmp_path / "saved", tools, env_config=agent.env_config)
     rows = [one.play(QUESTIONS[0]).row()["steps"] for one in (agent, loaded, saved)]

@@ -138,6 +138,8 @@ def test_flags_and_defaults_are_the_promised_ones() -> None:
         "mcts_exploration_constant",
         "mcts_algorithm",
         "lambda_reg",
+        "losses",
+        "text",
     }
 
 

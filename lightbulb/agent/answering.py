@@ -13,6 +13,7 @@ import logging
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from textwrap import shorten
 from typing import Any
 
 from .answers import Answer, Ending, Sentence, Step, Thinking, Trace
@@ -42,7 +43,16 @@ from ..core.records import Document
 from ..reading.answer_kinds import candidates as ranges_of, expected_kind, measure_asked, times
 from ..reading.elapsed import asks_for_time_between, time_between
 from ..planning.planners import PlannerConfig, ThoughtFunctions, plan
-from ..planning.run_events import AnswerDrafted, PlannerBudget, PlannerCost, PlannerName, RunEvent, RunLog, ThoughtScored
+from lightbulb.planning.run_events import (
+    AnswerDrafted,
+    PageOpened,
+    PlannerBudget,
+    PlannerCost,
+    PlannerName,
+    RunEvent,
+    RunLog,
+    ThoughtScored,
+)
 from ..planning.tree_of_thought import Thought, ToTNode
 
 log = logging.getLogger(__name__)
@@ -197,13 +207,21 @@ class _Inquiry:
 
     def _grow(self, root: ToTNode, planner: PlannerName, follow: Callable[[RunEvent], None]) -> None:
         "Grow the tree of thoughts below a question."
-        reasoning, settings = self.reasoning, self.tools.reasoning
+        reasoning, settings, told = self.reasoning, self.tools.reasoning, RunLog(on_event=follow)
+
+        def retrieve(nodes: Sequence[ToTNode]) -> list[Evidence]:
+            found = reasoning.retrieve(nodes)
+            for node, evidence in zip(nodes, found, strict=True):
+                for url in filter(self.ledger.__contains__, evidence.urls):
+                    told.add(PageOpened(node.order, url, self.ledger[url].title))
+            return found
+
         functions = ThoughtFunctions(
             propose=self._telling("propose", reasoning.propose),
             evaluate=self._telling("evaluate", reasoning.evaluate),
-            retrieve=self._telling("retrieve", reasoning.retrieve),
+            retrieve=self._telling("retrieve", retrieve),
             is_complete=lambda node: node.kind == "answer",
-            evidence_texts=lambda evidence: list(evidence.urls),
+            evidence_texts=lambda evidence: [shorten(passage.text, 300, placeholder=" …") for passage in evidence.passages[:3]],
             max_depth=6 + root.depth,
             prices={"propose": PlannerCost(1), "evaluate": PlannerCost(), "retrieve": PlannerCost()},  # values are sums: no model is asked
             tokens_used=lambda: self.meter.cost.tokens,
@@ -220,7 +238,7 @@ class _Inquiry:
             ),
             budget=PlannerBudget(forwards=_MOST_FORWARDS),
             seed=self.config.seed,
-            log=RunLog(on_event=follow),
+            log=told,
             stopped=self._why_stop,
         )
         if grown.best and grown.best.value is None and grown.best.kind == "answer":

@@ -158,10 +158,16 @@ _HOW_TO_NOUN = {
 }
 
 
+_IS_OPEN = re.compile(r"\b(?:is|are)\b[^?]*\b(?:open|closed)\b|\b(?:was|were|be)\b[^?]*\bopen\b", re.I)  # from when to when
+
+
 def _is_asked(question: str, name: str) -> bool:
     "Whether a question has all words of a column's name, or asks *how deep* where the column is *Depth*."
-    words = {stem(word) for word in re.findall(r"\w+", re.sub(r"\(.*?\)", "", name).casefold())} - FUNCTION_WORDS  # *Price (EUR)*
+    named = re.findall(r"\w+", re.sub(r"\(.*?\)", "", name).casefold())  # *Price (EUR)*
+    words = {stem(word) for word in named} - FUNCTION_WORDS
     asked = re.findall(r"\w+", question.casefold())
+    if _IS_OPEN.search(question):  # then neither of the columns *Opens* and *Closes* is asked alone
+        asked = [word for word in asked if word in named or word not in ("open", "closed")]
     nouns = " ".join(_HOW_TO_NOUN.get(word, "") for word in asked).split()
     return bool(words) and words <= {stem(word) for word in [*asked, *nouns]}
 
@@ -375,11 +381,17 @@ _ASKS_WHEN_IT_ENDED = re.compile(r"\b(?:end(?:s|ed)?|stop(?:s|ped)?|ceased?|clos
 _ASKS_WHEN_IT_BEGAN = re.compile(r"\b(?:begins?|began|begun|start\w*|open(?:s|ed)?|first|since when)\b", re.I)
 
 
+def _end_asked(question: str) -> str:
+    "Which end of a stretch of time is asked for: `first`, `last`, or neither."
+    if _IS_OPEN.search(question): return ""
+    return "last" if _ASKS_WHEN_IT_ENDED.search(question) else "first" if _ASKS_WHEN_IT_BEGAN.search(question) else ""
+
+
 def _at_that_date(candidate: Candidate, question: str) -> Candidate:
     "Of *from 1868 until 1931* the end where the question asks when something stopped; *between 1933 and 1936* as a whole."
     if candidate.passage is None or not re.search(r"\bwhen\b|\b(?:what|which) (?:years?|dates?|months?)\b", question, re.I):
         return candidate
-    which = "last" if _ASKS_WHEN_IT_ENDED.search(question) else "first" if _ASKS_WHEN_IT_BEGAN.search(question) else ""
+    which = _end_asked(question)
     offset, text = candidate.passage.start, candidate.passage.text
     for match in _SPAN_OF_DATES.finditer(text, max(0, candidate.start - offset - 40), candidate.end - offset + 40):
         is_inside = match.start() <= candidate.start - offset and candidate.end - offset <= match.end()
@@ -576,7 +588,7 @@ def _both_of_row(candidates: list[Candidate], question: str, gap: float) -> list
     first, second = sorted(candidates[:2], key=lambda one: one.start)
     less = abs(first.log_probability - second.log_probability)
     if less > gap or min(first.fit, second.fit) <= 0.0 or first.url != second.url: return candidates
-    if _ASKS_WHEN_IT_BEGAN.search(question) or _ASKS_WHEN_IT_ENDED.search(question): return candidates
+    if _end_asked(question): return candidates
     if any(_is_of_column(question, one) for one in (first, second)): return candidates
     row, place = _row_of(first)
     begins = first.start - place  # of the row

@@ -483,8 +483,9 @@ class AutonomousWebAgent:
         for name, size in agent.levels.sizes.items():
             if state["sizes"].get(name) != size:
                 raise CheckpointError(f"{file}: {name} is {state['sizes'].get(name)} there and {size} here")
-        beside = Path(path) / FORESIGHT_FILE
-        if foresight := state.get("foresight") or (load_checkpoint(beside) if beside.is_file() else None):
+        beside = (folder / FORESIGHT_FILE for folder in file.parents[:3])  # of a run's moment, of the run, of the training
+        kept = next((load_checkpoint(place) for place in beside if place.is_file()), None)
+        if foresight := state.get("foresight", kept):
             agent.levels.foresee = Foresight.of_state(foresight)
         if "training" in state:
             agent.levels.load_state_dict(state["training"])

@@ -9,10 +9,12 @@ from __future__ import annotations
 __all__ = ['describe_step', 'format_answer', 'ask', 'run_test_agent']
 
 # %% ../../nbs/apps/01_question_commands.ipynb #44cdb325
+import hashlib
 import io
 import itertools
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Generator
@@ -186,12 +188,28 @@ def _answered(question: str, config: TestAgent, tools: Tools, waiting: _OpenQues
     question = question.encode("utf-8", "replace").decode()  # of a terminal that writes otherwise
     waiting.open(question)
     try:
-        ask(question, config, tools, out=out, log=log)
+        answer = ask(question, config, tools, out=out, log=log)
     except KeyboardInterrupt:
         print("\n  interrupted; --resume asks this question again", file=log, flush=True)
         return 130
     waiting.close(question)
+    _keep_run(answer, config, log)
     return 0
+
+
+def _keep_run(answer: Answer, config: TestAgent, log: TextIO) -> None:
+    "What the planner did, to be replayed (lines of JSON) and to be opened (a page); the same question and planner again takes its place."
+    if not answer.events:
+        return  # a language model led, or nothing was thought
+    from lightbulb.planning.run_events import save_run
+    from lightbulb.planning.run_pages import run_to_html
+
+    words = re.sub(r"\W+", "-", answer.question.lower())[:40].strip("-")
+    digest = hashlib.sha256(answer.question.encode()).hexdigest()[:6]
+    path = config.save_dir / "agent" / "runs" / f"{words}-{digest}-{config.planner}.jsonl"
+    save_run(answer.events, path)
+    path.with_suffix(".html").write_text(run_to_html(answer.events), encoding="utf-8")
+    print(f"  how it was thought out is in {path.with_suffix('.html')}", file=log, flush=True)
 
 # %% ../../nbs/apps/01_question_commands.ipynb #0951aa91
 def _converse(config: TestAgent, tools: Tools, waiting: _OpenQuestions, out: TextIO, log: TextIO) -> None:

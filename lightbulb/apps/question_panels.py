@@ -405,14 +405,14 @@ class QuestionPanel(Shown, ipywidgets.VBox):
         self._keep()
 
     def _comparison(self) -> str:
-        "What both searches of one question did, side by side; empty if there are not two, or a question fell into parts."
+        "What both searches of one question did, side by side; empty if there are not two, or if a planner had no part in one."
         if len(self.answers) != 2: return ""
         from lightbulb.planning.run_pages import compare_runs
 
         try:
             page = compare_runs(self.answers[0].events, self.answers[1].events)
         except (ValueError, IndexError):
-            return ""  # not one run each
+            return ""  # no run, or other parts
         frame = f'<iframe title="both searches" sandbox srcdoc="{escape(page)}" style="width:100%;height:32rem;border:0"></iframe>'
         return f'<div style="flex:1 1 100%">{fold("both searches, thought by thought", frame)}</div>'
 

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 from ..core.display import escape_markdown, fold, link
@@ -65,12 +66,23 @@ def _printable(page: str) -> str:
     return page.encode("utf-8", "replace").decode("utf-8").replace("\0", "�")
 
 
-def _parts(events: Sequence[RunEvent]) -> tuple[RunStarted, RunFinished | None]:
-    "Beginning and end. `ValueError` if there is not exactly one beginning, at the start."
-    starts = [event for event in events if isinstance(event, RunStarted)]
-    if len(starts) != 1 or events[0] is not starts[0]:
-        raise ValueError(f"a run must begin with its one run_started, got {len(starts)}")
-    return starts[0], next((event for event in events if isinstance(event, RunFinished)), None)
+def _runs(events: Sequence[RunEvent]) -> list[Sequence[RunEvent]]:
+    "The runs that stand one after the other, as those of a question's parts do. `ValueError` if the first event begins none."
+    starts = [i for i, event in enumerate(events) if isinstance(event, RunStarted)]
+    if not starts or starts[0]: raise ValueError("a run must begin with run_started")
+    return [events[i:j] for i, j in pairwise([*starts, len(events)])]
+
+
+def _ends(events: Sequence[RunEvent]) -> tuple[RunStarted, RunFinished | None]:
+    "Beginning and end of one run."
+    start = events[0]
+    assert isinstance(start, RunStarted), "`_runs` cut it so"
+    return start, next((event for event in events if isinstance(event, RunFinished)), None)
+
+
+def _title(runs: Sequence[Sequence[RunEvent]], otherwise: str) -> str:
+    "The questions."
+    return " ".join(_ends(run)[0].question for run in runs).strip() or otherwise
 
 
 def _best_path(tree: Mapping[int, RunNode], end: RunFinished | None) -> list[int]:
@@ -126,7 +138,7 @@ def _node_html(node: RunNode, below: str, path: Collection[int], marked: frozens
 
 def _run_html(events: Sequence[RunEvent], marked: frozenset[int] = frozenset()) -> str:
     "The account, what is submitted, and the tree."
-    start, end = _parts(events)
+    start, end = _ends(events)
     tree = tree_of(events)
     path = _best_path(tree, end)
     rows = [("planner", start.planner), ("seed", str(start.seed)), ("ended", end.reason if end else "not yet")]
@@ -149,13 +161,19 @@ def _page(title: str, body: str, *, is_wide: bool = False) -> str:
 
 # %% ../../nbs/planning/10_run_pages.ipynb #c13ef51e
 def run_to_html(events: Sequence[RunEvent]) -> str:
-    "A self-contained page of one run, finished or not."
-    return _page(_parts(events)[0].question or "A run", _run_html(events))
+    "A self-contained page of one run, finished or not; of the parts of a question one below the other."
+    runs = _runs(events)
+    heads = [f"<h2>{escape(_ends(run)[0].question)}</h2>" if len(runs) > 1 else "" for run in runs]
+    return _page(_title(runs, "A run"), "".join(head + _run_html(run) for head, run in zip(heads, runs, strict=True)))
 
 # %% ../../nbs/planning/10_run_pages.ipynb #571eaed7
 def run_to_markdown(events: Sequence[RunEvent]) -> str:
-    "The account, what is submitted, and the tree as a nested list."
-    start, end = _parts(events)
+    "The account, what is submitted, and the tree as a nested list; of the parts of a question one below the other."
+    return "\n".join(map(_run_markdown, _runs(events)))
+
+
+def _run_markdown(events: Sequence[RunEvent]) -> str:
+    start, end = _ends(events)
     tree = tree_of(events)
     path = _best_path(tree, end)
     lines = [f"# {escape_markdown(start.question or 'A run')}", "", f"Planner {escape_markdown(start.planner)}, seed {start.seed}."]
@@ -174,31 +192,42 @@ def run_to_markdown(events: Sequence[RunEvent]) -> str:
 
 
 def run_to_json(events: Sequence[RunEvent]) -> str:
-    "The beginning, the end and the tree, each node with its children inside; `ValueError` if that is nested too deep for JSON."
-    start, end = _parts(events)
+    """The beginning, the end and the tree, each node with its children inside; of the parts of a question as a list, `runs`.
+    `ValueError` if that is nested too deep for JSON.
+    """
+    runs = [_run_plain(run) for run in _runs(events)]
+    return f"{nested_json(runs[0] if len(runs) == 1 else {'runs': runs})}\n"
+
+
+def _run_plain(events: Sequence[RunEvent]) -> dict[str, Any]:
+    start, end = _ends(events)
     tree = tree_of(events)
     told = {number: asdict(node) for number, node in tree.items()}
     for number, node in tree.items():
         told[number]["children"] = [told[child] for child in node.children]
-    plain = {"start": asdict(start), "end": asdict(end) if end else None, "submitted": _best_path(tree, end), "tree": told[0]}
-    return f"{nested_json(plain)}\n"
+    return {"start": asdict(start), "end": asdict(end) if end else None, "submitted": _best_path(tree, end), "tree": told[0]}
 
 # %% ../../nbs/planning/10_run_pages.ipynb #4842c3de
 def compare_runs(first: Sequence[RunEvent], second: Sequence[RunEvent]) -> str:
     "A self-contained page. `ValueError` if the questions differ."
-    starts = [_parts(events)[0] for events in (first, second)]
-    if starts[0].question != starts[1].question:
-        raise ValueError(f"two runs must be of one question, got {starts[0].question!r} and {starts[1].question!r}")
-    trees = [tree_of(events) for events in (first, second)]
+    sides = [_runs(events) for events in (first, second)]
+    questions = [[_ends(run)[0].question for run in runs] for runs in sides]
+    if questions[0] != questions[1]:
+        raise ValueError(f"two runs must be of one question, got {' '.join(questions[0])!r} and {' '.join(questions[1])!r}")
+    sections = [section for pair in zip(*sides, strict=True) for section in _compared(pair, with_question=len(sides[0]) > 1)]
+    return _page(_title(sides[0], "Two runs"), f"<div class='columns'>{''.join(sections)}</div>", is_wide=True)
+
+
+def _compared(pair: Sequence[Sequence[RunEvent]], *, with_question: bool) -> Iterator[str]:
+    "A section for each of two runs of one question."
     known: dict[tuple[int | None, str], int] = {}
-    paths = [_paths(tree, known) for tree in trees]
+    paths = [_paths(tree_of(events), known) for events in pair]
     shared = set(paths[0].values()) & set(paths[1].values())
-    marked = [frozenset(number for number, name in path.items() if number and name in shared) for path in paths]
-    sections = [
-        f"<section><h2>{escape(start.planner)}</h2>{_run_html(events, marks)}</section>"
-        for start, events, marks in zip(starts, (first, second), marked, strict=True)
-    ]
-    return _page(starts[0].question or "Two runs", f"<div class='columns'>{''.join(sections)}</div>", is_wide=True)
+    for events, path in zip(pair, paths, strict=True):
+        start, _ = _ends(events)
+        marked = frozenset(number for number, name in path.items() if number and name in shared)
+        head = f"{start.question} ({start.planner})" if with_question else start.planner
+        yield f"<section><h2>{escape(head)}</h2>{_run_html(events, marked)}</section>"
 
 
 def _paths(tree: Mapping[int, RunNode], known: dict[tuple[int | None, str], int]) -> dict[int, int]:
@@ -313,8 +342,15 @@ class ReplayRun(PlannerRun):
 
 # %% ../../nbs/planning/10_run_pages.ipynb #e09cdad3
 def replay_run(events: Sequence[RunEvent]) -> Plan:
-    "The same run without its functions; `ValueError` names the first event in which it differs, and refuses an unfinished run."
-    start, end = _parts(events)
+    """The same run without its functions; of the parts of a question all are run, and the last one's plan has the events of all.
+    `ValueError` names the first event in which a run differs, and refuses an unfinished one.
+    """
+    plans = [_replay_one(run) for run in _runs(events)]
+    return replace(plans[-1], events=tuple(event for plan in plans for event in plan.events))
+
+
+def _replay_one(events: Sequence[RunEvent]) -> Plan:
+    start, end = _ends(events)
     if end is None: raise ValueError("a run must be finished to be replayed")
     run = ReplayRun(events, start, end)
     programs = start.settings["programs"]

@@ -120,7 +120,7 @@ def count_other_files(folder: Path) -> Counter[str]:
     return Counter(path.suffix.lower() or "without a suffix" for path in _walk(folder) if path.suffix.lower() not in _FILE_KINDS)
 
 
-_SAVED_AS = {".doc": ".docx", ".xls": ".xlsx", ".ppt": ".pptx", ".ods": ".xlsx", ".odp": ".pptx", ".pages": ".docx", ".msg": ".eml"}
+_SAVED_AS = {".doc": ".docx", ".xls": ".xlsx", ".ppt": ".pptx", ".pages": ".docx", ".msg": ".eml"}
 
 
 def how_to_have_read(suffixes: Iterable[str]) -> str:

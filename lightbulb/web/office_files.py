@@ -44,7 +44,7 @@ class _Archive:
             raise ValueError("an old binary file of Office, or one that asks for a password: save it anew as .docx, .xlsx or .pptx")
         try:
             self._file = zipfile.ZipFile(io.BytesIO(data))
-        except (zipfile.BadZipFile, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - zipfile and struct have several between them, and one for versions of long hence
             raise ValueError(f"not the archive that its name promises ({error})") from None
         self.names = frozenset(self._file.namelist())
         size = sum(part.file_size for part in self._file.infolist())
@@ -179,11 +179,17 @@ def _odt_html(element: Any, numbered: frozenset[str]) -> Iterator[str]:
     yield f"</{tag}>" if tag else ""
 
 
+def _odf_body(tree: Any, kind: str) -> Any:
+    "What a file of OpenDocument holds, if it is of that kind."
+    body = next((one for one in tree.iter() if _local(one) == kind and _local(one.getparent()) == "body"), None)
+    if body is None: raise ValueError(f"no {kind} of OpenDocument")
+    return body
+
+
 def _read_odt(data: bytes, url: str) -> Document:
     "A text of OpenDocument."
     tree = _Archive(data).tree("content.xml")
-    body = next((one for one in tree.iter() if _local(one) == "text" and _local(one.getparent()) == "body"), None)
-    if body is None: raise ValueError("no text of OpenDocument")
+    body = _odf_body(tree, "text")
     return extract_whole(f"<body>{''.join(_odt_html(body, _odt_numbered(tree)))}</body>", url)
 
 # %% ../../nbs/web/08_office_files.ipynb #0638a1bb
@@ -238,15 +244,43 @@ def _pptx_targets(archive: _Archive, name: str) -> dict[str, str]:
     return {key: target for key, target in full.items() if target in archive.names}
 
 
+def _told_slides(parts: Sequence[tuple[str, Document]], url: str) -> Document:
+    "All slides, under the title of the first that has one."
+    return join_parts(url, next((name for name, _ in parts if name), title_of_address(url)), parts)
+
+
 def _read_pptx(data: bytes, url: str) -> Document:
     "A presentation."
     archive = _Archive(data)
     targets = _pptx_targets(archive, "ppt/presentation.xml")
     shown = [one for one in archive.tree("ppt/presentation.xml").iter() if _local(one) == "sldId"]
     relation = lambda one: next((value for key, value in one.attrib.items() if "relationships" in key), "")
-    parts = [_pptx_part(archive, targets[relation(one)], url) for one in shown if relation(one) in targets]
-    title = next((name for name, _ in parts if name), title_of_address(url))
-    return join_parts(url, title, parts)
+    return _told_slides([_pptx_part(archive, targets[relation(one)], url) for one in shown if relation(one) in targets], url)
+
+
+def _read_odp(data: bytes, url: str) -> Document:
+    "A presentation of OpenDocument."
+    tree = _Archive(data).tree("content.xml")
+    numbered, parts = _odt_numbered(tree), list[tuple[str, Document]]()
+    for page in (one for one in _odf_body(tree, "presentation") if _local(one) == "page"):
+        title, told = "", list[str]()
+        for held in (one for one in page.iter() if _local(one) in ("text-box", "table", "p", "list")):
+            shape = held.getparent()
+            if _attribute(shape, "class") in ("header", "footer", "date-time", "page-number"):
+                continue  # what every slide bears
+            if _local(shape) != "frame" and _local(held) in ("text-box", "table"): continue
+            if _local(held) in ("p", "list") and not _attribute(shape, "width"):
+                continue  # it is read with what it stands in
+            html = "".join(_odt_html(held, numbered))
+            if _local(held) == "table" and _attribute(held, "use-first-row-styles") == "true":
+                first, end, others = html.partition("</tr>")
+                html = first.replace("<td>", "<th>").replace("</td>", "</th>") + end + others
+            if _attribute(shape, "class") == "title" and not title:
+                title = normalize(" ".join(held.itertext()))
+            else:
+                told.append(html)
+        parts.append((title, extract_whole(f"<body>{''.join(told)}</body>", url)))
+    return _told_slides(parts, url)
 
 # %% ../../nbs/web/08_office_files.ipynb #ff76b0c8
 _LONGEST_TABLE = 30_000_000  # characters with the names of the columns in each row; a longer one stays as it is
@@ -293,29 +327,67 @@ def _cell_text(value: Any) -> str:
     return normalize(str(value))
 
 
+def _told_sheets(sheets: Iterable[tuple[str, Iterable[list[str]]]], url: str) -> Document:
+    "Sheets, each a name and rows of cells, as one document."
+    parts, room = list[tuple[str, Document]](), _MOST_CELLS
+    for name, cells in sheets:
+        rows = list[list[str]]()
+        for row in cells:
+            rows.append(row)
+            room -= len(row)
+            if room < 0: raise ValueError(f"more than {_MOST_CELLS:,} cells")
+        width = max((i + 1 for row in rows for i, cell in enumerate(row) if cell), default=0)
+        lines = rows_as_lines((row + [""] * width)[:width] for row in rows) or [" | ".join(filter(None, row)) for row in rows if any(row)]
+        parts.append((name, extract_text("\n\n".join(lines), url, title="-")))
+    if sum(1 for _, part in parts if part.text) == 1:
+        parts = [("", part) for _, part in parts]  # *Sheet1* says nothing
+    return join_parts(url, title_of_address(url), parts)
+
+
 def _read_xlsx(data: bytes, url: str) -> Document:
     "The sheets of a workbook."
     import openpyxl  # only a worker ever needs it
 
     _Archive(data)
-    parts, room = list[tuple[str, Document]](), _MOST_CELLS
     try:
-        for sheet in openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True).worksheets:
-            rows = list[list[str]]()
-            for row in sheet.iter_rows(values_only=True):
-                rows.append([_cell_text(cell) for cell in row])
-                room -= len(row)
-                if room < 0: raise ValueError(f"more than {_MOST_CELLS:,} cells")
-            width = max((i + 1 for row in rows for i, cell in enumerate(row) if cell), default=0)
-            lines = rows_as_lines(row[:width] for row in rows) or [" | ".join(filter(None, row)) for row in rows if any(row)]
-            parts.append((sheet.title, extract_text("\n\n".join(lines), url, title="-")))
+        sheets = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True).worksheets
+        rows = lambda sheet: ([_cell_text(cell) for cell in row] for row in sheet.iter_rows(values_only=True))
+        return _told_sheets(((sheet.title, rows(sheet)) for sheet in sheets), url)
     except ValueError:
         raise
     except Exception as error:  # noqa: BLE001 - openpyxl lets any exception of its parsers through on damaged files
         raise ValueError(f"not a readable workbook ({type(error).__name__})") from error
-    if sum(1 for _, part in parts if part.text) == 1:
-        parts = [("", part) for _, part in parts]  # *Sheet1* says nothing
-    return join_parts(url, title_of_address(url), parts)
+
+
+def _ods_rows(sheet: Any) -> Iterator[list[str]]:
+    "The rows of a sheet of OpenDocument, where what repeats is written once."
+    times = lambda one, what: max(1, int(_attribute(one, f"number-{what}-repeated", "1")))
+    for row in (one for one in sheet.iter() if _local(one) == "table-row"):
+        cells = list[str]()
+        for cell in (one for one in row if _local(one) in ("table-cell", "covered-table-cell")):
+            day = re.match(r"\d{4}-\d\d-\d\d$", _attribute(cell, "date-value"))
+            lines = [normalize("".join(_odt_words(one))) for one in cell if _local(one) == "p"]
+            text = day[0] if day else " ".join(filter(None, lines))
+            cells += [text] * min(times(cell, "columns"), _MOST_CELLS if text else 1000)  # a row ends in thousands of empty ones
+        while cells and not cells[-1]:
+            cells.pop()
+        yield from [cells] * (min(times(row, "rows"), _MOST_CELLS) if cells else 1)
+
+
+def _odt_words(element: Any) -> Iterator[str]:
+    "The words of a paragraph of OpenDocument, without markup."
+    yield element.text or ""
+    for child in element:
+        if _local(child) not in _UNSAID:
+            yield from [" "] if _local(child) in ("s", "tab", "line-break") else _odt_words(child)
+        yield child.tail or ""
+
+
+def _read_ods(data: bytes, url: str) -> Document:
+    "The sheets of a workbook of OpenDocument."
+    body = _odf_body(_Archive(data).tree("content.xml"), "spreadsheet")
+    sheets = [one for one in body if _local(one) == "table"]
+    return _told_sheets(((_attribute(sheet, "name"), _ods_rows(sheet)) for sheet in sheets), url)
 
 # %% ../../nbs/web/08_office_files.ipynb #85855cd8
 def _read_epub(data: bytes, url: str) -> Document:
@@ -516,6 +588,8 @@ def _read_mbox(data: bytes, url: str) -> Document:
 OFFICE_KINDS = {
     ".docx": _read_docx,
     ".odt": _read_odt,
+    ".odp": _read_odp,
+    ".ods": _read_ods,
     ".pptx": _read_pptx,
     ".xlsx": _read_xlsx,
     ".epub": _read_epub,

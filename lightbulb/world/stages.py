@@ -46,7 +46,7 @@ _OF_TEXT = (
     "max_new_tokens",
 )
 _PLAIN_PLANNERS = ("greedy", "sample", "beam")  # that need no world model
-_OF_THE_WORLD = ("environment", "mcts_iterations", "mcts_exploration_constant", "mcts_algorithm", "lambda_reg")
+_OF_THE_WORLD = ("environment", "mcts_iterations", "mcts_exploration_constant", "mcts_algorithm", "lambda_reg", "losses", "text")
 
 
 @dataclass(frozen=True)

@@ -316,9 +316,9 @@ def text_losses(
     settings: TextSettings,
     *,
     lambda_reg: float = 1.0,
-    everything: bool = False,  # also what has weight 0
+    everything: bool = False,  # as an evaluation asks: over more places, and what has weight 0 can be differentiated too
 ) -> LossReport:
-    "The losses of all four grains."
+    "The losses of all four grains; one of weight 0 is measured and nothing learns from it."
     # what is left out
     weights = settings.losses.weights(lambda_reg)
     most_logits = 8 * _MOST_LOGITS if everything else _MOST_LOGITS
@@ -326,30 +326,25 @@ def text_losses(
         weights |= {"tokens": 0.0, "kl": 0.0}
     if model.config.likelihood:  # log-probabilities say what is earned: nothing needs to be learned of it
         weights["reward"] = 0.0
-    wanted = lambda *names: everything or any(weights[name] for name in names)
     # what is written
-    losses: dict[str, Tensor] = {}
-    if wanted("tokens", "entropy", "logit_variance", "kl", "ppo"):
-        losses |= _policy_losses(model, unrolled, stretches, settings, most_logits)
-    if wanted("writing"):
-        assert stretches.writing is not None
-        states, real_states = model.token_states(unrolled.latents[:, :-1], stretches.actions).float(), stretches.writing.float()
-        losses["writing"] = functional.mse_loss(states.flatten(1, 2), real_states) / real_states.square().mean()
+    losses = _policy_losses(model, unrolled, stretches, settings, most_logits)
+    assert stretches.writing is not None
+    states, real_states = model.token_states(unrolled.latents[:, :-1], stretches.actions).float(), stretches.writing.float()
+    losses["writing"] = functional.mse_loss(states.flatten(1, 2), real_states) / real_states.square().mean()
     # what is imagined, beside what really came
     imagined, real = unrolled.latents[:, 1:].float(), unrolled.real[:, 1:].float()
     losses["dynamics"] = dynamics_performance_loss(imagined, real, spread=0.5)
-    if wanted("reward"):
-        own = (~stretches.is_real)[:, None].expand_as(stretches.rewards)
-        losses["reward"] = mean_over(model.rewards.loss(unrolled.reward_logits, stretches.rewards), own)
+    own = (~stretches.is_real)[:, None].expand_as(stretches.rewards)
+    losses["reward"] = mean_over(model.rewards.loss(unrolled.reward_logits, stretches.rewards), own)
     losses["ending"] = functional.binary_cross_entropy_with_logits(unrolled.ending_logits.float(), stretches.ended.float())
-    if wanted("info_nce"):
-        losses["info_nce"] = info_nce_loss(imagined, real)
-    if wanted("covariance"):
-        losses["covariance"] = covariance_regularization(imagined)
-    if wanted("thought_consistency"):
-        losses["thought_consistency"] = thought_consistency_loss(imagined, real)
+    losses["info_nce"] = info_nce_loss(imagined, real)
+    losses["covariance"] = covariance_regularization(imagined)
+    losses["thought_consistency"] = thought_consistency_loss(imagined, real)
     losses |= _search_losses(model, unrolled, stretches)
-    return LossReport({name: loss for name, loss in losses.items() if wanted(name)}, weights)
+    if everything: return LossReport(losses, weights)
+    # what is only measured moves nothing, and may be no number
+    learned = {name: loss if weights[name] else loss.detach() for name, loss in losses.items()}
+    return LossReport({name: loss for name, loss in learned.items() if weights[name] or torch.isfinite(loss)}, weights)
 
 
 def _policy_losses(
