@@ -8,17 +8,18 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from _scoring import interval, mean, token_f1
 from _table import Table, skip_without
 from answering import MANUALS, Kept, Question, Reply, Run, ask, codes_of, manual_questions, manual_score, page_site, read_rows, static_site
 
 from lightbulb.agent.answering import TestAgent
+from lightbulb.planning.run_events import PlannerName
 from lightbulb.web.demo_site import demo_questions
 
-PLANNERS = ("auto", "tot_bfs", "greedy", "beam", "value_beam", "best_of_n", "self_consistency", "mcts", "gumbel", "levin")
 DEFAULT = TestAgent().planner
+PLANNERS = (DEFAULT, *(name for name in get_args(PlannerName) if name != DEFAULT))
 
 
 def score(question: Question, reply: Reply) -> float:
