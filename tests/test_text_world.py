@@ -18,7 +18,8 @@ from lightbulb.lm.language_model import load_language_model
 from lightbulb.lm.tokens import load_tokenizer
 from lightbulb.lm.training import TrainLanguageModel, train_language_model
 from lightbulb.planning.mcts import MCTSConfig
-from lightbulb.planning.run_events import PlannerBudget
+from lightbulb.planning.run_events import PlannerBudget, RunFinished, RunStarted, read_run
+from lightbulb.planning.run_pages import run_to_html
 from lightbulb.world.configuration import TextSettings, TextShares, TrainWorldModel
 from lightbulb.world.text_model import TextWorldModel
 from lightbulb.world.text_practice import (
@@ -487,8 +488,13 @@ def test_both_stages_and_a_planned_continuation_from_the_command_line(text: Path
     write = [*common, "--mode", "inference", "--query", "The arc lamp", "--max_new_tokens", "10"]
     for planner in ("mcts", "value_beam", "greedy", "auto"):
         assert main([*write, "--planner", planner]) == 0
-        written = capsys.readouterr().out
+        written, told = capsys.readouterr()
         assert written.startswith("The arc lamp") and len(written) > len("The arc lamp\n")
+        if planner in ("mcts", "value_beam"):  # what was thought is kept, part after part
+            (record,) = (place for place in (tmp_path / "runs").iterdir() if place.name.endswith(f"-{planner}.jsonl"))
+            events = read_run(record)
+            assert sum(isinstance(event, RunStarted) for event in events) == 1 and isinstance(events[-1], RunFinished)
+            assert run_to_html(events) == record.with_suffix(".html").read_text("utf-8") and record.stem in told
     assert main([*write, "--planner", "mcts", "--stage", "world"]) == 0
     assert capsys.readouterr().out.startswith("The arc lamp")
     assert main([*common, *train, "--resume"]) == 0

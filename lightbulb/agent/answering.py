@@ -243,7 +243,10 @@ class _Inquiry:
         )
         if grown.best and grown.best.value is None and grown.best.kind == "answer":
             grown.best.value = reasoning.evaluate([grown.best])[0]
-        self.events += grown.events
+        *before, end = grown.events
+        if planner != "auto" and grown.best and grown.best.kind == "answer":  # which tells its drafts itself
+            before.append(AnswerDrafted(grown.best.order, grown.best.text))
+        self.events += (*before, end)
 
     def _why_stop(self) -> str:
         if self.meter.left("seconds") <= 0: return "max_seconds"

@@ -17,7 +17,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lightbulb.agent.configuration import TestAgent
     from lightbulb.agent.tools import Tools
     from lightbulb.agent.waiting import Working
+    from lightbulb.planning.run_events import RunEvent
 
 # %% ../../nbs/apps/01_question_commands.ipynb #2139d6db
 def describe_step(step: Step | Answer, *, verbose: bool = False) -> str:
@@ -193,22 +194,25 @@ def _answered(question: str, config: TestAgent, tools: Tools, waiting: _OpenQues
         print("\n  interrupted; --resume asks this question again", file=log, flush=True)
         return 130
     waiting.close(question)
-    _keep_run(answer, config, log)
+    keep_run(answer.question, config.planner, answer.events, config.save_dir / "agent", log)
     return 0
 
-
-def _keep_run(answer: Answer, config: TestAgent, log: TextIO) -> None:
-    "What the planner did, to be replayed (lines of JSON) and to be opened (a page); the same question and planner again takes its place."
-    if not answer.events:
+# %% ../../nbs/apps/01_question_commands.ipynb #228ff947
+def keep_run(question: str, planner: str, events: Sequence[RunEvent], folder: Path, log: TextIO) -> None:
+    "What the planner did, as lines of JSON and as a page to be opened; the same question and planner again takes its place."
+    if not events:
         return  # a language model led, or nothing was thought
     from lightbulb.planning.run_events import save_run
     from lightbulb.planning.run_pages import run_to_html
 
-    words = re.sub(r"\W+", "-", answer.question.lower())[:40].strip("-")
-    digest = hashlib.sha256(answer.question.encode()).hexdigest()[:6]
-    path = config.save_dir / "agent" / "runs" / f"{words}-{digest}-{config.planner}.jsonl"
-    save_run(answer.events, path)
-    path.with_suffix(".html").write_text(run_to_html(answer.events), encoding="utf-8")
+    words = re.sub(r"\W+", "-", question.lower())[:40].strip("-")
+    digest = hashlib.sha256(question.encode("utf-8", "replace")).hexdigest()[:6]
+    path = folder / "runs" / f"{words}-{digest}-{planner}.jsonl"
+    try:
+        save_run(events, path)
+        path.with_suffix(".html").write_text(run_to_html(events), encoding="utf-8")
+    except OSError as error:  # a disk that is full, a folder of others: it costs no answer
+        return print(f"  how it was thought out could not be kept: {error.strerror or error}", file=log, flush=True)
     print(f"  how it was thought out is in {path.with_suffix('.html')}", file=log, flush=True)
 
 # %% ../../nbs/apps/01_question_commands.ipynb #0951aa91

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from .language_model_commands import after_earlier, continue_texts, training_bar
+from .question_commands import keep_run
 from ..core.errors import LightbulbError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from lightbulb.core.report import StepReport
     from lightbulb.planning.plain_search import MCTSConfig
+    from lightbulb.planning.run_events import RunEvent
     from lightbulb.world.configuration import TrainWorldModel
     from lightbulb.world.environments import World
     from lightbulb.world.networks import WorldModel
@@ -240,6 +242,7 @@ def _is_of_text(config: TrainWorldModel) -> bool:
 
 def _load_planner(config: TrainWorldModel) -> Callable[[str], str]:
     "A function that continues a text by planning with the model of the save folder."
+    from lightbulb.planning.run_events import RunLog
     from lightbulb.world.text_training import load_text_world
     from lightbulb.world.thoughts import plan
 
@@ -252,14 +255,17 @@ def _load_planner(config: TrainWorldModel) -> Callable[[str], str]:
 
     def write(prompt: str) -> str:
         prompt_ids, ids = model.tokenizer.encode(prompt), list[int]()
+        events: list[RunEvent] = []
         if len(prompt_ids) > known:
             print(f"  of {len(prompt_ids)} tokens the model reads the last {known}", file=sys.stderr, flush=True)
         while len(ids) < config.max_new_tokens and model.tokenizer.end_id not in ids:
             num_actions = min(4, -(-(config.max_new_tokens - len(ids)) // size))
             seed = config.seed + len(ids)
             more = {"num_actions": num_actions, "search": search, "no_repeat": config.no_repeat, "seed": seed}
-            thought = plan(model, prompt_ids, config.planner, prefix=ids, **more)
+            thought = plan(model, prompt_ids, config.planner, prefix=ids, log=(log := RunLog()), **more)
             ids += thought.best.tokens
+            events += log.events
+        keep_run(prompt, config.planner, events, config.save_dir.expanduser(), sys.stderr)
         ids = ids[: config.max_new_tokens]
         return model.tokenizer.decode(ids[: ids.index(model.tokenizer.end_id)] if model.tokenizer.end_id in ids else ids)
 

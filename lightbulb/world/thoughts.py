@@ -26,7 +26,16 @@ from ..lm.tokens import Tokenizer
 from ..planning.mcts import MCTSConfig, SearchTree
 from ..planning.planners import Plan, PlannerConfig, ThoughtFunctions
 from ..planning.planners import plan as plan_thoughts
-from ..planning.run_events import PlannerBudget, PlannerCost
+from lightbulb.planning.run_events import (
+    AnswerDrafted,
+    PlannerBudget,
+    PlannerCost,
+    RunFinished,
+    RunLog,
+    RunStarted,
+    ThoughtProposed,
+    ThoughtScored,
+)
 from ..planning.tree_of_thought import Thought as Proposal
 from ..planning.tree_of_thought import ToTNode
 from .configuration import TextPlanner
@@ -461,6 +470,7 @@ def plan(
     search: MCTSConfig | None = None,  # mcts: in the latents; None: 64 simulations
     no_repeat: int | Literal["auto"] = "auto",  # n of `GenerationConfig.no_repeat`; 0: repeats are allowed
     seed: int = 0,
+    log: RunLog | None = None,  # gets the events of the run; of a search in latents the policies alone, which cannot be replayed
 ) -> Thought:
     "The policies that a planner finds after a context. `ValueError` names what is out of range; the budget is never exceeded."
     tokens = model.tokenizer.encode(context) if isinstance(context, str) else list(context)
@@ -472,12 +482,15 @@ def plan(
     rule = NoRepeat.of(no_repeat, model.tokenizer)
     if planner == "mcts":  # in the latents
         run = _LatentPlan(model, tokens, prefix, search or MCTSConfig(64, 1.414), num_proposals, rule)
-        return _plan_in_latents(run, text, budget, num_actions, seed)
+        thought = _plan_in_latents(run, text, budget, num_actions, seed)
+        if log is not None:
+            _tell(thought, log, seed)
+        return thought
     # any other planner: over contexts
     config = PlannerConfig(planner="best_of_n", num_samples=1) if planner == "sample" else planner
     config = PlannerConfig(planner=config) if isinstance(config, str) else config
     thinking = _TextThoughts(model, tokens, prefix, num_proposals, rule).functions(num_actions)
-    result = plan_thoughts(ToTNode(text or " ", "context"), thinking, config, budget=budget, seed=seed)
+    result = plan_thoughts(ToTNode(text or " ", "context"), thinking, config, budget=budget, seed=seed, log=log)
     name = "sample" if planner == "sample" else config.planner
     return Thought(text, name, _policies_of(model, result, budget), result.cost)
 
@@ -494,6 +507,20 @@ def _policies_of(model: TextWorldModel, result: Plan, budget: PlannerBudget) -> 
     policies = [_policy_of(model, node) for node in sorted(nodes, key=lambda node: node is not chosen)]
     first, *others = _with_shares(policies)
     return first, *sorted(others, key=_by_share)[:15]
+
+
+def _tell(thought: Thought, log: RunLog, seed: int) -> None:
+    "The policies as the events of a run: what was imagined below them is not told."
+    root, best = thought.tree()
+    log.add(RunStarted(thought.context, "mcts in latents", seed))
+    for number, node in enumerate(root.walk()):
+        node.order = number
+        if node.parent is None: continue
+        status = "open" if node.children else "complete"
+        log.add(ThoughtProposed(number, node.parent.order, node.text, node.kind, node.log_probability, str(number), status))
+        log.add(ThoughtScored(number, float(node.value or 0.0)))
+    log.add(AnswerDrafted(best.order, thought.best.text))
+    log.add(RunFinished(best.order, "chosen", thought.cost))
 
 
 def _by_worth(node: ToTNode) -> tuple[bool, float]:
