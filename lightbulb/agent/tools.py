@@ -99,6 +99,8 @@ class Checked(Protocol):
 class PageMemory(Protocol):
     "The part of a knowledge base that the agent uses."
 
+    @property
+    def path(self) -> str: ...  # `:memory:` if it is kept nowhere
     def __len__(self) -> int: ...
     def add(self, documents: Iterable[Document], /, *, scope: str) -> Any: ...  # scope: the back end they were read through
     def search(self, query: str, k: int, /, *, scopes: Collection[str]) -> Sequence[Passage]: ...
@@ -107,7 +109,7 @@ class PageMemory(Protocol):
     def refresh(
         self, read: Callable[[list[str]], Sequence[object]], /, *, scope: str, max_age: float, urls: Collection[str]
     ) -> Checked: ...
-    def save(self) -> Any: ...
+    def save(self, path: Path | None = None, /) -> Any: ...  # where it is if not given
     def close(self) -> None: ...
 
 
