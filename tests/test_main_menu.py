@@ -239,8 +239,7 @@ def test_every_task_says_something_before_it_loads_what_takes_seconds(command: l
         imported = set()
         assert task.stdout
         for line in task.stdout:
-            if not line.startswith("import time:"):
-                break
+            if not line.startswith("import time:"): break
             imported.add(line.rpartition("|")[2].strip())
         os.killpg(task.pid, signal.SIGKILL)
     assert "loading" in line, line  # the first import that ends meanwhile may share its line
@@ -296,8 +295,7 @@ def test_an_interrupt_leaves_an_open_question_that_resume_asks(notes: Path, tmp_
     ) as process:
         assert process.stderr
         for line in process.stderr:
-            if "searched" in line:
-                break
+            if "searched" in line: break
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
     if process.returncode == 0:
@@ -313,8 +311,7 @@ def test_open_questions_are_asked_once_each_and_one_that_fails_blocks_no_other(m
 
     def ask(question: str, *others, **more) -> SimpleNamespace:
         asked.append(question)
-        if question in script:
-            raise script.pop(question)
+        if question in script: raise script.pop(question)
         return SimpleNamespace(question=question, events=())
 
     monkeypatch.setattr(question_commands, "ask", ask)
@@ -639,8 +636,7 @@ def test_an_interrupt_while_models_are_loaded_is_one_line(after: float, tmp_path
 
 def test_a_text_that_cannot_be_continued_is_one_line_and_the_next_is_asked_for(monkeypatch, capsys) -> None:
     def write(text: str) -> str:
-        if "long" in text:
-            raise ValueError("too many tokens")
+        if "long" in text: raise ValueError("too many tokens")
         return " burns"
 
     prompts = iter(["", "a long text", "the lamp", "quit"])
