@@ -24,6 +24,7 @@ from lightbulb.core.errors import StoreClosedError, StoreError
 from lightbulb.core.records import Document, Heading, Link
 from lightbulb.knowledge.knowledge_base import KnowledgeBase, KnowledgeBaseConfig, Refreshed, mix_rankings, top_indices
 from lightbulb.knowledge.postgres import TemporaryServer, is_server_address
+from lightbulb.knowledge.store import Note
 
 
 NewPlace = Callable[[], str]
@@ -392,11 +393,46 @@ def test_a_search_in_a_scope_that_is_forgotten_meanwhile_finds_nothing(base: Kno
     assert base.search("lamp1 light", 5, scopes=["demo"]) == []
 
 
+def test_notes_are_kept_by_their_back_ends_and_outlived_by_their_pages(base: KnowledgeBase) -> None:
+    long, odd = "Which lamp? " * 1000, "Who made \0 it \ud800?"
+    made_of = {page(1).url: page(1).content_hash, page(2).url: page(2).content_hash}
+    base.add([page(1), page(2)], scope="demo")
+    base.note([Note("results", long, "[]", ("demo",)), Note("summary", odd, "A lamp.", ("demo", "folder:notes"), made_of)])
+    now, at = time.time(), lambda *, kind, **more: [(note.key, note.text) for note in base.notes(kind, **more)]
+    assert at(kind="results", key=long, scopes=["demo"], max_age=60) == [(long, "[]")]
+    assert at(kind="summary") == [("Who made   it ??", "A lamp.")] and at(kind="summary", scopes=["demo"]) == []  # not of a private folder
+    assert at(kind="summary", scopes=["folder:notes", "demo", "wikipedia"]) == at(kind="summary", key=odd)
+    base.note([Note("results", long, "[1]", ("demo",)), Note("results", long, "[0]", ("demo",), noted_at=now - 1000)])
+    base.note([Note("results", "old", "[]", ("demo",), noted_at=now - 1000)])
+    assert [note.text for note in base.notes("results", key=long)] == ["[1]"]  # the newest
+    assert [note.key for note in base.notes("results", scopes=["demo"], max_age=500)] == [long]
+    assert not base.search("Who made it, which lamp", 50, scopes=["folder:notes"]) and base.check() == []
+    base.add([page(2, "All new.")], scope="demo")
+    assert base.notes("summary") == []
+    base.add([page(2)], scope="demo")
+    assert len(base.notes("summary")) == 1
+    assert base.forget("demo", [page(1).url]) == 1 and len(base.notes("results")) == 2
+    base.add([page(1)], scope="demo")
+    assert base.notes("summary") == []  # gone with its page
+    base.note([Note("summary", odd, "A lamp.", ("demo", "folder:notes"))])
+    base.forget("folder:notes")
+    assert base.notes("summary") == []
+    assert base.forget("demo") == 2 and base.notes("results") == []
+
+
+def test_notes_are_copied_with_the_pages(base: KnowledgeBase, new_place: NewPlace) -> None:
+    base.note([Note("results", "lamp", "[]", ("demo",))])
+    place = new_place()
+    base.save(place)
+    with KnowledgeBase.load(place, embed=HashedWords()) as copy:
+        assert copy.notes("results") == base.notes("results") != []
+
+
 def test_a_file_of_the_first_format_is_taken_over_and_its_pages_belong_to_nobody(tmp_path: Path) -> None:
     with KnowledgeBase(tmp_path / "b.sqlite", embed=HashedWords()) as base:
         base.add([page(1)], scope="demo")
     with sqlite3.connect(tmp_path / "b.sqlite") as old:
-        old.executescript("DROP TABLE readings; PRAGMA user_version = 1;")
+        old.executescript("DROP TABLE readings; DROP TABLE notes; PRAGMA user_version = 1;")
     old.close()
     with KnowledgeBase.load(tmp_path / "b.sqlite", embed=HashedWords()) as base:
         assert base.search("lamp", 1)[0].url == page(1).url and base.search("lamp", 1, scopes=["demo"]) == []

@@ -23,6 +23,7 @@ from lightbulb.knowledge import postgres
 from lightbulb.knowledge.knowledge_base import KnowledgeBase, KnowledgeBaseConfig
 from lightbulb.knowledge.page_ranking import PageRanker
 from lightbulb.knowledge.postgres import TemporaryServer
+from lightbulb.knowledge.store import Note
 
 
 @pytest.fixture
@@ -119,6 +120,28 @@ def test_a_server_without_pgvector_and_a_user_without_rights_are_told_what_to_do
         with KnowledgeBase(as_guest, embed=HashedWords()) as base:
             base.add([page(1)])
             assert base.search("lamp1", 1)[0].url == page(1).url
+
+
+def test_a_database_of_before_takes_notes_once_its_owner_has_opened_it(postgres_server: TemporaryServer) -> None:
+    address = postgres_server.new_database()
+    KnowledgeBase(address, embed=HashedWords()).close()
+    with psycopg.connect(address, autocommit=True) as owner:
+        owner.execute("DROP TABLE lightbulb.notes")
+        owner.execute("CREATE ROLE guest LOGIN")
+        owner.execute("GRANT USAGE ON SCHEMA lightbulb TO guest")
+        owner.execute("GRANT SELECT ON ALL TABLES IN SCHEMA lightbulb TO guest")
+    try:
+        with KnowledgeBase.load(address.replace("lightbulb@", "guest@"), embed=HashedWords()) as guest:
+            assert guest.titles() == []
+            with pytest.raises(StoreError, match="notes"):
+                guest.notes("results")
+        with KnowledgeBase.load(address, embed=HashedWords()) as base:
+            base.note([Note("results", "lamp", "[]", ("demo",))])
+            assert [note.key for note in base.notes("results")] == ["lamp"]
+    finally:
+        with psycopg.connect(address, autocommit=True) as owner:
+            owner.execute("DROP OWNED BY guest")
+            owner.execute("DROP ROLE guest")
 
 
 def test_a_missing_driver_is_one_line_that_names_the_extra() -> None:

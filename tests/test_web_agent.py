@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -21,7 +22,7 @@ from lightbulb.agent.environment import KINDS, SearchAction, SearchEnvConfig, Se
 from lightbulb.agent.tools import Tools
 from lightbulb.agent.waiting import Working
 from lightbulb.agent.web_agent import AutonomousWebAgent, answer_by_policy
-from lightbulb.core.errors import CheckpointError, StoreError
+from lightbulb.core.errors import CheckpointError, SearchError, StoreError
 from lightbulb.core.records import Document
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.web.demo_site import load_articles
@@ -287,3 +288,62 @@ def test_what_a_learned_policy_read_is_remembered_by_its_back_end_and_costs_no_a
         kept = {entry.scope: entry.title for entry in knowledge.entries()}
     assert isinstance(last, Answer)
     assert kept == ({scope: Path(scope).name for scope in config.scopes} if base is KnowledgeBase else {})
+
+
+class Distant(DemoPages):
+    "The demo pages behind a search engine that tells what it was asked, and may be down."
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.is_down = list[str](), False
+
+    def search(self, query, num_results=10):
+        if self.is_down: raise SearchError("the search engine is down")
+        self.asked.append(query)
+        return super().search(query, num_results)
+
+    def read(self, urls, *, timeout=None):
+        if self.is_down: raise SearchError("the search engine is down")
+        self.asked += urls
+        return super().read(urls, timeout=timeout)
+
+
+@pytest.mark.parametrize("policy", ["fixed", "ordered", "learned"])
+def test_what_was_found_is_noted_and_saves_the_way_to_a_distant_engine(tools: Tools, tmp_path: Path, policy: str) -> None:
+    config = TestAgent(save_dir=tmp_path, policy=policy, search="searxng:http://127.0.0.1:1", max_searches=3)  # pyright: ignore
+    site = Distant()
+    with KnowledgeBase(embed=tools.embed) as knowledge:
+        ask = lambda config, own: list(answer_by_policy(TASK.question, config, tools=replace(own, search=site, knowledge=knowledge)))[-1]
+        first = ask(config, tools)
+        assert isinstance(first, Answer) and site.asked
+        queries = {note.key: json.loads(note.text) for note in knowledge.notes("results", scopes=config.scopes)}
+        assert queries.keys() <= set(site.asked) and all(results for results in queries.values())
+        summaries = [(note.key, note.text) for note in knowledge.notes("summary", scopes=config.scopes)]
+        assert summaries == ([] if first.refused else [(TASK.question, first.text)])
+        assert not knowledge.notes("results", scopes=["wikipedia"])
+        asked, site.asked = site.asked, []
+        again = ask(config, tools)
+        assert again.text == first.text and not {url for url in site.asked if "://" in url} & set(asked)
+        if policy == "fixed":
+            return  # it searches anew, and reads nothing anew
+        assert site.asked == []
+        site.is_down = True
+        assert ask(config, tools).text == first.text
+        ask(replace(config, memory_days=0), tools)
+        assert again.cost.searches and site.asked == []  # it is down, and what is old is not used
+        site.is_down = False
+        ask(replace(config, memory_days=0), tools)
+        assert site.asked
+
+
+def test_a_query_is_rewritten_with_what_the_knowledge_base_has_of_these_back_ends(tools: Tools) -> None:
+    told = "Zymurgy is the making of incandescent lamp filaments. Swan made filaments by zymurgy in Newcastle."
+    with KnowledgeBase(embed=tools.embed) as knowledge:
+        for scope in ("demo", "folder:private"):
+            known = [Document(f"http://{scope}/{i}", f"Zymurgy {i}", told.replace("Zymurgy", f"Zymurgy{scope[:4]}")) for i in range(3)]
+            knowledge.add(known, scope=scope)
+        agent = AutonomousWebAgent(replace(tools, knowledge=knowledge), refines=True)
+        agent._refine("Who made filaments of lamps in Newcastle?", "Who made filaments of lamps in Newcastle?", {})
+        assert agent._refiner is not None
+        titles = {page.url for page in agent._refiner.ranker.pages}
+        assert titles == {f"http://demo/{i}" for i in range(3)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ['log', 'answer', 'TestAgent', 'Answer']
 
 # %% ../../nbs/agent/16_answering.ipynb #804cfe72
+import json
 import logging
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -40,6 +41,7 @@ from .waiting import Background, OutOfTime, Working
 from .writing import Writer, best_answers
 from ..core.errors import Interrupted, LightbulbError
 from ..core.records import Document
+from ..knowledge.store import Note
 from ..reading.answer_kinds import candidates as ranges_of, expected_kind, measure_asked, times
 from ..reading.elapsed import asks_for_time_between, time_between
 from ..planning.planners import PlannerConfig, ThoughtFunctions, plan
@@ -711,7 +713,7 @@ def answer(
         inquiry.listeners.append(tell)
         return inquiry.run()
 
-    thinking = Background(think, activity="reading and ranking")
+    thinking, result = Background(think, activity="reading and ranking"), None
     try:
         try:
             result = yield from thinking.follow(lambda: inquiry.meter.left("seconds"))
@@ -723,7 +725,7 @@ def answer(
     finally:
         inquiry.meter.stop()
         thinking.leave()
-        _remember(inquiry)
+        _remember(inquiry, result)
         if own:
             thinking.thread.join(5.0)
             tools.close()
@@ -735,11 +737,31 @@ def _what_is_kept(inquiry: _Inquiry) -> str:
     return f"{num_pages} page{'s' if num_pages != 1 else ''} read for it {'are' if num_pages != 1 else 'is'} remembered"
 
 
-def _remember(inquiry: _Inquiry) -> None:
-    "Add the pages to the knowledge base; one that fails keeps nothing and costs no answer."
+def _remember(inquiry: _Inquiry, result: Answer | None) -> None:
+    "Add pages, results and the answer to the knowledge base; one that fails keeps nothing and costs no answer."
     scopes, search = inquiry.config.scopes, inquiry.tools.search
-    if reason := remember_pages(inquiry.ledger.documents, lambda page: scope_of(page, scopes, search), inquiry.tools):
+    notes = [results_note(query, results, scopes) for query, results in inquiry.researcher._results.items() if results]
+    if result is not None:
+        notes += answer_notes(inquiry.question, result, inquiry.ledger.documents, scopes)
+    if reason := remember_pages(inquiry.ledger.documents, lambda page: scope_of(page, scopes, search), inquiry.tools, notes):
         log.warning(NOT_REMEMBERED, reason)
+
+
+def results_note(query: str, results: Sequence[tuple[str, str]], scopes: Sequence[str]) -> Note:
+    "The (url, title) that a query gave, best first."
+    return Note("results", query, json.dumps(results), tuple(scopes))
+
+
+def summary_note(question: str, text: str, pages: Iterable[Document], scopes: Sequence[str]) -> Note:
+    "What was made of pages for a question; it lasts as long as their texts."
+    return Note("summary", question, text, tuple(scopes), {page.url: page.content_hash for page in pages})
+
+
+def answer_notes(question: str, result: Answer, pages: Iterable[Document], scopes: Sequence[str]) -> list[Note]:
+    "An answer as the summary of the pages that it cites; nothing of a refusal."
+    cited = {citation.url for sentence in result.sentences for citation in sentence.citations}
+    if result.refused or not cited: return []
+    return [summary_note(question, result.text, [page for page in pages if page.url in cited], scopes)]
 
 
 NOT_REMEMBERED = "what was read could not be remembered: %s"
@@ -749,8 +771,9 @@ def remember_pages(
     pages: Iterable[Document],
     read_through: Callable[[Document], str],  # the specification of the back end that a page came from
     tools: Tools,
+    notes: Iterable[Note] = (),  # what was found out beside them
 ) -> str:
-    "Add pages to the knowledge base, if there is one, each under its back end; why that failed, empty if it did not."
+    "Add pages, each under its back end, and notes to the knowledge base, if there is one; why that failed, empty if it did not."
     if tools.knowledge is None: return ""
     kept: dict[str, list[Document]] = {}
     for page in pages:
@@ -758,6 +781,7 @@ def remember_pages(
     try:
         for scope, own in kept.items():
             tools.knowledge.add(own, scope=scope)
+        tools.knowledge.note(notes)
     except LightbulbError as error:
         return str(error)
     return ""

@@ -24,7 +24,6 @@ from .training import train_agent
 from .foresight import Lived
 from .web_agent import AutonomousWebAgent, EpisodeWorld
 from ..core.errors import LightbulbError, UnavailableError
-from ..core.records import Document
 from ..core.report import StepReport
 from ..core.runtime import cache_folder
 from ..rl.options import OptionStep, View
@@ -41,7 +40,7 @@ class _Seen:
     is_over: bool
     reason: str = ""  # of an episode that is over: why it could read nothing
     row: dict[str, Any] = field(default_factory=dict)  # of an episode that is over: for an `EpisodeFile`
-    pages: tuple[Document, ...] = ()  # of an episode that is over: what it read
+    evidence: Any = None  # of an episode that is over: what it searched, read and said
     lived: Lived | None = None  # of an episode that is over: for a world model
 
     @classmethod
@@ -49,9 +48,7 @@ class _Seen:
         options = range(world.num_options)
         views = world.manager_view(), tuple(world.worker_view(option) for option in options)
         seen = (*views, tuple(len(world.env.actions(option)) for option in options), world.total, world.is_over)
-        return (
-            cls(*seen, world.why_nothing(), world.row(), tuple(world.env.evidence().pages), world.lived()) if world.is_over else cls(*seen)
-        )
+        return cls(*seen, world.why_nothing(), world.row(), world.env.evidence(), world.lived()) if world.is_over else cls(*seen)
 
 
 class _EpisodeHost:
@@ -126,8 +123,8 @@ class _RemoteWorld:
         self._seen: _Seen | None = None
         self.options, self.probabilities = list[str](), list[float]()
         self.failure, self.penalty, self.is_lost = "", 0.0, False
-        evidence = lambda: SimpleNamespace(pages=self.seen.pages)
-        self.env = SimpleNamespace(actions=lambda option: range(self.seen.offered[option]), evidence=evidence)
+        offered = lambda option: range(self.seen.offered[option])
+        self.env = SimpleNamespace(actions=offered, evidence=lambda: self.seen.evidence)
 
     @property
     def seen(self) -> _Seen:

@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['SearchTask', 'SearchEnvConfig', 'ResultCache', 'SearchAction', 'SearchEnv', 'SearchOptions']
+__all__ = ['SearchTask', 'SearchEnvConfig', 'RememberedPages', 'ResultCache', 'SearchAction', 'SearchEnv', 'SearchOptions']
 
 # %% ../../nbs/agent/17_environment.ipynb #abb63277
 import copy
+import json
 import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -25,13 +27,14 @@ from .answering import answer
 from .answers import Answer
 from .configuration import Budget, TestAgent
 from .evidence import long_names, name_match
-from .tools import Search, Tools
+from .tools import PageMemory, Search, Tools
 from ..core.english import FUNCTION_WORDS, stem, title_key
 from ..core.errors import LightbulbError
 from ..core.records import Document, Passage
 from ..knowledge.chunks import chunk_text
 from ..knowledge.embedding import Embed
 from ..rl.options import OptionStep, View
+from ..web.backend import SearchResult
 
 # %% ../../nbs/agent/17_environment.ipynb #bb4bfef8
 @dataclass(frozen=True)
@@ -81,14 +84,57 @@ class SearchEnvConfig:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
 # %% ../../nbs/agent/17_environment.ipynb #bcc155f6
+class RememberedPages:
+    "What a knowledge base says of searches and pages, so that a back end need not be asked again; nothing where it cannot be read."
+
+    def __init__(
+        self,
+        knowledge: PageMemory,
+        scopes_of: Callable[[str], Sequence[str]],  # name of a back end → its specifications, as the knowledge base has them
+        seconds: float,  # what is older is asked for again
+    ) -> None:
+        self.knowledge, self.scopes_of, self.seconds = knowledge, scopes_of, seconds
+        self.num_fitting = 3  # pages that are added to the results of a query; 0: none, also not the one that bears the name
+
+    def results(self, backend: str, query: str) -> tuple[Any, ...] | None:
+        "What the query gave, if it was made lately; None if not."
+        with suppress(LightbulbError):
+            scopes = self.scopes_of(backend)
+            for note in self.knowledge.notes("results", key=query, scopes=scopes, max_age=self.seconds):
+                if set(note.scopes) == set(scopes):
+                    return tuple(SearchResult(url, title, "", 0.0) for url, title in json.loads(note.text))
+
+    def page(self, backend: str, url: str) -> Document | None:
+        "The page, if it was read lately."
+        with suppress(LightbulbError):
+            return self.knowledge.document(url, scopes=self.scopes_of(backend), max_age=self.seconds)
+
+    def fitting(self, backend: str, query: str, results: Sequence[Any]) -> tuple[Any, ...]:
+        "The results, before them the page of memory that bears the name, after them those that fit the query."
+        if not self.num_fitting: return tuple(results)
+        with suppress(LightbulbError):
+            scopes, known = self.scopes_of(backend), {result.url for result in results}
+            named = self.knowledge.lookup(query, scopes=scopes)
+            first = [SearchResult(named.url, named.title, "", 0.0)] if named and named.url not in known else []
+            found = {passage.url: passage.title for passage in self.knowledge.search(query, self.num_fitting, scopes=scopes)}
+            last = [SearchResult(url, title, "", 0.0) for url, title in found.items() if url not in known | {one.url for one in first}]
+            return (*first, *results, *last)
+        return tuple(results)
+
+
 class ResultCache:
     "What searches and pages gave, for all episodes; safe from several threads."
 
-    def __init__(self, backends: Mapping[str, Search]) -> None:  # name → back end
+    def __init__(
+        self,
+        backends: Mapping[str, Search],  # name → back end
+        memory: RememberedPages | None = None,  # what is known from before
+    ) -> None:
         if not backends: raise ValueError("backends must not be empty: without one nothing can be searched")
-        self.backends = dict(backends)
+        self.backends, self.memory = dict(backends), memory
         self.num_fetched = 0  # searches and pages that a back end really had to give
         self._results: dict[tuple[str, str], tuple[Any, ...]] = {}
+        self.found: dict[tuple[str, str], tuple[Any, ...]] = {}  # of the results those that a back end gave, not memory
         self._pages: dict[str, Document | None] = {}
         self._read_through: dict[str, str] = {}  # address of a page → the back end that gave it
         self.failures: dict[str, str] = {}  # query or address → why its back end gave nothing
@@ -118,17 +164,22 @@ class ResultCache:
         "Results, best first; none if the back end fails (which is not kept)."
         with self._lock_of(backend, query):
             if (backend, query) not in self._results:
-                self.num_fetched += 1
-                try:
-                    self._results[backend, query] = tuple(self.backends[backend].search(query, num_results))
-                except LightbulbError as error:
-                    self.failures[query] = str(error)
-                    return ()
+                known = self.memory.results(backend, query) if self.memory else None
+                if known is None:
+                    self.num_fetched += 1
+                    try:
+                        known = self.found[backend, query] = tuple(self.backends[backend].search(query, num_results))
+                    except LightbulbError as error:
+                        self.failures[query] = str(error)
+                        return self.memory.fitting(backend, query, ()) if self.memory else ()
+                self._results[backend, query] = self.memory.fitting(backend, query, known) if self.memory else known
             return self._results[backend, query]
 
     def read(self, backend: str, url: str) -> Document | None:
         "The page, None if it cannot be read."
         with self._lock_of("", url):
+            if url not in self._pages and self.memory and (page := self.memory.page(backend, url)) is not None:
+                self._pages[url], self._read_through[page.url] = page, backend
             if url not in self._pages:
                 self.num_fetched += 1
                 try:
@@ -218,6 +269,9 @@ class _EpisodeEvidence:
     queries: tuple[str, ...]
     pages: tuple[Document, ...]  # in the order of reading
     passages: tuple[Passage, ...]  # kept, in the order of keeping
+    found: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = ()  # back end, query, and the (url, title) it gave; not from memory
+    question: str = ""
+    answer: str = ""
 
 
 @dataclass
@@ -575,7 +629,16 @@ class SearchEnv(gymnasium.Env):
     def evidence(self) -> _EpisodeEvidence:
         "What was searched, read and kept; also after the end."
         episode = self._running(even_over=True)
-        return _EpisodeEvidence(tuple(episode.tried), tuple(episode.pages.values()), tuple(self._passage(key) for key in episode.kept))
+        asked = [(backend, query) for query in dict.fromkeys(episode.tried) for backend in self.cache.backends]
+        given = [(*pair, tuple((one.url, one.title) for one in self.cache.found.get(pair, ()))) for pair in asked]
+        return _EpisodeEvidence(
+            tuple(episode.tried),
+            tuple(episode.pages.values()),
+            tuple(self._passage(key) for key in episode.kept),
+            tuple(one for one in given if one[-1]),
+            episode.task.question,
+            episode.answer,
+        )
 
     def action_features(self, option: int) -> np.ndarray:
         "One row for each action that the option offers (num_actions, NUM_ACTION_FEATURES), zeros where it is closed."

@@ -28,6 +28,7 @@ from ..core.runtime import choose_device
 
 if TYPE_CHECKING:
     from lightbulb.knowledge.knowledge_base import Embed, Rerank
+    from lightbulb.knowledge.store import Note
     from lightbulb.knowledge.summarizer import Summary
 
 # %% ../../nbs/agent/05_tools.ipynb #b965d61c
@@ -103,9 +104,11 @@ class PageMemory(Protocol):
     def path(self) -> str: ...  # `:memory:` if it is kept nowhere
     def __len__(self) -> int: ...
     def add(self, documents: Iterable[Document], /, *, scope: str) -> Any: ...  # scope: the back end they were read through
+    def note(self, notes: Iterable[Note], /) -> Any: ...  # results of queries, summaries: never cited
+    def notes(self, kind: str, /, *, key: str, scopes: Collection[str], max_age: float) -> Sequence[Note]: ...
     def search(self, query: str, k: int, /, *, scopes: Collection[str]) -> Sequence[Passage]: ...
     def lookup(self, title: str, /, *, scopes: Collection[str]) -> Document | None: ...  # the page that bears the name
-    def document(self, url: str, /, *, scopes: Collection[str]) -> Document | None: ...
+    def document(self, url: str, /, *, scopes: Collection[str], max_age: float | None = None) -> Document | None: ...
     def refresh(
         self, read: Callable[[list[str]], Sequence[object]], /, *, scope: str, max_age: float, urls: Collection[str]
     ) -> Checked: ...

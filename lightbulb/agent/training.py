@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from .answering import remember_pages, scope_of
+from .answering import remember_pages, scope_of, summary_note
 from .configuration import TrainAgent
 from .environment import OPTIONS, SearchEnvConfig, SearchTask
 from .episodes import EpisodeFile
@@ -309,7 +309,11 @@ class _AgentTraining:
         read_through, search, scopes = self.agent.cache.read_through, self.agent.tools.search, self.config.for_tools().scopes
         if list(self.agent.cache.backends.values()) == [search]:  # under the names by which a question will ask for it
             read_through = lambda page: scope_of(page, scopes, search)
-        return remember_pages(world.env.evidence().pages, read_through, self.agent.tools)
+        evidence, scopes = world.env.evidence(), self.agent.scopes
+        notes = self.agent.results_notes(evidence)
+        if evidence.answer:
+            notes.append(summary_note(evidence.question, evidence.answer, evidence.pages, scopes))
+        return remember_pages(evidence.pages, read_through, self.agent.tools, notes)
 
     def _report(self, worlds: Sequence[EpisodeWorld], updates: Sequence[Mapping[str, float]]) -> StepReport:
         names = sorted({name for update in updates for name in update})
@@ -446,7 +450,10 @@ def train_agent(
         write=config.write,
         span_cache=span_cache,
         refines=config.refines,
+        asked=config.for_tools(),
     )
+    if agent.cache.memory is not None:
+        agent.cache.memory.num_fitting = 0  # what an episode sees must not depend on how far the others have come
     # the run that trains it
     if not config.resume:
         (config.folder / FORESIGHT_FILE).unlink(missing_ok=True)  # of a training before

@@ -14,16 +14,26 @@ import logging
 import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .answering import NOT_REMEMBERED, answer, remember_pages, scope_of
+from .answering import NOT_REMEMBERED, answer, answer_notes, remember_pages, results_note, scope_of
 from .answers import Answer, PageRead, Searched, Step
 from .configuration import TestAgent
-from .environment import OPTIONS, ResultCache, SearchEnv, SearchEnvConfig, SearchOptions, SearchTask, play_answer
+from lightbulb.agent.environment import (
+    OPTIONS,
+    RememberedPages,
+    ResultCache,
+    SearchEnv,
+    SearchEnvConfig,
+    SearchOptions,
+    SearchTask,
+    play_answer,
+)
 from .episodes import described_episode
 from .evidence import name_match
 from .foresight import Foresight, Lived
@@ -34,10 +44,11 @@ from .tools import Reader, Search, Tools
 from .waiting import Working, turn
 from ..core.cache import PersistentCache, content_key
 from ..core.checkpoint import load_checkpoint, save_checkpoint
-from ..core.errors import CheckpointError
+from ..core.errors import CheckpointError, LightbulbError
 from ..core.records import Document, Passage
 from ..core.run_folder import find_model_file
 from ..knowledge.page_ranking import PageRanker
+from ..knowledge.store import Note
 from ..rl.hierarchy import HierarchicalAgent, HierarchyConfig
 from ..rl.options import OptionStep, View
 from ..rl.recurrent_q import RecurrentQConfig
@@ -221,6 +232,7 @@ class WebEpisode:
     options: tuple[str, ...]  # as the manager took them; of a fixed policy the kinds of its actions
     pages: tuple[Document, ...]  # read, the likeliest first
     row: dict[str, Any] = field(repr=False)  # for an `EpisodeFile`
+    notes: tuple[Note, ...] = field(default=(), repr=False)  # for a knowledge base
 
 # %% ../../nbs/agent/22_web_agent.ipynb #06285813
 POLICIES = ("fixed", "ordered", "learned", "random")
@@ -331,15 +343,34 @@ class AutonomousWebAgent:
         self.tools, self.policy, self.calibrations, self.writes = tools, policy, calibrations, write == "model"
         self.asked = asked or TestAgent()
         self.env_config, self._vectors = env_config or SearchEnvConfig(), dict[str, np.ndarray]()  # text → its vector, for all episodes
-        self.cache = ResultCache(backends or {getattr(tools.search, "name", "search"): tools.search})
+        self.cache = ResultCache(backends or {getattr(tools.search, "name", "search"): tools.search}, self._memory())
         self.hops, self.refines = _ReaderHops(tools.reader, span_cache), refines
         self.page_order: PageOrder | None = None  # set, it puts the pages of an episode in order; answers do not gain by it
         self.write_searches: int | None = None  # set, `answer()` asks the pages that were read no oftener: each time costs reading
-        self._refiner: QueryRefiner | None = None
+        self._refiner, self._known_pages = None, dict[str, Document]()  # what rewrites queries, and the pages it may know
         self._refining = threading.Lock()
         made = CautiousLevels.for_world(self.world([SearchTask("?")]), levels or default_levels())
         assert isinstance(made, CautiousLevels)
         self.levels = made
+
+    def _memory(self) -> RememberedPages | None:
+        "What the knowledge base knows of back ends that hold no pages themselves; those that do cost nothing to ask."
+        members = getattr(self.tools.search, "members", [self.tools.search])
+        if self.tools.knowledge is None or all(hasattr(member, "prepare") for member in members): return None
+        return RememberedPages(self.tools.knowledge, self.scopes_of, self.asked.memory_days * 86_400)
+
+    def scopes_of(self, backend: str) -> Sequence[str]:
+        "The names under which the knowledge base has what came through a back end: those by which a question asks for it."
+        return self.asked.scopes if list(self.cache.backends.values()) == [self.tools.search] else (backend,)
+
+    @property
+    def scopes(self) -> list[str]:
+        "Of all back ends."
+        return list(dict.fromkeys(scope for backend in self.cache.backends for scope in self.scopes_of(backend)))
+
+    def results_notes(self, evidence: Any) -> list[Note]:
+        "What the searches of an episode gave, for the knowledge base."
+        return [results_note(query, results, self.scopes_of(backend)) for backend, query, results in evidence.found]
 
     def env(self, tasks: Sequence[SearchTask]) -> SearchEnv:
         "An environment over these tasks; all environments of an agent share what was fetched."
@@ -353,16 +384,30 @@ class AutonomousWebAgent:
     def _refine(self, question: str, query: str, chances: Mapping[str, float]) -> str:
         "The query rewritten on the pages that all episodes read; those that this one knows to be good are what it is to show."
         with turn(self._refining):
-            pages = self.cache.pages()
+            self._known_pages |= {page.url: page for page in [*self._remembered(question), *self.cache.pages()]}
+            pages = list(self._known_pages.values())
             if self._refiner is None or len(pages) >= max(1.05 * len(self._refiner.ranker.pages), len(self._refiner.ranker.pages) + 1):
                 self._refiner = QueryRefiner(PageRanker(pages, self.tools.embed), known_results=self._known_results)
             return self._refiner.refine(question, query, relevance=chances).query
 
+    def _remembered(self, question: str, most: int = 20) -> list[Document]:
+        "The pages of the knowledge base that fit a question, of these back ends alone; none where it cannot be read."
+        if (knowledge := self.tools.knowledge) is None: return []
+        scopes = self.scopes
+        with suppress(LightbulbError):
+            urls = dict.fromkeys(passage.url for passage in knowledge.search(question, most, scopes=scopes))
+            return [page for url in urls if (page := knowledge.document(url, scopes=scopes)) is not None]
+        return []
+
     def _known_results(self, query: str) -> list[str] | None:
-        "What the query gave, where it was made before."
-        backends = [backend for backend in self.cache.backends if self.cache.knows_search(backend, query)]
-        results = [self.cache.search(backend, query, self.env_config.num_results) for backend in backends]
-        return [result.url for one in results for result in one] if backends else None
+        "What the query gave, where it was made before, by this process or another one."
+        given: list[Sequence[Any]] = []
+        for backend in self.cache.backends:
+            if self.cache.knows_search(backend, query):
+                given.append(self.cache.search(backend, query, self.env_config.num_results))
+            elif self.cache.memory and (results := self.cache.memory.results(backend, query)) is not None:
+                given.append(results)
+        return [result.url for one in given for result in one] if given else None
 
     def _summary(self, question: str, passages: Sequence[Passage]) -> str:
         assert self.tools.summarizer is not None
@@ -382,7 +427,8 @@ class AutonomousWebAgent:
         world = self.play(task, seed=seed, max_seconds=(1 - _WRITING_SHARE) * max_seconds)
         pages = self.ranking(world.env)
         result = self._written(task.question, world.env, pages, begin=begin)
-        return WebEpisode(result, world.total, tuple(world.options), tuple(pages), world.row())
+        notes = self.results_notes(world.env.evidence()) + answer_notes(task.question, result, pages, self.scopes)
+        return WebEpisode(result, world.total, tuple(world.options), tuple(pages), world.row(), tuple(notes))
 
     def ranking(self, env: SearchEnv) -> list[Document]:
         "The pages of an episode, the likeliest to hold the answer first: in a learned order where `page_order` is set."
@@ -528,6 +574,6 @@ def answer_by_policy(
         yield Searched(query, agent.cache.num_results(query), "search")
     for page in episode.pages:
         yield PageRead(page.url, page.title, page.num_words, "search")
-    if reason := remember_pages(episode.pages, lambda page: scope_of(page, config.scopes, tools.search), tools):
+    if reason := remember_pages(episode.pages, lambda page: scope_of(page, config.scopes, tools.search), tools, episode.notes):
         logging.getLogger(__name__).warning(NOT_REMEMBERED, reason)
     yield episode.answer

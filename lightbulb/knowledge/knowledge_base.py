@@ -29,7 +29,7 @@ from .chunks import chunk_document, index_text
 from .embedding import DEFAULT_EMBEDDER, Embed, load_embedder
 from .postgres import PostgresStore, is_server_address, shown_address
 from .ranking import Rerank
-from .store import Entry, PageStore, PreparedPage, StoreFile, Within, storable, top_indices
+from .store import Entry, Note, PageStore, PreparedPage, StoreFile, Within, storable, top_indices
 
 # %% ../../nbs/knowledge/05_knowledge_base.ipynb #9227def6
 _Mode = Literal["hybrid", "dense", "keyword"]
@@ -240,9 +240,9 @@ class KnowledgeBase:
 
     # ---- pages
 
-    def document(self, url: str, *, scopes: Collection[str] | None = None) -> Document | None:
+    def document(self, url: str, *, scopes: Collection[str] | None = None, max_age: float | None = None) -> Document | None:
         "The page that was read from the URL, equal to the one that was added; None if there is none."
-        return self.store.document(url, within=_within(scopes))
+        return self.store.document(url, within=_within(scopes, max_age))
 
     def documents(self, *, scopes: Collection[str] | None = None) -> Iterator[Document]:
         "All pages in the order of their first arrival; pages added meanwhile may or may not be among them."
@@ -269,6 +269,19 @@ class KnowledgeBase:
 
     def __bool__(self) -> bool:
         return True  # an empty knowledge base is still one
+
+    # ---- notes
+
+    def note(self, notes: Iterable[Note]) -> None:
+        "Keep what was found out beside the pages, such as the results of a query; when this returns it is on disk. It is never cited."
+        now = time.time()
+        self.store.note([dataclasses.replace(one, noted_at=one.noted_at or now) for one in notes])
+
+    def notes(
+        self, kind: str, *, key: str | None = None, scopes: Collection[str] | None = None, max_age: float | None = None
+    ) -> list[Note]:
+        "What was noted, newest first, through these scopes alone; nothing of which a page has changed or is gone since."
+        return self.store.notes(kind, key=key, within=_within(scopes, max_age))
 
     # ---- ages
 
@@ -334,6 +347,7 @@ class KnowledgeBase:
                 other.store.put(self._prepare([document]))
                 for entry in readings.get(storable(document.url), ()):
                     other.store.put([], [document], scope=entry.scope, checked_at=entry.checked_at)
+            other.store.note(self.store.notes())
 
     def check(self) -> list[str]:
         "What is wrong with the file, one line each; nothing if it is sound."

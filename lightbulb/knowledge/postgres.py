@@ -186,6 +186,12 @@ CREATE TABLE lightbulb.readings (
     PRIMARY KEY (scope, document));
 CREATE INDEX ON lightbulb.readings (document);
 """
+_NOTES = """
+CREATE TABLE lightbulb.notes (
+    id text PRIMARY KEY, kind text NOT NULL, key text NOT NULL, text text NOT NULL, scopes text NOT NULL,
+    noted_at double precision NOT NULL, pages text NOT NULL);
+CREATE INDEX ON lightbulb.notes (kind, noted_at);
+"""  # which the first databases lack
 
 # %% ../../nbs/knowledge/04_postgres.ipynb #172de61b
 def is_server_address(path: str | Path) -> bool:
@@ -220,10 +226,10 @@ class _Statements:
                 copy.write_row(row)
 
 
-def _has_tables(db: Any) -> bool:
-    "Whether the database holds our tables; asked of a table of the server's, not of its caches, which lag behind other processes."
-    sql = "SELECT count(*) FROM pg_class, pg_namespace n WHERE relname = 'totals' AND n.oid = relnamespace AND nspname = 'lightbulb'"
-    return db.execute(sql).fetchone()[0] == 1
+def _has_table(db: Any, name: str = "totals") -> bool:
+    "Whether the database holds that table of ours; asked of a table of the server's, not of its caches, which lag behind other processes."
+    sql = "SELECT count(*) FROM pg_class, pg_namespace n WHERE relname = %s AND n.oid = relnamespace AND nspname = 'lightbulb'"
+    return db.execute(sql, (name,)).fetchone()[0] == 1
 
 
 def _first_line(error: Exception) -> str:
@@ -250,8 +256,10 @@ class _Database:
             db.execute("SELECT set_config('lock_timeout', %s, false)", [f"{1000 * self.timeout:.0f}ms"])
             db.execute("SET jit = off")  # our questions take less time than compiling them,
             db.execute("SET min_parallel_table_scan_size = '256MB'")  # and small tables less than starting helpers
-            if not _has_tables(db):
+            if not _has_table(db):
                 self._create(db)
+            if not _has_table(db, "notes"):
+                self._add_notes(db)
             (known,) = db.execute("SELECT format FROM lightbulb.totals").fetchone()
             if known != _FORMAT:
                 raise StoreError(f"{self.path}: written by a newer lightbulb (format {known}, known {_FORMAT})")
@@ -273,7 +281,7 @@ class _Database:
         errors = self._psycopg.errors
         with db.transaction():
             db.execute(f"SELECT pg_advisory_xact_lock({_LOCK})".encode())
-            if _has_tables(db): return
+            if _has_table(db): return
             try:
                 db.execute("CREATE EXTENSION IF NOT EXISTS vector")
             except errors.InsufficientPrivilege:
@@ -284,6 +292,13 @@ class _Database:
                     f"(Debian: postgresql-{db.info.server_version // 10_000}-pgvector)"
                 ) from None
             db.execute(_SCHEMA.encode())
+
+    def _add_notes(self, db: Any) -> None:
+        "Make the table that a database of the first kind lacks; who may not is told when a note is to be kept."
+        with contextlib.suppress(self._psycopg.errors.InsufficientPrivilege), db.transaction():
+            db.execute(f"SELECT pg_advisory_xact_lock({_LOCK})".encode())
+            if not _has_table(db, "notes"):
+                db.execute(_NOTES.encode())
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -391,7 +406,7 @@ class PostgresStore(PageStore):
         psycopg = _import_driver()
         try:
             with psycopg.connect(address, connect_timeout=10) as db:
-                return _has_tables(db)
+                return _has_table(db)
         except psycopg.Error as error:
             raise StoreError(f"{shown_address(address)}: {_first_line(error)}") from None
 

@@ -12,6 +12,7 @@ __all__ = []
 import contextlib
 import dataclasses
 import difflib
+import hashlib
 import json
 import re
 import sqlite3
@@ -49,6 +50,10 @@ CREATE TABLE IF NOT EXISTS readings (
     scope TEXT NOT NULL, document INTEGER NOT NULL REFERENCES documents (id), checked_at REAL NOT NULL,
     PRIMARY KEY (scope, document)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS readings_by_document ON readings (document);
+CREATE TABLE IF NOT EXISTS notes (
+    id TEXT PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL, text TEXT NOT NULL, scopes TEXT NOT NULL, noted_at REAL NOT NULL,
+    pages TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS notes_by_key ON notes (kind, noted_at);
 """
 
 # %% ../../nbs/knowledge/01_store.ipynb #41f85690
@@ -247,6 +252,24 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Note:
+    "What was found out without being a page, such as the results of a query: it helps to search and is never cited."
+
+    kind: str  # results, summary
+    key: str  # the query or the question
+    text: str
+    scopes: tuple[str, ...] = ()  # specifications of all back ends that it came through
+    pages: Mapping[str, str] = dataclasses.field(default_factory=dict)  # that it was made of: address → content hash at the time
+    noted_at: float = 0.0  # seconds since 1970
+
+    @property
+    def identity(self) -> str:
+        "The same for notes that replace each other."
+        parts = [storable(part) for part in (self.kind, self.key, *sorted(self.scopes))]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
 class Within:
     "Which pages a question may see: those of some scopes, checked lately enough."
 
@@ -402,7 +425,47 @@ class PageStore:
                 if db.execute("SELECT count(*) FROM readings WHERE document = ?", (number,)).fetchone()[0] == 0:
                     self._drop_chunks(db, number)
                     db.execute("DELETE FROM documents WHERE id = ?", (number,))
+            for name, scopes, pages in db.execute("SELECT id, scopes, pages FROM notes").fetchall():
+                if storable(scope) in json.loads(scopes) and (wanted is None or wanted & set(json.loads(pages))):
+                    db.execute("DELETE FROM notes WHERE id = ?", (name,))
         return len(leaving)
+
+    # ---- notes
+
+    def note(self, notes: Iterable[Note]) -> None:
+        "Keep notes, each in place of an older one of the same kind, key and scopes."
+        rows = [
+            (
+                one.identity,
+                *map(storable, (one.kind, one.key, one.text)),
+                json.dumps([storable(scope) for scope in one.scopes]),
+                one.noted_at,
+                json.dumps({storable(url): digest for url, digest in one.pages.items()}),
+            )
+            for one in notes
+        ]
+        sql = (
+            "INSERT INTO notes (id, kind, key, text, scopes, noted_at, pages) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+            "text = excluded.text, noted_at = excluded.noted_at, pages = excluded.pages WHERE excluded.noted_at >= notes.noted_at"
+        )
+        if rows:
+            with self.file.writing() as db:
+                db.executemany(sql, rows)
+
+    def notes(self, kind: str | None = None, *, key: str | None = None, within: Within = EVERY_PAGE) -> list[Note]:
+        "Notes (of every kind if None), newest first, that came through these scopes alone; none of whose pages has changed since."
+        wanted = {name: storable(value) for name, value in (("kind", kind), ("key", key)) if value is not None}
+        narrowed = "".join(f"{name} = ? AND " for name in wanted)
+        sql = f"SELECT kind, key, text, scopes, pages, noted_at FROM notes WHERE {narrowed}noted_at >= ? ORDER BY noted_at DESC, id"
+        with self.file.reading() as db:
+            rows = db.execute(sql, (*wanted.values(), within.since)).fetchall()
+        notes = [Note(name, about, text, tuple(json.loads(scopes)), json.loads(pages), at) for name, about, text, scopes, pages, at in rows]
+        if within.scopes is not None:
+            notes = [one for one in notes if one.scopes and set(one.scopes) <= set(within.scopes)]
+        urls = list({url for one in notes for url in one.pages})
+        states = {url: state for i in range(0, len(urls), 500) for url, state in self.states(urls[i : i + 500]).items()}
+        current = lambda url: states.get(url, ("", ""))[1]
+        return [one for one in notes if all(current(url) == digest for url, digest in one.pages.items())]
 
     # ---- pages
 
