@@ -50,6 +50,13 @@ class Slow(SmallSite):
         return found
 
 
+def test_a_second_part_means_whom_the_first_one_found_and_is_not_asked_of_nobody() -> None:
+    _, result = ask("Who showed the arc lamp and where was he born?", small_tools())
+    assert result.short_answer == "Humphry Davy; Penzance"
+    _, result = ask("Who showed the steam organ and where was he born?", small_tools(search=SmallSite(PAGES[2:])))
+    assert "Sunderland" not in result.short_answer
+
+
 # ------------------------------------------------------------------ four endings
 
 

@@ -49,7 +49,7 @@ from lightbulb.agent.configuration import ReasoningConfig
 from lightbulb.agent.evidence import long_names
 from lightbulb.agent.ledger import Ledger
 from lightbulb.agent.mentions import Arguments, columns, mention_at, said_of_others
-from lightbulb.agent.question_kinds import asks_for_several, kind_of_question, question_parts
+from lightbulb.agent.question_kinds import asks_for_several, kind_of_question, question_parts, what_it_means
 from lightbulb.agent.reasoning import State, make_plans, quantity
 from lightbulb.agent.tools import load_says
 from lightbulb.agent.writing import _unit_of_column, best_answers
@@ -1174,6 +1174,29 @@ def test_who_only_asks_says_neither_yes_nor_no(question: str, note: str) -> None
 def test_a_rule_of_marks_is_no_line() -> None:
     page = Document("http://site/notice", "Notice", "FERRY NOTICE\n\n============\n\nThe ferry leaves at nine.")
     assert [line.text for line in lines_of(page)] == ["FERRY NOTICE", "The ferry leaves at nine."]
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "meant"),
+    [
+        ("Who wrote the guide, and when did she die?", "Ida Holm", "When did Ida Holm die?"),
+        ("Who wrote Dracula, and when was it published?", "Bram Stoker", "When was Dracula published?"),
+        ("Who is the head gardener and what is her phone number?", "Ida Holm", "What is Ida Holm’s phone number?"),
+        ("Who teaches pottery and how can I reach them?", "Jan Krag", "How can I reach Jan Krag?"),
+        ("Who was Ada Lovelace and where did she live?", "a mathematician", "Where did Ada Lovelace live?"),
+        ("Which cat is oldest and how old is it?", "Mira", "How old is Mira?"),
+        ("What time does the last bus leave and where does it stop?", "22:10", "Where does the last bus stop?"),
+        ("What are the opening hours and where are they posted?", "9 to 5", "Where are the opening hours posted?"),
+        ("When did the inn close and what was its last owner called?", "1999", "What was the inn’s last owner called?"),
+        ("What is the name of the ferry and how many cars can it carry?", "Aurora", "How many cars can the ferry carry?"),
+        ("Where is the pool and how long does it take to get there?", "", "How long does it take to get there?"),  # nobody's
+        ("When is the fair, and when does Anna show her cats?", "", "When does Anna show her cats?"),  # her own
+        ("Who wrote the guide, and when did she die?", "", None),
+    ],
+)
+def test_a_pronoun_means_what_the_part_before_was_about(question: str, answer: str, meant: str | None) -> None:
+    first, second = question_parts(question)
+    assert what_it_means(second, first, answer) == meant
 
 
 def test_questions_in_a_row_are_asked_one_after_the_other() -> None:

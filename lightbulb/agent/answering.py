@@ -31,7 +31,7 @@ from lightbulb.agent.confidence import (
 from .configuration import TestAgent
 from .evidence import Evidence, Researcher, is_mentioned, long_names, mistaken_codes
 from .ledger import Ledger, Meter, relevances, remembered
-from .question_kinds import asks_for_several, foreign_language, in_english, question_parts, readings
+from .question_kinds import asks_for_several, foreign_language, in_english, question_parts, readings, what_it_means
 from .candidates import Candidate, asks_in_key_words, is_said_whole, kind_wanted, normalized
 from .mentions import columns
 from .reasoning import Reasoning, disagrees, holds_now, is_of_later_issue, is_superseded, make_plans, most_of_rows
@@ -129,9 +129,16 @@ class _Inquiry:
             self.tell(Working("reading and ranking"))  # no longer what was asked of the language model
         if self.language:
             self.tell(Working(f"reading the question, which is in {self.language}, as: {self.asked}"))
-        parts, conclusions = question_parts(self.asked), []
+        parts, conclusions, before = question_parts(self.asked), list[_Conclusion](), ""
         for part in parts:
-            root = self.root if len(parts) == 1 else self.root.add(Thought(part, "part"))
+            if conclusions:
+                last = conclusions[-1]
+                is_name = last.is_sure and len(last.short.split()) <= 6
+                if (meant := what_it_means(part, before, last.short if is_name else "")) is None:
+                    conclusions.append(_Conclusion("fact", trace=Trace(failed_at="subject")))  # of whom it asks was not found out
+                    continue
+                part = meant
+            before, root = part, self.root if len(parts) == 1 else self.root.add(Thought(part, "part"))
             conclusions.append(self._thought_out(part, root))
             if self.meter.left("seconds") <= 0: break
         return self._answer(conclusions[0] if len(parts) == 1 else self._together(conclusions, len(parts)))

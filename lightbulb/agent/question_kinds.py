@@ -19,6 +19,7 @@ from importlib.resources import files
 
 import numpy as np
 
+from .questions import subject_of
 from ..core.english import FUNCTION_WORDS, IRREGULAR_VERBS, TITLE_ABBREVIATIONS
 
 # %% ../../nbs/agent/02_question_kinds.ipynb #7b149aa2
@@ -575,3 +576,64 @@ def question_parts(question: str) -> tuple[str, ...]:
     else:
         return (question,)
     return tuple(f"{context} {part[:1].upper()}{part[1:]}?".strip() for part in parts)
+
+# %% ../../nbs/agent/02_question_kinds.ipynb #0d4fa2b8
+_PERSON = r"he|she|him|his|hers?"
+_THING = r"they|them|theirs?|it|its"
+_PRONOUN = re.compile(rf"\b(?:{_PERSON}|{_THING})\b(?! (?:takes?|is possible|rains?)\b)(?!['’])", re.I)
+_IDLE_IT = re.compile(
+    r"\b(?:does|did|do|will|would) it (?:take|matter|cost to)\b|\btime (?:is|was) it\b|\bis it (?:possible|worth|allowed|okay|ok)\b", re.I
+)
+_NOUN_PHRASE = re.compile(r"\b(?P<phrase>(?:the|my|our|your|this|these|those|an?) (?P<words>[\w'’-]+(?: [\w'’-]+)*))", re.I)
+_NO_NOUN = FUNCTION_WORDS | {
+    "called",
+    "cost",
+    "open",
+    "close",
+    "start",
+    "begin",
+    "end",
+    "mean",
+    "look",
+    "work",
+    "stand",
+    "lie",
+    "live",
+    "go",
+}
+
+
+def what_it_means(question: str, before: str, answer: str) -> str | None:
+    """The question with its pronoun replaced by what the question before it was about, or by its answer; None if that is not known.
+
+    A question without such a pronoun stays as it is.
+    """
+    match = _PRONOUN.search(question)
+    if match is None or _IDLE_IT.search(question): return question
+    if re.search(r"(?<=\s)[A-Z]\w", question[: match.start()]) or _NOUN_PHRASE.search(question[: match.start()]):
+        return question
+    subject, is_person = subject_of(before), re.fullmatch(_PERSON, match[0], re.I) is not None
+    asks_for_it = re.match(r"\W*(?:who(?: else)?|which\b.*|what (?!is |are |was |were |do |does |did ).*)\b", before, re.I) is not None
+    is_named = re.match(r"\W*[Ww]ho (?:is|was|are|were) [A-Z]", before) is not None
+    if asks_for_it and not is_named and (is_person or re.match(r"\W*which\b", before, re.I) or match[0].lower().startswith("the")):
+        referent = answer
+    else:
+        referent = (subject if re.search(r"[A-Z]", subject[:1]) else "") or _thing_named(before)
+    if not referent: return None
+    following = re.match(r" (?P<word>[\w'’-]+)", question[match.end() :])
+    is_owned = re.fullmatch("his|their|its", match[0], re.I) or (
+        match[0].lower() == "her" and following is not None and following["word"].lower() not in FUNCTION_WORDS
+    )
+    owner = "’" if referent.endswith("s") else "’s"
+    return f"{question[: match.start()]}{referent}{owner if is_owned else ''}{question[match.end() :]}"
+
+
+def _thing_named(question: str) -> str:
+    "*the family ticket* in *How much does the family ticket cost?*; empty if it names nothing like that."
+    match = _NOUN_PHRASE.search(re.sub(r"\bthe (?:name|title|age|price|number) of (?=\w)", "", question))
+    if match is None: return ""
+    words = match["words"].split()
+    forms = {form for base, others in IRREGULAR_VERBS.items() for form in (base, *others)}
+    is_verb = lambda word: word in _NO_NOUN or word in forms or word.endswith("ed")
+    length = next((number for number, word in enumerate(words) if number and is_verb(word.lower())), len(words))
+    return " ".join([match["phrase"].split()[0].lower(), *words[:length]])
