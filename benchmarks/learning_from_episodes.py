@@ -4,25 +4,28 @@ The untrained agent plays questions over the 95 paragraphs of XQuAD; the episode
 paragraph's questions the right paragraph is known and learned from; the others' questions are judged by their gold answers, which nothing
 learned from. How far the new lists may move judge and ranking is chosen on half of the learning questions. A small language model of bytes
 that has read the demo site goes on with the file of episodes; beside it goes one that reads as many pieces of the demo site instead.
+The reader goes on from the weights that ship, told that the answer is somewhere on the right page; its rows are a table of their own,
+which `--only reader` makes alone.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from _scoring import interval, mean, token_f1
-from _table import Table, arguments, skip_without
+from _table import Table, skip_without
 from agent import Passages
 
 from lightbulb.agent.configuration import Budget
 from lightbulb.agent.environment import SearchEnvConfig, SearchTask
-from lightbulb.agent.episodes import EpisodeFile, gains_of, judged_of
+from lightbulb.agent.episodes import EpisodeFile, gains_of, judged_of, reading_of
 from lightbulb.agent.tools import Tools
 from lightbulb.agent.web_agent import AutonomousWebAgent
 from lightbulb.core.records import Document
@@ -33,10 +36,12 @@ from lightbulb.knowledge.ranking import RankingList, RankingModel, load_cross_en
 from lightbulb.lm.language_model import load_language_model
 from lightbulb.lm.training import TrainLanguageModel, train_language_model
 from lightbulb.reading.judge import Judge, LabelledCandidates, fit_judge
-from lightbulb.reading.reader import SpanReader
+from lightbulb.reading.reader import _WEIGHTS, SpanReader
+from lightbulb.reading.teaching import TrainReader, train_reader
 
 RIDGES = (1.0, 0.1, 0.01)
 PULLS = (1.0, 10.0, 100.0)
+RATES = (3e-4, 6e-4)  # of the reader; in so few steps a third of it is reached
 PIECE = 64  # bytes that the language model expects after as many
 
 
@@ -68,15 +73,85 @@ def bits_per_byte(folder: Path, texts: Sequence[str]) -> list[float]:
     return values
 
 
+def compare(table: Table, name: str, before: Sequence[float], now: Sequence[float], aim: str = "", *, falls: bool = False) -> None:
+    "A row of former and updated means with the interval of the paired difference."
+    low, high = interval([b - a for a, b in zip(before, now, strict=True)])
+    gap = mean(now) - mean(before)
+    measured = f"{mean(before):.3f} → {mean(now):.3f}, {gap:+.3f} ({low:+.3f} to {high:+.3f})"
+    table.row(name, measured, aim, (high < 0 if falls else low > 0) if aim else None)
+
+
+Rows = Sequence[dict]  # of episodes
+Golds = Mapping[str, Collection[str]]  # question → URLs of the right pages, or accepted answers
+
+
+def taught_reader(rows: Rows, right_pages: Golds, rate: float, *, num_steps: int) -> SpanReader:
+    "The shipped reader after one more lesson from episodes."
+    with tempfile.TemporaryDirectory() as folder:
+        examples = Path(folder, "examples.jsonl")
+        examples.write_text("\n".join(json.dumps(one) for one in reading_of(rows, right_pages)), encoding="utf-8")
+        near = {"rank": 0, "first_layer": 10, "batch_size": 4, "num_steps": num_steps, "learning_rate": rate}
+        config = TrainReader(examples, Path(folder, "reader"), start=_WEIGHTS, **near)  # type: ignore[arg-type]
+        list(train_reader(config))
+        return SpanReader.load(config.save_path)
+
+
+def first_answers(reader: SpanReader, rows: Rows, right_pages: Golds) -> tuple[list[str], list[float], list[float]]:
+    "Of each episode the reader's first answer, whether it is on a right page, and the share that those have of its probability."
+    answers, is_right, shares = list[str](), list[float](), list[float]()
+    for row in rows:
+        spans = reader.read(row["question"], [one["text"] for one in row["passages"]], top_k=8)
+        on_page = [row["passages"][span.text_index]["url"] in right_pages[row["question"]] for span in spans]
+        answers.append(spans[0].text if spans else "")
+        is_right.append(float(any(on_page[:1])))
+        scores = np.array([span.score for span in spans])
+        shares.append(float(scores[on_page].sum() / scores.sum()) if spans else 0.0)
+    return answers, is_right, shares
+
+
+def reader_table(learn: Rows, held_out: Rows, right_pages: Golds, answers: Golds, args: argparse.Namespace) -> int:
+    "What the reader learns from episodes; the exit status."
+    table = Table("Learning from episodes: the reader" + (" (quick)" if args.quick else ""))
+    former = SpanReader.load()
+    taught = lambda rows, rate: taught_reader(rows, right_pages, rate, num_steps=2 if args.quick else 12)
+    tried = {0.0: first_answers(former, learn[1::2], right_pages)[2]}
+    tried |= {rate: first_answers(taught(learn[::2], rate), learn[1::2], right_pages)[2] for rate in RATES}
+    log_shares = {rate: mean([float(np.log(max(share, 1e-6))) for share in shares]) for rate, shares in tried.items()}
+    rate = max(RATES, key=lambda one: log_shares[one])
+    (before, *was), (now, *after) = (first_answers(reader, held_out, right_pages) for reader in (former, taught(learn, rate)))
+    f1 = [[token_f1(text, answers[row["question"]]) for text, row in zip(texts, held_out, strict=True)] for texts in (before, now)]
+    num_learned = len(reading_of(learn, right_pages))
+    table.row(
+        "episodes learned from, with passages of the right page and of others; judged", f"{num_learned} of {len(learn)}; {len(held_out)}"
+    )
+    aim = "" if args.quick else "interval above 0"
+    compare(table, f"reader: F1 of its first answer over all passages of an episode (rate {rate:g})", f1[0], f1[1], aim)
+    compare(table, "reader: its first answer is on the right page", was[0], after[0])
+    compare(table, "reader: share of its probability on the right page", was[1], after[1])
+    changed = sum(a != b for a, b in zip(before, now, strict=True))
+    table.row("reader: first answers that are others than before", f"{changed} of {len(held_out)}")
+    table.note("It learns which page is right, and neither an answer nor a span; its own last two layers go on from the weights that ship.")
+    others = ", ".join(f"{value:.3f} with {rate:g}" for rate, value in log_shares.items() if rate)
+    table.note(
+        f"The rate is the better one on half of the learning questions, by the log of that share: {log_shares[0.0]:.3f} before, {others}."
+    )
+    return table.finish(args.record)
+
+
 def main() -> int:
-    args = arguments((__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer episodes and steps")
+    parser.add_argument("--record", action="store_true", help="write the rows into RESULTS.md")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the development data")
+    parser.add_argument("--only", choices=("reader", "others"), help="one of the two tables")
+    parser.add_argument("--episodes", type=Path, help="folder where episodes are kept, and taken from if they were played before")
+    args = parser.parse_args()
     skip_without(args.data / "reading")
     torch.set_num_threads(1)
     count = 6 if args.quick else 80
-    table = Table("Learning from episodes" + (" (quick)" if args.quick else ""), ("onnxruntime", "transformers"))
     rows = [json.loads(line) for line in (args.data / "reading" / "xquad_en.jsonl").read_text(encoding="utf-8").splitlines()]
     pages = [Document(f"http://xquad/{i}", row["title"], row["text"]) for i, row in enumerate(rows)]
-    embed, reader, rerank = load_embedder(cache_path=cache_folder("embeddings") / "vectors.sqlite"), SpanReader.load(), load_cross_encoder()
+    embed, reader = load_embedder(cache_path=cache_folder("embeddings") / "vectors.sqlite"), SpanReader.load()
     asked = [
         [(q["question"], i, [a["text"] for a in q["answers"]]) for i in range(half, len(rows), 2) for q in rows[i]["questions"]]
         for half in (0, 1)
@@ -86,17 +161,22 @@ def main() -> int:
     agent = AutonomousWebAgent(
         Tools(Passages("xquad", pages, embed, cache_folder("benchmarks")), reader, embed), policy="ordered", env_config=budget
     )
-    read = lambda question, texts: reader.read(question, texts, top_k=8)
-    kept, judged, files = list[list[dict]](), list[list[LabelledCandidates]](), list[bytes]()
+    kept, files = list[list[dict]](), list[bytes]()
     with tempfile.TemporaryDirectory() as folder:
         for half, part in enumerate(chosen):
-            file = EpisodeFile(Path(folder, f"{half}.jsonl"), with_failures=True)
-            for question, _, _ in part:
+            file = EpisodeFile(Path(args.episodes or folder, f"{count}_{half}.jsonl"), with_failures=True)
+            for question, _, _ in part[len(file.read()) :]:
                 file.append(agent.play(SearchTask(question)).row())
             kept.append(file.read())
             files.append(file.path.read_bytes())
-            judged.append(judged_of(file.read(), {question: {pages[i].url} for question, i, _ in part}, read, rerank))
+    right_pages = {question: {pages[i].url} for part in chosen for question, i, _ in part}
     golds = {question: answers for question, _, answers in chosen[1]}
+    status = 0 if args.only == "others" else reader_table(kept[0], kept[1], right_pages, golds, args)
+    if args.only == "reader": return status
+    table = Table("Learning from episodes" + (" (quick)" if args.quick else ""), ("onnxruntime", "transformers"))
+    rerank = load_cross_encoder()
+    read = lambda question, texts: reader.read(question, texts, top_k=8)
+    judged = [judged_of(part, right_pages, read, rerank) for part in kept]
     held_out, learn = [one for one in judged[1] if one.candidates], [one for one in judged[0] if any(one.right)]
     former = Judge.load()
     by_ridge = {ridge: log_share(fit_judge(learn[::2], ridge=ridge, former=former), learn[1::2]) for ridge in RIDGES}
@@ -106,16 +186,7 @@ def main() -> int:
         "episodes learned from, with the right page among what was kept; judged", f"{len(learn)} of {len(judged[0])}; {len(held_out)}"
     )
 
-    def row(name: str, before: Sequence[float], now: Sequence[float], aim: str = "", *, falls: bool = False) -> None:
-        low, high = interval([b - a for a, b in zip(before, now, strict=True)])
-        gap = mean(now) - mean(before)
-        table.row(
-            name,
-            f"{mean(before):.3f} → {mean(now):.3f}, {gap:+.3f} ({low:+.3f} to {high:+.3f})",
-            aim,
-            (high < 0 if falls else low > 0) if aim and not args.quick else None,
-        )
-
+    row = lambda name, before, now, aim="", **settings: compare(table, name, before, now, "" if args.quick else aim, **settings)
     first = lambda judge: [token_f1(judge.judge(one.question, one.candidates)[0].text, golds[one.question]) for one in held_out]
     row(f"judge: F1 of its first answer (pull {ridge})", first(former), first(after), "interval above 0")
     shares = [
@@ -172,8 +243,8 @@ def main() -> int:
             "All held-out episodes quote pages that the file of episodes quotes too, and have its format: how much of the gain is either "
             "was not told apart."
         )
-    table.note("The reader does not learn from episodes: they hold no spans that are known to be right.")
-    return table.finish(args.record)
+    table.note("The reader's rows are in the table of its own.")
+    return status | table.finish(args.record)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,17 @@ import pytest
 from small_site import Letters
 from test_web_agent import DemoPages, PatternReader, make_agent
 
+from lightbulb import reading
 from lightbulb.agent.environment import SearchTask
-from lightbulb.agent.episodes import EpisodeFile, gains_of, judged_of
+from lightbulb.agent.episodes import EpisodeFile, gains_of, judged_of, reading_of
 from lightbulb.agent.tools import Tools
 from lightbulb.knowledge.page_ranking import PageRanker
 from lightbulb.knowledge.ranking import RankingModel, ndcg
 from lightbulb.lm.language_model import load_language_model
 from lightbulb.lm.training import TrainLanguageModel, train_language_model
 from lightbulb.reading.judge import Judge, fit_judge
-from lightbulb.reading.reader import AnswerSpan
+from lightbulb.reading.reader import AnswerSpan, SpanReader
+from lightbulb.reading.teaching import TrainReader, train_reader
 from lightbulb.web.demo_site import demo_questions
 
 
@@ -79,6 +81,30 @@ def test_a_judge_learns_from_episodes_which_page_to_believe_in_others(site: Demo
         np.mean([np.log(judge.shares(one.question, one.candidates)[:-1][list(one.right)].sum()) for one in held_out])
     )
     assert value(after) > value(former)
+
+
+def test_a_reader_learns_from_episodes_on_which_page_to_look_in_others(
+    site: DemoPages, episodes: tuple[Path, Path], tmp_path: Path
+) -> None:
+    urls = {document.title: url for url, document in site.documents.items()}
+    gold = {one.question: {urls[title] for title in one.gold_pages} for one in demo_questions("train")}
+    learn, held_out = (reading_of(rows_of(path), gold) for path in episodes)
+    assert min(len(learn), len(held_out)) >= 4
+    (tmp_path / "examples.jsonl").write_text("\n".join(map(json.dumps, learn)))
+    shipped = Path(reading.__file__).with_name("weights") / "span_reader.safetensors"
+    near = {"rank": 0, "first_layer": 11, "num_steps": 6, "batch_size": 3, "learning_rate": 2e-3}
+    list(train_reader(TrainReader(tmp_path / "examples.jsonl", tmp_path / "reader", start=shipped, **near)))
+    former, after = SpanReader.load(shipped), SpanReader.load(tmp_path / "reader")
+    assert after.confidence == former.confidence
+
+    def log_share(reader: SpanReader, example: dict) -> float:
+        "Of the right page's spans among all and *not said*, nats."
+        spans = reader.read(example["question"], example["texts"] + example["others"], top_k=8)
+        odds = np.exp([span.margin for span in spans])
+        return float(np.log(odds[[span.text_index < len(example["texts"]) for span in spans]].sum() / (1 + odds.sum())))
+
+    before, now = (np.mean([log_share(reader, example) for example in held_out]) for reader in (former, after))
+    assert now > before + 0.02
 
 
 def test_a_language_model_learns_from_episodes_to_expect_others(episodes: tuple[Path, Path], tmp_path: Path) -> None:

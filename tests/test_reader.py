@@ -191,6 +191,23 @@ def test_windows_of_a_question_compete_in_one_softmax() -> None:
     assert float(loss) == pytest.approx(np.mean(by_hand), abs=1e-4)
 
 
+def test_an_answer_somewhere_on_a_page_is_worth_all_of_the_pages_tokens() -> None:
+    _, tokenizer = load_encoder(1)
+    network, device = ReaderNetwork(load_encoder(2)[0]).eval(), torch.device("cpu")
+    page, others = ["Ada lit the lamp.", "It burned long."], ["Rosa drew a map of Turin."]
+    rows = encode_example(tokenizer, {"question": "Who lit it?", "texts": page, "others": others}, 64) or []
+    assert [row.somewhere for row in rows] == [True, True, False]
+    not_said = encode_example(tokenizer, {"question": "Who?", "text": page[1], "start": -1, "end": -1}, 64) or []
+    with torch.no_grad():
+        losses = [[float(part) for part in reader_loss(network, batch, device)] for batch in ([rows], [not_said], [rows, not_said])]
+        scores = [network(*padded([(row.ids, row.passage)], device)) for row in rows]
+    margins = [(spans[0, row.passage : -1] - spans[0, 0]).logsumexp(0) for (spans, _), row in zip(scores, rows, strict=True)]
+    everything = torch.stack([torch.zeros(2), *margins]).logsumexp(0)
+    assert losses[0][0] == pytest.approx(float((everything - torch.stack(margins[:2]).logsumexp(0)).mean()), abs=1e-4)
+    assert losses[0][1] == pytest.approx(float(torch.nn.functional.softplus(scores[2][1])), abs=1e-4)  # which of the page's answers is open
+    assert losses[2][0] == pytest.approx((losses[0][0] + losses[1][0]) / 2, abs=1e-4)
+
+
 def training_examples(folder) -> None:
     "Three questions on one sentence, and one that it does not answer."
     text = "Rosa Levi drew the map of Turin in 1754."

@@ -182,6 +182,15 @@ def gains_of(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return gains
 
 # %% ../../nbs/agent/18_episodes.ipynb #681df3aa
+def _kept_passages(rows: Sequence[dict[str, Any]], gold_urls: Mapping[str, Collection[str]]) -> dict[str, dict[tuple[str, int], str]]:
+    "Question with known pages → (URL, start) → text of all passages that its episodes kept."
+    kept: dict[str, dict[tuple[str, int], str]] = {}
+    for row in rows:
+        if gold_urls.get(row["question"]):
+            kept.setdefault(row["question"], {}).update({(one["url"], one["start"]): one["text"] for one in row["passages"]})
+    return kept
+
+
 def judged_of(
     rows: Sequence[dict[str, Any]],
     gold_urls: Mapping[str, Collection[str]],  # question → the pages that are known to hold its answer
@@ -191,15 +200,22 @@ def judged_of(
     "For `reading.judge.fit_judge`: of each question with known pages the spans of all passages that its episodes kept."
     from lightbulb.reading.judge import LabelledCandidates, gather_candidates
 
-    kept: dict[str, dict[tuple[str, int], str]] = {}
-    for row in rows:
-        if gold_urls.get(row["question"]):
-            kept.setdefault(row["question"], {}).update({(one["url"], one["start"]): one["text"] for one in row["passages"]})
     lists = []
-    for question, passages in kept.items():
+    for question, passages in _kept_passages(rows, gold_urls).items():
         texts, urls = list(passages.values()), [url for url, _ in passages]
         spans = read(question, texts)
         candidates = gather_candidates(question, texts, spans, pages=urls, rerank=rerank)
         right = tuple(urls[span.text_index] in gold_urls[question] for span in spans)
         lists.append(LabelledCandidates(question, tuple(candidates), right))
     return lists
+
+# %% ../../nbs/agent/18_episodes.ipynb #e13a9b02
+def reading_of(rows: Sequence[dict[str, Any]], gold_urls: Mapping[str, Collection[str]]) -> list[dict[str, Any]]:
+    "For `reading.teaching.train_reader`: of each question with known pages what its episodes kept of them, and of others to compete."
+    examples = []
+    for question, passages in _kept_passages(rows, gold_urls).items():
+        known = [text for (url, _), text in passages.items() if url in gold_urls[question]]
+        others = [text for (url, _), text in passages.items() if url not in gold_urls[question]]
+        if known and others:
+            examples.append({"question": question, "texts": known, "others": others})
+    return examples

@@ -42,15 +42,19 @@ class EncodedWindow:
 
     ids: list[int]
     passage: int  # index of the first passage token
-    first: int
-    last: int
+    first: int = 0
+    last: int = 0
+    somewhere: bool = False  # the answer is in this window or in another one of the question that is marked so
 
 
 def encode_example(tokenizer: Tokenizer, example: Mapping, max_tokens: int) -> list[EncodedWindow] | None:
     "The windows of an example; None if a text is empty or the answer lies behind `max_tokens`."
-    texts = [example["text"], *example.get("others", ())]
+    known = example.get("texts", ())
+    texts = [*(known or [example["text"]]), *example.get("others", ())]
     parts = windows(tokenizer, example["question"], texts, size=1_000_000, stride=1_000_000)
     if len(parts) < len(texts): return None
+    if known:
+        return [EncodedWindow(part.ids[:max_tokens], part.passage, somewhere=part.text_index < len(known)) for part in parts]
     rows = []
     for part in parts:
         inside = []
@@ -75,24 +79,33 @@ def reader_loss(
     closed = segments == 0
     closed[torch.arange(len(rows)), mask.sum(1) - 1] = True  # the last separator is no place for an answer
     margins = (span_scores - span_scores[:, :1]).masked_fill(closed[..., None], -1e4)  # (R, T, 2)
-    not_said = torch.zeros(len(batch), 2, device=device)
-    everything = torch.cat([not_said, margins.logsumexp(1)])
-    owners = torch.cat([torch.arange(len(batch), device=device), owner])
-    table = torch.full((len(batch), len(everything), 2), -torch.inf, device=device)
-    table[owners, torch.arange(len(everything), device=device)] = everything
-    right = not_said.clone()
     answered = torch.tensor([row.first > 0 for row in rows], device=device)
+    somewhere = torch.tensor([row.somewhere for row in rows], device=device)
+    right = ~closed[..., None] & somewhere[:, None, None].expand_as(margins)
     places = answered.nonzero()[:, 0]
-    first, last = (torch.tensor([getattr(row, name) for row in rows], device=device)[places] for name in ("first", "last"))
-    right[owner[places]] = torch.stack([margins[places, first, 0], margins[places, last, 1]], 1)
-    return (table.logsumexp(1) - right).mean(), binary_cross_entropy_with_logits(answerable, answered.float())
+    for column, name in enumerate(("first", "last")):
+        right[places, torch.tensor([getattr(row, name) for row in rows], device=device)[places], column] = True
+    right_margins = margins.masked_fill(~right, -1e4).logsumexp(1)  # (R, 2)
+    is_said = torch.zeros(len(batch), device=device).index_add(0, owner, (answered | somewhere).float()) > 0
+    owners = torch.cat([torch.arange(len(batch), device=device), owner])
+
+    def in_all(not_said: Tensor, said: Tensor) -> Tensor:
+        "The sum over all windows of a question (Q, 2), in logs."
+        table = torch.full((len(batch), len(owners), 2), -torch.inf, device=device)
+        table[owners, torch.arange(len(owners), device=device)] = torch.cat([not_said[:, None].expand(-1, 2), said])
+        return table.logsumexp(1)
+
+    span_loss = in_all(torch.zeros(len(batch), device=device), margins.logsumexp(1)) - in_all(-1e4 * is_said, right_margins)
+    counted = ~somewhere  # that a page answers does not say which of its windows do
+    verdicts = binary_cross_entropy_with_logits(answerable, answered.float(), reduction="none")
+    return span_loss.mean(), (verdicts * counted).sum() / max(1, int(counted.sum()))
 
 # %% ../../nbs/reading/08_teaching.ipynb #f5ebe9cf
 @dataclass(frozen=True)
 class TrainReader(Displayable):
     "What `train_reader` needs to know."
 
-    examples: str | Path  # JSON lines: question, text, start, end, others
+    examples: str | Path  # JSON lines: question, text, start, end, others; or question, texts, others
     save_path: str | Path  # where the trained weights go (safetensors); the folder of the run stands beside it
     start: str | Path | None = None  # weights of an earlier stage; the bare encoder if not given
     rank: int = 16  # of the adapters; 0 lets the layers' own weights learn
@@ -152,9 +165,9 @@ class ReaderTraining:
         seed_everything(config.seed)
         if config.start is None:
             encoder, tokenizer = load_encoder(config.num_layers)
-            self.network = ReaderNetwork(encoder)
+            self.network, self.confidence = ReaderNetwork(encoder), Confidence()
         else:
-            self.network, tokenizer, _ = load_reader(config.start, num_layers=config.num_layers)
+            self.network, tokenizer, self.confidence = load_reader(config.start, num_layers=config.num_layers)
         self.device = choose_device("auto")
         self.trained = self.network.to(self.device).learn(config.first_layer, config.rank)
         self.network.mixed = native_dtype(self.device) == torch.bfloat16
@@ -223,7 +236,7 @@ class ReaderTraining:
         for weight, mean in zip(self.trained, self.averaged, strict=True):
             weight.data.copy_(mean)
         self.network.merge()
-        save_reader(self.network, self.config.save_path)
+        save_reader(self.network, self.config.save_path, self.confidence)
 
 # %% ../../nbs/reading/08_teaching.ipynb #5a7e11d1
 _MAY_CHANGE = ("examples", "save_path", "save_every", "resume")  # when a run is resumed
