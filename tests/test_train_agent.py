@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +25,7 @@ from lightbulb.agent.training import _side_by_side, load_queries, train_agent, u
 from lightbulb.agent.web_agent import AutonomousWebAgent
 from lightbulb.core.checkpoint import load_checkpoint
 from lightbulb.core.errors import LightbulbError, SearchError, StoreError
+from lightbulb.core.report import MetricsFile
 from lightbulb.core.run_folder import MODEL_FILE, TRAINING_FILE, find_model_file, moments
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.web.demo_site import article_titles, demo_questions
@@ -485,3 +488,73 @@ def test_a_killed_training_loses_no_episode_that_was_told_and_ends_as_the_unbrok
     assert process.returncode == 0 and log_of(folder) == log_of(tmp_path / "whole")
     ends = [load_checkpoint(place / "agent" / "web_agent" / "epoch_000_step_000012" / MODEL_FILE) for place in (folder, tmp_path / "whole")]
     assert all(bool((ends[0]["worker"][name] == ends[1]["worker"][name]).all()) for name in ends[0]["worker"])
+
+
+def fill(file: Path) -> None:
+    "Take all the room that is left on the disk of the file."
+    with contextlib.suppress(OSError), file.open("wb", buffering=0) as out:
+        for size in (2**16, 2**10, 1):
+            with contextlib.suppress(OSError):
+                while out.write(bytes(size)) == size:
+                    pass
+
+
+def train_on_a_disk_that_fills(folder: Path, tools: Tools, *, empties: bool) -> dict:
+    "The log after each batch of a training whose disk is full from episode 6 on: to the end, or up to episode 12."
+    told, filler, lines, end = [], folder / "filler", {}, ""
+    try:
+        for report in train_agent(config_for(folder, num_episodes=15), tools=tools, tasks=QUESTIONS, tell=told.append):
+            if report.split == "validation":
+                lines[report.step] = len(log_of(folder))
+                assert [row["episode"] for row in told] == [row["episode"] for row in log_of(folder)]
+            elif report.step == 6:
+                fill(filler)
+            elif report.step == 12 and empties:
+                filler.unlink()
+    except LightbulbError as error:
+        end = str(error)
+    if not empties:
+        filler.unlink()
+        list(train_agent(config_for(folder, num_episodes=15, resume=True), tools=tools, tasks=QUESTIONS, tell=told.append))
+    run, data = folder / "agent" / "web_agent", folder / "agent" / "llm_training_data.jsonl"
+    return {
+        "lines": lines,
+        "end": end,
+        "told": [row["episode"] for row in told],
+        "log": log_of(folder),
+        "data": [json.loads(line)["id"] for line in data.read_text().splitlines()],
+        "curve": [report.step for report in MetricsFile(run / "metrics.jsonl").evaluations()],
+        "moments": [moment.step for moment in moments(run)],
+        "weights": [float(weights.sum()) for weights in load_checkpoint(find_model_file(run, "web agent"))["worker"].values()],
+    }
+
+
+ON_A_SMALL_DISK = """
+import json, sys
+from pathlib import Path
+from test_train_agent import DemoPages, Letters, PatternReader, Tools, train_on_a_disk_that_fills
+print(json.dumps(train_on_a_disk_that_fills(Path(sys.argv[1]), Tools(DemoPages(), PatternReader(), Letters()), empties=len(sys.argv) > 2)))
+"""
+
+
+@pytest.mark.parametrize("empties", [True, False])
+def test_a_training_goes_on_while_its_disk_is_full_and_loses_nothing(tools: Tools, tmp_path: Path, empties: bool) -> None:
+    "On a file system of its own, which is really full."
+    mounted = 'mount -t tmpfs -o size=16m none "$0" && exec "$@"'
+    mount = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mounted, str(tmp_path)]
+    if not shutil.which("unshare") or subprocess.run([*mount, "true"], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    words = [*mount, sys.executable, "-c", ON_A_SMALL_DISK, str(tmp_path), *["empties"] * empties]
+    process = subprocess.run(words, cwd=ROOT, env=other_process_environment(), capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    seen = json.loads(process.stdout)
+    assert seen["lines"] == {"3": 3, "6": 3, "9": 3, "12": 12 if empties else 3, "15": 15 if empties else 3}
+    assert process.stderr.count("the disk is full; the run goes on") == 1
+    assert ("the disk is full" in seen["end"], seen["end"].count("\n")) == (not empties, 0)
+    whole = config_for(tmp_path / "whole", num_episodes=15)
+    list(train_agent(whole, tools=tools, tasks=QUESTIONS))
+    assert seen["told"] == list(range(1, 16)) and seen["log"] == log_of(tmp_path / "whole")
+    assert seen["data"] == [json.loads(line)["id"] for line in (whole.folder / "llm_training_data.jsonl").read_text().splitlines()]
+    assert seen["curve"] == [3, 6, 9, 12, 15] and seen["moments"] == [15]
+    weights = load_checkpoint(find_model_file(whole.folder, "web agent"))["worker"].values()
+    assert seen["weights"] == [float(one.sum()) for one in weights]
