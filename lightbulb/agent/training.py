@@ -31,18 +31,21 @@ import torch
 from .answering import remember_pages, scope_of
 from .configuration import TrainAgent
 from .environment import OPTIONS, SearchEnvConfig, SearchTask
-from .episodes import EpisodeFile
+from .episodes import EpisodeFile, gains_of
 from .tools import Search, Tools, load_tools
 from .waiting import OwnTime
 from .foresight import Foresight, Lived
-from .web_agent import FORESIGHT_FILE, AutonomousWebAgent, EpisodeWorld, chances_of, default_levels
+from .web_agent import FORESIGHT_FILE, RANKING_FILE, AutonomousWebAgent, EpisodeWorld, chances_of, default_levels
 from ..core.checkpoint import save_checkpoint
 from ..core.english import title_key
 from ..core.errors import CheckpointError, LightbulbError
+from ..core.records import Document
 from ..core.report import StepReport
 from ..core.display import tell_notebook
 from ..core.run import Run, clear_errors
 from ..core.run_folder import MODEL_FILE, Moment
+from ..knowledge.page_ranking import PageRanker
+from ..knowledge.ranking import RankingModel
 from ..rl.options import OptionStep
 from ..web.backend import canonical_or_same
 from ..web.demo_site import demo_questions
@@ -213,6 +216,8 @@ class _AgentTraining:
         self.batch_begin = 0  # episodes done before the last batch
         self.best = dict[str, Any]()  # both networks as they answered the held-out questions best, and that reward; empty without a look
         self.lived = list[Lived]()  # all that did not fail, if a world model is to learn from them
+        self.earned = list[tuple[str, list[str], list[str]]]()  # of each that kept something: question, pages it came from, pages read
+        self.pages = dict[str, Document]()  # by address, those that were read in this process
         file = config.folder / "llm_training_data.jsonl"
         self.episodes = EpisodeFile(file, with_private=config.with_private, private_hosts=config.allow_hosts)
 
@@ -310,8 +315,12 @@ class _AgentTraining:
                 "error": world.failure,
             }
             self.untold.append(told | {"row": None if world.failure else world.row()})
-            if self.config.foresees and not world.failure:
+            if world.failure: continue
+            if self.config.foresees:
                 self.lived.append(world.lived())
+            read = {page.url: page for page in world.env.evidence().pages}
+            self.pages |= read
+            self.earned += [(question, list(gains), list(read)) for question, gains in gains_of([world.row()]).items()]
 
     def _remember(self, world: EpisodeWorld) -> str:
         "The knowledge base grows by what was read; only pages are citable. Why it did not grow, if it failed."
@@ -400,7 +409,8 @@ class _AgentTraining:
         levels = self.agent.levels.state_dict()
         lived = [[*map(torch.from_numpy, episode[:3]), episode[3]] for episode in self.lived]
         places = {"step": self.step, "batch_begin": self.batch_begin, "best": self.best}
-        return {**places, "levels": levels, "untold": json.dumps(self.untold), "lived": lived}
+        texts = {"untold": json.dumps(self.untold), "earned": json.dumps(self.earned)}
+        return {**places, **texts, "levels": levels, "lived": lived}
 
     def load_state(self, model: Mapping[str, Any], training: Mapping[str, Any], place: Path) -> None:
         "Go on from a moment."
@@ -410,6 +420,7 @@ class _AgentTraining:
         self.agent.levels.load_state_dict({**training["levels"], **levels})
         self.step, self.untold = training["step"], json.loads(training["untold"])
         self.batch_begin, self.best = training.get("batch_begin", 0), training.get("best", {})
+        self.earned = json.loads(training.get("earned", "[]"))
         self.lived = [(seen.numpy(), done.numpy(), earned.numpy(), ended) for seen, done, earned, ended in training.get("lived", [])]
         plays = self.model_state()
         if any(not torch.equal(weight, model[level][name]) for level in levels for name, weight in plays[level].items()):
@@ -421,6 +432,23 @@ class _AgentTraining:
         self.agent.levels.foresee = Foresight.learn(self.lived)
         save_checkpoint(self.config.folder / FORESIGHT_FILE, self.agent.levels.foresee.state())
         return self.evaluate() if self.held_out else None
+
+    def rank(self) -> None:
+        "Let the ranking that ships learn which of the pages read gave what was kept, and keep it beside the run."
+        gains: dict[str, dict[str, float]] = {}
+        for question, useful, _ in self.earned:
+            gains.setdefault(question, {}).update(dict.fromkeys(useful, 1.0))
+        pages = [self._page(url) for url in dict.fromkeys(url for *_, read in self.earned for url in read)]
+        ranker, file = PageRanker([page for page in pages if page], self.agent.tools.embed), self.config.folder / RANKING_FILE
+        if not ranker.model.update([ranker.labelled(question, useful) for question, useful in gains.items()]): return
+        ranker.model.save(file)
+        self.agent.page_ranking = RankingModel.load(file)  # as others will load it
+
+    def _page(self, url: str) -> Document | None:
+        "A page that an episode read: of one before the stop it is in the knowledge base, if there is one."
+        knowledge = self.agent.tools.knowledge
+        if url in self.pages or knowledge is None: return self.pages.get(url)
+        return knowledge.document(url, scopes=self.config.for_tools().scopes)
 
 # %% ../../nbs/agent/23_training.ipynb #f9d9f73d
 _MAY_CHANGE = (
@@ -436,6 +464,8 @@ _MAY_CHANGE = (
     "knowledge_base",
     "with_private",
     "cluster",
+    "proposes",
+    "ranks",
 )
 _CARD = {
     "Intended use": "Choosing searches and pages for questions, before `answer()` writes from what was read.",
@@ -479,10 +509,12 @@ def train_agent(
         write=config.write,
         span_cache=span_cache,
         refines=config.refines,
+        proposes=config.proposes,
     )
     # the run that trains it
     if not config.resume:
         (config.folder / FORESIGHT_FILE).unlink(missing_ok=True)  # of a training before
+        (config.folder / RANKING_FILE).unlink(missing_ok=True)
     fixed = {name: str(value) for name, value in asdict(config).items() if name not in _MAY_CHANGE}
     log = _EpisodeLog(config.folder / "agent_training.log", resume=config.resume)
     keeping = {"save_every": 0.0, "goes_on": True, "card": _CARD}
@@ -506,9 +538,11 @@ def train_agent(
             tell(row)
         training.take_best()
         with clear_errors(config.folder, {}):
-            report = training.foresee() if config.foresees else None
             agent.save_worker_model(config.folder / "worker.ckpt")
             agent.save_manager_model(config.folder / "manager.ckpt")
+            if config.ranks:
+                training.rank()
+            report = training.foresee() if config.foresees else None
         if report:
             yield report
     finally:

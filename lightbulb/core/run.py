@@ -368,7 +368,12 @@ class Run:
             if is_late:
                 with self._may_fail("moment"):
                     self._keep(training)
-        self._keep(training)
+        try:
+            self._keep(training)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{error}; make room, and --resume goes on from step {self.kept_step}" if self._kept else str(error)
+            ) from None
         if log is not None:
             log.write()  # what is left: now it must be written
 
