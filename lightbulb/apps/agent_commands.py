@@ -152,7 +152,7 @@ class _Watch:
 # %% ../../nbs/apps/00_agent_commands.ipynb #2ff5559b
 @contextlib.contextmanager
 def _closing(tools: Tools) -> Iterator[None]:
-    "Close them in the end; after an error that one is told, and not that a full disk takes the knowledge base no more than the rest."
+    "Close them in the end; of an error inside that one is told, whatever the knowledge base says then."
     try:
         yield
     except BaseException:
