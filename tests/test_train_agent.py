@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from test_web_agent import DemoPages, Letters, PatternReader, other_process_environment
 
 from lightbulb.agent.configuration import TrainAgent
-from lightbulb.agent.environment import SearchTask
+from lightbulb.agent.environment import SearchEnvConfig, SearchTask
 from lightbulb.agent.tools import Tools
-from lightbulb.agent.training import _side_by_side, load_queries, train_agent, unknown_pages
+from lightbulb.agent.training import _AgentTraining, _side_by_side, load_queries, train_agent, unknown_pages
 from lightbulb.agent.web_agent import AutonomousWebAgent
-from lightbulb.core.checkpoint import load_checkpoint
+from lightbulb.core.checkpoint import load_checkpoint, save_checkpoint
 from lightbulb.core.errors import LightbulbError, SearchError, StoreError
+from lightbulb.core.report import MetricsFile
 from lightbulb.core.run_folder import MODEL_FILE, TRAINING_FILE, find_model_file, moments
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
+from lightbulb.knowledge.page_ranking import PageRanker
+from lightbulb.knowledge.ranking import RankingModel
 from lightbulb.web.demo_site import article_titles, demo_questions
 from lightbulb.web.search import load_search
 
@@ -313,6 +321,124 @@ def test_a_training_that_foresees_keeps_its_world_model_and_whoever_loads_it_pla
     assert again is not None and again.levels.foresee is None and not (tmp_path / "whole" / "agent" / "foresight.ckpt").exists()
 
 
+def same(some: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]) -> bool:
+    "Whether two networks have the same weights."
+    return all(torch.equal(weights, others[name]) for name, weights in some.items())
+
+
+def test_the_weights_of_the_best_look_are_played_and_the_last_ones_trained_on(tools: Tools, tmp_path: Path, monkeypatch) -> None:
+    rewards = {3: 1.0, 6: 2.0, 9: 2.0, 12: 1.5}  # on held-out questions
+    monkeypatch.setattr(_AgentTraining, "_judged", lambda self: {"reward": rewards[self.step], "searches": 1.0})
+    tasks, last, played = [*QUESTIONS, QUESTIONS[0], QUESTIONS[2]], {}, {}
+    for name, resume in (("whole", False), ("broken", False), ("broken", True)):
+        folder = tmp_path / name / "agent"
+        reports = train_agent(config_for(tmp_path / name, num_held_out=1, resume=resume), tools=tools, tasks=tasks)
+        while True:
+            try:
+                report = next(reports)
+            except StopIteration as end:
+                agent = end.value
+                break
+            if report.split == "train": continue
+            model = find_model_file(folder, "web agent")
+            kept = load_checkpoint(model), load_checkpoint(model.with_name(TRAINING_FILE))["training"]["levels"]["worker"]["online"]
+            if name == "whole":
+                played[report.step], last[report.step] = kept
+            elif report.step == 9:
+                reports.close()
+                save_checkpoint(model, played[6])  # as a kill leaves it that comes between the two files of a moment
+                break
+        if name == "whole" or resume:
+            model = find_model_file(folder, "web agent")
+            networks = [load_checkpoint(model)["worker"], load_checkpoint(folder / "worker.ckpt")["weights"]]
+            networks += [one.levels.worker.online.state_dict() for one in (agent, AutonomousWebAgent.load(folder, tools))]
+            assert all(same(network, last[9]) for network in networks)  # of two that are equal the later one
+            assert same(load_checkpoint(model.with_name(TRAINING_FILE))["training"]["levels"]["worker"]["online"], last[12])
+    assert all(same(played[step]["worker"], last[min(step, 9)]) for step in rewards)
+    assert not same(last[9], last[6]) and not same(last[9], last[12])
+
+
+LOADED = """
+import json, sys
+from test_train_agent import AutonomousWebAgent, DemoPages, Letters, PatternReader, Tools, scores_of
+agent = AutonomousWebAgent.load(sys.argv[1], Tools(DemoPages(), PatternReader(), Letters()))
+print(json.dumps(scores_of(agent.page_ranking)))
+"""
+
+
+def scores_of(model: RankingModel | None) -> list[tuple[str, float]]:
+    "How a ranking orders the demo pages."
+    ranker = PageRanker(list(DemoPages().documents.values()), Letters(), model=model)
+    return [(page.url, page.score) for page in ranker.rank("Who was the arc lamp invented by?", 20)]
+
+
+def test_a_training_that_ranks_keeps_its_ranking_of_pages_and_whoever_loads_it_ranks_with_it(tools: Tools, tmp_path: Path) -> None:
+    with KnowledgeBase(":memory:", embed=Letters()) as knowledge:
+        own = Tools(tools.search, tools.reader, tools.embed, knowledge=knowledge)
+        agent = trained(config_for(tmp_path / "whole", ranks=True, refines=True), own)
+        assert agent is not None and agent.page_ranking is not None
+        scores = scores_of(agent.page_ranking)
+        script = [sys.executable, "-c", LOADED, str(tmp_path / "whole" / "agent")]
+        process = subprocess.run(script, cwd=ROOT, env=other_process_environment(), capture_output=True, text=True)
+        assert process.returncode == 0, process.stderr
+        assert [tuple(pair) for pair in json.loads(process.stdout)] == scores != scores_of(RankingModel.load())
+        # the queries of whoever loads it are rewritten by it, also where it was saved whole
+        agent.save(tmp_path / "saved")
+        for folder in (tmp_path / "whole" / "agent", tmp_path / "saved"):
+            loaded = AutonomousWebAgent.load(folder, tools, env_config=agent.env_config)
+            loaded.play(QUESTIONS[0], max_seconds=600)
+            assert scores_of(loaded.page_ranking) == scores and loaded._refiner and loaded._refiner.ranker.model is loaded.page_ranking
+        # left in the middle it learns from the same pages, some of which it read in another life
+        assert trained(config_for(tmp_path / "broken", refines=True), own, batches=2) is None
+        resumed = trained(config_for(tmp_path / "broken", refines=True, ranks=True, resume=True), own)
+        assert resumed is not None and resumed.page_ranking is not None
+        assert [url for url, _ in scores_of(resumed.page_ranking)] == [url for url, _ in scores]
+        assert np.allclose([score for _, score in scores_of(resumed.page_ranking)], [score for _, score in scores], atol=1e-3)
+        # a new training without it leaves none behind
+        again = trained(config_for(tmp_path / "whole"), own)
+    assert again is not None and again.page_ranking is None and not (tmp_path / "whole" / "agent" / "ranking.json").exists()
+
+
+class Proposing:
+    "A language model that lists words, or that is gone."
+
+    num_tokens_used = 0
+
+    def __init__(self, reply: str) -> None:
+        self.reply, self.asked = reply, list[str]()
+
+    def count_tokens(self, text):
+        return len(text.split())
+
+    def generate(self, prompts, *, max_new_tokens=128, stop=(), chat=True):
+        self.asked += prompts
+        if not self.reply: raise LightbulbError("the server is gone")
+        return [self.reply] * len(prompts)
+
+    def score(self, prompt, continuations, *, chat=True):
+        return [0.0] * len(continuations)
+
+
+@pytest.mark.parametrize("reply", ["1. Humphry Davy\n- miners in Cornwall\n2. one two three four five six seven\n", ""])
+def test_a_language_model_proposes_words_for_rewritten_queries(tools: Tools, tmp_path: Path, reply: str) -> None:
+    model, told = Proposing(reply), list[dict]()
+    own = Tools(tools.search, tools.reader, tools.embed, model=model)
+    config = config_for(tmp_path, num_episodes=6, refines=True, proposes=True)
+    list(train_agent(config, tools=own, tasks=QUESTIONS, tell=told.append))
+    assert len(told) == 6 and not any(row["error"] for row in told)
+    assert 0 < len(model.asked) == len(set(model.asked)) and all("Question: Wh" in prompt for prompt in model.asked)  # once a question
+    agent = AutonomousWebAgent.load(tmp_path / "agent", own, env_config=SearchEnvConfig(budget=config.budget))
+    agent.play(QUESTIONS[0], max_seconds=600)
+    assert agent.proposes and agent._refiner is not None
+    offered = agent._refiner.refine(QUESTIONS[0].question).offered
+    assert [word in offered for word in ("+Humphry Davy", "+miners in Cornwall")] == [bool(reply)] * 2
+    assert "+one two three four five six seven" not in offered
+    with pytest.raises(ValueError, match="needs tools with a language model"):
+        AutonomousWebAgent.load(tmp_path / "agent", tools)
+    with pytest.raises(ValueError, match="proposes needs refines"):
+        config_for(tmp_path, proposes=True)
+
+
 def test_failures_are_told_with_their_reason_paid_for_and_survived(tools: Tools, tmp_path: Path) -> None:
     site, told = Failing(), []
     tasks = [SearchTask("telegraph telegraph?"), SearchTask("forever forever?"), SearchTask("crash crash?"), QUESTIONS[2]]
@@ -485,3 +611,73 @@ def test_a_killed_training_loses_no_episode_that_was_told_and_ends_as_the_unbrok
     assert process.returncode == 0 and log_of(folder) == log_of(tmp_path / "whole")
     ends = [load_checkpoint(place / "agent" / "web_agent" / "epoch_000_step_000012" / MODEL_FILE) for place in (folder, tmp_path / "whole")]
     assert all(bool((ends[0]["worker"][name] == ends[1]["worker"][name]).all()) for name in ends[0]["worker"])
+
+
+def fill(file: Path) -> None:
+    "Take all the room that is left on the disk of the file."
+    with contextlib.suppress(OSError), file.open("wb", buffering=0) as out:
+        for size in (2**16, 2**10, 1):
+            with contextlib.suppress(OSError):
+                while out.write(bytes(size)) == size:
+                    pass
+
+
+def train_on_a_disk_that_fills(folder: Path, tools: Tools, *, empties: bool) -> dict:
+    "The log after each batch of a training whose disk is full from episode 6 on: to the end, or up to episode 12."
+    told, filler, lines, end = [], folder / "filler", {}, ""
+    try:
+        for report in train_agent(config_for(folder, num_episodes=15), tools=tools, tasks=QUESTIONS, tell=told.append):
+            if report.split == "validation":
+                lines[report.step] = len(log_of(folder))
+                assert [row["episode"] for row in told] == [row["episode"] for row in log_of(folder)]
+            elif report.step == 6:
+                fill(filler)
+            elif report.step == 12 and empties:
+                filler.unlink()
+    except LightbulbError as error:
+        end = str(error)
+    if not empties:
+        filler.unlink()
+        list(train_agent(config_for(folder, num_episodes=15, resume=True), tools=tools, tasks=QUESTIONS, tell=told.append))
+    run, data = folder / "agent" / "web_agent", folder / "agent" / "llm_training_data.jsonl"
+    return {
+        "lines": lines,
+        "end": end,
+        "told": [row["episode"] for row in told],
+        "log": log_of(folder),
+        "data": [json.loads(line)["id"] for line in data.read_text().splitlines()],
+        "curve": [report.step for report in MetricsFile(run / "metrics.jsonl").evaluations()],
+        "moments": [moment.step for moment in moments(run)],
+        "weights": [float(weights.sum()) for weights in load_checkpoint(find_model_file(run, "web agent"))["worker"].values()],
+    }
+
+
+ON_A_SMALL_DISK = """
+import json, sys
+from pathlib import Path
+from test_train_agent import DemoPages, Letters, PatternReader, Tools, train_on_a_disk_that_fills
+print(json.dumps(train_on_a_disk_that_fills(Path(sys.argv[1]), Tools(DemoPages(), PatternReader(), Letters()), empties=len(sys.argv) > 2)))
+"""
+
+
+@pytest.mark.parametrize("empties", [True, False])
+def test_a_training_goes_on_while_its_disk_is_full_and_loses_nothing(tools: Tools, tmp_path: Path, empties: bool) -> None:
+    "On a file system of its own, which is really full."
+    mounted = 'mount -t tmpfs -o size=16m none "$0" && exec "$@"'
+    mount = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mounted, str(tmp_path)]
+    if not shutil.which("unshare") or subprocess.run([*mount, "true"], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    words = [*mount, sys.executable, "-c", ON_A_SMALL_DISK, str(tmp_path), *["empties"] * empties]
+    process = subprocess.run(words, cwd=ROOT, env=other_process_environment(), capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    seen = json.loads(process.stdout)
+    assert seen["lines"] == {"3": 3, "6": 3, "9": 3, "12": 12 if empties else 3, "15": 15 if empties else 3}
+    assert process.stderr.count("the disk is full; the run goes on") == 1
+    assert ("--resume goes on from step 3" in seen["end"], seen["end"].count("\n")) == (not empties, 0)
+    whole = config_for(tmp_path / "whole", num_episodes=15)
+    list(train_agent(whole, tools=tools, tasks=QUESTIONS))
+    assert seen["told"] == list(range(1, 16)) and seen["log"] == log_of(tmp_path / "whole")
+    assert seen["data"] == [json.loads(line)["id"] for line in (whole.folder / "llm_training_data.jsonl").read_text().splitlines()]
+    assert seen["curve"] == [3, 6, 9, 12, 15] and seen["moments"] == [15]
+    weights = load_checkpoint(find_model_file(whole.folder, "web agent"))["worker"].values()
+    assert seen["weights"] == [float(one.sum()) for one in weights]

@@ -321,7 +321,8 @@ def test_what_was_found_is_noted_and_saves_the_way_to_a_distant_engine(tools: To
         summaries = [(note.key, note.text) for note in knowledge.notes("summary", scopes=config.scopes)]
         assert summaries == ([] if first.refused else [(TASK.question, first.text)])
         assert not knowledge.notes("results", scopes=["wikipedia"])
-        if policy == "fixed": return  # it looks into memory first, and searches all the same
+        if policy == "fixed":
+            return  # it looks into memory first, and searches all the same
         site.asked, site.is_down = [], True
         assert ask(config, tools).text == first.text
         site.is_down = False

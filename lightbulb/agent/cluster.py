@@ -270,7 +270,7 @@ def _load_agent(config: TrainAgent) -> AutonomousWebAgent:
     "The agent of an actor: the configuration's back end, opened, its embedder and reader."
     env_config = SearchEnvConfig(budget=config.budget)
     spans = cache_folder("spans") / "spans.sqlite"
-    if config.write == "model":
+    if config.write == "model" or config.proposes:
         tools = load_tools(config.for_tools())
     else:
         from lightbulb.knowledge.embedding import load_embedder
@@ -283,7 +283,8 @@ def _load_agent(config: TrainAgent) -> AutonomousWebAgent:
         search = load_search(config.search, make_index=make_index, allow_hosts=config.allow_hosts, max_crawl_pages=config.max_crawl_pages)
         _prepare_search(search, lambda line: None)
         tools = Tools(search, SpanReader.load(device=config.device), embed)
-    return AutonomousWebAgent(tools, env_config=env_config, write=config.write, span_cache=spans, refines=config.refines)
+    settings = {"write": config.write, "refines": config.refines, "proposes": config.proposes, "asked": config.for_tools()}
+    return AutonomousWebAgent(tools, env_config=env_config, span_cache=spans, **settings)
 
 
 def train_on_cluster(

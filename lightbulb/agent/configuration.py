@@ -146,11 +146,15 @@ class TrainAgent(Displayable):
     allow_hosts: tuple[str, ...] = ()
     "private hosts that may be fetched, as name or name:port"
     model_name: str = "smollm2"
-    "language model, which --write model asks: smollm2, a hub name or path, lightbulb:<checkpoint>, openai:<model>@<url>"
+    "language model, which --write model and --proposes ask: smollm2, a hub name or path, lightbulb:<checkpoint>, openai:<model>@<url>"
     write: Literal["quote", "model"] = "quote"
     "quote: an episode ends with its best passage; model: with a summary by the language model (slow)"
     refines: bool = False
     "offer queries that a tree search rewrote on the pages of all episodes, too, in training and wherever these weights are used"
+    proposes: bool = False
+    "with --refines: the language model (model_name) proposes words and names for these queries, too (slow)"
+    ranks: bool = False
+    "also let the ranking of known pages learn from what the episodes kept; wherever these weights are used, --refines weighs pages by it"
     foresees: bool = False
     "also learn a world model of the episodes; wherever these weights are used, what it foresees of an action counts as much as its value"
     max_pages: int = 20
@@ -166,7 +170,7 @@ class TrainAgent(Displayable):
     num_parallel: int = 4
     "episodes side by side; after so many the agent learns and is kept"
     num_held_out: int = 4
-    "of every fifth question, those that the learning curve is measured on; 0: the curve is that of the training itself"
+    "of every fifth question, those of the learning curve: the weights that answer them best are what is played; 0: the last ones are"
     patience: int = 0
     "batches without a higher reward on them until training stops; 0: it never stops early"
     cluster: str = ""
@@ -193,6 +197,8 @@ class TrainAgent(Displayable):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("num_held_out", "patience"):
             if getattr(self, name) < 0: raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.proposes and not self.refines:
+            raise ValueError("proposes needs refines: what is proposed goes into rewritten queries")
 
     @property
     def budget(self) -> Budget:

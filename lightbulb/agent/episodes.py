@@ -118,7 +118,7 @@ class EpisodeFile:
         return "private" if any(_is_private(page, provenance["backends"], self.private_hosts) for page in provenance["pages"]) else ""
 
     def append(self, row: dict[str, Any]) -> bool:
-        "Write an episode unless something speaks against it or it is there already; whether it was written."
+        "Write an episode unless something speaks against it or it is there already; whether it was written. `OSError` if there is no room."
         if self.reason_against(row): return False
         row = {"id": _identity(row), **row}
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,8 @@ class EpisodeFile:
             if len(whole) < len(content):
                 file.truncate(len(whole))
             if f'{{"id": "{row["id"]}"'.encode() in whole: return False
-            os.write(file.fileno(), (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "replace"))
+            file.flush()  # all of it, or an error: `os.write` itself writes as much as a full disk takes
             os.fsync(file.fileno())
         return True
 

@@ -10,6 +10,8 @@ __all__ = ['train_agent', 'TrainAgent']
 
 # %% ../../nbs/agent/23_training.ipynb #a36d4aa5
 import asyncio
+import contextlib
+import copy
 import functools
 import json
 import logging
@@ -29,18 +31,21 @@ import torch
 from .answering import remember_pages, scope_of, summary_note
 from .configuration import TrainAgent
 from .environment import OPTIONS, SearchEnvConfig, SearchTask
-from .episodes import EpisodeFile
+from .episodes import EpisodeFile, gains_of
 from .tools import Search, Tools, load_tools
 from .waiting import OwnTime
 from .foresight import Foresight, Lived
-from .web_agent import FORESIGHT_FILE, AutonomousWebAgent, EpisodeWorld, chances_of, default_levels
+from .web_agent import FORESIGHT_FILE, RANKING_FILE, AutonomousWebAgent, EpisodeWorld, chances_of, default_levels
 from ..core.checkpoint import save_checkpoint
 from ..core.english import title_key
 from ..core.errors import CheckpointError, LightbulbError
+from ..core.records import Document
 from ..core.report import StepReport
 from ..core.display import tell_notebook
 from ..core.run import Run, clear_errors
-from ..core.run_folder import Moment
+from ..core.run_folder import MODEL_FILE, Moment
+from ..knowledge.page_ranking import PageRanker
+from ..knowledge.ranking import RankingModel
 from ..rl.options import OptionStep
 from ..web.backend import canonical_or_same
 from ..web.demo_site import demo_questions
@@ -169,13 +174,18 @@ class _EpisodeLog:
         "Add what is not there yet; on the disk when this returns."
         new = [row for row in rows if row["episode"] > self.last]
         if not new: return
-        with self.path.open("a+b") as file:
-            file.seek(0)
-            content = file.read()
-            file.truncate(content.rfind(b"\n") + 1)  # a killed run's last line ends where the one before did
-            file.write("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in new).encode())
-            file.flush()
-            os.fsync(file.fileno())
+        content = self.path.read_bytes() if self.path.exists() else b""
+        whole = content.rfind(b"\n") + 1  # a killed run's last line ends where the one before did
+        try:
+            with self.path.open("ab") as file:
+                file.truncate(whole)
+                file.write("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in new).encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.truncate(self.path, whole)  # some of the lines may be there, and all of them come again
+            raise
         self.last = new[-1]["episode"]
 
 # %% ../../nbs/agent/23_training.ipynb #34a4ee9f
@@ -203,7 +213,11 @@ class _AgentTraining:
         self.held_out = held_out[: config.num_held_out]
         self.tasks = [task for number, task in enumerate(tasks) if number % 5 != 4] if config.num_held_out else list(tasks)
         self.step, self.untold = 0, list[dict[str, Any]]()  # episodes done; of those, what is not in the log yet
+        self.batch_begin = 0  # episodes done before the last batch
+        self.best = dict[str, Any]()  # both networks as they answered the held-out questions best, and that reward; empty without a look
         self.lived = list[Lived]()  # all that did not fail, if a world model is to learn from them
+        self.earned = list[tuple[str, list[str], list[str]]]()  # of each that kept something: question, pages it came from, pages read
+        self.pages = dict[str, Document]()  # by address, those that were read in this process
         file = config.folder / "llm_training_data.jsonl"
         self.episodes = EpisodeFile(file, with_private=config.with_private, private_hosts=config.allow_hosts)
 
@@ -253,7 +267,7 @@ class _AgentTraining:
         self.skip.clear()  # it was for these
         updates = [levels.learn() for _ in range((levels.num_steps - steps_before) // levels.config.steps_per_update)]
         self._describe(worlds, seconds)
-        self.step += count
+        self.batch_begin, self.step = self.step, self.step + count
         return self._report(worlds, updates)
 
     def _take_steps(
@@ -301,8 +315,12 @@ class _AgentTraining:
                 "error": world.failure,
             }
             self.untold.append(told | {"row": None if world.failure else world.row()})
-            if self.config.foresees and not world.failure:
+            if world.failure: continue
+            if self.config.foresees:
                 self.lived.append(world.lived())
+            read = {page.url: page for page in world.env.evidence().pages}
+            self.pages |= read
+            self.earned += [(question, list(gains), list(read)) for question, gains in gains_of([world.row()]).items()]
 
     def _remember(self, world: EpisodeWorld) -> str:
         "The knowledge base grows by what was read; only pages are citable. Why it did not grow, if it failed."
@@ -326,7 +344,13 @@ class _AgentTraining:
 
     def evaluate(self) -> StepReport:
         "The held-out questions by the levels at their best; of a training without any, the batch itself."
-        metrics = self._judged() if self.held_out else {"reward": float(np.mean([row["reward"] for row in self.untold] or [0.0]))}
+        if self.held_out:
+            metrics = self._judged()
+            if metrics["reward"] >= self.best.get("reward", -np.inf):
+                self.best = {"reward": metrics["reward"], **copy.deepcopy(self._networks())}
+        else:
+            batch = [row["reward"] for row in self.untold if row["episode"] > self.batch_begin]
+            metrics = {"reward": float(np.mean(batch or [0.0]))}
         return StepReport(self.step, -metrics["reward"], self.config.num_episodes, split="validation", metrics=metrics)
 
     def _judged(self) -> dict[str, float]:
@@ -350,42 +374,61 @@ class _AgentTraining:
         if isinstance(outcome, EpisodeWorld): return outcome
         logging.getLogger(__name__).warning("the held-out question %r failed: %s", task.question, outcome)
 
-    def tell(self) -> list[dict[str, Any]]:
-        """Write what was kept into the log and the file of episodes; `LightbulbError` if they cannot be written.
+    def tell(
+        self,
+        kept_step: int,  # of the moment that is kept: what came after it must wait
+    ) -> list[dict[str, Any]]:
+        """Write what was kept into the log and the file of episodes; `OSError` if they cannot be written, and then nothing was told.
 
         The new lines of the log, each with why it is not in that file (`left_out`; empty if it is).
         """
-        untold = [row for row in self.untold if row["episode"] > self.log.last]  # what was kept may have been told before the stop
+        untold = [row for row in self.untold if self.log.last < row["episode"] <= kept_step]  # some may have been told before a stop
         told = [{name: value for name, value in row.items() if name != "row"} for row in untold]
         rows, reason_against = [row["row"] for row in untold], self.episodes.reason_against
-        with clear_errors(self.config.folder, {}):
-            for row in rows:
-                if row is not None:
-                    self.episodes.append(row)
-            self.log.append(told)
-        self.untold = []
+        for row in rows:
+            if row is not None:
+                self.episodes.append(row)
+        self.log.append(told)
+        self.untold = [row for row in self.untold if row["episode"] > kept_step]
         return [line | {"left_out": "failure" if row is None else reason_against(row)} for line, row in zip(told, rows, strict=True)]
 
+    def _networks(self) -> dict[str, Any]:
+        "What acting needs, as it is after the last batch."
+        levels = self.agent.levels
+        return {"manager": levels.manager.online.state_dict(), "worker": levels.worker.online.state_dict()}
+
     def model_state(self) -> dict[str, Any]:
-        "What acting needs."
-        return self.agent.model_state()
+        "What acting needs: where questions are held out, as these were answered best."
+        best = {level: self.best[level] for level in ("manager", "worker") if self.best}
+        return self.agent.model_state() | best
+
+    def take_best(self) -> None:
+        "Play as the held-out questions were answered best, if any are."
+        for level in ("manager", "worker") if self.best else ():
+            for network in (getattr(self.agent.levels, level).online, getattr(self.agent.levels, level).target):
+                network.load_state_dict(self.best[level])
 
     def training_state(self) -> dict[str, Any]:
         "What going on needs beside it."
         levels = self.agent.levels.state_dict()
-        for level in ("manager", "worker"):
-            del levels[level]["online"]
         lived = [[*map(torch.from_numpy, episode[:3]), episode[3]] for episode in self.lived]
-        return {"step": self.step, "levels": levels, "untold": json.dumps(self.untold), "lived": lived}
+        places = {"step": self.step, "batch_begin": self.batch_begin, "best": self.best}
+        texts = {"untold": json.dumps(self.untold), "earned": json.dumps(self.earned)}
+        return {**places, **texts, "levels": levels, "lived": lived}
 
     def load_state(self, model: Mapping[str, Any], training: Mapping[str, Any], place: Path) -> None:
         "Go on from a moment."
         if model["sizes"] != self.agent.levels.sizes:
             raise CheckpointError(f"{place}: cannot be resumed, its sizes were {model['sizes']} and are {self.agent.levels.sizes} now")
-        levels = {level: training["levels"][level] | {"online": model[level]} for level in ("manager", "worker")}
+        levels = {level: {"online": model[level]} | training["levels"][level] for level in ("manager", "worker")}  # of before: without them
         self.agent.levels.load_state_dict({**training["levels"], **levels})
         self.step, self.untold = training["step"], json.loads(training["untold"])
+        self.batch_begin, self.best = training.get("batch_begin", 0), training.get("best", {})
+        self.earned = json.loads(training.get("earned", "[]"))
         self.lived = [(seen.numpy(), done.numpy(), earned.numpy(), ended) for seen, done, earned, ended in training.get("lived", [])]
+        plays = self.model_state()
+        if any(not torch.equal(weight, model[level][name]) for level in levels for name, weight in plays[level].items()):
+            save_checkpoint(place / MODEL_FILE, plays)  # a kill came between the two files of the moment
 
     def foresee(self) -> StepReport | None:
         "Learn a world model of all episodes and keep it beside the run; how the levels do with it on held-out questions, if there are any."
@@ -393,6 +436,23 @@ class _AgentTraining:
         self.agent.levels.foresee = Foresight.learn(self.lived)
         save_checkpoint(self.config.folder / FORESIGHT_FILE, self.agent.levels.foresee.state())
         return self.evaluate() if self.held_out else None
+
+    def rank(self) -> None:
+        "Let the ranking that ships learn which of the pages read gave what was kept, and keep it beside the run."
+        gains: dict[str, dict[str, float]] = {}
+        for question, useful, _ in self.earned:
+            gains.setdefault(question, {}).update(dict.fromkeys(useful, 1.0))
+        pages = [self._page(url) for url in dict.fromkeys(url for *_, read in self.earned for url in read)]
+        ranker, file = PageRanker([page for page in pages if page], self.agent.tools.embed), self.config.folder / RANKING_FILE
+        if not ranker.model.update([ranker.labelled(question, useful) for question, useful in gains.items()]): return
+        ranker.model.save(file)
+        self.agent.page_ranking = RankingModel.load(file)  # as others will load it
+
+    def _page(self, url: str) -> Document | None:
+        "A page that an episode read: of one before the stop it is in the knowledge base, if there is one."
+        knowledge = self.agent.tools.knowledge
+        if url in self.pages or knowledge is None: return self.pages.get(url)
+        return knowledge.document(url, scopes=self.config.for_tools().scopes)
 
 # %% ../../nbs/agent/23_training.ipynb #f9d9f73d
 _MAY_CHANGE = (
@@ -408,10 +468,13 @@ _MAY_CHANGE = (
     "knowledge_base",
     "with_private",
     "cluster",
+    "proposes",
+    "ranks",
 )
 _CARD = {
     "Intended use": "Choosing searches and pages for questions, before `answer()` writes from what was read.",
     "Data": "Its own episodes over the back ends named below; gold pages of training questions are paid for.",
+    "Weights": "Where questions are held out: those after the batch that answered them best, which need not be the last one.",
     "Limits": "What it learned follows the questions it was trained on; the fixed pipeline is the safer choice elsewhere.",
 }
 
@@ -450,6 +513,7 @@ def train_agent(
         write=config.write,
         span_cache=span_cache,
         refines=config.refines,
+        proposes=config.proposes,
         asked=config.for_tools(),
     )
     if agent.cache.memory is not None:
@@ -457,24 +521,37 @@ def train_agent(
     # the run that trains it
     if not config.resume:
         (config.folder / FORESIGHT_FILE).unlink(missing_ok=True)  # of a training before
+        (config.folder / RANKING_FILE).unlink(missing_ok=True)
     fixed = {name: str(value) for name, value in asdict(config).items() if name not in _MAY_CHANGE}
     log = _EpisodeLog(config.folder / "agent_training.log", resume=config.resume)
-    loop = Run(config.folder / "web_agent", fixed, resume=config.resume, save_every=0.0, patience=config.patience, card=_CARD)
+    keeping = {"save_every": 0.0, "goes_on": True, "card": _CARD}
+    loop = Run(config.folder / "web_agent", fixed, resume=config.resume, patience=config.patience, **keeping)
+    loop.later.folder = config.folder  # the log and the file of episodes are beside the run
     training = _AgentTraining(agent, tasks, config, log, skip or threading.Event(), playing or threading.Event(), make_world)
     reports = loop.train(lambda: training)
     # episodes are told once what they taught is kept
     try:
         for report in reports:
             if report.split == "validation":
-                for row in training.tell():
+                rows = list[dict[str, Any]]()
+                with loop.later.instead("episodes"):
+                    rows = training.tell(loop.kept_step)
+                for row in rows:
                     tell(row)
             yield report
-        for row in training.tell():  # what a killed run had kept and not told
+        with clear_errors(config.folder, {}):
+            rows = training.tell(loop.kept_step)  # what there was no room for, and what a killed run had kept and not told
+        for row in rows:
             tell(row)
-        if config.foresees and (report := training.foresee()):
+        training.take_best()
+        with clear_errors(config.folder, {}):
+            agent.save_worker_model(config.folder / "worker.ckpt")
+            agent.save_manager_model(config.folder / "manager.ckpt")
+            if config.ranks:
+                training.rank()
+            report = training.foresee() if config.foresees else None
+        if report:
             yield report
-        agent.save_worker_model(config.folder / "worker.ckpt")
-        agent.save_manager_model(config.folder / "manager.ckpt")
     finally:
         reports.close()
         if owned:

@@ -48,7 +48,9 @@ from ..core.errors import CheckpointError, LightbulbError
 from ..core.records import Document, Passage
 from ..core.run_folder import find_model_file
 from ..knowledge.page_ranking import PageRanker
+from ..knowledge.ranking import RankingModel
 from ..knowledge.store import Note
+from ..planning.proposals import listed
 from ..rl.hierarchy import HierarchicalAgent, HierarchyConfig
 from ..rl.options import OptionStep, View
 from ..rl.recurrent_q import RecurrentQConfig
@@ -238,6 +240,9 @@ class WebEpisode:
 POLICIES = ("fixed", "ordered", "learned", "random")
 _KIND = "web agent"
 FORESIGHT_FILE = "foresight.ckpt"  # what a training leaves beside its run, if it learned to foresee
+RANKING_FILE = "ranking.json"  # the same of its ranking of pages
+_PROPOSE = "Question: {question}\nList words and names to search for that the question does not say, one a line:"
+_PROPOSED_TOKENS, _MOST_PROPOSED = 48, 6
 _WRITING_SHARE = 0.25  # of an episode's seconds: what was read is worth an answer
 
 
@@ -333,6 +338,7 @@ class AutonomousWebAgent:
         policy: str = "fixed",  # until something was learned
         span_cache: Path | None = None,  # a file that keeps what the reader said, by the reader's `name`
         refines: bool = False,  # offer queries that `QueryRefiner` rewrote on the pages of all episodes
+        proposes: bool = False,  # the language model of the tools proposes words for these, too
         write: str = "quote",  # an episode that is played to learn ends with its best passage; or `model`: with a summary of what was kept
         calibrations: Mapping[str, Any] | None = None,  # of `answer()`
         asked: TestAgent | None = None,  # how `answer()` is asked, beside the budget of `env_config`
@@ -340,6 +346,8 @@ class AutonomousWebAgent:
         if policy not in POLICIES: raise ValueError(f"policy must be one of {', '.join(POLICIES)}, got {policy!r}")
         if write == "model" and tools.summarizer is None:
             raise ValueError("write='model' needs tools with a summarizer, got none")
+        if proposes and tools.model is None:
+            raise ValueError("proposes=True needs tools with a language model, got none")
         self.tools, self.policy, self.calibrations, self.writes = tools, policy, calibrations, write == "model"
         self.asked = asked or TestAgent()
         self.env_config, self._vectors = env_config or SearchEnvConfig(), dict[str, np.ndarray]()  # text → its vector, for all episodes
@@ -347,7 +355,10 @@ class AutonomousWebAgent:
         self.hops, self.refines = _ReaderHops(tools.reader, span_cache), refines
         self.page_order: PageOrder | None = None  # set, it puts the pages of an episode in order; answers do not gain by it
         self.write_searches: int | None = None  # set, `answer()` asks the pages that were read no oftener: each time costs reading
-        self._refiner, self._known_pages = None, dict[str, Document]()  # what rewrites queries, and the pages it may know
+        self._known_pages = dict[str, Document]()  # that a rewritten query may be simulated on
+        self.page_ranking: RankingModel | None = None  # set, `QueryRefiner` weighs pages by it that the episode did not read
+        self.proposes, self._proposals = proposes, dict[str, list[str]]()  # question → what the language model would search for
+        self._refiner: QueryRefiner | None = None
         self._refining = threading.Lock()
         made = CautiousLevels.for_world(self.world([SearchTask("?")]), levels or default_levels())
         assert isinstance(made, CautiousLevels)
@@ -387,7 +398,11 @@ class AutonomousWebAgent:
             self._known_pages |= {page.url: page for page in [*self._remembered(question), *self.cache.pages()]}
             pages = list(self._known_pages.values())
             if self._refiner is None or len(pages) >= max(1.05 * len(self._refiner.ranker.pages), len(self._refiner.ranker.pages) + 1):
-                self._refiner = QueryRefiner(PageRanker(pages, self.tools.embed), known_results=self._known_results)
+                ranker, propose = PageRanker(pages, self.tools.embed, model=self.page_ranking), self._propose if self.proposes else None
+                self._refiner = QueryRefiner(ranker, known_results=self._known_results, propose=propose)
+            if self.page_ranking is not None:
+                ranked = self._refiner.ranker.rank(question, self._refiner.config.num_pages)
+                chances = {page.url: page.probability for page in ranked} | dict(chances)
             return self._refiner.refine(question, query, relevance=chances).query
 
     def _remembered(self, question: str, most: int = 20) -> list[Document]:
@@ -398,6 +413,18 @@ class AutonomousWebAgent:
             urls = dict.fromkeys(passage.url for passage in knowledge.search(question, most, scopes=scopes))
             return [page for url in urls if (page := knowledge.document(url, scopes=scopes)) is not None]
         return []
+
+    def _propose(self, question: str) -> list[str]:
+        "What the language model would search for beside the question; nothing where it fails."
+        if question not in self._proposals:
+            assert self.tools.model is not None
+            try:
+                (reply,) = self.tools.model.generate([_PROPOSE.format(question=question)], max_new_tokens=_PROPOSED_TOKENS)
+            except LightbulbError as error:
+                logging.getLogger(__name__).warning("the language model proposes nothing to %r: %s", question, error)
+                reply = ""
+            self._proposals[question] = [line for line in listed(reply) if len(line.split()) <= 6][:_MOST_PROPOSED]
+        return self._proposals[question]
 
     def _known_results(self, query: str) -> list[str] | None:
         "What the query gave, where it was made before, by this process or another one."
@@ -507,13 +534,16 @@ class AutonomousWebAgent:
     def model_state(self) -> dict[str, Any]:
         "What acting needs."
         networks = {"manager": self.levels.manager.online.state_dict(), "worker": self.levels.worker.online.state_dict()}
-        levels = {"levels": asdict(self.levels.config), "sizes": self.levels.sizes, "refines": self.refines}
+        levels = {"levels": asdict(self.levels.config), "sizes": self.levels.sizes, "refines": self.refines, "proposes": self.proposes}
         return {"kind": _KIND, **levels, **networks}
 
     def save(self, folder: str | Path) -> None:
         "Write everything: both models, slow networks, optimizers, replay memories, counts; the knowledge base where it is, else here."
         foresight = {"foresight": self.levels.foresee.state()} if self.levels.foresee else {}
         save_checkpoint(Path(folder) / "model.ckpt", self.model_state() | foresight | {"training": self.levels.state_dict()})
+        (Path(folder) / RANKING_FILE).unlink(missing_ok=True)
+        if self.page_ranking is not None:
+            self.page_ranking.save(Path(folder) / RANKING_FILE)
         if self.tools.knowledge is not None:
             self.tools.knowledge.save(Path(folder) / "knowledge.sqlite" if self.tools.knowledge.path == ":memory:" else None)
 
@@ -524,7 +554,8 @@ class AutonomousWebAgent:
         state = load_checkpoint(file)
         if state.get("kind") != _KIND: raise CheckpointError(f"{file}: not a {_KIND}")
         parts = {level: RecurrentQConfig(**{"layer_norm": False} | state["levels"][level]) for level in ("manager", "worker")}
-        learned = {"levels": HierarchyConfig(**{**state["levels"], **parts}), "policy": "learned", "refines": state.get("refines", False)}
+        learned = {name: state.get(name, False) for name in ("refines", "proposes")}
+        learned |= {"levels": HierarchyConfig(**{**state["levels"], **parts}), "policy": "learned"}
         agent = cls(tools, **learned | settings)
         for name, size in agent.levels.sizes.items():
             if state["sizes"].get(name) != size:
@@ -533,6 +564,9 @@ class AutonomousWebAgent:
         kept = next((load_checkpoint(place) for place in beside if place.is_file()), None)
         if foresight := state.get("foresight", kept):
             agent.levels.foresee = Foresight.of_state(foresight)
+        beside = (folder / RANKING_FILE for folder in file.parents[: 1 if "training" in state else 3])
+        if ranking := next((place for place in beside if place.is_file()), None):
+            agent.page_ranking = RankingModel.load(ranking)
         if "training" in state:
             agent.levels.load_state_dict(state["training"])
             return agent

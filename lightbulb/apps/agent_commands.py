@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ['run_train_agent']
 
 # %% ../../nbs/apps/00_agent_commands.ipynb #3cae75f5
+import contextlib
 import math
 import re
 import signal
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ..core.errors import LightbulbError
@@ -24,6 +25,7 @@ from ..core.report import MetricsFile
 
 if TYPE_CHECKING:
     from lightbulb.agent.configuration import TrainAgent
+    from lightbulb.agent.tools import Tools
     from lightbulb.core.report import StepReport
 
 # %% ../../nbs/apps/00_agent_commands.ipynb #82f23dab
@@ -73,6 +75,7 @@ class _Watch:
     def __init__(self, config: TrainAgent, log: TextIO) -> None:
         self.config, self.log, self.begin = config, log, time.monotonic()
         self.num_told, self.curve, self.left_out = 0, list[float](), Counter[str]()
+        self.looks = dict[int, float]()  # episodes → reward on held-out questions after these
         self.metrics = MetricsFile(config.folder / "web_agent" / "metrics.jsonl") if config.resume else None  # until it was read
         self.skip, self.playing, self.quits = threading.Event(), threading.Event(), threading.Event()
 
@@ -117,7 +120,10 @@ class _Watch:
         self.say(_describe_episode(row, self.config.num_episodes))
 
     def end(self) -> None:
-        "Say which of the episodes are no training data."
+        "Say which weights are kept to play, and which of the episodes are no training data."
+        if self.looks:
+            best = max(self.looks, key=lambda step: (self.looks[step], step))
+            self.say(f"the held-out questions were answered best after {best} episodes: these weights are kept to play")
         if self.left_out:
             reasons = ", ".join(f"{count} {_LEFT_OUT[reason]}" for reason, count in self.left_out.most_common())
             self.say(f"episodes that are not in llm_training_data.jsonl: {reasons}")
@@ -128,6 +134,7 @@ class _Watch:
         looks, self.metrics = self.metrics.evaluations(before), None
         self.curve = [look.metrics["reward"] for look in looks]
         self.num_told = max([self.num_told, *(look.step for look in looks)])
+        self.looks = {look.step: look.metrics["reward"] for look in looks if "searches" in look.metrics}
 
     def report(self, report: StepReport) -> bool:
         "Show a look at the held-out questions; whether the training goes on after it."
@@ -137,10 +144,24 @@ class _Watch:
         self.curve.append(report.metrics["reward"])
         numbers = ", ".join(f"{name} {value:.2f}" for name, value in report.metrics.items())
         is_held_out = "searches" in report.metrics  # a list of fewer than five questions leaves none out
+        if is_held_out:
+            self.looks.setdefault(report.step, report.metrics["reward"])  # a second one at the end is what it is with a world model
         self.say(f"after {report.step} episodes, {'held-out questions' if is_held_out else 'the last batch'}: {numbers}")
         return not self.quits.is_set()
 
 # %% ../../nbs/apps/00_agent_commands.ipynb #2ff5559b
+@contextlib.contextmanager
+def _closing(tools: Tools) -> Iterator[None]:
+    "Close them in the end; of an error inside that one is told, whatever the knowledge base says then."
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(LightbulbError):
+            tools.close()
+        raise
+    tools.close()
+
+
 def run_train_agent(config: TrainAgent) -> int:
     "Train the agent; the exit status (130 after an interrupt). `LightbulbError` in one line."
     from lightbulb.core.run_folder import check_run
@@ -170,22 +191,24 @@ def run_train_agent(config: TrainAgent) -> int:
     spans = cache_folder("spans") / "spans.sqlite"
     train = train_on_cluster if config.cluster else train_agent
     work = train(config, tools=tools, tasks=tasks, tell=watch.episode, skip=watch.skip, playing=watch.playing, span_cache=spans)
-    try:
-        for report in work:
-            if not watch.report(report):
-                watch.end()
-                print(f"stopped after episode {watch.num_told}; --resume goes on from there", flush=True)
-                return 0
-    except KeyboardInterrupt:
-        kept = f"after episode {watch.num_told}; --resume goes on from there" if watch.num_told else "before the first batch was kept"
-        print(f"\n  interrupted {kept}", file=sys.stderr, flush=True)
-        return 130
-    finally:
-        work.close()
-        tools.close()
+    with _closing(tools), contextlib.closing(work):
+        try:
+            for report in work:
+                if not watch.report(report):
+                    work.close()
+                    watch.end()
+                    print(f"stopped after episode {watch.num_told}; --resume goes on from there", flush=True)
+                    return 0
+        except KeyboardInterrupt:
+            kept = f"after episode {watch.num_told}; --resume goes on from there" if watch.num_told else "before the first batch was kept"
+            print(f"\n  interrupted {kept}", file=sys.stderr, flush=True)
+            return 130
     watch.recall()  # of a run that had come to its end
     watch.end()
     if watch.curve:
         watch.say(f"learning curve {_draw_curve(watch.curve)} from {watch.curve[0]:+.2f} to {watch.curve[-1]:+.2f}")
+    if config.ranks:
+        kept = (config.folder / "ranking.json").is_file()
+        watch.say(f"the ranking of pages {'learned from what was kept' if kept else 'is as it was: no episode kept anything'}")
     print(f"trained on {watch.num_told} episodes: {config.folder}", flush=True)
     return 0

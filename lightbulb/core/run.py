@@ -14,6 +14,7 @@ import contextlib
 import errno
 import inspect
 import json
+import logging
 import math
 import shutil
 import time
@@ -139,11 +140,42 @@ def clear_errors(
         flags = " or ".join(f"--{name} (now {value})" for name, value in to_lower.items())
         raise LightbulbError(f"memory ran out; lower {flags}; what {folder} holds is whole") from None
     except OSError as error:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        is_of_run = error.filename is not None and Path(str(error.filename)).is_relative_to(folder)
-        if not is_full and not is_of_run and error.errno not in (errno.EROFS, errno.EIO): raise
-        reason = "the disk is full" if is_full else f"{error.filename or folder} cannot be written ({error.strerror})"
+        if not (reason := _why_not_written(error, folder)): raise
         raise LightbulbError(f"{reason}; what {folder} holds is whole, and --resume continues from there") from None
+
+
+def _why_not_written(error: OSError, folder: Path) -> str:
+    "What keeps the folder from being written; empty if the error is another one."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT): return "the disk is full"
+    is_of_run = error.filename is not None and Path(str(error.filename)).is_relative_to(folder)
+    if not is_of_run and error.errno not in (errno.EROFS, errno.EIO, errno.EFBIG): return ""
+    place = error.filename if is_of_run and not str(error.filename).endswith(".tmp") else folder
+    return f"{place} cannot be written ({error.strerror})"
+
+# %% ../../nbs/core/12_run.ipynb #98fe7abf
+class Later:
+    "What a run could not write, and why; it is tried again."
+
+    def __init__(self, folder: Path) -> None:  # of the run, or one around it
+        self.folder, self.reasons = folder, dict[str, str]()  # what could not be written → why
+
+    @contextlib.contextmanager
+    def instead(self, what: str) -> Iterator[None]:
+        "Inside, a disk that is full and a file that cannot be written raise nothing."
+        try:
+            yield
+        except CheckpointError:  # of what is written atomically
+            self._note(what, "the disk is full")
+        except OSError as error:
+            if not (reason := _why_not_written(error, self.folder)): raise
+            self._note(what, reason)
+        else:
+            self.reasons.pop(what, None)
+
+    def _note(self, what: str, reason: str) -> None:
+        if reason not in self.reasons.values():
+            logging.getLogger(__name__).warning("%s; the run goes on, and what was not written is tried again after each batch", reason)
+        self.reasons[what] = reason
 
 # %% ../../nbs/core/12_run.ipynb #1e6d3bf5
 class _RunLog:
@@ -158,6 +190,7 @@ class _RunLog:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.file = MetricsFile(folder / "metrics.jsonl")
+        self.unwritten = list[StepReport]()  # as there was no room
         if self.file.path.is_file():
             rows = [row for row in self.file.read() if float(row["step"] or 0) <= (step if row["split"] == "train" else evaluated)]
             text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
@@ -174,8 +207,14 @@ class _RunLog:
             return None
         return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
-    def write(self, report: StepReport) -> None:
-        "Append one report."
+    def write(self, *reports: StepReport) -> None:
+        "Append reports, after those that could not be written before."
+        self.unwritten += reports
+        while self.unwritten:
+            self._write(self.unwritten[0])
+            del self.unwritten[0]
+
+    def _write(self, report: StepReport) -> None:
         self.file.write(report)
         for name, value in report.as_row().items() if self.board else ():
             if isinstance(value, float):
@@ -228,12 +267,14 @@ class Run:
     processes: OneProcess = field(default_factory=OneProcess)
     card: Mapping[str, str] = field(default_factory=dict)  # of the model card: intended use, data, limits, a few sentences each
     is_temporary: bool = False  # the folder is removed when the run ends
+    goes_on: bool = False  # past what cannot be written, until its end: see `Later`; of a run that is alone
 
     def __post_init__(self) -> None:
         check_ranges(self, not_negative=("save_every", "patience"))
         self._lowest_loss, self._num_higher, self._evaluated = math.inf, 0, -1  # the step of the last evaluation
         self._kept: Moment | None = None
         self._kept_at = 0.0  # seconds
+        self.later = Later(self.folder)  # what could not be written
         self._measured: dict[str, float | int | str] = {}  # in the last evaluation
 
     def train(self, make: Callable[[], _AnyTraining]) -> Generator[StepReport, None, _AnyTraining]:
@@ -273,6 +314,11 @@ class Run:
                     log.close()
                 self.processes.end()
         return training
+
+    @property
+    def kept_step(self) -> int:
+        "The step of the moment that is kept; 0 if none is."
+        return self._kept.step if self._kept else 0
 
     def _what_is_kept(self, step: int) -> str:
         "One line for who interrupts the run at this step."
@@ -320,8 +366,20 @@ class Run:
             interrupted, is_late = self.processes.any(interrupt.asked, is_late)
             if interrupted: raise KeyboardInterrupt
             if is_late:
-                self._keep(training)
-        self._keep(training)
+                with self._may_fail("moment"):
+                    self._keep(training)
+        try:
+            self._keep(training)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{error}; make room, and --resume goes on from step {self.kept_step}" if self._kept else str(error)
+            ) from None
+        if log is not None:
+            log.write()  # what is left: now it must be written
+
+    def _may_fail(self, what: str) -> contextlib.AbstractContextManager[None]:
+        "Inside, something is written, now or later."
+        return self.later.instead(what) if self.goes_on else contextlib.nullcontext()
 
     @contextlib.contextmanager
     def _numbers_only(self, place: str) -> Iterator[None]:
@@ -335,9 +393,11 @@ class Run:
     def _write(self, log: _RunLog | None, report: StepReport, training: Training | None = None) -> Iterator[StepReport]:
         "Note a report, keep the training if it is given, then hand the report on: what was handed on is never lost."
         if log is not None:
-            log.write(report)
+            with self._may_fail("metrics"):
+                log.write(report)
         if training is not None:
-            self._keep(training, again=True)
+            with self._may_fail("moment"):
+                self._keep(training, again=True)
         if log is not None:
             yield report
 
@@ -350,9 +410,10 @@ class Run:
 
     def _keep(self, training: Training, *, again: bool = False) -> None:
         "Keep the training's moment, unless it is the one that was kept last."
-        if not training.is_whole or not training.step or (training.moment == self._kept and not again): return
+        is_kept = training.moment == self._kept and "moment" not in self.later.reasons
+        if not training.is_whole or not training.step or (is_kept and not again): return
         generators = self.processes.gather(_random_state())
-        self._kept, self._kept_at = training.moment, time.monotonic()
+        before, self._kept, self._kept_at = self._kept, training.moment, time.monotonic()
         if not self.processes.is_main: return
         state = {
             "fixed": dict(self.fixed),
@@ -363,8 +424,14 @@ class Run:
             "measured": self._measured,
             "training": training.training_state(),
         }
-        keep_moment(self.folder, training.moment, training.model_state(), state)
-        write_card(self.folder, training.moment, notes=self.card, settings=self.fixed, measured=self._measured)
+        try:
+            keep_moment(self.folder, training.moment, training.model_state(), state)
+            write_card(self.folder, training.moment, notes=self.card, settings=self.fixed, measured=self._measured)
+        except (OSError, CheckpointError):
+            self._kept = before
+            with contextlib.suppress(OSError):
+                remove_leftovers(self.folder)  # half a moment takes the room that the next one needs
+            raise
 
 
 def _close_at_exit(generator: Generator[Any, Any, Any]) -> None:
