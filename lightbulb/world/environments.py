@@ -50,7 +50,7 @@ def make_world(name: str) -> BoardGame | GymnasiumWorld:
     try:
         return GymnasiumWorld(name)
     except ValueError as error:
-        known = "tic_tac_toe, connect_four:ROWSxCOLUMNS or a Gymnasium id with discrete actions"
+        known = "text, countdown:NUMBERS, tic_tac_toe, connect_four:ROWSxCOLUMNS or a Gymnasium id with discrete actions"
         raise ValueError(f"environment must be {known}; {error}") from None
 
 # %% ../../nbs/world/07_environments.ipynb #865f65c3
