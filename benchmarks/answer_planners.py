@@ -54,8 +54,9 @@ def compare(run: Run, name: str, key: str, questions: list[Question], search: st
         difference = "" if planner == DEFAULT else f"; difference {low:+.2f} to {high:+.2f}"
         cost = f"{mean([r.searches for r in replies]):.1f} searches, {mean([r.cpu_seconds for r in replies]):.1f} CPU-s a question"
         run.table.row(f"{name} ({len(chosen)}): {planner}", f"{mean(scores[planner]):.3f}{difference}; {cost}")
-    by_code = ", ".join(f"{planner} {codes_of([kept[planner].replies[q.id] for q in chosen])}" for planner in PLANNERS)
-    run.table.note(f"{name} by the code of: {by_code}.")
+    codes = {planner: codes_of([kept[planner].replies[q.id] for q in chosen]) for planner in PLANNERS}
+    is_one = len(set(codes.values())) == 1
+    run.table.note(f"{name} by the code of: {codes[DEFAULT] if is_one else ', '.join(map(' '.join, codes.items()))}.")
 
 
 def main() -> int:
