@@ -36,6 +36,7 @@ from answering import Question, manual_questions, manual_score
 from lightbulb.agent.configuration import Budget, TrainAgent
 from lightbulb.agent.environment import OPTIONS, SearchAction, SearchEnv, SearchEnvConfig, SearchTask
 from lightbulb.agent.foresight import Foresight
+from lightbulb.agent.page_order import PageOrder
 from lightbulb.agent.tools import Tools, load_judge, load_says
 from lightbulb.agent.training import _AgentTraining, _EpisodeLog
 from lightbulb.agent.web_agent import AutonomousWebAgent, CautiousLevels, EpisodeWorld, default_levels
@@ -134,8 +135,8 @@ class Played:
     seconds: float | None = None  # of a processor, from the question to its answer
 
 
-def measured(env: SearchEnv, task: SearchTask, reward: float) -> Played:
-    urls, info = [page.url for page in env.ranking()], env._info()
+def measured(env: SearchEnv, task: SearchTask, reward: float, pages: Sequence[Document] | None = None) -> Played:
+    urls, info = [page.url for page in (env.ranking() if pages is None else pages)], env._info()
     return Played(
         float(bool(task.gold_urls & set(urls[:10]))),
         float(urls[:1] != [] and urls[0] in task.gold_urls),
@@ -227,12 +228,12 @@ def train(
     num_episodes: int,
     seed: int,
     *,
-    keep: Callable[[AutonomousWebAgent, int], None],  # called at a quarter and at the end
+    keep: Callable[[AutonomousWebAgent, int], None],  # called at an eighth, a quarter, a half and at the end
     **levels: Any,
 ) -> list[float]:
     "Train an agent for so many episodes; the mean reward of each batch."
     agent = make(default_levels(num_episodes, num_envs=8, seed=seed, **levels))
-    due = [num_episodes // 4, num_episodes]
+    due = [num_episodes // 8, num_episodes // 4, num_episodes // 2, num_episodes]
     with tempfile.TemporaryDirectory() as place:
         config = TrainAgent(num_episodes=num_episodes, num_parallel=8, num_held_out=0, seed=seed, save_dir=Path(place))
         log = _EpisodeLog(Path(place) / "agent_training.log", resume=False)
@@ -330,7 +331,7 @@ def main() -> int:
 
     def played(agent: AutonomousWebAgent, seed: int = 0) -> list[Played]:
         worlds = [(agent.play(task, seed=seed), task) for task in test]
-        return [measured(world.env, task, world.total) for world, task in worlds]
+        return [measured(world.env, task, world.total, agent.ranking(world.env)) for world, task in worlds]
 
     def folders(*, kind: type[AutonomousWebAgent] = AutonomousWebAgent, seeds: int = 0, refines: bool = False, **levels: Any) -> list[Path]:
         "Of each seed what training left."
@@ -352,13 +353,15 @@ def main() -> int:
         return kind.load(file / str(episodes or args.episodes), tools, span_cache=spans, **settings)
 
     def learned(
-        searches: int, *, kind: type[AutonomousWebAgent] = AutonomousWebAgent, episodes: int = 0, **settings: Any
+        searches: int, *, kind: type[AutonomousWebAgent] = AutonomousWebAgent, episodes: int = 0, in_order: bool = False, **settings: Any
     ) -> list[list[Played]]:
         runs = []
         for file in folders(kind=kind, **settings):
-            kept = file / f"played_{searches}_{episodes or args.episodes}.json"
+            kept = file / f"played_{searches}_{episodes or args.episodes}{'_in_order' * in_order}.json"
             if not kept.exists():
-                kept.write_text(json.dumps([vars(one) for one in played(load(file, searches, kind, episodes))]))
+                agent = load(file, searches, kind, episodes)
+                agent.page_order = PageOrder(agent.hops, embed) if in_order else None
+                kept.write_text(json.dumps([vars(one) for one in played(agent)]))
             runs.append([Played(**one) for one in json.loads(kept.read_text())])
         return runs
 
@@ -440,8 +443,12 @@ def main() -> int:
         None if args.quick else lambda hit10, hit1: hit10 >= 0.95 and hit1 >= 0.8,
     )
     difference(learned_name, ordered_name)
-    early = args.episodes // 4
-    row(f"learned, after {early} of them, 4 searches", lambda: learned(4, episodes=early))
+    in_order_name = f"learned, pages in the learned order (page_order.py), {args.episodes} episodes, 4 searches"
+    if args.set == "two_hop":  # where that order was taught, on the other half of the questions
+        row(in_order_name, lambda: learned(4, in_order=True), "hit@10 0.95, hit@1 0.80", lambda hit10, hit1: hit10 >= 0.95 and hit1 >= 0.8)
+        difference(in_order_name, learned_name)
+    for early in (args.episodes // 8, args.episodes // 4, args.episodes // 2):
+        row(f"learned, after {early} of them, 4 searches", lambda early=early: learned(4, episodes=early))
     if 8 in args.searches:
         row(f"learned, {args.episodes} episodes, 8 searches", lambda: learned(8))
     if args.ablation_seeds:
@@ -459,6 +466,7 @@ def main() -> int:
         if 4 in args.searches:
             difference(ordered_name, fixed_name(4))
             difference(learned_name, fixed_name(4), "hit1")
+            difference(in_order_name, fixed_name(4), "hit1")
         if 8 in args.searches:
             difference(f"learned, {args.episodes} episodes, 8 searches", fixed_name(8))
         plans = (("ordered", 4, 12, 0), ("learned", 4, 12, 0), ("learned", 3, 7, 0), ("learned", 2, 4, 0), ("learned", 2, 4, 3))
