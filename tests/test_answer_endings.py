@@ -52,7 +52,10 @@ class Slow(SmallSite):
 
 def test_a_second_part_means_whom_the_first_one_found_and_is_not_asked_of_nobody() -> None:
     _, result = ask("Who showed the arc lamp and where was he born?", small_tools())
-    assert result.short_answer == "Humphry Davy; Penzance"
+    assert result.short_answer == "Humphry Davy; Penzance" and "nothing" not in result.text
+    _, result = ask("Where was Joseph Swan born and what is the capital of Peru?", small_tools())
+    assert result.short_answer == "Sunderland"
+    assert result.text.endswith("[1]\nI found nothing that answers: What is the capital of Peru?")
     _, result = ask("Who showed the steam organ and where was he born?", small_tools(search=SmallSite(PAGES[2:])))
     assert "Sunderland" not in result.short_answer
 

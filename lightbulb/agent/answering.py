@@ -75,6 +75,7 @@ class _Conclusion:
     trace: Trace = Trace()
     ranked: tuple[tuple[float, ToTNode], ...] = ()
     is_untold: bool = False  # whether no line answers as it was asked
+    left_open: tuple[str, ...] = ()  # the parts of the question that it does not answer
 
 
 _IN_SOME_PLACE = re.compile(
@@ -141,7 +142,7 @@ class _Inquiry:
             before, root = part, self.root if len(parts) == 1 else self.root.add(Thought(part, "part"))
             conclusions.append(self._thought_out(part, root))
             if self.meter.left("seconds") <= 0: break
-        return self._answer(conclusions[0] if len(parts) == 1 else self._together(conclusions, len(parts)))
+        return self._answer(conclusions[0] if len(parts) == 1 else self._together(conclusions, parts))
 
     def tell(self, step: Step) -> None:
         "Let the listeners hear a step."
@@ -526,17 +527,19 @@ class _Inquiry:
         trace = Trace(page=page, failed_at="" if is_sure else "span")
         return _Conclusion(form, tuple(sentences), short, confidence, is_sure, trace, is_untold=is_untold)
 
-    def _together(self, conclusions: Sequence[_Conclusion], num_parts: int) -> _Conclusion:
-        "One conclusion out of those of the parts; what is sure in itself is said even if another part is not."
+    def _together(self, conclusions: Sequence[_Conclusion], parts: Sequence[str]) -> _Conclusion:
+        "One conclusion out of those of the parts; what is sure in itself is said even if another part is not, which is named."
         sure = [one for one in conclusions if one.is_sure] or conclusions
+        is_said = [any(one is said for said in sure) for one in conclusions] + [False] * (len(parts) - len(conclusions))
         return _Conclusion(
             "several",
             tuple(dict.fromkeys(sentence for one in sure for sentence in one.sentences)),
             "; ".join(one.short for one in sure if one.short),
-            min(one.confidence for one in sure) if len(conclusions) == num_parts else 0.0,
+            min(one.confidence for one in sure) if len(conclusions) == len(parts) else 0.0,
             any(one.is_sure for one in conclusions),
             sure[0].trace,
             tuple(leaf for one in conclusions for leaf in one.ranked),
+            left_open=tuple(part for part, is_so in zip(parts, is_said, strict=True) if not is_so),
         )
 
     # ---- saying
@@ -555,6 +558,8 @@ class _Inquiry:
         text = _written(sentences)
         if ending is Ending.GUESSED:
             text = f"Not sure, my best guess: {text}"
+        if text and best.left_open:
+            text += f"\nI found nothing that answers: {' '.join(best.left_open)}"
         trace = best.trace if sentences else replace(best.trace, failed_at=best.trace.failed_at or "subject")
         unchecked = self.synthesis.unchecked if self.synthesis and ending is not Ending.GUESSED else ()
         if not text:
