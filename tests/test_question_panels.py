@@ -551,7 +551,7 @@ def test_a_panel_asks_as_it_was_set(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert asked == ["fixed", "ordered"]
 
 
-_NOTHING = SimpleNamespace(row={"queries": ()}, pages=(), answer=None)
+_NOTHING = SimpleNamespace(row={"queries": ()}, pages=(), notes=(), answer=None)
 
 
 def test_tools_stay_open_while_a_question_uses_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['SearchTask', 'SearchEnvConfig', 'RememberedPages', 'ResultCache', 'SearchAction', 'SearchEnv', 'SearchOptions']
+__all__ = ['SearchTask', 'SearchEnvConfig', 'ResultCache', 'SearchAction', 'SearchEnv', 'SearchOptions']
 
 # %% ../../nbs/agent/17_environment.ipynb #abb63277
 import copy
@@ -83,7 +83,7 @@ class SearchEnvConfig:
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
-# %% ../../nbs/agent/17_environment.ipynb #bcc155f6
+# %% ../../nbs/agent/17_environment.ipynb #9e51c0b7
 class RememberedPages:
     "What a knowledge base says of searches and pages, so that a back end need not be asked again; nothing where it cannot be read."
 
@@ -121,7 +121,7 @@ class RememberedPages:
             return (*first, *results, *last)
         return tuple(results)
 
-
+# %% ../../nbs/agent/17_environment.ipynb #bcc155f6
 class ResultCache:
     "What searches and pages gave, for all episodes; safe from several threads."
 
