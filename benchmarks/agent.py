@@ -455,9 +455,13 @@ def main() -> int:
         foreseeing_name = "learned, a world model's foresight is half of what both levels value, 4 searches"
         row(foreseeing_name, foreseeing)
         difference(foreseeing_name, learned_name)
-        row("learned without a manager (flat), 4 searches", lambda: learned(4, kind=FlatAgent, seeds=args.ablation_seeds))
-        row("learned with uniform replay, 4 searches", lambda: learned(4, seeds=args.ablation_seeds, uniform=True))
-        row("learned, refined queries are offered too, 4 searches", lambda: learned(4, seeds=args.ablation_seeds, refines=True))
+        flat_name, uniform_name = "learned without a manager (flat), 4 searches", "learned with uniform replay, 4 searches"
+        refined_name = "learned, refined queries are offered too, 4 searches"
+        row(flat_name, lambda: learned(4, kind=FlatAgent, seeds=args.ablation_seeds))
+        row(uniform_name, lambda: learned(4, seeds=args.ablation_seeds, uniform=True))
+        row(refined_name, lambda: learned(4, seeds=args.ablation_seeds, refines=True))
+        for ablation in (flat_name, uniform_name, refined_name):
+            difference(ablation, learned_name)
     if args.pipeline:
         some = f"first {args.pipeline} test questions"
         fixed_name = lambda searches: f"fixed: answer() without a language model, {searches} searches, {some}"
