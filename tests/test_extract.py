@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -453,3 +454,29 @@ def test_an_item_with_paragraphs_and_code_keeps_them_apart_and_says_each_once() 
     assert document.text.split("\n\n")[2:-1] == [
         *("1. Run this:", "    reset --all\n    reset --now", "2. Wait a bit.", "It is slow.", "3.", "    stop"),
     ]
+
+
+def test_a_list_in_a_box_of_its_own_keeps_its_short_items() -> None:
+    "`<div><ul>` is how Docbook, Asciidoctor and SQLite's manual write lists; the extractor drops one of single words."
+    says = "".join(f"<p>The shell prints what a query gives, and paragraph {i} of this page says more of it.</p>" for i in range(6))
+    items = "".join(f"<li>{word}</li>" for word in "ascii box csv column html insert json".split())
+    for listing in (f"<div class='columns'><ul>{items}</ul></div>", f"<div><div class='itemizedlist'><ol>{items}</ol></div></div>"):
+        text = extract(f"<h1>Shell</h1>{says}<p>There are seven formats:</p>{listing}<p>One chooses by .mode.</p>{says}", "http://x/").text
+        shown = text[text.index("seven formats:") : text.index("One chooses")]
+        assert [re.sub(r"^\d\. ", "", line) for line in shown.split("\n\n")[1:-1]] == "ascii box csv column html insert json".split()
+
+
+def test_a_page_of_a_manual_keeps_the_headings_of_its_sections_and_what_is_short() -> None:
+    "A reference of settings: trafilatura drops defaults that are often the same, and each name with them, and keeps the prose."
+    about = "If set, the shell command {} is run before a connection is opened, which is useful for tunnels of any kind. "
+    about += "It has to end with status 0, since otherwise {} counts as failed and the program gives up opening the mailbox for now. "
+    about += "What it prints is not shown, but kept in the log of the day, where whoever runs it finds it under {} later."
+    box = "<div class='titlepage'><div><div><h3 class='title'>3.{i}. setting_{i}</h3></div></div></div>"
+    default = "<div class='literallayout'><p>Type: string<br>Default: no</p></div>"
+    section = "<div class='sect2'>" + box + default + "<p>" + about + "</p></div>"
+    page = "<h2>3. Reference</h2>" + "".join(section.replace("{i}", str(i)).replace("{}", f"run-{i}") for i in range(12))
+    document = extract(f"<html><head><title>Reference</title></head><body>{page}</body></html>", "http://x/")
+    for i in range(12):
+        at = document.text.index(f"3.{i}. setting_{i}")
+        assert document.text.index("Default: no", at) < document.text.index(f"run-{i} ", at)
+    assert [heading.text for heading in document.headings if heading.start >= 0][-1] == "3.11. setting_11"

@@ -310,6 +310,14 @@ def _with_items_apart(kept: list[str], everything: list[_Block]) -> list[str]:
     return [text for line in kept for text in whole.get(letters(line), [line])]
 
 
+def _unwrapped(element: Any) -> Any:
+    "The element, or the outermost one around it that holds nothing else, as in a `<div>` with one list."
+    while (around := element.getparent()) is not None and around.tag in ("div", "section") and len(around) == 1:
+        if (around.text or "").strip() or (element.tail or "").strip(): break
+        element = around
+    return element
+
+
 def _filled(kept: list[str], everything: list[_Block]) -> list[str]:
     "The blocks that were kept, with the prose, the headings and the items of lists that are missing between them."
     # what was kept: where each block stands, its words, and the elements that hold them
@@ -332,7 +340,7 @@ def _filled(kept: list[str], everything: list[_Block]) -> list[str]:
             listing = block.listing
             if listing not in are_content:
                 words, linked = _words(listing) if listing is not None else (0, 0)
-                is_beside = listing is not None and (listing in homes or listing.getparent() in homes)
+                is_beside = listing is not None and (listing in homes or _unwrapped(listing).getparent() in homes)
                 are_content[listing] = is_beside and 2 * linked < words  # no list of links
             is_item = are_content[listing]
             if block.is_heading:
@@ -424,6 +432,14 @@ def extract_text(
     title = title or (first if looks_like_title else title_of_address(url))
     return Document(url, title, joined, headings=locate_headings(_numbered_headings(blocks), joined))
 
+# %% ../../nbs/web/07_extract.ipynb #a1c0ffe1
+def _loses_headings(kept: list[str], everything: list[_Block], *, least: int = 6, share: float = 0.8) -> bool:
+    "Whether a page that is nearly all content, as one of a manual, lost most headings of its sections."
+    headings = {_letters(block.text) for block in everything if block.is_heading}
+    num_words = sum(len(block.text.split()) for block in everything)
+    is_content = sum(len(text.split()) for text in kept) >= share * num_words
+    return is_content and len(headings) >= least and 2 * len(headings & set(map(_letters, kept))) < len(headings)
+
 # %% ../../nbs/web/07_extract.ipynb #ba5ed711
 _POINTER = re.compile(
     r"\W*(?:(?:comments?|share(?: this)?(?: article| story| page)?|advertisement|related(?: articles| stories| posts| content)?|"
@@ -453,6 +469,8 @@ def _content(tree: Any, outside: set[Any]) -> list[str]:
             best = texts
     else:
         best = _filled(_with_items_apart(best, everything), everything)
+        if _loses_headings(best, everything):
+            best = [block.text for block in everything]
     return [block for block in map(read_block, best) if block and (block.startswith("    ") or not _POINTER.fullmatch(block))]
 
 # %% ../../nbs/web/07_extract.ipynb #2451bb29
