@@ -15,6 +15,9 @@ From the top, in about an hour of one core (what was measured is kept in --keep,
 
     PYTHONPATH=.:benchmarks python -m tools.calibrate_answers
 
+With --manuals FOLDER users' questions over the manuals of `tools/manual_lines.py` that teach nothing are asked, too; no row that
+ships is of them.
+
 What the fits saw, measurements and whether the answer was right but no text, ships as tools/calibration_rows.jsonl: with --only_kept
 nothing is asked, and those rows are fitted again. The rows that ship are of 1,693 questions, some of each kind, of a run that was stopped
 there, with --written 6 --lines 5; chains, of which too few were asked for a fit, are weighed as before.
@@ -43,12 +46,14 @@ from lightbulb.agent.confidence import Calibration
 from lightbulb.agent.question_kinds import kind_of_question
 from lightbulb.agent.tools import Tools, load_tools
 from lightbulb.agent.writing import best_answers
+from lightbulb.core.records import Document
 from lightbulb.core.runtime import cache_folder
 from lightbulb.knowledge.chunks import split_sentences
 from lightbulb.knowledge.embedding import load_embedder
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.web.demo_site import demo_questions
 from lightbulb.web.search import load_search
+from tools.manual_lines import KEPT, evidence_of, read_questions
 from tools.written_lines import by_document, short_questions, written_lines
 from tools.written_pages import write_files, written_domains
 
@@ -311,12 +316,37 @@ def of_lines(share: int, make_index: Any, *, documents: int = 4) -> Iterator[tup
                 yield f"line-{first}-{number}-{says}", question, search
 
 
+def of_users(folder: Path, share: int, make_index: Any) -> Iterator[tuple[str, Any, Any]]:
+    "Users' questions over the real manuals that nothing was taught on; right is a text that cites a sentence that answers."
+    for manual in sorted(KEPT):
+        search = load_search(f"folder:{folder / manual}", make_index=make_index)
+        names = {path.name: path.resolve().as_uri() for path in (folder / manual).rglob("*.htm*")}
+        for number, row in enumerate(read_questions(manual)):
+            is_long = row["kind"] not in ("factoid", "number", "yes_no", "unanswerable") and "short" not in row
+            if number % share and not is_long: continue
+            gold: dict[str, Any] = {"kind": row["kind"]}
+            if row["kind"] == "yes_no":
+                gold["verdict"] = row["verdict"]
+            elif is_long:
+                (page,) = search.read([names[row["page"]]])
+                if not isinstance(page, Document): continue
+                gold = {"kind": "long", "sentences": evidence_of(row, page)}
+            kind = gold["kind"] if "short" not in row else "factoid"
+            is_open = row["kind"] == "unanswerable"
+            question = benchmark.Question("", row["question"], kind, [row["short"]] if "short" in row else [], [], gold, not is_open)
+            if is_long and not gold["sentences"]: continue
+            yield f"user-{manual}-{number}", question, search
+            if not is_open and number % 3 == 0:
+                yield f"user-{manual}-{number}-without", replace(question, answerable=False), WithoutPages(search, [row["page"]])
+
+
 def sources(args: argparse.Namespace) -> Iterator[tuple[str, Any, Any]]:
     "Name, question and search of everything that is asked, the kinds in turn, two_hop last; the demo site's search is None."
     embed = load_embedder(cache_path=cache_folder("embeddings") / "vectors.sqlite")
     make_index = lambda: KnowledgeBase(":memory:", embed=embed)
     waiting = [of_notes(args.share, make_index), of_demo(args.every), of_manual(args.data, args.share, make_index)]
     waiting += [of_passages(args.data, args.passages), of_paragraphs(args.data, args.paragraphs, make_index)]
+    waiting += [of_users(args.manuals, args.users, make_index)] if args.manuals else []
     waiting += [of_articles(args.data, args.articles, make_index), of_written(args.written, make_index), of_lines(args.lines, make_index)]
     while waiting:
         for source in list(waiting):
@@ -369,7 +399,7 @@ def fitted_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def family_of(name: str) -> str:
     "Where a question comes from, by its name: one manual, the demo site, two_hop, web passages, paragraphs; all folders of notes are one."
     first = re.split(r"[-_]", name)[0]
-    if first in ("demo", "two", "clapnq", "xquad", "covid", "written", "told", "line"): return first
+    if first in ("demo", "two", "clapnq", "xquad", "covid", "written", "told", "line", "user"): return first
     return "manual" if first.startswith("deb") else "notes"
 
 
@@ -465,6 +495,8 @@ def main() -> None:
     parser.add_argument("--articles", type=int, default=1, help="ask only every so many questions about scientific articles")
     parser.add_argument("--written", type=int, default=3, help="ask only every so many questions to the written pages")
     parser.add_argument("--lines", type=int, default=4, help="ask only every so many questions for yes or no to the kept lines")
+    parser.add_argument("--manuals", type=Path, help="a folder made by tools/manual_lines.py; its users' questions are asked too")
+    parser.add_argument("--users", type=int, default=1, help="ask only every so many short questions over manuals")
     parser.add_argument("--only_kept", action="store_true", help="ask nothing, fit again on the rows that ship")
     parser.add_argument("--target", type=Path, default=TARGET, help="the file to write")
     args = parser.parse_args()

@@ -38,6 +38,17 @@ KEPT = frozenset(("exim", "hugin", "mutt", "wesnoth"))
 MAX_PAGES = 300
 
 
+def read_questions(manual: str) -> list[dict]:
+    "The questions over one manual."
+    return [row for row in read_lines(QUESTIONS) if row["manual"] == manual]
+
+
+def evidence_of(row: Mapping, document: Document) -> list[str]:
+    "The lines of a page that answer a question, whole."
+    begins = lambda line: any(_plain(beginning) in _plain(line.text) for beginning in row.get("evidence", ()))
+    return [line.text for line in lines_of(document) if begins(line)]
+
+
 def _plain(text: str) -> str:
     words = re.findall(r"\w+", text.lower())
     return f" {' '.join(words)} "
