@@ -31,7 +31,7 @@ from lightbulb.agent.confidence import (
 from .configuration import TestAgent
 from .evidence import Evidence, Researcher, is_mentioned, long_names, mistaken_codes
 from .ledger import Ledger, Meter, relevances, remembered
-from .question_kinds import asks_for_several, foreign_language, in_english, question_parts, readings, what_it_means
+from .question_kinds import asks_for_several, question_parts, readings, what_it_means
 from .candidates import Candidate, asks_in_key_words, is_said_whole, kind_wanted, normalized
 from .mentions import columns
 from .reasoning import Reasoning, disagrees, holds_now, is_of_later_issue, is_superseded, make_plans, most_of_rows
@@ -44,6 +44,7 @@ from ..core.records import Document
 from ..knowledge.store import Note
 from ..reading.answer_kinds import candidates as ranges_of, expected_kind, measure_asked, times
 from ..reading.elapsed import asks_for_time_between, time_between
+from ..reading.translation import foreign_language, in_english
 from ..planning.planners import PlannerConfig, ThoughtFunctions, plan
 from lightbulb.planning.run_events import (
     AnswerDrafted,
@@ -622,7 +623,7 @@ class _Inquiry:
         reason = self._reason_in_words(ending, unknown, has_guess)
         if not self.language or self.synthesis or ending not in (Ending.NO_EVIDENCE, Ending.UNKNOWN_NAME, Ending.BUDGET_SPENT):
             return reason
-        return f"{reason} The question is in {self.language}; I read it word by word as “{self.asked}”, so ask again in English."
+        return f"{reason} The question is in {self.language}; I read it as “{self.asked}”; if that misses it, ask again in English."
 
     def _reason_in_words(self, ending: Ending, unknown: Sequence[str], has_guess: bool) -> str:
         num_pages = len(self.ledger)

@@ -456,67 +456,6 @@ def readings(question: str) -> tuple[str, ...]:
     part = frame["rest"] if frame else part
     return (whole,) if part == whole or len(search_words(part).split()) < 3 else (whole, part[:1].upper() + part[1:])
 
-# %% ../../nbs/agent/02_question_kinds.ipynb #26cd0977
-@lru_cache(1)
-def _glossaries() -> dict[str, dict[str, str]]:
-    "Language → word → English; cue words first."
-    stored = json.loads((files("lightbulb.agent") / "foreign_words.json").read_text(encoding="utf-8"))
-    cues = {"German": _GERMAN, "French": _FRENCH}
-    pairs = lambda text: {word: cue.replace("_", " ") for word, _, cue in (pair.partition("=") for pair in text.split())}
-    return {language: words | pairs(cues[language]) for language, words in stored.items()}
-
-
-_ENDINGS = {
-    "German": ("en", "em", "er", "es", "et", "st", "e", "n", "s", "t"),
-    "French": ("ées", "ent", "és", "ée", "er", "es", "s", "e", "é", "x"),
-}
-
-
-def _glossed(word: str, language: str) -> str:
-    "The English of a word of the language, whatever its ending, or of the two parts of a compound; empty if the glossary has none."
-    glossary, endings = _glossaries()[language], _ENDINGS[language]
-    if word in glossary: return glossary[word]
-    for bare in [word[: -len(end)] for end in endings if word.endswith(end) and len(word) - len(end) >= 4]:
-        for known in (bare, *(bare + end for end in endings)):
-            if known in glossary: return glossary[known]
-    for cut in range(4, len(word) - 3) if language == "German" else ():
-        first, second = word[:cut].removesuffix("s"), word[cut:]
-        if first in glossary and (rest := glossary.get(second) or glossary.get(second.removesuffix("s"))):
-            return f"{glossary[first]} {rest}"
-    return ""
-
-
-_ELIDED = re.compile(r"\best-ce (?:que |qu['’])|\b(?:[dlnmtscj]|qu|jusqu|lorsqu)['’](?=\w)", re.I)
-_ONLY_ENGLISH = _QUESTION_WORDS - {"was", "will"}  # these two are German as well
-
-
-def foreign_language(question: str) -> str:
-    "German or French if most cue words of the question are and it does not begin in English; empty otherwise."
-    words = re.findall(r"\w+", _ELIDED.sub(lambda match: f"{match[0][0]}e ", question).casefold())
-    if words[:1] and words[0] in _ONLY_ENGLISH: return ""
-    num_english = sum(word in _cues() for word in words)
-    best, language = (0, 0), ""
-    for name, text in (("German", _GERMAN), ("French", _FRENCH)):
-        own = {pair.partition("=")[0] for pair in text.split()}
-        known = own | {word for word, english in _glossaries()[name].items() if english != word}
-        counts = (sum(word in own and word not in _cues() for word in words), sum(word in known for word in words))
-        if counts > best:
-            best, language = counts, name
-    return language if best[0] and best[1] >= 2 and sum(best) > num_english else ""
-
-
-def in_english(question: str) -> str:
-    "A German or French question word by word in English; what no glossary knows stays, and so does a question in English."
-    language = foreign_language(question)
-    if not language: return question
-    if language == "French":
-        text = _ELIDED.sub(lambda match: {"l": "le ", "d": "de "}.get(match[0][0].lower(), "") if len(match[0]) == 2 else "", question)
-    else:
-        text = re.sub(r"\b([A-ZÄÖÜ]\w+) (?:der|des) (?=[A-ZÄÖÜ])", r"\1 von the ", question)  # the inventor of the lamp
-    word = r"(?<![-/.\w])[^\W\d_]{2,}(?![-/.(]\w|\()"
-    english = re.sub(word, lambda match: _glossed(match[0].casefold(), language) or match[0], text)
-    return re.sub(r"\s+([?!.,;:])", r"\1", english[:1].upper() + english[1:])
-
 # %% ../../nbs/agent/02_question_kinds.ipynb #bde1d07d
 _TWO_CLAUSES = re.compile(rf"(?P<first>.*\b{_WH}\b.{{8,}}?)(?:, and|,? and(?! who)) (?P<second>(?!whose|whom){_WH}\b.{{8,}})", re.I)
 _TWO_NOUNS = re.compile(
