@@ -207,8 +207,9 @@ class Glossary:
             self._add_verb(verb, english, given)
         self._unaccented: dict[str, list[Meaning]] = {}
         for form, meanings in self.meanings.items():
-            for plain in {without_accents(form), without_accents(form, "e")} - self.meanings.keys():
-                self._unaccented.setdefault(plain, meanings)
+            for plain in (without_accents(form), without_accents(form, "e")):
+                if plain not in self.meanings:
+                    self._unaccented.setdefault(plain, meanings)
 
     def _add(self, form: str, meaning: Meaning) -> None:
         form = form.casefold()
