@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.resources import files
 
 from ..core.english import FUNCTION_WORDS, IRREGULAR_VERBS
@@ -205,15 +205,20 @@ class Glossary:
             self._add_noun(noun, english, *more)
         for verb, (english, *given) in stored["verbs"].items():
             self._add_verb(verb, english, given)
-        self._unaccented: dict[str, list[Meaning]] = {}
+
+    @cached_property
+    def _unaccented(self) -> dict[str, list[Meaning]]:
+        "The forms as they are typed without accents; built when a word is first unknown."
+        found: dict[str, list[Meaning]] = {}
         for form, meanings in self.meanings.items():
-            for plain in (without_accents(form), without_accents(form, "e")):
+            for plain in (without_accents(form), without_accents(form, "e")) if not form.isascii() else ():
                 if plain not in self.meanings:
-                    self._unaccented.setdefault(plain, meanings)
+                    found.setdefault(plain, meanings)
+        return found
 
     def _add(self, form: str, meaning: Meaning) -> None:
         form = form.casefold()
-        parts = tuple(tokens_of(form, self.language))
+        parts = (form,) if form.isalpha() else tuple(tokens_of(form, self.language))
         if len(parts) > 1:
             self.phrases.setdefault(parts, meaning)
             self.first_words.add(parts[0])

@@ -740,9 +740,11 @@ def foreign_language(question: str) -> str:
     num_english = sum(word in FUNCTION_WORDS or word in _BEGINS_ENGLISH for word in words)
     best, language = (0, 0), ""
     for name, own in _ASKED_WITH.items():
+        num_own = len({word for word in words if word in own and word not in _ENGLISH_TOO})
+        if not num_own: continue
         meanings = glossary(name).meanings
         known = sum(word in own or any(one.english.casefold() != word for one in meanings.get(word, ())) for word in words)
-        counts = len({word for word in words if word in own and word not in _ENGLISH_TOO}), known
+        counts = num_own, known
         if counts > best:
             best, language = counts, name
     return language if best[0] and best[1] >= 2 and sum(best) > num_english else ""
