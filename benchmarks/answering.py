@@ -27,7 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ from lightbulb.web.search import SearchResult
 
 PROMPT = "Answer the question from the text, in a few words if possible.\n\nText: {text}\n\nQuestion: {question}\nAnswer:"
 PROMPT_TOKENS, REPLY_TOKENS, NUM_PASSAGES = 1200, 48, 4
-SETS = ("notes", "manuals", "xquad", "clapnq", "two_hop", "absent", "demo")
+SETS = ("notes", "manuals", "translated", "xquad", "clapnq", "two_hop", "absent", "demo")
 NOTES = Path(__file__).parent / "notes"  # small folders as people write them, with questions of strangers
 # folders that nothing was fitted on and for whose failures nothing was mended
 REPORTED_NOTES = ("tannery", "boat_club", "hiveware", "theatre", "cablecar", "ledgerlite", "tramline", "plotterby")
@@ -51,10 +51,12 @@ REPORTED_NOTES += ("harborage", "clinicleave", "islandmuseum")
 MANUALS = {"git": "git/git.html", "debian_handbook": "debian_handbook/index.html", "python": "python/"}  # where a crawl begins
 # manuals that Debian packages, with questions of ours as users ask them: benchmarks/manuals/README.md says where their pages come from
 PACKAGED_QUESTIONS = Path(__file__).parent / "manuals"
+TRANSLATED = PACKAGED_QUESTIONS / "translated.jsonl"  # some of them as speakers of German and French would type them
 PACKAGED = ("apache", "borg", "gimp", "gnucash", "kicad", "linuxcnc", "sqlite")
 TUNED = {"git": "mechanisms were chosen on it", "debian_handbook": "tuned on"}  # the other sets: only measured
 TUNED["python"] = "a refit of the confidence was taken back because of it (ed9beaa)"
 TUNED |= dict.fromkeys(("borg", "gimp", "sqlite"), "its answers were looked at, and one rule was mended because of them")
+TUNED |= {f"translated {site}": "grammar and glossary were looked at with its questions" for site in ("borg", "gimp", "sqlite")}
 TUNED["demo"] = "its answers were looked at, and no threshold was fitted on it"
 TUNED |= {
     "boat_club": "mechanisms were chosen on other questions about its pages",
@@ -195,6 +197,13 @@ def manual_questions(folder: Path, site: str) -> list[Question]:
         )
         for row in rows
     ]
+
+
+def translated_questions(site: str) -> list[Question]:
+    "Questions over a manual in German and French, with the gold answers and the number of the English ones."
+    rows = {row["id"]: row for row in read_rows(TRANSLATED)}
+    english = [question for question in manual_questions(PACKAGED_QUESTIONS, site) if question.id in rows]
+    return [replace(q, text=rows[q.id]["question"], gold=q.gold | {"language": rows[q.id]["language"]}) for q in english]
 
 
 def xquad_questions(rows: list[dict[str, Any]]) -> list[Question]:
@@ -495,6 +504,30 @@ def report_manuals(scorer: Scorer, name: str, questions: list[Question], replies
     scorer.table.row(f"{name}: score of the most confident", risk_curve(ours, [r.confidence for _, r in pairs]))
 
 
+def report_translated(scorer: Scorer, name: str, questions: list[Question], replies: dict[str, dict[str, Reply]]) -> None:
+    "Rows of the questions in two languages, by this code and the code before, and of the same questions in English."
+    score = lambda q, r: manual_score(q, r.text, r.short, r.refused)
+    for language in ("German", "French"):
+        chosen = [q for q in questions if q.gold["language"] == language and q.answerable]
+        ours = [score(q, replies["ours"][q.id]) for q in chosen]
+        old = [score(q, replies["before"][q.id]) for q in chosen if q.id in replies["before"]]
+        scorer.row(f"{name}: answers, {language}", ours, (), old if len(old) == len(ours) else ())
+    for what, value, answerable in (
+        ("answers", score, True),
+        ("refused though answerable", lambda q, r: float(r.refused), True),
+        ("refused when unanswerable", lambda q, r: float(r.refused), False),
+    ):
+        chosen = [q for q in questions if q.answerable == answerable]
+        ours, old, english = (
+            [value(q, known[q.id]) for q in chosen if q.id in known] for known in (replies[w] for w in ("ours", "before", "english"))
+        )
+        scorer.row(f"{name}: {what}, both languages", ours, (), old if len(old) == len(ours) else ())
+        if len(english) == len(ours):
+            gaps = [a - b for a, b in zip(ours, english, strict=True)]
+            scorer.row(f"{name}: {what}, the same questions in English", english)
+            scorer.table.row(f"{name}: {what}, both languages above English", gap_interval(gaps))
+
+
 def report_f1(scorer: Scorer, name: str, questions: list[Question], replies: list[Reply], before: dict[str, Reply], aim: float) -> None:
     "Token F1 of the short answer as the user sees it: nothing if it was refused."
     f1 = lambda question, reply: 0.0 if reply.refused else token_f1(reply.short or reply.text, question.answers)
@@ -601,6 +634,18 @@ class Run:
                     replies = ask_all(questions, tools, config, kept, lambda url, title: url.split("#")[0].rsplit("/", 1)[-1])
         self.replies += replies
         report_manuals(self.scorer, f"{site}, {TUNED.get(site, 'not tuned on')}", questions, replies, self.before("manuals"))
+
+    def translation(self, site: str) -> None:
+        "Questions of German and French speakers over English pages."
+        folder, kept = self.args.data / "manuals", Kept(self.args.keep, "translated")
+        questions = self.some("translated", translated_questions(site))
+        if not all(question.id in kept.replies for question in questions):
+            with static_site(folder) as server:
+                with self.tools(f"site:{server.url.rstrip('/')}/{site}/index.html", server.port) as (tools, config):
+                    ask_all(questions, tools, config, kept, lambda url, title: url.split("#")[0].rsplit("/", 1)[-1], has_prompt=False)
+        self.replies += [kept.replies[question.id] for question in questions]
+        known = {"ours": kept.replies, "before": self.before("translated"), "english": Kept(self.args.keep, "manuals").replies}
+        report_translated(self.scorer, f"{site}, {TUNED.get(f'translated {site}', 'not tuned on')}", questions, known)
 
     def xquad(self) -> None:
         rows = read_rows(self.args.data / "reading" / "xquad_en.jsonl")
@@ -715,7 +760,11 @@ def main() -> int:
         parser.error(f"unknown manuals {', '.join(sorted(unknown))}; there are {', '.join([*MANUALS, *PACKAGED])}")
     if set(sets) != {"demo"}:
         skip_without(args.data)
-    parts = {"manuals": args.manuals.split(","), "notes": args.notes.split(",")}
+    parts = {
+        "manuals": args.manuals.split(","),
+        "translated": [one for one in args.manuals.split(",") if one in PACKAGED],
+        "notes": args.notes.split(","),
+    }
     statuses = []
     for name, part in ((one, part) for one in sets for part in parts.get(one, [""])):
         if args.only_kept and not any(question_id.startswith(part[:2]) for question_id in Kept(args.keep, name).replies):
@@ -731,11 +780,13 @@ def codes_of(replies: Sequence[Reply]) -> str:
 
 def report_set(args: Any, name: str, part: str) -> int:
     "Ask one set, or one manual or folder of notes, and write its table; 1 if an aim is missed."
-    title = {"manuals": f"the {part} manual", "notes": f"the notes of {part}"}.get(name, name)
+    titles = {"manuals": f"the {part} manual", "notes": f"the notes of {part}"}
+    titles["translated"] = f"German and French questions about the {part} manual"
+    title = titles.get(name, name)
     table = Table(f"Answers as the user sees them: {title}", packages=("transformers", "onnxruntime"))
     run = Run(args, table)
     if part:
-        (run.manual if name == "manuals" else run.note)(part)
+        {"manuals": run.manual, "translated": run.translation, "notes": run.note}[name](part)
     else:
         getattr(run, name)()
     for unit, times in (
@@ -750,7 +801,7 @@ def report_set(args: Any, name: str, part: str) -> int:
     old = run.before(name)
     if before := [old[reply.id] for reply in run.replies if reply.id in old]:
         table.note(f"Before: by the code of {codes_of(before)}.")
-    if part:
+    if part and name != "translated":
         table.note("The one prompt is offered no refusal, so it stands beside the questions that have an answer alone.")
     table.note("Intervals of what is 0 or 1 for each question are Wilson's, the others and those of differences are by the bootstrap.")
     if args.prompts:
@@ -759,7 +810,8 @@ def report_set(args: Any, name: str, part: str) -> int:
         table.note(f"A question had up to {args.max_seconds:g} seconds, since other work shared the machine.")
     if args.note:
         table.note(args.note)
-    table.note(f"Tuned on: what agent/calibration.json names. {part or 'This set'}: {TUNED.get(part or name, 'only measured')}.")
+    tuned = TUNED.get(f"translated {part}" if name == "translated" else part or name, "only measured")
+    table.note(f"Tuned on: what agent/calibration.json names. {part or 'This set'}: {tuned}.")
     return table.finish(args.record and not args.quick)
 
 

@@ -138,6 +138,7 @@ def french_forms(infinitive: str, given: Sequence[str]) -> dict[str, str]:
 
 # %% ../../nbs/reading/11_glossary.ipynb #547e0839
 _OPAQUE = (
+    r"[~.]*(?:[/\\]\.?[\w.-]*\w)+/?|"
     r"(?:-{1,2}|[~$./\\@#_])?\w+(?:[-./\\_:@+#=*]+[\w*]+)+(?:\([^()\s]*\))?|-{1,2}\w[\w-]*|[~$./\\]\w(?:[\w./]*\w)?|\w+\([^()\s]*\)|"
     r"\w*\d[\w%]*(?:[.,]\d+)*(?: ?%)?|[$€%&]+|“[^”]*”|\"[^\"]*\"|«[^»]*»|„[^“”]*[“”]|`[^`]*`"
 )
@@ -246,7 +247,7 @@ class Glossary:
         for form, kind in (german_forms if self.language == "German" else french_forms)(bare, given).items():
             self._add(prefix + form, Meaning(english, kind))
             if prefix:
-                self.separable[prefix, form] = Meaning(english, kind)
+                self.separable[prefix, form.casefold()] = Meaning(english, kind)
                 if kind == "infinitive":
                     self._add(f"{prefix}zu{form}", Meaning(english, "zu"))
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['foreign_language', 'in_english']
+__all__ = []
 
 # %% ../../nbs/reading/12_translation.ipynb #9d511dbe
 import re
@@ -215,8 +215,9 @@ class German:
     def is_noun(self, token: Token) -> bool:
         if token.kind in ("noun", "plural", "name"): return True
         if token.kind or token.is_mark: return False
-        same = any((one.english == token.lower and one.kind == "verb") or one.kind in ("noun", "plural") for one in token.meanings)
-        return token.text[0].isupper() or not token.meanings or same
+        if token.text[0].isupper() or not token.meanings or token.meaning("verb") == Meaning(token.lower, "verb"):
+            return True
+        return token.meaning("noun", "plural") is not None and token.meaning("verb", "past") is None
 
     def is_finite(self, token: Token) -> bool:
         if token.kind in ("modal", "be", "become", "have"): return True
@@ -381,8 +382,11 @@ class German:
                 return [*self.plain(lead), *self._said(finite, verbs, lead, together), *self.plain(subject), *self.plain(rest)]
             return [*self.plain(head), *self.plain(subject), *self._said(finite, verbs, subject, together), *self.plain(rest)]
         nominative = head and (head[0].lower in ("was", "welcher", "welches", "welche") or head[0].english == "how many")
+        is_object = bool(subject) and subject[0].kind == "det" and re.fullmatch(r"den|\w*(?:ein|ihr|unser)en", subject[0].lower) is not None
         asks_subject = bool(head) and (
-            head[0].lower == "wer" or (bool(nominative) and not subject) or finite.lower in ("passiert", "geschieht")
+            head[0].lower in ("wer", "welcher")
+            or (bool(nominative) and (is_object or not subject))
+            or finite.lower in ("passiert", "geschieht")
         )
         words = self._asked(finite, verbs, subject, asks_subject, together)
         if lets and verbs and finite.kind == "modal" and all(kind != "become" for _, kind in verbs):
