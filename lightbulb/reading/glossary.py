@@ -206,6 +206,8 @@ class Glossary:
             self._add_noun(noun, english, *more)
         for verb, (english, *given) in stored["verbs"].items():
             self._add_verb(verb, english, given)
+        for (_, form), meaning in self.separable.items():
+            self.meanings.setdefault(form, [meaning])  # *richte*, of a verb that has no other
 
     @cached_property
     def _unaccented(self) -> dict[str, list[Meaning]]:
@@ -264,6 +266,10 @@ class Glossary:
         if lower not in FUNCTION_WORDS and (found := self._unaccented.get(without_accents(lower))): return found
         if self.language == "German" and len(lower) > 7 and (parts := self._parts(lower, 3, nouns_alone=word[0].islower())):
             return [Meaning(" ".join(part.english for part in parts), parts[-1].kind)]
+        if self.language == "German" and len(lower) > 7 and word[0].isupper():  # *Logdateien*, of a part that is not known
+            for cut in range(3, len(lower) - 4):
+                if last := self._one(lower[cut:], ("noun", "plural")):
+                    return [Meaning(f"{word[:cut]} {last.english}", last.kind)]
         for own, english in _COGNATES[self.language].items():
             if lower.endswith(own) and len(lower) > len(own) + 2:
                 return [Meaning(without_accents(lower[: -len(own)]).replace("k", "c") + english, "noun")]

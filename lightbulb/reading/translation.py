@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from ..core.english import FUNCTION_WORDS
-from .glossary import Glossary, Meaning, glossary, pairs, participle, past, third_person, tokens_of
+from .glossary import Glossary, Meaning, glossary, pairs, participle, past, plural, third_person, tokens_of
 
 # %% ../../nbs/reading/12_translation.ipynb #3d59326d
 @dataclass
@@ -191,6 +191,8 @@ class German:
             pieces = [Token(piece, self.words.of(piece)) for piece in part.split("-")]
             english = " ".join(gloss(piece, is_noun=True) for piece in pieces)
             return Token(part, [], english, "plural" if pieces[-1].is_only_plural() else "noun")
+        if part[0].isupper() and not begins and (known := self.words.of(part)) and all(one.kind == "word" for one in known):
+            return Token(part, [], part, "name")  # *Fritz Lang*
         if re.search(r"[\d_./\\@:$~<>=+#*(\"“„«`-]", part) and re.search(r"\w", part):
             return Token(part, [], re.sub(r"\bUmschalt\b", "Shift", re.sub(r"\bStrg\b", "Ctrl", part)), "name")
         return Token(part, self.words.of(part))
@@ -294,7 +296,10 @@ class German:
         if i < len(tokens) and last.lower == "wie" and tokens[i].meaning("word") and not self.is_noun(tokens[i]):
             return tokens[: i + 1]
         if last.lower.startswith("welch") or last.english in ("how many", "how much", "whose"):
-            i += len(tokens[i:]) - len(self.phrase(tokens[i:])[1])
+            asked = self.phrase(tokens[i:])[0]
+            if asked and last.english == "how many" and not asked[-1].kind and (noun := asked[-1].meaning("noun")):
+                asked[-1].english = plural(noun.english)  # *Einwohner*, one or many
+            return [*tokens[:i], *asked]
         return tokens[:i]
 
     def _verb_at(self, tokens: list[Token]) -> int | None:
@@ -306,20 +311,21 @@ class German:
         i = len(self._head(tokens)) if asks else max(1, len(tokens) - len(self.phrase(tokens)[1]))
         for k in range(i, min(i + 5, len(tokens))):
             if self.is_finite(tokens[k]): return k
-        return None
+        return i if asks and i < len(tokens) - 1 and not tokens[i].kind and tokens[i].meaning("infinitive") else None  # *wo stehen die …*
 
     def _verbs_at_end(self, tokens: Sequence[Token]) -> tuple[list[Token], _Verbs]:
         "What stands before the verbs that are not finite at the end of a clause, and those, as base and kind."
         rest, found = list(tokens), list[tuple[str, str]]()
         while rest:
             last = rest[-1]
-            if last.kind == "become" and len(rest) > 1 and not found:
+            with_be = last.lower == "sein" and len(rest) > 1 and rest[-2].meaning("participle") is not None
+            if (last.kind == "become" or with_be) and len(rest) > 1 and not found:
                 found.append(("be", "become"))
             elif not last.kind and last.text[0].islower() and (one := last.meaning("participle", "infinitive", "zu")) and len(found) < 2:
                 if one.kind == "infinitive" and found and found[-1][1] == "infinitive": break
                 if last.meaning("word") and one.kind != "zu" and len(rest) > 1 and rest[-2].kind == "det": break
-                with_be = any(kind == "become" for _, kind in found)
-                is_done = last.meaning("participle") and not (last.meaning("infinitive") and not with_be)
+                after_be = any(kind == "become" for _, kind in found)
+                is_done = last.meaning("participle") and not (last.meaning("infinitive") and not after_be)
                 kind = "participle" if is_done else one.kind
                 found.append(((last.meaning(kind) or one).english, kind))
                 if kind == "infinitive" and len(rest) > 1 and rest[-2].lower == "zu":
@@ -361,6 +367,7 @@ class German:
     def _is_third(self, subject: Sequence[Token]) -> bool:
         if not subject: return False
         if subject[0].kind == "pronoun": return subject[0].english in _THIRD
+        if any(token.lower == "und" for token in subject): return False
         nouns = [token for token in subject if self.is_noun(token)]
         return not (nouns and nouns[0].is_only_plural())
 
@@ -376,6 +383,8 @@ class German:
         if lets and not verbs:
             finite = Token(finite.text, finite.meanings)
         subject, rest = self.phrase(rest)
+        if subject and len(rest) > 1 and rest[0].lower in ("und", "oder") and (others := self.phrase(rest[1:]))[0]:
+            subject, rest = [*subject, rest[0], *others[0]], others[1]
         if not any(token.kind == "wh" for token in head) and (head or not asks):  # a statement
             lead, more = self.phrase(head)
             if lead and not more and not (subject and subject[0].kind == "pronoun"):
@@ -611,7 +620,7 @@ class French:
                 is_negated = len(left) > 1 and left[1].kind == "not"
                 with_base = english[-1:] and english[-1].lower() in ("i", "you", "we", "they")
                 verb = past(one.english) if one.kind == "past" else one.english if with_base else third_person(one.english)
-                words, size = (["not", one.english], 2) if is_negated else ([verb], 1)
+                words, size = (["do not", one.english], 2) if is_negated else ([verb], 1)
             elif not size:
                 words, size = [gloss(token, is_noun=self.is_noun(token))], 1
             english, last, left = [*english, *words], left[size - 1], left[size:]
@@ -640,7 +649,7 @@ class French:
             if tokens[0].lower == "quand" and before == "," and not is_inverted and not does: return self.plain(tokens)
             head, rest = self._head(tokens)
             lead = self.plain(head)
-            if tokens[0].lower in ("que", "qu’", "quoi", "quel", "quelle", "quels", "quelles") and rest and rest[0].kind == "be":
+            if len(head) == 1 and head[0].english in ("what", "which") and rest and rest[0].kind == "be":
                 lead = ["what"]
             return self._asked(lead, head, rest)
         if not asks: return self.plain(tokens)
@@ -672,7 +681,8 @@ class French:
         if rest and (rest[0].english in ("do", "does") or (rest[0].kind == "if" and lead)):
             rest = rest[1:]
         words = " ".join(lead).split()
-        if not rest or (words[:1] == ["what"] and words[-1] in ("is", "are", "of")): return [*lead, *self.plain(rest)]
+        if not rest or (words[:1] in (["what"], ["where"]) and words[-1] in ("is", "are", "of")):
+            return [*lead, *self.plain(rest)]
         if rest[0].meaning("infinitive") and not rest[0].kind and lead: return [*lead, "to", *self.plain(rest)]
         is_verb = lambda k, token: self.is_finite(token) and not (k and rest[k - 1].kind in ("det", "preposition"))
         at = next((k for k, token in enumerate(rest) if is_verb(k, token)), None)
