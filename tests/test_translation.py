@@ -28,6 +28,7 @@ from lightbulb.reading.translation import foreign_language, in_english
         ("Où est né l'inventeur de la lampe ?", "Where was the inventor of the lamp born?"),
         ("Qui a inventé la lampe ?", "Who invented the lamp?"),
         ("Dans quel fichier le programme garde-t-il les réglages ?", "In which file does the program keep the settings?"),
+        ("Quel fichier Borg crée-t-il ?", "Which file does Borg create?"),
         ("Est-ce que je peux supprimer un fichier ?", "Can I delete a file?"),
         ("Quelle commande supprime une branche ?", "Which command deletes a branch?"),
         ("Peut-on changer le mot de passe ?", "Can you change the password?"),
@@ -65,10 +66,13 @@ def test_compounds_are_taken_apart_and_unknown_words_stay() -> None:
         "Is the Comment field of an entry kept on export?",
         "Cloth plus smoke plus soft body in the same file. Which button bakes the lot?",
         "where does pip install man pages on debian",
+        "¿Qué es un repositorio?",
+        "Come posso creare un file?",
+        "Wie is de directeur van het museum?",
         "",
     ],
 )
-def test_english_stays_english(question: str) -> None:
+def test_english_and_other_languages_stay(question: str) -> None:
     assert foreign_language(question) == "" and in_english(question) == question
 
 

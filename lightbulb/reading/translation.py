@@ -93,7 +93,7 @@ _DE_CLOSED: dict[str, dict[str, str]] = {  # kind → word → English
     "become": pairs("wird=is werden=are werde=am wirst=are wurde=was wurden=were würde=would würden=would"),
     "have": pairs("hat=has haben=have hab=have habe=have hast=have habt=have hatte=had hatten=had hätte=had"),
     "pronoun": pairs(
-        "ich=i man=you er=he sie=she es=it wir=we ihr=you du=you jemand=someone niemand=nobody das=that dies=this "
+        "ich=i man=you er=he sie=it es=it wir=we ihr=you du=you jemand=someone niemand=nobody das=that dies=this "
         "etwas=something alles=everything nichts=nothing"
     ),
     "det": pairs("der=the die=the das=the dem=the den=the des=the ein=a eine=a einen=a einem=a einer=a eines=a kein=no ihr=their")
@@ -693,6 +693,8 @@ class French:
         if subject and subject[0].kind == "preposition" and head:  # *quelles infos sur mes fichiers sont …*
             lead, subject = [*lead, *self.plain(subject)], []
         if after and after[0].kind == "inverted":
+            if not subject and len(head) > 2 and head[-1].kind == "name":  # *quel fichier Borg crée-t-il*
+                lead, subject = self.plain(head[:-1]), [head[-1]]
             subject, after = subject or [after[0]], after[1:]
         not_, after = ([after[0].english], after[1:]) if after and after[0].kind == "not" else ([], after)
         noun_asked = bool(head) and head[0].kind == "wh" and head[-1].kind != "wh" and head[0].english in ("which", "how many")
@@ -739,13 +741,16 @@ _ASKED_WITH = {"German": frozenset().union(*_DE_CLOSED.values()), "French": froz
 _ENGLISH_TOO = FUNCTION_WORDS | frozenset(
     "was war will die man bin mag so son ton comment y des du dies mine es en la le les per or pour si sur est et ai plus".split()
 )
+_OF_OTHERS = frozenset(
+    "el los las está qué cómo dónde cuál puedo del di che dove della posso è gli sono het een hoe wat zijn onde não você é".split()
+)
 _BEGINS_ENGLISH = frozenset(
     "what which who how why where when is are does do can whom whose did were should may must could would has have if".split()
 )
 
 
 def foreign_language(question: str) -> str:
-    "German or French if the question is in that language; empty otherwise."
+    "German or French if the question is in that language; empty otherwise, also for other languages."
     words = [
         word if "’" in word and word in _ASKED_WITH["French"] else word.rstrip("’")
         for word in re.findall(r"[^\W\d_]+['’]?", question.casefold().replace("'", "’"))
@@ -755,7 +760,7 @@ def foreign_language(question: str) -> str:
     best, language = (0, 0), ""
     for name, own in _ASKED_WITH.items():
         num_own = len({word for word in words if word in own and word not in _ENGLISH_TOO})
-        if not num_own: continue
+        if num_own <= 2 * len(_OF_OTHERS & set(words)): continue
         meanings = glossary(name).meanings
         known = sum(word in own or any(one.english.casefold() != word for one in meanings.get(word, ())) for word in words)
         counts = num_own, known
