@@ -208,6 +208,9 @@ class Glossary:
             self._add_verb(verb, english, given)
         for (_, form), meaning in self.separable.items():
             self.meanings.setdefault(form, [meaning])  # *richte*, of a verb that has no other
+        for parts, meaning in list(self.phrases.items()) if language == "German" else ():
+            if self._one(parts[-1], ("infinitive",)) and meaning.kind == "word":  # *rückgängig zu machen*
+                self.phrases.setdefault((*parts[:-1], "zu", parts[-1]), Meaning(meaning.english, "zu"))
 
     @cached_property
     def _unaccented(self) -> dict[str, list[Meaning]]:
@@ -270,10 +273,18 @@ class Glossary:
             for cut in range(3, len(lower) - 4):
                 if last := self._one(lower[cut:], ("noun", "plural")):
                     return [Meaning(f"{word[:cut]} {last.english}", last.kind)]
+        if word.islower() and (found := self._misspelt(word)): return found
         for own, english in _COGNATES[self.language].items():
             if lower.endswith(own) and len(lower) > len(own) + 2:
                 return [Meaning(without_accents(lower[: -len(own)]).replace("k", "c") + english, "noun")]
         return []
+
+    def _misspelt(self, word: str) -> list[Meaning]:
+        "The meanings of the word of which this one has two letters swapped or one too few; none if it is short."
+        swapped = (word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(len(word) - 1))
+        filled = (word[:i] + letter + word[i:] for i in range(1, len(word)) for letter in "aeiourstlndcmpévghbfz")
+        near = (*swapped, *filled) if 4 < len(word) < 20 else ()
+        return next((found for one in near if (found := self.meanings.get(one))), [])
 
     def _parts(self, word: str, most: int, *, nouns_alone: bool) -> list[Meaning]:
         "The fewest known parts that a compound is made of, at most `most`, the last one a noun (or a verb, *Speichern*)."
@@ -288,8 +299,8 @@ class Glossary:
                 head + "e",
                 head + "en",
             ]
-            kinds = ("noun", "word", "plural", "infinitive", "verb")
-            first = next((one for form in linked if len(form) > 2 and (one := self._one(form, kinds))), None)
+            kinds = (("noun",), ("word", "plural", "infinitive", "verb"))  # *Zeilenende* is the end of a line
+            first = next((one for some in kinds for form in linked if len(form) > 2 and (one := self._one(form, some))), None)
             rest = self._parts(word[cut:], most - 1, nouns_alone=nouns_alone) if first else []
             if first and rest and (not best or len(rest) + 1 < len(best)):
                 best = [first, *rest]

@@ -106,7 +106,7 @@ _DE_CLOSED: dict[str, dict[str, str]] = {  # kind → word → English
     "if": pairs(
         "wenn=if ob=whether dass=that daß=that weil=because falls=if da=because damit=so_that bevor=before nachdem=after "
         "sobald=as_soon_as solange=as_long_as obwohl=although während=while seit=since seitdem=since bis=until indem=by "
-        "ohne=without"
+        ""
     ),
 }
 _RELATIVE = frozenset("der die das den dem deren dessen denen welche welcher welches welchen welchem".split())
@@ -133,11 +133,15 @@ class German:
         for k, token in enumerate(tokens):
             rest = tokens[k + 1 : next((j for j in range(k + 1, len(tokens)) if tokens[j].is_mark), len(tokens))]
             splits = token.lower in ("und", "oder", "aber") and bool(rest) and (rest[0].kind == "wh" or self._is_whole(clause, rest))
-            if not (token.ends_clause or splits):
+            opens = token.kind == "if" and bool(clause)  # *… wenn man …*, typed without a comma
+            if not (token.ends_clause or splits or opens):
                 clause.append(replace(token, english=token.text, kind="mark") if token.is_mark else token)
                 continue
-            ending = next((one.text for one in tokens[k:] if one.is_mark and one.text in "?!."), "?" if "?" in text else "")
+            ending = next((one.text for one in tokens[k:] if one.is_mark and one.text in "?!."), "." if re.search("[.!]", text) else "?")
             english += self._final(clause, []) if is_final and clause else self.clause(clause, asks=ending == "?", is_inner=is_inner)
+            if opens:
+                is_final, is_inner, clause = False, True, [token]
+                continue
             english.append(token.text if token.is_mark else gloss(token))
             is_final = splits and bool(clause) and clause[0].kind == "if" and self.is_finite(rest[-1])
             is_inner, clause = token.text not in "?!.", []
@@ -165,6 +169,7 @@ class German:
     def _phrase_token(self, parts: list[str], meaning: Meaning) -> Token:
         text, last = " ".join(parts), self.words.meanings.get(parts[-1].casefold(), [])
         if meaning.english.split()[0] in _ASKING and text[0] in "wW": return Token(text, [], meaning.english, "wh")
+        if meaning.kind == "zu": return Token(text, [meaning])
         if meaning.kind == "word" and parts[-1][0].islower() and any(one.kind == "infinitive" for one in last):
             return Token(text, [Meaning(meaning.english, "infinitive")])  # rückgängig machen
         return Token(text, [meaning], meaning.english, "phrase" if meaning.kind == "word" else meaning.kind)
@@ -177,7 +182,10 @@ class German:
         if lower == "sich" or lower in _IDLE: return None
         if lower == "da" and parts[i + 1 : i + 2] and parts[i + 1][0].islower() and not (found and begins): return None
         if lower in _DE_CLOSED["wh"]: return settled("wh")
-        if lower in _DE_CLOSED["if"] and begins: return settled("if")
+        if lower in _DE_CLOSED["if"] and (begins or lower in ("wenn", "ob", "weil", "falls", "damit", "dass")):
+            return settled("if")
+        if re.fullmatch(r"[“„\"]\w+[“”\"]", part) and (known := self.words.of(part[1:-1])):
+            return Token(part, [], part[0] + gloss(Token(part[1:-1], known), is_noun=True) + part[-1], "name")
         if lower in _DE_CLOSED["modal"] and (part[0].islower() or not found):
             return Token(part, self.words.of(lower), _DE_CLOSED["modal"][lower], "modal")
         for kind in ("be", "become", "have"):
@@ -668,9 +676,12 @@ class French:
         "The question phrase that the tokens begin with (*dans quel fichier*, *combien de secondes*), and the rest."
         i = next(k for k, token in enumerate(tokens[:2]) if token.kind == "wh") + 1
         asking = tokens[i - 1]
-        if asking.lower == "combien" and i < len(tokens) and tokens[i].lower in ("de", "d’"):
-            more, rest = self.phrase(tokens[i + 1 :])
-            return [*tokens[: i - 1], replace(asking, english="how many"), *more], rest if more else tokens[i + 1 :]
+        if asking.lower.endswith(("combien", "combien de", "combien d’")) and i < len(tokens):
+            of = int(tokens[i].lower in ("de", "d’"))
+            if of or not asking.lower.endswith("combien"):
+                more, rest = self.phrase(tokens[i + of :])
+                asked = replace(asking, english="how many") if asking.lower == "combien" else asking
+                return [*tokens[: i - 1], asked, *more], rest if more else tokens[i + of :]
         if asking.english.endswith("which") and not (i < len(tokens) and tokens[i].kind in ("be", "modal")):
             more, rest = self.phrase(tokens[i:])
             return [*tokens[:i], *more], rest
