@@ -10,7 +10,7 @@ __all__ = []
 
 # %% ../../nbs/reading/12_translation.ipynb #9d511dbe
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -61,6 +61,23 @@ def gloss(token: Token, *, is_noun: bool = False) -> str:
     one = next((meaning for kind in order if (meaning := token.meaning(kind))), None)
     if one is None: return token.text
     return participle(one.english) if one.kind in ("participle", "either") or (one.kind == "past" and not is_noun) else one.english
+
+
+def tokens_in(
+    text: str,
+    words: Glossary,
+    of_phrase: Callable[[list[str], Meaning], Token],
+    of_word: Callable[[list[str], int, list[Token]], Token | None],  # all words, which one, and the tokens before it
+) -> list[Token]:
+    "The text as tokens, the longest phrases that the glossary has as one each."
+    parts, found, i = tokens_of(text, words.language), list[Token](), 0
+    while i < len(parts):
+        size, meaning = words.phrase_at(parts, i)
+        token = of_phrase(parts[i : i + size], meaning) if meaning else of_word(parts, i, found)
+        if token:
+            found.append(token)
+        i += size
+    return found
 
 
 def joined(words: Iterable[str]) -> str:
@@ -157,14 +174,7 @@ class German:
     # tokens
 
     def tokens(self, text: str) -> list[Token]:
-        parts, found, i = tokens_of(text, "German"), list[Token](), 0
-        while i < len(parts):
-            size, meaning = self.words.phrase_at(parts, i)
-            token = self._phrase_token(parts[i : i + size], meaning) if meaning else self._token(parts, i, found)
-            if token:
-                found.append(token)
-            i += size
-        return found
+        return tokens_in(text, self.words, self._phrase_token, self._token)
 
     def _phrase_token(self, parts: list[str], meaning: Meaning) -> Token:
         text, last = " ".join(parts), self.words.meanings.get(parts[-1].casefold(), [])
@@ -490,14 +500,7 @@ class French:
     # tokens
 
     def tokens(self, text: str) -> list[Token]:
-        parts, found, i = tokens_of(text, "French"), list[Token](), 0
-        while i < len(parts):
-            size, meaning = self.words.phrase_at(parts, i)
-            token = self._phrase_token(parts[i : i + size], meaning) if meaning else self._token(parts, i, found)
-            if token:
-                found.append(token)
-            i += size
-        return found
+        return tokens_in(text, self.words, self._phrase_token, self._token)
 
     def _phrase_token(self, parts: list[str], meaning: Meaning) -> Token:
         text, words = " ".join(parts), meaning.english.split()
