@@ -505,7 +505,7 @@ class _Inquiry:
         pieces, short = compose(wording, form, lines, find, config=self.tools.reasoning, says=says)
         if not pieces and form == "yes_no" and not self.config.guess:
             return _Conclusion(form, trace=Trace(page=evidence.passages[0].title, failed_at="span"))  # no sentence says yes or no
-        sentences = self.writer.composed(pieces) if pieces else self.writer.explanation(question, evidence.passages)
+        sentences = self.writer.composed(pieces) if pieces else self._explained(question, evidence)
         self.draft = tuple(sentences) or self.draft
         is_short = form in ("definition", "why") or (form == "list" and len(sentences) <= 2)  # a long list has no short form
         if lines and not short and is_short:
@@ -527,6 +527,14 @@ class _Inquiry:
         page = sentences[0].citations[0].title if sentences else evidence.passages[0].title
         trace = Trace(page=page, failed_at="" if is_sure else "span")
         return _Conclusion(form, tuple(sentences), short, confidence, is_sure, trace, is_untold=is_untold)
+
+    def _explained(self, question: str, evidence: Evidence) -> list[Sentence]:
+        "A summary of the passages; none if the language model that would write it fails."
+        try:
+            return self.writer.explanation(question, evidence.passages)
+        except LightbulbError as error:
+            self.researcher.fail("ask the language model", question, error)
+            return []
 
     def _together(self, conclusions: Sequence[_Conclusion], parts: Sequence[str]) -> _Conclusion:
         "One conclusion out of those of the parts; what is sure in itself is said even if another part is not, which is named."
@@ -572,6 +580,13 @@ class _Inquiry:
         self.meter.may("searches")  # the clock is noted as what was met
         text = self._refusal(Ending.BUDGET_SPENT, []) + _not_checked(self.draft)
         return self._made(_Conclusion(""), Ending.BUDGET_SPENT, text, (), Trace(failed_at="span"), self.draft)
+
+    def broken_off(self, error: LightbulbError) -> Answer:
+        "The answer when a tool fails that nothing can do without: why, and what was found until then, as not checked."
+        self.researcher.fail("answer", self.question, error)
+        ending = self._reason(())
+        text = self._refusal(ending, []) + _not_checked(self.draft)
+        return self._made(_Conclusion(""), ending, text, (), Trace(failed_at="span"), self.draft)
 
     def _made(
         self,
@@ -724,7 +739,10 @@ def answer(
 
     def think(tell: Callable[[Step], None]) -> Answer:
         inquiry.listeners.append(tell)
-        return inquiry.run()
+        try:
+            return inquiry.run()
+        except LightbulbError as error:
+            return inquiry.broken_off(error)
 
     thinking, result = Background(think, activity="reading and ranking"), None
     try:

@@ -23,6 +23,7 @@ from w3lib.url import canonicalize_url
 from ..core.records import Document, Heading, Link
 from lightbulb.web.page_tree import (
     MAX_CHARACTERS,
+    DEFINITIONS,
     MAX_ELEMENTS,
     clean_code,
     drop_anchors,
@@ -246,9 +247,10 @@ class _Block:
 
     @property
     def listing(self) -> Any:
-        "The list that it is an item of."
+        "The list that it is an item of, or the list of definitions that it stands in."
         parent = self.item.getparent() if self.item is not None else None
-        return parent if parent is not None and parent.tag in ("ul", "ol") else None
+        if parent is not None: return parent if parent.tag in ("ul", "ol") else None
+        return None if self.home is None else next((one for one in self.home.iterancestors() if one.get("class") == DEFINITIONS), None)
 
 
 def _everything(tree: Any, outside: set[Any]) -> list[_Block]:

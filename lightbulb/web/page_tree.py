@@ -61,6 +61,7 @@ def clean_code(text: str) -> str:
 MAX_CHARACTERS = 4_000_000  # of html; the rest of a longer page is not read
 MAX_TEXT = 20_000_000  # characters of plain text, Markdown and tables, which are quicker to read
 MAX_ELEMENTS = 40_000  # a tree with more goes straight to the fallback, which takes linear time
+DEFINITIONS = "lightbulb-definitions"  # the class of what was a list of definitions
 _MAX_DEPTH = 250
 _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # what lxml would not write back
 _CODE, _LINE_BREAK, _SPACE = "\U00014630\U00014631\U00014632"  # what stands in for code's own while trafilatura reads; no page has them
@@ -470,10 +471,18 @@ def _paragraph(text: str) -> Any:
     return paragraph
 
 
+def _is_bare_anchor(element: Any) -> bool:
+    return element.tag in ("a", "span") and not "".join(element.itertext()).strip() and not (element.tail or "").strip()
+
+
 def _begin_with(term: str, element: Any) -> None:
     "Let the text of a block begin with a term."
     first = next(iter(element), None)
+    if not (element.text or "").strip():
+        while first is not None and _is_bare_anchor(first):  # what an index or a link points to
+            first = first.getnext()
     if (element.text or "").strip() or first is None or first.tag not in _BLOCKS:
+        first = next(iter(element), None)
         run = _paragraph(f"{term}: {element.text or ''}")
         element.text = None
         while first is not None and first.tag not in _BLOCKS:
@@ -490,24 +499,28 @@ def _begin_with(term: str, element: Any) -> None:
 
 
 def _define(element: Any) -> None:
-    "Turn a definition list into blocks, each beginning with what it defines."
-    box, terms, is_open = lxml.html.Element("div"), [], False
+    "Turn a definition list into blocks, each beginning with what it defines; what else stands in it, as in one never closed, stays."
+    terms, is_open = list[str](), False
     for child in list(element.iter("dt", "dd")):
         if child.tag == "dt":
             terms, is_open = [*([] if is_open else terms), _cell_text(child).rstrip(":")], False
+            following = next((one for one in child.itersiblings() if one.tag in _BLOCKS | {"dt", "dd"}), None)
+            if following is not None and following.tag in ("dt", "dd"):
+                _drop(child)  # its words go on
+            else:
+                _paragraphs_instead(child, [", ".join(filter(None, terms))])
+                terms = []
             continue
         term, is_open = ", ".join(filter(None, terms)), True
         if any(part.tag in _BLOCKS for part in child):
             if term:
                 _begin_with(term, child)
-            child.tag, child.tail = "div", None
-            box.append(child)
-        elif text := _cell_text(child):
-            box.append(_paragraph(f"{term}: {text}" if term else text))
-    if not is_open:
-        box.extend(_paragraph(term) for term in terms if term)
-    box.tail = element.tail
-    element.getparent().replace(element, box)
+            child.tag = "div"
+        else:
+            text = _cell_text(child)
+            _paragraphs_instead(child, [f"{term}: {text}" if term and text else text])
+    element.tag = "div"
+    element.set("class", DEFINITIONS)
 
 # %% ../../nbs/web/06_page_tree.ipynb #f2339285
 def _mark_code(element: Any) -> None:
