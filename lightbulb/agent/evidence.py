@@ -78,7 +78,7 @@ def long_names(question: str) -> list[str]:
     names = [re.sub(r"['’]s?$", "", match[0].strip(" .,?!")) for match in _LONG_NAME.finditer(text)]
     if _COMPARES.search(question):
         names = [part.strip() for name in names for part in re.split(r" (?:and|&) ", name)]
-    return [name for name in dict.fromkeys(names) if len(name.split()) > 1]
+    return [name for name in dict.fromkeys(names) if len(name.split()) > 1 and max(map(len, name.split())) > 1]  # no *A M U C E*
 
 
 _CODE = re.compile(r"(?<![\w.-])(?P<letters>[A-Za-z]{1,5})[-_]?(?P<digits>\d{1,5})(?![\w-]|\.\d)")
