@@ -121,6 +121,7 @@ def test_a_name_that_no_page_mentions_is_named() -> None:
 def test_capitals_and_two_names_are_no_name_of_their_own() -> None:
     for question in ("WHERE WAS HUMPHRY DAVY BORN?", "Where Was The Inventor Of The Lamp Born?"):
         assert long_names(question) == []
+    assert long_names("meaning of the letters A M U C E in front of files") == []
     _, result = ask("Where were Humphry Davy and Joseph Swan born?", small_tools(search=SmallSite(PAGES)))
     assert result.ending is not Ending.UNKNOWN_NAME
 
@@ -253,6 +254,26 @@ def test_a_model_that_fails_is_a_step_and_the_reader_goes_on() -> None:
 
     steps, result = ask(BORN, small_tools(model=Broken()))
     assert result.short_answer == "Penzance" and any(isinstance(step, StepFailed) for step in steps)
+
+
+def test_a_model_that_fails_while_it_writes_costs_no_answer() -> None:
+    class Failing:
+        def summarize(self, question: str, passages: Any) -> Any:
+            raise LanguageModelError("the model server failed")
+
+    steps, result = ask("Why was the arc lamp shown?", small_tools(summarizer=Failing(), rerank=None))
+    assert any(isinstance(step, StepFailed) and step.reason == "the model server failed" for step in steps)
+    assert result.ending is Ending.ANSWERED or "the model server failed" in result.text
+
+
+def test_an_error_that_nothing_stands_in_for_ends_with_its_reason() -> None:
+    def reader(*arguments: Any, **options: Any) -> Any:
+        raise LanguageModelError("the weights are damaged")
+
+    tools = small_tools()
+    tools.embed = reader
+    _, result = ask(BORN, tools)
+    assert result.refused and result.ending is Ending.TOOL_FAILED and "the weights are damaged" in result.text
 
 
 # ------------------------------------------------------------------ memory

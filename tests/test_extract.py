@@ -417,6 +417,25 @@ def test_a_definition_begins_with_its_term_whatever_follows() -> None:
     assert "Use it with care, because it can lose commits." in blocks and "-n: Do everything except sending." in blocks
 
 
+def test_definitions_keep_their_terms_and_are_all_there() -> None:
+    html = """<title>Tool presets</title><div><h2>The dialog</h2><p>Right-clicking opens a menu where you find these entries, besides those
+    that were described with their buttons above:</p><div><dl><dt><span>Duplicate preset</span></dt><dd><a id=a></a><p><span>Duplicate
+    preset</span>: this entry is always disabled, since a copy is made whenever a preset is saved from another one.</p></dd>
+    <dt><span>Copy location</span></dt><dd><a id=b></a><p><span>Copy location</span> copies the path of the preset to the clipboard.</p>
+    </dd></dl></div></div>"""
+    blocks = extract(html, "https://x.example/").text.split("\n\n")
+    assert blocks[-1] == "Copy location: Copy location copies the path of the preset to the clipboard."
+    assert blocks[-2].startswith("Duplicate preset: Duplicate preset: this entry is always disabled")
+
+
+def test_a_list_of_definitions_that_is_never_closed_costs_no_section() -> None:
+    head = "<title>Status</title><h1>Status</h1><p>Two numbers are told about every connection, as the following names say.</p>"
+    entries = "<dl><p><a name=hit></a><dt>CACHE_HIT</dt><dd>The number of hits of the pager's cache that have occurred.</dd></p>"
+    rest = "<h2>Limits of a connection</h2><p>No connection has more than ten threads, and none of them may be shared with another one.</p>"
+    text = extract(head + entries + rest, "https://x.example/").text
+    assert "CACHE_HIT: The number of hits" in text and text.endswith("none of them may be shared with another one.")
+
+
 def test_a_box_inside_a_text_is_content_and_a_column_beside_one_is_not() -> None:
     prose = "<p>{} The base of the system is explained here in a sentence of some length.</p>"
     box = (
