@@ -18,7 +18,7 @@ from lightbulb.agent.answers import Ending, StepFailed
 from lightbulb.agent.evidence import long_names
 from lightbulb.agent.tools import Tools
 from lightbulb.agent.waiting import Working
-from lightbulb.core.errors import LanguageModelError, SearchError
+from lightbulb.core.errors import LanguageModelError, SearchError, UnavailableError
 from lightbulb.core.records import Document
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.lm.language_model import load_language_model
@@ -267,12 +267,10 @@ def test_a_model_that_fails_while_it_writes_costs_no_answer() -> None:
 
 
 def test_an_error_that_nothing_stands_in_for_ends_with_its_reason() -> None:
-    def reader(*arguments: Any, **options: Any) -> Any:
-        raise LanguageModelError("the weights are damaged")
+    def says(question: str, texts: Any) -> Any:
+        raise UnavailableError("the weights are damaged")
 
-    tools = small_tools()
-    tools.embed = reader
-    _, result = ask(BORN, tools)
+    _, result = ask("Was Humphry Davy born in Penzance?", small_tools(says=says))
     assert result.refused and result.ending is Ending.TOOL_FAILED and "the weights are damaged" in result.text
 
 
