@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ['extract']
 
 # %% ../../nbs/web/07_extract.ipynb #a0566d6d
+import itertools
 import logging
 import re
 from bisect import bisect_left
@@ -320,8 +321,29 @@ def _unwrapped(element: Any) -> Any:
     return element
 
 
-def _filled(kept: list[str], everything: list[_Block]) -> list[str]:
-    "The blocks that were kept, with the prose, the headings and the items of lists that are missing between them."
+_RELATIONS = frozenset("next prev previous up contents toc start".split())
+_TURNS = frozenset("next prev previous up contents".split())
+
+
+def _is_page_of_book(tree: Any) -> bool:
+    "Whether a page says of itself what comes before, after or above it, and has a link that goes there, as the pages of a manual."
+    related = any(_RELATIONS & set(link.get("rel").lower().split()) for link in tree.xpath("//link[@rel] | //a[@rel]"))
+    return related and any(
+        link.get("accesskey", "").lower() in ("n", "p", "u") or "".join(link.itertext())[:20].strip().lower() in _TURNS
+        for link in tree.iter("a")
+    )
+
+
+def _stand_together(last: Any, element: Any, *, levels: int = 3) -> bool:
+    "Whether an element stands beside the last one that was kept, in the same part of the page."
+    parts = list(itertools.islice(last.iterancestors(), levels))
+    around = next((one for one in element.iterancestors() if one in parts), None)
+    return around is not None and around.tag not in ("body", "main", "article", "html")
+
+
+def _filled(kept: list[str], everything: list[_Block], *, to_the_end: bool = False) -> list[str]:
+    """The blocks that were kept, with the prose, the headings and the items of lists that are missing between them; `to_the_end` also
+    the prose that stands beside the last one."""
     # what was kept: where each block stands, its words, and the elements that hold them
     places: dict[str, list[int]] = {}
     for i, text in enumerate(kept):
@@ -333,7 +355,8 @@ def _filled(kept: list[str], everything: list[_Block]) -> list[str]:
     cursor, missing = 0, []  # the next kept block; blocks seen since the last kept one
     headings: list[str] = []  # that stand directly before the block
     are_content: dict[Any, bool] = {}  # list → whether its items belong to the content
-    lists: list[str] = []  # of missing, what belongs to lists beside the content, with their headings
+    lists: list[str] = []  # of missing, what belongs to lists beside the content, or to the end, with their headings
+    last: Any = None  # the element of the last kept block
     for block in everything:
         candidates = places.get(_letters(block.text), [])
         at = candidates[i] if (i := bisect_left(candidates, cursor)) < len(candidates) else -1
@@ -352,7 +375,8 @@ def _filled(kept: list[str], everything: list[_Block]) -> list[str]:
             groups = _groups(block.text) if is_wanted else set[tuple[str, ...]]()
             if 2 * len(groups & known) < len(groups):  # most of it is new
                 missing += [*headings, block.text]
-                lists += [*headings, block.text] if is_item else []
+                is_end = to_the_end and last is not None and _stand_together(last, block.home)
+                lists += [*headings, block.text] if is_item or is_end else []
                 known |= groups
             headings = []
             continue
@@ -360,7 +384,7 @@ def _filled(kept: list[str], everything: list[_Block]) -> list[str]:
         if cursor:
             filled += missing
         filled += [*headings, *kept[cursor : at + 1]]
-        cursor, missing, lists, headings = at + 1, [], [], []
+        cursor, missing, lists, headings, last = at + 1, [], [], [], block.home
     return filled + (kept[cursor:] or lists)
 
 # %% ../../nbs/web/07_extract.ipynb #ad6435e5
@@ -470,7 +494,8 @@ def _content(tree: Any, outside: set[Any]) -> list[str]:
         if 2 * num_words < count(texts):
             best = texts
     else:
-        best = _filled(_with_items_apart(best, everything), everything)
+        is_most = num_words >= 0.7 * count([block.text for block in everything])
+        best = _filled(_with_items_apart(best, everything), everything, to_the_end=is_most and _is_page_of_book(tree))
         if _loses_headings(best, everything):
             best = [block.text for block in everything]
     return [block for block in map(read_block, best) if block and (block.startswith("    ") or not _POINTER.fullmatch(block))]
