@@ -15,7 +15,7 @@ from small_site import LENIENT, PAGES, BagOfWords, SmallSite, small_tools
 
 from lightbulb.agent.answering import Answer, TestAgent, answer
 from lightbulb.agent.answers import Ending, StepFailed
-from lightbulb.agent.evidence import long_names
+from lightbulb.agent.evidence import long_names, names_nothing
 from lightbulb.agent.tools import Tools
 from lightbulb.agent.waiting import Working
 from lightbulb.core.errors import LanguageModelError, SearchError, UnavailableError
@@ -124,6 +124,18 @@ def test_capitals_and_two_names_are_no_name_of_their_own() -> None:
     assert long_names("meaning of the letters A M U C E in front of files") == []
     _, result = ask("Where were Humphry Davy and Joseph Swan born?", small_tools(search=SmallSite(PAGES)))
     assert result.ending is not Ending.UNKNOWN_NAME
+
+
+@pytest.mark.parametrize("question", ["How?", "what is it", "Tell me more", "???", "Wie wie wie?"])
+def test_a_question_that_is_about_nothing_is_refused_before_any_search(question: str) -> None:
+    steps, result = ask(question, small_tools())
+    assert result.ending is Ending.NO_EVIDENCE and "does not say what it is about" in result.text
+    assert result.cost.searches == result.cost.pages == 0
+
+
+@pytest.mark.parametrize("question", ["How do I get there?", "Where are you?", "What is C?", "What does 'if' do?", "what does && do", "lamp"])
+def test_a_question_of_small_words_may_be_about_something(question: str) -> None:
+    assert not names_nothing(question)
 
 
 def test_a_code_that_no_page_has_is_named_and_not_taken_for_its_neighbour() -> None:

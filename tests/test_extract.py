@@ -428,6 +428,17 @@ def test_definitions_keep_their_terms_and_are_all_there() -> None:
     assert blocks[-2].startswith("Duplicate preset: Duplicate preset: this entry is always disabled")
 
 
+def test_the_end_of_a_page_of_a_book_belongs_to_it() -> None:
+    turn = "<table><tr><td><a accesskey=p href=1.html rel=prev>Prev</a></td><td><a accesskey=n href=3.html rel=next>Next</a></td></tr></table>"
+    body = """<div><h2>Rotate</h2><p>The command turns the active layer by a quarter around its centre, and it loses no pixel in doing so,
+    since the layer changes its shape where that is needed. A part of it may come to lie outside of the picture.</p></div>
+    <div><h3>Activate the command</h3><div><ul><li><p>You can reach it from the menu of the picture through Layer and Transform.</p></li>
+    </ul></div><p>It may be undone.</p><div><div><p>By the keyboard it can not be reached unless you define a key.</p></div></div></div>"""
+    for around, is_there in ((turn, True), ("", None)):
+        text = extract(f"<title>Rotate</title><div>{body}</div>{around}", "https://x.example/").text
+        assert is_there is None or "unless you define a key." in text
+
+
 def test_a_list_of_definitions_that_is_never_closed_costs_no_section() -> None:
     head = "<title>Status</title><h1>Status</h1><p>Two numbers are told about every connection, as the following names say.</p>"
     entries = "<dl><p><a name=hit></a><dt>CACHE_HIT</dt><dd>The number of hits of the pager's cache that have occurred.</dd></p>"

@@ -29,7 +29,7 @@ from lightbulb.agent.confidence import (
     measure_sentence,
 )
 from .configuration import TestAgent
-from .evidence import Evidence, Researcher, is_mentioned, long_names, mistaken_codes
+from .evidence import Evidence, Researcher, is_mentioned, long_names, mistaken_codes, names_nothing
 from .ledger import Ledger, Meter, relevances, remembered
 from .question_kinds import asks_for_several, question_parts, readings, what_it_means
 from .candidates import Candidate, asks_in_key_words, is_said_whole, kind_wanted, normalized
@@ -126,6 +126,8 @@ class _Inquiry:
 
     def run(self) -> Answer:
         "The answer."
+        if names_nothing(self.asked):
+            return self._made(_Conclusion(""), Ending.NO_EVIDENCE, _NAMES_NOTHING, (), Trace(failed_at="subject"))
         if led := self._led(): return self._answer(led)
         if getattr(self.tools.model, "name", "").startswith("openai:"):
             self.tell(Working("reading and ranking"))  # no longer what was asked of the language model
@@ -661,6 +663,9 @@ class _Inquiry:
             return "I can't answer this: the language model gave up without a search."
         if not num_pages: return "I can't answer this: nothing was found, so no page could be read."
         return f"I can't answer this from what I found: {read} and none supports an answer{' well enough' if has_guess else ''}."
+
+
+_NAMES_NOTHING = "I can't answer this: the question does not say what it is about, so nothing was searched for."
 
 
 def _not_checked(sentences: Sequence[Sentence]) -> str:

@@ -66,6 +66,18 @@ _LONG_NAME = re.compile(
 _COMPARES = re.compile(r"\b(?:between|both|compare\w*|comparison|differ\w*|versus|vs)\b", re.I)
 
 
+_ALWAYS_THERE = frozenset("i you your yours we our us my there here".split())  # *How do I get there?* asks the pages of a place
+_ASKING_WORDS = FUNCTION_WORDS | frozenset("tell say explain describe show give help please know mean".split())
+
+
+def names_nothing(question: str) -> bool:
+    "Whether no word of a question says what it is about: *How?*, *what is it*, *Tell me more*."
+    tokens = re.findall(r"[^\W_]+|[^\w\s?!.,;:…'’\"()-]", question)
+    if any(word[0].isupper() and word != "I" for word in tokens[1:]) and not question.isupper():
+        return False  # *Who is It?*
+    return all(word.casefold() in _ASKING_WORDS - _ALWAYS_THERE for word in tokens) and not re.search(r"['’\"“][^\W\d_]+['’\"”]", question)
+
+
 def long_names(question: str) -> list[str]:
     """The names of at least two words in a question, without the word that begins it and those that open its other sentences; where two
     things are compared *and* is in no name."""
