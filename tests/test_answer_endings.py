@@ -133,7 +133,9 @@ def test_a_question_that_is_about_nothing_is_refused_before_any_search(question:
     assert result.cost.searches == result.cost.pages == 0
 
 
-@pytest.mark.parametrize("question", ["How do I get there?", "Where are you?", "What is C?", "What does 'if' do?", "what does && do", "lamp"])
+@pytest.mark.parametrize(
+    "question", ["How do I get there?", "Where are you?", "What is C?", "What does 'if' do?", "what does && do", "lamp"]
+)
 def test_a_question_of_small_words_may_be_about_something(question: str) -> None:
     assert not names_nothing(question)
 

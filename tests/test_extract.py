@@ -429,14 +429,28 @@ def test_definitions_keep_their_terms_and_are_all_there() -> None:
 
 
 def test_the_end_of_a_page_of_a_book_belongs_to_it() -> None:
-    turn = "<table><tr><td><a accesskey=p href=1.html rel=prev>Prev</a></td><td><a accesskey=n href=3.html rel=next>Next</a></td></tr></table>"
-    body = """<div><h2>Rotate</h2><p>The command turns the active layer by a quarter around its centre, and it loses no pixel in doing so,
-    since the layer changes its shape where that is needed. A part of it may come to lie outside of the picture.</p></div>
-    <div><h3>Activate the command</h3><div><ul><li><p>You can reach it from the menu of the picture through Layer and Transform.</p></li>
-    </ul></div><p>It may be undone.</p><div><div><p>By the keyboard it can not be reached unless you define a key.</p></div></div></div>"""
-    for around, is_there in ((turn, True), ("", None)):
-        text = extract(f"<title>Rotate</title><div>{body}</div>{around}", "https://x.example/").text
-        assert is_there is None or "unless you define a key." in text
+    def section(name: str, *paragraphs: str) -> str:
+        head = f'<div class="titlepage"><div><div><h2 class="title"><a id="here"></a>{name}</h2></div></div></div>'
+        return f'<div class="section">{head}{"".join(f"<p>{paragraph}</p>" for paragraph in paragraphs)}</div>'
+
+    sections = section(
+        "16.1. Authors",
+        "This document was written by many people over twenty years, who are named in the file that comes with it, and whose mails are "
+        "answered by those who look after it today.",
+        "A list of the changes stands in the package.",
+    )
+    sections += section(
+        "16.2. Availability",
+        "The latest version of this document can be viewed on the pages of the project, and it is also available for download in plain "
+        "text and in other formats.",
+        "There are several translations, among them one into German.",
+    )
+    last = "This document was written with a system of marks. It enables us to create files from one source, e.g. plain text or PostScript."
+    sections += section("16.3. Document format", last)
+    turn = '<div class="navfooter"><hr><table><tr><td><a accesskey="p" href="15.html"><img src="prev.png" alt="Prev"></a></td></tr></table>'
+    head = '<html><head><title>About the FAQ</title><link rel="prev" href="15.html"></head>'
+    text = extract(f'{head}<body><div class="chapter">{sections}</div>{turn}</div></body></html>', "https://x.example/").text
+    assert text.endswith(f"16.3. Document format\n\n{last}")
 
 
 def test_a_list_of_definitions_that_is_never_closed_costs_no_section() -> None:

@@ -494,7 +494,7 @@ def _content(tree: Any, outside: set[Any]) -> list[str]:
         if 2 * num_words < count(texts):
             best = texts
     else:
-        is_most = num_words >= 0.7 * count([block.text for block in everything])
+        is_most = num_words >= 0.5 * count([block.text for block in everything])
         best = _filled(_with_items_apart(best, everything), everything, to_the_end=is_most and _is_page_of_book(tree))
         if _loses_headings(best, everything):
             best = [block.text for block in everything]

@@ -567,6 +567,8 @@ def simplify(tree: Any) -> None:
             _drop(mark)
     for edit in tree.xpath("//*[contains(@class, 'mw-editsection')] | //annotation | //annotation-xml | //*[@class='linenos']"):
         _drop(edit)
+    for anchor in tree.xpath("//a[not(@href)][not(normalize-space())][not(*)]"):
+        _drop(anchor)  # what only a link points to hides a heading from the extractor
     # accordions and formulas; tables, those that only arrange a page among them; definitions; code
     for part in tree.xpath("//details | //summary | //math | //math//*"):
         part.tag = {"details": "div", "summary": "p"}.get(part.tag, "span")
