@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import urllib.request
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from lightbulb.agent.answering import Answer, TestAgent, answer
-from lightbulb.agent.answers import PageRead, Searched, StepFailed
+from lightbulb.agent.answers import Ending, PageRead, Searched, StepFailed
 from lightbulb.agent.confidence import Calibration
-from lightbulb.agent.tools import Tools, load_judge
+from lightbulb.agent.tools import Tools, load_judge, load_says
 from lightbulb.knowledge.embedding import load_embedder
 from lightbulb.knowledge.knowledge_base import KnowledgeBase
 from lightbulb.knowledge.ranking import load_cross_encoder
@@ -164,3 +165,21 @@ def test_answers_are_the_same_twice(tools: Tools) -> None:
 def test_a_stricter_threshold_refuses(tools: Tools) -> None:
     strict = {kind: Calibration({}, 0.0, 0.9) for kind in ("short", "text", "verdict")}
     assert last(answer("Where was Michael Faraday born?", PATIENT, tools=tools, calibrations=strict)).refused
+
+
+def test_two_products_are_compared_and_what_they_hold_is_counted(tools: Tools, tmp_path: Path) -> None:
+    (tmp_path / "heron.md").write_text(
+        "# Heron 3 kayak\n\nThe Heron 3 is a touring kayak. It weighs 24 kg and is 4.6 m long. It carries two people.\n"
+    )
+    otter = "The Otter is a white-water kayak. It weighs 18 kg and is 2.6 m long. It carries one person. The hull is made of fibreglass."
+    (tmp_path / "otter.md").write_text(f"# Otter kayak\n\n{otter}\n")
+    folder = load_search(f"folder:{tmp_path}", make_index=lambda: KnowledgeBase(":memory:", embed=tools.embed))
+    own = replace(tools, search=folder, says=load_says())
+    asked = lambda question: last(answer(question, PATIENT, tools=own))
+    first, *quotes = asked("What is the difference between the Heron 3 and the Otter?").sentences
+    assert "weighs 24 kg" in first.text and "weighs 18 kg" in first.text and "two people" in first.text and "one person" in first.text
+    assert len({citation.url for citation in first.citations}) == 2 and quotes
+    assert asked("Can the Otter carry two people?").text.startswith("No.")
+    assert asked("Can the Heron 3 carry two people?").text.startswith("Yes.")
+    refused = asked("How do I install the Zanzibar plugin?")
+    assert refused.ending is Ending.UNKNOWN_NAME and "none mentions Zanzibar" in refused.text

@@ -113,6 +113,31 @@ def test_a_foreign_question_that_is_refused_says_how_it_was_read() -> None:
     assert isinstance(result, Answer) and "English" not in result.text
 
 
+TWO_BOATS = [
+    Document(
+        "http://site/heron", "Heron 3 kayak", "The Heron 3 is a touring kayak. It weighs 24 kg and is 4.6 m long. It carries two people."
+    ),
+    Document(
+        "http://site/otter",
+        "Otter kayak",
+        "The Otter is a white-water kayak. It weighs 18 kg and is 2.6 m long. It carries one person. The hull is made of fibreglass.",
+    ),
+    Document(
+        "http://site/dealer",
+        "Heron 3 at Lake Sports",
+        "We sell the Heron 3 touring kayak. The Heron 3 weighs 27 kg. The hull is made of polyethylene.",
+    ),
+]
+
+
+def test_what_two_pages_say_of_two_things() -> None:
+    asked = lambda question: ask(question, Engine(TWO_BOATS))[1]
+    weighed = asked("How much does the Heron 3 weigh?")  # *It weighs 24 kg* is said of what its page is called
+    assert "27 kg" in weighed.text and "24 kg" in weighed.text and "18 kg" not in weighed.text
+    both = asked("What are the hulls of the Heron 3 and the Otter made of?")
+    assert re.search(r"Heron 3: .*polyethylene.*Otter: .*fibreglass", both.text, re.DOTALL) and not both.refused
+
+
 def test_pages_that_disagree_are_both_named() -> None:
     pages = [
         Document("http://site/news", "River news", "The iron bridge was opened in 1894."),

@@ -159,7 +159,7 @@ def test_a_question(here: Path) -> None:
     (command,) = commands("python main_menu.py --task test_agent --query")
     status, out, log = carry_out(command, *PATIENT)
     assert status == 0 and "searched" in log and (here / "models/agent/knowledge.sqlite").exists()
-    assert "Confidence" in out and "Cost:" in out  # which answer is right is for the tests of questions
+    assert "Penzance" in out and "Milan" not in out and "Confidence" in out and "Cost:" in out
 
 
 def test_a_folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +194,7 @@ def test_the_snippet_that_asks(here: Path, capsys: pytest.CaptureFixture[str]) -
     exec(snippet.replace('search="demo"', 'search="demo", max_seconds=600'), names)
     last = names["step"]
     assert "Searched" in capsys.readouterr().out and last.cost.pages > 0
-    assert last.refused or all(sentence.citations for sentence in last.sentences)
+    assert "Humphry Davy" in last.text and last.sentences and all(sentence.citations for sentence in last.sentences)
 
 
 # ------------------------------------------------------------------ web agents
@@ -258,7 +258,7 @@ def test_several_processes(here: Path) -> None:
     run = lambda *more: subprocess.run([*launch, *arguments, *more], capture_output=True, text=True, timeout=300, cwd=here)
     refused = run("--save_dir", str(here / "models"))
     lines = [line for line in refused.stderr.splitlines() if line.startswith("lightbulb: ")]
-    assert refused.returncode != 0 and len(lines) == 1 and "demo" in lines[0]
+    assert refused.returncode != 0 and len(set(lines)) == 1 and "demo" in lines[0]  # accelerate says again what a process said
     done = run("--dataset_name", "demo", "--model_name", "bytes", *TINY_TEXT, "--save_dir", str(here / "models"))
     assert done.returncode == 0 and losses(here / "models/language_model"), done.stderr[-2000:]
 

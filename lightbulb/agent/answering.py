@@ -13,6 +13,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from itertools import takewhile
 from dataclasses import dataclass, replace
 from textwrap import shorten
 from typing import Any
@@ -29,7 +30,15 @@ from lightbulb.agent.confidence import (
     measure_sentence,
 )
 from .configuration import TestAgent
-from .evidence import Evidence, Researcher, is_mentioned, long_names, mistaken_codes, names_nothing
+from lightbulb.agent.evidence import (
+    Evidence,
+    Researcher,
+    is_mentioned,
+    long_names,
+    mistaken_codes,
+    names_nothing,
+    short_names,
+)
 from .ledger import Ledger, Meter, relevances, remembered
 from .question_kinds import asks_for_several, question_parts, readings, what_it_means
 from .candidates import Candidate, asks_in_key_words, is_said_whole, kind_wanted, normalized
@@ -542,9 +551,13 @@ class _Inquiry:
         "One conclusion out of those of the parts; what is sure in itself is said even if another part is not, which is named."
         sure = [one for one in conclusions if one.is_sure] or conclusions
         is_said = [any(one is said for said in sure) for one in conclusions] + [False] * (len(parts) - len(conclusions))
+        told = [one.sentences for one in conclusions]
+        if len(sure) > 1 and len(set().union(*told)) == sum(map(len, told)):  # one by one, each with what it is about
+            labels = _what_differs(parts)
+            told = [_labelled(label, sentences) for label, sentences in zip(labels, told, strict=False)]
         return _Conclusion(
             "several",
-            tuple(dict.fromkeys(sentence for one in sure for sentence in one.sentences)),
+            tuple(dict.fromkeys(sentence for sentences, is_so in zip(told, is_said, strict=False) if is_so for sentence in sentences)),
             "; ".join(one.short for one in sure if one.short),
             min(one.confidence for one in sure) if len(conclusions) == len(parts) else 0.0,
             any(one.is_sure for one in conclusions),
@@ -559,6 +572,8 @@ class _Inquiry:
         unknown = [name for name in long_names(self.asked) if not self._is_known(name)]
         quotes = [citation.quote for sentence in best.sentences for citation in sentence.citations]
         unknown += mistaken_codes(self.asked, quotes, (document.text for document in self.ledger.documents))
+        if not best.is_sure:
+            unknown += [name for name in short_names(self.asked) if not self.language and not self._is_known(name)]
         may_guess = self.config.guess and bool(best.sentences)
         if best.is_sure and not unknown:
             ending, sentences = Ending.ANSWERED, best.sentences
@@ -666,6 +681,20 @@ class _Inquiry:
 
 
 _NAMES_NOTHING = "I can't answer this: the question does not say what it is about, so nothing was searched for."
+
+
+def _what_differs(parts: Sequence[str]) -> list[str]:
+    "What each of several questions is about that are alike but for it: *Heron 3*, *Otter*; empty where more differs, or how they ask."
+    asked = [part.rstrip("?.! ").split() for part in parts]
+    same = lambda rows: sum(1 for _ in takewhile(lambda words: len(set(words)) == 1, zip(*rows, strict=False)))
+    head = same(asked)
+    tail = same([words[head:][::-1] for words in asked])
+    told = [" ".join(words[head : len(words) - tail]) for words in asked]
+    return told if head > 1 and all(0 < len(one.split()) <= 6 for one in told) else [""] * len(parts)
+
+
+def _labelled(label: str, sentences: tuple[Sentence, ...]) -> tuple[Sentence, ...]:
+    return (replace(sentences[0], text=f"{label}: {sentences[0].text}"), *sentences[1:]) if label and sentences else sentences
 
 
 def _not_checked(sentences: Sequence[Sentence]) -> str:

@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import dropwhile, takewhile
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -440,6 +441,7 @@ _OPPOSITES = (
     "enable disable,same different,possible impossible,encrypt clear,need optional,start stop,before after,free paid,visible "
     "hidden,dry wet,"
     "fail correct,fail success,fail start,delete remain,delete survive,leave stay,require optional,public private,permanent temporary,"
+    "upper lower,front rear,indoor outdoor,"
     "local remote,valid invalid,accept reject,inside outside,more less,first last,increase decrease,alone together,succeed fail,true false,"
     "present absent,online offline,static dynamic,replace keep,read write,slow fast,early late,always never,all none"
 )
@@ -516,7 +518,10 @@ _COUNTED = re.compile(rf"(?<![\w.,-]){_COUNT}(?![\w.,]*\d)[- ]?(?P<unit>°C|[^\W
 _BOUNDS = tuple(
     (re.compile(pattern, re.I), holds)
     for pattern, holds in (
-        (rf"\b(?:at most|up to|(?:no|not) more than|a maximum of) {_COUNT}\b", lambda number, bound: number <= bound),
+        (
+            rf"\b(?:at most|up to|(?:no|not) (?:more|older|longer|later) than|a maximum of) {_COUNT}\b",
+            lambda number, bound: number <= bound,
+        ),
         (rf"\b(?:at least|(?:no|not) (?:less|fewer) than|a minimum of) {_COUNT}\b", lambda number, bound: number >= bound),
         (rf"\b(?:aged? )?{_COUNT} (?:\w+ )?(?:or|and) (?:more|older|over|above)\b", lambda number, bound: number >= bound),
         (rf"\b(?:aged? )?{_COUNT} (?:\w+ )?(?:or|and) (?:less|fewer|younger|under|below)\b", lambda number, bound: number <= bound),
@@ -524,6 +529,8 @@ _BOUNDS = tuple(
         (rf"\b(?:over|above|(?:older|more|warmer) than)(?: the age of)? {_COUNT}\b", lambda number, bound: number > bound),
     )
 )
+_HOLDS = re.compile(rf"\b(?:carr(?:y|ies)|holds?|seats?|sleeps?|accommodates?|(?:room|space) for) {_COUNT}\b", re.I)
+_RANGE = re.compile(rf"\b(?:between|from) (?P<least>\d+(?:\.\d+)?) (?:and|to) {_COUNT}\b", re.I)
 _OBLIGES = re.compile(r"\b(?:must(?! not)|needs?|ha(?:s|ve) to|requires?)\b", re.I)
 _OF_AGE = re.compile(r"\b(?:year|aged?|old)", re.I)
 
@@ -553,21 +560,41 @@ def with_times_of(question: str, statement: str) -> str:
     return _LENGTH_OF_TIME.sub(lambda match: asked.get(_length_of_time(match), match[0]), statement)
 
 
+def _unit(word: str) -> str:
+    return stem({"people": "person", "persons": "person", "guests": "person", "inches": "inch"}.get(word.lower(), word.lower()))
+
+
+def _are_of_one_kind(question: str, number: re.Match[str], statement: str, bound: re.Match[str]) -> bool:
+    "Whether a number of a question and a bound of a statement are both ages, or have one unit."
+    is_age = (
+        _OF_AGE.match(number["unit"] or "") is not None or re.search(r"\b(?:I am|I['’]m|aged?) $", question[: number.start()]) is not None
+    )
+    behind = re.match(r" ?(°C|[^\W\d]+)?", statement[bound.start("number") + len(bound["number"]) :])
+    unit = (behind[1] or "").lower() if behind else ""
+    if is_age:
+        return _OF_AGE.search(f"{bound[0]} {unit}") is not None or unit in ("", "may", "can", "must", "need", "or", "and", "are")
+    return bool(number["unit"]) and _OF_AGE.search(f"{bound[0]} {unit}") is None and _unit(number["unit"]) == _unit(unit)
+
+
 def says_by_bound(question: str, statement: str) -> str:
     "Yes or No where a statement bounds what the question has a number of; else nothing."
-    asked = list(_COUNTED.finditer(question))
-    bounds = [(match, holds) for pattern, holds in _BOUNDS for match in pattern.finditer(statement)]
-    bounds = [one for one in bounds if not any(other[0].start() < one[0].start() and one[0].end() <= other[0].end() for other in bounds)]
-    if len(asked) != 1 or len(bounds) != 1: return ""
     if any(pattern.search(question) for pattern, _ in _BOUNDS):
         return ""  # *dogs over 20 kg* is the bound itself
-    (match, holds), number = bounds[0], asked[0]
-    is_age = _OF_AGE.match(number["unit"] or "") is not None or re.search(r"\bI am \d|\baged? \d", question) is not None
-    behind = re.match(r" ?(°C|[^\W\d]+)?", statement[match.start("number") + len(match["number"]) :])
-    unit = (behind[1] or "").lower() if behind else ""
-    if is_age != (_OF_AGE.search(f"{match[0]} {unit}") is not None or unit in ("", "may", "can", "must", "need", "or", "and", "are")):
-        return ""
-    if not is_age and (not number["unit"] or stem(number["unit"].lower()) != stem(unit)): return ""
+    bounds = [(match, holds) for pattern, holds in _BOUNDS for match in pattern.finditer(statement)]
+    bounds = [one for one in bounds if not any(other[0].start() < one[0].start() and one[0].end() <= other[0].end() for other in bounds)]
+    if not bounds:  # *carries one person*, *tyres between 32 and 47 mm*
+        bounds = [(match, lambda number, bound: number <= bound) for match in _HOLDS.finditer(statement)]
+        bounds += [
+            (match, lambda number, bound, least=float(match["least"]): least <= number <= bound) for match in _RANGE.finditer(statement)
+        ]
+    pairs = [
+        (*bound, number)
+        for bound in bounds
+        for number in _COUNTED.finditer(question)
+        if _are_of_one_kind(question, number, statement, bound[0])
+    ]
+    if len(pairs) != 1: return ""
+    match, holds, number = pairs[0]
     if _ASKS_LEAVE.match(question) and _OBLIGES.search(statement, match.end()):
         return ""  # *Children under 14 must be accompanied* says on what terms
     bare = re.sub(r"\bonly\b", " ", statement[: match.start()] + statement[match.end() :], flags=re.I)  # the bound says whom alone
@@ -755,7 +782,7 @@ def compose(
         if taken and is_enough and line not in sides: break
         new = around(line, max_words if not taken else max_words // 2)
         taken += [other for other in new if (other.url, other.start) not in {(old.url, old.start) for old in taken}]
-    return _verbatim(taken), ""
+    return [*_difference(question, sides, taken), *_verbatim(taken)], ""
 
 # %% ../../nbs/agent/10_composing.ipynb #3573484e
 _SIDES = (
@@ -790,6 +817,53 @@ def _of_each_side(question: str, lines: Sequence[Line]) -> list[Line]:
         alone = [(line.score + 6 * mine - 6 * others, line) for line, mine, others in shares if others < 1]
         bests += [max(alone, key=itemgetter(0))[1]] if alone else []
     return bests
+
+
+_Said = tuple[list[str], Line]  # the words of one property, and the line that tells it
+
+
+def _properties(line: Line, name: set[str]) -> list[_Said]:
+    "What a line says of a thing, property by property, without its name: *weighs 24 kg*, *is 4.6 m long*."
+    if cells := columns(line.text): return [(f"{column}: {line.text[a:b]}".split(), line) for column, (a, b) in cells]
+    parts = re.split(r"[,;:] (?:and |but )?|[.!?]+(?:\s|$)| (?:and|but) ", " ".join(line.text.split()))
+    is_name = lambda word: word.lower() in ("it", "the", "a", "an", "this", "they") or stem(word.lower().strip("*_`'\"")) in name
+    return [(list(dropwhile(is_name, part.split())), line) for part in parts]
+
+
+def what_differs(
+    sides: Sequence[str],  # the names of two things
+    own: Sequence[Sequence[Line]],  # the lines about each
+) -> list[tuple[_Said, _Said]]:
+    """What is said alike of both but for one value: *weighs 24 kg*, *weighs 18 kg*.
+
+    Alike is what begins with the same word and has the same words around a value of at most four words; one of them has to tell something.
+    """
+    names = [{stem(word) for word in re.findall(r"\w+", side.lower())} for side in sides]
+    first, second = ([said for line in lines for said in _properties(line, name)] for lines, name in zip(own, names, strict=True))
+    same = lambda one, two: sum(1 for _ in takewhile(lambda pair: pair[0].lower() == pair[1].lower(), zip(one, two, strict=False)))
+
+    def differ(words: list[str], others: list[str]) -> bool:
+        before = same(words, others)
+        behind = same(words[before:][::-1], others[before:][::-1])
+        shared = {word.lower().strip(":") for word in [*words[:before], *words[len(words) - behind :]]}
+        values = (len(words) - before - behind, len(others) - before - behind)
+        return before > 0 and all(0 < value <= 4 for value in values) and not shared <= FUNCTION_WORDS
+
+    pairs = ((said, next((other for other in second if differ(said[0], other[0])), None)) for said in first)
+    return [(said, other) for said, other in pairs if other]
+
+
+def _difference(question: str, sides: Sequence[Line], taken: Sequence[Line]) -> list[Piece]:
+    "One sentence that says in what the two things differ that a question compares, of the lines that were taken; none if they do not tell."
+    named, places = sides_of(question), [(line.url, line.heading) for line in sides]
+    if named is None or len(sides) != 2 or sides[0] == sides[1]: return []
+    own = [[line for line in taken if (line.url, line.heading) == place] if len(set(places)) > 1 else [] for place in places]
+    differing = what_differs(named, [lines or [side] for lines, side in zip(own, sides, strict=True)])
+    if not differing: return []
+    told = [", ".join(dict.fromkeys(" ".join(pair[side][0]) for pair in differing)) for side in (0, 1)]
+    ranges = dict.fromkeys((said[1].url, said[1].start, said[1].end) for side in (0, 1) for said in (pair[side] for pair in differing))
+    said = "; ".join(f"{name}{':' if ':' in own.partition(' ')[0] else ''} {own}" for name, own in zip(named, told, strict=True))
+    return [Piece(f"{said[:1].upper()}{said[1:]}.", tuple(ranges))]
 
 
 def _steps_around(best: Line, pages: dict[str, list[Line]], document_of: Callable[[str], Document], *, max_words: int = 220) -> list[Line]:

@@ -122,6 +122,16 @@ def mistaken_codes(
     return list(dict.fromkeys(code for *key, code in mistaken if tuple(key) not in known))
 
 
+def short_names(question: str) -> list[str]:
+    "The capitalised words of a question but for those that open a sentence and those of its longer names."
+    words = re.findall(r"[^\W\d_][\w'’]*", question)
+    if 2 * sum(word[0].isupper() for word in words) > len(words):
+        return []  # a title, or all in capitals
+    longer = " ".join(long_names(question)).split()
+    names = re.findall(r"(?<![.?!:;…] )(?<!^)(?<=[ (])[A-ZÀ-ÞĀ-Ž][^\W\d_]{3,}", " ".join(question.split()))
+    return [name for name in dict.fromkeys(names) if name not in longer and name.casefold() not in FUNCTION_WORDS]
+
+
 def is_mentioned(name: str, texts: Iterable[str], *, window: int = 12) -> bool:
     "Whether one of the texts has the telling words of a name within a dozen words, spelled alike but for a slip."
     wanted = [word for word in title_key(name).split() if len(word) > 2] or title_key(name).split()

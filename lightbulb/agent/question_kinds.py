@@ -486,6 +486,26 @@ def _two_words(asking: str) -> list[str]:
 _TWO_QUOTED = re.compile(r"(?P<head>.+?)(?P<a>['\"‘“][^'\"’”]+['\"’”]) and (?:the )?(?P<b>['\"‘“][^'\"’”]+['\"’”])(?P<tail> .*\beach\b.*)")
 
 
+_NAME = r"(?:the |an? )?[A-ZÀ-ÞĀ-Ž][\w'’-]*(?: [A-ZÀ-ÞĀ-Ž\d][\w'’-]*)*"
+_TWO_NAMED = re.compile(
+    r"(?P<head>(?:what|which|when|where|why|how)\b.*? (?P<before>are|were|do|did|have|of|for)) "
+    rf"(?P<a>{_NAME}) and (?P<b>{_NAME})(?P<tail>(?: .*)?)"
+)
+_OF_BOTH = re.compile(r"\b(?:between|both|compar\w+|common|differ\w*|each|together|same|share|versus|alike|first|me[et]t|marr\w+)\b")
+_OF_ONE = {"are": "is", "were": "was", "do": "does", "have": "has"}
+
+
+def _two_named(asking: str) -> list[str]:
+    "The two questions of *How much do the Heron 3 and the Otter weigh*; none where *and* may be in a name or both are asked of at once."
+    match = _TWO_NAMED.fullmatch(asking[:1].lower() + asking[1:])
+    if match is None or _OF_BOTH.search(asking): return []
+    names, verb = (match["a"], match["b"]), match["before"]
+    if not all(name.startswith("the ") for name in names) and not all(len(name.split()) > 1 and name[0].isupper() for name in names):
+        return []  # *Trinidad and Tobago*
+    head = match["head"][: -len(verb)] + _OF_ONE.get(verb, verb)
+    return [f"{head} {name}{match['tail']}" for name in names]
+
+
 def question_parts(question: str) -> tuple[str, ...]:
     "The questions that one sentence asks, or several one after the other, or the question alone."
     asked = [part.strip() for part in re.findall(r"[^?]+\?+", question)] if question.rstrip().endswith("?") else []
@@ -512,6 +532,8 @@ def question_parts(question: str) -> tuple[str, ...]:
         parts = [f"{match['head']}{match[side]}{tail}" for side in ("a", "b")]
     elif re.match(_WH, asking, re.I) and "difference" not in asking and (match := _TWO_NOUNS.fullmatch(asking)):
         parts = [f"{match['head']} {match['word']} {match[side]}{match['tail'] or ''}" for side in ("a", "b")]
+    elif parts := _two_named(asking):
+        pass
     else:
         return (question,)
     return tuple(f"{context} {part[:1].upper()}{part[1:]}?".strip() for part in parts)

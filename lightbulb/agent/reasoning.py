@@ -590,6 +590,9 @@ def _day_in_any_year(text: str) -> tuple[int, ...]:
     return _day_told(f"{text} 000") or () if re.search(MONTH, text) else ()  # *9 May*, but no hour
 
 
+_OF_ITS_PAGE = re.compile(r"\W*(?:it|he|she|they|its|his|her|their)\b", re.I)
+
+
 def disagrees(
     question: str,
     best: State,
@@ -614,8 +617,11 @@ def disagrees(
         if first is None or second is None or int(first) == int(second): return False
     elif set(normalized(one.text).split()) & set(normalized(two.text).split()):
         return False  # a part of the same name
-    about = lambda it: shared_words(question, it.passage.text, it.start - it.passage.start, it.end - it.passage.start)
-    return about(two) >= max(least_shared, about(one))
+    about = lambda it, text: shared_words(question, text, it.start - it.passage.start, it.end - it.passage.start)
+    told = about(two, two.passage.text)
+    if _OF_ITS_PAGE.match(sentence_of(two)):  # *It weighs 24 kg* is said of what the page is called
+        told += shared_words(question, two.title, 0, len(two.title))
+    return told >= max(least_shared, about(one, one.passage.text))
 
 
 _IN_A_NAME = re.compile(rf"\b(?:19|20)\d\d-\d\d(?!-?\d)|{DATE}")  # a month, which is no year before a number
