@@ -134,7 +134,20 @@ def test_a_question_that_is_about_nothing_is_refused_before_any_search(question:
 
 
 @pytest.mark.parametrize(
-    "question", ["How do I get there?", "Where are you?", "What is C?", "What does 'if' do?", "what does && do", "lamp"]
+    "question",
+    [
+        "What does _ mean?",
+        "what does 'if-else' do",
+        "What does the -a mean?",
+        "How do I get there?",
+        "Where are you?",
+        "What is C?",
+        "What does 'if' do?",
+        "what does && do",
+        "lamp",
+        "What does -- mean?",
+        "WHO",
+    ],
 )
 def test_a_question_of_small_words_may_be_about_something(question: str) -> None:
     assert not names_nothing(question)

@@ -524,3 +524,35 @@ def test_a_page_of_a_manual_keeps_the_headings_of_its_sections_and_what_is_short
         at = document.text.index(f"3.{i}. setting_{i}")
         assert document.text.index("Default: no", at) < document.text.index(f"run-{i} ", at)
     assert [heading.text for heading in document.headings if heading.start >= 0][-1] == "3.11. setting_11"
+
+
+PROSE = "".join(
+    f"<p>{text}</p>"
+    for text in (
+        "The path follows the river for an hour, past the old mill and the weir, until it comes to the village with its bridge. Walkers "
+        "rest there on the benches in the shade of the lime trees and look at the boats.",
+        "In spring the meadows on both banks are flooded, so that the way has to be left at the mill and the road above be taken, which "
+        "is longer by half an hour but has the better view over the valley and the hills.",
+        "The village was built by fishermen in the fourteenth century. Its church has a wooden tower, and the inn beside it serves trout "
+        "that were caught in the morning; in winter it is open on Sundays alone.",
+    )
+)
+
+
+@pytest.mark.parametrize("name", ["comments", "related-posts", "newsletter", "author-bio", "post-meta"])
+def test_what_a_blog_puts_below_its_links_is_no_end_of_a_book(name: str) -> None:
+    turn = "<div class='turn'><a rel='prev' href='/a'>Previous</a> <a rel='next' href='/b'>Next</a></div>"
+    text = "Please buy our other products today, because this offer ends at midnight and will not come back again."
+    post = f"<div class=post><h1>Along the river</h1>{PROSE}{turn}<div class='{name}'><p>{text}</p></div></div>"
+    head = "<title>Along the river</title><link rel=next href=/b>"
+    html = f"<html><head>{head}</head><body><div id=page><div class=content>{post}</div></div></body></html>"
+    assert "midnight" not in extract(html, "http://site/walk").text
+
+
+def test_terms_stand_before_what_defines_them_through_boxes_and_alone_where_nothing_does() -> None:
+    row = "<div class=row><div><dt>--level{0}</dt></div><div><dd>Sets the value number {0} of the program.</dd></div></div>"
+    listed = "<dl><dt>Apples</dt><dt>Pears</dt><dt>Plums, fresh</dt></dl>"
+    html = f"<html><body><article><h1>T</h1>{PROSE}<dl>{row.format(0)}{row.format(1)}</dl>{listed}{PROSE}</article></body></html>"
+    lines = extract(html, "http://site/options").text.split("\n")
+    assert "--level0: Sets the value number 0 of the program." in lines and "--level1: Sets the value number 1 of the program." in lines
+    assert "Apples" in lines and "Plums, fresh" in lines

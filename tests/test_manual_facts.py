@@ -18,6 +18,7 @@ from lightbulb.agent.composing import (
     listings,
     rows_named,
     says_by_bound,
+    what_differs,
     says_yes,
     scored_lines,
     stretch,
@@ -814,6 +815,14 @@ def test_no_is_a_verdict_only_where_it_stands_for_itself(question: str, statemen
         ("Does my 4-year-old travel free?", "Only children under 6 years travel free.", "Yes"),
         ("Can my 12-year-old come alone?", "Children under 14 must be accompanied by an adult.", ""),  # on what terms
         ("May we invite 800 guests?", "The hall is licensed for at most 1,200 guests.", "Yes"),
+        ("Can it carry two people?", "It carries one person.", "No"),
+        ("can I mount 50 mm tyres", "The rims accept tyres between 32 and 47 mm wide.", "No"),
+        ("Can I get 25,000 rows in one request?", "At most 10,000 rows are returned.", "No"),
+        ("Did 50 people die in the crash?", "The plane seats 180 people.", ""),  # no room is asked for
+        ("Is there a discount for 10 people?", "The bus seats 50 people.", ""),
+        ("I am 70, can I join?", "The van seats eight.", ""),
+        ("Is it open at 2 pm?", "It is open from 10 to 6 pm.", ""),
+        ("Can I cancel 2 days before?", "You can cancel no later than 7 days before the start.", ""),
     ],
 )
 def test_numbers_decide_only_where_a_bound_is_all_that_is_said(question: str, statement: str, said: str) -> None:
@@ -1203,6 +1212,38 @@ def test_questions_in_a_row_are_asked_one_after_the_other() -> None:
     both = ("Who founded the rowing club?", "How many showers are there?")
     assert question_parts(" ".join(both)) == both
     assert len(question_parts("We come by car on Friday? Where can we park?")) == 1  # the first only sets the scene
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Which of the Heron 3 and the Otter is heavier?",
+        "Where have Marie Curie and Pierre Curie met?",
+        "How far are the Earth and the Moon apart?",
+        "What is the total weight of the Heron 3 and the Otter?",
+        "What did the Lord of the Rings and the Hobbit earn?",
+        "How much do the Heron 3 and the Otter and the Swan weigh?",
+        "What is the capital of Trinidad and Tobago?",
+        "What do the Heron 3 and the Otter have in common?",
+    ],
+)
+def test_what_is_asked_of_two_at_once_is_one_question(question: str) -> None:
+    assert question_parts(question) == (question,)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("The paddle is made of wood. It weighs 1 kg.", "It weighs 18 kg."),  # the paddle's weight
+        ("If it is loaded, it weighs 40 kg.", "It weighs 18 kg."),
+        ("Use it with care.", "Use it with joy."),
+        ("It costs between 900 and 1200 euros.", "It costs between 700 and 800 euros."),
+    ],
+)
+def test_a_difference_is_only_told_of_the_things_themselves(first: str, second: str) -> None:
+    lines = [lines_of(Document(f"http://site/{number}", "Boat", text)) for number, text in enumerate((first, second))]
+    told = [" ".join(said[0]) for pair in what_differs(("the Heron", "the Otter"), lines) for said in pair]
+    assert told in ([], ["costs between 900 and 1200 euros", "costs between 700 and 800 euros"])
 
 
 STAFF = "name: Ida Holm; role: coach; day: Monday\n\nname: Jan Krag; role: coach; day: Friday\n\nname: Per Lund; role: cook; day: Monday"

@@ -519,7 +519,7 @@ _BOUNDS = tuple(
     (re.compile(pattern, re.I), holds)
     for pattern, holds in (
         (
-            rf"\b(?:at most|up to|(?:no|not) (?:more|older|longer|later) than|a maximum of) {_COUNT}\b",
+            rf"\b(?:at most|up to|(?:no|not) (?:more|older|longer) than|a maximum of) {_COUNT}\b",
             lambda number, bound: number <= bound,
         ),
         (rf"\b(?:at least|(?:no|not) (?:less|fewer) than|a minimum of) {_COUNT}\b", lambda number, bound: number >= bound),
@@ -530,7 +530,9 @@ _BOUNDS = tuple(
     )
 )
 _HOLDS = re.compile(rf"\b(?:carr(?:y|ies)|holds?|seats?|sleeps?|accommodates?|(?:room|space) for) {_COUNT}\b", re.I)
-_RANGE = re.compile(rf"\b(?:between|from) (?P<least>\d+(?:\.\d+)?) (?:and|to) {_COUNT}\b", re.I)
+_CAN_IT = re.compile(r"\W*(?:can|could|may|might|will|would|is there|do you have)\b", re.I)
+_ASKS_ROOM = re.compile(r"\b(?:carry|hold|seat|sleep|accommodate|room|space)\b", re.I)
+_RANGE = re.compile(rf"\bbetween (?P<least>\d+(?:\.\d+)?) and {_COUNT}\b", re.I)
 _OBLIGES = re.compile(r"\b(?:must(?! not)|needs?|ha(?:s|ve) to|requires?)\b", re.I)
 _OF_AGE = re.compile(r"\b(?:year|aged?|old)", re.I)
 
@@ -583,10 +585,13 @@ def says_by_bound(question: str, statement: str) -> str:
     bounds = [(match, holds) for pattern, holds in _BOUNDS for match in pattern.finditer(statement)]
     bounds = [one for one in bounds if not any(other[0].start() < one[0].start() and one[0].end() <= other[0].end() for other in bounds)]
     if not bounds:  # *carries one person*, *tyres between 32 and 47 mm*
-        bounds = [(match, lambda number, bound: number <= bound) for match in _HOLDS.finditer(statement)]
+        if not _CAN_IT.match(question): return ""
+        bounds = [(match, lambda number, bound: number <= bound) for match in _HOLDS.finditer(statement) if _ASKS_ROOM.search(question)]
         bounds += [
             (match, lambda number, bound, least=float(match["least"]): least <= number <= bound) for match in _RANGE.finditer(statement)
         ]
+        asked = [unit for number in _COUNTED.finditer(question) if (unit := number["unit"] or "")]
+        if any(_OF_AGE.match(unit) or unit.lower() in ("am", "pm") for unit in asked): return ""
     pairs = [
         (*bound, number)
         for bound in bounds
@@ -826,8 +831,25 @@ def _properties(line: Line, name: set[str]) -> list[_Said]:
     "What a line says of a thing, property by property, without its name: *weighs 24 kg*, *is 4.6 m long*."
     if cells := columns(line.text): return [(f"{column}: {line.text[a:b]}".split(), line) for column, (a, b) in cells]
     parts = re.split(r"[,;:] (?:and |but )?|[.!?]+(?:\s|$)| (?:and|but) ", " ".join(line.text.split()))
-    is_name = lambda word: word.lower() in ("it", "the", "a", "an", "this", "they") or stem(word.lower().strip("*_`'\"")) in name
-    return [(list(dropwhile(is_name, part.split())), line) for part in parts]
+    if "between" in line.text:
+        parts = re.split(r"[.!?]+(?:\s|$)", " ".join(line.text.split()))  # *between 700 and 900 euros*
+    return [(list(dropwhile(lambda word: _is_name(word, name), part.split())), line) for part in parts]
+
+
+def _is_name(word: str, name: set[str]) -> bool:
+    return word.lower() in ("it", "the", "a", "an", "this", "they") or stem(word.lower().strip("*_`'\"")) in name
+
+
+def _about(lines: Sequence[Line], name: set[str]) -> list[Line]:
+    "The rows, and the lines whose sentence begins with the thing, or with *it* behind such a line or at the first."
+    about, goes_on = [], True
+    for line in sorted(lines, key=lambda line: line.start):
+        begins = re.match(r"\W*(?:(?:the|a|an|this) )?(\w+)", line.text, re.I)
+        first = begins[1].lower() if begins else ""
+        goes_on = stem(first) in name or (goes_on and first in ("it", "they"))
+        if goes_on or columns(line.text):
+            about.append(line)
+    return about
 
 
 def what_differs(
@@ -839,7 +861,9 @@ def what_differs(
     Alike is what begins with the same word and has the same words around a value of at most four words; one of them has to tell something.
     """
     names = [{stem(word) for word in re.findall(r"\w+", side.lower())} for side in sides]
-    first, second = ([said for line in lines for said in _properties(line, name)] for lines, name in zip(own, names, strict=True))
+    first, second = (
+        [said for line in _about(lines, name) for said in _properties(line, name)] for lines, name in zip(own, names, strict=True)
+    )
     same = lambda one, two: sum(1 for _ in takewhile(lambda pair: pair[0].lower() == pair[1].lower(), zip(one, two, strict=False)))
 
     def differ(words: list[str], others: list[str]) -> bool:
@@ -858,11 +882,15 @@ def _difference(question: str, sides: Sequence[Line], taken: Sequence[Line]) -> 
     named, places = sides_of(question), [(line.url, line.heading) for line in sides]
     if named is None or len(sides) != 2 or sides[0] == sides[1]: return []
     own = [[line for line in taken if (line.url, line.heading) == place] if len(set(places)) > 1 else [] for place in places]
-    differing = what_differs(named, [lines or [side] for lines, side in zip(own, sides, strict=True)])
+    own = [lines or [side] for lines, side in zip(own, sides, strict=True)]
+    for name, lines in zip(named, own, strict=True):  # the question has more beside the name: *the Otter in weight*
+        if not telling_stems(name) <= telling_stems(" ".join(f"{line.heading} {line.text}" for line in lines)):
+            return []
+    differing = what_differs(named, own)
     if not differing: return []
     told = [", ".join(dict.fromkeys(" ".join(pair[side][0]) for pair in differing)) for side in (0, 1)]
     ranges = dict.fromkeys((said[1].url, said[1].start, said[1].end) for side in (0, 1) for said in (pair[side] for pair in differing))
-    said = "; ".join(f"{name}{':' if ':' in own.partition(' ')[0] else ''} {own}" for name, own in zip(named, told, strict=True))
+    said = "; ".join(f"{name}: {own}" for name, own in zip(named, told, strict=True))
     return [Piece(f"{said[:1].upper()}{said[1:]}.", tuple(ranges))]
 
 

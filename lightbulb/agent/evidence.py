@@ -70,12 +70,21 @@ _ALWAYS_THERE = frozenset("i you your yours we our us my there here".split())  #
 _ASKING_WORDS = FUNCTION_WORDS | frozenset("tell say explain describe show give help please know mean".split())
 
 
+_DASHES = frozenset(["", "-", "–", "—", "…", "'", '"', "(", ")", ":", "“", "”", "’", "‘"])
+_QUOTED = re.compile(r"(?:^|[\s(])['‘’\"“][^'’\"”]+['’\"”](?=\W*(?:\s|$))")
+
+
 def names_nothing(question: str) -> bool:
     "Whether no word of a question says what it is about: *How?*, *what is it*, *Tell me more*."
+    signs = (word.rstrip("?!.,;") for word in question.split())
+    if any(sign and not re.search(r"[^\W_]", sign.lstrip("-")) or re.match(r"-{1,2}\w", sign) for sign in signs if sign not in _DASHES):
+        return False  # *What does -- mean?*, *the option -a*
+    if re.fullmatch(r"\W*[A-Z]{2,}\W*", question):
+        return False  # *WHO*
     tokens = re.findall(r"[^\W_]+|[^\w\s?!.,;:…'’\"()-]", question)
     if any(word[0].isupper() and word != "I" for word in tokens[1:]) and not question.isupper():
         return False  # *Who is It?*
-    return all(word.casefold() in _ASKING_WORDS - _ALWAYS_THERE for word in tokens) and not re.search(r"['’\"“][^\W\d_]+['’\"”]", question)
+    return all(word.casefold() in _ASKING_WORDS - _ALWAYS_THERE for word in tokens) and not _QUOTED.search(question)
 
 
 def long_names(question: str) -> list[str]:

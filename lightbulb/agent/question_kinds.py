@@ -491,14 +491,18 @@ _TWO_NAMED = re.compile(
     r"(?P<head>(?:what|which|when|where|why|how)\b.*? (?P<before>are|were|do|did|have|of|for)) "
     rf"(?P<a>{_NAME}) and (?P<b>{_NAME})(?P<tail>(?: .*)?)"
 )
-_OF_BOTH = re.compile(r"\b(?:between|both|compar\w+|common|differ\w*|each|together|same|share|versus|alike|first|me[et]t|marr\w+)\b")
+_OF_BOTH = re.compile(
+    r"\b(?:between|both|compar\w+|common|differ\w*|each|together|same|share|versus|alike|first|me[et]t?|marr\w+|"
+    r"apart|total|sum|ratio|altogether|relat\w+|joi?n\w*|merg\w+|divorc\w+|f[io]ught?|fight|alliance|treaty|border|mo(?:re|st)|which of)\b"
+)
 _OF_ONE = {"are": "is", "were": "was", "do": "does", "have": "has"}
 
 
 def _two_named(asking: str) -> list[str]:
     "The two questions of *How much do the Heron 3 and the Otter weigh*; none where *and* may be in a name or both are asked of at once."
     match = _TWO_NAMED.fullmatch(asking[:1].lower() + asking[1:])
-    if match is None or _OF_BOTH.search(asking): return []
+    if match is None or _OF_BOTH.search(asking) or re.search(r" [A-Z]", match["head"]): return []
+    if re.match(r" (?:and|or)\b", match["tail"]) or re.search(r"\w{2}(?:er|est)$", match["tail"]): return []
     names, verb = (match["a"], match["b"]), match["before"]
     if not all(name.startswith("the ") for name in names) and not all(len(name.split()) > 1 and name[0].isupper() for name in names):
         return []  # *Trinidad and Tobago*

@@ -36,7 +36,7 @@ from lightbulb.agent.candidates import (
 from .composing import Line, scored_lines
 from .configuration import ReasoningConfig
 from .evidence import Evidence, Researcher, name_match
-from .mentions import columns, telling_stems
+from .mentions import columns, sentence_around, telling_stems
 from .question_kinds import kind_of_question, kind_probabilities, search_words
 from .questions import SLOT, Comparison, compare, decompose, reworded, subject_of
 from .tools import Model, Reader, Says, Weigh
@@ -593,6 +593,16 @@ def _day_in_any_year(text: str) -> tuple[int, ...]:
 _OF_ITS_PAGE = re.compile(r"\W*(?:it|he|she|they|its|his|her|their)\b", re.I)
 
 
+def _goes_on_about(question: str, candidate: Candidate) -> bool:
+    "Whether the sentence before that of a candidate begins with what a question asks about, or there is none."
+    passage = candidate.passage
+    if passage is None: return False
+    before = passage.text[: max(0, passage.text.find(sentence_of(candidate)))].rstrip()
+    if not before: return True
+    opens = re.match(r"\W*(?:(?:the|an?|this|our) )?(\w+)", before[slice(*sentence_around(before, len(before) - 1, len(before)))], re.I)
+    return opens is not None and stem(opens[1].lower()) in telling_stems(question)
+
+
 def disagrees(
     question: str,
     best: State,
@@ -619,7 +629,7 @@ def disagrees(
         return False  # a part of the same name
     about = lambda it, text: shared_words(question, text, it.start - it.passage.start, it.end - it.passage.start)
     told = about(two, two.passage.text)
-    if _OF_ITS_PAGE.match(sentence_of(two)):  # *It weighs 24 kg* is said of what the page is called
+    if _OF_ITS_PAGE.match(sentence_of(two)) and _goes_on_about(question, two):  # *It weighs 24 kg*
         told += shared_words(question, two.title, 0, len(two.title))
     return told >= max(least_shared, about(one, one.passage.text))
 

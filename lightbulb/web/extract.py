@@ -334,11 +334,16 @@ def _is_page_of_book(tree: Any) -> bool:
     )
 
 
+_ASIDE = re.compile(r"comment|related|newsletter|author|widget|share|social|promo|sponsor|advert|cookie|meta|byline|\btags?\b", re.I)
+
+
 def _stand_together(last: Any, element: Any, *, levels: int = 3) -> bool:
     "Whether an element stands beside the last one that was kept, in the same part of the page."
     parts = list(itertools.islice(last.iterancestors(), levels))
     around = next((one for one in element.iterancestors() if one in parts), None)
-    return around is not None and around.tag not in ("body", "main", "article", "html")
+    if around is None or around.tag in ("body", "main", "article", "html"): return False
+    own = [element, *itertools.takewhile(lambda one: one is not around, element.iterancestors())]
+    return not any(_ASIDE.search(f"{one.get('class', '')} {one.get('id', '')}") for one in own)
 
 
 def _filled(kept: list[str], everything: list[_Block], *, to_the_end: bool = False) -> list[str]:

@@ -501,11 +501,13 @@ def _begin_with(term: str, element: Any) -> None:
 def _define(element: Any) -> None:
     "Turn a definition list into blocks, each beginning with what it defines; what else stands in it, as in one never closed, stays."
     terms, is_open = list[str](), False
-    for child in list(element.iter("dt", "dd")):
+    parts = list(element.iter("dt", "dd"))
+    last = max((place for place, part in enumerate(parts) if part.tag == "dd"), default=-1)
+    for place, child in enumerate(parts):
         if child.tag == "dt":
             terms, is_open = [*([] if is_open else terms), _cell_text(child).rstrip(":")], False
-            following = next((one for one in child.itersiblings() if one.tag in _BLOCKS | {"dt", "dd"}), None)
-            if following is not None and following.tag in ("dt", "dd"):
+            following = next((one for one in child.itersiblings() if one.tag in _BLOCKS | {"dt", "dd"}), child)
+            if place < last and (following is child or next(following.iter("dt", "dd"), None) is not None):
                 _drop(child)  # its words go on
             else:
                 _paragraphs_instead(child, [", ".join(filter(None, terms))])
