@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -136,6 +136,42 @@ def test_what_two_pages_say_of_two_things() -> None:
     assert "27 kg" in weighed.text and "24 kg" in weighed.text and "18 kg" not in weighed.text
     both = asked("What are the hulls of the Heron 3 and the Otter made of?")
     assert re.search(r"Heron 3: .*polyethylene.*Otter: .*fibreglass", both.text, re.DOTALL) and not both.refused
+
+
+@pytest.fixture(scope="module")
+def boats(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Answer]:
+    "Asks the real models about three notes."
+    folder = tmp_path_factory.mktemp("boats")
+    for page in TWO_BOATS:
+        (folder / f"{page.url.rpartition('/')[2]}.md").write_text(f"# {page.title}\n\n{page.text}\n")
+    flags = TestAgent(search=f"folder:{folder}", save_dir=folder / "models", max_seconds=600)
+
+    def asked(question: str) -> Answer:
+        *_, last = answer(question, flags)
+        assert isinstance(last, Answer)
+        return last
+
+    return asked
+
+
+def test_whether_one_is_more_than_the_other(boats: Callable[[str], Answer]) -> None:
+    for question, verdict in (
+        ("Is the Otter lighter than the Heron 3?", r"Yes \(Otter: 18 kg; Heron 3: 2[47] kg\)"),
+        ("Is the Otter longer than the Heron 3?", r"No \(Otter: 2\.6 m.*; Heron 3: 4\.6 m"),  # it said yes
+        ("Does the Otter weigh more than the Heron 3?", r"No \("),
+    ):
+        told = boats(question)
+        assert re.match(verdict, told.text) and told.short_answer in ("Yes", "No"), (question, told.text)
+        assert len({citation.url for citation in told.citations}) == 2
+    assert boats("Is the Otter cheaper than the Heron 3?").refused  # what speaks of one thing does not say whether it is more
+
+
+def test_two_things_are_compared_in_any_words(boats: Callable[[str], Answer]) -> None:
+    for question in ("How do the Heron 3 and the Otter differ?", "What distinguishes the Heron 3 from the Otter?", "Heron 3 vs Otter"):
+        told = boats(question)
+        assert re.match(r"(?:The )?Heron 3: .*2[47] kg.*; (?:the )?Otter: .*18 kg", told.text, re.I), (question, told.text)
+    nowhere = boats("How do the Heron 3 and the Zanzibar differ?")
+    assert nowhere.refused and "Zanzibar" in nowhere.text
 
 
 def test_pages_that_disagree_are_both_named() -> None:

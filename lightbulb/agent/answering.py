@@ -40,9 +40,10 @@ from lightbulb.agent.evidence import (
     short_names,
 )
 from .ledger import Ledger, Meter, relevances, remembered
-from .question_kinds import asks_for_several, question_parts, readings, what_it_means
+from .questions import compare
+from .question_kinds import as_a_difference, asks_for_several, question_parts, sides_of, readings, what_it_means
 from .candidates import Candidate, asks_in_key_words, is_said_whole, kind_wanted, normalized
-from .mentions import columns
+from .mentions import columns, telling_stems
 from .reasoning import Reasoning, disagrees, holds_now, is_of_later_issue, is_superseded, make_plans, most_of_rows
 from .synthesis import Synthesis, Synthesizer
 from .tools import Tools, open_tools
@@ -311,6 +312,7 @@ class _Inquiry:
         text = self._from_lines(question, composed)
         if text.is_sure:  # key words (*price of one wash*) do not say which of the two they want
             is_shorter_better = short.is_sure and asks_in_key_words(question) and (text.is_untold or short.confidence > text.confidence)
+            is_shorter_better |= short.is_sure and short.ranked[0][1].payload.plan.comparison is not None  # both numbers are there
             return short if is_shorter_better else text
         if short.is_sure: return short
         line = self._from_best_line(question, root, short)
@@ -512,6 +514,10 @@ class _Inquiry:
         lines = self._latest_first(question, scored)
         if is_untold and form == "yes_no":
             lines = self._at_home(question, best.title, scored[:10])
+        if form == "yes_no" and (compared := compare(question)):  # what speaks of one of the two does not say which is more
+            items = [telling_stems(item) for item in compared.items]
+            own = [(a - b) or a for a, b in (items, items[::-1])]
+            lines = [line for line in lines if all(words & telling_stems(line.in_context) for words in own)]
         wording, find, says = self.reasoning.wordings.get(question, question), self.ledger.__getitem__, self.tools.says
         pieces, short = compose(wording, form, lines, find, config=self.tools.reasoning, says=says)
         if not pieces and form == "yes_no" and not self.config.guess:
@@ -530,10 +536,16 @@ class _Inquiry:
         home = self._at_home(question, best.title, scored[:3])[0].score if scored else -12.0
         places = {piece.ranges[0][:2] for piece in pieces[:1]} if kind == "verdict" else set()
         verdict = next((line for line in lines if (line.url, line.start) in places), None)
-        measured = measure_lines(question, scored, evidence.passages, topic=topic, at_home=home, verdict=verdict, says=says)
+        measured = measure_lines(
+            as_a_difference(question), scored, evidence.passages, topic=topic, at_home=home, verdict=verdict, says=says
+        )
         confidence = calibration.confidence(measured)
         if form == "yes_no" and not short:
             confidence = 0.0  # no sentence says yes or no
+        if form == "compare" and (sides := sides_of(question)):
+            said = telling_stems(" ".join(f"{passage.title} {passage.text}" for passage in evidence.passages))
+            if any((words := telling_stems(side)) and not words & said for side in sides):
+                confidence = 0.0  # nothing that was read speaks of one of the two
         is_sure = bool(sentences) and confidence >= calibration.threshold
         page = sentences[0].citations[0].title if sentences else evidence.passages[0].title
         trace = Trace(page=page, failed_at="" if is_sure else "span")

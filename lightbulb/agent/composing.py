@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from .configuration import ReasoningConfig
 from .ledger import relevances
-from .question_kinds import readings
+from .question_kinds import readings, sides_of
 from .mentions import Arguments, are_of_others, columns, name_runs, telling_stems
 from .tools import Says
 from ..core.english import BACKWARD_OPENERS, FUNCTION_WORDS, MONTHS, stem
@@ -790,23 +790,6 @@ def compose(
     return [*_difference(question, sides, taken), *_verbatim(taken)], ""
 
 # %% ../../nbs/agent/10_composing.ipynb #3573484e
-_SIDES = (
-    re.compile(r"\b(?:between|compare|comparison of|contrast|are) (?P<a>.{1,50}?) (?:and|with|to) (?P<b>[^,?]{1,50})", re.I),
-    re.compile(
-        r"(?P<a>[^,:;?]{1,60}?) (?:differ\w*(?: \w+)? from|different (?:from|to)|apart from|rather than|instead of) (?P<b>[^,?]{1,50})",
-        re.I,
-    ),
-    re.compile(r"(?P<a>[^\s,;:?]\S*(?: [^\s,;:?]+){0,3}?) (?:vs\.?|versus|or) (?P<b>[^\s,;:?]\S*(?: [^\s,;:?]+){0,3})", re.I),
-)
-
-
-def sides_of(question: str) -> tuple[str, str] | None:
-    "The two things that a question compares, if it names them."
-    match = next((match for pattern in _SIDES if (match := pattern.search(question.rstrip("?.! ")))), None)
-    if match is None: return None
-    return re.sub(r"^.*\b(?:does|do|is|are|sets|distinguishes|separates|choose|use|makes) ", "", match["a"]), match["b"]
-
-
 def _of_each_side(question: str, lines: Sequence[Line]) -> list[Line]:
     """For each of two things that are compared the line that tells most of it, and not of both; none where the question does not name two.
 

@@ -422,6 +422,17 @@ def kind_of_question(question: str) -> str:
     probabilities = kind_probabilities(question if len(question) <= 2000 else f"{question[:1000]} {question[-1000:]}")
     return max(KINDS, key=lambda kind: probabilities[kind])
 
+# %% ../../nbs/agent/02_question_kinds.ipynb #d1ffe2e0
+_HOW_THEY_DIFFER = re.compile(r"\b(?:differ\w*|compared?|distinguish\w*|tell|separates?|sets)\b", re.I)
+
+
+def as_a_difference(question: str) -> str:
+    "*What is the difference between the Falk and the Merle?* for *How do the Falk and the Merle differ?*; any other question as it is."
+    if "between" in question or not _HOW_THEY_DIFFER.search(question) or (sides := sides_of(question)) is None:
+        return question
+    if kind_of_question(question) != "compare": return question
+    return f"What is the difference between {sides[0]} and {sides[1]}?"
+
 # %% ../../nbs/agent/02_question_kinds.ipynb #9f2ae183
 _WH = r"(?:what|which|who|whose|when|where|why|how|in which|in what|on which|at which|from which|for how|after how|to which|under which)"
 _FRAME_WORDS = FUNCTION_WORDS | frozenset(
@@ -448,13 +459,41 @@ def search_words(question: str) -> str:
     return " ".join(dict.fromkeys(telling)) or question
 
 
+_SIDE, _FREE_OF_NAME = r"(?:(?!\band\b)[^,:;?]){1,60}?", r"(?!each other|one another)"
+_SIDES = (
+    re.compile(rf"\b(?:do|does|are|is) (?P<a>{_SIDE}) and (?P<b>{_SIDE}) (?:differ|different|unlike|compare)\b", re.I),
+    re.compile(rf"\bdifferent (?:about|in|with) (?P<a>{_SIDE}) and (?P<b>[^,?]{{1,50}})", re.I),
+    re.compile(rf"\b(?:do|does) (?P<a>{_SIDE}) compare (?:to|with|against) (?P<b>[^,?]{{1,50}})", re.I),
+    re.compile(rf"\b(?:distinguish(?:es)?|tells?|separates?|sets) (?P<a>{_SIDE}) (?:apart )?from (?P<b>[^,?]{{1,50}})", re.I),
+    re.compile(
+        r"\b(?:between|compare|comparison of|differences? of|contrast|are(?! the diff)) (?P<a>.{1,50}?) (?:and|with|to) (?P<b>[^,?]{1,50})",
+        re.I,
+    ),
+    re.compile(
+        rf"(?P<a>[^,:;?]{{1,60}}?) (?:differ\w*(?: \w+)? from|different (?:from|to)|apart from|rather than|instead of) {_FREE_OF_NAME}"
+        r"(?P<b>[^,?]{1,50})",
+        re.I,
+    ),
+    re.compile(r"(?P<a>[^\s,;:?]\S*(?: [^\s,;:?]+){0,3}?) (?:vs\.?|versus|or) (?P<b>[^\s,;:?]\S*(?: [^\s,;:?]+){0,3})", re.I),
+)
+
+
+def sides_of(question: str) -> tuple[str, str] | None:
+    "The two things that a question compares, if it names them."
+    match = next((match for pattern in _SIDES if (match := pattern.search(question.rstrip("?.! ")))), None)
+    if match is None: return None
+    return re.sub(r"^.*\b(?:does|do|is|are|sets|distinguishes|separates|choose|use|makes) ", "", match["a"]), match["b"]
+
+
 def readings(question: str) -> tuple[str, ...]:
-    "The question without a greeting and, where it says more than what it asks, the asking part alone."
+    """The question without a greeting and, where it says more than what it asks, the asking part alone; where it asks in its own words in
+    what two things differ, the common words for that too."""
     whole = _GREETING.sub("", " ".join(question.split())) or question
     part = asking_part(whole)
     frame = re.match(rf"[^:]{{3,}}: (?P<rest>{_WH}\b.+)", part, re.I)
     part = frame["rest"] if frame else part
-    return (whole,) if part == whole or len(search_words(part).split()) < 3 else (whole, part[:1].upper() + part[1:])
+    alone = () if part == whole or len(search_words(part).split()) < 3 else (part[:1].upper() + part[1:],)
+    return (whole, *alone, *([] if (wanted := as_a_difference(part)) == part else [wanted]))
 
 # %% ../../nbs/agent/02_question_kinds.ipynb #bde1d07d
 _TWO_CLAUSES = re.compile(rf"(?P<first>.*\b{_WH}\b.{{8,}}?)(?:, and|,? and(?! who)) (?P<second>(?!whose|whom){_WH}\b.{{8,}})", re.I)

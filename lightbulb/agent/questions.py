@@ -10,7 +10,7 @@ __all__ = []
 
 # %% ../../nbs/agent/01_questions.ipynb #6513f581
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..core.english import IRREGULAR_VERBS, base_form
 
@@ -321,6 +321,7 @@ class Comparison:
     questions: tuple[str, ...]  # each with {} where the item goes; of two answers the difference counts
     kind: str  # date or number
     smaller_wins: bool
+    asks_whether: bool = False  # yes or no is asked: whether the first wins
 
 
 _EARLY, _LATE = (
@@ -364,9 +365,38 @@ _TAIL = re.compile(
 )
 
 
+_THING = r"(?:[Tt]he )?(?:[^\W_]|[.'’&/-](?=\w)| (?!than\b)){2,50}?"
+_COMPARATIVE = rf"(?:(?:much|far|a (?:bit|lot|little)) )?(?:{_EARLY}|{_LATE}|{_MORE}|{_LESS})(?: [\w-]+){{0,2}}?"
+_WHETHER = re.compile(
+    rf"(?:(?P<is>Is|Are|Was|Were) (?P<a>{_THING}) (?P<said>(?:[a-z]+(?:ed|n|t) )?{_COMPARATIVE})"
+    rf"|(?P<did>Does|Do|Did) (?P<whose>{_THING}) (?P<done>[a-z]+ (?:an? )?{_COMPARATIVE})"
+    rf"|(?P<has>Has|Have|Had) (?P<owner>{_THING}) (?P<owned>(?:an? )?{_COMPARATIVE}))(?: than)? (?P<b>{_THING})"
+)
+_IS_NAMED = re.compile(r"[Tt]he \w|[A-ZÀ-Þ]\w|\w*\d\w*[A-Z]")
+
+
+def _whether_as_which(text: str) -> str | None:
+    "*Which is lighter, the Otter or the Heron 3?* of *Is the Otter lighter than the Heron 3?*; None of any other question."
+    whether = _WHETHER.fullmatch(text) if len(text) <= _MAX_CHARS else None
+    if whether is None: return None
+    verb, first, said, second = (word for word in whether.groups() if word is not None)
+    if not (_IS_NAMED.match(first) and _IS_NAMED.match(second)): return None
+    has_than = re.search(r" than $", text[: whether.start("b")]) is not None
+    if not has_than and re.search(r"\b(?:before|after)$", said) is None: return None
+    if verb == "Did":
+        base, _, rest = said.partition(" ")
+        said = f"{IRREGULAR_VERBS.get(base, (base.removesuffix('e') + 'ed',))[0]} {rest}"
+    elif verb not in ("Does", "Do"):
+        said = f"{verb.lower()} {said}"
+    return f"Which {said}, {first} or {second}"
+
+
 def compare(question: str) -> Comparison | None:
-    "The comparison that a question makes between two named things, or None."
+    "The comparison that a question makes between two named things, or None; also where it asks whether the first is more than the second."
     text = " ".join(question.split()).rstrip("?.! ")
+    if (which := _whether_as_which(text)) is not None:
+        compared = compare(which)
+        return compared and replace(compared, asks_whether=True)
     either = _EITHER.fullmatch(text) if len(text) <= _MAX_CHARS else None
     if either is None: return None
     a, b, stem = either["a"], either["b"], text[: either.start("a")]
@@ -417,6 +447,11 @@ def _how_much(stem: str, comparative: str) -> str:
     before, _, noun = predicate.partition(f"{comparative} ") if f"{comparative} " in predicate else (predicate, "", "")
     verb = re.sub(r"\b(?:the|an?)$", "", before.strip()).strip()
     noun = noun.strip(" ,:")
+    if re.match(r"weighs?\b", verb) and not noun: return f"How heavy is {SLOT}?"
+    if (re.match(r"costs?\b", verb) or comparative.startswith("cheap")) and not noun:
+        return f"How much does {SLOT} cost?"
+    if re.search(r"\bha(?:ve|s|d)$", verb) and comparative in ("more", "most", "fewer", "fewest") and re.match(r"\w+s\b", noun):
+        return f"How many {noun} does {SLOT} have?"
     if noun.startswith("of "): return f"How much {noun} did {SLOT} {_as_after_did(verb)}?"
     if noun and comparative in ("more", "most", "fewer", "fewest", "less", "least") and verb not in ("has", "have", "had", "is", "was", ""):
         return f"How {'many' if noun.split()[0].endswith('s') else 'much'} {noun} did {SLOT} {_as_after_did(verb)}?"

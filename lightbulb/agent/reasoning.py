@@ -33,7 +33,7 @@ from lightbulb.agent.candidates import (
     weighed_candidates,
     without_subordinate,
 )
-from .composing import Line, scored_lines
+from .composing import _NUMBER_WORDS, Line, scored_lines
 from .configuration import ReasoningConfig
 from .evidence import Evidence, Researcher, name_match
 from .mentions import columns, sentence_around, telling_stems
@@ -78,7 +78,10 @@ def make_plans(question: str) -> list[Plan]:
         form = "number" if wanted in ("number", "other") else "fact"  # *price of one wash*
     if (compared := compare(question)) is not None:
         steps = tuple(step.replace(SLOT, item) for item in compared.items for step in compared.questions)
-        return [Plan("comparison", steps, comparison=compared), Plan("direct", (question,), math.log(0.1))]
+        first = Plan("comparison", steps, comparison=compared, form="yes_no" if compared.asks_whether else "fact")
+        if compared.asks_whether:
+            return [first, Plan("composed", (question,), form="yes_no")]  # a sentence may say so
+        return [first, Plan("direct", (question,), math.log(0.1))]
     steps = decompose(question)
     if form not in ("fact", "number"):
         plans = [Plan("composed", (question,), form=form)]
@@ -167,6 +170,9 @@ def quantity(text: str, kind: str) -> float | None:
     if kind == "date":
         told = _day_told(text)
         return told and told[0] + max(told[1] - 1, 0) / 12 + told[2] / 372
+    words = [word.casefold() for word in re.findall(r"[^\W\d_]+", text)]
+    if not re.search(r"\d", text) and (count := next((word for word in words if word in _NUMBER_WORDS), None)):
+        text = re.sub(rf"\b{count}\b", str(_NUMBER_WORDS.index(count) + 1), text, count=1, flags=re.I)
     number = re.search(r"(?<![\w.])[-−–]?(?:\d{1,3}(?:[,\u00a0\u202f ]\d{3})+(?!\d)|\d+)(?:[.,]\d+)?", text)  # *1,200*, *3,5*
     if number is None: return None
     digits = re.sub("^[−–]", "-", re.sub(r"[,\u00a0\u202f ](?=\d{3}(?!\d))", "", number[0])).replace(",", ".")
@@ -355,10 +361,14 @@ class State:
         assert comparison is not None
         values = [value for candidate in chosen if (value := quantity(candidate.text, comparison.kind)) is not None]
         if len(values) < len(chosen): return ""
+        if comparison.asks_whether and comparison.kind == "number":
+            if len({re.search(r"[^\W\d]", candidate.text) is None for candidate in chosen}) > 1:
+                return ""  # 18 kg and 24 of something
         half = len(values) // 2  # of each side one value, or two whose difference counts
         first, second = (part[-1] - part[0] if len(part) > 1 else part[0] for part in (values[:half], values[half:]))
-        if first == second: return ""
-        return comparison.items[0 if (first < second) == comparison.smaller_wins else 1]
+        wins = first != second and (first < second) == comparison.smaller_wins
+        if comparison.asks_whether: return "Yes" if wins else "No"
+        return "" if first == second else comparison.items[0 if wins else 1]
 
 # %% ../../nbs/agent/12_reasoning.ipynb #11552b0d
 class Reasoning:
