@@ -42,7 +42,7 @@ from lightbulb.agent.evidence import (
 from .ledger import Ledger, Meter, relevances, remembered
 from .questions import compare
 from .question_kinds import as_a_difference, asks_for_several, question_parts, sides_of, readings, what_it_means
-from .candidates import Candidate, asks_in_key_words, is_said_whole, kind_wanted, normalized
+from .candidates import Candidate, asks_in_key_words, is_said_whole, kind_wanted, normalized, technical_shape
 from .mentions import columns, telling_stems
 from .reasoning import Reasoning, disagrees, holds_now, is_of_later_issue, is_superseded, make_plans, most_of_rows
 from .synthesis import Synthesis, Synthesizer
@@ -400,6 +400,9 @@ class _Inquiry:
         is_where = lambda line: kind == "place" and line in scored[:3] and _IN_SOME_PLACE.search(line.text)  # *in the blue envelope*
         holds = lambda line: bool(is_named(line.text) or is_where(line)) and (measure is None or measure.search(line.text) is not None)
         lines = [line for line in scored if holds(line)]  # what holds no date is no answer to *when*, and no price to *how dear*
+        near = [line for line in lines if line.score >= lines[0].score - self.tools.reasoning.max_kind_gap]
+        if (shape := technical_shape(asked)) and (shaped := [line for line in near if shape.search(line.text)]):
+            lines = shaped  # which key, of those that name one
         if measure is None and expected_kind(asked) not in ("date", "number"):  # *where does the term come from* wants no town
             lines = [line for line in lines if line.score >= scored[0].score - self.tools.reasoning.max_kind_gap] or scored
         calibration = self.calibrations.get("sentence")

@@ -91,9 +91,17 @@ def without_subordinate(question: str) -> str:
 
 
 _HYPHENATED = r"\A[a-z]\w*(?:-\w+)+\Z"  # a file such as `kiln-top-limit`, which has neither path nor ending
+_NO_LOCK = "".join(rf"(?<!{kind} )" for kind in "primary foreign public private secret master api ssh gpg signing encryption host".split())
+_KEY = (
+    r"(?:(?:[Cc]trl|CTRL|Control|[Ss]hift|SHIFT|[Aa]lt|ALT|AltGr|Cmd|Command|Meta|Super|Win|Option|Strg|⌘|⌥|⇧)>? ?[+-] ?)+"
+    r"(?:[^\s+,.;)]+|<\w+>)|<?\bF(?:1[0-2]|[1-9])\b>?|<\w{1,9}>(?=[,. ]|$)|(?<=['‘“\"«`])[^\s'\"]{1,2}(?=['’”\"»`])|\b\w(?= key\b)"
+    r"|\b(?:Enter|Return|Esc(?:ape)?|Tab|Space(?: ?[Bb]ar)?|Delete|Del|Backspace|Page ?(?:Up|Down)|Home|End|Insert|arrow keys?)\b"
+)
 _TECHNICAL_THINGS = tuple(
     (re.compile(asked, re.I), re.compile(shape))
     for asked, shape in (
+        (rf"{_NO_LOCK}\b(?:keys?(?! (?:file|pair|length|size|id|server|ring|exchange|slot)s?\b)|(?:short ?cut|hot ?key)s?)\b", _KEY),
+        (r"\b(?:ending|extension|suffix)\b", r"(?<![\w/.])\.[a-zA-Z][a-zA-Z0-9]{0,5}\b(?!\.\w)"),
         (r"\bcommand\b", r"(?<![\w/.-])(?:(?:git|apt|apt-get|pip|npm|docker|systemctl|python) )?[a-z][\w-]*(?: --?[a-zA-Z][\w-]*)+"),
         (r"\b(?:option|switch|flag)\b", r"(?<![\w-])--?[a-zA-Z][\w-]*"),
         (r"\b(?:file|directory|folder|path)\b", rf"(?<!\w)[~.]?/[\w.@/-]*\w/?|(?<![\w/])[\w-]+\.[a-z]{{1,5}}\b(?!\.\w)|{_HYPHENATED}"),
@@ -105,7 +113,7 @@ _TECHNICAL_THINGS = tuple(
 
 
 def technical_shape(question: str) -> re.Pattern[str] | None:
-    "What a command, option, file, function, variable or version looks like, if *which*, *what* or a question in key words asks for one."
+    "What a key, ending, command, option, file, function, variable or version looks like, if *which*, *what* or bare key words ask for one."
     opening = re.search(r"\b(?:which|what|in which|name (?:of )?the)\b(?P<noun>(?: \S+){1,4})", question, re.I)
     if opening is None and not asks_in_key_words(question): return None
     named = opening["noun"] if opening else question
@@ -830,6 +838,7 @@ def _overlooked(
     origin = _first_of_origin(question, lines) if kind == "person" else None
     # where it stands in the best lines
     ranked = sorted(zip(_scores_in_entries(lines, config.entry_gap), lines, strict=True), key=lambda pair: -pair[0])[:8]
+    is_shaped = shape is not None and any(shape.search(line.text) for _, line in ranked)
     for score, line in [*ranked, *([(origin[0].score, origin[0])] if origin else [])]:
         passage = next((one for one in passages if one.url == line.url and one.start <= line.start and line.end <= one.end), None)
         if passage is None: continue
@@ -850,7 +859,7 @@ def _overlooked(
         ranges += [match.span() for match in _in_heading(shape, line, passage)] if is_near else []
         if origin and line is origin[0]:
             ranges.append((first + origin[1][0], first + origin[1][1]))
-        if kind == "other" and shape is None and is_near:
+        if kind == "other" and not is_shaped and is_near:
             ranges += _term_of(line, passage)
             ranges += [_whole_token(passage.text, first + begin, first + stop) for begin, stop in _named_by_noun(line.text, nouns)]
         for start, end in ranges:

@@ -447,6 +447,8 @@ class Researcher:
 
     def _enter(self, document: Document, place: str) -> None:
         if self.ledger.add(document):
+            if place == "memory":
+                self.meter.spend("recalled")
             self.tell(PageRead(document.url, document.title, document.num_words, place))
 
     def fail(self, action: str, target: str, reason: str | BaseException) -> None:

@@ -30,10 +30,14 @@ class Cost:
     searches: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    recalled: int = 0  # pages that memory still had
 
     def __str__(self) -> str:
         counts = ((self.searches, "search", "es"), (self.pages, "page", "s"), (self.tokens, "token", "s"))
-        return ", ".join([*(f"{count} {name}{'' if count == 1 else plural}" for count, name, plural in counts), f"{self.seconds:.1f} s"])
+        spent = [f"{count} {name}{'' if count == 1 else plural}" for count, name, plural in counts]
+        if self.recalled:
+            spent[1] += f" and {self.recalled} from memory"
+        return ", ".join([*spent, f"{self.seconds:.1f} s"])
 
 # %% ../../nbs/agent/06_ledger.ipynb #6bc9ce56
 class Meter:
@@ -41,7 +45,7 @@ class Meter:
 
     def __init__(self, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
         self.budget, self._clock, self._begin = budget, clock, clock()
-        self._spent = {"pages": 0, "searches": 0, "tokens": 0}
+        self._spent = {"pages": 0, "searches": 0, "tokens": 0, "recalled": 0}
         self._stopped_at: float | None = None
         self.refused: list[str] = []  # limits that were met, in order: max_pages, max_searches, max_tokens, max_seconds
 
@@ -52,7 +56,7 @@ class Meter:
         return max(getattr(self.budget, f"max_{what}") - self._spent[what], 0)
 
     def spend(self, what: str, amount: int = 1) -> None:
-        "Count pages, searches or tokens that were spent."
+        "Count pages, searches or tokens that were spent, and pages that memory had (`recalled`, of which there may be any number)."
         if amount < 0: raise ValueError(f"what is spent cannot be negative, got {amount} {what}")
         self._spent[what] += amount
 
