@@ -94,7 +94,8 @@ _HYPHENATED = r"\A[a-z]\w*(?:-\w+)+\Z"  # a file such as `kiln-top-limit`, which
 _NO_LOCK = "".join(rf"(?<!{kind} )" for kind in "primary foreign public private secret master api ssh gpg signing encryption host".split())
 _KEY = (
     r"(?:(?:[Cc]trl|CTRL|Control|[Ss]hift|SHIFT|[Aa]lt|ALT|AltGr|Cmd|Command|Meta|Super|Win|Option|Strg|⌘|⌥|⇧)>? ?[+-] ?)+"
-    r"(?:[^\s+,.;)]+|<\w+>)|<?\bF(?:1[0-2]|[1-9])\b>?|<\w{1,9}>(?=[,. ]|$)|(?<=['‘“\"«`])[^\s'\"]{1,2}(?=['’”\"»`])|\b\w(?= key\b)"
+    r"(?:[^\s+,.;)]+|<\w+>)|<?\bF(?:1[0-2]|[1-9])\b>?|<\w{1,9}>(?=[,. ]|$)|(?<=['‘“\"«`])[^\s'\"]{1,2}(?=['’”\"»`])"
+    r"|(?:(?<=\bthe )\w|\b[B-Zb-z])(?= key\b)"
     r"|\b(?:Enter|Return|Esc(?:ape)?|Tab|Space(?: ?[Bb]ar)?|Delete|Del|Backspace|Page ?(?:Up|Down)|Home|End|Insert|arrow keys?)\b"
 )
 _TECHNICAL_THINGS = tuple(
