@@ -205,6 +205,17 @@ def test_what_was_found_until_time_ran_out_is_not_checked() -> None:
         assert "Not checked" in result.text and all(sentence.citations for sentence in result.unchecked)
 
 
+def test_what_was_read_before_the_first_thought_is_shown_as_not_checked() -> None:
+    class SlowReader:
+        read = staticmethod(lambda *arguments, **options: time.sleep(30) or [])
+
+    reader: Any = SlowReader()
+    _, result = ask("When was the inventor of the arc lamp born?", small_tools(reader=reader), max_seconds=2)
+    assert result.refused and result.ending is Ending.BUDGET_SPENT
+    (shown,) = result.unchecked
+    assert f"Not checked: {shown.text}" in result.text and "arc lamp" in shown.text and shown.citations
+
+
 def test_something_is_said_every_two_seconds() -> None:
     times = [time.monotonic()]
     for step in answer(BORN, TestAgent(max_seconds=5), tools=small_tools(search=Slow()), calibrations=LENIENT):

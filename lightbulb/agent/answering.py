@@ -50,7 +50,7 @@ from .tools import Tools, open_tools
 from .waiting import Background, OutOfTime, Working
 from .writing import Writer, best_answers
 from ..core.errors import Interrupted, LightbulbError
-from ..core.records import Document
+from ..core.records import Document, Passage
 from ..knowledge.store import Note
 from ..reading.answer_kinds import candidates as ranges_of, expected_kind, measure_asked, times
 from ..reading.elapsed import asks_for_time_between, time_between
@@ -237,6 +237,7 @@ class _Inquiry:
             for node, evidence in zip(nodes, found, strict=True):
                 for url in filter(self.ledger.__contains__, evidence.urls):
                     told.add(PageOpened(node.order, url, self.ledger[url].title))
+            self._draft_from(root.text, [passage for evidence in found for passage in evidence.passages])
             return found
 
         functions = ThoughtFunctions(
@@ -270,6 +271,15 @@ class _Inquiry:
         if planner != "auto" and grown.best and grown.best.kind == "answer":  # which tells its drafts itself
             before.append(AnswerDrafted(grown.best.order, grown.best.text))
         self.events += (*before, end)
+
+    def _draft_from(self, question: str, passages: Sequence[Passage]) -> None:
+        "Before any thought is weighed the likeliest passage stands for an answer, by its sentence that has most of the question's words."
+        if self.draft or not passages: return
+        best, asked = max(passages, key=lambda passage: passage.score), telling_stems(question)
+        lines = [line for line in lines_of(self.ledger[best.url]) if best.start <= line.start and line.end <= best.end]
+        said = max(lines, key=lambda line: (line.role != "heading", len(asked & telling_stems(line.in_context))), default=None)
+        if said is not None:
+            self.draft = tuple(self.writer.composed([Piece(" ".join(said.text.split()), ((said.url, said.start, said.end),))]))
 
     def _why_stop(self) -> str:
         if self.meter.left("seconds") <= 0: return "max_seconds"
