@@ -152,6 +152,16 @@ def test_layout_tables_are_read_as_pages() -> None:
     assert SENTENCE in text and "|" not in text
 
 
+def test_frames_and_refreshing_pages_lead_on() -> None:
+    framed = (
+        "<html><head><title>Manual</title></head><frameset><frame src='menu.html' title='Menu'><frame src=first.html></frameset></html>"
+    )
+    assert [link.url for link in extract(framed, URL).links] == [URL.rsplit("/", 1)[0] + f"/{name}.html" for name in ("menu", "first")]
+    sent = "<html><head><meta http-equiv='Refresh' content='0; URL=deep/index.html'></head><body></body></html>"
+    assert [link.url for link in extract(sent, URL).links] == [URL.rsplit("/", 1)[0] + "/deep/index.html"]
+    assert not extract("<meta http-equiv=refresh content=60><iframe srcdoc=x></iframe><p>News</p>", URL).links
+
+
 def test_links_are_absolute_canonical_once_and_content_first() -> None:
     body = (
         '<nav><a href="/">Home</a><a href="/b">B in the menu</a></nav>'

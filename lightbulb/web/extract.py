@@ -108,6 +108,16 @@ def absolute_url(base: str, href: str) -> str:
         return ""
 
 
+_REFRESH = re.compile(r"\s*\d+(?:\.\d+)?\s*[;,]\s*url\s*=\s*['\"]?([^'\"]+)", re.I)
+
+
+def _sends_to(element: Any) -> str:
+    "What a frame shows, or where a `<meta http-equiv=refresh>` leads; '' of any other element."
+    if element.tag != "meta": return element.get("src") or ""
+    match = _REFRESH.match(element.get("content") or "") if (element.get("http-equiv") or "").strip().lower() == "refresh" else None
+    return match[1].strip() if match else ""
+
+
 def _links(tree: Any, url: str, outside: set[Any]) -> tuple[Link, ...]:
     base_element = next((base for base in tree.iter("base") if base.get("href")), None)
     try:
@@ -130,6 +140,9 @@ def _links(tree: Any, url: str, outside: set[Any]) -> tuple[Link, ...]:
             links[target] = (False, text or known[1])
         elif not known[1]:
             links[target] = (known[0], text)
+    for element in tree.iter("frame", "iframe", "meta"):  # a page of frames, or one that only sends on
+        if target := absolute_url(base, _sends_to(element)):
+            links.setdefault(target, (element.tag == "iframe", normalize(element.get("title") or "")))
     ordered = sorted(links.items(), key=lambda item: item[1][0])
     return tuple(Link(target, text) for target, (_, text) in ordered)
 
