@@ -165,14 +165,16 @@ def _day_told(text: str) -> tuple[int, int, int] | None:
     return (-1 if re.search(r"\bBCE?\b", text) else 1) * int(year[1]), month, int(day[1]) if day else 0
 
 
+_IN_WORDS = re.compile(rf"\b(?:{'|'.join(_NUMBER_WORDS)})\b", re.I)
+
+
 def quantity(text: str, kind: str) -> float | None:
     "A date as a year with its fraction, or a number in base units; None if the text holds none."
     if kind == "date":
         told = _day_told(text)
         return told and told[0] + max(told[1] - 1, 0) / 12 + told[2] / 372
-    words = [word.casefold() for word in re.findall(r"[^\W\d_]+", text)]
-    if not re.search(r"\d", text) and (count := next((word for word in words if word in _NUMBER_WORDS), None)):
-        text = re.sub(rf"\b{count}\b", str(_NUMBER_WORDS.index(count) + 1), text, count=1, flags=re.I)
+    if not re.search(r"\d", text):  # *seven islands*
+        text = _IN_WORDS.sub(lambda word: str(_NUMBER_WORDS.index(word[0].lower()) + 1), text, count=1)
     number = re.search(r"(?<![\w.])[-−–]?(?:\d{1,3}(?:[,\u00a0\u202f ]\d{3})+(?!\d)|\d+)(?:[.,]\d+)?", text)  # *1,200*, *3,5*
     if number is None: return None
     digits = re.sub("^[−–]", "-", re.sub(r"[,\u00a0\u202f ](?=\d{3}(?!\d))", "", number[0])).replace(",", ".")
