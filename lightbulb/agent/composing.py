@@ -510,7 +510,7 @@ def bears_on(
     return len(named) >= min(2, len(things))
 
 # %% ../../nbs/agent/10_composing.ipynb #ea386f47
-_NUMBER_WORDS: list[str] = (
+_NUMBER_WORDS: Sequence[str] = (
     "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty"
 ).split()
 _COUNT = rf"(?P<number>\d{{1,3}}(?:,\d{{3}})+|\d+(?:[.,]\d+)?|{'|'.join(sorted(_NUMBER_WORDS, key=len, reverse=True))})"
