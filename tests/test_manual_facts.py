@@ -37,6 +37,7 @@ from lightbulb.agent.candidates import (
     _goes_the_other_way,
     _is_beyond,
     _is_denied,
+    _only_its_value,
     _whole_cell,
     _with_name_of_first,
     _with_its_like,
@@ -316,6 +317,13 @@ def test_an_answer_that_goes_on_into_the_next_cell_names_its_first(picked: str, 
     page = "Visits\n\nWard: A; Begins: 10:00; Ends: 19:00"
     told = _with_name_of_first(found_in(page, picked))
     assert told.text == expected == page[told.start : told.end]
+
+
+def test_a_comment_is_told_without_its_sign() -> None:
+    page = "# X-Original-Date\nheader: yes"
+    told = _only_its_value(found_in(page, "# X-Original-Date"))
+    assert (told.text, page[told.start : told.end]) == ("X-Original-Date", "X-Original-Date")
+    assert _only_its_value(found_in("C# is a language", "C#")).text == "C#"
 
 
 def test_days_are_no_hours_of_a_clock() -> None:

@@ -935,7 +935,9 @@ _NAME_OF_VALUE = re.compile(r"[^\W_][^:;\n]{0,40}: (?=\S)")
 
 
 def _only_its_value(candidate: Candidate) -> Candidate:
-    "A cell of a row or an entry without its name: *IP57* of *Protection: IP57*."
+    "A cell of a row or an entry without its name: *IP57* of *Protection: IP57*; a comment without its sign."
+    if sign := re.match(r"(?:#+|//|;{1,2}) +(?=\w)", candidate.text):
+        candidate = replace(candidate, start=candidate.start + sign.end(), text=candidate.text[sign.end() :])
     if candidate.passage is None or not (name := _NAME_OF_VALUE.match(candidate.text)): return candidate
     text, start = candidate.passage.text, candidate.start - candidate.passage.start
     if not text.startswith(candidate.text, start) or not re.search(r"(?:^|\n|; |[-•*–] )\Z", text[:start]):
