@@ -18,6 +18,7 @@ from lightbulb.agent.composing import (
     listings,
     rows_named,
     says_by_bound,
+    says_by_fact,
     what_differs,
     says_yes,
     scored_lines,
@@ -317,6 +318,24 @@ def test_an_answer_that_goes_on_into_the_next_cell_names_its_first(picked: str, 
     page = "Visits\n\nWard: A; Begins: 10:00; Ends: 19:00"
     told = _with_name_of_first(found_in(page, picked))
     assert told.text == expected == page[told.start : told.end]
+
+
+@pytest.mark.parametrize(
+    ("question", "statement", "verdict"),
+    [
+        ("Was the Torvald bridge opened before 1933?", "The Torvald bridge was opened in 1931.", "Yes"),
+        ("Was the Torvald bridge opened after 1931?", "The Torvald bridge was opened in 1931.", ""),
+        ("Was the Torvald bridge painted before 1933?", "The Torvald bridge was opened in 1931.", ""),
+        ("Was the Torvald bridge opened before 1933?", "The Torvald bridge was not opened in 1931.", ""),
+        ("Is the Torvald bridge longer than 500 metres?", "It is 498 metres long.", "No"),
+        ("Is the Torvald bridge longer than 500 metres?", "It is 498 metres wide.", ""),
+        ("Is the Torvald bridge lighter than 30 kg?", "It weighs 24 kg and is 4 m long.", "Yes"),
+        ("Was the Torvald bridge founded in 1978?", "It was founded by Nils Aker in 1978 and won in 1985 and 1999.", "Yes"),
+        ("Was the Torvald bridge founded in 1979?", "It was founded by Nils Aker in 1978.", "No"),
+    ],
+)
+def test_a_bound_of_the_question_is_held_against_the_fact(question: str, statement: str, verdict: str) -> None:
+    assert says_by_fact(question, statement, "Torvald bridge") == verdict
 
 
 def test_a_comment_is_told_without_its_sign() -> None:

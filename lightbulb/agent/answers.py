@@ -91,7 +91,7 @@ class Answer(Displayable):
             return "that share of what the language model wrote stood when it was held against its quotes"
         if self.confidence >= 0.95: return "nearly all answers like this one are right"
         if self.confidence < 0.05: return "hardly any answer like this one is right"
-        return f"about {round(10 * self.confidence)} in 10 answers like this one are right"
+        return f"about {int(10 * round(self.confidence, 2) + 0.5)} in 10 answers like this one are right"
 
     def to_html(self) -> str:
         "Answer, confidence, citations as folds that open at the quoted range, cost, and the tree as a fold."

@@ -607,6 +607,46 @@ def says_by_bound(question: str, statement: str) -> str:
     return "Yes" if holds_as_said == holds(_value(number["number"]), _value(match["number"])) else "No"
 
 # %% ../../nbs/agent/10_composing.ipynb #c473a289
+_OF_MEASURE = {  # comparative → whether more is asked for, and what a statement of that measure says
+    **dict.fromkeys(("longer",), (True, "long length last take")),
+    **dict.fromkeys(("taller", "higher"), (True, "tall high height rise")),
+    **dict.fromkeys(("heavier",), (True, "weigh weight heavy")),
+    **dict.fromkeys(("wider", "deeper"), (True, "wide width deep depth")),
+    **dict.fromkeys(("shorter",), (False, "long length short last take")),
+    **dict.fromkeys(("lighter",), (False, "weigh weight heavy light")),
+    **dict.fromkeys(("lower",), (False, "high height low")),
+}
+_ASKS_OF_FACT = re.compile(r"\W*(?:is|are|was|were|did|does|do|has|have|had) (?!there\b)", re.I)
+_YEAR = r"(?:1\d{3}|20\d{2})"
+_BY_YEAR = re.compile(rf"(?P<bound>before|after|in)(?: the year)? (?P<year>{_YEAR})\W*$", re.I)
+_BY_MEASURE = re.compile(rf"(?P<bound>{'|'.join(_OF_MEASURE)}) than {_COUNT} ?(?P<unit>[^\W\d]+)\W*$", re.I)
+
+
+def says_by_fact(question: str, statement: str, context: str) -> str:
+    """Yes or No where a question bounds the year or the measure that a statement of the same thing has: *Was it opened before 1933?*,
+    *Is it longer than 500 metres?*; else nothing. The context tells what a statement's *it* is."""
+    if not _ASKS_OF_FACT.match(question) or _NEGATION.search(statement) or _NEGATION.search(question): return ""
+    asked = _BY_YEAR.search(question) or _BY_MEASURE.search(question)
+    if asked is None: return ""
+    about = telling_stems(question[: asked.start()])
+    if len(about) < 1 + ("year" in asked.groupdict()) or not about <= telling_stems(f"{context} {statement}"): return ""
+    if "year" in asked.groupdict():
+        verb = telling_stems(re.split(r"\s+", question[: asked.start()].strip())[-1])  # *opened*, and not another of its years
+        years = [int(year) for year in re.findall(rf"(?<![\d-]){_YEAR}(?![\d-])", statement)]
+        if not verb <= telling_stems(statement): return ""
+        year, bound = int(asked["year"]), asked["bound"].lower()
+        if bound == "in": return "Yes" if year in years else "No" if len(years) == 1 else ""
+        if len(years) != 1 or years[0] == year: return ""
+        return "Yes" if (years[0] < year) == (bound == "before") else "No"
+    is_more, words = _OF_MEASURE[asked["bound"].lower()]
+    if not {stem(word) for word in words.split()} & {stem(word) for word in re.findall(r"\w+", statement.lower())}:
+        return ""
+    amounts = [found for found in _COUNTED.finditer(statement) if _unit(found["unit"] or "") == _unit(asked["unit"])]
+    if len(amounts) != 1: return ""
+    own, bound = _value(amounts[0]["number"]), _value(asked["number"])
+    return "Yes" if own != bound and (own > bound) == is_more else "No"
+
+
 _REFUSES_LEAVE = re.compile(
     r"\b(?:not|never) (?:\w+ )?(?:admitted|allowed|permitted|accepted|welcome)\b|\b(?:forbidden|prohibited|banned)\b", re.I
 )
@@ -677,8 +717,9 @@ def verdict_of(
     if says is None:
         lines = [line for line in lines if bears_on(question, line.in_context)]  # who has learned it hears that by itself
     if not lines: return "", None
-    bounded = next(((verdict, line) for line in lines[:num_lines] if (verdict := says_by_bound(question, line.text))), None)
-    if bounded: return bounded
+    for line in lines[:num_lines]:
+        if verdict := says_by_bound(question, line.text) or says_by_fact(question, line.text, line.in_context):
+            return verdict, line
     if (listed := _listed_below(question, lines[0])) is not None: return ("Yes" if listed else "No"), lines[0]
     if _ASKS_LEAVE.match(question) and _REFUSES_LEAVE.search(lines[0].text) and not _EXCEPTS.search(lines[0].text):
         return "No", lines[0]

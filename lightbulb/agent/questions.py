@@ -447,6 +447,9 @@ def _how_much(stem: str, comparative: str) -> str:
     before, _, noun = predicate.partition(f"{comparative} ") if f"{comparative} " in predicate else (predicate, "", "")
     verb = re.sub(r"\b(?:the|an?)$", "", before.strip()).strip()
     noun = noun.strip(" ,:")
+    is_degree = comparative in ("more", "most", "less", "least") and re.fullmatch(r"(?:is|are|was|were)?", verb)
+    if is_degree and re.fullmatch(r"[a-z]{5,}", noun):
+        return f"How much does {SLOT} cost?" if noun == "expensive" else f"How {noun} is {SLOT}?"
     if re.match(r"weighs?\b", verb) and not noun: return f"How heavy is {SLOT}?"
     if (re.match(r"costs?\b", verb) or comparative.startswith("cheap")) and not noun:
         return f"How much does {SLOT} cost?"

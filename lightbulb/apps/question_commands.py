@@ -38,7 +38,7 @@ def describe_step(step: Step | Answer, *, verbose: bool = False) -> str:
 
     match step:
         case Searched(query, num_results, place):
-            return f"searched {_brief(query)!r}: {num_results} results{_from(place)}"
+            return f"searched {_brief(query)!r}: {num_results} result{'' if num_results == 1 else 's'}{_from(place)}"
         case PageRead(url, title, num_words, place):
             return f"read {title or url}: {num_words} words{_from(place)}"
         case StepFailed(action, target, reason):
