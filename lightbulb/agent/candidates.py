@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Any
 
 from .composing import _BOUNDS, _NUMBER_WORDS, Line
@@ -92,23 +93,24 @@ def without_subordinate(question: str) -> str:
 
 _HYPHENATED = r"\A[a-z]\w*(?:-\w+)+\Z"  # a file such as `kiln-top-limit`, which has neither path nor ending
 _NO_LOCK = "".join(rf"(?<!{kind} )" for kind in "primary foreign public private secret master api ssh gpg signing encryption host".split())
+_NAMED_KEY = r"(?:Enter|Return|Esc(?:ape)?|Tab|Space(?: ?[Bb]ar)?|Delete|Del|Backspace|Page ?(?:Up|Down)|Home|End|Insert)"
 _KEY = (
     r"(?:(?:[Cc]trl|CTRL|Control|[Ss]hift|SHIFT|[Aa]lt|ALT|AltGr|Cmd|Command|Meta|Super|Win|Option|Strg|⌘|⌥|⇧)>? ?[+-] ?)+"
     r"(?:[^\s+,.;)]+|<\w+>)|<?\bF(?:1[0-2]|[1-9])\b>?|<\w{1,9}>(?=[,. ]|$)|(?<=['‘“\"«`])[^\s'\"]{1,2}(?=['’”\"»`])"
     r"|(?:(?<=\bthe )\w|\b[B-Zb-z])(?= key\b)"
-    r"|\b(?:Enter|Return|Esc(?:ape)?|Tab|Space(?: ?[Bb]ar)?|Delete|Del|Backspace|Page ?(?:Up|Down)|Home|End|Insert|arrow keys?)\b"
+    rf"|(?:(?<=[Pp]ress )|(?<=[Pp]ressing )){_NAMED_KEY}\b|\b{_NAMED_KEY}(?= (?:key|bar)\b)|\barrow keys?\b"
 )
 _TECHNICAL_THINGS = tuple(
     (re.compile(asked, re.I), re.compile(shape))
     for asked, shape in (
-        (rf"{_NO_LOCK}\b(?:keys?(?! (?:file|pair|length|size|id|server|ring|exchange|slot)s?\b)|(?:short ?cut|hot ?key)s?)\b", _KEY),
-        (r"\b(?:ending|extension|suffix)\b", r"(?<![\w/.])\.[a-zA-Z][a-zA-Z0-9]{0,5}\b(?!\.\w)"),
+        (r"\b(?:file )?(?:ending|extension|suffix)\b", r"(?<![\w/.])\.[a-zA-Z][a-zA-Z0-9]{0,5}\b(?!\.\w)"),
         (r"\bcommand\b", r"(?<![\w/.-])(?:(?:git|apt|apt-get|pip|npm|docker|systemctl|python) )?[a-z][\w-]*(?: --?[a-zA-Z][\w-]*)+"),
         (r"\b(?:option|switch|flag)\b", r"(?<![\w-])--?[a-zA-Z][\w-]*"),
         (r"\b(?:file|directory|folder|path)\b", rf"(?<!\w)[~.]?/[\w.@/-]*\w/?|(?<![\w/])[\w-]+\.[a-z]{{1,5}}\b(?!\.\w)|{_HYPHENATED}"),
         (r"\b(?:function|method|call)\b", r"\b[a-zA-Z_][\w.]*\(\)"),
         (r"\bvariable\b", r"\$?\b[A-Z][A-Z0-9_]{2,}\b"),
         (r"\bversion\b", r"(?<![\w.])v?\d+(?:\.\d+)+\b"),
+        (rf"{_NO_LOCK}\b(?:keys?(?! (?:file|pair|length|size|id|server|ring|exchange|slot)s?\b)|(?:short ?cut|hot ?key)s?)\b", _KEY),
     )
 )
 
@@ -118,7 +120,8 @@ def technical_shape(question: str) -> re.Pattern[str] | None:
     opening = re.search(r"\b(?:which|what|in which|name (?:of )?the)\b(?P<noun>(?: \S+){1,4})", question, re.I)
     if opening is None and not asks_in_key_words(question): return None
     named = opening["noun"] if opening else question
-    return next((shape for asked, shape in _TECHNICAL_THINGS if asked.search(named)), None)
+    found = [(match.start(), shape) for asked, shape in _TECHNICAL_THINGS if (match := asked.search(named))]
+    return min(found, key=itemgetter(0), default=(0, None))[1]  # the noun that is named first
 
 # %% ../../nbs/agent/11_candidates.ipynb #2a5f28fa
 _ASKS_FOR_OWNER = re.compile(r"\b(?:owns?|owned|owners?|belongs?)\b", re.I)

@@ -608,16 +608,19 @@ def says_by_bound(question: str, statement: str) -> str:
 
 # %% ../../nbs/agent/10_composing.ipynb #c473a289
 _OF_MEASURE = {  # comparative → whether more is asked for, and what a statement of that measure says
-    **dict.fromkeys(("longer",), (True, "long length last take")),
+    **dict.fromkeys(("longer",), (True, "long length")),
     **dict.fromkeys(("taller", "higher"), (True, "tall high height rise")),
     **dict.fromkeys(("heavier",), (True, "weigh weight heavy")),
-    **dict.fromkeys(("wider", "deeper"), (True, "wide width deep depth")),
-    **dict.fromkeys(("shorter",), (False, "long length short last take")),
+    **dict.fromkeys(("wider",), (True, "wide width")),
+    **dict.fromkeys(("deeper",), (True, "deep depth")),
+    **dict.fromkeys(("shorter",), (False, "long length short")),
     **dict.fromkeys(("lighter",), (False, "weigh weight heavy light")),
     **dict.fromkeys(("lower",), (False, "high height low")),
 }
 _ASKS_OF_FACT = re.compile(r"\W*(?:is|are|was|were|did|does|do|has|have|had) (?!there\b)", re.I)
 _YEAR = r"(?:1\d{3}|20\d{2})"
+_IN_A_YEAR = re.compile(rf"\b(?:in|on)(?: (?:the|year|spring|summer|autumn|winter|early|late|\d{{1,2}}|[A-Z][a-z]+)){{0,3}} {_YEAR}")
+_ABOUT_SO = re.compile(r"\b(?:over|than|to|least|most|about|around|nearly|almost|under|above|below|between|and|roughly|some|or|of)\s+$")
 _BY_YEAR = re.compile(rf"(?P<bound>before|after|in)(?: the year)? (?P<year>{_YEAR})\W*$", re.I)
 _BY_MEASURE = re.compile(rf"(?P<bound>{'|'.join(_OF_MEASURE)}) than {_COUNT} ?(?P<unit>[^\W\d]+)\W*$", re.I)
 
@@ -633,7 +636,9 @@ def says_by_fact(question: str, statement: str, context: str) -> str:
     if "year" in asked.groupdict():
         verb = telling_stems(re.split(r"\s+", question[: asked.start()].strip())[-1])  # *opened*, and not another of its years
         years = [int(year) for year in re.findall(rf"(?<![\d-]){_YEAR}(?![\d-])", statement)]
-        if not verb <= telling_stems(statement): return ""
+        if not verb <= telling_stems(statement) or not _IN_A_YEAR.search(statement): return ""
+        if re.search(rf"\b(?:before|after|since|until|by|from|to|between|about|around|circa|with|or)(?: the)? {_YEAR}", statement):
+            return ""
         year, bound = int(asked["year"]), asked["bound"].lower()
         if bound == "in": return "Yes" if year in years else "No" if len(years) == 1 else ""
         if len(years) != 1 or years[0] == year: return ""
@@ -641,8 +646,9 @@ def says_by_fact(question: str, statement: str, context: str) -> str:
     is_more, words = _OF_MEASURE[asked["bound"].lower()]
     if not {stem(word) for word in words.split()} & {stem(word) for word in re.findall(r"\w+", statement.lower())}:
         return ""
+    if _LENGTH_OF_TIME.search(question): return ""
     amounts = [found for found in _COUNTED.finditer(statement) if _unit(found["unit"] or "") == _unit(asked["unit"])]
-    if len(amounts) != 1: return ""
+    if len(amounts) != 1 or _ABOUT_SO.search(statement[: amounts[0].start()]): return ""
     own, bound = _value(amounts[0]["number"]), _value(asked["number"])
     return "Yes" if own != bound and (own > bound) == is_more else "No"
 

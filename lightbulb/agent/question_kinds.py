@@ -351,7 +351,7 @@ def _possible_kinds(shapes: Sequence[str]) -> tuple[str, ...]:
     if (first, second) == ("do", "you") or (second == "you" and third in _REQUESTS): return KINDS
     if first in _VERDICT_OPENERS:  # *Does it work with these or just with those?* asks about these
         behind = shapes[shapes.index("or") + 1 :][:1] if "or" in shapes else ["not"]
-        return ("yes_no",) if behind and behind[0] in {"just", "only", "not", *_VERDICT_OPENERS} else ("yes_no", "compare")
+        return ("yes_no",) if behind and behind[0] in {"just", "only", "not"} else ("yes_no", "compare")
     if first == "why" or shapes[-1:] == ["why"]: return ("why", "compare") if first == "why" else ("why",)
     if shapes[-1:] == ["how"]: return ("how",)
     if (first, second) == ("how", "_") and third in ("i", "the", "a", "one", "we", "my"):

@@ -367,20 +367,23 @@ _TAIL = re.compile(
 
 _THING = r"(?:[Tt]he )?(?:[^\W_]|[.'’&/-](?=\w)| (?!than\b)){2,50}?"
 _COMPARATIVE = rf"(?:(?:much|far|a (?:bit|lot|little)) )?(?:{_EARLY}|{_LATE}|{_MORE}|{_LESS})(?: [\w-]+){{0,2}}?"
+_BEGAN = "(?:born|opened|built|founded|published|released|invented|made|introduced|completed|discovered|launched|established|written)"
 _WHETHER = re.compile(
-    rf"(?:(?P<is>Is|Are|Was|Were) (?P<a>{_THING}) (?P<said>(?:[a-z]+(?:ed|n|t) )?{_COMPARATIVE})"
-    rf"|(?P<did>Does|Do|Did) (?P<whose>{_THING}) (?P<done>[a-z]+ (?:an? )?{_COMPARATIVE})"
+    rf"(?:(?P<is>Is|Are|Was|Were) (?P<a>{_THING}) (?P<said>(?:{_BEGAN} )?{_COMPARATIVE})"
+    rf"|(?P<did>Does|Do|Did) (?P<whose>{_THING}) (?P<done>(?:weigh|cost|have|open|close|die|start|begin|end) (?:an? )?{_COMPARATIVE})"
     rf"|(?P<has>Has|Have|Had) (?P<owner>{_THING}) (?P<owned>(?:an? )?{_COMPARATIVE}))(?: than)? (?P<b>{_THING})"
 )
+_NO_ITEM = re.compile(r"\b(?:and|twice|half|double|times)\b|\d ?(?:%|[a-z]+),")  # *10 kg heavier*
 _IS_NAMED = re.compile(r"[Tt]he \w|[A-ZÀ-Þ]\w|\w*\d\w*[A-Z]")
 
 
 def _whether_as_which(text: str) -> str | None:
     "*Which is lighter, the Otter or the Heron 3?* of *Is the Otter lighter than the Heron 3?*; None of any other question."
     whether = _WHETHER.fullmatch(text) if len(text) <= _MAX_CHARS else None
-    if whether is None: return None
+    if whether is None or re.search(r"\b(?:not|no|never)\b|n['’]t\b", text): return None
     verb, first, said, second = (word for word in whether.groups() if word is not None)
-    if not (_IS_NAMED.match(first) and _IS_NAMED.match(second)): return None
+    if not (_IS_NAMED.match(first) and _IS_NAMED.match(second)) or _NO_ITEM.search(f"{first}, {second},"): return None
+    if re.fullmatch("more|less|before|after", said): return None
     has_than = re.search(r" than $", text[: whether.start("b")]) is not None
     if not has_than and re.search(r"\b(?:before|after)$", said) is None: return None
     if verb == "Did":
@@ -388,7 +391,8 @@ def _whether_as_which(text: str) -> str | None:
         said = f"{IRREGULAR_VERBS.get(base, (base.removesuffix('e') + 'ed',))[0]} {rest}"
     elif verb not in ("Does", "Do"):
         said = f"{verb.lower()} {said}"
-    return f"Which {said}, {first} or {second}"
+    is_person = re.search(r"\b(?:older|younger)\b", said) and not re.search(r"[Tt]he |\d", first)
+    return f"{'Who' if is_person else 'Which'} {said}, {first} or {second}"
 
 
 def compare(question: str) -> Comparison | None:

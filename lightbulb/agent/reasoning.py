@@ -165,6 +165,8 @@ def _day_told(text: str) -> tuple[int, int, int] | None:
     return (-1 if re.search(r"\bBCE?\b", text) else 1) * int(year[1]), month, int(day[1]) if day else 0
 
 
+_IMPERIAL = re.compile(r"\d ?(?:lbs?|pounds?|oz|ounces?|stone|ft|foot|feet|in|inch(?:es)?|yards?|miles?|mph|gallons?|pints?|°F)\b")
+_LARGER = re.compile(r"\b(?:\w+ty[- ]\w+|thirty|[4-9fsen]\w*ty|hundred|dozen|half|quarter|no)\b", re.I)  # *forty-two*, *no one*
 _IN_WORDS = re.compile(rf"\b(?:{'|'.join(_NUMBER_WORDS)})\b", re.I)
 
 
@@ -173,7 +175,7 @@ def quantity(text: str, kind: str) -> float | None:
     if kind == "date":
         told = _day_told(text)
         return told and told[0] + max(told[1] - 1, 0) / 12 + told[2] / 372
-    if not re.search(r"\d", text):  # *seven islands*
+    if not re.search(r"\d", text) and not _LARGER.search(text):  # *seven islands*
         text = _IN_WORDS.sub(lambda word: str(_NUMBER_WORDS.index(word[0].lower()) + 1), text, count=1)
     number = re.search(r"(?<![\w.])[-−–]?(?:\d{1,3}(?:[,\u00a0\u202f ]\d{3})+(?!\d)|\d+)(?:[.,]\d+)?", text)  # *1,200*, *3,5*
     if number is None: return None
@@ -366,8 +368,13 @@ class State:
         if comparison.asks_whether and comparison.kind == "number":
             if len({re.search(r"[^\W\d]", candidate.text) is None for candidate in chosen}) > 1:
                 return ""  # 18 kg and 24 of something
+            if len({_IMPERIAL.search(candidate.text) is None for candidate in chosen}) > 1:
+                return ""  # 18 kg and 50 lb
         half = len(values) // 2  # of each side one value, or two whose difference counts
         first, second = (part[-1] - part[0] if len(part) > 1 else part[0] for part in (values[:half], values[half:]))
+        if comparison.kind == "date" and (first == int(first) or second == int(second)):
+            first, second = int(first), int(second)  # of one of them the year alone is told
+            if first == second: return ""
         wins = first != second and (first < second) == comparison.smaller_wins
         if comparison.asks_whether: return "Yes" if wins else "No"
         return "" if first == second else comparison.items[0 if wins else 1]
