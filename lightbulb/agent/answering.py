@@ -38,12 +38,13 @@ from lightbulb.agent.evidence import (
     mistaken_codes,
     names_nothing,
     short_names,
+    unknown_models,
 )
 from .ledger import Ledger, Meter, relevances, remembered
 from .questions import compare
 from .question_kinds import as_a_difference, asks_for_several, question_parts, sides_of, readings, what_it_means
 from .candidates import Candidate, asks_in_key_words, is_said_whole, kind_wanted, normalized, technical_shape
-from .mentions import columns, telling_stems
+from .mentions import columns, is_of_another, telling_stems
 from .reasoning import Reasoning, disagrees, holds_now, is_of_later_issue, is_superseded, make_plans, most_of_rows
 from .synthesis import Synthesis, Synthesizer
 from .tools import Tools, open_tools
@@ -404,6 +405,7 @@ class _Inquiry:
         asked, evidence = node.payload.question, node.evidence
         kind, measure = kind_wanted(asked, node.payload.plan.form), measure_asked(asked)
         scored = self.reasoning.scored_lines(asked, evidence)
+        scored = [line for line in scored if not is_of_another(asked, line.text, line.heading)]
         own = normalized(asked)
         names = lambda text: [text[a:b] for a, b in ranges_of(text, kind) if kind in ("date", "number") or normalized(text[a:b]) not in own]
         is_named = lambda text: kind == "other" or names(text) or (kind == "date" and times(text))
@@ -597,6 +599,8 @@ class _Inquiry:
         unknown = [name for name in long_names(self.asked) if not self._is_known(name)]
         quotes = [citation.quote for sentence in best.sentences for citation in sentence.citations]
         unknown += mistaken_codes(self.asked, quotes, (document.text for document in self.ledger.documents))
+        unknown += unknown_models(self.asked, (f"{document.title} {document.text}" for document in self.ledger.documents))
+        unknown = list(dict.fromkeys(unknown))
         if not best.is_sure:
             unknown += [name for name in short_names(self.asked) if not self.language and not self._is_known(name)]
         may_guess = self.config.guess and bool(best.sentences)

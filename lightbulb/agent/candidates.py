@@ -25,6 +25,7 @@ from lightbulb.agent.mentions import (
     Mention,
     calendar_of,
     columns,
+    is_of_another,
     mention_at,
     parts_of,
     row_around,
@@ -1057,6 +1058,13 @@ def _is_denied(question: str, candidate: Candidate) -> bool:
     return bool(words(verbs) & words(question) - FUNCTION_WORDS)
 
 
+def _is_told_of_another(question: str, candidate: Candidate, above: str) -> bool:
+    "Whether its sentence is said of another model or year than the question's, or of the contrary."
+    if candidate.passage is None: return False
+    row = _row_of(candidate)[0]
+    return is_of_another(question, row if columns(row) else sentence_of(candidate), above)
+
+
 _WAYS = {"from": r"\b(?:from|leav\w+|depart\w*) (?:the )?", "to": r"\b(?:to|for|towards|reach\w*|arriv\w+ (?:in|at)) (?:the )?"}
 
 
@@ -1176,7 +1184,7 @@ def weighed_candidates(
     candidates = [one for one in candidates if not _is_of_asked_scale(asked, one)]
     candidates = [one for one in candidates if not _is_maker_of_what_others_hold(question, one) and not _counts_another(question, one)]
     candidates = [one for one in candidates if not _is_beyond(question, one) and not _goes_the_other_way(question, one)]
-    candidates = [one for one in candidates if not _is_denied(question, one)]
+    candidates = [one for one in candidates if not _is_denied(question, one) and not _is_told_of_another(question, one, topic_of(one))]
     if _ASKS_FOR_DIFFERENCE.search(question):  # no cell says by how much it is more than another
         candidates = [one for one in candidates if not columns(_row_of(one)[0])]
     if not candidates: return []

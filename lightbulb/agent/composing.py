@@ -20,7 +20,7 @@ from typing import NamedTuple
 from .configuration import ReasoningConfig
 from .ledger import relevances
 from .question_kinds import readings, sides_of
-from .mentions import Arguments, are_of_others, columns, name_runs, telling_stems
+from .mentions import Arguments, are_of_others, columns, is_of_another_model, name_runs, telling_stems
 from .tools import Says
 from ..core.english import BACKWARD_OPENERS, FUNCTION_WORDS, MONTHS, stem
 from ..core.records import Document, Passage
@@ -707,6 +707,59 @@ _ONLY_ASKS = re.compile(  # says neither yes nor no
 )
 
 
+_BUT_NOT = re.compile(r"(?:,? but (?:not|never)|, not(?! (?:only|just|merely|necessarily|yet)\b)) (?P<other>[^,;.()]+)", re.I)
+_EXCEPT = re.compile(r",? (?:except(?: for)?|apart from|other than) (?P<other>[^,;.()]+)", re.I)
+_UNTRUE = r"(?:false|untrue|not true|wrong|incorrect|an? (?:myth|legend|rumou?r|mistake)|not (?:so|the case))\b"
+_IT_IS_UNTRUE = re.compile(rf"\W*it is (?:simply )?{_UNTRUE} that ", re.I)
+_IS_UNTRUE = re.compile(
+    rf"\W*(?:this|that|it|the (?:claim|story|rumou?r|legend)|(?:this|these) \w+) (?:is|was|are|were) (?:\w+ly )?{_UNTRUE}", re.I
+)
+_PREPOSITION = re.compile(r"(?:on|in|at|for|to|with|by|from|of|into|during|after|before|under|over)\b", re.I)
+_OF_NOW = re.compile(r"\W*(?:is|are|do|does|can|may|will|has|have)\b", re.I)
+_IS_OVER = re.compile(rf"\b(?:was|were|had)\b[^.]* (?:(?:from|between) (?:\w+ )?{_YEAR} (?:to|until|and) (?:\w+ )?|until (?:\w+ )?){_YEAR}")
+
+
+def told_apart(question: str, statement: str) -> tuple[str, bool]:
+    """A statement of two things, *free on the Sigrun but not on the Balder*, as it speaks of the one that is asked about, and whether it
+    denies what then stands there; any other as it is."""
+    if told := _IT_IS_UNTRUE.match(statement): return statement[told.end() :], True
+    asked = telling_stems(question)
+    if (exception := _EXCEPT.search(statement)) and (words := telling_stems(exception["other"])):
+        bare = statement[: exception.start()] + statement[exception.end() :]
+        return (bare, True) if words <= asked and not words <= telling_stems(bare) else (statement, False)
+    if (found := _BUT_NOT.search(statement)) is None: return statement, False
+    before, other, rest = statement[: found.start()], found["other"].strip(), statement[found.end() :]
+    if opens := _PREPOSITION.match(other):
+        place = max((at.start() for at in re.finditer(rf"\b{opens[0]}\b", before, re.I)), default=-1)
+    else:
+        place = next((at.start() for at in list(re.finditer(r"\S+", before))[-len(other.split()) :]), -1)
+    if place < 0: return statement, False
+    one, two = telling_stems(before[place:]), telling_stems(other)
+    of_one, of_two = asked & (one - two), asked & (two - one)
+    if bool(of_one) == bool(of_two): return statement, False
+    return (before + rest, False) if of_one else (before[:place] + other + rest, True)
+
+
+_GOES_FREE = re.compile(
+    r"\b(?:(?:is|are) (?:carried|admitted|taken|transported)|travels?|rides?|go(?:es)?|enters?|comes?|stays?|parks?)"
+    r" (?:for )?free\b(?: of charge)?",
+    re.I,
+)
+
+
+def _as_heard(question: str, statement: str) -> str:
+    "A statement in words that the question's verdict is learned from: *a year* for *twelve months*; who goes free may go."
+    if _ASKS_LEAVE.match(question):
+        statement = _GOES_FREE.sub("are allowed", statement)
+    return with_times_of(question, statement)
+
+
+def _is_denied_behind(line: Line, lines: Sequence[Line]) -> bool:
+    "Whether the sentence behind a line says that it is not so: *Some say it is haunted. This is false.*"
+    behind = (other for other in lines if other.url == line.url and 0 <= other.start - line.end <= 3)
+    return any(_IS_UNTRUE.match(other.text) for other in behind)
+
+
 def verdict_of(
     question: str,
     lines: Sequence[Line],  # scored, best first
@@ -719,7 +772,10 @@ def verdict_of(
     most_silent: float = 0.7,  # of the chance that the lines say nothing
 ) -> tuple[str, Line | None]:
     "Yes or No, and the line that says so; neither where no line does or they leave it open."
-    lines = [line for line in lines if not _ONLY_ASKS.search(line.text)]
+    lines, heard = [line for line in lines if not _ONLY_ASKS.search(line.text) and not _IS_UNTRUE.match(line.text)], lines
+    lines = [line for line in lines if not is_of_another_model(question, line.text, f"{line.heading} {line.lead}")]
+    if _OF_NOW.match(question) and not re.search(_YEAR, question):
+        lines = [line for line in lines if not _IS_OVER.search(line.text)]  # *closed from 1914 to 1919*
     if says is None:
         lines = [line for line in lines if bears_on(question, line.in_context)]  # who has learned it hears that by itself
     if not lines: return "", None
@@ -730,11 +786,14 @@ def verdict_of(
     if _ASKS_LEAVE.match(question) and _REFUSES_LEAVE.search(lines[0].text) and not _EXCEPTS.search(lines[0].text):
         return "No", lines[0]
     if below := _said_below(question, lines): return below
-    by_words = says_yes(question, with_times_of(question, lines[0].text))
+    apart = [told_apart(question, line.text) for line in lines[:num_lines]]
+    turned = [denies != _is_denied_behind(line, heard) for line, (_, denies) in zip(lines, apart, strict=False)]
+    by_words = says_yes(question, _as_heard(question, apart[0][0])) * (-1 if turned[0] else 1)
     if says is None or abs(by_words) >= 2:  # the line begins with the word itself
         return ("Yes" if by_words > 0 else "No"), lines[0]
     near = lines[:num_lines]
-    told = says(question, [with_times_of(question, line.in_context) for line in near])
+    told = says(question, [_as_heard(question, replace(line, text=text).in_context) for line, (text, _) in zip(near, apart, strict=True)])
+    told = [(yes, no, nothing) if turn else (no, yes, nothing) for (no, yes, nothing), turn in zip(told, turned, strict=True)]
     weights = [
         math.exp(line_weight * (line.score - near[0].score)) * (1.001 - nothing) for line, (_, _, nothing) in zip(near, told, strict=True)
     ]

@@ -21,7 +21,7 @@ from .answers import PageRead, Searched, StepFailed
 from .ledger import Ledger, Meter
 from .question_kinds import search_words
 from .tools import PageMemory, Search, read_in_time
-from ..core.english import FUNCTION_WORDS, stem
+from ..core.english import FUNCTION_WORDS, MONTHS, stem
 from ..core.errors import LightbulbError
 from ..core.records import Document, Passage
 from ..knowledge.store import title_key
@@ -131,6 +131,20 @@ def mistaken_codes(
     return list(dict.fromkeys(code for *key, code in mistaken if tuple(key) not in known))
 
 
+_THE_MODEL = re.compile(r"\b(?:the|an?|my|our|your|this|that)(?: \w+)? (?=[A-Z]{1,5}-?\d{1,5}(?![\w-]|\.\d))", re.I)
+
+
+def unknown_models(question: str, pages: Iterable[str]) -> list[str]:
+    "The models that a question names (*the K9*) and no page does."
+    text = " ".join(question.split())
+    asked = [code for model in _THE_MODEL.finditer(text) for code in _codes(text[model.end() :])[:1] if code[2].upper() == code[2]]
+    known = {code[:2] for page in pages for code in _codes(page)} if asked else set()
+    return list(dict.fromkeys(spelt for *key, spelt in asked if tuple(key) not in known))
+
+
+_IN_CALENDAR = re.compile(rf"(?:(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?|{'|'.join(MONTHS)})")
+
+
 def short_names(question: str) -> list[str]:
     "The capitalised words of a question but for those that open a sentence and those of its longer names."
     words = re.findall(r"[^\W\d_][\w'’]*", question)
@@ -138,7 +152,8 @@ def short_names(question: str) -> list[str]:
         return []  # a title, or all in capitals
     longer = " ".join(long_names(question)).split()
     names = re.findall(r"(?<![.?!:;…] )(?<!^)(?<=[ (])[A-ZÀ-ÞĀ-Ž][^\W\d_]{3,}", " ".join(question.split()))
-    return [name for name in dict.fromkeys(names) if name not in longer and name.casefold() not in FUNCTION_WORDS]
+    names = [name for name in dict.fromkeys(names) if name not in longer and not _IN_CALENDAR.fullmatch(name)]
+    return [name for name in names if name.casefold() not in FUNCTION_WORDS]
 
 
 def is_mentioned(name: str, texts: Iterable[str], *, window: int = 12) -> bool:

@@ -463,3 +463,54 @@ def are_of_others(asked: Arguments, texts: Sequence[str]) -> list[bool]:
     mentions = [Mention((text, i), around=(text,), sentence=text) for i, text in enumerate(texts)]
     kinds = [kind for shares in (_shares_of_families, _shares_of_numbers, _shares_of_times) for kind in shares(mentions, asked)]
     return [any(own) for own in zip(*map(shortfalls, kinds), strict=True)] if kinds else [False] * len(texts)
+
+# %% ../../nbs/agent/09_mentions.ipynb #39ff66e2
+_MODEL = re.compile(r"(?<![\w.-])(?P<letters>[A-Z]{1,5})-?(?P<digits>\d{1,5})(?![\w-]|\.\d)")
+_SEVERAL_MODELS = re.compile(r"\d ?(?:–|to|through|-) ?[A-Z]{1,5}-?\d")  # *K5 to K9*
+_YEAR = r"(?<![\d-])(?:1\d{3}|20\d{2})(?![\d-])"
+_IN_YEAR = re.compile(rf"\b(?:in|of|for|during)(?: the)?(?: year)? ({_YEAR})")
+_CONTRARY: dict[str, str] = {}
+for _pair in (
+    "import export,buy sell,minimum maximum,left right,north south,east west,upload download,lend borrow,departure arrival,input output,"
+    "husband wife,mother father,winner loser,advantage disadvantage,highest lowest,largest smallest,oldest youngest,deepest shallowest"
+).split(","):
+    _one, _other = map(stem, _pair.split())
+    _CONTRARY |= {_one: _other, _other: _one}
+
+
+def _models(text: str) -> dict[str, set[int]]:
+    "The numbers of the models that a text names, by their letters."
+    found: dict[str, set[int]] = {}
+    for model in _MODEL.finditer(text):
+        found.setdefault(model["letters"], set()).add(int(model["digits"]))
+    return found
+
+
+def is_of_another_model(question: str, said: str, above: str = "") -> bool:
+    "Whether a statement, or else what stands above it, names another model of the question's family, *K5* of *K7*, and not that one."
+    if not (asked := _models(question)) or _SEVERAL_MODELS.search(said): return False
+    own, over = _models(said), _models(above)
+    told = {letters: own.get(letters) or over.get(letters) or set() for letters in asked}
+    return any(told[letters] and not told[letters] & numbers for letters, numbers in asked.items())
+
+
+def is_of_another_year(question: str, said: str, above: str = "") -> bool:
+    "Whether a statement says of one year, *the keeper in 1850*, what a question asks of another."
+    asked = _IN_YEAR.findall(question)
+    if len(asked) != 1 or len(re.findall(_YEAR, question)) > 1 or asked[0] in f"{above} {said}": return False
+    words = telling_stems(question) - {asked[0]}
+    parts = [part for part in re.split(r"[,;()]|\b(?:who|which|where)\b", said) if words & telling_stems(part)]
+    told = [year for part in parts for year in _IN_YEAR.findall(part)]
+    return bool(told) and len(told) == len(re.findall(rf"{_YEAR}|\d\ds\b", said))
+
+
+def is_of_the_contrary(question: str, said: str) -> bool:
+    "Whether a statement has the opposite of a word of the question, *exports* of *imports*, and not the word."
+    asked, told = telling_stems(question), telling_stems(said)
+    return any(_CONTRARY[word] in told - asked and word not in told for word in asked & _CONTRARY.keys())
+
+
+def is_of_another(question: str, said: str, above: str = "") -> bool:
+    "Whether a statement cannot answer, since it is said of another model, of another year or of the contrary."
+    told = is_of_another_model(question, said, above) or is_of_another_year(question, said, above)
+    return told or is_of_the_contrary(question, said)

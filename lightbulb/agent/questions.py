@@ -322,6 +322,7 @@ class Comparison:
     kind: str  # date or number
     smaller_wins: bool
     asks_whether: bool = False  # yes or no is asked: whether the first wins
+    by_how_much: str = ""  # more or apart, where the difference is asked for: of the first, or between both
 
 
 _EARLY, _LATE = (
@@ -373,6 +374,15 @@ _WHETHER = re.compile(
     rf"|(?P<did>Does|Do|Did) (?P<whose>{_THING}) (?P<done>(?:weigh|cost|have|open|close|die|start|begin|end) (?:an? )?{_COMPARATIVE})"
     rf"|(?P<has>Has|Have|Had) (?P<owner>{_THING}) (?P<owned>(?:an? )?{_COMPARATIVE}))(?: than)? (?P<b>{_THING})"
 )
+_OF_DIFFERENCE = {
+    **dict.fromkeys(("price", "cost"), "costs more"),
+    **dict.fromkeys(("weight",), "is heavier"),
+    **dict.fromkeys(("height",), "is taller"),
+    **dict.fromkeys(("length",), "is longer"),
+    **dict.fromkeys(("width",), "is wider"),
+    **dict.fromkeys(("depth",), "is deeper"),
+    **dict.fromkeys(("age",), "is older"),
+}
 _NO_ITEM = re.compile(r"\b(?:and|twice|half|double|times)\b|\d ?(?:%|[a-z]+),")  # *10 kg heavier*
 _IS_NAMED = re.compile(r"[Tt]he \w|[A-ZÀ-Þ]\w|\w*\d\w*[A-Z]")
 
@@ -395,9 +405,40 @@ def _whether_as_which(text: str) -> str | None:
     return f"{'Who' if is_person else 'Which'} {said}, {first} or {second}"
 
 
+_BE = "(?:is|are|was|were|does|do|did|has|have)"
+_BY_HOW_MUCH = re.compile(
+    rf"(?:By how (?:much|many) {_BE} (?P<first>{_THING}) (?P<more>(?:[a-z]+ )?(?:{_EARLY}|{_LATE}|{_MORE}|{_LESS})(?: [a-z]+)?)"
+    rf"|How (?:much|many) (?:[a-z]+ )??(?P<what>(?:{_MORE}|{_LESS})(?: [a-z]+){{0,2}}?|[a-z]+er) {_BE} (?P<one>{_THING})"
+    r"(?: (?P<base>cost|weigh|have|hold|carry|take|make|produce|need|use|seat))?)"
+    rf" than (?P<other>{_THING})(?: does| is| do| has)?"
+)
+_DIFFERENCE_IN = re.compile(
+    rf"What(?:['’]s| is| was) the difference in (?P<noun>{'|'.join(_OF_DIFFERENCE)}) between (?P<one>{_THING}) and (?P<other>{_THING})"
+)
+
+
+def _by_how_much(text: str) -> Comparison | None:
+    "Both sides of *How much heavier is the Otter than the Heron 3?*, *What is the difference in price between …*."
+    if found := _DIFFERENCE_IN.fullmatch(text):
+        one, other, stem = found["one"], found["other"], f"Which {_OF_DIFFERENCE[found['noun'].lower()]}"
+    elif found := _BY_HOW_MUCH.fullmatch(text):
+        one, other = found["first"] or found["one"], found["other"]
+        said = found["more"] or " ".join(filter(None, (found["what"], found["base"])))
+        if found["base"]:  # *How much more does it cost*, *How many more rooms does it have*
+            said = f"{'has' if found['base'] == 'have' else found['base'] + 's'} {found['what']}"
+        elif found["what"]:
+            said = f"is {found['what']}"
+        stem = f"Which {said}"
+    else:
+        return None
+    compared = compare(f"{stem}, {one} or {other}")
+    return compared and replace(compared, by_how_much="apart" if "noun" in found.groupdict() else "more")
+
+
 def compare(question: str) -> Comparison | None:
     "The comparison that a question makes between two named things, or None; also where it asks whether the first is more than the second."
     text = " ".join(question.split()).rstrip("?.! ")
+    if (difference := _by_how_much(text)) is not None: return difference
     if (which := _whether_as_which(text)) is not None:
         compared = compare(which)
         return compared and replace(compared, asks_whether=True)
@@ -455,6 +496,8 @@ def _how_much(stem: str, comparative: str) -> str:
     if is_degree and re.fullmatch(r"[a-z]{5,}", noun):
         return f"How much does {SLOT} cost?" if noun == "expensive" else f"How {noun} is {SLOT}?"
     if re.match(r"weighs?\b", verb) and not noun: return f"How heavy is {SLOT}?"
+    if re.match(r"takes?\b", verb) and not noun and re.match("long|short", comparative):
+        return f"How long does {SLOT} take?"
     if (re.match(r"costs?\b", verb) or comparative.startswith("cheap")) and not noun:
         return f"How much does {SLOT} cost?"
     if re.search(r"\bha(?:ve|s|d)$", verb) and comparative in ("more", "most", "fewer", "fewest") and re.match(r"\w+s\b", noun):

@@ -36,7 +36,7 @@ from lightbulb.agent.candidates import (
 from .composing import _NUMBER_WORDS, Line, scored_lines
 from .configuration import ReasoningConfig
 from .evidence import Evidence, Researcher, name_match
-from .mentions import columns, sentence_around, telling_stems
+from .mentions import columns, is_of_another, sentence_around, telling_stems
 from .question_kinds import kind_of_question, kind_probabilities, search_words
 from .questions import SLOT, Comparison, compare, decompose, reworded, subject_of
 from .tools import Model, Reader, Says, Weigh
@@ -44,7 +44,7 @@ from .waiting import Working
 from ..core.english import stem
 from ..core.errors import LightbulbError
 from ..core.records import Document, Passage
-from ..reading.answer_kinds import DATE, MONTH, YEAR, country_of, expected_kind, measure_asked
+from ..reading.answer_kinds import DATE, MONTH, YEAR, country_of, expected_kind, measure_asked, with_unit
 from ..planning.tree_of_thought import Thought, ToTNode
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ def make_plans(question: str) -> list[Plan]:
     if (compared := compare(question)) is not None:
         steps = tuple(step.replace(SLOT, item) for item in compared.items for step in compared.questions)
         first = Plan("comparison", steps, comparison=compared, form="yes_no" if compared.asks_whether else "fact")
+        if compared.by_how_much:
+            return [replace(first, form="number"), Plan("direct", (question,), math.log(0.1), form="number")]
         if compared.asks_whether:
             return [first, Plan("composed", (question,), form="yes_no")]  # a sentence may say so
         return [first, Plan("direct", (question,), math.log(0.1))]
@@ -321,6 +323,46 @@ def most_of_rows(
     return MostOfRows(row, cells[row][names[0]], column, cells[row][column], tuple(compared))
 
 # %% ../../nbs/agent/12_reasoning.ipynb #76394b88
+_AMOUNT = re.compile(r"(?P<sign>[€£$]?) ?(?P<number>\d[\d.,]*) ?(?P<unit>[^\d]*)")
+
+
+def _amount_of(candidate: Candidate, step: str) -> tuple[str, str]:
+    "The currency before the number of a candidate and the unit behind it, which the question of its step may name."
+    text = candidate.text
+    if candidate.passage is not None:
+        page, offset = candidate.passage.text, candidate.passage.start
+        start, end = with_unit(page, candidate.start - offset, candidate.end - offset, step)
+        text = page[start:end]
+    found = _AMOUNT.search(text)
+    return (found["sign"], " ".join(found["unit"].split()).rstrip(".")) if found else ("", "")
+
+
+def _apart(comparison: Comparison, first: float, second: float, chosen: Sequence[Candidate], steps: Sequence[str]) -> str:
+    "By how much the first is more than the second, in the unit that both have; empty if they have not one."
+    if comparison.kind == "date":
+        is_whole = first == int(first) or second == int(second)  # of one the year alone is told
+        gap = round(12 * abs(first - second)) if not is_whole else 12 * abs(int(first) - int(second))
+        several = ((count, noun) for count, noun in ((gap // 12, "year"), (gap % 12, "month")) if count)
+        amount = " and ".join(f"{count} {noun}{'s' * (count != 1)}" for count, noun in several)
+        if not is_whole and abs(first - second) < 1 / 12:
+            return ""  # days, which are not counted
+    else:
+        units = {_amount_of(candidate, step) for candidate, step in zip(chosen, steps, strict=True)}
+        singular = {(sign, unit.removesuffix("s")) for sign, unit in units}
+        if len(chosen) != 2 or len(singular) != 1: return ""
+        (sign, unit), numbers = max(units, key=lambda one: len(one[1])), [_AMOUNT.search(candidate.text) for candidate in chosen]
+        if not all(numbers): return ""
+        told = [float(re.sub(r",(?=\d{3}(?!\d))", "", number["number"].rstrip(".,")).replace(",", ".")) for number in numbers if number]
+        gap = round(abs(told[0] - told[1]), 6)
+        amount = f"{sign}{gap:,.6g} {unit}".strip() if gap < 1e6 else f"{sign}{gap:,.0f} {unit}".strip()
+    if gap == 0: return "No difference"
+    is_more = (first < second) == comparison.smaller_wins
+    if comparison.by_how_much == "apart" or is_more: return amount
+    return (
+        f"{amount} {'more' if comparison.smaller_wins and comparison.kind == 'number' else 'later' if comparison.smaller_wins else 'less'}"
+    )
+
+
 @dataclass(frozen=True)
 class State:
     "Where a path of the tree stands."
@@ -365,7 +407,7 @@ class State:
         assert comparison is not None
         values = [value for candidate in chosen if (value := quantity(candidate.text, comparison.kind)) is not None]
         if len(values) < len(chosen): return ""
-        if comparison.asks_whether and comparison.kind == "number":
+        if (comparison.asks_whether or comparison.by_how_much) and comparison.kind == "number":
             if len({re.search(r"[^\W\d]", candidate.text) is None for candidate in chosen}) > 1:
                 return ""  # 18 kg and 24 of something
             if len({_IMPERIAL.search(candidate.text) is None for candidate in chosen}) > 1:
@@ -375,6 +417,7 @@ class State:
         if comparison.kind == "date" and (first == int(first) or second == int(second)):
             first, second = int(first), int(second)  # of one of them the year alone is told
             if first == second: return ""
+        if comparison.by_how_much: return _apart(comparison, first, second, chosen, self.plan.steps)
         wins = first != second and (first < second) == comparison.smaller_wins
         if comparison.asks_whether: return "Yes" if wins else "No"
         return "" if first == second else comparison.items[0 if wins else 1]
@@ -445,7 +488,8 @@ class Reasoning:
         if kind := state.plan.comparison and state.plan.comparison.kind:
             spans = [candidate for candidate in spans if quantity(candidate.text, kind) is not None]
         new = [candidate for candidate in spans if not set(normalized(candidate.text).split()) <= question_words]
-        placed = [self._placed(candidate, evidence, state) for candidate in new]
+        of_asked = [one for one in new if not is_of_another(question, sentence_of(one), self.topic_of(one))]
+        placed = [self._placed(candidate, evidence, state) for candidate in of_asked]
         best = sorted(placed, key=lambda candidate: -candidate.log_probability)[: config.branching]
         if state.plan.kind == "direct":
             return self._weighed(state.question, expected, placed, evidence)[: config.branching]
