@@ -1058,11 +1058,13 @@ def _is_denied(question: str, candidate: Candidate) -> bool:
     return bool(words(verbs) & words(question) - FUNCTION_WORDS)
 
 
-def _is_told_of_another(question: str, candidate: Candidate, above: str) -> bool:
-    "Whether its sentence is said of another model or year than the question's, or of the contrary."
+def is_told_of_another(question: str, candidate: Candidate, above: str) -> bool:
+    "Whether its sentence, behind the one before, is said of another model, thing or year than the question's, or of the contrary."
     if candidate.passage is None: return False
-    row = _row_of(candidate)[0]
-    return is_of_another(question, row if columns(row) else sentence_of(candidate), above)
+    row, said = _row_of(candidate)[0], sentence_of(candidate)
+    before = candidate.passage.text.partition(said)[0].rstrip()[-200:]
+    before = before[slice(*sentence_around(before, len(before) - 1, len(before)))]
+    return is_of_another(question, row if columns(row) else said, above, before)
 
 
 _WAYS = {"from": r"\b(?:from|leav\w+|depart\w*) (?:the )?", "to": r"\b(?:to|for|towards|reach\w*|arriv\w+ (?:in|at)) (?:the )?"}
@@ -1162,6 +1164,7 @@ def weighed_candidates(
 ) -> list[Candidate]:
     "The candidates and what the reader overlooked, best first, together as likely as the reader found them."
     config, asked = config or ReasoningConfig(), Arguments(question)
+    lines = [line for line in lines if not is_of_another(question, line.text, line.heading, line.lead)]
     best, scores = lines[0].score if lines else 0.0, _scores_in_entries(lines, config.entry_gap)
     # what could be the answer, each whole; not what the question says itself
     candidates = [*candidates, *_overlooked(question, kind, reply, candidates, lines, passages, config)]
@@ -1184,7 +1187,7 @@ def weighed_candidates(
     candidates = [one for one in candidates if not _is_of_asked_scale(asked, one)]
     candidates = [one for one in candidates if not _is_maker_of_what_others_hold(question, one) and not _counts_another(question, one)]
     candidates = [one for one in candidates if not _is_beyond(question, one) and not _goes_the_other_way(question, one)]
-    candidates = [one for one in candidates if not _is_denied(question, one) and not _is_told_of_another(question, one, topic_of(one))]
+    candidates = [one for one in candidates if not _is_denied(question, one) and not is_told_of_another(question, one, topic_of(one))]
     if _ASKS_FOR_DIFFERENCE.search(question):  # no cell says by how much it is more than another
         candidates = [one for one in candidates if not columns(_row_of(one)[0])]
     if not candidates: return []

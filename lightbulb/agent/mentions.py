@@ -13,7 +13,7 @@ import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from ..core.english import FUNCTION_WORDS, MONTHS, stem
+from ..core.english import FUNCTION_WORDS, IRREGULAR_VERBS, MONTHS, stem
 from ..knowledge.chunks import split_sentences
 from ..reading.answer_kinds import expected_kind, measure_asked, times
 
@@ -510,7 +510,34 @@ def is_of_the_contrary(question: str, said: str) -> bool:
     return any(_CONTRARY[word] in told - asked and word not in told for word in asked & _CONTRARY.keys())
 
 
-def is_of_another(question: str, said: str, above: str = "") -> bool:
-    "Whether a statement cannot answer, since it is said of another model, of another year or of the contrary."
-    told = is_of_another_model(question, said, above) or is_of_another_year(question, said, above)
-    return told or is_of_the_contrary(question, said)
+_MAKES = (
+    "invent discover found design build write compose paint create develop patent introduce make launch establish publish direct open "
+    "construct demonstrate"
+).split()
+_FORMS = {form: verb for verb in _MAKES for form in (verb, f"{verb}s", *IRREGULAR_VERBS.get(verb, (f"{verb.removesuffix('e')}ed",)))}
+_MADE = rf"(?P<verb>{'|'.join(sorted(_FORMS, key=len, reverse=True))})"
+_NOUNS = r"(?P<nouns>[^\W\d_][\w-]*(?: [^\W\d_][\w-]*){0,4}?)"
+_NO_NOUN = "(?=[.,;:?!()]| (?:of|in|by|with|for|at|on|and|or|that|which|who|from|to|as|after|before|during|using|when|while)\\b|\\W*$)"
+_ASKS_WHO_MADE = re.compile(rf"\W*(?:who|which \w+) (?:(?:first|originally) )?{_MADE} (?:the|an?)(?: first)? {_NOUNS}{_NO_NOUN}", re.I)
+_ASKS_WHEN_MADE = re.compile(rf"\W*(?:when|where|by whom) (?:was|were) (?:the|an?)(?: first)? {_NOUNS} (?:first )?{_MADE}\b", re.I)
+_MAKES_IT = re.compile(rf"\b{_MADE} (?:the|an?|his|her|its|their)(?: first)? {_NOUNS}{_NO_NOUN}", re.I)
+_IS_MADE = re.compile(rf"(?:^|[.,;] )(?:the|an?)(?: first)? {_NOUNS} (?:was|were|is) (?:\w+ )?{_MADE}\b", re.I)
+
+
+def is_done_to_another(question: str, said: str, above: str = "", before: str = "") -> bool:
+    "Whether a statement has somebody invent, build or write another thing, *the steam turbine*, than the question asks about."
+    if (asked := _ASKS_WHO_MADE.match(question) or _ASKS_WHEN_MADE.match(question)) is None: return False
+    made = stem(asked["nouns"].split()[-1].casefold())
+    if made in telling_stems(f"{above} {said}"): return False
+    found = [told for pattern in (_MAKES_IT, _IS_MADE) for told in pattern.finditer(said)]
+    named = [told for told in found if told["nouns"].split()[-1].lower() not in ("one", "first", "second", "same", "other", "latter")]
+    if made in telling_stems(before):  # *The bridge fell. Ada Lind built the Iron Arch*, but no coil where a telephone was spoken of
+        named = [told for told in named if not told["nouns"].split()[-1].istitle()]
+    return _FORMS[asked["verb"].lower()] in (_FORMS[told["verb"].lower()] for told in named)
+
+
+def is_of_another(question: str, said: str, above: str = "", before: str = "") -> bool:
+    "Whether a statement behind another cannot answer, since it is said of another model, thing or year, or of the contrary."
+    over = f"{above} {before}"
+    told = is_of_another_model(question, said, over) or is_of_another_year(question, said, over)
+    return told or is_of_the_contrary(question, said) or is_done_to_another(question, said, above, before)

@@ -30,13 +30,14 @@ from lightbulb.agent.candidates import (
     shared_words,
     technical_shape,
     has_all_words,
+    is_told_of_another,
     weighed_candidates,
     without_subordinate,
 )
 from .composing import _NUMBER_WORDS, Line, scored_lines
 from .configuration import ReasoningConfig
 from .evidence import Evidence, Researcher, name_match
-from .mentions import columns, is_of_another, sentence_around, telling_stems
+from .mentions import columns, name_runs, sentence_around, telling_stems
 from .question_kinds import kind_of_question, kind_probabilities, search_words
 from .questions import SLOT, Comparison, compare, decompose, reworded, subject_of
 from .tools import Model, Reader, Says, Weigh
@@ -323,6 +324,7 @@ def most_of_rows(
     return MostOfRows(row, cells[row][names[0]], column, cells[row][column], tuple(compared))
 
 # %% ../../nbs/agent/12_reasoning.ipynb #76394b88
+_TAKES_TIME = re.compile(r"\d ?(?:m?s|min|h|seconds?|minutes?|hours?|days?|weeks?)\b")
 _AMOUNT = re.compile(r"(?P<sign>[€£$]?) ?(?P<number>\d[\d.,]*) ?(?P<unit>[^\d]*)")
 
 
@@ -418,11 +420,43 @@ class State:
             first, second = int(first), int(second)  # of one of them the year alone is told
             if first == second: return ""
         if comparison.by_how_much: return _apart(comparison, first, second, chosen, self.plan.steps)
-        wins = first != second and (first < second) == comparison.smaller_wins
+        smaller_wins = comparison.smaller_wins
+        if re.match("How fast", comparison.questions[0]):
+            take_time = [_TAKES_TIME.search(candidate.text) is not None for candidate in chosen]
+            if any(take_time) and not all(take_time): return ""
+            smaller_wins = smaller_wins != take_time[0]  # what takes less time
+        wins = first != second and (first < second) == smaller_wins
         if comparison.asks_whether: return "Yes" if wins else "No"
         return "" if first == second else comparison.items[0 if wins else 1]
 
 # %% ../../nbs/agent/12_reasoning.ipynb #11552b0d
+_WHICH_OF_SOME = re.compile(r"\W*which (?:of (?:the|these) )?(?P<noun>[a-z][a-z-]+) (?!of\b|or\b)", re.I)
+_NAME = r"(?P<name>[A-ZÀ-Þ][\w’'-]*(?: (?:[A-ZÀ-Þ][\w’'-]*|\d[\d.]*(?<!\.)))*)"
+
+
+def things_named(noun: str, titles: Sequence[str], texts: Sequence[str]) -> list[str]:
+    "The names of things of a kind in the titles and texts of pages: *the ferry Sigrun*, *Brundle K5 Kettle*, *The Otter is a kayak*."
+    one = noun.removesuffix("s") if not noun.endswith("ss") else noun
+    kind = rf"(?i:{re.escape(one)})s?\b"
+    found = [name for title in titles for name in re.findall(rf"{_NAME} {kind}", title)]
+    for text in texts:
+        found += re.findall(rf"\b{re.escape(one)} {_NAME}", text)
+        found += re.findall(rf"\b[Tt]he {_NAME} {re.escape(one)}\b", text)
+        found += re.findall(rf"{_NAME} (?:is|was) (?:an?|the) (?:[\w-]+ ){{0,3}}{re.escape(one)}\b", text)
+    names: list[str] = []
+    for name in (re.sub(r"^(?:The|A|An|Our|This|It) ", "", name) for name in found):
+        words = set(name.casefold().split())
+        if words & {"the", "a", "an", "it", "this", "our"} or re.fullmatch(kind, name): continue
+        same = next(
+            (i for i, other in enumerate(names) if words <= set(other.casefold().split()) or words >= set(other.casefold().split())), None
+        )
+        if same is None:
+            names.append(name)
+        elif len(name) > len(names[same]):
+            names[same] = name
+    return names
+
+
 class Reasoning:
     "Proposes, retrieves and evaluates the thoughts of one question."
 
@@ -452,7 +486,10 @@ class Reasoning:
 
     def _children(self, node: ToTNode) -> list[Thought]:
         if node.payload is None:
-            return [self._thought(State(plan, log_probability=plan.log_prior), plan.log_prior) for plan in make_plans(node.text)]
+            plans = make_plans(node.text)
+            if named := self._between_two(node.text, plans[0]):
+                plans = [named, *(replace(plan, log_prior=plan.log_prior + math.log(0.1)) for plan in plans)]
+            return [self._thought(State(plan, log_probability=plan.log_prior), plan.log_prior) for plan in plans]
         state: State = node.payload
         if state.answer or node.kind == "answer" or state.plan.kind == "composed": return []
         candidates = self.candidates(state, node.evidence or Evidence())
@@ -463,6 +500,18 @@ class Reasoning:
             prior_of = lambda one: prior * has_all_words(state.question, one)
             candidates = [replace(one, log_probability=one.log_probability - prior_of(one)) for one in candidates]
         return [self._thought(state.choose(candidate), candidate.log_probability) for candidate in candidates]
+
+    def _between_two(self, question: str, plan: Plan) -> Plan | None:
+        "*Which ferry is cheaper?* as a comparison, where the pages found for it name two ferries; None if they name fewer or more."
+        asked = _WHICH_OF_SOME.match(question)
+        if asked is None or plan.kind != "direct" or name_runs(question): return None
+        if compare(f"{question.rstrip('?. ')}, This or That") is None: return None
+        if question not in self.surveys:
+            self.wordings[question], self.surveys[question] = self._surveyed(question, State(plan))
+        pages = [self.researcher.ledger[url] for url in dict.fromkeys(one.url for one in self.surveys[question].passages)]
+        named = things_named(asked["noun"], [page.title for page in pages], [page.text for page in pages])
+        if len(named) != 2: return None
+        return make_plans(f"{question.rstrip('?. ')}, {named[0]} or {named[1]}?")[0]
 
     @staticmethod
     def _thought(state: State, log_probability: float) -> Thought:
@@ -488,7 +537,7 @@ class Reasoning:
         if kind := state.plan.comparison and state.plan.comparison.kind:
             spans = [candidate for candidate in spans if quantity(candidate.text, kind) is not None]
         new = [candidate for candidate in spans if not set(normalized(candidate.text).split()) <= question_words]
-        of_asked = [one for one in new if not is_of_another(question, sentence_of(one), self.topic_of(one))]
+        of_asked = [one for one in new if not is_told_of_another(question, one, self.topic_of(one))]
         placed = [self._placed(candidate, evidence, state) for candidate in of_asked]
         best = sorted(placed, key=lambda candidate: -candidate.log_probability)[: config.branching]
         if state.plan.kind == "direct":
