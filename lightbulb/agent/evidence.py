@@ -131,7 +131,7 @@ def mistaken_codes(
     return list(dict.fromkeys(code for *key, code in mistaken if tuple(key) not in known))
 
 
-_THE_MODEL = re.compile(r"\b(?:the|an?|my|our|your|this|that)(?: \w+)? (?=[A-Z]{1,5}-?\d{1,5}(?![\w-]|\.\d))", re.I)
+_THE_MODEL = re.compile(r"\b(?:the|an?|this|that)(?: new| old)? (?=[A-Z]{1,5}-?\d{1,5}(?![\w-]|\.\d))", re.I)
 
 
 def unknown_models(question: str, pages: Iterable[str]) -> list[str]:
