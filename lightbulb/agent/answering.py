@@ -12,7 +12,7 @@ __all__ = ['log', 'answer', 'TestAgent', 'Answer']
 import json
 import logging
 import re
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
 from dataclasses import dataclass, replace
 from textwrap import shorten
@@ -610,13 +610,14 @@ class _Inquiry:
             ending, sentences = Ending.GUESSED, best.sentences
         else:
             ending, sentences = self._reason(unknown), ()
+        unchecked = self.synthesis.unchecked if self.synthesis and ending is not Ending.GUESSED else ()
+        sentences, unchecked = _numbered(sentences, unchecked)
         text = _written(sentences)
         if ending is Ending.GUESSED:
             text = f"Not sure, my best guess: {text}"
         if text and best.left_open:
             text += f"\nI found nothing that answers: {' '.join(best.left_open)}"
         trace = best.trace if sentences else replace(best.trace, failed_at=best.trace.failed_at or "subject")
-        unchecked = self.synthesis.unchecked if self.synthesis and ending is not Ending.GUESSED else ()
         if not text:
             text = self._refusal(ending, unknown, bool(best.sentences)) + _not_checked(unchecked)
         return self._made(best, ending, text, sentences, trace, unchecked)
@@ -724,6 +725,15 @@ def _what_differs(parts: Sequence[str]) -> list[str]:
 
 def _labelled(label: str, sentences: tuple[Sentence, ...]) -> tuple[Sentence, ...]:
     return (replace(sentences[0], text=f"{label}: {sentences[0].text}"), *sentences[1:]) if label and sentences else sentences
+
+
+def _numbered(*told: tuple[Sentence, ...]) -> Iterator[tuple[Sentence, ...]]:
+    "The sentences with their sources numbered from 1 in the order in which they are cited."
+    cited = [citation for sentences in told for sentence in sentences for citation in sentence.citations]
+    numbers = {url: number for number, url in enumerate(dict.fromkeys(citation.url for citation in cited), 1)}
+    for sentences in told:
+        renumbered = [tuple(replace(one, number=numbers[one.url]) for one in sentence.citations) for sentence in sentences]
+        yield tuple(replace(sentence, citations=own) for sentence, own in zip(sentences, renumbered, strict=True))
 
 
 def _not_checked(sentences: Sequence[Sentence]) -> str:

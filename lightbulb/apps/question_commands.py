@@ -162,7 +162,7 @@ def run_test_agent(config: TestAgent) -> int:
                 continue  # it is asked below
             print(question, file=out, flush=True)
             try:
-                if status := _answered(question, config, tools, waiting, out, log): return status
+                if (status := _answered(question, config, tools, waiting, out, log)) == 130: return status
             except LightbulbError as error:  # it stays open, and the others are asked
                 print(f"lightbulb: {error}", file=log, flush=True)
         if config.query.strip(): return _answered(config.query.strip(), config, tools, waiting, out, log)
@@ -193,6 +193,9 @@ def _answered(question: str, config: TestAgent, tools: Tools, waiting: _OpenQues
     except KeyboardInterrupt:
         print("\n  interrupted; --resume asks this question again", file=log, flush=True)
         return 130
+    if answer.ending.value == "tool failed":
+        print("  a tool failed; --resume asks this question again", file=log, flush=True)
+        return 2
     waiting.close(question)
     keep_run(answer.question, config.planner, answer.events, config.save_dir / "agent", log)
     return 0

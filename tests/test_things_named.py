@@ -1,0 +1,84 @@
+"Questions over a folder with the real reader: what is said of another model, year or thing is no answer, and two amounts are compared."
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lightbulb.agent.answering import Answer, TestAgent, answer
+from lightbulb.agent.tools import Tools, load_tools
+
+PAGES = {
+    "k7.md": "# Brundle K7 Kettle\n\nThe Brundle K7 is an electric kettle with a steel body. It was introduced in March 2019. "
+    "The K7 holds 1.7 litres and weighs 1.2 kg.",
+    "k5.md": "# Brundle K5 Kettle\n\nThe Brundle K5 is the smaller sister of the K7. It was introduced in May 2015. "
+    "The K5 holds 1.0 litre and weighs 0.9 kg. The K5 is made of plastic.",
+    "ferry.md": "# Ferry\n\nThe ferry Sigrun links Velmora with Osk. The crossing takes 45 minutes and costs 7 crowns. "
+    "The ferry Balder links Velmora with Tarn; the crossing takes 90 minutes and costs 12 crowns. "
+    "Dogs travel free on the Sigrun but not on the Balder.",
+    "tower.md": "# The Velmora lighthouse\n\nThe Velmora lighthouse stands on the north pier. Some people say the lighthouse is haunted. "
+    "This is false. The lighthouse keeper in 1850 was Marta Oolen. Velmora exports salt, amber and dried fish.",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("notes")
+    for name, text in PAGES.items():
+        (place / name).write_text(text)
+    return place
+
+
+@pytest.fixture(scope="module")
+def config(folder: Path) -> TestAgent:
+    return TestAgent(search=f"folder:{folder}", knowledge_base=str(folder.parent / "things.sqlite"))
+
+
+@pytest.fixture(scope="module")
+def tools(config: TestAgent) -> Tools:
+    return load_tools(config, tell=lambda step: None)
+
+
+@pytest.mark.parametrize(
+    ("question", "begins"),
+    [
+        ("Is the K5 made of plastic?", "Yes."),
+        ("Can I take my dog on the Sigrun?", "Yes."),
+        ("Can I take my dog on the Balder?", "No."),
+        ("Is the lighthouse haunted?", "No."),
+        ("Which kettle is heavier?", "Brundle K7 ("),
+        ("Which kettle was introduced first?", "Brundle K5 ("),
+        ("Which ferry is faster?", "Sigrun ("),
+        ("How much heavier is the K7 than the K5?", "0.3 kg (K7: 1.2 kg; K5: 0.9 kg). [1][2]"),
+        ("How much more does the Balder cost than the Sigrun?", "5 crowns ("),
+        ("Who was the lighthouse keeper in 1850?", "Marta Oolen. [1]"),
+    ],
+)
+def test_what_is_asked_of_one_of_two_is_answered_of_it(question: str, begins: str, config: TestAgent, tools: Tools) -> None:
+    *_, result = answer(question, config, tools=tools)
+    assert isinstance(result, Answer) and result.text.startswith(begins), result.text
+
+
+@pytest.mark.parametrize(
+    ("question", "named"),
+    [
+        ("What is the K9 made of?", "K9"),
+        ("Is the Z9 made of plastic?", "Z9"),
+        ("Who was the lighthouse keeper in 1900?", ""),
+        ("What does Velmora import?", ""),
+    ],
+)
+def test_what_is_said_of_another_is_no_answer(question: str, named: str, config: TestAgent, tools: Tools) -> None:
+    *_, result = answer(question, config, tools=tools)
+    assert isinstance(result, Answer) and result.refused and named in result.text, result.text
+
+
+def test_a_verdict_is_never_taken_from_another_model(config: TestAgent, tools: Tools) -> None:
+    *_, result = answer("Is the K7 made of plastic?", config, tools=tools)
+    assert not result.text.startswith("Yes")
+
+
+def test_sources_are_numbered_as_they_are_cited(config: TestAgent, tools: Tools) -> None:
+    *_, result = answer("Who was the lighthouse keeper in 1850?", config, tools=tools)
+    assert [citation.number for citation in result.citations] == [1] * len(result.citations)
