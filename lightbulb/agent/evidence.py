@@ -138,8 +138,17 @@ def unknown_models(question: str, pages: Iterable[str]) -> list[str]:
     "The models that a question names (*the K9*) and no page does."
     text = " ".join(question.split())
     asked = [code for model in _THE_MODEL.finditer(text) for code in _codes(text[model.end() :])[:1] if code[2].upper() == code[2]]
-    known = {code[:2] for page in pages for code in _codes(page)} if asked else set()
-    return list(dict.fromkeys(spelt for *key, spelt in asked if tuple(key) not in known))
+    if not asked: return []
+    texts = [re.sub("[\u2010-\u2013]", "-", unicodedata.normalize("NFKC", page)) for page in pages]
+
+    def is_known(letters: str, number: int) -> bool:
+        family = rf"(?<!\w){letters}[-_ ]?0*(\d+)(?!\d)"
+        ranges = re.compile(rf"{family} ?(?:-|to|through|until) ?(?:{letters})?[-_ ]?(\d+)", re.I)  # *G54 to G59*
+        return any(int(one) == number for text in texts for one in re.findall(family, text, re.I)) or any(
+            int(first) <= number <= int(last) for text in texts for first, last in ranges.findall(text)
+        )
+
+    return list(dict.fromkeys(spelt for letters, number, spelt in asked if not is_known(letters, number)))
 
 
 _IN_CALENDAR = re.compile(rf"(?:(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?|{'|'.join(MONTHS)})")

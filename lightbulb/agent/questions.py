@@ -405,6 +405,10 @@ def _whether_as_which(text: str) -> str | None:
     return f"{'Who' if is_person else 'Which'} {said}, {first} or {second}"
 
 
+_IS_ITEM = re.compile(  # names, or *the small ferry*; what belongs to somebody or is counted is none
+    r"(?!.*(?:['’]s\b|\b(?:first|second|third|last|longest|shortest|his|her|its|their|ones?|that|which|who|from)\b))"
+    r"(?:(?:[Tt]he|[Aa]n?) [\w .’-]+|[A-ZÀ-Þ\d][\w.’-]*(?: (?:[A-ZÀ-Þ\d][\w.’-]*|of|the|de|van|von))*)"
+)
 _BE = "(?:is|are|was|were|does|do|did|has|have)"
 _BY_HOW_MUCH = re.compile(
     rf"(?:By how (?:much|many) {_BE} (?P<first>{_THING}) (?P<more>(?:[a-z]+ )?(?:{_EARLY}|{_LATE}|{_MORE}|{_LESS})(?: [a-z]+)?)"
@@ -425,14 +429,20 @@ def _by_how_much(text: str) -> Comparison | None:
         one, other = found["first"] or found["one"], found["other"]
         said = found["more"] or " ".join(filter(None, (found["what"], found["base"])))
         if found["base"]:  # *How much more does it cost*, *How many more rooms does it have*
-            said = f"{'has' if found['base'] == 'have' else found['base'] + 's'} {found['what']}"
+            in_third_person = {"have": "has", "cost": "costs", "weigh": "weighs", "take": "takes"}
+            said = f"{in_third_person.get(found['base'], found['base'])} {found['what']}"
         elif found["what"]:
             said = f"is {found['what']}"
         stem = f"Which {said}"
     else:
         return None
+    if not all(_IS_ITEM.fullmatch(item) for item in (one, other)): return None
     compared = compare(f"{stem}, {one} or {other}")
-    return compared and replace(compared, by_how_much="apart" if "noun" in found.groupdict() else "more")
+    if compared is None or re.match(
+        rf"How (?:[a-z]+s|is [a-z ]+|much is .*) is {SLOT}|What is the [a-z]+ [a-z]+ of", compared.questions[0]
+    ):
+        return None
+    return replace(compared, by_how_much="apart" if "noun" in found.groupdict() else "more")
 
 
 def compare(question: str) -> Comparison | None:

@@ -39,7 +39,7 @@ from .configuration import ReasoningConfig
 from .evidence import Evidence, Researcher, name_match
 from .mentions import columns, name_runs, sentence_around, telling_stems
 from .question_kinds import kind_of_question, kind_probabilities, search_words
-from .questions import SLOT, Comparison, compare, decompose, reworded, subject_of
+from .questions import _EARLY, _LATE, _LESS, _MORE, SLOT, Comparison, compare, decompose, reworded, subject_of
 from .tools import Model, Reader, Says, Weigh
 from .waiting import Working
 from ..core.english import stem
@@ -430,7 +430,11 @@ class State:
         return "" if first == second else comparison.items[0 if wins else 1]
 
 # %% ../../nbs/agent/12_reasoning.ipynb #11552b0d
-_WHICH_OF_SOME = re.compile(r"\W*which (?:of (?:the|these) )?(?P<noun>[a-z][a-z-]+) (?!of\b|or\b)", re.I)
+_WHICH_OF_SOME = re.compile(  # *Which ferry is cheaper?*, *Which kettle has more power?*, *Which mill was built first?*
+    r"\W*which (?P<noun>[a-z][a-z-]+) (?:(?:is|was|has|had|costs?|weighs?|takes?|holds?|lasts?|goes|runs|carries|seats) (?:the )?"
+    rf"(?:{_MORE}|{_LESS}|{_EARLY}|{_LATE})(?: [a-z]+)?|(?:was |were )?[a-z]+ (?:first|last|earlier|later))\W*",
+    re.I,
+)
 _NAME = r"(?P<name>[A-ZÀ-Þ][\w’'-]*(?: (?:[A-ZÀ-Þ][\w’'-]*|\d[\d.]*(?<!\.)))*)"
 
 
@@ -503,7 +507,7 @@ class Reasoning:
 
     def _between_two(self, question: str, plan: Plan) -> Plan | None:
         "*Which ferry is cheaper?* as a comparison, where the pages found for it name two ferries; None if they name fewer or more."
-        asked = _WHICH_OF_SOME.match(question)
+        asked = _WHICH_OF_SOME.fullmatch(question)
         if asked is None or plan.kind != "direct" or name_runs(question): return None
         if compare(f"{question.rstrip('?. ')}, This or That") is None: return None
         if question not in self.surveys:
