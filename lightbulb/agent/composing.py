@@ -716,6 +716,7 @@ _IT_IS_UNTRUE = re.compile(rf"\W*it is (?:simply )?{_UNTRUE} that ", re.I)
 _IS_UNTRUE = re.compile(
     rf"\W*(?:this|that|it|the (?:claim|story|rumou?r|legend)|(?:this|these) \w+) (?:is|was|are|were) (?:\w+ly )?{_UNTRUE}", re.I
 )
+_GOES_ON = re.compile(r"\b(?:since|now|today|when|still|then|again)\b", re.I)
 _PREPOSITION = re.compile(r"(?:on|in|at|for|to|with|by|from|of|into|during|after|before|under|over)\b", re.I)
 _OF_NOW = re.compile(r"\W*(?:is|are|do|does|can|may|will|has|have)\b", re.I)
 _IS_OVER = re.compile(rf"\b(?:was|were|had)\b[^.]* (?:(?:from|between) (?:\w+ )?{_YEAR} (?:to|until|and) (?:\w+ )?|until (?:\w+ )?){_YEAR}")
@@ -778,7 +779,7 @@ def verdict_of(
     lines, heard = [line for line in lines if not _ONLY_ASKS.search(line.text) and not _IS_UNTRUE.match(line.text)], lines
     lines = [line for line in lines if not is_of_another_model(question, line.text, f"{line.heading} {line.lead}")]
     if _OF_NOW.match(question) and not re.search(_YEAR, question):
-        lines = [line for line in lines if not _IS_OVER.search(line.text)]  # *closed from 1914 to 1919*
+        lines = [line for line in lines if not _IS_OVER.search(line.text) or _GOES_ON.search(line.text)]  # *closed from 1914 to 1919*
     if says is None:
         lines = [line for line in lines if bears_on(question, line.in_context)]  # who has learned it hears that by itself
     if not lines: return "", None

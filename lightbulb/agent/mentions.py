@@ -471,8 +471,8 @@ _YEAR = r"(?<![\d-])(?:1\d{3}|20\d{2})(?![\d-])"
 _IN_YEAR = re.compile(rf"\b(?:in|of|for|during)(?: the)?(?: year)? ({_YEAR})")
 _CONTRARY: dict[str, str] = {}
 for _pair in (
-    "import export,buy sell,minimum maximum,left right,north south,east west,upload download,lend borrow,departure arrival,input output,"
-    "husband wife,mother father,winner loser,advantage disadvantage,highest lowest,largest smallest,oldest youngest,deepest shallowest"
+    "import export,minimum maximum,upload download,departure arrival,input output,winner loser,advantage disadvantage,highest lowest,"
+    "largest smallest,oldest youngest,deepest shallowest"  # no two sides of one thing: who sells it is where to buy it
 ).split(","):
     _one, _other = map(stem, _pair.split())
     _CONTRARY |= {_one: _other, _other: _one}
