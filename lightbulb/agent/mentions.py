@@ -466,7 +466,9 @@ def are_of_others(asked: Arguments, texts: Sequence[str]) -> list[bool]:
 
 # %% ../../nbs/agent/09_mentions.ipynb #39ff66e2
 _MODEL = re.compile(r"(?<![\w.-])(?P<letters>[A-Z]{1,5})-?(?P<digits>\d{1,5})(?![\w-]|\.\d)")
-_SEVERAL_MODELS = re.compile(r"\d ?(?:–|to|through|-) ?[A-Z]{1,5}-?\d")  # *K5 to K9*
+_SEVERAL_MODELS = re.compile(
+    r"\d ?(?:–|to|through|-) ?[A-Z]{1,5}-?\d|\b(?:all|every|any|each|later|newer|older|earlier|up)\b"
+)  # *K5 to K9*
 _YEAR = r"(?<![\d-])(?:1\d{3}|20\d{2})(?![\d-])"
 _IN_YEAR = re.compile(rf"\b(?:in|of|for|during)(?: the)?(?: year)? ({_YEAR})")
 _CONTRARY: dict[str, str] = {}
@@ -510,10 +512,7 @@ def is_of_the_contrary(question: str, said: str) -> bool:
     return any(_CONTRARY[word] in told - asked and word not in told for word in asked & _CONTRARY.keys())
 
 
-_MAKES = (
-    "invent discover found design build write compose paint create develop patent introduce make launch establish publish direct open "
-    "construct demonstrate"
-).split()
+_MAKES = ("invent", "discover", "patent")  # who founded the firm founded the company
 _FORMS = {form: verb for verb in _MAKES for form in (verb, f"{verb}s", *IRREGULAR_VERBS.get(verb, (f"{verb.removesuffix('e')}ed",)))}
 _MADE = rf"(?P<verb>{'|'.join(sorted(_FORMS, key=len, reverse=True))})"
 _NOUNS = r"(?P<nouns>[^\W\d_][\w-]*(?: [^\W\d_][\w-]*){0,4}?)"
@@ -525,13 +524,15 @@ _IS_MADE = re.compile(rf"(?:^|[.,;] )(?:the|an?)(?: first)? {_NOUNS} (?:was|were
 
 
 def is_done_to_another(question: str, said: str, above: str = "", before: str = "") -> bool:
-    "Whether a statement has somebody invent, build or write another thing, *the steam turbine*, than the question asks about."
+    "Whether a statement has somebody invent or discover another thing, *the steam turbine*, than the question asks about."
     if (asked := _ASKS_WHO_MADE.match(question) or _ASKS_WHEN_MADE.match(question)) is None: return False
     made = stem(asked["nouns"].split()[-1].casefold())
     if made in telling_stems(f"{above} {said}"): return False
     found = [told for pattern in (_MAKES_IT, _IS_MADE) for told in pattern.finditer(said)]
     named = [told for told in found if told["nouns"].split()[-1].lower() not in ("one", "first", "second", "same", "other", "latter")]
-    if made in telling_stems(before):  # *The bridge fell. Ada Lind built the Iron Arch*, but no coil where a telephone was spoken of
+    if made in telling_stems(
+        before
+    ):  # *They wanted a lamp. Ada Lind invented the Lind Burner*, but no coil where a telephone was spoken of
         named = [told for told in named if not told["nouns"].split()[-1].istitle()]
     return _FORMS[asked["verb"].lower()] in (_FORMS[told["verb"].lower()] for told in named)
 

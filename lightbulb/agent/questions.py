@@ -413,7 +413,7 @@ _BE = "(?:is|are|was|were|does|do|did|has|have)"
 _BY_HOW_MUCH = re.compile(
     rf"(?:By how (?:much|many) {_BE} (?P<first>{_THING}) (?P<more>(?:[a-z]+ )?(?:{_EARLY}|{_LATE}|{_MORE}|{_LESS})(?: [a-z]+)?)"
     rf"|How (?:much|many) (?:[a-z]+ )??(?P<what>(?:{_MORE}|{_LESS})(?: [a-z]+){{0,2}}?|[a-z]+er) {_BE} (?P<one>{_THING})"
-    r"(?: (?P<base>cost|weigh|have|hold|carry|take|make|produce|need|use|seat))?)"
+    r"(?: (?P<base>cost|weigh|have|hold|carry|take|make|produce|need|use|seat|leave|arrive|open|close|start|end|last|live))?)"
     rf" than (?P<other>{_THING})(?: does| is| do| has)?"
 )
 _DIFFERENCE_IN = re.compile(
@@ -433,7 +433,8 @@ def _by_how_much(text: str) -> Comparison | None:
             said = f"{in_third_person.get(found['base'], found['base'])} {found['what']}"
         elif found["what"]:
             said = f"is {found['what']}"
-        stem = f"Which {said}"
+        is_person = re.search(r"\b(?:older|younger)\b", said) and not re.search(r"[Tt]he |\d", one) and " " in one
+        stem = f"{'Who' if is_person else 'Which'} {said}"
     else:
         return None
     if not all(_IS_ITEM.fullmatch(item) for item in (one, other)): return None
