@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from lightbulb.agent.answers import Ending
 from lightbulb.agent.configuration import TestAgent, TrainAgent
 from lightbulb.apps import language_model_commands, question_commands
 from lightbulb.apps.language_model_commands import continue_texts
@@ -308,11 +309,12 @@ def test_an_interrupt_leaves_an_open_question_that_resume_asks(notes: Path, tmp_
 def test_open_questions_are_asked_once_each_and_one_that_fails_blocks_no_other(monkeypatch, capsys, tmp_path) -> None:
     asked: list[str] = []
     script: dict[str, BaseException] = {}
+    endings: dict[str, Ending] = {}
 
     def ask(question: str, *others, **more) -> SimpleNamespace:
         asked.append(question)
         if question in script: raise script.pop(question)
-        return SimpleNamespace(question=question, events=())
+        return SimpleNamespace(question=question, events=(), ending=endings.pop(question, Ending.NO_EVIDENCE))
 
     monkeypatch.setattr(question_commands, "ask", ask)
     monkeypatch.setattr(question_commands, "_told", lambda loading, log: SimpleNamespace(close=lambda: None))
@@ -327,6 +329,17 @@ def test_open_questions_are_asked_once_each_and_one_that_fails_blocks_no_other(m
     assert answered(query="C", resume=True) == (0, ["A", "B", "C"]) and "the server is away" in capsys.readouterr().err
     script["A"] = KeyboardInterrupt()
     assert answered(query="D", resume=True) == (130, ["A"])
+
+
+def test_a_question_whose_search_failed_ends_with_status_2_and_stays_open(monkeypatch, capsys, tmp_path) -> None:
+    endings = [Ending.TOOL_FAILED, Ending.TOOL_FAILED, Ending.ANSWERED]
+    told = lambda question, *others, **more: SimpleNamespace(question=question, events=(), ending=endings.pop(0))
+    monkeypatch.setattr(question_commands, "ask", told)
+    monkeypatch.setattr(question_commands, "_told", lambda loading, log: SimpleNamespace(close=lambda: None))
+    run = lambda **flags: question_commands.run_test_agent(TestAgent(save_dir=tmp_path, **flags))
+    assert run(query="Who?") == 2 and "--resume asks this question again" in capsys.readouterr().err
+    assert run(query="Who?", resume=True) == 2
+    assert run(query="Who?", resume=True) == 0 and not endings
 
 
 # ------------------------------------------------------------------ a world model
