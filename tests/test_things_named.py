@@ -17,6 +17,7 @@ PAGES = {
     "ferry.md": "# Ferry\n\nThe ferry Sigrun links Velmora with Osk. The crossing takes 45 minutes and costs 7 crowns. "
     "The ferry Balder links Velmora with Tarn; the crossing takes 90 minutes and costs 12 crowns. "
     "Dogs travel free on the Sigrun but not on the Balder.",
+    "rules.md": "# Rules\n\nBicycles may be taken on board, except on Sundays.",
     "tower.md": "# The Velmora lighthouse\n\nThe Velmora lighthouse stands on the north pier. Some people say the lighthouse is haunted. "
     "This is false. The lighthouse keeper in 1850 was Marta Oolen. Velmora exports salt, amber and dried fish.",
 }
@@ -46,6 +47,7 @@ def tools(config: TestAgent) -> Tools:
         ("Is the K5 made of plastic?", "Yes."),
         ("Can I take my dog on the Sigrun?", "Yes."),
         ("Can I take my dog on the Balder?", "No."),
+        ("Can I take my bicycle on board on Sundays?", "No."),
         ("Is the lighthouse haunted?", "No."),
         ("Which kettle is heavier?", "Brundle K7 ("),
         ("Which kettle was introduced first?", "Brundle K5 ("),

@@ -710,7 +710,6 @@ _ONLY_ASKS = re.compile(  # says neither yes nor no
 _BUT_NOT = re.compile(
     r"(?:,? but (?:not|never)|, not(?! (?:only|just|merely|necessarily|yet|even|all|always|every)\b)) (?P<other>[^,;.()]+)", re.I
 )
-_EXCEPT = re.compile(r",? (?:except(?: for)?|apart from|other than) (?P<other>[^,;.()]+)(?P<goes_on>, (?:when|where|which|who)\b)?", re.I)
 _UNTRUE = r"(?:false|untrue|not true|wrong|incorrect|an? (?:myth|legend|rumou?r|mistake)|not (?:so|the case))\b"
 _IT_IS_UNTRUE = re.compile(rf"\W*it is (?:simply )?{_UNTRUE} that ", re.I)
 _IS_UNTRUE = re.compile(
@@ -728,9 +727,6 @@ def told_apart(question: str, statement: str) -> tuple[str, bool]:
     if told := _IT_IS_UNTRUE.match(statement): return statement[told.end() :], True
     if _NEGATION.search(question): return statement, False
     asked = telling_stems(question)
-    if (exception := _EXCEPT.search(statement)) and not exception["goes_on"] and (words := telling_stems(exception["other"])):
-        bare = statement[: exception.start()] + statement[exception.end() :]
-        return (bare, True) if words <= asked and not words <= telling_stems(bare) else (statement, False)
     if (found := _BUT_NOT.search(statement)) is None: return statement, False
     before, other, rest = statement[: found.start()], found["other"].strip(), statement[found.end() :]
     if opens := _PREPOSITION.match(other):

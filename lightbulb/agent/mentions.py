@@ -466,9 +466,9 @@ def are_of_others(asked: Arguments, texts: Sequence[str]) -> list[bool]:
 
 # %% ../../nbs/agent/09_mentions.ipynb #39ff66e2
 _MODEL = re.compile(r"(?<![\w.-])(?P<letters>[A-Z]{1,5})-?(?P<digits>\d{1,5})(?![\w-]|\.\d)")
-_SEVERAL_MODELS = re.compile(
+_SEVERAL_MODELS = re.compile(  # *K5 to K9*
     r"\d ?(?:–|to|through|-) ?[A-Z]{1,5}-?\d|\b(?:all|every|any|each|later|newer|older|earlier|up)\b"
-)  # *K5 to K9*
+)
 _YEAR = r"(?<![\d-])(?:1\d{3}|20\d{2})(?![\d-])"
 _IN_YEAR = re.compile(rf"\b(?:in|of|for|during)(?: the)?(?: year)? ({_YEAR})")
 _CONTRARY: dict[str, str] = {}
@@ -530,9 +530,7 @@ def is_done_to_another(question: str, said: str, above: str = "", before: str = 
     if made in telling_stems(f"{above} {said}"): return False
     found = [told for pattern in (_MAKES_IT, _IS_MADE) for told in pattern.finditer(said)]
     named = [told for told in found if told["nouns"].split()[-1].lower() not in ("one", "first", "second", "same", "other", "latter")]
-    if made in telling_stems(
-        before
-    ):  # *They wanted a lamp. Ada Lind invented the Lind Burner*, but no coil where a telephone was spoken of
+    if made in telling_stems(before):  # *They wanted a lamp. Lind invented the Lind Burner*, but no coil where a telephone was spoken of
         named = [told for told in named if not told["nouns"].split()[-1].istitle()]
     return _FORMS[asked["verb"].lower()] in (_FORMS[told["verb"].lower()] for told in named)
 
