@@ -115,7 +115,7 @@ def test_first_looks_are_spread_over_equal_outcomes():
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.sampled_from([("puct", "tree"), ("puct", "siblings"), ("gumbel", "tree")]),
+    st.sampled_from([("puct", "tree"), ("puct", "siblings"), ("gumbel", "tree"), ("gumbel", "siblings")]),
     st.integers(1, 4),
     st.integers(1, 60),
     st.booleans(),

@@ -118,7 +118,7 @@ def assert_same_tree(result, b: int, node: PlainNode, index: int = 0) -> int:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.sampled_from([("puct", "tree"), ("puct", "siblings"), ("gumbel", "tree")]),
+    st.sampled_from([("puct", "tree"), ("puct", "siblings"), ("gumbel", "tree"), ("gumbel", "siblings")]),
     st.integers(1, 7),
     st.integers(1, 60),
     st.booleans(),
@@ -183,6 +183,29 @@ def test_a_bandit_gives_its_best_arm_and_its_value(algorithm):
     if algorithm == "puct":
         assert np.allclose(result.values, (result.visit_counts * rewards).sum(1) / 401)
     assert np.allclose(result.values, rewards.max(1), atol=0.06 if algorithm == "gumbel" else 0.5)
+
+
+def test_gumbel_tries_other_actions_than_the_first_below_the_root():
+    "The model says 0 and every branch earns something: stretched over its own node alone, the first tried action is taken for ever."
+    generator = np.random.default_rng(7)
+    rewards, count = [generator.random((100, 3**depth)) for depth in (1, 2, 3)], np.arange(100)
+    best = (rewards[0][:, :, None] + (rewards[1] + rewards[2].reshape(100, 9, 3).max(2)).reshape(100, 3, 3)).max(2)
+    predict = lambda states: (np.zeros((len(states), 3)), np.zeros(len(states)), None)
+
+    def step(states, actions):
+        after = np.stack([states[:, 0], states[:, 1] + 1, states[:, 2] * 3 + actions], 1)
+        earned = np.array([rewards[depth][tree, node] for (tree, depth, _), node in zip(states, after[:, 2], strict=True)])
+        return after, earned, np.where(after[:, 1] == 3, 0.0, 1.0)
+
+    lost, tried = {}, {}
+    for normalization in ("tree", "siblings"):
+        config = MCTSConfig(200, algorithm="gumbel", gumbel_scale=0.0, normalization=normalization)
+        result = MCTS(predict, step, config).search(np.stack([count, 0 * count, 0 * count], 1))
+        lost[normalization] = (best.max(1) - best[count, result.actions]).mean()
+        arrays = result.tree.arrays
+        tried[normalization] = (arrays.visits[count, arrays.children[count, 0, result.actions]] > 0).sum(1).mean()
+    assert tried["siblings"] < 1.7 < 2.2 < tried["tree"]  # of three
+    assert lost["tree"] < lost["siblings"] / 3
 
 
 @pytest.mark.parametrize("simulations", [2, 4, 8])

@@ -124,7 +124,7 @@ class MCTSConfig(Displayable):
     num_simulations: int = 50
     exploration_constant: float = 1.25  # PUCT only
     algorithm: Literal["puct", "gumbel"] = "puct"
-    normalization: Literal["tree", "siblings"] = "tree"  # PUCT: whose smallest and largest Q become 0 and 1
+    normalization: Literal["tree", "siblings"] = "tree"  # whose smallest and largest Q become 0 and 1
     exploration_base: float = 19652.0  # PUCT: visits at which exploration has grown by ln 2
     dirichlet_fraction: float = 0.0  # PUCT: share of noise in the root's prior
     dirichlet_alpha: float = 0.3
@@ -170,6 +170,9 @@ def halving_plan(num_considered: int, num_simulations: int) -> list[int]:
     return plan[:num_simulations]
 
 # %% ../../nbs/planning/00_plain_search.ipynb #9ecfc122
+LEAST_SPAN = 0.5  # of the tree's span of Q: what becomes 0 and 1 below the root is no closer together
+
+
 def plain_completed_q(node: PlainNode) -> dict[int, float]:
     "Q of the tried actions, and the mixed value for all others (Danihelka et al. 2022, equation 33)."
     tried, total = [a for a in node.visits if node.visits[a]], sum(node.visits.values())
@@ -183,8 +186,10 @@ def plain_completed_q(node: PlainNode) -> dict[int, float]:
 def plain_gumbel(search: PlainSearch, node: PlainNode, *, config: MCTSConfig, noise: np.ndarray) -> int:
     "The action that Gumbel's search takes in a node (Danihelka et al. 2022, equation 14); `noise` (A,) is the root's."
     total, completed = sum(node.visits.values()), plain_completed_q(node)
-    low, high = min(completed.values()), max(completed.values())
-    scale = (config.visit_offset + max(node.visits.values())) * config.value_scale / max(high - low, 1e-8)
+    low, span = min(completed.values()), max(completed.values()) - min(completed.values())
+    if config.normalization == "tree" and node is not search.root:
+        span = max(span, LEAST_SPAN * (search.high - search.low))
+    scale = (config.visit_offset + max(node.visits.values())) * config.value_scale / max(span, 1e-8)
     improved = {a: node.logits[a] + (completed[a] - low) * scale for a in node.visits}
     if node is search.root:
         due = halving_plan(min(len(node.visits), config.max_considered_actions), config.num_simulations)[total]
