@@ -205,5 +205,5 @@ def test_what_cannot_be_gone_on_with_is_said(tmp_path: Path) -> None:
         resume(SHORT, nn.Sequential(nn.Linear(3, 2)))
     with pytest.raises(ValueError, match="resume needs save_dir"):
         next(distill_search(make(world), world, SHORT, resume=True))
-    with pytest.raises(LightbulbError, match="the gradient's norm is (nan|inf) in step 1; lower --learning_rate"):
+    with pytest.raises(LightbulbError, match="the gradient's norm is (nan|inf) in step 1; lower learning_rate"):
         list(distill_search(make(world), world, replace(SHORT, learning_rate=1e30)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
@@ -17,7 +18,7 @@ import torch
 from counting import Counting
 
 from lightbulb.core.checkpoint import load_checkpoint
-from lightbulb.core.errors import LightbulbError
+from lightbulb.core.errors import CheckpointError, LightbulbError
 from lightbulb.core.run import Run
 from lightbulb.core.run_folder import Moment, find_model_file, keep_moment, moments, set_aside, write_card
 from lightbulb.lm.configuration import TrainLanguageModel
@@ -80,7 +81,7 @@ def test_a_gradient_that_is_no_number_is_one_line_and_moves_nothing(make: Callab
     hook = training.move.parameters[0].register_hook(lambda gradient: gradient * math.inf)
     folder = tmp_path / "run"
     with pytest.raises(
-        LightbulbError, match=f"the gradient's norm is (inf|nan) in step 3; lower --learning_rate; what {folder} holds is whole"
+        LightbulbError, match=f"the gradient's norm is (inf|nan) in step 3; lower learning_rate; what {folder} holds is whole"
     ):
         next(Run(folder).train(lambda: training))
     hook.remove()
@@ -90,9 +91,9 @@ def test_a_gradient_that_is_no_number_is_one_line_and_moves_nothing(make: Callab
 
 def test_a_learning_rate_beyond_all_numbers_is_one_line(tmp_path: Path) -> None:
     training = language_model(tmp_path, learning_rate=1e18)
-    with pytest.raises(LightbulbError, match="(loss|norm) is (inf|nan) in step 2; lower --learning_rate"):
+    with pytest.raises(LightbulbError, match="(loss|norm) is (inf|nan) in step 2; lower learning_rate"):
         list(Run(tmp_path / "run").train(lambda: training))
-    with pytest.raises(LightbulbError, match="in step 2; lower --learning_rate; nothing is kept without save_dir"):
+    with pytest.raises(LightbulbError, match="in step 2; lower learning_rate; nothing is kept without save_dir"):
         list(Run(tmp_path / "temporary", is_temporary=True).train(lambda: training))
 
 
@@ -101,9 +102,43 @@ def test_an_evaluation_whose_loss_is_no_number_is_one_line_and_loses_nothing(tmp
     with torch.no_grad():
         for parameter in training.average.weights.values() if training.average else ():
             parameter.fill_(math.nan)  # the averaged weights are what an evaluation looks at
-    with pytest.raises(LightbulbError, match=r"one finite number, got nan after step 2; lower --learning_rate"):
+    with pytest.raises(LightbulbError, match=r"one finite number, got nan after step 2; lower learning_rate"):
         list(Run(folder).train(lambda: training))
     assert [moment.step for moment in moments(folder)] == [0] and moments(folder)[0].epoch == 1
+
+
+def test_two_runs_in_one_folder_do_not_mix(tmp_path: Path) -> None:
+    "The second would move the first one's moments aside while it writes; resumed, both would write the same ones."
+    folder = tmp_path / "run"
+    first = Run(folder, save_every=0).train(lambda: world_model(tmp_path))
+    next(first)
+    next(first)  # the step before is kept now
+    before = moments(folder)
+    for resume in (False, True):
+        with pytest.raises(CheckpointError, match=f"{folder}: another run of this process writes here"):
+            next(Run(folder, resume=resume).train(lambda: world_model(tmp_path)))
+    child = f"from pathlib import Path; from lightbulb.core.run import Run; next(Run(Path({str(folder)!r})).train(lambda: None))"
+    refused = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True)
+    assert f"{folder}: another run writes here (process {os.getpid()}); stop it, or take another folder" in refused.stderr
+    assert moments(folder) == before and not (tmp_path / "run_001").exists()
+    next(first)
+    first.close()
+    assert not (folder / ".lock").exists()
+    with contextlib.closing(Run(folder).train(lambda: world_model(tmp_path))) as second:
+        next(second)
+        assert (tmp_path / "run_001" / "metrics.jsonl").is_file()
+
+
+def test_a_run_that_was_killed_leaves_no_lock(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    child = (
+        "import os, signal; from pathlib import Path; from lightbulb.core.run_folder import alone_in\n"
+        f"with alone_in(Path({str(folder)!r})): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", child]).returncode == -9
+    assert (folder / ".lock").is_file()
+    with contextlib.closing(Run(folder).train(lambda: world_model(tmp_path))) as run:
+        next(run)
 
 
 @pytest.mark.parametrize("make", TRAININGS)

@@ -449,7 +449,7 @@ def test_memory_that_runs_out_is_one_line_with_the_flags_that_help(tmp_path: Pat
         timeout=200,
     )
     lines = [line for line in done.stderr.splitlines() if line.startswith("lightbulb")]
-    assert done.returncode == 2 and len(lines) == 1 and "--batch_size (now 512)" in lines[0] and "--max_length (now 512)" in lines[0], (
+    assert done.returncode == 2 and len(lines) == 1 and "batch_size (now 512)" in lines[0] and "max_length (now 512)" in lines[0], (
         done.stderr[-1500:]
     )
 

@@ -391,7 +391,7 @@ def test_what_cannot_be_resumed_or_loaded_is_one_line(tiny: TrainWorldModel) -> 
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(CheckpointError, match="truncated"):
         load_world_model(tiny.save_dir)
-    with pytest.raises(LightbulbError, match="lower --learning_rate"):
+    with pytest.raises(LightbulbError, match="lower learning_rate"):
         list(train_world_model(replace(tiny, save_dir=tiny.save_dir / "wild", learning_rate=1e12)))
     with pytest.raises(ValueError, match="precision float16 needs a GPU"):
         WorldModelTraining(replace(tiny, precision="float16"))
@@ -402,7 +402,7 @@ def test_memory_that_runs_out_names_what_to_lower(tiny: TrainWorldModel, monkeyp
         raise MemoryError
 
     monkeypatch.setattr("lightbulb.world.training.sample_windows", starve)
-    with pytest.raises(LightbulbError, match="lower --batch_size \\(now 1\\) or --capacity \\(now 600\\)"):
+    with pytest.raises(LightbulbError, match="lower batch_size \\(now 1\\) or capacity \\(now 600\\)"):
         list(train_world_model(tiny))
 
 

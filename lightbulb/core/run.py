@@ -33,7 +33,7 @@ from .configuration import check_ranges
 from .display import tell_notebook
 from .errors import CheckpointError, Interrupted, LightbulbError, DeferredInterrupt
 from .report import MetricsFile, StepReport
-from .run_folder import Moment, check_run, keep_moment, read_newest, remove_leftovers, set_aside, write_card
+from .run_folder import Moment, alone_in, check_run, keep_moment, read_newest, remove_leftovers, set_aside, write_card
 
 # %% ../../nbs/core/12_run.ipynb #ea9f9f32
 class Training(Protocol):
@@ -137,7 +137,7 @@ def clear_errors(
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(words in str(error).lower() for words in _OUT_OF_MEMORY):
             raise
-        flags = " or ".join(f"--{name} (now {value})" for name, value in to_lower.items())
+        flags = " or ".join(f"{name} (now {value})" for name, value in to_lower.items())
         raise LightbulbError(f"memory ran out; lower {flags}; what {folder} holds is whole") from None
     except OSError as error:
         if not (reason := _why_not_written(error, folder)): raise
@@ -293,6 +293,7 @@ class Run:
         with (
             Interrupted.instead(lambda: self._what_is_kept(step)),
             clear_errors(self.folder, self.to_lower),
+            alone_in(self.folder) if self.processes.is_main and not self.is_temporary else contextlib.nullcontext(),
             Interrupt() as interrupt,
         ):
             with self._at_once(interrupt):
@@ -388,7 +389,7 @@ class Run:
             yield
         except FloatingPointError as error:
             kept = "nothing is kept without save_dir" if self.is_temporary else f"what {self.folder} holds is whole"
-            raise LightbulbError(f"{error} {place}; lower --learning_rate; {kept}") from None
+            raise LightbulbError(f"{error} {place}; lower learning_rate; {kept}") from None
 
     def _write(self, log: _RunLog | None, report: StepReport, training: Training | None = None) -> Iterator[StepReport]:
         "Note a report, keep the training if it is given, then hand the report on: what was handed on is never lost."

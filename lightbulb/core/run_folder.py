@@ -10,10 +10,12 @@ __all__ = ['MODEL_FILE', 'TRAINING_FILE', 'CARD_FILE', 'Moment', 'moments', 'kee
            'find_model_file', 'set_aside', 'remove_leftovers']
 
 # %% ../../nbs/core/11_run_folder.ipynb #cb90d674
+import contextlib
+import errno
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,6 +116,63 @@ def check_run(
         raise CheckpointError(f"{folder} cannot be written: {present} is closed to you")
     if resume and not _resumable(folder):
         raise CheckpointError(f"{folder}: there is nothing to resume; leave --resume out to begin")
+
+# %% ../../nbs/core/11_run_folder.ipynb #b27c9e15
+_LOCK_FILE = ".lock"
+_locked: set[Path] = set()  # by this process, which the system's lock doesn't keep out
+
+
+@contextlib.contextmanager
+def alone_in(
+    folder: Path,  # of the run; made if it is not there
+) -> Iterator[None]:
+    "Inside, no other run writes there; `CheckpointError` if one does. Where files can't be locked, only runs of this process are kept out."
+    folder = folder.absolute()
+    if folder in _locked:
+        raise CheckpointError(f"{folder}: another run of this process writes here; close it, or take another folder")
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # below /proc, as an example
+        raise CheckpointError(f"{folder} cannot be made ({error.strerror})") from None
+    _locked.add(folder)
+    try:
+        with _locked_file(folder / _LOCK_FILE):
+            yield
+    finally:
+        _locked.discard(folder)
+        if is_new:
+            with contextlib.suppress(OSError):  # something is in it
+                folder.rmdir()
+
+
+@contextlib.contextmanager
+def _locked_file(place: Path) -> Iterator[None]:
+    "Inside, the file holds this process's number, and the system says that it is taken."
+    try:
+        from fcntl import LOCK_EX, LOCK_NB, lockf
+    except ImportError:  # Windows
+        yield
+        return
+    while True:
+        with place.open("a+") as file:
+            try:
+                lockf(file, LOCK_EX | LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EACCES, errno.EAGAIN):
+                    file.seek(0)
+                    who = f"process {number}" if (number := file.read().strip()) else "it is just beginning"
+                    raise CheckpointError(f"{place.parent}: another run writes here ({who}); stop it, or take another folder") from None
+            if not place.exists() or not os.path.samestat(place.stat(), os.fstat(file.fileno())):
+                continue  # its last owner removed it
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            try:
+                yield
+            finally:
+                place.unlink(missing_ok=True)
+            return
 
 # %% ../../nbs/core/11_run_folder.ipynb #95d181eb
 def read_newest(
