@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -139,3 +140,13 @@ def test_missing_final_values_are_refused_only_where_they_matter():
     with pytest.raises(ValueError, match="final_values must give the value"):
         generalized_advantages(zeros, zeros, ~cut & False, cut, last_values=[0, 0])
     generalized_advantages(zeros, zeros, cut, cut, last_values=[0, 0])  # terminated as well: nothing follows
+
+
+def test_tensors_of_any_kind_are_taken():
+    rewards, values = torch.rand(5, 2), torch.rand(5, 2, requires_grad=True)
+    never = torch.zeros(5, 2, dtype=torch.bool)
+    plain = generalized_advantages(rewards.numpy(), values.detach().numpy(), never.numpy(), never.numpy(), last_values=np.zeros(2))
+    found = generalized_advantages(rewards, values, never, never, last_values=torch.zeros(2))
+    assert np.array_equal(found.advantages, plain.advantages)
+    halves = generalized_advantages(rewards.bfloat16(), values.bfloat16(), never, never, last_values=torch.zeros(2).bfloat16())
+    assert np.allclose(halves.advantages, plain.advantages, atol=0.05)

@@ -263,3 +263,43 @@ def test_spans_put_back_are_the_text(length: int, seed: int) -> None:
 
 def test_a_piece_before_the_first_is_empty() -> None:
     assert len(Pieces(stream_of([1, 2, 3]), 2)[-1]) == 0
+
+
+# ------------------------------------------------------------------ tables
+
+
+def table(folder: Path, rows: list[object]) -> str:
+    file = folder / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(file)
+
+
+def test_a_label_named_text_does_not_hide_the_body(tmp_path: Path, caplog) -> None:
+    bodies = [f"Tin number {number} is soft and bright.\n" for number in range(40)]
+    rows = [{"text": "x", "body": body} for body in bodies[:3]] + [{"body": body} for body in bodies[3:]] + [{"body": None}]
+    texts = load_texts(table(tmp_path, rows))
+    assert sorted(texts.train + texts.validation) == sorted(bodies)
+    assert "1 of 41 rows hold no text in 'body' and are left out" in caplog.text
+
+
+def test_addresses_are_no_text_and_a_line_may_be_one(tmp_path: Path) -> None:
+    rows = [{"url": f"https://example.org/a/very/long/address/of/page/{number}", "words": f"Page {number} tells."} for number in range(20)]
+    alone = [f"Line {number} stands alone." for number in range(20)]
+    texts = load_texts(table(tmp_path, [*rows, *alone]))
+    assert sorted(texts.train + texts.validation) == sorted([row["words"] for row in rows] + alone)
+
+
+def test_a_choice_between_two_texts_is_told(tmp_path: Path, caplog) -> None:
+    rows = [{"title": f"The long title of page {number}", "text": f"Lamp {number} burns oil, and tin is soft."} for number in range(20)]
+    name = table(tmp_path, rows)
+    assert all("burns oil" in text for text in load_texts(name).train)
+    assert "the text is taken from 'text', not from 'title'; text_column says otherwise" in caplog.text
+    caplog.clear()
+    assert all("long title" in text for text in load_texts(name, text_column="title").train) and not caplog.text
+
+
+def test_a_column_where_there_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Lamps burn.\n" * 40)
+    for name in (str(tmp_path / "a.txt"), str(tmp_path), "demo"):
+        with pytest.raises(ValueError, match="no columns, so text_column must be empty, got 'nope'"):
+            load_texts(name, text_column="nope")

@@ -195,3 +195,24 @@ def test_a_checkpoint_with_the_flat_names_of_before_still_loads():
     other = torch.nn.ModuleDict({"layer": MixtureOfExperts(16, 48, 4, 2)})
     other.load_state_dict(old)
     assert torch.equal(other["layer"](x)[0], layer(x)[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_other_types_learn_too(dtype):
+    torch.manual_seed(0)
+    layer = MixtureOfExperts(8, 12, 4, 2).to(dtype)
+    x = torch.randn(5, 8, dtype=dtype, requires_grad=True)
+    layer(x)[0].square().sum().backward()
+    found = [x.grad, *(parameter.grad for parameter in layer.parameters())]
+    assert all(grad is not None and grad.dtype == dtype and torch.isfinite(grad).all() for grad in found)
+    if dtype == torch.float64:
+        assert torch.autograd.gradcheck(lambda x: layer(x)[0], (x.detach().requires_grad_(),))
+
+
+def test_no_tokens_give_no_output_and_no_loss():
+    layer = MixtureOfExperts(8, 12, 4, 2)
+    for shape in ((0, 8), (2, 0, 8)):
+        out, report = layer(x := torch.randn(shape, requires_grad=True))
+        (out.sum() + report.balance_loss + report.z_loss).backward()
+        assert out.shape == shape and x.grad.shape == shape
+        assert (report.balance_loss.item(), report.z_loss.item(), report.load.tolist()) == (0, 0, [0] * 4)

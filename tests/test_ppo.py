@@ -21,7 +21,7 @@ from lightbulb.core.errors import CheckpointError, LightbulbError
 from lightbulb.core.report import MetricsFile
 from lightbulb.core.run_folder import find_model_file
 from lightbulb.rl import ppo
-from lightbulb.rl.ppo import Collector, PPOAgent, PPOConfig, Rollout, evaluate_policy, plain_ppo_update, train_ppo
+from lightbulb.rl.ppo import Collector, PPOAgent, PPOConfig, Rollout, evaluate_policy, plain_ppo_update, ppo_loss, train_ppo
 from lightbulb.rl.vector_environments import EnvironmentFailure, EpisodeStream, PassiveTMaze, make_vector_environment
 
 
@@ -1033,3 +1033,18 @@ def test_environments_in_processes_of_their_own_give_the_same():
         _, agent = finish(train_ppo(make, PPOConfig(total_steps=120, num_envs=3, rollout_length=20, num_minibatches=1, hidden=(8,))))
         seen.append(agent.state_dict())
     assert same(*seen)
+
+
+def test_a_loss_takes_one_number_a_row_in_any_precision():
+    "(4, 1) beside (4,) would make 4 × 4 rows of them; in half precision 1e-8 is 0, and equal advantages were no number."
+    rows = {name: torch.randn(4) for name in ("log_probs", "old_log_probs", "advantages", "values", "old_values", "returns", "entropy")}
+    with pytest.raises(ValueError, match=r"must have the same shape, one number a row, got \[\(4,\), \(4, 1\)\]"):
+        ppo_loss(**rows | {"values": rows["values"][:, None]})
+    halves = {name: row.half() for name, row in rows.items()} | {"advantages": torch.ones(4, dtype=torch.float16)}
+    assert float(ppo_loss(**halves).policy_loss) == 0
+
+
+@pytest.mark.parametrize("name", ["total_steps", "num_envs", "rollout_length"])
+def test_half_a_step_is_none(name):
+    with pytest.raises(ValueError, match=f"{name} must be a whole number, got 12.5"):
+        PPOConfig(**{name: 12.5})

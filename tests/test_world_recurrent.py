@@ -327,3 +327,44 @@ def test_described_actions_are_read_and_asked_about_by_their_features() -> None:
 def test_bad_sizes_are_refused(changes: dict, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         RecurrentWorldModel(**{"observation_size": 3, "num_actions": 2} | changes)
+
+
+def test_whatever_fills_up_is_never_read() -> None:
+    model, some = a_model(), some_sequences()
+    losses = sequence_losses(model, some)
+    sum(losses.values()).backward()
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    gone, last = ~some.alive, torch.cat([torch.zeros_like(some.alive[:, :1]), ~some.alive], 1)
+    assert gone.any()
+    some.observations[last], some.rewards[gone], some.actions[gone] = math.nan, 1e30, -1
+    spoiled = sequence_losses(model, some)
+    assert all(torch.equal(spoiled[name], loss) for name, loss in losses.items())
+    sum(spoiled.values()).backward()
+    assert all(torch.equal(parameter.grad, before) for parameter, before in zip(model.parameters(), gradients, strict=True))
+
+
+def test_sequences_that_do_not_fit_are_refused_by_name() -> None:
+    model, some = a_model(), some_sequences()
+    for change, words in (
+        ({"actions": some.actions + 7}, "actions must be from 0 to 1, got 7 to 8"),
+        ({"actions": some.actions.float()}, "actions must be whole numbers, got torch.float32"),
+        ({"observations": some.observations[:, :-1]}, "observations must have the shape"),
+        ({"observations": some.observations[..., :1]}, "observations must have the shape"),
+        ({"rewards": some.rewards[..., None]}, "rewards must have the shape"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            list(train_recurrent_model(model, Sequences(**vars(some) | change), TrainRecurrentModel(num_steps=1)))
+    with pytest.raises(ValueError, match="episode 0: actions must be whole numbers, or rows of features, got"):
+        Sequences.of_episodes([(np.zeros((3, 2)), np.array([0.5, 1.0]), np.zeros(2), True)])
+    with pytest.raises(ValueError, match="num_steps must be a whole number, got 2.5"):
+        TrainRecurrentModel(num_steps=2.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="one sequence to draw from"):
+        list(train_recurrent_model(model, some.rows(torch.zeros(0, dtype=torch.long)), TrainRecurrentModel(num_steps=1)))
+
+
+def test_a_loss_that_is_no_number_names_no_folder_where_nothing_is_kept() -> None:
+    some = some_sequences()
+    some.rewards[some.alive] = math.inf
+    with pytest.raises(LightbulbError, match="in step 1; lower learning_rate; nothing is kept without save_dir"):
+        list(train_recurrent_model(a_model(), some, TrainRecurrentModel(num_steps=1)))

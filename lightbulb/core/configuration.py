@@ -40,7 +40,7 @@ _KINDS = {int: "a whole number", float: "a number", bool: "True, False", type(No
 
 
 def check_fields(settings: Any) -> None:
-    """`ValueError` that names the first setting whose word its annotation does not list, or that is text where a number belongs.
+    """`ValueError` that names the first setting of the wrong kind: a word that is not listed, text for a number, half a step.
 
     Text where a path belongs becomes one, and `~` in it the home folder. A `device` must be written as one; whether it is there is for
     PyTorch to say.
@@ -53,6 +53,7 @@ def check_fields(settings: Any) -> None:
         choices = [choice for option in alternatives if get_origin(option) is Literal for choice in get_args(option)]
         is_listed = not choices or value in choices or (len(alternatives) > 1 and not isinstance(value, str))
         is_number = not isinstance(value, str) or not set(alternatives) <= {int, float, type(None)}
+        is_number &= not isinstance(value, float) or int not in alternatives or float in alternatives
         if is_listed and is_number: continue
         plain = [_KINDS.get(option, str(option)) for option in alternatives if get_origin(option) is not Literal]
         *first, last = map(str, [*plain, *choices])

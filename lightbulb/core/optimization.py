@@ -132,9 +132,10 @@ def learning_rate_factor(
 ) -> float:
     "What the learning rate is multiplied by in step `step`. `ValueError` names what is out of range."
     if total_steps < 1: raise ValueError(f"total_steps must be positive, got {total_steps}")
+    if step < 0: raise ValueError(f"step must not be negative, got {step}")
     if not 0 <= warmup < 1 or not 0 <= floor <= 1:
         raise ValueError(f"warmup and floor must lie between 0 and 1, got {warmup} and {floor}")
-    rising = math.ceil(warmup * total_steps)
+    rising = min(math.ceil(warmup * total_steps), total_steps - 1)  # a single step is a whole one
     if step < rising: return (step + 1) / (rising + 1)
     progress = min(1.0, (step - rising) / max(1, total_steps - rising))
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))

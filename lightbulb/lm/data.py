@@ -12,6 +12,7 @@ __all__ = ['Texts', 'load_texts', 'tokenize']
 import contextlib
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +53,10 @@ def demo_documents() -> list[str]:
     return [_plain_article(file.read_text(encoding="utf-8")) for file in articles]
 
 # %% ../../nbs/lm/12_data.ipynb #b1f1a02b
+_log = logging.getLogger(__name__)
 _TEXT_COLUMNS = ("text", "content", "document", "article", "body", "passage", "context")
+_ENOUGH = 0.2  # of the fullest column's prose, for a usual name to win
+_ONE_WORD = re.compile(r"[!-~]*")  # of ASCII: Chinese needs no spaces
 
 
 def _find_text_column(
@@ -67,16 +71,21 @@ def _find_text_column(
         if wanted not in names:
             raise ValueError(f"{source} has no column {wanted!r}; its columns are {', '.join(names) or 'none'}")
         return wanted
-    lengths = {name: sum(len(value) for row in rows if isinstance(value := row.get(name), str)) for name in names}
-    text_columns = [name for name in _TEXT_COLUMNS if lengths.get(name)] or sorted(
-        (name for name in names if lengths[name]), key=lambda name: -lengths[name]
-    )
-    if not text_columns:
+    lengths = _prose(rows, names)
+    fullest = max(names, key=lambda name: lengths[name], default="")
+    if not lengths.get(fullest):
         raise ValueError(f"{source} has no text: none of its columns ({', '.join(names) or 'none'}) holds any")
-    return text_columns[0]
+    return next((name for name in _TEXT_COLUMNS if lengths.get(name, 0) >= _ENOUGH * lengths[fullest]), fullest)
+
+
+def _prose(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, int]:
+    "Characters of each column in texts of more than one word; in all of its texts where no column has such."
+    texts = {name: [value for row in rows if isinstance(value := row.get(name), str)] for name in names}
+    prose = {name: sum(len(text) for text in column if not _ONE_WORD.fullmatch(text.strip())) for name, column in texts.items()}
+    return prose if any(prose.values()) else {name: sum(map(len, column)) for name, column in texts.items()}
 
 # %% ../../nbs/lm/12_data.ipynb #6868bb9a
-def _json_rows(path: Path) -> list[dict[str, Any]]:
+def _json_rows(path: Path) -> list[Any]:
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):  # a text may hold U+2028
         if not line.strip(): continue
@@ -84,7 +93,7 @@ def _json_rows(path: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except json.JSONDecodeError:
             raise ValueError(f"{path}: line {number} is not JSON: {line[:40]!r}") from None
-        rows.append(row if isinstance(row, dict) else {"text": row})
+        rows.append(row)
     return rows
 
 
@@ -114,19 +123,37 @@ def _read_file(
         rows = _ROW_READERS[kind](path)
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8 text") from None
-    if not rows: return []
-    column = _find_text_column(rows[:1000], text_column, source=str(path))
-    return [text for row in rows if isinstance(text := row.get(column), str)]
+    tables = [row for row in rows if isinstance(row, dict)]
+    column = _find_text_column(tables[:1000], text_column, source=str(path)) if tables else ""
+    texts = [text for row in rows if isinstance(text := row.get(column) if isinstance(row, dict) else row, str)]
+    if len(texts) < len(rows):
+        _log.warning(
+            "%s: %d of %d rows hold no text%s and are left out", path, len(rows) - len(texts), len(rows), f" in {column!r}" * bool(column)
+        )
+    if tables and not text_column:
+        _tell_choice(path, tables[:1000], column)
+    return texts
+
+
+def _tell_choice(path: Path, rows: Sequence[Mapping[str, Any]], column: str) -> None:
+    "Warn where another column holds prose too."
+    lengths = _prose(rows, list(dict.fromkeys(name for row in rows for name in row)))
+    others = [name for name, length in lengths.items() if name != column and length >= _ENOUGH * lengths[column]]
+    if others:
+        _log.warning("%s: the text is taken from %r, not from %s; text_column says otherwise", path, column, " or ".join(map(repr, others)))
 
 
 def _read_path(
     path: Path,  # a file, or a folder whose files are read in the order of their names
     text_column: str = "",
 ) -> list[str]:
-    "The documents under a path."
-    if not path.is_dir(): return _read_file(path, text_column)
-    text_files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in _FILE_KINDS)
+    "The documents under a path; `ValueError` for a column where there is no table."
+    text_files = (
+        sorted(file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in _FILE_KINDS) if path.is_dir() else [path]
+    )
     if not text_files: raise ValueError(f"{path} has no text: it holds no file that ends in {', '.join(_FILE_KINDS)}")
+    if text_column and not any(file.suffix.lower() in _ROW_READERS for file in text_files):
+        raise ValueError(f"{path} has no columns, so text_column must be empty, got {text_column!r}")
     return [text for file in text_files for text in _read_file(file, text_column)]
 
 # %% ../../nbs/lm/12_data.ipynb #dac8b26b
@@ -272,6 +299,8 @@ def load_texts(
     if max_examples < 0: raise ValueError(f"max_examples must not be negative, got {max_examples}")
     path = Path(name).expanduser()
     if name == "demo":
+        if text_column:
+            raise ValueError(f"the demo site has no columns, so text_column must be empty, got {text_column!r}")
         train, validation = demo_documents(), []
     elif path.exists():
         train, validation = _read_path(path, text_column), []

@@ -39,12 +39,14 @@ class Evaluation:
 
     @property
     def bits_per_byte(self) -> float:
-        "Total bits, over the bytes of the text."
+        "Total bits, over the bytes of the text; nan where it has none."
+        if not self.num_bytes: return math.nan
         return self.loss * self.num_tokens / math.log(2) / self.num_bytes
 
     @property
     def word_perplexity(self) -> float:
-        "exp of the total nats over the words of the text; infinite where a float cannot hold it."
+        "exp of the total nats over the words of the text; infinite where a float cannot hold it, nan where there is no word."
+        if not self.num_words: return math.nan
         nats = self.loss * self.num_tokens / self.num_words
         return math.exp(nats) if nats < 700 else math.inf
 

@@ -224,14 +224,15 @@ class _RouterScores(torch.autograd.Function):
     def forward(ctx, x, router):  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx.save_for_backward(x, router)
         with torch.autocast(x.device.type, enabled=False):
-            return F.linear(x.float(), router.float())
+            wide = torch.promote_types(x.dtype, torch.float32)
+            return F.linear(x.to(wide), router.to(wide))
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
         x, router = ctx.saved_tensors
         with torch.autocast(x.device.type, enabled=False):
-            return grad.to(x.dtype) @ router.to(x.dtype), (grad.T @ x.float()).to(router.dtype)
+            return grad.to(x.dtype) @ router.to(x.dtype), (grad.T @ x.to(grad.dtype)).to(router.dtype)
 
 
 class _GatherRows(torch.autograd.Function):
@@ -251,7 +252,7 @@ def router_scores(
     x: Tensor,  # (N, D)
     router: Tensor,  # (E, D)
 ) -> Tensor:
-    "x routerᵀ, (N, E) in float32."
+    "x routerᵀ, (N, E) in float32, or in float64 where x is."
     return _RouterScores.apply(x, router)  # pyright: ignore[reportReturnType]
 
 

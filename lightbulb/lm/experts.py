@@ -83,13 +83,13 @@ class RouterReport:
         "Losses and load of one layer."
         num_experts, top_k = logits.shape[1], experts.shape[1]
         counts = None if mask is None else mask.reshape(-1).float()
-        total = logits.shape[0] if counts is None else counts.sum().clamp(min=1)
+        total = max(1, logits.shape[0]) if counts is None else counts.sum().clamp(min=1)
         load = _histogram(experts.reshape(-1), None if counts is None else counts.repeat_interleave(top_k), num_experts) / (total * top_k)
         weigh: Callable[[Tensor], Tensor] = lambda rows: rows.sum(0) if counts is None else counts @ rows  # noqa: E731
         log_sum = logits.logsumexp(-1, keepdim=True)
         mean_probability = weigh((logits - log_sum).exp()) / total
         z_loss = weigh(log_sum.square())[0] / total
-        return cls((logits[0] > -torch.inf).sum() * (load * mean_probability).sum(), z_loss, load)
+        return cls((logits[:1] > -torch.inf).sum() * (load * mean_probability).sum(), z_loss, load)
 
     @staticmethod
     def sum(reports: Sequence[RouterReport]) -> RouterReport | None:

@@ -314,7 +314,7 @@ def queries_keys_values(
     if _on_cpu_in_training(x):
         plain = (table.float().contiguous() for table in (cosines, sines))
         return _Heads.apply(x, query_weight, key_weight, *plain, num_heads, num_groups, epsilon)  # pyright: ignore[reportReturnType]
-    queries, keys, values = x.view(*x.shape[:2], -1, width).split((num_heads, num_groups, num_groups), 2)
+    queries, keys, values = x.view(*x.shape[:2], num_heads + 2 * num_groups, width).split((num_heads, num_groups, num_groups), 2)
     cosines, sines = cosines[:, None].to(x.dtype), sines[:, None].to(x.dtype)
     normed = [F.rms_norm(y, (width,), w.to(y.dtype), epsilon) for y, w in ((queries, query_weight), (keys, key_weight))]
     queries, keys = (_turned(y, cosines, sines) for y in normed)
@@ -469,9 +469,13 @@ def open_gate(
 
 def open_gate_backward(
     grad: Tensor,  # (N, K), contiguous
-    x: Tensor,  # (N, 2 K), contiguous, float32 or bfloat16
+    x: Tensor,  # (N, 2 K), contiguous
 ) -> Tensor:
     "The gradient with respect to x, (N, 2 K), of what `open_gate` gave."
+    if x.dtype not in (torch.float32, torch.bfloat16):
+        gate, up = x.chunk(2, -1)
+        chance = gate.sigmoid()
+        return torch.cat([grad * up * chance * (1 + gate * (1 - chance)), grad * gate * chance], -1)
     to_x = torch.empty_like(x)
     _gate_kernels()[1](_lend(grad), _lend(x), _lend(to_x))
     return to_x

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.kernels import kernel
+from .storage import to_array
 
 # %% ../../nbs/rl/06_advantages.ipynb #23fb554f
 def plain_advantages(
@@ -45,7 +46,7 @@ class _Rollout(NamedTuple):
 
 
 def _matrix(name: str, array: ArrayLike, shape: tuple[int, ...] | None, dtype: type) -> np.ndarray:
-    matrix = np.ascontiguousarray(array, dtype)
+    matrix = np.ascontiguousarray(to_array(array), dtype)
     if matrix.ndim != 2 or 0 in matrix.shape:
         raise ValueError(f"{name} must have the shape (steps, environments), got {matrix.shape}")
     if shape and matrix.shape != shape:
@@ -67,7 +68,7 @@ def _check(
     rewards = _matrix("rewards", rewards, None, np.float64)
     values, shape = _matrix("values", values, rewards.shape, np.float64), rewards.shape
     terminated, truncated = _matrix("terminated", terminated, shape, np.bool_), _matrix("truncated", truncated, shape, np.bool_)
-    last = np.asarray(last_values, np.float64)
+    last = np.asarray(to_array(last_values), np.float64)
     if last.shape != shape[1:]:
         raise ValueError(f"last_values must hold one value an environment, {shape[1:]}, got {last.shape}")
     only_truncated = truncated & ~terminated

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..core.checkpoint import load_checkpoint, save_checkpoint
+from ..core.configuration import check_fields
 from ..core.display import Displayable
 from ..core.errors import CheckpointError
 from ..core.report import StepReport
@@ -109,6 +110,7 @@ class HierarchyConfig(Displayable):
     device: str = "auto"  # a GPU where the networks are worth it: small ones are faster on a CPU
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in (
             "total_steps",
             "num_envs",

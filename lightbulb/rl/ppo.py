@@ -24,6 +24,7 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor, nn
 
 from ..core.checkpoint import load_checkpoint
+from ..core.configuration import check_fields
 from ..core.display import Displayable
 from ..core.errors import CheckpointError
 from ..core.optimization import OptimizerStep
@@ -80,6 +81,7 @@ class PPOConfig(Displayable):
     device: str = "auto"  # a GPU where the network is worth it: small ones are faster on a CPU
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("total_steps", "num_envs", "rollout_length", "num_epochs", "num_minibatches", "evaluation_episodes"):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("learning_rate", "clip_range", "max_grad_norm", "value_clip_range", "target_kl", "reward_scale"):
@@ -224,9 +226,13 @@ def ppo_loss(
     kl_coefficient: float = 0.0,  # the penalty β of eq. 8
     normalize_advantages: bool = True,  # over this minibatch
 ) -> PPOLoss:
-    "Clipped surrogate, value error, entropy bonus and KL penalty (Schulman et al. 2017, eqs. 7 to 9)."
+    "Clipped surrogate, value error, entropy bonus and KL penalty (Schulman et al. 2017, eqs. 7 to 9); `ValueError` for different shapes."
+    rows = (log_probs, old_log_probs, advantages, values, old_values, returns, entropy)
+    if len(shapes := {tuple(part.shape) for part in rows}) > 1:
+        raise ValueError(f"all of a minibatch must have the same shape, one number a row, got {sorted(shapes)}")
     if normalize_advantages and len(advantages) > 1:
-        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        wide = advantages.to(torch.promote_types(advantages.dtype, torch.float32))  # 1e-8 is 0 in half precision
+        advantages = ((wide - wide.mean()) / (wide.std() + 1e-8)).to(advantages.dtype)
     log_ratio = log_probs - old_log_probs
     ratio = log_ratio.exp()
     policy_loss = -torch.minimum(ratio * advantages, ratio.clamp(1 - clip_range, 1 + clip_range) * advantages).mean()

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..core.configuration import check_fields
 from ..core.display import Displayable
 from ..core.optimization import OptimizerStep
 from .options import View
@@ -136,6 +137,7 @@ class RecurrentQConfig(Displayable):
     beta_steps: int = 5_000  # updates until the correction is complete
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name in ("hidden", "batch_size", "unroll", "num_steps", "capacity", "min_sequences", "beta_steps"):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("learning_rate", "max_grad_norm"):

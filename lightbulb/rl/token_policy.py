@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from ..core.display import Displayable
-from ..core.configuration import check_ranges
+from ..core.configuration import check_fields, check_ranges
 from ..core.errors import CheckpointError
 from ..core.optimization import OptimizerStep
 from ..core.report import StepReport
@@ -55,6 +55,7 @@ class TokenPPOConfig(Displayable):
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         positive = (
             "num_updates",
             "batch_size",

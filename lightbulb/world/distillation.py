@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core.configuration import check_ranges
+from ..core.configuration import check_fields, check_ranges
 from ..core.display import Displayable
 from ..core.errors import CheckpointError
 from ..core.report import StepReport
@@ -186,6 +186,7 @@ class Distillation(Displayable):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         positive = ("num_rounds", "games_per_round", "steps_per_round", "rounds_kept", "batch_size", "own_batch_size")
         positive += ("learning_rate", "max_grad_norm")
         weights = ("search_weight", "value_weight", "ppo_weight", "kl_weight")

@@ -23,7 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..core.display import Displayable
 from ..core.checkpoint import load_checkpoint
-from ..core.configuration import check_ranges
+from ..core.configuration import check_fields, check_ranges
 from ..core.errors import CheckpointError
 from ..core.optimization import OptimizerStep, build_optimizers, learning_rate_factor
 from ..core.report import StepReport
@@ -159,6 +159,38 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.rewards)
 
+    def check(self, model: RecurrentWorldModel) -> None:
+        "`ValueError` that names what does not fit the model, or one another."
+        shape, settings = tuple(self.rewards.shape), model.settings
+        wanted = {
+            "rewards": (len(self), self.rewards[:1].numel()),
+            "observations": (shape[0], shape[-1] + 1, settings["observation_size"]),
+            "actions": (*shape, settings["action_size"]) if settings["action_size"] else shape,
+            "ended": shape,
+            "alive": shape,
+        }
+        for name, size in wanted.items():
+            if (got := tuple(getattr(self, name).shape)) != size:
+                raise ValueError(f"{name} must have the shape {size}, got {got}")
+        if settings["action_size"] or not self.alive.any(): return
+        if self.actions.is_floating_point():
+            raise ValueError(f"actions must be whole numbers, got {self.actions.dtype}")
+        taken = self.actions[self.alive]
+        if not 0 <= int(taken.min()) <= int(taken.max()) < settings["num_actions"]:
+            raise ValueError(f"actions must be from 0 to {settings['num_actions'] - 1}, got {int(taken.min())} to {int(taken.max())}")
+
+    def blanked(self) -> "Sequences":
+        "The same with zeros where not alive, so that whatever fills it up is multiplied with nothing."
+        seen = torch.cat([torch.ones_like(self.alive[:, :1]), self.alive], 1)
+        blank = lambda part, kept: torch.where(kept.view(*kept.shape, *[1] * (part.dim() - 2)), part, torch.zeros_like(part))
+        return Sequences(
+            blank(self.observations, seen),
+            blank(self.actions, self.alive),
+            blank(self.rewards, self.alive),
+            self.ended & self.alive,
+            self.alive,
+        )
+
     def rows(self, numbers: Tensor) -> "Sequences":
         "These sequences alone."
         return Sequences(*(part[numbers] for part in vars(self).values()))
@@ -179,6 +211,8 @@ class Sequences:
             if not len(observations) - 1 == len(actions) == len(rewards) > 0:
                 sizes = len(observations), len(actions), len(rewards)
                 raise ValueError(f"episode {number} must have T + 1 observations, T actions and T rewards, got {sizes}")
+            if actions.is_floating_point() and actions.dim() == 1 and bool((actions != actions.round()).any()):
+                raise ValueError(f"episode {number}: actions must be whole numbers, or rows of features, got {actions.tolist()[:4]}")
         lengths = torch.tensor([len(parts[2]) for parts, _ in rows])
         steps = torch.arange(int(lengths.max()))
         ended = (steps == lengths[:, None] - 1) & torch.tensor([over for _, over in rows])[:, None]
@@ -200,6 +234,8 @@ def read_sequences(model: RecurrentWorldModel, sequences: Sequences) -> tuple[Te
 
 def sequence_losses(model: RecurrentWorldModel, sequences: Sequences) -> dict[str, Tensor]:
     "Mean errors of the next observation, reward, ending, value (of the return) and, of numbered actions, policy (of the one taken)."
+    sequences.check(model)
+    sequences = sequences.blanked()
     outputs, foreseen = read_sequences(model, sequences)
     logits, values = model.judge(outputs)
     over = lambda errors, counts: (errors * counts).sum() / counts.sum().clamp(min=1)
@@ -236,6 +272,7 @@ class TrainRecurrentModel(Displayable):
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         positive = ("num_steps", "batch_size", "learning_rate", "max_grad_norm", "evaluation_interval")
         check_ranges(self, positive=positive, not_negative=("weight_decay", "reward_weight", "save_every", "seed"))
 
@@ -331,7 +368,10 @@ def train_recurrent_model(
     if resume and save_dir is None: raise ValueError("resume needs save_dir, the folder of the run to go on from")
     fixed = {name: value for name, value in asdict(config).items() if name not in ("save_every", "device")}
     with contextlib.ExitStack() as stack:
+        if isinstance(source, Sequences) and not len(source):
+            raise ValueError("there must be at least one sequence to draw from")
         folder = Path(save_dir) if save_dir is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        run = Run(folder, fixed, resume=resume, save_every=config.save_every, to_lower={"batch_size": config.batch_size})
+        keeping: dict[str, Any] = {"save_every": config.save_every, "is_temporary": save_dir is None}
+        run = Run(folder, fixed, resume=resume, to_lower={"batch_size": config.batch_size}, **keeping)
         training = yield from run.train(lambda: _RecurrentTraining(model, source, config, held_out))
     return training.model
