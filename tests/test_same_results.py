@@ -6,7 +6,7 @@ by running this file with an earlier version in front (the file itself is always
     git worktree add ../before <commit>
     PYTHONPATH=../before OMP_NUM_THREADS=1 python tests/test_same_results.py --record <commit>
 
-On the kind of machine that recorded (processor, torch, numpy, numba: `machine_kind`) everything is compared in every bit. Another kind
+On the kind of machine that recorded (processor, caches, versions: `machine_kind`) everything is compared in every bit. Another kind
 rounds otherwise: there weights are compared by count, sum and norm, and all numbers within TOLERANCE; texts and whole numbers stay exact.
 Where a search in play turns the last bit into another move (PLAYED), the losses before the first such move are compared, and the weights
 by their count. Answers were recorded on two kinds of machine, so their confidences are always compared within IN_BFLOAT16: the networks
@@ -37,27 +37,11 @@ RECORDED = Path(__file__).with_name("recorded_results.json")
 CONFIDENCE = re.compile(r"[01]\.\d{3}")  # of an answer, in three digits
 TOLERANCE = 2e-3  # relative, on another kind of machine: a few steps of training amplify the last bit that much
 IN_BFLOAT16 = 0.01  # of a confidence: a processor without bfloat16 gave .006 less than those that recorded
-RELEARNED = (
-    "the reader learned from people, a judge weighs its spans, the confidence was fitted anew, last on rows that ship; "
-    "an 8-bit network sees one text a call, and a line is read with what it leans on"
-)
-WEIGHED = (
-    "beta weighs a small vocabulary as it weighs gpt2's; a step that scores few tokens moves the model less; what a layer adds is "
-    "added where the sum is normalised, and rounds otherwise in the last bit"
-)
 LEARNED = ("losses", "weights", "losses of the resumed run", "weights of the resumed run")
+STRETCHED = "below the root Gumbel's search measures a difference by what the tree has seen, and not by one tried action alone"
 CHANGED: dict[str, str] = {  # "run: result" → why it is another than the recorded one
-    **{f"language model, {run}: {name}": WEIGHED for run in ("AdamW", "Muon, experts") for name in LEARNED},
-    "MCTS, Gumbel: values": "the worth of the improved policy; it was the mean of all visits, which does not tend to best play",
-    "answers: When did the inventor of the modern steam turbine die?": f"{RELEARNED}; rivals are weighed by the question's "
-    "names and words, the end of a chain has a confidence of its own, and the likeliest "
-    "path is thought out alone where it is sure",
-    "answers: Where was Michael Faraday born?": RELEARNED,
-    "answers: What are the impacts of renewable energy on global sustainability?": "composed of one stretch of a page; "
-    "by headings too; what the impacts are is no list",
-    "answers: Who won the Eurovision Song Contest in 1974?": f"{RELEARNED}; where little fits, other words and links are tried",
-    "answers: Who was born first, Michael Faraday or Gaston Planté?": RELEARNED,
-    "answers: Who invented the incandescent light bulb?": f"{RELEARNED}; sentences near the answer carry it on, those that answer alone",
+    **{f"world model, Gumbel: {name}": STRETCHED for name in LEARNED},
+    **{f"MCTS, Gumbel: {name}": STRETCHED for name in ("visit counts", "values")},
 }
 
 PLAYED = {"world model, PUCT": 4, "world model, Gumbel": 4}  # runs that play what they learn from → losses that no play has touched yet
@@ -75,8 +59,10 @@ def machine_kind() -> dict[str, str]:
     import torch
     from llvmlite import binding
 
+    caches = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"))  # by which matrices are cut into blocks
     return {
         "processor": binding.get_host_cpu_name(),
+        "caches": ", ".join(file.read_text().strip() for file in caches),
         "vectors": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,
@@ -589,9 +575,9 @@ def test_a_fixed_seed_run_gives_what_was_recorded(run: str, recorded: dict[str, 
     is_same_kind = recorded["machine"] == machine_kind()
     same: Callable[[Any, Any], bool] = (lambda one, two: one == two) if is_same_kind and run != "answers" else is_close
     assert results.keys() == before.keys()
-    if run in PLAYED and not is_same_kind:
-        results, before = untouched(results, PLAYED[run]), untouched(before, PLAYED[run])
     expected = before | {name: value for name, value in changed.items() if f"{run}: {name}" in CHANGED}
+    if run in PLAYED and not is_same_kind:
+        results, expected = untouched(results, PLAYED[run]), untouched(expected, PLAYED[run])
     different = {name: (results[name], expected[name]) for name in results if not same(results[name], expected[name])}
     assert not different, f"{run}: (now, recorded) {different}"
 
