@@ -513,12 +513,19 @@ def is_of_the_contrary(question: str, said: str) -> bool:
 
 
 _MAKES = ("invent", "discover", "patent")  # who founded the firm founded the company
-_FORMS = {form: verb for verb in _MAKES for form in (verb, f"{verb}s", *IRREGULAR_VERBS.get(verb, (f"{verb.removesuffix('e')}ed",)))}
+_INVENTS = ("invent", "patent", "build", "construct", "design", "develop", "devise")  # what an inventor does
+_PAST = lambda verb: IRREGULAR_VERBS.get(verb, (f"{verb.removesuffix('e')}ed",))  # noqa: E731
+_FORMS = {form: verb for verb in {*_MAKES, *_INVENTS} for form in (verb, f"{verb}s", *_PAST(verb))}
 _MADE = rf"(?P<verb>{'|'.join(sorted(_FORMS, key=len, reverse=True))})"
+_INVENTED = rf"(?P<verb>{'|'.join(form for form, verb in _FORMS.items() if verb in _MAKES)})"
 _NOUNS = r"(?P<nouns>[^\W\d_][\w-]*(?: [^\W\d_][\w-]*){0,4}?)"
 _NO_NOUN = "(?=[.,;:?!()]| (?:of|in|by|with|for|at|on|and|or|that|which|who|from|to|as|after|before|during|using|when|while)\\b|\\W*$)"
-_ASKS_WHO_MADE = re.compile(rf"\W*(?:who|which \w+) (?:(?:first|originally) )?{_MADE} (?:the|an?)(?: first)? {_NOUNS}{_NO_NOUN}", re.I)
-_ASKS_WHEN_MADE = re.compile(rf"\W*(?:when|where|by whom) (?:was|were) (?:the|an?)(?: first)? {_NOUNS} (?:first )?{_MADE}\b", re.I)
+_ASKS_WHO_MADE = re.compile(
+    rf"\W*(?:(?:who|which \w+) (?:(?:first|originally) )?{_INVENTED}\b|"
+    rf"who (?:is|was|were) the (?:first |original )?(?P<maker>invent|discover)[eo]rs? of) (?:the|an?)(?: first)? {_NOUNS}{_NO_NOUN}",
+    re.I,
+)
+_ASKS_WHEN_MADE = re.compile(rf"\W*(?:when|where|by whom) (?:was|were) (?:the|an?)(?: first)? {_NOUNS} (?:first )?{_INVENTED}\b", re.I)
 _MAKES_IT = re.compile(rf"\b{_MADE} (?:the|an?|his|her|its|their)(?: first)? {_NOUNS}{_NO_NOUN}", re.I)
 _IS_MADE = re.compile(rf"(?:^|[.,;] )(?:the|an?)(?: first)? {_NOUNS} (?:was|were|is) (?:\w+ )?{_MADE}\b", re.I)
 
@@ -532,11 +539,36 @@ def is_done_to_another(question: str, said: str, above: str = "", before: str = 
     named = [told for told in found if told["nouns"].split()[-1].lower() not in ("one", "first", "second", "same", "other", "latter")]
     if made in telling_stems(before):  # *They wanted a lamp. Lind invented the Lind Burner*, but no coil where a telephone was spoken of
         named = [told for told in named if not told["nouns"].split()[-1].istitle()]
-    return _FORMS[asked["verb"].lower()] in (_FORMS[told["verb"].lower()] for told in named)
+    verb = _FORMS[next(filter(None, map(asked.groupdict().get, ("verb", "maker")))).lower()]
+    alike = _INVENTS if verb in _INVENTS else (verb,)
+    return any(_FORMS[told["verb"].lower()] in alike for told in named)
+
+
+_LIFE = r"\([^)]*(?:\d{3,4}|–)[^)]*\)|– ?(?:c\. ?)?(?:\d{1,2} \w+ )?\d{3,4} ?\)"  # *(1745 – 1827)*
+_ASKS = r"(?:where|when|(?:in|on) (?:what|which)|(?:what|which) (?:\w+ ){0,3}?(?:date|day|year|place|city|town|village|country))\b.*\b"
+_EVENTS = {  # what a question asks about → what a statement that tells of it has
+    rf"{_ASKS}(?:born|birth)\b|what (?:is|was) .*\bbirth(?:place|day)\b": r"\b(?:born|birth\w*|natives?|née?|b\.|son of|daughter of|"
+    r"child(?:hood|ren)?|grew up|raised|hail\w*|bapti[sz]\w+|christened|origin\w*|emerge\w*|(?:is|was|comes?|came) from)\b|" + _LIFE,
+    rf"{_ASKS}(?:die[ds]?|death)\b(?! (?:out|of|from)\b)": r"\b(?:die[ds]?|dying|death|dead|deceased|kill\w*|execut\w+|murder\w*|"
+    r"assassinat\w+|perish\w*|drown\w*|suicide|buried|burial|grave|fell|passed away|succumb\w*|shot|crash\w*|accident|hanged|behead\w*|guillotin\w*|"
+    r"lived|obituary|until|last)\b|†|" + _LIFE,
+    r"who\b.*\b(?:invent(?:s|ed|ors?)|patented)\b": r"\b(?:invent|discover|devis|develop|design|creat|buil[dt]|ma[dk]e|making|patent|"
+    r"construct|introduc|pioneer|demonstrat|produc|conceiv|first|father of|idea|propos|found|credit|work of|named|experiment|show|achiev|"
+    r"obtain|c[oa]me up|describ|brought|paper|publish|origin|coin|earliest|beg[aiu]n|start|form|enclos|add|improv|replac)|['’]s ",
+    r"who\b.*\b(?:discover(?:s|ed|ers?))\b": r"\b(?:discover|observ|found|find|detect|identif|first|isolat|describ|show|notic|predict|"
+    r"prove|saw|recogni[sz]|demonstrat|publish|obtain|produc|credit|named|explain|experiment|learn|reali[sz])|['’]s ",
+}
+_EVENT_OF = [(re.compile(rf"\W*{asked}", re.I), re.compile(told, re.I)) for asked, told in _EVENTS.items()]
+
+
+def is_of_another_event(question: str, said: str, above: str = "") -> bool:
+    "Whether a question asks for a birth, a death or an invention, and a statement tells of none: it was *discovered in London*."
+    return any(asked.match(question) and not told.search(f"{above} {said}") for asked, told in _EVENT_OF)
 
 
 def is_of_another(question: str, said: str, above: str = "", before: str = "") -> bool:
-    "Whether a statement behind another cannot answer, since it is said of another model, thing or year, or of the contrary."
+    "Whether a statement behind another cannot answer, since it is said of another model, thing, event or year, or of the contrary."
     over = f"{above} {before}"
     told = is_of_another_model(question, said, over) or is_of_another_year(question, said, over)
+    told = told or is_of_another_event(question, said, above)
     return told or is_of_the_contrary(question, said) or is_done_to_another(question, said, above, before)
