@@ -550,8 +550,8 @@ _EVENTS = {  # what a question asks about → what a statement that tells of it 
     rf"{_ASKS}(?:born|birth)\b|what (?:is|was) .*\bbirth(?:place|day)\b": r"\b(?:born|birth\w*|natives?|née?|b\.|son of|daughter of|"
     r"child(?:hood|ren)?|grew up|raised|hail\w*|bapti[sz]\w+|christened|origin\w*|emerge\w*|(?:is|was|comes?|came) from)\b|" + _LIFE,
     rf"{_ASKS}(?:die[ds]?|death)\b(?! (?:out|of|from)\b)": r"\b(?:die[ds]?|dying|death|dead|deceased|kill\w*|execut\w+|murder\w*|"
-    r"assassinat\w+|perish\w*|drown\w*|suicide|buried|burial|grave|fell|passed away|succumb\w*|shot|crash\w*|accident|hanged|behead\w*|guillotin\w*|"
-    r"lived|obituary|until|last)\b|†|" + _LIFE,
+    r"assassinat\w+|perish\w*|drown\w*|suicide|buried|burial|grave|fell|passed away|succumb\w*|shot|crash\w*|accident|hanged|behead\w*|"
+    r"guillotin\w*|lived|obituary|until|last)\b|†|" + _LIFE,
     r"who\b.*\b(?:invent(?:s|ed|ors?)|patented)\b": r"\b(?:invent|discover|devis|develop|design|creat|buil[dt]|ma[dk]e|making|patent|"
     r"construct|introduc|pioneer|demonstrat|produc|conceiv|first|father of|idea|propos|found|credit|work of|named|experiment|show|achiev|"
     r"obtain|c[oa]me up|describ|brought|paper|publish|origin|coin|earliest|beg[aiu]n|start|form|enclos|add|improv|replac)|['’]s ",
