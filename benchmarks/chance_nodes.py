@@ -168,6 +168,7 @@ def short_rows(table: Table, name: str, budgets: tuple[int, ...], has_mctx: bool
     for who, search, rules in (
         ("chance nodes, PUCT", lake.chance, {}),
         ("chance nodes, Gumbel", lake.chance, {"algorithm": "gumbel", "gumbel_scale": 0.0}),
+        ("chance nodes, Gumbel, siblings", lake.chance, {"algorithm": "gumbel", "normalization": "siblings", "gumbel_scale": 0.0}),
         ("expected state, PUCT", lake.expected, {}),
         ("expected state, Gumbel", lake.expected, {"algorithm": "gumbel", "gumbel_scale": 0.0}),
     ):
@@ -182,7 +183,8 @@ def noisy_rows(table: Table, name: str, budgets: tuple[int, ...], num_noises: in
         lake = Lake(name, 1000, 0.99)
         lake.guessed = lake.exact + np.random.default_rng(seed).normal(0, 0.1, len(lake.exact))
         for budget in budgets:
-            for who, rules in (("PUCT", {}), ("Gumbel", {"algorithm": "gumbel", "gumbel_scale": 0.0})):
+            gumbel = {"algorithm": "gumbel", "gumbel_scale": 0.0}
+            for who, rules in (("PUCT", {}), ("Gumbel", gumbel), ("Gumbel, siblings", gumbel | {"normalization": "siblings"})):
                 config = MCTSConfig(budget, **rules)
                 lost.setdefault(f"chance nodes, {who}", []).append([budget, lake.lost_return(lake.chance(config).actions)])
                 lost.setdefault(f"expected state, {who}", []).append([budget, lake.lost_return(lake.expected(config).actions)])

@@ -38,7 +38,7 @@ CONFIDENCE = re.compile(r"[01]\.\d{3}")  # of an answer, in three digits
 TOLERANCE = 2e-3  # relative, on another kind of machine: a few steps of training amplify the last bit that much
 IN_BFLOAT16 = 0.01  # of a confidence: a processor without bfloat16 gave .006 less than those that recorded
 LEARNED = ("losses", "weights", "losses of the resumed run", "weights of the resumed run")
-STRETCHED = "below the root Gumbel's search measures a difference by what the tree has seen, and not by one tried action alone"
+STRETCHED = "below the root the value of the node takes part in Gumbel's stretch, so that one tried action is not all"
 CHANGED: dict[str, str] = {  # "run: result" → why it is another than the recorded one
     **{f"world model, Gumbel: {name}": STRETCHED for name in LEARNED},
     **{f"MCTS, Gumbel: {name}": STRETCHED for name in ("visit counts", "values")},

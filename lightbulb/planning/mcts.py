@@ -16,8 +16,8 @@ import numpy as np
 from .plain_search import MCTSConfig, ModelStep, Predict
 from .root_noise import dirichlet_noise, gumbel_noise, keys_of_content, keys_of_seeds
 from lightbulb.planning.search_kernels import (
+    GUMBEL,
     GUMBEL_SIBLINGS,
-    GUMBEL_TREE,
     PROBLEMS,
     PUCT_SIBLINGS,
     PUCT_TREE,
@@ -53,7 +53,7 @@ def kernel_rules(
     num_visits: int,  # the most that a node can have
 ) -> Rules:
     "The settings as the kernels read them."
-    in_tree, among_siblings = (GUMBEL_TREE, GUMBEL_SIBLINGS) if config.algorithm == "gumbel" else (PUCT_TREE, PUCT_SIBLINGS)
+    in_tree, among_siblings = (GUMBEL, GUMBEL_SIBLINGS) if config.algorithm == "gumbel" else (PUCT_TREE, PUCT_SIBLINGS)
     algorithm = in_tree if config.normalization == "tree" else among_siblings
     exploration = exploration_table(config.exploration_constant, config.exploration_base, num_visits + 1)
     halving = halving_table(num_actions, config.max_considered_actions, config.num_simulations)

@@ -170,9 +170,6 @@ def halving_plan(num_considered: int, num_simulations: int) -> list[int]:
     return plan[:num_simulations]
 
 # %% ../../nbs/planning/00_plain_search.ipynb #9ecfc122
-LEAST_SPAN = 0.5  # of the tree's span of Q: what becomes 0 and 1 below the root is no closer together
-
-
 def plain_completed_q(node: PlainNode) -> dict[int, float]:
     "Q of the tried actions, and the mixed value for all others (Danihelka et al. 2022, equation 33)."
     tried, total = [a for a in node.visits if node.visits[a]], sum(node.visits.values())
@@ -186,9 +183,10 @@ def plain_completed_q(node: PlainNode) -> dict[int, float]:
 def plain_gumbel(search: PlainSearch, node: PlainNode, *, config: MCTSConfig, noise: np.ndarray) -> int:
     "The action that Gumbel's search takes in a node (Danihelka et al. 2022, equation 14); `noise` (A,) is the root's."
     total, completed = sum(node.visits.values()), plain_completed_q(node)
-    low, span = min(completed.values()), max(completed.values()) - min(completed.values())
+    low, known = min(completed.values()), [*completed.values()]
     if config.normalization == "tree" and node is not search.root:
-        span = max(span, LEAST_SPAN * (search.high - search.low))
+        known.append(node.value)
+    span = max(known) - min(known)
     scale = (config.visit_offset + max(node.visits.values())) * config.value_scale / max(span, 1e-8)
     improved = {a: node.logits[a] + (completed[a] - low) * scale for a in node.visits}
     if node is search.root:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..core.kernels import kernel
-from .plain_search import LEAST_SPAN, halving_plan
+from .plain_search import halving_plan
 
 # %% auto #0
 __all__ = []
@@ -64,7 +64,7 @@ def new_arrays(num_roots: int, num_nodes: int, num_actions: int) -> TreeArrays:
     )
 
 # %% ../../nbs/planning/03_search_kernels.ipynb #b0ed69ca
-PUCT_TREE, PUCT_SIBLINGS, GUMBEL_TREE, GUMBEL_SIBLINGS = range(4)  # Q normalised over the tree, over the node's own actions
+PUCT_TREE, PUCT_SIBLINGS, GUMBEL, GUMBEL_SIBLINGS = range(4)  # whose Q become 0 and 1
 
 # %% ../../nbs/planning/03_search_kernels.ipynb #3e897364
 class Rules(NamedTuple):
@@ -156,8 +156,8 @@ def _improved_logits(tree: TreeArrays, rules: Rules, b: int, node: int, scores: 
         scores[a] = tree.q_values[b, node, a] if tree.visits[b, node, a] > 0 else mixed
         low, high, most = min(low, scores[a]), max(high, scores[a]), max(most, tree.visits[b, node, a])
     span = high - low
-    if rules.algorithm == GUMBEL_TREE and node > 0:
-        span = max(span, LEAST_SPAN * (tree.bounds[b, 1] - tree.bounds[b, 0]))
+    if rules.algorithm == GUMBEL and node > 0:
+        span = max(high, tree.raw_values[b, node]) - min(low, tree.raw_values[b, node])
     scale = (rules.visit_offset + most) * rules.value_scale / max(span, 1e-8)
     for a in range(scores.shape[0]):
         if tree.priors[b, node, a] < 0:
@@ -212,7 +212,7 @@ def _gumbel_inner_action(tree: TreeArrays, rules: Rules, b: int, node: int) -> i
 @part
 def choose_action(tree: TreeArrays, rules: Rules, b: int, node: int) -> int:
     "What the rules take in a node."
-    if rules.algorithm < GUMBEL_TREE: return _puct_action(tree, rules, b, node)
+    if rules.algorithm < GUMBEL: return _puct_action(tree, rules, b, node)
     return _gumbel_root_action(tree, rules, b) if node == 0 else _gumbel_inner_action(tree, rules, b, node)
 
 
