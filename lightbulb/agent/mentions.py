@@ -554,7 +554,8 @@ _EVENTS = {  # what a question asks about → what a statement that tells of it 
     r"guillotin\w*|lived|obituary|until|last)\b|†|" + _LIFE,
     r"who\b.*\b(?:invent(?:s|ed|ors?)|patented)\b": r"\b(?:invent|discover|devis|develop|design|creat|buil[dt]|ma[dk]e|making|patent|"
     r"construct|introduc|pioneer|demonstrat|produc|conceiv|first|father of|idea|propos|found|credit|work of|named|experiment|show|achiev|"
-    r"obtain|c[oa]me up|describ|brought|paper|publish|origin|coin|earliest|beg[aiu]n|start|form|enclos|add|improv|replac)|['’]s ",
+    r"obtain|c[oa]me up|describ|brought|paper|publish|origin|coin|earliest|beg[aiu]n|start|form|enclos|add|improv|"
+    r"replac|test|tri(?:ed|es))|['’]s ",
     r"who\b.*\b(?:discover(?:s|ed|ers?))\b": r"\b(?:discover|observ|found|find|detect|identif|first|isolat|describ|show|notic|predict|"
     r"prove|saw|recogni[sz]|demonstrat|publish|obtain|produc|credit|named|explain|experiment|learn|reali[sz])|['’]s ",
 }

@@ -127,7 +127,7 @@ def alone_in(
     folder: Path,  # of the run; made if it is not there
 ) -> Iterator[None]:
     "Inside, no other run writes there; `CheckpointError` if one does. Where files can't be locked, only runs of this process are kept out."
-    folder = folder.absolute()
+    folder = folder.resolve()
     if folder in _locked:
         raise CheckpointError(f"{folder}: another run of this process writes here; close it, or take another folder")
     is_new = not folder.exists()
