@@ -11,12 +11,18 @@ from lightbulb.agent.tools import Tools, load_tools
 
 PAGES = {
     "k7.md": "# Brundle K7 Kettle\n\nThe Brundle K7 is an electric kettle with a steel body. It was introduced in March 2019. "
-    "The K7 holds 1.7 litres and weighs 1.2 kg.",
+    "The K7 holds 1.7 litres and weighs 1.2 kg. A keep-warm mode holds the water at 80 °C. The K7 boils a full load in six minutes.",
     "k5.md": "# Brundle K5 Kettle\n\nThe Brundle K5 is the smaller sister of the K7. It was introduced in May 2015. "
-    "The K5 holds 1.0 litre and weighs 0.9 kg. The K5 is made of plastic.",
+    "The K5 holds 1.0 litre and weighs 0.9 kg. The K5 is made of plastic. It boils a full load in four minutes.",
     "ferry.md": "# Ferry\n\nThe ferry Sigrun links Velmora with Osk. The crossing takes 45 minutes and costs 7 crowns. "
     "The ferry Balder links Velmora with Tarn; the crossing takes 90 minutes and costs 12 crowns. "
     "Dogs travel free on the Sigrun but not on the Balder.",
+    "office.md": "# Governors of Varn\n\nIn 1852 Edward Marsh took office. Marsh was succeeded in 1861 by Clara Dunn. "
+    "Dunn bought the mill of Orren. Lise Holm taught Clara Dunn.",
+    "foghorn.md": "# The foghorn station\n\nThe foghorn station employed Per Lund, who was born in Ribe. "
+    "Per Lund used to be a first aider, but his certificate ran out. The Kestrel 40 of the station weighs 3.1 kg.",
+    "pets.md": '# Claims about pets\n\n**"Hamsters need a companion."** Wrong. Grown hamsters live alone.\n\n'
+    '**"Ferrets smell worse after a bath."** True.\n\nVisitors numbered 5,000 in 2022.',
     "rules.md": "# Rules\n\nBicycles may be taken on board, except on Sundays.",
     "tower.md": "# The Velmora lighthouse\n\nThe Velmora lighthouse stands on the north pier. Some people say the lighthouse is haunted. "
     "This is false. The lighthouse keeper in 1850 was Marta Oolen. Velmora exports salt, amber and dried fish.",
@@ -51,10 +57,18 @@ def tools(config: TestAgent) -> Tools:
         ("Is the lighthouse haunted?", "No."),
         ("Which kettle is heavier?", "Brundle K7 ("),
         ("Which kettle was introduced first?", "Brundle K5 ("),
+        ("Which kettle boils faster?", "Brundle K5 ("),
+        ("Which kettle has a keep-warm mode?", "Brundle K7. [1]"),
         ("Which ferry is faster?", "Sigrun ("),
         ("How much heavier is the K7 than the K5?", "0.3 kg (K7: 1.2 kg; K5: 0.9 kg). [1][2]"),
         ("How much more does the Balder cost than the Sigrun?", "5 crowns ("),
         ("Who was the lighthouse keeper in 1850?", "Marta Oolen. [1]"),
+        ("Who succeeded Edward Marsh?", "Clara Dunn. [1]"),
+        ("Who taught Clara Dunn?", "Lise Holm. [1]"),
+        ("Do hamsters need a companion?", 'No. [1] "Hamsters need a companion." [1] Wrong. [1]'),
+        ("Do ferrets smell worse after a bath?", "Yes."),
+        ("Is Per Lund a first aider?", "No."),
+        ("How many visitors were there in 2022?", "5,000. [1]"),
     ],
 )
 def test_what_is_asked_of_one_of_two_is_answered_of_it(question: str, begins: str, config: TestAgent, tools: Tools) -> None:
@@ -69,6 +83,12 @@ def test_what_is_asked_of_one_of_two_is_answered_of_it(question: str, begins: st
         ("Is the Z9 made of plastic?", "Z9"),
         ("Who was the lighthouse keeper in 1900?", ""),
         ("What does Velmora import?", ""),
+        ("Where was the inventor of the foghorn born?", ""),
+        ("Who taught Lise Holm?", ""),
+        ("Who succeeded Clara Dunn?", ""),
+        ("What did Orren buy?", ""),
+        ("How much does the Kestrel 60 weigh?", ""),
+        ("How many visitors were there in 2021?", ""),
     ],
 )
 def test_what_is_said_of_another_is_no_answer(question: str, named: str, config: TestAgent, tools: Tools) -> None:

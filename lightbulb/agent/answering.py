@@ -441,6 +441,10 @@ class _Inquiry:
         if not is_sure and short.sentences: return short
         lines[0] = replace(lines[0], score=max(line.score for line in lines))
         pieces, text = compose(asked, short.kind, lines, self.ledger.__getitem__, config=self.tools.reasoning)
+        thing = short.ranked[0][1].payload.chosen[-1] if short.ranked else None
+        if thing and thing.url == lines[0].url and thing.text.removeprefix("The ") in self.reasoning.things.get(asked, ()):
+            text = thing.text  # *which kettle …*, of which the line says *it*
+            pieces = [Piece(f"{text}.", ((thing.url, thing.start, thing.end),)), *pieces]
         trace = Trace(page=self.ledger[lines[0].url].title, span=text, failed_at="" if is_sure else "span")
         return replace(
             short, sentences=tuple(self.writer.composed(pieces)), short=text, confidence=confidence, is_sure=is_sure, trace=trace

@@ -48,6 +48,7 @@ from lightbulb.reading.answer_kinds import (
     with_unit,
     without_measure,
 )
+from ..reading.roles import has_verb_asked, is_in_other_role
 
 # %% ../../nbs/agent/11_candidates.ipynb #2c7b54d8
 @dataclass(frozen=True)
@@ -721,8 +722,11 @@ def _names_the_thing(question: str, candidate: Candidate) -> bool:
     return re.search(rf"\b{re.escape(asked['thing'].casefold())} $", before) is not None
 
 
-_ASKS_OF_NOW = re.compile(r"\b(?:is|are) there\b|\b(?:do|does) (?:the |it |we |you |they )?.*\b(?:have|own|keep|hold)\b", re.I)
-_SAYS_NOW = re.compile(r"\b(?:today|now|nowadays|currently|at present|these days|by now)\b", re.I)
+_ASKS_FOR_NOW = re.compile(r"\b(?:now|today|currently|nowadays|at present|these days|at the moment)\b", re.I)
+_ASKS_OF_NOW = re.compile(
+    rf"{_ASKS_FOR_NOW.pattern}|\b(?:is|are) there\b|\b(?:do|does) (?:the |it |we |you |they )?.*\b(?:have|own|keep|hold)\b", re.I
+)
+_SAYS_NOW = re.compile(r"\b(?:today|now|nowadays|currently|at present|these days|by now|ha(?:s|ve) (?:since|been))\b", re.I)
 _ONE_CLAUSE = re.compile(r"[;:.!?](?=\s)")
 
 
@@ -739,7 +743,7 @@ def _is_of_now(question: str, candidate: Candidate) -> int:
     start, end = candidate.start - candidate.passage.start, candidate.end - candidate.passage.start
     clause = _clause(candidate.passage.text, start, end)
     if _SAYS_NOW.search(clause): return 1
-    return -1 if re.search(r"\b(?:in|since|of) (?:1[5-9]|20)\d\d\b", clause) else 0
+    return -1 if re.search(r"\b(?:in|since|of|until|till) (?:1[5-9]|20)\d\d\b", clause) else 0
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:
@@ -1067,6 +1071,34 @@ def is_told_of_another(question: str, candidate: Candidate, above: str) -> bool:
     return is_of_another(question, row if columns(row) else said, above, before)
 
 
+_MAKERS = {  # of whom a question asks something else → what a passage that speaks of them has
+    "inventor": r"invent|patent|devis",
+    "discoverer": r"discover|isolat",
+    "founder": r"found(?:ed|er|ing)|establish|set up|start",
+    "builder": r"buil[dt]|construct|shipwright",
+    "designer": r"design|architect|drew",
+    "architect": r"architect|design|buil[dt]|drew|plan",
+}
+_MAKER_ASKED = re.compile(rf"\W*(?:where|when|how)\b.*\b(?P<maker>{'|'.join(_MAKERS)}) of\b", re.I)
+
+
+def _is_of_nobody_asked(question: str, candidate: Candidate) -> bool:
+    "Whether *Where was the inventor of the foghorn born?* is asked and the passage lets nobody invent anything."
+    if candidate.passage is None or (asked := _MAKER_ASKED.match(question)) is None: return False
+    told = rf"\b(?:{_MAKERS[asked['maker'].lower()]})"
+    return re.search(told, f"{candidate.title} {candidate.passage.text}", re.I) is None
+
+
+_ONE_YEAR = re.compile(r"(?<![\d-])(?:1\d{3}|20\d{2})(?:/\d{2})?(?![\d-])")
+
+
+def _is_of_another_years_column(question: str, candidate: Candidate) -> bool:
+    "Whether the column of a cell is one year, *2022/23*, and the question asks of another."
+    asked, (row, start) = set(_ONE_YEAR.findall(question)), _row_of(candidate)
+    years = {name for name, (first, last) in columns(row) if first <= start < last and _ONE_YEAR.fullmatch(name)}
+    return bool(asked and years) and not any(year in one for one in asked for year in years)
+
+
 _WAYS = {"from": r"\b(?:from|leav\w+|depart\w*) (?:the )?", "to": r"\b(?:to|for|towards|reach\w*|arriv\w+ (?:in|at)) (?:the )?"}
 
 
@@ -1164,7 +1196,8 @@ def weighed_candidates(
 ) -> list[Candidate]:
     "The candidates and what the reader overlooked, best first, together as likely as the reader found them."
     config, asked = config or ReasoningConfig(), Arguments(question)
-    lines = [line for line in lines if not is_of_another(question, line.text, line.heading, line.lead)]
+    is_told_the_other_way = any(is_in_other_role(question, line.text) for line in lines)
+    lines = [line for line in lines if not line.is_denied and not is_of_another(question, line.text, line.heading, line.lead)]
     best, scores = lines[0].score if lines else 0.0, _scores_in_entries(lines, config.entry_gap)
     # what could be the answer, each whole; not what the question says itself
     candidates = [*candidates, *_overlooked(question, kind, reply, candidates, lines, passages, config)]
@@ -1188,6 +1221,9 @@ def weighed_candidates(
     candidates = [one for one in candidates if not _is_maker_of_what_others_hold(question, one) and not _counts_another(question, one)]
     candidates = [one for one in candidates if not _is_beyond(question, one) and not _goes_the_other_way(question, one)]
     candidates = [one for one in candidates if not _is_denied(question, one) and not is_told_of_another(question, one, topic_of(one))]
+    candidates = [one for one in candidates if not _is_of_nobody_asked(question, one) and not _is_of_another_years_column(question, one)]
+    if is_told_the_other_way:  # *Marsh was succeeded by Dunn*: then who only taught her did not succeed her
+        candidates = [one for one in candidates if has_verb_asked(question, sentence_of(one))]
     if _ASKS_FOR_DIFFERENCE.search(question):  # no cell says by how much it is more than another
         candidates = [one for one in candidates if not columns(_row_of(one)[0])]
     if not candidates: return []
@@ -1216,7 +1252,8 @@ def weighed_candidates(
         )
         value += max(looks_asked)
         value += config.origin_bonus * (candidate.text == first_name)
-        value += config.now_bonus * (kind == "number") * _is_of_now(question, candidate)
+        asks_of_now = kind == "number" or _ASKS_FOR_NOW.search(question) is not None
+        value += config.now_bonus * asks_of_now * _is_of_now(question, candidate)
         value -= config.contrast_penalty * _names_the_thing(question, candidate)
         value += config.default_bonus * (asks_for_default and _is_default(candidate))
         value += config.default_bonus * (asks_for_due and _is_due(candidate))

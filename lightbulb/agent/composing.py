@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import dropwhile, takewhile
+from itertools import dropwhile, pairwise, takewhile, zip_longest
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -44,6 +44,7 @@ class Line:
     term: str = ""  # of the entry that its paragraph is
     lead: str = ""  # the sentence before it, if it leans on that
     alone: float = 0.0  # how well it answers without that
+    is_denied: bool = False  # whether the sentence behind it calls it untrue
 
     @property
     def in_context(self) -> str:
@@ -104,6 +105,21 @@ def _without_entries_that_ask(text: str) -> Iterator[tuple[int, int]]:
         yield first, last
 
 
+_UNTRUE = r"(?:false|untrue|not true|wrong|incorrect|an? (?:myth|legend|rumou?r|mistake)|not (?:so|the case))\b"
+_IS_UNTRUE = re.compile(
+    rf"\W*(?:this|that|it|the (?:claim|story|rumou?r|legend)|(?:this|these) \w+) (?:is|was|are|were) (?:\w+ly )?{_UNTRUE}|"
+    rf"\W*(?:(?:that['’]s )?(?:\w+ly )?{_UNTRUE}|no|nonsense|not (?:at all|really|in \w+(?: \w+)?)|(?:it|they|he|she|this|that) "
+    r"(?:do|does|did|is|are|was|were|has|have|had|can)(?: ?not|n['’]t)|there (?:is|was) no (?:evidence|truth|proof)[^.;]{0,30})\W*\Z",
+    re.I,
+)
+
+
+def _with_denials(lines: Sequence[Line]) -> list[Line]:
+    "Lines of which those are marked that the sentence right behind them calls untrue: *Some say it is haunted. This is false.*"
+    is_denied = (0 <= behind.start - line.end <= 3 and _IS_UNTRUE.match(behind.text) for line, behind in pairwise(lines))
+    return [replace(line, is_denied=True) if denied else line for line, denied in zip_longest(lines, is_denied)]
+
+
 def lines_of(
     document: Document,
     start: int = 0,  # characters of the text
@@ -142,7 +158,7 @@ def lines_of(
         elif opens_block and (name := _RUN_IN.fullmatch(text)) and document.text[last : last + 1] == " ":
             term = name["term"]
         before = text
-    return lines
+    return _with_denials(lines)
 
 
 def _role(text: str, headings: set[str], *, opens_line: bool) -> str:
@@ -710,11 +726,8 @@ _ONLY_ASKS = re.compile(  # says neither yes nor no
 _BUT_NOT = re.compile(
     r"(?:,? but (?:not|never)|, not(?! (?:only|just|merely|necessarily|yet|even|all|always|every)\b)) (?P<other>[^,;.()]+)", re.I
 )
-_UNTRUE = r"(?:false|untrue|not true|wrong|incorrect|an? (?:myth|legend|rumou?r|mistake)|not (?:so|the case))\b"
 _IT_IS_UNTRUE = re.compile(rf"\W*it is (?:simply )?{_UNTRUE} that ", re.I)
-_IS_UNTRUE = re.compile(
-    rf"\W*(?:this|that|it|the (?:claim|story|rumou?r|legend)|(?:this|these) \w+) (?:is|was|are|were) (?:\w+ly )?{_UNTRUE}", re.I
-)
+_USED_TO = re.compile(r"(?<!\bis )(?<!\bare )(?<!\bbe )(?<!\bwas )(?<!\bwere )(?<!\bbeen )\bused to (?=[a-z])")
 _GOES_ON = re.compile(r"\b(?:since|now|today|when|still|then|again)\b", re.I)
 _PREPOSITION = re.compile(r"(?:on|in|at|for|to|with|by|from|of|into|during|after|before|under|over)\b", re.I)
 _OF_NOW = re.compile(r"\W*(?:is|are|do|does|can|may|will|has|have)\b", re.I)
@@ -725,6 +738,8 @@ def told_apart(question: str, statement: str) -> tuple[str, bool]:
     """A statement of two things, *free on the Sigrun but not on the Balder*, as it speaks of the one that is asked about, and whether it
     denies what then stands there; any other as it is."""
     if told := _IT_IS_UNTRUE.match(statement): return statement[told.end() :], True
+    if _OF_NOW.match(question) and (told := _USED_TO.search(statement)):  # *used to be a first aider, but …*
+        return f"{statement[: told.start()]}may {statement[told.end() :].partition(',')[0]}.", True
     if _NEGATION.search(question): return statement, False
     asked = telling_stems(question)
     if (found := _BUT_NOT.search(statement)) is None: return statement, False
@@ -754,12 +769,6 @@ def _as_heard(question: str, statement: str) -> str:
     return with_times_of(question, statement)
 
 
-def _is_denied_behind(line: Line, lines: Sequence[Line]) -> bool:
-    "Whether the sentence behind a line says that it is not so: *Some say it is haunted. This is false.*"
-    behind = (other for other in lines if other.url == line.url and 0 <= other.start - line.end <= 3)
-    return any(_IS_UNTRUE.match(other.text) for other in behind)
-
-
 def verdict_of(
     question: str,
     lines: Sequence[Line],  # scored, best first
@@ -772,7 +781,7 @@ def verdict_of(
     most_silent: float = 0.7,  # of the chance that the lines say nothing
 ) -> tuple[str, Line | None]:
     "Yes or No, and the line that says so; neither where no line does or they leave it open."
-    lines, heard = [line for line in lines if not _ONLY_ASKS.search(line.text) and not _IS_UNTRUE.match(line.text)], lines
+    lines = [line for line in lines if not _ONLY_ASKS.search(line.text) and not _IS_UNTRUE.match(line.text)]
     lines = [line for line in lines if not is_of_another_model(question, line.text, f"{line.heading} {line.lead}")]
     if _OF_NOW.match(question) and not re.search(_YEAR, question):
         lines = [line for line in lines if not _IS_OVER.search(line.text) or _GOES_ON.search(line.text)]  # *closed from 1914 to 1919*
@@ -787,7 +796,7 @@ def verdict_of(
         return "No", lines[0]
     if below := _said_below(question, lines): return below
     apart = [told_apart(question, line.text) for line in lines[:num_lines]]
-    turned = [denies != _is_denied_behind(line, heard) for line, (_, denies) in zip(lines, apart, strict=False)]
+    turned = [denies != line.is_denied for line, (_, denies) in zip(lines, apart, strict=False)]
     by_words = says_yes(question, _as_heard(question, apart[0][0])) * (-1 if turned[0] else 1)
     if says is None or abs(by_words) >= 2:  # the line begins with the word itself
         return ("Yes" if by_words > 0 else "No"), lines[0]
@@ -858,10 +867,11 @@ def compose(
     if form == "yes_no":
         verdict, said = verdict_of(question, lines, says)
         if said is None: return [], ""
-        return [
-            Piece(f"{verdict}.", ((said.url, said.start, said.end),)),
-            *_verbatim([line for line in ([said] if columns(said.text) else around(said, 60)) if not _IS_VERDICT.fullmatch(line.text)]),
-        ], verdict
+        told = [line for line in ([said] if columns(said.text) else around(said, 60)) if not _IS_VERDICT.fullmatch(line.text)]
+        if said.is_denied:
+            behind = next(line for line in lines_of(document_of(said.url)) if line.start >= said.end)
+            told = sorted({line.start: line for line in (*told, behind)}.values(), key=lambda line: line.start)
+        return [Piece(f"{verdict}.", ((said.url, said.start, said.end),)), *_verbatim(told)], verdict
     # a list that a page has, else a sentence that names several
     is_list = lines[0].role == "entry" and len(columns(lines[0].text)) < 2 and _IS_LIST_IN_ITSELF.search(lines[0].text) is not None
     if form == "list" and is_list: return _verbatim(lines[:1]), ""

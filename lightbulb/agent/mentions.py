@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from ..core.english import FUNCTION_WORDS, IRREGULAR_VERBS, MONTHS, stem
 from ..knowledge.chunks import split_sentences
 from ..reading.answer_kinds import expected_kind, measure_asked, times
+from ..reading.roles import is_in_other_role
 
 # %% ../../nbs/agent/09_mentions.ipynb #23913691
 @dataclass(frozen=True)
@@ -465,12 +466,17 @@ def are_of_others(asked: Arguments, texts: Sequence[str]) -> list[bool]:
     return [any(own) for own in zip(*map(shortfalls, kinds), strict=True)] if kinds else [False] * len(texts)
 
 # %% ../../nbs/agent/09_mentions.ipynb #39ff66e2
-_MODEL = re.compile(r"(?<![\w.-])(?P<letters>[A-Z]{1,5})-?(?P<digits>\d{1,5})(?![\w-]|\.\d)")
+_MODEL = re.compile(  # *K5*, *Kestrel 40*, but no *May 12* and no year
+    rf"(?<![\w.-])(?:(?P<letters>[A-Z]{{1,5}})-?(?P<digits>\d{{1,5}})|(?!{MONTH})(?P<name>[A-Z][a-z]{{2,}}) (?P<number>\d{{1,3}}))"
+    r"(?![\w-]|[.,:]\d)"
+)
 _SEVERAL_MODELS = re.compile(  # *K5 to K9*
     r"\d ?(?:–|to|through|-) ?[A-Z]{1,5}-?\d|\b(?:all|every|any|each|later|newer|older|earlier|up)\b"
 )
 _YEAR = r"(?<![\d-])(?:1\d{3}|20\d{2})(?![\d-])"
-_IN_YEAR = re.compile(rf"\b(?:in|of|for|during)(?: the)?(?: year)? ({_YEAR})")
+_IN_YEAR = re.compile(  # also of a row (*Season: 2022/23*), and the second of two
+    rf"(?:\b(?:in|of|for|during)(?: the)?(?: (?:year|early|late|{MONTH}))?|(?:^|; )[^:;\n]{{1,40}}:|(?<=\d{{4}} and)) (?={_YEAR})(\d{{4}})"
+)
 _CONTRARY: dict[str, str] = {}
 for _pair in (
     "import export,minimum maximum,upload download,departure arrival,input output,winner loser,advantage disadvantage,highest lowest,"
@@ -484,7 +490,7 @@ def _models(text: str) -> dict[str, set[int]]:
     "The numbers of the models that a text names, by their letters."
     found: dict[str, set[int]] = {}
     for model in _MODEL.finditer(text):
-        found.setdefault(model["letters"], set()).add(int(model["digits"]))
+        found.setdefault(model["letters"] or model["name"], set()).add(int(model["digits"] or model["number"]))
     return found
 
 
@@ -501,7 +507,8 @@ def is_of_another_year(question: str, said: str, above: str = "") -> bool:
     asked = _IN_YEAR.findall(question)
     if len(asked) != 1 or len(re.findall(_YEAR, question)) > 1 or asked[0] in f"{above} {said}": return False
     words = telling_stems(question) - {asked[0]}
-    parts = [part for part in re.split(r"[,;()]|\b(?:who|which|where)\b", said) if words & telling_stems(part)]
+    parts = [said] if columns(said) else re.split(r"[,;()](?!\d)|\b(?:who|which|where)\b", said)
+    parts = [part for part in parts if words & telling_stems(part)]
     told = [year for part in parts for year in _IN_YEAR.findall(part)]
     return bool(told) and len(told) == len(re.findall(rf"{_YEAR}|\d\ds\b", said))
 
@@ -568,8 +575,8 @@ def is_of_another_event(question: str, said: str, above: str = "") -> bool:
 
 
 def is_of_another(question: str, said: str, above: str = "", before: str = "") -> bool:
-    "Whether a statement behind another cannot answer, since it is said of another model, thing, event or year, or of the contrary."
+    "Whether a statement behind another cannot answer: it tells of another model, thing, event, year or role, or of the contrary."
     over = f"{above} {before}"
     told = is_of_another_model(question, said, over) or is_of_another_year(question, said, over)
-    told = told or is_of_another_event(question, said, above)
+    told = told or is_of_another_event(question, said, above) or is_in_other_role(question, said)
     return told or is_of_the_contrary(question, said) or is_done_to_another(question, said, above, before)

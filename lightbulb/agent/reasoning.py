@@ -324,7 +324,7 @@ def most_of_rows(
     return MostOfRows(row, cells[row][names[0]], column, cells[row][column], tuple(compared))
 
 # %% ../../nbs/agent/12_reasoning.ipynb #76394b88
-_TAKES_TIME = re.compile(r"\d ?(?:m?s|min|h|seconds?|minutes?|hours?|days?|weeks?)\b")
+_TAKES_TIME = re.compile(r"\d ?(?:m?s|min|h)\b|(?:\b|\d)(?:seconds?|minutes?|hours?|days?|weeks?)\b")
 _AMOUNT = re.compile(r"(?P<sign>[€£$]?) ?(?P<number>\d[\d.,]*) ?(?P<unit>[^\d]*)")
 
 
@@ -409,6 +409,8 @@ class State:
         assert comparison is not None
         values = [value for candidate in chosen if (value := quantity(candidate.text, comparison.kind)) is not None]
         if len(values) < len(chosen): return ""
+        if len({re.search(r"%|\bper ?cent\b", candidate.text) is None for candidate in chosen}) > 1:
+            return ""  # 20 per cent and £250
         if (comparison.asks_whether or comparison.by_how_much) and comparison.kind == "number":
             if len({re.search(r"[^\W\d]", candidate.text) is None for candidate in chosen}) > 1:
                 return ""  # 18 kg and 24 of something
@@ -431,10 +433,11 @@ class State:
 
 # %% ../../nbs/agent/12_reasoning.ipynb #11552b0d
 _WHICH_OF_SOME = re.compile(  # *Which ferry is cheaper?*, *Which kettle has more power?*, *Which mill was built first?*
-    r"\W*which (?P<noun>[a-z][a-z-]+) (?:(?:is|was|has|had|costs?|weighs?|takes?|holds?|lasts?|goes|runs|carries|seats) (?:the )?"
+    r"\W*which (?P<noun>[a-z][a-z-]+) (?:[a-z]+ (?:the )?"
     rf"(?:{_MORE}|{_LESS}|{_EARLY}|{_LATE})(?: [a-z]+)?|(?:was |were )?[a-z]+ (?:first|last|earlier|later))\W*",
     re.I,
 )
+_WHICH_THING = re.compile(r"\W*(?:in |on |at |from )?which (?P<noun>[a-z][a-z-]+) \w+ \w+", re.I)
 _NAME = r"(?P<name>[A-ZÀ-Þ][\w’'-]*(?: (?:[A-ZÀ-Þ][\w’'-]*|\d[\d.]*(?<!\.)))*)"
 
 
@@ -442,7 +445,7 @@ def things_named(noun: str, titles: Sequence[str], texts: Sequence[str]) -> list
     "The names of things of a kind in the titles and texts of pages: *the ferry Sigrun*, *Brundle K5 Kettle*, *The Otter is a kayak*."
     one = noun.removesuffix("s") if not noun.endswith("ss") else noun
     kind = rf"(?i:{re.escape(one)})s?\b"
-    found = [name for title in titles for name in re.findall(rf"{_NAME} {kind}", title)]
+    found = [name for title in titles for name in re.findall(rf"{_NAME} {kind}", title) + re.findall(rf"\b{kind} {_NAME}", title)]
     for text in texts:
         found += re.findall(rf"\b{re.escape(one)} {_NAME}", text)
         found += re.findall(rf"\b[Tt]he {_NAME} {re.escape(one)}\b", text)
@@ -482,6 +485,7 @@ class Reasoning:
         self.config = config or ReasoningConfig()
         self.lines: dict[str, list[Line]] = {}  # question → the scored lines of its evidence
         self.wordings: dict[str, str] = {}  # question → the same as the pages spell it
+        self.things: dict[str, tuple[str, ...]] = {}  # *which kettle …* → the kettles that the pages name
         self.surveys: dict[str, Evidence] = {}  # question → what was found for it as it stands
 
     def propose(self, nodes: Sequence[ToTNode]) -> list[list[Thought]]:
@@ -545,8 +549,29 @@ class Reasoning:
         placed = [self._placed(candidate, evidence, state) for candidate in of_asked]
         best = sorted(placed, key=lambda candidate: -candidate.log_probability)[: config.branching]
         if state.plan.kind == "direct":
-            return self._weighed(state.question, expected, placed, evidence)[: config.branching]
+            weighed = self._weighed(state.question, expected, placed, evidence)[: config.branching]
+            return self._by_their_things(state.question, weighed)
         return self._judged(question, best)
+
+    def _by_their_things(self, question: str, candidates: list[Candidate]) -> list[Candidate]:
+        "*Which kettle is made of steel?*: instead of *Its body* the kettle that the line, or else the heading above it, is about."
+        asked, lines = _WHICH_THING.match(question), self.lines.get(question)
+        if asked is None or not candidates or not lines: return candidates
+        pages = {url: self.researcher.ledger[url] for url in dict.fromkeys(line.url for line in lines)}
+        named = things_named(asked["noun"], [page.title for page in pages.values()], [page.text for page in pages.values()])
+        if len(named) < 2: return candidates
+        self.things[question] = tuple(named)
+        is_thing = lambda text: any(text.casefold().removeprefix("the ") in name.casefold() or name in text[-len(name) :] for name in named)
+        told = list[Candidate]()
+        for one in candidates:
+            line = next((line for line in lines if line.url == one.url and line.start <= one.start < line.end), None)
+            if is_thing(one.text) or line is None:
+                told.append(one)
+                continue
+            about = next((names for said in (one.text, line.text, line.heading) if (names := [name for name in named if name in said])), [])
+            place = pages[one.url].text.rfind(about[0], 0, line.end) if len(about) == 1 else -1
+            told.append(replace(one, text=about[0], start=place, end=place + len(about[0])) if place >= 0 else one)
+        return list({one.text: one for one in reversed(told)}.values())[::-1]
 
     def _heads_of(self, passages: Sequence[Passage], *, max_chars: int = 250) -> list[str]:
         "For each passage the title of its page; before the best one of a page also how the page describes itself, if that is no quote."

@@ -25,7 +25,10 @@ _VERBS = """be was been, write wrote written, build built built, make made made,
     stand stood stood, understand understood understood, come came come, go went gone, see saw seen, say said said,
     get got gotten, have had had, do did done, lie lay lain, light lit lit, wed wed wed, bear bore born,
     overcome overcame overcome, wind wound wound, feed fed fed, strike struck struck, sink sank sunk, spin spun spun,
-    catch caught caught, seek sought sought, think thought thought, melt melted melted"""
+    catch caught caught, seek sought sought, think thought thought, melt melted melted, beat beat beaten, hear heard heard,
+    hide hid hidden, hit hit hit, lend lent lent, read read read, ride rode ridden, throw threw thrown, forget forgot forgotten,
+    bite bit bitten, blow blew blown, feel felt felt, freeze froze frozen, mean meant meant, weave wove woven, shake shook shaken,
+    sweep swept swept, swear swore sworn, wake woke woken, ring rang rung, overthrow overthrew overthrown"""
 IRREGULAR_VERBS: dict[str, tuple[str, str]] = {  # base → (past, participle)
     base: (past, participle) for base, past, participle in (row.split() for row in " ".join(_VERBS.split()).split(", "))
 }
