@@ -51,7 +51,7 @@ def share(hits: list[bool]) -> str:
 
 
 def main() -> int:
-    flags = arguments(__doc__.splitlines()[0])
+    flags = arguments("How often a sentence is rightly and wrongly taken to have what a question knows in the contrary role.")
     folder: Path = flags.data / "reading"
     skip_without(folder)
     rows = {name: [json.loads(line) for line in (folder / f"{name}.jsonl").open(encoding="utf-8")] for name in ("qamr", "xquad_en")}
