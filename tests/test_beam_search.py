@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -352,6 +352,16 @@ def test_speculative_decoding_is_greedy_decoding_with_any_weights(seed):
             assert generate(model, [1, 2], config, method="speculative", notes=notes) == generate(model, [1, 2], config)
 
 
+@pytest.mark.parametrize("num_encoder_layers", [0, 1])
+def test_rows_of_one_length_speculate_too(num_encoder_layers):
+    "Also where they go on beyond the model's length."
+    model = random_model(9, 6, num_encoder_layers=num_encoder_layers, max_length=16)
+    contexts, config = [[1, 2], [1, 3], [4, 5, 6], [7, 2]], GenerationConfig(method="speculative", max_new_tokens=30, start_id=0, end_id=8)
+    for prefix in (None, [[1], [2], [3], [4]]):
+        alone = [generate(model, ids, config, prefix=prefix and prefix[row])[0] for row, ids in enumerate(contexts)]
+        assert generate(model, contexts, config, prefix=prefix) == alone
+
+
 def test_notes_alone_let_a_model_with_one_head_speculate():
     model = random_model(6, 0, num_token_heads=1)
     config = GenerationConfig(max_new_tokens=40, num_draft=6)
@@ -456,6 +466,17 @@ def test_impossible_continuations_come_last():
     values, parents, ids = _best_continuations(torch.zeros(1, 3), torch.zeros(1, 1), 8)
     assert values[0, :3].isfinite().all() and (values[0, 3:] == -torch.inf).all()
     assert parents.max() == 0 and ids[0, :3].sort().values.tolist() == [0, 1, 2]
+
+
+def test_texts_that_cannot_be_written_are_no_beams():
+    "Of five tokens two have been written, and none of the last four may be repeated."
+    model, config = random_model(5), GenerationConfig(max_new_tokens=3, no_repeat=1)
+    sequences, scores = beam_search(model, [1, 2], config, beam_width=6)
+    assert scores.isfinite().all() and sorted(sequences[0].tolist()) == sorted(map(list, permutations([0, 3, 4])))
+    with pytest.raises(ValueError, match="at most the 6 texts that are found after context 0, got 7"):
+        beam_search(model, [1, 2], config, beam_width=7)
+    with pytest.raises(ValueError, match="at most the 6 texts that are found after context 1, got 7"):
+        beam_search(model, [[1, 1], [1, 2]], config, beam_width=7)
 
 
 def test_a_closed_context_takes_no_more():

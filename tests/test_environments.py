@@ -366,6 +366,30 @@ def test_the_known_optimum_of_the_lake():
     assert large.initial @ optimal_values(large) == pytest.approx(1.0, abs=1e-6)
 
 
+def table_of(moves: list[list[tuple[int, float, bool]]]) -> Tables:
+    "A world without chance: what follows each action of each state, its reward, and whether that is the end. It begins in state 0."
+    next_states, rewards, ends = (np.array([[[move[i]] for move in row] for row in moves]) for i in range(3))
+    return Tables(np.ones(rewards.shape), next_states, rewards, ends, np.eye(len(moves))[0], np.ones(rewards.shape[:2], bool))
+
+
+def test_a_state_out_of_reach_has_its_value_too():
+    world = table_of([[(0, 1.0, True)], [(1, -1.0, False)]])
+    np.testing.assert_allclose(optimal_values(world, 0.9), [1.0, -10.0])
+    assert optimal_values(world)[0] == 1.0  # without a discount it has none
+
+
+@pytest.mark.parametrize(
+    ("moves", "actions"),
+    [
+        ([[(0, -1.0, True), (1, 0.0, False)], [(0, -1.0, True)] * 2], [0, 0]),  # what costs is not put off
+        ([[(0, 0.0, False), (1, 0.0, False)], [(1, 0.0, False), (0, 1.0, True)]], [1, 1]),  # nor what pays
+        ([[(1, 0.0, False)] * 2, [(0, 0.0, False), (2, 1.0, False)], [(2, 0.0, False)] * 2], [0, 1, 0]),  # not where nothing ends either
+    ],
+)
+def test_the_best_policy_wastes_no_time(moves, actions):
+    assert optimal_policy(table_of(moves)).argmax(1).tolist() == actions
+
+
 @given(st.integers(2, 6), st.integers(1, 3), st.integers(0, 2**32 - 1))
 @settings(max_examples=60, deadline=None)
 def test_evaluation_solves_bellmans_equation_and_bounds_every_horizon(num_states, num_actions, seed):

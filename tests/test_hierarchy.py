@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import replace
 
 import gymnasium
+import math
 import numpy as np
 from typing import Any
 
@@ -1503,6 +1504,9 @@ def test_models_and_configs_refuse_nonsense():
             HierarchyConfig(**wrong)
     with pytest.raises(ValueError, match="burn_in must be between 0 and unroll 4, got 5"):
         replace(SMALL, burn_in=5)
+    for name, number in (("alpha", -1.0), ("alpha", math.nan), ("beta", 2.0), ("max_grad_norm", math.inf)):
+        with pytest.raises(ValueError, match=f"{name} must .*, got {number}"):
+            replace(SMALL, **{name: number})
     with pytest.raises(ValueError, match="num_choices must be positive, got 0"):
         ManagerModel(3, 0)
     with pytest.raises(ValueError, match="got int"):

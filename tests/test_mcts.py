@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from lightbulb.planning.compiled_model import CompiledModel, DenseLayer
 from lightbulb.planning.mcts import MCTS, MCTSConfig
 from lightbulb.planning.plain_search import PlainNode, PlainSearch, plain_choice, plain_completed_q
+from lightbulb.world.board_games import BoardGame
 
 # ------------------------------------------------------------------ worlds
 
@@ -381,6 +382,47 @@ def test_a_root_whose_move_was_never_visited_starts_afresh():
     after = world.step(np.arange(2), unvisited)[0]
     one, two = (MCTS(world.predict, world.step, config).search(after, tree=tree) for tree in (kept, None))
     assert np.array_equal(one.visit_counts, two.visit_counts) and np.array_equal(one.values, two.values)
+
+
+@pytest.mark.parametrize("algorithm", ["puct", "gumbel"])
+def test_whole_games_are_played_with_one_tree_against_a_random_opponent(algorithm):
+    "Every search goes on with fewer simulations in what the one before it found, if it looked at the opponent's move."
+    game, generator = BoardGame(3, 3, 3, gravity=False), np.random.default_rng(1)
+    predict = lambda boards: (np.zeros((len(boards), 9)), np.zeros(len(boards)), game.legal(boards))
+
+    def step(boards, actions):
+        after, rewards, is_over, _ = game.step(boards, actions)
+        return after, rewards, np.where(is_over, 0.0, -1.0)
+
+    num_lost = 0
+    for first in (0, 1) * 5:
+        boards, tree, move, is_over = game.reset(1), None, 0, np.array([False])
+        while not is_over[0]:
+            if move % 2 == first:
+                result = MCTS(predict, step, MCTSConfig(200 // (1 + move), algorithm=algorithm)).search(boards, tree=tree)
+                tree, actions = result.tree, result.actions
+            else:
+                actions = np.array([generator.choice(np.flatnonzero(game.legal(boards)[0]))])
+            boards, rewards, is_over, _ = game.step(boards, actions)
+            tree, move = tree and tree.subtree(actions), move + 1
+            if tree and tree.arrays.num_nodes[0]:
+                assert np.array_equal(tree.states.read(np.zeros(1, np.int64)), boards)
+        num_lost += rewards[0] > 0 and (move - 1) % 2 != first
+    assert num_lost <= 3
+
+
+@pytest.mark.parametrize("kind", [dict(), dict(policy_target="improved"), dict(temperature=1.0), dict(algorithm="gumbel")])
+def test_what_a_kept_tree_knows_of_an_action_that_its_root_has_not_is_forgotten(kind):
+    logits = np.log([0.05, 0.05, 0.05, 0.85])
+    free = lambda states: (np.tile(logits, (len(states), 1)), np.zeros(len(states)), None)
+    masked = lambda states: (*free(states)[:2], np.tile(np.arange(4) < 3, (len(states), 1)))
+    step = lambda states, actions: (states + 1, np.zeros(len(states)), np.ones(len(states)))
+    tree = MCTS(free, step, MCTSConfig(50)).search(np.zeros((1, 1))).tree.subtree([3])
+    assert tree.arrays.visits[0, 0, 3] > 20
+    result = MCTS(masked, step, MCTSConfig(10, **kind)).search(np.ones((1, 1)), tree=tree)
+    assert result.actions[0] != 3 and result.policy[0, 3] == result.visit_counts[0, 3] == result.q_values[0, 3] == 0
+    assert result.visit_counts.sum() == tree.arrays.visits[0, 0, :3].sum() + 10 == result.tree.arrays.node_visits[0, 0] - 1
+    assert result.tree.subtree([3]).arrays.num_nodes[0] == 0
 
 
 # ------------------------------------------------------------------ models: torch, tuples, compiled

@@ -22,9 +22,11 @@ from lightbulb.planning.run_events import (
     PlannerCost,
     ModelAsked,
     RunLog,
+    RunStarted,
     ThoughtFailed,
     ThoughtProposed,
     ThoughtPruned,
+    ThoughtScored,
     read_event,
     read_run,
     tree_of,
@@ -361,6 +363,25 @@ def test_probabilities_and_values_of_a_model_are_kept_as_numbers(tmp_path):
     result = plan("q", thinking, "greedy", log=log)
     assert read_run(tmp_path / "run.jsonl") == list(result.events) and json.loads(run_to_json(result.events))
     assert [type(node.log_probability) for node in result.root.children] == [float, float]
+
+
+def test_a_run_that_was_killed_is_read_up_to_its_torn_line_and_any_settings_come_back(tmp_path, caplog):
+    path, settings = (
+        tmp_path / "run.jsonl",
+        {f"{i}": {"number": value} for i, value in enumerate((5, "seven", "inf", [5], {"number": -math.inf}))},
+    )
+    log = RunLog(path)
+    for event in (RunStarted("q", "greedy", 0, settings), ThoughtScored(0, math.inf)):
+        log.add(event)
+    assert read_run(path) == log.events and not caplog.messages
+    whole = path.read_bytes()
+    for cut in (-1, -2, -20, -40):
+        path.write_bytes(whole[:cut])
+        assert read_run(path) == log.events[: 2 if cut == -1 else 1]
+    assert caplog.messages == ["run.jsonl, line 2 is torn: the run was killed while it was written"] * 3
+    path.write_bytes(whole[:-20] + b"\n")
+    with pytest.raises(ValueError, match="run.jsonl, line 2: a line must be an event"):
+        read_run(path)
 
 
 def test_pruned_below_the_threshold_is_not_followed():

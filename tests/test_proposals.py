@@ -102,6 +102,8 @@ def test_judges_are_their_formulas():
         [math.sqrt(lengths[0]), math.sqrt(lengths[1]), 0.0]
     )
     assert combine_values([(check, 1.0), (length, 1.0)], "least")(nodes) == [1.0, 1.0, 0.0]
+    with pytest.raises(ValueError, match="the values of a product must not be negative, got -0.5"):
+        combine_values([(check, 1.0), (lambda nodes: [0.5, -0.5, 1.0], 1.0)], "product")(nodes)
 
 
 def test_what_is_known_of_a_thought_is_not_asked_again():

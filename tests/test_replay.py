@@ -462,6 +462,13 @@ def test_a_saved_memory_of_another_kind_is_refused_and_changes_nothing():
     for memory, state in ((sequences, saved), (PrioritizedReplayMemory(10), sequences.state_dict())):
         with pytest.raises(ValueError, match=f"not that of a {type(memory).__name__}"):
             memory.load_state_dict(state)
+    other, parts = filled(10, np.arange(3.0)), [(name, saved) for name in saved] + [(name, saved["slots"]) for name in saved["slots"]]
+    before = str(other.state_dict())
+    for name, part in parts:
+        lacking = {key: value for key, value in part.items() if key != name}
+        with pytest.raises(ValueError, match=f"it lacks {name}"):
+            other.load_state_dict(lacking if part is saved else {**saved, "slots": lacking})
+        assert str(other.state_dict()) == before
 
 
 def test_on_disk_as_in_memory(tmp_path):
@@ -533,6 +540,17 @@ def test_any_types_come_back_as_they_went_in():
     copies = memory.slots.sample(20, 0.5)[3]
     for name, value in memory.storage.split(copies).items():
         assert (view_fields(torch.from_numpy(copies), memory.storage.dtype)[name].numpy() == value).all(), name  # as on a GPU
+
+
+def test_numbers_that_a_field_cannot_hold_are_refused():
+    memory = PrioritizedReplayMemory(4)
+    with pytest.raises(ValueError, match=r"reward is stored as float32, which cannot hold 1e\+60"):
+        memory.add({"cell": np.int8(7), "reward": 1e60})
+    memory.add({"cell": np.int8(7), "reward": 0.0})
+    memory.add({"cell": -128, "reward": -math.inf})
+    with pytest.raises(ValueError, match="cell is stored as int8, which cannot hold 300"):
+        memory.add({"cell": 300, "reward": 1e-50})
+    assert memory.storage.fields["cell"][:2].tolist() == [7, -128] and memory.storage.fields["reward"][1] == -math.inf
 
 
 def test_tensors_of_bfloat16_are_stored_as_floats():
@@ -655,6 +673,7 @@ def test_bad_input_is_named_and_loses_nothing():
         (lambda: memory.add({**row, "observation": [0.0]}), "observation must have shape"),
         (lambda: memory.add({**row, "action": 0.5}), "action is stored as int64"),
         (lambda: memory.add({**row, "action": "left"}), "only numbers"),
+        (lambda: memory.add({**row, "observation": [0.0, 1e60]}), r"observation is stored as float32, which cannot hold 1e\+60"),
         (lambda: memory.add({**row, "action": None}), "only numbers"),
         (lambda: memory.add({}), "at least one field"),
         (lambda: memory.add(row, priority=float("nan")), "priorities must be finite"),

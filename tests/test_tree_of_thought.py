@@ -273,6 +273,38 @@ def test_a_value_that_is_no_number_is_a_failure_of_its_node(bad):
     assert result.best.text == "good" and result.root.children[1].status == "failed" and result.root.children[1].value is None
 
 
+def raises(items):
+    yield from items
+    raise ConnectionError("gone")
+
+
+@pytest.mark.parametrize(
+    ("thoughts", "reason"),
+    [
+        (lambda: None, "propose: TypeError: "),
+        (lambda: [1, 2], "propose: ValueError: a node's thoughts must be a sequence of texts or Thoughts, got [1, 2]"),
+        (lambda: "abc", "propose: ValueError: a node's thoughts must be a sequence of texts or Thoughts, got 'abc'"),
+        (lambda: raises(["x"]), "propose: ConnectionError: gone"),
+    ],
+)
+def test_what_are_no_thoughts_is_a_failure_of_its_node(thoughts, reason):
+    answers = {"q": lambda: ["a", "bad"], "a": lambda: ["end"], "bad": thoughts}
+    result = ToTSearch(
+        lambda nodes: [answers[node.text]() for node in nodes], lambda nodes: [1.0] * len(nodes), config=ToTConfig(max_depth=2)
+    ).run("q")
+    bad = result.root.children[1]
+    assert bad.status == "failed" and bad.reason.startswith(reason) and not bad.children
+    assert (result.num_failed, result.best.text, result.reason) == (1, "end", "exhausted")
+
+
+@pytest.mark.parametrize("key", [lambda node: {"b": []}.get(node.text, node.text), lambda node: node.text if node.text != "b" else 1 / 0])
+def test_a_key_that_fails_fails_its_node_only(key):
+    search = ToTSearch(lambda nodes: [list("abc") for _ in nodes], lambda nodes: [1.0] * len(nodes), key=key, config=ToTConfig(max_depth=1))
+    failures = [(step.node.text, step.stage) for step in search.search("q") if isinstance(step, Failed)]
+    assert failures == [("b", "key")] and [node.status for node in search.result.root.children] == ["terminal", "failed", "terminal"]
+    assert (search.result.num_nodes, search.result.num_evaluations) == (3, 2)
+
+
 def test_everything_failing_is_a_result_without_a_best_node():
     def broken(nodes):
         raise OSError("no model")

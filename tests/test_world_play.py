@@ -196,6 +196,14 @@ def test_targets_are_renewed_in_turn() -> None:
     )
 
 
+def test_what_waits_longest_comes_first_after_the_ring_has_wrapped() -> None:
+    experience = Experience(10, discount=1.0)
+    experience.add(some_games([6]))
+    assert [experience.due(4).tolist() for _ in range(2)] == [[0, 1, 2, 3], [4, 5, 0, 1]]
+    experience.add(some_games([8]))  # in 6 … 9 and 0 … 3
+    assert experience.due(4).tolist() == [4, 5, 6, 7]
+
+
 def test_experience_goes_on_from_its_state(tmp_path) -> None:
     from lightbulb.core.checkpoint import load_checkpoint, save_checkpoint
 
@@ -215,7 +223,7 @@ def test_experience_goes_on_from_its_state(tmp_path) -> None:
             and torch.equal(first.observations, second.observations)
             and torch.equal(first.actions, second.actions)
         )
-    assert one.due(4).tolist() == two.due(4).tolist() == [7, 8, 9, 10]
+    assert one.due(4).tolist() == two.due(4).tolist() == [22, 23, 24, 25]  # the last games took the first 15 slots
 
 
 def test_stretches_are_drawn_by_priority_and_weights_make_up_for_it() -> None:

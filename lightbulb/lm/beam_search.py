@@ -77,7 +77,8 @@ def _best_continuations(
     (batch, beams), size = scores.shape, logits.shape[-1]
     each = min(count, size)
     values, ids = _largest(logits, each)
-    values = (values - logits.logsumexp(-1, keepdim=True)).view(batch, beams, each) + scores[..., None]
+    logs = (values - logits.logsumexp(-1, keepdim=True)).masked_fill(values == -torch.inf, -torch.inf)  # where nothing may follow, too
+    values = logs.view(batch, beams, each) + scores[..., None]
     missing = max(0, count - beams * each)  # fewer continuations than wanted: the others are impossible
     values = F.pad(values.view(batch, -1), (0, missing), value=-torch.inf)
     best, places = values.topk(count, -1)
@@ -242,8 +243,12 @@ def beam_search(
         _check_room(model, prompts, config)
         results = [_search(model, prompt, config, watch) for prompt in prompts]
         order = torch.tensor([row for prompt in prompts for row in prompt.rows], device=results[0].scores.device).argsort()
-        sequences = torch.cat([result.tokens for result in results])[order]
-        return Beams(sequences[..., : _longest(sequences, config)], torch.cat([result.scores for result in results])[order])
+        sequences, scores = (torch.cat([getattr(result, name) for result in results])[order] for name in ("tokens", "scores"))
+        if len(wanting := (~scores.isfinite()).any(-1).nonzero()):
+            row, width = int(wanting[0]), config.beam_width
+            num_texts = int(scores[row].isfinite().sum())
+            raise ValueError(f"beam_width must be at most the {num_texts} texts that are found after context {row}, got {width}")
+        return Beams(sequences[..., : _longest(sequences, config)], scores)
 
 
 def _num_texts(config: GenerationConfig, size: int) -> int:
@@ -321,7 +326,10 @@ def _write_on(model: TokenModel, prompt: Prompt, config: GenerationConfig, stop:
 
 def _write_once(model: TokenModel, prompt: Prompt, config: GenerationConfig, stop: Stop | None) -> list[list[int]]:
     "The texts of one prompt's rows, as long as the decoder has room."
-    if config.method == "speculative": return [speculate(model, prompt, config).tokens]
+    if config.method == "speculative":
+        pairs = zip(prompt.contexts, prompt.prefixes, strict=True)
+        alone = [prompt] if len(prompt.rows) == 1 else [read_prompts(model, [ids], config, prefix=[written])[0] for ids, written in pairs]
+        return [speculate(model, row, config).tokens for row in alone]
     if config.method != "beam": return write(model, prompt, config, stop)
     best = _search(model, prompt, config).tokens[:, 0].tolist()
     return [text[: text.index(config.end_id) + 1] if config.end_id in text else text for text in best]

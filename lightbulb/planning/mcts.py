@@ -186,12 +186,14 @@ class SearchTree(Displayable):
         return SearchTree(new, self._moved(places, num_nodes))
 
     def grown(self, num_nodes: int) -> SearchTree:
-        "A copy with room for more nodes a tree."
-        num_roots, before, num_actions = self.arrays.children.shape
+        "A copy with room for so many nodes a tree, at least for those there are."
+        num_roots, _, num_actions = self.arrays.children.shape
+        before = int(self.arrays.num_nodes.max())
+        num_nodes = max(num_nodes, before)
         new = new_arrays(num_roots, num_nodes, num_actions)
         for name, array in new._asdict().items():
             if array.ndim >= 2 and name not in ("bounds", "depths", "noise", "start_visits"):
-                array[:, :before] = getattr(self.arrays, name)
+                array[:, :before] = getattr(self.arrays, name)[:, :before]
         new.bounds[:], new.num_nodes[:] = self.arrays.bounds, self.arrays.num_nodes
         places = np.where(np.arange(before) < self.arrays.num_nodes[:, None], np.arange(before), -1)
         return SearchTree(new, self._moved(places, num_nodes))

@@ -124,7 +124,7 @@ class MCTSConfig(Displayable):
     num_simulations: int = 50
     exploration_constant: float = 1.25  # PUCT only
     algorithm: Literal["puct", "gumbel"] = "puct"
-    normalization: Literal["tree", "siblings"] = "tree"  # whose smallest and largest Q become 0 and 1
+    normalization: Literal["tree", "siblings"] = "tree"  # PUCT: whose Q lie between 0 and 1; Gumbel: tree counts the node's value in
     exploration_base: float = 19652.0  # PUCT: visits at which exploration has grown by ln 2
     dirichlet_fraction: float = 0.0  # PUCT: share of noise in the root's prior
     dirichlet_alpha: float = 0.3

@@ -60,6 +60,7 @@ from lightbulb.planning.tree_of_thought import (
     ToTConfig,
     ToTNode,
     ToTSearch,
+    checked_answer,
     nested_json,
     normalize_thought,
 )
@@ -245,7 +246,7 @@ class PlannerRun:
         costs = [cost if i == first else replace(cost, calls=0) for i, cost in enumerate(costs)]  # one call a batch
         self.cost = sum(costs, self.cost)
         for node, result in zip(nodes, results, strict=True):
-            self.answers[stage, self.state(node)] = self._checked(stage, result)
+            self.answers[stage, self.state(node)] = checked_answer(stage, result)
         return {self.state(node): cost for node, cost in zip(nodes, costs, strict=True)}
 
     def _call_each(self, stage: Stage, nodes: Sequence[ToTNode], error: Exception, tokens: int) -> dict[str, PlannerCost]:
@@ -260,26 +261,6 @@ class PlannerRun:
                 costs |= self._call(stage, [node])
         costs[self.state(nodes[0])] += lost
         return costs
-
-    @staticmethod
-    def _checked(stage: Stage, result: Any) -> Any:
-        "Thoughts, a number, evidence; or the exception that says why there is none."
-        try:
-            if isinstance(result, Exception): return result
-            if stage == "propose":
-                thoughts = [Thought(thought) if isinstance(thought, str) else thought for thought in result]
-                if isinstance(result, str) or not all(isinstance(thought, Thought) for thought in thoughts):
-                    return ValueError(f"a node's thoughts must be a sequence of texts or Thoughts, got {repr(result)[:60]}")
-                as_float = lambda number: None if number is None else float(number)
-                thoughts = [replace(thought, log_probability=as_float(thought.log_probability)) for thought in thoughts]
-                logs = [thought.log_probability for thought in thoughts if thought.log_probability is not None]
-                if wrong := [log for log in logs if not log < math.inf]:
-                    return ValueError(f"log_probability must be a number below infinity, got {wrong[0]}")
-                return [thought for thought in thoughts if thought.log_probability != -math.inf]  # such a thought cannot follow
-            if stage == "evaluate" and math.isnan(float(result)): return ValueError("a value must be a number, got nan")
-            return float(result) if stage == "evaluate" else result
-        except (TypeError, ValueError) as error:
-            return error
 
     def _told(self, stage: Stage, result: Any) -> Any:
         "An answer in plain JSON."

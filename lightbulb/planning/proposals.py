@@ -174,7 +174,7 @@ def combine_values(
 ) -> Evaluate:
     """Several judges in one: the weighted mean, the product of powers (values must not be negative), or the least, weights left aside.
 
-    `ValueError` if there is no judge, another manner, or a weight that is not positive.
+    `ValueError` if there is no judge, another manner, a weight that is not positive, or a negative value in a product.
     """
     if not parts: raise ValueError("there must be at least one judge, got none")
     if how not in ("mean", "product", "least"): raise ValueError(f"how must be mean, product or least, got {how!r}")
@@ -187,6 +187,8 @@ def combine_values(
         if how == "least": return [min(values) for values in columns]
         if how == "mean":
             return [sum(w * value for w, value in zip(weights, values, strict=True)) for values in columns]
+        if negative := [value for values in columns for value in values if value < 0]:
+            raise ValueError(f"the values of a product must not be negative, got {negative[0]}")
         return [math.prod(value**w for w, value in zip(weights, values, strict=True)) for values in columns]
 
     return evaluate

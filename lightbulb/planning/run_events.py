@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -175,9 +176,14 @@ _KINDS: dict[str, type] = {
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
+_logger = logging.getLogger(__name__)
+
+
 def _plain(value: Any) -> Any:
     "The same in plain JSON."
     if isinstance(value, float) and not math.isfinite(value): return {"number": str(value)}
+    if isinstance(value, dict) and set(value) == {"number"}:
+        return {"number": [_plain(value["number"])]}  # it is no such number
     if isinstance(value, dict): return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple): return [_plain(part) for part in value]
     return value
@@ -185,7 +191,9 @@ def _plain(value: Any) -> Any:
 
 def _rich(value: Any) -> Any:
     "What `_plain` was given, but for tuples."
-    if isinstance(value, dict) and set(value) == {"number"}: return float(value["number"])
+    if isinstance(value, dict) and set(value) == {"number"}:
+        number = value["number"]
+        return float(number) if isinstance(number, str) else {"number": _rich(number[0])}
     if isinstance(value, dict): return {key: _rich(part) for key, part in value.items()}
     if isinstance(value, list): return [_rich(part) for part in value]
     return value
@@ -238,14 +246,20 @@ def save_run(events: Iterable[RunEvent], path: Path | str) -> None:
 
 
 def read_run(path: Path | str) -> list[RunEvent]:
-    "The events of a file. `ValueError` names the first line that is no event, and a file that does not begin with a start."
+    """The events of a file; a torn line (a killed run's last) is passed over.
+
+    `ValueError` names the first other line that is no event, and a file that does not begin with a start.
+    """
     path, events = Path(path), list[RunEvent]()
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+    lines = path.read_text(encoding="utf-8").split("\n")
+    for number, line in enumerate(lines, 1):
         if not line: continue
         try:
             events.append(read_event(line))
         except ValueError as error:
-            raise ValueError(f"{path.name}, line {number}: {error}") from None
+            if number < len(lines) or not line.startswith('{"event"'[: len(line)]):
+                raise ValueError(f"{path.name}, line {number}: {error}") from None
+            _logger.warning("%s, line %d is torn: the run was killed while it was written", path.name, number)
     if not events or not isinstance(events[0], RunStarted):
         raise ValueError(f"{path.name}: a run must begin with run_started")
     return events

@@ -31,7 +31,7 @@ from lightbulb.planning.run_events import (
     ThoughtProposed,
     tree_of,
 )
-from .tree_of_thought import Thought, ToTNode, nested_json
+from .tree_of_thought import Thought, ToTNode, checked_answer, nested_json
 
 # %% auto #0
 __all__ = ['run_to_html', 'run_to_markdown', 'run_to_json', 'compare_runs', 'replay_run']
@@ -321,7 +321,7 @@ class ReplayRun(PlannerRun):
             answer, cost = self.told_answers.get((stage, node.order), ([] if stage == "propose" else 0.0, self.price(stage, state)))
             if (stage, node.order) not in self.told_answers:
                 cost = replace(cost, calls=0, tokens=0)
-            self.answers[stage, state] = self._checked(stage, self._heard(stage, answer))
+            self.answers[stage, state] = checked_answer(stage, self._heard(stage, answer))
             costs[state] = cost
         self.cost = sum(costs.values(), self.cost)
         if any((stage, node.order) not in self.told_answers for node in nodes):

@@ -343,12 +343,15 @@ def expand(
 
 @search_kernel
 def start_roots(tree: TreeArrays, prediction: Prediction) -> tuple[int, int]:
-    "Write what the model says of the roots, keeping what hangs below them. Returns (problem, root)."
+    "Write what the model says of the roots, keeping what hangs below their legal actions. Returns (problem, root)."
     for b in range(prediction.values.shape[0]):
         problem = _write_prediction(tree, b, 0, prediction, b)
         if problem: return problem, b
         tree.num_nodes[b], tree.node_visits[b, 0] = max(tree.num_nodes[b], 1), max(tree.node_visits[b, 0], 1)
         for a in range(tree.visits.shape[2]):
+            if tree.priors[b, 0, a] < 0:  # it was legal when the node was imagined
+                tree.node_visits[b, 0] -= tree.visits[b, 0, a]
+                tree.children[b, 0, a], tree.visits[b, 0, a], tree.q_values[b, 0, a] = -1, 0, 0.0
             tree.start_visits[b, a] = tree.visits[b, 0, a]
     return 0, 0
 

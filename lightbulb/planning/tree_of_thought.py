@@ -11,7 +11,7 @@ import math
 import time
 import unicodedata
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from html import escape
 from typing import Any, Literal, TypeAlias
 
@@ -243,10 +243,10 @@ class Pruned:
 
 @dataclass(frozen=True)
 class Failed:
-    "A function raised, or gave no number, for this node; the search goes on without it."
+    "A function raised, or gave what it must not, for this node; the search goes on without it."
 
     node: ToTNode
-    stage: Literal["propose", "retrieve", "evaluate", "is_solution"]
+    stage: Literal["propose", "key", "retrieve", "evaluate", "is_solution"]
     error: Exception
 
 
@@ -352,17 +352,27 @@ class _Spending:
             if limit is not None and getattr(self, f"num_{name}") >= limit: return f"max_{name}"
         return self.out_of_time()
 
-# %% ../../nbs/planning/07_tree_of_thought.ipynb #da605136
-def _as_value(result: Any) -> float | Exception:
-    "A number, or the exception that says why it is none."
-    if isinstance(result, Exception): return result
+# %% ../../nbs/planning/07_tree_of_thought.ipynb #c4ec5eda
+def checked_answer(stage: str, result: Any) -> Any:
+    "Thoughts, a number, evidence; or the exception that says why there is none."
     try:
-        value = float(result)
-    except (TypeError, ValueError) as error:
+        if isinstance(result, Exception): return result
+        if stage == "propose":
+            thoughts = [Thought(thought) if isinstance(thought, str) else thought for thought in result]
+            if isinstance(result, str) or not all(isinstance(thought, Thought) and isinstance(thought.text, str) for thought in thoughts):
+                return ValueError(f"a node's thoughts must be a sequence of texts or Thoughts, got {repr(result)[:60]}")
+            as_float = lambda number: None if number is None else float(number)
+            thoughts = [replace(thought, log_probability=as_float(thought.log_probability)) for thought in thoughts]
+            logs = [thought.log_probability for thought in thoughts if thought.log_probability is not None]
+            if wrong := [log for log in logs if not log < math.inf]:
+                return ValueError(f"log_probability must be a number below infinity, got {wrong[0]}")
+            return [thought for thought in thoughts if thought.log_probability != -math.inf]  # such a thought cannot follow
+        if stage == "evaluate" and math.isnan(float(result)): return ValueError("a value must be a number, got nan")
+        return float(result) if stage == "evaluate" else result
+    except Exception as error:  # noqa: BLE001 (thoughts may be a generator: it can raise anything while it is read)
         return error
-    return ValueError("a value must be a number, got nan") if math.isnan(value) else value
 
-
+# %% ../../nbs/planning/07_tree_of_thought.ipynb #da605136
 class _Growth:
     "One growing tree: new thoughts, their evidence and their values, and which of them are followed."
 
@@ -377,12 +387,11 @@ class _Growth:
         "Propose below each parent, retrieve for the new nodes, evaluate them; returns the nodes that have a value."
         children: list[ToTNode] = []
         for parent, thoughts in zip(parents, self._ask(self.search.propose, parents), strict=False):
+            thoughts = checked_answer("propose", thoughts)
             if isinstance(thoughts, Exception):
                 yield self._fail(parent, "propose", thoughts)
                 continue
-            proposed = self._attach(parent, thoughts)
-            children += proposed.children
-            yield proposed
+            children += yield from self._attach(parent, thoughts)
         if self.search.retrieve and children:
             children = yield from self._settle("retrieve", self.search.retrieve, children)
         limit = self.config.max_evaluations
@@ -400,7 +409,7 @@ class _Growth:
             yield Pruned(tuple(weak))
         alive = [node for node in nodes if node.status == "open"]
         for node in alive:
-            verdict = _ask_each(lambda batch: [is_solution(item) for item in batch], [node])[0] if is_solution else False
+            verdict = _ask_each(lambda batch: [bool(is_solution(item)) for item in batch], [node])[0] if is_solution else False
             if isinstance(verdict, Exception):
                 yield self._fail(node, "is_solution", verdict)
             elif verdict:
@@ -429,16 +438,19 @@ class _Growth:
         counts = (spent.num_nodes, spent.num_evaluations, spent.num_merged, spent.num_failed, spent.seconds)
         return ToTResult(self.root, best_node(self.root), self.reason, solutions, *counts)
 
-    def _attach(self, parent: ToTNode, thoughts: Sequence[str | Thought]) -> Proposed:
-        "Add the new thoughts below their parent, as many as the budget allows; `branching` counts before merging."
+    def _attach(self, parent: ToTNode, thoughts: Sequence[Thought]) -> Generator[ToTStep, None, list[ToTNode]]:
+        "Add new thoughts below their parent, as many as the budget allows (`branching` counts before merging); returns those with a key."
         siblings: set[str] = set()
-        added, num_merged, limit = [], 0, self.config.max_nodes
-        for thought in list(thoughts)[: self.config.branching]:
+        added, failures, num_merged, limit = [], dict[ToTNode, Exception](), 0, self.config.max_nodes
+        for thought in thoughts[: self.config.branching]:
             if limit is not None and self.spending.num_nodes >= limit:
                 self.spending.cut = "max_nodes"
                 break
             node = parent.add(thought, self.spending.num_nodes + 1)
-            if self._is_known(node, siblings):
+            is_known = _ask_each(lambda batch: [self._is_known(item, siblings) for item in batch], [node])[0]
+            if isinstance(is_known, Exception):
+                failures[node] = is_known
+            elif is_known:
                 parent.children.pop()
                 num_merged += 1
                 continue
@@ -446,7 +458,10 @@ class _Growth:
             added.append(node)
         self.spending.num_merged += num_merged
         parent.status = "expanded"
-        return Proposed(parent, tuple(added), num_merged)
+        yield Proposed(parent, tuple(added), num_merged)
+        for node, error in failures.items():
+            yield self._fail(node, "key", error)
+        return [node for node in added if node not in failures]
 
     def _is_known(self, node: ToTNode, siblings: set[str]) -> bool:
         "Was this thought met among its siblings, or its state in the tree no deeper than here? Remember it, if not."
@@ -468,7 +483,7 @@ class _Growth:
         for node, result in zip(nodes, self._ask(function, nodes), strict=False):
             if stage == "evaluate":
                 self.spending.num_evaluations += 1
-                result = _as_value(result)
+                result = checked_answer(stage, result)
             if isinstance(result, Exception):
                 yield self._fail(node, stage, result)
                 continue
@@ -496,7 +511,7 @@ class _Growth:
                 return results[:refused]
         return results
 
-    def _fail(self, node: ToTNode, stage: Literal["propose", "retrieve", "evaluate", "is_solution"], error: Exception) -> Failed:
+    def _fail(self, node: ToTNode, stage: Literal["propose", "key", "retrieve", "evaluate", "is_solution"], error: Exception) -> Failed:
         "Record the failure at its node."
         self.spending.num_failed += 1
         node.status, node.reason = "failed", f"{stage}: {type(error).__name__}: {error}"

@@ -15,7 +15,7 @@ from numba.core import types
 from numpy.typing import ArrayLike, NDArray
 
 from ..core.kernels import kernel
-from .storage import OWN
+from .storage import OWN, check_saved
 from lightbulb.rl.sum_tree import (
     FloatArray,
     IntArray,
@@ -333,7 +333,9 @@ class PrioritizedSlots:
         }
 
     def check_state(self, state: Mapping[str, Any]) -> None:
-        "`ValueError` if saved priorities belong to a memory of another kind."
+        "`ValueError` if saved priorities belong to a memory of another kind, or are not whole."
+        names = ("capacity", "alpha", "epsilon", "num_added", "random", "leaves", "measured", "serials")
+        check_saved(state, names, type(self).__name__)
         for name in ("capacity", "alpha", "epsilon"):
             if state[name] != getattr(self, name):
                 raise ValueError(f"the saved memory has {name} {state[name]}, this one {getattr(self, name)}")

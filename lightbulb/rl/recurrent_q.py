@@ -141,7 +141,10 @@ class RecurrentQConfig(Displayable):
         for name in ("hidden", "batch_size", "unroll", "num_steps", "capacity", "min_sequences", "beta_steps"):
             if getattr(self, name) < 1: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("learning_rate", "max_grad_norm"):
-            if not getattr(self, name) > 0: raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not 0 <= self.alpha < float("inf"): raise ValueError(f"alpha must not be negative, got {self.alpha}")
+        if not 0 <= self.beta <= 1: raise ValueError(f"beta must be between 0 and 1, got {self.beta}")
         for name in ("target_rate", "final_rate"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be above 0 and at most 1, got {getattr(self, name)}")

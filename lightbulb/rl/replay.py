@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from ..core.runtime import choose_device
 from .priorities import PrioritizedSlots
-from .storage import NEEDED, NStepReturns, RingStorage, Rows, to_array
+from .storage import NEEDED, NStepReturns, RingStorage, Rows, check_saved, to_array
 from .sum_tree import IntArray, as_indices, as_numbers
 
 # %% auto #0
@@ -211,8 +211,8 @@ class PrioritizedReplayMemory:
             }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        "Take over a saved memory; `ValueError`, and nothing changed, if capacity, alpha, epsilon, steps or discount differ."
-        if "slots" not in state: raise ValueError("the saved state is not that of a PrioritizedReplayMemory")
+        "Take over a saved memory; `ValueError`, and nothing changed, if capacity, alpha, epsilon, steps or discount differ or are lost."
+        check_saved(state, ("num_steps", "discount", "num_samples", "slots", "rows", "windows"), type(self).__name__)
         for name in ("num_steps", "discount"):
             if state[name] != getattr(self, name):
                 raise ValueError(f"the saved memory has {name} {state[name]}, this one {getattr(self, name)}")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from .replay import PrioritizedReplayMemory, ReplaySample
-from .storage import RingStorage, Rows, to_array
+from .storage import RingStorage, Rows, check_saved, to_array
 from .sum_tree import IntArray
 
 # %% auto #0
@@ -265,7 +265,7 @@ class SequenceReplayMemory:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         "Take over a saved memory of the same shape; `ValueError`, and nothing changed, if it does not fit."
-        if "sizes" not in state: raise ValueError("the saved state is not that of a SequenceReplayMemory")
+        check_saved(state, ("sizes", "tuple_state", "episodes", "memory"), type(self).__name__)
         if tuple(state["sizes"]) != self.sizes:
             raise ValueError(f"the saved windows are (burn_in, unroll, period) {tuple(state['sizes'])}, these {self.sizes}")
         with self.memory.lock:

@@ -38,12 +38,28 @@ def stored_dtype(dtype: np.dtype, float_dtype: np.dtype) -> np.dtype:
 def fit_field(name: str, array: NDArray[Any], field: NDArray[Any] | None, float_dtype: np.dtype) -> NDArray[Any]:
     "Rows in the type and shape of a stored field; `ValueError` if they do not fit. Without a field, in the type they will have."
     dtype = stored_dtype(array.dtype, float_dtype)
-    if field is None: return array.astype(dtype, copy=False)
+    if field is None: return _narrowed(name, array, dtype)
     if array.shape[1:] != field.shape[1:]:
         raise ValueError(f"{name} must have shape {field.shape[1:]}, got {array.shape[1:]}")
     if not np.can_cast(dtype, field.dtype, "same_kind"):
         raise ValueError(f"{name} is stored as {field.dtype}, got {array.dtype}")
-    return array.astype(field.dtype, copy=False)
+    return _narrowed(name, array, field.dtype)
+
+
+def _narrowed(name: str, array: NDArray[Any], dtype: np.dtype) -> NDArray[Any]:
+    "The same numbers in another type, floats rounded; `ValueError` for one that is too large for it."
+    if np.can_cast(array.dtype, dtype): return array.astype(dtype, copy=False)
+    with np.errstate(over="ignore"):
+        narrow = array.astype(dtype)
+    lost = narrow != array if dtype.kind in "iu" else np.isinf(narrow) & np.isfinite(array)
+    if lost.any(): raise ValueError(f"{name} is stored as {dtype}, which cannot hold {array[lost][0]}")
+    return narrow
+
+
+def check_saved(state: Mapping[str, Any], names: tuple[str, ...], kind: str) -> None:
+    "`ValueError` if a saved state lacks a part."
+    if missing := [name for name in names if name not in state]:
+        raise ValueError(f"the saved state is not that of a {kind}, it lacks {', '.join(missing)}")
 
 # %% ../../nbs/rl/02_storage.ipynb #c21533e0
 OWN = 2  # whole numbers at the start of each record

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -108,12 +108,16 @@ def optimal_values(
     horizon: int | None = None,  # steps after which the episode is cut; None: it may go on for ever
     max_sweeps: int = 200_000,
 ) -> np.ndarray:
-    "The value of every state (S,) under the best policy. `ValueError` if there is no finite one."
+    """The value of every state (S,) under the best policy. `ValueError` if there is no finite one.
+
+    At a discount of 1 without a horizon a state out of reach may have none: it is not waited for.
+    """
     _check_discount(discount, horizon)
     values, change = np.zeros(len(tables.initial)), np.inf
+    awaited = tables.reachable if discount == 1 else np.ones_like(tables.reachable)
     for _ in range(horizon or max_sweeps):
         before, values = values, _action_values(tables, values, discount).max(1)
-        change = np.abs(values - before)[tables.reachable].max()
+        change = np.abs(values - before)[awaited].max()
         if change < 1e-13 and horizon is None: return values
     if horizon is None:
         raise ValueError(
@@ -174,10 +178,19 @@ def policy_values(
     return values
 
 # %% ../../nbs/world/02_tables.ipynb #2be6c869
+def _best_actions(tables: Tables, discount: float) -> np.ndarray:
+    "The best legal actions (S, A) at a discount below 1, by policy iteration."
+    states, chosen = np.arange(len(tables.legal)), tables.legal.argmax(1)
+    while True:
+        worth = _action_values(tables, policy_values(tables, np.eye(tables.legal.shape[1])[chosen], discount), discount)
+        best = worth >= worth.max(1, keepdims=True) - 1e-6
+        if best[states, chosen].all(): return best
+        chosen = np.where(best[states, chosen], chosen, worth.argmax(1))
+
+
 def optimal_policy(tables: Tables, discount: float = 1.0) -> np.ndarray:
-    "One best policy (S, A), without a time limit; it wastes no time."
-    worth = _action_values(tables, optimal_values(tables, discount), discount)
-    hurried = discount * (1 - 1e-4)
-    soon = _action_values(tables, optimal_values(tables, hurried), hurried)
+    "One best policy (S, A), without a time limit; of the best actions it takes those with the fewest expected steps."
+    worth, hurried = _action_values(tables, optimal_values(tables, discount), discount), 1 - 1e-4
     best = worth >= worth.max(1, keepdims=True) - 1e-9
-    return np.eye(worth.shape[1])[np.where(best, soon, -np.inf).argmax(1)]
+    quick = _best_actions(replace(tables, rewards=np.full_like(tables.rewards, -1.0), legal=best), hurried)
+    return np.eye(worth.shape[1])[_best_actions(replace(tables, legal=quick), discount * hurried).argmax(1)]

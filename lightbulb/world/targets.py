@@ -139,7 +139,9 @@ class Experience:
         "Whole games, in their order; of more than fit the last. `ValueError` if the last step ends none."
         if not (steps.terminated[-1] or steps.truncated[-1]):
             raise ValueError("the last step must end its game: only whole games can be kept")
-        self.memory.extend(steps.take(slice(-self.memory.capacity, None)).rows())
+        slots = self.memory.extend(steps.take(slice(-self.memory.capacity, None)).rows())
+        if self.cursor in slots:  # what waited there is overwritten; the next that waits comes after it
+            self.cursor = int(slots[-1] + 1) % self.memory.capacity
 
     def read(self, slots: np.ndarray) -> Steps:
         "Copies of some steps."
