@@ -234,6 +234,39 @@ def test_a_claim_is_held_against_its_quotes(claim: str, stands: bool) -> None:
     assert bool(find_fault(claim, [quote("Davy was born in Penzance in 1778.")])) != stands
 
 
+WORKS = (
+    "The pond covers eleven acres, and four hundred gates were made by the Northern Salt Union for the Calloway family until 1971. "
+    "It is open on every day but Monday; dogs are not allowed. Okonta declined a degree. Visitors and 1.2 million litres came."
+)
+
+
+@pytest.mark.parametrize(
+    ("claim", "stands"),
+    [
+        ("The pond covers 11 acres.", True),
+        ("The pond covers twelve acres.", False),
+        ("Exactly 400 gates were made until the 1970s.", True),
+        ("Six hundred gates were made.", False),
+        ("The one union made 1,200,000 litres.", True),
+        ("The Northern Salt Union (NSU) made gates for the Calloways.", True),
+        ("The Northern Salt Union (NSO) made gates.", False),
+        ("It is not open on Mondays.", True),
+        ("Okonta did not accept a degree.", True),
+        ("Roughly eleven acres are covered by the pond.", True),
+        ("Penrose made four hundred gates.", False),
+        ("Grant Calloway made four hundred gates.", False),
+    ],
+)
+def test_numbers_in_words_plurals_and_first_words_are_read_as_english_has_them(claim: str, stands: bool) -> None:
+    assert (find_fault(claim, [quote(WORKS, "Works")], min_coverage=0.3) == "") == stands
+
+
+def test_until_and_united_deny_nothing() -> None:
+    claim = "The works did not burn peat."
+    assert find_fault(claim, [quote("The works of the United Salt Union burnt peat until 1846.")]) == "its quotes deny nothing"
+    assert not find_fault(claim, [quote("The works refused to burn peat.")])
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", '{"action": 7}', '{"action": "search", "queries": [7]}', "{" * 5000, '{"action": "write", "claims": [7]}']
 )
