@@ -261,6 +261,25 @@ def test_numbers_in_words_plurals_and_first_words_are_read_as_english_has_them(c
     assert (find_fault(claim, [quote(WORKS, "Works")], min_coverage=0.3) == "") == stands
 
 
+@pytest.mark.parametrize(
+    ("claim", "stands"),
+    [
+        ("Copy `gates.toml` to `/etc/sluice` and test it with `sluicectl check --all`.", True),
+        ("See https://sluice.example/start, and/or call sluicectl check.", True),
+        ("Copy gates.toml to /etc/gates.", False),
+        ("Copy gates.toml to /etc.", False),
+        ("Test it with `sluicectl test`.", False),
+        ("Test it with sluicectl check --force.", False),
+        ("See [the start](https://evil.example/login).", False),
+        ("See evil.example for sluicectl check.", False),
+        ("![Sluicectl](http://sluice.example/start?x=1) has a check.", False),
+    ],
+)
+def test_what_is_typed_or_opened_stands_verbatim_in_the_quotes(claim: str, stands: bool) -> None:
+    said = "Copy gates.toml to /etc/sluice. Test it with sluicectl check  --all. See the start or call: https://sluice.example/start"
+    assert (find_fault(claim, [quote(said, "Sluicectl")], min_coverage=0.3) == "") == stands
+
+
 def test_until_and_united_deny_nothing() -> None:
     claim = "The works did not burn peat."
     assert find_fault(claim, [quote("The works of the United Salt Union burnt peat until 1846.")]) == "its quotes deny nothing"
@@ -274,6 +293,13 @@ def test_what_is_no_message_is_said_to_be_none(text: str) -> None:
     with pytest.raises(ValueError) as caught:
         parse_message(text)
     assert "\n" not in str(caught.value)
+
+
+def test_a_message_is_the_first_object_with_an_action_and_commands_no_terminal() -> None:
+    sample = 'As in {"query": 1} and {}: {"action": "search", "queries": ["\\u001b[2Jarc \\u202elamp\\u009b1m", "\\ud800 a"], "plan": ["\\u001b]8;;http://x\\u0007b"]}'
+    message = parse_message(sample)
+    assert message.queries == ("arc lamp", "a") and message.plan == ("b",)
+    assert describe_step(Decided("read", "A\x1b[H\u202e page")) == "read: A page"
 
 
 def test_claims_that_time_did_not_suffice_to_check_are_shown_as_that() -> None:

@@ -24,6 +24,7 @@ from .tools import LeadingModel, Says
 from .waiting import Working
 from ..core.english import FUNCTION_WORDS, SENTENCE_OPENERS, stem
 from ..core.errors import LightbulbError, UnavailableError
+from ..core.display import printable
 from ..core.offline_models import offline_path
 from ..core.records import Passage, Span
 from ..knowledge.chunks import split_sentences
@@ -61,11 +62,25 @@ def _strings(content: dict[str, Any], name: str, most: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for item in value if (text := " ".join(item.split())[:300])))[:most]
 
 
-def _first_object(text: str) -> dict[str, Any] | None:
-    "The first JSON object in a text, or None."
+def _object(
+    text: str,
+    name: str = "action",  # what it must have
+) -> dict[str, Any] | None:
+    "The first JSON object in a text that has a name, as it may be printed; else the first of all, or None."
     from lightbulb.lm.local_model import first_json_object  # imported late: PyTorch takes seconds, in which nothing would be said
 
-    return first_json_object(text)
+    first = found = first_json_object(text)
+    while found is not None and name not in found:
+        text = text[text.index("{") + 1 :]
+        found = first_json_object(text) if "{" in text else None
+    return _printable(found if found is not None else first)
+
+
+def _printable(value: Any) -> Any:
+    "What a model said, in all its texts without signs that command a terminal or turn the writing round."
+    if isinstance(value, str): return printable(value)
+    if isinstance(value, list): return [_printable(item) for item in value]
+    return {printable(name): _printable(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
 def parse_message(
@@ -73,7 +88,7 @@ def parse_message(
     form: str = "",  # of the claims, if the message names none
 ) -> _Message:
     "The message in a reply; `ValueError` says in one line what is wrong with it, for the model to read."
-    content = _first_object(text)
+    content = _object(text)
     if content is None: raise ValueError("the reply must be one JSON object")
     action = content.get("action")
     if action not in ("search", "read", "write", "refuse"):
@@ -174,6 +189,22 @@ def _abbreviations(claim: str) -> list[str]:
     return [short for short, words in found if "".join(word[0] for word in words if word[0].isupper()).endswith(short)]
 
 
+_TYPED = re.compile(  # commands, addresses, paths, options, names of files
+    r"`+(?P<code>[^`]+)`+|(?:\b[a-z][a-z\d+.-]*://|\bwww\.|\b(?:mailto|data|javascript):)\S+|\S+@[\w-]+\.[\w.-]+"
+    r"|(?<![\w/.])(?:~|\.{1,2})?/[\w.@~-]+(?:/[\w.@*~-]*)*|(?<![\w-])--?[A-Za-z][\w-]*|\b[A-Za-z][\w-]*(?:\.[\w-]+)*\.[A-Za-z]{2,}\b(?:/\S*)?"
+)
+
+
+def _not_verbatim(claim: str, together: str) -> list[str]:
+    "What a claim has to be typed or opened, and its quotes do not have letter by letter."
+    said, lacking = " ".join(together.replace("`", "").split()), []
+    for match in _TYPED.finditer(claim):
+        typed = " ".join(match["code"].split()) if match["code"] else match.group().rstrip(".,;:!?…)]}>'\"*’”")
+        if not re.search(rf"(?<![\w/-]){re.escape(typed)}/?(?![\w/-]|\.\w)", said):
+            lacking.append(typed)
+    return list(dict.fromkeys(lacking))
+
+
 def find_fault(
     claim: str,
     quotes: Sequence[Passage],  # all that it stands on
@@ -190,6 +221,7 @@ def find_fault(
     if claim.endswith("?"): return "it is a question and no statement"
     together = " ".join(dict.fromkeys([f"{quote.title}." for quote in quotes] + [quote.text for quote in quotes]))
     if missing := lacking_numbers(claim, together): return f"its quotes do not have {', '.join(missing)}"
+    if missing := _not_verbatim(claim, together): return f"its quotes do not have {', '.join(missing)}"
     words = (*_WORD.findall(together), *subject, *_abbreviations(claim))
     spelled = {_one(part) for word in words for part in (word, *word.split("-"))}
     if missing := [name for name in _names(claim, common) if not {_one(part) for part in (name, *name.split("-"))} & spelled]:
@@ -570,7 +602,7 @@ class Synthesizer:
         except LightbulbError as error:
             self.researcher.fail("ask the language model back", self.question, str(error))
             return None
-        supported = (_first_object(reply) or {}).get("supported") if reply else None
+        supported = (_object(reply, "supported") or {}).get("supported") if reply else None
         if isinstance(supported, list):
             return {int(number) for number in map(str, supported) if re.fullmatch(r"\d{1,3}(?:\.0)?", number) for number in [float(number)]}
         if reply is not None:
@@ -582,7 +614,7 @@ class Synthesizer:
         rows = [{"number": i, "text": claim.text, "why": faults[i - 1]} for i, claim in enumerate(claims, 1)]
         try:
             reply = self._ask(_RULES, self._state(1, {"rejected": rows, "now": _ANEW}), "the model writes anew")
-            content = _first_object(reply or "") or {}
+            content = _object(reply or "") or {}
             message = parse_message(reply or "", self.form)
         except LightbulbError as error:
             self.researcher.fail("ask the language model", self.question, str(error))
@@ -607,4 +639,8 @@ class Synthesizer:
         quotes = [quote.text for claim in claims for quote in self._quotes_of(claim)]
         sources = " ".join([*(claim.text for claim in claims), *quotes])
         words = set(content_words(re.sub(r"^(?:yes|no)\b", "", short, flags=re.IGNORECASE)))
-        return short.rstrip(".") if not lacking_numbers(short, sources) and words <= set(content_words(sources)) else ""
+        return (
+            short.rstrip(".")
+            if not lacking_numbers(short, sources) and not _not_verbatim(short, sources) and words <= set(content_words(sources))
+            else ""
+        )
