@@ -4,8 +4,8 @@
 
 A sentence that holds the gold answer has to pass; the same question with that answer in place of what it knew about the verb's other roles
 (*Who beat Kaja?*, answered by *Mira*, turned to *Who beat Mira?*) has to be caught. Some of the turned questions make no sense or are true
-as well (verbs that go both ways), so all of them is out of reach. Rules were written while looking at every second sentence of QAMR, from
-the first on; the others and XQuAD were only measured. The simple baseline takes every sentence that has the question's words.
+as well (verbs that go both ways), so all of them is out of reach. Rules were written while looking at three of four sentences of QAMR; the
+fourth, and XQuAD, were only measured. The simple baseline takes every sentence that has the question's words.
 """
 
 from __future__ import annotations
@@ -55,7 +55,11 @@ def main() -> int:
     folder: Path = flags.data / "reading"
     skip_without(folder)
     rows = {name: [json.loads(line) for line in (folder / f"{name}.jsonl").open(encoding="utf-8")] for name in ("qamr", "xquad_en")}
-    sets = {"QAMR, looked at": rows["qamr"][::2], "QAMR, not looked at": rows["qamr"][1::2], "XQuAD, not looked at": rows["xquad_en"]}
+    sets = {
+        "QAMR, looked at": [row for i, row in enumerate(rows["qamr"]) if i % 4 < 3],
+        "QAMR, not looked at": rows["qamr"][3::4],
+        "XQuAD, not looked at": rows["xquad_en"],
+    }
     table = Table("Who did it, and to whom")
     for name, texts in sets.items():
         pairs = list(answered(texts))

@@ -94,11 +94,13 @@ class Asked(NamedTuple):
 
 _BE = frozenset("is are was were be been being am get gets got".split())
 _AUXILIARIES = frozenset("has have had will would can could may might shall should must did does do to".split())
-_ADVERB = re.compile(r"\w+ly|first|also|later|then|once|never|always|not|soon|often|both|all|still|now|ever|again|twice")
+_ADVERB = re.compile(
+    r"(?!family|r?ally|reply|supply|assembly|july|italy)\w+ly|first|also|later|then|once|never|always|not|soon|often|both|all|still|now|ever|again|twice"
+)
 _ARTICLES = frozenset("the a an his her its their our my your this that these those".split())
 _PREPOSITIONS = frozenset(
     "in on at during after before for from with by of to into as about since until over under against through between within near towards "
-    "around behind because when while where if than via using which who that how".split()
+    "around behind because when while where if than via using which who that how what whether why following".split()
 )
 _TAKES = _PREPOSITIONS - set("to about against from for of".split())  # what stands behind these is no part of what a verb takes
 
@@ -225,6 +227,8 @@ def _subject(before: Sequence[_Word]) -> Sequence[_Word] | None:
         return None if any(word.low in _RELATIVE for word in own) else own
     joins_nouns = joint >= 0 and before[joint].low in ("and", "or") and not any(_is_verb(word.low) for word in before[:joint])
     own = before if joins_nouns else before[joint + 1 :]
+    if own and (own[0].low in _PREPOSITIONS or own[0].low.endswith("ing")):  # *As well as deciding that, the election …*
+        own = own[next((i + 1 for i in range(len(own) - 1, -1, -1) if own[i].text == ","), 0) :]
     return None if any(map(_is_plain_verb, own)) else own
 
 
@@ -238,10 +242,14 @@ def _roles_at(words: Sequence[_Word], at: int) -> tuple[Sequence[_Word], Sequenc
     last = next((i for i in range(at + 1, len(words)) if words[i].text in _ENDS), len(words))
     before, behind = words[first:start], words[at + 1 : last]
     other = _first_clause(behind)
-    by = next((i for i, word in enumerate(other[:11]) if word.low == "by"), None)
+    by = next((i for i, word in enumerate(other) if word.low == "by"), None)
     is_participle = verb in _PARTICIPLES or verb.endswith("ed")
     is_passive = is_participle and (bool(helpers & _BE) or (by is not None and by < 2))
-    if not is_passive and verb in _PARTICIPLES - _PASTS and not helpers & {"has", "have", "had"}: return None
+    has_had = bool(helpers & {"has", "have", "had"})
+    may_be_passive = is_participle and (
+        verb in _PARTICIPLES - _PASTS or not behind or behind[0].low in _TAKES
+    )  # *a report released in May*
+    if "to" in helpers or (may_be_passive and not is_passive and not has_had): return None
     relative = next((i for i in range(len(before) - 1, -1, -1) if before[i].low in _RELATIVE), None)
     if relative is not None and relative == len(before) - 1:  # *X, who | beat Y*
         subject: Sequence[_Word] | None = _last_noun(before[:relative])
@@ -277,8 +285,9 @@ def is_in_other_role(question: str, said: str) -> bool:
     for i, word in enumerate(words):
         name, is_turned = _verb(word.low)
         if name != asked.verb or not word.text[0].islower() or (i and words[i - 1].low in _ARTICLES | {"of"}): continue
+        if word.low.endswith("ing"): return False
         if not (_is_verb(word.low) or word.low.endswith("s") or (i and words[i - 1].low in _AUXILIARIES)): continue
-        if word.low.endswith("ing") or (roles := _roles_at(words, i)) is None: return False
+        if (roles := _roles_at(words, i)) is None: return False
         agent, other = reversed(roles) if is_turned else roles
         if _names(agent, asked.agent) or _names(other, asked.other): return False
         contrary = [_names(other, asked.agent) or not asked.agent, _names(agent, asked.other) or not asked.other]
