@@ -611,30 +611,35 @@ def test_a_reply_that_was_cut_is_told_to_be_shorter_and_gets_more_tokens() -> No
 
 
 def test_a_page_that_cannot_be_read_is_told_and_taken_off_the_desk() -> None:
-    class Broken(Whole):
-        def read(self, urls: Any) -> list[Any]:
-            return [NotRead("HTTP 403") if url.endswith("/storage") else page for url, page in zip(urls, super().read(urls), strict=True)]
-
     @dataclass
     class NotRead:
         reason: str
+
+    class Broken(Whole):
+        def search(self, query: str, num_results: int = 10) -> list[Any]:
+            return super().search(query)[: 3 if query == "more" else 2]
+
+        def read(self, urls: Any) -> list[Any]:
+            return [NotRead("HTTP 403") if url.endswith("/storage") else page for url, page in zip(urls, super().read(urls), strict=True)]
 
     states: list[dict[str, Any]] = []
 
     class Watched(Writes):
         def reply(self, state: dict[str, Any]) -> str:
             states.append(state)
-            if "problem_with_your_last_message" in state or "claims" in state or len(states) < 3:
-                return super().reply(state)
-            raise AssertionError("it was told nothing")
+            script = ('{"action": "search", "queries": ["Tarn"]}', '{"action": "read", "pages": ["p1", "p2"]}')
+            script += ('{"action": "search", "queries": ["more"]}', '{"action": "read", "pages": ["p3"]}')
+            if len(states) <= len(script): return script[len(states) - 1]
+            quotes = [quote["name"] for quote in state.get("data", {"quotes": []})["quotes"]]
+            claims = [{"text": "A vault of Tarn holds 64 TB.", "quotes": quotes}]
+            return json.dumps({"supported": [1]} if "claims" in state else {"action": "write", "claims": claims})
 
-    with serve_model(Watched(("A vault of Tarn holds 64 TB.", "64 TB"))) as url:
+    with serve_model(Watched()) as url:
         tools = small_tools(model=load_language_model(f"openai:any@{url}", can_chat=True), search=Broken(TARN), rerank=None)
         *_, last = answer("How much does a vault hold?", TestAgent(), tools=tools, calibrations=LENIENT)
-    told = next(state for state in states if "problem_with_your_last_message" in state)
-    assert told["problem_with_your_last_message"] == "p2 was not read: HTTP 403"
-    assert [page["name"] for page in told["data"]["pages"]] == ["p1", "p3"]
-    assert isinstance(last, Answer) and last.cost.pages == 3
+    assert [state.get("problem_with_your_last_message") for state in states[:4]] == [None, None, "p2 was not read: HTTP 403", None]
+    assert [[page["name"] for page in state["data"]["pages"]] for state in states[2:4]] == [["p1"], ["p1", "p3"]]
+    assert isinstance(last, Answer) and last.kind == "synthesis" and last.cost.pages == 3
 
 
 def test_a_model_that_is_too_slow_leaves_time_for_an_answer_without_it() -> None:

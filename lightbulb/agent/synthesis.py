@@ -22,9 +22,9 @@ from .answers import Decided, Sentence
 from .evidence import Researcher
 from .tools import LeadingModel, Says
 from .waiting import Working
+from ..core.display import printable
 from ..core.english import FUNCTION_WORDS, SENTENCE_OPENERS, stem
 from ..core.errors import LightbulbError, UnavailableError
-from ..core.display import printable
 from ..core.offline_models import offline_path
 from ..core.records import Passage, Span
 from ..knowledge.chunks import split_sentences
@@ -149,7 +149,7 @@ def _names(
 ) -> list[str]:
     "The capitalised words of a claim, each once; its first word only if it is not a common one."
     words = _WORD.findall(text)
-    first = words[:1] if words and not _is_common(words[0], common, words[1:2] and words[1][0].isupper()) else []
+    first = words[:1] if words and not _is_common(words[0], common, is_before_a_name="".join(words[1:2])[:1].isupper()) else []
     named = [word for word in (*first, *words[1:]) if word[0].isupper() and _bare(word) not in FUNCTION_WORDS]
     return list(dict.fromkeys(re.sub(r"['’]s$", "", word) for word in named))
 
@@ -164,7 +164,8 @@ _LEAST_COMMON = 60_000  # more than that vocabulary has
 def _is_common(
     word: str,
     common: frozenset[str],
-    is_before_a_name: Any = False,
+    *,
+    is_before_a_name: bool = False,
 ) -> bool:
     "Whether a sentence's first word is none of a name: the pages write it small, or English does and no page says otherwise."
     small = word.lower()
@@ -253,7 +254,7 @@ class _Desk:
         "Put pages on the desk that were not there."
         for url, title in pages:
             if url not in self._names:
-                self._names[url] = f"p{len(self.pages) + 1}"
+                self._names[url] = f"p{sum(isinstance(key, str) for key in self._names) + 1}"
                 self.pages[self._names[url]] = (url, " ".join(title.split())[:120], origin)
 
     def read(self, names: Sequence[str], wanted: Sequence[str]) -> str:
