@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.server
+import itertools
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,10 +22,13 @@ def serve_model(
     score: Callable[[str], tuple[list[int], list[float | None]]] | None = None,  # prompt → offsets and log-probabilities of its tokens
     pause: float = 0.0,  # seconds before each piece
     cut_after: int | None = None,  # pieces, then the connection is closed
+    num_cut: float = math.inf,  # replies that are
     seen: list[dict[str, Any]] | None = None,  # hears each request
     most_bytes: int | None = None,  # of the messages of a request
 ) -> Iterator[str]:
     "The url of the server."
+
+    cuts = itertools.count()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -53,7 +58,7 @@ def serve_model(
             self.send_header("Content-Type", "text/event-stream")
             self.end_headers()
             for number, piece in enumerate(pieces):
-                if number == cut_after: return
+                if number == cut_after and next(cuts) < num_cut: return
                 time.sleep(pause)
                 event = json.dumps({"choices": [{"delta": {"content": piece}}]})
                 try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ def test_a_false_claim_and_an_invented_citation_are_caught_and_counted(led: Any)
     assert "1829" not in last.text and last.num_dropped == 2 and len(last.sentences) == 2 and last.confidence == 0.5
     dropped = {step.text for step in steps if isinstance(step, Decided) and step.action == "dropped"}
     assert any("do not have 1829" in text for text in dropped) and any("nobody gave it r404" in text for text in dropped)
-    assert "Dropped, since no page says it: 2" in format_answer(last)
+    assert "Dropped, since it could not be matched with its quotes: 2" in format_answer(last)
 
 
 def test_a_claim_that_is_written_anew_stands_whatever_type_its_number_has() -> None:
@@ -332,7 +333,7 @@ def test_the_command_line_lets_a_strong_model_lead_with_the_real_tools(tmp_path:
         assert main(["--task", "test_agent", *flags, "--length", "medium", "--max_seconds", "600", "--query", BOTH]) == 0
     said = capsys.readouterr()
     assert "born in Penzance, and Joseph Swan was born in Sunderland. [1][2]" in said.out and "1829" not in said.out
-    assert "Dropped, since no page says it: 2" in said.out and "dropped: Joseph Swan was born in 1829." in said.err
+    assert "Dropped, since it could not be matched with its quotes: 2" in said.out and "dropped: Joseph Swan was born in 1829." in said.err
 
 
 # ------------------------------------------------------------------ what is written, and in which form
@@ -452,7 +453,7 @@ def test_what_nobody_could_be_asked_about_is_not_called_false() -> None:
     _, last = ask_tarn("How much does a vault hold?", model)
     assert last.refused and last.ending is Ending.TOOL_FAILED and not last.num_dropped
     assert "did not say which claims its quotes carry" in last.text and last.text.endswith("Not checked: A vault of Tarn holds 64 TB.")
-    assert last.unchecked[0].citations and "no page says it" not in format_answer(last)
+    assert last.unchecked[0].citations and "Dropped" not in format_answer(last)
     _, guessed = ask_tarn("How much does a vault hold?", model, guess=True)
     assert guessed.ending is Ending.GUESSED and "my best guess: A vault of Tarn holds 64 TB. [1]" in guessed.text
 
@@ -483,7 +484,11 @@ def test_tokens_that_suffice_for_one_message_are_no_order_to_write_about_nothing
 
     with serve_model(Obeys()) as url:
         _, last = ask(BORN, url, can_chat=True, length="report", max_tokens=3500)
-    assert last.short_answer == "Penzance" and not last.num_dropped
+    assert (
+        last.short_answer == "Penzance"
+        and not last.num_dropped
+        and "own, and short: its tokens were spent (max_tokens = 3500)" in last.text
+    )
 
 
 def test_a_model_that_does_not_answer_is_named_when_time_runs_out() -> None:
@@ -578,3 +583,86 @@ def test_a_server_that_takes_no_long_message_is_asked_with_a_shorter_one() -> No
     assert "born in Penzance, and Joseph Swan was born in Sunderland. [1][2]" in last.text
     assert any("and not 16384: asking it with fewer" in step.activity for step in steps if isinstance(step, Working))
     assert not any(isinstance(step, StepFailed) for step in steps)
+
+
+# ------------------------------------------------------------------ replies that are cut, pages that cannot be read, slow models
+
+
+def test_a_reply_that_breaks_off_once_is_asked_for_again() -> None:
+    with serve_model(StrongModel(), cut_after=2, num_cut=1) as url:
+        steps, last = ask(BOTH, url, can_chat=True, length="medium")
+    assert last.kind == "synthesis" and not any(isinstance(step, StepFailed) for step in steps)
+    assert any("broke off its answer: asking once more" in step.activity for step in steps if isinstance(step, Working))
+
+
+def test_a_reply_that_was_cut_is_told_to_be_shorter_and_gets_more_tokens() -> None:
+    problems: list[str] = []
+
+    class Long(Writes):
+        def reply(self, state: dict[str, Any]) -> str:
+            reply = super().reply(state)
+            if problem := state.get("problem_with_your_last_message"):
+                problems.append(problem)
+            return f"{reply[:-2]}, {'very much, ' * 200}" if '"write"' in reply and not problems else reply
+
+    _, last = ask_tarn("How much does a vault hold?", Long(("A vault of Tarn holds 64 TB.", "64 TB"), form="list"))
+    assert last.text == "- A vault of Tarn holds 64 TB. [1]"
+    assert problems == ["your reply was cut at 800 tokens: write fewer or shorter claims; the next may have 1600"]
+
+
+def test_a_page_that_cannot_be_read_is_told_and_taken_off_the_desk() -> None:
+    @dataclass
+    class NotRead:
+        reason: str
+
+    class Broken(Whole):
+        def search(self, query: str, num_results: int = 10) -> list[Any]:
+            return super().search(query)[: 3 if query == "more" else 2]
+
+        def read(self, urls: Any) -> list[Any]:
+            return [NotRead("HTTP 403") if url.endswith("/storage") else page for url, page in zip(urls, super().read(urls), strict=True)]
+
+    states: list[dict[str, Any]] = []
+
+    class Watched(Writes):
+        def reply(self, state: dict[str, Any]) -> str:
+            states.append(state)
+            script = ('{"action": "search", "queries": ["Tarn"]}', '{"action": "read", "pages": ["p1", "p2"]}')
+            script += ('{"action": "search", "queries": ["more"]}', '{"action": "read", "pages": ["p3"]}')
+            if len(states) <= len(script): return script[len(states) - 1]
+            quotes = [quote["name"] for quote in state.get("data", {"quotes": []})["quotes"]]
+            claims = [{"text": "A vault of Tarn holds 64 TB.", "quotes": quotes}]
+            return json.dumps({"supported": [1]} if "claims" in state else {"action": "write", "claims": claims})
+
+    with serve_model(Watched()) as url:
+        tools = small_tools(model=load_language_model(f"openai:any@{url}", can_chat=True), search=Broken(TARN), rerank=None)
+        *_, last = answer("How much does a vault hold?", TestAgent(), tools=tools, calibrations=LENIENT)
+    assert [state.get("problem_with_your_last_message") for state in states[:4]] == [None, None, "p2 was not read: HTTP 403", None]
+    assert [[page["name"] for page in state["data"]["pages"]] for state in states[2:4]] == [["p1"], ["p1", "p3"]]
+    assert isinstance(last, Answer) and last.kind == "synthesis" and last.cost.pages == 3
+
+
+def test_a_model_that_is_too_slow_leaves_time_for_an_answer_without_it() -> None:
+    class Slow(StrongModel):
+        def reply(self, state: dict[str, Any]) -> dict[str, Any]:
+            assert state["left"]["seconds"] <= 9
+            time.sleep(3)
+            return super().reply(state)
+
+    with serve_model(Slow()) as url:
+        _, last = ask(BORN, url, can_chat=True, max_seconds=12)
+    assert last.short_answer == "Penzance" and last.cost.seconds < 12
+    assert "the program's own, and short: it was too slow for the 12 s of max_seconds" in last.text
+
+
+def test_a_long_answer_has_paragraphs_and_a_long_claim_ends_with_a_word() -> None:
+    lines = [(f"Vault {number} of Tarn holds {60 + number} TB.", f"Vault {number} ") for number in range(5)]
+    others = [(f"Client {number} of Tarn costs {number} euros.", f"Client {number} ") for number in range(5)]
+    texts = [" ".join(text for text, _ in part) for part in (lines, others)]
+    pages = (Document("http://site/limits", "Limits", texts[0]), Document("http://site/clients", "Clients", texts[1]), TARN[2])
+    with serve_model(Writes(*lines, *others)) as url:
+        tools = small_tools(model=load_language_model(f"openai:any@{url}", can_chat=True), search=Whole(pages), rerank=None)
+        *_, last = answer("What of vaults and clients?", TestAgent(length="report"), tools=tools, calibrations=LENIENT)
+    assert isinstance(last, Answer) and [len(part.split(" Tarn ")) for part in last.text.split("\n\n")] == [6, 6]
+    long = json.dumps({"action": "write", "claims": [{"text": "mills " * 150, "quotes": ["r1"]}]})
+    assert parse_message(long).claims[0].text.endswith(" mills …")

@@ -133,6 +133,7 @@ class _Inquiry:
         self.likeliest: _Conclusion | None = None  # of the likeliest path of the present part, where that was thought out first
         self.synthesis: Synthesis | None = None  # what a leading model wrote
         self.is_led = False  # whether a language model leads just now, or is asked whether it can
+        self.lost_by = ""  # why a language model that was to lead did not
         self._tokens_before = _tokens_used(tools)
 
     def run(self) -> Answer:
@@ -178,11 +179,12 @@ class _Inquiry:
                 if is_served and self.config.can_chat == "auto":
                     self.tell(Working("the language model failed a small errand, so it does not lead the search; --can_chat yes lets it"))
                 if self.config.length != "short":
-                    self.tell(Working(f"answering in short: --length {self.config.length} is for a language model that leads the search"))
+                    self.lost_by = f"--length {self.config.length} is for a language model that leads the search"
+                    self.tell(Working(f"answering in short: {self.lost_by}"))
                 return None
             self.meter.budget = self.config.leading_budget(model.context_length)
         except LightbulbError as error:
-            self.is_led = False
+            self.is_led, self.lost_by = False, str(error)
             self.researcher.fail("ask the language model", self.question, error)
             return None
         synthesizer = Synthesizer(
@@ -196,7 +198,11 @@ class _Inquiry:
         )
         self.synthesis = synthesizer.run()
         self.is_led = False
-        if self.synthesis is None: return None
+        if self.synthesis is None:
+            self.lost_by = synthesizer.lost_by
+            if synthesizer.pace > self.meter.left("seconds") / 4:  # what is left is for those who need no such model
+                self.reasoning.model, self.writer.summarizer = None, self.tools.extractor
+            return None
         is_checked = bool(self.synthesis.sentences)
         sentences, pages = self.synthesis.sentences or self.synthesis.unchecked, [document.title for document in self.ledger.documents]
         page = sentences[0].citations[0].title if sentences else "".join(pages[:1])
@@ -616,7 +622,7 @@ class _Inquiry:
             ending, sentences = self._reason(unknown), ()
         unchecked = self.synthesis.unchecked if self.synthesis and ending is not Ending.GUESSED else ()
         sentences, unchecked = _numbered(sentences, unchecked)
-        text = _written(sentences)
+        text = _written(sentences, in_paragraphs=best.kind == "synthesis" and len(sentences) > _MOST_TOGETHER)
         if ending is Ending.GUESSED:
             text = f"Not sure, my best guess: {text}"
         if text and best.left_open:
@@ -624,6 +630,8 @@ class _Inquiry:
         trace = best.trace if sentences else replace(best.trace, failed_at=best.trace.failed_at or "subject")
         if not text:
             text = self._refusal(ending, unknown, bool(best.sentences)) + _not_checked(unchecked)
+        if self.lost_by and self.lost_by not in text:
+            text += f"{_OWN}, and short: {self.lost_by.rstrip('.')}."
         return self._made(best, ending, text, sentences, trace, unchecked)
 
     def out_of_time(self) -> Answer:
@@ -752,12 +760,20 @@ _ITEM = re.compile(r"(?:\d{1,3}[.)]|[-*•])\s")
 _CLOSING = tuple(".!?:;…\"'”’»)]")
 
 
-def _written(sentences: Sequence[Sentence]) -> str:
-    "The sentences one after the other; a step or an item stands on a line of its own."
-    text, was_item = "", False
+_OWN = "\nThe language model did not lead to this answer, which is the program's own"
+_MOST_TOGETHER = 6  # sentences of one paragraph
+
+
+def _written(sentences: Sequence[Sentence], *, in_paragraphs: bool = False) -> str:
+    "The sentences one after the other, a paragraph ending where the page changes; a step or an item stands on a line of its own."
+    text, was_item, paragraph, before = "", False, 0, set[int]()
     for sentence in sentences:
+        pages, paragraph = {citation.number for citation in sentence.citations}, paragraph + 1
+        if in_paragraphs and paragraph > 1 and (paragraph > _MOST_TOGETHER or (paragraph > 2 and not pages & before)):
+            text, paragraph = f"{text}\n", 1
+        before = pages
         is_item = _ITEM.match(sentence.text) is not None or sentence.text[-1:] not in _CLOSING  # a row, a command
-        text += ("\n" if is_item or was_item else " ") + str(sentence)
+        text += ("\n" if is_item or was_item or text.endswith("\n") else " ") + str(sentence)
         was_item = is_item
     return text.strip()
 
@@ -869,7 +885,7 @@ def answer_notes(question: str, result: Answer, pages: Iterable[Document], scope
     "An answer as the summary of the pages that it cites; nothing of a refusal."
     cited = {citation.url for sentence in result.sentences for citation in sentence.citations}
     if result.refused or not cited: return []
-    return [summary_note(question, result.text, [page for page in pages if page.url in cited], scopes)]
+    return [summary_note(question, result.text.partition(_OWN)[0], [page for page in pages if page.url in cited], scopes)]
 
 
 NOT_REMEMBERED = "what was read could not be remembered: %s"

@@ -22,9 +22,9 @@ from .answers import Decided, Sentence
 from .evidence import Researcher
 from .tools import LeadingModel, Says
 from .waiting import Working
+from ..core.display import printable
 from ..core.english import FUNCTION_WORDS, SENTENCE_OPENERS, stem
 from ..core.errors import LightbulbError, UnavailableError
-from ..core.display import printable
 from ..core.offline_models import offline_path
 from ..core.records import Passage, Span
 from ..knowledge.chunks import split_sentences
@@ -114,6 +114,7 @@ def parse_message(
     return message
 
 
+_LONGEST = 600  # characters of a claim
 _MARK = r"\[[rp]?[1-9]\d*(?:[ ,;–-]+[rp]?[1-9]\d*)*\]"
 _AT_A_WORD = r"(?<![\w.$])(?:[^\W\d_a-z][^\W\d_]+|[^\W\d_]{5,})(?=\[)"  # *Penzance[1]*, but not *argv[1]*
 _MARKS = re.compile(rf"(?:(?P<word>{_AT_A_WORD})|^| |(?<=[.!?…,;])|(?=\[r\d)){_MARK}(?: ?{_MARK})*")
@@ -121,7 +122,9 @@ _MARKS = re.compile(rf"(?:(?P<word>{_AT_A_WORD})|^| |(?<=[.!?…,;])|(?=\[r\d)){
 
 def _plain(text: str, form: str = "") -> str:
     "A claim as one line without marks of citations, ended like a sentence; an item without its mark, and ended as it is."
-    line = _MARKS.sub(lambda match: match["word"] or "", " ".join(text.split())).strip()[:600]
+    line = _MARKS.sub(lambda match: match["word"] or "", " ".join(text.split())).strip()
+    if len(line) > _LONGEST:
+        line = line[:_LONGEST].rsplit(" ", 1)[0] + " …"
     if form: return re.sub(r"^(?:\d{1,3}[.)]|[-*•])\s+", "", line)
     return line if not line or line.endswith((".", "!", "?", "…")) else f"{line}."
 
@@ -146,7 +149,7 @@ def _names(
 ) -> list[str]:
     "The capitalised words of a claim, each once; its first word only if it is not a common one."
     words = _WORD.findall(text)
-    first = words[:1] if words and not _is_common(words[0], common, words[1:2] and words[1][0].isupper()) else []
+    first = words[:1] if words and not _is_common(words[0], common, is_before_a_name="".join(words[1:2])[:1].isupper()) else []
     named = [word for word in (*first, *words[1:]) if word[0].isupper() and _bare(word) not in FUNCTION_WORDS]
     return list(dict.fromkeys(re.sub(r"['’]s$", "", word) for word in named))
 
@@ -161,7 +164,8 @@ _LEAST_COMMON = 60_000  # more than that vocabulary has
 def _is_common(
     word: str,
     common: frozenset[str],
-    is_before_a_name: Any = False,
+    *,
+    is_before_a_name: bool = False,
 ) -> bool:
     "Whether a sentence's first word is none of a name: the pages write it small, or English does and no page says otherwise."
     small = word.lower()
@@ -250,18 +254,24 @@ class _Desk:
         "Put pages on the desk that were not there."
         for url, title in pages:
             if url not in self._names:
-                self._names[url] = f"p{len(self.pages) + 1}"
+                self._names[url] = f"p{sum(isinstance(key, str) for key in self._names) + 1}"
                 self.pages[self._names[url]] = (url, " ".join(title.split())[:120], origin)
 
-    def read(self, names: Sequence[str], wanted: Sequence[str]) -> list[str]:
-        "Read pages by name, offer their links that share a word with what is wanted or stand near it, and say which names are unknown."
+    def read(self, names: Sequence[str], wanted: Sequence[str]) -> str:
+        "Read pages by name, offer their links that share a word with what is wanted or stand near it, and say what could not be read."
         known, aim = [self.pages[name] for name in names if name in self.pages], " ".join(wanted)
         for url, title in self.researcher.read([(url, title) for url, title, _ in known]):
             near = " ".join(passage.text for passage in self.ledger.passages(aim, num_passages=2, urls=[url]))
             links = dict.fromkeys((link.url, link.text) for link in self.ledger[url].links if link.text.strip() and link.url != url)
             fitting = [link for link in links if set(content_words(aim)) & set(content_words(link[1])) or link[1] in near]
             self.offer(fitting[:6], f"a link on {self._names.get(url, title)}")
-        return [name for name in names if name not in self.pages]
+        problems = [f"there is no page {name}" for name in names if name not in self.pages]
+        for name in [name for name in names if name in self.pages and self.pages[name][0] not in self.ledger]:
+            reasons = [failure.reason for failure in self.researcher.failures if self.pages[name][0] in failure.target.split(", ")]
+            problems.append(f"{name} was not read: {(reasons or ['no pages or seconds are left'])[-1][:200]}")
+            if reasons:
+                del self.pages[name]  # it is offered no more, and charged no more
+        return "; ".join(problems)
 
     def pick(self, focuses: Sequence[str], num_passages: int) -> list[tuple[str, Passage]]:
         "The sentences of the passages that fit the focuses best, those of each focus in turn."
@@ -340,6 +350,11 @@ class Synthesis:
     unchecked: tuple[Sentence, ...] = ()  # what nothing speaks against, and nobody could be asked about
 
 # %% ../../nbs/agent/15_synthesis.ipynb #44820737
+def _kept_back(seconds: float) -> float:
+    "Of the seconds for a question those that stay for an answer without the model; none where too few would."
+    return min(10.0, seconds / 4) if seconds >= 8 else 0.0
+
+
 class Synthesizer:
     "Lets a model lead the work on one question; what it decides is told as steps."
 
@@ -363,33 +378,36 @@ class Synthesizer:
         self.missing: tuple[str, ...] = ()
         self.problem = ""  # with the last message
         self.form = ""  # of what is written
-        self.is_last = False  # whether the tokens suffice for no other message
+        self.is_last = False  # whether tokens or seconds suffice for no other message
+        self.is_cut = False  # whether a reply had no end within its tokens: then it may have more
+        self.has_written = False
+        self.pace = 0.0  # seconds of the longest message so far
+        self.kept_back = _kept_back(self.meter.budget.max_seconds)
+        self.lost_by = ""  # why `run` gave None
 
     def run(self) -> Synthesis | None:
-        "What came of it; None if the model gave up its lead: it failed, kept no form, found no end, or had no tokens left."
+        "What came of it; None if the model gave up its lead, `lost_by` what: it failed, kept no form, found no end, or had nothing left."
         if (room := self._window() - self.model.count_tokens(_RULES + self.question)) < _LEAST_ROOM:
             reason = f"it reads {self.model.context_length} tokens, which leaves {max(room, 0)} for pages"
-            self.researcher.fail("follow the language model", self.question, reason)
-            return None
+            return self._lost(reason, "follow the language model")
         self.desk.offer(self.researcher.recall(self.question), "memory")
         num_broken, was_sent_back = 0, False
         for turn in range(self.max_turns):
             state, window = self._state(self.max_turns - turn), self.model.context_length
             if self.is_last and not len(self.ledger):
-                return None  # nothing could come of it
+                return self._lost()  # nothing could come of it
             try:
                 reply = self._ask(_RULES, state, "the model decides")
             except LightbulbError as error:
                 if (reads := self.model.context_length) < window:  # the server has told how much it reads
                     self.researcher.tell(Working(f"the language model takes {reads} tokens and not {window}: asking it with fewer"))
                     continue
-                self.researcher.fail("ask the language model", self.question, str(error))
-                return None
-            if reply is None: return None
+                return self._lost(str(error), "ask the language model") if self._seconds_left() > 0 else self._lost()
+            if reply is None: return self._lost()
             try:
                 message = parse_message(reply)
             except ValueError as error:
-                num_broken, self.problem = num_broken + 1, str(error)
+                num_broken, self.problem = num_broken + 1, self._what_was_cut(reply) or str(error)
                 if num_broken == 3: break
                 continue
             num_broken, self.problem = 0, ""
@@ -401,9 +419,32 @@ class Synthesizer:
             if message.action == "refuse": return Synthesis(missing=self.missing)
             if message.action == "write": return self._written(message)
             self._do(message)
-        reason = self.problem or f"it came to no end in {self.max_turns} messages"
-        self.researcher.fail("follow the language model", self.question, reason)
-        return None
+        return self._lost(self.problem or f"it came to no end in {self.max_turns} messages", "follow the language model")
+
+    def _lost(self, reason: str = "", action: str = "") -> None:
+        "Note why the model leads no more: a failure, or what is spent."
+        if action:
+            self.researcher.fail(action, self.question, reason)
+        budget, spent = self.meter.budget, self.meter.budget.max_seconds - self.meter.left("seconds")
+        by_time = f"it was too slow for the {budget.max_seconds:g} s of max_seconds, {spent:.0f} of which were spent"
+        by_tokens = f"its tokens were spent (max_tokens = {budget.max_tokens})"
+        self.lost_by = reason or self.lost_by or (by_time if self._is_hurried else by_tokens)
+
+    def _what_was_cut(self, reply: str) -> str:
+        "What to say of a reply that ended with its tokens; empty if it did not."
+        begun, most = reply[reply.find("{") :].rstrip("` \n"), self._most_written
+        if not begun.startswith("{") or begun.endswith("}") or self.model.count_tokens(reply) < most / 2: return ""
+        self.is_cut = True
+        return f"your reply was cut at {most} tokens: write fewer or shorter claims; the next may have {self._most_written}"
+
+    def _seconds_left(self) -> float:
+        "Seconds that the model may take: until it has written, some are kept back for those who go on without it."
+        return max(self.meter.left("seconds") - (0.0 if self.has_written else self.kept_back), 0.0)
+
+    @property
+    def _is_hurried(self) -> bool:
+        "Whether the seconds suffice for no more than to write and to be asked back."
+        return self._seconds_left() < 3 * self.pace or self._seconds_left() <= 0
 
     # ---- one turn
 
@@ -422,8 +463,7 @@ class Synthesizer:
                 self.desk.offer(self.researcher.find(query), f"search: {query}")
             return
         self._tell("read", ", ".join(self.desk.pages[name][1] for name in message.pages if name in self.desk.pages) or "nothing")
-        if unknown := self.desk.read(message.pages, [self.question, *self.plan, *self.missing]):
-            self.problem = f"there is no page {', '.join(unknown)}"
+        self.problem = self.desk.read(message.pages, [self.question, *self.plan, *self.missing])
 
     def _tell(self, action: str, text: str) -> None:
         self.researcher.tell(Decided(action, text))
@@ -438,7 +478,12 @@ class Synthesizer:
             "most_claims": self.length.claims,
             "plan": self.plan,
             "missing": self.missing,
-            "left": {"messages": turns_left, "searches": self.meter.left("searches"), "pages": self.meter.left("pages")},
+            "left": {
+                "messages": turns_left,
+                "searches": self.meter.left("searches"),
+                "pages": self.meter.left("pages"),
+                "seconds": int(self._seconds_left()),
+            },
         }
         if self.problem:
             state["problem_with_your_last_message"] = self.problem
@@ -457,15 +502,15 @@ class Synthesizer:
             if num_tokens <= room or not (picked or offered): break
             keep = max(0.5, 0.9 * room / num_tokens)
             picked, offered = picked[: int(len(picked) * keep)], offered[len(offered) - int(len(offered) * keep) :]
-        self.is_last = not self.meter.may("tokens", 3 * (num_tokens + self._most_written))
+        self.is_last = self._is_hurried or not self.meter.may("tokens", 3 * (num_tokens + self._most_written))
         if not more and (turns_left == 1 or self.is_last):
-            state["now"] = "write or refuse: there is no room for another message"
+            state["now"] = f"write or refuse: there is no {'time' if self._is_hurried else 'room'} for another message"
         return json.dumps(state, ensure_ascii=False)
 
     @property
     def _most_written(self) -> int:
         "Tokens that one reply may have."
-        return min(self.length.reply_tokens, self.model.context_length // 4)
+        return min(self.length.reply_tokens * (1 + self.is_cut), self.model.context_length // 4)
 
     def _window(self) -> int:
         "Tokens that one message to the model may have."
@@ -475,30 +520,35 @@ class Synthesizer:
         "Whether the model can read a message and reply to it."
         return self.model.count_tokens(rules) + self.model.count_tokens(content) + self._most_written <= self.model.context_length
 
-    def _ask(self, rules: str, content: str, activity: str) -> str | None:
-        "The model's reply, told as it grows; None if tokens or seconds are spent."
+    def _ask(self, rules: str, content: str, activity: str, *, is_again: bool = False) -> str | None:
+        "The model's reply, told as it grows, asked for once more if it breaks off; None if tokens or seconds are spent."
         messages = [{"role": "system", "content": rules}, {"role": "user", "content": content}]
         most = self._most_written
         cost = sum(self.model.count_tokens(message["content"]) for message in messages)
         if not self._fits(rules, content):
             reason = f"a message of {cost} tokens and a reply of {most} do not fit into the {self.model.context_length} that it reads"
-            self.researcher.fail("ask the language model", self.question, reason)
-            return None
+            return self._lost(reason, "ask the language model")
         if not self.meter.may("tokens", cost + most): return None
         self.meter.spend("tokens", cost)
         self.researcher.tell(Working(activity))
         begin, told, text = time.monotonic(), 0.0, ""
         try:
-            for piece in self.model.chat(messages, max_new_tokens=most, seconds=self.meter.left("seconds")):
+            for piece in self.model.chat(messages, max_new_tokens=most, seconds=self._seconds_left()):
                 text += piece
                 seconds = time.monotonic() - begin
                 if seconds - told >= 1 or not told:
                     told = max(seconds, 1e-9)
                     self.researcher.tell(Working(f"{activity}: {self.model.count_tokens(text)} tokens", seconds))
-                if self.meter.left("seconds") <= 0: return None
+                if self._seconds_left() <= 0: return None
+        except LightbulbError as error:
+            if is_again or not text or self._seconds_left() <= 0: raise
+            self.researcher.tell(Working(f"{error}: asking once more"))
+        else:
+            return text
         finally:
+            self.pace = max(self.pace, time.monotonic() - begin)
             self.meter.spend("tokens", min(self.model.count_tokens(text), most))
-        return text
+        return self._ask(rules, content, activity, is_again=True)
 
     # ---- the answer
 
@@ -511,6 +561,7 @@ class Synthesizer:
             self._tell("left out", f"{len(message.claims) - most} claims more than an answer of this length has")
         if not self.form and (verdict := _VERDICT.match(message.short_answer)):
             claims[0] = _with_verdict(claims[0], verdict[1])
+        self.has_written = True
         self.draft(tuple(sentence for i, claim in enumerate(claims) if (sentence := self._cited(claim, i)).citations))
         faults = self._faults(claims)
         standing: dict[int, _Claim] = {i: claim for i, claim in enumerate(claims) if not faults[i]}

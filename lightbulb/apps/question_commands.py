@@ -90,7 +90,7 @@ def format_answer(
     if answer.refused and verbose:
         lines.append(f"It failed at: {answer.trace.failed_at}")
     if answer.num_dropped or answer.num_rewritten:
-        lines.append(f"Dropped, since no page says it: {answer.num_dropped}; written anew: {answer.num_rewritten}")
+        lines.append(f"Dropped, since it could not be matched with its quotes: {answer.num_dropped}; written anew: {answer.num_rewritten}")
     if answer.sentences and answer.unchecked:
         lines.append(f"Left out, since it could not be checked: {len(answer.unchecked)}")
     sure = "" if answer.refused else f"Confidence {answer.confidence:.2f}: {answer.confidence_in_words}. "
