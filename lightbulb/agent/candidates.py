@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any
 
-from .composing import _BOUNDS, _NUMBER_WORDS, Line
+from .composing import _BOUNDS, Line
 from .configuration import ReasoningConfig
 from lightbulb.agent.mentions import (
     MONTH,
@@ -34,7 +34,7 @@ from lightbulb.agent.mentions import (
     telling_stems,
 )
 from .tools import Reader, Weigh
-from ..core.english import FUNCTION_WORDS, base_form, stem
+from ..core.english import FUNCTION_WORDS, NUMBER_WORDS, base_form, stem
 from ..core.records import Passage
 from lightbulb.reading.answer_kinds import (
     DATE,
@@ -289,7 +289,7 @@ def _whole_amount(candidate: Candidate, question: str) -> Candidate:
     return replace(candidate, start=offset + start, end=offset + end, text=text[start:end])
 
 
-_COUNT = rf"(?:\d+(?:[.,]\d+)*|{'|'.join(sorted(_NUMBER_WORDS, key=len, reverse=True))})"
+_COUNT = rf"(?:\d+(?:[.,]\d+)*|{'|'.join(sorted(NUMBER_WORDS, key=len, reverse=True))})"
 _ALTERNATIVES = re.compile(rf"(?<![\w.,-])(?<!between )(?:{_COUNT}, )*{_COUNT},? (?:and|or) {_COUNT}(?![\w-])", re.I)
 _COUNTED_NOUN = re.compile(r"\bhow many (?:more |other )?(?P<noun>[a-z]+?)s?\b", re.I)
 

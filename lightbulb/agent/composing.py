@@ -22,7 +22,7 @@ from .ledger import relevances
 from .question_kinds import readings, sides_of
 from .mentions import Arguments, are_of_others, columns, is_of_another_model, name_runs, telling_stems
 from .tools import Says
-from ..core.english import BACKWARD_OPENERS, FUNCTION_WORDS, MONTHS, stem
+from ..core.english import BACKWARD_OPENERS, FUNCTION_WORDS, MONTHS, NUMBER_WORDS, stem
 from ..core.records import Document, Passage
 from ..knowledge.chunks import is_code, split_sentences
 from ..knowledge.support import gives_orders
@@ -526,10 +526,7 @@ def bears_on(
     return len(named) >= min(2, len(things))
 
 # %% ../../nbs/agent/10_composing.ipynb #ea386f47
-_NUMBER_WORDS: Sequence[str] = (
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty"
-).split()
-_COUNT = rf"(?P<number>\d{{1,3}}(?:,\d{{3}})+|\d+(?:[.,]\d+)?|{'|'.join(sorted(_NUMBER_WORDS, key=len, reverse=True))})"
+_COUNT = rf"(?P<number>\d{{1,3}}(?:,\d{{3}})+|\d+(?:[.,]\d+)?|{'|'.join(sorted(NUMBER_WORDS, key=len, reverse=True))})"
 _COUNTED = re.compile(rf"(?<![\w.,-]){_COUNT}(?![\w.,]*\d)[- ]?(?P<unit>°C|[^\W\d]+)?", re.I)
 _BOUNDS = tuple(
     (re.compile(pattern, re.I), holds)
@@ -555,14 +552,14 @@ _OF_AGE = re.compile(r"\b(?:year|aged?|old)", re.I)
 
 def _value(number: str) -> float:
     word = number.lower()
-    if word in _NUMBER_WORDS: return _NUMBER_WORDS.index(word) + 1
+    if word in NUMBER_WORDS: return NUMBER_WORDS.index(word) + 1
     return float(word.replace(",", "" if re.fullmatch(r"\d{1,3}(?:,\d{3})+", word) else "."))  # *1,200* guests, *1,5* litres
 
 
 _IN_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
 _IN_MONTHS = {"month": 1, "quarter": 3, "year": 12, "decade": 120, "century": 1200}
 _UNITS_OF_TIME = "|".join([*_IN_SECONDS, *_IN_MONTHS])
-_LENGTH_OF_TIME = re.compile(rf"\b(?P<number>an?|half an?|\d+|{'|'.join(_NUMBER_WORDS)}) (?P<unit>{_UNITS_OF_TIME})s?\b", re.I)
+_LENGTH_OF_TIME = re.compile(rf"\b(?P<number>an?|half an?|\d+|{'|'.join(NUMBER_WORDS)}) (?P<unit>{_UNITS_OF_TIME})s?\b", re.I)
 
 
 def _length_of_time(match: re.Match[str]) -> tuple[bool, float]:
@@ -1066,7 +1063,7 @@ def _rows_marked(question: str, asked: set[str], words: Callable[[str], set[str]
 
 def rows_named(question: str, listing: Listing) -> list[Line]:
     "The rows of a table that a question names: by their first cells (*the black bin*), else by another cell (*of three doses*)."
-    digits = {word: str(number) for number, word in enumerate(_NUMBER_WORDS, 1)}
+    digits = {word: str(number) for number, word in enumerate(NUMBER_WORDS, 1)}
     is_name = lambda word: word.isupper() and len(word) > 1 and not question.isupper()  # *IT*
     told = lambda text: [word.lower() for word in re.findall(r"\w+", text) if is_name(word) or word.lower() not in FUNCTION_WORDS]
     words = lambda text: {digits.get(word, stem(word)) for word in told(text)}

@@ -13,7 +13,7 @@ import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from ..core.english import FUNCTION_WORDS, IRREGULAR_VERBS, MONTHS, stem
+from ..core.english import FUNCTION_WORDS, IRREGULAR_VERBS, MONTHS, NUMBER_WORDS, stem
 from ..knowledge.chunks import split_sentences
 from ..reading.answer_kinds import expected_kind, measure_asked, times
 from ..reading.roles import is_in_other_role
@@ -158,6 +158,7 @@ _HEAD = re.compile(
     re.I,
 )
 _VERSION = re.compile(r"(?<![\w.])v?(\d+(?:\.\d+){2,3})(?![\w.]*\d)")
+_COUNT_IN_WORDS = re.compile(rf"\b({'|'.join(NUMBER_WORDS)}) (?!(?:of|day|time|can|is|has|does|do|should|or)\b)[^\W\d_]{{2,}}", re.I)
 _NO_NAMES = ("The", "A", "An", "It", "This", "I")
 
 
@@ -185,7 +186,8 @@ class Arguments:
         self.stems = {stem(word) for word in self.words}
         self.numbers = {noun: number for noun, number in numbered(question) if noun not in FUNCTION_WORDS}
         own = re.findall(r"(?<![\w.,-])\d+(?:\.\d+)?(?![\w.,]*\d)", question)
-        self.size = float(own[0]) if len(own) == 1 else None  # *at the age of 40*
+        own += [str(NUMBER_WORDS.index(word.lower()) + 1) for word in _COUNT_IN_WORDS.findall(question)]
+        self.size = float(own[0]) if len(own) == 1 else None  # *at the age of 40*, *with three years of service*
         self.versions = set(_VERSION.findall(question))
         self.runs = [run for run in name_runs(question) if not calendar_of(" ".join(run))]
         self.times = calendar_of(question)

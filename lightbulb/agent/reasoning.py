@@ -34,7 +34,7 @@ from lightbulb.agent.candidates import (
     weighed_candidates,
     without_subordinate,
 )
-from .composing import _NUMBER_WORDS, Line, scored_lines
+from .composing import Line, scored_lines
 from .configuration import ReasoningConfig
 from .evidence import Evidence, Researcher, name_match
 from .mentions import columns, name_runs, sentence_around, telling_stems
@@ -42,7 +42,7 @@ from .question_kinds import kind_of_question, kind_probabilities, search_words
 from .questions import _EARLY, _LATE, _LESS, _MORE, SLOT, Comparison, compare, decompose, reworded, subject_of
 from .tools import Model, Reader, Says, Weigh
 from .waiting import Working
-from ..core.english import stem
+from ..core.english import NUMBER_WORDS, stem
 from ..core.errors import LightbulbError
 from ..core.records import Document, Passage
 from ..reading.answer_kinds import DATE, MONTH, YEAR, country_of, expected_kind, measure_asked, with_unit
@@ -170,7 +170,7 @@ def _day_told(text: str) -> tuple[int, int, int] | None:
 
 _IMPERIAL = re.compile(r"\d ?(?:lbs?|pounds?|oz|ounces?|stone|ft|foot|feet|in|inch(?:es)?|yards?|miles?|mph|gallons?|pints?|°F)\b")
 _LARGER = re.compile(r"\b(?:\w+ty[- ]\w+|thirty|[4-9fsen]\w*ty|hundred|dozen|half|quarter|no)\b", re.I)  # *forty-two*, *no one*
-_IN_WORDS = re.compile(rf"\b(?:{'|'.join(_NUMBER_WORDS)})\b", re.I)
+_IN_WORDS = re.compile(rf"\b(?:{'|'.join(NUMBER_WORDS)})\b", re.I)
 
 
 def quantity(text: str, kind: str) -> float | None:
@@ -179,7 +179,7 @@ def quantity(text: str, kind: str) -> float | None:
         told = _day_told(text)
         return told and told[0] + max(told[1] - 1, 0) / 12 + told[2] / 372
     if not re.search(r"\d", text) and not _LARGER.search(text):  # *seven islands*
-        text = _IN_WORDS.sub(lambda word: str(_NUMBER_WORDS.index(word[0].lower()) + 1), text, count=1)
+        text = _IN_WORDS.sub(lambda word: str(NUMBER_WORDS.index(word[0].lower()) + 1), text, count=1)
     number = re.search(r"(?<![\w.])[-−–]?(?:\d{1,3}(?:[,\u00a0\u202f ]\d{3})+(?!\d)|\d+)(?:[.,]\d+)?", text)  # *1,200*, *3,5*
     if number is None: return None
     digits = re.sub("^[−–]", "-", re.sub(r"[,\u00a0\u202f ](?=\d{3}(?!\d))", "", number[0])).replace(",", ".")

@@ -151,3 +151,8 @@ def title_key(title: str, *, bare: bool = False) -> str:
 
 # %% ../../nbs/core/08_english.ipynb #1b026c4d
 MONTHS = tuple("January February March April May June July August September October November December".split())
+
+# %% ../../nbs/core/08_english.ipynb #5e0c7a11
+NUMBER_WORDS = (  # of 1 to 20
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty"
+).split()

@@ -424,6 +424,19 @@ def _numbered_headings(blocks: list[str]) -> list[tuple[int, str]]:
     return [(2 + match["number"].count("."), match[0]) for match in names]
 
 
+_SHORT_NAME = re.compile(r"(?!.*(?:: |\||\S {2,}\S))(?:v(?=\d)|[A-ZÀ-Þ\d\[“\"'])\S*(?: \S+){0,9}(?<![.;:,?!…])")
+_UNDERLINE = re.compile(r"([=~*-])\1{2,}")
+
+
+def _short_headings(blocks: Sequence[str]) -> list[tuple[int, str]]:
+    "Short lines with prose or a list below them, *3.4 (20 November 2024)*: two at least, and no run of such lines, as a poem has."
+    short = [len(block) <= 70 and _SHORT_NAME.fullmatch(block) is not None and not _BULLET.match(block) for block in blocks]
+    tells = [block.endswith((".", ":", "!", "?", ")", "”", '"')) or begins_item(block) or block.startswith("    ") for block in blocks]
+    places = [i for i in range(1, len(blocks) - 1) if short[i] and not short[i + 1] and tells[i + 1] and (i == 1 or not short[i - 1])]
+    lone = sum(short[1:]) - len(places)  # short lines with nothing below
+    return [(2, blocks[i]) for i in places] if len(places) > max(1, lone) else []
+
+
 def begins_item(line: str) -> bool:
     "Whether a line begins with the mark or the number of an item."
     return _BULLET.match(line) is not None
@@ -469,12 +482,14 @@ def extract_text(
         has_code = 2 * sum(indented) < len(raw)  # else the whole page is set in
     blocks: list[str] = []
     for block, is_code in zip(raw, indented, strict=True):
-        blocks += [clean_code(block)] if is_code and has_code else map(normalize, unwrap(block.split("\n")))
-    joined = "\n\n".join(filter(None, blocks))
+        lines = [line for line in block.split("\n") if not _UNDERLINE.fullmatch(line.strip())]
+        blocks += [clean_code(block)] if is_code and has_code else map(normalize, unwrap(lines))
+    blocks = list(filter(None, blocks))
+    joined = "\n\n".join(blocks)
     first, _, rest = joined.partition("\n\n")
     looks_like_title = rest and len(first) <= 100 and not first.startswith(" ") and not _BULLET.match(first) and first[-1] not in ".;:,"
     title = title or (first if looks_like_title else title_of_address(url))
-    return Document(url, title, joined, headings=locate_headings(_numbered_headings(blocks), joined))
+    return Document(url, title, joined, headings=locate_headings(_numbered_headings(blocks) or _short_headings(blocks), joined))
 
 # %% ../../nbs/web/07_extract.ipynb #a1c0ffe1
 def _loses_headings(kept: list[str], everything: list[_Block], *, least: int = 6, share: float = 0.8) -> bool:
