@@ -23,6 +23,12 @@ PAGES = {
     "Per Lund used to be a first aider, but his certificate ran out. The Kestrel 40 of the station weighs 3.1 kg.",
     "pets.md": '# Claims about pets\n\n**"Hamsters need a companion."** Wrong. Grown hamsters live alone.\n\n'
     '**"Ferrets smell worse after a bath."** True.\n\nVisitors numbered 5,000 in 2022.',
+    "leave.md": "# Leave of the foghorn staff\n\n"
+    "| Years of service | Days of leave |\n| --- | --- |\n| under 2 years | 20 |\n"
+    "| 2 to 5 years | 24 |\n| over 5 years | 27 |\n",
+    "changes.txt": "Changes of Tidemark\n===================\n\n"
+    "3.4 (20 November 2024)\n----------------------\n- The default port is 8484.\n"
+    "- Copies are kept for 30 days.\n\n3.3 (2 May 2023)\n----------------\n- The first version that reads tide tables.\n",
     "rules.md": "# Rules\n\nBicycles may be taken on board, except on Sundays.",
     "tower.md": "# The Velmora lighthouse\n\nThe Velmora lighthouse stands on the north pier. Some people say the lighthouse is haunted. "
     "This is false. The lighthouse keeper in 1850 was Marta Oolen. Velmora exports salt, amber and dried fish.",
@@ -69,6 +75,8 @@ def tools(config: TestAgent) -> Tools:
         ("Do ferrets smell worse after a bath?", "Yes."),
         ("Is Per Lund a first aider?", "No."),
         ("How many visitors were there in 2022?", "5,000. [1]"),
+        ("How many days of leave are there after three years of service?", "24"),
+        ("When was version 3.3 of Tidemark released?", "2 May 2023"),
     ],
 )
 def test_what_is_asked_of_one_of_two_is_answered_of_it(question: str, begins: str, config: TestAgent, tools: Tools) -> None:

@@ -25,6 +25,7 @@ from lightbulb.agent.mentions import (
     Mention,
     calendar_of,
     columns,
+    is_in,
     is_of_another,
     mention_at,
     parts_of,
@@ -75,7 +76,8 @@ def sentence_of(candidate: Candidate) -> str:
 
 # %% ../../nbs/agent/11_candidates.ipynb #0dec117b
 _OPENS_QUESTION = re.compile(
-    r"\b(?:who|whom|whose|what|which|where|when|why|how|is|are|was|were|do|does|did|can|could|may|must|should|will|has|have|list|compare)\b",
+    r"\b(?:who|whom|whose|what|which|where|when|why|how|is|are|was|were|do|does|did|"
+    r"can|could|may|must|should|will|has|have|list|compare)\b",
     re.I,
 )
 
@@ -1099,6 +1101,21 @@ def _is_of_another_years_column(question: str, candidate: Candidate) -> bool:
     return bool(asked and years) and not any(year in one for one in asked for year in years)
 
 
+def _bounds_the_asked_size(asked: Arguments, candidate: Candidate) -> bool:
+    "Whether a candidate stands where its row says for how much it holds, *2 to 5 years*, and the question says how much that is."
+    row, start = _row_of(candidate)
+    cells = [place for _, place in columns(row)]
+    if asked.size is None or len(cells) < 2 or not cells[0][0] <= start < cells[0][1]: return False
+    return is_in(asked.size, row[slice(*cells[0])]) is not None
+
+
+def _is_of_asked_size(question: str, candidate: Candidate) -> bool:
+    "Whether a candidate stands in the column that the question names, in the row that holds for the amount it names."
+    size, row = Arguments(question).size, _row_of(candidate)[0]
+    if size is None or not _is_of_column(question, candidate): return False
+    return is_in(size, row[slice(*columns(row)[0][1])]) is True
+
+
 _WAYS = {"from": r"\b(?:from|leav\w+|depart\w*) (?:the )?", "to": r"\b(?:to|for|towards|reach\w*|arriv\w+ (?:in|at)) (?:the )?"}
 
 
@@ -1220,6 +1237,7 @@ def weighed_candidates(
     candidates = [one for one in candidates if not _is_of_asked_scale(asked, one)]
     candidates = [one for one in candidates if not _is_maker_of_what_others_hold(question, one) and not _counts_another(question, one)]
     candidates = [one for one in candidates if not _is_beyond(question, one) and not _goes_the_other_way(question, one)]
+    candidates = [one for one in candidates if not _bounds_the_asked_size(asked, one)]
     candidates = [one for one in candidates if not _is_denied(question, one) and not is_told_of_another(question, one, topic_of(one))]
     candidates = [one for one in candidates if not _is_of_nobody_asked(question, one) and not _is_of_another_years_column(question, one)]
     if is_told_the_other_way:  # *Marsh was succeeded by Dunn*: then who only taught her did not succeed her
@@ -1283,11 +1301,14 @@ def is_said_whole(question: str, candidate: Candidate, topic: str) -> bool:
     question: nothing that was asked is left open."""
     measure = measure_asked(question)
     fits_measure = measure is not None and measure.search(candidate.text) is not None
-    if candidate.passage is None or (measure and not fits_measure): return False
+    is_of_size = _is_of_asked_size(question, candidate)
+    if candidate.passage is None or (measure and not (fits_measure or is_of_size)): return False
     if not (fits_measure or kind_of(candidate.text, expected_kind(question)) in ("number", "date")): return False
     text, start, end = candidate.passage.text, candidate.start - candidate.passage.start, candidate.end - candidate.passage.start
     said = telling_stems(f"{topic.partition(' > ')[2]} {text[slice(*sentence_around(text, start, end))]}")
     left = telling_stems(without_measure(question) if fits_measure else question)
     if re.search(r"\d ?[^\W\d]", candidate.text):
         left -= {stem(how) for how in _HOW_TO_NOUN}  # *50 minutes* is how long
+    if is_of_size:  # *three years* are in *2 to 5 years*
+        left -= {one for one in left if one.isdigit() or one in {stem(number) for number in NUMBER_WORDS}}
     return len(telling_stems(question)) > 1 and bool(left) and left <= said

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from .configuration import ReasoningConfig
 from .ledger import relevances
 from .question_kinds import readings, sides_of
-from .mentions import Arguments, are_of_others, columns, is_of_another_model, name_runs, telling_stems
+from .mentions import Arguments, are_of_others, columns, is_in, is_of_another_model, name_runs, telling_stems
 from .tools import Says
 from ..core.english import BACKWARD_OPENERS, FUNCTION_WORDS, MONTHS, NUMBER_WORDS, stem
 from ..core.records import Document, Passage
@@ -1061,6 +1061,12 @@ def _rows_marked(question: str, asked: set[str], words: Callable[[str], set[str]
     return [line for line, yes in zip(rows, says_yes, strict=True) if yes == wanted]
 
 
+def _rows_of_size(question: str, rows: Sequence[Line]) -> list[Line]:
+    "The rows whose first cells bound the one amount of a question: *2 to 5 years* after three years."
+    size = Arguments(question).size
+    return [] if size is None else [line for line in rows if is_in(size, line.text[slice(*columns(line.text)[0][1])])]
+
+
 def rows_named(question: str, listing: Listing) -> list[Line]:
     "The rows of a table that a question names: by their first cells (*the black bin*), else by another cell (*of three doses*)."
     digits = {word: str(number) for number, word in enumerate(NUMBER_WORDS, 1)}
@@ -1069,6 +1075,7 @@ def rows_named(question: str, listing: Listing) -> list[Line]:
     words = lambda text: {digits.get(word, stem(word)) for word in told(text)}
     asked, rows = words(question), [(line, cell) for line in listing.lines if (cell := _first_cell(line.text))]
     has = lambda text: bool(words(text)) and words(text) <= asked
+    if of_size := _rows_of_size(question, [line for line, _ in rows]): return of_size
     of_page = words(listing.lines[0].heading)  # *the ingredients of the lemon tart* names no row *lemons*
     named = [line for line, (_, (first, last)) in rows if has(line.text[first:last]) and not words(line.text[first:last]) <= of_page]
     if named: return named
@@ -1086,6 +1093,8 @@ def _rows_told(question: str, rows: Sequence[Line], column: str = "") -> tuple[l
     asked = re.search(r"\b(?:which|what) (?P<one>[\w-]+)(?P<two> [\w-]+)?", question, re.I)
     for noun in (asked["one"], asked[0].partition(" ")[2]) if asked else ():
         column = column or next((name for name in cells[0] if set() < telling_stems(name) <= telling_stems(noun)), "")
+    if not column and len(cells[0]) == 2 and _rows_of_size(question, rows):
+        column = list(cells[0])[1]
     firsts = [line.text[slice(*cell[1])] for line in rows if (cell := _first_cell(line.text))]
     told = [row.get(column, first) for row, first in zip(cells, firsts, strict=True)]
     is_said_by_question = any(telling_stems(cell) <= telling_stems(question) or _SAYS_YES_OR_NO.fullmatch(cell) for cell in told)

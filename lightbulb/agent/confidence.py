@@ -23,7 +23,7 @@ from .evidence import Evidence
 from .mentions import Arguments, telling_stems
 from .reasoning import State
 from .tools import Says
-from ..core.english import FUNCTION_WORDS, stem
+from ..core.english import FUNCTION_WORDS, NUMBER_WORDS, stem
 from ..core.records import Passage
 from ..planning.tree_of_thought import ToTNode
 
@@ -95,13 +95,17 @@ def _told(question: str, text: str, lines: Sequence[Line]) -> float:
     return sum(weight for word, weight in weights.items() if word in own) / total if total else 1.0
 
 
+_COUNTS = frozenset(map(stem, NUMBER_WORDS))
+
+
 def _of_another_kind(question: str, text: str) -> set[str]:
     "What tells the thing that is asked for from its like, if a text has it nowhere, and before that thing another: *boiling point of* …"
     said = [stem(word) for word in re.findall(r"[^\W\d]+", text.casefold())]
     pairs = [tuple(map(stem, pair)) for pair in re.findall(r"([^\W\d]+) ([^\W\d]+) of\b", question.casefold())]
     telling = telling_stems(f"{question} {text}")
     others = lambda second: {before for before, word in pairwise(said) if word == second} & telling
-    return {first for first, second in pairs if {first, second} <= telling and first not in said and others(second)}
+    kinds = [(first, second) for first, second in pairs if first not in _COUNTS]  # *three years of service* are years
+    return {first for first, second in kinds if {first, second} <= telling and first not in said and others(second)}
 
 
 def _named(question: str, text: str) -> float:

@@ -90,7 +90,8 @@ _SECRET = re.compile(
     r"\b(?:sk|pk|gh[oprsu]|github_pat|glpat|xox[a-z])[-_][A-Za-z0-9_-]{12,}|\b(?:hf|npm)_[A-Za-z0-9]{30,}"  # keys by what they begin with
     r"|(?:AKIA|ASIA)[0-9A-Z]{16}|\bAIza[\w-]{30,}|\beyJ[\w-]{8,}\.[\w-]{8,}\.|-----BEGIN [A-Z ]*PRIVATE KEY"
     r"|(?i:\bbearer\s+(?=\S*\d)[\w.~+/-]{16,})|://[^/\s:@]+:[^/\s:@]+@"
-    r"|(?i:(?<![^\W_])(?:(?:(?:api|secret|private|access)[_-]?)+key|(?:(?:access|auth|refresh|api)[_-]?)?(?:password|passwd|pwd|secret|token))"
+    r"|(?i:(?<![^\W_])(?:(?:(?:api|secret|private|access)[_-]?)+key"
+    r"|(?:(?:access|auth|refresh|api)[_-]?)?(?:password|passwd|pwd|secret|token))"
     r"\b[\"']?\s*[:=]\s*\S{6,})"  # or by their names
 )
 

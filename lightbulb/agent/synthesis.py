@@ -195,7 +195,8 @@ def _abbreviations(claim: str) -> list[str]:
 
 _TYPED = re.compile(  # commands, addresses, paths, options, names of files
     r"`+(?P<code>[^`]+)`+|(?:\b[a-z][a-z\d+.-]*://|\bwww\.|\b(?:mailto|data|javascript):)\S+|\S+@[\w-]+\.[\w.-]+"
-    r"|(?<![\w/.])(?:~|\.{1,2})?/[\w.@~-]+(?:/[\w.@*~-]*)*|(?<![\w-])--?[A-Za-z][\w-]*|\b[A-Za-z][\w-]*(?:\.[\w-]+)*\.[A-Za-z]{2,}\b(?:/\S*)?"
+    r"|(?<![\w/.])(?:~|\.{1,2})?/[\w.@~-]+(?:/[\w.@*~-]*)*|(?<![\w-])--?[A-Za-z][\w-]*"
+    r"|\b[A-Za-z][\w-]*(?:\.[\w-]+)*\.[A-Za-z]{2,}\b(?:/\S*)?"
 )
 
 

@@ -144,8 +144,8 @@ UNIT = (
     r"hectares?|acres?|lit(?:re|er)s?|dollars?|euros?|people|inhabitants|residents|times)\b)"
 )
 _WORDS = (
-    "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen|twenty|thirty|"
-    "forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|a dozen"
+    "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen|twenty|"
+    "thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|a dozen"
 )
 _VAGUE = (
     "dozens?|hundreds|thousands|millions|billions|once|twice|always|often|rarely|seldom|never|hourly|daily|weekly|monthly|yearly|annually"

@@ -95,7 +95,8 @@ class Asked(NamedTuple):
 _BE = frozenset("is are was were be been being am get gets got".split())
 _AUXILIARIES = frozenset("has have had will would can could may might shall should must did does do to".split())
 _ADVERB = re.compile(
-    r"(?!family|r?ally|reply|supply|assembly|july|italy)\w+ly|first|also|later|then|once|never|always|not|soon|often|both|all|still|now|ever|again|twice"
+    r"(?!family|r?ally|reply|supply|assembly|july|italy)\w+ly|first|also|later|then|once|twice|again|"
+    r"never|always|not|soon|often|both|all|still|now|ever"
 )
 _ARTICLES = frozenset("the a an his her its their our my your this that these those".split())
 _PREPOSITIONS = frozenset(
