@@ -153,6 +153,6 @@ def title_key(title: str, *, bare: bool = False) -> str:
 MONTHS = tuple("January February March April May June July August September October November December".split())
 
 # %% ../../nbs/core/08_english.ipynb #5e0c7a11
-NUMBER_WORDS = (  # of 1 to 20
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty"
-).split()
+_UP_TO_TEN = "one two three four five six seven eight nine ten"
+_UP_TO_TWENTY = "eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty"
+NUMBER_WORDS = tuple(f"{_UP_TO_TEN} {_UP_TO_TWENTY}".split())
